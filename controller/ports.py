@@ -1,6 +1,6 @@
-"""Ports: what the shells need of the outside, as narrow as they need it.
+"""Ports: the interfaces of the outside world, as narrow as their users need.
 
-Only ``app`` builds adapters.
+Adapters are built in ``wiring`` and nowhere else.
 """
 
 from __future__ import annotations
@@ -22,22 +22,28 @@ from controller.model.records import Context, Entry, Record
 
 
 class Clock(Protocol):
-    """Time as an argument. ``now`` is the wall (seconds since the epoch), ``monotonic`` never jumps."""
+    """A source of time, passed as an argument."""
 
-    def now(self) -> float: ...
+    def now(self) -> float:
+        """Return the wall-clock time in seconds since the epoch."""
+        ...
 
-    def monotonic(self) -> float: ...
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never jumps."""
+        ...
 
 
 class Timer(Clock, Protocol):
-    """A clock that can be waited by: ``pause`` returns after so many seconds."""
+    """A clock that can also wait."""
 
-    def pause(self, seconds: float) -> None: ...
+    def pause(self, seconds: float) -> None:
+        """Return after the given time."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """Who answers behind the broker."""
+    """Version and resources of the engine behind the broker."""
 
     engine_id: str
     version: str
@@ -48,7 +54,10 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True)
 class EngineEvent:
-    """A hint that something happened to an object of ours; carries no facts to act on."""
+    """A hint: an object of this instance changed.
+
+    Events carry no facts to act on: the receiver observes the engine.
+    """
 
     time_ns: int
     kind: str  # container, network, volume, image
@@ -59,7 +68,7 @@ class EngineEvent:
 
 @dataclass(frozen=True, slots=True)
 class ContainerSummary:
-    """A container of ours in the engine's list: as much as a cheap look shows."""
+    """A container of this instance in the engine's list, without an inspect."""
 
     id: str
     name: str
@@ -68,8 +77,7 @@ class ContainerSummary:
     networks: tuple[str, ...] = ()
 
 
-#: The code of the error with which a subscription ends that was silent for long: it may be that
-#: nothing happened.
+#: The code of the error that ends a subscription after a long silence. Possibly nothing happened.
 EVENTS_SILENT = "events.silent"
 
 
@@ -81,7 +89,7 @@ class Events(Protocol):
     def __next__(self) -> EngineEvent: ...
 
     def close(self) -> None:
-        """End it; may be called from another thread, whose reader then ends."""
+        """End the subscription. Any thread can call it; a blocked reader then ends."""
         ...
 
 
@@ -94,55 +102,64 @@ class Engine(Protocol):
     def facts(self) -> EngineFacts: ...
 
     def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
-        """Return one snapshot; ``only`` narrows the containers to one service's."""
+        """Return one snapshot; ``only`` narrows the containers to one service."""
         ...
 
     def list_containers(self) -> frozenset[ContainerSummary]:
-        """Return what a cheap list shows of all containers of ours."""
+        """Return all containers of this instance from one cheap list request."""
         ...
 
     def perform(self, action: AnyAction, context: Context) -> str:
-        """Do one action, as one mutating call; return the id of what was made, or ''."""
+        """Perform one action as one mutating request. Return the id of a created object, or ''."""
         ...
 
     def events(self, *, since_ns: int) -> Events:
-        """Subscribe: return once the subscription stands, with the events from *since_ns* on.
+        """Subscribe to events from *since_ns* on. Return when the subscription is established.
 
-        Reading it raises EngineUnavailable when the stream breaks.
+        Reading the events raises EngineUnavailable when the stream breaks.
         """
         ...
 
 
 class OutputReader(Protocol):
-    """Reads what a container printed."""
+    """A reader of containers' output."""
 
     def last_output(self, container: str) -> tuple[LogLine, ...]:
-        """Return its last lines, within a few seconds.
+        """Return the last lines of a container, within a few seconds.
 
         Raises:
-            EngineError: they can't be read.
+            EngineError: the lines cannot be read.
         """
         ...
 
 
 class ProbeTransport(Protocol):
-    """Asks containers at their own addresses; of two callers, only ``wake`` may be the second."""
+    """A sender of probes to the containers' own addresses.
+
+    One thread uses it. A second thread can call ``wake`` only.
+    """
 
     def ask(self, probe: Probe) -> None:
-        """Begin to ask, without waiting; the answer comes once, within the probe's time-out."""
+        """Start a probe without waiting.
+
+        The result comes exactly once, within the probe's timeout.
+        """
         ...
 
     def answers(self, *, wait_s: float) -> list[ProbeResult]:
-        """Return the answers that came, having waited for one, or for ``wake``, so long at most."""
+        """Wait for a result or for ``wake``, at most *wait_s*. Return the results so far."""
         ...
 
     def wake(self) -> None:
-        """End a wait, from another thread."""
+        """End a wait of ``answers``, from another thread."""
         ...
 
 
 class DesiredSource(Protocol):
-    """The files: read whole at each call, never raising for what users wrote."""
+    """The files of the desired state.
+
+    Each call reads all of them and never raises for their content.
+    """
 
     def load(self) -> Desired: ...
 
@@ -151,10 +168,10 @@ class Journal(Protocol):
     """The broker's journal."""
 
     def append(self, entry: Entry) -> Record:
-        """Make *entry* durable and return its record; blocks until fsynced.
+        """Make *entry* durable and return its record; blocks until the fsync.
 
         Raises:
-            JournalUnavailable: it isn't durable (and isn't in the chain).
+            JournalUnavailable: the entry is not durable and not in the chain.
         """
         ...
 
@@ -163,20 +180,21 @@ class Journal(Protocol):
         ...
 
 
-#: The code of JournalUnavailable for what may not use the last of the disk: the journal is well.
+#: The code of JournalUnavailable for an entry without access to the disk reserve. The journal works.
 RESERVED = "journal.reserved"
 
 
 @dataclass(frozen=True, slots=True)
 class JournalHealth:
-    """How the journal is. ``signed`` is the last record that a checkpoint is of; while
-    ``reserved``, the rest of the disk is for the controller, operators and ends (``journal.writer.disk_reserve``);
-    while ``clock_doubted``, no record is too old to be kept (``journal.writer.clock_guard``).
-    """
+    """The health of the journal."""
 
+    #: The last record covered by a signed checkpoint.
     signed: int = 0
     free_bytes: int = 0
+    #: The remaining disk space is reserved for the controller, operators and closing records
+    #: (``journal.writer.disk_reserve``).
     reserved: bool = False
+    #: The clock is in doubt, so no record counts as too old to keep (``journal.writer.clock_guard``).
     clock_doubted: bool = False
 
 
@@ -185,12 +203,12 @@ class QueuedJournal(Journal, Protocol):
 
     @property
     def vitals(self) -> JournalHealth:
-        """How it was when something was last written, or tried."""
+        """The health at the last write or attempted write."""
         ...
 
     @property
     def last_seq(self) -> int:
-        """The last durable record's seq; 0 before the first."""
+        """The ``seq`` of the last durable record; 0 before the first."""
         ...
 
     @property
@@ -199,56 +217,62 @@ class QueuedJournal(Journal, Protocol):
         ...
 
     def foundation(self, *, known: int) -> Inventory | None:
-        """Return what to go on from for somebody who knows the records up to *known*.
+        """Return the inventory to continue from for a reader of the records up to *known*.
 
-        None where all that follow are there. Raises StateError when it can't be read.
+        Return None if all following records still exist.
+
+        Raises:
+            StateError: the inventory cannot be read.
         """
         ...
 
     def submit(self, entry: Entry) -> Future[Record]:
-        """Queue *entry*; futures are done in the order of the records, each once it is durable.
+        """Queue *entry*. Futures complete in the order of the records, each when durable.
 
         The future fails with JournalUnavailable.
         """
         ...
 
     def close(self) -> None:
-        """Write what is queued, then give back the folder."""
+        """Write the queued entries, then release the folder."""
         ...
 
 
 class Archive(Protocol):
-    """The journal, to be asked while it is written. Any thread may call each method."""
+    """Queries of the journal while it is being written.
+
+    Any thread can call each method.
+    """
 
     @property
     def durable(self) -> int:
-        """The last record that can be asked for."""
+        """The last record that can be queried."""
         ...
 
     @property
     def indexed(self) -> int:
-        """The last record that is indexed; those after it are read one by one."""
+        """The last indexed record; later records are read one by one."""
         ...
 
     @property
     def error(self) -> str:
-        """Why no more are indexed, or ''."""
+        """Why indexing has stopped, or ''."""
         ...
 
     def ask(self, question: Question) -> Page:
-        """Answer a question, with every durable record.
+        """Answer a question from all durable records.
 
         Raises:
-            StateError: the journal is damaged, can't be read, or isn't indexed yet.
+            StateError: the journal is damaged, cannot be read, or is not indexed yet.
         """
         ...
 
     def wake(self) -> None:
-        """Say that there is more to index."""
+        """Signal that there are new records to index."""
         ...
 
     def close(self) -> None:
-        """Leave the index as it is."""
+        """Stop indexing and leave the index in its current state."""
         ...
 
 
@@ -257,6 +281,6 @@ NewId = Callable[[], str]
 
 
 class ActionPerformer(Protocol):
-    """What the executor needs of the engine."""
+    """The part of the engine that the executor uses."""
 
     def perform(self, action: AnyAction, context: Context) -> str: ...

@@ -1,1 +1,1 @@
-"""Facts: frozen values. This package imports nothing of ours."""
+"""The values that all packages share, frozen. This package imports no other package of trimtab."""

@@ -1,8 +1,8 @@
-"""Effective state: as what a container was admitted for good, and what the kernel shows of it.
+"""The confinement of a container: as admitted for its whole life, and as the kernel shows it.
 
-``Confinement`` is recorded with the create's intent, so that the journal alone says what to
-compare with. ``EffectiveState`` is one reading of the kernel; where nothing can be read it is
-``NotReadable``, with the reason.
+``Confinement`` is recorded with the intent of the create, so the journal alone is enough for a
+comparison. ``EffectiveState`` is one reading of the kernel. Where the kernel cannot be read, the
+result is ``NotReadable`` with the reason.
 """
 
 from __future__ import annotations
@@ -14,29 +14,26 @@ UNLIMITED = -1
 
 
 class DifferenceKind(StrEnum):
-    """What a difference is."""
+    """How serious a difference between the admitted and the effective state is."""
 
     BREACH = "breach"
     DRIFT = "drift"
-    DOUBT = "doubt"  # it can't be seen
+    DOUBT = "doubt"  # the property cannot be read
 
 
 @dataclass(frozen=True, slots=True)
 class KernelDifference:
-    """One difference, with its rule and a sentence."""
+    """One difference between the admitted and the effective state."""
 
     rule: str
+    #: The difference as a sentence.
     text: str
     kind: DifferenceKind = DifferenceKind.BREACH
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedMount:
-    """A mount as it was admitted.
-
-    ``device`` and ``inode`` are its source's when it was admitted, ``place`` where the source lies
-    in its filesystem; 0 and '' where that couldn't be seen, or there was no source.
-    """
+    """A mount as admitted."""
 
     type: str  # bind, volume, tmpfs
     target: str
@@ -44,15 +41,17 @@ class ExpectedMount:
     read_only: bool = False
     subpath: str = ""
     size: int = 0  # of a tmpfs, in bytes
-    executable: bool = False  # a tmpfs whose files may be run
+    executable: bool = False  # a tmpfs whose files can be executed
+    #: The device and inode of the source at admission; 0 without a source, or if unreadable.
     device: int = 0
     inode: int = 0
+    #: The path of the source within its filesystem; '' without a source, or if unreadable.
     place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """What was admitted and can't be changed while the container lives."""
+    """The admitted properties that cannot change while the container exists."""
 
     capabilities: tuple[str, ...] = ()  # without CAP_
     read_only_root: bool = False
@@ -68,47 +67,48 @@ class MountinfoLine:
     """A line of mountinfo (proc_pid_mountinfo(5))."""
 
     id: int
-    root: str  # what of its filesystem is mounted
+    root: str  # the mounted part of the filesystem
     point: str
     options: frozenset[str]  # of the mount: ro, nosuid, …
-    shared: bool  # mounts made on the host show up below it, and the other way round
+    shared: bool  # mounts propagate between the host and this mount, in both directions
     filesystem: str
     settings: frozenset[str]  # of the filesystem: size=…, ro, …
-    parent: int = 0  # the id of the mount that it was mounted in
-    device: str = ""  # of its filesystem, as MAJOR:MINOR
+    parent: int = 0  # the id of the mount that contains this mount
+    device: str = ""  # of the filesystem, as MAJOR:MINOR
 
     @property
     def read_only(self) -> bool:
-        """Tell whether nothing can be written through it."""
+        """Return True if nothing can be written through the mount."""
         return "ro" in self.options or "ro" in self.settings
 
 
 @dataclass(frozen=True, slots=True)
 class MountPath:
-    """Where a path inside a container leads now, through its links: the mount that it ends in."""
+    """The mount in which a path of the container ends, after following symbolic links."""
 
     target: str
-    mount: int  # its id; -1 when nothing could be opened there
+    mount: int  # the id of the mount; -1 if the path could not be opened
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
     """The object at the root of a mount, opened where the kernel shows the mount.
 
-    A mount that another one covers has none: no path leads there. Of what a filesystem doesn't tell,
-    because it is gone or a network's, the kind is ``unreadable``.
+    A mount under another mount has no ``Root``, because no path leads to it.
     """
 
     mount: int
     device: int
     inode: int
-    kind: str = "dir"  # dir, file, character (a device), unreadable, other
+    #: dir, file, character (a device), other; unreadable if the filesystem does not answer, because
+    #: it is gone or on the network.
+    kind: str = "dir"
     number: int = 0  # of a device
 
 
 @dataclass(frozen=True, slots=True)
 class CgroupLimits:
-    """What the container's cgroup enforces; None can't be seen, ``UNLIMITED`` is no limit."""
+    """The limits that the cgroup enforces. None is unreadable, ``UNLIMITED`` is no limit."""
 
     memory: int | None = None
     memory_swap: int | None = None  # memory and swap together
@@ -118,34 +118,35 @@ class CgroupLimits:
 
 @dataclass(frozen=True, slots=True)
 class EffectiveState:
-    """One reading of a container's first process.
+    """One reading of a container's first process."""
 
-    ``starting``: it is still the runtime's own, not yet the container's program. ``shared`` has
-    the namespaces that it has in common with the broker, ``maskable`` the host's paths that an
-    engine hides or write-protects. ``program`` is the device and inode of the file that it
-    executes, ``host_tmpfs`` the devices of every tmpfs that the broker itself sees. ``uid`` is as the
-    container numbers it; without ``host_root`` none of its users is the host's root.
-    """
-
+    #: The user id in the numbering of the container.
     uid: int = 0
     capabilities: dict[str, int] = field(default_factory=dict)  # by set: Eff, Prm, Bnd, Inh, Amb
     no_new_privileges: bool = True
     seccomp: int = 2
+    #: The namespaces that the process shares with the broker.
     shared: tuple[str, ...] = ()
     mounts: tuple[MountinfoLine, ...] = ()
     reached: tuple[MountPath, ...] = ()
     roots: tuple[Root, ...] = ()
+    #: The device and inode of the executed file.
     program: tuple[int, int] = (0, 0)
+    #: The devices of every tmpfs in the broker's own mount namespace.
     host_tmpfs: frozenset[str] = frozenset()
+    #: False if no user of the container is the host's root.
     host_root: bool = True
     limits: CgroupLimits = CgroupLimits()
+    #: The paths of the host that an engine hides or write-protects.
     maskable: tuple[str, ...] = ()
+    #: True while the process is still the runtime's, before it executes the container's program.
     starting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NotReadable:
-    """Nothing could be read. ``gone``: there is no process any more, so nothing to stop either."""
+    """The effective state could not be read."""
 
     reason: str
+    #: The process has ended, so there is nothing to stop.
     gone: bool = False

@@ -1,4 +1,4 @@
-"""A container's output: its lines, and a run of a container that failed."""
+"""Lines of a container's output, and failed runs of containers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ StreamName = Literal["stdout", "stderr"]
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    r"""One line of output, without its end.
+    r"""One line of output, without the line end.
 
-    ``time`` is RFC 3339 with nanoseconds, as the engine writes it: two of them compare as text.
-    Bytes that are no UTF-8 are written as ``\xNN``; control characters are kept as they are.
+    Bytes outside UTF-8 are written as ``\xNN``. Control characters are unchanged.
     """
 
+    #: RFC 3339 with nanoseconds, as the engine writes times. Two times compare as text.
     time: str
     stream: StreamName
     text: str
@@ -25,23 +25,22 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class FailedRun:
-    """One run of a container that failed: its cause and its last lines.
-
-    ``run`` names the run among all runs of the container. ``exit_code`` is None where the engine
-    doesn't show one, for example because it has restarted the container since.
-    """
+    """One failed run of a container: the cause and the last lines of output."""
 
     key: Key
     slot: int
     container: str  # name
     id: str
+    #: Names the run among all runs of the container.
     run: str
     revision: str
     owner: str
     at: str  # RFC 3339
-    cause: str  # in words that follow the container's name: "exited with 1"
+    #: A predicate to follow the container's name, such as "exited with 1".
+    cause: str
+    #: None if the engine shows no exit code, for example after it restarted the container.
     exit_code: int | None = None
     signal: str = ""  # SIGKILL and the like
     oom: bool = False
     lines: tuple[LogLine, ...] = ()
-    unread: str = ""  # why the output couldn't be read
+    unread: str = ""  # why the output could not be read

@@ -1,8 +1,8 @@
-"""Where a process can be killed in a test: before and after each write, fsync, send and receive.
+"""The points at which a test can kill a process: around each write, fsync, send and receive.
 
-The shells call ``reach(name)``; ``app.process`` gives them one that does nothing, or, when the environment
-names a point, one that kills the process there (``kill -9`` on itself). The recovery sweep visits
-every name of this table.
+The code with I/O calls ``reach(name)``. In production ``reach`` does nothing. If the environment
+names a point, ``reach`` kills the process there (``kill -9`` on itself). The recovery sweep visits
+every name of these tables.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ CONTROLLER_POINTS = (
 )
 CRASH_POINTS = BROKER_POINTS + CONTROLLER_POINTS
 
-#: Tells that a point is reached. Points named here count mutations only, reads don't pass them.
+#: Called when a point is reached. Only mutations pass the points of these tables, not reads.
 Reach = Callable[[str], None]
 
 
 def pass_by(_name: str) -> None:
-    """The ``reach`` of ordinary life: do nothing."""
+    """Do nothing: the ``reach`` of production."""

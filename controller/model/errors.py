@@ -1,24 +1,24 @@
-"""Problems and errors: each says what, where, why, and who acts next.
+"""Problems and errors. Each states the fault, the place, the reason and the next actor.
 
 The tree::
 
     TrimtabError                 code, message, remedy, who acts next
-      UsageError                 wrong call of a command (exit 64)
-      InvalidDesiredState        the files are wrong (exit 3)
-      PolicyInvalid              the policy file is wrong: the broker doesn't start
-      CredentialsInvalid         the file of registry credentials can't be used
-      StateError                 the state folder can't be used (held, another engine's, unwritable)
-      JournalUnavailable         a record couldn't be made durable: mutations are refused
-      EngineError                the engine, or the broker before it, didn't do what was asked
-        EngineUnavailable        no answer; it may come back (waiting)
-        ReplyLost                sent, but whether it happened isn't known: look again
-        Refused                  the gate refused (stalled): rule and remedy
-        OverShare                too much is down already (waiting): it passes by itself
-        Crowded                  as much of it is done as may be at a time (waiting)
-        Conflict                 the name is taken, or the state doesn't fit: look again
-        NotFound                 the object isn't there
+      UsageError                 wrong use of a command (exit 64)
+      InvalidDesiredState        the files have errors (exit 3)
+      PolicyInvalid              the policy file has errors: the broker does not start
+      CredentialsInvalid         the file of registry credentials cannot be used
+      StateError                 the state folder is locked, another engine's, or not writable
+      JournalUnavailable         a record could not be made durable: mutations are refused
+      EngineError                the engine, or the broker in front of it, failed a request
+        EngineUnavailable        no answer, possibly for a short time (waiting)
+        ReplyLost                sent, with unknown effect: observe again
+        Refused                  the gate denied the request (stalled): rule and remedy
+        OverShare                the disruption budget is used up (waiting): ends by itself
+        TooManyRequests          the limit of concurrent requests is reached (waiting)
+        Conflict                 the name is taken, or the state does not fit: observe again
+        NotFound                 the object does not exist
         EngineFailed             the engine answered with an error
-          PullFailed             an image couldn't be had; its code says who acts next
+          PullFailed             an image could not be pulled; the code decides who acts next
 """
 
 from __future__ import annotations
@@ -34,49 +34,53 @@ class Act(StrEnum):
     """Who acts next after an error."""
 
     STALLED = "stalled"  # a person must act
-    WAITING = "waiting"  # a known time, or a known thing, must come
+    WAITING = "waiting"  # a known time or event ends the error
     RETRY = "retry"  # try again with backoff
 
 
 class Severity(StrEnum):
-    """How grave a problem is: only errors make the desired state invalid."""
+    """The severity of a problem. Only errors make the desired state invalid."""
 
     ERROR = "error"
     WARNING = "warning"
-    REFUSED = "refused"  # valid, and the policy doesn't admit it
+    REFUSED = "refused"  # valid, but denied by the policy
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing that is wrong with what users wrote, at its place.
+    """One fault in the files of users, at its place.
 
-    ``line`` and ``column`` count from 1; 0 means "the file as a whole". ``key`` names the
-    resource that it may have declared, where kind and name could be read; a problem of severity
-    error without a key blinds its whole source for pruning. ``field`` is the path in the document,
-    such as ``spec.ports[0].host``; empty if the problem concerns no single field.
+    Example, rendered::
+
+        web.yaml:12:5: error field.unknown: unknown key "prots" in spec
+            remedy: did you mean ports?
     """
 
     code: str
     message: str
     file: str = ""
+    #: Line and column count from 1; 0 is the file as a whole.
     line: int = 0
     column: int = 0
     expected: str = ""
     remedy: str = ""
     severity: Severity = Severity.ERROR
+    #: The resource that the document declares, if kind and name could be read. An error without a
+    #: key blinds its whole source: nothing of it is pruned.
     key: Key | None = None
+    #: The path in the document, such as ``spec.ports[0].host``; '' for no single field.
     field: str = ""
 
     @property
     def place(self) -> str:
-        """``FILE:LINE:COLUMN``, as far as it is known."""
+        """``FILE:LINE:COLUMN``, without the parts that are unknown."""
         return ":".join(str(part) for part in (self.file, self.line, self.column) if part)
 
     def render(self, excerpt: Sequence[str] = ()) -> str:
-        """Return ``FILE:LINE:COLUMN: severity code: message`` with the remedy and the expectation.
+        """Return ``FILE:LINE:COLUMN: severity code: message``, then the remedy and the expectation.
 
-        *excerpt* is the source line with its mark; it stands below the message. The list of known
-        keys is left out where the remedy names the one that is meant.
+        *excerpt* is the source line with its mark, printed below the message. The list of known
+        keys is left out if the remedy names the intended key.
         """
         place = f"{self.place}: " if self.place else ""
         lines = [f"{place}{self.severity.value} {self.code}: {self.message}", *excerpt]
@@ -105,33 +109,33 @@ class TrimtabError(Exception):
 
 
 class UsageError(TrimtabError):
-    """A command was called wrongly."""
+    """A command was used wrongly."""
 
 
 class InvalidDesiredState(TrimtabError):
-    """The files that were named have errors."""
+    """The given files have errors."""
 
 
 class PolicyInvalid(TrimtabError):
-    """The policy file can't be used; the message says file, line and why."""
+    """The policy file cannot be used. The message has file, line and reason."""
 
 
 class CredentialsInvalid(TrimtabError):
-    """The file of registry credentials can't be used; nothing of it is repeated."""
+    """The file of registry credentials cannot be used. The message repeats none of the content."""
 
 
 class StateError(TrimtabError):
-    """The state folder can't be used as it is."""
+    """The state folder cannot be used in its present state."""
 
 
 class JournalUnavailable(TrimtabError):
-    """A record couldn't be made durable."""
+    """A record could not be made durable."""
 
     act = Act.WAITING
 
 
 class EngineError(TrimtabError):
-    """The engine, or the broker in front of it, didn't do what was asked."""
+    """The engine, or the broker in front of it, failed a request."""
 
     act = Act.RETRY
 
@@ -141,39 +145,42 @@ class EngineError(TrimtabError):
 
 
 class EngineUnavailable(EngineError):
-    """Nobody answers, or the answer can't be used yet."""
+    """The engine does not answer, or its answer cannot be used yet."""
 
     act = Act.WAITING
 
 
 class ReplyLost(EngineError):
-    """The request was sent and its reply never came: neither success nor failure."""
+    """The request was sent and the reply was lost: neither success nor failure."""
 
 
 class Refused(EngineError):
-    """The gate refused: ``code`` is the rule id."""
+    """The gate denied the request; ``code`` is the rule id."""
 
     act = Act.STALLED
 
 
 class OverShare(EngineError):
-    """As many services as may be are without a running slot: time helps, or an approval."""
+    """The disruption budget is used up: as many services as allowed have no running slot.
+
+    Time helps, or an approval.
+    """
 
     act = Act.WAITING
 
 
 class TooManyRequests(EngineError):
-    """As much of that is done already as may be at a time."""
+    """The limit of concurrent requests of this kind is reached."""
 
     act = Act.WAITING
 
 
 class Conflict(EngineError):
-    """A name is taken, or the object's state doesn't admit the call."""
+    """A name is taken, or the state of the object does not permit the request."""
 
 
 class NotFound(EngineError):
-    """The object isn't there (any more)."""
+    """The object does not exist, or no longer."""
 
 
 class EngineFailed(EngineError):
@@ -181,7 +188,7 @@ class EngineFailed(EngineError):
 
 
 class PullFailed(EngineFailed):
-    """An image couldn't be had (``core.engine_api.pull_errors``)."""
+    """An image could not be pulled (``core.engine_api.pull_errors``)."""
 
     def __init__(self, code: str, message: str, *, act: Act, remedy: str = "") -> None:
         super().__init__(code, message, remedy=remedy)

@@ -1,47 +1,48 @@
-"""Paths of the host as the broker sees them: what the bind rules decide on."""
+"""Paths of the host as the broker sees them: the input of the bind rules."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: ``PathFacts.protected`` of a path in the engine's data root. It has a word of its own because
-#: what lies below the volumes root there is judged as a mount of that volume.
+#: ``PathFacts.protected`` of a path in the engine's data root. The value is separate because a path
+#: below the volumes root is judged as a mount of that volume.
 ENGINE_DATA = "engine-data"
 
 
 @dataclass(frozen=True, slots=True)
 class StickyParent:
-    """A parent that others may write to, with the sticky bit (/tmp), and the component below it.
+    """A parent with the sticky bit (such as /tmp) and write access for other users.
 
-    It does no harm when that component can't be replaced: it belongs to root or to the owner's
-    uids, and isn't itself writable by others.
+    The parent is harmless if nobody else can replace the next component of the path. The component
+    must belong to root or to the owner's uids, and other users must have no write access to it.
     """
 
     path: str
+    #: Owner and mode of the next component of the path.
     next_uid: int
     next_mode: int
 
 
 @dataclass(frozen=True, slots=True)
 class PathFacts:
-    """One path of the host, looked at by openat2 without following symlinks.
-
-    ``kind``: dir, file, socket, other, symlink (some component is one), missing, unreadable.
-    ``parents_writable_by_others``: the first parent that others may write to and that has no
-    sticky bit, or ''; every parent with one is in ``sticky_parents``. ``parent_owners``: the uids,
-    besides root's and the broker's, that own a parent and so may replace what is below it.
-    ``place``: where it lies in its filesystem, '' where that isn't known.
-    """
+    """One path of the host, inspected with openat2 without following symbolic links."""
 
     path: str
+    #: dir, file, socket, other, symlink (some component is a link), missing, unreadable.
     kind: str
     device: int = 0
     inode: int = 0
     uid: int = 0
     gid: int = 0
     mode: int = 0
+    #: The first parent that other users can write to and that has no sticky bit; '' if none.
     parents_writable_by_others: str = ""
-    protected: str = ""  # what of the broker's own it is, contains or lies under; '' if nothing
+    #: The protected path of the broker that this path is, contains or lies under; '' if none.
+    protected: str = ""
+    #: Every parent with the sticky bit that other users can write to.
     sticky_parents: tuple[StickyParent, ...] = ()
+    #: The uids, other than root's and the broker's, that own a parent. They can replace the
+    #: components below it.
     parent_owners: tuple[int, ...] = ()
+    #: The path within its filesystem; '' if unknown.
     place: str = ""

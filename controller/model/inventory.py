@@ -1,4 +1,4 @@
-"""The broker's inventory: what of the engine is ours, and with what it was admitted."""
+"""The broker's inventory: the objects of this instance on the engine, as they were admitted."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Final
 from controller.model.confinement import Confinement
 from controller.model.observed import Ending, Image, Settings
 
-#: More take-downs than these within the blast radius' window can't be told apart: there are none.
+#: Limit of recorded take-downs. No instance takes down more within the disruption budget's window.
 TAKEN_MAX: Final = 4096
 APPROVALS_MAX: Final = 64
-#: Ten revisions of four hundred services. All are told in each look: about a megabyte at most.
+#: Ten revisions of four hundred services. Each observation has all of them: about 1 MB at most.
 PINS_MAX: Final = 4096
-#: How an approval names a volume.
+#: The prefix of a volume in an approval.
 VOLUME: Final = "volume:"
-#: How an intent names the approval that it used up: among the rules of its verdict.
+#: The prefix of the approval that an intent used up, among the rules of its verdict.
 USED: Final = "approval:"
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerItem:
-    """A container that a settled intent created (or recovery found), by full id."""
+    """A container created by a settled intent or found by recovery."""
 
-    id: str
+    id: str  # the full id
     namespace: str  # "" for a client's
     service: str
     slot: int
@@ -34,18 +34,21 @@ class ContainerItem:
     intent: str
     image: str  # reference as written
     admitted: Settings
-    started: bool = False  # a start of it was ever admitted and settled
-    seq: int = 0  # of its create's intent
-    recovered: bool = False  # its creator never got an answer: recovery found it
-    confined: Confinement | None = None  # None: created before that was recorded
-    effective: str = ""  # what its last start showed: verified, unverified: …, violation
-    violation: str = ""  # the id of the record for which it was stopped
-    aliases: tuple[str, ...] = ()  # what it answers to in its networks, besides its name
+    started: bool = False  # a start was admitted and settled at least once
+    seq: int = 0  # of the intent of the create
+    recovered: bool = False  # found by recovery: the create never got an answer
+    confined: Confinement | None = None  # None: created before confinement was recorded
+    #: The verification of the last start: verified, unverified: REASON, violation.
+    effective: str = ""
+    violation: str = (
+        ""  # the id of the record of the violation, if the container was stopped for it
+    )
+    aliases: tuple[str, ...] = ()  # further names in its networks
 
 
 @dataclass(frozen=True, slots=True)
 class OwnedObject:
-    """A network (by id) or a volume (by name) that we made."""
+    """A network (by id) or a volume (by name) created by this instance."""
 
     id: str
     name: str
@@ -57,7 +60,7 @@ class OwnedObject:
 
 @dataclass(frozen=True, slots=True)
 class TrustedImage:
-    """A local image that the ledger vouches for under a reference."""
+    """A local image trusted by the ledger under a reference."""
 
     reference: str
     id: str
@@ -66,21 +69,21 @@ class TrustedImage:
 
 @dataclass(frozen=True, slots=True)
 class ExecSession:
-    """An exec that was started and isn't known to have ended."""
+    """A started exec without a known end."""
 
     id: str  # the engine's
     container: str
-    uid: int  # whose it is
-    intent: str  # of its start
-    time: str  # of that intent's record: RFC 3339, UTC
+    uid: int  # of the user who started it
+    intent: str  # of the start
+    time: str  # of the intent's record: RFC 3339, UTC
 
 
 @dataclass(frozen=True, slots=True)
 class OpenIntent:
-    """An intent without its closing record, with all that is needed to close it."""
+    """An intent without a closing record, with everything needed to close it."""
 
     seq: int
-    time: str  # of its record: RFC 3339, UTC
+    time: str  # of the record: RFC 3339, UTC
     role: str
     request: dict[str, object]  # as recorded: method, route, object, summary, digest
     uid: int = -1
@@ -88,43 +91,44 @@ class OpenIntent:
 
 @dataclass(frozen=True, slots=True)
 class TakenDown:
-    """A container that runs no more, or soon won't, because the controller had it taken down."""
+    """A container stopped by the controller, or about to be stopped."""
 
     container: str
     service: str  # NAMESPACE/NAME
     route: str
-    last: bool  # its service was left without a running slot, and nobody approved that
+    last: bool  # no slot of the service still ran, and there was no approval
     intent: str
     seq: int
     time: str  # of the intent's record
-    down: bool = False  # it was down once: if it runs now, it was started since
+    down: bool = False  # the container was down once: if it runs now, it was started since
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """An operator's approval: of each object once, in mutations that are part of a plan."""
+    """An operator's approval of a plan.
 
-    id: str  # of its record
+    Each object is approved once, and only in mutations of that plan.
+    """
+
+    id: str  # of the record
     plan: str  # digest
     objects: tuple[str, ...]  # full ids of containers, ``volume:NAME``
     time: str
-    used: tuple[str, ...] = ()
+    used: tuple[str, ...] = ()  # the objects already used up
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Folded from the journal, record by record (``core.records.inventory``); ``seq`` is the last one.
+    """The inventory, folded from the journal record by record (``core.records.inventory``)."""
 
-    ``time`` is the latest of any record, which is no part of what is ours.
-    """
-
-    seq: int = 0
+    seq: int = 0  # of the last record
+    #: The latest time of any record. Not part of the inventory's value.
     time: str = field(default="", compare=False)
     containers: dict[str, ContainerItem] = field(default_factory=dict)
     networks: dict[str, OwnedObject] = field(default_factory=dict)
     volumes: dict[str, OwnedObject] = field(default_factory=dict)
     ledger: dict[str, TrustedImage] = field(default_factory=dict)
-    # Revision -> image first admitted; the one that a container was created of last comes last.
+    #: The first admitted image of each revision, in the order of the latest creates.
     pins: dict[str, Image] = field(default_factory=dict)
     sessions: dict[str, ExecSession] = field(default_factory=dict)  # by the exec's id
     open: dict[str, OpenIntent] = field(default_factory=dict)  # by the intent's id

@@ -1,4 +1,4 @@
-"""The mutations that pass the gate, by the word that the journal has for each (``request.route``)."""
+"""The mutations that pass the gate, by their name in the journal (``request.route``)."""
 
 from __future__ import annotations
 
@@ -30,28 +30,26 @@ class Mutation(StrEnum):
     VOLUME_REMOVE = "volume.remove"
 
 
-#: Records of what changes the inventory without a change to the engine.
-TRUST = "image.trust"  # stage operator: a local image is vouched for
-ADOPT = "instance.adopt"  # stage operator: what carries our label is taken into the inventory
-APPROVE = "plan.approve"  # stage operator: what the controller may take down or remove once
-SERVICE_ROLLBACK = "service.rollback"  # stage operator: what the controller is asked for
+#: Records that change the inventory without a change to the engine.
+TRUST = "image.trust"  # stage operator: a local image becomes trusted
+ADOPT = "instance.adopt"  # stage operator: labelled objects are taken into the inventory
+APPROVE = "plan.approve"  # stage operator: objects that the controller can take down or remove once
+SERVICE_ROLLBACK = "service.rollback"  # stage operator: a request to the controller
 SERVICE_RESTART = "service.restart"
 SERVICE_SUSPEND = "service.suspend"
 SERVICE_RESUME = "service.resume"
-EXEC_CUT = "exec.cut"  # stage operator, by the broker: its time is over
-EXEC_END = "exec.end"  # stage operator, by the broker: what an exec that was started came to
-CONTAINER_GONE = "container.gone"  # stage read, by the broker: it isn't on the engine any more
+EXEC_CUT = "exec.cut"  # stage operator, by the broker: the exec exceeded its time limit
+EXEC_END = "exec.end"  # stage operator, by the broker: the result of a started exec
+CONTAINER_GONE = "container.gone"  # stage read, by the broker: no longer on the engine
 NETWORK_GONE = "network.gone"
 VOLUME_GONE = "volume.gone"
-DOWN = "down"  # the act of a record of an operator's: all of the instance is taken down
-JOURNAL_KEY = "journal.key"  # stage operator, by the broker: the key that signs from here on
-ROTATE_KEY = "journal.rotate-key"  # stage operator: another key is asked for
-JOURNAL_PRUNE = "journal.prune"  # stage operator, by the broker: records that are gone from here on
-VALUES_SHOW = (
-    "values.show"  # stage read: an operator was shown values of documents that may be secret
-)
-#: The act by which a command asks for that record.
+DOWN = "down"  # the act of an operator's record: the whole instance is taken down
+JOURNAL_KEY = "journal.key"  # stage operator, by the broker: the signing key from here on
+ROTATE_KEY = "journal.rotate-key"  # stage operator: a new key is requested
+JOURNAL_PRUNE = "journal.prune"  # stage operator, by the broker: the pruned records
+VALUES_SHOW = "values.show"  # stage read: an operator saw values of documents that may be secret
+#: The act in a command's request for a VALUES_SHOW record.
 SHOW_VALUES = "show-values"
 
-#: What an operator may do with a service.
+#: The acts of an operator on a service.
 SERVICE_ACTS = (SERVICE_ROLLBACK, SERVICE_RESTART, SERVICE_SUSPEND, SERVICE_RESUME)

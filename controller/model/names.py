@@ -1,7 +1,7 @@
-"""Names and labels: how a resource, its containers, networks and volumes are called.
+"""Names and labels of resources and of their containers, networks and volumes.
 
-A name is a fact, never an identity: what is ours is told by the instance label together with
-the broker's inventory, and DNS goes by network alias.
+A name is never an identity. Ownership follows from the instance label together with the broker's
+inventory, and DNS from the network alias.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SLOT = PREFIX + "slot"
 REVISION = PREFIX + "revision"
 IMAGE = PREFIX + "image"
 
-#: Written by the broker over whatever was asked.
+#: The broker overwrites these labels in every request.
 BROKER_LABELS = (MANAGED, INSTANCE, INTENT, ORIGIN)
-#: Taken from the controller only; written empty on a client's container.
+#: Accepted from the controller only; written empty on a client's container.
 CONTROLLER_LABELS = (NAMESPACE, SLOT, REVISION, IMAGE)
-#: A client may name these; the owner must be its own.
+#: A client can set these; the owner must be its own.
 CLIENT_LABELS = (OWNER, SERVICE)
 
 DEFAULT_NAMESPACE = "default"
@@ -42,12 +42,12 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 
 
 def is_dns_label(text: str, *, length: int) -> bool:
-    """Tell whether *text* is a DNS label (RFC 1123) of at most *length* characters."""
+    """Return True if *text* is a DNS label (RFC 1123) of at most *length* characters."""
     return 0 < len(text) <= length and _DNS_LABEL.fullmatch(text) is not None
 
 
 def is_instance(text: str) -> bool:
-    """Tell whether *text* is an instance's id: 16 hex digits."""
+    """Return True if *text* is the id of an instance: 16 hex digits."""
     return _INSTANCE.fullmatch(text) is not None
 
 
@@ -64,10 +64,10 @@ class Key:
 
     @classmethod
     def parse(cls, text: str) -> Key:
-        """Read back what ``str`` wrote.
+        """Parse the text that ``str`` returns for a key.
 
         Raises:
-            ValueError: *text* hasn't three parts.
+            ValueError: *text* does not have three parts.
         """
         kind, namespace, name = text.split("/")
         return cls(kind, namespace, name)
@@ -85,7 +85,7 @@ def service_key(namespace: str, name: str) -> Key:
 def qualified(namespace: str, name: str) -> str:
     """Return ``NAMESPACE.NAME``, or the bare name in the default namespace.
 
-    This is the engine's name of a Volume or a declared Network, and the stem of a container's.
+    A Volume and a declared Network have this name on the engine. Names of containers start with it.
     """
     return name if namespace == DEFAULT_NAMESPACE else f"{namespace}.{name}"
 
@@ -97,24 +97,25 @@ def namespaced_network(base: str, namespace: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NetworkNames:
-    """Base names of the implied networks: the policy's, so that two instances can share an engine.
+    """The base names of the implied networks.
 
-    ``bridge_joins_isolated``: a service with ``mode: bridge`` joins the isolated network, too.
+    The policy sets them, so two instances can share an engine.
     """
 
     isolated: str = "platform-network"
     ingress: str = "platform-ingress"
     bridge: str = "platform-bridge"
+    #: A service with ``mode: bridge`` joins the isolated network, too.
     bridge_joins_isolated: bool = False
 
 
 def container_name(
     namespace: str, service: str, *, slot: int, revision: str, attempt: int = 1
 ) -> str:
-    """Return ``[NAMESPACE.]SERVICE.SLOT-REV``, and ``.2``, ``.3`` after it for later attempts.
+    """Return ``[NAMESPACE.]SERVICE.SLOT-REV``, with ``.2``, ``.3`` for later attempts.
 
     REV is the first 8 hex digits of the revision (``v1:HEX``). Names are final: a container is
-    never renamed, except back to its own name.
+    never renamed, except back to its own name. Example: ``shop.web.1-0a1b2c3d.2``.
     """
     digits = revision.removeprefix("v1:")[:REVISION_DIGITS]
     assert len(digits) == REVISION_DIGITS, f"not a revision: {revision!r}"

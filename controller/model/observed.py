@@ -1,7 +1,7 @@
-"""The observed state: what the engine shows, as one frozen snapshot.
+"""The observed state: one frozen snapshot of the engine.
 
-Only objects that are ours (instance label and the broker's inventory) are in it; the one
-exception are networks and volumes that hold a name we would use, marked ``ours=False``.
+The snapshot has only objects of this instance (instance label and broker inventory). The exception
+are networks and volumes with a name needed by this instance; they have ``ours=False``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class ContainerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What can be changed on a living container from outside, as the engine shows it.
+    """The settings of a running container that can change from outside, as the engine shows them.
 
-    The same shape, as admitted by the broker at create or at our last update, is in the
-    inventory; a difference between the two is an alteration. Bytes, nano-CPUs, microseconds.
+    The inventory has the same shape, as admitted at the create or at the last update. A difference
+    between the two is drift. Units: bytes, nano-CPUs, microseconds.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Settings:
     restart: str = "no"
     restart_max: int = 0
     networks: tuple[str, ...] = ()  # sorted names
-    others: tuple[str, ...] = ()  # limits that nobody is admitted with, as NAME=VALUE
+    others: tuple[str, ...] = ()  # limits that are never admitted, as NAME=VALUE
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,19 +60,19 @@ class HostPort:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Who ended a container's last run, or removed it, by a mutation through the gate."""
+    """The mutation that ended a container's last run, or removed the container."""
 
     container: str
     route: str  # of the mutation: container.stop, container.kill, container.remove
     role: str  # controller, operator, client or broker
     uid: int
-    time: str  # of the record that says so: RFC 3339, UTC
-    reason: str = ""  # the violation for which the broker ended it: RULE: what was found
+    time: str  # of the record: RFC 3339, UTC
+    reason: str = ""  # the violation, RULE: SENTENCE, if the broker ended the run
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container of ours."""
+    """A container of this instance."""
 
     id: str
     key: Key  # of the Service; for origin=client, of the service that the client named
@@ -85,36 +85,37 @@ class Container:
     image_id: str
     state: ContainerState
     settings: Settings
-    admitted: Settings | None  # None: the inventory doesn't know (recovery in progress)
+    admitted: Settings | None  # None: not in the inventory (recovery in progress)
     health: str = ""  # "", starting, healthy, unhealthy
-    complaint: str = ""  # why an http or tcp check of it wasn't good the last time
+    complaint: str = ""  # why the last http or tcp check failed
     exit_code: int = 0
     oom_killed: bool = False
     error: str = ""
     started_at: str = ""  # RFC 3339, as the engine writes it; "" when never started
     finished_at: str = ""
     restart_count: int = 0
-    stop_grace_s: int | None = None  # Config.StopTimeout; None: none was set at its create
+    stop_grace_s: int | None = None  # Config.StopTimeout; None if the create set none
     addresses: tuple[tuple[str, str], ...] = ()  # network name, address
     ports: tuple[HostPort, ...] = ()  # published now, sorted
-    writes: tuple[str, ...] = ()  # the named volumes that it may write to, sorted
-    #: Network name, and the aliases that were asked for there; by name, as ``settings.networks``.
+    writes: tuple[str, ...] = ()  # the named volumes mounted writable, sorted
+    #: Each network with the requested aliases; by name, as ``settings.networks``.
     aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    cut_off: tuple[str, ...] = ()  # networks that it is shown in, and that don't know of it
-    #: What the kernel showed at its last start: verified, unverified: …, violation; '' if unknown.
+    #: Networks in the container's inspect that do not list the container.
+    cut_off: tuple[str, ...] = ()
+    #: The verification of the last start: verified, unverified: REASON, violation; '' if unknown.
     effective: str = ""
-    violation: str = ""  # the record for which the broker stopped it
-    ending: Ending | None = None  # who ended its last run, where the broker knows
-    unknown: tuple[str, ...] = ()  # what its inspect shows and nobody here knows, by path
+    violation: str = ""  # the record of the violation for which the broker stopped it
+    ending: Ending | None = None  # the end of the last run, if the broker knows it
+    unknown: tuple[str, ...] = ()  # members of the inspect without a row in MEMBERS, by path
 
     @property
     def name(self) -> str:
-        """The container's name now."""
+        """The current name of the container."""
         return self.settings.name
 
     @property
     def running(self) -> bool:
-        """Tell whether its process runs (and isn't frozen)."""
+        """Return True if the container runs and is not paused."""
         return self.state is ContainerState.RUNNING
 
 
@@ -155,43 +156,41 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One look at the engine. ``images`` has every reference asked for; None: not there.
-
-    ``pins`` maps a revision to the image that it was first admitted with. ``listening`` is what is
-    bound in the network namespace of whoever looked; empty where nobody looked. ``endings`` has what
-    the broker knows of runs that ended and of removals, by the container's id, ``taken_down`` the
-    record of the last ``trimtab down``.
-    """
+    """One observation of the engine."""
 
     instance: str
     engine_id: str = ""
     containers: tuple[Container, ...] = ()
     networks: tuple[ObservedNetwork, ...] = ()
     volumes: tuple[ObservedVolume, ...] = ()
+    #: Every requested reference; None if the engine has no such image.
     images: dict[str, Image | None] = field(default_factory=dict)
+    #: The first admitted image of each revision.
     pins: dict[str, Image] = field(default_factory=dict)
-    #: The paths that each image of ``images`` declares as VOLUMEs, by the image's id.
+    #: The VOLUME paths of each image of ``images``, by the image's id.
     image_volumes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: The ports bound in the observer's network namespace; empty if not inspected.
     listening: frozenset[HostPort] = frozenset()
+    #: Ended runs and removals known to the broker, by the container's id.
     endings: Mapping[str, Ending] = field(default_factory=dict)
-    taken_down: str = ""
-    # Made when first asked for: a plan of everything asks once for each service.
+    taken_down: str = ""  # the record of the last ``trimtab down``
+    # Built at the first call of ``of``: a plan of everything calls it once for each service.
     _by_key: dict[Key, tuple[Container, ...]] | None = field(
         init=False, repr=False, compare=False, default=None
     )
 
     def of(self, key: Key) -> tuple[Container, ...]:
-        """Return the containers of a service that the controller made, by slot and name."""
+        """Return the containers of a service created by the controller, by slot and name."""
         index = self._by_key
         if index is None:
             index = self._indexed()
-            # Whole, so that no other thread sees half of it.
+            # Assigned when complete, so no other thread sees a partial index.
             object.__setattr__(self, "_by_key", index)
         return index.get(key, ())
 
     def _indexed(self) -> dict[Key, tuple[Container, ...]]:
-        found: dict[Key, list[Container]] = {}
+        by_key: dict[Key, list[Container]] = {}
         for container in sorted(self.containers, key=lambda c: (c.slot, c.name)):
             if container.origin == "controller":
-                found.setdefault(container.key, []).append(container)
-        return {key: tuple(containers) for key, containers in found.items()}
+                by_key.setdefault(container.key, []).append(container)
+        return {key: tuple(containers) for key, containers in by_key.items()}

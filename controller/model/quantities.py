@@ -1,6 +1,6 @@
-"""Quantities as users write them: bytes (``Ki Mi Gi``) and durations (``ms s m h``); instants.
+"""Quantities as written in files: bytes (``Ki Mi Gi``) and durations (``ms s m h``); instants.
 
-Nothing else parses: no decimal prefixes, no bare strings, no compound durations.
+No other notation parses: no decimal prefixes, no strings without a unit, no compound durations.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
 def parse_bytes(value: object) -> int:
-    """Return the bytes that ``"512Mi"`` means.
+    """Return the number of bytes in a quantity such as ``"512Mi"``.
 
     Raises:
-        ValueError: *value* isn't a whole number with the unit Ki, Mi or Gi.
+        ValueError: *value* is not a whole number with the unit Ki, Mi or Gi.
     """
     match = _BYTES.fullmatch(value) if isinstance(value, str) else None
     if match is None:
@@ -27,10 +27,10 @@ def parse_bytes(value: object) -> int:
 
 
 def parse_duration_ms(value: object) -> int:
-    """Return the milliseconds that ``"10s"`` means.
+    """Return the milliseconds in a duration such as ``"10s"``.
 
     Raises:
-        ValueError: *value* isn't a whole number with the unit ms, s, m or h.
+        ValueError: *value* is not a whole number with the unit ms, s, m or h.
     """
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
@@ -39,7 +39,7 @@ def parse_duration_ms(value: object) -> int:
 
 
 def format_bytes(count: int) -> str:
-    """Return *count* in the largest unit that divides it, as ``parse_bytes`` reads it."""
+    """Return *count* in the largest unit that divides it, for ``parse_bytes``."""
     for unit in ("Gi", "Mi", "Ki"):
         if count and count % _BYTE_UNITS[unit] == 0:
             return f"{count // _BYTE_UNITS[unit]}{unit}"
@@ -47,7 +47,7 @@ def format_bytes(count: int) -> str:
 
 
 def format_duration_ms(count: int) -> str:
-    """Return *count* in the largest unit that divides it, as ``parse_duration_ms`` reads it."""
+    """Return *count* in the largest unit that divides it, for ``parse_duration_ms``."""
     for unit in ("h", "m", "s"):
         if count and count % _DURATION_MS[unit] == 0:
             return f"{count // _DURATION_MS[unit]}{unit}"

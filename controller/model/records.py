@@ -1,7 +1,7 @@
-"""Journal records, requests and replies: what passes the gate and what is written of it.
+"""Requests, replies and journal records.
 
-A record is one JSON line (docs/operations/journal.md). Facts that recovery and the inventory need are in
-``request.summary``; claims are what the controller said, and prove nothing but that.
+A record is one JSON line (docs/operations/journal.md). ``request.summary`` has the facts for
+recovery and the inventory. Claims come from the controller and are not proven.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 
 
 class Role(StrEnum):
-    """Who a peer is to the gate."""
+    """The role of a peer at the gate."""
 
     CONTROLLER = "controller"
     OPERATOR = "operator"
@@ -22,17 +22,14 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """The peer of a connection, by SO_PEERCRED. The pid is only a hint.
-
-    ``owner`` is the client's owner by the policy. ``separated`` is false when controller and
-    operator share a uid, so that the role rests on the request's own word.
-    """
+    """The peer of a connection, identified by SO_PEERCRED."""
 
     uid: int
     gid: int
-    pid: int
+    pid: int  # only a hint
     role: Role
-    owner: str = ""
+    owner: str = ""  # the client's owner by the policy
+    #: False if controller and operator share a uid. The role then rests on the request's claim.
     separated: bool = True
 
 
@@ -51,11 +48,11 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as the wire gave it, framing checked: ``path`` and ``query`` still raw."""
+    """One request as received, with checked framing."""
 
     method: str
-    path: str
-    query: str
+    path: str  # raw
+    query: str  # raw
     headers: tuple[tuple[str, str], ...]  # names in lower case
     body: bytes
     actor: Actor
@@ -63,7 +60,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer: of the engine, or of the gate itself."""
+    """One response of the engine or of the gate."""
 
     status: int
     body: bytes = b""
@@ -85,19 +82,19 @@ Stage = Literal[
 ]
 
 
-#: The members of an entry that hold what was asked and what came of it.
+#: The members of an entry with the request and its result.
 ENTRY_PARTS = ("actor", "request", "verdict", "claims", "result")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is to be recorded; the writer adds seq, time, prev and hash.
+    """The content of a record; the writer adds seq, time, prev and hash.
 
-    ``id`` is a UUIDv7, the same for an intent and its closing record. The members are JSON-ready
-    mappings (strings, integers, booleans, lists, mappings; no floats), already redacted.
+    The members are JSON-ready mappings (strings, integers, booleans, lists, mappings; no floats).
+    Secrets are redacted already.
     """
 
-    id: str
+    id: str  # a UUIDv7, the same for an intent and its closing record
     stage: Stage
     actor: dict[str, object] = field(default_factory=dict)
     request: dict[str, object] = field(default_factory=dict)

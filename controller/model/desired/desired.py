@@ -1,4 +1,4 @@
-"""The desired state: what the files ask for, parsed, checked and rendered."""
+"""The desired state: the content of the files, parsed, validated and resolved."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from controller.model.desired.spec import NetworkSpec, ServiceSpec, VolumeSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
 
-#: The fields of a Service whose lines are kept, by their paths under spec: what a container's records
-#: are explained by.
+#: The fields of a Service with a recorded line, by their paths under spec. ``journal explain`` shows
+#: these lines as the source of a container's settings.
 TRACED: Final = (
     *("image", "env", "ports", "mounts", "network", "healthcheck", "restart", "logs"),
     *("resources.memory", "resources.cpus", "resources.pids", "resources.cpuset"),
@@ -20,61 +20,55 @@ TRACED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SourceLocation:
-    """Where a resource was declared: file (relative to DIR), line from 1, the commit checked out there.
+    """Where a resource was declared."""
 
-    The commit is '' where that isn't known. A file that was changed since is told with it, too.
-    ``lines`` are those of the fields that were written, by their paths under spec (``resources.memory``).
-    ``text`` is the document's own text, empty where that isn't at hand; ``release`` names the Release
-    that a chart was rendered for, and its place.
-    """
-
-    file: str
-    line: int = 0
+    file: str  # relative to DIR
+    line: int = 0  # from 1
+    #: The commit checked out in DIR, also for a file with uncommitted changes; '' if unknown.
     commit: str = ""
+    #: The line of each written field, by the path under spec (``resources.memory``).
     lines: tuple[tuple[str, int], ...] = ()
+    #: The text of the document; '' if not available.
     text: str = field(default="", repr=False, compare=False)
+    #: The Release, with its place, for which a chart was rendered.
     release: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Restarting:
-    """That somebody asked for a restart: these containers are stale, whatever they are.
+    """A requested restart: the listed containers are outdated, whatever their revision.
 
-    It is over once none of them is there any more.
+    The restart is complete when none of the containers exists any more.
     """
 
-    ids: frozenset[str]
-    by: str
+    ids: frozenset[str]  # of containers
+    by: str  # the requester
 
 
 @dataclass(frozen=True, slots=True)
 class ImageVolume:
-    """A path that a service's image declares as a VOLUME and that no mount covers.
-
-    ``keeping`` is the policy's word: each slot keeps a volume of its own there, or it is a tmpfs.
-    """
+    """A VOLUME path of a service's image without a mount in the spec."""
 
     path: str
+    #: The policy's choice: each slot keeps a volume of its own at the path, or a tmpfs is mounted.
     keeping: Literal["slot", "scratch"]
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A supervised workload as declared; ``revision`` is that of its slots.
-
-    ``because`` says why its slots are another revision's than its document says, if so.
-    ``image_volumes`` is laid over the document before a plan (``core.rules.image_volumes``); None: slots
-    would keep volumes, and what the image declares isn't known yet.
-    """
+    """A supervised workload as declared."""
 
     key: Key
     owner: str
     spec: ServiceSpec
-    revision: str
+    revision: str  # of the slots
     source: SourceLocation
     labels: tuple[tuple[str, str], ...] = ()
     restarting: Restarting | None = None
+    #: Why the slots have another revision than the document, if they do.
     because: str = ""
+    #: Added to the document before planning (``core.rules.image_volumes``). None: slots keep volumes,
+    #: and the image's declarations are not known yet.
     image_volumes: tuple[ImageVolume, ...] | None = ()
 
 
@@ -100,81 +94,76 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A chart with values; ``members`` are the keys of what it rendered to."""
+    """A chart with values."""
 
     key: Key
     owner: str
     chart: str
+    #: The keys of the rendered resources.
     members: tuple[Key, ...]
     source: SourceLocation
 
 
 @dataclass(frozen=True, slots=True)
 class OverrideReason:
-    """That a service isn't brought to what its document says, because a person wants it so.
+    """Why a service is not brought to its declared state: an operator overrides it.
 
-    A suspended one is left as it is, a pinned one runs an earlier revision: ``revision``. ``code`` is
-    the reason of the condition that tells it.
+    A suspended service is left unchanged. A pinned service runs an earlier revision.
     """
 
     key: Key
     word: Literal["suspended", "pinned"]
-    code: str
+    code: str  # the reason of the condition in the status
     reason: str
     remedy: str
-    revision: str | None = None
+    revision: str | None = None  # of a pinned service
 
 
 @dataclass(frozen=True, slots=True)
 class SourceIdentity:
-    """What DIR is right now: the device tells another filesystem (an unmounted one) apart.
-
-    ``commit`` is the one that is checked out there, '' where that isn't known.
-    """
+    """The identity of the folder DIR at this time."""
 
     path: str
     present: bool
+    #: Distinguishes another filesystem, such as an unmounted one.
     device: int = 0
     documents: int = 0
-    commit: str = ""
+    commit: str = ""  # checked out there; '' if unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """Everything that one look at the files gave.
-
-    ``blind_keys`` are resources that a bad document may have declared: they are left as they
-    are. ``blind`` is true when some document or file might have declared anything: creating goes
-    on, pruning doesn't. ``holds`` are what people hold (``core.service.overrides``), by key; a suspended
-    service need not be among the services.
-    """
+    """The desired state from one reading of the files."""
 
     services: tuple[Service, ...] = ()
     networks: tuple[Network, ...] = ()
     volumes: tuple[Volume, ...] = ()
     releases: tuple[Release, ...] = ()
     problems: tuple[Problem, ...] = ()
+    #: Resources that a broken document possibly declares: they are left unchanged.
     blind_keys: frozenset[Key] = field(default_factory=frozenset)
+    #: A broken document or file possibly declares any resource: creating continues, pruning stops.
     blind: bool = False
     identity: SourceIdentity = SourceIdentity(path="", present=False)
     digest: str = ""
+    #: The overrides (``core.service.overrides``), by key. A suspended service can be undeclared.
     holds: tuple[OverrideReason, ...] = ()
 
     @property
     def suspended(self) -> frozenset[Key]:
-        """The services that are left as they are."""
+        """The suspended services."""
         return frozenset(hold.key for hold in self.holds if hold.word == "suspended")
 
     @property
     def whole(self) -> bool:
-        """Tell whether nothing else may be declared, but for the ``blind_keys``."""
+        """Return True if no further resource can be declared, except for the ``blind_keys``."""
         return not self.blind and self.identity.present and self.identity.documents > 0
 
     @property
     def valid(self) -> bool:
-        """Tell whether no problem is an error."""
+        """Return True if no problem is an error."""
         return not any(problem.severity is Severity.ERROR for problem in self.problems)
 
     def service(self, key: Key) -> Service | None:
-        """Return the service of that key, if it is declared."""
+        """Return the declared service with the given key, if any."""
         return next((service for service in self.services if service.key == key), None)

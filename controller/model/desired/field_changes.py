@@ -1,7 +1,7 @@
-"""Differences between what runs and what is declared, field by field, as people read them.
+"""Differences between running and declared services, field by field.
 
-A value that may be a secret is never part of these unless an operator asked to see it: then
-``sensitive`` is true and the values are there; otherwise ``sensitive`` is true and they are None.
+A value that may be secret is left out: the change has ``sensitive=True`` and no values. If an
+operator asked for the values, the change has ``sensitive=True`` and the values.
 """
 
 from __future__ import annotations
@@ -19,43 +19,41 @@ ReviewKind = Literal["document", "drift"]
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """One field that differs. ``old`` is the value in force, ``new`` the one that replaces it.
+    """One differing field."""
 
-    None is a field that isn't set. ``path`` is the field's place in the document
-    (``spec.resources.memory``), or ``container.`` and a name for a setting that no document has.
-    ``drift``: the document is unchanged, the container was changed outside trimtab.
-    """
-
+    #: The field's place in the document (``spec.resources.memory``), or ``container.NAME`` for a
+    #: setting without a field in documents.
     path: str
     what: Literal["changed", "added", "removed"]
-    old: str | None = None
-    new: str | None = None
+    old: str | None = None  # the value in force; None if the field is unset
+    new: str | None = None  # the replacing value; None if the field is unset
     sensitive: bool = False
+    #: ``drift``: the document is unchanged, and the container was changed outside trimtab.
     kind: ReviewKind = "document"
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceDifference:
-    """How some containers of a service differ from its document.
-
-    ``origin`` is the revision of those containers, ``containers`` are their names. Both are absent for
-    fields that belong to the ``service`` as a whole, such as ``spec.replicas``, and for a ``new``
-    service, of which all fields are added. ``note`` says why only some
-    fields could be compared. ``held``: nothing of it is applied while the service is pinned or
-    suspended.
-    """
+    """The differences between some containers of a service and its document."""
 
     key: Key
-    origin: str | None
-    containers: tuple[str, ...]
+    origin: str | None  # the revision of the containers, for the scope ``containers``
+    containers: tuple[str, ...]  # names, for the scope ``containers``
     changes: tuple[FieldChange, ...]
+    #: Why only some fields could be compared.
     note: str | None = None
+    #: The service is pinned or suspended, so no change is applied.
     held: bool = False
+    #: ``service``: fields of the service as a whole, such as ``spec.replicas``. ``new``: a new service,
+    #: with all fields added.
     scope: Literal["containers", "service", "new"] = "containers"
 
 
 class Effect(StrEnum):
-    """The effect of a plan on one object; of several, the first of these that applies."""
+    """The effect of a plan on one object.
+
+    If several apply, the first in this order is used.
+    """
 
     REMOVE = "remove"
     REPLACE = "replace"
@@ -75,22 +73,18 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Downtime:
-    """A service of which no replica runs for a while, because its only one is replaced.
-
-    ``measured_s`` is how long that took the last time, in seconds, or None if it isn't known.
-    ``grace_s`` is how long the stop alone may take.
-    """
+    """A time without a running replica, because the only replica of a service is replaced."""
 
     key: Key
-    measured_s: float | None
-    grace_s: int
+    measured_s: float | None  # of the last replacement; None if unknown
+    grace_s: int  # the maximum of the stop alone
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewEntry:
-    """One object of a review: its actions, and the fields that they are for.
+    """One object of a review: its actions, and the fields that cause them.
 
-    ``replaced``, ``added``, ``removed`` and the like count slots of a service.
+    ``replaced``, ``added``, ``removed`` and the like are numbers of slots.
     """
 
     key: Key
@@ -104,7 +98,7 @@ class ReviewEntry:
     stopped: int = 0
     started: int = 0
     updated: int = 0
-    order: str | None = None  # StartFirst or StopFirst, of what is replaced
+    order: str | None = None  # StartFirst or StopFirst, for replaced slots
     at_once: int = 1
     source: SourceLocation | None = None
     holds: tuple[OverrideReason, ...] = ()
@@ -112,14 +106,15 @@ class ReviewEntry:
 
     @property
     def is_new(self) -> bool:
-        """Return True if it is a service without containers yet, of which all fields are added."""
+        """Return True if the service has no containers yet: all its fields are added."""
         return any(each.scope == "new" for each in self.differences)
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """A plan with everything that is said about it. ``keys`` are all resources, also unchanged ones."""
+    """A plan with its explanation."""
 
     plan: Plan
+    #: All resources, unchanged ones too.
     keys: frozenset[Key] = frozenset()
     entries: tuple[ReviewEntry, ...] = ()

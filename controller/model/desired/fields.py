@@ -1,4 +1,7 @@
-"""Quantities as fields of what users write. Apart from ``quantities``, which loads no pydantic."""
+"""Field types with a notation of their own: quantities and port numbers.
+
+Separate from ``model.quantities``, which does not import pydantic.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from controller.model.quantities import (
     parse_duration_ms,
 )
 
-#: ``model_dump(…, context=AS_WRITTEN)`` gives quantities as users write them, else as numbers.
+#: ``model_dump(…, context=AS_WRITTEN)`` writes quantities as users do; without it, as numbers.
 AS_WRITTEN = {"quantities": "as written"}
 
 

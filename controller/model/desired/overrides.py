@@ -1,6 +1,6 @@
-"""The course of a service: which revisions it had, and what people want of it beside its document.
+"""Operator overrides and revisions of a service.
 
-What is desired is in the files; this is what the controller must remember itself.
+The files have the desired state. The controller must remember these values itself.
 """
 
 from __future__ import annotations
@@ -16,35 +16,30 @@ RevisionOutcome = Literal["", "good", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A revision that was accepted, with all that makes its replicas.
-
-    ``generation`` and ``since`` (RFC 3339) tell when it was declared the last time. ``spec`` is
-    the slot spec as JSON, '' where it was too much to keep. ``outcome`` is '' until it is known.
-    ``left`` says that it was gone back from by itself since then.
-    """
+    """An accepted revision, with everything needed to create its replicas."""
 
     revision: str
+    #: Generation and time (RFC 3339) of the last declaration.
     generation: int
     since: str
     owner: str
     image: str
+    #: The slot spec as JSON; '' if too large to keep.
     spec: str
     source: SourceLocation
-    outcome: RevisionOutcome = ""
-    reason: str = ""  # why it failed
-    left: bool = False
+    outcome: RevisionOutcome = ""  # '' until known
+    reason: str = ""  # why the revision failed
+    left: bool = False  # rolled back automatically since the last declaration
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """That a service runs an earlier revision, until its document asks for something else.
-
-    ``asked`` is the digest of what the document asked for when it was pinned or, of an automatic
-    one, the revision that failed: that isn't tried again for a change of what isn't of its slots.
-    """
+    """A service runs an earlier revision until its document changes."""
 
     revision: str
     generation: int
+    #: The digest of the document at the time of the pin. For an automatic pin, the failed revision:
+    #: a change outside the slot spec does not start it again.
     asked: str
     by: str
     since: str
@@ -54,7 +49,7 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """That a service is left as it is."""
+    """A service is left unchanged."""
 
     by: str
     since: str
@@ -62,22 +57,21 @@ class Suspension:
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """All of it, of one service. ``revisions`` are in the order in which they were declared.
+    """The revisions and overrides of one service."""
 
-    ``applied`` are the fields that belong to the service as a whole, as JSON, of the last document that
-    was fully acted on. ``down_ms`` is how long a slot was down the last time it was replaced with
-    StopFirst, from before the stop until after the start. None is not known.
-    """
-
+    #: In the order of their declarations.
     revisions: tuple[Revision, ...] = ()
     pin: Pin | None = None
     suspension: Suspension | None = None
     restarting: Restarting | None = None
+    #: The service-wide fields, as JSON, of the last document acted on completely.
     applied: str | None = None
+    #: The downtime of the last StopFirst replacement, from before the stop until after the start.
+    #: None if unknown.
     down_ms: int | None = None
 
     def find_revision(self, revision: str) -> Revision | None:
-        """Return a revision that is kept."""
+        """Return the remembered revision with the given id, if any."""
         return next((each for each in self.revisions if each.revision == revision), None)
 
 
@@ -88,14 +82,13 @@ Verb = Literal["rollback", "restart", "suspend", "resume"]
 
 @dataclass(frozen=True, slots=True)
 class ServiceAct:
-    """What somebody wants of a service. ``to`` begins a revision's digits; '' is the last good one.
-
-    *automatic*: a rollout that failed wants it, for ``reason``, and no person.
-    """
+    """A requested act on a service."""
 
     verb: Verb
     key: Key
     by: str
+    #: The first digits of a revision; '' for the last good one.
     to: str = ""
     reason: str = ""
+    #: Requested by a failed rollout, not by an operator.
     automatic: bool = False

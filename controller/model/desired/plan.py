@@ -1,4 +1,7 @@
-"""A plan: every action to convergence if each succeeds, each with its cause and precondition."""
+"""A plan: all actions needed to converge, provided each succeeds.
+
+Each action has its cause and its precondition.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,14 @@ from controller.model.names import Key
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the policy says of one mutation. ``rules`` are the ids of the rules that decided.
-
-    ``problems`` are the findings one by one, at their places in the document, where the mutation
-    comes from one.
-    """
+    """The policy's decision on one mutation."""
 
     decision: Literal["allow", "mutate", "deny", "audit-deny"]
-    rules: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()  # the ids of the deciding rules
     reason: str = ""
     remedy: str = ""
-    mutations: tuple[str, ...] = ()  # what was injected, a sentence each
+    mutations: tuple[str, ...] = ()  # the injected settings, a sentence each
+    #: Each finding at its place in the document, for a mutation on behalf of a document.
     problems: tuple[Problem, ...] = ()
 
 
@@ -31,7 +31,11 @@ ALLOW = Verdict("allow")
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """What must hold right before the action: an object's absence by name, or its id and revision."""
+    """The required state right before an action.
+
+    Either an object with the name ``absent`` must not exist, or the object must have this id and
+    revision.
+    """
 
     absent: str = ""
     id: str = ""
@@ -40,10 +44,10 @@ class Precondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One engine call, or a wait. ``target`` is the name of the object that it acts on."""
+    """One engine request, or a wait."""
 
     object: Key
-    target: str
+    target: str  # the name of the changed object
     cause: str
     slot: int = 0
     precondition: Precondition = Precondition()
@@ -52,14 +56,14 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullImage(Action):
-    """Pull ``target``, a reference."""
+    """Pull the image with the reference ``target``."""
 
     verb: ClassVar[str] = "pull-image"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateNetwork(Action):
-    """Make a network of ours; ``masquerade`` and ``icc`` are bridge options."""
+    """Create a network of this instance; ``masquerade`` and ``icc`` are bridge options."""
 
     verb: ClassVar[str] = "create-network"
     owner: str
@@ -70,14 +74,14 @@ class CreateNetwork(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveNetwork(Action):
-    """Remove a network of ours that nothing is attached to."""
+    """Remove a network of this instance without attached containers."""
 
     verb: ClassVar[str] = "remove-network"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateVolume(Action):
-    """Make a named volume of ours."""
+    """Create a named volume of this instance."""
 
     verb: ClassVar[str] = "create-volume"
     owner: str
@@ -85,15 +89,13 @@ class CreateVolume(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateContainer(Action):
-    """Create the replica ``target`` of ``service`` in ``slot``, from image ``image``.
-
-    Unless it is ``announced``, its networks don't know it by its service's name yet: it joins them
-    without that alias, and gets it by leaving and joining each.
-    """
+    """Create the replica ``target`` of ``service`` in ``slot``, from image ``image``."""
 
     verb: ClassVar[str] = "create-container"
     service: Service
     image: str
+    #: True: the container joins its networks with the alias of the service's name. False: it joins
+    #: without, and gets the alias later by a disconnect and a connect for each network.
     announced: bool = True
 
 
@@ -106,14 +108,16 @@ class StartContainer(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateContainer(Action):
-    """Change a living container: its restart policy ('': as it is), its limits (None: as they are).
+    """Change the restart policy or the limits of a container.
 
-    Bytes, nano-CPUs, microseconds. A CPU set isn't among them: the gate admits none.
+    Units: bytes, nano-CPUs, microseconds. There is no CPU set, because the gate admits none in an
+    update.
     """
 
     verb: ClassVar[str] = "update-container"
-    restart: str = ""
+    restart: str = ""  # '' for no change
     restart_max: int = 0
+    # None for no change.
     memory: int | None = None
     memory_swap: int | None = None
     memory_reservation: int | None = None
@@ -126,7 +130,7 @@ class UpdateContainer(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopContainer(Action):
-    """Stop a container; ``grace_s`` is how long it may take, in seconds."""
+    """Stop a container within ``grace_s`` seconds."""
 
     verb: ClassVar[str] = "stop-container"
     grace_s: int = 10
@@ -134,14 +138,14 @@ class StopContainer(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnpauseContainer(Action):
-    """Thaw a container that is frozen."""
+    """Unpause a container."""
 
     verb: ClassVar[str] = "unpause-container"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenameContainer(Action):
-    """Give a container its own name back: ``name``."""
+    """Restore a container's own name, ``name``."""
 
     verb: ClassVar[str] = "rename-container"
     name: str
@@ -149,7 +153,7 @@ class RenameContainer(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectNetwork(Action):
-    """Join a container to a network that it was admitted with, as ``aliases`` beside its name."""
+    """Connect a container to an admitted network, with ``aliases`` in addition to its name."""
 
     verb: ClassVar[str] = "connect-network"
     network: str
@@ -158,7 +162,7 @@ class ConnectNetwork(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisconnectNetwork(Action):
-    """Take a container off a network."""
+    """Disconnect a container from a network."""
 
     verb: ClassVar[str] = "disconnect-network"
     network: str
@@ -166,7 +170,10 @@ class DisconnectNetwork(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveContainer(Action):
-    """Remove a stopped (or dead, or never started) container. Volumes stay, anonymous ones too."""
+    """Remove a container without a running process: stopped, dead or never started.
+
+    Volumes are kept, anonymous ones too.
+    """
 
     verb: ClassVar[str] = "remove-container"
 
@@ -227,7 +234,7 @@ AnyAction = (
     | NeedsOperator
 )
 
-#: What is done to a container that exists, or will by then; ``target`` is its name.
+#: An action on a container, which exists by then; ``target`` is its name.
 ContainerChange = (
     StartContainer
     | UpdateContainer
@@ -242,7 +249,7 @@ ContainerChange = (
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Something that would be removed, and isn't: the prune guard's word."""
+    """A resource whose removal the prune guard blocks."""
 
     key: Key
     code: str  # PrunePending
@@ -252,16 +259,17 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Actions in order; one service's are a sequence, different services' are independent.
+    """Actions in order.
 
-    ``complete`` is false when part of the desired state is blind. ``holds`` are what people hold:
-    nothing is pending for them.
+    The actions of one service are a sequence. Different services are independent.
     """
 
     actions: tuple[AnyAction, ...] = ()
     blocked: tuple[Blocked, ...] = ()
+    #: The overridden services; nothing is pending for them.
     holds: tuple[OverrideReason, ...] = ()
     problems: tuple[Problem, ...] = field(default=())
+    #: False if part of the desired state is blind.
     complete: bool = True
     digest: str = ""
 

@@ -1,8 +1,8 @@
-"""What users write, as closed and frozen models: the ``spec`` of each kind.
+"""The ``spec`` of each kind, as closed and frozen models.
 
-Unknown keys are errors. A field whose behaviour comes later isn't here; it
-is refused by name with "not supported yet" (``core.manifests.parse``), never ignored.
-Defaults here are the documented ones, except limits: an unset limit is the policy's to give.
+Unknown keys are errors. A field without an implementation is not part of a model:
+``core.manifests.parse`` refuses it by name as "not supported yet" instead of ignoring it. Defaults
+are the documented ones, except for limits: the policy provides unset limits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from controller.model.names import REPLICAS_MAX
 STOP_GRACE_MAX_MS = 300_000
 MIN_HEALTHY_MAX_MS = 3_600_000
 DEADLINE_MAX_MS = 86_400_000
-MEMORY_MIN = 6 * 1024 * 1024  # the engine's own floor
+MEMORY_MIN = 6 * 1024 * 1024  # the engine's minimum
 TEXTS_MAX = 1_000  # items of a list, members of a mapping
 URL_PATH_MAX = 1024
 DEPENDENCIES_MAX = 100
@@ -54,10 +54,10 @@ def _image(text: str) -> str:
 
 
 def clean_path(text: str) -> str:
-    """Return *text* if it is an absolute path in its one clean spelling, and not ``/``.
+    """Return *text* if it is an absolute path in canonical spelling, and not ``/``.
 
     Raises:
-        ValueError: it isn't.
+        ValueError: *text* is not such a path.
     """
     parts = text.split("/")
     clean = len(parts) > 1 and parts[0] == "" and not {"", ".", ".."} & set(parts[1:])
@@ -111,7 +111,7 @@ def _address(text: str) -> str:
 
 
 def is_env_name(name: str) -> bool:
-    """Tell whether *name* can name an environment variable."""
+    """Return True if *name* is valid as the name of an environment variable."""
     return _ENV_NAME.fullmatch(name) is not None
 
 
@@ -132,10 +132,10 @@ PublishAddress = Annotated[str, AfterValidator(_address)]
 
 
 class Model(BaseModel):
-    """Closed, frozen, strict, camelCase on the outside.
+    """Base of all models: closed, frozen, strict, with camelCase aliases.
 
-    Validate with ``model_validate_json``: strictness in JSON mode takes lists for tuples and
-    strings for enums, and nothing else for anything else.
+    Validate with ``model_validate_json``. In JSON mode, strict validation accepts lists for tuples
+    and strings for enums, and no other conversion.
     """
 
     model_config = ConfigDict(
@@ -144,14 +144,14 @@ class Model(BaseModel):
 
 
 class RunState(StrEnum):
-    """Whether a service's replicas should run."""
+    """The desired state of a service's replicas."""
 
     RUNNING = "Running"
     STOPPED = "Stopped"
 
 
 class PullPolicy(StrEnum):
-    """When an image is pulled."""
+    """When the image is pulled."""
 
     IF_NOT_PRESENT = "IfNotPresent"
     ALWAYS = "Always"
@@ -159,7 +159,7 @@ class PullPolicy(StrEnum):
 
 
 class RestartPolicy(StrEnum):
-    """What happens when a container exits on its own."""
+    """What happens after a container exits by itself."""
 
     ALWAYS = "Always"  # the engine's `always`
     ON_FAILURE = "OnFailure"  # the engine's `on-failure:10`
@@ -167,29 +167,29 @@ class RestartPolicy(StrEnum):
 
 
 class Order(StrEnum):
-    """Whether a stale replica's successor starts before or after it stops."""
+    """Whether a replacement starts before or after the old replica stops."""
 
     START_FIRST = "StartFirst"
     STOP_FIRST = "StopFirst"
 
 
 class OnFailure(StrEnum):
-    """What becomes of a rollout that failed."""
+    """What happens after a failed rollout."""
 
-    ROLLBACK = "Rollback"  # back to the last good revision, once per revision
-    PAUSE = "Pause"  # as it is, and no further
+    ROLLBACK = "Rollback"  # roll back to the last good revision, once per revision
+    PAUSE = "Pause"  # stop the rollout where it is
 
 
 class DependencyCondition(StrEnum):
-    """What must be true of a service before those that depend on it are started."""
+    """The condition of a dependency for the start of its dependents."""
 
     STARTED = "Started"
     HEALTHY = "Healthy"
-    COMPLETED = "Completed"  # it ran to its end, with exit code 0
+    COMPLETED = "Completed"  # exited with code 0
 
 
 class NetworkMode(StrEnum):
-    """How a service's containers are networked."""
+    """The implied network of a service's containers."""
 
     ISOLATED = "isolated"
     BRIDGE = "bridge"
@@ -197,7 +197,7 @@ class NetworkMode(StrEnum):
 
 
 class Port(Model):
-    """A port that the container listens on; ``host`` publishes it."""
+    """A port of the container; ``host`` publishes it."""
 
     container: PortNumber
     host: PortNumber | None = None
@@ -215,7 +215,10 @@ class BindMount(Model):
 
 
 class VolumeMount(Model):
-    """A named volume of the namespace; writable means exclusive unless ``shared``."""
+    """A named volume of the namespace.
+
+    A writable volume is exclusive to its service unless ``shared``.
+    """
 
     type: Literal["volume"]
     source: str
@@ -225,7 +228,7 @@ class VolumeMount(Model):
 
 
 class TmpfsMount(Model):
-    """A bounded filesystem in memory."""
+    """A filesystem in memory, of limited size."""
 
     type: Literal["tmpfs"]
     target: CleanPath
@@ -236,14 +239,14 @@ Mount = Annotated[BindMount | VolumeMount | TmpfsMount, Field(discriminator="typ
 
 
 class ServiceNetwork(Model):
-    """The implied network of the namespace, and declared ones to join beside it."""
+    """The implied network of the namespace, and declared networks to join in addition."""
 
     mode: NetworkMode = NetworkMode.ISOLATED
     attach: tuple[str, ...] = ()
 
 
 class Resources(Model):
-    """Limits; one that is unset is the policy's default."""
+    """Resource limits; the policy provides unset limits."""
 
     memory: Annotated[Bytes, Field(ge=MEMORY_MIN, le=2**50)] | None = None
     cpus: Annotated[float, Field(ge=0.01, le=1024), AfterValidator(_cpus)] | None = None
@@ -252,34 +255,39 @@ class Resources(Model):
 
 
 class Security(Model):
-    """Hardening that a service may adjust within the policy."""
+    """Hardening that a service can change within the policy."""
 
     cap_add: Annotated[tuple[str, ...], AfterValidator(_capabilities)] = ()
     read_only_root_filesystem: bool = False
 
 
 class HttpCheck(Model):
-    """A GET in plain HTTP; a status from 200 to 399 is healthy, redirects aren't followed."""
+    """A GET in plain HTTP.
+
+    A status from 200 to 399 is healthy. Redirects are not followed.
+    """
 
     path: Annotated[str, AfterValidator(_url_path)] = "/"
     port: PortNumber
 
 
 class TcpCheck(Model):
-    """A connection, closed as soon as it stands."""
+    """A TCP connection, closed as soon as it is established."""
 
     port: PortNumber
 
 
 class Healthcheck(Model):
-    """What tells whether a container is well: a command that the engine runs in it, or a question
-    that the controller asks at the container's own address.
+    """A health check: a command run by the engine, or a probe sent by the controller.
+
+    The engine runs ``exec`` in the container. The controller sends ``http`` and ``tcp`` probes to
+    the container's own address.
     """
 
     exec: Texts | None = None
     http: HttpCheck | None = None
     tcp: TcpCheck | None = None
-    # The engine takes 0 for "its default": it can't be asked for.
+    # 0 is the engine's default, so 0 cannot be set.
     interval: Annotated[DurationMs, Field(ge=1)] = 30_000
     timeout: Annotated[DurationMs, Field(ge=1)] = 30_000
     retries: Annotated[int, Field(ge=1, le=10)] = 3
@@ -293,7 +301,7 @@ class Healthcheck(Model):
 
     @property
     def probed(self) -> bool:
-        """Tell whether the controller asks, and not the engine."""
+        """Return True if the controller runs the check, not the engine."""
         return self.exec is None
 
 
@@ -304,11 +312,14 @@ class Restart(Model):
 
 
 class Rollout(Model):
-    """How stale replicas are replaced; an unset order is chosen by ports and volumes."""
+    """How outdated replicas are replaced.
+
+    An unset order follows from the ports and volumes.
+    """
 
     order: Order | None = None
     max_unavailable: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] = 1  # with StopFirst
-    parallelism: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None  # maxUnavailable
+    parallelism: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None  # unset: maxUnavailable
     min_healthy: Annotated[DurationMs, Field(le=MIN_HEALTHY_MAX_MS)] = 10_000
     health_deadline: Annotated[DurationMs, Field(ge=1000, le=DEADLINE_MAX_MS)] = 300_000
     progress_deadline: Annotated[DurationMs, Field(ge=1000, le=DEADLINE_MAX_MS)] = 600_000
@@ -316,7 +327,7 @@ class Rollout(Model):
 
 
 class Dependency(Model):
-    """A service of the namespace that must be ready before this one is started."""
+    """A service of the namespace to wait for before the start."""
 
     name: str
     condition: DependencyCondition = DependencyCondition.STARTED
@@ -361,13 +372,13 @@ class ServiceSpec(Model):
 
 
 class NetworkSpec(Model):
-    """The spec of a Network: a bridge of the namespace, without a way out unless asked for."""
+    """The spec of a Network: a bridge of the namespace, without internet access by default."""
 
     internal: bool = True
 
 
 class VolumeSpec(Model):
-    """The spec of a Volume, kept when its document goes."""
+    """The spec of a Volume. The volume is kept after its document is removed."""
 
     retain: Literal[True] = True
 

@@ -1,8 +1,8 @@
-"""The policy: the rules of the gate as root writes them, closed and frozen.
+"""The policy: the rules of the gate as written by root, closed and frozen.
 
-Defaults are those of ``strict``, the figures of the security analysis: a policy that leaves
-something out is never looser than that. What no policy can grant (privileged, the engine's
-socket, a host namespace) has no switch here.
+Defaults are those of ``strict``, the values of the security analysis. A policy without an entry is
+never looser than ``strict``. There is no entry for rights that no policy can grant: privileged
+containers, the engine's socket, a host namespace.
 """
 
 from __future__ import annotations
@@ -53,34 +53,33 @@ from controller.model.policy.values import (
     Uid,
 )
 
-#: The owner of what operators create by hand.
+#: The owner of objects created by operators by hand.
 OPERATOR_OWNER = "operator"
-#: The engine refuses less memory than this.
+#: The smallest memory limit accepted by the engine.
 MEMORY_FLOOR = 6 * 1024**2
 
 
 class Owner(Model):
-    """An owner: its namespaces, the bind sources under which it may mount, its uids, its quota.
-
-    ``sources`` empty means every source that the policy allows; ``quota`` None the policy's.
-    """
+    """An owner: its namespaces, bind sources, uids and quota."""
 
     name: OwnerName
     namespaces: Annotated[tuple[Namespace, ...], Field(min_length=1)] = (DEFAULT_NAMESPACE,)
+    #: Folders with the owner's bind sources; empty for every source allowed by the policy.
     sources: tuple[HostPath, ...] = ()
     uids: tuple[Annotated[int, Field(ge=1, le=2**32 - 2)], ...] = ()
+    #: None for the policy's quota.
     quota: Annotated[int, Field(ge=0)] | None = None
 
 
 class PolicyClient(Model):
-    """A user of the host who may speak to the socket, for one owner."""
+    """A user of the host with access to the socket, on behalf of one owner."""
 
     uid: Uid
     owner: OwnerName
 
 
 class Loosens(Model):
-    """What an exception grants; only what is written."""
+    """The rights granted by an exception. Unset fields grant nothing."""
 
     cap_add: tuple[Capability, ...] = ()
     memory_max: PolicyBytes | None = None
@@ -111,37 +110,35 @@ class Exemption(Model):
 
     @property
     def ends_at(self) -> float:
-        """The instant from which it no longer holds, in seconds since the epoch."""
+        """The end of the exception, in seconds since the epoch."""
         day = date.fromisoformat(self.expires) + timedelta(days=1)
         return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
 
     @property
     def label(self) -> str:
-        """How it is called in verdicts."""
+        """The name of the exception in verdicts."""
         return f"exception:{self.owner}/{self.namespace}/{self.service}"
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyOrigin:
-    """The file that a policy was read from, and the line of each key that is written there.
-
-    ``shipped``: the file is part of the package, so nobody edits it; ``home`` is then the policy of
-    that name, which may grant what this one refuses.
-    """
+    """The file of a policy, with the line of each written key."""
 
     file: str
     lines: Mapping[str, int] = field(default_factory=dict)
+    #: The file is part of the package, so nobody edits it.
     shipped: bool = False
+    #: For a shipped policy: the policy ``home``, which possibly grants the denied request.
     home: Policy | None = None
 
 
 class Policy(Model):
-    """The whole policy. ``owners`` None lists none: any owner is taken."""
+    """The whole policy."""
 
     name: Annotated[str, Field(min_length=1, max_length=63)]
-    #: Who the policy is for; it decides what the file itself must hold. ``strict``, ``home``: no
-    #: further condition. ``production``: ``owners`` must be listed. ``development``: the only one
-    #: that accepts ``images.trustLocal``.
+    #: The purpose of the policy, with conditions on the file. ``strict``, ``home``: no condition.
+    #: ``production``: ``owners`` is required. ``development``: only here is ``images.trustLocal``
+    #: allowed.
     profile: Literal["strict", "production", "development", "home"] = "strict"
     images: ImageRules = ImageRules()
     capabilities: Capabilities = Capabilities()
@@ -158,12 +155,13 @@ class Policy(Model):
     labels: Labels = Labels()
     names: Names = Names()
     quotas: Quotas = Quotas()
+    #: None accepts any owner.
     owners: Annotated[tuple[Owner, ...], Field(min_length=1)] | None = None
     operators: tuple[Uid, ...] = ()
     clients: tuple[PolicyClient, ...] = ()
-    #: Uids that may speak from another pid namespace than the broker's (a container).
+    #: Uids allowed to connect from a container (another pid namespace than the broker's).
     container_peers: tuple[Uid, ...] = ()
-    #: Rules that aren't enforced yet, by their id: see ``model.policy.modes``.
+    #: Rules that are not enforced yet, by their id; see ``model.policy.modes``.
     modes: dict[str, Mode] = Field(default_factory=dict)
     exceptions: tuple[Exemption, ...] = ()
 
@@ -174,38 +172,44 @@ class Policy(Model):
         return self
 
     def owner(self, name: str) -> Owner | None:
-        """Return the listed owner of that name; without a list, any that can be a name."""
+        """Return the listed owner with the given name.
+
+        Without a list of owners, return an owner for every valid name.
+        """
         if self.owners is None:
             return Owner(name=name) if is_dns_label(name, length=OWNER_MAX) else None
         return next((owner for owner in self.owners if owner.name == name), None)
 
     def namespace_of(self, owner: str) -> str:
-        """Return the namespace of an owner's clients: the first of its own, else ``default``."""
+        """Return the namespace of an owner's clients.
+
+        The first namespace of a listed owner, else ``default``.
+        """
         listed = self.owner(owner) if self.owners is not None else None
         return listed.namespaces[0] if listed else DEFAULT_NAMESPACE
 
     def to_json(self) -> dict[str, object]:
-        """Return the policy as JSON that ``from_json`` reads back, every default written out."""
+        """Return the policy as JSON for ``from_json``, with every default written out."""
         return self.model_dump(mode="json", by_alias=True)
 
     @classmethod
     def from_json(cls, value: object) -> Policy:
-        """Read back what ``to_json`` gave (or what a file's YAML means).
+        """Parse the result of ``to_json``, or the value of a file's YAML.
 
         Raises:
-            pydantic.ValidationError: it isn't a policy.
+            pydantic.ValidationError: *value* is not a policy.
         """
         return cls.model_validate_json(json.dumps(value))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with other values; it gets its own digest."""
+        """Return a copy with other values. The copy computes its own digest."""
         copied = super().model_copy(update=update, deep=deep)
         copied.__dict__.pop("digest", None)
         return copied
 
     @cached_property
     def origin(self) -> PolicyOrigin | None:
-        """The file that it was read from, None for one from elsewhere. It is no part of its value."""
+        """The file of the policy; None if not read from a file. Not part of the value."""
         return None
 
     def read_from(self, origin: PolicyOrigin) -> Self:
@@ -216,13 +220,13 @@ class Policy(Model):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the policy's canonical JSON, in hex."""
+        """The SHA-256 of the policy's canonical JSON, in hex."""
         text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _contradictions(policy: Policy) -> Iterable[tuple[str, str]]:
-    """Yield what doesn't go together: the path of the key to change, and why."""
+    """Yield the contradictions: the path of the key to change, and the reason."""
     if policy.images.trust_local and policy.profile != "development":
         yield (
             "images.trustLocal",

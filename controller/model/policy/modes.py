@@ -1,9 +1,10 @@
-"""Modes of rules: how a policy's bounds are rolled out without stopping what runs already.
+"""Modes of rules: how a policy's bounds are introduced without stopping running containers.
 
-A rule is enforced unless the policy's ``modes`` says otherwise. In ``warn`` and ``audit`` what goes
-beyond its bound is admitted as asked, with all other hardening, and journaled as ``audit-deny``;
-``warn`` tells the client, ``audit`` doesn't. Only rules in ``ROLLABLE`` may be named: what they
-bound is a share of the host or a habit, never a right over the host or over others.
+A rule is enforced unless the policy's ``modes`` has another mode for it. In ``warn`` and ``audit``,
+a request beyond the bound is admitted unchanged, with all other hardening, and journaled as
+``audit-deny``. The client gets a warning in ``warn`` and none in ``audit``. Only rules in
+``ROLLABLE`` can have a mode. They bound a share of the host or a habit, never a right over the host
+or over others.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Literal
 
 Mode = Literal["enforce", "warn", "audit"]
 
-#: Rule -> what is tolerated in ``warn`` and ``audit``, and why that gives nobody a right. Whatever
-#: else the rule refuses (a negative number, two limits that contradict each other) stays refused.
+#: Each rule with the excess tolerated in ``warn`` and ``audit``, and why nobody gains a right. Other
+#: faults, such as a negative number or contradictory limits, stay denied.
 ROLLABLE: dict[str, str] = {
     "auto-remove": "removal at exit; only the container's own evidence goes",
     "env.size": "more variables than the policy's bound; the body is bounded all the same",

@@ -1,4 +1,4 @@
-"""The sections of a policy, each with the figures of ``strict`` as its defaults."""
+"""The sections of a policy. The defaults are the values of the policy ``strict``."""
 
 from __future__ import annotations
 
@@ -24,45 +24,45 @@ from controller.model.policy.values import (
     Uid,
 )
 
-#: What a file system takes as a name: a volume is a folder.
+#: The longest name in a file system. A volume is a folder.
 NAME_MAX = 255
 
 
 class ImageRules(Model):
-    """Which images may run: the allowlist, by whole components of the canonical reference."""
+    """The allowlist of images, by whole components of the canonical reference."""
 
     allow: Annotated[tuple[ImagePrefix, ...], Field(min_length=1)] = ("ghcr.io/platformnetwork/",)
-    #: Prefixes whose local images need no entry in the ledger; ``development`` only.
+    #: Prefixes of local images that need no entry in the ledger; ``development`` only.
     trust_local: tuple[ImagePrefix, ...] = ()
     #: Only references with a digest.
     require_digest: bool = False
-    #: What is mounted where an image declares a VOLUME, or a client asks for a volume without a
-    #: name: see ``core.rules.image_volumes``.
+    #: The mount at a VOLUME of an image, and for a client's request without a volume name; see
+    #: ``core.rules.image_volumes``.
     anonymous_volumes: KeptVolumes = "refuse"
-    #: os/architecture values beside the host's own.
+    #: os/architecture values in addition to the host's own.
     platforms: tuple[str, ...] = ()
 
 
 class Capabilities(Model):
-    """What may be asked for with CapAdd; everything else stays dropped."""
+    """The capabilities allowed in CapAdd; all others stay dropped."""
 
     allowed: tuple[Capability, ...] = ("CHOWN", "SETUID", "SETGID")
 
 
 class SecurityRules(Model):
-    """Hardening beyond what is always forced."""
+    """Hardening in addition to the settings that are always enforced."""
 
     require_non_root: bool = False
     require_read_only_root: bool = False
     runtimes: tuple[str, ...] = ("runc",)
-    #: Groups beside the user's own may be asked for.
+    #: Allow groups in addition to the user's own.
     group_add: bool = False
-    #: What becomes of a container that runs and can't be compared with what was admitted.
+    #: The treatment of a running container that cannot be compared with its admitted state.
     unverified: Literal["allow", "stop"] = "allow"
 
 
 class MemoryLimit(Model):
-    """Memory of a container; swap is always equal to it, so none is used."""
+    """Memory of a container. Swap is always equal to memory, so no swap is used."""
 
     default: PolicyBytes = 2 * 1024**3
     max: PolicyBytes = 8 * 1024**3
@@ -87,37 +87,37 @@ class TmpfsLimit(Model):
 
     default: PolicyBytes = 64 * 1024**2
     max: PolicyBytes = 256 * 1024**2
-    #: Programs in it may be run, where that is asked for.
+    #: Allow executable files in the mount, on request.
     executable: Annotated[bool, Field(alias="exec")] = False
 
 
 class ResourceRules(Model):
-    """Limits: what is given where none is asked for, and the most that may be asked for."""
+    """Limits: the defaults, and the maximum of each request."""
 
     memory: MemoryLimit = MemoryLimit()
     cpus: CpuLimit = CpuLimit()
     pids: PidLimit = PidLimit()
     tmpfs: TmpfsLimit = TmpfsLimit()
     shm_max: PolicyBytes = 256 * 1024**2
-    #: CPUs may be pinned.
+    #: Allow CPU pinning.
     cpuset: bool = False
-    #: The largest hard value of each ulimit that may be set.
+    #: The allowed ulimits, each with its largest hard value.
     ulimits: dict[str, Annotated[int, Field(ge=0)]] = Field(
         default_factory=lambda: {"nofile": 65536, "nproc": 512, "core": 0}
     )
-    #: Size of the writable layer, where the host's storage can bound it; None refuses the option.
+    #: Size of the writable layer, if the host's storage can limit it; None refuses the option.
     disk_max: PolicyBytes | None = None
 
 
 class Project(Model):
-    """A folder whose files the user *uid* edits, and containers may mount."""
+    """A folder of files edited by the user *uid*, for bind mounts."""
 
     path: HostPath
     uid: Uid
 
 
 class Mounts(Model):
-    """Bind sources, by whole components. The never-allowed ones need no entry here."""
+    """Sources of bind mounts, by whole components. Sources that are never allowed need no entry."""
 
     forbidden: tuple[HostPath, ...] = (
         "/etc/passwd",
@@ -131,16 +131,17 @@ class Mounts(Model):
     )
     allowed: tuple[HostPath, ...] = ("/tmp/", "/var/lib/platform/", "/var/lib/docker/volumes/")  # noqa: S108
     max: Annotated[int, Field(ge=0, le=256)] = 64
-    #: A volume that a client's create names is made if it is absent, and a volume may be made
-    #: without a name.
+    #: Allow a client's create to create the missing volumes that it names. Allow volumes without a
+    #: name.
     create_volumes: bool = False
-    #: Folders that may be mounted although they lie below a forbidden one.
+    #: Folders allowed although they lie below a forbidden one.
     projects: tuple[Project, ...] = ()
 
 
 class HostPorts(Model):
-    """Which host addresses and ports may be published; the first address is given to a port
-    that names none.
+    """The host addresses and ports allowed for publishing.
+
+    A port without an address gets the first address.
     """
 
     host_ips: Annotated[tuple[Address, ...], Field(min_length=1, alias="hostIPs")] = (
@@ -151,14 +152,14 @@ class HostPorts(Model):
     #: Ports of the engine, its cluster and other agents with rights on the host.
     reserved: tuple[PortNumber, ...] = (2375, 2376, 2377, 4243, 4789, 7946, 8472, 10250)
     max: Annotated[int, Field(ge=0, le=1024)] = 64
-    #: Ports below ``minHost``, or reserved, that may be published all the same.
+    #: Allowed ports although they are reserved or below ``minHost``.
     granted: tuple[PortNumber, ...] = ()
-    #: A range may be given, from which the engine chooses a free port.
+    #: Allow a range, from which the engine chooses a free port.
     ranges: bool = False
 
 
 class Networks(Model):
-    """Modes that are granted, and the names of the networks that they imply."""
+    """Allowed network modes, and the names of the implied networks."""
 
     modes: Annotated[tuple[Literal["none", "bridge", "isolated"], ...], Field(min_length=1)] = (
         "none",
@@ -168,27 +169,27 @@ class Networks(Model):
     isolated: BaseName = "platform-network"
     ingress: BaseName = "platform-ingress"
     bridge: BaseName = "platform-bridge"
-    #: A service with mode bridge joins its namespace's isolated network, too: it reaches the internet
-    #: and the isolated services, and they reach it.
+    #: A service with mode bridge also joins its namespace's isolated network. It reaches the internet
+    #: and the isolated services, and the isolated services reach it.
     bridge_joins_isolated: bool = False
-    #: Networks that clients make are internal, whatever they ask for.
+    #: Networks created by clients are internal, whatever the request says.
     client_internal: bool = True
     ports: HostPorts = HostPorts()
-    #: Names that containers may answer to beside their own.
+    #: Allowed aliases in addition to a container's own names.
     aliases: tuple[str, ...] = ()
-    #: In networks that clients make, their containers may answer to any name.
+    #: Allow any alias of a client's container in networks created by clients.
     client_aliases: bool = False
-    #: Ranges within which clients may choose the subnets of networks that they make.
+    #: Ranges for the subnets of networks created by clients.
     subnets: tuple[Subnet, ...] = ()
-    #: What further entries of /etc/hosts may lead to.
+    #: Allowed targets of additional entries of /etc/hosts.
     extra_hosts: tuple[Literal["addresses", "host-gateway"], ...] = ()
     ipv6: bool = False
-    #: Networks of ours, by their name on the engine, that any namespace may join.
+    #: Networks of this instance, by their name on the engine, open to all namespaces.
     granted: tuple[str, ...] = ()
 
     @property
     def names(self) -> NetworkNames:
-        """The base names, for the planner, and what joins what."""
+        """The base names of the implied networks, for the planner."""
         return NetworkNames(
             self.isolated,
             self.ingress,
@@ -198,7 +199,7 @@ class Networks(Model):
 
 
 class LogRules(Model):
-    """Drivers that keep the log here, and its rotation."""
+    """Log drivers with local logs, and the rotation."""
 
     drivers: Annotated[tuple[Literal["json-file", "local"], ...], Field(min_length=1)] = (
         "json-file",
@@ -211,7 +212,7 @@ class LogRules(Model):
 
 
 class RestartRules(Model):
-    """Restart policies of the engine that may be asked for."""
+    """Allowed restart policies of the engine."""
 
     policies: tuple[Literal["no", "always", "on-failure", "unless-stopped"], ...] = (
         "no",
@@ -223,7 +224,10 @@ class RestartRules(Model):
 
 
 class HealthcheckRules(Model):
-    """Bounds of health checks: a check is a command that the engine runs over and over."""
+    """Bounds of health checks.
+
+    A check is a command that the engine runs repeatedly.
+    """
 
     min_interval: PolicyDurationMs = 1_000
     max_interval: PolicyDurationMs = 3_600_000
@@ -235,27 +239,27 @@ class HealthcheckRules(Model):
 
 
 class Env(Model):
-    """Bounds of the environment, and variables that decide what code runs."""
+    """Bounds of the environment, and denied variables, which decide what code runs."""
 
     max: Annotated[int, Field(ge=0)] = 512
     max_bytes: PolicyBytes = 64 * 1024
     denied: tuple[str, ...] = ("LD_PRELOAD", "LD_AUDIT")
-    #: A name without a value unsets the image's variable, as the engine has it; else it is refused.
+    #: True: a name without a value unsets the image's variable, as in the engine. False: refused.
     unset: bool = False
 
 
 class Exec(Model):
-    """Commands that operators run in a container that runs already."""
+    """Commands of operators in running containers."""
 
     enabled: bool = True
-    #: From then on a session is cut, and its processes are ended.
+    #: After this time a session is disconnected, and its processes are killed.
     max_duration: Annotated[PolicyDurationMs, Field(ge=1_000, le=86_400_000)] = 3_600_000
-    #: Whether root may be named as the user; without a name it is the container's own.
+    #: Allow root as the named user. Without a name, the user is the container's own.
     root: bool = False
 
 
 class Labels(Model):
-    """Bounds of labels, and prefixes that grant rights in other tools that read the engine."""
+    """Bounds of labels, and denied prefixes, which grant rights in other tools of the engine."""
 
     max: Annotated[int, Field(ge=0)] = 100
     max_bytes: PolicyBytes = 64 * 1024
@@ -272,15 +276,15 @@ class Labels(Model):
 
 
 class Names(Model):
-    """Names that clients give to containers, networks and volumes."""
+    """Names of containers, networks and volumes given by clients."""
 
     max: Annotated[int, Field(ge=CONTAINER_NAME_MAX, le=NAME_MAX)] = CONTAINER_NAME_MAX
-    #: Host names may have ``_``, as the engine takes them.
+    #: Allow ``_`` in host names, as the engine does.
     underscores: bool = False
 
 
 class Quotas(Model):
-    """Containers in the inventory, in any state."""
+    """Maximum numbers of containers in the inventory, in any state."""
 
     per_service: Annotated[int, Field(ge=0)] = 100
     per_owner: Annotated[int, Field(ge=0)] = 200

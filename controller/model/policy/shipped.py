@@ -1,12 +1,12 @@
-"""The policies that are part of the package, by name. Each is a file ``configs/policies/NAME.yaml``."""
+"""The policies in the package, by name. Each is a file ``configs/policies/NAME.yaml``."""
 
 from __future__ import annotations
 
 from types import MappingProxyType
 
-#: The policy of an instance that names none.
+#: The policy of an instance without --policy.
 DEFAULT_POLICY = "strict"
-#: Each shipped policy and what it is for.
+#: Each shipped policy with its purpose.
 SHIPPED_POLICIES = MappingProxyType(
     {
         "strict": "the default: images of one registry folder, few rights",

@@ -1,6 +1,6 @@
-"""Values that a policy is written in: prefixes, paths, addresses, quantities that read back.
+"""Field types of a policy: prefixes, paths, addresses, quantities.
 
-Unlike a spec's, these are written out again (``Policy.to_json``), so each knows how.
+A policy is also written (``Policy.to_json``), so each type serialises to its notation in the file.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _NETWORK = re.compile(r"[a-z0-9][a-z0-9-]*", re.ASCII)
 
 
 def parse_cpus(value: object) -> int:
-    """Return the nano-CPUs that ``0.5`` (or its text) means.
+    """Return the nano-CPUs of a decimal number such as ``0.5``, given as number or text.
 
     Raises:
-        ValueError: it isn't a positive decimal number.
+        ValueError: *value* is not a positive decimal number.
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     text = format(value, "f").rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
@@ -48,7 +48,7 @@ def parse_cpus(value: object) -> int:
 
 
 def format_cpus(nano: int) -> str:
-    """Return nano-CPUs as ``parse_cpus`` reads them."""
+    """Return nano-CPUs in the notation of ``parse_cpus``."""
     whole, rest = divmod(nano, NANO)
     return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
 
@@ -113,12 +113,12 @@ def _date(text: str) -> str:
 
 
 def _anonymous_volumes(value: object) -> object:
-    # Until version 0.1 it was a switch. ``true`` let the engine make a volume without a name.
+    # A boolean up to version 0.1. ``true`` let the engine create a volume without a name.
     return {True: "slot", False: "refuse"}[value] if isinstance(value, bool) else value
 
 
 AnonymousVolumes = Literal["refuse", "slot", "scratch"]
-#: As it is written in a policy: one of the words, or ``false`` (refuse) and ``true`` (slot).
+#: The notation in a policy: one of the words, or ``false`` (refuse) and ``true`` (slot).
 KeptVolumes = Annotated[AnonymousVolumes, BeforeValidator(_anonymous_volumes)]
 PolicyBytes = Annotated[int, BeforeValidator(parse_bytes), PlainSerializer(format_bytes)]
 PolicyDurationMs = Annotated[
