@@ -1,7 +1,7 @@
-"""Canonical JSON (RFC 8785) and digests over it: the same value is the same bytes, always.
+"""Canonical JSON (RFC 8785) and digests of it: equal values have equal bytes.
 
-Floats are refused, since nothing of ours needs them; integers beyond 2^53 are written as strings
-(RFC 8785, appendix D), so that every JSON reader sees the same number.
+Floats are refused, because trimtab needs none. Integers beyond 2^53 are written as strings
+(RFC 8785, appendix D), so every JSON reader sees the same number.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 MAX_SAFE_INTEGER = 2**53
-# What it is given was just made by ``normalize``: there is no circle in it.
+# ``normalize`` builds the value, so there is no cycle to check for.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 
 
@@ -19,13 +19,13 @@ def canonical(value: object) -> bytes:
     """Return the canonical bytes of a JSON value.
 
     Raises:
-        TypeError: *value* holds something that isn't JSON, or a float.
+        TypeError: *value* contains a float, or a value outside JSON.
     """
     return encode(normalize(value))
 
 
 def encode(value: object) -> bytes:
-    """Return the canonical bytes of what ``normalize`` returned."""
+    """Return the canonical bytes of a result of ``normalize``."""
     return _ENCODER.encode(value).encode()
 
 
@@ -35,12 +35,12 @@ def digest(value: object) -> str:
 
 
 def normalize(value: object) -> object:
-    """Return a value as a reader of its canonical bytes sees it, with its keys in order.
+    """Return a value as a reader of its canonical bytes sees it, with sorted keys.
 
     Raises:
         TypeError: as ``canonical``.
     """
-    # What is met most comes first: it is called for all, and every record is waited for.
+    # The most frequent types come first: every record passes here while a request waits.
     if isinstance(value, str):
         return str.__str__(value)  # without the class of an enumeration
     if value is None or isinstance(value, bool):
@@ -55,7 +55,10 @@ def normalize(value: object) -> object:
 
 
 def _ordered(keys: Iterable[str]) -> list[str]:
-    """Return keys as RFC 8785 sorts them: by UTF-16 code units, which is by code points in ASCII."""
+    """Return keys in the order of RFC 8785: by UTF-16 code units.
+
+    For ASCII keys this is the order by code points.
+    """
     ordered = sorted(keys)
     if "".join(ordered).isascii():
         return ordered

@@ -1,4 +1,4 @@
-"""The engine's address: a Unix socket, and nothing else."""
+"""The address of the engine: always a Unix socket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def socket_path(engine: str) -> str:
     """Return the socket of an engine address such as ``unix:///var/run/docker.sock``.
 
     Raises:
-        UsageError: the engine isn't reached over a Unix socket.
+        UsageError: the address is not a Unix socket.
     """
     path = engine.removeprefix(_UNIX)
     if engine.startswith(_UNIX) and path.startswith("/"):

@@ -1,8 +1,8 @@
-"""Graphs of keys: what goes before what. Without recursion, and the same for the same graph.
+"""Directed graphs of keys: cycles, paths and orders, without recursion and deterministic.
 
-A graph maps each key to those that it points at; what is pointed at without an entry of its own is
-no part of it. What files say is checked for cycles, what is remembered of them may have some:
-nothing here ever fails because of one.
+A graph maps each key to the keys that its edges lead to. A target without an entry of its own is
+not part of the graph. Remembered graphs can have cycles, because only files are checked for cycles.
+No function here fails on a cycle.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ Graph = Mapping[Key, Collection[Key]]
 
 
 def reverse(graph: Graph) -> dict[Key, set[Key]]:
-    """Return the graph with every edge turned round."""
+    """Return the graph with every edge reversed."""
     result: dict[Key, set[Key]] = {key: set() for key in graph}
-    for key, pointed in graph.items():
-        for other in pointed:
+    for key, targets in graph.items():
+        for other in targets:
             if other in result:
                 result[other].add(key)
     return result
 
 
 def cycles(graph: Graph) -> tuple[frozenset[Key], ...]:
-    """Return the groups of keys that all lead to one another; a key that points at itself is one.
+    """Return the strongly connected groups of keys, and each key with an edge to itself.
 
-    By Kosaraju: what a walk leaves last is in a group with all that leads to it and isn't in one.
+    Kosaraju's algorithm: the last key of a depth-first walk is in one group with all keys that lead
+    to it and are in no group yet.
     """
-    left = list(_walk(graph, sorted(graph), set()))
+    postorder = list(_walk(graph, sorted(graph), set()))
     back, seen, groups = reverse(graph), set[Key](), list[frozenset[Key]]()
-    for start in reversed(left):
+    for start in reversed(postorder):
         if start in seen:
             continue
         group = frozenset(_walk(back, [start], seen))
@@ -43,15 +44,18 @@ def cycles(graph: Graph) -> tuple[frozenset[Key], ...]:
 
 
 def _walk(graph: Graph, roots: Iterable[Key], seen: set[Key]) -> Iterator[Key]:
-    """Yield what is reached from *roots* and wasn't *seen*, each when the walk leaves it."""
+    """Yield the keys reachable from *roots* in depth-first postorder, except those *seen*.
+
+    Adds the keys to *seen*.
+    """
     for root in roots:
         if root in seen:
             continue
         seen.add(root)
         path = [(root, iter(sorted(graph[root])))]
         while path:
-            key, pointed = path[-1]
-            onward = next((k for k in pointed if k in graph and k not in seen), None)
+            key, targets = path[-1]
+            onward = next((k for k in targets if k in graph and k not in seen), None)
             if onward is None:
                 path.pop()
                 yield key
@@ -61,7 +65,10 @@ def _walk(graph: Graph, roots: Iterable[Key], seen: set[Key]) -> Iterator[Key]:
 
 
 def shortest_path(graph: Graph, start: Key, goal: Key) -> tuple[Key, ...]:
-    """Return the shortest way over one edge or more, both ends with it; () if there is none."""
+    """Return the shortest path of one edge or more, with both ends; () if there is none.
+
+    With *start* equal to *goal*, this is the shortest cycle through the key.
+    """
     came_from: dict[Key, Key] = {}
     ahead = deque([start])
     while ahead:
@@ -71,12 +78,12 @@ def shortest_path(graph: Graph, start: Key, goal: Key) -> tuple[Key, ...]:
                 continue
             came_from[onward] = key
             if onward == goal:
-                return _traced(came_from, start, goal)
+                return _trace_path(came_from, start, goal)
             ahead.append(onward)
     return ()
 
 
-def _traced(came_from: Mapping[Key, Key], start: Key, goal: Key) -> tuple[Key, ...]:
+def _trace_path(came_from: Mapping[Key, Key], start: Key, goal: Key) -> tuple[Key, ...]:
     path = [goal, came_from[goal]]
     while path[-1] != start:
         path.append(came_from[path[-1]])
@@ -84,18 +91,18 @@ def _traced(came_from: Mapping[Key, Key], start: Key, goal: Key) -> tuple[Key, .
 
 
 def topological_order(graph: Graph) -> list[Key]:
-    """Return the keys, what each points at before it, and by name where nothing says otherwise.
+    """Return the keys, each after the targets of its edges, otherwise by name.
 
-    Of those that wait for one another in a circle the first by name goes first.
+    Of the keys in a cycle, the first by name comes first.
     """
-    waits = {key: {k for k in pointed if k in graph} - {key} for key, pointed in graph.items()}
+    waits = {key: {k for k in targets if k in graph} - {key} for key, targets in graph.items()}
     back = reverse(graph)
     ready = [key for key, others in waits.items() if not others]
     heapq.heapify(ready)
     done: dict[Key, None] = {}
-    circling = iter(sorted(graph))
+    by_name = iter(sorted(graph))
     while len(done) < len(graph):
-        key = heapq.heappop(ready) if ready else next(k for k in circling if k not in done)
+        key = heapq.heappop(ready) if ready else next(k for k in by_name if k not in done)
         if key in done:
             continue
         done[key] = None
@@ -110,7 +117,10 @@ def topological_order(graph: Graph) -> list[Key]:
 
 
 def waves(graph: Graph) -> tuple[tuple[Key, ...], ...]:
-    """Return the keys in groups: what a key points at is in a later one (but in a circle)."""
+    """Return the keys in groups: the targets of a key's edges are in later groups.
+
+    Within a cycle this does not hold.
+    """
     level: dict[Key, int] = {}
     groups: list[list[Key]] = []
     back = reverse(graph)

@@ -1,9 +1,8 @@
 """Image references by the grammar of distribution/reference, in canonical form.
 
-Two references are the same image name only when host and path are the same text: no host is
-guessed at, folded or resolved. Prefixes match whole components, so that
-``ghcr.io/platformnetwork/`` covers neither ``ghcr.io/platformnetworkevil/x`` nor
-``ghcr.io.evil.com/platformnetwork/x``.
+Two references have the same name only if host and path are the same text. Hosts are not guessed,
+case-folded or resolved. Prefixes match whole components: ``ghcr.io/platformnetwork/`` covers
+neither ``ghcr.io/platformnetworkevil/x`` nor ``ghcr.io.evil.com/platformnetwork/x``.
 Source: https://github.com/distribution/reference (regexp.go, normalize.go).
 """
 
@@ -24,7 +23,7 @@ _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]+", re.ASCII)
-#: Up to the last @ that no digest follows, however often it was escaped.
+#: The text up to the last @ without a digest after it. The @ can be URL-escaped several times.
 _CREDENTIALS = re.compile(
     r".*(?:@|%(?:25)*40)(?!sha[0-9]+(?::|%(?:25)*3a))", re.DOTALL | re.IGNORECASE
 )
@@ -32,7 +31,7 @@ _CREDENTIALS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An image reference with nothing left implicit: there is always a tag or a digest."""
+    """A complete image reference: always with a tag or a digest."""
 
     host: str
     path: str
@@ -53,26 +52,26 @@ class Reference:
 
 
 def is_image_id(text: str) -> bool:
-    """Tell whether *text* is the full id of an image (``sha256:`` and 64 hex digits)."""
+    """Return True if *text* is the full id of an image (``sha256:`` and 64 hex digits)."""
     return _DIGEST.fullmatch(text) is not None
 
 
 def without_credentials(text: str) -> str:
-    """Return what may be told of what should have been a reference, or of a path with one in it.
+    """Return *text*, an invalid reference or a path with one, without credentials.
 
-    Some write ``USER:PASSWORD@`` before the host, as in a URL. No reference has that, so all that
-    stands before such an ``@`` is left out, in whatever tells of it: journal, problems, answers.
+    Some users write ``USER:PASSWORD@`` before the host, as in a URL. No valid reference has a user,
+    so all text before such an ``@`` is cut from the journal, problems and responses.
     """
-    found = _CREDENTIALS.match(text)
-    return f"…@{text[found.end() :]}" if found else text
+    match = _CREDENTIALS.match(text)
+    return f"…@{text[match.end() :]}" if match else text
 
 
 def parse_reference(text: str) -> Reference:
-    """Return the canonical form of what a client wrote.
+    """Return the canonical form of a reference.
 
     Raises:
-        ValueError: it isn't a reference, or it is one that the engine might take for an id. It
-            says what was written, without credentials.
+        ValueError: *text* is not a reference, or the engine could take it for an id. The message
+            repeats the text without credentials.
     """
     if not text:
         raise ValueError("no image is named")
@@ -86,15 +85,16 @@ def parse_reference(text: str) -> Reference:
     last, colon, tag = last.partition(":")
     if colon and not _TAG.fullmatch(tag):
         raise ValueError(f"{shown!r} has no valid tag")
-    if not slash and _may_be_an_id(last, tag):
+    if not slash and _is_possible_id(last, tag):
         raise ValueError(f"{shown!r} could be the id of an image: name the image in full")
     host, path = _split(f"{head}{slash}{last}", shown)
     return Reference(host, path, tag or ("" if digest else "latest"), digest)
 
 
 def matches(reference: Reference, prefixes: Iterable[str]) -> bool:
-    """Tell whether a prefix covers the reference: one that ends with / all below it, another
-    one repository.
+    """Return True if one of the prefixes covers the reference.
+
+    A prefix with a final / covers all repositories below it; any other prefix is one repository.
     """
     return any(
         reference.repository.startswith(prefix)
@@ -104,8 +104,8 @@ def matches(reference: Reference, prefixes: Iterable[str]) -> bool:
     )
 
 
-def _may_be_an_id(name: str, tag: str) -> bool:
-    # The engine takes a bare word of hex digits for the start of an id before it asks for a name.
+def _is_possible_id(name: str, tag: str) -> bool:
+    # The engine first takes a bare word of hex digits for the start of an id, then for a name.
     return name in {"sha256", "scratch"} or (not tag and _HEX.fullmatch(name) is not None)
 
 

@@ -1,7 +1,7 @@
 """One line of a document with a mark below the place of a problem, for the author's terminal.
 
-A line can hold a password: what a document says in fields that can carry one is replaced by
-asterisks. Structure (quotes, colons, brackets) stays, so that the mark stands where it belongs.
+A line can hold a password. Values of fields that can carry secrets are replaced by asterisks. The
+structure (quotes, colons, brackets) stays, so the mark is in the right column.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ SHOWN = frozenset(
         "expose",
     )
 )
-#: The fields of a health check that carry no secrets. Others have commands, or paths with a query.
-_OF_A_CHECK = frozenset(("interval", "timeout", "retries", "startPeriod"))
+#: The fields of a health check that carry no secrets. The others are commands, or paths with a query.
+_HEALTHCHECK_FIELDS = frozenset(("interval", "timeout", "retries", "startPeriod"))
 _TOP = frozenset(("apiVersion", "kind", "metadata", "version"))
-#: A longer number may be a password. A port is shorter.
+#: A longer number is possibly a password. A port is shorter.
 _DIGITS_MAX = 5
 _LINE = re.compile(r"""(?P<head> *(?:- *)*["']?(?P<key>[\w.-]+)["']?\s*:)(?P<rest>.*)""")
 _LETTER = re.compile(r"[^\W_]")
 
 
 def excerpt(text: str, line: int, column: int, *, width: int) -> tuple[str, ...]:
-    """Return the line with its number and a line with the mark; () if the text has no such line.
+    """Return the numbered line and a line with the mark; () if the text has no such line.
 
-    *width* bounds both: of a long line the part around the column is shown.
+    *width* limits both. A long line is cut to the part around the column.
     """
     lines = text.replace("\r\n", "\n").split("\n")
     if not 1 <= line <= len(lines):
         return ()
-    shown, at = _masked(text, lines, line), max(0, column - 1)
+    shown, at = _mask_line(text, lines, line), max(0, column - 1)
     gutter = f"  {line:>4} | "
     room = max(20, width - len(gutter) - 2)
     start = 0 if len(shown) <= room else max(0, min(at - room // 2, len(shown) - room))
@@ -56,10 +56,10 @@ def _printable(character: str) -> str:
     return character if character.isprintable() else "?"
 
 
-def _masked(text: str, lines: list[str], line: int) -> str:
+def _mask_line(text: str, lines: list[str], line: int) -> str:
     document = _document(text, line)
     if document is None or not document.readable:
-        return _guessed(lines[line - 1])
+        return _mask_unparsed(lines[line - 1])
     shown = lines[line - 1]
     for start, end in _spans(document, line):
         shown = shown[:start] + _LETTER.sub("*", shown[start:end]) + shown[end:]
@@ -67,26 +67,26 @@ def _masked(text: str, lines: list[str], line: int) -> str:
 
 
 def _document(text: str, line: int) -> Document | None:
-    found = [d for d in compose_all(text, "") if d.line <= line <= d.line + d.text.count("\n")]
-    return found[-1] if found else None
+    around = [d for d in compose_all(text, "") if d.line <= line <= d.line + d.text.count("\n")]
+    return around[-1] if around else None
 
 
-def _guessed(line: str) -> str:
-    """Mask a line that can't be parsed: its value, unless the key is one that is shown."""
+def _mask_unparsed(line: str) -> str:
+    """Mask a line that cannot be parsed: hide the value, unless the key carries no secrets."""
     match = _LINE.match(line)
     if match is None:
         return _LETTER.sub("*", line)
     if match["key"] in SHOWN | _TOP | {"name", "namespace", "owner", "spec"}:
-        return line if "{" not in match["rest"] else match["head"] + _starred(match["rest"])
-    return match["head"] + _starred(match["rest"])
+        return line if "{" not in match["rest"] else match["head"] + _mask(match["rest"])
+    return match["head"] + _mask(match["rest"])
 
 
-def _starred(text: str) -> str:
+def _mask(text: str) -> str:
     return _LETTER.sub("*", text)
 
 
 def _spans(document: Document, line: int) -> Iterator[tuple[int, int]]:
-    """Yield the columns, from 0, of what is masked in a line of the file."""
+    """Yield the columns, from 0, of the masked parts of a line of the file."""
     root = tree(document.text)
     if root is None:
         return
@@ -100,7 +100,7 @@ def _spans(document: Document, line: int) -> Iterator[tuple[int, int]]:
 
 def _is_hidden(path: YamlPath, node: yaml.ScalarNode) -> bool:
     if not node.style and not isinstance(resolve_plain(str(node.value)), str):
-        # A short number, a boolean or nothing: the message says which.
+        # A short number, a boolean or nothing. The message repeats such values, too.
         return len(node.value) > _DIGITS_MAX and not _is_shown(path)
     return not _is_shown(path)
 
@@ -108,7 +108,7 @@ def _is_hidden(path: YamlPath, node: yaml.ScalarNode) -> bool:
 def _is_shown(path: YamlPath) -> bool:
     match path:
         case ("spec", "healthcheck", str(field)):
-            return field in _OF_A_CHECK
+            return field in _HEALTHCHECK_FIELDS
         case ("spec", field, *_):
             return field in SHOWN
         case (top, *_):
@@ -118,7 +118,7 @@ def _is_shown(path: YamlPath) -> bool:
 
 
 def _scalars(node: yaml.Node, path: YamlPath) -> Iterator[tuple[YamlPath, yaml.ScalarNode]]:
-    """Yield the scalars that are values, each at its first place."""
+    """Yield the scalar values with their paths, each at its first place."""
     if isinstance(node, yaml.ScalarNode):
         yield path, node
     elif isinstance(node, yaml.SequenceNode):

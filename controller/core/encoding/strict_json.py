@@ -1,9 +1,8 @@
-"""Strict JSON: bytes of a stranger into a value that every reader would read alike, or nothing.
+"""Strict JSON: parses only text that every JSON reader reads alike.
 
-Two readers that disagree are how gates are passed: Go merges duplicate keys and matches them
-without case (U+017F and U+212A included), Python keeps the last one and takes NaN. What could be
-read in two ways is refused here, before anything is looked up in it (RFC 8259, section 4; gate
-hazards H1 to H8).
+Two readers that disagree are a way past a gate. Go merges duplicate keys and matches keys without
+case (U+017F and U+212A included). Python keeps the last duplicate and accepts NaN. Ambiguous text
+is refused before any member is read (RFC 8259, section 4).
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ _DIGITS_MAX = 20
 
 
 class InvalidJson(ValueError):
-    """The bytes aren't JSON, or could be read in more than one way; the text says why."""
+    """The bytes are not JSON, or are ambiguous; the text has the reason."""
 
 
 def fold(key: str) -> str:
-    """Return what all spellings of a key have in common: case, width and compatibility aside."""
+    """Return the common form of all spellings of a key, regardless of case, width and compatibility."""
     if key.isascii():
-        return key.lower()  # the same, and nearly all keys are ASCII
+        return key.lower()  # the same result, and nearly all keys are ASCII
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", key).casefold())
 
 
@@ -33,9 +32,9 @@ def parse(data: bytes, *, bytes_max: int = BYTES_MAX) -> object:
     """Return the value: None, bool, int, str, list or dict with distinct keys.
 
     Raises:
-        Ambiguous: too large, not UTF-8, a byte order mark, not one JSON value, nested deeper than
-            64, a repeated key (also but for case), a number that isn't a 64-bit integer, NUL or
-            half a surrogate pair in a string.
+        InvalidJson: too large, not UTF-8, a byte order mark, not one JSON value, nested deeper than
+            64, a repeated key (case ignored), a number other than a 64-bit integer, NUL or half a
+            surrogate pair in a string.
     """
     if len(data) > bytes_max:
         raise InvalidJson(f"larger than {bytes_max} bytes")
@@ -48,20 +47,20 @@ def parse(data: bytes, *, bytes_max: int = BYTES_MAX) -> object:
     try:
         value = json.loads(
             text,
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_no_number,
-            parse_constant=_no_number,
+            object_pairs_hook=_build_object,
+            parse_int=_parse_integer,
+            parse_float=_refuse_number,
+            parse_constant=_refuse_number,
         )
     except RecursionError as error:
         raise InvalidJson(f"nested deeper than {DEPTH_MAX}") from error
     except json.JSONDecodeError as error:
         raise InvalidJson(f"not JSON at character {error.pos}: {error.msg}") from error
-    _check(value)
+    _check_value(value)
     return value
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _build_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     seen: dict[str, str] = {}
     for key, _ in pairs:
         folded = fold(key)
@@ -73,19 +72,19 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return dict(pairs)
 
 
-def _integer(digits: str) -> int:
+def _parse_integer(digits: str) -> int:
     number = int(digits) if len(digits) <= _DIGITS_MAX else _INT64_MAX + 1
     if not _INT64_MIN <= number <= _INT64_MAX:
         raise InvalidJson(f"the number {digits:.24} doesn't fit into 64 bits")
     return number
 
 
-def _no_number(text: str) -> NoReturn:
+def _refuse_number(text: str) -> NoReturn:
     raise InvalidJson(f"the number {text:.24} isn't an integer")
 
 
-def _check(value: object) -> None:
-    """Refuse strings that readers replace or cut, and depth; without recursion."""
+def _check_value(value: object) -> None:
+    """Refuse ambiguous strings and too deep nesting, without recursion."""
     level, depth = [value], 0
     while level:
         below: list[object] = []

@@ -1,4 +1,4 @@
-"""When an intent's id was made: it is a UUIDv7, which begins with that (RFC 9562, section 5.7)."""
+"""The time in a UUIDv7, such as the id of an intent (RFC 9562, section 5.7)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ _UUID7 = re.compile(
 
 
 def timestamp_s(identifier: str) -> float | None:
-    """Return the instant in seconds since the epoch; None: that is no id of ours."""
+    """Return the time of a UUIDv7 in seconds since the epoch; None for any other text."""
     match = _UUID7.fullmatch(identifier)
     return int(match[1] + match[2], 16) / 1000 if match else None

@@ -1,12 +1,12 @@
-"""YAML text to values with places: bounded, closed, and never surprising.
+"""YAML text to values with their places in the file, within limits.
 
-What is read is YAML 1.2 with the core schema's booleans, nulls and numbers, and less: no tags, no
-directives, keys are text. ``no``, ``on``, ``1:30`` and ``010`` are strings here. Documents of one
-file stand alone: a broken one doesn't lose its neighbours, since a line ``---`` ends a document
-whatever stood before it (YAML 1.2, rule c-forbidden).
+The language is a subset of YAML 1.2 with the core schema's booleans, nulls and numbers: no tags, no
+directives, keys are strings. ``no``, ``on``, ``1:30`` and ``010`` are strings. The documents of a
+file are independent: a line ``---`` ends a document in any state (YAML 1.2, rule c-forbidden), so a
+broken document leaves its neighbours intact.
 
-Nothing here raises for what a text says, and everything has a limit: bytes, depth, documents, and
-nodes counted after aliases are expanded, so that a few lines of aliases can't become gigabytes.
+No function raises for the content of a text. Bytes, depth, documents and nodes are limited. Nodes
+are counted after the expansion of aliases, so a few lines of aliases cannot become gigabytes.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ MAX_DEPTH = 64
 MAX_DOCUMENTS = 5_000
 MAX_NODES = 100_000  # a file, aliases expanded
 MAX_PROBLEMS = 50  # a document
-#: Of how many levels the lines of keys are kept: spec.resources.memory has three.
+#: The number of levels with recorded lines of keys: spec.resources.memory has three.
 LINES_DEPTH = 3
 
-#: Where a value is: keys and indexes from the document's root.
+#: The path of a value: keys and indexes from the root of the document.
 YamlPath = tuple[str | int, ...]
 
-# Everything that YAML 1.2 calls printable, less the separators that only YAML 1.1 takes for line
-# ends (they would make line numbers and document ends a matter of opinion).
+# All printable characters of YAML 1.2, except the separators that only YAML 1.1 takes for line ends:
+# parsers would disagree about line numbers and document ends.
 _BAD_CHARACTER = re.compile(
     "[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
@@ -51,8 +51,8 @@ _WORDS: dict[str, object] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-# A leading zero is a mode, a date or an account number: never a number to compute with. Longer
-# than a 64-bit integer is an identifier.
+# Digits after a leading zero are a mode, a date or an account number, not a quantity. Digits beyond
+# a 64-bit integer are an identifier.
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})", re.ASCII)
 _HEX_OR_OCTAL = re.compile(r"0x[0-9a-fA-F]{1,15}|0o[0-7]{1,20}", re.ASCII)
 _FLOAT = re.compile(
@@ -71,7 +71,7 @@ class SourcePosition:
 
 @dataclass(frozen=True, slots=True)
 class YamlFault:
-    """A problem of a document at a path: the value there (and only there) can't be relied on."""
+    """A problem at a path of a document. The value at the path is not reliable; all others are."""
 
     path: YamlPath
     problem: Problem
@@ -79,29 +79,27 @@ class YamlFault:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document of a file.
-
-    ``value`` is plain JSON (dict, list, str, int, float, bool, None). ``readable`` is false when
-    there is none because of a fault in the syntax or a limit; a document with faults that is
-    readable holds everything but what the faults name.
-    """
+    """One document of a file."""
 
     file: str
     text: str = field(repr=False)
     line: int  # of the first character of ``text`` in the file, from 1
+    #: Plain JSON (dict, list, str, int, float, bool, None).
     value: object = None
+    #: A readable document with faults has all values except those at the faults' paths.
     faults: tuple[YamlFault, ...] = ()
+    #: False if there is no value, because of a syntax error or a limit.
     readable: bool = True
-    place: SourcePosition = SourcePosition(0, 0)  # where its content begins
+    place: SourcePosition = SourcePosition(0, 0)  # of the first content
     #: The line of each key of the upper levels, by its path.
     lines: Mapping[YamlPath, int] = field(default_factory=dict, repr=False)
 
     def locate(self, path: YamlPath) -> SourcePosition:
-        """Return where the value at *path* begins, or its nearest ancestor that is there."""
+        """Return the position of the value at *path*, or of its nearest existing ancestor."""
         return self._place(path, key=False)
 
     def locate_key(self, path: YamlPath) -> SourcePosition:
-        """Return where the key of the member at *path* stands (for an item: its value)."""
+        """Return the position of the key of the member at *path* (for an item: of the value)."""
         return self._place(path, key=True)
 
     def _place(self, path: YamlPath, *, key: bool) -> SourcePosition:
@@ -113,10 +111,11 @@ class Document:
 
 
 def locate(text: str, line: int, path: YamlPath) -> SourcePosition:
-    """Return where the value at *path* begins in a document that was readable.
+    """Return the position of the value at *path* in a document that was readable.
 
-    *text* is the document's, and *line* that of its content in the file. A path that isn't in the
-    document leads to its nearest ancestor that is: to its key, since the value lacks the member.
+    *text* is the text of the document, and *line* the line of its content in the file. For a
+    missing path, return the position of the key of the nearest existing ancestor, whose value lacks
+    the member.
     """
     root = tree(text)
     if root is None:
@@ -127,44 +126,44 @@ def locate(text: str, line: int, path: YamlPath) -> SourcePosition:
 
 def _holds(node: yaml.Node, path: YamlPath) -> bool:
     for part in path:
-        found = _child(node, part)
-        if found is None:
+        member = _child(node, part)
+        if member is None:
             return False
-        node = found[1]
+        node = member[1]
     return True
 
 
 def _mark(node: yaml.Node, path: YamlPath, *, key: bool) -> yaml.Mark:
-    """Return where the value (or the key) at *path* begins, or its nearest ancestor that is there."""
+    """Return the mark of the value (or the key) at *path*, or of its nearest existing ancestor."""
     mark = node.start_mark
     for part in path:
         if isinstance(part, str) and not isinstance(node, yaml.MappingNode):
             continue
-        found = _child(node, part)
-        if found is None:
-            # Validators put words of their own into paths (the chosen member of a union).
+        member = _child(node, part)
+        if member is None:
+            # Validators add names of their own to paths (the chosen member of a union).
             continue
-        name, node = found
+        name, node = member
         mark = name.start_mark if key else node.start_mark
     return mark
 
 
 def decode(content: bytes) -> str:
-    """Return the text of a file's bytes; bad UTF-8 becomes what ``compose`` reports in place."""
+    """Return the text of a file. ``compose`` reports invalid UTF-8 at its place."""
     return content.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
 
 
 def compose(text: str, file: str) -> tuple[list[Document], list[Problem]]:
-    """Return the readable documents of a text, and everything that is wrong with any of them."""
+    """Return the readable documents of a text, and the problems of all documents."""
     documents = compose_all(text, file)
     problems = [fault.problem for document in documents for fault in document.faults]
     return [document for document in documents if document.readable], problems
 
 
 def compose_all(text: str, file: str) -> list[Document]:
-    """Return every document of a text, unreadable ones included; empty documents are none.
+    """Return every document of a text except empty ones, unreadable documents included.
 
-    Never raises. A text over ``MAX_BYTES`` is one unreadable document and isn't parsed.
+    Never raises. A text over ``MAX_BYTES`` is one unreadable document, without parsing.
     """
     if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         return [_unreadable(file, "", 1, too_big(file))]
@@ -195,7 +194,7 @@ def too_big(file: str) -> Problem:
 
 
 def _split(text: str) -> Iterator[tuple[int, str]]:
-    """Yield (first line, text) of each document that isn't empty."""
+    """Yield (first line, text) of each document that is not empty."""
     start, line = 0, 1
     ends = []
     for marker in _MARKER.finditer(text):
@@ -213,10 +212,10 @@ def _split(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _document(chunk: str, file: str, line: int, nodes_left: int) -> tuple[Document | None, int]:
-    """Return the document of one chunk (None: an empty one) and how many nodes it has."""
-    refused = _refused_characters(chunk, file, line)
-    if refused is not None:
-        return _unreadable(file, chunk, line, refused), 0
+    """Return the document of one chunk (None if empty) and its number of nodes."""
+    problem = _forbidden_character(chunk, file, line)
+    if problem is not None:
+        return _unreadable(file, chunk, line, problem), 0
     try:
         root = tree(chunk)
     except _TooManyError as error:
@@ -248,32 +247,32 @@ def _unreadable(file: str, text: str, line: int, problem: Problem) -> Document:
     return Document(file, text, line, faults=faults, readable=False, place=SourcePosition(line, 1))
 
 
-def _refused_characters(chunk: str, file: str, line: int) -> Problem | None:
-    """Return the problem of the first character that may not stand in a text, if any."""
-    found = _BAD_CHARACTER.search(chunk)
+def _forbidden_character(chunk: str, file: str, line: int) -> Problem | None:
+    """Return the problem of the first forbidden character, if any."""
+    match = _BAD_CHARACTER.search(chunk)
     code, message, remedy = (
         "yaml.character",
         "",
         "remove it, or write it as an escape in double quotes",
     )
-    if found is not None:
-        character = found[0]
+    if match is not None:
+        character = match[0]
         if "\udc80" <= character <= "\udcff":
             message = f"byte 0x{ord(character) - 0xDC00:02x} is not valid UTF-8"
             remedy = "save the file as UTF-8"
         else:
             message = f"character U+{ord(character):04X} is not allowed"
     else:
-        found = _DIRECTIVE.search(chunk)
-        if found is None:
+        match = _DIRECTIVE.search(chunk)
+        if match is None:
             return None
         code, message = (
             "yaml.directive",
             "a directive (a line that begins with %) is not allowed",
         )
         remedy = "remove the line; where it is content, indent it"
-    before = chunk[: found.start()]
-    column = found.start() - (before.rfind("\n") + 1) + 1
+    before = chunk[: match.start()]
+    column = match.start() - (before.rfind("\n") + 1) + 1
     return Problem(code, message, file, line + before.count("\n"), column, remedy=remedy)
 
 
@@ -290,7 +289,7 @@ def _limit(file: str, line: int, column: int, message: str) -> Problem:
 
 
 class _TooManyError(Exception):
-    """A limit of the text is passed; ``mark`` says where, if it is known."""
+    """A limit of the text is exceeded; ``mark`` is the place, if known."""
 
     def __init__(self, message: str, mark: yaml.Mark | None = None) -> None:
         super().__init__(message)
@@ -301,7 +300,7 @@ _IMPLICIT = ""  # the tag of a node that was written without one
 
 
 class _Loader(CBaseLoader):
-    """libyaml's parser; tells written tags from none, and stops at ``MAX_NODES``."""
+    """libyaml's parser, with a count of nodes; distinguishes written tags from implicit ones."""
 
     nodes = 0
 
@@ -317,16 +316,20 @@ class _Loader(CBaseLoader):
         pass
 
 
-# Places are looked up only for problems: parsing again then is cheaper than keeping every tree.
+# Places are needed only for problems: parsing again is cheaper than keeping every tree.
 @lru_cache(maxsize=1)
 def tree(text: str) -> yaml.Node | None:
-    """Return the root of a document's nodes, None if it is empty; raise as libyaml does."""
+    """Return the root node of a document; None if the document is empty.
+
+    Raises:
+        yaml.YAMLError: as libyaml.
+    """
     node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     return node
 
 
 def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Node] | None:
-    """Return (key, value) of a member, merged ones included; an item's value twice."""
+    """Return (key, value) of a member, also a merged member; for an item, its value twice."""
     if isinstance(node, yaml.SequenceNode):
         items: list[yaml.Node] = node.value
         if isinstance(part, int) and part < len(items):
@@ -341,8 +344,8 @@ def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Node] | No
     for name, value in pairs:
         if _is_merge(name):
             merged = value.value if isinstance(value, yaml.SequenceNode) else [value]
-            found = (_child(source, part) for source in merged)
-            return next((hit for hit in found if hit is not None), None)
+            hits = (_child(source, part) for source in merged)
+            return next((hit for hit in hits if hit is not None), None)
     return None
 
 
@@ -351,7 +354,10 @@ def _is_merge(name: yaml.Node) -> bool:
 
 
 class _Reader:
-    """Turns nodes into values and collects faults; counts nodes as often as they are expanded."""
+    """Converts nodes to values and collects faults.
+
+    A node counts as often as aliases expand it.
+    """
 
     def __init__(self, file: str, line: int, nodes_left: int) -> None:
         self.file = file
@@ -361,7 +367,11 @@ class _Reader:
         self.lines: dict[YamlPath, int] = {}
 
     def value(self, node: yaml.Node, path: YamlPath) -> object:
-        """Return the node's value; raise _TooManyError past a limit."""
+        """Return the value of a node.
+
+        Raises:
+            _TooManyError: a limit is exceeded.
+        """
         self.nodes_left -= 1
         if self.nodes_left < 0:
             raise _TooManyError(
@@ -423,7 +433,10 @@ class _Reader:
     def _merge(
         self, members: dict[str, object], name: yaml.Node, child: yaml.Node, path: YamlPath
     ) -> None:
-        """Add what ``<<`` brings: a mapping or several, where a key that is there already stays."""
+        """Add the members of ``<<``, a mapping or a list of mappings.
+
+        Members that exist already stay.
+        """
         sources = child.value if isinstance(child, yaml.SequenceNode) else [child]
         for source in sources:
             if not isinstance(source, yaml.MappingNode):
@@ -444,7 +457,7 @@ class _Reader:
 
 
 def resolve_plain(text: str) -> object:
-    """Return the value of a scalar without quotes: a word, a number, or the text itself."""
+    """Return the value of an unquoted scalar: a word, a number, or the text itself."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in "-+.0123456789":

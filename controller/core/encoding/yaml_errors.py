@@ -1,7 +1,7 @@
-"""What libyaml says of a text that isn't YAML, in words for whoever wrote it.
+"""Syntax errors of libyaml in terms that help the author of a file.
 
-libyaml names tokens and contexts of its parser. Here are the mistakes behind them: indentation,
-a colon without a space, a bracket or quote that is never closed.
+libyaml names tokens and contexts of its parser. The messages here name the mistake: indentation, a
+colon without a space, a bracket or quote without its end.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import yaml
 from controller.model.errors import Problem
 
 _OPENED = {"a flow sequence": ("list", "]"), "a flow mapping": ("mapping", "}")}
-#: Deeper than any line.
+#: Larger than the indentation of any line.
 MAX_INDENT = 2**20
-#: A key whose colon no space follows.
+#: A key with no space after its colon.
 _TIGHT = re.compile(r" *(?:- )?[\w.-]+:[^\s/]")
 _SPECIAL = {"@": "'@'", "`": "a backtick", "%": "'%'"}
 
 
 def syntax_problem(error: yaml.MarkedYAMLError, chunk: str, file: str, line: int) -> Problem:
-    """Return the problem of a document that libyaml can't read; *line* is the first of *chunk*."""
+    """Return the problem of a document with invalid YAML; *line* is the first line of *chunk*."""
     lines = chunk.rstrip().split("\n")
     row, column = _place(error, lines)
     message, remedy = _words(error, lines, row, column, line)
@@ -36,13 +36,13 @@ def _place(error: yaml.MarkedYAMLError, lines: Sequence[str]) -> tuple[int, int]
     mark = error.problem_mark or error.context_mark
     row, column = (mark.line, mark.column) if mark is not None else (0, 0)
     if row >= len(lines):
-        # What ends too early is told at the end of what is there, not in the next document.
+        # A document that ends too early is reported at its end, not in the next document.
         row, column = len(lines) - 1, len(lines[-1])
     return row, column
 
 
 def _starts_before(error: yaml.MarkedYAMLError) -> bool:
-    """Return True if the mistake is where the construct begins, not where libyaml noticed it."""
+    """Return True if the mistake is at the start of the construct, not where libyaml stopped."""
     problem, context = error.problem or "", error.context or ""
     return "expected ':'" in problem or (
         "unexpected end of stream" in problem and "quoted scalar" in context
@@ -76,7 +76,7 @@ def _words(
 
 
 def _plain_words(problem: str, text: str, column: int) -> tuple[str, str] | None:
-    """Return message and remedy of a mistake that its own line shows, None for another."""
+    """Return message and remedy of a mistake visible in its own line, None for any other."""
     if "\t" in (text[column : column + 1], *text[:column]) and not text[:column].strip():
         return "a tab in the indentation", "indent with spaces, not with tabs"
     if "undefined alias" in problem:
@@ -98,7 +98,7 @@ def _unclosed(error: yaml.MarkedYAMLError, opened: tuple[str, str], first: int) 
 def _misfit(
     error: yaml.MarkedYAMLError, lines: Sequence[str], row: int, column: int, first: int
 ) -> tuple[str, str]:
-    """Return the words for a line that belongs to none of the blocks around it."""
+    """Return message and remedy of a line that belongs to none of the blocks around it."""
     start = error.context_mark
     begins = not lines[row][:column].strip()
     if start is None or not begins:
@@ -116,7 +116,7 @@ def _misfit(
 
 
 def _levels(lines: Sequence[str], row: int) -> Iterator[tuple[int, int]]:
-    """Yield the indentations of the blocks that are open before a line, the inner ones first."""
+    """Yield the indentations of the open blocks before a line, inner blocks first."""
     least = len(lines[row]) + MAX_INDENT
     for number in range(row - 1, -1, -1):
         text = lines[number]
