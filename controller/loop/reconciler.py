@@ -37,7 +37,7 @@ from controller.model.desired.plan import (
     CreateContainer,
     NeedsOperator,
     Plan,
-    Retention,
+    QuarantineWait,
     StartContainer,
     StopContainer,
     Wait,
@@ -449,7 +449,7 @@ class Reconciler:
 
         def until_s(wait: Wait) -> float:
             slot = (wait.object, wait.slot)
-            if isinstance(wait, Retention) and wait.precondition.id in left:
+            if isinstance(wait, QuarantineWait) and wait.precondition.id in left:
                 return left[wait.precondition.id].seconds
             if slot in held:
                 return held[slot].until - now

@@ -22,7 +22,7 @@ class InvalidJson(ValueError):
 
 
 def fold(key: str) -> str:
-    """Return the common form of all spellings of a key, regardless of case, width and compatibility."""
+    """Return the common form of all spellings of a key, without case, width and compatibility."""
     if key.isascii():
         return key.lower()  # the same result, and nearly all keys are ASCII
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", key).casefold())

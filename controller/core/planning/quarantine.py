@@ -21,7 +21,7 @@ from controller.core.drift.actions import (
 )
 from controller.core.drift.drift import ALIVE, ReplicaState, why
 from controller.model.desired.desired import Service
-from controller.model.desired.plan import AnyAction, Precondition, Retention
+from controller.model.desired.plan import AnyAction, Precondition, QuarantineWait
 from controller.model.desired.spec import RestartPolicy, RunState
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
@@ -170,11 +170,11 @@ def _removal(container: Container, cause: str, quarantine: Quarantine) -> list[A
     return [*stop_for_good(container, None, cause), _rest(container, quarantine.keep_s, left)]
 
 
-def _rest(container: Container, keep_s: float, left: QuarantineLeft | None) -> Retention:
+def _rest(container: Container, keep_s: float, left: QuarantineLeft | None) -> QuarantineWait:
     told = f"for {format_duration_ms(round(keep_s * 1000))}"
     if container.state not in ALIVE and left is not None:
         told = f"until {left.until}"
-    return Retention(
+    return QuarantineWait(
         object=container.key,
         target=container.name,
         cause=f"quarantined {told}, then removed",

@@ -32,8 +32,8 @@ from controller.model.desired.plan import (
     DisconnectNetwork,
     Plan,
     PullImage,
+    QuarantineWait,
     RenameContainer,
-    Retention,
     StopContainer,
     UpdateContainer,
     Wait,
@@ -233,7 +233,7 @@ def _headline(entry: ReviewEntry) -> str:
     parts = [*_parts(entry), *map(hold_word, entry.holds)]
     if parts:
         return ", ".join(parts)
-    if entry.actions and all(isinstance(action, Retention) for action in entry.actions):
+    if entry.actions and all(isinstance(action, QuarantineWait) for action in entry.actions):
         return "quarantined"
     words = {Effect.REFUSED: "refused", Effect.WAIT: "waiting"}
     return words.get(entry.effect, "no container changes")

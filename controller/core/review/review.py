@@ -42,10 +42,10 @@ from controller.model.desired.plan import (
     CreateVolume,
     DisconnectNetwork,
     Plan,
+    QuarantineWait,
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
-    Retention,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -298,6 +298,9 @@ def _effect(entry: ReviewEntry, actions: tuple[AnyAction, ...], *, declared: boo
             Effect.CREATE,
             any(isinstance(a, CreateNetwork | CreateVolume) and not denied(a) for a in actions),
         ),
-        (Effect.WAIT, any(isinstance(a, Wait) and not isinstance(a, Retention) for a in actions)),
+        (
+            Effect.WAIT,
+            any(isinstance(a, Wait) and not isinstance(a, QuarantineWait) for a in actions),
+        ),
     ]
     return next((effect for effect, applies in kinds if applies), Effect.NONE)

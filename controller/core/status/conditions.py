@@ -21,7 +21,7 @@ from controller.model.desired.plan import (
     AnyAction,
     Barrier,
     NeedsOperator,
-    Retention,
+    QuarantineWait,
     Verdict,
     Wait,
 )
@@ -110,7 +110,9 @@ def _ready(facts: Facts, world: StatusInputs, hindrances: Iterable[Condition]) -
 
 
 def _progressing(facts: Facts, world: StatusInputs) -> list[Condition]:
-    pending = (a for a in world.plan.of(facts.key) if not isinstance(a, Retention | NeedsOperator))
+    pending = (
+        a for a in world.plan.of(facts.key) if not isinstance(a, QuarantineWait | NeedsOperator)
+    )
     actions = [action for action in pending if not denied(action)]
     now = takewhile(lambda action: not isinstance(action, Barrier), actions)
     acting = [action for action in now if not isinstance(action, Wait)]
@@ -250,7 +252,7 @@ def _breaches(facts: Facts, world: StatusInputs) -> Iterator[str]:
 def _quarantined(facts: Facts, world: StatusInputs) -> Condition | None:
     """Return that it was put away, and until when it is kept."""
     actions = world.plan.of(facts.key)
-    if not actions or not all(isinstance(action, Retention) for action in actions):
+    if not actions or not all(isinstance(action, QuarantineWait) for action in actions):
         return None
     return Condition("Quarantined", "True", "Pruned", actions[0].cause)
 

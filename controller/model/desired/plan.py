@@ -202,7 +202,7 @@ class Delay(Wait):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retention(Wait):
+class QuarantineWait(Wait):
     """Keep a stopped container until its quarantine ends. Nothing is pending meanwhile."""
 
 
@@ -230,7 +230,7 @@ AnyAction = (
     | RemoveContainer
     | Barrier
     | Delay
-    | Retention
+    | QuarantineWait
     | NeedsOperator
 )
 
@@ -280,4 +280,4 @@ class Plan:
     @property
     def pending(self) -> tuple[AnyAction, ...]:
         """The actions without retentions: a kept container is in its desired state."""
-        return tuple(action for action in self.actions if not isinstance(action, Retention))
+        return tuple(action for action in self.actions if not isinstance(action, QuarantineWait))
