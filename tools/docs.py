@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from controller.broker.gate import routes as endpoints
-from controller.broker.gate.denied_routes import DENIED
 from controller.broker.gate.query_params import Parameter, left_to_admission, meaning
+from controller.broker.gate.router import DENIED
 from controller.broker.gate.routes import OWN_PREFIX, ROUTES, Route
 from controller.core.admission import create
 from controller.core.engine_api import field_tables

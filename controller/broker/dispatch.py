@@ -1,15 +1,16 @@
-"""The gate: one request in, commands out, one answer back. No I/O happens here.
+"""Dispatch: a request in, commands out, one reply back. No I/O happens here.
 
-In order: who asks, which route, whether that role may, which parameters, which body; then the
-route's handler, which resolves objects, gathers facts, has admission judge, and changes the
-engine by ``steps.perform`` alone. A refusal at any point is journaled and answered; nothing has
-been forwarded by then.
+``handle`` checks in this order: the caller, the route, the role, the parameters, the body. Then
+the handler of the route looks up objects, gathers facts, asks admission for a verdict, and
+changes the engine by ``gate.mutate.perform`` alone. A refusal at any point is journaled and
+answered before anything was forwarded.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from controller.broker.gate import context_header, redact, router
 from controller.broker.gate.call import Author, Flow, GateRequest
@@ -27,6 +28,7 @@ from controller.broker.handlers import (
     container_exec,
     container_lifecycle,
     container_read,
+    dry_run,
     image,
     image_remove,
     info,
@@ -49,67 +51,81 @@ Handler = (
     | Callable[[GateRequest, GateState], Flow[Follow]]
 )
 
-#: The handler of each route, by its name.
-HANDLERS: dict[str, Handler] = {
-    "ping": container_read.ping,
-    "ping.head": container_read.ping_head,
-    "version": container_read.version,
-    "info": info.info,
-    "system.df": container_read.system_df,
-    "events": container_read.events,
-    "container.list": container_read.container_list,
-    "container.inspect": container_read.container_inspect,
-    "container.logs": container_read.container_logs,
-    "container.stats": container_read.container_stats,
-    "container.top": container_read.container_top,
-    "container.changes": container_read.container_changes,
-    "container.attach": container_read.container_attach,
-    "container.wait": container_read.container_wait,
-    "container.resize": container_read.container_resize,
-    Mutation.CONTAINER_CREATE: container_create.create,
-    Mutation.CONTAINER_START: container_lifecycle.start,
-    Mutation.CONTAINER_STOP: container_lifecycle.stop,
-    Mutation.CONTAINER_RESTART: container_lifecycle.restart,
-    Mutation.CONTAINER_KILL: container_lifecycle.kill,
-    Mutation.CONTAINER_PAUSE: container_lifecycle.pause,
-    Mutation.CONTAINER_UNPAUSE: container_lifecycle.unpause,
-    Mutation.CONTAINER_RENAME: container_lifecycle.rename,
-    Mutation.CONTAINER_UPDATE: container_lifecycle.update,
-    Mutation.CONTAINER_REMOVE: container_lifecycle.remove,
-    Mutation.EXEC_CREATE: container_exec.create,
-    Mutation.EXEC_START: container_exec.start,
-    "exec.inspect": container_exec.inspect,
-    "exec.resize": container_exec.resize,
-    "distribution.inspect": image.distribution_inspect,
-    Mutation.IMAGE_REMOVE: image_remove.remove,
-    "image.list": image.image_list,
-    "image.inspect": image.image_inspect,
-    "image.history": image.image_history,
-    Mutation.IMAGE_PULL: image.pull,
-    TRUST: image.trust,
-    "network.list": networks_volumes.network_list,
-    "network.inspect": networks_volumes.network_inspect,
-    Mutation.NETWORK_CREATE: networks_volumes.network_create,
-    Mutation.NETWORK_REMOVE: networks_volumes.network_remove,
-    Mutation.NETWORK_CONNECT: networks_volumes.network_connect,
-    Mutation.NETWORK_DISCONNECT: networks_volumes.network_disconnect,
-    "volume.list": networks_volumes.volume_list,
-    "volume.inspect": networks_volumes.volume_inspect,
-    Mutation.VOLUME_CREATE: networks_volumes.volume_create,
-    Mutation.VOLUME_REMOVE: networks_volumes.volume_remove,
-    "own.whoami": trimtab_api.whoami,
-    "own.health": trimtab_api.health,
-    "own.policy": trimtab_api.policy,
-    "own.inventory": trimtab_api.inventory,
-    "own.journal": journal_api.journal,
-    "own.journal.follow": journal_api.follow,
-    "own.strangers": adoption.strangers,
-    "own.records": trimtab_api.records,
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The code behind one route."""
+
+    handler: Handler
+    #: Judges a request by its text alone, for ``policy explain``. None: the route and its
+    #: parameters decide.
+    judge: dry_run.Judge | None = None
+
+
+#: Handler and judge of each route, by the name of the route.
+ENDPOINTS: dict[str, Endpoint] = {
+    "ping": Endpoint(container_read.ping),
+    "ping.head": Endpoint(container_read.ping_head),
+    "version": Endpoint(container_read.version),
+    "info": Endpoint(info.info),
+    "system.df": Endpoint(container_read.system_df),
+    "events": Endpoint(container_read.events),
+    "container.list": Endpoint(container_read.container_list),
+    "container.inspect": Endpoint(container_read.container_inspect),
+    "container.logs": Endpoint(container_read.container_logs),
+    "container.stats": Endpoint(container_read.container_stats),
+    "container.top": Endpoint(container_read.container_top),
+    "container.changes": Endpoint(container_read.container_changes),
+    "container.attach": Endpoint(container_read.container_attach),
+    "container.wait": Endpoint(container_read.container_wait),
+    "container.resize": Endpoint(container_read.container_resize),
+    Mutation.CONTAINER_CREATE: Endpoint(container_create.create, dry_run.judge_create),
+    Mutation.CONTAINER_START: Endpoint(container_lifecycle.start, dry_run.judge_start),
+    Mutation.CONTAINER_STOP: Endpoint(container_lifecycle.stop, dry_run.judge_stop),
+    Mutation.CONTAINER_RESTART: Endpoint(container_lifecycle.restart, dry_run.judge_stop),
+    Mutation.CONTAINER_KILL: Endpoint(container_lifecycle.kill, dry_run.judge_kill),
+    Mutation.CONTAINER_PAUSE: Endpoint(container_lifecycle.pause),
+    Mutation.CONTAINER_UNPAUSE: Endpoint(container_lifecycle.unpause),
+    Mutation.CONTAINER_RENAME: Endpoint(container_lifecycle.rename, dry_run.judge_rename),
+    Mutation.CONTAINER_UPDATE: Endpoint(container_lifecycle.update, dry_run.judge_update),
+    Mutation.CONTAINER_REMOVE: Endpoint(container_lifecycle.remove, dry_run.judge_remove),
+    Mutation.EXEC_CREATE: Endpoint(container_exec.create, dry_run.judge_exec),
+    Mutation.EXEC_START: Endpoint(container_exec.start),
+    "exec.inspect": Endpoint(container_exec.inspect),
+    "exec.resize": Endpoint(container_exec.resize),
+    "distribution.inspect": Endpoint(image.distribution_inspect, dry_run.judge_reference),
+    Mutation.IMAGE_REMOVE: Endpoint(image_remove.remove, dry_run.judge_image_remove),
+    "image.list": Endpoint(image.image_list),
+    "image.inspect": Endpoint(image.image_inspect, dry_run.judge_reference),
+    "image.history": Endpoint(image.image_history, dry_run.judge_reference),
+    Mutation.IMAGE_PULL: Endpoint(image.pull, dry_run.judge_pull),
+    TRUST: Endpoint(image.trust),
+    "network.list": Endpoint(networks_volumes.network_list),
+    "network.inspect": Endpoint(networks_volumes.network_inspect),
+    Mutation.NETWORK_CREATE: Endpoint(networks_volumes.network_create, dry_run.judge_network),
+    Mutation.NETWORK_REMOVE: Endpoint(networks_volumes.network_remove),
+    Mutation.NETWORK_CONNECT: Endpoint(networks_volumes.network_connect, dry_run.judge_connect),
+    Mutation.NETWORK_DISCONNECT: Endpoint(
+        networks_volumes.network_disconnect, dry_run.judge_disconnect
+    ),
+    "volume.list": Endpoint(networks_volumes.volume_list),
+    "volume.inspect": Endpoint(networks_volumes.volume_inspect),
+    Mutation.VOLUME_CREATE: Endpoint(networks_volumes.volume_create, dry_run.judge_volume),
+    Mutation.VOLUME_REMOVE: Endpoint(networks_volumes.volume_remove),
+    "own.whoami": Endpoint(trimtab_api.whoami),
+    "own.health": Endpoint(trimtab_api.health),
+    "own.policy": Endpoint(trimtab_api.policy),
+    "own.inventory": Endpoint(trimtab_api.inventory),
+    "own.journal": Endpoint(journal_api.journal),
+    "own.journal.follow": Endpoint(journal_api.follow),
+    "own.strangers": Endpoint(adoption.strangers),
+    "own.records": Endpoint(trimtab_api.records),
 }
+_JUDGES = {name: endpoint.judge for name, endpoint in ENDPOINTS.items() if endpoint.judge}
 
 
 def handle(request: Request, state: GateState) -> Flow[Reply | Relay | Follow]:
-    """Serve one request: yield commands, and return the answer or how to relay it."""
+    """Serve a request: yield commands, and return the reply, or a stream to relay or follow."""
     identifier = state.new_id()
     policy = state.policy
     actor, context, route = request.actor, None, ""
@@ -119,7 +135,7 @@ def handle(request: Request, state: GateState) -> Flow[Reply | Relay | Follow]:
         route = call.route.name
         if call.route.kind == "mutate" and not call.route.own:
             yield from split_brain.refuse_if_forked(call, state)
-        answer = yield from HANDLERS[route](call, state)
+        answer = yield from ENDPOINTS[route].handler(call, state)
         return scrub_reply(answer, request, actor, state) if isinstance(answer, Reply) else answer
     except Answered as answered:
         return scrub_reply(answered.reply, request, actor, state)
@@ -128,13 +144,20 @@ def handle(request: Request, state: GateState) -> Flow[Reply | Relay | Follow]:
         return denied.reply((yield from _record_refusal(state, by, request, route, denied)))
 
 
+def explain(
+    method: str, path: str, query: str, body: bytes, *, actor: Actor, policy: Policy
+) -> dry_run.Explanation:
+    """Explain the verdict on a request (``handlers.dry_run``), without an engine."""
+    return dry_run.explain(method, path, query, body, actor=actor, policy=policy, judges=_JUDGES)
+
+
 def _parse_request(
     request: Request, policy: Policy, identifier: str, actor: Actor, context: Context | None
 ) -> GateRequest:
-    """Return what is asked for, with a known route, checked parameters and a parsed body.
+    """Return the request with a known route, checked parameters and a parsed body.
 
     Raises:
-        Denied: that can't be read, or isn't this role's.
+        Denied: the request is malformed, or the route isn't open to the role.
     """
     target = read_path(request.path)
     match = router.find_route(
@@ -201,7 +224,7 @@ def _read_body(request: Request, route: Route) -> object:
 
 
 def _is_empty_body(request: Request, media_type: str) -> bool:
-    """Tell whether a body that isn't expected is an empty one: some clients send {} with each POST."""
+    """Return True if an unexpected body is empty: some clients send ``{}`` with each POST."""
     if request.method != "POST" or not _MEDIA_TYPE.fullmatch(media_type):
         return False
     return request.body.strip() in {b"{}", b"null"}
@@ -210,15 +233,16 @@ def _is_empty_body(request: Request, media_type: str) -> bool:
 def _record_refusal(
     state: GateState, by: Author, request: Request, route: str, denied: Denied
 ) -> Flow[str]:
-    """Journal a refusal; where that can't be done it is counted, and answered all the same.
+    """Journal a refusal, and return the id of its record.
 
-    Return the id under which it is recorded: its own, or that of the summary that counts it.
+    Beyond the rate limit of the caller, the record is the summary that counts the refusal. If the
+    journal can't be written, the refusal is counted and answered all the same.
     """
     subject = denied.subject or request.path
     verdict = denied.verdict or Verdict("deny", denied.rules, denied.reason, denied.remedy)
-    told = request_of(request.method, route, subject, denied.summary)
+    refused = request_of(request.method, route, subject, denied.summary)
     result: dict[str, object] = {"status": denied.status, "error": redact.text(denied.reason)}
-    record = yield from record_event("refusal", by, told, verdict=verdict, result=result)
+    record = yield from record_event("refusal", by, refused, verdict=verdict, result=result)
     if record is None:
         state.health.unrecorded_refusals += 1
         return by.id

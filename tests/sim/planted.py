@@ -149,8 +149,12 @@ def _no_reads(original: Any) -> Any:
     return inventory
 
 
-def _without_inventory(handlers: Any) -> Any:
-    return {**handlers, "own.inventory": _no_reads(handlers["own.inventory"])}
+def _without_inventory(endpoints: Any) -> Any:
+    inventory = endpoints["own.inventory"]
+    return {
+        **endpoints,
+        "own.inventory": replace(inventory, handler=_no_reads(inventory.handler)),
+    }
 
 
 def _unbounded(_original: Any) -> Any:
@@ -435,7 +439,7 @@ PLANTS = (
         2,
         "reads-stop",
         "while the journal can't be written, looks are refused too",
-        ((dispatch, "HANDLERS", _without_inventory),),
+        ((dispatch, "ENDPOINTS", _without_inventory),),
     ),
     Plant(
         3,

@@ -1,4 +1,4 @@
-"""Which row of the route table a request is, or the refusal."""
+"""The router: from a method and a path to a row of the route table, or to a refusal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.broker.gate.denied_routes import DENIED, NO_SWARM
 from controller.broker.gate.query_params import validate_query
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import read_path, read_query
@@ -17,19 +16,48 @@ from controller.core.encoding.image_reference import without_credentials
 from controller.model.mutations import Mutation
 from controller.model.records import Role
 
+_BY_FILE = "change the desired state instead"
+SWARM = r"/(?:swarm|nodes|services|tasks|secrets|configs)(?:/.*)?"
+_NOT_A_MANAGER = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect'
+    " this node to swarm and try again."
+)
+#: Replies of an engine without a swarm to requests about swarms: method, path, message. SDKs
+#: continue after these replies, but fail on a refusal.
+NO_SWARM = (
+    ("GET", SWARM, _NOT_A_MANAGER),
+    ("POST", "/swarm/leave", "This node is not part of a swarm"),
+)
+
+#: Paths that are refused on purpose: method (``*``: any), path, and the alternative.
+DENIED = (
+    ("POST", r"/build|/build/.+|/commit", "build images elsewhere and pull them"),
+    ("*", r"/images/(?:load|get|search)", "pull images by reference from an admitted registry"),
+    ("POST", r"/images/.+/(?:tag|push)", "tag and push where the image is built"),
+    ("GET", r"/images/.+/(?:get|attestations)", "copy images through a registry"),
+    ("POST", r"/(?:containers|images|networks|volumes)/prune", "remove objects one by one"),
+    ("*", r"/containers/[^/]+/(?:archive|export|copy)", "mount a volume instead"),
+    ("*", r"/containers/[^/]+/checkpoints(?:/.*)?", "stop and start the container"),
+    ("*", r"/containers/[^/]+/attach/ws", "attach without a web socket"),
+    ("PUT", r"/volumes/.+", _BY_FILE),
+    ("*", SWARM, _BY_FILE),
+    ("*", r"/plugins(?:/.*)?", "install engine plugins on the host, as root"),
+    ("*", r"/(?:session|grpc|auth|debug)(?:/.*)?", "no client of ours needs it"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A route and the names in the path."""
+    """A route, and the names in the path."""
 
     route: Route
     names: Mapping[str, str]
 
 
 def _without_swarm(refused: Denied, method: str, path: str) -> Denied:
-    """Return a refusal in the words of an engine without a swarm, where it was asked about one.
+    """Return a refusal with the reply of an engine without a swarm, for requests about swarms.
 
-    For operators alone: they know the engine. The gate's own rule is in the answer all the same.
+    For operators alone, who know the engine. The reply names the gate's own rule too.
     """
     for asked, pattern, message in NO_SWARM:
         if method == asked and re.fullmatch(pattern, path, re.ASCII):
@@ -58,15 +86,15 @@ _BY_NAME = {route.name: route for route in ROUTES}
 
 
 def route_named(name: str) -> Route | None:
-    """Return the route that the journal calls *name*."""
+    """Return the route with this name in the journal."""
     return _BY_NAME.get(name)
 
 
 def body_limit(method: str, raw_target: str) -> BodyLimit:
-    """Return how long a body may be, by the route that a request means.
+    """Return the longest body of a request, by its route.
 
-    What is served to nobody is refused as that, not for a body that nobody would have read; so is
-    what the query of a route without a body asks for.
+    A denied or unknown route is refused as such, not for a body that nobody would read. Invalid
+    parameters of a route without a body are refused as such too.
     """
     raw_path, _, raw_query = raw_target.partition("?")
     try:
@@ -84,10 +112,11 @@ _IMPORT = re.compile(r"(?:^|&)fromSrc=[^&]", re.ASCII)
 
 
 def read_parameters(route: Route, raw_query: str) -> dict[str, str]:
-    """Return the parameters that a raw query has for a route.
+    """Return the checked parameters of a raw query.
 
     Raises:
-        Denied: it can't be read, or has others; ``image.import`` for an import, however it is written.
+        Denied: the query is malformed or has unknown parameters; ``image.import`` for an import, in
+            any spelling.
     """
     if route.name == Mutation.IMAGE_PULL and _IMPORT.search(raw_query):
         refused = import_refused("fromSrc")
@@ -96,7 +125,7 @@ def read_parameters(route: Route, raw_query: str) -> dict[str, str]:
 
 
 def find_route(method: str, path: str, *, versioned: bool, role: Role | None = None) -> Match:
-    """Return the route of a canonical path; *role* is whose request it is, where that is known.
+    """Return the route of a canonical path. *role* is the caller's role, where known.
 
     Raises:
         Denied: ``route.denied`` (refused on purpose) or ``route.unknown``.

@@ -1,8 +1,9 @@
-"""What the gate would say of a request by its text alone: for ``policy explain``.
+"""The verdict of the gate on a request by its text alone, for ``policy explain``.
 
-Read as the gate reads it (target, route, role, parameters, body) and judged by the same rules, but
-to the end: everything that is wrong is told, and what becomes of each field. What only a look
-at the engine or the host can tell is named as left to the broker. Nothing is changed or recorded.
+The request is read as the gate reads it (target, route, role, parameters, body) and judged by the
+same rules, but to the end: an explanation lists every finding and the outcome of every field. The
+checks that need the engine or the host are named (``Explanation.later``). Nothing is changed or
+recorded.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from controller.model.records import Actor
 
 _SHOWN_MAX = 120
 _STAMP = Stamp(instance="", intent="00000000-0000-7000-8000-000000000000")
-#: What is left to the broker, by route or by kind of object in the path.
+#: The checks that only the broker can make, by route.
 _LATER = {
     Mutation.CONTAINER_CREATE: (
         "that the image is the one that was let in, what it brings with it, and its user",
@@ -49,140 +50,165 @@ _LATER = {
 
 @dataclass(frozen=True, slots=True)
 class FieldOutcome:
-    """One field that was asked for. ``outcome``: kept, changed, dropped, let-through or refused."""
+    """The outcome of one field of the body."""
 
     path: str
+    #: The value in the request.
     asked: object
+    #: kept, changed, dropped, let-through or refused.
     outcome: str
+    #: The value that the gate sends instead.
     becomes: object = None
+    #: The rules that judged the field.
     rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What becomes of a request. ``findings`` has all that is wrong, ``modes`` what each leads to;
-    ``given`` what the gate adds, by its place in the body. ``route`` None: there is none for it.
-    """
+    """The verdict on a request, with every finding and the outcome of every field."""
 
     method: str
     path: str
+    #: None: no route has this path.
     route: Route | None
     verdict: Verdict
     findings: tuple[Finding, ...] = ()
+    #: The mode of each finding, in the order of ``findings``.
     modes: tuple[str, ...] = ()
     fields: tuple[FieldOutcome, ...] = ()
+    #: Fields that the gate adds: path in the body, and value.
     given: tuple[tuple[str, object], ...] = ()
+    #: Checks that need the engine or the host.
     later: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
-    """A request that found its route."""
+class DryRun:
+    """A request with a known route."""
 
     names: Mapping[str, str]
     query: Mapping[str, str]
     body: object
     actor: Actor
     policy: Policy
-    loose: list[Finding] = field(default_factory=list)  # what reading it found
+    #: Findings of reading the request.
+    read_findings: list[Finding] = field(default_factory=list)
+
+
+#: Judges a request by its text alone, under a policy.
+Judge = Callable[[DryRun, Policy], AdmissionDecision]
 
 
 def explain(
-    method: str, path: str, query: str, body: bytes, *, actor: Actor, policy: Policy
+    method: str,
+    path: str,
+    query: str,
+    body: bytes,
+    *,
+    actor: Actor,
+    policy: Policy,
+    judges: Mapping[str, Judge],
 ) -> Explanation:
-    """Return what becomes of a request; *path* and *query* are raw, *body* b'' is none."""
+    """Explain the verdict on a request. *path* and *query* are raw; an empty *body* is none.
+
+    *judges* has the judge of each route (``broker.dispatch``).
+    """
     try:
         target = read_path(path)
         match = router.find_route(method, target.path, versioned=target.versioned)
     except Denied as denied:
         found = _finding(denied, "path")
         return Explanation(method, path, None, verdict_of([found]), (found,), ("enforce",))
-    route, loose = match.route, list[Finding]()
+    route, read_findings = match.route, list[Finding]()
     if actor.role not in route.roles:
         roles = ", ".join(sorted(role.value for role in route.roles))
         reason = f"{route.name} isn't for the role {actor.role.value}"
-        loose.append(Finding("role.denied", "", reason, f"it is for {roles}"))
-    parameters = _parameters(query, route, loose)
-    parsed = _body(body, route, loose)
-    question = _Question(match.names, parameters, parsed, actor, policy, loose)
-    return _explain(method, path, route, question)
+        read_findings.append(Finding("role.denied", "", reason, f"it is for {roles}"))
+    parameters = _parameters(query, route, read_findings)
+    parsed = _body(body, route, read_findings)
+    request = DryRun(match.names, parameters, parsed, actor, policy, read_findings)
+    return _explain(method, path, route, request, judges.get(route.name, _admit))
+
+
+def _admit(_: DryRun, __: Policy) -> AdmissionDecision:
+    """Admit a request that its route and parameters alone decide."""
+    return AdmissionDecision(verdict_of(()))
 
 
 def _finding(denied: Denied, path: str) -> Finding:
     return Finding(denied.rule, path, denied.reason, denied.remedy)
 
 
-def _parameters(raw: str, route: Route, loose: list[Finding]) -> dict[str, str]:
-    """Return the parameters that can be used; each of the others is found wrong by itself."""
+def _parameters(raw: str, route: Route, read_findings: list[Finding]) -> dict[str, str]:
+    """Return the valid parameters; each invalid one adds a finding of its own."""
     try:
         asked = read_query(raw)
     except Denied as denied:
-        loose.append(_finding(denied, "query"))
+        read_findings.append(_finding(denied, "query"))
         return {}
     good: dict[str, str] = {}
     for name, value in asked.items():
         try:
             good |= validate_query({name: value}, route.query)
         except Denied as denied:
-            loose.append(_finding(denied, name))
+            read_findings.append(_finding(denied, name))
     return good
 
 
-def _body(body: bytes, route: Route, loose: list[Finding]) -> object:
+def _body(body: bytes, route: Route, read_findings: list[Finding]) -> object:
     if not route.body:
         if body.strip() not in {b"", b"{}", b"null"}:
             reason, remedy = f"{route.name} takes no body", "send parameters in the query"
-            loose.append(Finding("body.unexpected", "body", reason, remedy))
+            read_findings.append(Finding("body.unexpected", "body", reason, remedy))
         return None
     try:
         return strict_json.parse(body, bytes_max=route.body_max) if body else None
     except strict_json.InvalidJson as error:
         remedy = "send one JSON object that every reader reads alike"
-        loose.append(Finding("body.malformed", "body", str(error), remedy))
+        read_findings.append(Finding("body.malformed", "body", str(error), remedy))
         return None
 
 
-def _explain(method: str, path: str, route: Route, question: _Question) -> Explanation:
-    judge = _JUDGES.get(route.name, _route_alone)
-    unreadable = any(finding.rule == "body.malformed" for finding in question.loose)
-    judged = AdmissionDecision(verdict_of(())) if unreadable else judge(question, question.policy)
-    # Without any mode everything that is found refuses, and is told.
-    strictly = question.policy.model_copy(update={"modes": {}})
-    everything = () if unreadable else judge(question, strictly).findings
-    findings = (*question.loose, *everything)
-    modes = tuple(mode_of(finding, question.policy.modes) for finding in findings)
+def _explain(method: str, path: str, route: Route, request: DryRun, judge: Judge) -> Explanation:
+    unreadable = any(finding.rule == "body.malformed" for finding in request.read_findings)
+    judged = AdmissionDecision(verdict_of(())) if unreadable else judge(request, request.policy)
+    # Without modes, every finding refuses: the judge then reports all of them.
+    strictly = request.policy.model_copy(update={"modes": {}})
+    everything = () if unreadable else judge(request, strictly).findings
+    findings = (*request.read_findings, *everything)
+    modes = tuple(mode_of(finding, request.policy.modes) for finding in findings)
     refusing = [f for f, mode in zip(findings, modes, strict=True) if mode == "enforce"]
     verdict = verdict_of(refusing) if refusing else judged.verdict
-    rebuilt = {} if unreadable else _rebuilt(route, question, judged)
-    told = () if unreadable else tuple(_field_outcomes(question.body, rebuilt, findings, modes))
+    rebuilt = {} if unreadable else _rebuilt(route, request, judged)
+    told = () if unreadable else tuple(_field_outcomes(request.body, rebuilt, findings, modes))
     asked = {one.path for one in told}
     added = ((p, v) for p, v in _leaves(rebuilt) if p and p not in asked and not _is_gate_label(p))
     given = tuple((place, _shorten(place, value)) for place, value in added)
     later = _LATER.get(Mutation(route.name), ()) if route.name in set(Mutation) else ()
-    if question.names and not {"image"} >= question.names.keys():
-        later = (f"whose the {next(iter(question.names))} is", *later)
+    if request.names and not {"image"} >= request.names.keys():
+        later = (f"whose the {next(iter(request.names))} is", *later)
     return Explanation(
         method, path, route, verdict, findings, modes, told, given, later, judged.warnings
     )
 
 
-def _rebuilt(route: Route, question: _Question, judged: AdmissionDecision) -> dict[str, object]:
+def _rebuilt(route: Route, request: DryRun, judged: AdmissionDecision) -> dict[str, object]:
     if route.name == Mutation.CONTAINER_CREATE and judged.body is None:
         return preview.outline_body(
-            parse.parse_create(question.body),
-            name=question.query.get("name", ""),
-            actor=question.actor,
-            policy=question.policy,
+            parse.parse_create(request.body),
+            name=request.query.get("name", ""),
+            actor=request.actor,
+            policy=request.policy,
         )
     return judged.body or {}
 
 
-# What becomes of each field
+# The outcome of each field
 
 
 def _leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Yield the values of a body that hold no others, each with its place."""
+    """Yield the scalar values and empty containers of a body, each with its path."""
     if isinstance(value, Mapping) and value:
         for key, member in value.items():
             yield from _leaves(member, f"{path}.{key}" if path else str(key))
@@ -206,7 +232,7 @@ def _field_outcomes(
         if any(mode == "enforce" for _, mode in meant):
             yield FieldOutcome(path, _shorten(path, value), "refused", rules=rules)
         elif is_unset(value) and (path not in made or made[path] != value):
-            continue  # so clients say that they ask for nothing
+            continue  # clients send zero values for fields that they do not set
         elif path in made and made[path] != value:
             yield FieldOutcome(
                 path, _shorten(path, value), "changed", _shorten(path, made[path]), rules
@@ -220,14 +246,14 @@ def _field_outcomes(
 
 
 def _is_about(place: str, path: str) -> bool:
-    """Tell whether a finding at a place is about that field: it, what holds it, or part of it."""
+    """Return True if a finding at *place* concerns the field at *path*, its parent or a part of it."""
     if not place:
         return False
     return path == place or path.startswith((f"{place}.", f"{place}["))
 
 
 def _shorten(path: str, value: object) -> object:
-    """Return a value as it is shown: of a variable the name alone, of a long text its beginning."""
+    """Return a value for display: only the name of a variable, the beginning of a long string."""
     if path.startswith("Env[") and isinstance(value, str):
         return f"{value.partition('=')[0]}=…"
     if isinstance(value, str) and len(value) > _SHOWN_MAX:
@@ -236,101 +262,112 @@ def _shorten(path: str, value: object) -> object:
 
 
 def _is_gate_label(path: str) -> bool:
-    """Tell whether it is one of the gate's own labels, which are always written."""
+    """Return True if a field is one of the gate's own labels, which are always written."""
     return path.startswith("Labels.") and is_reserved(path.removeprefix("Labels."))
 
 
 # Judges, by route
 
 
-def _route_alone(_: _Question, __: Policy) -> AdmissionDecision:
-    """Admit what its route and parameters alone decide."""
-    return AdmissionDecision(verdict_of(()))
-
-
-def _create(question: _Question, policy: Policy) -> AdmissionDecision:
+def judge_create(request: DryRun, policy: Policy) -> AdmissionDecision:
+    """Judge a create by its body, name and platform."""
     return create.admit_create(
-        parse.parse_create(question.body),
-        name=question.query.get("name", ""),
-        actor=question.actor,
+        parse.parse_create(request.body),
+        name=request.query.get("name", ""),
+        actor=request.actor,
         policy=policy,
         facts=None,
         stamp=_STAMP,
-        platform=question.query.get("platform", ""),
+        platform=request.query.get("platform", ""),
     )
 
 
-def _update(question: _Question, policy: Policy) -> AdmissionDecision:
-    request = parse.parse_update(question.body)
+def judge_update(request: DryRun, policy: Policy) -> AdmissionDecision:
+    """Judge the body of an update."""
+    changes = parse.parse_update(request.body)
     return update.admit_update(
-        request, actor=question.actor, policy=policy, current=None, host=HostFacts()
+        changes, actor=request.actor, policy=policy, current=None, host=HostFacts()
     )
 
 
-def _network(question: _Question, policy: Policy) -> AdmissionDecision:
-    request = parse.parse_network(question.body)
+def judge_network(request: DryRun, policy: Policy) -> AdmissionDecision:
+    """Judge the create of a network."""
+    network = parse.parse_network(request.body)
     return networks_volumes.admit_network(
-        request, actor=question.actor, policy=policy, existing=None, stamp=_STAMP
+        network, actor=request.actor, policy=policy, existing=None, stamp=_STAMP
     )
 
 
-def _volume(question: _Question, policy: Policy) -> AdmissionDecision:
-    request = parse.parse_volume(question.body)
+def judge_volume(request: DryRun, policy: Policy) -> AdmissionDecision:
+    """Judge the create of a volume."""
+    volume = parse.parse_volume(request.body)
     return networks_volumes.admit_volume(
-        request, actor=question.actor, policy=policy, existing=None, stamp=_STAMP
+        volume, actor=request.actor, policy=policy, existing=None, stamp=_STAMP
     )
 
 
 def _of_findings(findings: tuple[Finding, ...]) -> AdmissionDecision:
-    """Return the admission of what is judged by its form alone."""
+    """Return the decision that findings alone lead to."""
     return AdmissionDecision(verdict_of(findings), findings=findings)
 
 
-def _connect(question: _Question, _: Policy) -> AdmissionDecision:
-    network = question.names["network"]
-    return _of_findings(parse.parse_connect(question.body, network=network).findings)
+def judge_connect(request: DryRun, _: Policy) -> AdmissionDecision:
+    """Judge the body that connects a container to a network."""
+    network = request.names["network"]
+    return _of_findings(parse.parse_connect(request.body, network=network).findings)
 
 
-def _disconnect(question: _Question, _: Policy) -> AdmissionDecision:
-    network = question.names["network"]
-    return _of_findings(parse.parse_disconnect(question.body, network=network).findings)
+def judge_disconnect(request: DryRun, _: Policy) -> AdmissionDecision:
+    """Judge the body that disconnects a container from a network."""
+    network = request.names["network"]
+    return _of_findings(parse.parse_disconnect(request.body, network=network).findings)
 
 
-def _exec(question: _Question, policy: Policy) -> AdmissionDecision:
-    request = parse.parse_exec(question.body)
-    # Who the container runs as isn't known: some number, so that only the request is judged.
-    return admit_exec(request, policy=policy, container_user="1")
+def judge_exec(request: DryRun, policy: Policy) -> AdmissionDecision:
+    """Judge the create of an exec."""
+    command = parse.parse_exec(request.body)
+    # The user of the container isn't known. Any user id but 0 lets the request decide.
+    return admit_exec(command, policy=policy, container_user="1")
 
 
-def _pull(question: _Question, policy: Policy) -> AdmissionDecision:
-    # What the host is isn't known: what is asked for, so that only the rest is judged.
-    host = question.query.get("platform", "")
-    return calls.admit_pull(question.query, actor=question.actor, policy=policy, host=host)
+def judge_pull(request: DryRun, policy: Policy) -> AdmissionDecision:
+    """Judge the parameters of a pull."""
+    # The platform of the host isn't known: assume the requested one.
+    host = request.query.get("platform", "")
+    return calls.admit_pull(request.query, actor=request.actor, policy=policy, host=host)
 
 
-def _reference(question: _Question, policy: Policy) -> AdmissionDecision:
-    return calls.admit_reference(question.names["image"], policy=policy)
+def judge_reference(request: DryRun, policy: Policy) -> AdmissionDecision:
+    """Judge the reference of an image."""
+    return calls.admit_reference(request.names["image"], policy=policy)
 
 
-_JUDGES: dict[str, Callable[[_Question, Policy], AdmissionDecision]] = {
-    Mutation.CONTAINER_CREATE: _create,
-    Mutation.CONTAINER_UPDATE: _update,
-    Mutation.CONTAINER_START: lambda question, _: calls.admit_start(question.query),
-    Mutation.CONTAINER_STOP: lambda question, _: calls.admit_stop(question.query),
-    Mutation.CONTAINER_RESTART: lambda question, _: calls.admit_stop(question.query),
-    Mutation.CONTAINER_KILL: lambda question, _: calls.admit_kill(question.query),
-    Mutation.CONTAINER_REMOVE: lambda question, _: calls.admit_remove(question.query),
-    Mutation.CONTAINER_RENAME: lambda question, policy: _of_findings(
-        tuple(judge_name(question.query.get("name", ""), "name", most=policy.names.max))
-    ),
-    Mutation.EXEC_CREATE: _exec,
-    Mutation.IMAGE_PULL: _pull,
-    Mutation.IMAGE_REMOVE: lambda question, _: calls.admit_image_remove(question.query),
-    Mutation.NETWORK_CREATE: _network,
-    Mutation.NETWORK_CONNECT: _connect,
-    Mutation.NETWORK_DISCONNECT: _disconnect,
-    Mutation.VOLUME_CREATE: _volume,
-    "image.inspect": _reference,
-    "image.history": _reference,
-    "distribution.inspect": _reference,
-}
+def judge_start(request: DryRun, _: Policy) -> AdmissionDecision:
+    """Judge the parameters of a start."""
+    return calls.admit_start(request.query)
+
+
+def judge_stop(request: DryRun, _: Policy) -> AdmissionDecision:
+    """Judge the parameters of a stop or restart."""
+    return calls.admit_stop(request.query)
+
+
+def judge_kill(request: DryRun, _: Policy) -> AdmissionDecision:
+    """Judge the parameters of a kill."""
+    return calls.admit_kill(request.query)
+
+
+def judge_remove(request: DryRun, _: Policy) -> AdmissionDecision:
+    """Judge the parameters of the removal of a container."""
+    return calls.admit_remove(request.query)
+
+
+def judge_rename(request: DryRun, policy: Policy) -> AdmissionDecision:
+    """Judge the new name of a container."""
+    name = request.query.get("name", "")
+    return _of_findings(tuple(judge_name(name, "name", most=policy.names.max)))
+
+
+def judge_image_remove(request: DryRun, _: Policy) -> AdmissionDecision:
+    """Judge the parameters of the removal of an image."""
+    return calls.admit_image_remove(request.query)

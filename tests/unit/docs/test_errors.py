@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from controller.broker.dispatch import HANDLERS
+from controller.broker.dispatch import ENDPOINTS
 from controller.broker.gate.routes import ROUTES
 from controller.model import mutations
 from controller.model.crashpoints import CRASH_POINTS
@@ -61,7 +61,7 @@ def codes() -> set[str]:
         if path.name not in {"doctor.py", "grants.py", "template.py"}:
             found |= set(told(path.read_text("utf-8")))
     words = {str(value) for value in vars(mutations).values() if isinstance(value, str)}
-    names = {*(route.name for route in ROUTES), *map(str, HANDLERS), *CRASH_POINTS, *words}
+    names = {*(route.name for route in ROUTES), *map(str, ENDPOINTS), *CRASH_POINTS, *words}
     return {code for code in found - names if not ELSE.fullmatch(code)}
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from controller.broker.gate.denied_routes import DENIED
-from controller.broker.gate.router import find_route
+from controller.broker.gate.router import DENIED, find_route
 from controller.broker.gate.routes import ROUTES
 from controller.core.admission import create
 from controller.core.engine_api import field_tables

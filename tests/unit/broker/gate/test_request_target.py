@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.broker.dispatch import HANDLERS
-from controller.broker.gate.denied_routes import DENIED
+from controller.broker.dispatch import ENDPOINTS
 from controller.broker.gate.query_params import (
     detach_keys,
     flag,
@@ -14,7 +13,7 @@ from controller.broker.gate.query_params import (
 )
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import RequestTarget, build_path, read_path, read_query
-from controller.broker.gate.router import body_limit, find_route
+from controller.broker.gate.router import DENIED, body_limit, find_route
 from controller.broker.gate.routes import ROUTES
 from controller.core.enforcement.settlement import ProofKind
 from controller.model.mutations import Mutation
@@ -325,7 +324,7 @@ def test_own_routes_have_no_version() -> None:
 def test_every_route_has_its_handler_and_every_mutation_its_route() -> None:
     names = [route.name for route in ROUTES]
     assert sorted(names) == sorted(set(names))
-    assert set(HANDLERS) == set(names)
+    assert set(ENDPOINTS) == set(names)
     assert {str(mutation) for mutation in Mutation} <= set(names)
     for route in ROUTES:
         assert route.means and route.roles and route.deadline_s > 0
