@@ -32,12 +32,18 @@ from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.details import Report
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution, execute, not_stopping
-from controller.loop.full_plan import Convergence, FullPlan, standing_of
-from controller.loop.passes import DesiredView, PassOutcome, PassPolicy, Result
+from controller.loop.full_plan import Convergence, FullPlan, convergence_of
+from controller.loop.passes import (
+    DesiredView,
+    PassOutcome,
+    PassPolicy,
+    Result,
+    claims,
+    declared_keys,
+)
 from controller.loop.plan_gates import PlanGates
 from controller.loop.probes.prober import ProbedEngine
 from controller.loop.reconciler import WAIT_S, Reconciler
-from controller.loop.request_claims import claims, declared_keys
 from controller.loop.state import snapshot
 from controller.loop.state.action_log import Logged
 from controller.loop.state.failed_runs import FailureLog
@@ -136,8 +142,10 @@ class Controller:
         self._random = random
         self._fetch_rules = fetch_rules
         self._publish = publish
-        self._reconciler = Reconciler(engine, store, clock=clock, random=random, keeping=keeping)
-        self.acts = self._reconciler.acts
+        self._reconciler = Reconciler(
+            engine, store, clock=clock, random=random, quarantine_rules=keeping
+        )
+        self.acts = self._reconciler.action_log
         self._overrides = OverrideStore(store, clock)
         self._reporter = Reporter(self._reconciler, store)
         self._lock = threading.RLock()
@@ -149,7 +157,7 @@ class Controller:
 
     def sideline(self, aside: OutsideSlot) -> None:
         """Perform pulls beside other passes from now on."""
-        self._reconciler.aside = aside
+        self._reconciler.outside_slot = aside
 
     def keep_failures(self, log: FailureLog) -> None:
         """Keep failed runs there from now on."""
@@ -270,7 +278,7 @@ class Controller:
             declared, observed = survey.declared, survey.observed
             with self._lock:
                 self._shared.known = observed
-                self._shared.rules = survey.rules
+                self._shared.rules = survey.policy
                 self._shared.away, self._shared.aways = None, 0
                 keys = self._take(declared, observed, survey.decision)
                 if asked_by:
@@ -304,7 +312,7 @@ class Controller:
             survey.plan,
             declared=survey.declared,
             desired=with_image_volumes(
-                survey.view.desired, survey.observed, survey.rules.volume_rule
+                survey.view.desired, survey.observed, survey.policy.volume_rule
             ),
             observed=survey.observed,
             steerings=self._store.all_overrides(),
@@ -366,7 +374,7 @@ class Controller:
             self._reconciler.tracker.count_exits(desired, observed)
         decision = self._decide(desired, observed, approved=approved)
         if keep:
-            self._reconciler.count_kept(observed, decision.prunable)
+            self._reconciler.count_quarantine(observed, decision.prunable)
         # What would go after a second look is shown as going.
         shown = DesiredView(desired, decision.prunable | decision.settling, decision.blocked)
         plan = self._reconciler.plan(shown, observed, rules, failures=failures)
@@ -503,8 +511,8 @@ class Controller:
             if result.observed is not None and service is not None:
                 if self._overrides.record_restart(key, result.observed.of(key)):
                     self._see_anew()
-                if result.course is not None and _wanted(shared.view, key) == _wanted(view, key):
-                    self._judge(service, result.course, result.observed)
+                if result.rollout is not None and _wanted(shared.view, key) == _wanted(view, key):
+                    self._judge(service, result.rollout, result.observed)
                 self._note_done(service, view, result)
             self._wake(key, result)
         if result.requeue_after_s is not None:
@@ -653,13 +661,13 @@ class Controller:
             return self.stopping() or self._is_another(survey.view)
 
         engine, view = self._engine, survey.view
-        gates = PlanGates(engine, self._reconciler, self._clock, view, survey.rules, stopping)
+        gates = PlanGates(engine, self._reconciler, self._clock, view, survey.policy, stopping)
         done = execute(
             survey.plan.actions,
             engine=Logged(engine, self.acts),
             context=claims(view.desired, digest, asked_by),
-            look=lambda action: engine.observe(images=frozenset(), only=action.object),
-            passes=gates.passes,
+            observe=lambda action: engine.observe(images=frozenset(), only=action.object),
+            await_open=gates.await_open,
             stopping=stopping,
         )
         with self._lock:
@@ -682,7 +690,7 @@ class Controller:
         survey = self.look()
         starting = survey.starting if only is None else survey.starting & {only}
         with self._lock:
-            standing = standing_of(survey.plan, self._shared.failures, only)
+            standing = convergence_of(survey.plan, self._shared.failures, only)
         return replace(standing, starting=bool(starting))
 
     def progress(self, since: int) -> dict[str, object]:

@@ -1,8 +1,9 @@
 """The executor: performs a plan's actions in order, and decides nothing.
 
-Right before each action it checks that action's precondition against what the engine shows then;
-it ends at the first that doesn't hold or fails. No mutation is ever repeated here. A stretch of
-actions that belong together (``core.drift.actions``) is begun only if all of it may be done now.
+Right before each action, the executor checks the action's precondition against a fresh snapshot.
+It ends at the first action whose precondition is unmet, or that fails. No mutation is ever
+repeated here. A group of actions that belong together (``core.drift.actions.stretches``) is begun
+only if the policy and the retries allow all of it.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from controller.model.observed import Container, Observed
 from controller.model.records import Context
 from controller.ports import ActionPerformer
 
-#: A precondition that the engine's state doesn't meet: somebody else acted. Look again.
+#: The code of an unmet precondition: another client acted since the plan. Observe again.
 UNMET = "precondition.unmet"
 
 
-#: What puts a container in place where it stands.
+#: The actions that repair a container in place.
 _IN_PLACE = (
     UpdateContainer,
     UnpauseContainer,
@@ -50,51 +51,48 @@ _IN_PLACE = (
 
 @dataclass(frozen=True, slots=True)
 class ActionDone:
-    """An action that succeeded, and the id of what it made or acted on ('' for a pull).
-
-    ``shared``: another pass made it meanwhile.
-    """
+    """A successful action."""
 
     action: AnyAction
+    #: The id of the object that the action created or changed; '' for a pull.
     id: str
+    #: Another pass created the object meanwhile.
     shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What became of a sequence of actions.
-
-    ``waits`` and ``refused`` (denied in the plan already) were passed over: nothing in a plan
-    depends on them, but on a wait that is a gate all that is behind it. ``held`` are those whose own earlier failure isn't to be repeated yet, with
-    what follows them in their slot.
-    """
+    """The results of a sequence of actions."""
 
     done: tuple[ActionDone, ...] = ()
+    #: Waits. Later actions of a key don't depend on a wait, except on a closed barrier.
     waits: tuple[Wait, ...] = ()
+    #: Actions that the policy denied in the plan; later actions don't depend on them.
     refused: tuple[AnyAction, ...] = ()
-    held: tuple[AnyAction, ...] = ()
+    #: Actions whose retry isn't due, and the actions of their slot that follow.
+    deferred: tuple[AnyAction, ...] = ()
     failed: AnyAction | None = None
     error: EngineError | None = None
     interrupted: bool = False
 
     @property
     def changed(self) -> bool:
-        """Tell whether anything was done to the engine, or may have been."""
+        """True if the engine was changed, or possibly was."""
         return bool(self.done) or self.failed is not None
 
 
-def never(_action: AnyAction) -> bool:
-    """Hold back nothing."""
+def defer_nothing(_action: AnyAction) -> bool:
+    """Defer no action."""
     return False
 
 
 def not_stopping() -> bool:
-    """Go on to the end."""
+    """Never stop early."""
     return False
 
 
-def closed(_gate: Barrier) -> bool:
-    """Pass no gate: what is behind it is for a later pass."""
+def stop_at_barrier(_barrier: Barrier) -> bool:
+    """Leave the actions behind a barrier to a later pass."""
     return False
 
 
@@ -103,49 +101,50 @@ def execute(  # noqa: PLR0913 - the seam of passes and exact plans, each input b
     *,
     engine: ActionPerformer,
     context: Callable[[AnyAction], Context],
-    look: Callable[[AnyAction], Observed],
+    observe: Callable[[AnyAction], Observed],
     observed: Observed | None = None,
-    held: Callable[[AnyAction], bool] = never,
-    passes: Callable[[Barrier], bool] = closed,
+    is_deferred: Callable[[AnyAction], bool] = defer_nothing,
+    await_open: Callable[[Barrier], bool] = stop_at_barrier,
     creations: SharedCreations | None = None,
     stopping: Callable[[], bool] = not_stopping,
 ) -> Execution:
-    """Perform *actions* in order until one fails; an error of the engine's is a result, not raised.
+    """Perform *actions* in order until one fails. Errors of the engine are returned, not raised.
 
     Args:
         actions: one key's sequence, or a whole plan.
-        engine: who performs them.
-        context: the claims to send with an action.
-        look: takes a fresh snapshot that shows what an action acts on.
-        observed: a snapshot taken just now, which the first precondition is checked against.
-        held: tells of an action that it isn't to be tried now.
-        passes: tells, when a gate is reached, whether to go on behind it. It may wait for that, and
-            raise an EngineError.
-        creations: shares what is created with other executions that run side by side; without it
-            nobody else acts, and what is there already is a conflict.
-        stopping: tells that the process is to end: the running stretch is finished, no more begun.
+        engine: performs the actions.
+        context: returns the claims to send with an action.
+        observe: takes a fresh snapshot that includes an action's object.
+        observed: a snapshot taken just now, for the first precondition.
+        is_deferred: returns True for an action whose retry isn't due.
+        await_open: called at a barrier; returns True to perform the actions behind the barrier. May
+            block, and raise an EngineError.
+        creations: shares created objects with concurrent executions. Without it no other execution
+            runs, and an object that exists already is a conflict.
+        stopping: returns True if the process stops: the current group is finished, no further
+            group begins.
     """
     sequence = tuple(actions)
-    leaving = frozenset(a.target for a in sequence if isinstance(a, RemoveContainer))
-    run = _Run(engine, context, look, observed, leaving, creations)
-    for stretch in stretches(sequence):
-        first = run.trying = stretch[0]
-        if first.object in run.behind:
+    removed = frozenset(a.target for a in sequence if isinstance(a, RemoveContainer))
+    run = _Run(engine, context, observe, observed, removed, creations)
+    for group in stretches(sequence):
+        first = run.current = group[0]
+        if first.object in run.closed:
             continue
         try:
             if isinstance(first, Wait):
-                run.wait(first, passes)
-            elif refused := [action for action in stretch if denied(action)]:
+                run.wait(first, await_open)
+            elif refused := [action for action in group if denied(action)]:
                 run.refused += refused
-            elif run.holds(stretch, held):
-                run.held += stretch
+            elif run.is_deferred(group, is_deferred):
+                run.deferred += group
             elif stopping():
                 return run.result(interrupted=True)
             else:
-                for action in stretch:
+                for action in group:
                     run.perform(action)
         except EngineError as error:
-            return run.result(failed=run.trying, error=error)
+            return run.result(failed=run.current, error=error)
     return run.result()
 
 
@@ -156,80 +155,87 @@ class _Run:
         self,
         engine: ActionPerformer,
         context: Callable[[AnyAction], Context],
-        look: Callable[[AnyAction], Observed],
+        observe: Callable[[AnyAction], Observed],
         observed: Observed | None,
-        leaving: frozenset[str],
+        removed: frozenset[str],
         creations: SharedCreations | None,
     ) -> None:
         self._engine = engine
-        self._leaving = leaving  # the names of what is removed
+        #: The names of the containers that the sequence removes.
+        self._removed = removed
         self._creations = creations
         self._context = context
-        self._look = look
-        self._observed = observed  # used once
-        self._made: dict[str, str] = {}  # container name -> id
+        self._observe = observe
+        #: A snapshot for the next precondition only.
+        self._observed = observed
+        #: The ids of created containers, by name.
+        self._created: dict[str, str] = {}
         self.done: list[ActionDone] = []
         self.waits: list[Wait] = []
         self.refused: list[AnyAction] = []
-        self.held: list[AnyAction] = []
-        self.behind: set[Key] = set()  # whose gate is closed
-        self.trying: AnyAction | None = None  # the one that is being done
+        self.deferred: list[AnyAction] = []
+        #: The keys whose barrier is closed.
+        self.closed: set[Key] = set()
+        self.current: AnyAction | None = None
 
-    def wait(self, action: Wait, passes: Callable[[Barrier], bool]) -> None:
-        """Pass a wait over; at a closed gate the sequence of its key ends."""
-        if isinstance(action, Barrier) and passes(action):
+    def wait(self, action: Wait, await_open: Callable[[Barrier], bool]) -> None:
+        """Skip a wait; a closed barrier ends the sequence of its key."""
+        if isinstance(action, Barrier) and await_open(action):
             self._observed = None
             return
         self.waits.append(action)
         if isinstance(action, Barrier):
-            self.behind.add(action.object)
+            self.closed.add(action.object)
 
-    def holds(self, stretch: Sequence[AnyAction], held: Callable[[AnyAction], bool]) -> bool:
-        """Tell whether a stretch, or an action before it that it depends on, is held."""
-        if any(self._depends(action, on) for action in stretch for on in self.held):
+    def is_deferred(
+        self, group: Sequence[AnyAction], is_deferred: Callable[[AnyAction], bool]
+    ) -> bool:
+        """Return True if an action of a group, or an earlier action that it depends on, is deferred."""
+        if any(self._depends(action, on) for action in group for on in self.deferred):
             return True
-        # What is taken down is asked for last: it may use up a share, which the rest must need.
-        return any(held(action) for action in reversed(stretch))
+        # From last to first: a stop takes from the disruption budget, which must not be spent on a
+        # group whose other actions are deferred.
+        return any(is_deferred(action) for action in reversed(group))
 
     def _depends(self, action: AnyAction, on: AnyAction) -> bool:
-        """Tell whether an action is of no use without another one that stands before it."""
-        # Slot 0 is what all slots share: networks, volumes, the image.
+        """Return True if an action is useless without the earlier action *on*."""
+        # Slot 0 is shared by all slots: networks, volumes, the image.
         if action.object != on.object or on.slot not in (0, action.slot):
             return False
-        # What is to go is put in place for the time until then: nothing else needs that.
-        return not (isinstance(on, _IN_PLACE) and on.target in self._leaving)
+        # No action depends on the repair of a container that the sequence removes.
+        return not (isinstance(on, _IN_PLACE) and on.target in self._removed)
 
     def perform(self, action: AnyAction) -> None:
-        """Check one action's precondition, and do it."""
-        self.trying = action
+        """Check one action's precondition, and perform the action."""
+        self.current = action
         if self._creations is not None and isinstance(action, CreateNetwork | CreateVolume):
-            with self._creations.turn(action):
-                self._observed = self._look(action)
-                if there := existing(action, self._observed):
-                    self.done.append(ActionDone(action, there, shared=True))
+            with self._creations.creating(action):
+                self._observed = self._observe(action)
+                if existing_id := existing(action, self._observed):
+                    self.done.append(ActionDone(action, existing_id, shared=True))
                 else:
                     self._perform(action)
             return
         self._perform(action)
 
     def _perform(self, action: AnyAction) -> None:
-        ready = self._resolved(action)
-        made = self._engine.perform(ready, self._context(action))
+        ready = self._resolve(action)
+        created_id = self._engine.perform(ready, self._context(action))
         if isinstance(action, CreateContainer):
-            self._made[action.target] = made
-        self.done.append(ActionDone(action, made or ready.precondition.id))
+            self._created[action.target] = created_id
+        self.done.append(ActionDone(action, created_id or ready.precondition.id))
 
-    def _resolved(self, action: AnyAction) -> AnyAction:
-        """Return the action with its id, its precondition checked.
+    def _resolve(self, action: AnyAction) -> AnyAction:
+        """Check the action's precondition, and return the action with its container's id.
 
         Raises:
-            Conflict: the precondition doesn't hold.
+            Conflict: the precondition is unmet.
         """
         wanted = action.precondition
         if isinstance(action, PullImage):
-            self._observed = None  # it may take long
+            self._observed = None  # outdated after a long pull
             return action
-        observed, self._observed = self._observed or self._look(action), None
+        observed, self._observed = self._observed or self._observe(action), None
         if isinstance(action, CreateNetwork | CreateVolume | CreateContainer):
             if wanted.absent and wanted.absent in _names(observed, action):
                 raise Conflict(UNMET, f"{wanted.absent} is there already")
@@ -246,8 +252,8 @@ class _Run:
         return replace(action, precondition=replace(wanted, id=container.id))
 
     def _container(self, action: AnyAction, observed: Observed) -> Container | None:
-        """Return the container that an action is on: by id, or as this execution created it."""
-        container_id = action.precondition.id or self._made.get(action.target, "")
+        """Return an action's container: by id, or by name if this execution created it."""
+        container_id = action.precondition.id or self._created.get(action.target, "")
         return next((c for c in observed.containers if c.id == container_id), None)
 
     def result(
@@ -257,12 +263,12 @@ class _Run:
         error: EngineError | None = None,
         interrupted: bool = False,
     ) -> Execution:
-        """Return what became of it all."""
+        """Return the results so far."""
         return Execution(
             done=tuple(self.done),
             waits=tuple(self.waits),
             refused=tuple(self.refused),
-            held=tuple(self.held),
+            deferred=tuple(self.deferred),
             failed=failed,
             error=error,
             interrupted=interrupted,

@@ -1,4 +1,4 @@
-"""Surveys: one look at everything, and what it says of how far everything is."""
+"""Full plans: a snapshot of everything, the plan for it, and how far everything has converged."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from controller.model.observed import Observed
 
 @dataclass(frozen=True, slots=True)
 class FullPlan:
-    """One look at everything, with the guard's word and the plan.
+    """A snapshot of everything, the prune guard's decision on it, and the plan.
 
-    In ``view`` and ``plan`` that counts as going which will go after the guard's second look.
-    ``declared`` is what the files say, the view as people want it.
+    Resources that the guard releases after its second observation count as prunable in ``view``
+    and ``plan``.
     """
 
     view: DesiredView
     observed: Observed
     decision: PruneDecision
-    rules: PassPolicy
+    policy: PassPolicy
     plan: Plan
+    #: The desired state as the files have it; ``view`` has it with overrides applied.
     declared: Desired
 
     @property
     def starting(self) -> frozenset[Key]:
-        """The services of which a replica runs, and its health check didn't speak yet."""
+        """The services with a running replica whose health check has no result yet."""
         desired = self.view.desired
         revisions = {s.key: s.revision for s in desired.services if s.key not in desired.suspended}
         return frozenset(
@@ -46,29 +47,30 @@ class FullPlan:
 
 @dataclass(frozen=True, slots=True)
 class Convergence:
-    """How far everything is. ``stuck``: nothing more happens unless a person acts. ``starting``: all
-    that is to be done is done, but somewhere a health check didn't speak yet.
-    """
+    """How far everything, or one key, has converged."""
 
     converged: bool
+    #: No further action is possible until a person acts.
     stuck: bool
+    #: All actions are done, but a health check has no result yet.
     starting: bool = False
 
 
-def standing_of(plan: Plan, failures: Mapping[Key, Failure], only: Key | None) -> Convergence:
-    """Return how far a plan of everything says it is, or one key of it."""
+def convergence_of(plan: Plan, failures: Mapping[Key, Failure], only: Key | None) -> Convergence:
+    """Return the convergence of everything, or of *only* one key, by a plan of everything."""
     actions = [a for a in plan.pending if only in (None, a.object)]
-    going = any(
+    possible = any(
         action.verdict.decision != "deny"
         and not _is_stalled(failures.get(action.object))
         and not isinstance(action, NeedsOperator)
         for action in actions
     )
-    hindered: set[Key | None] = {blocked.key for blocked in plan.blocked}
-    hindered |= {p.key for p in plan.problems if p.severity is Severity.ERROR}
-    blocked = bool(hindered) if only is None else bool(hindered & {only, None})
+    # A problem without a key concerns every key.
+    blocked_keys: set[Key | None] = {blocked.key for blocked in plan.blocked}
+    blocked_keys |= {p.key for p in plan.problems if p.severity is Severity.ERROR}
+    blocked = bool(blocked_keys) if only is None else bool(blocked_keys & {only, None})
     converged = not actions and not blocked
-    return Convergence(converged, stuck=not converged and not going)
+    return Convergence(converged, stuck=not converged and not possible)
 
 
 def _is_stalled(failure: Failure | None) -> bool:

@@ -1,37 +1,53 @@
-"""Passes as values: what a pass works from, and what it came to."""
+"""Passes as values: what a pass works from, what it sends with its requests, how it ends."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from controller.core.drift.actions import Judge
 from controller.core.drift.failed_runs import Readers
+from controller.core.planning import planner
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution
-from controller.model.desired.desired import Desired
-from controller.model.desired.plan import Blocked, Wait
-from controller.model.errors import Act
+from controller.model.desired.desired import Desired, Network, Service, SourceLocation, Volume
+from controller.model.desired.plan import AnyAction, Blocked, CreateContainer, Plan, Wait
+from controller.model.errors import (
+    Act,
+    Conflict,
+    EngineError,
+    EngineUnavailable,
+    Refused,
+    ReplyLost,
+    Severity,
+)
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
+from controller.model.records import Context
+
+#: The broker's code for an object that is locked until recovery has settled its last mutation.
+LOCKED = "held"
 
 
 @dataclass(frozen=True, slots=True)
 class PassPolicy:
-    """The policy as passes need it: names of networks, verdicts in advance, and which it is."""
+    """The parts of the policy that passes use."""
 
     networks: NetworkNames
+    #: Returns the verdict on an action before it is requested.
     judge: Judge
     digest: str
     volume_rule: VolumeRule = always_refuse
-    readers: Readers = field(default_factory=Readers)  # of the output of containers
+    #: The users that the policy lets read the output of containers.
+    readers: Readers = field(default_factory=Readers)
 
 
 @dataclass(frozen=True, slots=True)
 class DesiredView:
-    """What is desired, with the prune guard's word on exactly that."""
+    """The desired state with overrides applied, and the prune guard's decision on exactly that."""
 
     desired: Desired = field(default_factory=Desired)
     prunable: frozenset[Key] = frozenset()
@@ -42,9 +58,9 @@ class PassOutcome(StrEnum):
     """How a pass ended."""
 
     DONE = "done"  # as desired
-    ACTED = "acted"  # something was done: look again
-    RETRY = "retry"  # something failed, and may be tried again later
-    WAIT = "wait"  # a known time, or something else, must come first
+    ACTED = "acted"  # changed the engine: observe again
+    RETRY = "retry"  # failed; retried later
+    WAIT = "wait"  # waits for a known time, or for another service
     STALLED = "stalled"  # a person must act
 
 
@@ -57,20 +73,102 @@ OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a pass came to. ``requeue_after_s``: when to look again at the latest; None: no need.
-
-    ``observed`` is what it saw before it acted; None when it couldn't look. ``course`` is how the
-    rollout goes by that look.
-    """
+    """The result of a pass."""
 
     outcome: PassOutcome
+    #: When the next pass runs at the latest; None: not without an event.
     requeue_after_s: float | None = None
     failure: Failure | None = None
+    #: The snapshot before the pass acted; None if observing failed.
     observed: Observed | None = None
-    course: RolloutProgress | None = None
+    #: The progress of the rollout in that snapshot.
+    rollout: RolloutProgress | None = None
     execution: Execution = field(default_factory=Execution)
 
     @property
     def waits(self) -> tuple[Wait, ...]:
-        """What the pass was kept from by other services."""
+        """The waits for other services."""
         return tuple(wait for wait in self.execution.waits if wait.on)
+
+
+def images_for(key: Key, view: DesiredView, known: Observed | None) -> frozenset[str]:
+    """Return the images that a pass of *key* must look up."""
+    service = view.desired.service(key)
+    if service is None:
+        return frozenset()
+    return planner.image_references(Desired(services=(service,)), known)
+
+
+def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[AnyAction], Context]:
+    """Return a function from an action to its claims: the cause, the source and the plan.
+
+    An undeclared resource has no file; its commit is the one from which it is absent.
+    """
+    sources = sources_of(desired)
+    absent = SourceLocation("", commit=desired.identity.commit)
+
+    def context(action: AnyAction) -> Context:
+        source = sources.get(action.object, absent)
+        return Context(
+            cause=action.cause,
+            file=source.file,
+            line=source.line,
+            commit=source.commit,
+            plan=plan_digest,
+            on_behalf_of=on_behalf_of,
+            lines=source.lines if isinstance(action, CreateContainer) else (),
+        )
+
+    return context
+
+
+def sources_of(desired: Desired) -> Mapping[Key, SourceLocation]:
+    """Return the source location of each declared resource."""
+    resources: tuple[Service | Network | Volume, ...] = (
+        *desired.services,
+        *desired.networks,
+        *desired.volumes,
+    )
+    return {resource.key: resource.source for resource in resources}
+
+
+def declared_keys(desired: Desired) -> frozenset[Key]:
+    """Return the resources whose documents could be read: only their generations are acted on."""
+    return frozenset(sources_of(desired)) - desired.blind_keys
+
+
+def is_slot_failure(error: EngineError, *, down: bool) -> bool:
+    """Return True if a failed start counts as a failure of its slot.
+
+    Only failures of the engine count: not a locked object, a lost reply, an unmet precondition, or
+    an unavailable engine. *down*: a running container was stopped for the start. Then every
+    failure counts but those that pass by themselves, so that the stop isn't repeated soon.
+    """
+    if isinstance(error, EngineUnavailable | ReplyLost) or error.code == LOCKED:
+        return False
+    return down or (error.act is Act.RETRY and not isinstance(error, Conflict))
+
+
+def is_violation(error: EngineError) -> bool:
+    """Return True if the broker ended a container because it didn't run as admitted."""
+    return isinstance(error, Refused) and error.code.startswith("effective.")
+
+
+def failure_of(error: EngineError, retry_at: float | None = None) -> Failure:
+    """Return an engine error as the failure of a pass; *retry_at* is on the wall clock."""
+    remedy = f" ({error.remedy})" if error.remedy else ""
+    return Failure(error.act, error.code, f"{error.message}{remedy}", retry_at)
+
+
+def stall_of(key: Key, plan: Plan, execution: Execution) -> Failure | None:
+    """Return why a pass without actions needs a person to go on; None if it doesn't."""
+    for action in execution.refused:
+        verdict = action.verdict
+        return Failure(Act.STALLED, ", ".join(verdict.rules) or "denied", verdict.reason)
+    for problem in plan.problems:
+        if problem.key == key and problem.severity is Severity.ERROR:
+            return Failure(Act.STALLED, problem.code, problem.message)
+    for blocked in plan.blocked:
+        if blocked.key == key:
+            return Failure(Act.STALLED, blocked.code, blocked.reason)
+    return None

@@ -1,6 +1,6 @@
-"""Gates: where one plan is performed to its end, what it waits for is waited for.
+"""Barriers of an exact plan: wait at each barrier until it opens.
 
-Passes never wait: they end at a closed gate, and the next one looks again.
+Passes never wait: a pass ends at a closed barrier, and the next pass observes again.
 """
 
 from __future__ import annotations
@@ -17,67 +17,71 @@ from controller.model.errors import Conflict
 from controller.model.names import Key
 from controller.ports import Engine, Timer
 
-#: How often who waits at a gate looks.
+#: How often a waiting plan observes its barrier.
 GATE_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """What one look says of a gate: whether it is open, why it never will be, when it may be."""
+class _BarrierState:
+    """A barrier in one snapshot."""
 
     is_open: bool
+    #: Why the barrier never opens, if that is certain.
     failed: str = ""
-    settles_s: float | None = None
+    #: When time alone opens the barrier, if it does.
+    opens_in_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PlanGates:
-    """The gates of one plan, which was made from *view* under *rules*."""
+    """The barriers of one plan, which was made from *view* under *policy*."""
 
     engine: Engine
     reconciler: Reconciler
     clock: Timer
     view: DesiredView
-    rules: PassPolicy
+    policy: PassPolicy
     stopping: Callable[[], bool]
 
-    def passes(self, gate: Barrier) -> bool:
-        """Wait until what a gate waits for is so.
+    def await_open(self, barrier: Barrier) -> bool:
+        """Wait until a barrier opens; return True.
 
         Raises:
-            Conflict: it failed, or isn't so within the service's deadline.
-            EngineError: it can't be looked at.
+            Conflict: the barrier never opens, or not within the service's progress deadline.
+            EngineError: the engine can't be observed.
         """
-        service = self.view.desired.service(gate.object)
-        assert service is not None, f"a gate of {gate.object}, which isn't declared"
+        service = self.view.desired.service(barrier.object)
+        assert service is not None, f"a gate of {barrier.object}, which isn't declared"
         deadline_s = service.spec.rollout.progress_deadline / 1000
         deadline = self.clock.monotonic() + deadline_s
         while True:
-            look = self._others(gate.object) if gate.on else self._target(gate, service)
-            if look.is_open:
+            state = (
+                self._dependencies(barrier.object) if barrier.on else self._target(barrier, service)
+            )
+            if state.is_open:
                 return True
             late = self.clock.monotonic() >= deadline
-            if look.failed or late or self.stopping():
-                why = look.failed or (f"not within {deadline_s:g} s" if late else "stopped")
-                what = gate.cause if gate.on else f"{gate.target} isn't available"
+            if state.failed or late or self.stopping():
+                why = state.failed or (f"not within {deadline_s:g} s" if late else "stopped")
+                what = barrier.cause if barrier.on else f"{barrier.target} isn't available"
                 raise Conflict(UNMET, f"{what}: {why}")
-            settles_s = GATE_POLL_S if look.settles_s is None else look.settles_s + 0.01
-            self.clock.pause(min(GATE_POLL_S, settles_s))
+            pause_s = GATE_POLL_S if state.opens_in_s is None else state.opens_in_s + 0.01
+            self.clock.pause(min(GATE_POLL_S, pause_s))
 
-    def _target(self, gate: Barrier, service: Service) -> _Look:
+    def _target(self, barrier: Barrier, service: Service) -> _BarrierState:
         tracker = self.reconciler.tracker
-        observed = self.engine.observe(images=frozenset(), only=gate.object)
-        course = tracker.observe_rollout(service, observed, stalled=False)
-        return _Look(
-            tracker.is_available(service, observed, gate.target),
-            course.failed,
+        observed = self.engine.observe(images=frozenset(), only=barrier.object)
+        rollout = tracker.observe_rollout(service, observed, stalled=False)
+        return _BarrierState(
+            tracker.is_available(service, observed, barrier.target),
+            rollout.failed,
             tracker.available_in_s(service, observed),
         )
 
-    def _others(self, key: Key) -> _Look:
+    def _dependencies(self, key: Key) -> _BarrierState:
         observed = self.engine.observe(images=frozenset())
-        plan = self.reconciler.plan(self.view, observed, self.rules, only=key, known=observed)
+        plan = self.reconciler.plan(self.view, observed, self.policy, only=key, known=observed)
         waits = [a for a in plan.of(key) if isinstance(a, Wait) and a.on]
-        return _Look(
+        return _BarrierState(
             not waits, next((wait.cause for wait in waits if isinstance(wait, NeedsOperator)), "")
         )

@@ -1,7 +1,8 @@
-"""One pass for one key: look, count exits, plan, execute, and say what comes next.
+"""One pass for one key: observe, count failures, plan, execute, and decide when the next pass runs.
 
-A pass carries nothing from the one before but what ``StateStore`` and ``Retries`` hold; whatever woke
-it brought no facts. It never waits, and raises nothing of the engine's: errors are its result.
+A pass takes nothing from the pass before but the contents of ``StateStore``, ``ServiceTracker`` and
+``Retries``; the event that triggered it carries no facts. A pass never waits, and raises no engine
+errors: they are part of its result.
 """
 
 from __future__ import annotations
@@ -20,8 +21,20 @@ from controller.core.policy.refusals import with_document_fields
 from controller.core.service import prune_guard
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution, execute, not_stopping
-from controller.loop.passes import OUTCOMES, DesiredView, PassOutcome, PassPolicy, Result
-from controller.loop.request_claims import claims, declared_keys, images_for
+from controller.loop.passes import (
+    OUTCOMES,
+    DesiredView,
+    PassOutcome,
+    PassPolicy,
+    Result,
+    claims,
+    declared_keys,
+    failure_of,
+    images_for,
+    is_slot_failure,
+    is_violation,
+    stall_of,
+)
 from controller.loop.state.action_log import ActionLog, Logged
 from controller.loop.state.disruption_budget import DisruptionBudget, running_keys
 from controller.loop.state.failed_runs import FailureLog
@@ -44,12 +57,10 @@ from controller.model.desired.plan import (
 )
 from controller.model.errors import (
     Act,
-    Conflict,
     EngineError,
     EngineUnavailable,
     Refused,
     ReplyLost,
-    Severity,
     TooManyRequests,
 )
 from controller.model.names import Key
@@ -57,17 +68,15 @@ from controller.model.observed import Observed
 from controller.model.records import Context
 from controller.ports import Clock, Engine
 
-#: How long a wait without a known end lasts at most; events usually end it sooner.
+#: How long a wait without a known end lasts at most; usually an event ends it sooner.
 WAIT_S = 5.0
-#: The broker's word for what it lets nobody change until recovery has settled what became of it.
-HELD = "held"
 NO_FAILURES: Mapping[Key, Failure] = {}
-#: So many acting passes in a row are normal for a rollout; more look like a contention with somebody.
+#: A rollout takes up to this many acting passes in a row; more are probably contention.
 ACTING_FREELY = 5
 
 
 class Reconciler:
-    """Runs passes. Two passes of one key never run at the same time (``queue``)."""
+    """Runs passes. Two passes of one key never run at the same time (``WorkQueue``)."""
 
     def __init__(
         self,
@@ -76,27 +85,32 @@ class Reconciler:
         *,
         clock: Clock,
         random: Callable[[], float],
-        keeping: QuarantineRules = AT_ONCE,
+        quarantine_rules: QuarantineRules = AT_ONCE,
+        failure_log: FailureLog | None = None,
+        outside_slot: OutsideSlot = in_place,
     ) -> None:
         self._engine = engine
         self._store = store
         self._clock = clock
         self._began = clock.now() - clock.monotonic()
         self._random = random
-        self._keeping = keeping
-        self.acts = ActionLog(clock)
-        self.aside: OutsideSlot = in_place  # how pulls are performed beside other passes
+        self._quarantine_rules = quarantine_rules
+        self.outside_slot = outside_slot
+        self.action_log = ActionLog(clock)
+        self.tracker = ServiceTracker(store, clock)
+        self.failure_log = FailureLog(clock) if failure_log is None else failure_log
         self._creations = SharedCreations()
         self._retries = Retries(clock, random)
         self._budget = DisruptionBudget(clock.monotonic)
-        self.tracker = ServiceTracker(store, clock)
-        self.failure_log = FailureLog(clock)
-        self._stalled: set[Key] = set()  # for what is no fault of their rollout
-        self._acting: dict[Key, int] = {}  # acting passes in a row
-        self._away: dict[Key, int] = {}  # looks in a row that found nobody
+        #: Services whose last pass ended with a problem that isn't their rollout's fault.
+        self._stalled: set[Key] = set()
+        #: Acting passes in a row.
+        self._acting: dict[Key, int] = {}
+        #: Failed observations in a row.
+        self._unobserved: dict[Key, int] = {}
 
     def reset(self, key: Key) -> None:
-        """Start anew with a key: its spec changed, so that earlier failures say nothing."""
+        """Forget failures of a key, because its spec changed."""
         self._retries.reset(key)
         self._store.clear_failures(key)
         self._acting.pop(key, None)
@@ -105,7 +119,7 @@ class Reconciler:
         self,
         key: Key,
         view: DesiredView,
-        rules: PassPolicy,
+        policy: PassPolicy,
         *,
         known: Observed | None = None,
         failures: Mapping[Key, Failure] = NO_FAILURES,
@@ -116,59 +130,58 @@ class Reconciler:
         """Run one pass.
 
         Args:
-            key: the resource to look after.
-            view: what is desired, all of it.
-            rules: the policy.
-            known: the last snapshot of everything, for what this look doesn't show.
-            failures: how the last passes of services ended, where they didn't end well.
-            on_behalf_of: who asked for this pass, if somebody did.
-            approved: the plan that an operator approved, if this pass is part of one.
-            stopping: tells that no further action is to be begun.
+            key: the resource of the pass.
+            view: the desired state of all resources.
+            policy: the policy in force.
+            known: the last snapshot of everything, for resources other than *key*.
+            failures: the failures of the last passes of services.
+            on_behalf_of: the user who requested this pass, if any.
+            approved: the digest of the approved plan that this pass is part of, if any.
+            stopping: returns True if no further action is to begin.
         """
         generation = self._store.generation(key)
         try:
             observed = self._engine.observe(images=images_for(key, view, known), only=key)
         except EngineError as error:
-            return self._nobody_there(key, error)
-        self._away.pop(key, None)
+            return self._unobservable(key, error)
+        self._unobserved.pop(key, None)
         self.tracker.count_exits(view.desired, observed, only=key)
-        self._keep_failures(key, view, observed)
-        self.count_kept(observed, view.prunable, only=key)
-        # What becomes of a suspended service is no rollout's doing.
+        self._log_failures(key, view, observed)
+        self.count_quarantine(observed, view.prunable, only=key)
+        # The rollout of a suspended service doesn't progress.
         suspended = key in view.desired.suspended
         service = None if suspended else view.desired.service(key)
-        course = None
+        rollout = None
         if service is not None:
-            course = self.tracker.observe_rollout(service, observed, stalled=key in self._stalled)
-        plan = self.plan(view, observed, rules, only=key, known=known, failures=failures)
+            rollout = self.tracker.observe_rollout(service, observed, stalled=key in self._stalled)
+        plan = self.plan(view, observed, policy, only=key, known=known, failures=failures)
         running = running_keys(known, observed, key)
         self._budget.record_observation(key, running=key in running)
-        # What an operator approved is told by the plan that was shown, and is beyond the share.
+        # An approved pass claims the plan that was shown, and is exempt from the disruption budget.
         context = claims(view.desired, approved or plan.digest, on_behalf_of)
-        take = self._nothing if approved else self._taking(key, plan, observed, running)
-        result = self._act(key, plan, observed, rules, context, take, stopping)
-        result = replace(self._timed(result, service, observed), course=course)
+        take = _take_nothing if approved else self._budget_for(key, plan, observed, running)
+        result = self._act(key, plan, observed, policy, context, take, stopping)
+        result = replace(self._with_deadline(result, service, observed), rollout=rollout)
         done = result.outcome is PassOutcome.DONE and not plan.holds
         if done and generation is not None and key in declared_keys(view.desired):
             self._store.mark_acted_on(key, generation.number)
         return result
 
-    def _keep_failures(self, key: Key, view: DesiredView, observed: Observed) -> None:
-        """Keep what failed containers of *key* printed: this pass may remove them."""
+    def _log_failures(self, key: Key, view: DesiredView, observed: Observed) -> None:
+        """Log the output of failed containers of *key* before this pass can remove them."""
         service = view.desired.service(key)
         if service is None:
             return
         revisions = self._store.overrides(key).revisions
+        looping = self.tracker.crash_looping(self._clock.now())
         self.failure_log.record(
             service,
             observed.of(key),
-            controller_restarts=frozenset(
-                slot for each, slot in self.tracker.crash_looping(self._clock.now()) if each == key
-            ),
+            controller_restarts=frozenset(slot for other, slot in looping if other == key),
             rejected={
-                each.revision: each.reason
-                for each in revisions
-                if each.outcome == "failed" and each.revision != service.revision
+                revision.revision: revision.reason
+                for revision in revisions
+                if revision.outcome == "failed" and revision.revision != service.revision
             },
         )
 
@@ -176,52 +189,50 @@ class Reconciler:
         self,
         view: DesiredView,
         observed: Observed,
-        rules: PassPolicy,
+        policy: PassPolicy,
         *,
         only: Key | None = None,
         known: Observed | None = None,
         failures: Mapping[Key, Failure] = NO_FAILURES,
     ) -> Plan:
-        """Return the plan of everything, or of one key, with what is known of failures.
+        """Return the plan of everything, or of *only* one key. Changes nothing.
 
-        *known* is the last snapshot of everything, where *observed* shows only the one key.
+        *known* is the last snapshot of everything, for an *observed* of one key only.
         """
         return planner.plan(
             view.desired,
             observed,
-            networks=rules.networks,
-            judge=rules.judge,
+            networks=policy.networks,
+            judge=policy.judge,
             prunable=view.prunable,
             blocked=view.blocked,
-            policy_digest=rules.digest,
+            policy_digest=policy.digest,
             only=only,
             context=replace(
                 self.tracker.plan_context(view.desired, observed),
                 quarantine=self._quarantine(),
-                known_services=self._around(known, failures, all_planned=only is None),
+                known_services=self._known_services(known, failures, all_planned=only is None),
             ),
-            volume_rule=rules.volume_rule,
+            volume_rule=policy.volume_rule,
         )
 
     def order(
         self, view: DesiredView, known: Observed, *, failures: Mapping[Key, Failure]
     ) -> Ordering:
-        """Return the order among services as the last snapshot shows it."""
-        around = self._around(known, failures, all_planned=False)
-        looping = self.tracker.crash_looping(self._clock.now())
+        """Return the order among services in the last snapshot."""
         return Ordering(
             view.desired,
             known,
-            around,
-            crash_looping=looping,
+            self._known_services(known, failures, all_planned=False),
+            crash_looping=self.tracker.crash_looping(self._clock.now()),
             prunable=view.prunable,
-            blocked=frozenset(each.key for each in view.blocked),
+            blocked=frozenset(blocked.key for blocked in view.blocked),
         )
 
-    def _around(
+    def _known_services(
         self, known: Observed | None, failures: Mapping[Key, Failure], *, all_planned: bool
     ) -> KnownServices:
-        # A plan of everything finds out itself which dependencies fail.
+        # A plan of everything determines by itself which dependencies fail.
         stalled = {
             key: failure.message
             for key, failure in failures.items()
@@ -230,49 +241,60 @@ class Reconciler:
         overdue = prune_guard.overdue(self._store.prune, now=self.guard_now())
         return KnownServices(known, stalled, self._store.dependencies(), overdue)
 
-    def count_kept(
+    # Quarantine
+
+    def count_quarantine(
         self, observed: Observed, pruned: frozenset[Key], *, only: Key | None = None
     ) -> None:
-        """Count the quarantine of what a look at everything, or at *only* one key, shows."""
-        mine = observed.containers if only is None else observed.of(only)
-        before = self._store.quarantined
-        kept = quarantine.watched(
-            before, mine, pruned=pruned, keep_s=self._keeping.keep_s, now=self._moment()
+        """Count the quarantine time of the containers in a snapshot of everything, or of *only* one key."""
+        containers = observed.containers if only is None else observed.of(only)
+        quarantined = quarantine.watched(
+            self._store.quarantined,
+            containers,
+            pruned=pruned,
+            keep_s=self._quarantine_rules.keep_s,
+            now=self._moment(),
         )
-        there = frozenset(container.id for container in mine)
-        if only is None:  # what isn't there any more needs no counting
-            kept = {identifier: each for identifier, each in kept.items() if identifier in there}
-        self._store.set_quarantined(kept, only=there if only is not None else None)
+        ids = frozenset(container.id for container in containers)
+        if only is None:  # drop containers that don't exist any more
+            quarantined = {id_: entry for id_, entry in quarantined.items() if id_ in ids}
+        self._store.set_quarantined(quarantined, only=ids if only is not None else None)
 
     def _quarantine(self) -> Quarantine:
-        keep_s, now = self._keeping.keep_s, self._moment()
+        keep_s, now = self._quarantine_rules.keep_s, self._moment()
         return quarantine.quarantine_at(self._store.quarantined, keep_s=keep_s, now=now)
 
     def guard_now(self) -> float:
-        """Return the time by the prune guard's clock: the wall's, but nobody can set it meanwhile.
+        """Return the prune guard's time: the wall clock's at the start, then without jumps.
 
-        A jump would make two looks in a row two seconds apart, and end the window in which the
-        guard counts.
+        A jump would let two consecutive observations seem two seconds apart, and would end the
+        window in which the guard counts.
         """
         return self._began + self._clock.monotonic()
 
     def _moment(self) -> Moment:
-        return Moment(self._clock.now(), self._clock.monotonic(), self._keeping.boot)
+        return Moment(self._clock.now(), self._clock.monotonic(), self._quarantine_rules.boot)
 
-    def _nobody_there(self, key: Key, error: EngineError) -> Result:
-        count = self._away[key] = self._away.get(key, 0) + 1
-        away = isinstance(error, EngineUnavailable)
+    # Acting
+
+    def _unobservable(self, key: Key, error: EngineError) -> Result:
+        count = self._unobserved[key] = self._unobserved.get(key, 0) + 1
+        unavailable = isinstance(error, EngineUnavailable)
         requeue_after_s = delay_s(error, count, self._random)
         return Result(
-            PassOutcome.WAIT if away else PassOutcome.RETRY,
+            PassOutcome.WAIT if unavailable else PassOutcome.RETRY,
             requeue_after_s=requeue_after_s,
-            failure=_failure(error, self._clock.now() + requeue_after_s),
+            failure=failure_of(error, self._clock.now() + requeue_after_s),
         )
 
-    def _taking(
+    def _budget_for(
         self, key: Key, plan: Plan, observed: Observed, running: frozenset[Key]
     ) -> Callable[[AnyAction], Attempt | None]:
-        """Return what holds an action back that would leave too many services without a slot."""
+        """Return a function that takes an action's share of the disruption budget.
+
+        The function returns the refusal if the action would leave too many services without a
+        running slot.
+        """
         last = disruption_budget.last_slots(plan.of(key), observed.of(key))
 
         def take(action: AnyAction) -> Attempt | None:
@@ -288,7 +310,7 @@ class Reconciler:
         return take
 
     def _contended(self, action: AnyAction) -> Attempt | None:
-        """Return what holds back the creation of what somebody removes again and again."""
+        """Return the pause of a creation whose object another client removes again and again."""
         wait_s = self._creations.wait_s(action, self._clock.now())
         if not wait_s:
             return None
@@ -298,49 +320,47 @@ class Reconciler:
             TooManyRequests("create.contended", reason, remedy=remedy), wait_s
         )
 
-    @staticmethod
-    def _nothing(_action: AnyAction) -> Attempt | None:
-        return None
-
     def _act(
         self,
         key: Key,
         plan: Plan,
         observed: Observed,
-        rules: PassPolicy,
+        policy: PassPolicy,
         context: Callable[[AnyAction], Context],
         take: Callable[[AnyAction], Attempt | None],
         stopping: Callable[[], bool],
     ) -> Result:
-        holding: list[Attempt] = []
+        deferring: list[Attempt] = []
 
-        def held(action: AnyAction) -> bool:
-            attempt = self._retries.deferred(key, signature(action, rules.digest))
+        def is_deferred(action: AnyAction) -> bool:
+            attempt = self._retries.deferred(key, signature(action, policy.digest))
             attempt = attempt or self._contended(action) or take(action)
             if attempt is not None:
-                holding.append(attempt)
+                deferring.append(attempt)
             return attempt is not None
 
-        done = execute(
+        execution = execute(
             plan.actions,
-            engine=Logged(OutsideSlotPerformer(self._engine, self.aside), self.acts),
+            engine=Logged(OutsideSlotPerformer(self._engine, self.outside_slot), self.action_log),
             creations=self._creations,
             context=context,
-            look=lambda _action: self._engine.observe(images=frozenset(), only=key),
+            observe=lambda _action: self._engine.observe(images=frozenset(), only=key),
             observed=observed,
-            held=held,
+            is_deferred=is_deferred,
             stopping=stopping,
         )
-        self._settle(key, plan, done, rules)
+        self._record(key, plan, execution, policy)
         return replace(
-            self._next(key, plan, done, holding, rules), observed=observed, execution=done
+            self._result(key, plan, execution, deferring, policy),
+            observed=observed,
+            execution=execution,
         )
 
-    def _timed(self, result: Result, service: Service | None, observed: Observed) -> Result:
-        """Return a result that says when to look again at the latest, where time changes something."""
+    def _with_deadline(self, result: Result, service: Service | None, observed: Observed) -> Result:
+        """Return a result with the time of the next pass, if time alone changes anything."""
         if result.requeue_after_s is None and result.outcome is PassOutcome.WAIT:
-            requeue_after_s = self._until(result.execution.waits, service, observed)
-            result = replace(result, requeue_after_s=requeue_after_s)
+            wait_s = self._shortest_wait_s(result.execution.waits, service, observed)
+            result = replace(result, requeue_after_s=wait_s)
         if service is None:
             return result
         failure = result.failure
@@ -354,73 +374,83 @@ class Reconciler:
             result = replace(result, requeue_after_s=due_s)
         return result
 
-    def _settle(self, key: Key, plan: Plan, done: Execution, rules: PassPolicy) -> None:
-        """Remember what the execution tells: new containers, and which failures still count."""
-        for each in done.done:
-            self.tracker.record_action(each.action)
-            if not each.shared:
-                self._creations.note(each.action, self._clock.now())
-            if isinstance(each.action, CreateContainer):
-                slot = (each.action.object, each.action.slot)
+    def _record(self, key: Key, plan: Plan, execution: Execution, policy: PassPolicy) -> None:
+        """Record an execution: new containers, contention, and failures that still count."""
+        for done in execution.done:
+            self.tracker.record_action(done.action)
+            if not done.shared:
+                self._creations.record_action(done.action, self._clock.now())
+            if isinstance(done.action, CreateContainer):
+                slot = (done.action.object, done.action.slot)
                 violations = (self._store.exit_cursor(slot) or exits.ExitCursor("")).violations
-                made = exits.ExitCursor(each.id, name=each.action.target, violations=violations)
-                self._store.set_exit_cursor(slot, made)
-        # What succeeded isn't in the next plan any more.
-        wanted = frozenset(signature(action, rules.digest) for action in plan.actions)
-        self._retries.keep_only(key, wanted)
+                cursor = exits.ExitCursor(done.id, name=done.action.target, violations=violations)
+                self._store.set_exit_cursor(slot, cursor)
+        # An action that succeeded isn't in the next plan, and so loses its failures there.
+        planned = frozenset(signature(action, policy.digest) for action in plan.actions)
+        self._retries.keep_only(key, planned)
 
-    def _next(
-        self, key: Key, plan: Plan, done: Execution, holding: list[Attempt], rules: PassPolicy
+    # Results
+
+    def _result(
+        self,
+        key: Key,
+        plan: Plan,
+        execution: Execution,
+        deferring: list[Attempt],
+        policy: PassPolicy,
     ) -> Result:
-        """Return how the pass ended; the first that holds."""
-        if done.interrupted:
+        """Return how the pass ended: the first case that applies."""
+        if execution.interrupted:
             return Result(PassOutcome.ACTED, requeue_after_s=0.0)
-        if done.failed is not None and done.error is not None:
-            stops = (each.action for each in done.done if isinstance(each.action, StopContainer))
-            down = isinstance(done.failed, StartContainer) and any(
-                stop.slot == done.failed.slot for stop in stops
+        if execution.failed is not None and execution.error is not None:
+            stops = [d.action for d in execution.done if isinstance(d.action, StopContainer)]
+            down = isinstance(execution.failed, StartContainer) and any(
+                stop.slot == execution.failed.slot for stop in stops
             )
-            return self._failed(key, done.failed, done.error, rules, down=down)
-        if done.done:
-            return Result(PassOutcome.ACTED, requeue_after_s=self._after_acting(key))
+            return self._failed(key, execution.failed, execution.error, policy, down=down)
+        if execution.done:
+            return Result(PassOutcome.ACTED, requeue_after_s=self._pause_after_acting_s(key))
         self._acting.pop(key, None)
-        if holding:
-            soonest = min(holding, key=self._retries.remaining_s)
-            requeue_after_s = self._retries.remaining_s(soonest)
-            outcome = OUTCOMES[soonest.error.act]
+        if deferring:
+            soonest = min(deferring, key=self._retries.remaining_s)
             return Result(
-                outcome,
-                requeue_after_s=requeue_after_s,
-                failure=_failure(soonest.error, soonest.retry_at),
+                OUTCOMES[soonest.error.act],
+                requeue_after_s=self._retries.remaining_s(soonest),
+                failure=failure_of(soonest.error, soonest.retry_at),
             )
-        if done.waits:
-            failed = next((w for w in done.waits if isinstance(w, NeedsOperator)), None)
-            if failed is not None:
-                failure = Failure(Act.STALLED, FAILED, failed.cause)
+        if execution.waits:
+            hopeless = next((w for w in execution.waits if isinstance(w, NeedsOperator)), None)
+            if hopeless is not None:
+                failure = Failure(Act.STALLED, FAILED, hopeless.cause)
                 return Result(PassOutcome.STALLED, failure=failure)
-            return Result(PassOutcome.WAIT)  # until when, `_timed` says
-        stalled = _stalled(key, plan, done)
+            return Result(PassOutcome.WAIT)  # `_with_deadline` sets the time
+        stalled = stall_of(key, plan, execution)
         if stalled is not None:
             return Result(PassOutcome.STALLED, failure=stalled)
         return Result(PassOutcome.DONE)
 
     def _failed(
-        self, key: Key, action: AnyAction, error: EngineError, rules: PassPolicy, *, down: bool
+        self, key: Key, action: AnyAction, error: EngineError, policy: PassPolicy, *, down: bool
     ) -> Result:
-        """Return how a pass ended that failed at *action*; *down*: its slot was taken down for it."""
+        """Return the result of a pass that failed at *action*.
+
+        *down*: this pass stopped the running container of the action's slot.
+        """
         requeue_after_s = self._retries.record_failure(
-            key, signature(action, rules.digest), error, down=down
+            key, signature(action, policy.digest), error, down=down
         )
-        failure = _failure(error)
+        failure = failure_of(error)
         if isinstance(error, Refused) and isinstance(action, CreateContainer):
-            told = with_document_fields(failure.message, error.code, action.service, rules.networks)
-            failure = replace(failure, message=told)
+            message = with_document_fields(
+                failure.message, error.code, action.service, policy.networks
+            )
+            failure = replace(failure, message=message)
         now = self._clock.now()
         starts = isinstance(action, StartContainer)
-        if starts and _is_violation(error):
-            # It counts as a failure of its slot, once the next look shows it.
+        if starts and is_violation(error):
+            # The next observation counts it as a failure of its slot.
             requeue_after_s, failure = 0.0, replace(failure, act=Act.RETRY)
-        elif starts and _counts(error, down=down):
+        elif starts and is_slot_failure(error, down=down):
             slot = (action.object, action.slot)
             cause = f"failed to start: {exits.start_failure(error.message)}"
             if error.act is Act.RETRY:
@@ -429,69 +459,42 @@ class Reconciler:
             self._store.set_history(slot, history)
             requeue_after_s = max(requeue_after_s, backoff.not_before(history, now) - now)
         if down and not isinstance(error, EngineUnavailable | ReplyLost):
-            requeue_after_s = 0.0  # what was stopped for it is to serve again meanwhile
+            requeue_after_s = 0.0  # start the stopped container again meanwhile
         failure = replace(failure, retry_at=now + requeue_after_s)
         return Result(OUTCOMES[failure.act], requeue_after_s=requeue_after_s, failure=failure)
 
-    def _after_acting(self, key: Key) -> float:
-        # Every acting pass is followed by a look; one that acts for ever slows down by itself.
+    def _pause_after_acting_s(self, key: Key) -> float:
+        # Each acting pass is followed by another pass. A key whose passes never stop acting slows
+        # down.
         count = self._acting[key] = self._acting.get(key, 0) + 1
         if count <= ACTING_FREELY:
             return 0.0
         return float(min(300.0, 2.0 ** min(count - ACTING_FREELY - 1, 20)))
 
-    def _until(self, waits: Iterable[Wait], service: Service | None, observed: Observed) -> float:
-        """Return when the first of *waits* may be over; events usually tell sooner."""
+    def _shortest_wait_s(
+        self, waits: Iterable[Wait], service: Service | None, observed: Observed
+    ) -> float:
+        """Return when the first of *waits* can end; usually an event ends it sooner."""
         now = self._clock.now()
-        held, left = self.tracker.start_pauses(now), self._quarantine().left
-        spared = self.tracker.repair_pauses(now)
-        settles_s = None if service is None else self.tracker.available_in_s(service, observed)
+        start_pauses, left = self.tracker.start_pauses(now), self._quarantine().left
+        repair_pauses = self.tracker.repair_pauses(now)
+        available_s = None if service is None else self.tracker.available_in_s(service, observed)
 
-        def until_s(wait: Wait) -> float:
+        def wait_s(wait: Wait) -> float:
             slot = (wait.object, wait.slot)
             if isinstance(wait, QuarantineWait) and wait.precondition.id in left:
                 return left[wait.precondition.id].seconds
-            if slot in held:
-                return held[slot].until - now
-            if slot in spared:
-                return max(0.0, min(spared[slot].values()) - now)
-            settles = isinstance(wait, Barrier) and not wait.on and settles_s is not None
-            return settles_s if settles and settles_s is not None else WAIT_S
+            if slot in start_pauses:
+                return start_pauses[slot].until - now
+            if slot in repair_pauses:
+                return max(0.0, min(repair_pauses[slot].values()) - now)
+            if isinstance(wait, Barrier) and not wait.on and available_s is not None:
+                return available_s
+            return WAIT_S
 
-        return min(until_s(wait) for wait in waits)
-
-
-def _counts(error: EngineError, *, down: bool) -> bool:
-    """Tell whether a start that failed so counts as a failure of its slot.
-
-    Only what the engine tried does: not a held object, a lost reply, a precondition, or an engine
-    that is away. Where something was stopped for it, which isn't to be again and again, all counts
-    but what passes by itself.
-    """
-    if isinstance(error, EngineUnavailable | ReplyLost) or error.code == HELD:
-        return False
-    return down or (error.act is Act.RETRY and not isinstance(error, Conflict))
+        return min(wait_s(wait) for wait in waits)
 
 
-def _is_violation(error: EngineError) -> bool:
-    """Return True if the broker ended a container, since it didn't run as admitted."""
-    return isinstance(error, Refused) and error.code.startswith("effective.")
-
-
-def _failure(error: EngineError, retry_at: float | None = None) -> Failure:
-    remedy = f" ({error.remedy})" if error.remedy else ""
-    return Failure(error.act, error.code, f"{error.message}{remedy}", retry_at)
-
-
-def _stalled(key: Key, plan: Plan, done: Execution) -> Failure | None:
-    """Return why a pass that did nothing can't go on by itself, if so."""
-    for action in done.refused:
-        verdict = action.verdict
-        return Failure(Act.STALLED, ", ".join(verdict.rules) or "denied", verdict.reason)
-    for problem in plan.problems:
-        if problem.key == key and problem.severity is Severity.ERROR:
-            return Failure(Act.STALLED, problem.code, problem.message)
-    for blocked in plan.blocked:
-        if blocked.key == key:
-            return Failure(Act.STALLED, blocked.code, blocked.reason)
+def _take_nothing(_action: AnyAction) -> Attempt | None:
+    """Exempt an action from the disruption budget."""
     return None

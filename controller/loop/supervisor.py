@@ -94,11 +94,11 @@ class Supervisor:
         # Written to by ``stop``: a signal handler may run while its own thread holds a lock.
         self._wakeup = os.pipe()
         self._turns = PassLock(paused=paused)
-        self._lanes = WorkerSlots(workers=workers, aside=PULLS)
+        self._lanes = WorkerSlots(workers=workers, outside=PULLS)
         self._seen: OrderedDict[tuple[int, str, str], None] = OrderedDict()
         self._events: Events | None = None
         self._conversations = threading.BoundedSemaphore(CONVERSATIONS)
-        controller.sideline(self._lanes.aside)
+        controller.sideline(self._lanes.outside_slot)
         controller.stopping = lambda: self._stopping
 
     def stop(self) -> None:

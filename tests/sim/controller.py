@@ -228,17 +228,17 @@ class SimController:
         self.loop.subscribed()
 
     def _planned(
-        self, view: DesiredView, observed: Observed, rules: PassPolicy, **named: Any
+        self, view: DesiredView, observed: Observed, policy: PassPolicy, **named: Any
     ) -> Plan:
         """Plan twice, the second time from a snapshot in another order."""
-        first = self._plan(view, observed, rules, **named)
+        first = self._plan(view, observed, policy, **named)
         shuffled = replace(
             observed,
             containers=observed.containers[::-1],
             networks=observed.networks[::-1],
             volumes=observed.volumes[::-1],
         )
-        second = self._plan(view, shuffled, rules, **named)
+        second = self._plan(view, shuffled, policy, **named)
         told, told_again = text.render(first), text.render(second)
         if told != told_again or first.digest != second.digest:
             raise Violation(9, f"another plan of the same:\n{told}\n{told_again}")

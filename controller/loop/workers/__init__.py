@@ -1,1 +1,1 @@
-"""Concurrency of the controller: the work queue, worker slots and the pass lock."""
+"""Concurrency of the controller: work queues, worker slots and the pass lock."""

@@ -1,4 +1,4 @@
-"""Turns: when workers may run passes, and when one caller has the engine to itself."""
+"""The pass lock: passes run concurrently, or one caller has the engine to itself."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 
 class PassLock:
-    """Lets passes run side by side, or none of them.
+    """A shared lock for passes, and an exclusive lock for one caller.
 
-    ``paused`` from the start, passes only run while somebody keeps them ``open``.
+    A lock that starts ``paused`` lets passes run only while a caller keeps it ``open``.
     """
 
     def __init__(self, *, paused: bool = False) -> None:
@@ -22,7 +22,7 @@ class PassLock:
 
     @contextmanager
     def passing(self) -> Iterator[bool]:
-        """Wait for the turn of a pass; yields False when it is never to come."""
+        """Hold the shared lock during the block; yields False if the lock is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._is_free())
             granted = not self._closed
@@ -39,7 +39,7 @@ class PassLock:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Let passes run, also where they are paused."""
+        """Let passes run during the block, even if the lock is paused."""
         with self._changed:
             self._openers += 1
             self._changed.notify_all()
@@ -51,7 +51,7 @@ class PassLock:
 
     @contextmanager
     def exclusive(self, *, timeout_s: float) -> Iterator[bool]:
-        """Wait until no pass runs, and let none begin; yields False if that took too long."""
+        """Wait until no pass runs, and let none start during the block; yields False on timeout."""
         with self._changed:
             free = self._changed.wait_for(lambda: not self._exclusive, timeout_s)
             if free:
@@ -69,17 +69,17 @@ class PassLock:
                     self._changed.notify_all()
 
     def await_shared(self, *, timeout_s: float) -> bool:
-        """Wait until nobody has the engine to himself; return whether it came to that."""
+        """Wait until no caller holds the exclusive lock; return False on timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._exclusive, timeout_s)
 
-    def wait_for(self, told: Callable[[], bool], *, timeout_s: float) -> bool:
-        """Wait until *told* is true, asked again after each pass; return whether it became so."""
+    def wait_for(self, condition: Callable[[], bool], *, timeout_s: float) -> bool:
+        """Wait until *condition* is true, evaluated after each pass; return False on timeout."""
         with self._changed:
-            return self._changed.wait_for(told, timeout_s)
+            return self._changed.wait_for(condition, timeout_s)
 
     def close(self) -> None:
-        """Let no pass begin any more, and wake everybody."""
+        """Let no more pass start, and wake all waiters."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,8 +1,9 @@
-"""Creations: passes that need the same network or volume share one creation of it, which is paced.
+"""Shared creations: passes that need the same network or volume create it once.
 
-Passes of different services run side by side, and each plans what it finds missing. One of them
-creates a network, and the others wait until that has ended, look again, and use it. What somebody
-removes again and again is created after growing pauses (``core.drift.contention``).
+Passes of different services run concurrently, and each plans to create the objects that it finds
+missing. One pass creates a network; the others wait for its end, observe again, and use it. An
+object that another client removes again and again is created after growing pauses
+(``core.drift.contention``).
 """
 
 from __future__ import annotations
@@ -19,56 +20,55 @@ from controller.model.observed import Observed
 
 
 class SharedCreations:
-    """Lets one pass at a time create an object of a given name. Safe to use from several threads."""
+    """Lets one pass at a time create the object of a given name. Thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._under_way: set[tuple[str, str]] = set()
-        self._fights: dict[tuple[str, str], Contention] = {}  # what was created of late
+        #: Recent creations, by verb and name.
+        self._contentions: dict[tuple[str, str], Contention] = {}
 
     @contextmanager
-    def turn(self, action: CreateNetwork | CreateVolume) -> Iterator[None]:
-        """Wait until no other pass creates that object, and let none begin during the block."""
-        what = (action.verb, action.target)
+    def creating(self, action: CreateNetwork | CreateVolume) -> Iterator[None]:
+        """Let no other pass create the same object during the block; wait until none does."""
+        target = (action.verb, action.target)
         with self._changed:
-            self._changed.wait_for(lambda: what not in self._under_way)
-            self._under_way.add(what)
+            self._changed.wait_for(lambda: target not in self._under_way)
+            self._under_way.add(target)
         try:
             yield
         finally:
             with self._changed:
-                self._under_way.discard(what)
+                self._under_way.discard(target)
                 self._changed.notify_all()
 
-    def note(self, action: AnyAction, now: float) -> None:
-        """Take note of an action that succeeded: what is created once more was removed by somebody else."""
+    def record_action(self, action: AnyAction, now: float) -> None:
+        """Record a successful action. A repeated creation means that another client removed the object."""
         with self._changed:
             match action:
                 case CreateNetwork() | CreateVolume():
-                    what = (action.verb, action.target)
-                    contentions = {
-                        each: contention.saw(fight, fight.altered, now)
-                        for each, fight in self._fights.items()
+                    target = (action.verb, action.target)
+                    after = {
+                        key: contention.saw(each, each.altered, now)
+                        for key, each in self._contentions.items()
                     }
-                    before = replace(contentions.get(what, contention.CALM), altered=frozenset())
-                    contentions[what] = contention.saw(before, (action.target,), now)
-                    self._fights = {
-                        each: fight for each, fight in contentions.items() if fight.times
-                    }
+                    before = replace(after.get(target, contention.CALM), altered=frozenset())
+                    after[target] = contention.saw(before, (action.target,), now)
+                    self._contentions = {key: each for key, each in after.items() if each.times}
                 case RemoveNetwork():
-                    self._fights.pop(("create-network", action.target), None)
+                    self._contentions.pop(("create-network", action.target), None)
                 case _:
                     pass
 
     def wait_s(self, action: AnyAction, now: float) -> float:
-        """Return how long an object isn't created, since somebody removes it again and again."""
+        """Return how long an object isn't created because another client keeps removing it."""
         with self._changed:
-            fight = self._fights.get((action.verb, action.target), contention.CALM)
-        return max(0.0, contention.not_before(fight) - now)
+            each = self._contentions.get((action.verb, action.target), contention.CALM)
+        return max(0.0, contention.not_before(each) - now)
 
 
 def existing(action: CreateNetwork | CreateVolume, observed: Observed) -> str:
-    """Return the id of the network, or the name of the volume, of ours that is there; else ''."""
+    """Return the id of this instance's network, or the name of its volume; '' if it is missing."""
     if isinstance(action, CreateVolume):
         return next((v.name for v in observed.volumes if v.name == action.target and v.ours), "")
     return next((n.id for n in observed.networks if n.name == action.target and n.ours), "")

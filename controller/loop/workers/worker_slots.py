@@ -1,8 +1,8 @@
-"""Lanes: how many passes run at a time, and how pulls don't count among them.
+"""Worker slots: how many passes run at a time. Pulls run outside these slots.
 
-A pull may take minutes, and hang for two: while one runs, its worker's place is another's. So no
-registry ever delays the healing of what doesn't wait for it. Pulls have a bound of their own;
-beyond it one is not begun, since waiting for a place would take a thread from everybody.
+A pull can take minutes, and hang for two. While it runs, its worker gives its slot to another, so
+that no registry delays the repair of other services. Pulls have a limit of their own. A pull beyond
+that limit fails at once: a wait for a slot would occupy a thread.
 """
 
 from __future__ import annotations
@@ -17,41 +17,42 @@ from controller.model.errors import TooManyRequests
 from controller.model.records import Context
 from controller.ports import ActionPerformer
 
-#: Gives its worker's place away; yields False where as many did already as may.
+#: Leaves the worker's slot during the block; yields False if the limit outside slots is reached.
 OutsideSlot = Callable[[], AbstractContextManager[bool]]
 
 
 class WorkerSlots:
-    """Places for so many workers, and so many beside them."""
+    """Slots for *workers* passes, and for *outside* pulls outside of these."""
 
-    def __init__(self, *, workers: int, aside: int) -> None:
-        self.threads = workers + aside  # enough for all places to be taken
-        self._places = workers
+    def __init__(self, *, workers: int, outside: int) -> None:
+        #: The number of threads that occupy all slots.
+        self.threads = workers + outside
+        self._slots = workers
         self._workers = threading.Semaphore(workers)
-        self._aside = threading.Semaphore(aside)
+        self._outside = threading.Semaphore(outside)
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Wait for a place to work."""
+        """Hold a slot during the block; wait for a free slot first."""
         with self._workers:
             yield
 
     def finish(self, *, within_s: float, monotonic: Callable[[], float]) -> bool:
-        """Wait until nobody works, but for those beside; False: it took too long."""
+        """Wait until all slots are free; return False on timeout. Pulls aren't waited for."""
         deadline = monotonic() + within_s
         taken = 0
-        while taken < self._places:
+        while taken < self._slots:
             if not self._workers.acquire(timeout=max(0.0, deadline - monotonic())):
                 break
             taken += 1
         if taken:
             self._workers.release(taken)
-        return taken == self._places
+        return taken == self._slots
 
     @contextmanager
-    def aside(self) -> Iterator[bool]:
-        """Give the place away during the block, and wait for one after it."""
-        if not self._aside.acquire(blocking=False):
+    def outside_slot(self) -> Iterator[bool]:
+        """Release the slot during the block, and wait for a slot afterwards."""
+        if not self._outside.acquire(blocking=False):
             yield False
             return
         self._workers.release()
@@ -59,31 +60,31 @@ class WorkerSlots:
             yield True
         finally:
             self._workers.acquire()
-            self._aside.release()
+            self._outside.release()
 
 
 @contextmanager
 def in_place() -> Iterator[bool]:
-    """Do it where one is: for whoever has one thread alone."""
+    """Keep the slot: an ``OutsideSlot`` for a caller with a single thread."""
     yield True
 
 
 @dataclass(frozen=True, slots=True)
 class OutsideSlotPerformer:
-    """A ``ActionPerformer`` whose pulls are beside the workers."""
+    """An ``ActionPerformer`` that performs pulls outside the worker slots."""
 
     engine: ActionPerformer
-    aside: OutsideSlot
+    outside_slot: OutsideSlot
 
     def perform(self, action: AnyAction, context: Context) -> str:
-        """Do one action.
+        """Perform an action.
 
         Raises:
-            Crowded: it is a pull, and as many run as may.
+            TooManyRequests: the action is a pull, and the limit of pulls is reached.
         """
         if not isinstance(action, PullImage):
             return self.engine.perform(action, context)
-        with self.aside() as begun:
-            if not begun:
+        with self.outside_slot() as granted:
+            if not granted:
                 raise TooManyRequests("pull.busy", "as many pulls run as may at a time")
             return self.engine.perform(action, context)

@@ -1,7 +1,7 @@
-"""The keyed work queue, after client-go's: it dedups, delays, and never hands a key out twice.
+"""The keyed work queue, after client-go's: deduplicates and delays keys, one worker per key.
 
-A key added while it is being handled is handled again afterwards, once, however often it was
-added. That is what makes hints cheap: whoever suspects something adds the key and forgets it.
+A key that is added while a worker handles it is handled once more afterwards, however often it was
+added. So events are cheap: an event source adds the key and keeps nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ CAPACITY = 16_384
 class WorkQueue(Generic[K]):
     """A queue of keys for several workers.
 
-    Invariant: a key is in at most one worker's hands. Bounded: beyond *capacity* waiting keys,
-    ``add`` says no, and the caller must look at everything later.
+    Invariant: at most one worker handles a key at a time. Bounded: with *capacity* keys waiting,
+    ``add`` returns False, and the caller must observe everything later.
     """
 
     def __init__(self, monotonic: Callable[[], float], *, capacity: int = CAPACITY) -> None:
@@ -29,20 +29,22 @@ class WorkQueue(Generic[K]):
         self._capacity = capacity
         self._changed = threading.Condition()
         self._ready: deque[K] = deque()
-        self._dirty: set[K] = set()  # to be handled (again)
+        self._dirty: set[K] = set()  # waiting to be handled
         self._processing: set[K] = set()
-        self._due: dict[K, float] = {}  # when a delayed key is added; the earliest counts
+        #: When a delayed key becomes ready; the earliest time counts.
+        self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
-        self._entries = 0  # ties in the heap are broken by age, keys needn't compare
+        #: Breaks ties in the heap by age, so that keys are never compared.
+        self._entries = 0
         self._closed = False
 
     def add(self, key: K) -> bool:
-        """Ask for *key* to be handled; return whether there was room."""
+        """Queue *key*; return False if the queue is full."""
         with self._changed:
             return self._add(key)
 
     def add_after(self, key: K, delay_s: float) -> bool:
-        """Ask for *key* to be handled in *delay_s* seconds; the earliest such wish counts."""
+        """Queue *key* in *delay_s* seconds, or earlier if already due earlier; False if full."""
         with self._changed:
             if delay_s <= 0:
                 return self._add(key)
@@ -59,19 +61,19 @@ class WorkQueue(Generic[K]):
             return True
 
     def forget(self, key: K) -> None:
-        """Drop the delayed wish for *key*, if there is one."""
+        """Cancel the delayed addition of *key*, if any."""
         with self._changed:
             self._due.pop(key, None)
 
     def poll(self) -> K | None:
-        """Take the next key without waiting; None when none is ready."""
+        """Take the next key without waiting; None if none is ready."""
         with self._changed:
             return self._take()
 
     def get(self) -> K | None:
-        """Take the next key, waiting for one; None once the queue is shut down.
+        """Take the next key, waiting until a key is ready; None once the queue is shut down.
 
-        The caller must call ``done`` with it.
+        The caller must call ``done`` with the key.
         """
         with self._changed:
             while not self._closed:
@@ -83,7 +85,7 @@ class WorkQueue(Generic[K]):
             return None
 
     def done(self, key: K) -> None:
-        """Hand *key* back; it is handled again if it was added meanwhile."""
+        """Hand *key* back; the queue returns it again if it was added meanwhile."""
         with self._changed:
             assert key in self._processing, f"{key} isn't being handled"
             self._processing.discard(key)
@@ -92,30 +94,30 @@ class WorkQueue(Generic[K]):
             self._changed.notify_all()
 
     def await_done(self, key: K, *, timeout_s: float) -> bool:
-        """Wait until *key* isn't being handled; return whether it came to that."""
+        """Wait until no worker handles *key*; return False on timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: key not in self._processing, timeout_s)
 
     def shut_down(self) -> None:
-        """Hand out nothing any more, and wake everybody."""
+        """Return no more keys, and wake all workers."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def next_due(self) -> float | None:
-        """Return when the next delayed key comes (monotonic), None if there is none."""
+        """Return when the next delayed key becomes ready (monotonic); None without delayed keys."""
         with self._changed:
             return self._next_due()
 
     @property
     def waiting(self) -> int:
-        """How many keys wait to be handled now."""
+        """The number of keys that wait for a worker now."""
         with self._changed:
             return len(self._dirty)
 
     @property
     def idle(self) -> bool:
-        """Tell whether nothing waits to be handled now, and nothing is being handled."""
+        """Return True if no key waits for a worker, and no worker handles a key."""
         with self._changed:
             self._promote()
             return not self._dirty and not self._processing
@@ -142,14 +144,14 @@ class WorkQueue(Generic[K]):
         return key
 
     def _promote(self) -> None:
-        """Move delayed keys whose time has come to the ready ones."""
+        """Queue the delayed keys that are due."""
         now = self._monotonic()
         while self._heap and self._heap[0][0] <= now:
             due, _, key = self._heap[0]
-            # An entry that an earlier wish replaced is left in the heap, and skipped here.
+            # A later entry of a key that was added again with an earlier time stays in the heap.
             if self._due.get(key) == due:
                 if not self._add(key):
-                    return  # full: it stays due
+                    return  # full: the key stays due
                 del self._due[key]
             heapq.heappop(self._heap)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.loop.executor import UNMET, Execution, execute, never
+from controller.loop.executor import UNMET, Execution, defer_nothing, execute
 from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,
@@ -36,7 +36,7 @@ def run(engine: ToyEngine, *actions: AnyAction, **more: object) -> Execution:
         actions,
         engine=engine,
         context=lambda action: Context(cause=action.cause),
-        look=lambda action: engine.observe(images=frozenset(), only=action.object),
+        observe=lambda action: engine.observe(images=frozenset(), only=action.object),
         **more,  # type: ignore[arg-type]
     )
 
@@ -141,18 +141,20 @@ def test_what_follows_a_held_action_in_its_slot_is_held_too_and_other_slots_go_o
     engine = ToyEngine()
     actions = plan_for(engine, replicas=2)
     execution = run(
-        engine, *actions, held=lambda action: action.slot == 1 and action.verb != "start-container"
+        engine,
+        *actions,
+        is_deferred=lambda action: action.slot == 1 and action.verb != "start-container",
     )
     check(execution, done=[f"create-container {WEB2}", f"start-container {WEB2}"])
-    assert [action.verb for action in execution.held] == ["create-container", "start-container"]
+    assert [action.verb for action in execution.deferred] == ["create-container", "start-container"]
 
 
 def test_a_held_network_holds_all_that_follows_of_its_key() -> None:
     engine = ToyEngine(worlds.engine(networks=()))
     actions = plan_for(engine)
-    execution = run(engine, *actions, held=lambda action: action.slot == 0)
+    execution = run(engine, *actions, is_deferred=lambda action: action.slot == 0)
     check(execution, done=[])
-    assert len(execution.held) == 3
+    assert len(execution.deferred) == 3
 
 
 def replacement() -> tuple[ToyEngine, tuple[AnyAction, ...]]:
@@ -180,9 +182,9 @@ def test_what_is_stopped_for_a_start_is_followed_by_it_whoever_wants_to_end(coun
 
 def test_nothing_is_stopped_for_a_start_that_is_held() -> None:
     engine, actions = replacement()
-    execution = run(engine, *actions, held=lambda action: action.verb == "start-container")
+    execution = run(engine, *actions, is_deferred=lambda action: action.verb == "start-container")
     check(execution, done=REPLACED[:1])
-    assert [f"{action.verb} {action.target}" for action in execution.held] == REPLACED[1:]
+    assert [f"{action.verb} {action.target}" for action in execution.deferred] == REPLACED[1:]
 
 
 def test_whether_something_may_be_stopped_is_asked_only_where_the_rest_may_be_done() -> None:
@@ -194,7 +196,7 @@ def test_whether_something_may_be_stopped_is_asked_only_where_the_rest_may_be_do
         asked.append(action.verb)
         return action.verb == "start-container"
 
-    run(engine, *actions, held=held)
+    run(engine, *actions, is_deferred=held)
     assert "stop-container" not in asked
 
 
@@ -203,13 +205,17 @@ def test_what_cannot_be_put_in_place_holds_nothing_if_it_is_to_go() -> None:
     on_it = {"object": WEB, "cause": "", "slot": 1, "precondition": Precondition(id="x")}
     for target, done in (("web.1-aaaaaaaa", REPLACED), (WEB1, [])):
         put_back = UnpauseContainer(target=target, **on_it)  # type: ignore[arg-type]
-        execution = run(engine, put_back, *actions, held=lambda a: isinstance(a, UnpauseContainer))
+        execution = run(
+            engine, put_back, *actions, is_deferred=lambda a: isinstance(a, UnpauseContainer)
+        )
         check(execution, done=done)
         engine, actions = replacement()
 
 
 def test_a_stop_lets_the_running_action_finish_and_begins_no_other() -> None:
     engine = ToyEngine()
-    execution = run(engine, *plan_for(engine), held=never, stopping=lambda: len(engine.done) == 1)
+    execution = run(
+        engine, *plan_for(engine), is_deferred=defer_nothing, stopping=lambda: len(engine.done) == 1
+    )
     check(execution, done=EVERYTHING[:1])
     assert execution.interrupted

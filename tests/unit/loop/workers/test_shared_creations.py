@@ -117,7 +117,7 @@ def test_what_is_not_ours_is_never_used_in_the_place_of_what_is_missing() -> Non
             [action],
             engine=there,
             context=lambda _action: Context(),
-            look=lambda _action: there.world,
+            observe=lambda _action: there.world,
             creations=SharedCreations(),
         )
 
@@ -165,6 +165,6 @@ def test_what_trimtab_removed_itself_is_created_at_once() -> None:
     create, remove = CreateNetwork(**lan, owner="team"), RemoveNetwork(**lan)
     for _ in range(9):
         assert creations.wait_s(create, 5.0) == 0
-        creations.note(create, 5.0)
-        creations.note(remove, 5.0)
+        creations.record_action(create, 5.0)
+        creations.record_action(remove, 5.0)
     assert creations.wait_s(create, 5.0) == 0
