@@ -148,7 +148,12 @@ def open_journal(state: StateFolder, instance: str, *, clock: Clock, reach: Reac
     keys = SigningKeys(files, name=origin, new_seed=lambda: secrets.token_bytes(32))
     checkpointer = Checkpointer(keys, origin=origin, clock=clock, new_id=new_id)
     return Writer(
-        state.journal, clock=clock, new_id=new_id, reach=reach, notary=checkpointer, keep=KEEP
+        state.journal,
+        clock=clock,
+        new_id=new_id,
+        reach=reach,
+        checkpointer=checkpointer,
+        retention=KEEP,
     )
 
 

@@ -1,6 +1,7 @@
-"""A walk along the chain: each record is checked to continue the one before it.
+"""A walk along the hash chain: each record must continue the record before.
 
-The writer walks its last segment when it opens, readers walk what they need, ``verify`` walks all.
+The writer walks its last segment when it opens. Readers walk the part they need, and ``verify``
+walks the whole chain.
 """
 
 from __future__ import annotations
@@ -25,27 +26,28 @@ from controller.journal.store.segments import (
 from controller.model.records import Record
 
 FORMAT = 1
-#: Segments that are looked at for one record: somebody may have added one under a number in another.
+#: Segments to search for one record. A stray file can bear a number inside another segment's range.
 _OVERLAPS_MAX: Final = 3
 
 
 class ChainFault(StrEnum):
-    """What kind of thing is wrong with a journal, by how it shows."""
+    """The kinds of faults in a journal."""
 
-    CHANGED = "changed"  # a record isn't as it was written, or doesn't continue the one before
-    GAP = "gap"  # a record is missing, or stands where another belongs
-    SIGNATURE = "signature"  # a checkpoint isn't signed by the key that it should be
-    ROOT = "root"  # the records aren't those that were signed
+    CHANGED = "changed"  # a record was changed, or doesn't continue the record before
+    GAP = "gap"  # a record is missing, or stands in another's place
+    SIGNATURE = "signature"  # a checkpoint isn't signed by the expected key
+    ROOT = "root"  # the records differ from the signed ones
     CUT = "cut"  # the end is missing
     UNREADABLE = "unreadable"
-    LIFE = "life"  # an intent is closed twice, or without being there; an id is used again
+    LIFE = "life"  # an intent is closed twice, or is missing; or an id is used again
 
 
 class Damage(Exception):
-    """The first place where the chain doesn't hold.
+    """The first place where the chain is broken.
 
-    ``seq`` is the record that belongs there; ``line`` counts from 1, ``offset`` in bytes.
-    ``unreadable`` tells that no record could be read there, as opposed to a wrong one.
+    - ``seq``: the record expected at that place.
+    - ``line``: counted from 1; ``offset``: in bytes.
+    - ``unreadable``: True if no record could be read, False if a wrong record was read.
     """
 
     def __init__(
@@ -70,17 +72,17 @@ class Damage(Exception):
 
 
 def binding(*, segment: int, seq: int, digest: str) -> dict[str, object]:
-    """Return what a ``segment`` record says of the record before it, and of its segment.
+    """Return the member of a ``segment`` record that names the record before, and its segment.
 
-    All are zeros in the first.
+    All values are zeros in the first segment of a journal.
     """
     return {"segment": segment, "seq": seq, "hash": digest}
 
 
 def binding_flaw(record: Record, *, segment: int) -> str:
-    """Return what is wrong with a segment's first record, or ''.
+    """Return the fault in a segment's first record, or ''.
 
-    *segment* is the first seq of the segment before it. The record continues the one before.
+    *segment* is the first seq of the segment before. The caller has checked ``prev``.
     """
     if record.entry.result.get("format") != FORMAT:
         return "its segment's format isn't known to this version"
@@ -93,23 +95,25 @@ def binding_flaw(record: Record, *, segment: int) -> str:
 class ChainWalk:
     """One reading of the journal, from its start or after a record, in constant memory.
 
-    Iterating yields the records and raises ``Damage`` at the first place that doesn't hold. A last
-    line that isn't finished is no damage unless the mark vouches for it: a writer may be at work,
-    or was killed; ``unfinished`` then counts its bytes. ``seq`` and ``hash`` are those of the
-    last record that was accepted, ``file``, ``line`` and ``offset`` the place right after it.
+    Iterating yields the records, and raises ``Damage`` at the first broken place. An unfinished
+    last line is damage only if the durable mark covers it: a writer can be at work, or was killed.
+
+    - ``seq``, ``hash``, ``data``: the last accepted record, and its line.
+    - ``file``, ``line``, ``offset``: the place right after the last accepted record.
+    - ``unfinished``: the size in bytes of an unfinished last line.
     """
 
     def __init__(self, folder: Path, *, after: int = 0) -> None:
-        # The mark first: all that it vouches for is then in the segments that are listed.
-        self._bad = ""
+        # Read the mark before listing: the listed segments then hold every record it covers.
+        self._bad_file = ""
         self.mark: DurableMark | None = None
         self.base: PrunedBase | None = None
         try:
             self.mark = read_mark(folder)
             self.base = read_base(folder)
         except (BadMark, BadBase) as error:
-            self._bad = str(error)
-        self.segments = self._kept(list_segments(folder))
+            self._bad_file = str(error)
+        self.segments = self._without_pruned(list_segments(folder))
         self._after = after
         self.seq = 0
         self.hash = GENESIS
@@ -120,13 +124,13 @@ class ChainWalk:
         self.unfinished = 0
 
     def check_files(self) -> None:
-        """Check what the writer keeps beside the segments.
+        """Check the durable mark and the base of pruned segments.
 
         Raises:
-            Damage: it isn't as the writer leaves it.
+            Damage: a file is not in the form in which the writer leaves it.
         """
-        if self._bad:
-            raise self.damage(self._bad)
+        if self._bad_file:
+            raise self.damage(self._bad_file)
 
     def __iter__(self) -> Iterator[Record]:
         self.check_files()
@@ -134,7 +138,7 @@ class ChainWalk:
         for index in range(start, len(self.segments)):
             yield from self._segment(index, skip)
             skip = 0
-        if self._vouched(self.seq + 1):
+        if self._is_durable(self.seq + 1):
             assert self.mark is not None
             text = f"it is missing: records up to {self.mark.seq} were durable"
             raise self.damage(text, ChainFault.CUT, unreadable=True)
@@ -143,7 +147,7 @@ class ChainWalk:
         """Return the hash of the record to begin after.
 
         Raises:
-            Damage: it isn't there.
+            Damage: the record is missing.
         """
         self._start()
         return self.hash
@@ -162,31 +166,34 @@ class ChainWalk:
             unreadable=unreadable,
         )
 
-    def _kept(self, segments: tuple[Path, ...]) -> tuple[Path, ...]:
-        """Leave out what was pruned and is still there: a start got no further."""
+    def _without_pruned(self, segments: tuple[Path, ...]) -> tuple[Path, ...]:
+        """Leave out pruned segments whose files are left: the process died before their removal."""
         if self.base is None:
             return segments
         return tuple(path for path in segments if first_seq_of(path) > self.base.record.seq)
 
     def _start(self) -> tuple[int, int]:
-        """Find the segment to begin with and the lines to skip; take the record before as given."""
+        """Return the index of the segment to begin with, and the number of lines to skip.
+
+        The record before the first one read is trusted.
+        """
         if self.base is not None and self._after <= self.base.record.seq:
             self.seq, self.hash = self.base.record.seq, self.base.record.hash
             return 0, 0
         holding = [i for i, path in enumerate(self.segments) if first_seq_of(path) <= self._after]
         if not holding or not self._after:
             return 0, 0
-        found: Damage | None = None
+        first_damage: Damage | None = None
         for index in holding[: -1 - _OVERLAPS_MAX : -1]:
             try:
                 return index, self._skip_to(index)
             except Damage as damage:
-                found = found or damage
-        assert found is not None, "one was looked at"
-        raise found
+                first_damage = first_damage or damage
+        assert first_damage is not None, "at least one segment was searched"
+        raise first_damage
 
     def _skip_to(self, index: int) -> int:
-        """Accept the record to begin after, in a segment; return how many lines lead there."""
+        """Accept the record to begin after; return the number of lines up to and including it."""
         self.seq = self._after - 1
         skip = self._after - first_seq_of(self.segments[index])
         self._enter(index, skip)
@@ -196,7 +203,7 @@ class ChainWalk:
             raise self.damage(str(error), ChainFault.UNREADABLE, unreadable=True) from None
         if line is None or not line.whole:
             raise self.damage("it is missing", ChainFault.CUT)
-        record = self._parsed(line)
+        record = self._parse(line)
         if record.seq != self._after:
             raise self.damage(f"it is record {record.seq}", ChainFault.GAP)
         self._accept(record, line)
@@ -212,11 +219,11 @@ class ChainWalk:
         try:
             for line in read_lines(path, skip=skip):
                 if not line.whole:
-                    if index < len(self.segments) - 1 or self._vouched(self.seq + 1):
+                    if index < len(self.segments) - 1 or self._is_durable(self.seq + 1):
                         raise self.damage("its line is cut short", ChainFault.CUT, unreadable=True)
                     self.unfinished = path.stat().st_size - line.offset
                     return
-                record = self._parsed(line)
+                record = self._parse(line)
                 self._check_place(record, line, index)
                 self._accept(record, line)
                 yield record
@@ -228,7 +235,7 @@ class ChainWalk:
         self.line = skip + 1
         self.offset = 0 if not skip else self.offset
 
-    def _parsed(self, line: Line) -> Record:
+    def _parse(self, line: Line) -> Record:
         try:
             return parse(line.data)
         except BadLine as error:
@@ -247,7 +254,7 @@ class ChainWalk:
             raise self.damage("it isn't the record that was made durable")
 
     def before(self, index: int) -> int:
-        """Return the first seq of the segment before the one at *index*; 0 where there is none."""
+        """Return the first seq of the segment before the segment at *index*; 0 if there is none."""
         if index:
             return first_seq_of(self.segments[index - 1])
         return self.base.segment if self.base is not None else 0
@@ -259,5 +266,5 @@ class ChainWalk:
         self.line = line.number + 1
         self.offset = line.offset + len(line.data) + 1
 
-    def _vouched(self, seq: int) -> bool:
+    def _is_durable(self, seq: int) -> bool:
         return self.mark is not None and seq <= self.mark.seq

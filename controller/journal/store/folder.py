@@ -1,4 +1,4 @@
-"""The journal's folder as its only writer needs it: private, and held by one process."""
+"""The journal's folder: private to its owner, and locked by its only writer."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 
 
-def hold(folder: Path) -> int:
-    """Make *folder* where it is missing, check that it is private, and lock it.
+def lock_folder(folder: Path) -> int:
+    """Make *folder* if missing, check that it is private, and lock it.
 
-    Returns the descriptor of the folder; closing it gives the lock back.
+    Returns the descriptor of the folder; closing the descriptor releases the lock.
 
     Raises:
-        StateError: it can't be made or opened, isn't private, or another writer holds it.
+        StateError: the folder can't be made or opened, isn't private, or is locked by another writer.
     """
     try:
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)

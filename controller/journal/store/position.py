@@ -1,7 +1,8 @@
-"""Places in the segments: going on from one, and reading the line at one.
+"""Positions in the segments: read on from a position, and read the line at a position.
 
-A place is where the next record's line begins, with what it must continue. Who keeps a place (the
-index, somebody who follows) reads on from there without reading what is before.
+A position is the start of the next record's line, with the seq and hash that the next record must
+continue. A reader that stores a position (the index, a follower) reads on from there without
+reading earlier records.
 """
 
 from __future__ import annotations
@@ -19,28 +20,28 @@ from controller.journal.store.pruned_base import BASE_NAME, BadBase, read_base
 from controller.journal.store.segments import first_seq_of, list_segments, name_of, open_segment
 from controller.model.records import Record
 
-#: Segments that are held open while lines are looked up.
+#: Segments kept open between lookups.
 _OPEN_MAX: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Right after record ``seq`` of that ``hash``: an offset in the segment of that first seq.
+    """The place right after a record."""
 
-    ``segment`` is 0 before the first line that is there.
-    """
-
+    #: The record before the position; 0 before the first.
     seq: int = 0
     hash: str = GENESIS
+    #: First seq of the segment that contains the position; 0 before the first existing line.
     segment: int = 0
+    #: In bytes, within the uncompressed segment.
     offset: int = 0
 
 
 def start_of(folder: Path) -> Position:
-    """Return the place before the first record that is there.
+    """Return the position before the first existing record.
 
     Raises:
-        Damage: what was pruned isn't told as the writer tells it.
+        Damage: the base of pruned segments is not in the form in which the writer leaves it.
         OSError: the folder can't be read.
     """
     try:
@@ -51,29 +52,29 @@ def start_of(folder: Path) -> Position:
 
 
 class PositionedRecord(NamedTuple):
-    """A record, where its line is, and the place right after it."""
+    """A record, the place of its line, and the position right after the record."""
 
     record: Record
-    segment: int
+    segment: int  # first seq of the segment
     offset: int
     length: int  # without the newline
     after: Position
 
 
 class PositionLost(Exception):
-    """A place isn't (any more) in the journal: it was another journal, or that part is gone."""
+    """A position is not in the journal: it belongs to another journal, or its segment is gone."""
 
 
 def records_after(
     folder: Path, place: Position, *, upto: int | None = None
 ) -> Iterator[PositionedRecord]:
-    """Yield the records that follow *place*, each checked to continue the one before it.
+    """Yield the records after *place*; each is checked to continue the record before.
 
-    A last line that isn't finished ends the reading quietly: its writer may be at work.
+    An unfinished last line ends the reading without an error: a writer can be at work.
 
     Raises:
-        Moved: the place's segment isn't there, and it doesn't end where another begins.
-        Damage: a record doesn't continue the one before it, or can't be read.
+        PositionLost: the segment of *place* is gone, and no other segment begins at *place*.
+        Damage: a record can't be read, or doesn't continue the record before.
         OSError: the folder can't be read.
     """
     if upto is not None and place.seq >= upto:
@@ -82,12 +83,12 @@ def records_after(
     begun = place.segment
     for first in sorted(segments):
         if first < begun or (first <= place.seq and first != begun):
-            continue  # before the place, or pruned
+            continue  # before the position, or pruned
         if first != begun:
             if first != place.seq + 1:
                 raise PositionLost(f"record {place.seq + 1} isn't in the segments")
             place = Position(place.seq, place.hash, first, 0)
-        for placed in _of_segment(segments[first], place):
+        for placed in _read_segment(segments[first], place):
             place = placed.after
             yield placed
             if upto is not None and place.seq >= upto:
@@ -96,14 +97,14 @@ def records_after(
         raise PositionLost(f"the segment of record {place.seq} is gone")
 
 
-def _of_segment(path: Path, place: Position) -> Iterator[PositionedRecord]:
+def _read_segment(path: Path, place: Position) -> Iterator[PositionedRecord]:
     try:
         with open_segment(path) as file:
             file.seek(place.offset)
             while data := file.readline(LINE_MAX_BYTES + 2):
                 if not data.endswith(b"\n"):
                     return
-                record = _continuing(place, data[:-1], path.name)
+                record = _parse_next(place, data[:-1], path.name)
                 after = Position(record.seq, record.hash, place.segment, place.offset + len(data))
                 yield PositionedRecord(record, place.segment, place.offset, len(data) - 1, after)
                 place = after
@@ -111,7 +112,7 @@ def _of_segment(path: Path, place: Position) -> Iterator[PositionedRecord]:
         raise _damage(place, f"{path.name} is damaged: {error}", path.name) from error
 
 
-def _continuing(place: Position, line: bytes, file: str) -> Record:
+def _parse_next(place: Position, line: bytes, file: str) -> Record:
     try:
         record = parse(line)
     except BadLine as error:
@@ -129,17 +130,17 @@ def _damage(place: Position, reason: str, file: str) -> Damage:
 
 
 class RecordReader:
-    """Looks up single records by where they are. Not safe for threads; close it."""
+    """Reads single records by the place of their lines. Not thread-safe; close after use."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._open: dict[int, BinaryIO] = {}
 
     def record(self, segment: int, offset: int, length: int) -> Record:
-        """Return the record whose line is there.
+        """Return the record whose line begins at *offset*.
 
         Raises:
-            BadLine: there is no record's line, or its hash isn't that of its content.
+            BadLine: the bytes are no record's line, or the hash differs from that of the content.
             OSError: the segment is gone, or can't be read.
         """
         file = self._file(segment)
@@ -158,7 +159,7 @@ class RecordReader:
         return file
 
     def close(self) -> None:
-        """Close the segments."""
+        """Close the open segments."""
         for file in self._open.values():
             file.close()
         self._open.clear()

@@ -1,8 +1,8 @@
-"""What stays of the segments that were pruned: what chain, tree and inventory go on from.
+"""The base that pruned segments leave behind: chain, tree and inventory continue from the base.
 
-``.pruned`` has the last line that is gone, which is a checkpoint: its hash is what the first record
-that is kept continues, and its edge the tree of all before. ``.inventory`` has what the inventory
-was then, or a little later: it is written first.
+``.pruned`` holds the last pruned line, a checkpoint. The first remaining record continues its hash,
+and its edge is the tree of all pruned records. ``.inventory`` holds the inventory of the pruned
+records, or of a few more: the writer replaces ``.inventory`` first.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ BASE_MAX_BYTES: Final = 2 * LINE_MAX_BYTES
 
 @dataclass(frozen=True, slots=True)
 class PrunedBase:
-    """The last record that was pruned, which is a checkpoint, and its segment's first seq."""
+    """The last pruned record, always a checkpoint."""
 
     record: Record
-    line: bytes
-    segment: int
+    line: bytes  # of the record, without a newline
+    segment: int  # first seq of the record's segment
 
     def to_bytes(self) -> bytes:
         """Return the content of the file."""
@@ -40,15 +40,15 @@ class PrunedBase:
 
 
 class BadBase(ValueError):
-    """A file of what was pruned holds something else."""
+    """``.pruned`` or ``.inventory`` is not in the form in which the writer leaves it."""
 
 
 def read_base(folder: Path) -> PrunedBase | None:
-    """Return what the chain hangs on, or None while nothing was pruned.
+    """Return the base of the chain, or None if nothing was pruned.
 
     Raises:
-        BadBase: the file isn't as the writer leaves it.
-        OSError: it can't be read.
+        BadBase: the file is not in the form in which the writer leaves it.
+        OSError: the file can't be read.
     """
     try:
         with open_regular(folder / BASE_NAME) as file:
@@ -59,10 +59,10 @@ def read_base(folder: Path) -> PrunedBase | None:
 
 
 def parse_base(content: bytes) -> PrunedBase:
-    """Return what the file of what was pruned holds.
+    """Return the base in the content of ``.pruned``.
 
     Raises:
-        BadBase: it isn't as the writer leaves it.
+        BadBase: the content is not in the form in which the writer leaves it.
     """
     try:
         members = json.loads(content)
@@ -76,11 +76,11 @@ def parse_base(content: bytes) -> PrunedBase:
 
 
 def read_inventory(folder: Path) -> Inventory:
-    """Return the inventory of what was pruned, an empty one where nothing was.
+    """Return the inventory of the pruned records, empty if nothing was pruned.
 
     Raises:
-        BadBase: the file isn't as the writer leaves it, or isn't there though it must be.
-        OSError: it can't be read.
+        BadBase: the file is malformed, ends before the base, or is missing although there is one.
+        OSError: the file can't be read.
     """
     try:
         with open_regular(folder / INVENTORY_NAME) as file:
@@ -96,12 +96,12 @@ def read_inventory(folder: Path) -> Inventory:
 
 
 def foundation(folder: Path, *, known: int) -> Inventory | None:
-    """Return what to go on from for somebody who knows the records up to *known*.
+    """Return the inventory to continue from for a reader of the records up to *known*.
 
-    None where all that follow are there.
+    Returns None if no record after *known* was pruned.
 
     Raises:
-        StateError: it can't be read.
+        StateError: the base or the inventory can't be read.
     """
     try:
         base = read_base(folder)

@@ -1,4 +1,4 @@
-"""Reading the journal: the records in order, each checked against the one before."""
+"""Read the journal: the records in order, each checked against the record before."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from controller.journal.store.segments import BadSegment, first_seq_of, list_seg
 from controller.model.errors import StateError
 from controller.model.records import Record
 
-_WHERE: Final = "name the state folder with --state"
+_STATE_REMEDY: Final = "name the state folder with --state"
 
 
 def records(folder: Path, *, after: int = 0, upto: int | None = None) -> Iterator[Record]:
-    """Yield the records with ``after < seq <= upto`` in order, each checked against the one before.
+    """Yield the records with ``after < seq <= upto`` in order, each checked against its predecessor.
 
-    A last line that isn't finished ends the reading quietly: its writer may be at work.
+    An unfinished last line ends the reading without an error: a writer can be at work.
 
     Raises:
         StateError: a record is damaged or missing, or the folder can't be read.
@@ -36,7 +36,7 @@ def records(folder: Path, *, after: int = 0, upto: int | None = None) -> Iterato
 
 
 def last_seq(folder: Path) -> int:
-    """Return the seq of the last whole line, without checking what is before it; 0 if none.
+    """Return the seq of the last whole line, or 0; earlier lines are not checked.
 
     Raises:
         StateError: the folder can't be read, or the last line is damaged.
@@ -51,7 +51,7 @@ def last_seq(folder: Path) -> int:
 
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """Turn what goes wrong while reading a journal into a StateError that says what to do."""
+    """Turn errors of reading a journal into a StateError with a remedy."""
     try:
         yield
     except Damage as damage:
@@ -83,5 +83,5 @@ def _damaged(folder: Path, how: str) -> StateError:
 
 
 def missing(folder: Path) -> StateError:
-    """Return the error where there is no journal."""
-    return StateError("journal.missing", f"no journal in {folder}", remedy=_WHERE)
+    """Return the error for a folder without a journal."""
+    return StateError("journal.missing", f"no journal in {folder}", remedy=_STATE_REMEDY)

@@ -1,8 +1,8 @@
-"""Compressed segments: gzip with a member for each MiB, so that a record is had without all before it.
+"""Compressed segments: gzip with a member for each MiB, for access without unpacking everything.
 
-Whatever reads gzip reads them (members follow each other, RFC 1952). Each of ours says in its header
-how long it is; its end says, as any does, how much it holds. So one comes to a place in the segment
-from member to member, and only what is between the last one's start and that place is unpacked.
+Any gzip reader can read the files (RFC 1952 allows a sequence of members). Each member has its own
+length in an extra header field; its trailer has the length of the content, as in any gzip file. A
+reader steps from member to member to the member of an offset, and unpacks only that member.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 if TYPE_CHECKING:
     from collections.abc import Buffer
 
-#: What a member holds, but for the last one.
+#: Uncompressed bytes of each member but the last.
 BLOCK_BYTES: Final = 1024 * 1024
 
-#: A gzip header with one extra field: its length, and after its name that of the whole member.
+#: A gzip header with one extra field: the field's length, its name, its size, the member's length.
 _HEADER: Final = struct.Struct("<4sLBBH2sHL")
 _MAGIC: Final = b"\x1f\x8b\x08\x04"
 _FIELD: Final = b"tm"
@@ -30,7 +30,7 @@ _NO_SYSTEM: Final = 255
 
 
 def pack(block: bytes) -> bytes:
-    """Return a block as a member."""
+    """Return a block compressed as one gzip member."""
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     body = deflate.compress(block) + deflate.flush()
     length = _HEADER.size + len(body) + _END.size
@@ -39,9 +39,9 @@ def pack(block: bytes) -> bytes:
 
 
 def member_of(file: int, offset: int) -> tuple[int, int]:
-    """Return where the member is that holds an offset, and the offset that it begins with.
+    """Return the place of the member with an offset, and the offset of the member's first byte.
 
-    That is the file's start where the way leads over anything that isn't a member of ours.
+    Returns the file's start if another program's members are on the way: those lack the length.
     """
     at = begin = 0
     while header := os.pread(file, _HEADER.size, at):
@@ -59,10 +59,10 @@ def member_of(file: int, offset: int) -> tuple[int, int]:
 
 
 class Unpacked(RawIOBase):
-    """What a compressed segment holds; closes its file with itself.
+    """The uncompressed content of a segment. Closing also closes the compressed file.
 
     Raises:
-        EOFError, zlib.error, gzip.BadGzipFile: on reading, where it is damaged.
+        EOFError, zlib.error, gzip.BadGzipFile: on reading a damaged place.
     """
 
     def __init__(self, packed: BinaryIO) -> None:
@@ -76,25 +76,25 @@ class Unpacked(RawIOBase):
         self._begin = begin
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Buffer, /) -> int:
-        """Read on."""
-        # What was read before a damaged place is told before that is.
+        """Read the next bytes into *buffer*; return their number."""
+        # readinto1 returns the bytes before a damaged place; the next call raises.
         return self._members.readinto1(buffer)
 
     def tell(self) -> int:
-        """Return the offset that is read next."""
+        """Return the offset of the next byte."""
         return self._begin + self._members.tell()
 
     def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
-        """Go to an offset, by reading on where that is no further than from its member's start."""
-        assert whence == SEEK_SET, "segments are read from places"
+        """Move to an offset: read on if the offset lies ahead in the member, else jump to its member."""
+        assert whence == SEEK_SET, "segments are read from absolute offsets"
         here = self.tell()
         at, begin = member_of(self._packed.fileno(), offset)
         if not begin <= here <= offset:
@@ -103,6 +103,6 @@ class Unpacked(RawIOBase):
         return offset
 
     def close(self) -> None:
-        """Close the file as well."""
+        """Close the content and the compressed file."""
         super().close()
         self._packed.close()

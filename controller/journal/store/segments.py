@@ -1,11 +1,14 @@
-"""The journal's files: segments of lines, and the mark of what was made durable.
+"""The journal's files: segments of lines, and the mark of the last durable record.
 
-A segment is named after the seq of its first record (``00000000000000000001.jsonl``), which is
-always a ``segment`` record. One that is closed may be compressed (``….jsonl.gz``), or pruned (``base``). The mark ``.head`` holds seq and hash of the last durable record. It
-is written after the records' fsync and isn't synced itself: after a loss of power it may lag
-behind, but it is never ahead. So it shows a cut tail, unless whoever cut it there changed the mark
-too (checkpoints kept elsewhere are the answer to that). Its name sorts before the segments', so
-that a copy made in order of names never holds a mark ahead of its segments.
+A segment is named after the seq of its first record (``00000000000000000001.jsonl``). The first
+record is always a ``segment`` record. A closed segment can be compressed (``….jsonl.gz``) or pruned
+(``pruned_base``).
+
+The mark ``.head`` holds seq and hash of the last durable record. The writer replaces the mark after
+the records' fsync and doesn't sync the mark itself: after a loss of power the mark can lag behind,
+but is never ahead. The mark thus reveals a cut tail, unless the attacker changed the mark too;
+checkpoints kept elsewhere reveal that. The name sorts before those of segments, so that a copy made
+in order of names never holds a mark ahead of its segments.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from controller.core.records.record import LINE_MAX_BYTES
 from controller.journal.store.segment_gzip import Unpacked
 
 MARK_NAME: Final = ".head"
-#: The mark fills one piece of a sector, so that overwriting it is all or nothing.
+#: Within one disk sector, so that overwriting the mark is atomic.
 MARK_BYTES: Final = 128
 
 COMPRESSED: Final = ".gz"
@@ -43,48 +46,48 @@ def name_of(first_seq: int) -> str:
 
 
 def first_seq_of(segment: Path) -> int:
-    """Return the seq that a segment's name promises for its first record."""
+    """Return the seq of a segment's first record, from the file name."""
     match = _NAME.fullmatch(segment.name)
     assert match is not None, f"not a segment: {segment}"
     return int(match[1])
 
 
 def list_segments(folder: Path) -> tuple[Path, ...]:
-    """Return the segments in order of their names. Other files are nobody's business here.
+    """Return the segments in order of their names; other files are ignored.
 
-    Where one is there compressed as well, it is being compressed: that copy isn't told.
+    If a segment has a compressed copy too, the compression is unfinished: the copy is left out.
 
     Raises:
         OSError: the folder can't be read.
     """
     with os.scandir(folder) as entries:
         names = {entry.name for entry in entries if _NAME.fullmatch(entry.name)}
-    twice = {f"{name}{COMPRESSED}" for name in names}
-    return tuple(folder / name for name in sorted(names - twice))
+    unfinished = {f"{name}{COMPRESSED}" for name in names}
+    return tuple(folder / name for name in sorted(names - unfinished))
 
 
 @dataclass(frozen=True, slots=True)
 class DurableMark:
-    """The last record that was made durable."""
+    """The last durable record."""
 
     seq: int
     hash: str
 
     def to_bytes(self) -> bytes:
-        """Return the content of the file, always equally long."""
+        """Return the content of the file, always ``MARK_BYTES`` long."""
         return canonical({"hash": self.hash, "seq": self.seq}).ljust(MARK_BYTES - 1) + b"\n"
 
 
 class BadMark(ValueError):
-    """The file of the mark holds something else."""
+    """The mark is not in the form in which the writer leaves it."""
 
 
 def read_mark(folder: Path) -> DurableMark | None:
-    """Return the mark, or None when there is none; an empty file is none.
+    """Return the mark, or None if the file is missing or empty.
 
     Raises:
-        BadMark: the file isn't as the writer leaves it.
-        OSError: it can't be read.
+        BadMark: the file is not in the form in which the writer leaves it.
+        OSError: the file can't be read.
     """
     try:
         with open_regular(folder / MARK_NAME) as file:
@@ -98,15 +101,15 @@ def parse_mark(content: bytes) -> DurableMark | None:
     """Return the mark in its file's content, or None for an empty file.
 
     Raises:
-        BadMark: the content isn't as the writer leaves it.
+        BadMark: the content is not in the form in which the writer leaves it.
     """
     if not content:
         return None
     try:
         members = json.loads(content)
         mark = DurableMark(seq=members["seq"], hash=members["hash"])
-        is_one = type(mark.seq) is int and mark.seq >= 0 and isinstance(mark.hash, str)
-        if is_one and mark.to_bytes() == content:
+        has_types = type(mark.seq) is int and mark.seq >= 0 and isinstance(mark.hash, str)
+        if has_types and mark.to_bytes() == content:
             return mark
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
@@ -114,25 +117,25 @@ def parse_mark(content: bytes) -> DurableMark | None:
 
 
 class Line(NamedTuple):
-    """One line of a segment: ``number`` from 1, ``data`` without the newline."""
+    """One line of a segment."""
 
-    number: int
+    number: int  # counted from 1
     offset: int
-    data: bytes
-    whole: bool  # a newline ends it
+    data: bytes  # without the newline
+    whole: bool  # the line ends with a newline
 
 
 class BadSegment(ValueError):
-    """A compressed segment that can't be read on."""
+    """A compressed segment is damaged."""
 
 
 def read_lines(segment: Path, *, skip: int = 0) -> Iterator[Line]:
-    """Yield the lines after the first *skip*, never holding more than one of legal length.
+    """Yield the lines after the first *skip*, holding one line of legal length at most.
 
-    Offsets are those of the segment as it was before it was compressed.
+    Offsets count uncompressed bytes.
 
     Raises:
-        Garbled: it is compressed, and damaged.
+        BadSegment: the segment is compressed, and damaged.
         OSError: the file can't be read, or is no ordinary file.
     """
     try:
@@ -152,37 +155,37 @@ def read_lines(segment: Path, *, skip: int = 0) -> Iterator[Line]:
 
 
 def open_segment(segment: Path) -> BinaryIO:
-    """Open a segment, compressed or not: it may have been compressed since it was listed.
+    """Open a segment, compressed or not: the writer can compress a segment after its listing.
 
     Raises:
         OSError: the file can't be read, or is no ordinary file.
     """
     try:
-        return _opened(segment)
+        return _open_file(segment)
     except FileNotFoundError:
         if segment.suffix == COMPRESSED:
-            return _opened(segment.with_suffix(""))
-        return _opened(segment.with_name(f"{segment.name}{COMPRESSED}"))
+            return _open_file(segment.with_suffix(""))
+        return _open_file(segment.with_name(f"{segment.name}{COMPRESSED}"))
 
 
 def segment_size(segment: Path) -> int:
-    """Return how many bytes a segment takes, compressed or not; 0 where it is gone."""
+    """Return the size of a segment's file in bytes, compressed or not; 0 if the file is gone."""
     for path in (segment, segment.with_name(f"{segment.name}{COMPRESSED}")):
         with suppress(FileNotFoundError):
             return path.stat().st_size
     return 0
 
 
-def _opened(segment: Path) -> BinaryIO:
+def _open_file(segment: Path) -> BinaryIO:
     file = open_regular(segment)
     if segment.suffix != COMPRESSED:
         return file
-    # Lines are then found in C.
+    # BufferedReader finds line ends in C.
     return cast("BinaryIO", BufferedReader(Unpacked(file), _BUFFER_BYTES))
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open an ordinary file for reading: no link, no pipe that would block, no device."""
+    """Open an ordinary file for reading; links, pipes (opening could block) and devices are refused."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -1,8 +1,8 @@
-"""What the writer finds at the journal's end when it opens: whole, torn, or damaged.
+"""The state of the journal's end when the writer opens the journal: whole, torn, or damaged.
 
-Torn is what a crash leaves: bytes after the last whole record that were never acknowledged, or a
-last line that was cut short. That is moved aside and recorded, never deleted. Anything else is
-damage: the writer refuses to open, since going on would bury it.
+A crash leaves a torn tail: bytes after the last whole record that were never acknowledged, or a
+last line cut short. The writer moves a torn tail aside and records the repair; nothing is deleted.
+Any other fault is damage: the writer refuses to open, since new records would bury the damage.
 """
 
 from __future__ import annotations
@@ -26,38 +26,36 @@ from controller.model.records import Record
 
 @dataclass(frozen=True, slots=True)
 class TornTail:
-    """Bytes to move aside from ``offset`` of the last segment to its end.
-
-    ``durable`` tells that the mark vouched for the record that was there: it was acknowledged, and
-    is lost. With no bytes, the line is gone to its last byte, and the piece beside is empty.
-    """
+    """Bytes to move aside: from ``offset`` of the last segment to its end."""
 
     offset: int
+    #: 0 if the line is gone to its last byte; the file with the moved bytes is then empty.
     size: int
     reason: str
+    #: The mark covers the torn record: an acknowledged record is lost.
     durable: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The end of the chain: its last record, its last segment, and what is wrong with that."""
+    """The end of the chain: the last record, the last segment, and the torn tail if there is one."""
 
-    seq: int
-    hash: str
-    segment: Path | None
-    holder: int  # first seq of the segment that holds the last record; 0 before the first
-    size: int  # of the last segment's whole records
-    opened_at: float  # by the segment record's time; 0 where the segment has none
+    seq: int  # of the last record
+    hash: str  # of the last record
+    segment: Path | None  # the last segment
+    holder: int  # first seq of the segment with the last record; 0 before the first
+    size: int  # of the last segment's whole records, in bytes
+    opened_at: float  # time of the segment record; 0 if the segment has none
     torn: TornTail | None
-    #: Pieces that a start moved aside before it was killed, so that no record names them yet.
+    #: Pieces that a killed process moved aside: no record names these files yet.
     aside: tuple[str, ...]
 
 
 def find_tail(folder: Path) -> Tail:
-    """Look at the last segment, and at how it continues the one before.
+    """Check the last segment, and its link to the segment before.
 
     Raises:
-        StateError: damage that isn't a torn tail; it names the first bad record and its file.
+        StateError: damage other than a torn tail; the message names the first bad record and its file.
         OSError: the folder can't be read.
     """
     segments = list_segments(folder)
@@ -69,10 +67,10 @@ def find_tail(folder: Path) -> Tail:
         for record in walk:
             opening = opening or record
     except Damage as damage:
-        torn = _judge(folder, walk, damage)
+        torn = _torn_or_raise(folder, walk, damage)
     if walk.unfinished:
-        torn = _judge(folder, walk, walk.damage("its line is cut short"))
-    # A last segment without a whole record continues the one before, if there is one.
+        torn = _torn_or_raise(folder, walk, walk.damage("its line is cut short"))
+    # A last segment without a whole record still has the segment before as its holder.
     size = walk.offset if segment is not None and walk.file == segment.name else 0
     holding = [path for path in segments if path != segment or size]
     return Tail(
@@ -88,13 +86,13 @@ def find_tail(folder: Path) -> Tail:
 
 
 def check_reaches(folder: Path, tail: Tail, *, published: int) -> None:
-    """See that all is there that the published checkpoint is of: so many records were durable.
+    """Check that the journal still has the *published* records of the published checkpoint.
 
-    That last record itself isn't counted: one durable record that a bad sector took is told, and
-    the journal goes on (``_judge``).
+    The checkpoint's own record is not counted: the loss of one durable record to a bad sector is
+    recorded, and the journal continues (``_torn_or_raise``).
 
     Raises:
-        StateError: some are gone, whatever the mark says; or the folder was set back.
+        StateError: records are missing, whatever the mark says; or the folder was set back.
     """
     if tail.seq >= published:
         return
@@ -112,15 +110,15 @@ def check_reaches(folder: Path, tail: Tail, *, published: int) -> None:
 
 
 def pieces_of(segment: Path) -> tuple[str, ...]:
-    """Return the names of what was moved aside from a segment, which may be compressed since."""
+    """Return the files with torn bytes of a segment; the segment can be compressed by now."""
     name = segment.name.removesuffix(COMPRESSED)
     return tuple(sorted(path.name for path in segment.parent.glob(f"{name}.torn-*")))
 
 
 def _unnamed_pieces(segments: tuple[Path, ...]) -> tuple[str, ...]:
-    """Return the pieces of *segments*, the last ones, that no record names.
+    """Return the files with torn bytes of *segments*, the last ones, that no record names.
 
-    A repair always opens a segment, so what isn't named there isn't named at all.
+    A repair always opens a segment, so only the first record of a segment can name such a file.
     """
     named = [name for segment in segments for name in _named_pieces(segment)]
     pieces = [name for segment in segments for name in pieces_of(segment)]
@@ -140,13 +138,17 @@ def _named_pieces(segment: Path) -> list[object]:
             return []
 
 
-def _judge(folder: Path, walk: ChainWalk, damage: Damage) -> TornTail:
-    """Tell a torn tail from damage."""
+def _torn_or_raise(folder: Path, walk: ChainWalk, damage: Damage) -> TornTail:
+    """Return the torn tail that explains *damage*.
+
+    Raises:
+        StateError: no crash of the writer leaves such damage.
+    """
     segment = walk.segments[-1] if walk.segments else None
     mark = walk.mark
     if (
         segment is not None
-        and segment.suffix != COMPRESSED  # it was whole when it was compressed
+        and segment.suffix != COMPRESSED  # only whole segments are compressed
         and damage.file == segment.name
         and walk.seq >= first_seq_of(segment) - 1
     ):
@@ -173,7 +175,7 @@ def _judge(folder: Path, walk: ChainWalk, damage: Damage) -> TornTail:
 
 
 def _is_one_line(segment: Path, offset: int) -> bool:
-    """Tell whether at most one line, finished or not, follows *offset*."""
+    """Return True if at most one line, finished or not, follows *offset*."""
     with open_regular(segment) as file:
         file.seek(offset)
         while block := file.read(1024 * 1024):
@@ -184,12 +186,12 @@ def _is_one_line(segment: Path, offset: int) -> bool:
 
 
 def _is_one_write(segment: Path, damage: Damage) -> bool:
-    """Tell whether all that is left from the damage on may be of one write, which a crash tore.
+    """Return True if everything from the damage on can belong to one write, torn by a crash.
 
-    Nothing is written before what was written before it is durable. The records of a write have one
-    time, and a checkpoint is the last of them: what has another time, or follows a checkpoint, came
-    after the bad record was durable, however far the mark lags behind. A checkpoint at the very end
-    proves nothing, neither here nor by its signature: it may be of the write that was torn.
+    A write begins only after the write before is durable. The records of a write share one time,
+    and a checkpoint is the last of them. A record with another time, or after a checkpoint, thus
+    proves that the bad record was durable, however far the mark lags behind. A checkpoint at the
+    very end proves nothing, not even by its signature: the torn write can contain the checkpoint.
     """
     time, ended = "", False
     for line in read_lines(segment, skip=damage.line - 1):
@@ -197,7 +199,7 @@ def _is_one_write(segment: Path, damage: Damage) -> bool:
             record = parse(line.data)
         except BadLine:
             continue
-        if record.seq < damage.seq:  # of a file that was there before: a block that wasn't written
+        if record.seq < damage.seq:  # an unwritten block shows an older file's content
             continue
         if ended or (time and record.time != time):
             return False

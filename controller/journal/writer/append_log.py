@@ -1,11 +1,11 @@
-"""The journal as its writer has it open: appends batches, each durable as a whole or not at all.
+"""The open journal of the writer: appends batches, each durable as a whole or not at all.
 
-After any failure the segment is given up: it is cut back to its last durable byte, and once that
-has succeeded, the next append opens a new segment whose first record says what happened. After a
-failed fsync nothing that the page cache shows is believed; only the disk is (the kernel marks the
-pages clean and drops them: https://wiki.postgresql.org/wiki/Fsync_Errors).
+After any failure the segment is abandoned and cut back to its last durable byte. Once the cut has
+succeeded, the next append opens a new segment, whose first record reports the failure. After a
+failed fsync the page cache is not trusted, only the disk: the kernel marks the pages clean and
+drops them (https://wiki.postgresql.org/wiki/Fsync_Errors).
 
-Not safe for threads; ``writer.Writer`` adds the one thread that uses it.
+Not thread-safe; ``writer.Writer`` adds the only thread with access.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final
 from controller.core.records.record import GENESIS, Prepared, prepare, timestamp
 from controller.core.transparency.checkpoint import CHECKPOINT_MAX_BYTES
 from controller.journal.store.chain import FORMAT, binding
-from controller.journal.store.folder import FILE_MODE, hold
+from controller.journal.store.folder import FILE_MODE, lock_folder
 from controller.journal.store.reader import records
 from controller.journal.store.segments import (
     COMPRESSED,
@@ -44,14 +44,14 @@ from controller.ports import Clock, NewId
 
 @dataclass(frozen=True, slots=True)
 class SegmentLimits:
-    """When a segment is left for the next, and how long is waited for the disk.
+    """When a new segment is opened, and how long to wait for the disk.
 
-    A segment is left by the first append that finds it too old, or would make it too long.
+    An append opens a new segment if the current one is too old, or would become too long.
     """
 
     max_segment_bytes: int = 64 * 1024 * 1024
     max_segment_age_s: float = 86_400.0
-    retry_s: float = 2.0  # pause between attempts while appending fails and nobody appends
+    retry_s: float = 2.0  # pause between retries after a failure, without new entries
     deadline_s: float = 30.0  # of one blocking append, and of closing
 
 
@@ -70,41 +70,42 @@ _BLOCK_BYTES: Final = 1024 * 1024
 
 @dataclass(slots=True)
 class _Segment:
-    """The segment that is appended to; ``size`` counts durable bytes only."""
+    """The segment open for appending."""
 
     path: Path
     file: int
-    size: int
+    size: int  # durable bytes only
     opened_at: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Wound:
-    """A segment to cut back to ``size`` before anything is written; ``torn``: found at opening."""
+class _PendingCut:
+    """A segment to cut back to its durable records before the next write."""
 
     path: Path
-    size: int
-    torn: TornTail | None = None
+    size: int  # of the durable records, in bytes
+    torn: TornTail | None = None  # bytes to move aside first, found at opening
 
 
 @dataclass(slots=True)
 class _Outage:
-    """Since when, why and how often appending failed."""
+    """A time without successful appends."""
 
     since: str
-    error: str = ""
+    error: str = ""  # of the last attempt
     remedy: str = ""
-    refused: int = 0
+    refused: int = 0  # entries
 
 
 class Log:
     """The open journal. Implements ``ports.Journal`` for one thread.
 
     Opening takes the folder's lock, checks the last segment, and repairs and records a torn tail.
-    With a *notary*, what is written is signed now and then, and each segment ends with a checkpoint.
+    With a *checkpointer*, the records are signed at intervals, and each segment ends with a
+    checkpoint.
 
     Raises:
-        StateError: the folder isn't private, is held, or the journal is damaged.
+        StateError: the folder isn't private or is locked, or the journal is damaged.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class Log:
         reach: Reach = pass_by,
         disk: Disk | None = None,
         limits: SegmentLimits = DEFAULT_LIMITS,
-        notary: Checkpointer | None = None,
+        checkpointer: Checkpointer | None = None,
     ) -> None:
         self.folder = folder
         self._clock = clock
@@ -124,17 +125,17 @@ class Log:
         self._reach = reach
         self._disk = disk or Disk()
         self._limits = limits
-        self._notary = notary
-        self._holder: int | None = hold(folder)
+        self._checkpointer = checkpointer
+        self._holder: int | None = lock_folder(folder)
         self._mark_file: int | None = None
         self._segment: _Segment | None = None
-        self._wound: _Wound | None = None
+        self._cut: _PendingCut | None = None
         self._outage: _Outage | None = None
         self._lost = ""
         self._repair: dict[str, object] = {}
         self._aside: tuple[str, ...] = ()
-        self.opened = 0  # segments, by this process
-        self.room: DiskSpace | None = None  # at the last look
+        self.opened = 0  # number of segments opened by this process
+        self.room: DiskSpace | None = None  # at the last ``measure_room``
         self._last_line = b""
         self._seq, self._hash, self._previous = 0, GENESIS, 0
         try:
@@ -147,31 +148,31 @@ class Log:
 
     @property
     def last_seq(self) -> int:
-        """The last durable record's seq; 0 before the first."""
+        """The seq of the last durable record; 0 before the first."""
         return self._seq
 
     @property
     def error(self) -> str:
-        """Why the last append failed, or ''."""
+        """The error of the last append, or ''."""
         return self._lost or (self._outage.error if self._outage else "")
 
     @property
     def writable(self) -> bool:
-        """Tell whether the last append succeeded; the next one is tried in any case."""
+        """True if the last append succeeded; the next append is tried in any case."""
         return not self.error
 
     @property
     def due_s(self) -> float | None:
-        """In how many seconds an empty ``commit`` signs what isn't signed; None: there is nothing."""
-        return self._notary.due_s() if self._notary is not None else None
+        """Seconds until an empty ``commit`` signs the unsigned records; None if all are signed."""
+        return self._checkpointer.due_s() if self._checkpointer is not None else None
 
     @property
     def signed(self) -> int:
-        """The last record that a checkpoint is of; 0 before the first."""
-        return self._notary.signed if self._notary is not None else 0
+        """The last record covered by a checkpoint; 0 before the first checkpoint."""
+        return self._checkpointer.signed if self._checkpointer is not None else 0
 
-    def look_at_room(self) -> bool:
-        """Tell whether only the reserve is left of the disk; where that can't be seen, it isn't."""
+    def measure_room(self) -> bool:
+        """Return True if only the reserve of the disk is left; False if the disk can't be measured."""
         if self._holder is None:
             return False
         try:
@@ -183,7 +184,7 @@ class Log:
     # Using it.
 
     def append(self, entry: Entry) -> Record:
-        """Make one entry durable (see ``commit``)."""
+        """Make one entry durable and return its record (see ``commit``)."""
         return self.commit([prepare(entry)])[0]
 
     def records(self, *, after: int = 0) -> Iterator[Record]:
@@ -193,19 +194,19 @@ class Log:
     def commit(self, batch: Sequence[Prepared]) -> list[Record]:
         """Make a batch durable by one write and one fsync, and return its records.
 
-        An empty batch only makes sure that there is a segment to append to, and signs what is due.
+        An empty batch only opens a segment if there is none, and writes a checkpoint if one is due.
 
         Raises:
-            JournalUnavailable: nothing of it is in the chain. The next call tries again.
+            JournalUnavailable: no entry of the batch is in the chain. The next call tries again.
         """
         if not self._lost:
             try:
-                done = self._commit(batch)
+                records = self._commit(batch)
             except OSError as error:
-                self._give_up(error, refused=len(batch))
+                self._abandon_segment(error, refused=len(batch))
             else:
                 self._outage = None
-                return done
+                return records
         raise JournalUnavailable(
             "journal.unavailable",
             f"the journal can't be written: {self.error}",
@@ -213,9 +214,9 @@ class Log:
         )
 
     def close(self) -> None:
-        """Sign what isn't, close the files and give back the lock.
+        """Sign the unsigned records, close the files and release the lock.
 
-        What was acknowledged is durable already.
+        Acknowledged records are durable before.
         """
         if self._segment is not None and self.writable:
             with suppress(OSError):
@@ -231,33 +232,33 @@ class Log:
 
     def _open(self) -> None:
         tail = find_tail(self.folder)
-        if self._notary is not None:
-            check_reaches(self.folder, tail, published=self._notary.published())
-            self._notary.restore(self.folder, upto=tail.seq)
+        if self._checkpointer is not None:
+            check_reaches(self.folder, tail, published=self._checkpointer.published())
+            self._checkpointer.restore(self.folder, upto=tail.seq)
         self._seq, self._hash, self._previous = tail.seq, tail.hash, tail.holder
         self._aside = tail.aside
         if tail.torn is not None and tail.segment is not None:
-            self._wound = _Wound(tail.segment, tail.size, tail.torn)
+            self._cut = _PendingCut(tail.segment, tail.size, tail.torn)
         elif tail.aside and tail.segment is not None:
             reason = "a start that got no further moved it aside"
-            self._repair = self._told(TornTail(tail.size, 0, reason, durable=False))
+            self._repair = self._repair_members(TornTail(tail.size, 0, reason, durable=False))
         packed = tail.segment is not None and tail.segment.suffix == COMPRESSED
-        left = self._wound or self._repair or packed
+        needs_new_segment = self._cut or self._repair or packed
         try:
-            if tail.segment is not None and tail.size and not left:
+            if tail.segment is not None and tail.size and not needs_new_segment:
                 file = self._disk.open(tail.segment, os.O_WRONLY | os.O_APPEND)
                 self._segment = _Segment(tail.segment, file, tail.size, tail.opened_at)
         except OSError as error:
-            # Reads go on without it, and the next append tries again.
-            self._give_up(error, refused=0)
+            # Reads need no open segment, and the next append tries again.
+            self._abandon_segment(error, refused=0)
         with suppress(JournalUnavailable):
             self.commit([])
 
     # Appending.
 
     def _commit(self, batch: Sequence[Prepared]) -> list[Record]:
-        if self._wound is not None:
-            self._heal(self._wound)
+        if self._cut is not None:
+            self._cut_back(self._cut)
         if self._segment is not None and self._is_full(batch, self._clock.now()):
             self._append([], closing=True)
             self._leave_segment()
@@ -265,27 +266,28 @@ class Log:
             return []
         return self._append(batch)
 
-    def _append(self, batch: Sequence[Prepared], *, closing: bool = False) -> list[Record]:
-        """Write a batch, led by a segment's opening and followed by what the notary adds."""
+    def _append(self, entries: Sequence[Prepared], *, closing: bool = False) -> list[Record]:
+        """Write *entries*, after the record of a new segment and before a due checkpoint."""
         now = self._clock.now()
-        sealing = Batch(seq=self._seq, prev=self._hash, time=timestamp(now))
+        batch = Batch(seq=self._seq, prev=self._hash, time=timestamp(now))
         opening = self._segment is None
         if opening:
-            sealing.add(prepare(self._opening_entry()))
-        first = len(sealing.records)
-        for prepared in batch:
-            sealing.add(prepared)
-        asked = sealing.records[first:]
-        grown = self._notary.seal(sealing, closing=closing) if self._notary is not None else None
-        if sealing.lines:
-            self._write(sealing, opening=opening, now=now)
-        if self._notary is not None and grown is not None:
-            self._notary.accept(grown)
-        return asked
+            batch.add(prepare(self._opening_entry()))
+        first = len(batch.records)
+        for prepared in entries:
+            batch.add(prepared)
+        records = batch.records[first:]
+        signer = self._checkpointer
+        next_tree = signer.seal(batch, closing=closing) if signer is not None else None
+        if batch.lines:
+            self._write(batch, opening=opening, now=now)
+        if signer is not None and next_tree is not None:
+            signer.accept(next_tree)
+        return records
 
-    def _write(self, sealing: Batch, *, opening: bool, now: float) -> None:
-        """Make lines durable, and then take note of them."""
-        lines, last = sealing.data(), sealing.records[-1]
+    def _write(self, batch: Batch, *, opening: bool, now: float) -> None:
+        """Make the lines of a batch durable, then update the state of the log."""
+        lines, last = batch.data(), batch.records[-1]
         segment = self._segment or self._create(now)
         self._reach("journal.write.before")
         self._disk.write(segment.file, lines)
@@ -298,18 +300,18 @@ class Log:
         segment.size += len(lines)
         self._seq, self._hash = last.seq, last.hash
         self._previous = first_seq_of(segment.path)
-        self._last_line = sealing.lines[-1] + b"\n"
+        self._last_line = batch.lines[-1] + b"\n"
         self._repair, self._aside = {}, ()
         with suppress(OSError):
-            # The mark may lag behind, so a failure here is none of the records'.
+            # The mark is allowed to lag behind, so its failure doesn't fail the records.
             self._write_mark()
 
     def _is_full(self, batch: Sequence[Prepared], now: float) -> bool:
         assert self._segment is not None
         size = self._segment.size + sum(prepared.size for prepared in batch)
-        if self._notary is not None:
+        if self._checkpointer is not None:
             size += CHECKPOINT_MAX_BYTES
-        # The wall clock may have been set back since the segment was opened.
+        # abs: the wall clock can have been set back since the segment was opened.
         age = abs(now - self._segment.opened_at)
         return size > self._limits.max_segment_bytes or age >= self._limits.max_segment_age_s
 
@@ -328,7 +330,7 @@ class Log:
 
     def _create(self, now: float) -> _Segment:
         path = self.folder / name_of(self._seq + 1)
-        # A file of that name holds nothing that was acknowledged: an attempt that failed.
+        # An existing file of that name is a failed attempt, without acknowledged records.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC
         self._segment = _Segment(path, self._disk.open(path, flags, FILE_MODE), 0, now)
         self.opened += 1
@@ -341,7 +343,7 @@ class Log:
         try:
             self._disk.overwrite(self._mark_file, DurableMark(self._seq, self._hash).to_bytes())
         except OSError:
-            # Half a mark would be taken for a forged one; an empty one vouches for nothing.
+            # Readers take half a mark for a forged one; an empty mark covers no record.
             self._disk.truncate(self._mark_file, 0)
             raise
         if durably:
@@ -349,41 +351,41 @@ class Log:
 
     # Failing, and coming back.
 
-    def _give_up(self, error: OSError, *, refused: int) -> None:
-        """Note the failure, and leave the segment as it was last durable."""
+    def _abandon_segment(self, error: OSError, *, refused: int) -> None:
+        """Note the failure, and cut the segment back to its durable records if the disk allows."""
         if self._outage is None:
             self._outage = _Outage(since=timestamp(self._clock.now()))
         self._outage.error = error.strerror or str(error)
         self._outage.remedy = _REMEDIES.get(error.errno or 0, _REMEDY).format(folder=self.folder)
         self._outage.refused += refused
         if self._segment is not None:
-            self._wound = _Wound(self._segment.path, self._segment.size)
+            self._cut = _PendingCut(self._segment.path, self._segment.size)
             self._leave_segment()
             with suppress(OSError):
-                self._heal(self._wound)
+                self._cut_back(self._cut)
 
-    def _heal(self, wound: _Wound) -> None:
-        """Cut a segment back to its whole, durable records; keep what is torn beside it."""
-        file = self._disk.open(wound.path, os.O_RDWR)
+    def _cut_back(self, cut: _PendingCut) -> None:
+        """Cut a segment back to its whole, durable records; move torn bytes to another file."""
+        file = self._disk.open(cut.path, os.O_RDWR)
         try:
-            if wound.torn is not None:
-                self._move_aside(wound.path, file, wound.torn)
-                self._repair = self._told(wound.torn)
-                # The next record takes the place of the lost one: the mark must not vouch for that.
+            if cut.torn is not None:
+                self._move_aside(cut.path, file, cut.torn)
+                self._repair = self._repair_members(cut.torn)
+                # The next record takes the lost record's seq: the mark must not cover the lost one.
                 self._write_mark(durably=True)
-            self._disk.truncate(file, wound.size)
+            self._disk.truncate(file, cut.size)
             self._disk.fsync(file)
-            if wound.size and not self._disk.ends_with(file, wound.size, self._last_line):
-                self._lost = f"{wound.path.name} lost a record that was durable"
+            if cut.size and not self._disk.ends_with(file, cut.size, self._last_line):
+                self._lost = f"{cut.path.name} lost a record that was durable"
                 raise OSError(errno.EIO, self._lost)
         finally:
             os.close(file)
-        self._wound = None
+        self._cut = None
 
     def _move_aside(self, segment: Path, file: int, torn: TornTail) -> None:
-        """Copy what is torn beside the segment, also when that is nothing: the copy tells of it.
+        """Copy the torn bytes to a file next to the segment, even zero bytes.
 
-        A start after this one finds the copy, if this one gets no further.
+        If this process dies before the repair is recorded, the next one finds the file.
         """
         taken = pieces_of(segment)
         numbers = (f"{segment.name}.torn-{number}" for number in count(1))
@@ -402,8 +404,8 @@ class Log:
         self._sync_folder()
         self._aside = (*self._aside, name)
 
-    def _told(self, torn: TornTail) -> dict[str, object]:
-        """Return what the next segment's record says of a repair."""
+    def _repair_members(self, torn: TornTail) -> dict[str, object]:
+        """Return the ``repair`` member of the next segment record."""
         return {
             "bytes": torn.size,
             "files": list(self._aside),
@@ -417,7 +419,7 @@ class Log:
 
     def _leave_segment(self) -> None:
         if self._segment is not None:
-            # Closing reports nothing that fsync hadn't.
+            # close() reports no error that fsync hadn't reported.
             with suppress(OSError):
                 os.close(self._segment.file)
             self._segment = None

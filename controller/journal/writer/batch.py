@@ -1,4 +1,4 @@
-"""Entries on their way into the chain: each gets its place right after the one before."""
+"""A batch: entries that get consecutive places in the chain, for one write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from controller.model.records import Record
 
 
 class Batch:
-    """The records of one write, in order. None of them is durable, and all may be given up."""
+    """The records of one write, in order. None is durable yet, and the batch can be abandoned."""
 
     def __init__(self, *, seq: int, prev: str, time: str) -> None:
         self._seq = seq
@@ -17,7 +17,7 @@ class Batch:
         self.lines: list[bytes] = []
 
     def add(self, prepared: Prepared) -> bytes:
-        """Give an entry the next place; return its line, without the newline."""
+        """Give an entry the next place in the chain; return its line, without the newline."""
         self._seq += 1
         record, line = prepared.seal(seq=self._seq, time=self._time, prev=self._prev)
         self._prev = record.hash
@@ -26,5 +26,5 @@ class Batch:
         return line
 
     def data(self) -> bytes:
-        """Return what is written."""
+        """Return the lines as bytes to write."""
         return b"".join(line + b"\n" for line in self.lines)

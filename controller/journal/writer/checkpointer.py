@@ -1,11 +1,12 @@
-"""The tree over the journal's lines, and when it is signed: the writer's part of checkpoints.
+"""The Merkle tree over the journal's lines, and when the writer signs its root.
 
-A checkpoint is a record like others: it goes into the same write as those before it, so it costs
-no flush of its own, and is durable with them or not at all. What it signs was written, or is given
-up together with it. Nobody sees a note before its record is durable.
+A checkpoint is a record like others, written together with the records before: the checkpoint
+costs no extra flush, and is durable with those records or not at all. A checkpoint never signs
+records that are lost while the checkpoint survives. A note is published only once its record is
+durable.
 
-A new key is brought in by its own record and the checkpoint right after it, which the key before
-signs as well: whoever trusts that one learns of the next from what it signed.
+A new key is introduced by a key record and the checkpoint right after, signed by the new and the
+previous key. A verifier that trusts the previous key thus learns to trust the new key.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInterval:
-    """When a checkpoint is due: so many records, or so long, after the last one."""
+    """When a checkpoint is due: the number of records, or the time, since the last checkpoint."""
 
     records: int = 1000
     seconds: float = 60.0
@@ -50,12 +51,12 @@ class CheckpointInterval:
 
 @dataclass(frozen=True, slots=True)
 class NextTree:
-    """What a write makes of the tree, once it is durable."""
+    """The state of the checkpointer once a write is durable."""
 
     tree: Range
-    note: Note | None = None
-    signed: int = 0  # the records that the last checkpoint is of
-    key: PublicKey | None = None  # what is brought in
+    note: Note | None = None  # of the checkpoint in the write, if there is one
+    signed: int = 0  # the number of records covered by that checkpoint
+    key: PublicKey | None = None  # the key of that checkpoint
 
 
 EVERY: Final = CheckpointInterval()
@@ -64,7 +65,7 @@ _ROTATE: Final = f'"route":"{ROTATE_KEY}"'.encode()
 
 
 class Checkpointer:
-    """Keeps the tree, and adds checkpoints to writes. The writer's thread alone uses it."""
+    """Maintains the tree, and adds checkpoints to writes. Only the writer's thread has access."""
 
     def __init__(
         self,
@@ -82,21 +83,21 @@ class Checkpointer:
         self._every = every
         self._tree = Range()
         self._signed = 0
-        self._since: float | None = None  # when the first record came that isn't signed
-        self._key: PublicKey | None = None  # the one that signed last, if it is ours
-        self._asked = False  # for a new key
-        self._published: Checkpoint | None = None  # the one that was found at the start
+        self._since: float | None = None  # time of the first unsigned record
+        self._key: PublicKey | None = None  # of the last checkpoint, if the broker has its secret
+        self._rotating = False  # an operator requested a new key
+        self._published: Checkpoint | None = None  # found at the start
 
     @property
     def signed(self) -> int:
-        """The last record that a checkpoint is of."""
+        """The last record covered by a checkpoint; 0 before the first checkpoint."""
         return self._signed
 
     def published(self) -> int:
-        """Return how many records the published checkpoint is of; 0 where none of ours is there.
+        """Return the number of records covered by the published checkpoint of this instance, or 0.
 
-        It is published once its record is durable, and isn't flushed: it may lag behind the journal,
-        or be none after a loss of power, and is never ahead.
+        A checkpoint is published once its record is durable, without a flush. After a loss of power
+        the file can lag behind the journal or be empty, but is never ahead.
         """
         self._published = self._read_published()
         return self._published.size if self._published is not None else 0
@@ -110,29 +111,29 @@ class Checkpointer:
         except (BadNote, OSError) as error:
             LOG.warning("journal.checkpoint.unreadable error=%s: passed over", error)
             return None
-        if checkpoint.origin != self._origin or self._keys.that_signed(note) is None:
+        if checkpoint.origin != self._origin or self._keys.signer_of(note) is None:
             LOG.warning("journal.checkpoint.foreign origin=%s: passed over", checkpoint.origin)
             return None
         return checkpoint
 
     def restore(self, folder: Path, *, upto: int) -> None:
-        """Take up the tree of the first *upto* records, from the last checkpoint among them.
+        """Restore the tree of the first *upto* records, from the last checkpoint among them.
 
         Raises:
-            StateError: they aren't those that the published checkpoint is of, and signed would be
-                what somebody wrote anew.
+            StateError: the records aren't those of the published checkpoint: the next checkpoint
+                would sign a rewritten journal.
             OSError: the folder can't be read.
         """
-        found = last_sealed(folder, upto=upto)
+        end = find_end(folder, upto=upto)
         if self._published is not None:
-            _compare(folder, self._published, found, upto=upto)
-        self._tree, self._asked = found.tree, found.asked
-        if found.sealed is not None:
-            self._signed = found.sealed.checkpoint.size
-            self._key = self._keys.that_signed(found.sealed.note)
+            _check_published(folder, self._published, end, upto=upto)
+        self._tree, self._rotating = end.tree, end.rotating
+        if end.sealed is not None:
+            self._signed = end.sealed.checkpoint.size
+            self._key = self._keys.signer_of(end.sealed.note)
             if self._key is None:
                 LOG.error("journal.key.lost: the last checkpoint was signed by another key")
-        if self._fresh(self._tree):
+        if self._unsigned(self._tree):
             self._since = self._clock.monotonic()
         with suppress(OSError):
             if self._key is not None:
@@ -140,23 +141,24 @@ class Checkpointer:
                 self._keys.publish(since=self._signed)
 
     def due_s(self) -> float | None:
-        """Return in how many seconds a checkpoint is due, None while there is nothing to sign."""
-        if self._asked or self._key is None or self._fresh(self._tree) >= self._every.records:
+        """Return the seconds until a checkpoint is due, or None if every record is signed."""
+        if self._rotating or self._key is None or self._unsigned(self._tree) >= self._every.records:
             return 0.0
         if self._since is None:
             return None
         return max(0.0, self._since + self._every.seconds - self._clock.monotonic())
 
-    def seal(self, sealing: Batch, *, closing: bool = False) -> NextTree:
-        """Add to a write what is due after its records: a new key, a checkpoint.
+    def seal(self, batch: Batch, *, closing: bool = False) -> NextTree:
+        """Add a new key and a checkpoint to a batch, if due.
 
-        *closing*: whatever isn't signed is due. Nothing counts before ``accept``.
+        With *closing*, a checkpoint is due if any record is unsigned. The state of the checkpointer
+        changes only by ``accept``.
 
         Raises:
             OSError: a key can't be written.
         """
-        tree = self._tree.extended(map(leaf_hash, sealing.lines))
-        coming, due = self._wanted(sealing, tree, closing=closing)
+        tree = self._tree.extended(map(leaf_hash, batch.lines))
+        coming, due = self._due(batch, tree, closing=closing)
         if not due:
             return NextTree(tree)
         signing = self._keys.signing()
@@ -164,106 +166,104 @@ class Checkpointer:
         if key.public != self._key:
             lost = self._key is None and self._signed > 0
             entry = key_entry(self._new_id(), key.public, lost=lost)
-            tree = tree.extended([leaf_hash(sealing.add(prepare(entry)))])
-        # Who signed last signs for who follows.
+            tree = tree.extended([leaf_hash(batch.add(prepare(entry)))])
+        # The previous key signs for the new key.
         signers = (signing, key) if key != signing and signing.public == self._key else (key,)
         note = signed(str(Checkpoint(self._origin, tree.end, tree.root)), signers)
-        line = sealing.add(prepare(checkpoint_entry(self._new_id(), note, tree, key.public)))
+        line = batch.add(prepare(checkpoint_entry(self._new_id(), note, tree, key.public)))
         return NextTree(tree.extended([leaf_hash(line)]), note, tree.end, key.public)
 
-    def _wanted(
-        self, sealing: Batch, tree: Range, *, closing: bool
-    ) -> tuple[PrivateKey | None, bool]:
-        """Return the key to bring in, if one was asked for, and whether a checkpoint is due."""
-        if self._asked or any(asks_for_key(record.entry) for record in sealing.records):
+    def _due(self, batch: Batch, tree: Range, *, closing: bool) -> tuple[PrivateKey | None, bool]:
+        """Return the key to introduce, if requested, and whether a checkpoint is due."""
+        if self._rotating or any(asks_for_key(record.entry) for record in batch.records):
             return self._keys.coming(), True
-        fresh = self._fresh(tree)
-        due = closing or fresh >= self._every.records or self.due_s() == 0.0
-        # Only what is signed may tell that records are gone, and they go as soon as it is durable.
-        due = due or any(map(pruned_by, sealing.records))
-        return None, self._key is None or (fresh > 0 and due)
+        unsigned = self._unsigned(tree)
+        due = closing or unsigned >= self._every.records or self.due_s() == 0.0
+        # Records are removed once the prune record is durable, and the prune record must be signed.
+        due = due or any(map(pruned_by, batch.records))
+        return None, self._key is None or (unsigned > 0 and due)
 
-    def accept(self, grown: NextTree) -> None:
-        """Take note that a write is durable."""
-        self._tree = grown.tree
-        if grown.note is None:
-            if self._since is None and self._fresh(self._tree):
+    def accept(self, durable: NextTree) -> None:
+        """Adopt the state of a write that is durable now, and publish its checkpoint."""
+        self._tree = durable.tree
+        if durable.note is None:
+            if self._since is None and self._unsigned(self._tree):
                 self._since = self._clock.monotonic()
             return
-        assert grown.key is not None, "somebody signed"
-        self._signed, self._since, self._asked = grown.signed, None, False
+        assert durable.key is not None, "a checkpoint has a key"
+        self._signed, self._since, self._rotating = durable.signed, None, False
         try:
-            if grown.key != self._key:
-                self._key = grown.key
-                self._keys.promote(grown.key)
-                self._keys.publish(since=grown.signed)
-            self._keys.publish_checkpoint(str(grown.note))
+            if durable.key != self._key:
+                self._key = durable.key
+                self._keys.promote(durable.key)
+                self._keys.publish(since=durable.signed)
+            self._keys.publish_checkpoint(str(durable.note))
         except OSError as error:
-            # Nothing of the journal's hangs on these files; the next checkpoint tries again.
+            # The journal doesn't depend on these files; the next checkpoint tries again.
             LOG.warning("journal.unpublished error=%s", error)
 
-    def _fresh(self, tree: Range) -> int:
-        """Return how many records no checkpoint is of, itself not counted."""
+    def _unsigned(self, tree: Range) -> int:
+        """Return the number of unsigned records; the last checkpoint's own record doesn't count."""
         return tree.end - (self._signed + 1 if self._signed else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEnd:
-    """What the journal's end says: its tree, its last checkpoint, whether a key was asked for."""
+    """The end of the journal, for the checkpointer."""
 
     tree: Range
-    sealed: Sealed | None
-    asked: bool
+    sealed: Sealed | None  # the last checkpoint
+    rotating: bool  # a new key was requested after that
 
 
-def last_sealed(folder: Path, *, upto: int) -> JournalEnd:
-    """Look for the last checkpoint among the first *upto* records, and grow its tree to these.
+def find_end(folder: Path, *, upto: int) -> JournalEnd:
+    """Find the last checkpoint among the first *upto* records, and extend its tree to those.
 
-    The records aren't checked: that is for whoever walks them.
+    The records aren't checked; a ``ChainWalk`` does that.
 
     Raises:
         StateError: a segment is missing, or cut.
         OSError: the folder can't be read.
     """
     right = Range(upto, upto)
-    asked = False
+    rotating = False
     for segment in reversed(list_segments(folder)):
         if first_seq_of(segment) > upto:
             continue
-        found = _last_in(segment, upto=upto)
-        if found.tree.end != right.begin:
+        end = _end_of_segment(segment, upto=upto)
+        if end.tree.end != right.begin:
             raise StateError(
                 "journal.damaged",
-                f"the journal in {folder} is damaged: after record {found.tree.end} of "
-                f"{segment.name}, {right.begin - found.tree.end} are missing",
+                f"the journal in {folder} is damaged: after record {end.tree.end} of "
+                f"{segment.name}, {right.begin - end.tree.end} are missing",
                 remedy=f"'trimtab journal verify {folder}' says more; restore it from a backup",
             )
-        right = found.tree.joined(right)
-        asked = asked or found.asked
-        if found.sealed is not None:
-            return JournalEnd(right, found.sealed, asked)
+        right = end.tree.joined(right)
+        rotating = rotating or end.rotating
+        if end.sealed is not None:
+            return JournalEnd(right, end.sealed, rotating)
     base = read_base(folder)
-    if base is not None and (sealed := _sealed_in(base.line)) is not None:
+    if base is not None and (sealed := _parse_checkpoint(base.line)) is not None:
         tree = sealed.tree.extended([leaf_hash(base.line)])
-        return JournalEnd(tree.joined(right), sealed, asked)
-    return JournalEnd(right, None, asked)
+        return JournalEnd(tree.joined(right), sealed, rotating)
+    return JournalEnd(right, None, rotating)
 
 
-def _compare(folder: Path, published: Checkpoint, found: JournalEnd, *, upto: int) -> None:
-    """See that a journal's end is of the records that were signed, as far as that can be told.
+def _check_published(folder: Path, published: Checkpoint, end: JournalEnd, *, upto: int) -> None:
+    """Check that the journal holds the records of the published checkpoint, as far as possible.
 
-    Its last checkpoint mostly is the one that was published; else the tree is grown to that from the
-    one before. What is before that one isn't looked at: ``verify`` does.
+    Mostly the journal's last checkpoint is the published one. Otherwise the tree of the published
+    size is built from the checkpoint before. Earlier records are left to ``verify``.
 
     Raises:
-        StateError: it isn't.
+        StateError: the journal holds other records.
     """
-    if published.size > upto or (found.sealed and found.sealed.checkpoint == published):
+    if published.size > upto or (end.sealed and end.sealed.checkpoint == published):
         return
     base = read_base(folder)
     if base is not None and published.size < base.record.seq:
         return
-    if last_sealed(folder, upto=published.size).tree.root != published.root:
+    if find_end(folder, upto=published.size).tree.root != published.root:
         raise StateError(
             "journal.damaged",
             f"the journal in {folder} is damaged: its first {published.size} records aren't those that "
@@ -274,25 +274,25 @@ def _compare(folder: Path, published: Checkpoint, found: JournalEnd, *, upto: in
         )
 
 
-def _last_in(segment: Path, *, upto: int) -> JournalEnd:
-    """Return the last checkpoint of a segment with its tree, or what its lines add to one."""
+def _end_of_segment(segment: Path, *, upto: int) -> JournalEnd:
+    """Return the last checkpoint of a segment with its tree, or the tree of the segment's lines."""
     begin = first_seq_of(segment) - 1
-    found = JournalEnd(Range(begin, begin), None, asked=False)
+    end = JournalEnd(Range(begin, begin), None, rotating=False)
     leaves: list[bytes] = []
     for line in read_lines(segment):
         seq = begin + line.number
         if not line.whole or seq > upto:
             break
         leaves.append(leaf_hash(line.data))
-        if _CHECKPOINT in line.data and (sealed := _sealed_in(line.data)) is not None:
-            found = JournalEnd(sealed.tree.extended(leaves[-1:]), sealed, asked=False)
+        if _CHECKPOINT in line.data and (sealed := _parse_checkpoint(line.data)) is not None:
+            end = JournalEnd(sealed.tree.extended(leaves[-1:]), sealed, rotating=False)
             leaves.clear()
         elif _ROTATE in line.data and asks_for_key(parse(line.data).entry):
-            found = JournalEnd(found.tree, found.sealed, asked=True)
-    return JournalEnd(found.tree.extended(leaves), found.sealed, found.asked)
+            end = JournalEnd(end.tree, end.sealed, rotating=True)
+    return JournalEnd(end.tree.extended(leaves), end.sealed, end.rotating)
 
 
-def _sealed_in(line: bytes) -> Sealed | None:
+def _parse_checkpoint(line: bytes) -> Sealed | None:
     try:
         record = parse(line)
         return read_checkpoint(record) if record.entry.stage == "checkpoint" else None

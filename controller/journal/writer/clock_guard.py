@@ -1,8 +1,9 @@
-"""Which wall time is believed where much is removed by age: a wrong clock must make nothing old.
+"""A guard for removal by age: a wrong wall clock must not make records old.
 
-A host may boot with any time on its clock. That one is wrong can't be known, only that it is far
-ahead of all that was seen before; so is it after a host was off for long. Such a time is believed
-once it has run on for a while, and what is old then goes that much later.
+A host can boot with any time on its clock. A wrong time can't be recognised, only a time far ahead
+of every time before; a clock is also far ahead after the host was off for long. The guard believes
+such a time once the clock has run on from there for a while. Old records are then removed later by
+that while.
 """
 
 from __future__ import annotations
@@ -11,22 +12,23 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-#: How far a time may be ahead of the last that was believed, or seen: journals are quiet for days. And
-#: how long a time beyond runs on before it is believed: somebody has set a wrong clock right by then.
+#: A time at most this far ahead of the last believed one is believed: journals are quiet for days.
+#: A time further ahead is believed after the clock has run on for as long: an operator has corrected
+#: a wrong clock by then.
 DOUBT_S: Final = 7 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class ClockGuard:
-    """What was made of the times that were seen, one after the other. The first is proven too."""
+    """The state after a sequence of observed times. Even the first time must prove itself."""
 
-    believed: float = -inf  # the latest that is
-    last: float = -inf
-    since: float = -inf  # where those begin that ran on to the last one
-    doubted: bool = False  # the last one: it jumped, or goes on from one that did
+    believed: float = -inf  # the latest believed time
+    last: float = -inf  # the last observed time
+    since: float = -inf  # the first time of the uninterrupted run up to ``last``
+    doubted: bool = False  # ``last`` jumped ahead, or continues a jump
 
-    def seeing(self, time: float) -> ClockGuard:
-        """Return what is made of one more time."""
+    def observe(self, time: float) -> ClockGuard:
+        """Return the state after one more observed time."""
         step = time - self.last
         runs_on = 0.0 <= step <= DOUBT_S
         since = self.since if runs_on else time
@@ -37,5 +39,8 @@ class ClockGuard:
 
     @property
     def now(self) -> float:
-        """The time to go by: the last one, or one before it. Before any is proven nothing is old."""
+        """The time to measure ages by: ``last``, or the last believed time before a jump.
+
+        Minus infinity until a time is believed, so that no record is old.
+        """
         return min(self.last, self.believed)

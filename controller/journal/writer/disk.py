@@ -1,4 +1,4 @@
-"""The file calls that durability hangs on, as one seam: what tests count, and let fail."""
+"""The file calls on which durability depends, as one seam: tests count the calls or let them fail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class DiskSpace(NamedTuple):
-    """What a file system has."""
+    """The free and total size of a file system."""
 
     free_bytes: int
     size_bytes: int
@@ -17,22 +17,22 @@ class Disk:
     """The operating system's calls. Each raises OSError, and none retries."""
 
     def open(self, path: str | os.PathLike[str], flags: int, mode: int = 0o600) -> int:
-        """Open without following a link at the end of the path, and not for children."""
+        """Open a file; no link at the end of *path* is followed, and child processes don't inherit."""
         return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
 
     def write(self, file: int, data: bytes) -> None:
-        """Write all of *data*. After an error, some of it may have been written."""
+        """Write all of *data*. After an error, a part can have been written."""
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(file, rest) :]
 
     def overwrite(self, file: int, data: bytes) -> None:
-        """Write *data*, which is at most a sector long, over the start of the file."""
+        """Overwrite the start of the file with *data*, at most a disk sector long."""
         if os.pwrite(file, data, 0) != len(data):
             raise OSError("short write")
 
     def fsync(self, file: int) -> None:
-        """Return when the file's (or folder's) content is on the disk."""
+        """Flush the content of a file or folder to the disk."""
         os.fsync(file)
 
     def truncate(self, file: int, size: int) -> None:
@@ -40,11 +40,11 @@ class Disk:
         os.ftruncate(file, size)
 
     def ends_with(self, file: int, size: int, line: bytes) -> bool:
-        """Tell whether the disk itself, not the page cache, has *line* right before *size*."""
+        """Return True if the disk, not only the page cache, has *line* right before offset *size*."""
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
         return os.pread(file, len(line), size - len(line)) == line
 
     def room(self, file: int) -> DiskSpace:
-        """Return how much is free, to whoever has no privilege, on the file's file system."""
-        found = os.fstatvfs(file)
-        return DiskSpace(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+        """Return the space of the file's file system; free is the space for unprivileged users."""
+        facts = os.fstatvfs(file)
+        return DiskSpace(facts.f_bavail * facts.f_frsize, facts.f_blocks * facts.f_frsize)

@@ -1,7 +1,7 @@
-"""The last of the disk is for what the controller and operators change, and for ends.
+"""The disk reserve: the last free space is for the controller, operators and closing records.
 
-Below the reserve, what a client asks for, refusals and reads aren't recorded any more, and so
-refused or left out: nobody can fill the disk so far that who heals the host can't.
+Once only the reserve is left, requests of clients, refusals and reads are no longer recorded, and
+thus refused or left out. No client can fill the disk to the point where operators can't act.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from controller.core.records.record import CLOSING
 from controller.model.records import Entry, Role
 
 RESERVE_BYTES: Final = 64 * 1024 * 1024
-#: Of a small file system no more than this part is reserved.
+#: At most one part in so many of a small file system is reserved.
 RESERVE_SHARE: Final = 8
 
 _NEVER: Final = LIMITED | {"summary"}
@@ -21,15 +21,15 @@ _OURS: Final = frozenset({Role.CONTROLLER.value, Role.OPERATOR.value})
 
 
 def is_scarce(*, free_bytes: int, size_bytes: int) -> bool:
-    """Tell whether of a file system of that size only the reserve is left."""
+    """Return True if only the reserve of the file system is left."""
     return free_bytes < min(RESERVE_BYTES, size_bytes // RESERVE_SHARE)
 
 
 def may_use_reserve(entry: Entry) -> bool:
-    """Tell whether an entry is recorded also when only the reserve is left."""
+    """Return True if the entry is recorded even when only the reserve is left."""
     role = entry.actor.get("role")
     if entry.stage in CLOSING:
-        return True  # whoever asked: an intent that was admitted is always closed
+        return True  # for every role: an admitted intent must be closed
     if role == Role.BROKER:
-        return True  # what is gone, violations, policies; and the journal's own records
+        return True  # removed objects, violations, policies, and the journal's own records
     return role in _OURS and entry.stage not in _NEVER

@@ -1,9 +1,10 @@
-"""What becomes of closed segments: compressed after a week, gone after 90 days or beyond 10 GiB.
+"""Retention of closed segments: compressed after a week, pruned after 90 days or beyond 10 GiB.
 
-Only whole closed segments go, and only up to one that ends with its checkpoint: that record stays
-(``.pruned``), so that chain and tree go on from it, and what the inventory was then stays beside it
-(``.inventory``), so that it can be rebuilt without what is gone. Before anything goes, a record says
-so, and a checkpoint is of it (``notary``). Each step is durable before the next, and a start after any of them goes on.
+Only whole closed segments are pruned, and only up to a segment that ends with a checkpoint. That
+checkpoint stays in ``.pruned``, as the base of chain and tree. The inventory of the pruned records
+stays in ``.inventory``, so that the inventory can be rebuilt without them. Before the removal, a
+record announces the pruning, and a checkpoint covers that record (``checkpointer``). Each step is
+durable before the next; after a crash at any step the next process continues.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ DAY_S: Final = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class RetentionLimits:
-    """How long, and how much, is kept."""
+    """Maximum age and size of the journal."""
 
     age_s: float = 90 * DAY_S
     size_bytes: int = 10 * 1024**3
-    plain_s: float = 7 * DAY_S  # before a segment is compressed: recent ones are asked about most
-    round_s: float = 3600.0
+    plain_s: float = 7 * DAY_S  # until compression; most queries read recent segments
+    round_s: float = 3600.0  # pause between two runs
 
 
 KEEP: Final = RetentionLimits()
@@ -66,21 +67,21 @@ KEEP: Final = RetentionLimits()
 
 @dataclass(frozen=True, slots=True)
 class ClosedSegment:
-    """A segment that nothing is appended to any more."""
+    """A segment that is no longer appended to."""
 
     path: Path
     size: int
-    ended: float  # when the next one was opened
-    last: int  # its last record
+    ended: float  # opening time of the next segment
+    last: int  # seq of the last record
 
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """What is to go: ``segments`` up to the record *until*, and why."""
+    """Segments to remove."""
 
     segments: tuple[ClosedSegment, ...]
-    until: int
-    reason: str
+    until: int  # the last record to remove
+    reason: str  # "age" or "size"
 
 
 def closed_segments(folder: Path) -> tuple[ClosedSegment, ...]:
@@ -94,14 +95,14 @@ def closed_segments(folder: Path) -> tuple[ClosedSegment, ...]:
     paths = [path for path in list_segments(folder) if first_seq_of(path) > gone]
     opened = [opened_at(path) for path in paths]
     return tuple(
-        # A clock that was behind when the next one was opened made this one no older.
+        # max: a clock that ran behind at the next opening must not make the segment older.
         ClosedSegment(path, segment_size(path), max(began, ended), first_seq_of(after) - 1)
         for (path, after), (began, ended) in zip(pairwise(paths), pairwise(opened), strict=True)
     )
 
 
 def opened_at(segment: Path) -> float:
-    """Return when a segment was opened, as its first record says; 0 where there is none."""
+    """Return the time of a segment's first record; 0 if the segment has none."""
     line = next(read_lines(segment), None)
     with suppress(BadLine):
         if line is not None:
@@ -110,27 +111,27 @@ def opened_at(segment: Path) -> float:
 
 
 def due(
-    closed: tuple[ClosedSegment, ...], keep: RetentionLimits, *, now: float, total: int
+    closed: tuple[ClosedSegment, ...], limits: RetentionLimits, *, now: float, total: int
 ) -> Pruning | None:
-    """Return what is to go: as little as is needed, from the oldest on.
+    """Return the segments to prune: the fewest that satisfy *limits*, from the oldest on.
 
-    *total* counts the open segment too. The last closed one stays in any case.
+    *total* counts the open segment too. The last closed segment is never pruned.
     """
-    going: list[ClosedSegment] = []
-    found: Pruning | None = None
+    candidates: list[ClosedSegment] = []
+    pruning: Pruning | None = None
     for each in closed[:-1]:
-        old = now - each.ended > keep.age_s
-        if not old and total <= keep.size_bytes:
+        is_old = now - each.ended > limits.age_s
+        if not is_old and total <= limits.size_bytes:
             break
-        going.append(each)
+        candidates.append(each)
         total -= each.size
-        if _last_line(each) is not None:
-            found = Pruning(tuple(going), each.last, "age" if old else "size")
-    return found
+        if _final_checkpoint(each) is not None:
+            pruning = Pruning(tuple(candidates), each.last, "age" if is_old else "size")
+    return pruning
 
 
-def _last_line(closed: ClosedSegment) -> bytes | None:
-    """Return the checkpoint that a segment ends with, None where it ends with something else."""
+def _final_checkpoint(closed: ClosedSegment) -> bytes | None:
+    """Return the line of the checkpoint that ends a segment, or None if there is none."""
     line = b""
     for each in read_lines(closed.path):
         line = each.data
@@ -142,58 +143,59 @@ def _last_line(closed: ClosedSegment) -> bytes | None:
 
 
 class Retention:
-    """Carries out what is due, in a thread that isn't the writer's.
+    """Compresses and prunes segments, in a thread apart from the writer's.
 
-    *tell* makes the record durable that says what goes; it raises JournalUnavailable. Once *over*
-    says so, what takes long is given up.
+    - *record_pruning* takes the last record to remove and the reason, and makes a record of both
+      durable. Raises JournalUnavailable.
+    - *is_cancelled* is asked during long work; True ends the work.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        keep: RetentionLimits,
-        tell: Callable[[int, str], object],
-        over: Callable[[], bool] = lambda: False,
+        limits: RetentionLimits,
+        record_pruning: Callable[[int, str], object],
+        is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._folder = folder
-        self._keep = keep
-        self._tell = tell
-        self._over = over
+        self._limits = limits
+        self._record_pruning = record_pruning
+        self._is_cancelled = is_cancelled
 
-    def look_after(self, *, now: float) -> None:
-        """Do what is due at the wall time *now*.
+    def apply(self, *, now: float) -> None:
+        """Prune and compress the segments due at the wall time *now*.
 
         Raises:
             OSError: the folder can't be read or written.
-            JournalUnavailable: nothing can be recorded, so nothing more goes.
-            Damage, Garbled, BadBase: what is to go is damaged: it stays.
+            JournalUnavailable: the pruning can't be recorded, so nothing is removed.
+            Damage, BadSegment, BadBase: a segment to prune is damaged, and stays.
         """
         self._remove(_leftovers(self._folder))
         closed = closed_segments(self._folder)
         total = sum(segment_size(path) for path in list_segments(self._folder))
-        pruning = due(closed, self._keep, now=now, total=total)
+        pruning = due(closed, self._limits, now=now, total=total)
         if pruning is not None:
             self._prune(pruning)
         for each in closed_segments(self._folder):
-            if each.path.suffix != COMPRESSED and now - each.ended > self._keep.plain_s:
-                compress(each.path, over=self._over)
+            if each.path.suffix != COMPRESSED and now - each.ended > self._limits.plain_s:
+                compress(each.path, is_cancelled=self._is_cancelled)
 
     def _prune(self, pruning: Pruning) -> None:
-        line = _last_line(pruning.segments[-1])
-        assert line is not None, "what goes ends with a checkpoint"
+        line = _final_checkpoint(pruning.segments[-1])
+        assert line is not None, "pruned segments end with a checkpoint"
         write_atomic(
             self._folder / INVENTORY_NAME,
             canonical(inventory_json.to_json(self._inventory(pruning.until))),
         )
-        self._tell(pruning.until, pruning.reason)
+        self._record_pruning(pruning.until, pruning.reason)
         base = PrunedBase(parse(line), line, first_seq_of(pruning.segments[-1].path))
         write_atomic(self._folder / BASE_NAME, base.to_bytes())
         LOG.info("journal.pruned until=%d reason=%s", pruning.until, pruning.reason)
         self._remove(_leftovers(self._folder))
 
     def _inventory(self, until: int) -> Inventory:
-        """Return the inventory of all records until one."""
+        """Return the inventory of all records up to *until*."""
         inventory = read_inventory(self._folder)
         for record in ChainWalk(self._folder, after=inventory.seq):
             if record.seq > until:
@@ -209,17 +211,17 @@ class Retention:
 
 
 def _leftovers(folder: Path) -> tuple[Path, ...]:
-    """Return the files of what was pruned, and copies that were compressed and not put in place."""
+    """Return the files of pruned segments, and unfinished compressed copies."""
     base = read_base(folder)
     gone = base.record.seq if base is not None else 0
-    found: list[Path] = []
+    leftovers: list[Path] = []
     for path in list_segments(folder):
         if first_seq_of(path) <= gone:
             pieces = [folder / name for name in pieces_of(path)]
-            found += [*pieces, path]
+            leftovers += [*pieces, path]
         if path.suffix != COMPRESSED:
-            found += [other for other in _packed(path) if other.exists()]
-    return tuple(found)
+            leftovers += [other for other in _packed(path) if other.exists()]
+    return tuple(leftovers)
 
 
 def _packed(path: Path) -> Iterator[Path]:
@@ -227,11 +229,11 @@ def _packed(path: Path) -> Iterator[Path]:
         yield path.with_name(f"{path.name}{ending}")
 
 
-def compress(segment: Path, *, over: Callable[[], bool] = lambda: False) -> None:
-    """Compress a closed segment; it goes once the copy is durable and was read back.
+def compress(segment: Path, *, is_cancelled: Callable[[], bool] = lambda: False) -> None:
+    """Compress a closed segment; the original is removed once the copy is durable and verified.
 
     Raises:
-        OSError: it can't be written, or it is *over*; the segment stays as it is.
+        OSError: the copy can't be written, or *is_cancelled*; the segment stays as it was.
     """
     packed, new = _packed(segment)
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -240,12 +242,12 @@ def compress(segment: Path, *, over: Callable[[], bool] = lambda: False) -> None
             os.fdopen(os.open(new, flags, FILE_MODE), "w+b") as copy,
             open_regular(segment) as file,
         ):
-            written = _poured(file, copy, over)
+            written = _compress_into(file, copy, is_cancelled)
             copy.flush()
             os.fsync(copy.fileno())
             copy.seek(0)
             with gzip.GzipFile(fileobj=copy, mode="rb") as back:
-                _check_alike(written, _poured(back, None, over), packed)
+                _check_alike(written, _compress_into(back, None, is_cancelled), packed)
         new.rename(packed)
     except BaseException:
         new.unlink(missing_ok=True)
@@ -254,18 +256,18 @@ def compress(segment: Path, *, over: Callable[[], bool] = lambda: False) -> None
     fsync_folder(segment.parent)
 
 
-def _poured(
-    source: BinaryIO | gzip.GzipFile, out: BinaryIO | None, over: Callable[[], bool]
+def _compress_into(
+    source: BinaryIO | gzip.GzipFile, out: BinaryIO | None, is_cancelled: Callable[[], bool]
 ) -> bytes:
-    """Compress *source* into *out*, and return the hash of what it was."""
-    found = hashlib.sha256()
+    """Compress *source* into *out*, if given, and return the hash of the content."""
+    digest = hashlib.sha256()
     while block := source.read(BLOCK_BYTES):
-        if over():
+        if is_cancelled():
             raise OSError(errno.EINTR, os.strerror(errno.EINTR))
-        found.update(block)
+        digest.update(block)
         if out is not None:
             out.write(pack(block))
-    return found.digest()
+    return digest.digest()
 
 
 def _check_alike(written: bytes, read: bytes, packed: Path) -> None:

@@ -1,4 +1,4 @@
-"""The thread that carries out the retention, now and then, beside the writer's."""
+"""The thread that compresses and prunes closed segments, apart from the writer's thread."""
 
 from __future__ import annotations
 
@@ -17,77 +17,79 @@ from controller.model.errors import JournalUnavailable
 from controller.ports import Clock
 
 LOG = logging.getLogger(__name__)
-#: How long its end is waited for.
+#: How long ``close`` waits for the thread.
 JOIN_S: Final = 2.0
 
 
 class RetentionThread:
-    """Looks after closed segments at the start, every hour, and whenever one more was closed.
-
-    *tell* is as for ``Retention``.
-    """
+    """Runs ``Retention`` at the start, every ``limits.round_s``, and after each closed segment."""
 
     def __init__(
         self,
         folder: Path,
         *,
-        keep: RetentionLimits,
+        limits: RetentionLimits,
         clock: Clock,
-        tell: Callable[[int, str], object],
+        record_pruning: Callable[[int, str], object],
     ) -> None:
         self._folder = folder
         self._clock = clock
-        self._keep = keep
-        self._belief: ClockGuard | None = None
+        self._limits = limits
+        self._guard: ClockGuard | None = None
         self._woken = threading.Event()
-        self._over = False
-        self._retention = Retention(folder, keep=keep, tell=tell, over=lambda: self._over)
+        self._closing = False
+        self._retention = Retention(
+            folder,
+            limits=limits,
+            record_pruning=record_pruning,
+            is_cancelled=lambda: self._closing,
+        )
         self._thread = threading.Thread(target=self._run, name="journal-upkeep", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """Look now."""
+        """Run the retention now."""
         self._woken.set()
 
     def close(self) -> None:
-        """End; what is under way is given up, and done again by the next one."""
-        self._over = True
+        """Stop the thread. Unfinished work is abandoned; the next process repeats it."""
+        self._closing = True
         self._woken.set()
         self._thread.join(JOIN_S)
 
     def _run(self) -> None:
-        while not self._over:
-            self._round()
-            self._woken.wait(self._keep.round_s)
+        while not self._closing:
+            self._run_once()
+            self._woken.wait(self._limits.round_s)
             self._woken.clear()
 
     @property
     def doubted(self) -> bool:
-        """Tell whether nothing goes by age, since the clock jumped ahead."""
-        return self._belief is not None and self._belief.doubted
+        """True if no segment is removed by age, since the clock jumped ahead."""
+        return self._guard is not None and self._guard.doubted
 
-    def _round(self) -> None:
+    def _run_once(self) -> None:
         try:
-            self._retention.look_after(now=self._now())
+            self._retention.apply(now=self._now())
         except (OSError, JournalUnavailable, Damage, BadSegment, BadBase) as error:
-            if not self._over:
+            if not self._closing:
                 LOG.warning("journal.upkeep error=%s: trying again later", error)
         except Exception:
-            # A bug of ours in here must not end what keeps the disk from filling up.
+            # A bug must not end the thread: without pruning the disk fills up.
             LOG.exception("journal.upkeep.failed: trying again later")
 
     def _now(self) -> float:
-        """Return the time to go by: a clock that is wrong at boot, or jumps, makes nothing old."""
-        before = self._belief
+        """Return the time to measure ages by: a clock that jumps must not make segments old."""
+        before = self._guard
         if before is None:
-            # Also the times before this start are evidence: else another start would do away with doubt.
+            # Times before this start count too: otherwise a restart would end the doubt.
             before = ClockGuard()
             for time in filter(None, map(opened_at, list_segments(self._folder))):
-                before = before.seeing(time)
-        self._belief = before.seeing(self._clock.now())
-        if self._belief.doubted and not before.doubted:
+                before = before.observe(time)
+        self._guard = before.observe(self._clock.now())
+        if self._guard.doubted and not before.doubted:
             LOG.warning(
                 "journal.clock.ahead days=%.0f: nothing goes by age until it has run on for a week",
-                (self._belief.last - before.last) / DAY_S,
+                (self._guard.last - before.last) / DAY_S,
             )
-        return self._belief.now
+        return self._guard.now

@@ -1,9 +1,9 @@
-"""The files of the key that signs checkpoints: one secret of the broker's, one for everybody.
+"""The files of the keys that sign checkpoints: a secret key of the broker, and a public list.
 
-``broker/journal.key`` signs (0600). Its public key lies in the state folder itself, where everybody
-may read it, to be copied to other hosts: ``journal.pub`` lists the keys, the one that signs now
-first, and of the others until which record they did. A key that is being brought in lies beside the one before (``journal.key.next``) until the
-checkpoint that both sign is durable.
+``broker/journal.key`` (mode 0600) holds the signing key. ``journal.pub`` in the state folder lists
+the public keys, readable by everybody, to be copied to other hosts: first the signing key, then
+earlier keys, each with the last record that it signed. During a rotation the new secret key is in
+``journal.key.next``, until the checkpoint that both keys sign is durable.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _FILE_MAX_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class KeyFiles:
-    """Where they are. ``checkpoint`` is the last one, to be copied to other hosts as well."""
+    """The paths of the files."""
 
     secret: Path
     public: Path
-    checkpoint: Path
+    checkpoint: Path  # the last checkpoint, to be copied to other hosts as well
 
     @property
     def coming(self) -> Path:
-        """The secret key that is being brought in."""
+        """The new secret key during a rotation."""
         return self.secret.with_name(f"{self.secret.name}.next")
 
 
@@ -52,7 +52,7 @@ class SigningKeys:
     """The broker's keys. ``new_seed`` returns 32 random bytes.
 
     Raises:
-        StateError: a secret key is open to others, another user's, or no key.
+        StateError: a secret key is open to others, belongs to another user, or is malformed.
     """
 
     def __init__(self, files: KeyFiles, *, name: str, new_seed: Callable[[], bytes]) -> None:
@@ -63,35 +63,35 @@ class SigningKeys:
         self._coming = _read_secret(files.coming)
 
     def signing(self) -> PrivateKey:
-        """Return the key that signs, which is made where there is none.
+        """Return the signing key; a new key is made if there is none.
 
         Raises:
-            OSError: it can't be written.
+            OSError: the new key can't be written.
         """
         if self._key is None:
-            self._key = self._made(self._files.secret)
+            self._key = self._make_key(self._files.secret)
         return self._key
 
     def coming(self) -> PrivateKey:
-        """Return the key that is to follow, which is made where there is none.
+        """Return the next signing key; a new key is made if there is none.
 
         Raises:
-            OSError: it can't be written.
+            OSError: the new key can't be written.
         """
         if self._coming is None:
-            self._coming = self._made(self._files.coming)
+            self._coming = self._make_key(self._files.coming)
         return self._coming
 
-    def that_signed(self, note: Note) -> PublicKey | None:
-        """Return which of the keys signed a note, the one that is to follow before the other."""
+    def signer_of(self, note: Note) -> PublicKey | None:
+        """Return the key that signed a note: the next signing key if both did, None if neither."""
         ours = [each.public for each in (self._coming, self._key) if each is not None]
         return next((key for key in ours if note.signed_by(key)), None)
 
     def promote(self, key: PublicKey) -> None:
-        """Let *key* be the one that signs, if it is the one that is to follow.
+        """Make *key* the signing key, if it is the next one.
 
         Raises:
-            OSError: the files can't be changed; a start after this one does it.
+            OSError: the files can't be changed; the next process tries again.
         """
         if self._coming is not None and self._coming.public == key:
             self._key, self._coming = self._coming, None
@@ -99,31 +99,31 @@ class SigningKeys:
             fsync_folder(self._files.secret.parent)
 
     def publish(self, *, since: int) -> None:
-        """Write the public key for everybody, before those that signed until *since*.
+        """Write the list of public keys; earlier keys without an end get the end *since*.
 
         Raises:
-            OSError: it can't be written. Nothing hangs on it but people's copies.
+            OSError: the list can't be written. The journal doesn't depend on the list.
         """
         signing = str(self.signing().public)
-        known = filter(_names_a_key, _lines(self._files.public))
+        known = filter(_is_key_line, _lines(self._files.public))
         listed = [line for line in known if line.split()[0] != signing]
         older = [line if " until " in line else f"{line} until {since}" for line in listed]
         lines = "".join(f"{line}\n" for line in (signing, *older))
         write_atomic(self._files.public, lines.encode(), mode=PUBLIC_MODE)
 
     def publish_checkpoint(self, note: str) -> None:
-        """Write the last checkpoint for everybody.
+        """Write the published checkpoint.
 
         Raises:
-            OSError: it can't be written.
+            OSError: the file can't be written.
         """
         write_atomic(self._files.checkpoint, note.encode(), mode=PUBLIC_MODE)
 
     def published_checkpoint(self) -> Note | None:
-        """Return the last checkpoint as everybody has it; None where there is none.
+        """Return the published checkpoint, or None if the file is missing.
 
         Raises:
-            BadNote, OSError: it can't be read.
+            BadNote, OSError: the file can't be read.
         """
         try:
             with open_regular(self._files.checkpoint) as file:
@@ -131,35 +131,35 @@ class SigningKeys:
         except FileNotFoundError:
             return None
 
-    def _made(self, path: Path) -> PrivateKey:
+    def _make_key(self, path: Path) -> PrivateKey:
         key = PrivateKey(self._name, self._new_seed())
         write_atomic(path, f"{key.secret()}\n".encode(), mode=SECRET_MODE)
         return key
 
 
 def read_public_keys(path: Path) -> dict[PublicKey, int | None]:
-    """Return the keys of a list as ``publish`` leaves it, each with the last record that it signed.
+    """Return the keys of a list in the form of ``publish``, each with the last record it signed.
 
-    None: it signs. One is on a line; other words behind it are ignored.
+    The value is None for a key without an end. A line has one key; further words are ignored.
 
     Raises:
-        BadNote: a line is no key, or doesn't say until when.
-        OSError: it can't be read.
+        BadNote: a line has no key, or an ``until`` without a record.
+        OSError: the file can't be read.
     """
     with open_regular(path) as file:
         text = file.read(_FILE_MAX_BYTES).decode("utf-8", "replace")
     keys: dict[PublicKey, int | None] = {}
     for line in text.splitlines():
-        told, *words = line.split() or ["#"]
-        if told[0] == "#":
+        encoded, *words = line.split() or ["#"]
+        if encoded[0] == "#":
             continue
-        key = parse_public(told)
+        key = parse_public(encoded)
         keys[key] = earlier(keys.get(key), _until(words))
     return keys
 
 
 def earlier(one: int | None, other: int | None) -> int | None:
-    """Return the first of two ends, of which each may be none."""
+    """Return the smaller of two ends; None is no end."""
     return other if one is None or (other is not None and other < one) else one
 
 
@@ -174,10 +174,10 @@ def _until(words: list[str]) -> int | None:
 
 
 def hash_key(path: Path, *, new_seed: Callable[[], bytes]) -> bytes:
-    """Return the key of keyed hashes, which is made where there is none.
+    """Return the key for keyed hashes of secrets; a new key is made if there is none.
 
     Raises:
-        StateError: it can't be read or made, or is open to others.
+        StateError: the key can't be read or made, or is open to others.
     """
     try:
         if not path.exists():
@@ -205,11 +205,11 @@ def _lines(path: Path) -> list[str]:
     return []
 
 
-def _names_a_key(line: str) -> bool:
-    """Tell whether a line can be read; what somebody else wrote there isn't kept."""
-    told, *words = line.split()
+def _is_key_line(line: str) -> bool:
+    """Return True if a line has a valid key; ``publish`` drops other lines."""
+    encoded, *words = line.split()
     with suppress(BadNote):
-        parse_public(told)
+        parse_public(encoded)
         _until(words)
         return True
     return False
@@ -219,7 +219,7 @@ def _read_secret(path: Path) -> PrivateKey | None:
     try:
         with open_regular(path) as file:
             facts = os.fstat(file.fileno())
-            told = file.read(_FILE_MAX_BYTES).decode("utf-8", "replace")
+            encoded = file.read(_FILE_MAX_BYTES).decode("utf-8", "replace")
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -236,7 +236,7 @@ def _read_secret(path: Path) -> PrivateKey | None:
             "key with 'trimtab journal rotate-key'",
         )
     try:
-        return parse_private(told)
+        return parse_private(encoded)
     except BadNote as error:
         raise StateError(
             "journal.bad-key",

@@ -1,4 +1,4 @@
-"""The journal's only writer: one thread that commits all that is queued by one fsync."""
+"""The journal's only writer: one thread that commits all queued entries by one fsync."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from controller.model.inventory import Inventory
 from controller.model.records import Entry, Record
 from controller.ports import RESERVED, Clock, JournalHealth, NewId
 
-#: A batch is what one write and one fsync make durable.
+#: Limits of a batch: the entries made durable by one write and one fsync.
 BATCH_MAX_ENTRIES: Final = 1024
 BATCH_MAX_BYTES: Final = 4 * 1024 * 1024
-#: Beyond these the queue is full. Closing records have as much again for themselves: an intent
-#: that was admitted is always to be closed.
+#: Limits of the queue. Closing records have as much again for themselves: every admitted intent
+#: must be closed.
 QUEUE_MAX_ENTRIES: Final = 8192
 QUEUE_MAX_BYTES: Final = 32 * 1024 * 1024
 
@@ -41,15 +41,15 @@ class _Queued(NamedTuple):
 
 
 class Writer:
-    """The broker's journal. Implements ``ports.Journal``; every method may be called by any thread.
+    """The broker's journal. Implements ``ports.Journal``; any thread can call every method.
 
-    While appending fails, the writer tries again with each entry, and without any every
-    ``limits.retry_s`` seconds, so that ``writable`` comes back by itself. Checkpoints of the
-    *notary* come with entries, and in time without any. With *keep*, closed segments are compressed
-    and pruned beside.
+    While appending fails, the writer retries with each entry, and every ``limits.retry_s`` seconds
+    without entries, so that ``writable`` recovers on its own. With a *checkpointer*, checkpoints are
+    written with entries, and when due without entries. With *retention*, a second thread compresses
+    and prunes closed segments.
 
     Raises:
-        StateError: the folder isn't private, is held by another writer, or the journal is damaged.
+        StateError: the folder isn't private or is locked by another writer, or the journal is damaged.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class Writer:
         reach: Reach = pass_by,
         disk: Disk | None = None,
         limits: SegmentLimits = DEFAULT_LIMITS,
-        notary: Checkpointer | None = None,
-        keep: RetentionLimits | None = None,
+        checkpointer: Checkpointer | None = None,
+        retention: RetentionLimits | None = None,
     ) -> None:
         self._log = Log(
             folder,
@@ -71,12 +71,12 @@ class Writer:
             reach=reach,
             disk=disk,
             limits=limits,
-            notary=notary,
+            checkpointer=checkpointer,
         )
         self._limits = limits
-        self._upkeep: RetentionThread | None = None
-        #: How the journal was when something was last written, or tried.
-        self.vitals = self._vitals()
+        self._retention: RetentionThread | None = None
+        #: The journal's health at the last attempt to write.
+        self.vitals = self._measure_health()
         self._changed = threading.Condition()
         self._queue: deque[_Queued] = deque()
         self._queued_bytes = 0
@@ -84,39 +84,41 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
         self._opened = self._log.opened
-        if keep is not None:
+        if retention is not None:
 
-            def tell(until: int, reason: str) -> Record:
+            def record_pruning(until: int, reason: str) -> Record:
                 return self.append(prune_entry(new_id(), until=until, reason=reason))
 
-            self._upkeep = RetentionThread(folder, keep=keep, clock=clock, tell=tell)
+            self._retention = RetentionThread(
+                folder, limits=retention, clock=clock, record_pruning=record_pruning
+            )
 
     # What health shows.
 
     @property
     def writable(self) -> bool:
-        """Tell whether the last attempt to write succeeded."""
+        """True if the last attempt to write succeeded."""
         return not self.error
 
     @property
     def error(self) -> str:
-        """Why the last attempt failed, or ''."""
+        """The error of the last attempt to write, or ''."""
         return self._closing or self._log.error
 
     @property
     def last_seq(self) -> int:
-        """The last durable record's seq; 0 before the first."""
+        """The seq of the last durable record; 0 before the first."""
         return self._log.last_seq
 
     # Using it.
 
     def submit(self, entry: Entry) -> Future[Record]:
-        """Queue *entry*; the future has its record once that is durable, else JournalUnavailable.
+        """Queue *entry*; the future gets the durable record, or JournalUnavailable.
 
-        Never blocks. A future can be cancelled until its batch is being written.
+        Never blocks. A future can be cancelled until the write of its batch begins.
 
         Raises:
-            ValueError: *entry* can't be recorded, ever (``core.records.record.prepare`` says why).
+            ValueError: *entry* can never be recorded (see ``core.records.record.prepare``).
         """
         prepared = prepare(entry)
         future: Future[Record] = Future()
@@ -142,11 +144,11 @@ class Writer:
         return future
 
     def append(self, entry: Entry) -> Record:
-        """Make *entry* durable and return its record; blocks until fsynced.
+        """Make *entry* durable and return its record; blocks until the fsync.
 
         Raises:
-            JournalUnavailable: it isn't in the chain; or, with the code ``journal.stuck``, the
-                disk didn't answer in time, and it may still get there.
+            JournalUnavailable: *entry* isn't in the chain. With the code ``journal.stuck``, the disk
+                didn't answer in time, and *entry* can still enter the chain.
             ValueError: as ``submit``.
         """
         future = self.submit(entry)
@@ -169,19 +171,19 @@ class Writer:
         return self._log.records(after=after)
 
     def foundation(self, *, known: int) -> Inventory | None:
-        """Return what to go on from for somebody who knows the records up to *known*.
+        """Return the inventory to continue from for a reader of the records up to *known*.
 
-        None where all that follow are there: nothing of them was pruned.
+        Returns None if no record after *known* was pruned.
 
         Raises:
-            StateError: it can't be read.
+            StateError: the inventory can't be read.
         """
         return foundation(self._log.folder, known=known)
 
     def close(self) -> None:
-        """Write what is queued, then give back the folder. Nothing is accepted from here on."""
-        if self._upkeep is not None:
-            self._upkeep.close()
+        """Write the queued entries, then release the folder. New entries are refused."""
+        if self._retention is not None:
+            self._retention.close()
         with self._changed:
             self._closing = self._closing or "the journal is closed"
             self._changed.notify()
@@ -212,9 +214,9 @@ class Writer:
                 elif self._closing and not self._queue:
                     return
                 else:
-                    self._look_after()
+                    self._commit_nothing()
         except BaseException as error:
-            # A bug of ours. Nobody may wait for ever, and nothing may be forwarded unrecorded.
+            # A bug. No caller must wait forever, and no request is forwarded without a record.
             with self._changed:
                 self._closing = f"the journal's writer failed: {error!r}"
                 batch += self._queue
@@ -226,11 +228,11 @@ class Writer:
             raise
 
     def _take(self) -> list[_Queued]:
-        """Wait for entries; return a batch of those that weren't cancelled, or none: look around."""
+        """Wait for entries, and return a batch without the cancelled ones; empty after a time-out."""
         with self._changed:
             if not self._queue and not self._closing:
-                fine = self._log.writable and not self.vitals.reserved
-                self._changed.wait(self._log.due_s if fine else self._limits.retry_s)
+                is_healthy = self._log.writable and not self.vitals.reserved
+                self._changed.wait(self._log.due_s if is_healthy else self._limits.retry_s)
             batch: list[_Queued] = []
             size = 0
             while self._queue and len(batch) < BATCH_MAX_ENTRIES:
@@ -244,30 +246,30 @@ class Writer:
             return batch
 
     def _commit(self, batch: list[_Queued]) -> None:
-        self.vitals = self._vitals()
+        self.vitals = self._measure_health()
         if self.vitals.reserved:
-            batch = self._of_the_reserve(batch)
+            batch = self._refuse_unreserved(batch)
         try:
             records = self._log.commit([queued.prepared for queued in batch])
         except JournalUnavailable as error:
             for queued in batch:
-                # An exception of its own for each: a traceback isn't shared between threads.
+                # One exception for each: threads must not share a traceback.
                 queued.future.set_exception(
                     JournalUnavailable(error.code, error.message, remedy=error.remedy)
                 )
         else:
             for queued, record in zip(batch, records, strict=True):
                 queued.future.set_result(record)
-            if self._upkeep is not None and self._log.opened != self._opened:
+            if self._retention is not None and self._log.opened != self._opened:
                 self._opened = self._log.opened
-                self._upkeep.wake()
+                self._retention.wake()
 
-    def _of_the_reserve(self, batch: list[_Queued]) -> list[_Queued]:
-        """Refuse what may not use the last of the disk; return the rest."""
-        kept: list[_Queued] = []
+    def _refuse_unreserved(self, batch: list[_Queued]) -> list[_Queued]:
+        """Refuse the entries without a right to the disk reserve; return the others."""
+        allowed: list[_Queued] = []
         for queued in batch:
             if may_use_reserve(queued.prepared.entry):
-                kept.append(queued)
+                allowed.append(queued)
                 continue
             queued.future.set_exception(
                 JournalUnavailable(
@@ -276,18 +278,18 @@ class Writer:
                     remedy=f"free space on the file system of {self._log.folder}",
                 )
             )
-        return kept
+        return allowed
 
-    def _look_after(self) -> None:
-        """Try again where writing failed, and sign what is due."""
+    def _commit_nothing(self) -> None:
+        """Retry a failed write, and write a due checkpoint."""
         with suppress(JournalUnavailable):
             self._log.commit([])
-        self.vitals = self._vitals()
+        self.vitals = self._measure_health()
 
-    def _vitals(self) -> JournalHealth:
-        reserved = self._log.look_at_room()
+    def _measure_health(self) -> JournalHealth:
+        reserved = self._log.measure_room()
         free = self._log.room.free_bytes if self._log.room is not None else 0
-        doubted = self._upkeep is not None and self._upkeep.doubted
+        doubted = self._retention is not None and self._retention.doubted
         return JournalHealth(
             self._log.signed, free_bytes=free, reserved=reserved, clock_doubted=doubted
         )

@@ -93,7 +93,7 @@ class Bench:
                 clock=self.clock,
                 new_id=new_id,
                 reach=self.reach,
-                notary=self._notary(new_id) if self.signed else None,
+                checkpointer=self._checkpointer(new_id) if self.signed else None,
             ),
             open_archive=lambda journal: LiveIndex(
                 self.journal, durable=lambda: journal.last_seq, clock=self.clock
@@ -118,7 +118,7 @@ class Bench:
             limits=self.limits,
         )
 
-    def _notary(self, new_id: NewId) -> Checkpointer:
+    def _checkpointer(self, new_id: NewId) -> Checkpointer:
         files = KeyFiles(
             self.root / "broker" / "journal.key",
             self.root / "journal.pub",

@@ -150,7 +150,7 @@ def open_log(
         new_id=new_id,
         disk=disk,
         limits=limits or SegmentLimits(),
-        notary=notary_of(folder, clock, new_id, every) if every is not None else None,
+        checkpointer=checkpointer_of(folder, clock, new_id, every) if every is not None else None,
     )
 
 
@@ -165,7 +165,7 @@ def key_files(folder: Path) -> KeyFiles:
     )
 
 
-def notary_of(
+def checkpointer_of(
     folder: Path, clock: FixedClock, new_id: NewId, every: CheckpointInterval
 ) -> Checkpointer:
     keys = SigningKeys(key_files(folder), name=ORIGIN, new_seed=lambda: os.urandom(32))
@@ -188,7 +188,7 @@ def open_writer(
         new_id=new_id,
         disk=disk,
         limits=limits or SegmentLimits(retry_s=0.01),
-        notary=notary_of(folder, clock, new_id, every) if every is not None else None,
+        checkpointer=checkpointer_of(folder, clock, new_id, every) if every is not None else None,
     )
 
 

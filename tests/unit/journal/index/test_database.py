@@ -361,7 +361,7 @@ def prune(folder: Path, *, keep_days: int, now_day: int) -> None:
         log.close()
 
     keep = RetentionLimits(age_s=keep_days * DAY_S, plain_s=DAY_S)
-    Retention(folder, keep=keep, tell=tell).look_after(now=NOON + now_day * DAY_S)
+    Retention(folder, limits=keep, record_pruning=tell).apply(now=NOON + now_day * DAY_S)
 
 
 def test_what_was_pruned_is_let_go_and_what_is_known_of_it_stays(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_of_a_journal_that_was_pruned_what_tells_of_that_goes_along(
         log.close()
 
     keep = RetentionLimits(age_s=2.5 * DAY_S, plain_s=1000 * DAY_S)
-    Retention(folder, keep=keep, tell=tell).look_after(now=NOON + 4 * DAY_S)
+    Retention(folder, limits=keep, record_pruning=tell).apply(now=NOON + 4 * DAY_S)
     bounds = firsts(folder)
     assert bounds[0] > 1
     copied = copy_segments(folder, tmp_path / "copy", upto=bounds[0])

@@ -17,7 +17,7 @@ AGO = -20_000  # 1970, as a clock without a battery has it
 def made_of(*days: float) -> ClockGuard:
     belief = ClockGuard()
     for day in days:
-        belief = belief.seeing(day * DAY_S)
+        belief = belief.observe(day * DAY_S)
     return belief
 
 

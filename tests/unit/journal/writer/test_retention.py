@@ -37,9 +37,9 @@ from tests.unit.journal.builders import (
     NOON,
     FixedClock,
     Ids,
+    checkpointer_of,
     entry,
     key_files,
-    notary_of,
     open_log,
 )
 
@@ -87,7 +87,7 @@ def telling(folder: Path, every: CheckpointInterval | None = EVERY) -> Callable[
 
 
 def look_after(folder: Path, keep: RetentionLimits, *, days: float = 8.0) -> None:
-    Retention(folder, keep=keep, tell=telling(folder)).look_after(now=NOON + days * DAY_S)
+    Retention(folder, limits=keep, record_pruning=telling(folder)).apply(now=NOON + days * DAY_S)
 
 
 def checked(folder: Path) -> Verification:
@@ -226,7 +226,7 @@ def test_a_pruning_that_got_no_further_is_ended_by_the_next(
         if step == "based":
             patch.setattr(Retention, "_remove", remove)
         with pytest.raises(Killed):
-            Retention(folder, keep=RetentionLimits(age_s=4.5 * DAY_S), tell=tell).look_after(
+            Retention(folder, limits=RetentionLimits(age_s=4.5 * DAY_S), record_pruning=tell).apply(
                 now=NOON + 8 * DAY_S
             )
     assert set(folded(folder).ledger) == ledger
@@ -244,7 +244,7 @@ def test_what_is_gone_without_a_record_that_says_so_is_missed(folder: Path) -> N
     def tell(_until: int, _reason: str) -> None:
         pass
 
-    Retention(folder, keep=RetentionLimits(age_s=4.5 * DAY_S), tell=tell).look_after(
+    Retention(folder, limits=RetentionLimits(age_s=4.5 * DAY_S), record_pruning=tell).apply(
         now=NOON + 8 * DAY_S
     )
     trust = TrustAnchors(frozenset(read_public_keys(key_files(folder).public)))
@@ -258,7 +258,9 @@ def test_what_is_gone_by_a_record_that_nobody_signed_is_missed(folder: Path) -> 
     """Without a key, somebody can append the record as well."""
     keep = RetentionLimits(age_s=4.5 * DAY_S)
     kept = parse_checkpoint(parse_note(key_files(folder).checkpoint.read_text()))
-    Retention(folder, keep=keep, tell=telling(folder, every=None)).look_after(now=NOON + 8 * DAY_S)
+    Retention(folder, limits=keep, record_pruning=telling(folder, every=None)).apply(
+        now=NOON + 8 * DAY_S
+    )
     keys = frozenset(read_public_keys(key_files(folder).public))
     for trust in (TrustAnchors(), TrustAnchors(keys), TrustAnchors(keys, (kept,))):
         for thorough in (False, True):
@@ -323,7 +325,7 @@ def test_without_a_record_nothing_goes(folder: Path) -> None:
 
     before = names(folder)
     with pytest.raises(JournalUnavailable):
-        Retention(folder, keep=RetentionLimits(age_s=DAY_S), tell=tell).look_after(
+        Retention(folder, limits=RetentionLimits(age_s=DAY_S), record_pruning=tell).apply(
             now=NOON + 8 * DAY_S
         )
     assert names(folder) == before
@@ -374,7 +376,7 @@ def test_a_compression_that_fails_leaves_the_segment(
         with pytest.raises(OSError, match="No space left"):
             compress(path)
     with pytest.raises(OSError, match="Interrupted"):
-        compress(path, over=lambda: True)
+        compress(path, is_cancelled=lambda: True)
     assert path.read_bytes() == before
     assert not list(folder.glob("*.gz*"))
     # A copy that a kill left beside is made anew.
@@ -402,7 +404,7 @@ def upkeep_at(folder: Path, *days: float) -> bool:
     """Look after a journal at so many days after its first; tell whether the last is doubted."""
     clock = Watched(NOON + days[0] * DAY_S)
     keep = RetentionLimits(plain_s=1000 * DAY_S)
-    upkeep = RetentionThread(folder, keep=keep, clock=clock, tell=telling(folder))
+    upkeep = RetentionThread(folder, limits=keep, clock=clock, record_pruning=telling(folder))
     for day in (*days[1:], days[-1]):  # a round is over when the next one begins
         assert clock.looked.acquire(timeout=30)
         clock.time = NOON + day * DAY_S
@@ -463,8 +465,8 @@ def test_the_writer_prunes_when_it_closed_a_segment(tmp_path: Path) -> None:
         clock=clock,
         new_id=new_id,
         limits=SegmentLimits(max_segment_bytes=20_000),
-        notary=notary_of(folder, clock, new_id, CheckpointInterval()),
-        keep=RetentionLimits(size_bytes=50_000),
+        checkpointer=checkpointer_of(folder, clock, new_id, CheckpointInterval()),
+        retention=RetentionLimits(size_bytes=50_000),
     ) as writer:
         number = 0
         while not gone.is_set() and number < 2000:
