@@ -46,7 +46,7 @@ def served(
         controller_uid=54321,
         group=None,
         handle=handle,
-        outside=HostServices(
+        services=HostServices(
             clock=clock,
             new_id=new_id,
             load_policy=lambda: policy,

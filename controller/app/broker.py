@@ -19,7 +19,7 @@ from controller.app.process import (
 from controller.app.state_folder import UNCHANGED, Launch, LaunchOptions, prepare
 from controller.app.users import User, controller_user, trimtab_gid
 from controller.broker.dispatch import handle
-from controller.broker.host.capabilities import bound
+from controller.broker.host.capabilities import drop_privileges
 from controller.broker.server.server import Broker, BrokerPaths, HostServices
 from controller.core.encoding import engine_address
 from controller.core.transparency.checkpoint import origin_of
@@ -97,9 +97,9 @@ def run_broker(
         controller_uid=launch.user.uid,
         group=launch.user.gid if os.getuid() == 0 else None,
         handle=handle,
-        outside=services,
+        services=services,
     )
-    bound()
+    drop_privileges()
     try:
         broker.run(lifeline=lifeline_fd)
     finally:

@@ -19,7 +19,7 @@ from controller.app.clock import SystemClock
 from controller.app.process import call_on_termination, log_to_stderr
 from controller.app.state_folder import lay_out_shipper
 from controller.app.users import shipper_user
-from controller.broker.host.capabilities import bound
+from controller.broker.host.capabilities import drop_privileges
 from controller.journal.store.reader import readable
 from controller.model.errors import UsageError
 from controller.settings import Instance, StateFolder
@@ -68,7 +68,7 @@ def ship(
     )
     theirs.close()
     # KILL: the child has another uid. DAC_READ_SEARCH: the journal's owner need not be root.
-    bound(keep=("KILL", "DAC_READ_SEARCH"))
+    drop_privileges(keep=("KILL", "DAC_READ_SEARCH"))
     call_on_termination(child.terminate)
     fd_server.serve(ours, fd_server.LocalFiles(state.journal))
     ours.close()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from controller.broker.engine.client import KEPT_MAX
+from controller.broker.engine.client import IDLE_MAX
 from controller.broker.server.connection import ConnectionTimeouts
 from controller.broker.server.server import ServerLimits
 from controller.core.policy.load import load_policy
@@ -127,7 +127,7 @@ def test_a_stream_may_be_quiet_for_longer_than_anything_else_may_take(
     engine: PrivateEngine | FoundEngine, folder: Path
 ) -> None:
     policy = load_policy(DEVELOPMENT.read_text(), str(DEVELOPMENT))
-    limits = ServerLimits(patience=HURRY)
+    limits = ServerLimits(timeouts=HURRY)
     with served(engine, folder / "b", policy=policy, limits=limits) as path:
         caller = Caller(path)
         made = caller.create(f"sleep {QUIET_S}; echo said", StopTimeout=1)
@@ -221,7 +221,7 @@ def test_the_engine_sees_at_once_that_a_client_left(
     for each in streams:
         each.close()
     # What the broker keeps for itself comes and goes: some for requests, and one that follows events.
-    eventually(lambda: held() <= KEPT_MAX + 1, what="the engine's connections closed")
+    eventually(lambda: held() <= IDLE_MAX + 1, what="the engine's connections closed")
 
 
 @pytest.mark.needs_root

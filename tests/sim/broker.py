@@ -29,7 +29,7 @@ from controller.broker.gate.commands import (
 from controller.broker.gate.state import GateState
 from controller.broker.guards import recovery, split_brain
 from controller.broker.server.driver import Driver
-from controller.broker.server.recovery_task import FIRST_PAUSE_S, LAST_PAUSE_S, Mending
+from controller.broker.server.recovery_task import FIRST_PAUSE_S, LAST_PAUSE_S, RecoveryTask
 from controller.core.records import inventory as inventories
 from controller.core.records import inventory_json
 from controller.model.confinement import EffectiveState, NotReadable
@@ -96,7 +96,7 @@ class SimBroker:
         self._outside = outside
         self._saved = ""  # the snapshot beside the journal, as text
         self.state: GateState | None = None
-        self._mending: Mending | None = None
+        self._mending: RecoveryTask | None = None
         self._pause_s = FIRST_PAUSE_S
         self.mend_at: float | None = None
         self.start()
@@ -120,8 +120,8 @@ class SimBroker:
             start_monotonic=places.clock.monotonic(),
         )
         split_brain.begin_in_doubt(self.state)
-        self._mending = Mending(
-            driver=cast("Driver", self), state=self.state, upstream=cast("EngineClient", self)
+        self._mending = RecoveryTask(
+            driver=cast("Driver", self), state=self.state, client=cast("EngineClient", self)
         )
         self._pause_s, self.mend_at = FIRST_PAUSE_S, places.clock.monotonic()
 
@@ -169,7 +169,7 @@ class SimBroker:
         if self._mending is None:
             return
         try:
-            done = _now(self._mending._round())
+            done = _now(self._mending._settle_all())
         except BrokerDied:
             self.die()
             return
@@ -179,12 +179,12 @@ class SimBroker:
             self.mend_at = self._places.clock.monotonic() + self._pause_s
             self._pause_s = min(self._pause_s * 2, LAST_PAUSE_S)
 
-    # What Mending asks of its driver and upstream
+    # What RecoveryTask asks of its driver and upstream
 
     async def run(self, steps: Generator[Command, CommandResult, T]) -> T:
         return self._drive(steps)
 
-    async def meet(self) -> None:
+    async def identify(self) -> None:
         if not self._outside.reachable:
             raise EngineUnavailable("engine.unavailable", "the engine doesn't answer")
 

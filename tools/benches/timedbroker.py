@@ -25,17 +25,17 @@ WAITS: Final = "TRIMTAB_BENCH_WAITS"
 class TimedBooks(record_store.RecordStore):
     """Books that time whoever waits for a record."""
 
-    async def write(self, entry: Entry, *, believed: bool = False) -> Record | None:
+    async def write(self, entry: Entry, *, optimistic: bool = False) -> Record | None:
         began = perf_counter()
-        record = await super().write(entry, believed=believed)
+        record = await super().write(entry, optimistic=optimistic)
         task = asyncio.current_task()
         if task is None or task.get_name() != driver.AFTER_ITS_ANSWER:
             _tell({"for": entry.stage, "waited": perf_counter() - began})
         return record
 
-    async def sure(self, doubts: int) -> bool:
+    async def is_durable_since(self, rollbacks: int) -> bool:
         began = perf_counter()
-        known = await super().sure(doubts)
+        known = await super().is_durable_since(rollbacks)
         _tell({"for": "before", "waited": perf_counter() - began})
         return known
 

@@ -1,11 +1,14 @@
 """The broker's client to the engine, over the engine's Unix socket.
 
-A mutation, and whatever is relayed, has a connection of its own. Looks share a few that are kept.
-Paths get one pinned API version, the lower of 1.45 and the engine's: the gate's schemas were
-written for it. A mutation is sent once and never again. Whether it reached the engine is told
-apart from whether its answer came: ``Lost(sent=False)`` certainly changed nothing. A look may be
-asked again, once: where a connection that was kept ended meanwhile. Then whoever answers next may
-be another engine, and is asked who it is first.
+Connections: each mutation and each relay has its own. Reads share a few idle connections.
+
+API version: every path gets one pinned version, the lower of 1.45 and the engine's newest. The
+gate's schemas were written for 1.45.
+
+Retries: a mutation is sent once and never repeated. A failed mutation says whether the request
+reached the engine: ``Lost(sent=False)`` certainly changed nothing. A read is repeated once, if
+the engine closed an idle connection. The next engine can then be a different one, so the client
+identifies the engine before the repetition.
 """
 
 from __future__ import annotations
@@ -33,11 +36,11 @@ PINNED_API = (1, 45)
 OLDEST_API = (1, 44)
 CONNECT_S = 5.0
 FACTS_S = 15.0
-#: Time for the head of a relayed answer; its body may take for ever.
+#: Timeout for the head of a relayed response. The body has no timeout.
 HEAD_S = 60.0
-#: Connections that are kept between looks, and how long they may have been idle.
-KEPT_MAX = 8
-KEPT_S = 30.0
+#: Idle connections for later reads, and how long a connection stays idle at most.
+IDLE_MAX = 8
+IDLE_S = 30.0
 
 _TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
 _BASE64 = re.compile(r"[A-Za-z0-9_=-]*", re.ASCII)
@@ -50,20 +53,24 @@ class RequestNotSent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ConnectedEngine:
-    """The engine that answers: its facts, and what of the host belongs to it."""
+    """The engine behind the socket: its facts and its place on the host."""
 
     facts: EngineFacts
-    pinned: str  # "1.45"
+    #: The API version of all requests, for example ``1.45``.
+    pinned: str
+    #: The engine's data folder, for example ``/var/lib/docker``.
     data_root: str
-    platform: str  # os/architecture
-    seccomp: bool = True  # it can filter system calls
+    #: Operating system and architecture, for example ``linux/amd64``.
+    platform: str
+    #: Whether the engine can filter system calls.
+    seccomp: bool = True
 
 
 class EngineClient:
-    """The engine behind its socket.
+    """Requests to the engine behind one socket.
 
-    ``admit`` is called with each engine that answers for the first time since it was gone, before
-    anything else is sent to it; what it raises keeps the engine out of reach.
+    *admit* is called with the engine after each new connection to an unknown engine, before any
+    other request. An exception from *admit* keeps the engine unreachable.
     """
 
     def __init__(
@@ -77,50 +84,53 @@ class EngineClient:
         self._admit = admit
         self._reach = reach
         self._engine: ConnectedEngine | None = None
-        self._asking: asyncio.Task[ConnectedEngine] | None = None
-        self._kept: list[tuple[ResponseReader, float]] = []  # the one that was used last at the end
-        self.error = "nobody asked it yet"  # why the engine isn't known; '' while it is
+        self._identifying: asyncio.Task[ConnectedEngine] | None = None
+        #: Idle connections with the time of their last use, the latest at the end.
+        self._idle: list[tuple[ResponseReader, float]] = []
+        #: Why the engine is unknown; '' while the engine is known.
+        self.error = "nobody asked it yet"
 
     @property
-    def known(self) -> ConnectedEngine | None:
-        """The engine that answered last, None once it was gone."""
+    def engine(self) -> ConnectedEngine | None:
+        """The engine that responded last; None after a lost connection."""
         return self._engine
 
-    async def meet(self) -> ConnectedEngine:
-        """Return the engine, asking who it is where that isn't known; all callers ask once.
+    async def identify(self) -> ConnectedEngine:
+        """Return the engine. Ask an unknown engine for its facts, once for all callers.
 
         Raises:
-            EngineUnavailable: nobody answers.
-            EngineError: it is too old.
-            TrimtabError: ``admit`` doesn't take it.
+            EngineUnavailable: no engine responds.
+            EngineError: the engine is too old.
+            TrimtabError: ``admit`` rejects the engine.
         """
         if self._engine is not None:
             return self._engine
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask())
-            self._asking.add_done_callback(self._asked)
-        # One caller's end doesn't end the question of the others.
-        return await asyncio.shield(self._asking)
+        if self._identifying is None:
+            self._identifying = asyncio.create_task(self._ask_for_facts())
+            self._identifying.add_done_callback(self._end_identifying)
+        # The cancellation of one caller doesn't cancel the request for the others.
+        return await asyncio.shield(self._identifying)
 
-    async def look(
+    async def read(
         self, method: str, path: str, *, auth: str = "", deadline_s: float
     ) -> Reply | Lost:
-        """Read from the engine; *auth* are credentials that it needs for it."""
-        request = _Request(method, path, keeps=True, auth=auth)
-        kept = self._take_kept()
-        if kept is not None:
-            answer = await self._over(kept, request, deadline_s)
-            if isinstance(answer, Reply) or kept.heard or self._engine is not None:
-                return answer
-            # It had ended, as when an engine restarts: the engine is asked who it is, and again.
-        return await self._answer(request, deadline_s)
+        """Send a read and return its response. *auth* are the credentials for a registry."""
+        request = _Request(method, path, keep_alive=True, auth=auth)
+        idle = self._take_idle()
+        if idle is not None:
+            response = await self._exchange(idle, request, deadline_s)
+            if isinstance(response, Reply) or idle.has_begun or self._engine is not None:
+                return response
+            # The connection had ended, for example by a restart of the engine: identify the
+            # engine, and repeat the read once.
+        return await self._connect_and_exchange(request, deadline_s)
 
     async def forward(
         self, method: str, path: str, body: bytes, *, deadline_s: float
     ) -> Reply | Lost:
-        """Send a mutation once, and return its whole answer."""
+        """Send a mutation once and return its whole response."""
         request = _Request(method, path, body, mutation=True)
-        return await self._answer(request, deadline_s)
+        return await self._connect_and_exchange(request, deadline_s)
 
     async def open(
         self,
@@ -133,7 +143,7 @@ class EngineClient:
         auth: str = "",
         deadline_s: float = HEAD_S,
     ) -> ResponseReader | Lost:
-        """Send a request and return its answer, opened; the caller closes it."""
+        """Send a request and return the open response. The caller closes the response."""
         request = _Request(method, path, body, mutation=mutation, hijack=hijack, auth=auth)
         try:
             stream = await self._connect()
@@ -143,67 +153,67 @@ class EngineClient:
             return self._lost(error, deadline_s)
         return stream
 
-    async def _answer(self, request: _Request, deadline_s: float) -> Reply | Lost:
+    async def _connect_and_exchange(self, request: _Request, deadline_s: float) -> Reply | Lost:
         try:
             stream = await self._connect()
         except RequestNotSent as error:
             return self._lost(error, deadline_s)
-        return await self._over(stream, request, deadline_s)
+        return await self._exchange(stream, request, deadline_s)
 
-    async def _over(
+    async def _exchange(
         self, stream: ResponseReader, request: _Request, deadline_s: float
     ) -> Reply | Lost:
-        """Send a request over a connection, and return the whole answer."""
-        keeps = False
+        """Send a request over a connection and return the whole response."""
+        keep = False
         try:
             async with asyncio.timeout(deadline_s):
                 await self._send(stream, request)
-                reply = await stream.whole()
-            keeps = request.keeps and stream.reusable
+                reply = await stream.read_whole()
+            keep = request.keep_alive and stream.is_reusable
         except (ResponseBroken, TimeoutError) as error:
             return self._lost(error, deadline_s)
         finally:
-            if keeps:
+            if keep:
                 self._keep(stream)
             else:
                 stream.close()
         return reply
 
-    # What is kept belongs to the engine that is known: it is let go with it.
+    # Idle connections belong to the known engine, and are closed together with it.
 
     def _keep(self, stream: ResponseReader) -> None:
-        if self._engine is not stream.engine or len(self._kept) >= KEPT_MAX:
+        if self._engine is not stream.engine or len(self._idle) >= IDLE_MAX:
             stream.close()
             return
-        stream.rest()
-        self._kept.append((stream, asyncio.get_running_loop().time()))
+        stream.pause()
+        self._idle.append((stream, asyncio.get_running_loop().time()))
 
-    def _take_kept(self) -> ResponseReader | None:
-        """Return a connection for the next look, None where there is none.
+    def _take_idle(self) -> ResponseReader | None:
+        """Return an idle connection for the next read, or None.
 
-        One that ended means that the engine may be another: then it isn't known any more.
+        A connection that the engine closed makes the engine unknown: a different one can follow.
         """
-        self._let_go_idle()
-        if not self._kept:
+        self._close_expired()
+        if not self._idle:
             return None
-        kept, _ = self._kept.pop()
-        again = kept.again()
-        if again is None:
-            kept.close()
+        idle, _ = self._idle.pop()
+        reused = idle.reuse()
+        if reused is None:
+            idle.close()
             self._forget("it ended a connection")
-        return again
+        return reused
 
-    def _let_go_idle(self) -> None:
-        """Let go what wasn't used for long: the first ones are the oldest."""
+    def _close_expired(self) -> None:
+        """Close the connections that were idle for too long. The oldest are first in the list."""
         now = asyncio.get_running_loop().time()
-        while self._kept and now - self._kept[0][1] > KEPT_S:
-            self._kept.pop(0)[0].close()
+        while self._idle and now - self._idle[0][1] > IDLE_S:
+            self._idle.pop(0)[0].close()
 
     def close(self) -> None:
-        """End the connections that are kept."""
-        for kept, _ in self._kept:
-            kept.close()
-        self._kept.clear()
+        """Close the idle connections."""
+        for idle, _ in self._idle:
+            idle.close()
+        self._idle.clear()
 
     def _lost(self, error: Exception, deadline_s: float) -> Lost:
         match error:
@@ -212,9 +222,9 @@ class EngineClient:
             case TimeoutError():
                 return Lost(f"the engine didn't answer within {deadline_s:g} s")
             case TooLong():
-                return Lost(str(error))  # it is there, and who it was
+                return Lost(str(error))  # the engine responds, and is still the same
             case _:
-                # Whoever answers next may be another engine, or another version.
+                # The next engine can be a different one, or have a different version.
                 self._forget(str(error))
                 return Lost(str(error))
 
@@ -222,17 +232,17 @@ class EngineClient:
         self._engine, self.error = None, why
         self.close()
 
-    def _asked(self, asking: asyncio.Task[ConnectedEngine]) -> None:
-        self._asking = None
-        if not asking.cancelled() and (error := asking.exception()) is not None:
+    def _end_identifying(self, task: asyncio.Task[ConnectedEngine]) -> None:
+        self._identifying = None
+        if not task.cancelled() and (error := task.exception()) is not None:
             self.error = str(error)
 
-    async def _ask(self) -> ConnectedEngine:
+    async def _ask_for_facts(self) -> ConnectedEngine:
         try:
             async with asyncio.timeout(FACTS_S):
-                version = await self._facts("/version")
+                version = await self._read_json("/version")
                 pinned = pinned_version(str(version.get("ApiVersion", "")))
-                info = await self._facts(f"/v{pinned}/info")
+                info = await self._read_json(f"/v{pinned}/info")
         except (RequestNotSent, ResponseBroken, TimeoutError) as error:
             why = str(error) or f"no answer within {FACTS_S:g} s"
             raise EngineUnavailable(
@@ -245,11 +255,11 @@ class EngineClient:
         self._engine, self.error = engine, ""
         return engine
 
-    async def _facts(self, path: str) -> dict[str, object]:
+    async def _read_json(self, path: str) -> dict[str, object]:
         stream = await self._open_connection()
         try:
             await self._send(stream, _Request("GET", path))
-            reply = await stream.whole()
+            reply = await stream.read_whole()
         finally:
             stream.close()
         try:
@@ -262,10 +272,10 @@ class EngineClient:
 
     async def _connect(self) -> ResponseReader:
         try:
-            engine = await self.meet()
+            engine = await self.identify()
         except TrimtabError as error:
-            away = isinstance(error, EngineUnavailable)
-            raise RequestNotSent(error.message if away else str(error)) from error
+            unavailable = isinstance(error, EngineUnavailable)
+            raise RequestNotSent(error.message if unavailable else str(error)) from error
         stream = await self._open_connection()
         stream.prefix, stream.engine = f"/v{engine.pinned}", engine
         return stream
@@ -275,7 +285,7 @@ class EngineClient:
             async with asyncio.timeout(CONNECT_S):
                 reader, writer = await asyncio.open_unix_connection(self._path, limit=READ_BYTES)
         except (OSError, TimeoutError) as error:
-            why = _words(error)
+            why = _reason_of(error)
             self._forget(f"{self._path}: {why}")
             raise RequestNotSent(why) from error
         stream = ResponseReader(reader, writer)
@@ -303,19 +313,21 @@ class _Request:
     body: bytes = b""
     mutation: bool = False
     hijack: bool = False
-    keeps: bool = False  # the connection is for others too
-    auth: str = field(default="", repr=False)  # for the registry that the engine asks
+    #: True if other requests can follow on the connection.
+    keep_alive: bool = False
+    #: The value of X-Registry-Auth, '' for none.
+    auth: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         assert _BASE64.fullmatch(self.auth), "credentials that would break the head"
         assert _TARGET.fullmatch(self.path), f"not a target for the engine: {self.path!r}"
 
     def raw(self, prefix: str) -> bytes:
-        """Return the request's bytes; none of them came from a client's head."""
+        """Return the bytes of the request. No byte of the head comes from a client's head."""
         lines = [f"{self.method} {prefix}{self.path} HTTP/1.1", "Host: docker"]
         if self.hijack:
             lines += ["Connection: Upgrade", "Upgrade: tcp"]
-        elif not self.keeps:
+        elif not self.keep_alive:
             lines.append("Connection: close")
         if self.auth:
             lines.append(f"X-Registry-Auth: {self.auth}")
@@ -327,15 +339,15 @@ class _Request:
 
 
 def _has_seccomp(info: dict[str, object]) -> bool:
-    options = texts_of(info.get("SecurityOptions"))
-    return any(option.startswith("name=seccomp") for option in options)
+    names = texts_of(info.get("SecurityOptions"))
+    return any(name.startswith("name=seccomp") for name in names)
 
 
 def pinned_version(api_version: str) -> str:
-    """Return the API version to speak with an engine whose newest is *api_version*.
+    """Return the API version for requests to an engine with the newest version *api_version*.
 
     Raises:
-        EngineError: it is older than 1.44.
+        EngineError: the engine's newest version is older than 1.44.
     """
     match = _VERSION.fullmatch(api_version)
     newest = (int(match[1]), int(match[2])) if match else (0, 0)
@@ -370,8 +382,8 @@ def _engine(version: dict[str, object], info: dict[str, object], pinned: str) ->
     )
 
 
-def _words(error: Exception) -> str:
-    """Return why the engine's socket can't be connected to, without Python's numbers."""
+def _reason_of(error: Exception) -> str:
+    """Return why a connect to the engine's socket failed, without Python's error numbers."""
     match error:
         case FileNotFoundError():
             return "there is no such socket"

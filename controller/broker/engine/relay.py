@@ -1,8 +1,8 @@
-"""Relaying an engine's answer to a client as it comes, one way or, after a hijack, both ways.
+"""Relaying an engine's response to a client as it arrives: one way, or both ways after a hijack.
 
-Nothing is kept but what is in flight: who reads slowly slows down who writes. There is no limit
-of time but an exec's, since events and logs may be silent for days; a relay ends with either
-side, or with the broker.
+The relay buffers only the data in flight, so a slow reader slows down the writer. Only exec
+sessions have a time limit, because events and logs can be silent for days. A relay ends with
+either side, or with the broker.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from controller.broker.engine.response import READ_BYTES, ResponseBroken, Respon
 from controller.broker.wire.responses import LAST_CHUNK, Headers, chunk, head_bytes
 
 LINE_BYTES_MAX = 1024 * 1024
-#: How long a client has to read the head of an answer before the first output follows.
-HEAD_READ_S, LOOK_AGAIN_S = 1.0, 0.001
+#: How long a client has to read the head of a response before the first output follows.
+HEAD_READ_S, POLL_S = 1.0, 0.001
 
-#: Tells of a line whether it is passed on.
+#: Returns True for a line to send to the client.
 KeepLine = Callable[[bytes], bool]
 
 
 class ClientStream:
-    """The client's side of one answer: its connection, and how it may be answered."""
+    """The client's side of one response: the connection, and the form of the response."""
 
     def __init__(
         self,
@@ -44,29 +44,35 @@ class ClientStream:
     ) -> None:
         self.reader = reader
         self.writer = writer
-        self.keep_alive = keep_alive  # whether another request may follow this answer
-        self.upgrade = upgrade  # whether the request asks for a hijack
-        self.early = early  # what followed such a request
-        self._ahead = ahead  # reads what comes before the answer, where there is no hijack
-        self.began = False  # whether the head of an answer was sent
+        #: True while another request can follow this response.
+        self.keep_alive = keep_alive
+        #: True if the request asks for a hijack.
+        self.upgrade = upgrade
+        #: Bytes received after the head of a hijack request.
+        self.early = early
+        #: The read of input before the response, unless the request asks for a hijack.
+        self._ahead = ahead
+        #: True as soon as the head of a response was sent.
+        self.began = False
+        #: True as soon as a write to the client failed or timed out.
         self.gone = False
-        self._may_chunk = chunked
+        self._supports_chunked = chunked
         self._chunked = False
 
     def end_if_interrupted(self) -> None:
-        """Let no request follow an answer that the client didn't wait for.
+        """End the connection after a response that the client didn't wait for.
 
-        To be asked before the answer's end is sent. What came too early is never read as a
-        request: it may be the rest of one that somebody else framed differently.
+        Call this before the end of the response is sent. Early input is never parsed as a request:
+        the input can be the rest of a request that a proxy framed differently.
         """
         if self._ahead is not None and self._ahead.done():
             self.keep_alive = False
 
     async def begin(self, status: int, headers: Headers, *, length: int | None = None) -> None:
-        """Send the head of an answer whose body comes with ``send``."""
+        """Send the head of a response. ``send`` sends the body."""
         if length is not None:
             headers = (*headers, ("Content-Length", str(length)))
-        elif self._may_chunk:
+        elif self._supports_chunked:
             self._chunked = True
             headers = (*headers, ("Transfer-Encoding", "chunked"))
         else:
@@ -77,17 +83,17 @@ class ClientStream:
         await self.write(head_bytes(status, headers))
 
     async def send(self, data: bytes) -> None:
-        """Send a part of the body, waiting while the client is slow."""
+        """Send a part of the body. Wait for a slow client."""
         if data:
             await self.write(chunk(data) if self._chunked else data)
 
     async def finish(self) -> None:
-        """End the body; without this the client sees that it broke off."""
+        """End the body. Without this call the client detects an incomplete response."""
         if self._chunked:
             await self.write(LAST_CHUNK)
 
     async def write(self, data: bytes) -> None:
-        """Write raw bytes; to a client that is gone, nothing."""
+        """Write raw bytes. Does nothing after a failed write."""
         if self.gone:
             return
         try:
@@ -99,24 +105,24 @@ class ClientStream:
 
 @asynccontextmanager
 async def hang_up_of(client: ClientStream) -> AsyncIterator[asyncio.Event]:
-    """Give an event that is set when the client has closed both ways.
+    """Provide an event that is set when the client has closed both directions.
 
-    A client that only ended its own side (the docker CLI does, at once) isn't gone. epoll tells
-    the two apart, for sockets that asyncio reads at the same time.
+    A client that only ended its own direction still reads; the docker CLI does so at once. epoll
+    distinguishes the two, also for a socket that asyncio reads.
     """
-    gone = asyncio.Event()
+    hang_up = asyncio.Event()
     loop = asyncio.get_running_loop()
     connection: socket.socket = client.writer.get_extra_info("socket")
     with select.epoll() as watch:
-        watch.register(connection.fileno(), 0)  # hang-up is always told
+        watch.register(connection.fileno(), 0)  # epoll always reports a hang-up
 
-        def hung_up() -> None:
+        def on_hang_up() -> None:
             loop.remove_reader(watch.fileno())
-            gone.set()
+            hang_up.set()
 
-        loop.add_reader(watch.fileno(), hung_up)
+        loop.add_reader(watch.fileno(), on_hang_up)
         try:
-            yield gone
+            yield hang_up
         finally:
             loop.remove_reader(watch.fileno())
 
@@ -128,25 +134,25 @@ async def relay(
     within_s: float | None = None,
     keep: KeepLine | None = None,
 ) -> None:
-    """Relay an opened answer to its end, or until the client is gone or the time over.
+    """Relay an open response until its end, a hang-up of the client, or *within_s* seconds.
 
-    With *keep* it consists of lines, of which only some are passed on. *stream* is closed then.
+    With *keep*, only the lines for which *keep* returns True are relayed. Closes *stream*.
     """
     try:
-        async with hang_up_of(client) as gone:
-            carrying = (
+        async with hang_up_of(client) as hang_up:
+            transfer = (
                 _both_ways(stream, client) if stream.hijacked else _one_way(stream, client, keep)
             )
-            await _until(carrying, gone, within_s)
+            await _run_until(transfer, hang_up, within_s)
     finally:
         stream.close()
 
 
-async def _until(
-    carrying: Coroutine[object, object, None], gone: asyncio.Event, within_s: float | None
+async def _run_until(
+    transfer: Coroutine[object, object, None], hang_up: asyncio.Event, within_s: float | None
 ) -> None:
-    """Run *carrying* until it ends, *gone* is set, or that many seconds are over."""
-    tasks = (asyncio.ensure_future(carrying), asyncio.ensure_future(gone.wait()))
+    """Run *transfer* until its end, until *hang_up* is set, or for *within_s* seconds."""
+    tasks = (asyncio.ensure_future(transfer), asyncio.ensure_future(hang_up.wait()))
     try:
         await asyncio.wait(tasks, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -159,24 +165,24 @@ async def _until(
 
 async def _one_way(stream: ResponseReader, client: ClientStream, keep: KeepLine | None) -> None:
     await client.begin(stream.status, stream.headers, length=stream.length)
-    parts = stream.chunks() if keep is None else _kept(stream.chunks(), keep)
+    parts = stream.chunks() if keep is None else _filter_lines(stream.chunks(), keep)
     try:
         async for part in parts:
             await client.send(part)
             if client.gone:
                 return
     except ResponseBroken:
-        client.keep_alive = False  # closing without the body's end tells the client
+        client.keep_alive = False  # the close without an end of the body tells the client
         return
     client.end_if_interrupted()
     await client.finish()
 
 
-async def _kept(parts: AsyncIterator[bytes], keep: KeepLine) -> AsyncIterator[bytes]:
-    """Give the whole lines that are to be passed on.
+async def _filter_lines(parts: AsyncIterator[bytes], keep: KeepLine) -> AsyncIterator[bytes]:
+    """Yield the whole lines for which *keep* returns True.
 
     Raises:
-        Broken: a line is longer than any that an engine has.
+        ResponseBroken: a line is longer than any line of an engine.
     """
     rest = b""
     async for part in parts:
@@ -193,41 +199,41 @@ async def _both_ways(stream: ResponseReader, client: ClientStream) -> None:
     headers = (*stream.headers, ("Connection", "Upgrade"), ("Upgrade", "tcp"))
     client.began = True
     await client.write(head_bytes(HTTPStatus.SWITCHING_PROTOCOLS, headers))
-    upwards = asyncio.ensure_future(_upwards(stream, client))
+    upload = asyncio.ensure_future(_upload(stream, client))
     try:
-        await _until_read(client)
+        await _wait_until_read(client)
         await client.write(stream.early)
-        # The engine's side decides: when it ends there is nothing more to say.
+        # The end of the engine's side is the end of the session.
         while not client.gone and (data := await _read(stream.reader)):
             await client.write(data)
     finally:
-        upwards.cancel()
-        await asyncio.gather(upwards, return_exceptions=True)
+        upload.cancel()
+        await asyncio.gather(upload, return_exceptions=True)
 
 
-async def _until_read(client: ClientStream) -> None:
-    """Wait until the client has read what was sent to it, for a bounded time.
+async def _wait_until_read(client: ClientStream) -> None:
+    """Wait until the client has read the head of the response, for a bounded time.
 
-    docker-py reads the head of an answer through a buffer, and what follows from the socket below
-    it: output that arrives together with the head is lost to it. An engine sends the head long
-    before a program prints anything; here the head has waited for a record of the journal.
+    docker-py reads the head through a buffer, and the output from the socket below the buffer:
+    output that arrives together with the head is lost. An engine sends the head long before a
+    program prints anything. Here the head has waited for a record of the journal.
     """
     connection: socket.socket = client.writer.get_extra_info("socket")
     loop = asyncio.get_running_loop()
     deadline = loop.time() + HEAD_READ_S
-    while not client.gone and _unread_bytes(connection) and loop.time() < deadline:  # noqa: ASYNC110 - the kernel tells nobody of it
-        await asyncio.sleep(LOOK_AGAIN_S)
+    while not client.gone and _unread_bytes(connection) and loop.time() < deadline:  # noqa: ASYNC110 - the kernel reports no event for it
+        await asyncio.sleep(POLL_S)
 
 
 def _unread_bytes(connection: socket.socket) -> int:
-    """Return the memory that holds what the other side of a Unix socket hasn't read (tcp(7), SIOCOUTQ)."""
+    """Return the memory used by unread data of a Unix socket's peer (tcp(7), SIOCOUTQ)."""
     size = array("i", [0])
     fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, size)
     return size[0]
 
 
-async def _upwards(stream: ResponseReader, client: ClientStream) -> None:
-    """Carry the client's bytes to the engine; the client's end is passed on as a half-close."""
+async def _upload(stream: ResponseReader, client: ClientStream) -> None:
+    """Send the client's bytes to the engine, and the client's end as a half-close."""
     with suppress(OSError, ResponseBroken):
         await stream.write(client.early)
         while data := await _read(client.reader):
@@ -236,7 +242,7 @@ async def _upwards(stream: ResponseReader, client: ClientStream) -> None:
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
-    """Read what is there; a connection that broke has ended."""
+    """Read available bytes. A broken connection counts as an end."""
     try:
         return await reader.read(READ_BYTES)
     except OSError:

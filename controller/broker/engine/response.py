@@ -1,4 +1,4 @@
-"""One open answer of the engine: its head, and its body as it comes."""
+"""One open response of the engine: its head, and its body as it arrives."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ READ_BYTES = 64 * 1024
 
 
 class ResponseBroken(Exception):
-    """The connection broke, or what came isn't an answer."""
+    """The connection broke, or the received bytes are no valid response."""
 
 
 class TooLong(ResponseBroken):
-    """The engine answers, with more than is read."""
+    """The response is valid and exceeds a size limit."""
 
 
-class _Parsed:
-    """Callbacks of llhttp for one answer."""
+class _ParserEvents:
+    """The callbacks of llhttp for one response."""
 
     def __init__(self) -> None:
         self.headers: list[tuple[str, str]] = []
@@ -52,51 +52,58 @@ class _Parsed:
 
 
 class ResponseReader:
-    """One request's connection. Once its head has been read, the body comes with ``chunks``.
+    """The connection of one request. Call ``read_head`` first; ``chunks`` yields the body.
 
-    ``length`` is the body's length where the engine told it. ``hijacked``: the engine handed the
-    connection over; then ``reader`` and ``writer`` carry whatever the two sides say, after
-    ``early``, which came with the head.
+    After a hijack, ``reader`` and ``writer`` are the raw connection. The first received bytes are
+    in ``early``, because they arrived together with the head.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        #: The API version of the paths, for example ``/v1.45``.
         self.prefix = ""
-        self.engine: object = None  # who was known at its other end
+        #: The engine at the other end, as it was identified at the connect.
+        self.engine: object = None
         self.status = 0
         self.headers: tuple[tuple[str, str], ...] = ()
+        #: The length of the body; None if the engine doesn't send it.
         self.length: int | None = None
+        #: True if the engine handed the connection over.
         self.hijacked = False
+        #: Bytes received together with the head of a hijacked connection.
         self.early = b""
-        #: Told why an answer broke off: whoever answers next may be another engine.
+        #: Called with the reason when a body breaks off: the next engine can be a different one.
         self.on_break: Callable[[str], None] = lambda _why: None
         self._ends_with_connection = False
-        self._goes_on = False
+        self._keeps_alive = False
         self._bodiless = False
-        self._parsed = _Parsed()
+        self._parsed = _ParserEvents()
         self._parser = httptools.HttpResponseParser(self._parsed)
 
     def close(self) -> None:
-        """End the connection; the engine sees it at once."""
+        """Close the connection. The engine notices at once."""
         self.writer.close()
 
     @property
-    def heard(self) -> bool:
-        """Whether anything of the answer came."""
+    def has_begun(self) -> bool:
+        """True if a part of the response arrived."""
         return self._parsed.begun > 0
 
     @property
-    def reusable(self) -> bool:
-        """Whether the answer is whole, and the engine takes another request."""
-        return self._parsed.complete and self._goes_on and not self.writer.is_closing()
+    def is_reusable(self) -> bool:
+        """True if the response is complete and another request can follow."""
+        return self._parsed.complete and self._keeps_alive and not self.writer.is_closing()
 
-    def rest(self) -> None:
-        """Read nothing until there is another request."""
+    def pause(self) -> None:
+        """Stop reading until ``reuse``."""
         self.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's has it
 
-    def again(self) -> ResponseReader | None:
-        """Return the connection for another request; None where it ended, or said more than asked."""
+    def reuse(self) -> ResponseReader | None:
+        """Return the connection for another request.
+
+        Return None if the engine closed the connection or sent unexpected bytes.
+        """
         transport = self.writer.transport
         if self.writer.is_closing() or self.reader.at_eof():
             return None
@@ -113,7 +120,7 @@ class ResponseReader:
         """Send *data*.
 
         Raises:
-            Broken: the connection broke; the engine may have got it.
+            ResponseBroken: the connection broke. The engine can have received the data.
         """
         try:
             self.writer.write(data)
@@ -125,7 +132,7 @@ class ResponseReader:
         """Read up to the end of the head.
 
         Raises:
-            Broken: no answer came.
+            ResponseBroken: no valid head arrived.
         """
         size = 0
         while not self._parsed.head:
@@ -144,7 +151,7 @@ class ResponseReader:
         self.length = int(named["content-length"]) if "content-length" in named else None
         self._bodiless = to_head or self.status in (204, 304)
         self._ends_with_connection = self.length is None and "transfer-encoding" not in named
-        self._goes_on = (
+        self._keeps_alive = (
             self._parser.get_http_version() == "1.1"
             and "connection" not in named
             and not self._ends_with_connection
@@ -152,10 +159,10 @@ class ResponseReader:
         )
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes.
+        """Yield the body as it arrives.
 
         Raises:
-            Broken: it ended before it was whole.
+            ResponseBroken: the body ended early.
         """
         while True:
             parts, self._parsed.body = self._parsed.body, []
@@ -172,12 +179,12 @@ class ResponseReader:
                 raise ResponseBroken(why)
             self._feed(data)
 
-    async def whole(self) -> Reply:
-        """Return the whole answer.
+    async def read_whole(self) -> Reply:
+        """Return the whole response.
 
         Raises:
-            Broken: it broke off.
-            TooLong: it is larger than 16 MiB.
+            ResponseBroken: the body ended early.
+            TooLong: the body is larger than 16 MiB.
         """
         parts: list[bytes] = []
         size = 0

@@ -1,11 +1,11 @@
-"""Pulls under way: one request to the engine, however many ask for the same at a time.
+"""Shared pulls: one request to the engine for all clients that pull the same image at a time.
 
-Each who asks has an intent and an answer of its own, and sees all lines: what was said before it
-came first, then the new ones. A pull is no client's: it goes on when who began it leaves, and it
-ends with the engine's answer, or once nothing new was said of it for its deadline.
+Each client has its own intent and its own response, and gets all lines: first those sent before
+the client joined, then the new ones. A pull belongs to no client. The pull continues after its
+first client leaves, and ends with the engine's response or after a deadline without progress.
 
-Kept is the last line of each kind that was said of each layer, so that a slow client costs
-nobody anything: it misses byte counts that are old by then, and no state of a layer.
+The buffer holds the last line of each kind for each layer, so a slow client costs the others
+nothing. Such a client misses outdated byte counts, and no state of a layer.
 """
 
 from __future__ import annotations
@@ -27,55 +27,55 @@ from controller.model.records import Reply
 LINE_BYTES_MAX = 64 * 1024
 LINES_BYTES_MAX = 256 * 1024
 
-#: Returns what is sent to the engine for a registry; '' for nothing.
+#: Returns the value of X-Registry-Auth for a registry, '' for none.
 Authorise = Callable[[str], Awaitable[str]]
 
 
-async def nobody(_host: str) -> str:
-    """Send nothing to any registry."""
+async def send_no_credentials(_host: str) -> str:
+    """Return '' for every registry."""
     return ""
 
 
-class Pulls:
-    """The pulls of one broker, by what the engine is asked."""
+class SharedPulls:
+    """The pulls of one broker in progress, by the path of their request."""
 
-    def __init__(self, upstream: EngineClient, authorise: Authorise) -> None:
-        self._upstream = upstream
+    def __init__(self, client: EngineClient, authorise: Authorise) -> None:
+        self._client = client
         self._authorise = authorise
-        self._flights: dict[str, _Flight] = {}
+        self._pulls: dict[str, _Pull] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def pull(self, command: Forward, client: ClientStream) -> Reply | Lost | SharedPull:
-        """Return the engine's answer, of a request of one's own or of the one under way.
+        """Join the pull of an image, or start one. Return the engine's response.
 
-        A client gets the lines of a good answer as they come.
+        The client gets the lines of a successful response as they arrive.
         """
-        flight = self._flights.get(command.path)
-        if flight is None:
-            flight = self._flights[command.path] = _Flight(command.by)
-            task = asyncio.create_task(self._fly(command, flight))
+        pull = self._pulls.get(command.path)
+        if pull is None:
+            pull = self._pulls[command.path] = _Pull(command.by)
+            task = asyncio.create_task(self._run(command, pull))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        answer = await flight.watch(client, patience_s=command.deadline_s)
-        return answer if flight.by == command.by else SharedPull(answer, by=flight.by)
+        answer = await pull.watch(client, patience_s=command.deadline_s)
+        return answer if pull.by == command.by else SharedPull(answer, by=pull.by)
 
     async def close(self) -> None:
-        """End what is under way: the broker ends, and recovery closes what is left open."""
+        """Cancel all pulls at the end of the broker. Recovery closes their intents."""
         for task in (*self._tasks,):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _fly(self, command: Forward, flight: _Flight) -> None:
+    async def _run(self, command: Forward, pull: _Pull) -> None:
         answer: Reply | Lost = Lost("the broker ended, or failed at it")
         try:
-            answer = await self._carry(command, flight)
+            answer = await self._request(command, pull)
         finally:
-            # Together: whoever asks from now on asks the engine anew.
-            del self._flights[command.path]
-            flight.end(answer)
+            # In one step, so that a later client starts a new request.
+            del self._pulls[command.path]
+            pull.end(answer)
 
-    async def _carry(self, command: Forward, flight: _Flight) -> Reply | Lost:
-        stream = await self._upstream.open(
+    async def _request(self, command: Forward, pull: _Pull) -> Reply | Lost:
+        stream = await self._client.open(
             command.method,
             command.path,
             command.body,
@@ -88,10 +88,10 @@ class Pulls:
         try:
             if stream.status >= HTTPStatus.MULTIPLE_CHOICES:
                 async with asyncio.timeout(command.deadline_s):
-                    return await stream.whole()
-            flight.begin(stream)
-            await _read(stream, flight, command.deadline_s)
-            return Reply(stream.status, flight.said, stream.headers)
+                    return await stream.read_whole()
+            pull.begin(stream)
+            await _read(stream, pull, command.deadline_s)
+            return Reply(stream.status, pull.lines, stream.headers)
         except TimeoutError:
             return Lost(f"the pull {NO_PROGRESS} for {command.deadline_s:g} s")
         except ResponseBroken as error:
@@ -100,12 +100,12 @@ class Pulls:
             stream.close()
 
 
-async def _read(stream: ResponseReader, flight: _Flight, deadline_s: float) -> None:
-    """Read a pull to its end.
+async def _read(stream: ResponseReader, pull: _Pull, deadline_s: float) -> None:
+    """Read the lines of a pull to their end.
 
     Raises:
-        TimeoutError: nothing new was said for *deadline_s*.
-        Broken: it broke off.
+        TimeoutError: the pull made no progress for *deadline_s* seconds.
+        ResponseBroken: the response ended early.
     """
     loop = asyncio.get_running_loop()
     progress, rest = PullProgress(), b""
@@ -115,38 +115,39 @@ async def _read(stream: ResponseReader, flight: _Flight, deadline_s: float) -> N
             if len(rest) > LINE_BYTES_MAX:
                 raise ResponseBroken(f"the engine says a line of more than {LINE_BYTES_MAX} bytes")
             for line in lines:
-                flight.add(line + b"\n")
+                pull.add(line + b"\n")
                 after = pull_progress.advance(progress, line)
                 if after is not progress:
                     patience.reschedule(loop.time() + deadline_s)
                 progress = after
-            flight.publish()
-        flight.add(rest)
+            pull.publish()
+        pull.add(rest)
 
 
-class _Flight:
-    """One request to the engine, and what it said so far. ``by`` is the intent that it is of."""
+class _Pull:
+    """One request to the engine, and its lines so far. ``by`` is the id of the first intent."""
 
     def __init__(self, by: str) -> None:
         self.by = by
         self._head: ResponseReader | None = None
-        self._lines: dict[tuple[str, str], tuple[int, bytes]] = {}  # in the order they came
+        #: The last line of each kind, with its number, in the order of arrival.
+        self._lines: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._count = self._size = 0
         self._answer: Reply | Lost | None = None
         self._news = asyncio.Event()
 
     @property
-    def said(self) -> bytes:
-        """What is kept of what it said."""
+    def lines(self) -> bytes:
+        """The buffered lines."""
         return b"".join(line for _, line in self._lines.values())
 
     def begin(self, stream: ResponseReader) -> None:
-        """Take note that the engine agreed."""
+        """Store the head of a successful response."""
         self._head = stream
         self.publish()
 
     def add(self, line: bytes) -> None:
-        """Keep a line; it takes the place of the last one of its kind."""
+        """Buffer a line in place of the previous line of its kind."""
         kind = _kind_of(line)
         if kind is None:
             return
@@ -159,23 +160,23 @@ class _Flight:
             self._size -= len(oldest)
 
     def publish(self) -> None:
-        """Wake who watches."""
+        """Wake the clients that wait for lines."""
         self._news.set()
         self._news = asyncio.Event()
 
     def end(self, answer: Reply | Lost) -> None:
-        """Take note of the answer."""
+        """Store the final response."""
         self._answer = answer
         self.publish()
 
     async def watch(self, client: ClientStream, *, patience_s: float) -> Reply | Lost:
-        """Give the client what is said until the end, and return the answer."""
-        seen = 0
+        """Send the client all lines until the end, and return the final response."""
+        sent = 0
         while True:
             news = self._news
             if self._head is not None and not client.began:
                 await client.begin(self._head.status, self._head.headers)
-            lines, seen = self._since(seen)
+            lines, sent = self._lines_after(sent)
             if lines:
                 await _send(client, lines, patience_s)
             elif self._answer is not None:
@@ -183,17 +184,18 @@ class _Flight:
             else:
                 await news.wait()
 
-    def _since(self, seen: int) -> tuple[bytes, int]:
-        found: list[bytes] = []
+    def _lines_after(self, number: int) -> tuple[bytes, int]:
+        """Return the lines after a line number, and the last line number."""
+        lines: list[bytes] = []
         for count, line in reversed(self._lines.values()):
-            if count <= seen:
+            if count <= number:
                 break
-            found.append(line)
-        return b"".join(reversed(found)), self._count
+            lines.append(line)
+        return b"".join(reversed(lines)), self._count
 
 
 async def _send(client: ClientStream, lines: bytes, patience_s: float) -> None:
-    """Send lines; a client that reads nothing for long is left behind."""
+    """Send lines. A client that reads nothing for *patience_s* seconds counts as gone."""
     try:
         async with asyncio.timeout(patience_s):
             await client.send(lines)
@@ -202,13 +204,13 @@ async def _send(client: ClientStream, lines: bytes, patience_s: float) -> None:
 
 
 def _kind_of(line: bytes) -> tuple[str, str] | None:
-    """Return what a line takes the place of: the same said of the same; None: it says nothing."""
+    """Return the kind of a line: its layer and status. None for a blank line."""
     if not line.strip():
         return None
     try:
-        told = json.loads(line)
+        event = json.loads(line)
     except ValueError:
-        told = None
-    if not isinstance(told, dict) or "id" not in told:
+        event = None
+    if not isinstance(event, dict) or "id" not in event:
         return "", line.decode("utf-8", "replace")
-    return str(told["id"]), str(told.get("status"))
+    return str(event["id"]), str(event.get("status"))

@@ -1,13 +1,14 @@
-"""What the broker gives up before it serves: all that its checks don't need.
+"""Dropping the privileges that the broker doesn't need, before the broker serves.
 
-As root it keeps the capabilities of ``KEPT_FOR``, in all sets but the inheritable and ambient ones.
+A broker that runs as root keeps the capabilities of ``KEPT_FOR``, in the effective, permitted and
+bounding sets.
 
-Without CAP_DAC_OVERRIDE root obeys file modes when it writes: the state folder must be root's, and
-an engine's socket one that root may open (a rootless engine's belongs to its user: keep
-``DAC_OVERRIDE`` there).
+Without CAP_DAC_OVERRIDE, root obeys file modes on writes. So the state folder must belong to root,
+and root must be allowed to open the engine's socket. A rootless engine's socket belongs to its
+user: keep ``DAC_OVERRIDE`` there.
 
-Sets are per thread: call ``bound`` before the first thread starts. Sources: capabilities(7),
-prctl(2), linux/capability.h.
+Capability sets are per thread: call ``drop_privileges`` before the first thread starts. Sources:
+capabilities(7), prctl(2), linux/capability.h.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ CAPABILITIES = {
     "KILL": 5,
     "SYS_PTRACE": 19,
 }
-#: What is kept, and what for.
+#: The capabilities to keep, each with its purpose.
 KEPT_FOR = {
     "CHOWN": "give the socket to the group trimtab, and files to the users of containers",
     "DAC_READ_SEARCH": "walk to bind sources under closed folders, read what the kernel shows",
@@ -33,7 +34,7 @@ KEPT_FOR = {
     "SYS_PTRACE": "read the pid namespace of peers, and the state of containers' processes",
 }
 KEPT = tuple(KEPT_FOR)
-#: 256 clients with a connection upstream each, 1,024 that wait, and room for files and paths.
+#: 256 clients with a connection to the engine each, 1,024 waiting clients, files and paths.
 NOFILE = 2048
 UMASK = 0o077
 
@@ -49,17 +50,19 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Privileges:
-    """What is left. ``bounded`` is false for a broker that isn't root: it had nothing to drop."""
+    """The privileges left."""
 
+    #: False for a broker that doesn't run as root, and so had no capabilities to drop.
     bounded: bool
+    #: The names of the kept capabilities.
     kept: tuple[str, ...]
 
 
-def bound(*, keep: tuple[str, ...] = KEPT) -> Privileges:
-    """Give up what isn't kept, for good: for this thread, and for all that it starts.
+def drop_privileges(*, keep: tuple[str, ...] = KEPT) -> Privileges:
+    """Drop all other privileges for good, in this thread and in every thread started later.
 
-    No new privileges, no core dumps, no debugger of the same user, a tight umask and a limit on
-    open files hold for every broker; capabilities are dropped by one that has them all (root).
+    Every broker gets: no new privileges, no core dumps, no debugger of the same user, a tight
+    umask, and a limit on open files. A broker that runs as root also drops capabilities.
 
     Raises:
         OSError: the kernel refuses.
@@ -71,13 +74,13 @@ def bound(*, keep: tuple[str, ...] = KEPT) -> Privileges:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     root = os.geteuid() == 0
     if root:
-        _bound_capabilities({CAPABILITIES[name] for name in keep})
+        _drop_capabilities({CAPABILITIES[name] for name in keep})
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _prctl(_PR_SET_DUMPABLE, 0)
     return Privileges(bounded=root, kept=tuple(sorted(keep)) if root else ())
 
 
-def _bound_capabilities(kept: set[int]) -> None:
+def _drop_capabilities(kept: set[int]) -> None:
     for capability in range(64):
         try:
             present = _prctl(_PR_CAPBSET_READ, capability)
@@ -89,7 +92,7 @@ def _bound_capabilities(kept: set[int]) -> None:
     header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: low words, then high ones
     _check(_libc.capget(header, sets), "capget")
-    mask = sum(1 << capability for capability in kept) & sets[1]  # what a container left us
+    mask = sum(1 << capability for capability in kept) & sets[1]  # a container can lack some
     sets[0], sets[1], sets[2] = mask, mask, 0
     sets[3], sets[4], sets[5] = 0, 0, 0
     _check(_libc.capset(header, sets), "capset")
@@ -99,8 +102,8 @@ def _prctl(option: int, value: int) -> int:
     return _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
 
 
-def _check(result: int, what: str) -> int:
+def _check(result: int, call: str) -> int:
     if result < 0:
         code = ctypes.get_errno()
-        raise OSError(code, f"{what}: {os.strerror(code)}")
+        raise OSError(code, f"{call}: {os.strerror(code)}")
     return result

@@ -1,7 +1,7 @@
-"""Claiming the state folder and the socket: one broker at a time, and never a wider socket.
+"""The broker's listening socket: never open to more users than owner and group.
 
-The lock comes first and says who serves; the socket's file only tells clients where. So a socket
-that nobody answers at is a dead broker's, and is replaced.
+The lock file of the state folder decides which broker serves; the socket is only the address for
+clients. So a socket file without a listener belongs to a dead broker, and is replaced.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ BACKLOG = 1024
 
 
 class _Listener(socket.socket):
-    """A listening socket whose queue is never shortened, whoever asks for less."""
+    """A listening socket with a minimum backlog: asyncio asks for a shorter one."""
 
     def listen(self, backlog: int = BACKLOG, /) -> None:
-        """Listen, with room for at least ``BACKLOG`` that aren't accepted yet."""
+        """Listen with a backlog of at least ``BACKLOG`` connections."""
         super().listen(max(backlog, BACKLOG))
 
 
@@ -59,7 +59,10 @@ def listen(path: Path, *, group: int | None) -> socket.socket:
 
 
 def remove_socket(path: Path, identity: tuple[int, int]) -> None:
-    """Remove the socket's file, if it is still the one of that device and inode."""
+    """Remove the socket's file, unless another broker has replaced the file.
+
+    *identity* is the device and inode of the own socket.
+    """
     with suppress(OSError):
         status = path.lstat()
         if (status.st_dev, status.st_ino) == identity:

@@ -1,12 +1,12 @@
-"""Looking at bind sources: what a path of the host is, without following a link.
+"""Inspection of bind sources: the facts of a host path, without following links.
 
-A path is opened component by component with openat2 (RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS),
-so what is told is about one object, not about a name that may mean another one later. Where that
-can't be done the path is ``unreadable``: the bind rules refuse it.
+A path is opened component by component with openat2 (RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS).
+So the facts describe one object, and not a name that can refer to another object later. A path
+that can't be opened in this way is ``unreadable``, and the bind rules refuse it.
 
-Protected are the broker's own places. Device and inode tell them apart from their names, and
-mountinfo tells where in its filesystem an object lies: a bind mount of the state folder under
-another name is still the state folder.
+Some places are protected, for example the broker's state folder. A place is compared by device and
+inode, and by its path inside its file system (from mountinfo). So a bind mount of the state folder
+under another name is still recognised as the state folder.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 PATH_BYTES_MAX = 4096
 LINKS_MAX = 8
-#: Folders that many programs share: a socket in one doesn't make the others in it ours.
+#: Folders that many programs share: a socket there doesn't make the whole folder protected.
 SHARED_FOLDERS = frozenset({"/", "/run", "/tmp", "/var/tmp"})  # noqa: S108 - nothing is made there
 CONTAINERD_SOCKETS = ("/run/containerd/containerd.sock", "/run/docker/containerd/containerd.sock")
-#: Exec roots aren't in the engine's own report; these are where it puts them by itself.
+#: The default exec roots of engines: an engine doesn't report its exec root.
 EXEC_ROOTS = ("/run/docker", "/run/containerd", "/var/lib/containerd")
 
 Identity = tuple[int, int]  # device, inode
@@ -42,13 +42,14 @@ Identity = tuple[int, int]  # device, inode
 
 @dataclass(frozen=True, slots=True)
 class ProtectedPlace:
-    """A place of the host that no container may see: what it is, and its path."""
+    """A file or folder of the host that no container is allowed to mount."""
 
+    #: The name in messages, for example ``state folder``.
     what: str
     path: str
 
 
-def guarded(
+def protected_places(
     *,
     state: str,
     policy: str,
@@ -57,11 +58,11 @@ def guarded(
     engine_data: str = "",
     credentials: str = "",
 ) -> tuple[ProtectedPlace, ...]:
-    """Return what is protected. *sockets* are pairs of what and path; '' leaves a place out.
+    """Return the protected places. *sockets* are pairs of a name and a path; '' omits a place.
 
-    The folder of a socket is protected with it, unless many programs share that folder. The first
-    that a path meets is what it is called: the engine's data comes before the folder that may
-    hold both it and the engine's socket, so that its volumes are known as such.
+    The folder of a socket is protected too, unless many programs share the folder. The order
+    matters: a path gets the name of its first match. The engine's data comes before the folder
+    that can hold both the data and the engine's socket, so that volumes are recognised as data.
     """
     places = [ProtectedPlace("state folder", state), ProtectedPlace("policy", policy)]
     places.append(ProtectedPlace("registry credentials", credentials))
@@ -77,10 +78,11 @@ def guarded(
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """One component: its status, and its place in its filesystem ('' where that isn't known)."""
+class _Component:
+    """One component of a path."""
 
     status: os.stat_result
+    #: The path inside the component's file system, '' if unknown.
     place: str
 
     @property
@@ -89,38 +91,38 @@ class _Seen:
 
 
 class PathInspector:
-    """Looks at paths. ``own_uid`` is the broker's: like root, it isn't "others"."""
+    """Inspects paths. *own_uid* is the broker's uid, trusted like root."""
 
     def __init__(self, places: tuple[ProtectedPlace, ...], *, own_uid: int) -> None:
         self._places = places
         self._trusted = frozenset({0, own_uid})
 
-    def examine(self, paths: tuple[str, ...]) -> tuple[PathFacts, ...]:
-        """Return the facts of each path. Blocks as long as the filesystems do."""
+    def inspect(self, paths: tuple[str, ...]) -> tuple[PathFacts, ...]:
+        """Return the facts of each path. Blocks as long as the file systems do."""
         mounts = _mounts()
         chains = [
             (place.what, _chain(path, mounts))
             for place in self._places
-            for path in _resolved(place.path)
+            for path in _resolve(place.path)
         ]
         return tuple(self._facts(path, mounts, chains) for path in paths)
 
     def _facts(
-        self, path: str, mounts: dict[int, _Mount], chains: list[tuple[str, list[_Seen]]]
+        self, path: str, mounts: dict[int, _Mount], chains: list[tuple[str, list[_Component]]]
     ) -> PathFacts:
         if not _is_plain(path):
             return PathFacts(path, "unreadable")
         try:
-            seen = list(_walk(path, mounts))
+            components = list(_walk(path, mounts))
         except OSError as error:
             return PathFacts(path, _kind_of_error(error))
-        status = seen[-1].status
+        status = components[-1].status
         kind = _kind(status)
         if kind == "symlink":
             return PathFacts(path, kind)
         names = ["/", *path.split("/")[1:]]
-        parents = [posixpath.join(*names[: depth + 1]) for depth in range(len(seen) - 1)]
-        writable, sticky = self._weak_parents(parents, seen)
+        parents = [posixpath.join(*names[: depth + 1]) for depth in range(len(components) - 1)]
+        writable, sticky = self._weak_parents(parents, components)
         return PathFacts(
             path=path,
             kind=kind,
@@ -130,33 +132,34 @@ class PathInspector:
             gid=status.st_gid,
             mode=stat.S_IMODE(status.st_mode),
             parents_writable_by_others=writable,
-            protected=_protected(seen, chains),
+            protected=_protected(components, chains),
             sticky_parents=sticky,
-            parent_owners=self._owners(seen[:-1]),
-            place=seen[-1].place,
+            parent_owners=self._owners(components[:-1]),
+            place=components[-1].place,
         )
 
     def _weak_parents(
-        self, parents: list[str], seen: list[_Seen]
+        self, parents: list[str], components: list[_Component]
     ) -> tuple[str, tuple[StickyParent, ...]]:
+        """Return the first parent writable by others, and all such parents with a sticky bit."""
         first, sticky = "", []
         for depth, parent in enumerate(parents):
-            status = seen[depth].status
+            status = components[depth].status
             if not writable_by_others(status):
                 continue
             if status.st_mode & stat.S_ISVTX:
-                below = seen[depth + 1].status
+                below = components[depth + 1].status
                 sticky.append(StickyParent(parent, below.st_uid, stat.S_IMODE(below.st_mode)))
             else:
                 first = first or parent
         return first, tuple(sticky)
 
-    def _owners(self, parents: list[_Seen]) -> tuple[int, ...]:
+    def _owners(self, parents: list[_Component]) -> tuple[int, ...]:
         return tuple(sorted({parent.status.st_uid for parent in parents} - self._trusted))
 
 
 def writable_by_others(status: os.stat_result) -> bool:
-    """Tell whether someone besides the owner may write; the group of root is root's own."""
+    """Return True if a user besides the owner can write. Root's group counts as root."""
     by_group = status.st_mode & stat.S_IWGRP and status.st_gid != 0
     return bool(by_group or status.st_mode & stat.S_IWOTH)
 
@@ -183,51 +186,54 @@ def _kind_of_error(error: OSError) -> str:
     return "missing" if error.errno in (errno.ENOENT, errno.ENOTDIR) else "unreadable"
 
 
-def _protected(seen: list[_Seen], chains: list[tuple[str, list[_Seen]]]) -> str:
-    """Return what the last of *seen* is, contains or lies under."""
-    above = {component.identity for component in seen}
-    target = seen[-1]
+def _protected(components: list[_Component], chains: list[tuple[str, list[_Component]]]) -> str:
+    """Return the name of the place that the path is, contains or lies under; '' for none."""
+    above = {component.identity for component in components}
+    target = components[-1]
     for what, chain in chains:
         if not chain:
             continue
         place = chain[-1]
-        lies_under = place.identity in above or _within(target, place)
-        contains = target.identity in {one.identity for one in chain} or _within(place, target)
+        lies_under = place.identity in above or _is_within(target, place)
+        contains = target.identity in {each.identity for each in chain} or _is_within(place, target)
         if lies_under or contains:
             return what
     return ""
 
 
-def _within(inner: _Seen, outer: _Seen) -> bool:
-    """Tell whether one lies in the other by their places in one filesystem, mounts aside."""
+def _is_within(inner: _Component, outer: _Component) -> bool:
+    """Return True if *inner* lies in *outer* by their paths inside the same file system."""
     if not inner.place or not outer.place or inner.status.st_dev != outer.status.st_dev:
         return False
     return posixpath.join(inner.place, "").startswith(posixpath.join(outer.place, ""))
 
 
-def _resolved(path: str, depth: int = 0) -> Iterator[str]:
-    """Yield where *path* leads and, since who can change a link can lead it elsewhere, its links."""
+def _resolve(path: str, depth: int = 0) -> Iterator[str]:
+    """Yield the target of *path* and all links on the way.
+
+    The links are protected too, because a change of a link changes the target.
+    """
     parts = path.split("/")
     for end in range(2, len(parts) + 1 if depth < LINKS_MAX else 0):
         prefix = "/".join(parts[:end])
         if target := _link_target(prefix):
             folder, name = posixpath.split(prefix)
             yield posixpath.join(os.path.realpath(folder), name)
-            yield from _resolved(posixpath.normpath(posixpath.join(folder, target)), depth + 1)
+            yield from _resolve(posixpath.normpath(posixpath.join(folder, target)), depth + 1)
     if depth == 0:
         yield os.path.realpath(path)
 
 
 def _link_target(path: str) -> str:
-    """Return where a link leads, '' for what isn't one."""
+    """Return the target of a link, '' for a path that is no link."""
     try:
         return str(Path(path).readlink())
     except OSError:
         return ""
 
 
-def _chain(path: str, mounts: dict[int, _Mount]) -> list[_Seen]:
-    """Return the components of a path without links; [] while it isn't there."""
+def _chain(path: str, mounts: dict[int, _Mount]) -> list[_Component]:
+    """Return the components of a path without links, [] for a missing path."""
     try:
         return list(_walk(path, mounts))
     except OSError:
@@ -243,25 +249,25 @@ class _How(ctypes.Structure):
 
 
 def open_without_links(name: str, *, folder: int = _AT_FDCWD) -> int:
-    """Open *name* with O_PATH by openat2(2), following no link of any kind.
+    """Open *name* with O_PATH by openat2(2), without following links of any kind.
 
-    A link as the last component is opened itself.
+    If the last component is a link, the link itself is opened.
 
     Raises:
-        OSError: as openat2 does; ENOSYS where the kernel hasn't got it.
+        OSError: the error of openat2, ENOSYS on a kernel without openat2.
     """
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     return _openat2(name, flags, _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS, folder)
 
 
 def open_in_root(name: str, *, root: int, links: bool = True) -> int:
-    """Open *name* with O_PATH as a process would that has *root* as its root; no link leads out.
+    """Open *name* with O_PATH like a process with the root folder *root*. No link leads outside.
 
-    Without *links* none is followed.
+    ``links=False`` follows no links.
 
     Raises:
-        OSError: as openat2 does (ELOOP for a link that isn't followed); ENOSYS where the kernel
-            hasn't got it.
+        OSError: the error of openat2: ELOOP for a link that is not followed, ENOSYS on a kernel
+            without openat2.
     """
     flags = os.O_PATH | os.O_CLOEXEC
     resolve = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS
@@ -281,11 +287,11 @@ def _openat2(name: str, flags: int, resolve: int, folder: int) -> int:
     return handle
 
 
-def _walk(path: str, mounts: dict[int, _Mount]) -> Iterator[_Seen]:
-    """Yield each component of *path* from the root on, each opened below the one before."""
+def _walk(path: str, mounts: dict[int, _Mount]) -> Iterator[_Component]:
+    """Yield each component of *path* from the root on. Each is opened below its parent."""
     handle = open_without_links("/")
     try:
-        yield _look(handle, "/", mounts)
+        yield _component(handle, "/", mounts)
         walked = ""
         for name in path.split("/")[1:] if path != "/" else ():
             if stat.S_ISLNK(os.fstat(handle).st_mode):
@@ -293,28 +299,29 @@ def _walk(path: str, mounts: dict[int, _Mount]) -> Iterator[_Seen]:
             below = open_without_links(name, folder=handle)
             os.close(handle)
             handle, walked = below, f"{walked}/{name}"
-            yield _look(handle, walked, mounts)
+            yield _component(handle, walked, mounts)
     finally:
         os.close(handle)
 
 
-def _look(handle: int, path: str, mounts: dict[int, _Mount]) -> _Seen:
+def _component(handle: int, path: str, mounts: dict[int, _Mount]) -> _Component:
     status = os.fstat(handle)
     mount = mounts.get(mount_id(handle))
     if mount is None or not posixpath.join(path, "").startswith(posixpath.join(mount.point, "")):
-        return _Seen(status, "")
+        return _Component(status, "")
     inside = posixpath.relpath(path, mount.point)
-    return _Seen(status, posixpath.normpath(posixpath.join(mount.root, inside)))
+    return _Component(status, posixpath.normpath(posixpath.join(mount.root, inside)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Mount:
-    root: str  # what of its filesystem is mounted
+    #: The folder inside the file system that is mounted.
+    root: str
     point: str
 
 
 def mount_id(handle: int) -> int:
-    """Return the id of the mount that an open file is in, -1 where that can't be read."""
+    """Return the id of the mount with an open file, -1 if the id can't be read."""
     try:
         with Path(f"/proc/self/fdinfo/{handle}").open(encoding="ascii") as file:
             for line in file:
@@ -327,19 +334,19 @@ def mount_id(handle: int) -> int:
 
 
 def _mounts() -> dict[int, _Mount]:
-    """Return the mounts by id; {} where they can't be read (proc_pid_mountinfo(5))."""
+    """Return the mounts by id, {} if they can't be read (proc_pid_mountinfo(5))."""
     mounts = {}
     try:
         with Path("/proc/self/mountinfo").open("rb") as file:
             for line in file:
-                fields = [os.fsdecode(_unescaped(field)) for field in line.split(b" ")[:5]]
+                fields = [os.fsdecode(_unescape(field)) for field in line.split(b" ")[:5]]
                 mounts[int(fields[0])] = _Mount(root=fields[3], point=fields[4])
     except (OSError, ValueError, IndexError):
         return {}
     return mounts
 
 
-def _unescaped(field: bytes) -> bytes:
+def _unescape(field: bytes) -> bytes:
     for escape, byte in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
         field = field.replace(escape, byte)
     return field

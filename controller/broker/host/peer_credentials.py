@@ -1,8 +1,8 @@
-"""Who is at the other end of a connection: by the kernel's word, never by the peer's.
+"""Peer credentials: the kernel's data about the process at the other end of a connection.
 
-SO_PEERCRED gives uid, gid and pid of the process that connected, SO_PEERGROUPS its other groups
-(unix(7)). The pid is only a hint: it serves to see whether the peer lives in another pid
-namespace, which is how a container looks that got hold of the socket.
+SO_PEERCRED returns uid, gid and pid of the process that connected, SO_PEERGROUPS its supplementary
+groups (unix(7)). The pid is only a hint. The broker uses the pid to detect a peer in another pid
+namespace, such as a container with access to the socket.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _UCRED = struct.Struct("iII")  # pid, uid, gid
 _GROUPS_MAX = 65536
 _NSPID = re.compile(r"^NSpid:\t([0-9\t]+)$", re.MULTILINE | re.ASCII)
 
-#: Where a peer lives, seen from here; "hidden" where that can't be read.
+#: The pid namespace of a peer: the broker's, another, of an ended process, or not readable.
 Where = Literal["here", "elsewhere", "gone", "hidden"]
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What the kernel says of a peer."""
+    """The kernel's data about a peer."""
 
     uid: int
     gid: int
@@ -46,67 +46,69 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class PeerRules:
-    """Who is who: ``clients`` maps uids to owners, ``group`` is trimtab's gid (None: no group).
-
-    ``container_peers`` are uids that may speak from another pid namespace, operators' never.
-    """
+    """The rules that map peers to roles."""
 
     controller_uid: int
+    #: The broker's own uid.
     own_uid: int
+    #: The uids that the policy names as operators.
     operators: frozenset[int] = frozenset()
+    #: Pairs of a client's uid and its owner name.
     clients: tuple[tuple[int, str], ...] = ()
+    #: The uids allowed to connect from another pid namespace. Operators are never allowed.
     container_peers: frozenset[int] = frozenset()
+    #: The gid of the group trimtab, None without such a group.
     group: int | None = None
 
     @property
-    def separated(self) -> bool:
-        """Whether the controller's uid can't be taken for an operator's."""
+    def is_separated(self) -> bool:
+        """True if the controller's uid is not an operator's uid."""
         return self.controller_uid not in self.operating
 
     @property
     def operating(self) -> frozenset[int]:
-        """The uids of operators: root's, the broker's own, and those that the policy names."""
+        """The uids of operators: root, the broker's own, and the operators of the policy."""
         return self.operators | {0, self.own_uid}
 
 
 @dataclass(frozen=True, slots=True)
-class Stranger:
-    """A peer that may not speak here, and what would let it."""
+class UnknownPeer:
+    """A peer without a role: the rule, the reason and the remedy of the refusal."""
 
     rule: str
     reason: str
     remedy: str
 
 
-def identify(peer: Peer, rules: PeerRules, *, claims_controller: bool) -> Actor | Stranger:
-    """Return who a peer is in one request. ``claims_controller``: it carries a Trimtab-Context.
+def identify(peer: Peer, rules: PeerRules, *, claims_controller: bool) -> Actor | UnknownPeer:
+    """Return the actor of one request. *claims_controller*: the request has a Trimtab-Context.
 
-    A controller is one by its uid *and* its request's claim; where it shares that uid with an
-    operator, the claim alone tells the two apart, and the actor says so.
+    The controller needs its uid *and* the header. If the controller shares its uid with an
+    operator, only the header distinguishes the two, and the actor is marked as not separated.
     """
-    if stranger := _place(peer, rules):
-        return stranger
-    shared = not rules.separated
+    if refused := _check_namespace(peer, rules):
+        return refused
+    shared = not rules.is_separated
     if peer.uid == rules.controller_uid and claims_controller:
         return Actor(peer.uid, peer.gid, peer.pid, Role.CONTROLLER, separated=not shared)
     if peer.uid in rules.operating:
         separated = not (shared and peer.uid == rules.controller_uid)
         return Actor(peer.uid, peer.gid, peer.pid, Role.OPERATOR, separated=separated)
     if peer.uid == rules.controller_uid:
-        return Stranger(
+        return UnknownPeer(
             "role.denied",
             "the controller's requests carry a Trimtab-Context, and this one has none",
             "ask as an operator, or as a client that the policy names",
         )
     owner = dict(rules.clients).get(peer.uid)
     if owner is None:
-        return Stranger(
+        return UnknownPeer(
             "role.denied",
             f"the policy names no role for uid {peer.uid}",
             "name the uid under `operators` or `clients` in the policy",
         )
     if rules.group is not None and rules.group not in peer.groups | {peer.gid}:
-        return Stranger(
+        return UnknownPeer(
             "role.denied",
             f"uid {peer.uid} isn't in the group trimtab",
             "add the user to the group trimtab, and log in anew",
@@ -114,12 +116,12 @@ def identify(peer: Peer, rules: PeerRules, *, claims_controller: bool) -> Actor 
     return Actor(peer.uid, peer.gid, peer.pid, Role.CLIENT, owner=owner)
 
 
-def _place(peer: Peer, rules: PeerRules) -> Stranger | None:
-    # What a container says of its uid is only as good as the container: no operator lives in one.
+def _check_namespace(peer: Peer, rules: PeerRules) -> UnknownPeer | None:
+    # A uid in a container is only as trustworthy as the container: operators can't be in one.
     named = peer.uid in rules.container_peers and peer.uid not in rules.operating
     if peer.where == "here" or named:
         return None
-    # A process of root's can't be looked at by a broker that isn't root; root needn't hide.
+    # A broker without root can't inspect a process of root; root has no reason to hide.
     if peer.where == "hidden" and peer.uid in rules.operating | {rules.controller_uid}:
         return None
     why = {
@@ -130,14 +132,14 @@ def _place(peer: Peer, rules: PeerRules) -> Stranger | None:
     remedy = "connect from the host, or name the uid under `containerPeers` in the policy"
     if peer.uid in rules.operating:
         remedy = "connect from the host: an operator can't speak from a container"
-    return Stranger("peer.namespace", why, remedy)
+    return UnknownPeer("peer.namespace", why, remedy)
 
 
 def uid_of(connection: socket.socket) -> int:
-    """Return the uid alone of a connected Unix socket's peer: that costs next to nothing.
+    """Return only the uid of a connected Unix socket's peer, by one cheap system call.
 
     Raises:
-        OSError: the kernel doesn't tell.
+        OSError: the kernel returns no credentials.
     """
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     return int(_UCRED.unpack(raw)[1])
@@ -147,30 +149,30 @@ def peer_of(connection: socket.socket, *, locate: Callable[[int], Where] | None 
     """Return the peer of a connected Unix socket.
 
     Raises:
-        OSError: the kernel doesn't tell.
+        OSError: the kernel returns no credentials.
     """
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     pid, uid, gid = _UCRED.unpack(raw)
-    where = (locate or whereabouts)(pid)
-    if where == "here" and not _still_the_same(connection):
+    where = (locate or locate_process)(pid)
+    if where == "here" and not _is_alive(connection):
         where = "gone"
     return Peer(uid=uid, gid=gid, pid=pid, groups=_groups(connection), where=where)
 
 
 def _groups(connection: socket.socket) -> frozenset[int]:
-    """Return the peer's supplementary groups; Python's own getsockopt stops at 256 of them."""
+    """Return the peer's supplementary groups. Python's getsockopt supports only 256 groups."""
     groups = (ctypes.c_uint32 * _GROUPS_MAX)()
     size = ctypes.c_uint32(ctypes.sizeof(groups))
     option = (connection.fileno(), socket.SOL_SOCKET, _SO_PEERGROUPS)
     if _libc.getsockopt(*option, groups, ctypes.byref(size)) != 0:
-        return frozenset()  # no group is the fail-safe answer
+        return frozenset()  # no group grants nothing
     return frozenset(groups[: size.value // ctypes.sizeof(ctypes.c_uint32)])
 
 
-def _still_the_same(connection: socket.socket) -> bool:
-    """Tell whether the process that connected lives on, so that its pid wasn't used again.
+def _is_alive(connection: socket.socket) -> bool:
+    """Return True if the process that connected is alive, so its pid has not been reused.
 
-    Kernels before 6.5 can't say; there the pid stays the hint that it is.
+    Kernels before 6.5 don't support the check: then the result is True.
     """
     try:
         raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4)
@@ -188,19 +190,19 @@ def _still_the_same(connection: socket.socket) -> bool:
     return True
 
 
-def whereabouts(pid: int, *, proc: Path = Path("/proc")) -> Where:
-    """Tell whether a process is in this process's pid namespace.
+def locate_process(pid: int, *, proc: Path = Path("/proc")) -> Where:
+    """Return whether a process is in the broker's pid namespace.
 
-    Reading the namespace takes CAP_SYS_PTRACE for processes of others; without it, the number of
-    pids that the process has (one per namespace down to its own) tells as much.
+    The read of another user's namespace needs CAP_SYS_PTRACE. Without the capability, the number
+    of pids of the process decides: a process has one pid per namespace level.
     """
     if pid <= 0:
-        return "elsewhere"  # the kernel has no number for it in this namespace
-    mine = _own_namespace(proc)
-    theirs = _namespace(proc / str(pid))
-    if isinstance(mine, str) and isinstance(theirs, str):
-        return "here" if mine == theirs else "elsewhere"
-    if isinstance(theirs, FileNotFoundError | ProcessLookupError):
+        return "elsewhere"  # the process has no pid in this namespace
+    own = _own_namespace(proc)
+    other = _namespace(proc / str(pid))
+    if isinstance(own, str) and isinstance(other, str):
+        return "here" if own == other else "elsewhere"
+    if isinstance(other, FileNotFoundError | ProcessLookupError):
         return "gone"
     depth, own_depth = _depth(proc / str(pid)), _depth(proc / "self")
     if depth == 0 or own_depth != 1:
@@ -210,7 +212,7 @@ def whereabouts(pid: int, *, proc: Path = Path("/proc")) -> Where:
 
 @cache
 def _own_namespace(proc: Path) -> str | OSError:
-    """Return this process's own, which never changes; that it can't be read doesn't either."""
+    """Return the broker's pid namespace, or the error of the read. Neither ever changes."""
     return _namespace(proc / "self")
 
 

@@ -1,8 +1,8 @@
-"""Ending a process that an exec left in a container: the engine has no call for that.
+"""Killing a process that an exec session left in a container: the engine has no call for it.
 
-The engine names a pid, which may be another's by the time it is signalled, or one of another
-host. So a process counts only while its cgroup names the container, and is signalled by a handle
-(pidfd) that was opened before that was looked at. As root this takes CAP_KILL.
+The engine reports a pid. By the time of the signal, the pid can belong to another process or, with
+a remote engine, to another host. So the process is opened as a pidfd first, and its cgroup must
+name the container. The pidfd gets the signal. A broker that runs as root needs CAP_KILL.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROC = Path("/proc")
-#: Processes of one session that are ended; a container's own limit on processes is lower.
+#: Processes of one session killed at most. A container's limit on processes is lower.
 PROCESSES_MAX = 4096
-_SESSION = 5 - 2  # of what follows the name in /proc/PID/stat: state, ppid, pgrp, session
+#: The index of the session in the fields after the name in /proc/PID/stat: state, ppid, pgrp, session.
+_SESSION = 3
 
 
-def end(pid: int, container: str, *, proc: Path = PROC) -> str:
-    """Kill a process of a container and those of its session; return '' or why it wasn't done.
+def kill_session(pid: int, container: str, *, proc: Path = PROC) -> str:
+    """Kill a process of a container and its session. Return '' or the reason of a failure.
 
-    A process that left the session (a daemon) stays: it ends with the container.
+    A process that left the session, such as a daemon, stays until the end of the container.
     """
     if pid <= 1 or not re.fullmatch(r"[0-9a-f]{64}", container):
         return "the engine names no process"
-    done = _kill(pid, container, proc)
-    for other in _of_session(pid, proc):
+    failure = _kill(pid, container, proc)
+    for other in _session_of(pid, proc):
         _kill(other, container, proc)
-    return done
+    return failure
 
 
 def _kill(pid: int, container: str, proc: Path) -> str:
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
-        return ""  # it ended by now, or it is one of another host's: the engine will tell
+        return ""  # ended, or on another host: the engine reports the exit
     except OSError as error:
         return f"process {pid} can't be reached: {os.strerror(error.errno or 0)}"
     try:
@@ -52,17 +53,17 @@ def _kill(pid: int, container: str, proc: Path) -> str:
     return ""
 
 
-def _of_session(pid: int, proc: Path) -> Iterator[int]:
-    """Yield the other processes of a session; the engine begins one for each exec."""
-    found = 0
+def _session_of(pid: int, proc: Path) -> Iterator[int]:
+    """Yield the other processes of a session. The engine starts one session for each exec."""
+    count = 0
     for folder in proc.iterdir():
-        if not folder.name.isdigit() or int(folder.name) == pid or found == PROCESSES_MAX:
+        if not folder.name.isdigit() or int(folder.name) == pid or count == PROCESSES_MAX:
             continue
         try:
             stat = (folder / "stat").read_text("ascii", "replace")
         except OSError:
-            continue  # it ended meanwhile
+            continue  # ended since the listing
         words = stat.rpartition(")")[2].split()
         if len(words) > _SESSION and words[_SESSION] == str(pid):
-            found += 1
+            count += 1
             yield int(folder.name)

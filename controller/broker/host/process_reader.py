@@ -1,12 +1,12 @@
-"""Reading what the kernel shows of a container's first process.
+"""Reading the effective state of a container's first process from /proc.
 
-The process is held by its folder in /proc: once it is gone every read fails, and none is about
-another process that got its number. It counts only while its cgroup names the container, before
-and after the reading. Paths inside the container are opened as it would open them, and no link
-leads out; nothing is read from there, only told what lies there.
+The process is addressed by an open folder in /proc. After the end of the process every read fails,
+so no read is about another process with the same pid. The cgroup of the process must name the
+container before and after the reads. Paths inside the container are opened relative to its root,
+and no link leads outside. The reader gets the status of such paths, and never their content.
 
-status, cgroup and mountinfo are open to everybody; namespaces and the root take CAP_SYS_PTRACE,
-and the ways to mounts inside CAP_DAC_READ_SEARCH. Nothing here needs more.
+status, cgroup and mountinfo are readable for every user. Namespaces and the root need
+CAP_SYS_PTRACE, paths inside the container CAP_DAC_READ_SEARCH. No other capability is needed.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from controller.model.confinement import (
 )
 
 _ENDED = NotReadable("its process ended", gone=True)
-#: An engine answers a start a moment before the runtime's process becomes the container's program.
-BEGINNING_S = 0.001
-BEGINNING_LOOKS = 15
+#: Polls for the container's program: an engine responds to a start a moment before the runtime's
+#: process executes the program.
+EXEC_POLL_S = 0.001
+EXEC_POLLS = 15
 TEXT_BYTES_MAX = 4 * 1024 * 1024
-#: What engines hide or write-protect, where the kernel has it at all.
+#: Paths that engines hide or write-protect, if the kernel has them.
 MASKABLE = (
     "/proc/acpi",
     "/proc/bus",
@@ -53,9 +54,9 @@ MASKABLE = (
     "/proc/timer_stats",
     "/sys/firmware",
 )
-#: Filesystems that are recognised by their names alone: no source of a mount lies in them.
+#: File systems recognised by name alone: they are never the source of a mount.
 NO_FILES = frozenset({"cgroup", "cgroup2", "devpts", "mqueue", "proc", "sysfs"})
-#: How a path fails whose folders the container's programs move; other failures are a filesystem's.
+#: Errors that the container's programs cause by moving folders. Other errors come from a file system.
 BY_CONTAINER = frozenset(
     {errno.EAGAIN, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
 )
@@ -71,9 +72,10 @@ _FILES_V2 = ("memory.max", "memory.swap.max", "cpu.max", "pids.max")
 def read_process(
     pid: int, container: str, targets: tuple[str, ...]
 ) -> EffectiveState | NotReadable:
-    """Return what the kernel shows of the process *pid*, if it is the container's first one.
+    """Return the effective state of the process *pid*, the container's first process.
 
-    Blocks as long as the filesystems do.
+    *targets* are mount paths to resolve inside the container. Blocks as long as the file systems
+    do.
     """
     try:
         process = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -93,19 +95,19 @@ def read_process(
 
 def _read(process: int, container: str, targets: tuple[str, ...]) -> EffectiveState | NotReadable:
     cgroups = procfs.read_cgroups(_text("cgroup", process))
-    if astray := _astray(process, cgroups, container):
-        return astray
-    status = begun(lambda: procfs.read_status(_text("status", process)))
-    users = procfs.read_users(_text("uid_map", process))
+    if mismatch := _mismatch(process, cgroups, container):
+        return mismatch
+    status = wait_for_program(lambda: procfs.read_status(_text("status", process)))
+    users = procfs.read_user_map(_text("uid_map", process))
     host = Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")
     mounts = procfs.read_mounts(_text("mountinfo", process))
-    reached, roots = _inside(process, targets, mounts)
+    reached, roots = _read_inside(process, targets, mounts)
     effective = EffectiveState(
         uid=users.inside(status.uid),
         capabilities=status.capabilities,
         no_new_privileges=status.no_new_privileges,
         seccomp=status.seccomp,
-        shared=_shared(process),
+        shared=_shared_namespaces(process),
         mounts=mounts,
         reached=reached,
         roots=roots,
@@ -114,32 +116,34 @@ def _read(process: int, container: str, targets: tuple[str, ...]) -> EffectiveSt
         host_root=users.has_host_root,
         limits=_limits(cgroups, container, host),
         maskable=tuple(filter(os.path.exists, MASKABLE)),
-        starting=status.starting,
+        starting=status.is_starting,
     )
-    # What it had may have gone with it while it was looked at.
-    return _astray(process, procfs.read_cgroups(_text("cgroup", process)), container) or effective
+    # The process can have ended during the reads, and its state with it.
+    return _mismatch(process, procfs.read_cgroups(_text("cgroup", process)), container) or effective
 
 
-def _astray(process: int, cgroups: Cgroups, container: str) -> NotReadable | None:
-    """Return why what is seen of a process isn't what the container has, if so."""
-    if cgroups.leaves(container) or procfs.read_status(_text("status", process)).ended:
+def _mismatch(process: int, cgroups: Cgroups, container: str) -> NotReadable | None:
+    """Return why the process is not the container's, or None if it is."""
+    if cgroups.is_leaving(container) or procfs.read_status(_text("status", process)).has_ended:
         return _ENDED
-    if not cgroups.names(container):
+    if not cgroups.has_container(container):
         return NotReadable("the broker sees another process under that number")
     return None
 
 
-def begun(read: Callable[[], Status], pause: Callable[[float], None] = time.sleep) -> Status:
-    """Return the status of a process, after a moment in which its program may begin.
+def wait_for_program(
+    read: Callable[[], Status], pause: Callable[[float], None] = time.sleep
+) -> Status:
+    """Return the status of a process, after the start of its program.
 
-    It is polled, since the kernel tells nobody of an exec; for 15 ms at most, in a thread of the
-    reader's own. Whoever begins later is looked at again (``verifying``).
+    The kernel reports no exec event, so this polls for 15 ms at most, in the reader's own thread.
+    A program that starts later is checked again (``guards.kernel_verify``).
     """
     status = read()
-    for _ in range(BEGINNING_LOOKS):
-        if not status.starting:
+    for _ in range(EXEC_POLLS):
+        if not status.is_starting:
             break
-        pause(BEGINNING_S)
+        pause(EXEC_POLL_S)
         status = read()
     return status
 
@@ -153,7 +157,8 @@ def _text(name: str, folder: int) -> str:
     return os.fsdecode(data)
 
 
-def _shared(process: int) -> tuple[str, ...]:
+def _shared_namespaces(process: int) -> tuple[str, ...]:
+    """Return the namespaces that the process shares with the broker."""
     return tuple(
         name
         for name in (*NAMESPACES, "cgroup")
@@ -163,7 +168,7 @@ def _shared(process: int) -> tuple[str, ...]:
 
 
 def _program(process: int) -> tuple[int, int]:
-    """Return the device and inode of what it executes; zeros where the filesystem doesn't tell."""
+    """Return device and inode of the executable, zeros if the file system reports an error."""
     try:
         status = os.stat("exe", dir_fd=process)
     except (FileNotFoundError, ProcessLookupError):
@@ -173,25 +178,25 @@ def _program(process: int) -> tuple[int, int]:
     return (status.st_dev, status.st_ino)
 
 
-def _inside(
+def _read_inside(
     process: int, targets: tuple[str, ...], mounts: tuple[MountinfoLine, ...]
 ) -> tuple[tuple[MountPath, ...], tuple[Root, ...]]:
-    """Return where the targets lead, and what lies at the root of each mount of files."""
+    """Resolve the targets, and return the root object of each mount with files."""
     root = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
     try:
-        reached = tuple(MountPath(target, _reach(root, target)) for target in targets)
+        reached = tuple(MountPath(target, _mount_at(root, target)) for target in targets)
         files = (mount for mount in mounts if mount.filesystem not in NO_FILES)
-        return reached, tuple(found for mount in files if (found := root_of(root, mount)))
+        return reached, tuple(top for mount in files if (top := root_of(root, mount)))
     finally:
         os.close(root)
 
 
-def _reach(root: int, target: str) -> int:
-    """Return the id of the mount that a path leads into, -1 if it leads nowhere."""
+def _mount_at(root: int, target: str) -> int:
+    """Return the id of the mount that holds a path, -1 for an unusable path."""
     try:
         handle = open_in_root(target, root=root)
     except OSError:
-        return -1  # a path proves nothing
+        return -1  # an unusable path proves nothing
     try:
         return mount_id(handle)
     finally:
@@ -199,7 +204,7 @@ def _reach(root: int, target: str) -> int:
 
 
 def root_of(root: int, mount: MountinfoLine) -> Root | None:
-    """Return the object at the root of a mount; None if the path to it leads elsewhere now.
+    """Return the object at the root of a mount, None if its path leads to another mount now.
 
     Raises:
         PermissionError: the broker lacks CAP_DAC_READ_SEARCH.
@@ -209,7 +214,7 @@ def root_of(root: int, mount: MountinfoLine) -> Root | None:
     except OSError as error:
         if error.errno in BY_CONTAINER:
             return None
-        if isinstance(error, PermissionError) and not _may_search():
+        if isinstance(error, PermissionError) and not _can_search():
             raise
         return Root(mount.id, 0, 0, "unreadable")
     try:
@@ -224,19 +229,19 @@ def root_of(root: int, mount: MountinfoLine) -> Root | None:
     return Root(mount.id, status.st_dev, status.st_ino, kind, status.st_rdev)
 
 
-def _may_search() -> bool:
-    """Return True if no folder is closed to the broker, except by a filesystem's own rules."""
-    held = procfs.read_status(Path("/proc/self/status").read_text()).capabilities["Eff"]
-    return bool(held & mask_of(("DAC_READ_SEARCH", "DAC_OVERRIDE")))
+def _can_search() -> bool:
+    """Return True if the broker can enter every folder, except by a file system's own rules."""
+    capabilities = procfs.read_status(Path("/proc/self/status").read_text()).capabilities["Eff"]
+    return bool(capabilities & mask_of(("DAC_READ_SEARCH", "DAC_OVERRIDE")))
 
 
 def _lines_with(text: str, mountinfo: str) -> tuple[MountinfoLine, ...]:
-    """Return the mounts of some lines only: a host has hundreds. In a path a blank is escaped."""
+    """Return the mounts of the lines with *text*. A host has hundreds; paths have no blanks."""
     return procfs.read_mounts("\n".join(filter(lambda each: text in each, mountinfo.split("\n"))))
 
 
 def _limits(cgroups: Cgroups, container: str, mountinfo: str) -> CgroupLimits:
-    """Return the limits of the container's own cgroup; what has no file there isn't seen."""
+    """Return the limits of the container's cgroup. A limit without a file stays None."""
     mounts = _lines_with(" - cgroup", mountinfo)
     version_1 = {
         controller: mount
@@ -251,16 +256,16 @@ def _limits(cgroups: Cgroups, container: str, mountinfo: str) -> CgroupLimits:
             mount = version_1[controller]
             path = cgroups.by_controller[controller]
             folder = cgroup_folder(mount.point, mount.root, path, container)
-            files |= _files(folder, _FILES_V1[controller])
-        return _parsed(procfs.limits_v1, files)
+            files |= _read_files(folder, _FILES_V1[controller])
+        return _parse_limits(procfs.limits_v1, files)
     unified = next((mount for mount in mounts if mount.filesystem == "cgroup2"), None)
     if unified is None:
         return CgroupLimits()
     folder = cgroup_folder(unified.point, unified.root, cgroups.unified, container)
-    return _parsed(procfs.limits_v2, _files(folder, _FILES_V2))
+    return _parse_limits(procfs.limits_v2, _read_files(folder, _FILES_V2))
 
 
-def _parsed(
+def _parse_limits(
     read: Callable[[Mapping[str, str]], CgroupLimits], files: Mapping[str, str]
 ) -> CgroupLimits:
     try:
@@ -272,8 +277,8 @@ def _parsed(
 def cgroup_folder(point: str, root: str, path: str, container: str) -> Path | None:
     """Return the folder of a container's cgroup, below the mount at *point* of *root*.
 
-    Its process may be in a cgroup below: limits are the container's own. None where the path lies
-    outside of what is mounted (another cgroup namespace).
+    The process can be in a cgroup below, but the limits are in the container's own cgroup. None
+    for a path outside of the mount, as in another cgroup namespace.
     """
     parts = path.strip("/").split("/")
     named = [number for number, part in enumerate(parts) if container in part]
@@ -286,11 +291,11 @@ def cgroup_folder(point: str, root: str, path: str, container: str) -> Path | No
     return Path(f"{point}{own.removeprefix(above)}")
 
 
-def _files(folder: Path | None, names: tuple[str, ...]) -> dict[str, str]:
-    found = {}
+def _read_files(folder: Path | None, names: tuple[str, ...]) -> dict[str, str]:
+    texts = {}
     for name in names if folder is not None else ():
         try:
-            found[name] = (folder / name).read_text("ascii")  # type: ignore[operator]
+            texts[name] = (folder / name).read_text("ascii")  # type: ignore[operator]
         except OSError:
             continue
-    return found
+    return texts

@@ -1,7 +1,7 @@
-"""The kernel's texts about a process, read: status, mountinfo, cgroup, and the limits of cgroups.
+"""Parsers for the kernel's texts about a process: status, mountinfo, cgroup and cgroup limits.
 
-Pure, and strict: a text that isn't what the kernel writes is a ValueError, never a guess.
-Sources: proc_pid_status(5), proc_pid_mountinfo(5), cgroups(7), the kernel's cgroup-v2.rst.
+The functions are pure and strict: a text in another form raises ValueError. Sources:
+proc_pid_status(5), proc_pid_mountinfo(5), cgroups(7), the kernel's cgroup-v2.rst.
 """
 
 from __future__ import annotations
@@ -12,101 +12,105 @@ from dataclasses import dataclass
 from controller.model.confinement import UNLIMITED, CgroupLimits, MountinfoLine
 
 CAPABILITY_SETS = ("Inh", "Prm", "Eff", "Bnd", "Amb")
-#: What version 1 shows for "no limit" is the largest multiple of the page size below 2^63.
+#: In version 1, "no limit" is the largest multiple of the page size below 2^63.
 _NO_LIMIT_V1 = 2**62
 _NANO = 1_000_000_000
-#: The runtime's own process, before it becomes the container's program.
+#: Names of the runtime's process, before it executes the container's program.
 _STARTING = ("runc:[", "crun")
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What /proc/PID/status tells."""
+    """The fields of /proc/PID/status."""
 
     name: str
-    uid: int  # the effective one
+    #: The effective uid.
+    uid: int
+    #: Capability masks by set, for example ``Eff``.
     capabilities: dict[str, int]
     no_new_privileges: bool
     seccomp: int
-    state: str  # a letter: R, S, … Z and X where it has ended
+    #: A letter: R, S, …; Z and X after the end of the process.
+    state: str
 
     @property
-    def ended(self) -> bool:
-        """Tell whether it has ended, and waits at most for its parent to learn how."""
+    def has_ended(self) -> bool:
+        """True if the process ended. A zombie only waits for its parent."""
         return self.state in {"Z", "X"}
 
     @property
-    def starting(self) -> bool:
-        """Tell whether it calls itself what the runtime's first process does."""
+    def is_starting(self) -> bool:
+        """True if the process has a name of the runtime's first process."""
         return self.name.startswith(_STARTING)
 
 
 def read_status(text: str) -> Status:
-    """Return what /proc/PID/status tells.
+    """Parse /proc/PID/status.
 
     Raises:
-        ValueError: a line is missing, or isn't what the kernel writes.
+        ValueError: a line is missing, or is not in the kernel's form.
     """
-    told = dict(_pairs(text, ":"))
+    fields = dict(_pairs(text, ":"))
     try:
         return Status(
-            name=told["Name"],
-            uid=int(told["Uid"].split()[1]),
-            capabilities={name: int(told[f"Cap{name}"], 16) for name in CAPABILITY_SETS},
-            no_new_privileges=told["NoNewPrivs"] == "1",
-            seccomp=int(told["Seccomp"]),
-            state=told["State"][:1],
+            name=fields["Name"],
+            uid=int(fields["Uid"].split()[1]),
+            capabilities={name: int(fields[f"Cap{name}"], 16) for name in CAPABILITY_SETS},
+            no_new_privileges=fields["NoNewPrivs"] == "1",
+            seccomp=int(fields["Seccomp"]),
+            state=fields["State"][:1],
         )
     except (KeyError, IndexError) as error:
         raise ValueError(f"the process's status lacks {error}") from error
 
 
 def _pairs(text: str, separator: str) -> list[tuple[str, str]]:
-    found = []
+    pairs = []
     for line in text.splitlines():
         name, _, value = line.partition(separator)
-        found.append((name.strip(), value.strip()))
-    return found
+        pairs.append((name.strip(), value.strip()))
+    return pairs
 
 
 @dataclass(frozen=True, slots=True)
-class Users:
-    """The users of a user namespace: ranges of first inside, first outside and count."""
+class UserMap:
+    """The uid map of a user namespace."""
 
+    #: Ranges of: first uid inside, first uid outside, count.
     ranges: tuple[tuple[int, int, int], ...]
 
     @property
     def has_host_root(self) -> bool:
-        """Return True if the host's root is one of them, or none is listed yet."""
+        """True if the host's root is in the map, or the map is still empty."""
         outside = [first for _, first, _ in self.ranges]
         return not outside or 0 in outside
 
     def inside(self, uid: int) -> int:
-        """Return the uid as the namespace numbers it; as it is if it isn't one of them."""
+        """Return the uid inside the namespace for a uid outside. An unmapped uid stays the same."""
         for first, outside, count in self.ranges:
             if outside <= uid < outside + count:
                 return first + uid - outside
         return uid
 
 
-def read_users(text: str) -> Users:
-    """Return the users that /proc/PID/uid_map lists.
+def read_user_map(text: str) -> UserMap:
+    """Parse /proc/PID/uid_map.
 
     Raises:
-        ValueError: a line isn't what the kernel writes.
+        ValueError: a line is not in the kernel's form.
     """
     ranges = []
     for line in text.splitlines():
         first, outside, count = (int(field) for field in line.split())
         ranges.append((first, outside, count))
-    return Users(tuple(ranges))
+    return UserMap(tuple(ranges))
 
 
 def read_mounts(text: str) -> tuple[MountinfoLine, ...]:
-    """Return the mounts of /proc/PID/mountinfo, in its order.
+    """Parse /proc/PID/mountinfo. The order of the lines stays.
 
     Raises:
-        ValueError: a line isn't what the kernel writes.
+        ValueError: a line is not in the kernel's form.
     """
     return tuple(_mount(line) for line in text.split("\n") if line)
 
@@ -118,8 +122,8 @@ def _mount(line: str) -> MountinfoLine:
         raise ValueError(f"not a line of mountinfo: {line[:200]!r}")
     return MountinfoLine(
         id=int(fields[0]),
-        root=unescaped(fields[3]),
-        point=unescaped(fields[4]),
+        root=unescape(fields[3]),
+        point=unescape(fields[4]),
         options=frozenset(fields[5].split(",")),
         shared=any(field.startswith("shared:") for field in fields[6:]),
         filesystem=rest[0],
@@ -129,8 +133,8 @@ def _mount(line: str) -> MountinfoLine:
     )
 
 
-def unescaped(field: str) -> str:
-    """Return a field of mountinfo with its octal escapes undone."""
+def unescape(field: str) -> str:
+    """Return a field of mountinfo without its octal escapes."""
     for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         field = field.replace(escape, character)
     return field
@@ -138,38 +142,41 @@ def unescaped(field: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cgroups:
-    """Where a process is: ``unified`` in the one hierarchy, '' by controller in those of v1."""
+    """The cgroup paths of a process."""
 
+    #: The path in the unified hierarchy, '' without one.
     unified: str
+    #: The paths in the hierarchies of version 1, by controller.
     by_controller: Mapping[str, str]
 
-    def names(self, identifier: str) -> bool:
-        """Tell whether a container's id is a component of one of the paths, in a driver's form."""
+    def has_container(self, identifier: str) -> bool:
+        """Return True if a path component is the container's id, in a form of a cgroup driver."""
         return any(
-            _names(path, identifier) for path in (self.unified, *self.by_controller.values())
+            _has_component(path, identifier)
+            for path in (self.unified, *self.by_controller.values())
         )
 
-    def leaves(self, identifier: str) -> bool:
-        """Tell whether it is leaving a container's cgroups: it exits, and its status may not say so.
+    def is_leaving(self, identifier: str) -> bool:
+        """Return True if the process exits, even if its status doesn't show the exit yet.
 
-        Whoever exits is shown at the root of each hierarchy of version 1 at once, and stays where it
-        was in the unified one.
+        The kernel moves an exiting process to the root of each hierarchy of version 1 at once, and
+        leaves the process in its place in the unified hierarchy.
         """
         paths = [path for name, path in self.by_controller.items() if not name.startswith("name=")]
-        outside = bool(paths) and not any(_names(path, identifier) for path in paths)
-        return outside and _names(self.unified, identifier)
+        outside = bool(paths) and not any(_has_component(path, identifier) for path in paths)
+        return outside and _has_component(self.unified, identifier)
 
 
-def _names(path: str, identifier: str) -> bool:
-    known = {identifier, f"docker-{identifier}.scope", f"libpod-{identifier}.scope"}
-    return not known.isdisjoint(path.split("/"))
+def _has_component(path: str, identifier: str) -> bool:
+    forms = {identifier, f"docker-{identifier}.scope", f"libpod-{identifier}.scope"}
+    return not forms.isdisjoint(path.split("/"))
 
 
 def read_cgroups(text: str) -> Cgroups:
-    """Return where /proc/PID/cgroup says that a process is.
+    """Parse /proc/PID/cgroup.
 
     Raises:
-        ValueError: a line isn't what the kernel writes.
+        ValueError: a line is not in the kernel's form.
     """
     unified = ""
     by_controller: dict[str, str] = {}
@@ -186,10 +193,10 @@ def read_cgroups(text: str) -> Cgroups:
 
 
 def limits_v1(files: Mapping[str, str]) -> CgroupLimits:
-    """Return the limits that the files of version 1 say, by file name; absent ones aren't seen.
+    """Parse the limit files of version 1, by file name. A missing file gives None.
 
     Raises:
-        ValueError: a file isn't what the kernel writes.
+        ValueError: a file is not in the kernel's form.
     """
     quota, period = (_number(files, f"cpu.cfs_{name}_us") for name in ("quota", "period"))
     return CgroupLimits(
@@ -201,22 +208,22 @@ def limits_v1(files: Mapping[str, str]) -> CgroupLimits:
 
 
 def limits_v2(files: Mapping[str, str]) -> CgroupLimits:
-    """Return the limits that the files of version 2 say, by file name; absent ones aren't seen.
+    """Parse the limit files of version 2, by file name. A missing file gives None.
 
     Raises:
-        ValueError: a file isn't what the kernel writes.
+        ValueError: a file is not in the kernel's form.
     """
     memory, swap = _number(files, "memory.max"), _number(files, "memory.swap.max")
     quota, _, period = files.get("cpu.max", "").strip().partition(" ")
     return CgroupLimits(
         memory=memory,
-        memory_swap=_together(memory, swap),
+        memory_swap=_sum(memory, swap),
         nano_cpus=_nano(_value(quota), int(period)) if quota else None,
         pids=_number(files, "pids.max"),
     )
 
 
-def _together(memory: int | None, swap: int | None) -> int | None:
+def _sum(memory: int | None, swap: int | None) -> int | None:
     if memory is None or swap is None:
         return None
     return UNLIMITED if UNLIMITED in {memory, swap} else memory + swap

@@ -1,7 +1,7 @@
-"""Registry credentials, in the form of docker's config.json: which are sent to which registry.
+"""Registry credentials in the form of docker's config.json: one X-Registry-Auth for each registry.
 
-Only what is written in the file counts: helper programs are refused by name, since none runs in
-the broker. No message here repeats a value of the file.
+Only credentials written in the file are used. A file that names a helper program is refused,
+because the broker runs no such program. No message repeats a value of the file.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from controller.model.errors import CredentialsInvalid
 
 BYTES_MAX = 256 * 1024
 DOCKER_HUB = "docker.io"
-#: What Docker Hub is called in docker's own files, and to itself.
+#: Names of Docker Hub in docker's own files and in requests to the engine.
 _HUB_SERVER = "https://index.docker.io/v1/"
 _HUB_HOSTS = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
-#: What docker keeps beside, of its own logging in: not for registries.
+#: Keys for tokens of docker's own login: no credentials of a registry.
 _HUB_TOKENS = frozenset({"v1/access-token", "v1/refresh-token"})
 _HOST = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?|\[[0-9a-fA-F:]+\](?::[0-9]{1,5})?", re.ASCII)
 _PATHS = frozenset({"", "v1", "v2"})
@@ -31,36 +31,36 @@ _ENTRY = "auth, or username and password, or identitytoken"
 
 @dataclass(frozen=True, slots=True)
 class RegistryAuth:
-    """The values of X-Registry-Auth, by registry. Never shown."""
+    """The values of X-Registry-Auth by registry. They never appear in a ``repr``."""
 
     _headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def hosts(self) -> frozenset[str]:
-        """The registries that there are credentials for."""
+        """The registries with credentials."""
         return frozenset(self._headers)
 
     def header(self, host: str) -> str:
-        """Return what is sent with requests about images of a registry; '' for nothing."""
+        """Return the header value for requests about images of a registry, '' for none."""
         return self._headers.get(host, "")
 
 
 def read_auth(text: str, where: str) -> RegistryAuth:
-    """Return the credentials in a file's text; *where* is the file, for messages.
+    """Parse the text of a credentials file. *where* is the file name for messages.
 
     Raises:
-        CredentialsInvalid: it isn't of the form, asks for a helper program, or names a registry
-            twice.
+        CredentialsInvalid: the form is wrong, a helper program is named, or one registry has two
+            different entries.
     """
-    told = _object(text, where)
+    config = _parse_object(text, where)
     for helper in ("credsStore", "credHelpers"):
-        if told.get(helper):
+        if config.get(helper):
             raise CredentialsInvalid(
                 "registry-auth.helper",
                 f"{where}: {helper} asks for a helper program, and none runs in the broker",
                 remedy=f"remove {helper}, and write the credentials under auths",
             )
-    auths = told.get("auths", {})
+    auths = config.get("auths", {})
     if not isinstance(auths, dict):
         raise _invalid(f"{where}: auths isn't an object", f"write {_SHAPE}")
     headers: dict[str, str] = {}
@@ -74,9 +74,9 @@ def read_auth(text: str, where: str) -> RegistryAuth:
     return RegistryAuth(headers)
 
 
-def _object(text: str, where: str) -> Mapping[str, Any]:
+def _parse_object(text: str, where: str) -> Mapping[str, Any]:
     try:
-        told = json.loads(text, object_pairs_hook=_without_repetition)
+        value = json.loads(text, object_pairs_hook=_unique_members)
     except json.JSONDecodeError as error:
         place = f"{where}:{error.lineno}:{error.colno}"
         raise _invalid(f"{place}: that isn't JSON", "mend it at that place") from None
@@ -84,26 +84,26 @@ def _object(text: str, where: str) -> Mapping[str, Any]:
         raise _invalid(f"{where}: nested too deeply", f"write {_SHAPE}") from None
     except _RepeatedError:
         raise _invalid(f"{where}: a key stands twice", "keep one of them") from None
-    if not isinstance(told, dict):
+    if not isinstance(value, dict):
         raise _invalid(f"{where}: it isn't an object", f"write {_SHAPE}")
-    return told
+    return value
 
 
 class _RepeatedError(Exception):
-    """A key stands twice in one object: readers differ about which counts."""
+    """An object has a key twice: parsers differ in the value they use."""
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    told = dict(pairs)
-    if len(told) != len(pairs):
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise _RepeatedError
-    return told
+    return members
 
 
 def _host_of(key: str, where: str) -> str | None:
-    """Return the registry that a key means, as references name it; None: none.
+    """Return the registry of a key in the form of image references, None for a docker token.
 
-    As docker reads it: with or without a scheme, and what follows the host is the API's version.
+    The rules are docker's: a key can have a scheme, and the API's version after the host.
     """
     rest = key.removeprefix("https://").removeprefix("http://")
     host, _, path = rest.partition("/")
@@ -120,22 +120,24 @@ def _host_of(key: str, where: str) -> str | None:
 
 
 def _header(host: str, entry: object, where: str) -> str:
-    told = entry if isinstance(entry, dict) else {}
-    secrets = {name: told.get(name) for name in ("username", "password", "identitytoken", "auth")}
+    members = entry if isinstance(entry, dict) else {}
+    secrets = {
+        name: members.get(name) for name in ("username", "password", "identitytoken", "auth")
+    }
     texts = {name: value for name, value in secrets.items() if value and isinstance(value, str)}
     if "auth" in texts:
-        texts = {**_decoded(texts.pop("auth"), host, where), **texts}
-    sent = {"serveraddress": _HUB_SERVER if host == DOCKER_HUB else host}
+        texts = {**_decode_auth(texts.pop("auth"), host, where), **texts}
+    header = {"serveraddress": _HUB_SERVER if host == DOCKER_HUB else host}
     if "identitytoken" in texts:
-        sent["identitytoken"] = texts["identitytoken"]
+        header["identitytoken"] = texts["identitytoken"]
     elif {"username", "password"} <= texts.keys():
-        sent |= {name: texts[name] for name in ("username", "password")}
+        header |= {name: texts[name] for name in ("username", "password")}
     else:
         raise _invalid(f"{where}: there are no credentials for {host}", f"write {_ENTRY}")
-    return base64.urlsafe_b64encode(json.dumps(sent).encode()).decode()
+    return base64.urlsafe_b64encode(json.dumps(header).encode()).decode()
 
 
-def _decoded(auth: str, host: str, where: str) -> dict[str, str]:
+def _decode_auth(auth: str, host: str, where: str) -> dict[str, str]:
     try:
         text = base64.b64decode(auth, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):

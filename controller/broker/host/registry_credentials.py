@@ -1,8 +1,8 @@
-"""The file of registry credentials: who may have it, and when it is read.
+"""The file of registry credentials: its required access mode, and its reloads.
 
-Read at the start, when it changes, and on SIGHUP. A file that can't be used never replaces one
-that could. What it holds leaves this process to the engine alone, and only with requests about
-images of its registry.
+The broker reads the file at its start, after a change, and on SIGHUP. An unusable file never
+replaces the credentials in use. Credentials leave the process only to the engine, and only with
+requests about images of their registry.
 """
 
 from __future__ import annotations
@@ -23,44 +23,45 @@ _Stamp = tuple[int, ...]
 
 
 class Credentials:
-    """The credentials of one broker. ``error`` says why the last ones stay, '' where all is well.
+    """The credentials of one broker.
 
-    A file that isn't *required* may be absent: then there are none.
+    With ``required=False`` the file is allowed to be missing: then no credentials exist.
     """
 
     def __init__(self, path: Path | None = None, *, required: bool = True, own_uid: int) -> None:
         self._path = path
         self._required = required
         self._trusted = frozenset({0, own_uid})
-        self._known = RegistryAuth()
+        self._auth = RegistryAuth()
         self._stamp: _Stamp = ()
+        #: Why the last load failed, and the previous credentials stay; '' after a good load.
         self.error = ""
 
     @property
     def access(self) -> Access:
-        """What may be told of them."""
-        return Access("" if self._path is None else str(self._path), self._known.hosts)
+        """The file and its registries, without secrets."""
+        return Access("" if self._path is None else str(self._path), self._auth.hosts)
 
     def load(self) -> None:
         """Read the file, whether it changed or not.
 
         Raises:
-            CredentialsInvalid: it can't be used; what was known before stays.
+            CredentialsInvalid: the file is unusable. The previous credentials stay.
         """
         if self._path is None:
             return
-        # Before it is read: what changes while it is read is seen the next time.
+        # Taken before the read, so that a change during the read is noticed the next time.
         self._stamp = _stamp_of(self._path)
         try:
-            text = self._text(self._path)
-            self._known = RegistryAuth() if text is None else read_auth(text, str(self._path))
+            text = self._read(self._path)
+            self._auth = RegistryAuth() if text is None else read_auth(text, str(self._path))
         except CredentialsInvalid as error:
             self.error = str(error)
             raise
         self.error = ""
 
     def refresh(self) -> bool:
-        """Read the file if it changed; tell whether it did. It never raises."""
+        """Read the file if it changed. Return True if it changed. Never raises."""
         if self._path is None or _stamp_of(self._path) == self._stamp:
             return False
         try:
@@ -68,25 +69,25 @@ class Credentials:
         except CredentialsInvalid as error:
             LOG.error("registry-auth.invalid error=%s: the last good one stays", error)  # noqa: TRY400
         else:
-            LOG.info("registry-auth.loaded registries=%d", len(self._known.hosts))
+            LOG.info("registry-auth.loaded registries=%d", len(self._auth.hosts))
         return True
 
     def header(self, host: str) -> str:
-        """Return what is sent for a registry; '' for nothing."""
-        return self._known.header(host)
+        """Return the value of X-Registry-Auth for a registry, '' for none."""
+        return self._auth.header(host)
 
-    def _text(self, path: Path) -> str | None:
-        """Return what is in the file; None where it is absent, and may be."""
+    def _read(self, path: Path) -> str | None:
+        """Return the content of the file, None for a missing file that is not required."""
         try:
             handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
-            if not self._required and not self._known.hosts:
+            if not self._required and not self._auth.hosts:
                 return None
             raise _unreadable(path, "it isn't there") from None
         except OSError as error:
             raise _unreadable(path, error.strerror or "it can't be opened") from None
         try:
-            self._check(path, os.fstat(handle))
+            self._check_access(path, os.fstat(handle))
             with open(handle, "rb", closefd=False) as file:
                 content = file.read(BYTES_MAX + 1)
         finally:
@@ -98,7 +99,7 @@ class Credentials:
         except UnicodeDecodeError:
             raise _unreadable(path, "it isn't UTF-8") from None
 
-    def _check(self, path: Path, status: os.stat_result) -> None:
+    def _check_access(self, path: Path, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise _unreadable(path, "it isn't a file")
         if status.st_uid not in self._trusted:
@@ -115,19 +116,19 @@ class Credentials:
             )
 
 
-class Registrar:
-    """What a pull needs of the credentials: the present ones. ``told`` is called after a change."""
+class CurrentCredentials:
+    """Provides credentials for a pull, from the present file. *on_change* runs after a reload."""
 
-    def __init__(self, credentials: Credentials, told: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, credentials: Credentials, on_change: Callable[[], Awaitable[None]]) -> None:
         self._credentials = credentials
-        self._told = told
+        self._on_change = on_change
 
     async def __call__(self, host: str) -> str:
-        """Return what is sent for a registry; '' for nothing, or for none."""
+        """Return the value of X-Registry-Auth for a registry, '' for none."""
         if not host:
             return ""
         if await asyncio.to_thread(self._credentials.refresh):
-            await self._told()
+            await self._on_change()
         return self._credentials.header(host)
 
 

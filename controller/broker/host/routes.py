@@ -1,4 +1,4 @@
-"""The routes of the broker's network namespace, which is the engine's unless one of them has its own."""
+"""The routes of the broker's network namespace, normally the same as the engine's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from controller.core.rules.host_routes import EVERYWHERE, parse_routes
 
 
 def host_routes(file: Path = Path("/proc/self/net/route")) -> tuple[str, ...]:
-    """Return the networks that this host has routes to; everything where that can't be read."""
+    """Return the networks in the host's routing table, everything if the table can't be read."""
     try:
         return parse_routes(file.read_text("ascii"))
     except (OSError, ValueError):

@@ -1,8 +1,7 @@
-"""One client's connection: requests in, answers out, one after the other.
+"""One client's connection: requests in, responses out, in sequence.
 
-The peer is asked for once, of the kernel, when it connects. Every wait for it has an end: a head
-must come within 10 s of its first byte, a body within 30 s of its head, and a connection that
-says nothing is closed after two minutes.
+The kernel reports the peer once, at the connect. Every wait for the client has a timeout: 10 s for
+a head after its first byte, 30 s for a body after its head, and two minutes for the next request.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from controller.broker.gate.journal_entries import request_of, verdict_of
 from controller.broker.gate.router import body_limit
 from controller.broker.gate.state import GateState
 from controller.broker.handlers import container_exec
-from controller.broker.host.peer_credentials import Peer, PeerRules, Stranger, identify
+from controller.broker.host.peer_credentials import Peer, PeerRules, UnknownPeer, identify
 from controller.broker.server.driver import Driver, OpenResponse, RequestFlow
 from controller.broker.server.fair_queue import FairQueue
 from controller.broker.server.journal_queries import JournalQueries
@@ -38,31 +37,36 @@ CONTEXT_HEADER = "trimtab-context"
 
 @dataclass(frozen=True, slots=True)
 class ConnectionTimeouts:
-    """How long a connection waits for its client, in seconds, and what it drains at its end."""
+    """Timeouts of a connection, in seconds, and the limit of the read after a refusal."""
 
+    #: From the first byte of a head to its end.
     head_s: float = 10.0
+    #: From the end of the head to the end of the body.
     body_s: float = 30.0
+    #: From a response to the first byte of the next request.
     idle_s: float = 120.0
+    #: For the client to read a response.
     write_s: float = 30.0
+    #: For the read after a refusal (``_linger``).
     linger_s: float = 2.0
     linger_bytes: int = 4 * 1024 * 1024
 
 
-#: The gate: a request and what the broker knows, to the steps that answer it.
+#: The gate: from a request and the broker's state to the flow that answers the request.
 HandleRequest = Callable[[Request, GateState], RequestFlow]
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionContext:
-    """What all connections share."""
+    """The parts that all connections share."""
 
     driver: Driver
     handle: HandleRequest
     state: GateState
     rules: Callable[[], PeerRules]
-    turns: FairQueue
-    asking: JournalQueries
-    patience: ConnectionTimeouts = ConnectionTimeouts()
+    queue: FairQueue
+    queries: JournalQueries
+    timeouts: ConnectionTimeouts = ConnectionTimeouts()
     reach: Reach = pass_by
 
 
@@ -77,9 +81,10 @@ def _status_of(answer: Reply | OpenResponse | Follow) -> int:
 
 
 class Connection:
-    """Serves one client. ``busy`` tells that an answer is due: then it isn't cut off at once.
+    """Serves one client.
 
-    While *crowded* says that others wait for its place, it ends after each answer.
+    While *is_slot_wanted* returns True, another client waits for the slot of this connection, and
+    the connection ends after each response.
     """
 
     def __init__(
@@ -88,36 +93,39 @@ class Connection:
         writer: asyncio.StreamWriter,
         *,
         peer: Peer,
-        service: ConnectionContext,
-        crowded: Callable[[], bool] = lambda: False,
+        context: ConnectionContext,
+        is_slot_wanted: Callable[[], bool] = lambda: False,
     ) -> None:
+        #: True while a response is due: the end of the broker waits for it.
         self.busy = False
+        #: Set at the end of the broker: no further request is read.
         self.closing = False
         self._reader = reader
         self._writer = writer
         self._peer = peer
-        self._driver = service.driver
-        self._handle = service.handle
-        self._state = service.state
-        self._rules = service.rules
-        self._patience = service.patience
-        self._reach = service.reach
-        self._turns = service.turns
-        self._asking = service.asking
-        self._crowded = crowded
+        self._driver = context.driver
+        self._handle = context.handle
+        self._state = context.state
+        self._rules = context.rules
+        self._timeouts = context.timeouts
+        self._reach = context.reach
+        self._queue = context.queue
+        self._queries = context.queries
+        self._is_slot_wanted = is_slot_wanted
         self._requests = RequestReader(body_limit)
+        #: The read that runs while a request is answered.
         self._ahead: asyncio.Task[bytes] | None = None
 
     async def serve(self) -> None:
-        """Serve requests until either side ends it; what the client doesn't read is let go then.
+        """Serve requests until either side ends the connection. Drop responses left unread.
 
-        The connection counts until it is really gone: else clients that never read would hold
-        more of them, and more answers, than anybody may.
+        The connection keeps its slot until the socket is closed. Otherwise clients that never
+        read could hold more connections, and more responses, than the limits allow.
         """
         await self._serve()
         self.busy = False
         try:
-            async with asyncio.timeout(self._patience.write_s):
+            async with asyncio.timeout(self._timeouts.write_s):
                 await self._writer.wait_closed()
         except (TimeoutError, OSError):
             self._writer.transport.abort()
@@ -125,88 +133,91 @@ class Connection:
     async def _serve(self) -> None:
         try:
             while not self.closing:
-                framed = await self._next()
-                if framed is None:
+                parsed = await self._read_request()
+                if parsed is None:
                     return
-                if isinstance(framed, Malformed):
-                    await self._refuse(framed, None)
+                if isinstance(parsed, Malformed):
+                    await self._refuse(parsed, None)
                     return
                 self.busy = True
-                if not await self._serve_one(framed):
+                if not await self._serve_one(parsed):
                     return
                 self.busy = False
         except OSError:
-            return  # the client is gone
+            return  # the client hung up
         finally:
             if self._ahead is not None:
                 self._ahead.cancel()
             self._writer.close()
 
-    async def _next(self) -> ParsedRequest | Malformed | None:
-        """Read one request; None when the client has nothing more to say."""
-        patience = self._patience
+    async def _read_request(self) -> ParsedRequest | Malformed | None:
+        """Read one request. Return None at the end of the connection or after the idle timeout."""
+        timeouts = self._timeouts
         try:
-            async with asyncio.timeout(patience.idle_s):
-                if not await self._more():
+            async with asyncio.timeout(timeouts.idle_s):
+                if not await self._feed():
                     return None
         except TimeoutError:
             return None
-        await self._turns.take(self._peer.uid)
+        await self._queue.take(self._peer.uid)
         try:
-            async with asyncio.timeout(patience.head_s):
-                while (found := self._requests.poll()) is None and not self._requests.head_complete:
-                    if not await self._more():
+            async with asyncio.timeout(timeouts.head_s):
+                while (
+                    request := self._requests.poll()
+                ) is None and not self._requests.head_complete:
+                    if not await self._feed():
                         return Malformed("wire.incomplete", "the request broke off in its head")
             if self._requests.wants_continue:
                 self._writer.write(CONTINUE)
-            async with asyncio.timeout(patience.body_s):
-                while found is None:
-                    if not await self._more():
+            async with asyncio.timeout(timeouts.body_s):
+                while request is None:
+                    if not await self._feed():
                         return Malformed("wire.incomplete", "the request broke off in its body")
-                    found = self._requests.poll()
+                    request = self._requests.poll()
         except TimeoutError:
             return Malformed("wire.slow", "the request didn't come in time", 408)
-        return found
+        return request
 
-    async def _more(self) -> bool:
+    async def _feed(self) -> bool:
+        """Read once and feed the parser. Return False at the end of the client's side."""
         ahead, self._ahead = self._ahead, None
         data = await (ahead or self._reader.read(READ_BYTES))
         self._requests.feed(data)
         return bool(data)
 
-    async def _serve_one(self, framed: ParsedRequest) -> bool:
-        """Answer one request; tell whether another may follow."""
-        claims = any(name == CONTEXT_HEADER for name, _ in framed.headers)
+    async def _serve_one(self, parsed: ParsedRequest) -> bool:
+        """Answer one request. Return True if the connection stays open for another request."""
+        claims = any(name == CONTEXT_HEADER for name, _ in parsed.headers)
         actor = identify(self._peer, self._rules(), claims_controller=claims)
-        if isinstance(actor, Stranger):
-            await self._refuse(actor, framed)
+        if isinstance(actor, UnknownPeer):
+            await self._refuse(actor, parsed)
             return False
-        mutates = framed.method not in READS
+        mutates = parsed.method not in READS
         reach = self._reach if mutates else pass_by
         reach("client.receive.before")
-        if not framed.upgrade:
+        if not parsed.upgrade:
             self._ahead = asyncio.ensure_future(self._reader.read(READ_BYTES))
         client = ClientStream(
             self._reader,
             self._writer,
-            chunked=framed.version == "1.1",
-            keep_alive=framed.keep_alive and not framed.upgrade,
-            upgrade=framed.upgrade,
-            early=self._requests.rest() if framed.upgrade else b"",
+            chunked=parsed.version == "1.1",
+            keep_alive=parsed.keep_alive and not parsed.upgrade,
+            upgrade=parsed.upgrade,
+            early=self._requests.rest() if parsed.upgrade else b"",
             ahead=self._ahead,
         )
         request = Request(
-            method=framed.method,
-            path=framed.path,
-            query=framed.query,
-            headers=framed.headers,
-            body=framed.body,
+            method=parsed.method,
+            path=parsed.path,
+            query=parsed.query,
+            headers=parsed.headers,
+            body=parsed.body,
             actor=actor,
         )
         reach("client.receive.after")
         answer = await self._answer(request, client, admits=mutates)
         if isinstance(answer, Follow | OpenResponse):
-            self.busy = False  # a stream is cut when the broker stops; nothing is lost with it
+            self.busy = False  # the end of the broker cuts streams, without a loss
         if isinstance(answer, Follow):
             await self._follow(answer, client)
         elif isinstance(answer, OpenResponse):
@@ -215,26 +226,26 @@ class Connection:
             await self._end_stream(answer, client)
         else:
             reach("client.send.before")
-            await self._send(answer, to_head=framed.method == "HEAD", client=client)
+            await self._send(answer, to_head=parsed.method == "HEAD", client=client)
             reach("client.send.after")
         return client.keep_alive and not client.gone
 
     async def _follow(self, follow: Follow, client: ClientStream) -> None:
-        """Let the journal be followed until either side ends it."""
+        """Send new journal records until either side ends the connection."""
         client.keep_alive = False
-        refused = await self._asking.follow(follow, client)
-        if refused is not None:
-            await self._send(refused, to_head=False, client=client)
+        reply = await self._queries.follow(follow, client)
+        if reply is not None:
+            await self._send(reply, to_head=False, client=client)
 
-    async def _relay(self, handed: OpenResponse, client: ClientStream) -> None:
-        """Relay an answer to its end; what an exec came to is recorded at once."""
-        command = handed.relay
+    async def _relay(self, response: OpenResponse, client: ClientStream) -> None:
+        """Relay a response to its end. Record the result of an exec session at once."""
+        command = response.relay
         if not command.exec:
-            await relay(handed.stream, client, keep=command.keep)
+            await relay(response.stream, client, keep=command.keep)
             return
         self._state.execs.attached.add(command.exec)
         try:
-            await relay(handed.stream, client, within_s=command.within_s)
+            await relay(response.stream, client, within_s=command.within_s)
         finally:
             self._state.execs.attached.discard(command.exec)
         client.keep_alive = False
@@ -270,18 +281,18 @@ class Connection:
 
     async def _send(self, reply: Reply, *, to_head: bool, client: ClientStream) -> None:
         client.end_if_interrupted()
-        client.keep_alive = client.keep_alive and not self.closing and not self._crowded()
+        client.keep_alive = client.keep_alive and not self.closing and not self._is_slot_wanted()
         raw = reply_bytes(reply, to_head=to_head, keep_alive=client.keep_alive)
         try:
-            async with asyncio.timeout(self._patience.write_s):
+            async with asyncio.timeout(self._timeouts.write_s):
                 await client.write(raw)
         except TimeoutError:
             client.gone = True
 
     async def _end_stream(self, answer: Reply, client: ClientStream) -> None:
-        """End an answer that was relayed while it came; what the gate says at last follows it."""
+        """End a response relayed while the engine sent it. An error of the gate is the last line."""
         try:
-            async with asyncio.timeout(self._patience.write_s):
+            async with asyncio.timeout(self._timeouts.write_s):
                 if answer.status >= HTTPStatus.BAD_REQUEST:
                     await client.send(answer.body + b"\r\n")
                 client.end_if_interrupted()
@@ -289,32 +300,32 @@ class Connection:
         except TimeoutError:
             client.gone = True
 
-    async def _refuse(self, refused: Malformed | Stranger, framed: ParsedRequest | None) -> None:
-        """Record a refusal of the shell's own, answer it and end the connection."""
-        identifier = self._state.new_id()
+    async def _refuse(self, refused: Malformed | UnknownPeer, parsed: ParsedRequest | None) -> None:
+        """Record a refusal made before the gate, send it and end the connection."""
+        record_id = self._state.new_id()
         status = refused.status if isinstance(refused, Malformed) else HTTPStatus.FORBIDDEN
-        record = await self._driver.write(self._refusal_entry(identifier, refused, framed))
+        record = await self._driver.write(self._refusal_entry(record_id, refused, parsed))
         if record is None:
             self._state.health.unrecorded_refusals += 1
         else:
-            identifier = record.entry.id  # of the summary, where only that counts it
+            record_id = record.entry.id  # a summary has another id
         LOG.info("refused rule=%s uid=%d pid=%d", refused.rule, self._peer.uid, self._peer.pid)
         reply = refusal(
-            status, refused.rule, refused.reason, remedy=refused.remedy, record=identifier
+            status, refused.rule, refused.reason, remedy=refused.remedy, record=record_id
         )
-        to_head = framed.method == "HEAD" if framed else self._requests.asks_for_a_head
+        to_head = parsed.method == "HEAD" if parsed else self._requests.asks_for_a_head
         self._writer.write(reply_bytes(reply, to_head=to_head, keep_alive=False))
         await self._linger()
 
     def _refusal_entry(
-        self, identifier: str, refused: Malformed | Stranger, framed: ParsedRequest | None
+        self, record_id: str, refused: Malformed | UnknownPeer, parsed: ParsedRequest | None
     ) -> Entry:
         peer = self._peer
         actor = identify(peer, self._rules(), claims_controller=False)
         role = actor.role.value if isinstance(actor, Actor) else "none"
-        request = request_of(framed.method, "", framed.path, {}) if framed else {}
+        request = request_of(parsed.method, "", parsed.path, {}) if parsed else {}
         return Entry(
-            identifier,
+            record_id,
             "refusal",
             actor={"uid": peer.uid, "gid": peer.gid, "pid": peer.pid, "role": role},
             request=request,
@@ -322,12 +333,12 @@ class Connection:
         )
 
     async def _linger(self) -> None:
-        """Read what the client still sends, a while: closing at once would cut its answer off."""
-        left = self._patience.linger_bytes
+        """Read further input for a bounded time: a close with unread bytes discards the response."""
+        left = self._timeouts.linger_bytes
         try:
             if self._writer.can_write_eof():
                 self._writer.write_eof()
-            async with asyncio.timeout(self._patience.linger_s):
+            async with asyncio.timeout(self._timeouts.linger_s):
                 await self._writer.drain()
                 while left > 0 and (data := await self._reader.read(READ_BYTES)):
                     left -= len(data)

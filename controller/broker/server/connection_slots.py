@@ -1,7 +1,7 @@
-"""Connections that are served, and those that wait for it: so many, of each uid and of all.
+"""Connection slots: limits on the connections served at a time, in total and per uid.
 
-Who waits costs a descriptor: nothing of it is read. Places that are left to controller and
-operators are nobody else's, however many come.
+A waiting connection costs a file descriptor: the broker reads nothing from it. Reserved slots are
+only for the controller and operators.
 """
 
 from __future__ import annotations
@@ -16,18 +16,23 @@ from controller.broker.server.fair_queue import RoundRobin
 
 @dataclass(frozen=True, slots=True)
 class SlotLimits:
-    """How many there are."""
+    """Numbers of slots and of waiting connections."""
 
     all: int
     of_a_client: int
-    #: That many are left to controller and operators, however many clients there are.
+    #: Slots that only the controller and operators get.
     reserved: int
+    #: Connections that wait for a slot, of all uids together.
     waiting: int
+    #: How long a connection waits.
     wait_s: float
 
 
 class ConnectionSlots:
-    """Who is served now. ``trusted`` tells controller and operators by uid, as it is then."""
+    """The slots in use, and the connections that wait.
+
+    *trusted* returns True for the uid of the controller or an operator, by the policy in force.
+    """
 
     def __init__(self, size: SlotLimits, *, trusted: Callable[[int], bool]) -> None:
         self._size = size
@@ -35,55 +40,58 @@ class ConnectionSlots:
         self._of: dict[int, int] = {}
         self._taken = 0
         self._waiting: dict[int, int] = {}
-        self._rounds = RoundRobin()
+        self._queue = RoundRobin()
 
     async def take(self, uid: int) -> bool:
-        """Take a place, waiting for one a while; False: there was none. Give it back with leave."""
-        if self._room(uid):
-            self._sit(uid)
+        """Take a slot, and wait for one if necessary. Return False if none became free in time.
+
+        The caller returns the slot with ``leave``.
+        """
+        if self._has_room(uid):
+            self._occupy(uid)
             return True
         if sum(self._waiting.values()) >= self._size.waiting:
             return False
         self._waiting[uid] = self._waiting.get(uid, 0) + 1
-        place = self._rounds.add(uid)
+        waiter = self._queue.add(uid)
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._size.wait_s):
-                    await asyncio.shield(place)
+                    await asyncio.shield(waiter)
         except asyncio.CancelledError:
-            if place.done():
+            if waiter.done():
                 self.leave(uid)
             raise
         finally:
-            _less(self._waiting, uid)
-            place.cancel()
-        return not place.cancelled()
+            _decrement(self._waiting, uid)
+            waiter.cancel()
+        return not waiter.cancelled()
 
     def leave(self, uid: int) -> None:
-        """Give a place back; the next one that may have it gets it at once."""
+        """Return a slot. The next waiting connection with room gets it at once."""
         self._taken -= 1
-        _less(self._of, uid)
-        while (following := self._rounds.release(self._room)) is not None:
-            self._sit(following)
+        _decrement(self._of, uid)
+        while (following := self._queue.release(self._has_room)) is not None:
+            self._occupy(following)
 
-    def wanted(self, uid: int) -> bool:
-        """Tell whether somebody waits who could have a place that this uid holds."""
+    def is_wanted(self, uid: int) -> bool:
+        """Return True if a waiting connection could use a slot of this uid."""
         if uid in self._waiting or not self._waiting or self._trusted(uid):
             return uid in self._waiting
         return self._taken >= self._size.all - self._size.reserved
 
-    def _sit(self, uid: int) -> None:
+    def _occupy(self, uid: int) -> None:
         self._taken += 1
         self._of[uid] = self._of.get(uid, 0) + 1
 
-    def _room(self, uid: int) -> bool:
+    def _has_room(self, uid: int) -> bool:
         size, trusted = self._size, self._trusted(uid)
         most = size.all if trusted else max(1, size.all - size.reserved)
         share = size.all if trusted else size.of_a_client
         return self._taken < most and self._of.get(uid, 0) < share
 
 
-def _less(counts: dict[int, int], uid: int) -> None:
+def _decrement(counts: dict[int, int], uid: int) -> None:
     counts[uid] -= 1
     if not counts[uid]:
         del counts[uid]

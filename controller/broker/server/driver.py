@@ -1,8 +1,8 @@
-"""Driving the gate: each command of its generator is carried out, its answer sent back.
+"""The driver of the gate: executes each command of a flow and sends the result back into the flow.
 
-Whatever happens to the client, a mutation that was begun is carried to its closing record. What
-ends here without one (a lost answer, a broker that stops) is closed by recovery. Where a client is
-answered early, its steps go on without it (docs/decisions/0025).
+A mutation continues to its closing record, whatever the client does. Recovery closes a mutation
+that ends without such a record: a lost response, or the end of the broker. A flow whose client has
+an early response continues in the background (docs/decisions/0025).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Generic, TypeVar, assert_never, cast
 from controller.broker.engine.client import EngineClient
 from controller.broker.engine.relay import ClientStream
 from controller.broker.engine.response import ResponseBroken, ResponseReader
-from controller.broker.engine.shared_pulls import Authorise, Pulls, nobody
+from controller.broker.engine.shared_pulls import Authorise, SharedPulls, send_no_credentials
 from controller.broker.gate.call import Flow, unavailable_reason
 from controller.broker.gate.commands import (
     Command,
@@ -49,66 +49,65 @@ from controller.model.records import Actor, Entry, Record, Reply, Role
 LOG = logging.getLogger(__name__)
 #: How long a mutation waits for the admissions before it.
 ADMISSION_S = 30.0
-#: How long bind sources are looked at: a filesystem may hang, and others wait for their admission.
-EXAMINE_S = 5.0
-#: Looks that may hang at once; beyond, paths are taken for unreadable.
-EXAMINING_MAX = 8
-#: How long a container's process is looked at.
+#: Timeout for the inspection of bind sources. A file system can hang while others wait for the lock.
+INSPECT_S = 5.0
+#: Inspections in threads at a time. More are answered as unreadable paths.
+INSPECTIONS_MAX = 8
+#: Timeout for reading a container's process.
 PROCESS_S = 2.0
-#: Processes that are looked at at once, and further looks that may hang.
+#: Processes read at a time, and threads for further reads while some hang.
 READING_MAX = 8
 HANGING_MAX = 8
-#: Looks of one request that are asked for before it comes to them.
+#: Reads of one request that are sent before the flow asks for them.
 AHEAD_MAX = 8
-#: How long the end waits for steps whose client is answered.
+#: How long the end of the broker waits for flows whose client has its response.
 REST_S = 1.0
-#: The name of their tasks.
+#: The name of the tasks that run such flows.
 AFTER_ITS_ANSWER = "after its answer"
 
 T = TypeVar("T")
-#: What the gate's generators look like: a Relay as their value hands the connection over, a Follow
-#: has it written to as the journal grows.
+#: A flow of the gate. A Relay as the result hands the connection over to a relay; a Follow sends
+#: new journal records over the connection.
 RequestFlow = Flow[Reply | Relay | Follow]
-Examination = Callable[[tuple[str, ...]], tuple[PathFacts, ...]]
+InspectPathsFunction = Callable[[tuple[str, ...]], tuple[PathFacts, ...]]
 
 
 class StartedFlow(Generic[T]):
-    """Steps that ran to their next command: None once they ended, with their value.
+    """A flow that runs to its next command. Starts the generator at once."""
 
-    ``doubts``: how often the books had taken something back before they began; None once what they
-    were judged by is durable.
-    """
-
-    def __init__(self, steps: Generator[Command, CommandResult, T], doubts: int) -> None:
-        self._steps = steps
-        self.doubts: int | None = doubts
+    def __init__(self, flow: Generator[Command, CommandResult, T], rollbacks: int) -> None:
+        self._flow = flow
+        #: ``RecordStore.rollbacks`` before the start. None as soon as the state that the flow was
+        #: judged by is durable.
+        self.rollbacks: int | None = rollbacks
+        #: The command to execute. None at the end of the flow; then ``value`` is the result.
         self.command: Command | None = None
         self.send(None)
 
     @property
     def early(self) -> Reply | None:
-        """What their client is answered while they go on; None: it waits for their end."""
+        """The response that the client gets while the flow continues; None without one."""
         return self.command.early if isinstance(self.command, WriteRecord) else None
 
     @property
-    def refused(self) -> bool:
-        """Whether they end without a look: with a record of a refusal, or with nothing."""
+    def is_refused(self) -> bool:
+        """True if the first command records a refusal, or the flow ended without a command."""
         return self.command is None or _is_refusal(self.command)
 
-    def send(self, answer: CommandResult) -> None:
-        """Go on with the answer to the command."""
+    def send(self, result: CommandResult) -> None:
+        """Continue with the result of the command."""
         try:
-            self.command = self._steps.send(answer)
+            self.command = self._flow.send(result)
         except StopIteration as stop:
             self.command, self.value = None, cast("T", stop.value)
 
     def close(self) -> None:
-        """End them where they are."""
-        self._steps.close()
+        """End the flow at its present command."""
+        self._flow.close()
 
 
-def _read_process(asked: tuple[int, str, tuple[str, ...]]) -> EffectiveState | NotReadable:
-    return process_reader.read_process(*asked)
+def _read_process(arguments: tuple[int, str, tuple[str, ...]]) -> EffectiveState | NotReadable:
+    return process_reader.read_process(*arguments)
 
 
 def _is_refusal(command: Command) -> bool:
@@ -119,188 +118,196 @@ def _is_intent(command: Command) -> bool:
     return isinstance(command, WriteRecord) and command.entry.stage == "intent"
 
 
-class _Looks:
-    """One request's looks: those that will follow are asked for with the first one."""
+class _EngineReads:
+    """The engine reads of one request. Announced reads are sent together with the first one."""
 
-    def __init__(self, upstream: EngineClient, authorise: Authorise) -> None:
-        self._upstream = upstream
+    def __init__(self, client: EngineClient, authorise: Authorise) -> None:
+        self._client = client
         self._authorise = authorise
         self._ahead: dict[str, asyncio.Task[Reply | Lost]] = {}
 
-    async def answer(self, look: ReadEngine) -> Reply | Lost:
-        """Answer a look, by what was asked for ahead where it was."""
-        for path in look.ahead[: AHEAD_MAX - len(self._ahead)]:
+    async def execute(self, command: ReadEngine) -> Reply | Lost:
+        """Return the response to a read, from a read sent ahead if there is one."""
+        for path in command.ahead[: AHEAD_MAX - len(self._ahead)]:
             if path not in self._ahead:
-                following = self._upstream.look(look.method, path, deadline_s=look.deadline_s)
-                self._ahead[path] = asyncio.create_task(following)
-        asked = self._ahead.pop(look.path, None)
-        if asked is None:
-            auth = await self._authorise(look.registry)
-            return await self._upstream.look(
-                look.method, look.path, auth=auth, deadline_s=look.deadline_s
+                read = self._client.read(command.method, path, deadline_s=command.deadline_s)
+                self._ahead[path] = asyncio.create_task(read)
+        task = self._ahead.pop(command.path, None)
+        if task is None:
+            auth = await self._authorise(command.registry)
+            return await self._client.read(
+                command.method, command.path, auth=auth, deadline_s=command.deadline_s
             )
         try:
-            return await asked
+            return await task
         finally:
-            asked.cancel()
+            task.cancel()
 
-    def forget(self) -> None:
-        """Let go what was asked for ahead: something happened since."""
-        for asked in self._ahead.values():
-            asked.cancel()
+    def discard(self) -> None:
+        """Cancel the reads sent ahead: their results are outdated after any other command."""
+        for task in self._ahead.values():
+            task.cancel()
         self._ahead.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class OpenResponse:
-    """An answer of the engine that is open, to be relayed."""
+    """An open response of the engine, to be relayed."""
 
     stream: ResponseReader
     relay: Relay
 
 
 class Driver:
-    """Carries out commands. One for all connections of a broker."""
+    """Executes commands. All connections of a broker share one driver."""
 
     def __init__(
         self,
         *,
-        upstream: EngineClient,
-        books: RecordStore,
-        meter: RecordLimiter,
-        examine: Examination,
-        asking: JournalQueries,
-        authorise: Authorise = nobody,
+        client: EngineClient,
+        store: RecordStore,
+        limiter: RecordLimiter,
+        inspect_paths: InspectPathsFunction,
+        queries: JournalQueries,
+        authorise: Authorise = send_no_credentials,
         left_open: Callable[[], None] = lambda: None,
     ) -> None:
-        self._upstream = upstream
+        self._client = client
         self._authorise = authorise
-        self._pulls = Pulls(upstream, authorise)
-        self._books = books
-        self._meter = meter
-        self._asking = asking
-        self._examine = ThreadLimit(examine, threads=EXAMINING_MAX)
-        self._reads = ThreadLimit(_read_process, threads=READING_MAX + HANGING_MAX)
+        self._pulls = SharedPulls(client, authorise)
+        self._store = store
+        self._limiter = limiter
+        self._queries = queries
+        self._inspections = ThreadLimit(inspect_paths, threads=INSPECTIONS_MAX)
+        self._process_reads = ThreadLimit(_read_process, threads=READING_MAX + HANGING_MAX)
         self._reading = asyncio.Semaphore(READING_MAX)
         self._admission = AdmissionLock()
+        #: Called after a rollback: an intent can be without a closing record.
         self._left_open = left_open
+        #: The flows whose client has its response.
         self._rests: set[asyncio.Task[None]] = set()
-        self._beginning = 0  # of these, those that nothing of was done yet
+        #: How many of them have not executed a command yet.
+        self._rests_not_begun = 0
 
     async def drive(
         self, begin: Callable[[], RequestFlow], client: ClientStream, *, admits: Actor | None
     ) -> Reply | OpenResponse | Follow:
-        """Run a request's steps to their answer, and open the one that they hand over.
+        """Run the flow of a request to its result, and open the engine's response for a Relay.
 
-        With *admits* (who asks for a change) they run alone until their first record or mutation:
-        what an admission counted is still so when its intent is written. What is refused without
-        a look waits for nobody.
+        *admits* is the actor of a mutation. Such a flow holds the admission lock until its first
+        record or mutation, so that everything counted at admission still holds when the intent is
+        written. A flow that refuses at once doesn't wait for the lock.
         """
-        if self._beginning:
-            await asyncio.sleep(0)  # what was answered is believed before anything else is asked
-        self._books.look_up()
+        if self._rests_not_begun:
+            await asyncio.sleep(0)  # a sent early response is in the inventory before the next flow
+        self._store.refresh_health()
         opened: dict[Relay, ResponseReader] = {}
-        steps = StartedFlow(begin(), self._books.doubts)
-        goes_on = False
+        flow = StartedFlow(begin(), self._store.rollbacks)
+        continues = False
         try:
-            with ExitStack() as alone:
-                waits = not self._admission.free
-                if admits is None or steps.refused:
+            with ExitStack() as admission:
+                waits = not self._admission.is_free
+                if admits is None or flow.is_refused:
                     waits = False
-                elif not await self._admitted(admits, alone):
+                elif not await self._acquire_admission(admits, admission):
                     return refusal(
                         HTTPStatus.SERVICE_UNAVAILABLE,
                         "broker.busy",
                         f"the mutations before this one took longer than {ADMISSION_S:g} s",
                         remedy="look whether the engine hangs, and try again",
                     )
-                if waits:  # what they saw before may be otherwise by now
-                    steps.close()
-                    steps = StartedFlow(begin(), self._books.doubts)
-                value = await self._run(steps, alone, opened, client)
-            goes_on = steps.command is not None
-            if goes_on:
-                self._go_on(steps)
-            return await self._end(value, opened, client)
+                if waits:  # the state can have changed during the wait
+                    flow.close()
+                    flow = StartedFlow(begin(), self._store.rollbacks)
+                value = await self._run(flow, admission, opened, client)
+            continues = flow.command is not None
+            if continues:
+                self._continue(flow)
+            return await self._open_result(value, opened, client)
         finally:
-            if not goes_on:
-                steps.close()
+            if not continues:
+                flow.close()
             for stream in opened.values():
                 stream.close()
 
-    def _go_on(self, steps: StartedFlow[Reply | Relay | Follow]) -> None:
-        """Carry steps to their end whose client is answered."""
-        self._beginning += 1
-        task = asyncio.create_task(self._to_the_end(steps), name=AFTER_ITS_ANSWER)
+    def _continue(self, flow: StartedFlow[Reply | Relay | Follow]) -> None:
+        """Run a flow whose client has its response to the end, in a task."""
+        self._rests_not_begun += 1
+        task = asyncio.create_task(self._run_rest(flow), name=AFTER_ITS_ANSWER)
         self._rests.add(task)
         task.add_done_callback(self._rests.discard)
 
-    async def _to_the_end(self, steps: StartedFlow[Reply | Relay | Follow]) -> None:
-        self._beginning -= 1
-        doubts = self._books.doubts
+    async def _run_rest(self, flow: StartedFlow[Reply | Relay | Follow]) -> None:
+        self._rests_not_begun -= 1
+        rollbacks = self._store.rollbacks
         try:
-            await self._run(steps, ExitStack(), {}, None)
+            await self._run(flow, ExitStack(), {}, None)
         except Exception:
             LOG.exception("request.failed after its answer")
         finally:
-            steps.close()
-            if self._books.doubts != doubts:
+            flow.close()
+            if self._store.rollbacks != rollbacks:
                 self._left_open()
 
-    async def _admitted(self, actor: Actor, alone: ExitStack) -> bool:
+    async def _acquire_admission(self, actor: Actor, admission: ExitStack) -> bool:
+        """Take the admission lock and let *admission* release it. Return False after a timeout."""
         trusted = actor.role in {Role.CONTROLLER, Role.OPERATOR}
         try:
             async with asyncio.timeout(ADMISSION_S):
                 await self._admission.acquire(actor.uid, trusted=trusted)
         except TimeoutError:
             return False
-        alone.callback(self._admission.release)
+        admission.callback(self._admission.release)
         return True
 
-    async def run(self, steps: Generator[Command, CommandResult, T]) -> T:
-        """Run steps of the broker's own, which hand nothing over."""
-        begun = StartedFlow(steps, self._books.doubts)
+    async def run(self, flow: Generator[Command, CommandResult, T]) -> T:
+        """Run a flow of the broker itself, without a client."""
+        started = StartedFlow(flow, self._store.rollbacks)
         try:
-            return await self._run(begun, ExitStack(), {}, None)
+            return await self._run(started, ExitStack(), {}, None)
         finally:
-            begun.close()
+            started.close()
 
     async def _run(
         self,
-        steps: StartedFlow[T],
-        alone: ExitStack,
+        flow: StartedFlow[T],
+        admission: ExitStack,
         opened: dict[Relay, ResponseReader],
         client: ClientStream | None,
     ) -> T:
-        """Run steps to their end; with a client, to what it is answered early."""
-        looks = _Looks(self._upstream, self._authorise)
-        try:
-            while (command := steps.command) is not None:
-                if client is not None and steps.early is not None:
-                    return cast("T", steps.early)
-                if isinstance(command, ReadEngine):
-                    steps.send(await looks.answer(command))
-                    continue
-                looks.forget()
-                if _is_refusal(command):
-                    alone.close()  # nothing that was counted matters any more
-                answer: CommandResult = None
-                if not _is_intent(command) or await self._is_sure(steps):
-                    answer = await self._carry_out(command, opened, client)
-                if not isinstance(command, InspectPaths | ReadProcess | QueryJournal):
-                    alone.close()
-                steps.send(answer)
-        finally:
-            looks.forget()
-        return steps.value
+        """Run a flow to its end, or with a client to its early response.
 
-    async def _is_sure(self, steps: StartedFlow[T]) -> bool:
-        """Tell, once that is known, whether what steps were judged by is durable."""
-        doubts, steps.doubts = steps.doubts, None
-        return doubts is None or await self._books.sure(doubts)
+        *admission* is closed, which releases the admission lock, as soon as nothing more can be
+        refused.
+        """
+        reads = _EngineReads(self._client, self._authorise)
+        try:
+            while (command := flow.command) is not None:
+                if client is not None and flow.early is not None:
+                    return cast("T", flow.early)
+                if isinstance(command, ReadEngine):
+                    flow.send(await reads.execute(command))
+                    continue
+                reads.discard()
+                if _is_refusal(command):
+                    admission.close()  # a refusal changes nothing that others count
+                result: CommandResult = None
+                if not _is_intent(command) or await self._is_durable(flow):
+                    result = await self._execute(command, opened, client)
+                if not isinstance(command, InspectPaths | ReadProcess | QueryJournal):
+                    admission.close()
+                flow.send(result)
+        finally:
+            reads.discard()
+        return flow.value
+
+    async def _is_durable(self, flow: StartedFlow[T]) -> bool:
+        """Return True if the state that the flow was judged by is durable. Waits for the disk."""
+        rollbacks, flow.rollbacks = flow.rollbacks, None
+        return rollbacks is None or await self._store.is_durable_since(rollbacks)
 
     async def close(self) -> None:
-        """End what goes on without a connection."""
+        """End the pulls and the flows without a connection."""
         await self._pulls.close()
         if self._rests:
             await asyncio.wait(tuple(self._rests), timeout=REST_S)
@@ -308,10 +315,10 @@ class Driver:
             rest.cancel()
 
     async def write(self, entry: Entry) -> Record | None:
-        """Make an entry of the shell's own durable, or counted; None when it isn't."""
-        return await self._meter.write(entry)
+        """Write an entry of the server itself, or count it. Return None without a durable record."""
+        return await self._limiter.write(entry)
 
-    async def _end(
+    async def _open_result(
         self,
         value: Reply | Relay | Follow,
         opened: dict[Relay, ResponseReader],
@@ -329,7 +336,7 @@ class Driver:
             )
         return OpenResponse(stream, value)
 
-    async def _carry_out(
+    async def _execute(
         self,
         command: InspectPaths
         | ReadProcess
@@ -343,70 +350,71 @@ class Driver:
     ) -> CommandResult:
         match command:
             case InspectPaths(paths):
-                return await self._examined(paths)
+                return await self._inspect(paths)
             case WriteRecord(entry, early) if early is not None:
-                return await self._books.write(entry, believed=True)
+                return await self._store.write(entry, optimistic=True)
             case WriteRecord(entry):
-                return await self._meter.write(entry)
+                return await self._limiter.write(entry)
             case Forward(method, path, body, stream=stream, deadline_s=deadline_s):
                 if stream and client is not None:
                     return await self._pulls.pull(command, client)
-                return await self._upstream.forward(method, path, body, deadline_s=deadline_s)
+                return await self._client.forward(method, path, body, deadline_s=deadline_s)
             case QueryJournal(question):
-                return await self._asking.ask(question)
+                return await self._queries.ask(question)
             case Relay():
-                return await self._head(command, opened, client)
+                return await self._open_head(command, opened, client)
             case ReadProcess(pid, container, targets, after_s):
-                return await self._process(pid, container, targets, after_s)
+                return await self._read_process(pid, container, targets, after_s)
             case EndProcess(pid, container):
-                return await asyncio.to_thread(process_killer.end, pid, container)
+                return await asyncio.to_thread(process_killer.kill_session, pid, container)
             case _:
                 assert_never(command)
 
-    async def _examined(self, paths: tuple[str, ...]) -> tuple[PathFacts, ...]:
-        """Look at paths; none is seen where a filesystem hangs: those are refused as unreadable."""
+    async def _inspect(self, paths: tuple[str, ...]) -> tuple[PathFacts, ...]:
+        """Inspect paths. Return nothing if a file system hangs: the gate then refuses the paths."""
         try:
-            async with asyncio.timeout(EXAMINE_S):
-                return await self._examine(paths)
+            async with asyncio.timeout(INSPECT_S):
+                return await self._inspections(paths)
         except (TimeoutError, ThreadsBusy):
             LOG.warning("examine.late paths=%d", len(paths))
             return ()
 
-    async def _process(
+    async def _read_process(
         self, pid: int, container: str, targets: tuple[str, ...], after_s: float
     ) -> EffectiveState | NotReadable:
-        """Look at a process; where that hangs (a filesystem in it), it isn't seen."""
+        """Read a process. Return NotReadable if the read hangs in one of its file systems."""
         await asyncio.sleep(after_s)
         try:
             async with asyncio.timeout(PROCESS_S):
                 async with self._reading:
-                    return await self._reads((pid, container, targets))
+                    return await self._process_reads((pid, container, targets))
         except (TimeoutError, ThreadsBusy):
             LOG.warning("process.late container=%s", container)
             return NotReadable("looking at its process takes too long")
 
     async def _open(self, relay: Relay, client: ClientStream | None) -> ResponseReader | Lost:
         hijack = relay.hijack and client is not None and client.upgrade
-        return await self._upstream.open(
+        return await self._client.open(
             relay.method, relay.path, relay.body, mutation=relay.mutates, hijack=hijack
         )
 
-    async def _head(
+    async def _open_head(
         self, relay: Relay, opened: dict[Relay, ResponseReader], client: ClientStream | None
     ) -> Reply | Lost:
+        """Open a response and return its head. Return a failed response whole."""
         stream = await self._open(relay, client)
         if isinstance(stream, Lost):
             return stream
         if stream.status < HTTPStatus.MULTIPLE_CHOICES:
             opened[relay] = stream
             return Reply(stream.status, b"", stream.headers)
-        return await _whole(stream, deadline_s=15.0)
+        return await _read_whole(stream, deadline_s=15.0)
 
 
-async def _whole(stream: ResponseReader, *, deadline_s: float) -> Reply | Lost:
+async def _read_whole(stream: ResponseReader, *, deadline_s: float) -> Reply | Lost:
     try:
         async with asyncio.timeout(deadline_s):
-            return await stream.whole()
+            return await stream.read_whole()
     except TimeoutError:
         return Lost(f"the engine's answer wasn't whole within {deadline_s:g} s")
     except ResponseBroken as error:

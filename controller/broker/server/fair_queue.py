@@ -1,8 +1,8 @@
-"""Who comes next, where many ask at once: one uid after the other, however much each asks for.
+"""Fairness between uids: waiting tasks continue in turn, one of each uid after the other.
 
-``FairQueue`` cuts the reading and judging of requests into pieces between which everything else of the
-broker goes on: a thousand requests that come at once delay another's by one of them, not by all.
-``AdmissionLock`` is the lock that mutations hold until their intent is written.
+- ``FairQueue`` lets one request per iteration of the event loop be read and judged. A thousand
+  requests at once delay another client by one request, not by a thousand.
+- ``AdmissionLock`` is the lock that a mutation holds until its intent is written.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ Waiter = asyncio.Future[None]
 
 
 class RoundRobin:
-    """Waiters by uid: each uid in the order of its coming, the uids in turn."""
+    """Waiters by uid: first come, first served within a uid, and the uids in turn."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[int, deque[Waiter]] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return how many wait, those included that gave up and aren't passed by yet."""
+        """Return the number of waiters, including cancelled ones not removed yet."""
         return sum(len(waiters) for waiters in self._of.values())
 
     def add(self, uid: int) -> Waiter:
-        """Return a new waiter of this uid, to be awaited."""
+        """Add a waiter of this uid. The caller awaits it."""
         waiter: Waiter = asyncio.get_running_loop().create_future()
         self._of.setdefault(uid, deque()).append(waiter)
         return waiter
 
     def release(self, may: Callable[[int], bool] = lambda _uid: True) -> int | None:
-        """Let the next one go whose uid *may*; return its uid, None if nobody waits that may."""
+        """Release the next waiter whose uid passes *may*. Return the uid, or None."""
         for uid in tuple(self._of):
             waiters = self._of[uid]
             while waiters and waiters[0].done():
-                waiters.popleft()  # it gave up
+                waiters.popleft()  # cancelled
             if waiters and may(uid):
                 waiters.popleft().set_result(None)
                 self._of.move_to_end(uid)
@@ -47,16 +47,16 @@ class RoundRobin:
         return None
 
 
-#: So many waiting for a turn are a crowd: between its turns the others get time.
+#: From this number of waiters on, the queue pauses between two turns.
 CROWD = 16
 CROWDED_S = 0.004
 
 
 class FairQueue:
-    """One turn each time that the event loop goes round, and fewer for a crowd.
+    """One turn per iteration of the event loop, and fewer turns for a crowd.
 
-    Who is ``trusted``, the controller and operators, waits for nobody. What a crowd asks for, a
-    thousand clients with refusals, leaves at least about half of the loop's time to all else.
+    The controller and operators (*trusted*) never wait. A crowd, for example a thousand clients
+    that get refusals, leaves about half of the event loop's time to other work.
     """
 
     def __init__(self, trusted: Callable[[int], bool] = lambda _uid: False) -> None:
@@ -65,7 +65,7 @@ class FairQueue:
         self._waiting = RoundRobin()
 
     async def take(self, uid: int) -> None:
-        """Return at once if nobody had a turn in this round of the loop, else when it is time."""
+        """Wait for a turn. The first call in an iteration of the event loop returns at once."""
         if self._trusted(uid):
             return
         if self._taken:
@@ -86,7 +86,7 @@ class FairQueue:
 
 
 class AdmissionLock:
-    """A lock that goes round the uids; controller and operators get every second turn at least."""
+    """A lock that the uids get in turn. Controller and operators get at least every second turn."""
 
     def __init__(self) -> None:
         self._held = False
@@ -95,12 +95,12 @@ class AdmissionLock:
         self._others = RoundRobin()
 
     @property
-    def free(self) -> bool:
-        """Whether nobody holds it."""
+    def is_free(self) -> bool:
+        """True if no task holds the lock."""
         return not self._held
 
     async def acquire(self, uid: int, *, trusted: bool) -> None:
-        """Wait for it and hold it; whoever is cancelled meanwhile doesn't hold it."""
+        """Wait for the lock and take it. A cancelled caller doesn't hold the lock."""
         if not self._held:
             self._held, self._trusted_last = True, trusted
             return
@@ -109,11 +109,11 @@ class AdmissionLock:
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
-                self.release()  # it was ours already
+                self.release()  # the lock was handed over before the cancellation
             raise
 
     def release(self) -> None:
-        """Hand it to the next one."""
+        """Release the lock, or hand it to the next waiter."""
         assert self._held, "nobody holds the admission"
         first, second = self._trusted, self._others
         trusted_first = not self._trusted_last

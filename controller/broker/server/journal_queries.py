@@ -1,8 +1,7 @@
-"""Asking the journal for requests: one at a time, whoever asks in turn; and letting some follow it.
+"""Queries of the journal for clients: one query at a time, the uids in turn; and followers.
 
-Answers are bounded, and so is what they cost: a question is answered beside the event loop, and
-however much one uid asks, the others' questions are next. Who follows reads page by page what is
-durable, at its own pace: nothing piles up for it here.
+A query runs in a thread, outside the event loop, and both its result and its cost are bounded. A
+follower reads durable records page by page at its own pace, so no queue grows in the broker.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from controller.model.records import Reply, Role
 from controller.ports import Archive
 
 LOG = logging.getLogger(__name__)
-#: How long a question waits for those before it.
+#: How long a query waits for earlier queries.
 WAIT_S = 10.0
-#: Questions that may hang on a disk; beyond, none is begun.
+#: Queries that hang on a disk at a time. Beyond, queries are refused.
 HANGING_MAX = 4
-#: How often it is looked whether there is more to follow, and how much is read of it at once.
-LOOK_S = 0.2
+#: Seconds between two polls of a follower, and the records of one page.
+POLL_S = 0.2
 PAGE = 200
 DAMAGED = "journal.damaged"
 NDJSON = (("content-type", "application/x-ndjson"),)
@@ -39,26 +38,27 @@ BUSY = JournalNotReadable(
 
 
 @dataclass(frozen=True, slots=True)
-class Followers:
-    """How many may follow the journal at once."""
+class FollowerLimits:
+    """Numbers of followers at a time."""
 
     of_a_peer: int = 4
-    #: Of clients, all together; controller and operators don't count.
+    #: Of all clients together, without the controller and operators.
     of_clients: int = 16
 
 
 class JournalQueries:
-    """Asks an archive. One event loop's."""
+    """Runs queries on an archive. Belongs to one event loop."""
 
-    def __init__(self, archive: Archive, *, followers: Followers = Followers()) -> None:
+    def __init__(self, archive: Archive, *, limits: FollowerLimits = FollowerLimits()) -> None:
         self._archive = archive
-        self._aside = ThreadLimit(archive.ask, threads=HANGING_MAX)
+        self._threads = ThreadLimit(archive.ask, threads=HANGING_MAX)
         self._turn = AdmissionLock()
-        self._most = followers
-        self._following: dict[tuple[Role, int], int] = {}
+        self._limits = limits
+        #: The number of followers by role and uid.
+        self._followers: dict[tuple[Role, int], int] = {}
 
     async def ask(self, question: Question) -> Page | JournalNotReadable:
-        """Answer a question, in turn."""
+        """Run a query in turn, and return its page."""
         reader = question.reader
         trusted = reader.role is not Role.CLIENT
         try:
@@ -68,7 +68,7 @@ class JournalQueries:
             return BUSY
         try:
             async with asyncio.timeout(WAIT_S):
-                return await self._aside(question)
+                return await self._threads(question)
         except (TimeoutError, ThreadsBusy):
             return JournalNotReadable(
                 "journal.unreadable", "the disk of the journal doesn't answer"
@@ -79,9 +79,9 @@ class JournalQueries:
             self._turn.release()
 
     async def follow(self, follow: Follow, client: ClientStream) -> Reply | None:
-        """Send what is wanted as it becomes durable, until either side ends it.
+        """Send matching records as they become durable, until either side ends the connection.
 
-        Return the refusal where too many follow already.
+        Return a refusal if the limit of followers is reached, else None.
         """
         reader = follow.question.reader
         peer = (reader.role, reader.uid)
@@ -92,40 +92,40 @@ class JournalQueries:
                 "too many follow the journal already",
                 remedy="end one of yours, or ask now and then with after=SEQ",
             )
-        self._following[peer] = self._following.get(peer, 0) + 1
+        self._followers[peer] = self._followers.get(peer, 0) + 1
         try:
             await client.begin(HTTPStatus.OK, NDJSON)
-            async with hang_up_of(client) as gone:
-                await self._feed(follow, client, gone)
+            async with hang_up_of(client) as hang_up:
+                await self._feed(follow, client, hang_up)
         finally:
-            self._following[peer] -= 1
-            if not self._following[peer]:
-                del self._following[peer]
+            self._followers[peer] -= 1
+            if not self._followers[peer]:
+                del self._followers[peer]
         return None
 
     def _has_room(self, peer: tuple[Role, int]) -> bool:
-        clients = sum(n for (role, _), n in self._following.items() if role is Role.CLIENT)
-        full = peer[0] is Role.CLIENT and clients >= self._most.of_clients
-        return not full and self._following.get(peer, 0) < self._most.of_a_peer
+        clients = sum(n for (role, _), n in self._followers.items() if role is Role.CLIENT)
+        full = peer[0] is Role.CLIENT and clients >= self._limits.of_clients
+        return not full and self._followers.get(peer, 0) < self._limits.of_a_peer
 
-    async def _feed(self, follow: Follow, client: ClientStream, gone: asyncio.Event) -> None:
+    async def _feed(self, follow: Follow, client: ClientStream, hang_up: asyncio.Event) -> None:
         question = replace(follow.question, limit=PAGE, last=False)
-        looked = -1
-        while not (client.gone or gone.is_set()):
+        sent_until = -1
+        while not (client.gone or hang_up.is_set()):
             durable = self._archive.durable
-            if durable == looked:
+            if durable == sent_until:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
-                        await gone.wait()
+                    async with asyncio.timeout(POLL_S):
+                        await hang_up.wait()
                 continue
             page = await self.ask(question)
             if isinstance(page, JournalNotReadable):
                 if page.code == DAMAGED:
-                    return  # nothing more would ever come, and silence looks like a quiet night
-                await asyncio.sleep(LOOK_S)
+                    return  # no record would ever follow, and silence would look like a quiet journal
+                await asyncio.sleep(POLL_S)
                 continue
-            for found in page.found:
-                await client.send(follow.line(found))
+            for match in page.found:
+                await client.send(follow.line(match))
             after = page.following or max(question.wanted.after, durable)
             question = replace(question, wanted=replace(question.wanted, after=after))
-            looked = -1 if page.following else durable
+            sent_until = -1 if page.following else durable

@@ -1,12 +1,12 @@
-"""The broker's books: the journal, and the inventory that is folded from it.
+"""The record store: the journal, and the inventory folded from the journal.
 
-A record is folded before anybody learns that it is written, in the journal's order. An outcome may
-be believed before, while it is on its way: what it says has happened. Nothing is recorded on the
-strength of that before it is durable (``sure``), and it is taken back if it can't be written
-(docs/decisions/0025).
+Records are folded in the journal's order, each before the caller learns that the record is
+durable. An outcome can be folded optimistically, while its write is under way: the mutation has
+happened already. No intent is written on that basis before the outcome is durable
+(``is_durable_since``), and a failed write rolls the inventory back (docs/decisions/0025).
 
-The snapshot (``broker/inventory.json``) only saves reading the whole journal at the next start; it
-is written whole or not at all, and the journal is always right where the two differ.
+The snapshot (``broker/inventory.json``) only spares the next start a read of the whole journal. It
+is replaced atomically. Where snapshot and journal differ, the journal is right.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ from controller.ports import RESERVED, Archive, QueuedJournal
 from controller.system.atomic_file import write_atomic
 
 LOG = logging.getLogger(__name__)
-#: The writer gives up by itself; this is for a disk that never answers.
+#: Timeout of a write. The writer reports errors itself; this covers a disk that never answers.
 WRITE_S = 30.0
+#: Timeout for the open writes at the end.
 SETTLE_S = 1.0
 _FORMAT = 1
 
 
 class RecordStore:
-    """Writes entries and keeps ``state.inventory`` what the journal says. One event loop's."""
+    """Writes entries and keeps ``state.inventory`` up to date. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -55,15 +56,19 @@ class RecordStore:
         self._snapshot = snapshot
         self._reach = reach
         self._saved_seq = -1
-        self._beneath = state.inventory  # what the records say, while more than that is believed
-        self._believed: dict[str, tuple[Entry, asyncio.Future[Record | None]]] = {}
-        self.doubts = 0  # how often what was believed was taken back
+        #: The inventory of durable records alone, while some entries are optimistic.
+        self._confirmed = state.inventory
+        #: The outcomes folded before they are durable, by id.
+        self._optimistic: dict[str, tuple[Entry, asyncio.Future[Record | None]]] = {}
+        #: How often an optimistic outcome was taken back.
+        self.rollbacks = 0
+        #: The number of submitted entries that are not folded yet.
         self._unfolded = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     def load(self) -> None:
-        """Bring the inventory up to the journal's last record. Blocks; called before serving."""
+        """Load the inventory and fold the journal up to its last record. Blocks; call before serving."""
         inventory = read_snapshot(self._snapshot)
         self._saved_seq = inventory.seq
         if inventory.seq > self.journal.last_seq:
@@ -78,85 +83,89 @@ class RecordStore:
             inventory = inventories.fold(inventory, record)
         self._state.inventory = inventory
 
-    async def write(self, entry: Entry, *, believed: bool = False) -> Record | None:
-        """Make *entry* durable and fold it; None when it isn't durable.
+    async def write(self, entry: Entry, *, optimistic: bool = False) -> Record | None:
+        """Write and fold *entry*. Return the durable record, or None.
 
-        The record is folded also when the caller is gone meanwhile. What is *believed*, an outcome,
-        is in the inventory before this waits for anything.
+        A record is folded also after the caller was cancelled. An *optimistic* entry, an outcome,
+        is in the inventory before the first wait.
         """
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Record | None] = loop.create_future()
+        result: asyncio.Future[Record | None] = loop.create_future()
 
-        def written(future: Future[Record]) -> None:  # in the journal's thread, in its order
-            loop.call_soon_threadsafe(self._written, entry.id, future, answer)
+        def on_done(future: Future[Record]) -> None:  # in the journal's thread, in its order
+            loop.call_soon_threadsafe(self._fold_result, entry.id, future, result)
 
         try:
             queued = self.journal.submit(entry)
-        except ValueError as error:  # too long, say: it will never be recorded
+        except ValueError as error:  # for example too long: a retry would fail too
             LOG.error("journal.unfit id=%s error=%s", entry.id, error)  # noqa: TRY400 - the reason is enough
-            self.doubts += believed
+            self.rollbacks += optimistic
             return None
         self._unfolded += 1
         self._idle.clear()
-        if believed:
-            self._beneath = self._durable
-            self._believed[entry.id] = (entry, answer)
-            self._state.inventory = _ahead(self._state.inventory, entry)
-        queued.add_done_callback(written)
+        if optimistic:
+            self._confirmed = self._durable
+            self._optimistic[entry.id] = (entry, result)
+            self._state.inventory = _fold_ahead(self._state.inventory, entry)
+        queued.add_done_callback(on_done)
         try:
             async with asyncio.timeout(WRITE_S):
-                return await answer
+                return await result
         except TimeoutError:
             queued.cancel()
             self._state.health.journal_error = f"the disk took longer than {WRITE_S:g} s"
             return None
 
-    def _written(
-        self, identifier: str, future: Future[Record], answer: asyncio.Future[Record | None]
+    def _fold_result(
+        self, identifier: str, future: Future[Record], result: asyncio.Future[Record | None]
     ) -> None:
+        """Fold a written record, or roll an optimistic one back; then release the caller."""
         self._unfolded -= 1
         if not self._unfolded:
             self._idle.set()
         durable, record = self._durable, None
-        believed = self._believed.get(identifier, (None, None))[1] is answer
-        if believed:
-            del self._believed[identifier]
+        optimistic = self._optimistic.get(identifier, (None, None))[1] is result
+        if optimistic:
+            del self._optimistic[identifier]
         try:
             record = future.result()
         except (JournalUnavailable, CancelledError) as error:
-            # What may not use the last of the disk is refused, and the journal is well.
+            # Only privileged entries use the disk reserve: another one fails in a healthy journal.
             if getattr(error, "code", "") != RESERVED:
                 self._state.health.journal_error = str(error) or "the journal is closed"
                 LOG.error("journal.unavailable error=%s", error)  # noqa: TRY400 - the reason is enough
-            self.doubts += believed
+            self.rollbacks += optimistic
         else:
             self._state.health.journal_error = ""
             durable = inventories.fold(durable, record)
             if self._archive is not None:
                 self._archive.wake()
-        self._beneath = self._state.inventory = durable
-        for entry, _ in self._believed.values():
-            self._state.inventory = _ahead(self._state.inventory, entry)
+        self._confirmed = self._state.inventory = durable
+        for entry, _ in self._optimistic.values():
+            self._state.inventory = _fold_ahead(self._state.inventory, entry)
         self._state.health.journal = self.journal.vitals
-        if not answer.done():
-            answer.set_result(record)
+        if not result.done():
+            result.set_result(record)
 
     @property
     def _durable(self) -> Inventory:
-        """What the records say."""
-        return self._beneath if self._believed else self._state.inventory
+        """The inventory of durable records alone."""
+        return self._confirmed if self._optimistic else self._state.inventory
 
-    async def sure(self, doubts: int) -> bool:
-        """Wait until what is believed now is durable; tell whether all has been since *doubts*."""
-        if self._believed:
-            answers = [answer for _, answer in self._believed.values()]
-            _, late = await asyncio.wait(answers, timeout=WRITE_S)
+    async def is_durable_since(self, rollbacks: int) -> bool:
+        """Wait until all optimistic outcomes are durable. Return True if none was rolled back.
+
+        *rollbacks* is the counter ``rollbacks`` at the moment from which on none is allowed.
+        """
+        if self._optimistic:
+            results = [result for _, result in self._optimistic.values()]
+            _, late = await asyncio.wait(results, timeout=WRITE_S)
             if late:
                 return False
-        return self.doubts == doubts
+        return self.rollbacks == rollbacks
 
-    def look_up(self) -> None:
-        """Take note of how the journal is: it mends itself also while nothing is written."""
+    def refresh_health(self) -> None:
+        """Copy the journal's health into the state: a journal can recover between two writes."""
         self._state.health.journal = self.journal.vitals
         if not self._unfolded:
             self._state.health.journal_error = self.journal.error
@@ -164,14 +173,14 @@ class RecordStore:
             self._state.health.indexed = self._archive.indexed
             self._state.health.index_error = self._archive.error
 
-    async def settled(self) -> None:
-        """Wait until all that was submitted is folded, also what nobody waits for any more."""
+    async def wait_until_folded(self) -> None:
+        """Wait until every submitted entry is folded, including those of cancelled callers."""
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
                 await self._idle.wait()
 
     def save(self) -> None:
-        """Write the snapshot, unless it is up to date. A failure costs time at the next start."""
+        """Save the snapshot unless it is up to date. A failure only makes the next start slower."""
         inventory = self._durable
         if inventory.seq == self._saved_seq:
             return
@@ -185,14 +194,14 @@ class RecordStore:
         self._saved_seq = inventory.seq
 
 
-def _ahead(inventory: Inventory, entry: Entry) -> Inventory:
-    """Return the inventory as it will be after an outcome; it is as of the same record."""
+def _fold_ahead(inventory: Inventory, entry: Entry) -> Inventory:
+    """Return the inventory after an outcome that has no record yet. ``seq`` stays the same."""
     record = Record(inventory.seq + 1, inventory.time, entry, "", "")
     return replace(inventories.fold(inventory, record), seq=inventory.seq)
 
 
 def read_snapshot(path: Path) -> Inventory:
-    """Return the saved inventory, or an empty one where there is none that can be read."""
+    """Return the saved inventory, or an empty one if no readable snapshot exists."""
     try:
         value = json.loads(path.read_bytes())
         if value.get("format") == _FORMAT:

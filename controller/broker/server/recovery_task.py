@@ -1,8 +1,8 @@
-"""Mending in the background: closing what was left open, at start and whenever an answer is lost.
+"""Recovery in the background: closes open intents after a start and after each lost response.
 
-It goes on with pauses that grow until the engine answers and no intent is left open. Now and then
-it also takes off the inventory what went away by itself (``docker run --rm``) or behind the
-broker's back.
+Failed rounds repeat with growing pauses, until the engine answers and no intent is open. A second
+loop removes objects from the inventory that no longer exist, for example a container of
+``docker run --rm``.
 """
 
 from __future__ import annotations
@@ -21,37 +21,38 @@ from controller.model.errors import TrimtabError
 LOG = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.5
 LAST_PAUSE_S = 15.0
-#: What is gone counts against quotas until somebody looks.
+#: A removed container counts against quotas until the next check.
 FORGET_S = 300.0
 
 
-class Mending:
-    """Recovery's driver. ``wake`` it when an intent may have been left open."""
+class RecoveryTask:
+    """Runs the flows of ``guards.recovery``. Call ``wake`` when an intent can be open."""
 
-    def __init__(self, *, driver: Driver, state: GateState, upstream: EngineClient) -> None:
+    def __init__(self, *, driver: Driver, state: GateState, client: EngineClient) -> None:
         self._driver = driver
         self._state = state
-        self._upstream = upstream
+        self._client = client
         self._woken = asyncio.Event()
-        self._sightings: dict[str, SettlementEvidence] = {}
-        self._cleaned = False
+        #: The evidence of the previous round, by intent: some intents need two equal observations.
+        self._evidence: dict[str, SettlementEvidence] = {}
+        self._is_cleaned_up = False
 
     def wake(self) -> None:
-        """Look again soon, if something is left open."""
+        """Start a round soon, if an intent is open."""
         if recovery.intents_to_settle(self._state):
             self._woken.set()
 
     async def run(self) -> None:
-        """Mend until cancelled."""
+        """Settle open intents until cancelled."""
         pause = FIRST_PAUSE_S
         self._woken.set()
         while True:
             await self._woken.wait()
             self._woken.clear()
             try:
-                done = await self._round()
+                done = await self._settle_all()
             except Exception:
-                # Mending must survive a bug in one intent's recovery: the others wait behind it.
+                # A bug in the recovery of one intent must not stop the recovery of the others.
                 LOG.exception("recovery.failed")
                 done = False
             if done:
@@ -63,8 +64,8 @@ class Mending:
             pause = min(pause * 2, LAST_PAUSE_S)
             self._woken.set()
 
-    async def forget(self) -> None:
-        """Take off the inventory what is gone, every five minutes, until cancelled."""
+    async def run_forget(self) -> None:
+        """Remove missing objects from the inventory every five minutes, until cancelled."""
         while True:
             await asyncio.sleep(FORGET_S)
             try:
@@ -72,36 +73,37 @@ class Mending:
             except Exception:
                 LOG.exception("recovery.forget.failed")
 
-    async def _round(self) -> bool:
-        """Look once at all that is open; tell whether nothing is left to do."""
+    async def _settle_all(self) -> bool:
+        """Try to settle each open intent once. Return True if none is left open."""
         try:
-            await self._upstream.meet()
+            await self._client.identify()
         except TrimtabError as error:
             LOG.debug("recovery.waiting error=%s", error)
             return False
         for identifier in recovery.intents_to_settle(self._state):
-            earlier = self._sightings.pop(identifier, None)
-            steps = recovery.settle(self._state, identifier, earlier=earlier)
-            sighting = await self._driver.run(steps)
-            if sighting is not None:
-                self._sightings[identifier] = sighting
+            earlier = self._evidence.pop(identifier, None)
+            flow = recovery.settle(self._state, identifier, earlier=earlier)
+            evidence = await self._driver.run(flow)
+            if evidence is not None:
+                self._evidence[identifier] = evidence
             elif identifier not in self._state.inventory.open:
                 LOG.info("recovery.settled id=%s", identifier)
-        if not self._cleaned and not self._of_an_earlier_broker():
+        if not self._is_cleaned_up and not self._has_earlier_intents():
             await self._clean_up()
-            self._cleaned = True
+            self._is_cleaned_up = True
         return not recovery.intents_to_settle(self._state)
 
-    def _of_an_earlier_broker(self) -> bool:
+    def _has_earlier_intents(self) -> bool:
+        """Return True if an intent of an earlier broker process is open."""
         state = self._state
         return any(intent.seq <= state.start_seq for intent in state.inventory.open.values())
 
     async def _clean_up(self) -> None:
-        """Forget what is gone, then remove what an earlier broker created and never started."""
+        """Forget missing objects. Remove containers that an earlier broker process never started."""
         forgotten = await self._driver.run(recovery.forget_gone(self._state))
         removed = 0
         if self._state.split_brain.rivals:
-            return  # what was never started may be on its way, there
+            return  # another broker of this instance can be about to start these containers
         for identifier in recovery.stale_containers(self._state):
             removed += await self._driver.run(recovery.remove_stale(self._state, identifier))
         if forgotten or removed:

@@ -1,9 +1,11 @@
-"""The broker: serves its socket from claim to release.
+"""The broker process: start, background tasks, reload and end.
 
-In this order: the lock, the journal, the inventory, the engine's identity, the socket. What fails
-before the socket is there ends the broker; the engine alone may be away, for as long as it likes.
-Ended by SIGTERM or SIGINT, or by its parent's end (the lifeline): streams are cut, requests get
-their answers within the grace, and the inventory is saved.
+The start has a fixed order: lock file, journal, inventory, identity of the engine, socket. A
+failure before the socket exists ends the broker. Only the engine is allowed to be down, for any
+time.
+
+SIGTERM, SIGINT or the end of the parent process (the lifeline) end the broker. Streams are cut,
+requests get their responses within the grace period, and the inventory is saved.
 """
 
 from __future__ import annotations
@@ -12,15 +14,11 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
-from http import HTTPStatus
 from pathlib import Path
-from typing import cast
 
 from controller.broker.engine.client import ConnectedEngine, EngineClient
 from controller.broker.gate import redact
@@ -29,12 +27,11 @@ from controller.broker.gate.journal_entries import actor_of
 from controller.broker.gate.state import GateState
 from controller.broker.guards import split_brain
 from controller.broker.host import listen_socket
-from controller.broker.host.path_inspector import PathInspector, guarded
-from controller.broker.host.peer_credentials import PeerRules, peer_of, uid_of
-from controller.broker.host.registry_credentials import Credentials, Registrar
+from controller.broker.host.path_inspector import PathInspector, protected_places
+from controller.broker.host.peer_credentials import PeerRules
+from controller.broker.host.registry_credentials import Credentials, CurrentCredentials
 from controller.broker.host.routes import host_routes
 from controller.broker.server.connection import (
-    Connection,
     ConnectionContext,
     ConnectionTimeouts,
     HandleRequest,
@@ -43,12 +40,11 @@ from controller.broker.server.connection_slots import ConnectionSlots, SlotLimit
 from controller.broker.server.driver import Driver
 from controller.broker.server.fair_queue import FairQueue
 from controller.broker.server.journal_queries import JournalQueries
+from controller.broker.server.listener import Listener
 from controller.broker.server.record_limiter import RecordLimiter
 from controller.broker.server.record_store import RecordStore
-from controller.broker.server.recovery_task import Mending
-from controller.broker.server.watch_task import Lookout
-from controller.broker.server.watching import ExecReaper
-from controller.broker.wire.responses import refusal, reply_bytes
+from controller.broker.server.recovery_task import RecoveryTask
+from controller.broker.server.watch_task import ContainerWatcher, ExecReaper
 from controller.core.encoding.engine_address import socket_path
 from controller.core.enforcement.rate_limit import Limit
 from controller.model.crashpoints import Reach, pass_by
@@ -61,115 +57,122 @@ from controller.ports import Archive, Clock, EngineFacts, NewId, QueuedJournal
 from controller.system.file_lock import hold_lock_async
 
 LOG = logging.getLogger(__name__)
-READ_BYTES = 64 * 1024
-#: Connections beyond the limit that may wait for their refusal, and how long.
-TURNED_AWAY_MAX = 64
-TURN_AWAY_S = 0.5
-#: Connections that are taken in one round of the loop, however many wait.
-ACCEPTED_AT_ONCE = 16
-#: How long a thread may compute while another has something to do: the journal's waits for the loop
-#: at each record.
+#: The interpreter switches threads after this time. The default of 5 ms is too long: the journal's
+#: thread waits for the event loop at each record.
 SWITCH_S = 0.0005
-NOBODY_YET = EngineFacts("", "", "", 0, 0)
+#: The facts of the engine before the engine has answered.
+UNKNOWN_ENGINE = EngineFacts("", "", "", 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerPaths:
-    """Where everything is. ``desired_state`` None: no container is kept off that directory.
+    """Files, folders and sockets of a broker."""
 
-    ``registry_auth`` None: there are no credentials for registries.
-    """
-
+    #: The state folder of the instance.
     state: Path
+    #: The socket that clients connect to.
     socket: Path
     policy: Path
-    engine: str  # unix:///PATH
+    #: The engine's address: ``unix:///PATH``.
+    engine: str
+    #: The desired-state directory, protected from bind mounts. None: no protection.
     desired_state: Path | None = None
+    #: The file with registry credentials. None: no credentials.
     registry_auth: Path | None = None
+    #: False allows the file to be missing.
     registry_auth_required: bool = True
 
     @property
     def folder(self) -> Path:
-        """The broker's own folder in the state folder."""
+        """The broker's private folder in the state folder."""
         return self.state / "broker"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """Numbers, each with its reason beside it."""
+    """Limits and timeouts of a broker."""
 
+    #: Connections served at the same time.
     connections: int = 256
-    #: A client that holds many leaves enough for controller and operators.
+    #: Connections of one client, so that other clients find a free slot.
     connections_of_a_client: int = 64
-    #: That many are left to controller and operators, however many clients there are.
+    #: Connection slots reserved for the controller and operators.
     reserved: int = 64
-    #: Beyond, so many connections wait so long for one to end; nothing of them is read.
+    #: Connections that wait for a slot. The broker reads nothing from a waiting connection.
     waiting: int = 1024
+    #: How long a connection waits for a slot.
     wait_s: float = 10.0
-    #: Refusals and reads that are recorded one by one.
+    #: Refusals and reads recorded individually; more are counted in a summary.
     records: Limit = field(default_factory=Limit)
-    grace_s: float = 4.0  # of the 5 s in which the broker ends, some are for saving
+    #: How long open requests get at the end. The broker ends within 5 s, including the save.
+    grace_s: float = 4.0
+    #: Seconds between two saves of the inventory.
     save_s: float = 60.0
-    patience: ConnectionTimeouts = field(default_factory=ConnectionTimeouts)
+    timeouts: ConnectionTimeouts = field(default_factory=ConnectionTimeouts)
 
 
 @dataclass(frozen=True, slots=True)
 class HostServices:
-    """What the broker needs of its process: each comes from the composition root.
-
-    ``load_policy`` and ``open_journal`` block, and raise PolicyInvalid and StateError.
-    ``bind_engine`` remembers the engine's id, or raises StateError for another engine's.
-    """
+    """Services that the composition root (``app.wiring``) provides."""
 
     clock: Clock
     new_id: NewId
+    #: Reads the policy. Blocks; raises PolicyInvalid.
     load_policy: Callable[[], Policy]
+    #: Opens the journal for writing. Blocks; raises StateError.
     open_journal: Callable[[], QueuedJournal]
+    #: Opens the index of an open journal.
     open_archive: Callable[[QueuedJournal], Archive]
+    #: Stores the engine's id. Raises StateError if the state folder belongs to another engine.
     bind_engine: Callable[[str], None]
+    #: The key for hashes of secrets in the journal.
     hash_key: bytes = b""
+    #: Reports crash points.
     reach: Reach = pass_by
 
 
 class Broker:
-    """One broker of one instance. ``group`` is trimtab's gid: the socket's, and the clients'."""
+    """The broker of one instance.
+
+    ``group`` is the gid of the group trimtab: the socket gets this group, and clients must be
+    members. None disables both.
+    """
 
     def __init__(
         self,
-        places: BrokerPaths,
+        paths: BrokerPaths,
         *,
         instance: str,
         controller_uid: int,
         group: int | None,
         handle: HandleRequest,
-        outside: HostServices,
+        services: HostServices,
         limits: ServerLimits = ServerLimits(),
     ) -> None:
-        self._places = places
+        self._paths = paths
         self._handle = handle
-        self._outside = outside
+        self._services = services
         self._limits = limits
         self._rules = PeerRules(controller_uid=controller_uid, own_uid=os.geteuid(), group=group)
-        self._engine_socket = socket_path(places.engine)
+        self._engine_socket = socket_path(paths.engine)
         self._credentials = Credentials(
-            places.registry_auth,
-            required=places.registry_auth_required,
+            paths.registry_auth,
+            required=paths.registry_auth_required,
             own_uid=self._rules.own_uid,
         )
         self._credentials.load()
         self.state = GateState(
-            policy=outside.load_policy(),
+            policy=services.load_policy(),
             inventory=Inventory(),
             instance=instance,
-            engine=NOBODY_YET,
-            clock=outside.clock,
-            new_id=outside.new_id,
-            start_monotonic=outside.clock.monotonic(),
-            hash_key=outside.hash_key,
+            engine=UNKNOWN_ENGINE,
+            clock=services.clock,
+            new_id=services.new_id,
+            start_monotonic=services.clock.monotonic(),
+            hash_key=services.hash_key,
             routes=host_routes,
         )
-        self._serving: dict[asyncio.Task[None], Connection] = {}
-        self._seats = ConnectionSlots(
+        self._slots = ConnectionSlots(
             SlotLimits(
                 all=limits.connections,
                 of_a_client=limits.connections_of_a_client,
@@ -179,17 +182,17 @@ class Broker:
             ),
             trusted=self._is_trusted,
         )
-        self._turns = FairQueue(self._is_trusted)
-        self._waiting: set[asyncio.Task[None]] = set()
-        self._turning_away = 0
+        self._queue = FairQueue(self._is_trusted)
         self._background: set[asyncio.Task[None]] = set()
 
     def run(self, *, lifeline: int | None = None) -> None:
-        """Serve until a signal or the lifeline's end. Call it in the main thread.
+        """Serve until a signal arrives or the lifeline ends. Call ``run`` in the main thread.
+
+        *lifeline* is the read end of a pipe whose write end the parent process holds.
 
         Raises:
-            StateError: another broker serves, the state folder can't be used, or it is another
-                engine's.
+            StateError: another broker serves, the state folder is unusable, or the state folder
+                belongs to another engine.
         """
         sys.setswitchinterval(SWITCH_S)
         asyncio.run(self._run(lifeline))
@@ -202,12 +205,12 @@ class Broker:
         reload = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, reload.set)
         if lifeline is not None:
-            loop.add_reader(lifeline, self._pulled, lifeline, stop)
+            loop.add_reader(lifeline, self._read_lifeline, lifeline, stop)
         await self.serve(stop, reload=reload)
 
     @staticmethod
-    def _pulled(lifeline: int, stop: asyncio.Event) -> None:
-        """See what came of the lifeline: nothing but its end is ever written there."""
+    def _read_lifeline(lifeline: int, stop: asyncio.Event) -> None:
+        """Stop the broker at the end of file. The parent never writes to the lifeline."""
         if not os.read(lifeline, 1):
             asyncio.get_running_loop().remove_reader(lifeline)
             LOG.info("broker.orphaned: its parent is gone")
@@ -220,102 +223,108 @@ class Broker:
         reload: asyncio.Event | None = None,
         ready: asyncio.Event | None = None,
     ) -> None:
-        """Serve until *stop* is set; each setting of *reload* loads policy and credentials anew.
+        """Serve until *stop* is set. Each time *reload* is set, reload policy and credentials.
 
-        *ready* is set once clients are served.
+        *ready* is set as soon as clients are served.
 
         Raises:
-            StateError: as ``run``.
+            StateError: see ``run``.
         """
+        services, state = self._services, self.state
         async with AsyncExitStack() as stack:
-            books, archive = await stack.enter_async_context(self._claimed())
-            upstream = EngineClient(
-                self._engine_socket, admit=self._admit, reach=self._outside.reach
+            store, archive = await stack.enter_async_context(self._open_store())
+            client = EngineClient(self._engine_socket, admit=self._admit, reach=services.reach)
+            stack.callback(client.close)
+            await self._connect(client)
+            limiter = RecordLimiter(
+                store.write,
+                clock=services.clock,
+                new_id=services.new_id,
+                limit=self._limits.records,
             )
-            stack.callback(upstream.close)
-            await self._meet(upstream)
-            outside = self._outside
-            meter = RecordLimiter(
-                books.write, clock=outside.clock, new_id=outside.new_id, limit=self._limits.records
-            )
-            asking = JournalQueries(archive)
+            queries = JournalQueries(archive)
 
-            def left_open() -> None:
-                mending.wake()
+            def wake_recovery() -> None:
+                recovery.wake()
 
             driver = Driver(
-                upstream=upstream,
-                books=books,
-                meter=meter,
-                asking=asking,
-                examine=self._examine,
-                authorise=Registrar(self._credentials, lambda: self._tell_access(meter)),
-                left_open=left_open,
+                client=client,
+                store=store,
+                limiter=limiter,
+                queries=queries,
+                inspect_paths=self._inspect_paths,
+                authorise=CurrentCredentials(
+                    self._credentials, lambda: self._record_access(limiter)
+                ),
+                left_open=wake_recovery,
             )
             stack.push_async_callback(driver.close)
-            mending = Mending(driver=driver, state=self.state, upstream=upstream)
-            lookout = Lookout(driver=driver, state=self.state, upstream=upstream)
-            service = ConnectionContext(
+            recovery = RecoveryTask(driver=driver, state=state, client=client)
+            watcher = ContainerWatcher(driver=driver, state=state, client=client)
+            context = ConnectionContext(
                 driver=driver,
                 handle=self._handle,
-                state=self.state,
-                rules=self._present_rules,
-                turns=self._turns,
-                asking=asking,
-                patience=self._limits.patience,
-                reach=self._outside.reach,
+                state=state,
+                rules=self._current_rules,
+                queue=self._queue,
+                queries=queries,
+                timeouts=self._limits.timeouts,
+                reach=services.reach,
             )
             await driver.write(self._policy_entry())
-            await self._tell_access(meter)
-            self._start(mending.run())
-            self._start(mending.forget())
-            self._start(lookout.listen())
-            self._start(lookout.look())
-            self._start(ExecReaper(driver=driver, state=self.state).run())
-            self._start(self._save_now_and_then(books))
-            self._start(self._reload(reload or asyncio.Event(), meter))
-            listener = listen_socket.listen(self._places.socket, group=self._rules.group)
-            status = self._places.socket.lstat()
-            identity = (status.st_dev, status.st_ino)
-            stack.callback(listen_socket.remove_socket, self._places.socket, identity)
-            server = await self._listen(listener, service, mending)
-            LOG.info(
-                "broker.serving socket=%s instance=%s", self._places.socket, self.state.instance
+            await self._record_access(limiter)
+            self._start(recovery.run())
+            self._start(recovery.run_forget())
+            self._start(watcher.run_events())
+            self._start(watcher.run_checks())
+            self._start(ExecReaper(driver=driver, state=state).run())
+            self._start(self._run_saves(store))
+            self._start(self._run_reloads(reload or asyncio.Event(), limiter))
+            path = self._paths.socket
+            socket = listen_socket.listen(path, group=self._rules.group)
+            status = path.lstat()
+            stack.callback(listen_socket.remove_socket, path, (status.st_dev, status.st_ino))
+            listener = Listener(
+                slots=self._slots, queue=self._queue, context=context, on_end=recovery.wake
             )
+            await listener.start(socket)
+            LOG.info("broker.serving socket=%s instance=%s", path, state.instance)
             if ready is not None:
                 ready.set()
             try:
                 await stop.wait()
             finally:
-                server.close()
-                await self._wind_down(meter)
+                await self._wind_down(listener, limiter)
         LOG.info("broker.ended")
 
-    # Start and end.
+    # Start and end of the parts.
 
     @asynccontextmanager
-    async def _claimed(self) -> AsyncIterator[tuple[RecordStore, Archive]]:
-        """Hold lock and journal, with the inventory brought up to it, and its index on the way."""
-        outside = self._outside
+    async def _open_store(self) -> AsyncIterator[tuple[RecordStore, Archive]]:
+        """Hold the lock file, open journal and index, and load the inventory.
+
+        The inventory is up to date with the journal. The index can still be under construction.
+        """
+        services = self._services
         lock = await hold_lock_async(
-            self._places.folder / "lock", program="broker", monotonic=outside.clock.monotonic
+            self._paths.folder / "lock", program="broker", monotonic=services.clock.monotonic
         )
         try:
-            journal = await asyncio.to_thread(outside.open_journal)
+            journal = await asyncio.to_thread(services.open_journal)
             try:
-                snapshot = self._places.folder / "inventory.json"
-                archive = outside.open_archive(journal)
+                snapshot = self._paths.folder / "inventory.json"
+                archive = services.open_archive(journal)
                 try:
-                    books = RecordStore(
-                        journal, self.state, snapshot, archive=archive, reach=outside.reach
+                    store = RecordStore(
+                        journal, self.state, snapshot, archive=archive, reach=services.reach
                     )
-                    await asyncio.to_thread(books.load)
+                    await asyncio.to_thread(store.load)
                     self.state.start_seq = journal.last_seq
                     split_brain.begin_in_doubt(self.state)
                     self.state.health.journal_error = journal.error
-                    yield books, archive
-                    await books.settled()
-                    books.save()
+                    yield store, archive
+                    await store.wait_until_folded()
+                    store.save()
                 finally:
                     await asyncio.to_thread(archive.close)
             finally:
@@ -323,15 +332,19 @@ class Broker:
         finally:
             os.close(lock)
 
-    async def _meet(self, upstream: EngineClient) -> None:
-        """Ask who the engine is. It may be away; that it is another one ends the broker."""
+    async def _connect(self, client: EngineClient) -> None:
+        """Identify the engine. An engine that is down is accepted; a different engine is not.
+
+        Raises:
+            StateError: the state folder belongs to another engine.
+        """
         try:
-            await upstream.meet()
+            await client.identify()
         except EngineError as error:
             LOG.warning("engine.away error=%s", error)
 
     def _admit(self, engine: ConnectedEngine) -> None:
-        self._outside.bind_engine(engine.facts.engine_id)
+        self._services.bind_engine(engine.facts.engine_id)
         self.state.engine = engine.facts
         self.state.seccomp = engine.seccomp
         if engine.data_root:
@@ -349,99 +362,29 @@ class Broker:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _wind_down(self, meter: RecordLimiter) -> None:
-        """End all connections: at once where nothing is due, the others within the grace.
+    async def _wind_down(self, listener: Listener, limiter: RecordLimiter) -> None:
+        """End idle connections at once, and the others within the grace period.
 
-        What was counted of refusals is written at once, so that their answers needn't wait.
+        Summaries of refusals are written at once, because their responses wait for them.
         """
-        for waiting in self._waiting:
-            waiting.cancel()
-        for task, connection in self._serving.items():
-            connection.closing = True
-            if not connection.busy:
-                task.cancel()
-        await meter.close()
-        if self._serving:
-            await asyncio.wait(tuple(self._serving), timeout=self._limits.grace_s)
-        ending = (*self._waiting, *self._serving, *self._background)
-        for task in ending:
+        listener.stop()
+        await limiter.close()
+        await listener.wait(timeout_s=self._limits.grace_s)
+        tasks = (*listener.tasks, *self._background)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*ending, return_exceptions=True)
-        await meter.close()  # what was asked for meanwhile
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await limiter.close()  # summaries begun since the first call
 
-    # Connections.
-
-    async def _listen(
-        self, listener: socket.socket, service: ConnectionContext, mending: Mending
-    ) -> asyncio.Server:
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None, "a connection is served by a task"
-            transport = cast("asyncio.Transport", writer.transport)
-            transport.pause_reading()  # who waits is given nothing
-            caller = writer.get_extra_info("socket")
-            self._waiting.add(task)
-            try:
-                await self._turns.take(uid_of(caller))
-                peer = peer_of(caller)
-                seated = await self._seats.take(peer.uid)
-            except (OSError, asyncio.CancelledError):  # it hung up, or the broker ends
-                writer.close()
-                return
-            finally:
-                self._waiting.discard(task)
-            transport.resume_reading()
-            if not seated:
-                await self._turn_away(reader, writer)
-                return
-            crowded = partial(self._seats.wanted, peer.uid)
-            connection = Connection(reader, writer, peer=peer, service=service, crowded=crowded)
-            await self._serve_connection(task, connection)
-            self._seats.leave(peer.uid)
-            mending.wake()
-
-        # What is given here as the backlog is how many are taken in one go as well.
-        return await asyncio.start_unix_server(
-            connected, sock=listener, limit=READ_BYTES, backlog=ACCEPTED_AT_ONCE
-        )
-
-    async def _serve_connection(self, task: asyncio.Task[None], connection: Connection) -> None:
-        self._serving[task] = connection
-        try:
-            await connection.serve()
-        except asyncio.CancelledError:
-            pass  # the broker ends: nobody waits for this task's answer
-        finally:
-            del self._serving[task]
-
-    async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer 503, after reading the request: closing with bytes unread would cut it off."""
-        reply = refusal(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "broker.busy",
-            "too many connections are open",
-            remedy="close some, or wait",
-        )
-        try:
-            if self._turning_away < TURNED_AWAY_MAX:
-                self._turning_away += 1
-                try:
-                    async with asyncio.timeout(TURN_AWAY_S):
-                        await reader.read(READ_BYTES)
-                finally:
-                    self._turning_away -= 1
-            writer.write(reply_bytes(reply, to_head=False, keep_alive=False))
-        except (TimeoutError, OSError):
-            pass  # it asked for nothing, or is gone
-        finally:
-            writer.close()
+    # What connections and the gate ask for.
 
     def _is_trusted(self, uid: int) -> bool:
-        rules = self._present_rules()
+        """Return True if the uid is the controller's or an operator's."""
+        rules = self._current_rules()
         return uid in rules.operating or uid == rules.controller_uid
 
-    def _present_rules(self) -> PeerRules:
-        """Return who is who by the policy in force."""
+    def _current_rules(self) -> PeerRules:
+        """Return the rules that map peers to roles, by the policy in force."""
         policy = self.state.policy
         return replace(
             self._rules,
@@ -450,10 +393,11 @@ class Broker:
             container_peers=frozenset(policy.container_peers),
         )
 
-    def _examine(self, paths: tuple[str, ...]) -> tuple[PathFacts, ...]:
-        places = self._places
+    def _inspect_paths(self, paths: tuple[str, ...]) -> tuple[PathFacts, ...]:
+        """Inspect bind sources. Blocks as long as the file systems do."""
+        places = self._paths
         root = self.state.volumes_root.removesuffix("/volumes")
-        protected = guarded(
+        protected = protected_places(
             state=str(places.state),
             policy=str(places.policy),
             desired_state=str(places.desired_state or ""),
@@ -464,47 +408,48 @@ class Broker:
             credentials=str(places.registry_auth or ""),
             engine_data=root,
         )
-        return PathInspector(protected, own_uid=self._rules.own_uid).examine(paths)
+        return PathInspector(protected, own_uid=self._rules.own_uid).inspect(paths)
 
-    # In the background.
+    # Background tasks.
 
-    async def _save_now_and_then(self, books: RecordStore) -> None:
+    async def _run_saves(self, store: RecordStore) -> None:
         while True:
             await asyncio.sleep(self._limits.save_s)
-            await asyncio.to_thread(books.save)
+            await asyncio.to_thread(store.save)
 
-    async def _reload(self, reload: asyncio.Event, meter: RecordLimiter) -> None:
+    async def _run_reloads(self, reload: asyncio.Event, limiter: RecordLimiter) -> None:
+        """Reload policy and credentials. An invalid policy leaves the previous policy in force."""
         while True:
             await reload.wait()
             reload.clear()
             try:
-                self.state.policy = await asyncio.to_thread(self._outside.load_policy)
+                self.state.policy = await asyncio.to_thread(self._services.load_policy)
                 self.state.health.policy_error = ""
                 LOG.info("policy.loaded digest=%s", self.state.policy.digest)
             except PolicyInvalid as error:
-                self.state.health.policy_error = told = redact.text(str(error))
-                LOG.error("policy.invalid error=%s: the last good one stays", told)  # noqa: TRY400
+                self.state.health.policy_error = message = redact.text(str(error))
+                LOG.error("policy.invalid error=%s: the last good one stays", message)  # noqa: TRY400
             self.state.health.policy_reloads += 1
-            await meter.write(self._policy_entry())
-            await self._reload_access(meter)
+            await limiter.write(self._policy_entry())
+            await self._reload_credentials(limiter)
 
-    async def _reload_access(self, meter: RecordLimiter) -> None:
+    async def _reload_credentials(self, limiter: RecordLimiter) -> None:
         try:
             await asyncio.to_thread(self._credentials.load)
         except CredentialsInvalid as error:
-            told = redact.text(str(error))
-            LOG.error("registry-auth.invalid error=%s: the last good one stays", told)  # noqa: TRY400
-        await self._tell_access(meter)
+            message = redact.text(str(error))
+            LOG.error("registry-auth.invalid error=%s: the last good one stays", message)  # noqa: TRY400
+        await self._record_access(limiter)
 
-    async def _tell_access(self, meter: RecordLimiter) -> None:
-        """Take note of which registries there are credentials for, and record it."""
+    async def _record_access(self, limiter: RecordLimiter) -> None:
+        """Store and record the registries with credentials."""
         credentials = self._credentials
         self.state.access, self.state.health.access_error = credentials.access, credentials.error
         if credentials.access.file:
-            await meter.write(self._access_entry())
+            await limiter.write(self._access_entry())
 
     def _access_entry(self) -> Entry:
-        """Return the record of which registries there are credentials for."""
+        """Return the journal entry that lists the registries with credentials."""
         access = self.state.access
         return Entry(
             self.state.new_id(),
@@ -519,7 +464,7 @@ class Broker:
         )
 
     def _policy_entry(self) -> Entry:
-        """Return the record of which policy is in force, and why not another."""
+        """Return the journal entry that names the policy in force, and the last load error."""
         policy = self.state.policy
         return Entry(
             self.state.new_id(),

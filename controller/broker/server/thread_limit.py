@@ -1,7 +1,7 @@
-"""Calls that may hang for ever, each in a thread of its own, and only so many at once.
+"""Calls that can hang forever: each runs in its own daemon thread, and their number is limited.
 
-A filesystem whose server is gone holds whoever looks at it. Threads of a pool would be used up by
-that, and others' work with them; and the process would wait for them at its end.
+A network file system without its server blocks every reader. Such calls would use up the threads
+of a pool, and the process would wait for these threads at its end.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 
 class ThreadsBusy(Exception):
-    """So many calls hang that no other one is begun."""
+    """All threads of the limit are in use."""
 
 
 class ThreadLimit(Generic[A, T]):
-    """Makes calls of *function* aside, at most *threads* of them at once. One event loop's."""
+    """Calls *function* in at most *threads* threads at a time. Belongs to one event loop."""
 
     def __init__(self, function: Callable[[A], T], *, threads: int) -> None:
         self._function = function
@@ -29,10 +29,10 @@ class ThreadLimit(Generic[A, T]):
         self._running = 0
 
     async def __call__(self, argument: A) -> T:
-        """Return what the function does; whoever stops waiting leaves it to its thread.
+        """Return the function's result. After a cancellation the thread runs on alone.
 
         Raises:
-            Crowded: too many are at it.
+            ThreadsBusy: all threads are in use.
         """
         if self._running >= self._threads:
             raise ThreadsBusy
@@ -47,16 +47,16 @@ class ThreadLimit(Generic[A, T]):
             if error is not None:
                 answer.set_exception(error)
             else:
-                answer.set_result(value)  # type: ignore[arg-type]  # the function's own, then
+                answer.set_result(value)  # type: ignore[arg-type]  # a T if there is no error
 
         def call() -> None:
             value, error = None, None
             try:
                 value = self._function(argument)
-            except BaseException as raised:  # noqa: BLE001 - it is the caller's, in its own task
+            except BaseException as raised:  # noqa: BLE001 - raised again in the caller's task
                 error = raised
-            with suppress(RuntimeError):  # the loop ended before this did
+            with suppress(RuntimeError):  # the event loop ended before the call
                 loop.call_soon_threadsafe(ended, value, error)
 
-        threading.Thread(target=call, name="aside", daemon=True).start()
+        threading.Thread(target=call, name="thread-limit", daemon=True).start()
         return await answer

@@ -1,8 +1,10 @@
-"""Watching the engine: a container of ours that starts, or is changed, is looked at at once.
+"""Background tasks that watch containers and exec sessions.
 
-Events are hints and carry no facts: an event only says which container to look at. While there is
-no stream of them everything is looked at now and then, and anew whenever a stream begins: what
-happened meanwhile isn't missed. At most one entry a container of the inventory waits.
+- ``ContainerWatcher`` verifies a container of this instance as soon as the engine reports a start
+  or a change. An event is only a hint: it names the container to check. Every container is checked
+  when an event stream begins, so that nothing between two streams is missed, and periodically
+  without a stream. Each container waits at most once for its check.
+- ``ExecReaper`` records the results of exec sessions and ends those beyond their time.
 """
 
 from __future__ import annotations
@@ -22,53 +24,57 @@ from controller.broker.gate.commands import Lost
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, split_brain
+from controller.broker.handlers import container_exec
 from controller.broker.server.driver import Driver
 from controller.model import names
 
 LOG = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.5
 LAST_PAUSE_S = 15.0
-#: How often all is looked at while events come, and while none do.
-LOOK_S = 300.0
-BLIND_LOOK_S = 30.0
+#: Seconds between two checks of all containers, with an event stream and without one.
+CHECK_S = 300.0
+BLIND_CHECK_S = 30.0
+#: Seconds between two rounds of the exec reaper.
+REAP_S = 1.0
 LINE_BYTES_MAX = 1024 * 1024
-_WANTED = {
+_EVENT_FILTERS = {
     "type": ["container", "network"],
     "event": ["start", "restart", "unpause", "update", "connect"],
 }
-EVENTS = f"/events?filters={quote(json.dumps(_WANTED, separators=(',', ':')), safe='')}"
+EVENTS = f"/events?filters={quote(json.dumps(_EVENT_FILTERS, separators=(',', ':')), safe='')}"
 
 
-class Lookout:
-    """Looks at what the engine's events name. One event loop's."""
+class ContainerWatcher:
+    """Checks the containers that the engine's events name. Belongs to one event loop."""
 
-    def __init__(self, *, driver: Driver, state: GateState, upstream: EngineClient) -> None:
+    def __init__(self, *, driver: Driver, state: GateState, client: EngineClient) -> None:
         self._driver = driver
         self._state = state
-        self._upstream = upstream
+        self._client = client
+        #: The ids of the containers to check, in order.
         self._due: dict[str, None] = {}
         self._woken = asyncio.Event()
-        self._listening = False
+        self._has_stream = False
 
-    async def listen(self) -> None:
-        """Follow the engine's events until cancelled, whatever becomes of the engine."""
+    async def run_events(self) -> None:
+        """Follow the engine's events until cancelled. Reconnect whenever the stream ends."""
         pause = FIRST_PAUSE_S
         while True:
-            stream = await self._upstream.open("GET", EVENTS, b"", mutation=False)
+            stream = await self._client.open("GET", EVENTS, b"", mutation=False)
             if isinstance(stream, Lost):
                 LOG.debug("lookout.waiting error=%s", stream.reason)
             elif stream.status != HTTPStatus.OK:
                 LOG.warning("lookout.refused status=%d", stream.status)
                 stream.close()
             else:
-                self._listening, pause = True, FIRST_PAUSE_S
+                self._has_stream, pause = True, FIRST_PAUSE_S
                 try:
-                    self.everything()
+                    self.wake_all()
                     await self._follow(stream)
                 except ResponseBroken as error:
                     LOG.info("lookout.broken error=%s", error)
                 finally:
-                    self._listening = False
+                    self._has_stream = False
                     stream.close()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LAST_PAUSE_S)
@@ -80,11 +86,15 @@ class Lookout:
             if len(rest) > LINE_BYTES_MAX:
                 raise ResponseBroken(f"an event is longer than {LINE_BYTES_MAX} bytes")
             for line in lines:
-                for identifier, instance in named(line):
+                for identifier, instance in containers_of(line):
                     self.wake(identifier, instance)
 
     def wake(self, identifier: str, instance: str = "") -> None:
-        """Look at a container soon, if it is one of ours; one that only says so is in doubt."""
+        """Check a container of the inventory soon.
+
+        A container outside the inventory with the label of this instance makes a check for a
+        second broker due (``split_brain``).
+        """
         if identifier in self._state.inventory.containers:
             self._due[identifier] = None
             self._woken.set()
@@ -92,32 +102,32 @@ class Lookout:
             self._state.split_brain.in_doubt = True
             self._woken.set()
 
-    def everything(self) -> None:
-        """Look at every container of ours soon."""
+    def wake_all(self) -> None:
+        """Check every container of the inventory soon."""
         self._due |= dict.fromkeys(self._state.inventory.containers)
         self._woken.set()
 
-    async def look(self) -> None:
-        """Look at what is due, until cancelled; at everything now and then."""
+    async def run_checks(self) -> None:
+        """Check due containers until cancelled, and all containers periodically."""
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S if self._listening else BLIND_LOOK_S):
+                async with asyncio.timeout(CHECK_S if self._has_stream else BLIND_CHECK_S):
                     await self._woken.wait()
             if not self._woken.is_set():
-                self.everything()
+                self.wake_all()
             self._woken.clear()
             if self._state.split_brain.in_doubt:
-                await self._look_around()
+                await self._check_split_brain()
             while self._due:
                 identifier = next(iter(self._due))
                 del self._due[identifier]
-                await self._look_at(identifier)
+                await self._check(identifier)
 
-    async def _look_around(self) -> None:
+    async def _check_split_brain(self) -> None:
         try:
             await self._driver.run(split_brain.survey(self._state))
         except Answered:
-            return  # the engine is away: who changes something looks again
+            return  # the engine is down: the next mutation checks again
         except Exception:
             LOG.exception("recovery.rivals.failed")
             return
@@ -126,27 +136,50 @@ class Lookout:
                 "state.forked containers=%s", ",".join(sorted(self._state.split_brain.rivals))
             )
 
-    async def _look_at(self, identifier: str) -> None:
+    async def _check(self, identifier: str) -> None:
         try:
-            sight = await self._driver.run(kernel_verify.verify_container(self._state, identifier))
+            result = await self._driver.run(kernel_verify.verify_container(self._state, identifier))
         except Exception:
-            # Watching must survive a bug in one container's look: the others wait behind it.
+            # A bug in the check of one container must not stop the checks of the others.
             LOG.exception("lookout.failed container=%s", identifier)
             return
-        if sight is not None and sight.breaches:
+        if result is not None and result.breaches:
             LOG.warning("lookout.violation container=%s", identifier)
 
 
-def named(line: bytes) -> Iterator[tuple[str, str]]:
-    """Yield the containers that an event is about, each with its instance's label, where it is told.
+class ExecReaper:
+    """Checks all exec sessions of the inventory, also those of an earlier broker process.
 
-    Nothing for what isn't one.
+    A session with an open relay is left alone until its time is over. Other sessions (detached, or
+    left by their client) are checked each second.
+    """
+
+    def __init__(self, *, driver: Driver, state: GateState) -> None:
+        self._driver = driver
+        self._state = state
+
+    async def run(self) -> None:
+        """Check sessions until cancelled."""
+        while True:
+            await asyncio.sleep(REAP_S)
+            for identifier in tuple(self._state.inventory.sessions):
+                try:
+                    await self._driver.run(container_exec.supervise(self._state, identifier))
+                except Exception:
+                    # A bug at the end of one session must not keep the others open.
+                    LOG.exception("recovery.exec.failed")
+
+
+def containers_of(line: bytes) -> Iterator[tuple[str, str]]:
+    """Yield the container id of an event and its instance label ('' without one).
+
+    Nothing for a malformed line.
     """
     try:
-        told: Any = json.loads(line)
-        attributes = told["Actor"]["Attributes"]
-        of_network = told["Type"] == "network"
-        identifier = str(attributes["container"] if of_network else told["Actor"]["ID"])
+        event: Any = json.loads(line)
+        attributes = event["Actor"]["Attributes"]
+        is_network = event["Type"] == "network"
+        identifier = str(attributes["container"] if is_network else event["Actor"]["ID"])
         yield identifier, str(attributes.get(names.INSTANCE, ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         return

@@ -84,7 +84,7 @@ class Bench:
     def broker(self) -> Broker:
         """Make a broker; each has the journal as it is then."""
         new_id = ids()
-        outside = HostServices(
+        services = HostServices(
             clock=self.clock,
             new_id=new_id,
             load_policy=self.load_policy or (lambda: self.policy),
@@ -114,7 +114,7 @@ class Bench:
             controller_uid=CONTROLLER,
             group=self.group,
             handle=self.handle,
-            outside=outside,
+            services=services,
             limits=self.limits,
         )
 

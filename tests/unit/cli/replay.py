@@ -91,7 +91,7 @@ def _printed(arguments: list[str]) -> str:
 def _engine_away(path: str) -> list[str]:
     """Return what a client of the broker reads while there is no engine at a path."""
     try:
-        asyncio.run(EngineClient(path).meet())
+        asyncio.run(EngineClient(path).identify())
     except EngineUnavailable as error:
         return [
             f"error: {unavailable_reason(Lost(error.message))} [{error.code}]",

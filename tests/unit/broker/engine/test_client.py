@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.engine.client import KEPT_MAX, ConnectedEngine, EngineClient, pinned_version
+from controller.broker.engine.client import IDLE_MAX, ConnectedEngine, EngineClient, pinned_version
 from controller.broker.engine.response import REPLY_BYTES_MAX, ResponseBroken, ResponseReader
 from controller.broker.gate.commands import Lost
 from controller.core.encoding.engine_address import socket_path
@@ -97,7 +97,7 @@ def test_an_answer_is_whole_or_lost(tmp_path: Path, raw: bytes, expected: Reply 
 def test_the_answer_to_a_head_has_no_body_whatever_its_length(tmp_path: Path) -> None:
     async def test(engine: EngineSide, upstream: EngineClient) -> None:
         engine.answers["HEAD /v1.45/_ping"] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
-        assert await upstream.look("HEAD", "/_ping", deadline_s=5) == Reply(200)
+        assert await upstream.read("HEAD", "/_ping", deadline_s=5) == Reply(200)
 
     with_engine(tmp_path, test)
 
@@ -111,7 +111,7 @@ def test_an_answer_larger_than_the_limit_is_lost(tmp_path: Path) -> None:
 
     async def test(engine: EngineSide, upstream: EngineClient) -> None:
         engine.answers["GET /v1.45/x"] = pour
-        found = await upstream.look("GET", "/x", deadline_s=15)
+        found = await upstream.read("GET", "/x", deadline_s=15)
         assert found == Lost(f"the engine's answer passes {REPLY_BYTES_MAX} bytes")
 
     with_engine(tmp_path, test)
@@ -136,13 +136,13 @@ def test_what_never_reached_an_engine_is_told_apart_from_what_was_lost(tmp_path:
         assert isinstance(found, Lost)
         assert not found.sent
         with pytest.raises(EngineUnavailable):
-            await upstream.meet()
+            await upstream.identify()
         engine = EngineSide(tmp_path / "nobody", answers={"POST /v1.45/x": told(200, 1)})
         async with engine.serving():
             assert await upstream.forward("POST", "/x", b"", deadline_s=5) == Reply(200, b"1", JSON)
         gone = await upstream.forward("POST", "/x", b"", deadline_s=5)
         assert isinstance(gone, Lost)
-        assert (gone.sent, upstream.known) == (False, None)
+        assert (gone.sent, upstream.engine) == (False, None)
 
     asyncio.run(run())
 
@@ -150,21 +150,21 @@ def test_what_never_reached_an_engine_is_told_apart_from_what_was_lost(tmp_path:
 def test_the_engine_is_asked_once_who_it_is_until_it_breaks(tmp_path: Path) -> None:
     async def test(engine: EngineSide, upstream: EngineClient) -> None:
         engine.answers = {"GET /v1.45/x": told(200, 1), "GET /v1.45/broken": b""}
-        looks = [upstream.look("GET", "/x", deadline_s=5) for _ in range(20)]
+        looks = [upstream.read("GET", "/x", deadline_s=5) for _ in range(20)]
         assert {await each for each in asyncio.as_completed(looks)} == {Reply(200, b"1", JSON)}
         assert engine.asked == 1
-        await upstream.look("GET", "/broken", deadline_s=5)
-        await upstream.look("GET", "/x", deadline_s=5)
+        await upstream.read("GET", "/broken", deadline_s=5)
+        await upstream.read("GET", "/x", deadline_s=5)
         assert engine.asked == 2
         # Also when it is a stream that breaks, which others read.
         engine.answers["GET /v1.45/stream"] = chunked(b"ab", end=False)
         stream = await upstream.open("GET", "/stream", b"", mutation=False)
         assert isinstance(stream, ResponseReader)
         with pytest.raises(ResponseBroken):
-            await stream.whole()
+            await stream.read_whole()
         stream.close()
-        assert upstream.known is None
-        await upstream.look("GET", "/x", deadline_s=5)
+        assert upstream.engine is None
+        await upstream.read("GET", "/x", deadline_s=5)
         assert engine.asked == 3
 
     with_engine(tmp_path, test)
@@ -172,7 +172,7 @@ def test_the_engine_is_asked_once_who_it_is_until_it_breaks(tmp_path: Path) -> N
 
 def test_the_engine_s_facts_are_its_own_words(tmp_path: Path) -> None:
     async def test(_engine: EngineSide, upstream: EngineClient) -> None:
-        assert await upstream.meet() == ConnectedEngine(
+        assert await upstream.identify() == ConnectedEngine(
             facts=EngineFacts("engine-1", "26.1.5", "1.45", 2, 4096),
             pinned="1.45",
             data_root="/var/lib/docker",
@@ -193,7 +193,7 @@ def test_an_engine_that_isn_t_taken_gets_nothing(tmp_path: Path) -> None:
         upstream = EngineClient(str(engine.path), admit=refuse)
         async with engine.serving():
             with pytest.raises(StateError):
-                await upstream.meet()
+                await upstream.identify()
             found = await upstream.forward("POST", "/x", b"", deadline_s=5)
             assert found == Lost("state.other-engine: not engine-1", sent=False)
             assert upstream.error == "state.other-engine: not engine-1"
@@ -270,7 +270,7 @@ def test_a_hijack_carries_what_came_with_the_head(tmp_path: Path) -> None:
         engine.answers["POST /v1.45/attach"] = told(409, {"message": "no"})
         stream = await upstream.open("POST", "/attach", b"", mutation=False, hijack=True)
         assert isinstance(stream, ResponseReader)
-        assert (await stream.whole()).status == 409
+        assert (await stream.read_whole()).status == 409
         stream.close()
 
     engine = with_engine(tmp_path, test)
@@ -284,7 +284,7 @@ def test_a_mutation_passes_the_crash_points_and_a_read_none(tmp_path: Path) -> N
     async def run() -> None:
         upstream = EngineClient(str(engine.path), reach=passed.append)
         async with engine.serving():
-            await upstream.look("GET", "/x", deadline_s=5)
+            await upstream.read("GET", "/x", deadline_s=5)
             assert passed == []
             await upstream.forward("POST", "/x", b"", deadline_s=5)
 
@@ -347,7 +347,7 @@ WHO = [["/version"], ["/v1.45/info"]]
 
 
 async def looked(upstream: EngineClient, path: str) -> None:
-    found = await upstream.look("GET", path, deadline_s=5)
+    found = await upstream.read("GET", path, deadline_s=5)
     assert found == Reply(200, json.dumps(f"/v1.45{path}").encode())
 
 
@@ -382,11 +382,11 @@ def test_no_more_connections_are_kept_than_a_few(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with engine.serving() as upstream:
-            await asyncio.gather(*(looked(upstream, f"/{n}") for n in range(KEPT_MAX + 5)))
-            await asyncio.gather(*(looked(upstream, f"/{n}") for n in range(KEPT_MAX + 5)))
+            await asyncio.gather(*(looked(upstream, f"/{n}") for n in range(IDLE_MAX + 5)))
+            await asyncio.gather(*(looked(upstream, f"/{n}") for n in range(IDLE_MAX + 5)))
 
     asyncio.run(run())
-    assert sorted(map(len, engine.counted)) == [1] * (2 + 5 + 5) + [2] * KEPT_MAX
+    assert sorted(map(len, engine.counted)) == [1] * (2 + 5 + 5) + [2] * IDLE_MAX
 
 
 def test_when_a_kept_connection_ended_the_engine_is_asked_who_it_is(tmp_path: Path) -> None:
@@ -409,7 +409,7 @@ def test_a_look_that_a_kept_connection_doesn_t_answer_is_asked_once_more(tmp_pat
     async def run() -> None:
         async with engine.serving() as upstream:
             await looked(upstream, "/a")
-            asking = asyncio.ensure_future(upstream.look("GET", "/b", deadline_s=5))
+            asking = asyncio.ensure_future(upstream.read("GET", "/b", deadline_s=5))
             await asyncio.sleep(0)  # it is sent, and isn't read yet
             engine.writers[-1].transport.abort()
             assert await asking == Reply(200, b'"/v1.45/b"')

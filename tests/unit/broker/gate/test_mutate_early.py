@@ -27,25 +27,25 @@ class Books:
         self.turns = asyncio.Event()
         self.works = True
         self.asked: list[str] = []
-        self.believed: list[str] = []
-        self.doubts = 0
+        self.optimistic: list[str] = []
+        self.rollbacks = 0
 
-    def look_up(self) -> None:
+    def refresh_health(self) -> None:
         return None
 
-    async def sure(self, doubts: int) -> bool:
-        if self.believed:
+    async def is_durable_since(self, rollbacks: int) -> bool:
+        if self.optimistic:
             await self.turns.wait()
-        return self.doubts == doubts
+        return self.rollbacks == rollbacks
 
-    async def write(self, entry: Entry, *, believed: bool = False) -> Record | None:
+    async def write(self, entry: Entry, *, optimistic: bool = False) -> Record | None:
         self.asked.append(entry.id)
-        if not believed:
+        if not optimistic:
             return Record(1, TIME, entry, "", "")
-        self.believed.append(entry.id)
+        self.optimistic.append(entry.id)
         await self.turns.wait()
-        self.believed.remove(entry.id)
-        self.doubts += not self.works
+        self.optimistic.remove(entry.id)
+        self.rollbacks += not self.works
         return Record(1, TIME, entry, "", "") if self.works else None
 
 
@@ -57,11 +57,11 @@ class Scene:
         books: Any = self.books
         nothing: Any = None
         self.driver = Driver(
-            upstream=nothing,
-            books=books,
-            meter=books,
-            examine=nothing,
-            asking=nothing,
+            client=nothing,
+            store=books,
+            limiter=books,
+            inspect_paths=nothing,
+            queries=nothing,
             left_open=self._note,
         )
 
@@ -123,7 +123,7 @@ def test_whatever_is_asked_after_the_answer_meets_books_that_know_of_it() -> Non
         scene = Scene()
 
         def looks() -> Any:
-            seen.append(list(scene.books.believed))
+            seen.append(list(scene.books.optimistic))
             yield from ()
             return Reply(200)
 
@@ -172,7 +172,7 @@ def test_only_the_first_intent_waits_for_that() -> None:
 
         def twice() -> Any:
             yield WriteRecord(Entry("a", "intent"))
-            scene.books.doubts += 1  # somebody else's
+            scene.books.rollbacks += 1  # somebody else's
             return DONE if (yield WriteRecord(Entry("b", "intent"))) else UNAVAILABLE
 
         assert await scene.ask(twice) == DONE
@@ -205,7 +205,7 @@ def test_the_end_waits_for_outcomes_but_not_for_a_disk_that_hangs(
             scene.books.turns.set()
         await closing
         await turns()
-        return scene.books.believed
+        return scene.books.optimistic
 
     assert asyncio.run(test(hangs=False)) == []
     assert asyncio.run(test(hangs=True)) == ["a-outcome"]

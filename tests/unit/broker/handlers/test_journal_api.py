@@ -17,7 +17,7 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.engine.relay import ClientStream
 from controller.broker.gate.commands import Follow, JournalNotReadable, QueryJournal
-from controller.broker.server.journal_queries import Followers, JournalQueries
+from controller.broker.server.journal_queries import FollowerLimits, JournalQueries
 from controller.core.records.query import Filter, QueryResult, RecordSubject
 from controller.core.records.record import GENESIS, line_of, prepare
 from controller.core.records.views import Page, Question
@@ -301,7 +301,7 @@ def asking(test: Callable[[JournalQueries, Archived, Callable[[Reader], Any]], A
 
     async def bounded() -> None:
         archive = Archived()
-        asker = JournalQueries(archive, followers=Followers(of_a_peer=2, of_clients=3))
+        asker = JournalQueries(archive, limits=FollowerLimits(of_a_peer=2, of_clients=3))
         tasks: list[asyncio.Task[Reply | None]] = []
         writers: list[asyncio.StreamWriter] = []
 

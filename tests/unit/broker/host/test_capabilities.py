@@ -12,13 +12,13 @@ from controller.broker.host.capabilities import KEPT_FOR
 
 SCRIPT = """
 import json, os, resource, sys, threading
-from controller.broker.host.capabilities import bound
+from controller.broker.host.capabilities import drop_privileges
 uid = int(sys.argv[1])
 if uid:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-left = bound()
+left = drop_privileges()
 found = {}
 def look():
     lines = dict(line.split(":\\t", 1) for line in open(f"/proc/self/task/{threading.get_native_id()}/status"))

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from controller.broker.host import path_inspector as module
-from controller.broker.host.path_inspector import PathInspector, ProtectedPlace, guarded
+from controller.broker.host.path_inspector import PathInspector, ProtectedPlace, protected_places
 from controller.model.host_paths import ENGINE_DATA, PathFacts, StickyParent
 
 
 def look(path: Path | str, *places: ProtectedPlace, own_uid: int | None = None) -> PathFacts:
     uid = os.geteuid() if own_uid is None else own_uid
-    (facts,) = PathInspector(tuple(places), own_uid=uid).examine((str(path),))
+    (facts,) = PathInspector(tuple(places), own_uid=uid).inspect((str(path),))
     return facts
 
 
@@ -239,7 +239,7 @@ def test_a_bind_mount_of_a_protected_place_is_protected_under_its_other_name(
 
 
 def test_what_is_guarded_of_a_broker() -> None:
-    found = guarded(
+    found = protected_places(
         state="/var/lib/trimtab",
         policy="/etc/trimtab/strict.yaml",
         desired_state="/srv/desired",
@@ -273,15 +273,15 @@ def test_the_engine_s_data_has_a_word_of_its_own_for_admission(root: Path) -> No
 def test_a_volume_is_called_the_engines_data_also_beside_the_engines_socket(tmp_path: Path) -> None:
     volume = tmp_path / "data" / "volumes" / "v" / "_data"
     volume.mkdir(parents=True)
-    places = guarded(
+    places = protected_places(
         state=str(tmp_path / "state"),
         policy="",
         sockets=(("engine socket", str(tmp_path / "docker.sock")),),
         engine_data=str(tmp_path / "data"),
     )
     examiner = PathInspector(places, own_uid=os.geteuid())
-    (of_volume,) = examiner.examine((str(volume),))
+    (of_volume,) = examiner.inspect((str(volume),))
     assert of_volume.protected == ENGINE_DATA
     (tmp_path / "other").mkdir()
-    (beside,) = examiner.examine((str(tmp_path / "other"),))
+    (beside,) = examiner.inspect((str(tmp_path / "other"),))
     assert beside.protected == "folder of the engine socket"

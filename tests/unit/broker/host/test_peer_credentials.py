@@ -12,11 +12,11 @@ import pytest
 from controller.broker.host.peer_credentials import (
     Peer,
     PeerRules,
-    Stranger,
+    UnknownPeer,
     Where,
     identify,
+    locate_process,
     peer_of,
-    whereabouts,
 )
 from controller.model.records import Actor
 
@@ -37,7 +37,7 @@ def peer(uid: int, *groups: int, where: Where = "here") -> Peer:
 def check(who: Peer, expected: str, *, rules: PeerRules = RULES, claims: bool = False) -> None:
     """Compare with ``role[/owner][ not separated]``, or the rule that refuses."""
     found = identify(who, rules, claims_controller=claims)
-    if isinstance(found, Stranger):
+    if isinstance(found, UnknownPeer):
         assert found.rule == expected, found
         return
     assert isinstance(found, Actor)
@@ -164,7 +164,7 @@ def test_where_a_process_lives_is_read_of_proc(tmp_path: Path) -> None:
     proc("13", pids="13")
     proc("14", pids="14\t1")
     proc("15")
-    found = {pid: whereabouts(pid, proc=tmp_path) for pid in (0, 11, 12, 13, 14, 15, 16)}
+    found = {pid: locate_process(pid, proc=tmp_path) for pid in (0, 11, 12, 13, 14, 15, 16)}
     assert found == {
         0: "elsewhere",
         11: "here",
@@ -174,4 +174,4 @@ def test_where_a_process_lives_is_read_of_proc(tmp_path: Path) -> None:
         15: "hidden",
         16: "gone",
     }
-    assert whereabouts(os.getpid()) == "here"
+    assert locate_process(os.getpid()) == "here"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.host.process_killer import end
+from controller.broker.host.process_killer import kill_session
 
 CONTAINER = "ab" * 32
 
@@ -43,7 +43,7 @@ def test_a_session_of_the_container_is_ended_whole(
     other = int(child.stdout.readline())
     shown(tmp_path, child.pid, cgroup=CONTAINER, session=child.pid)
     shown(tmp_path, other, cgroup=CONTAINER, session=child.pid)
-    assert end(child.pid, CONTAINER, proc=tmp_path) == ""
+    assert kill_session(child.pid, CONTAINER, proc=tmp_path) == ""
     assert child.wait(timeout=10) == -9
     assert child.stdout.read() == b"", "the other process, which held the pipe, has ended"
 
@@ -53,8 +53,8 @@ def test_a_process_of_another_cgroup_is_left_alone(
 ) -> None:
     shown(tmp_path, child.pid, cgroup="cd" * 32, session=child.pid)
     why = f"process {child.pid} isn't one of the container's, as far as this host shows"
-    assert end(child.pid, CONTAINER, proc=tmp_path) == why
-    assert end(child.pid, CONTAINER) == why, "nor by what the kernel itself shows of it"
+    assert kill_session(child.pid, CONTAINER, proc=tmp_path) == why
+    assert kill_session(child.pid, CONTAINER) == why, "nor by what the kernel itself shows of it"
     assert child.poll() is None
 
 
@@ -62,11 +62,11 @@ def test_a_process_of_another_cgroup_is_left_alone(
     ("pid", "container"), [(0, CONTAINER), (1, CONTAINER), (-1, CONTAINER), (7, ""), (7, "/")]
 )
 def test_what_names_no_process_ends_none(pid: int, container: str) -> None:
-    assert end(pid, container) == "the engine names no process"
+    assert kill_session(pid, container) == "the engine names no process"
 
 
 def test_a_process_that_has_ended_already_is_ended(tmp_path: Path) -> None:
     """The engine tells of one for a moment longer than it is there."""
     ended = subprocess.Popen(["true"])
     ended.wait()
-    assert end(ended.pid, CONTAINER, proc=tmp_path) == ""
+    assert kill_session(ended.pid, CONTAINER, proc=tmp_path) == ""

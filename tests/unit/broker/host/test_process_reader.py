@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from controller.broker.host.process_reader import (
-    BEGINNING_LOOKS,
-    BEGINNING_S,
-    begun,
+    EXEC_POLL_S,
+    EXEC_POLLS,
     cgroup_folder,
     read_process,
     root_of,
+    wait_for_program,
 )
 from controller.broker.host.procfs import Status, read_cgroups, read_mounts
 from controller.core.enforcement.kernel_compare import NAMESPACES
@@ -65,16 +65,16 @@ def test_one_that_ended_and_is_not_reaped_yet_has_ended(own_name: str) -> None:
     [
         (["cat"], "cat", 0),
         (["runc:[2:INIT]", "runc:[2:INIT]", "cat"], "cat", 2),
-        (["runc:[2:INIT]"] * 30, "runc:[2:INIT]", BEGINNING_LOOKS),
+        (["runc:[2:INIT]"] * 30, "runc:[2:INIT]", EXEC_POLLS),
     ],
 )
 def test_a_program_has_a_moment_to_begin_and_no_more(
     names: list[str], shown: str, pauses: int
 ) -> None:
     told, paused = iter(names), list[float]()
-    status = begun(lambda: Status(next(told), 0, {}, False, 2, "R"), paused.append)
+    status = wait_for_program(lambda: Status(next(told), 0, {}, False, 2, "R"), paused.append)
     assert status.name == shown
-    assert paused == [BEGINNING_S] * pauses
+    assert paused == [EXEC_POLL_S] * pauses
 
 
 @pytest.mark.needs_root

@@ -12,7 +12,7 @@ from controller.broker.host.procfs import (
     read_cgroups,
     read_mounts,
     read_status,
-    read_users,
+    read_user_map,
 )
 from controller.model.confinement import UNLIMITED, CgroupLimits, MountinfoLine
 
@@ -50,12 +50,12 @@ def test_a_status() -> None:
     ("state", "ended"), [("R (running)", False), ("Z (zombie)", True), ("X (dead)", True)]
 )
 def test_one_that_has_ended_is_told_by_its_state(state: str, ended: bool) -> None:
-    assert read_status(STATUS.replace("S (sleeping)", state)).ended is ended
+    assert read_status(STATUS.replace("S (sleeping)", state)).has_ended is ended
 
 
 @pytest.mark.parametrize(("name", "starting"), [("runc:[2:INIT]", True), ("sh", False)])
 def test_the_runtimes_own_process_is_told_by_its_name(name: str, starting: bool) -> None:
-    assert read_status(STATUS.replace("docker-init", name)).starting is starting
+    assert read_status(STATUS.replace("docker-init", name)).is_starting is starting
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_cgroups_of_version_1() -> None:
         "/system.slice/containerd.service",
         dict.fromkeys(("pids", "memory", "cpu", "cpuacct", "name=systemd"), f"/docker/{ID}"),
     )
-    assert found.names(ID)
+    assert found.has_container(ID)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_cgroups_of_version_1() -> None:
     ],
 )
 def test_who_exits_leaves_the_hierarchies_of_version_1_first(text: str, leaves: bool) -> None:
-    assert read_cgroups(text).leaves(ID) is leaves
+    assert read_cgroups(text).is_leaving(ID) is leaves
 
 
 @pytest.mark.parametrize(
@@ -173,14 +173,14 @@ def test_who_exits_leaves_the_hierarchies_of_version_1_first(text: str, leaves: 
     ],
 )
 def test_a_path_that_names_the_container(path: str) -> None:
-    assert read_cgroups(f"0::{path}\n").names(ID)
+    assert read_cgroups(f"0::{path}\n").has_container(ID)
 
 
 @pytest.mark.parametrize(
     "path", ["/", f"/docker/{ID[:12]}", f"/docker/{ID}x", f"/x{ID}", f"/evil-{ID}.scope"]
 )
 def test_a_path_that_doesn_t(path: str) -> None:
-    assert not read_cgroups(f"0::{path}\n").names(ID)
+    assert not read_cgroups(f"0::{path}\n").has_container(ID)
 
 
 @pytest.mark.parametrize("text", ["x", "1:memory", "a:b:c"])
@@ -262,11 +262,11 @@ def test_what_no_kernel_writes_is_an_error() -> None:
     ],
 )
 def test_users(text: str, host_root: bool, inside: int) -> None:
-    users = read_users(text)
+    users = read_user_map(text)
     assert (users.has_host_root, users.inside(100999)) == (host_root, inside)
 
 
 @pytest.mark.parametrize("text", ["0 0\n", "a b c\n", "0 0 1 1\n"])
 def test_users_of_no_kernel(text: str) -> None:
     with pytest.raises(ValueError, match=r"unpack|literal"):
-        read_users(text)
+        read_user_map(text)

@@ -36,12 +36,13 @@ from tests.unit.broker.serving import (
     rule_of,
     run,
     status_of,
+    until,
 )
 
 Steps = Generator[Command, CommandResult, Reply | Relay | Follow]
 ME = os.geteuid()
 IMPATIENT = ServerLimits(
-    patience=ConnectionTimeouts(head_s=0.1, body_s=0.1, idle_s=0.1, linger_s=1)
+    timeouts=ConnectionTimeouts(head_s=0.1, body_s=0.1, idle_s=0.1, linger_s=1)
 )
 
 
@@ -163,12 +164,12 @@ def test_a_client_that_never_reads_is_let_go_with_what_was_for_it(tmp_path: Path
         return Reply(200, bytes(size))
 
     async def test() -> None:
-        bench = Bench(tmp_path, much, limits=ServerLimits(patience=ConnectionTimeouts(write_s=0.1)))
+        bench = Bench(tmp_path, much, limits=ServerLimits(timeouts=ConnectionTimeouts(write_s=0.1)))
         async with bench.serving() as broker:
             reader, writer = await asyncio.open_unix_connection(bench.socket, limit=1)
             writer.write(get("/x"))
             assert await reader.readexactly(1) == b"H"
-            await asyncio.wait(tuple(broker._serving))
+            await until(lambda: not broker._slots._taken)
             rest = b""
             with suppress(ConnectionError):
                 rest = await reader.read()

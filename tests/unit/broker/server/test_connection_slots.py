@@ -41,15 +41,15 @@ def test_a_place_that_is_given_back_goes_to_who_waits_and_may_have_it() -> None:
             assert await places.take(uid)
         waiting = [asyncio.ensure_future(places.take(uid)) for uid in (ALICE, ALICE, BOB)]
         assert await begun(waiting) == [False, False, False]
-        assert (places.wanted(ALICE), places.wanted(BOB)) == (True, True)
-        assert not places.wanted(ROOT), "what is left to root is no client's"
+        assert (places.is_wanted(ALICE), places.is_wanted(BOB)) == (True, True)
+        assert not places.is_wanted(ROOT), "what is left to root is no client's"
         places.leave(BOB)  # alice has her share already
         assert await begun(waiting) == [False, False, True]
         places.leave(ALICE)
         assert await begun(waiting) == [True, False, True]
         places.leave(ALICE)
         assert await asyncio.gather(*waiting) == [True, True, True]
-        assert not places.wanted(ALICE)
+        assert not places.is_wanted(ALICE)
 
     run(test())
 

@@ -26,13 +26,13 @@ class Books:
         self.released = asyncio.Event()
         self.entries: list[Entry] = []
 
-    doubts = 0
+    rollbacks = 0
 
-    def look_up(self) -> None:
+    def refresh_health(self) -> None:
         return None
 
-    async def sure(self, doubts: int) -> bool:
-        return self.doubts == doubts
+    async def is_durable_since(self, rollbacks: int) -> bool:
+        return self.rollbacks == rollbacks
 
     async def write(self, entry: Entry) -> Record:
         self.entries.append(entry)
@@ -46,15 +46,17 @@ class Engine:
     def __init__(self) -> None:
         self.released = asyncio.Event()
 
-    async def look(self, _method: str, _path: str, *, auth: str, deadline_s: float) -> Reply:
+    async def read(self, _method: str, _path: str, *, auth: str, deadline_s: float) -> Reply:
         assert (auth, deadline_s > 0) == ("", True)
         await self.released.wait()
         return Reply(200)
 
 
-def a_driver(books: Any = None, engine: Any = None, examine: Any = None) -> Driver:
+def a_driver(books: Any = None, engine: Any = None, inspect_paths: Any = None) -> Driver:
     books = books or Books()
-    return Driver(upstream=engine, books=books, meter=books, examine=examine, asking=books)
+    return Driver(
+        client=engine, store=books, limiter=books, inspect_paths=inspect_paths, queries=books
+    )
 
 
 def refused() -> Any:
@@ -76,7 +78,7 @@ def changing(name: str) -> Callable[[], Any]:
 def test_a_filesystem_that_hangs_shows_nothing_and_holds_nobody_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "EXAMINE_S", 0.05)
+    monkeypatch.setattr(module, "INSPECT_S", 0.05)
     released = threading.Event()
 
     def hang(_paths: tuple[str, ...]) -> tuple[()]:
@@ -85,7 +87,7 @@ def test_a_filesystem_that_hangs_shows_nothing_and_holds_nobody_up(
 
     async def drive() -> object:
         try:
-            return await a_driver(examine=hang).run(steps())
+            return await a_driver(inspect_paths=hang).run(steps())
         finally:
             released.set()
 
@@ -98,7 +100,7 @@ def test_a_filesystem_that_hangs_shows_nothing_and_holds_nobody_up(
 def test_so_many_looks_may_hang_and_the_next_one_sees_nothing_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "EXAMINE_S", 20)
+    monkeypatch.setattr(module, "INSPECT_S", 20)
     released = threading.Event()
     began = threading.Semaphore(0)
 
@@ -111,8 +113,8 @@ def test_so_many_looks_may_hang_and_the_next_one_sees_nothing_at_once(
         return (yield InspectPaths(("/srv/hung",)))
 
     async def test() -> None:
-        driver = a_driver(examine=hang)
-        hung = [asyncio.ensure_future(driver.run(steps())) for _ in range(module.EXAMINING_MAX)]
+        driver = a_driver(inspect_paths=hang)
+        hung = [asyncio.ensure_future(driver.run(steps())) for _ in range(module.INSPECTIONS_MAX)]
         for _ in hung:
             await asyncio.to_thread(began.acquire)
         assert await driver.run(steps()) == ()
@@ -172,7 +174,7 @@ def test_looks_that_follow_are_asked_for_at_once_and_anew_after_a_change() -> No
     together = asyncio.Barrier(2)
 
     class Both:
-        async def look(
+        async def read(
             self, _method: str, path: str, *, auth: str = "", deadline_s: float
         ) -> Reply:
             assert (auth, deadline_s > 0) == ("", True)
@@ -204,7 +206,7 @@ def test_no_more_looks_are_asked_for_ahead_than_a_few() -> None:
     asked: list[str] = []
 
     class Counting:
-        async def look(
+        async def read(
             self, _method: str, path: str, *, auth: str = "", deadline_s: float
         ) -> Reply:
             assert (auth, deadline_s > 0) == ("", True)

@@ -58,7 +58,7 @@ async def order_of(admission: AdmissionLock, askers: list[tuple[str, int, bool]]
     await asyncio.sleep(0)
     admission.release()
     await asyncio.gather(*tasks)
-    assert admission.free
+    assert admission.is_free
     return order
 
 
@@ -86,7 +86,7 @@ def test_who_gives_up_waiting_holds_nothing() -> None:
         for task in (early, late):
             with pytest.raises(asyncio.CancelledError):
                 await task
-        assert admission.free
+        assert admission.is_free
 
     run(test())
 

@@ -9,7 +9,7 @@ import pytest
 
 from controller.broker.gate.state import GateState
 from controller.broker.server.record_store import RecordStore, read_snapshot, write_snapshot
-from controller.broker.server.server import NOBODY_YET
+from controller.broker.server.server import UNKNOWN_ENGINE
 from controller.core.records.inventory import fold
 from controller.journal.store.reader import records
 from controller.journal.writer.writer import Writer
@@ -28,7 +28,7 @@ def opened(root: Path, *, passed: list[str] | None = None) -> tuple[RecordStore,
     folder.mkdir(exist_ok=True, mode=0o700)
     clock, new_id = TestClock(), ids()
     journal = Writer(folder, clock=clock, new_id=new_id)
-    state = GateState(STRICT, Inventory(), "test", NOBODY_YET, clock, new_id)
+    state = GateState(STRICT, Inventory(), "test", UNKNOWN_ENGINE, clock, new_id)
     reach = passed.append if passed is not None else lambda _: None
     books = RecordStore(journal, state, root / "inventory.json", reach=reach)
     books.load()
@@ -84,7 +84,7 @@ def test_what_was_submitted_is_folded_also_when_the_caller_is_gone(tmp_path: Pat
         writing = asyncio.ensure_future(books.write(trust(1)))
         await asyncio.sleep(0)
         writing.cancel()
-        await books.settled()
+        await books.wait_until_folded()
         assert list(state.inventory.ledger) == ["web:1"]
 
     check(tmp_path, test)
@@ -113,10 +113,10 @@ def test_the_error_is_forgotten_with_the_next_record(tmp_path: Path) -> None:
 def test_a_journal_that_mended_itself_while_nothing_was_written_is_seen(tmp_path: Path) -> None:
     async def test(books: RecordStore, journal: Writer, state: GateState) -> None:
         state.health.journal_error = "no space left"
-        books.look_up()
+        books.refresh_health()
         assert state.health.journal_error == ""
         await asyncio.to_thread(journal.close)
-        books.look_up()
+        books.refresh_health()
         assert state.health.journal_error == "the journal is closed"
 
     check(tmp_path, test)
@@ -137,11 +137,11 @@ def test_an_outcome_is_believed_at_once_and_the_inventory_is_as_of_the_records(
         intent, outcome = creating(1)
         await books.write(intent)
         seq = state.inventory.seq
-        writing = asyncio.ensure_future(books.write(outcome, believed=True))
+        writing = asyncio.ensure_future(books.write(outcome, optimistic=True))
         await asyncio.sleep(0)
         assert (list(state.inventory.containers), state.inventory.open) == (["c1"], {})
         assert state.inventory.seq == seq
-        assert await books.sure(0)
+        assert await books.is_durable_since(0)
         record = await writing
         assert record is not None
         assert state.inventory.seq == record.seq
@@ -156,7 +156,7 @@ def test_what_is_believed_beside_other_records_ends_as_what_they_say(tmp_path: P
         writing = [
             asyncio.ensure_future(each)
             for number, outcome in enumerate(outcomes, 1)
-            for each in (books.write(outcome, believed=True), books.write(trust(100 + number)))
+            for each in (books.write(outcome, optimistic=True), books.write(trust(100 + number)))
         ]
         await asyncio.sleep(0)
         assert (len(state.inventory.containers), state.inventory.open) == (49, {})
@@ -170,18 +170,18 @@ def test_what_was_believed_and_cannot_be_written_is_taken_back(tmp_path: Path) -
         (first, done), (second, also) = creating(1), creating(2)
         await books.write(first)
         await books.write(second)
-        assert await books.write(done, believed=True) is not None
+        assert await books.write(done, optimistic=True) is not None
         before = state.inventory
         await asyncio.to_thread(journal.close)
-        writing = asyncio.ensure_future(books.write(also, believed=True))
+        writing = asyncio.ensure_future(books.write(also, optimistic=True))
         await asyncio.sleep(0)
-        doubts = books.doubts
+        doubts = books.rollbacks
         assert list(state.inventory.containers) == ["c1", "c2"]
-        assert not await books.sure(doubts)
+        assert not await books.is_durable_since(doubts)
         assert await writing is None
         assert state.inventory == before
         assert list(state.inventory.open) == [second.id]
-        assert await books.sure(books.doubts)
+        assert await books.is_durable_since(books.rollbacks)
         books.save()
 
     check(tmp_path, test)
@@ -192,7 +192,7 @@ def test_what_is_only_believed_is_not_saved(tmp_path: Path) -> None:
     async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
         intent, outcome = creating(1)
         await books.write(intent)
-        writing = asyncio.ensure_future(books.write(outcome, believed=True))
+        writing = asyncio.ensure_future(books.write(outcome, optimistic=True))
         await asyncio.sleep(0)
         books.save()
         assert list(state.inventory.containers) == ["c1"]
@@ -206,8 +206,8 @@ def test_an_entry_that_can_never_be_recorded_is_none_and_no_outage(tmp_path: Pat
     async def test(books: RecordStore, _journal: Writer, state: GateState) -> None:
         assert await books.write(entry(1, request={"summary": {"x": 1.5}})) is None
         assert await books.write(entry(1, request={"summary": "x" * 2_000_000})) is None
-        assert await books.write(entry(1, "outcome", result={"x": 1.5}), believed=True) is None
-        assert not await books.sure(0)
+        assert await books.write(entry(1, "outcome", result={"x": 1.5}), optimistic=True) is None
+        assert not await books.is_durable_since(0)
         assert state.health.journal_error == ""
 
     check(tmp_path, test)

@@ -12,7 +12,7 @@ import pytest
 
 from controller.broker.gate.commands import Command, CommandResult
 from controller.broker.gate.state import GateState
-from controller.broker.server.watch_task import named
+from controller.broker.server.watch_task import containers_of
 from controller.model.confinement import Confinement
 from controller.model.inventory import Inventory
 from controller.model.records import Reply, Request
@@ -56,7 +56,7 @@ def event(kind: str, identifier: str, **attributes: str) -> bytes:
 def test_an_event_names_the_container_that_it_is_about(
     line: bytes, names: list[tuple[str, str]]
 ) -> None:
-    assert list(named(line)) == names
+    assert list(containers_of(line)) == names
 
 
 def nothing(_request: Request, _state: GateState) -> Generator[Command, CommandResult, Reply]:
