@@ -33,7 +33,7 @@ from controller.core.records.provenance import Fact, Provenance, provenance
 from controller.core.records.query import QueryResult, RecordContext, RecordSubject
 from controller.core.records.record import parse
 from controller.core.records.views import chronicle
-from controller.core.records.visibility import Reader, about_json, may_read
+from controller.core.records.visibility import Reader, may_read, subject_to_json
 from controller.journal.store.chain import ChainWalk
 from controller.journal.store.pruned_base import read_inventory
 from controller.model.inventory import Inventory
@@ -88,7 +88,7 @@ def _head(found: QueryResult) -> Iterator[str]:
 
 
 def _subject(about: RecordSubject) -> str:
-    members = {name: value for name, value in about_json(about).items() if value}
+    members = {name: value for name, value in subject_to_json(about).items() if value}
     return ", ".join(f"{name} {value}" for name, value in members.items()) or "-"
 
 

@@ -28,7 +28,7 @@ from controller.core.admission.dns_names import clashes, of_summary
 from controller.core.enforcement.disruption_budget import NOTE_MAX
 from controller.core.engine_api import parse
 from controller.core.engine_api.requests import Finding
-from controller.core.records.inventory import adopted
+from controller.core.records.inventory import fold_adoption
 from controller.core.records.inventory_json import settings_to_json
 from controller.core.rules.confinement import data_path
 from controller.core.rules.facts import CreateFacts, Stamp
@@ -234,7 +234,7 @@ class _Survey:
         if not candidate.findings:
             request = request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
             inventory = self._state.inventory
-            self._state.inventory = adopted(inventory, inventory.seq, request)
+            self._state.inventory = fold_adoption(inventory, inventory.seq, request)
 
     def _other_intents(self, candidate: Candidate) -> Iterator[str]:
         inventory, kind = self._state.inventory, candidate.claim.kind
@@ -349,7 +349,7 @@ class _Survey:
         """Compare what the kernel shows of a container with what it would be admitted as."""
         request = request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
         inventory = self._state.inventory
-        item = adopted(inventory, inventory.seq, request).containers[candidate.claim.id]
+        item = fold_adoption(inventory, inventory.seq, request).containers[candidate.claim.id]
         sight = yield from kernel_verify.verify(self._state, item, self._policy)
         remedy = partial(Finding, remedy="look who changed it; remove it, if it isn't needed")
         candidate.findings += [remedy(each.rule, "kernel", each.text) for each in sight.breaches]

@@ -15,7 +15,12 @@ from controller.broker.guards.scrub import scrub_text
 from controller.core.records.query import Filter, QueryResult
 from controller.core.records.record import line_of
 from controller.core.records.views import Question
-from controller.core.records.visibility import Reader, about_json, about_told, told
+from controller.core.records.visibility import (
+    Reader,
+    redact_record,
+    redact_subject,
+    subject_to_json,
+)
 from controller.model.records import Actor, Reply, Role
 
 #: Records in one answer.
@@ -85,7 +90,7 @@ def line_for(found: QueryResult, *, actor: Actor, state: GateState, with_about: 
     if actor.role is Role.OPERATOR:
         line = line_of(found.record)
     else:
-        shown = told(found.record, reader)
+        shown = redact_record(found.record, reader)
         result = shown.get("result")
         if actor.role is Role.CLIENT and result and result.get("error"):
             said = str(shown.get("request", ""))
@@ -93,6 +98,8 @@ def line_for(found: QueryResult, *, actor: Actor, state: GateState, with_about: 
             shown = {**shown, "result": result}
         line = json.dumps(shown, ensure_ascii=False).encode()
     if with_about:
-        about = json.dumps(about_json(about_told(found, reader)), ensure_ascii=False).encode()
+        about = json.dumps(
+            subject_to_json(redact_subject(found, reader)), ensure_ascii=False
+        ).encode()
         line = b'{"about":' + about + b',"record":' + line + b"}"
     return line + b"\n"

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from controller.cli.clients.socket_client import BrokerApi
 from controller.core.records.query import Filter, QueryResult
 from controller.core.records.views import Page, Question
-from controller.core.records.visibility import about_from
+from controller.core.records.visibility import subject_from_json
 from controller.model.records import ENTRY_PARTS, Entry, Record
 
 #: Records that are asked for at once.
@@ -97,5 +97,5 @@ def found_of(line: bytes) -> QueryResult:
         Record(
             record["seq"], record["time"], entry, record.get("prev", ""), record.get("hash", "")
         ),
-        about_from(told["about"]),
+        subject_from_json(told["about"]),
     )

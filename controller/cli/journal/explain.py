@@ -204,9 +204,9 @@ def render(told: Provenance) -> str:
         record = told.pending.record
         asked = f"{told.pending.about.action} was asked for at {record.time}"
         lines.append(f"{asked} (record {record.seq}), and what came of it isn't recorded yet")
-    if told.told_since:
+    if told.shown_since:
         lines.append(
-            f"changes before record {told.told_since} aren't shown, and what they made of it may be "
+            f"changes before record {told.shown_since} aren't shown, and what they made of it may be "
             "told as a later one's"
         )
     if not told.facts:
@@ -295,7 +295,7 @@ def provenance_json(told: Provenance) -> dict[str, Any]:
     """Return where a container comes from."""
     return {
         **state_json(told),
-        "toldSince": told.told_since,
+        "toldSince": told.shown_since,
         "facts": [_fact_json(fact) for fact in told.facts],
     }
 

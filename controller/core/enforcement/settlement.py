@@ -22,7 +22,7 @@ from controller.core.encoding.json_members import (
     mapping_member,
 )
 from controller.core.engine_api.translate import settings
-from controller.core.records.inventory import updated
+from controller.core.records.container_effects import updated_settings
 from controller.core.records.inventory_json import settings_from_json, settings_to_json
 from controller.model import names
 from controller.model.inventory import ExecSession, OpenIntent
@@ -202,7 +202,7 @@ def _updated(intent: OpenIntent, told: Mapping[str, Any]) -> SettlementEvidence:
     wanted = settings_to_json(settings_from_json(_summary(intent).get("settings") or {}))
     now = settings_to_json(settings(told))
     # What else is changed between the two isn't the update's matter.
-    same = all(wanted[key] == now[key] for key in updated(_summary(intent)))
+    same = all(wanted[key] == now[key] for key in updated_settings(_summary(intent)))
     return SettlementEvidence(applied=same, seen=json.dumps(now, sort_keys=True))
 
 

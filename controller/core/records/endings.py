@@ -1,7 +1,7 @@
-"""Endings: who ended a container's last run, or removed it, as far as the broker's journal shows.
+"""Endings: who ended a container's last run, or removed the container, by the broker's journal.
 
-The broker folds them from its records, and the controller reads them with the inventory. An ending
-says nothing of an exit of the program's own, nor of what is done past the gate.
+The broker folds endings from its records. The controller reads them with the inventory. There is
+no ending for a program that exits by itself, nor for a change past the gate.
 
 Pure.
 """
@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from controller.model.mutations import Mutation
 from controller.model.observed import Ending
 
-#: So many endings are kept; beyond that the oldest goes.
+#: The number of endings to keep; beyond it the oldest is dropped.
 ENDINGS_MAX = 256
 REASON_MAX = 300
-#: Mutations that end a run, and the word for each.
+#: Mutations that end a run, with the word for each in messages.
 _ENDS: Mapping[str, str] = {
     Mutation.CONTAINER_STOP: "stopped",
     Mutation.CONTAINER_KILL: "killed",
@@ -27,42 +27,42 @@ _BEGINS = frozenset({Mutation.CONTAINER_START, Mutation.CONTAINER_RESTART})
 _FATAL = frozenset({"", "KILL", "9", "TERM", "15", "INT", "2", "QUIT", "3"})
 
 
-def changed(
+def update(
     endings: Mapping[str, Ending], ending: Ending, *, signal: object = ""
 ) -> Mapping[str, Ending]:
-    """Return the endings after a mutation that took effect; *ending* is what it would be one of.
+    """Return the endings after an applied mutation.
 
-    A start forgets the ending before it. What the broker does to end a violation is no ending
-    besides that violation.
+    *ending* describes the mutation: it counts only if the mutation ends a run. A start removes the
+    container's ending. The broker's own stop after a violation does not replace the violation.
     """
     known = endings.get(ending.container)
     if ending.route in _BEGINS:
         return _without(endings, ending.container) if known is not None else endings
-    word = str(signal or "").upper().removeprefix("SIG")
-    if ending.route not in _ENDS or word not in _FATAL:
+    name = str(signal or "").upper().removeprefix("SIG")
+    if ending.route not in _ENDS or name not in _FATAL:
         return endings
     if ending.role == "broker" and known is not None:
         return endings
-    return added(endings, ending)
+    return add(endings, ending)
 
 
-def added(endings: Mapping[str, Ending], ending: Ending) -> Mapping[str, Ending]:
-    """Return the endings with one more."""
-    kept = {**_without(endings, ending.container), ending.container: ending}
-    return dict([*kept.items()][-ENDINGS_MAX:])
+def add(endings: Mapping[str, Ending], ending: Ending) -> Mapping[str, Ending]:
+    """Return the endings with one added, and beyond the limit without the oldest."""
+    grown = {**_without(endings, ending.container), ending.container: ending}
+    return dict([*grown.items()][-ENDINGS_MAX:])
 
 
 def violation(
-    container: str, rules: Iterable[object], found: Iterable[object], time: str
+    container: str, rules: Iterable[object], differences: Iterable[object], time: str
 ) -> Ending:
-    """Return the ending of a container that the broker ends, since it didn't run as admitted."""
+    """Return the ending of a container that the broker stops because its kernel state differs."""
     rule = next(iter(map(str, rules)), "effective.violated")
-    reason = f"{rule}: {'; '.join(map(str, found))}"[:REASON_MAX]
+    reason = f"{rule}: {'; '.join(map(str, differences))}"[:REASON_MAX]
     return Ending(container, Mutation.CONTAINER_KILL, "broker", -1, time, reason)
 
 
 def describe(ending: Ending) -> str:
-    """Return the words that follow a container's name: ``was stopped by uid:0 through the gate``."""
+    """Return the text after a container's name: ``was stopped by uid:0 through the gate``."""
     if ending.reason:
         return f"was ended by the broker: {ending.reason}"
     word = _ENDS[ending.route]

@@ -1,7 +1,7 @@
-"""The inventory, and its parts, as JSON: the broker's own file, and the settings in records.
+"""The inventory and its parts as JSON, for the broker's snapshot file and for records.
 
-``to_json`` and ``from_json`` are each other's inverse. Files of older brokers lack members that
-were added since; ``from_json`` reads those too.
+``to_json`` and ``from_json`` are inverse to each other. ``from_json`` also reads the snapshots of
+older brokers, which lack newer members.
 """
 
 from __future__ import annotations
@@ -28,18 +28,21 @@ SETTINGS_FIELDS = frozenset(field.name for field in fields(Settings))
 
 
 def settings_to_json(settings: Settings) -> dict[str, object]:
-    """Return settings as JSON, with the names of the dataclass."""
+    """Return settings as JSON, with the names of the dataclass fields."""
     lists = {"networks": list(settings.networks), "others": list(settings.others)}
     return {**asdict(settings), **lists}
 
 
-def settings_from_json(told: Mapping[str, Any]) -> Settings:
-    """Return the settings that ``settings_to_json`` wrote; large numbers may have become strings."""
-    known = {key: value for key, value in told.items() if key in SETTINGS_FIELDS}
-    for name in _SETTINGS_NUMBERS & known.keys():
-        known[name] = int(known[name])
-    lists = {name: tuple(map(str, known.pop(name, ()))) for name in ("networks", "others")}
-    return Settings(**{"name": "", **known, **lists})
+def settings_from_json(value: Mapping[str, Any]) -> Settings:
+    """Return the settings that ``settings_to_json`` wrote; unknown members are ignored.
+
+    The journal writes numbers beyond 2^53 as strings, so numbers are read from strings too.
+    """
+    members = {name: member for name, member in value.items() if name in SETTINGS_FIELDS}
+    for name in _SETTINGS_NUMBERS & members.keys():
+        members[name] = int(members[name])
+    lists = {name: tuple(map(str, members.pop(name, ()))) for name in ("networks", "others")}
+    return Settings(**{"name": "", **members, **lists})
 
 
 _SETTINGS_NUMBERS = frozenset(
@@ -58,15 +61,15 @@ _SETTINGS_NUMBERS = frozenset(
 
 
 def to_json(inventory: Inventory) -> dict[str, object]:
-    """Return the whole inventory as JSON, for the broker's own file."""
+    """Return the whole inventory as JSON, for the broker's snapshot file."""
     return {
         "seq": inventory.seq,
         "time": inventory.time,
         "containers": [item_to_json(item) for item in inventory.containers.values()],
-        "networks": [asdict(made) for made in inventory.networks.values()],
-        "volumes": [asdict(made) for made in inventory.volumes.values()],
+        "networks": [asdict(network) for network in inventory.networks.values()],
+        "volumes": [asdict(volume) for volume in inventory.volumes.values()],
         "ledger": [asdict(trusted) for trusted in inventory.ledger.values()],
-        # A list: what is written keeps no order of members.
+        # A list, since the order of pins matters and canonical JSON sorts the members of objects.
         "pins": [{"revision": r, **asdict(image)} for r, image in inventory.pins.items()],
         "sessions": [asdict(session) for session in inventory.sessions.values()],
         "open": {identifier: asdict(intent) for identifier, intent in inventory.open.items()},
@@ -81,47 +84,46 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
     """Return the inventory that ``to_json`` wrote.
 
     Raises:
-        KeyError, TypeError, ValueError: it isn't one.
+        KeyError, TypeError, ValueError: the value is not an inventory.
     """
     items = [
         ContainerItem(
             **{
-                **told,
-                "admitted": settings_from_json(told["admitted"]),
-                "aliases": texts_of(told.get("aliases")),
-                "confined": confinement_from_json(told.get("confined")),
+                **item,
+                "admitted": settings_from_json(item["admitted"]),
+                "aliases": texts_of(item.get("aliases")),
+                "confined": confinement_from_json(item.get("confined")),
             }
         )
-        for told in value["containers"]
+        for item in value["containers"]
     ]
     return Inventory(
         seq=int(value["seq"]),
         time=text_member(value, "time"),
         containers={item.id: item for item in items},
-        networks={told["id"]: OwnedObject(**told) for told in value["networks"]},
-        volumes={told["id"]: OwnedObject(**told) for told in value["volumes"]},
-        ledger={told["reference"]: TrustedImage(**told) for told in value["ledger"]},
+        networks={member["id"]: OwnedObject(**member) for member in value["networks"]},
+        volumes={member["id"]: OwnedObject(**member) for member in value["volumes"]},
+        ledger={member["reference"]: TrustedImage(**member) for member in value["ledger"]},
         pins=_pins(value["pins"]),
-        # Snapshots of brokers before sessions were known have none.
-        sessions={told["id"]: ExecSession(**told) for told in value.get("sessions", ())},
-        open={identifier: OpenIntent(**told) for identifier, told in value["open"].items()},
-        taken={told["container"]: TakenDown(**told) for told in value.get("taken", ())},
-        approvals={told["id"]: _approval(told) for told in value.get("approvals", ())},
-        # Snapshots of earlier brokers have none.
-        endings={told["container"]: Ending(**told) for told in value.get("endings", ())},
+        # ``get``: snapshots of older brokers lack these members.
+        sessions={member["id"]: ExecSession(**member) for member in value.get("sessions", ())},
+        open={identifier: OpenIntent(**member) for identifier, member in value["open"].items()},
+        taken={member["container"]: TakenDown(**member) for member in value.get("taken", ())},
+        approvals={member["id"]: _approval(member) for member in value.get("approvals", ())},
+        endings={member["container"]: Ending(**member) for member in value.get("endings", ())},
         taken_down=text_member(value, "takenDown"),
     )
 
 
 def _pins(value: Any) -> dict[str, Image]:
-    if isinstance(value, Mapping):  # of brokers before there was a limit
-        return {revision: Image(**told) for revision, told in value.items()}
-    return {told["revision"]: Image(told["id"], told["digest"]) for told in value}
+    if isinstance(value, Mapping):  # written by brokers without a limit on pins
+        return {revision: Image(**image) for revision, image in value.items()}
+    return {pin["revision"]: Image(pin["id"], pin["digest"]) for pin in value}
 
 
-def _approval(told: Mapping[str, Any]) -> Approval:
-    lists = {"objects": tuple(told["objects"]), "used": tuple(told["used"])}
-    return Approval(**{**told, **lists})
+def _approval(members: Mapping[str, Any]) -> Approval:
+    lists = {"objects": tuple(members["objects"]), "used": tuple(members["used"])}
+    return Approval(**{**members, **lists})
 
 
 def item_to_json(item: ContainerItem) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What an operator did with a service, as the journal has it: a closed form for each act."""
+"""The journal's record of an operator's act on a service, in a closed form for each act."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ _MEMBERS = frozenset({"act", "object", "revision", "anew", "note"})
 
 @dataclass(frozen=True, slots=True)
 class ServiceRecord:
-    """An act on a service. ``revision`` is the one gone back to, or restarted; ``anew``: the image
-    of that revision is looked up anew, so that the one that it was pinned to is forgotten.
-    """
+    """An operator's act on a service."""
 
     act: str
     key: Key
+    #: The revision of a rollback or a restart.
     revision: str = ""
+    #: A restart resolves the image of the revision again, and forgets its pin.
     anew: bool = False
     note: str = ""
 
     @property
     def summary(self) -> dict[str, object]:
-        """What the record says of it; the labels are what records are found by."""
-        told: dict[str, object] = {
+        """The summary in the record; queries find the record by its labels."""
+        members: dict[str, object] = {
             "act": self.act,
             "note": self.note,
             "labels": {names.NAMESPACE: self.key.namespace, names.SERVICE: self.key.name},
         }
         if self.revision:
-            told["revision"] = self.revision
+            members["revision"] = self.revision
         if self.anew:
-            told["anew"] = True
-        return told
+            members["anew"] = True
+        return members
 
 
 def read_service_act(body: Mapping[str, object]) -> ServiceRecord | str:
-    """Return the act that is to be recorded, or what is wrong with it."""
+    """Return the act to record, or a text about the fault in the body."""
     if not body.keys() <= _MEMBERS:
         return f"it has no member {min(body.keys() - _MEMBERS)!r:.64}"
     act, key = body.get("act"), _key(body.get("object"))

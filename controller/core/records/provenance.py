@@ -1,8 +1,8 @@
-"""Where each thing that holds of a container comes from: which record put it there, and why.
+"""The provenance of a container's properties: the record and the policy rule behind each.
 
-From records alone (``questions.chronicle``): the create's or adoption's summary, then what later
-changes left of it. What nobody recorded isn't known: what was changed past the broker, and that a container ended by
-itself.
+Derived from records alone (``core.records.views.chronicle``): the summary of the create or the
+adoption, then the later changes. Changes past the broker are unknown, and so is a container's own
+exit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from controller.core.encoding.json_members import (
     text_member,
     texts_of,
 )
-from controller.core.records.inventory import applied
+from controller.core.records.closing import NOT_MODIFIED, is_applied
 from controller.core.records.inventory_json import settings_from_json
 from controller.core.records.query import QueryResult, RecordSubject, is_adoption
 from controller.core.records.record import CLOSING
@@ -29,75 +29,73 @@ from controller.model.observed import Settings
 from controller.model.quantities import format_bytes
 
 _NANO: Final = 1_000_000_000
-#: The engine's answer to a start of what runs, and a stop of what doesn't.
-_NOT_MODIFIED: Final = 304
-#: States of a container that the engine has.
-_THERE: Final = frozenset({"created", "running", "paused", "stopped"})
-#: Signals after which nothing of a container runs any more, or soon won't.
-_ENDING: Final = frozenset({"", "KILL", "SIGKILL", "9"})
+#: States of a container that exists.
+_EXISTING: Final = frozenset({"created", "running", "paused", "stopped"})
+#: Signals of a kill that stop a container.
+_STOPPING: Final = frozenset({"", "KILL", "SIGKILL", "9"})
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing that holds: since which intent, and by which of the policy's rules, if by one."""
+    """A property of a container, with the intent that set it."""
 
     name: str
     value: str
     origin: QueryResult
-    rule: str = ""
+    rule: str = ""  # the policy rule that set the value, if any
 
     @property
     def line(self) -> int:
-        """The line of the file that says so: the field's, else where the document begins."""
+        """The line of the field in its file, else the first line of the document."""
         source = mapping_member(self.origin.record.entry.claims, "source")
         lines = mapping_member(source, "lines")
-        line = lines.get(WRITTEN.get(self.name, ""), source.get("line", 0))
+        line = lines.get(DOCUMENT_FIELDS.get(self.name, ""), source.get("line", 0))
         return line if isinstance(line, int) else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """A container by its records: what holds of it, and how it is as far as they know.
-
-    ``state`` is created, running, paused, stopped, removed, gone or unknown, since the record
-    ``since`` (None: no record tells since when); ``pending`` is the intent that wasn't closed yet,
-    ``note`` what else is to be known. Where it was changed too often, the changes before record
-    ``told_since`` aren't told, and what they made of it may be a later one's; 0: all are told.
-    """
+    """The properties and the state of a container, as far as its records say."""
 
     about: RecordSubject
     slot: str = ""
     revision: str = ""
     facts: tuple[Fact, ...] = ()
+    #: created, running, paused, stopped, removed, gone or unknown.
     state: str = "unknown"
+    #: The record since which the container has this state; None if no record says.
     since: QueryResult | None = None
+    #: The last open intent.
     pending: QueryResult | None = None
+    #: Further information about the state, for a person.
     note: str = ""
-    told_since: int = 0
+    #: Changes before this seq are not shown, because there were too many; 0 if all are shown.
+    #: A property that they set may be attributed to a later change.
+    shown_since: int = 0
 
 
 def provenance(chronicle: Iterable[QueryResult]) -> Provenance | None:
-    """Return where a container comes from, by its chronicle; None for no records."""
-    told = _Told()
-    for found in chronicle:
-        told.take(found)
-    return told.result()
+    """Return the provenance of a container by its chronicle; None without records."""
+    builder = _Builder()
+    for result in chronicle:
+        builder.add(result)
+    return builder.build()
 
 
-def without_replaced(found: Iterable[Provenance]) -> list[Provenance]:
-    """Return the containers without those whose name a later one has: they are gone.
+def without_replaced(containers: Iterable[Provenance]) -> list[Provenance]:
+    """Return the containers except those with the name of a later one.
 
-    An engine has one container of a name, so an earlier one was removed past the broker. *found* is in
-    the order in which the containers were made.
+    An engine has one container with a name, so an earlier one was removed past the broker.
+    *containers* are in the order of their creates.
     """
-    told = list(found)
-    latest = {each.about.name: each.about.id for each in told if each.state in _THERE}
-    return [each for each in told if latest.get(each.about.name, each.about.id) == each.about.id]
+    listed = list(containers)
+    latest = {each.about.name: each.about.id for each in listed if each.state in _EXISTING}
+    return [each for each in listed if latest.get(each.about.name, each.about.id) == each.about.id]
 
 
 @dataclass(slots=True)
-class _Told:
-    """What the records so far say of one container."""
+class _Builder:
+    """The properties and state of one container after the records so far."""
 
     about: RecordSubject | None = None
     summary: Mapping[str, Any] = field(default_factory=dict)
@@ -109,107 +107,108 @@ class _Told:
     note: str = ""
     shaped: list[int] = field(default_factory=list)
 
-    def take(self, found: QueryResult) -> None:
-        entry, about = found.record.entry, found.about
+    def add(self, result: QueryResult) -> None:
+        entry, about = result.record.entry, result.about
         if about.action in SHAPING:
-            self.shaped.append(found.record.seq)
+            self.shaped.append(result.record.seq)
         if entry.stage == "intent":
-            self.open[entry.id] = found
+            self.open[entry.id] = result
             if self.about is None or about.action != Mutation.CONTAINER_CREATE:
                 self.about = about
             return
         if entry.stage in CLOSING:
-            # One that was under way when it was renamed was asked for by the name before.
+            # A mutation that was open during a rename has the old name.
             self.about = replace(about, name=(self.about or about).name)
             intent = self.open.pop(entry.id, None)
             if intent is not None:
-                self._close(intent, found)
+                self._close(intent, result)
         elif about.action == mutations.CONTAINER_GONE:
-            self._is("gone", found, "it was removed past the broker, or removed itself")
-        elif is_adoption(found.record, about):
-            self._adopted(found)
+            self._set_state("gone", result, "it was removed past the broker, or removed itself")
+        elif is_adoption(result.record, about):
+            self._adopt(result)
 
     def _close(self, intent: QueryResult, closing: QueryResult) -> None:
         action = intent.about.action
-        if not applied(closing.record):
+        if not is_applied(closing.record):
             if closing.record.entry.result.get("settled") == "unknown":
-                self._is("unknown", intent, f"what came of {action} isn't known")
+                self._set_state("unknown", intent, f"what came of {action} isn't known")
             return
         summary = mapping_member(intent.record.entry.request, "summary")
         if action == Mutation.CONTAINER_CREATE:
-            self._created(intent, summary)
+            self._create(intent, summary)
         elif action in _CHANGES:
             _CHANGES[action](self, intent, summary)
         elif action == Mutation.CONTAINER_KILL:
-            self._killed(intent, summary)
-        elif action in _STATES and _nothing_done(closing):
-            self._was(_STATES[action], intent)
+            self._kill(intent, summary)
+        elif action in _STATES and closing.record.entry.result.get("status") == NOT_MODIFIED:
+            self._confirm_state(_STATES[action], intent)
         elif action in _STATES:
-            self._is(_STATES[action], intent)
+            self._set_state(_STATES[action], intent)
 
-    def _is(self, state: str, found: QueryResult | None, note: str = "") -> None:
-        self.state, self.since, self.note = state, found, note
+    def _set_state(self, state: str, since: QueryResult | None, note: str = "") -> None:
+        self.state, self.since, self.note = state, since, note
 
-    def _was(self, state: str, intent: QueryResult) -> None:
-        """Take note that it already was what was asked for: who asked didn't do that."""
+    def _confirm_state(self, state: str, intent: QueryResult) -> None:
+        """Set a state that the container had before the request, so not by this intent."""
         never_ran = (self.state, state) == ("created", "stopped")
         if self.state != state and not never_ran:
-            self._is(state, None, f"it already was when record {intent.record.seq} asked for it")
+            note = f"it already was when record {intent.record.seq} asked for it"
+            self._set_state(state, None, note)
 
-    def _killed(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
+    def _kill(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
         signal = text_member(summary, "signal")
-        if signal.upper() in _ENDING:
-            self._is("stopped", intent)
+        if signal.upper() in _STOPPING:
+            self._set_state("stopped", intent)
         else:
             self.note = f"it was sent {signal} by record {intent.record.seq}"
 
-    def _created(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
+    def _create(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
         self.summary = summary
         self.settings = settings_from_json(mapping_member(summary, "settings"))
         rules = frozenset(texts_of(intent.record.entry.verdict.get("rules")))
-        for name, value, rule in _asked(summary, self.settings, rules):
-            self._holds(name, value, intent, rule if rule in rules else "")
-        self._is("created", intent)
+        for name, value, rule in _properties(summary, self.settings, rules):
+            self._set_fact(name, value, intent, rule if rule in rules else "")
+        self._set_state("created", intent)
 
-    def _adopted(self, found: QueryResult) -> None:
-        """Begin anew: what was taken in is what was seen then, whatever it was created as."""
-        self.about = found.about
+    def _adopt(self, result: QueryResult) -> None:
+        """Start again from the state at the adoption, whatever the create said."""
+        self.about = result.about
         self.facts.clear()
-        summary = mapping_member(found.record.entry.request, "summary")
-        self._created(found, summary)
-        # Only of one that ran, the kernel was asked what it runs as.
+        summary = mapping_member(result.record.entry.request, "summary")
+        self._create(result, summary)
+        # The summary has the kernel's verified state only for a running container.
         if text_member(summary, "effective"):
-            self._is("running", found, "it was adopted then, and ran already")
+            self._set_state("running", result, "it was adopted then, and ran already")
         elif summary.get("started"):
-            self._is("stopped", found, "it was adopted then, and didn't run")
+            self._set_state("stopped", result, "it was adopted then, and didn't run")
         else:
-            self._is("created", found, "it was adopted then")
+            self._set_state("created", result, "it was adopted then")
 
-    def _holds(self, name: str, value: str, intent: QueryResult, rule: str = "") -> None:
+    def _set_fact(self, name: str, value: str, intent: QueryResult, rule: str = "") -> None:
         key = (name, value if name in _SEVERAL else "")
         self.facts[key] = Fact(name, value, intent, rule)
 
-    def updated(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
+    def update(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
         now = settings_from_json(mapping_member(summary, "settings"))
         before = self.settings
-        for name, attribute, written, _ in _SETTINGS:
-            value = written(getattr(now, attribute), now)
-            if before is None or value != written(getattr(before, attribute), before):
-                self._holds(name, value, intent)
+        for name, attribute, format_value, _ in _SETTINGS:
+            value = format_value(getattr(now, attribute), now)
+            if before is None or value != format_value(getattr(before, attribute), before):
+                self._set_fact(name, value, intent)
         self.settings = now
 
-    def renamed(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
+    def rename(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
         name = text_member(summary, "name")
-        self._holds("name", name, intent)
+        self._set_fact("name", name, intent)
         self.about = replace(self.about or intent.about, name=name)
 
-    def joined(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
-        self._holds("network", text_member(summary, "network"), intent)
+    def connect(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
+        self._set_fact("network", text_member(summary, "network"), intent)
 
-    def left(self, _: QueryResult, summary: Mapping[str, Any]) -> None:
+    def disconnect(self, _: QueryResult, summary: Mapping[str, Any]) -> None:
         self.facts.pop(("network", text_member(summary, "network")), None)
 
-    def result(self) -> Provenance | None:
+    def build(self) -> Provenance | None:
         if self.about is None:
             return None
         labels = mapping_member(self.summary, "labels")
@@ -222,15 +221,15 @@ class _Told:
             since=self.since,
             pending=[*self.open.values()][-1] if self.open else None,
             note=self.note,
-            told_since=self.shaped[0] if len(self.shaped) > SHAPING_MAX else 0,
+            shown_since=self.shaped[0] if len(self.shaped) > SHAPING_MAX else 0,
         )
 
 
-_CHANGES: Final[dict[str, Callable[[_Told, QueryResult, Mapping[str, Any]], None]]] = {
-    Mutation.CONTAINER_UPDATE: _Told.updated,
-    Mutation.CONTAINER_RENAME: _Told.renamed,
-    Mutation.NETWORK_CONNECT: _Told.joined,
-    Mutation.NETWORK_DISCONNECT: _Told.left,
+_CHANGES: Final[dict[str, Callable[[_Builder, QueryResult, Mapping[str, Any]], None]]] = {
+    Mutation.CONTAINER_UPDATE: _Builder.update,
+    Mutation.CONTAINER_RENAME: _Builder.rename,
+    Mutation.NETWORK_CONNECT: _Builder.connect,
+    Mutation.NETWORK_DISCONNECT: _Builder.disconnect,
 }
 _STATES: Final[dict[str, str]] = {
     Mutation.CONTAINER_START: "running",
@@ -240,10 +239,6 @@ _STATES: Final[dict[str, str]] = {
     Mutation.CONTAINER_PAUSE: "paused",
     Mutation.CONTAINER_REMOVE: "removed",
 }
-
-
-def _nothing_done(closing: QueryResult) -> bool:
-    return closing.record.entry.result.get("status") == _NOT_MODIFIED
 
 
 def _bytes(count: int, _: Settings) -> str:
@@ -264,8 +259,8 @@ def _restart(policy: str, settings: Settings) -> str:
     return f"{policy}:{settings.restart_max}" if settings.restart_max else policy
 
 
-#: Of the settings: how a fact is called, the attribute, how it is written, and which of the
-#: policy's rules may have given it.
+#: For each setting: the fact's name, the attribute, its formatter, and the policy rule that can
+#: set the value.
 _SETTINGS: Final[tuple[tuple[str, str, Callable[[Any, Settings], str], str], ...]] = (
     ("memory", "memory", _bytes, "default.memory"),
     ("memory and swap", "memory_swap", _bytes, "default.swap"),
@@ -276,8 +271,8 @@ _SETTINGS: Final[tuple[tuple[str, str, Callable[[Any, Settings], str], str], ...
     ("processes", "pids", _number, "default.pids"),
     ("restart", "restart", _restart, ""),
 )
-#: The field of a document, by its path under spec, that says a fact where it is written at all.
-WRITTEN: Final[dict[str, str]] = {
+#: The field in a user's document (path under ``spec``) that sets a fact.
+DOCUMENT_FIELDS: Final[dict[str, str]] = {
     "image": "image",
     "memory": "resources.memory",
     "cpus": "resources.cpus",
@@ -293,7 +288,7 @@ WRITTEN: Final[dict[str, str]] = {
     "healthcheck": "healthcheck",
     "logs": "logs",
 }
-#: Facts of which a container has several, each with an origin of its own.
+#: Facts that a container can have several times, each with its own origin.
 _SEVERAL: Final = frozenset({"network", "mount", "port"})
 _NAMES: Final = (
     *("name", "image", "image id", "revision"),
@@ -304,10 +299,10 @@ _NAMES: Final = (
 _ORDER: Final = {name: place for place, name in enumerate(_NAMES)}
 
 
-def _asked(
+def _properties(
     summary: Mapping[str, Any], settings: Settings, rules: frozenset[str]
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield what a create asked for or was given: fact, value, and the rule that may have given it."""
+    """Yield the properties that a create set: fact, value, and the rule that can set the value."""
     labels = mapping_member(summary, "labels")
     plain = (
         ("name", settings.name, "name.given"),
@@ -315,8 +310,8 @@ def _asked(
         ("image id", text_member(summary, "imageId"), "image.pinned"),
         ("revision", text_member(labels, names.REVISION), ""),
         *(
-            (name, written(getattr(settings, attribute), settings), rule)
-            for name, attribute, written, rule in _SETTINGS
+            (name, format_value(getattr(settings, attribute), settings), rule)
+            for name, attribute, format_value, rule in _SETTINGS
         ),
         ("answers to", ", ".join(texts_of(summary.get("answersTo"))), ""),
         ("root filesystem", _root(summary), ""),
@@ -345,8 +340,9 @@ def _root(summary: Mapping[str, Any]) -> str:
     return "read-only" if confined.get("read_only_root") else "writable"
 
 
-def _mount(mount: object) -> str:
-    told = mapping_of(mount)
-    source = text_member(told, "source")
-    access = "" if told.get("type") == "tmpfs" else ", read-only" if told.get("readOnly") else ""
-    return f"{text_member(told, 'type')} {source + ' at ' if source else ''}{text_member(told, 'target')}{access}"
+def _mount(value: object) -> str:
+    mount = mapping_of(value)
+    source = text_member(mount, "source")
+    access = "" if mount.get("type") == "tmpfs" else ", read-only" if mount.get("readOnly") else ""
+    kind, target = text_member(mount, "type"), text_member(mount, "target")
+    return f"{kind} {source + ' at ' if source else ''}{target}{access}"

@@ -1,8 +1,8 @@
-"""Which records answer a question: by time, service, owner, actor, verdict, stage, action, object.
+"""Queries: the records that match a filter, by time, service, owner, actor, verdict or object.
 
-One pass over the records in their order. What a later record is about (a start names an id only, a
-closing record nothing) is learned from the ones before it. The index (``journal.index.database``) is the
-same pass, kept: it answers as ``search`` does, or it is wrong.
+One pass over the records in their order. Some records need earlier ones to know their subject: a
+start names only an id, a closing record nothing. The index (``journal.index.database``) stores the
+result of the same pass, and must answer exactly like ``search``.
 """
 
 from __future__ import annotations
@@ -13,58 +13,46 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from controller.core.encoding.json_members import mapping_member, text_member
-from controller.core.records.inventory import applied, gone
+from controller.core.records.closing import is_applied, is_removed
 from controller.core.records.record import CLOSING
 from controller.model import mutations, names
 from controller.model.mutations import Mutation
 from controller.model.records import Record
 
 T = TypeVar("T")
-#: A shorter id isn't looked for by its beginning.
+#: The shortest prefix of an id that a query matches.
 ID_PREFIX_MIN: Final = 4
 _FULL_ID: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
-#: Records of a container, whatever else their routes name.
+#: Prefixes of the routes whose records are about a container.
 _OF_CONTAINERS: Final = ("container.", "exec.", "network.connect", "network.disconnect")
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What is wanted; an empty field wants all. Times are as records have them (RFC 3339, UTC).
+    """The conditions of a query; an empty field matches every record.
 
-    ``service`` is NAME or NAMESPACE/NAME; ``actor`` a role, a uid, or ROLE:UID; ``action`` a route
-    such as ``container.create``, its last part, or a method, ``routes`` whole routes, any of them;
-    ``container`` a name or the start of an id;
-    ``ids`` full ids of objects, any of them; ``record`` the id of an intent and its closing record;
-    seqs are above ``after``, and none is above ``upto``.
+    Times are in the form of records (RFC 3339, UTC).
     """
 
     since: str = ""
     until: str = ""
-    service: str = ""
+    service: str = ""  # NAME or NAMESPACE/NAME
     owner: str = ""
-    actor: str = ""
+    actor: str = ""  # a role, a uid, or ROLE:UID
     verdict: str = ""
     stages: frozenset[str] = frozenset()
-    action: str = ""
-    routes: frozenset[str] = frozenset()
-    container: str = ""
-    ids: frozenset[str] = frozenset()
-    record: str = ""
-    after: int = 0
-    upto: int = 0
-
-    @property
-    def empty(self) -> bool:
-        """Tell whether every record is wanted."""
-        return self == Filter()
+    action: str = ""  # a route such as ``container.create``, its last part, or a method
+    routes: frozenset[str] = frozenset()  # whole routes, any of them
+    container: str = ""  # a name, or the start of an id
+    ids: frozenset[str] = frozenset()  # full ids of objects, any of them
+    record: str = ""  # the id of an intent and of its closing record
+    after: int = 0  # matches seqs above this one
+    upto: int = 0  # matches seqs up to this one
 
 
 @dataclass(frozen=True, slots=True)
 class RecordSubject:
-    """What a record is about, as far as it and those before it tell.
-
-    ``becomes`` is the name that a renamed container gets, once that took effect.
-    """
+    """The subject of a record, as far as the record and earlier ones say."""
 
     namespace: str = ""
     service: str = ""
@@ -73,20 +61,20 @@ class RecordSubject:
     id: str = ""
     action: str = ""
     method: str = ""
-    becomes: str = ""
+    becomes: str = ""  # a renamed container's new name, once the rename took effect
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerLife:
-    """A container as the records tell of it: since which seq, and until which (0: it is there)."""
+    """A container's life in the records."""
 
     about: RecordSubject
-    since: int
-    gone: int = 0
+    since: int  # seq of its first record
+    gone: int = 0  # seq of its removal, 0 while it exists
 
 
 class KeyedStore(Protocol[T]):
-    """What a memory keeps by key: a dictionary, or something that has it elsewhere."""
+    """The storage of a ``RecordContext``: a dictionary, or a table elsewhere."""
 
     def get(self, key: str, /) -> T | None: ...
 
@@ -97,13 +85,13 @@ class KeyedStore(Protocol[T]):
 
 @dataclass(slots=True)
 class RecordContext:
-    """What the records so far have told: of open intents, and of containers by id."""
+    """The knowledge from the records so far: the subjects of open intents, and containers by id."""
 
     intents: KeyedStore[RecordSubject] = field(default_factory=dict)
     lives: KeyedStore[ContainerLife] = field(default_factory=dict)
 
     def learn(self, record: Record) -> RecordSubject:
-        """Return what *record* is about, and remember it for the ones after it."""
+        """Return the subject of *record*, and remember it for later records."""
         entry = record.entry
         if entry.stage in CLOSING:
             about = self.intents.pop(entry.id, None) or RecordSubject()
@@ -121,14 +109,14 @@ class RecordContext:
         return about
 
     def about(self, request: Mapping[str, Any]) -> RecordSubject:
-        """Return what a request is about."""
+        """Return the subject of a request."""
         summary = mapping_member(request, "summary")
         labels = mapping_member(summary, "labels")
-        thing = text_member(request, "object")
-        life = self.lives.get(thing) if is_full_id(thing) else None
+        target = text_member(request, "object")
+        life = self.lives.get(target) if is_full_id(target) else None
         known = life.about if life is not None else RecordSubject()
         action = text_member(request, "route")
-        told = text_member(summary, "name")
+        name = text_member(summary, "name")
         return RecordSubject(
             namespace=text_member(labels, names.NAMESPACE)
             or text_member(summary, "namespace")
@@ -137,33 +125,33 @@ class RecordContext:
             or text_member(summary, "service")
             or known.service,
             owner=text_member(labels, names.OWNER) or text_member(summary, "owner") or known.owner,
-            name=known.name or told or thing,
-            id=known.id or thing,
+            name=known.name or name or target,
+            id=known.id or target,
             action=action,
             method=text_member(request, "method"),
-            becomes=told if action == Mutation.CONTAINER_RENAME else "",
+            becomes=name if action == Mutation.CONTAINER_RENAME else "",
         )
 
     def _settle(self, record: Record, about: RecordSubject) -> None:
-        """Take note of what a closing record says of a container."""
+        """Remember a closing record's effect on a container."""
         if not (is_full_id(about.id) and about.action.startswith(_OF_CONTAINERS)):
             return
         if about.action == Mutation.CONTAINER_REMOVE:
-            if gone(record):
+            if is_removed(record):
                 self._end(about.id, record.seq)
             return
-        if not applied(record):
+        if not is_applied(record):
             return
         life = self.lives.get(about.id)
-        if life is None:  # created now, or before the first record that is left
+        if life is None:  # created now, or before the first record in the journal
             life = ContainerLife(replace(about, becomes=""), record.seq)
             self.lives[about.id] = life
         if about.becomes:
-            named = replace(life.about, name=about.becomes)
-            self.lives[about.id] = replace(life, about=named)
+            renamed = replace(life.about, name=about.becomes)
+            self.lives[about.id] = replace(life, about=renamed)
 
     def _adopt(self, record: Record, about: RecordSubject) -> None:
-        """Take note of a container whose create another journal may have, if any has it."""
+        """Remember an adopted container: the record of its create, if any, is in another journal."""
         life = self.lives.get(about.id)
         if life is None or life.gone:
             self.lives[about.id] = ContainerLife(about, record.seq)
@@ -175,40 +163,40 @@ class RecordContext:
 
 
 def is_adoption(record: Record, about: RecordSubject) -> bool:
-    """Tell whether a record says that an operator took in a container, as if it had been created."""
+    """Return True if a record is an operator's adoption of a container."""
     adopts = record.entry.stage == "operator" and about.action == mutations.ADOPT
     summary = mapping_member(record.entry.request, "summary")
     return adopts and summary.get("kind") == "container" and is_full_id(about.id)
 
 
 def is_full_id(text: str) -> bool:
-    """Tell whether a text is an engine's full id."""
+    """Return True if a text is a full id of the engine."""
     return _FULL_ID.fullmatch(text) is not None
 
 
 class QueryResult(NamedTuple):
-    """A record that was wanted, and what it is about."""
+    """A matching record, and its subject."""
 
     record: Record
     about: RecordSubject
 
 
 def search(
-    records: Iterable[Record], wanted: Filter, memory: RecordContext | None = None
+    records: Iterable[Record], wanted: Filter, context: RecordContext | None = None
 ) -> Iterator[QueryResult]:
-    """Yield the records that are wanted, in their order.
+    """Yield the matching records, in their order.
 
-    Give it all from the journal's start, or the *memory* of those before.
+    *records* start at the journal's beginning, or *context* comes from all earlier records.
     """
-    memory = RecordContext() if memory is None else memory
+    context = RecordContext() if context is None else context
     for record in records:
-        about = memory.learn(record)
+        about = context.learn(record)
         if fits(record, about, wanted):
             yield QueryResult(record, about)
 
 
 def fits(record: Record, about: RecordSubject, wanted: Filter) -> bool:
-    """Tell whether one record is wanted."""
+    """Return True if a record matches the filter."""
     entry = record.entry
     return (
         (not wanted.since or record.time >= wanted.since)
@@ -227,7 +215,7 @@ def fits(record: Record, about: RecordSubject, wanted: Filter) -> bool:
 
 
 def concerns(about: RecordSubject, wanted: Filter) -> bool:
-    """Tell whether what a record is about is wanted: by service, owner and container."""
+    """Return True if a subject matches the filter by service, owner and container."""
     return (
         (not wanted.service or wanted.service in _services(about))
         and (not wanted.owner or wanted.owner == about.owner)
@@ -236,7 +224,7 @@ def concerns(about: RecordSubject, wanted: Filter) -> bool:
 
 
 def actors(actor: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the words by which an actor is looked for."""
+    """Return the texts by which a query finds an actor."""
     role, uid = text_member(actor, "role"), actor.get("uid", "")
     return (role, str(uid), *([f"{role}:{uid}"] if isinstance(uid, int) else []))
 
@@ -249,7 +237,7 @@ def _services(about: RecordSubject) -> tuple[str, ...]:
 
 
 def actions(route: str, method: str) -> tuple[str, ...]:
-    """Return the words by which an action is looked for."""
+    """Return the texts by which a query finds an action."""
     return (route, route.rpartition(".")[2], method.casefold())
 
 

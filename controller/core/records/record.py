@@ -1,12 +1,13 @@
-"""The line of a record: one form, written by the broker and checked by every reader.
+"""The line of a record in the journal: one form, written by the broker and checked by every reader.
 
-A line is the canonical JSON (RFC 8785) of ``seq, id, time, stage, prev, hash`` and of those of
-``actor, request, verdict, claims, result`` that aren't empty: an empty member is left out, always,
-so that one record has exactly one line. ``hash`` is the SHA-256 of the line without the member
-``hash``; ``prev`` is the hash of the record before, 64 zeros for the first.
+A line is the canonical JSON (RFC 8785) of ``seq``, ``id``, ``time``, ``stage``, ``prev`` and
+``hash``, with those of ``actor``, ``request``, ``verdict``, ``claims`` and ``result`` that are not
+empty. An empty member is always left out, so that a record has exactly one line. ``hash`` is the
+SHA-256 of the line without the member ``hash``. ``prev`` is the hash of the previous record, 64
+zeros for the first.
 
-Never written is a line that ``parse`` would refuse: what an entry can't hold is found by
-``prepare``, before it has a place in the chain.
+The broker never writes a line that ``parse`` would refuse: ``prepare`` checks an entry before the
+entry gets a place in the chain.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from controller.core.encoding.canonical_json import MAX_SAFE_INTEGER, canonical,
 from controller.model.records import Entry, Record, Stage
 
 GENESIS: Final = "0" * 64
-#: No line is longer, without its newline. The gate bounds bodies and summaries well below.
+#: The longest line, without its newline. The gate bounds bodies and summaries well below.
 LINE_MAX_BYTES: Final = 1024 * 1024
-#: Stages that close an intent; each intent has exactly one of them.
+#: Stages of closing records. Each intent has exactly one closing record.
 CLOSING: Final = frozenset({"outcome", "recovered"})
 
 _STAGES: Final = frozenset(get_args(Stage))
 _PARTS: Final = ("actor", "request", "verdict", "claims", "result")
 _REQUIRED: Final = frozenset({"seq", "id", "time", "stage", "prev", "hash"})
 _KNOWN: Final = _REQUIRED | frozenset(_PARTS)
-#: What the members around a part add to a line at most: names, seq, id, time, stage, hashes.
+#: The most bytes outside the parts of a line: names, seq, id, time, stage, hashes.
 _FRAME_MAX_BYTES: Final = 512
 
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -41,12 +42,12 @@ _TIME = re.compile(
     r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z"
 )
 _UNSAFE_DIGITS: Final = len(str(MAX_SAFE_INTEGER))
-#: A key beyond the basic plane sorts elsewhere in RFC 8785 than in the standard encoder.
+#: RFC 8785 and the standard encoder sort keys beyond the basic plane differently.
 _BEYOND_PLANE = re.compile(rb"[\xf0-\xf4]")
 
 
 class BadLine(ValueError):
-    """A line that isn't a record; the text says why."""
+    """A line is not a record; the text gives the reason."""
 
 
 def timestamp(now: float) -> str:
@@ -56,16 +57,14 @@ def timestamp(now: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An entry in its canonical form, still without its place in the chain.
+    """An entry in canonical form, before its place in the chain is known."""
 
-    ``entry`` is what a reader of the line will see (lists for tuples, strings for integers
-    beyond 2^53), not what the caller may go on changing.
-    """
-
+    #: The entry as a reader of the line sees it: lists for tuples, strings for integers beyond
+    #: 2^53. A copy, so that the caller cannot change it.
     entry: Entry
-    before: bytes  # the members that sort before "hash", each with its comma
-    middle: bytes  # those between "prev" and "seq"
-    after: bytes  # those after "time", each led by its comma
+    before: bytes  # the members that sort before "hash", each followed by a comma
+    middle: bytes  # the members between "prev" and "seq"
+    after: bytes  # the members after "time", each preceded by a comma
 
     @property
     def size(self) -> int:
@@ -73,7 +72,7 @@ class Prepared:
         return len(self.before) + len(self.middle) + len(self.after) + _FRAME_MAX_BYTES
 
     def seal(self, *, seq: int, time: str, prev: str) -> tuple[Record, bytes]:
-        """Give the entry its place: return its record and its line, without a newline."""
+        """Return the record at this place in the chain, and its line without a newline."""
         rest = (
             f'"id":"{self.entry.id}","prev":"{prev}",'.encode()
             + self.middle
@@ -91,7 +90,7 @@ def prepare(entry: Entry) -> Prepared:
     """Bring *entry* into its canonical form.
 
     Raises:
-        ValueError: it can't be a record: no UUIDv7, a float, a lone surrogate, too long, …
+        ValueError: the entry cannot be a record: no UUIDv7, a float, a lone surrogate, too long.
     """
     if entry.stage not in _STAGES:
         raise ValueError(f"no stage of a record: {entry.stage!r}")
@@ -102,7 +101,7 @@ def prepare(entry: Entry) -> Prepared:
     for part in _PARTS:
         value = getattr(entry, part)
         if value:
-            texts[part], values[part] = _frozen(part, value)
+            texts[part], values[part] = _normalize(part, value)
 
     def members(*parts: str) -> list[bytes]:
         return [b'"' + part.encode() + b'":' + texts[part] for part in parts if part in texts]
@@ -118,10 +117,11 @@ def prepare(entry: Entry) -> Prepared:
     return prepared
 
 
-def _frozen(part: str, value: object) -> tuple[bytes, dict[str, object]]:
+def _normalize(part: str, value: object) -> tuple[bytes, dict[str, object]]:
+    """Return the canonical text of a part, and a copy of the part as a reader sees it."""
     try:
-        frozen = cast("dict[str, object]", normalize(value))
-        return encode(frozen), frozen
+        normal = cast("dict[str, object]", normalize(value))
+        return encode(normal), normal
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{part} can't be recorded: {error}") from error
 
@@ -145,9 +145,9 @@ def line_of(record: Record) -> bytes:
 
 
 def _encoded(value: object) -> bytes:
-    """Return the canonical bytes of what was read from canonical JSON.
+    """Return the canonical bytes of a value from canonical JSON.
 
-    The standard encoder is much faster, and writes the same wherever keys sort the same.
+    The standard encoder is much faster. Its output is the same unless keys sort differently.
     """
     line = _ENCODER.encode(value).encode()
     return line if line.isascii() or not _BEYOND_PLANE.search(line) else canonical(value)
@@ -157,7 +157,7 @@ def parse(line: bytes) -> Record:
     """Read one line, given without its newline.
 
     Raises:
-        BadLine: it isn't byte-equal to what would be written of a record, or its hash differs.
+        BadLine: the bytes differ from the record's canonical line, or the hash is wrong.
     """
     members = _members(line)
     _check_form(members)

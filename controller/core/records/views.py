@@ -1,6 +1,7 @@
-"""Questions to the journal that need more than one look, and what a page of an answer is.
+"""Questions to the journal that need several queries, and the pages of an answer.
 
-Whoever can find records by a filter can answer them: the index, and a command that asks the broker.
+Anything that can find records by a filter can answer them: the index, or a command that asks the
+broker.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final, Protocol
 
-from controller.core.records.inventory import applied
+from controller.core.records.closing import is_applied
 from controller.core.records.query import (
     Filter,
     QueryResult,
@@ -23,8 +24,7 @@ from controller.core.records.visibility import CHANGES, EVERYTHING, Reader
 from controller.model import mutations
 from controller.model.mutations import Mutation
 
-#: What makes a container what it is, after its create, and how many of the last are told; one more
-#: says that there are more.
+#: Routes that change a container's settings after its create.
 SHAPING: Final = frozenset(
     {
         Mutation.CONTAINER_UPDATE,
@@ -33,8 +33,9 @@ SHAPING: Final = frozenset(
         Mutation.NETWORK_DISCONNECT,
     }
 )
+#: How many of the last such changes are shown. ``chronicle`` returns one more if there are more.
 SHAPING_MAX: Final = 200
-#: What makes it run or not, and what ends it.
+#: Routes that start, stop or remove a container.
 RUNNING: Final = frozenset(
     {
         Mutation.CONTAINER_START,
@@ -48,37 +49,35 @@ RUNNING: Final = frozenset(
 )
 RUNNING_MAX: Final = 20
 _GONE: Final = frozenset({mutations.CONTAINER_GONE})
-#: An adoption is one record, of an operator's act.
+#: An adoption is a single record of the stage ``operator``.
 _ADOPT: Final = frozenset({mutations.ADOPT})
 _ACT: Final = frozenset({"operator"})
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which records are wanted, by whom, and how many at once: the ``last`` ones, or the first.
-
-    ``there`` is a time: then of each container that was there at it, one after the other, the
-    records up to it that tell what it was (``chronicle``). ``wanted.after`` is then the seq since
-    which the last container of the page before was known.
-    """
+    """A query with its reader and its page size."""
 
     wanted: Filter = field(default_factory=Filter)
     reader: Reader = EVERYTHING
     limit: int = 0
-    last: bool = True
+    last: bool = True  # the last ``limit`` records, else the first ones
+    #: A time. If given, the answer has, for each container that existed then, the records up to
+    #: that time that describe the container (``chronicle``), container by container.
+    #: ``wanted.after`` is then the ``since`` of the last container of the previous page.
     there: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Records in order. ``following`` is where to go on after a limit was reached, 0 at the end."""
+    """Records in order."""
 
     found: tuple[QueryResult, ...] = ()
-    following: int = 0
+    following: int = 0  # where the next page continues, 0 at the end
 
 
 class RecordFinder(Protocol):
-    """Yields the records that are wanted, in order; with a limit the last so many, or the first."""
+    """Yields the matching records in order; with a limit the last ones, or the first ones."""
 
     def __call__(
         self, wanted: Filter, *, limit: int = 0, last: bool = True
@@ -86,59 +85,61 @@ class RecordFinder(Protocol):
 
 
 def chronicle(find: RecordFinder, identifier: str, *, upto: int = 0) -> list[QueryResult]:
-    """Return the records that tell what a container is: its create or adoption, its last changes."""
+    """Return the records that describe a container: its create or adoption, and last changes."""
     wanted = Filter(ids=frozenset({identifier}), stages=CHANGES, upto=upto)
     shaped = find(replace(wanted, routes=SHAPING), limit=SHAPING_MAX + 1)
     ran = find(replace(wanted, routes=RUNNING), limit=RUNNING_MAX)
     gone = find(Filter(ids=wanted.ids, routes=_GONE, upto=upto), limit=1)
-    seen = {each.record.seq: each for each in (*_made(find, wanted), *shaped, *ran, *gone)}
-    return [seen[seq] for seq in sorted(seen)]
+    results = (*_creation(find, wanted), *shaped, *ran, *gone)
+    by_seq = {result.record.seq: result for result in results}
+    return [by_seq[seq] for seq in sorted(by_seq)]
 
 
 def chronicles(page: Page) -> Iterator[list[QueryResult]]:
-    """Yield what an answer to ``there`` tells of each container."""
+    """Yield the records of each container in an answer to ``there``."""
     ids = {each.record.entry.id: each.about.id for each in page.found if is_full_id(each.about.id)}
-    for _, found in groupby(page.found, key=lambda each: ids.get(each.record.entry.id, "")):
-        yield list(found)
+    for _, group in groupby(page.found, key=lambda each: ids.get(each.record.entry.id, "")):
+        yield list(group)
 
 
-#: How many containers of one name are looked at, the last ones.
+#: How many containers of one name are considered, the last ones.
 _NAMESAKES: Final = 20
 _RECORDS: Final = 200
 _NAMING: Final = _ADOPT | {Mutation.CONTAINER_CREATE, Mutation.CONTAINER_RENAME}
 
 
 def containers(find: RecordFinder, wanted: str) -> list[RecordSubject]:
-    """Return the containers that a name, or the start of an id, means: the last one at the end.
+    """Return the containers with a name, or with an id that starts with *wanted*, in order.
 
-    Those that are called so, the last to get the name at the end; if none is, those that once were.
+    Containers that have the name now come in the order in which they got the name. If there are
+    none, the containers that once had the name.
     """
     named = Filter(container=wanted, routes=_NAMING, stages=CLOSING | _ACT)
     known: dict[str, RecordSubject] = {}
-    for found in find(named, limit=2 * _NAMESAKES):
-        if _names_one(found):
-            about = replace(found.about, name=found.about.becomes or found.about.name)
-            known.pop(about.id, None)  # the last one to get the name is the last
+    for result in find(named, limit=2 * _NAMESAKES):
+        if _gives_name(result):
+            about = replace(result.about, name=result.about.becomes or result.about.name)
+            known.pop(about.id, None)  # moves the container to the end
             known[about.id] = about
-    if not known:  # its create is beyond what is kept
-        for found in find(Filter(container=wanted, stages=CHANGES), limit=_RECORDS):
-            # A rename that took effect would have been found above.
-            if is_full_id(found.about.id) and found.about.becomes != wanted:
-                known[found.about.id] = found.about
-    called = [about for about in known.values() if about.name == wanted]
-    return called or [*known.values()]
+    if not known:  # the journal no longer has the create
+        for result in find(Filter(container=wanted, stages=CHANGES), limit=_RECORDS):
+            # The query above returns renames that took effect, so this one did not.
+            if is_full_id(result.about.id) and result.about.becomes != wanted:
+                known[result.about.id] = result.about
+    current = [about for about in known.values() if about.name == wanted]
+    return current or [*known.values()]
 
 
-def _names_one(found: QueryResult) -> bool:
-    """Tell whether a record says how a container is called from then on."""
-    record, about = found
+def _gives_name(result: QueryResult) -> bool:
+    """Return True if a container has its name by this record."""
+    record, about = result
     if record.entry.stage in CLOSING:
-        return applied(record) and is_full_id(about.id)
-    return is_adoption(record, about)  # or a network with an id of the same form was adopted
+        return is_applied(record) and is_full_id(about.id)
+    return is_adoption(record, about)  # not the adoption of a network, whose id has the same form
 
 
-def _made(find: RecordFinder, wanted: Filter) -> Iterator[QueryResult]:
-    """Yield an adoption, and a create with what closed it: only the latter knows the container's id."""
+def _creation(find: RecordFinder, wanted: Filter) -> Iterator[QueryResult]:
+    """Yield an adoption, and a create with its closing record, which has the container's id."""
     yield from find(replace(wanted, routes=_ADOPT, stages=_ACT), limit=1)
     create = frozenset({Mutation.CONTAINER_CREATE})
     for closing in find(replace(wanted, routes=create), limit=1):
@@ -147,26 +148,26 @@ def _made(find: RecordFinder, wanted: Filter) -> Iterator[QueryResult]:
 
 @dataclass(frozen=True, slots=True)
 class RecordStory:
-    """One record, or an intent with what closed it; and what came before and after to the same."""
+    """A record, or an intent with its closing record, and its neighbours about the same object."""
 
     found: tuple[QueryResult, ...]
     before: tuple[QueryResult, ...] = ()
     after: tuple[QueryResult, ...] = ()
 
 
-#: What a story shows of what came before and after it to the same object, and how much.
+#: The stages of a story's neighbours, and how many on each side.
 _BEGINNINGS: Final = frozenset({"intent", "violation"})
 NEIGHBOURS: Final = 2
 
 
 def story(find: RecordFinder, identity: str) -> RecordStory | None:
-    """Return what is recorded under an id, which may be given as the seq of a record."""
+    """Return the records with an id; *identity* may also be the seq of one of them."""
     if identity.isascii() and identity.isdigit():
         seq = int(identity[:16])
-        told = [*find(Filter(after=seq - 1, upto=seq), limit=1)] if seq else []
-        if not told:
+        results = [*find(Filter(after=seq - 1, upto=seq), limit=1)] if seq else []
+        if not results:
             return None
-        identity = told[0].record.entry.id
+        identity = results[0].record.entry.id
     found = tuple(find(Filter(record=identity))) if identity else ()
     if not found:
         return None

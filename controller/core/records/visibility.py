@@ -1,9 +1,13 @@
-"""Who may read which records of the journal, and how they are told.
+"""The records of the journal that a reader may see, and the parts of them that are left out.
 
-Operators read all of it. The controller reads what it asked for, and every change of what is ours,
-adoptions among them: not who read what, or was refused. A client reads of what belongs to its owner, and what it was
-refused itself; who else asked is a role to it, never a person. Keyed hashes are for operators
-alone: one key makes them all, so whoever may have a guess recorded could compare.
+- Operators see everything.
+- The controller sees its own requests and every change of our objects, including adoptions. It does
+  not see reads and refusals of others.
+- A client sees the records of its owner's objects, and its own refusals. It sees the role of other
+  actors, never a person.
+
+Keyed hashes are for operators alone. All hashes use one key, so a reader who can have a guess
+recorded could compare the hashes.
 """
 
 from __future__ import annotations
@@ -16,19 +20,19 @@ from controller.core.records.query import QueryResult, RecordSubject
 from controller.model.mutations import ADOPT
 from controller.model.records import Record, Role
 
-#: Changes of what is ours, and what was found of them.
+#: Stages of changes of our objects.
 CHANGES: Final = frozenset({"intent", "outcome", "recovered", "violation"})
-#: What is told of those who ask, beside changes.
+#: Stages of records about an actor's requests that change nothing.
 ASKED: Final = frozenset({"refusal", "read", "summary"})
-#: Members of a request that prove equality of what isn't told.
+#: Members of a request that prove the equality of secret values.
 PROOFS: Final = frozenset({"digest", "secrets"})
-#: What an owner may know of its objects. A refusal tells of whoever was refused.
+#: Stages of an object's records that its owner sees. A refusal concerns the refused actor instead.
 OF_OWNERS: Final = CHANGES | {"read"}
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who reads: a role, and of a client its uid and owner."""
+    """The reader of the journal: a role and, for a client, its uid and owner."""
 
     role: Role = Role.OPERATOR
     uid: int = -1
@@ -39,7 +43,7 @@ EVERYTHING: Final = Reader()
 
 
 def may_read(reader: Reader, record: Record, about: RecordSubject) -> bool:
-    """Tell whether a record is one of those that this reader may know."""
+    """Return True if this reader may see a record."""
     entry = record.entry
     match reader.role:
         case Role.OPERATOR | Role.BROKER:
@@ -55,16 +59,16 @@ def may_read(reader: Reader, record: Record, about: RecordSubject) -> bool:
 
 
 def _adopts(record: Record, about: RecordSubject) -> bool:
-    """Tell whether a record stands for the create of what was adopted."""
+    """Return True if a record stands for the create of an adopted object."""
     return record.entry.stage == "operator" and about.action == ADOPT
 
 
-def told(record: Record, reader: Reader) -> dict[str, Any]:
-    """Return a record as one reads it who is no operator.
+def redact_record(record: Record, reader: Reader) -> dict[str, Any]:
+    """Return the members of a record that a reader other than an operator may see.
 
-    It is without the chain, since what one isn't told must not be found by hashing. The controller,
-    and a client of its own requests, is told the rest whole; a client of others only the role, and
-    no person that they name.
+    The hash chain is left out: hashing guesses would reveal the missing members. The controller
+    sees the whole rest, and so does a client for its own requests. For requests of others a client
+    sees only the actor's role, and not the person in ``onBehalfOf``.
     """
     entry = record.entry
     own = entry.actor.get("uid") == reader.uid and entry.actor.get("role") == Role.CLIENT
@@ -90,20 +94,20 @@ def _without(names: Collection[str], part: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in part.items() if name not in names}
 
 
-def about_told(found: QueryResult, reader: Reader) -> RecordSubject:
-    """Return what a record is about as this reader may know it.
+def redact_subject(result: QueryResult, reader: Reader) -> RecordSubject:
+    """Return the subject of a record as far as this reader may see it.
 
-    What a client was refused is told in its own words: nothing of whose the object is.
+    For a refused request a client gets the object as it named the object, without the owner.
     """
-    record, about = found
+    record, about = result
     if reader.role is not Role.CLIENT or (reader.owner and about.owner == reader.owner):
         return about
-    thing = str(record.entry.request.get("object", ""))
-    return RecordSubject(name=thing, action=about.action, method=about.method)
+    name = str(record.entry.request.get("object", ""))
+    return RecordSubject(name=name, action=about.action, method=about.method)
 
 
-def about_json(about: RecordSubject) -> dict[str, str]:
-    """Return what a record is about as answers have it."""
+def subject_to_json(about: RecordSubject) -> dict[str, str]:
+    """Return a subject as JSON."""
     return {
         "namespace": about.namespace,
         "service": about.service,
@@ -116,6 +120,7 @@ def about_json(about: RecordSubject) -> dict[str, str]:
     }
 
 
-def about_from(told: Mapping[str, Any]) -> RecordSubject:
-    """Return what ``about_json`` wrote."""
-    return RecordSubject(**{name: str(told.get(name, "")) for name in about_json(RecordSubject())})
+def subject_from_json(value: Mapping[str, Any]) -> RecordSubject:
+    """Return the subject that ``subject_to_json`` wrote."""
+    members = subject_to_json(RecordSubject())
+    return RecordSubject(**{name: str(value.get(name, "")) for name in members})

@@ -92,7 +92,7 @@ def test_the_oldest_endings_go_and_older_snapshots_have_none(
     monkeypatch.setattr(endings, "ENDINGS_MAX", 2)
     kept: Mapping[str, Ending] = {}
     for name in ("a", "b", "a", "c"):
-        kept = endings.added(kept, Ending(name, "container.stop", "operator", 0, TIME))
+        kept = endings.add(kept, Ending(name, "container.stop", "operator", 0, TIME))
     assert [*kept] == ["a", "c"]
     older: dict[str, Any] = json.loads(canonical(to_json(MADE)))
     del older["endings"], older["takenDown"]

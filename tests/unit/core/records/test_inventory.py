@@ -7,7 +7,7 @@ from functools import reduce
 import pytest
 
 from controller.core.encoding.canonical_json import canonical
-from controller.core.records import inventory as inventories
+from controller.core.records import container_effects
 from controller.core.records.inventory import fold
 from controller.core.records.inventory_json import (
     from_json,
@@ -352,7 +352,7 @@ def removed(identifier: str) -> tuple[Entry, Entry]:
 def test_pins_are_bounded_and_what_was_used_longest_ago_goes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(inventories, "PINS_MAX", 3)
+    monkeypatch.setattr(container_effects, "PINS_MAX", 3)
     four = folded(
         *made(1),  # whose container stays
         *(each for number in (2, 3) for each in (*made(number), *removed(f"{number}a"))),
@@ -367,7 +367,7 @@ def test_pins_are_bounded_and_what_was_used_longest_ago_goes(
 
 
 def test_no_pin_of_a_container_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inventories, "PINS_MAX", 1)
+    monkeypatch.setattr(container_effects, "PINS_MAX", 1)
     all_run = folded(*made(1), *made(2), *made(3))
     assert len(all_run.pins) == 3
 

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from controller.core.records.inventory_json import settings_to_json
-from controller.core.records.provenance import WRITTEN, Provenance, provenance, without_replaced
+from controller.core.records.provenance import (
+    DOCUMENT_FIELDS,
+    Provenance,
+    provenance,
+    without_replaced,
+)
 from controller.core.records.query import RecordSubject
 from controller.core.records.views import SHAPING_MAX, chronicle, containers, story
 from controller.model.desired.desired import TRACED
@@ -86,7 +91,7 @@ def test_a_fact_has_the_line_of_its_field_or_of_the_document() -> None:
 
 
 def test_what_is_explained_by_a_line_is_a_field_whose_line_is_kept() -> None:
-    assert set(WRITTEN.values()) <= set(TRACED)
+    assert set(DOCUMENT_FIELDS.values()) <= set(TRACED)
 
 
 def test_a_later_change_takes_over_what_it_changes_and_nothing_else() -> None:
@@ -288,9 +293,9 @@ def test_of_more_changes_than_are_told_it_is_said_since_which_they_are() -> None
     happened = Happened().created()
     for _ in range(SHAPING_MAX // 2):
         happened.change("network.connect", {"network": "platform-ingress"})
-    assert happened.told.told_since == 0
+    assert happened.told.shown_since == 0
     happened.change("container.rename", {"name": NAME})
-    assert happened.told.told_since == 4
+    assert happened.told.shown_since == 4
 
 
 def test_a_container_is_meant_by_its_name_or_the_start_of_its_id_and_the_last_one_is_told_last() -> (

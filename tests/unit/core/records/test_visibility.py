@@ -8,7 +8,13 @@ import pytest
 
 from controller.core.records.query import QueryResult, RecordSubject
 from controller.core.records.record import GENESIS
-from controller.core.records.visibility import EVERYTHING, Reader, about_told, may_read, told
+from controller.core.records.visibility import (
+    EVERYTHING,
+    Reader,
+    may_read,
+    redact_record,
+    redact_subject,
+)
 from controller.model.records import Entry, Record, Role, Stage
 
 ALICE = Reader(Role.CLIENT, 1001, "team-a")
@@ -89,14 +95,14 @@ def test_an_adoption_is_read_as_the_create_that_it_stands_for(
     about = replace(about, action="instance.adopt")
     allowed = [name for name, reader in READERS.items() if may_read(reader, record, about)]
     assert allowed == readers.split()
-    assert told(record, ALICE)["actor"] == {"role": "operator"}
+    assert redact_record(record, ALICE)["actor"] == {"role": "operator"}
 
 
 def test_of_others_a_client_reads_the_role_and_no_person() -> None:
     claims: dict[str, object] = {"cause": "slot 1 is stale", "onBehalfOf": "uid:1000 carol"}
     asked: dict[str, object] = {"route": "container.stop", "object": "a" * 64}
     record, _ = found("intent", "operator", "team-a", claims=claims, request=asked)
-    assert told(record, ALICE) == {
+    assert redact_record(record, ALICE) == {
         "seq": 7,
         "id": "i",
         "time": "2026-01-01T12:00:00.000Z",
@@ -109,9 +115,9 @@ def test_of_others_a_client_reads_the_role_and_no_person() -> None:
 
 def test_of_its_own_a_client_reads_all_but_the_chain() -> None:
     record, _ = found("refusal", "alice", "team-b", verdict={"decision": "deny"})
-    assert told(record, ALICE)["actor"] == BY["alice"]
-    assert not {"prev", "hash"} & told(record, ALICE).keys()
-    assert told(record, ALICES_COLLEAGUE)["actor"] == {"role": "client"}
+    assert redact_record(record, ALICE)["actor"] == BY["alice"]
+    assert not {"prev", "hash"} & redact_record(record, ALICE).keys()
+    assert redact_record(record, ALICES_COLLEAGUE)["actor"] == {"role": "client"}
 
 
 @pytest.mark.parametrize("reader", [ALICE, ALICES_COLLEAGUE, CONTROLLER])
@@ -119,22 +125,22 @@ def test_only_operators_are_told_what_a_guess_could_be_compared_with(reader: Rea
     asked: dict[str, object] = {"route": "container.create", "summary": {"digest": "sha256:1"}}
     hashed: dict[str, object] = {"digest": "d", "secrets": {"DB": "h"}}
     record, _ = found("intent", "alice", "team-a", request={**asked, **hashed})
-    assert told(record, reader)["request"] == asked
+    assert redact_record(record, reader)["request"] == asked
 
 
 def test_the_controller_is_told_who_asked_and_not_the_chain() -> None:
     claims: dict[str, object] = {"cause": "held", "onBehalfOf": "uid:1000 carol"}
     record, _ = found("intent", "operator", "team-a", claims=claims)
-    shown = told(record, CONTROLLER)
+    shown = redact_record(record, CONTROLLER)
     assert (shown["actor"], shown["claims"]) == (BY["operator"], claims)
     assert not {"prev", "hash"} & shown.keys()
 
 
 def test_what_a_client_was_refused_does_not_tell_whose_it_was() -> None:
     refused = found("refusal", "alice", "team-b", request={"object": "shop"})
-    assert about_told(refused, ALICE) == RecordSubject(
+    assert redact_subject(refused, ALICE) == RecordSubject(
         name="shop", action="container.stop", method="POST"
     )
-    assert about_told(refused, EVERYTHING) == refused.about
+    assert redact_subject(refused, EVERYTHING) == refused.about
     mine = found("intent", "controller", "team-a")
-    assert about_told(mine, ALICE) == mine.about
+    assert redact_subject(mine, ALICE) == mine.about

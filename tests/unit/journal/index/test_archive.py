@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from controller.core.records.query import Filter, QueryResult
 from controller.core.records.record import timestamp
 from controller.core.records.views import Question
-from controller.core.records.visibility import about_json
+from controller.core.records.visibility import subject_to_json
 from controller.journal.index import builder as indexing
 from controller.journal.index import database, sql
 from controller.journal.index.archive import IndexSnapshot
@@ -95,7 +95,7 @@ def indexed(dice: random.Random) -> Iterator[tuple[IndexSnapshot, Naive]]:
 
 
 def shown(found: Iterable[QueryResult]) -> list[object]:
-    return [(each.record, about_json(each.about)) for each in found]
+    return [(each.record, subject_to_json(each.about)) for each in found]
 
 
 seeds = st.integers(0, 2**32 - 1).map(random.Random)

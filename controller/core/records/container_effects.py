@@ -1,0 +1,287 @@
+"""Effects of closing records on the inventory's containers.
+
+Each effect takes the inventory and a closing record, and returns the new inventory. A record about
+an unknown container changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
+
+from controller.core.encoding.json_members import mapping_member, text_member, texts_of
+from controller.core.records import endings
+from controller.core.records.closing import NOT_MODIFIED, Closing
+from controller.core.records.inventory_json import SETTINGS_FIELDS, settings_from_json
+from controller.core.rules.confinement import confinement_from_json
+from controller.model import names
+from controller.model.inventory import PINS_MAX, TAKEN_MAX, ContainerItem, Inventory, TakenDown
+from controller.model.mutations import Mutation
+from controller.model.observed import Ending, Image, Settings
+from controller.model.records import Record
+
+_T = TypeVar("_T")
+
+Effect = Callable[[Inventory, Closing], Inventory]
+
+#: A container's names are its service, its own name and the policy's free ones: few.
+ALIASES_MAX = 64
+#: The settings that each member of an update's body changes.
+_UPDATED: dict[str, tuple[str, ...]] = {
+    "Memory": ("memory",),
+    "MemorySwap": ("memory_swap",),
+    "MemoryReservation": ("memory_reservation",),
+    "NanoCpus": ("nano_cpus",),
+    "CpuQuota": ("cpu_quota",),
+    "CpuPeriod": ("cpu_period",),
+    "CpuShares": ("cpu_shares",),
+    "PidsLimit": ("pids",),
+    "RestartPolicy": ("restart", "restart_max"),
+}
+
+
+def without(mapping: Mapping[str, _T], key: str) -> dict[str, _T]:
+    """Return a copy of a mapping without one key."""
+    return {name: value for name, value in mapping.items() if name != key}
+
+
+def with_item(inventory: Inventory, item: ContainerItem) -> Inventory:
+    """Return the inventory with a container added or replaced."""
+    return replace(inventory, containers={**inventory.containers, item.id: item})
+
+
+# Creates and pins
+
+
+def create_container(inventory: Inventory, closing: Closing) -> Inventory:
+    """Add a created container, and pin its revision to its image."""
+    identifier = text_member(closing.result, "container")
+    if not closing.applied or not identifier:
+        return inventory
+    slot = closing.label(names.SLOT)
+    item = ContainerItem(
+        id=identifier,
+        namespace=closing.label(names.NAMESPACE),
+        service=closing.label(names.SERVICE),
+        slot=int(slot) if slot.isascii() and slot.isdigit() else 0,
+        revision=closing.label(names.REVISION),
+        owner=closing.label(names.OWNER),
+        origin=closing.label(names.ORIGIN),
+        intent=closing.id,
+        image=closing.label(names.IMAGE) or text_member(closing.summary, "image"),
+        admitted=settings_from_json(mapping_member(closing.summary, "settings")),
+        seq=closing.seq,
+        recovered=closing.recovered,
+        aliases=texts_of(closing.summary.get("answersTo")),
+        confined=confinement_from_json(closing.summary.get("confined")),
+    )
+    inventory = with_item(inventory, item)
+    image = text_member(closing.summary, "imageId")
+    if not item.revision or not image:
+        return inventory
+    digest = text_member(closing.summary, "digest")
+    return _pin(inventory, item.revision, inventory.pins.get(item.revision, Image(image, digest)))
+
+
+def _pin(inventory: Inventory, revision: str, image: Image) -> Inventory:
+    """Pin a revision to an image; beyond the limit drop the pin that was used longest ago.
+
+    The pin of a revision with a container stays: its replacement uses the same image. A rollback
+    to a revision without a pin resolves the image again.
+    """
+    pins = {**without(inventory.pins, revision), revision: image}
+    surplus = len(pins) - PINS_MAX
+    if surplus > 0:
+        used = {item.revision for item in inventory.containers.values()}
+        dropped = {*[unused for unused in pins if unused not in used][:surplus]}
+        pins = {kept: pin for kept, pin in pins.items() if kept not in dropped}
+    return replace(inventory, pins=pins)
+
+
+# Starts, stops and removals
+
+
+def start_container(inventory: Inventory, closing: Closing) -> Inventory:
+    """Record that a container was started, with the kernel state that the broker verified."""
+    item = inventory.containers.get(closing.object)
+    if item is None or not closing.applied:
+        return inventory
+    if closing.result.get("status") != NOT_MODIFIED:
+        inventory = _forget_takedown(inventory, closing)
+    effective = text_member(closing.result, "effective")
+    return with_item(inventory, replace(item, started=True, effective=effective))
+
+
+def stop_container(inventory: Inventory, closing: Closing) -> Inventory:
+    """Record that a container that the controller takes down has stopped, or is paused."""
+    taken = inventory.taken.get(closing.object)
+    if taken is None or taken.seq != closing.seq or not closing.applied:
+        return inventory
+    taken = replace(taken, down=True)
+    return replace(inventory, taken={**inventory.taken, taken.container: taken})
+
+
+def unpause_container(inventory: Inventory, closing: Closing) -> Inventory:
+    """Forget that the controller paused a container."""
+    taken = inventory.taken.get(closing.object)
+    paused = taken is not None and taken.route == Mutation.CONTAINER_PAUSE
+    return _forget_takedown(inventory, closing) if paused and closing.applied else inventory
+
+
+def _forget_takedown(inventory: Inventory, closing: Closing) -> Inventory:
+    """Forget that a container was taken down, unless the request for that followed this start."""
+    taken = inventory.taken.get(closing.object)
+    if taken is None or taken.seq > closing.seq:
+        return inventory
+    return replace(inventory, taken=without(inventory.taken, closing.object))
+
+
+def remove_container(inventory: Inventory, closing: Closing) -> Inventory:
+    """Forget a removed container."""
+    return forget_container(inventory, closing.object) if closing.is_gone else inventory
+
+
+def forget_container(inventory: Inventory, identifier: str) -> Inventory:
+    """Forget a container that no longer exists."""
+    taken = inventory.taken.get(identifier)
+    # A takedown of a service's last running slot still counts against the disruption budget.
+    if taken is not None and not taken.last:
+        inventory = replace(inventory, taken=without(inventory.taken, identifier))
+    return replace(inventory, containers=without(inventory.containers, identifier))
+
+
+def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventory:
+    """Record that the controller takes down a container.
+
+    Recorded with the intent, so that no takedown escapes the budget while its reply is pending.
+    """
+    request = record.entry.request
+    summary = mapping_member(request, "summary")
+    takes = summary.get("takesDown")
+    if role != "controller" or takes not in ("slot", "service"):
+        return inventory
+    takedown = TakenDown(
+        container=text_member(request, "object"),
+        service=f"{summary.get('namespace', '')}/{summary.get('service', '')}",
+        route=text_member(request, "route"),
+        last=takes == "service",
+        intent=record.entry.id,
+        seq=record.seq,
+        time=record.time,
+    )
+    taken = {**without(inventory.taken, takedown.container), takedown.container: takedown}
+    # Dropping the oldest is safe: the budget admits at most TAKEN_MAX within its window.
+    return replace(inventory, taken=dict([*taken.items()][-TAKEN_MAX:]))
+
+
+# Endings
+
+
+def record_ending(inventory: Inventory, route: str, closing: Closing, time: str) -> Inventory:
+    """Record who ended a container's run, unless it was down already."""
+    if closing.result.get("status") == NOT_MODIFIED:
+        return inventory
+    ending = Ending(closing.object, route, closing.role, closing.uid, time)
+    known = endings.update(inventory.endings, ending, signal=closing.summary.get("signal"))
+    return inventory if known is inventory.endings else replace(inventory, endings=known)
+
+
+def record_violation(inventory: Inventory, record: Record) -> Inventory:
+    """Record that a container's kernel state violated its confinement."""
+    entry = record.entry
+    item = inventory.containers.get(text_member(entry.request, "object"))
+    if item is None:
+        return inventory
+    rules, differences = entry.verdict.get("rules"), entry.result.get("found")
+    ending = endings.violation(item.id, texts_of(rules), texts_of(differences), record.time)
+    inventory = replace(inventory, endings=endings.add(inventory.endings, ending))
+    return with_item(inventory, replace(item, effective="violation", violation=entry.id))
+
+
+# Changes of the admitted settings
+
+
+def container_change(change: Callable[[Settings, Closing], Settings]) -> Effect:
+    """Return the effect that changes a container's admitted settings.
+
+    Only the creator's changes count. A change by an operator or a client of the controller's
+    container is drift, and the controller repairs it. The broker changes containers only to end
+    them.
+    """
+
+    def effect(inventory: Inventory, closing: Closing) -> Inventory:
+        item = inventory.containers.get(closing.object)
+        if item is None or not closing.applied:
+            return inventory
+        if closing.role == "broker" or (
+            item.origin == "controller" and closing.role != "controller"
+        ):
+            return inventory
+        return with_item(inventory, replace(item, admitted=change(item.admitted, closing)))
+
+    return effect
+
+
+def network_change(change: Callable[[Settings, Closing], Settings]) -> Effect:
+    """Return the effect that changes the admitted networks of a client's container.
+
+    The networks of the controller's containers are final, like their names. The controller
+    disconnects a container only to connect it again with other aliases. If it dies in between, the
+    missing network is drift.
+    """
+
+    def effect(inventory: Inventory, closing: Closing) -> Inventory:
+        item = inventory.containers.get(closing.object)
+        if item is None or item.origin == "controller":
+            return inventory
+        return container_change(change)(inventory, closing)
+
+    return effect
+
+
+def update_settings(admitted: Settings, closing: Closing) -> Settings:
+    """Return the settings after an update.
+
+    Only the requested settings are taken over. Any other difference is drift, and remains drift.
+    """
+    now = asdict(settings_from_json(mapping_member(closing.summary, "settings")))
+    return replace(admitted, **{name: now[name] for name in updated_settings(closing.summary)})
+
+
+def updated_settings(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the settings that an update changes, by its intent's summary.
+
+    Summaries of older brokers lack ``fields``: then all settings except name and networks.
+    """
+    members = texts_of(summary.get("fields"))
+    if not members:
+        return tuple(name for name in SETTINGS_FIELDS if name not in {"name", "networks"})
+    return tuple(name for member in members for name in _UPDATED.get(member, ()))
+
+
+def rename(admitted: Settings, closing: Closing) -> Settings:
+    """Return the settings with the new name."""
+    return replace(admitted, name=str(closing.summary.get("name", admitted.name)))
+
+
+def connect(inventory: Inventory, closing: Closing) -> Inventory:
+    """Record a joined network, and the container's aliases there, whoever sent the request."""
+    inventory = network_change(_join_network)(inventory, closing)
+    item = inventory.containers.get(closing.object)
+    added = texts_of(closing.summary.get("answersTo"))
+    if item is None or not closing.applied or not added:
+        return inventory
+    aliases = tuple(sorted({*item.aliases, *added}))[:ALIASES_MAX]
+    return with_item(inventory, replace(item, aliases=aliases))
+
+
+def _join_network(admitted: Settings, closing: Closing) -> Settings:
+    joined = {*admitted.networks, text_member(closing.summary, "network")}
+    return replace(admitted, networks=tuple(sorted(joined)))
+
+
+def leave_network(admitted: Settings, closing: Closing) -> Settings:
+    """Return the settings without a network."""
+    left = text_member(closing.summary, "network")
+    return replace(admitted, networks=tuple(name for name in admitted.networks if name != left))
