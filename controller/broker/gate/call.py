@@ -33,21 +33,21 @@ T = TypeVar("T")
 Flow = Generator[Command, CommandResult, T]
 
 
-#: The broker acting for itself: recovery, clean-up, implied networks.
+#: The broker as an actor of its own: recovery, clean-up, implied networks.
 BROKER = Actor(uid=0, gid=0, pid=0, role=Role.BROKER)
 
 
 @dataclass(frozen=True, slots=True)
 class GateRequest:
-    """A request that found its route: who asks, for what, under which id it is recorded.
+    """A request with a known route: the caller, the parameters and the body."""
 
-    ``policy`` judges all of it, also when another one is loaded meanwhile.
-    """
-
+    #: The id of its journal records.
     id: str
+    #: The policy that judges the whole request, even if another policy is loaded meanwhile.
     policy: Policy
     request: Request
-    actor: Actor  # with the role that this request has
+    #: The caller, with the role of this very request.
+    actor: Actor
     context: Context | None
     route: Route
     names: Mapping[str, str]
@@ -56,25 +56,26 @@ class GateRequest:
 
     @property
     def by(self) -> Author:
-        """Whom its records name."""
+        """The author that its records name."""
         return Author(self.id, self.actor, self.context, policy=self.policy.digest)
 
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who a change is recorded for, and under which id."""
+    """The author of a record, and the id of the record."""
 
     id: str
     actor: Actor
     context: Context | None = None
-    policy: str = field(default="", kw_only=True)  # digest of the policy that judged
+    #: The digest of the policy that judged.
+    policy: str = field(default="", kw_only=True)
 
 
 def read_engine(path: str, ahead: tuple[str, ...] = ()) -> Flow[Reply]:
-    """Read from the engine; what is *ahead* is looked at next.
+    """Read from the engine. The reads at *ahead* will follow.
 
     Raises:
-        Answered: it doesn't answer.
+        Answered: the engine doesn't answer.
     """
     answer = yield ReadEngine(path, ahead=ahead)
     if isinstance(answer, Lost):
@@ -84,10 +85,10 @@ def read_engine(path: str, ahead: tuple[str, ...] = ()) -> Flow[Reply]:
 
 
 def read_json(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
-    """Return the JSON of a read, or None where there is no such object.
+    """Return the JSON of a read, or None if the engine has no such object.
 
     Raises:
-        Answered: anything else went wrong; the answer is the engine's.
+        Answered: any other failure, with the engine's reply.
     """
     reply = yield from read_engine(path, ahead)
     if reply.status == 404:
@@ -98,7 +99,7 @@ def read_json(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
 
 
 def inspect_paths(paths: tuple[str, ...]) -> Flow[dict[str, PathFacts]]:
-    """Look at paths of the host."""
+    """Inspect paths of the host."""
     if not paths:
         return {}
     answer = yield InspectPaths(paths)
@@ -107,10 +108,10 @@ def inspect_paths(paths: tuple[str, ...]) -> Flow[dict[str, PathFacts]]:
 
 
 def query_journal(question: Question) -> Flow[Page]:
-    """Ask the journal.
+    """Query the journal.
 
     Raises:
-        Answered: it can't be asked now.
+        Answered: the journal can't be queried now.
     """
     answer = yield QueryJournal(question)
     if isinstance(answer, JournalNotReadable):
@@ -120,10 +121,10 @@ def query_journal(question: Question) -> Flow[Page]:
 
 
 def parse_json(reply: Reply) -> Any:
-    """Return the JSON of an answer of the engine.
+    """Return the JSON of a reply of the engine.
 
     Raises:
-        Answered: it isn't JSON, which the engine never sends on these routes.
+        Answered: the body isn't JSON, which the engine never sends on these routes.
     """
     try:
         return json.loads(reply.body)
@@ -134,19 +135,19 @@ def parse_json(reply: Reply) -> Any:
 
 
 def engine_reply(reply: Reply) -> Reply:
-    """Return an answer of the engine as the client gets it: of its headers only the type."""
+    """Return a reply of the engine for the client: of the headers only the content type."""
     kept = tuple((name, value) for name, value in reply.headers if name == "content-type")
     return Reply(reply.status, reply.body, kept)
 
 
 def engine_unavailable(lost: Lost) -> Reply:
-    """Return the answer while the engine doesn't."""
+    """Return the reply while the engine doesn't answer."""
     return refusal(
         502, "engine.unavailable", unavailable_reason(lost), remedy=engine_remedy(lost.reason)
     )
 
 
 def unavailable_reason(lost: Lost) -> str:
-    """Return that the engine doesn't answer and why, said once."""
+    """Return why the engine is unavailable, in one sentence."""
     reason = redact.text(lost.reason)
     return reason if reason.startswith("the engine at ") else f"the engine doesn't answer: {reason}"

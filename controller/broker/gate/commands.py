@@ -1,7 +1,8 @@
-"""What the gate asks of its driver: the gate itself does no I/O.
+"""The commands of the gate to its driver: the gate itself does no I/O.
 
-The gate is a generator of these commands; the driver (asyncio in ``server``, synchronous in the
-simulation) sends back each one's answer. Every command boundary is a crash point.
+A flow of the gate is a generator of commands. The driver (asyncio in ``broker.server``,
+synchronous in the simulation) executes each command and sends its result back. Every command
+boundary is a crash point.
 """
 
 from __future__ import annotations
@@ -18,46 +19,50 @@ from controller.model.records import Entry, Record, Reply
 
 @dataclass(frozen=True, slots=True)
 class ReadEngine:
-    """Read from the engine; answered by a Reply, or LOST when the engine doesn't answer.
+    """Read from the engine. Result: a Reply, or LOST when the engine doesn't answer.
 
-    The looks at ``ahead`` will follow, if all is well: a driver may ask for them at the same time.
-    What it got before anything else than a look happened answers them.
+    If all is well, reads of the paths in ``ahead`` follow. A driver may send them at the same time;
+    their replies are valid until the flow yields a command other than a read.
     """
 
-    path: str  # without the version prefix, with its query
+    #: Without the version prefix, with the query.
+    path: str
     method: str = "GET"
     deadline_s: float = 15.0
-    registry: str = ""  # whose credentials the engine needs for it
+    #: The registry with the credentials that the engine needs.
+    registry: str = ""
     ahead: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class InspectPaths:
-    """Look at paths of the host without following symlinks; answered by a tuple of PathFacts."""
+    """Inspect paths of the host without following symlinks. Result: a tuple of PathFacts."""
 
     paths: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadProcess:
-    """Read what the kernel shows of a container's first process; answered by Effective or Unseen.
+    """Read the kernel's view of the first process of a container.
 
-    *targets* are paths inside the container, *after_s* is waited for before. A process that isn't
-    the container's any more, or can't be looked at in time, is Unseen.
+    Result: an EffectiveState, or NotReadable if the process left the container or can't be read in
+    time.
     """
 
     pid: int
     container: str
+    #: Paths inside the container.
     targets: tuple[str, ...] = ()
+    #: Delay before the read.
     after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class WriteRecord:
-    """Make an entry durable; answered by its Record, or None when the journal can't be written.
+    """Make an entry durable. Result: its Record, or None when the journal can't be written.
 
-    With ``early`` the client is answered with that meanwhile, and the entry, an outcome, is believed.
-    The steps go on to their end all the same; what they end with goes to nobody.
+    With ``early``, the client gets that reply at once, and the entry, an outcome, takes effect
+    before it is durable. The flow continues to its end; its own reply is discarded.
     """
 
     entry: Entry
@@ -66,50 +71,55 @@ class WriteRecord:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Send a mutation rebuilt by the gate; answered by a Reply, or LOST.
+    """Send a change that the gate rebuilt. Result: a Reply, or LOST.
 
-    With ``stream`` it is a pull: the lines of a good answer go to the client as they come, and the
-    client sees the answer's end only after the gate returned it. The same pull of another intent
-    may be under way: then nothing is sent, and the answer to that one comes as ``SharedPull``.
+    With ``stream`` the change is a pull: the client gets the lines of a successful reply as they
+    come, and the end of the reply after the flow returned. If the same pull of another intent is in
+    progress, nothing is sent, and the result is a ``SharedPull`` with the reply to that pull.
     """
 
     method: str
-    path: str  # without the version prefix, with its query
+    #: Without the version prefix, with the query.
+    path: str
     body: bytes = b""
     stream: bool = False
-    deadline_s: float = 60.0  # of the whole answer; of a pull, the longest time without progress
-    registry: str = ""  # whose credentials the engine needs for it
-    by: str = field(default="", compare=False)  # the intent that it is of
+    #: For the whole reply; for a pull, the longest time without progress.
+    deadline_s: float = 60.0
+    #: The registry with the credentials that the engine needs.
+    registry: str = ""
+    #: The id of the intent.
+    by: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Hand the connection over: relay the engine's answer to the client as it comes.
+    """Hand the connection over: relay the engine's reply to the client as it comes.
 
-    With ``mutates`` it changes something: it is sent as a mutation is. ``within_s`` cuts it after
-    that time, however busy it is; ``exec`` is the exec that it carries, which is looked after once
-    it ends. With ``keep`` it is lines, of which only those are passed on that it says.
-
-    Returned by the gate, it is the answer. Yielded, it is opened and answered by a Reply with the
-    head alone (a refusal of the engine's comes whole), or LOST; the gate records its outcome and
-    then returns the same Relay to go on with it, or a Reply to send instead.
+    A flow that returns a Relay makes it the reply. A flow that yields a Relay opens it, and the
+    result is a Reply with the head alone (or the whole error of the engine), or LOST. The flow
+    records the outcome, and returns the same Relay to continue, or a Reply to send instead.
     """
 
     method: str
     path: str
     body: bytes = b""
-    hijack: bool = False  # both ways after 101
+    #: Relay in both directions after 101.
+    hijack: bool = False
+    #: The request changes the engine, and is sent like a Forward.
     mutates: bool = False
+    #: Cut the connection after this time, even while data flows.
     within_s: float | None = None
+    #: The exec that the connection carries; the exec is checked once the connection ends.
     exec: str = ""
+    #: The reply consists of lines: pass on those for which this returns True.
     keep: Callable[[bytes], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EndProcess:
-    """End a process of a container, and those that it started; answered by '' or why it wasn't.
+    """End a process of a container, and its descendants. Result: '', or why the process still runs.
 
-    ``pid`` is what the engine says. It counts only while its cgroup names the container.
+    ``pid`` comes from the engine, and counts only while its cgroup names the container.
     """
 
     pid: int
@@ -118,14 +128,14 @@ class EndProcess:
 
 @dataclass(frozen=True, slots=True)
 class QueryJournal:
-    """Ask the journal; answered by a Page, or Untold."""
+    """Query the journal. Result: a Page, or JournalNotReadable."""
 
     question: Question
 
 
 @dataclass(frozen=True, slots=True)
 class JournalNotReadable:
-    """Why the journal can't be asked now."""
+    """Why the journal can't be queried now."""
 
     code: str
     reason: str
@@ -134,62 +144,42 @@ class JournalNotReadable:
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """Returned by the gate, the answer is a stream: the records wanted, each once it is durable.
+    """The reply of a flow: stream the matching records, each once it is durable."""
 
-    ``question.wanted.after`` is where it begins; ``line`` is how a record is told.
-    """
-
+    #: The stream begins after the record ``question.wanted.after``.
     question: Question
+    #: Returns the line of a record.
     line: Callable[[QueryResult], bytes] = field(compare=False)
 
 
-#: What to do about an engine that doesn't answer, and about one that this user may not reach.
+#: Remedies for an engine that doesn't answer, and for a socket that the user can't open.
 START_ENGINE = "start the engine (systemctl start docker), and look at its log"
 ASK_AS_ROOT = "run as root, or as a member of the socket's group"
 NOT_ALLOWED = "this user is not allowed to open the socket"
 
 
 def engine_remedy(reason: str) -> str:
-    """Return what to do about an engine that doesn't answer for this reason."""
+    """Return the remedy for an engine that doesn't answer for this reason."""
     return ASK_AS_ROOT if NOT_ALLOWED in reason else START_ENGINE
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The engine's answer didn't come: whether it acted isn't known.
-
-    With ``sent`` false nothing reached the engine, so that it certainly didn't act.
-    """
+    """The engine's reply is missing: the engine may have acted."""
 
     reason: str
+    #: False: nothing reached the engine, so the engine certainly did not act.
     sent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class SharedPull:
-    """The answer to a pull that was under way: ``by`` is the intent that was forwarded."""
+    """The reply to a pull that was in progress already."""
 
     answer: Reply | Lost
+    #: The id of the intent of that pull.
     by: str
 
-
-__all__ = [
-    "Command",
-    "CommandResult",
-    "EndProcess",
-    "Follow",
-    "Forward",
-    "InspectPaths",
-    "JournalNotReadable",
-    "Lost",
-    "PathFacts",
-    "QueryJournal",
-    "ReadEngine",
-    "ReadProcess",
-    "Relay",
-    "SharedPull",
-    "WriteRecord",
-]
 
 Command = (
     ReadEngine

@@ -1,4 +1,4 @@
-"""The header Trimtab-Context: what the controller says of its request. Claims, never facts."""
+"""The header Trimtab-Context: the controller's claims about its request, never facts."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ BYTES_MAX = 4096
 TEXT_MAX = 2048
 _MEMBERS = frozenset({"cause", "source", "plan", "onBehalfOf"})
 _SOURCE = frozenset({"file", "line", "commit", "lines"})
-#: A path of a field, and how many are told.
+#: The path of a field, and the number of fields that are read.
 _FIELD = re.compile(r"[A-Za-z]{1,32}(\.[A-Za-z]{1,32})?")
 _FIELDS_MAX = 32
 
 
 def identify(request: Request) -> tuple[Actor, Context | None]:
-    """Return who asks, with the role that this very request has, and the controller's claims.
+    """Return the caller, with the role of this very request, and the controller's claims.
 
-    The controller's role is given only to requests that carry its context. Where operator and
-    controller share a uid (``separated`` is false) the context is what tells them apart.
+    Only a request with the context header gets the controller's role. Where operator and controller
+    share a uid (``separated`` is false) the header is the only difference between them.
 
     Raises:
         Denied: ``role.denied`` (the controller without a context), ``context.malformed``.
@@ -46,12 +46,12 @@ def identify(request: Request) -> tuple[Actor, Context | None]:
             "the controller's user has no rights beside the controller's requests",
             "use another user, or send the request through the controller",
         )
-    # Whoever else sends one says nothing by it.
+    # A context from any other caller is ignored.
     return actor, context if actor.role is Role.CONTROLLER else None
 
 
 def read(value: str) -> Context:
-    """Return the claims of a header's value: base64url of JSON, closed.
+    """Return the claims in the value of a header: base64url of a closed JSON object.
 
     Raises:
         Denied: ``context.malformed``.

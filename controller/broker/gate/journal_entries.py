@@ -1,4 +1,4 @@
-"""Journal entries: how requests, actors and verdicts are recorded."""
+"""Journal entries: the recorded form of requests, actors and verdicts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from controller.model.records import Actor, Context, Entry, Record, Reply, Stage
 
 
 def actor_of(actor: Actor) -> dict[str, object]:
-    """Return an actor as the journal has it."""
+    """Return an actor in its recorded form."""
     return {
         "uid": actor.uid,
         "gid": actor.gid,
@@ -34,7 +34,7 @@ def actor_of(actor: Actor) -> dict[str, object]:
 
 
 def claims_of(context: Context | None) -> dict[str, object]:
-    """Return what the controller says of its request."""
+    """Return the controller's claims about its request, in their recorded form."""
     if context is None:
         return {}
     source = {
@@ -52,9 +52,10 @@ def claims_of(context: Context | None) -> dict[str, object]:
 
 
 def verdict_of(verdict: Verdict, policy: str) -> dict[str, object]:
-    """Return a verdict as the journal has it, with the digest of the policy.
+    """Return a verdict in its recorded form, with the digest of the policy.
 
-    What a rule's mode let through says why: a refusal tells that as its error.
+    The reason is included only where a mode let the request through: a refusal has its reason as
+    the error.
     """
     let_through = verdict.decision == "audit-deny"
     return {
@@ -67,7 +68,7 @@ def verdict_of(verdict: Verdict, policy: str) -> dict[str, object]:
 
 
 def place_of(item: ContainerItem) -> dict[str, object]:
-    """Return what a record tells of a container beside its id: how it is called, and whose it is."""
+    """Return the name and the owner of a container, for a record."""
     return {
         "name": item.admitted.name,
         "owner": item.owner,
@@ -85,22 +86,22 @@ def request_of(
     *,
     key: bytes = b"",
 ) -> dict[str, object]:
-    """Return a request as the journal has it.
+    """Return a request in its recorded form.
 
-    The digest covers the summary, and the body without env values. What of a body isn't told, such
-    as arguments, could be guessed at by a plain digest: with a body it is a keyed one, and without
-    a *key* it doesn't cover the body.
+    The digest covers the summary, and the body without the values of the environment. A plain
+    digest would let a reader guess unrecorded parts of a body, such as arguments. With a body the
+    digest is therefore keyed; without a *key* the digest doesn't cover the body.
     """
-    told = redact.summary(summary)
+    redacted = redact.summary(summary)
     if body and key:
-        proof = redact.keyed_digest(key, {"summary": told, "body": redact.summary(body)})
+        proof = redact.keyed_digest(key, {"summary": redacted, "body": redact.summary(body)})
     else:
-        proof = digest({"summary": told, "body": {}})
+        proof = digest({"summary": redacted, "body": {}})
     return {
         "method": method,
         "route": str(route),
         "object": redact.text(without_credentials(subject)),
-        "summary": told,
+        "summary": redacted,
         "digest": proof,
     }
 
@@ -113,9 +114,9 @@ def record_event(
     verdict: Verdict | None = None,
     result: dict[str, object] | None = None,
 ) -> Flow[Record | None]:
-    """Record something that isn't a mutation; None if it couldn't be recorded.
+    """Record an event that isn't a change of the engine; None if the record can't be written.
 
-    Beyond its peer's limit, the record is the summary that counts it (``meter``).
+    Beyond the rate limit of the caller, the returned record is the summary that counts the event.
     """
     entry = Entry(
         by.id,
@@ -131,29 +132,33 @@ def record_event(
 
 
 def record_read(call: GateRequest, subject: str) -> Flow[None]:
-    """Record a read that reveals what a container says or holds. Reads go on without a journal."""
+    """Record a read of the output or content of a container.
+
+    Reads succeed even if the journal can't be written.
+    """
     request = request_of(call.request.method, call.route.name, subject, {"query": call.query})
     yield from record_event("read", call.by, request)
 
 
 def error_text(reply: Reply, config: Mapping[str, object] | None = None) -> str:
-    """Return the engine's message of an error, escaped and cut; '' for a good answer.
+    """Return the message of an engine error, escaped and cut; '' for a success.
 
-    It may repeat a command: of *config* it has nothing that isn't told (``redact.withholding``).
+    The engine may repeat the command. The secrets of *config* are removed
+    (``redact.withhold_secrets``).
     """
     if reply.status < 400:
         return ""
     try:
-        told = json.loads(reply.body)
+        error = json.loads(reply.body)
     except ValueError:
         message = reply.body.decode("utf-8", "replace")
     else:
-        message = str(told.get("message", "")) if isinstance(told, dict) else ""
+        message = str(error.get("message", "")) if isinstance(error, dict) else ""
     return redact.text(redact.withhold_secrets(message, config or {}))
 
 
 def journal_unavailable(identifier: str) -> Reply:
-    """Return the answer to a mutation that can't be recorded."""
+    """Return the reply to a change that can't be recorded."""
     return refusal(
         503,
         "journal.unavailable",

@@ -41,50 +41,55 @@ from controller.model.desired.plan import Verdict
 from controller.model.mutations import Mutation
 from controller.model.records import Entry, Record, Reply, Role
 
-#: How a change is answered whose own answer didn't come.
+#: The error code of a change without a reply from the engine.
 OUTCOME_UNKNOWN = "outcome.unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One admitted mutation: what is recorded of it, and what is forwarded."""
+    """One admitted change of the engine: what is recorded, and what is forwarded."""
 
     mutation: Mutation
-    subject: str  # full id; the name of what is created; an image's reference
+    #: The object: its full id, the name of an object to create, or the reference of an image.
+    subject: str
     method: str
     path: str
+    #: The summary in the record.
     summary: Mapping[str, object]
     verdict: Verdict
     body: Mapping[str, object] | None = None
+    #: Send the lines of the reply to the client as they come (``Forward.stream``).
     stream: bool = False
     deadline_s: float = 60.0
-    relay: Relay | None = None  # sent instead of method, path and body, and opened
-    registry: str = ""  # whose credentials the engine needs for it
-    code_of: Callable[[str], str] | None = None  # what the text of a failure is called
-    runs: Mapping[str, object] | None = None  # what a start runs, as a body of it has it
+    #: Opened instead of sending method, path and body.
+    relay: Relay | None = None
+    #: The registry with the credentials that the engine needs.
+    registry: str = ""
+    #: Returns the code of an error text, for the outcome.
+    code_of: Callable[[str], str] | None = None
+    #: The command that a start runs, in the form of a create body: errors repeat the command.
+    runs: Mapping[str, object] | None = None
 
 
-#: What the outcome tells beside the status: a look at what a good answer led to.
+#: Returns the members of an outcome besides the status, after a successful reply of the engine.
 OutcomeDetails = Callable[[Reply], Flow[dict[str, object]]]
-
-
-#: What the client gets of a good answer of the engine's; None: that isn't known before the outcome
-#: is recorded.
+#: Returns the client's reply from a successful reply of the engine. None: the client's reply isn't
+#: known before the outcome is recorded.
 ReplyHook = Callable[[Reply], Reply | None]
 
 
 def learn_nothing(_: Reply) -> Flow[dict[str, object]]:
-    """Learn nothing beyond the status."""
+    """Record nothing but the status."""
     yield from ()
     return {}
 
 
 def no_early_reply(_: Reply) -> None:
-    """Let the client wait for the outcome's record."""
+    """Let the client wait until the outcome is recorded."""
 
 
 def unchanged_reply(reply: Reply) -> Reply:
-    """Let the client have the engine's answer."""
+    """Return the engine's reply as the client's reply."""
     return reply
 
 
@@ -94,15 +99,17 @@ def perform(
     change: Change,
     learn: OutcomeDetails = learn_nothing,
     *,
-    told: ReplyHook = no_early_reply,
+    early_reply: ReplyHook = no_early_reply,
     despite_hold: bool = False,
 ) -> Flow[Reply]:
-    """Record the intent, forward, record the outcome, and return the engine's answer.
+    """Record the intent, forward the change, record the outcome, and return the engine's reply.
 
-    Without a durable intent nothing is forwarded. When the reply is lost, or the outcome can't be
-    recorded, the intent stays open and its object is held until recovery closes it. What is *told*
-    of a good answer the controller gets while the outcome is written: it must be all that the
-    caller would say. Only what must be stopped now is changed *despite_hold*.
+    Without a durable intent nothing is forwarded. If the reply is lost, or the outcome can't be
+    recorded, the intent stays open and the object is held until recovery closes the intent.
+
+    The controller gets *early_reply* of a successful reply while the outcome is being written, so
+    it must be all that the caller would return. *despite_hold* is only for containers that must be
+    stopped at once.
 
     Raises:
         Denied: ``held``, before anything is recorded.
@@ -132,7 +139,7 @@ def perform(
     state.intents.in_flight.add(by.id)
     state.intents.recorded_at[by.id] = state.clock.monotonic()
     try:
-        return (yield from _forward_recorded(state, intent, change, learn, told))
+        return (yield from _forward_recorded(state, intent, change, learn, early_reply))
     finally:
         state.intents.in_flight.discard(by.id)
         if by.id not in state.inventory.open:
@@ -140,14 +147,14 @@ def perform(
 
 
 def _env_hashes(state: GateState, change: Change) -> dict[str, str]:
-    """Return what is told of the values of a change's environment."""
+    """Return keyed hashes of the values in the environment of a change."""
     owned = mapping_member(change.summary, "labels")
     owner = str(owned.get(names.OWNER) or change.summary.get("owner") or "")
     return redact.hashes(state.hash_key, owner, (change.body or {}).get("Env"))
 
 
 def _forward_recorded(
-    state: GateState, intent: Entry, change: Change, learn: OutcomeDetails, told: ReplyHook
+    state: GateState, intent: Entry, change: Change, learn: OutcomeDetails, early_reply: ReplyHook
 ) -> Flow[Reply]:
     if not isinstance((yield WriteRecord(intent)), Record):
         return journal_unavailable(intent.id)
@@ -180,7 +187,7 @@ def _forward_recorded(
         assert isinstance(answer, Reply), f"a mutation was answered by {answer!r}"
         reply = engine_reply(answer)
         learned = (yield from _outcome_details(learn, answer)) if answer.status < 400 else {}
-    # What was learned may tell more than the status: a stream that ended in an error.
+    # The details take precedence over the status: a stream may end in an error after 200.
     result: dict[str, object] = {
         "status": reply.status,
         "error": error_text(reply, change.runs or change.body or {}),
@@ -191,34 +198,37 @@ def _forward_recorded(
     if change.code_of is not None and result["error"]:
         result["code"] = change.code_of(str(result["error"]))
     outcome = Entry(intent.id, "outcome", actor=intent.actor, result=result)
-    yield WriteRecord(outcome, _early_reply(told, reply, intent.actor.get("role")))
+    yield WriteRecord(outcome, _early_reply(early_reply, reply, intent.actor.get("role")))
     return reply
 
 
-def _early_reply(told: ReplyHook, reply: Reply, role: object) -> Reply | None:
-    """Return what the controller gets early. Others are told what is recorded, and so is a failure."""
+def _early_reply(early_reply: ReplyHook, reply: Reply, role: object) -> Reply | None:
+    """Return the early reply, for successful changes of the controller only.
+
+    Other clients, and every failure, are answered after the outcome is recorded.
+    """
     if role != Role.CONTROLLER or reply.status >= 400:
         return None
     try:
-        return told(reply)
-    except (Answered, TypeError):  # an answer that can't be read has its outcome all the same
+        return early_reply(reply)
+    except (Answered, TypeError):  # an unreadable reply must still get its outcome
         return None
 
 
 def _outcome_details(learn: OutcomeDetails, answer: Reply) -> Flow[dict[str, object]]:
     try:
         return (yield from learn(answer))
-    except Answered:  # the engine went away since: the outcome is recorded all the same
+    except Answered:  # the engine went away meanwhile: the outcome is recorded all the same
         return {}
 
 
 def refuse_if_held(
     state: GateState, mutation: str, subject: str, *, under_way: bool = False
 ) -> None:
-    """Refuse a change of an object whose last change isn't settled.
+    """Refuse to change an object while an earlier change of the object is unsettled.
 
-    With *under_way* also one whose last change another request is just making: what it made may
-    show on the engine before its outcome is in the inventory.
+    With *under_way*, changes of other requests in progress count too: the engine may show their
+    result before the inventory does.
 
     Raises:
         Denied: ``held``.
@@ -240,5 +250,5 @@ def refuse_if_held(
 
 def _object_kind(mutation: str) -> str:
     if mutation in {Mutation.NETWORK_CONNECT, Mutation.NETWORK_DISCONNECT}:
-        return "container"  # these are recorded as changes of the container
+        return "container"  # recorded as changes of the container
     return mutation.partition(".")[0]

@@ -1,4 +1,4 @@
-"""Validators of query parameters: each returns the value to send on, or says what it wants."""
+"""Validators of query parameters. The docstring of a validator is its text in docs/gate.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import ZERO_VALUES
 from controller.core.records.record import timestamp
 
-#: Takes a decoded value and returns the value to use; raises ValueError with what was expected.
+#: Returns the value to forward for a decoded value. Raises ValueError with the expected form.
 Parameter = Callable[[str], str]
 
 _TRUE = frozenset({"1", "true", "True"})
@@ -24,7 +24,7 @@ _RFC3339 = re.compile(
 )
 _WORDS = re.compile(r"[a-z0-9.-]{1,64}(?:,[a-z0-9.-]{1,64}){0,63}", re.ASCII)
 WORD_MAX = 255
-#: What the engine knows as keys (moby/term, ascii.go): nothing else that is recorded with a read.
+#: The keys that the engine knows (moby/term, ascii.go). The value is recorded with the read.
 _KEY = r"(?:[a-zA-Z0-9@\[\]^_\\-]|ctrl-[a-z@\[\]^_\\]|DEL)"
 _KEYS = re.compile(rf"{_KEY}(?:,{_KEY}){{0,15}}", re.ASCII)
 _DURATION = re.compile(r"(?:[0-9]{1,6}(?:h|m|s|ms))+", re.ASCII)
@@ -37,6 +37,11 @@ def flag(value: str) -> str:
     if value in _FALSE:
         return "0"
     raise ValueError("expected 1 or 0")
+
+
+def flags(*names: str) -> dict[str, Parameter]:
+    """Return a ``flag`` for each name."""
+    return dict.fromkeys(names, flag)
 
 
 def number(low: int, high: int) -> Parameter:
@@ -123,18 +128,37 @@ def ignore(value: str) -> str:
     return ""
 
 
+#: The parameters that select journal records (``core.records.query.Filter``).
+RECORD_FILTER: dict[str, Parameter] = {
+    "after": number(0, 9_999_999_999),
+    "upto": number(0, 9_999_999_999),
+    "since": rfc3339_time,
+    "until": rfc3339_time,
+    "service": short_text,
+    "owner": short_text,
+    "actor": short_text,
+    "verdict": short_text,
+    "stages": comma_list,
+    "action": short_text,
+    "routes": comma_list,
+    "container": short_text,
+    "ids": comma_list,
+    "record": short_text,
+}
+
+
 def meaning(parameter: Parameter) -> str:
-    """Return what a parameter may be, for the documentation."""
+    """Return the text of a parameter for the documentation."""
     text = (parameter.__doc__ or "").strip().removesuffix(".").replace("``", "`")
     assert text, f"{parameter} says not what it takes"
     return text
 
 
 def validate_query(query: Mapping[str, str], known: Mapping[str, Parameter]) -> dict[str, str]:
-    """Return the parameters to use, in the route's own order; zero values of known ones go.
+    """Return the parameters to forward, in the order of the route; zero values are left out.
 
-    A parameter that the route doesn't know is refused, an empty one too: what it would mean to
-    another version of the engine isn't known either.
+    An unknown parameter is refused even if empty: another version of the engine may know the
+    parameter.
 
     Raises:
         Denied: ``query.unknown`` or ``query.invalid``.

@@ -1,10 +1,9 @@
-"""What goes into the journal of a request: names of secrets never their values, and bounded.
+"""Redaction: journal records have the names of secrets, never their values, and a bounded size.
 
-Of a value that may be a secret a keyed hash is kept (``hashes``): with the broker's key it can be
-shown that two records, or a record and a value that somebody brings, are about the same one.
+A keyed hash of each value that may be secret is recorded (``hashes``). With the broker's key an
+auditor can show that two records, or a record and a given value, concern the same secret.
 
-Text of strangers is escaped, so that no line that somebody later prints or ships can be broken
-or made to look like another.
+Foreign text is escaped, so that no line that is printed or shipped later can be broken or forged.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ TEXT_MAX = 512
 ITEMS_MAX = 128
 DEPTH_MAX = 6
 HASH_DIGITS = 32
-#: Of what is withheld, that long at most stays where an error repeats it.
+#: Secrets up to this length stay in error texts: an error is full of such short strings.
 SHORT = 3
 WITHHELD = "[withheld]"
 _ADDRESS = re.compile(
@@ -46,7 +45,7 @@ def _escape(character: str) -> str:
 
 
 def env_names(env: object) -> list[str]:
-    """Return the names of ``NAME=value`` entries, sorted; never a value."""
+    """Return the sorted names of ``NAME=value`` entries, never a value."""
     if not isinstance(env, list | tuple):
         return []
     names = {str(entry).partition("=")[0] for entry in env}
@@ -54,10 +53,10 @@ def env_names(env: object) -> list[str]:
 
 
 def hashes(key: bytes, owner: str, env: object) -> dict[str, str]:
-    """Return a keyed hash of the value of each ``NAME=value`` entry, by its name.
+    """Return a keyed hash of the value of each ``NAME=value`` entry, by name.
 
-    The owner and the name go into it: nobody learns of somebody else's value by trying values of
-    his own. Without a key nothing is told.
+    The hash covers owner and name, so that nobody can find another owner's value by trying values.
+    Without a key the result is empty.
     """
     if not key or not isinstance(env, list | tuple):
         return {}
@@ -65,19 +64,19 @@ def hashes(key: bytes, owner: str, env: object) -> dict[str, str]:
     for entry in sorted(map(str, env))[:ITEMS_MAX]:
         name, equals, value = entry.partition("=")
         if not equals:
-            continue  # any part of it may be the secret
-        told = f"{owner}\0{name}\0{value}".encode("utf-8", "surrogatepass")
-        found[text(name, limit=128)] = hmac.digest(key, told, "sha256").hex()[:HASH_DIGITS]
+            continue  # any part of the entry may be the secret
+        covered = f"{owner}\0{name}\0{value}".encode("utf-8", "surrogatepass")
+        found[text(name, limit=128)] = hmac.digest(key, covered, "sha256").hex()[:HASH_DIGITS]
     return found
 
 
 def withhold_secrets(message: str, config: Mapping[str, object]) -> str:
-    """Return an error of the engine's without what no record tells of a container or an exec.
+    """Return an error of the engine without the secrets of a container or an exec.
 
-    *config* has it as the engine's API has: values of ``Env``, and arguments. The program is told,
-    of a whole command line in its place the first word. What is as short as ``SHORT`` stays: it is
-    no secret, and an error is full of it. Of an address neither who asked there is told nor its
-    query: registries lead to stores by links that are signed in it.
+    *config* has the form of the engine's API. The values of ``Env`` and all arguments are withheld;
+    of the program, only the first word stays. Strings up to ``SHORT`` stay: they are no secrets,
+    and errors are full of them. URLs lose their user info and query: registries redirect to stores
+    by signed links.
     """
     message = _ADDRESS.sub(_redact_address, message)
     found = {shown: told for shown, told in _secret_texts(config) if shown in message}
@@ -93,7 +92,7 @@ def _redact_address(match: re.Match[str]) -> str:
 
 
 def _secret_texts(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Yield each text that isn't told, as an error may show it, and what is told instead."""
+    """Yield each secret in the forms that an error may have, with its replacement."""
     command = [*texts_of(config.get("Entrypoint")), *texts_of(config.get("Cmd"))]
     program, arguments = "".join(command[:1]), command[1:]
     told = next(iter(program.split()), "")
@@ -109,22 +108,22 @@ def _secret_texts(config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 
 def _quoted(value: str) -> tuple[str, str]:
-    """Return a text as it is, and as the engine quotes it."""
+    """Return a string as it is, and as the engine quotes it."""
     return value, json.dumps(value, ensure_ascii=False)[1:-1]
 
 
 def keyed_digest(key: bytes, value: object) -> str:
-    """Return the lower-case hex HMAC-SHA-256 of a JSON value that a record doesn't tell whole.
+    """Return the lower-case hex HMAC-SHA-256 of a JSON value that a record has only in part.
 
-    What isn't told could be found by trying, were there no key. What it is made of begins with
-    ``{`` or ``[``, and what ``hashes`` are made of with an owner: none is ever the other.
+    Without a key, a reader could find the rest by trying. The input begins with ``{`` or ``[``, and
+    the input of ``hashes`` with an owner, so that the two never collide.
     """
-    assert key, "a digest that anybody can make"
+    assert key, "anybody can compute a digest without a key"
     return hmac.digest(key, canonical(value), "sha256").hex()
 
 
 def summary(value: object, depth: int = 0) -> object:
-    """Return a JSON value fit for a record: escaped, cut, without floats, env as names."""
+    """Return a JSON value for a record: escaped, cut, without floats, the environment as names."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str):

@@ -1,8 +1,7 @@
-"""How the gate says no: a rule, a reason, what would pass, and the answer that a client sees.
+"""Refusals: a rule, a reason and a remedy, raised by handlers before any intent is written.
 
-Raised inside handlers, before an intent is written and never after: ``gate.handle`` turns them
-into answers. A ``Denied`` is journaled as a refusal; an ``Answered`` isn't one (a name that
-nobody has, an engine that doesn't answer).
+``dispatch.handle`` turns both exceptions into replies. ``Denied`` is journaled as a refusal.
+``Answered`` is not: it ends a request with a reply such as 404, or 502 without the engine.
 """
 
 from __future__ import annotations
@@ -18,24 +17,26 @@ from controller.model.records import Reply
 
 @dataclass(eq=False)
 class Denied(Exception):
-    """The gate refuses; ``message`` replaces what the client reads (as the engine would say it)."""
+    """A refusal by the gate."""
 
     rule: str
     reason: str
     remedy: str = ""
     status: int = 403
+    #: Replaces the message to the client, with the engine's own wording.
     message: str = ""
-    subject: str = ""  # the object that it is about, for the journal
+    #: The object, for the journal.
+    subject: str = ""
     verdict: Verdict | None = None
     summary: dict[str, object] = field(default_factory=dict)
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """All rules that refused, the first one first."""
+        """The rules that refused, the decisive one first."""
         return self.verdict.rules if self.verdict is not None else (self.rule,)
 
     def reply(self, identifier: str) -> Reply:
-        """Return the answer, with the id of its journal record."""
+        """Return the reply, with the id of the journal record."""
         return refusal(
             self.status,
             self.rule,
@@ -47,7 +48,7 @@ class Denied(Exception):
 
 
 class Answered(Exception):
-    """The answer is this, and nothing is journaled."""
+    """Ends a request with a reply, and without a refusal in the journal."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.status)
@@ -55,27 +56,27 @@ class Answered(Exception):
 
 
 def message_reply(status: int, message: str) -> Reply:
-    """Return an error in the engine's form."""
+    """Return an error in the form of the engine's errors."""
     return json_reply(status, {"message": message})
 
 
 def rule_of(reply: Reply) -> tuple[str, str]:
-    """Return the rule and the reason of an answer in the form of a refusal; '' for another."""
+    """Return rule and reason of a refusal; empty strings for any other reply."""
     try:
         value = json.loads(reply.body)
     except ValueError:
         return "", ""
-    told = value.get("trimtab") if isinstance(value, dict) else None
-    if not isinstance(told, dict):
+    detail = value.get("trimtab") if isinstance(value, dict) else None
+    if not isinstance(detail, dict):
         return "", ""
-    return str(told.get("rule", "")), str(told.get("reason", ""))
+    return str(detail.get("rule", "")), str(detail.get("reason", ""))
 
 
 def raise_if_denied(admission: AdmissionDecision) -> AdmissionDecision:
-    """Return *admission* unless it is denied.
+    """Return an admission decision that isn't a denial.
 
     Raises:
-        Denied: it is.
+        Denied: the decision is a denial.
     """
     verdict = admission.verdict
     if verdict.decision != "deny":

@@ -1,8 +1,8 @@
-"""The target of a request, read in one way only: version, path and query, or a refusal.
+"""The target of a request: version, path and query, with exactly one reading, or a refusal.
 
-The engine's router decodes escapes before it matches, cleans ``//`` and ``..`` by redirect, and
-takes the first of two equal parameters; others read all of that differently. So a path must be
-its own canonical form, and a parameter stands once (gate hazards H15, H16, H18).
+The engine's router decodes escapes before it matches, cleans ``//`` and ``..`` by a redirect, and
+takes the first of two equal parameters. Other readers differ in each of these. Therefore a path
+must be in its canonical form, and no parameter may be repeated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PARAMETERS_MAX = 64
 VALUE_MAX = 8192
 
 _PATH = re.compile(r"(?:/[A-Za-z0-9_.:@-]+)+", re.ASCII)
-#: Ordinary clients escape ``@`` and ``:`` of an image's name, and nothing else in a path.
+#: Ordinary clients escape ``@`` and ``:`` in image names, and nothing else in a path.
 _ESCAPES = {"%40": "@", "%3A": ":"}
 _ESCAPED_IMAGE = re.compile(r"(?:/v[0-9.]+)?/(?:images/.+|distribution/.+/json)", re.ASCII)
 _VERSION = re.compile(r"/v1\.([1-9][0-9])(/.*)", re.ASCII)
@@ -28,15 +28,16 @@ _PARAMETER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 _OUTDATED_MINOR = 24
 
-#: Values by which clients say "unset".
+#: Values that clients send for "unset".
 ZERO_VALUES = frozenset({"", "0", "false", "False", "null", "[]", "{}"})
 
 
 @dataclass(frozen=True, slots=True)
 class RequestTarget:
-    """A path without its version prefix; ``versioned`` tells that there was one."""
+    """A path without its version prefix."""
 
     path: str
+    #: The path had a version prefix.
     versioned: bool
 
 
@@ -44,7 +45,7 @@ def read_path(raw: str) -> RequestTarget:
     """Return the target of a raw path.
 
     Raises:
-        Denied: ``path.malformed`` (not canonical), ``api.version`` (not one that we speak).
+        Denied: ``path.malformed`` (not canonical), ``api.version`` (an unsupported version).
     """
     path = raw
     if "%" in raw and _ESCAPED_IMAGE.fullmatch(raw):
@@ -77,7 +78,7 @@ def _malformed(reason: str) -> Denied:
 
 
 def _version(minor: int, what: str, bound: str, limit: tuple[int, int]) -> Denied:
-    # The engine's own words: clients look for them to negotiate.
+    # The engine's own message: clients search for it to negotiate the version.
     text = ".".join(map(str, limit))
     return Denied(
         "api.version",
@@ -89,7 +90,7 @@ def _version(minor: int, what: str, bound: str, limit: tuple[int, int]) -> Denie
 
 
 def read_query(raw: str) -> dict[str, str]:
-    """Return the parameters of a raw query, decoded.
+    """Return the decoded parameters of a raw query.
 
     Raises:
         Denied: ``query.malformed`` or ``query.repeated``.
@@ -135,7 +136,7 @@ def _bad_query(reason: str) -> Denied:
 
 
 def build_path(path: str, query: Mapping[str, str] | None = None) -> str:
-    """Return a path with a query, encoded anew; parameters in their own order."""
+    """Return a path with an encoded query; the parameters keep their order."""
     pairs = [
         f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in (query or {}).items()
     ]

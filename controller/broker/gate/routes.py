@@ -1,21 +1,23 @@
-"""The route table: every request that the gate serves, who may send it, and what shows its effect.
+"""The route table: every request that the gate serves, its roles, parameters and proof of effect.
 
-Default deny: what isn't here is refused, and what is refused on purpose is in
-``broker.gate.denied_routes`` with the way out. A route's name is its handler's (``gate.HANDLERS``), and a mutation's name is the word
-that the journal has for it.
+Default deny: a request without a route is refused. ``router.DENIED`` lists paths that are refused
+on purpose, with the alternative. ``dispatch.ENDPOINTS`` has the handler of each route by its name,
+and the journal records a change under the name of its route.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from controller.broker.gate.query_params import (
+    RECORD_FILTER,
     Parameter,
-    comma_list,
     detach_keys,
     flag,
+    flags,
     ignore,
     instant,
     left_to_admission,
@@ -23,7 +25,6 @@ from controller.broker.gate.query_params import (
     number,
     one_of,
     rfc3339_time,
-    short_text,
     tail,
 )
 from controller.core.enforcement.settlement import ProofKind
@@ -35,52 +36,59 @@ PEOPLE = frozenset({Role.OPERATOR, Role.CLIENT})
 OPERATORS = frozenset({Role.OPERATOR})
 CONTROLLER_AND_OPERATORS = frozenset({Role.CONTROLLER, Role.OPERATOR})
 
-#: The engine's pull has no limit of its own; this is the longest time without progress.
+#: The longest time of a pull without progress; the engine has no limit of its own.
 PULL_IDLE_S = 120.0
 CREATE_S = 20.0
-#: Beyond the grace that a stop or restart gives.
+#: In addition to the grace period of a stop or restart.
 STOP_SPARE_S = 15.0
 SHORT_S = 10.0
-#: Of a create. Other bodies are small, and a route without one reads no more than it needs to
-#: say so.
+#: The longest body of a create. Other bodies are small; a route without a body reads just enough
+#: to refuse a body.
 CREATE_BODY_MAX = 1024 * 1024
 BODY_MAX = 64 * 1024
 NO_BODY_MAX = 4096
-#: Of an approval of a thousand objects, volumes with the longest names among them.
+#: For an approval of a thousand objects with the longest volume names.
 RECORD_BODY_MAX = 384 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row. ``template`` has ``{container}`` and its like for one segment, ``{image}`` for
-    several; ``body`` is the name of a schema or ''. ``deadline_s`` is how long the engine may
-    still be at it after the client is gone (``core.enforcement.settlement``); a grace comes on top.
-    """
+    """One row of the table."""
 
     name: str
     method: str
+    #: ``{container}`` and its like stand for one path segment, ``{image}`` for several.
     template: str
     kind: Literal["read", "mutate", "stream"]
+    #: The description in docs/gate.md.
     means: str
     roles: frozenset[Role] = ALL
     query: Mapping[str, Parameter] = field(default_factory=dict)
+    #: The schema of the body; '' for no body.
     body: str = ""
+    #: The proof, after a crash, that the change took effect.
     evidence: ProofKind = ProofKind.NONE
+    #: How long the engine may still work for a lost client, besides the grace (``settlement``).
     deadline_s: float = SHORT_S
-    own: bool = False  # below /trimtab/v1, without a version prefix
-    body_most: int = 0  # bytes of a body where BODY_MAX isn't right
+    #: A route below /trimtab/v1, without a version prefix.
+    own: bool = False
+    #: Longest body in bytes, where BODY_MAX doesn't fit.
+    body_most: int = 0
 
     @property
     def body_max(self) -> int:
-        """How many bytes of a body are read."""
+        """The longest body in bytes."""
         return self.body_most or (BODY_MAX if self.body else NO_BODY_MAX)
 
 
+_own = partial(Route, own=True)
 _C = "/containers/{container}"
 _LIST = {"filters": left_to_admission}
+_SIZE = {"h": number(1, 4096), "w": number(1, 4096)}
 _PULL = ("fromImage", "tag", "platform", "fromSrc", "repo", "message", "changes")
-
-ENGINE_ROUTES = (
+OWN_PREFIX = "/trimtab/v1"
+ROUTES = (
+    # The engine
     Route("ping", "GET", "/_ping", "read", "tell that the engine answers"),
     Route("ping.head", "HEAD", "/_ping", "read", "tell that the engine answers, without a body"),
     Route("version", "GET", "/version", "read", "versions of broker and engine"),
@@ -102,8 +110,7 @@ ENGINE_ROUTES = (
         "events of objects of ours",
         query={"since": instant, "until": instant, **_LIST},
     ),
-)
-CONTAINER_READS = (
+    # Reads of containers
     Route(
         "container.list",
         "GET",
@@ -135,9 +142,7 @@ CONTAINER_READS = (
         "stream",
         "its output",
         query={
-            "follow": flag,
-            "stdout": flag,
-            "stderr": flag,
+            **flags("follow", "stdout", "stderr"),
             "since": instant,
             "until": instant,
             "timestamps": flag,
@@ -171,11 +176,7 @@ CONTAINER_READS = (
         roles=PEOPLE,
         query={
             "detachKeys": detach_keys,
-            "logs": flag,
-            "stream": flag,
-            "stdin": flag,
-            "stdout": flag,
-            "stderr": flag,
+            **flags("logs", "stream", "stdin", "stdout", "stderr"),
         },
     ),
     Route(
@@ -192,10 +193,9 @@ CONTAINER_READS = (
         f"{_C}/resize",
         "stream",
         "the size of its terminal",
-        query={"h": number(1, 4096), "w": number(1, 4096)},
+        query=_SIZE,
     ),
-)
-CONTAINER_CHANGES = (
+    # Changes of containers
     Route(
         Mutation.CONTAINER_CREATE,
         "POST",
@@ -293,8 +293,7 @@ CONTAINER_CHANGES = (
         evidence=ProofKind.ABSENCE,
         deadline_s=CREATE_S,
     ),
-)
-EXEC_ROUTES = (
+    # Execs
     Route(
         Mutation.EXEC_CREATE,
         "POST",
@@ -328,10 +327,9 @@ EXEC_ROUTES = (
         "stream",
         "the size of its terminal",
         roles=OPERATORS,
-        query={"h": number(1, 4096), "w": number(1, 4096)},
+        query=_SIZE,
     ),
-)
-IMAGE_ROUTES = (
+    # Images
     Route(
         "image.list",
         "GET",
@@ -339,9 +337,7 @@ IMAGE_ROUTES = (
         "read",
         "images that the policy admits",
         query={
-            "all": flag,
-            "digests": flag,
-            "shared-size": flag,
+            **flags("all", "digests", "shared-size"),
             "manifests": must_be_unset,
             "only_ids": ignore,
             "filter": must_be_unset,
@@ -367,8 +363,6 @@ IMAGE_ROUTES = (
         evidence=ProofKind.DIGEST,
         deadline_s=PULL_IDLE_S,
     ),
-)
-REGISTRY_ROUTES = (
     Route(
         "distribution.inspect",
         "GET",
@@ -387,8 +381,7 @@ REGISTRY_ROUTES = (
         evidence=ProofKind.ABSENCE,
         deadline_s=CREATE_S,
     ),
-)
-NETWORK_ROUTES = (
+    # Networks
     Route("network.list", "GET", "/networks", "read", "networks of ours", query=_LIST),
     Route(
         "network.inspect",
@@ -433,8 +426,7 @@ NETWORK_ROUTES = (
         "remove a network of ours",
         evidence=ProofKind.ABSENCE,
     ),
-)
-VOLUME_ROUTES = (
+    # Volumes
     Route("volume.list", "GET", "/volumes", "read", "volumes of ours", query=_LIST),
     Route("volume.inspect", "GET", "/volumes/{volume}", "read", "a volume of ours"),
     Route(
@@ -455,63 +447,36 @@ VOLUME_ROUTES = (
         query={"force": flag},
         evidence=ProofKind.ABSENCE,
     ),
-)
-
-#: Which records are wanted (``core.records.query.Filter``).
-_WANTED: dict[str, Parameter] = {
-    "after": number(0, 9_999_999_999),
-    "upto": number(0, 9_999_999_999),
-    "since": rfc3339_time,
-    "until": rfc3339_time,
-    "service": short_text,
-    "owner": short_text,
-    "actor": short_text,
-    "verdict": short_text,
-    "stages": comma_list,
-    "action": short_text,
-    "routes": comma_list,
-    "container": short_text,
-    "ids": comma_list,
-    "record": short_text,
-}
-OWN_ROUTES = (
-    Route("own.whoami", "GET", "/whoami", "read", "who the caller is to the gate", own=True),
-    Route("own.health", "GET", "/health", "read", "engine, journal and policy", own=True),
-    Route("own.policy", "GET", "/policy", "read", "the policy in force", own=True),
-    Route("own.inventory", "GET", "/inventory", "read", "what is ours", own=True),
-    Route(
+    # The API of trimtab itself
+    _own("own.whoami", "GET", "/whoami", "read", "who the caller is to the gate"),
+    _own("own.health", "GET", "/health", "read", "engine, journal and policy"),
+    _own("own.policy", "GET", "/policy", "read", "the policy in force"),
+    _own("own.inventory", "GET", "/inventory", "read", "what is ours"),
+    _own(
         "own.journal",
         "GET",
         "/journal",
         "read",
         "records, one JSON line each; what the caller may know of them",
-        query={
-            **_WANTED,
-            "limit": number(1, 10_000),
-            "about": flag,
-            "there": rfc3339_time,
-        },
-        own=True,
+        query={**RECORD_FILTER, "limit": number(1, 10_000), "about": flag, "there": rfc3339_time},
     ),
-    Route(
+    _own(
         "own.journal.follow",
         "GET",
         "/journal/follow",
         "stream",
         "records as they become durable, those after one or from now on",
-        query={**_WANTED, "about": flag},
-        own=True,
+        query={**RECORD_FILTER, "about": flag},
     ),
-    Route(
+    _own(
         "own.strangers",
         "GET",
         "/strangers",
         "read",
         "what carries this instance's label and isn't ours, and whether it could be adopted",
         roles=OPERATORS,
-        own=True,
     ),
-    Route(
+    _own(
         TRUST,
         "POST",
         "/trust",
@@ -519,9 +484,8 @@ OWN_ROUTES = (
         "vouch for a local image",
         roles=OPERATORS,
         body="trust",
-        own=True,
     ),
-    Route(
+    _own(
         "own.records",
         "POST",
         "/records",
@@ -530,18 +494,5 @@ OWN_ROUTES = (
         roles=OPERATORS,
         body="record",
         body_most=RECORD_BODY_MAX,
-        own=True,
     ),
-)
-OWN_PREFIX = "/trimtab/v1"
-ROUTES = (
-    *ENGINE_ROUTES,
-    *CONTAINER_READS,
-    *CONTAINER_CHANGES,
-    *EXEC_ROUTES,
-    *IMAGE_ROUTES,
-    *REGISTRY_ROUTES,
-    *NETWORK_ROUTES,
-    *VOLUME_ROUTES,
-    *OWN_ROUTES,
 )

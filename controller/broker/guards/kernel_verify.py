@@ -220,7 +220,7 @@ def perform_verified(
 
     state.verification.in_progress.add(item.id)
     try:
-        reply = yield from perform(state, call_by, change, learn, told=told)
+        reply = yield from perform(state, call_by, change, learn, early_reply=told)
         if told(reply) is None:
             return (yield from stop_violator(state, item, sights[0], policy))
     finally:
@@ -331,12 +331,12 @@ def _restore(
 
 def _disconnect(item: ContainerItem, network: JoinedNetwork) -> Change:
     return Change(
-        Mutation.NETWORK_DISCONNECT,
-        item.id,
-        "POST",
-        f"/networks/{network.id}/disconnect",
-        {**place_of(item), "network": network.name},
-        _verdict("violation.put-back"),
+        mutation=Mutation.NETWORK_DISCONNECT,
+        subject=item.id,
+        method="POST",
+        path=f"/networks/{network.id}/disconnect",
+        summary={**place_of(item), "network": network.name},
+        verdict=_verdict("violation.put-back"),
         body={"Container": item.id},
         deadline_s=15.0,
     )
@@ -355,16 +355,16 @@ def _restore_limits(item: ContainerItem, now: Settings) -> Change:
     }
     body = limits_body(**limits)
     return Change(
-        Mutation.CONTAINER_UPDATE,
-        item.id,
-        "POST",
-        f"/containers/{item.id}/update",
-        {
+        mutation=Mutation.CONTAINER_UPDATE,
+        subject=item.id,
+        method="POST",
+        path=f"/containers/{item.id}/update",
+        summary={
             **place_of(item),
             "settings": settings_to_json(replace(now, **limits)),
             "fields": sorted(body),
         },
-        _verdict("violation.put-back"),
+        verdict=_verdict("violation.put-back"),
         body=body,
         deadline_s=15.0,
     )
@@ -377,19 +377,25 @@ def _verdict(rule: str = "violation.stop") -> Verdict:
 def _kill(item: ContainerItem, place: dict[str, object]) -> Change:
     path = f"/containers/{item.id}/kill"
     return Change(
-        Mutation.CONTAINER_KILL, item.id, "POST", path, place, _verdict(), deadline_s=15.0
+        mutation=Mutation.CONTAINER_KILL,
+        subject=item.id,
+        method="POST",
+        path=path,
+        summary=place,
+        verdict=_verdict(),
+        deadline_s=15.0,
     )
 
 
 def _disable_restart(item: ContainerItem, place: dict[str, object], now: Settings) -> Change:
     """Return the update after which the engine doesn't start it again."""
     return Change(
-        Mutation.CONTAINER_UPDATE,
-        item.id,
-        "POST",
-        f"/containers/{item.id}/update",
-        {**place, "settings": settings_to_json(replace(now, restart="no", restart_max=0))},
-        _verdict(),
+        mutation=Mutation.CONTAINER_UPDATE,
+        subject=item.id,
+        method="POST",
+        path=f"/containers/{item.id}/update",
+        summary={**place, "settings": settings_to_json(replace(now, restart="no", restart_max=0))},
+        verdict=_verdict(),
         body={"RestartPolicy": restart_body("no", 0)},
         deadline_s=15.0,
     )

@@ -194,12 +194,12 @@ def remove_stale(state: GateState, identifier: str) -> Flow[bool]:
     if status != "created" or labels.get(names.INSTANCE) != state.instance:
         return False
     change = Change(
-        Mutation.CONTAINER_REMOVE,
-        identifier,
-        "DELETE",
-        f"/containers/{identifier}",
-        place_of(item),
-        STALE,
+        mutation=Mutation.CONTAINER_REMOVE,
+        subject=identifier,
+        method="DELETE",
+        path=f"/containers/{identifier}",
+        summary=place_of(item),
+        verdict=STALE,
     )
     by = Author(state.new_id(), BROKER, policy=state.policy.digest)
     reply = yield from perform(state, by, change)

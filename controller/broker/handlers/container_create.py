@@ -374,12 +374,12 @@ def _create(
         "settings": settings_to_json(judged.settings),
     }
     change = Change(
-        Mutation.CONTAINER_CREATE,
-        query.get("name", ""),
-        "POST",
-        build_path("/containers/create", query),
-        summary,
-        judged.verdict,
+        mutation=Mutation.CONTAINER_CREATE,
+        subject=query.get("name", ""),
+        method="POST",
+        path=build_path("/containers/create", query),
+        summary=summary,
+        verdict=judged.verdict,
         body=judged.body,
     )
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
@@ -388,7 +388,7 @@ def _create(
     state.reservations.places[call.id] = _placement(judged)
     try:
         with name_conflicts.reserve_names(call, state, mine):
-            reply = yield from perform(state, call.by, change, _created_details, told=told)
+            reply = yield from perform(state, call.by, change, _created_details, early_reply=told)
     finally:
         state.reservations.places.pop(call.id, None)
     return told(reply)

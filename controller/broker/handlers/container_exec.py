@@ -57,12 +57,12 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     judged = raise_if_denied(admit_exec(request, policy=call.policy, container_user=_user(found)))
     _make_room(state)
     change = Change(
-        Mutation.EXEC_CREATE,
-        found.item.id,
-        "POST",
-        f"{found.path}/exec",
-        {**place_of(found.item), **judged.summary},
-        judged.verdict,
+        mutation=Mutation.EXEC_CREATE,
+        subject=found.item.id,
+        method="POST",
+        path=f"{found.path}/exec",
+        summary={**place_of(found.item), **judged.summary},
+        verdict=judged.verdict,
         body=judged.body,
     )
     reply = yield from perform(state, call.by, change, _exec_details)
@@ -104,12 +104,12 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     )
     assert judged.body is not None, "an admitted start has a body"
     change = Change(
-        Mutation.EXEC_START,
-        found.item.id,
-        "POST",
-        f"/exec/{identifier}/start",
-        {**place_of(found.item), "exec": identifier, **judged.summary},
-        judged.verdict,
+        mutation=Mutation.EXEC_START,
+        subject=found.item.id,
+        method="POST",
+        path=f"/exec/{identifier}/start",
+        summary={**place_of(found.item), "exec": identifier, **judged.summary},
+        verdict=judged.verdict,
         body=judged.body,
         runs=made.body,
     )

@@ -128,7 +128,7 @@ def _take_down(
     if verb == "remove":
         path = build_path(target.path, query)
         change = _change(call, target, judged, method="DELETE", path=path)
-        return (yield from perform(state, call.by, change, told=unchanged_reply))
+        return (yield from perform(state, call.by, change, early_reply=unchanged_reply))
     grace = 0 if verb == "kill" else _grace_s(query, target.inspect)
     told = {name: query[name] for name in ("signal",) if name in query}
     return (yield from _post_action(call, state, target, verb, judged, grace_s=grace, told=told))
@@ -217,7 +217,7 @@ def _post_action(
                 state, call.by, found.item, call.policy, change
             )
         )
-    return answer((yield from perform(state, call.by, change, told=answer)))
+    return answer((yield from perform(state, call.by, change, early_reply=answer)))
 
 
 def _change(
@@ -232,12 +232,12 @@ def _change(
 ) -> Change:
     item = found.item
     return Change(
-        Mutation(call.route.name),
-        item.id,
-        method,
-        path,
-        {**place_of(item), **judged.summary, **(extra or {})},
-        judged.verdict,
+        mutation=Mutation(call.route.name),
+        subject=item.id,
+        method=method,
+        path=path,
+        summary={**place_of(item), **judged.summary, **(extra or {})},
+        verdict=judged.verdict,
         body=judged.body,
         deadline_s=max(60.0, grace_s + ANSWER_SPARE_S),
     )

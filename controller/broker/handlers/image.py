@@ -315,12 +315,12 @@ def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
         return (yield from _pull_details(reply, reference))
 
     change = Change(
-        Mutation.IMAGE_PULL,
-        reference,
-        "POST",
-        build_path("/images/create", dict(judged.query)),
-        {**judged.summary, "before": str((before or {}).get("Id", ""))},
-        judged.verdict,
+        mutation=Mutation.IMAGE_PULL,
+        subject=reference,
+        method="POST",
+        path=build_path("/images/create", dict(judged.query)),
+        summary={**judged.summary, "before": str((before or {}).get("Id", ""))},
+        verdict=judged.verdict,
         stream=True,
         deadline_s=PULL_IDLE_S,
         registry=parse_reference(reference).host,

@@ -38,12 +38,12 @@ def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
         raise foreign_object(f"No such image: {redact.text(named)}", subject)
     yield from _refuse_if_used(call, state, subject, identifier)
     change = Change(
-        Mutation.IMAGE_REMOVE,
-        subject,
-        "DELETE",
-        build_path(f"/images/{subject}", dict(judged.query)),
-        {"reference": subject, "imageId": identifier, **dict(judged.query)},
-        judged.verdict,
+        mutation=Mutation.IMAGE_REMOVE,
+        subject=subject,
+        method="DELETE",
+        path=build_path(f"/images/{subject}", dict(judged.query)),
+        summary={"reference": subject, "imageId": identifier, **dict(judged.query)},
+        verdict=judged.verdict,
     )
     return (yield from perform(state, call.by, change, _removal_details))
 

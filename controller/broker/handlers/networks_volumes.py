@@ -106,12 +106,12 @@ def network_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     if found.belonging is not None:
         disruption_budget.refuse_client_objects(call, found.belonging.origin, found.facts.name)
     change = Change(
-        Mutation.NETWORK_REMOVE,
-        identifier,
-        "DELETE",
-        f"/networks/{identifier}",
-        _network_summary(found),
-        ALLOW,
+        mutation=Mutation.NETWORK_REMOVE,
+        subject=identifier,
+        method="DELETE",
+        path=f"/networks/{identifier}",
+        summary=_network_summary(found),
+        verdict=ALLOW,
         deadline_s=15.0,
     )
     return (yield from perform(state, call.by, change))
@@ -158,16 +158,16 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
     item = found.item
     verb = "disconnect" if leave else "connect"
     change = Change(
-        Mutation(call.route.name),
-        item.id,
-        "POST",
-        f"/networks/{network.facts.id}/{verb}",
-        {
+        mutation=Mutation(call.route.name),
+        subject=item.id,
+        method="POST",
+        path=f"/networks/{network.facts.id}/{verb}",
+        summary={
             **place_of(item),
             **judged.summary,
             "network": network.facts.name,
         },
-        judged.verdict,
+        verdict=judged.verdict,
         body=judged.body,  # with the container's full id, whatever the client called it
         deadline_s=15.0,
     )
@@ -181,12 +181,12 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
 def network_change(name: str, judged: AdmissionDecision) -> Change:
     """Return the create of an admitted network."""
     return Change(
-        Mutation.NETWORK_CREATE,
-        name,
-        "POST",
-        "/networks/create",
-        {"name": name, **judged.summary},
-        judged.verdict,
+        mutation=Mutation.NETWORK_CREATE,
+        subject=name,
+        method="POST",
+        path="/networks/create",
+        summary={"name": name, **judged.summary},
+        verdict=judged.verdict,
         body=judged.body,
         deadline_s=15.0,
     )
@@ -258,12 +258,12 @@ def create_admitted_volume(
 ) -> Flow[Reply]:
     """Make an admitted volume; 409 when somebody else made one of that name meanwhile."""
     change = Change(
-        Mutation.VOLUME_CREATE,
-        name,
-        "POST",
-        "/volumes/create",
-        {"name": name, **judged.summary},
-        judged.verdict,
+        mutation=Mutation.VOLUME_CREATE,
+        subject=name,
+        method="POST",
+        path="/volumes/create",
+        summary={"name": name, **judged.summary},
+        verdict=judged.verdict,
         body=judged.body,
         deadline_s=15.0,
     )
@@ -305,12 +305,12 @@ def volume_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
             )
         verdict = disruption_budget.with_approval(ALLOW, approval)
     change = Change(
-        Mutation.VOLUME_REMOVE,
-        facts.name,
-        "DELETE",
-        f"/volumes/{facts.name}",
-        {"name": facts.name, "owner": facts.owner, "namespace": facts.namespace},
-        verdict,
+        mutation=Mutation.VOLUME_REMOVE,
+        subject=facts.name,
+        method="DELETE",
+        path=f"/volumes/{facts.name}",
+        summary={"name": facts.name, "owner": facts.owner, "namespace": facts.namespace},
+        verdict=verdict,
         deadline_s=15.0,
     )
     return (yield from perform(state, call.by, change))
