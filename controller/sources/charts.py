@@ -29,7 +29,7 @@ from controller.core.encoding.yaml import (
     decode,
 )
 from controller.core.encoding.yaml import YamlPath as ValuePath
-from controller.core.manifests.parse import Declaration, ParsedDocument, read
+from controller.core.manifests.parse import Declaration, ParsedDocument, parse_document
 from controller.core.manifests.problems import dotted, explain, problem_at
 from controller.model.desired.spec import Model, ReleaseSpec
 from controller.model.errors import Problem
@@ -131,7 +131,7 @@ def render_release(release: Declaration, chart: Chart) -> tuple[ParsedDocument, 
     readings: list[ParsedDocument] = []
     for file, text in rendered.items():
         for document in compose_all(text, file):
-            reading = read(_imposed(document, release))
+            reading = parse_document(_imposed(document, release))
             declaration = reading.declaration
             if declaration is not None:
                 source = replace(declaration.source, release=_rendered_for(release))

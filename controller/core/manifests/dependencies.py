@@ -1,8 +1,9 @@
-"""What services say of one another with ``dependsOn``, checked over all documents together.
+"""The dependencies of services (``dependsOn``), checked over all documents together.
 
-A service whose own words can't hold (a name that nothing declares, a cycle, a condition that never
-comes true) stands back. One that names a service whose document is broken doesn't: a bad document
-blinds only what it may have declared, and what runs of it still counts (``order``).
+A service with an invalid dependency is left unchanged: an undeclared name, a cycle, a condition
+that can never become true. A service that names a service with a broken document is valid. The
+broken document blinds only its own resource, and its running containers still count for the
+condition.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from controller.model.desired.spec import DependencyCondition, RestartPolicy, Se
 from controller.model.errors import Severity
 from controller.model.names import SERVICE_NAME_MAX, Key, is_dns_label, service_key
 
-#: So many names of a long cycle are written out.
+#: The number of names shown of a long cycle.
 SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
 class DependencyFlaw:
-    """Something wrong at one place of a declaration."""
+    """A problem at one place of a declaration."""
 
     declaration: Declaration
     path: YamlPath
@@ -35,19 +36,21 @@ class DependencyFlaw:
 
 
 def dependencies_of(key: Key, spec: ServiceSpec) -> dict[Key, DependencyCondition]:
-    """Return what a service depends on, and what must be true of each."""
+    """Return the dependencies of a service, each with its condition."""
     return {service_key(key.namespace, d.name): d.condition for d in spec.depends_on}
 
 
 def flaws(
     services: Mapping[Key, Declaration], *, broken: Collection[Key], blind: bool
 ) -> Iterator[DependencyFlaw]:
-    """Yield what is wrong with the dependencies of *services*.
+    """Yield the problems of the dependencies of *services*.
 
-    *broken* are keys whose documents have errors, among them those of *services* that stand back.
-    *blind*: a file or document that couldn't be read may declare anything.
+    Args:
+        services: the valid declarations, by key.
+        broken: keys of documents with errors, including keys of *services* that are left unchanged.
+        blind: True if an unreadable file or document possibly declares any resource.
     """
-    edges = {key: dependencies_of(key, _spec(one)) for key, one in services.items()}
+    edges = {key: dependencies_of(key, _spec(declaration)) for key, declaration in services.items()}
     errors = [*_cycles(services, edges)]
     for key, others in edges.items():
         for index, (other, condition) in enumerate(others.items()):
@@ -59,17 +62,19 @@ def flaws(
     yield from errors
     unsound = {*broken, *(flaw.declaration.key for flaw in errors)}
     for key in edges.keys() - unsound:
-        yield from _unsound(services[key], edges[key], services.keys() - unsound, unsound)
+        yield from _broken_dependencies(
+            services[key], edges[key], services.keys() - unsound, unsound
+        )
 
 
 def undeclared(
     declarations: Iterable[Declaration], *, known: Collection[Key]
 ) -> Iterator[DependencyFlaw]:
-    """Yield the dependencies of documents with other errors that no document declares."""
-    for one in declarations:
-        for index, other in enumerate(dependencies_of(one.key, _spec(one))):
+    """Yield the undeclared dependencies of documents with other errors."""
+    for declaration in declarations:
+        for index, other in enumerate(dependencies_of(declaration.key, _spec(declaration))):
             if other not in known and is_dns_label(other.name, length=SERVICE_NAME_MAX):
-                yield _undeclared(one, index, other, known)
+                yield _undeclared(declaration, index, other, known)
 
 
 def _undeclared(
@@ -80,7 +85,7 @@ def _undeclared(
     return DependencyFlaw(declaration, path, "dependency.undeclared", message, remedy)
 
 
-def _unsound(
+def _broken_dependencies(
     declaration: Declaration,
     others: Iterable[Key],
     sound: Collection[Key],
@@ -108,34 +113,37 @@ def _spec(declaration: Declaration) -> ServiceSpec:
 def _cycles(
     services: Mapping[Key, Declaration], edges: Mapping[Key, Mapping[Key, DependencyCondition]]
 ) -> Iterator[DependencyFlaw]:
-    for ring in graph.cycles(edges):
-        inside = {key: [other for other in edges[key] if other in ring] for key in ring}
-        places: dict[Key, tuple[tuple[Key, ...], int]] = {}  # in a circle, each told once
-        for key in sorted(ring):
+    for group in graph.cycles(edges):
+        inside = {key: [other for other in edges[key] if other in group] for key in group}
+        places: dict[Key, tuple[tuple[Key, ...], int]] = {}  # (cycle, index in it) of each key
+        for key in sorted(group):
             if key not in places:
-                circle = graph.shortest_path(inside, key, key)[:-1]
-                places = {k: (circle, at) for at, k in enumerate(circle)} | places
-            circle, at = places[key]
-            onward = circle[(at + 1) % len(circle)]
+                cycle = graph.shortest_path(inside, key, key)[:-1]
+                places = {k: (cycle, at) for at, k in enumerate(cycle)} | places
+            cycle, at = places[key]
+            onward = cycle[(at + 1) % len(cycle)]
             index = list(edges[key]).index(onward)
             yield DependencyFlaw(
                 services[key],
                 ("spec", "dependsOn", index, "name"),
                 "dependency.cycle",
-                f"dependencies form a cycle: {_written(circle, at, services)}",
+                f"dependencies form a cycle: {_format_cycle(cycle, at, services)}",
                 "remove one of these dependencies; until then nothing is changed for any of the services",
             )
 
 
-def _written(circle: tuple[Key, ...], at: int, services: Mapping[Key, Declaration]) -> str:
-    """Return a circle as seen from one of its members, and where the others are declared."""
-    count = len(circle)
-    names = [circle[(at + step) % count].name for step in range(min(count, SHOWN))]
+def _format_cycle(cycle: tuple[Key, ...], at: int, services: Mapping[Key, Declaration]) -> str:
+    """Return a cycle as seen from one of its members, with the places of the others.
+
+    Example: ``a -> b -> a (also web.yaml:12)``.
+    """
+    count = len(cycle)
+    names = [cycle[(at + step) % count].name for step in range(min(count, SHOWN))]
     gap = ["…"] if count > SHOWN else []
-    others = [circle[(at + step) % count] for step in range(1, min(count, 6))]
+    others = [cycle[(at + step) % count] for step in range(1, min(count, 6))]
     places = [f"{services[key].source.file}:{services[key].source.line}" for key in others]
     also = f" (also {', '.join(places)})" if places else ""
-    return " -> ".join([*names, *gap, circle[at].name]) + also
+    return " -> ".join([*names, *gap, cycle[at].name]) + also
 
 
 def _condition(

@@ -1,7 +1,7 @@
-"""From a place in a create's body back to the field of the document that it comes from.
+"""The field of a document for each place in the body of a create.
 
-The way out is ``core.engine_api.translate.create_body``: each key that it writes has its field here, values
-that the document leaves out included. A test holds the two together.
+``core.engine_api.translate.create_body`` is the opposite direction. Each of its keys has a field
+here, also keys for unset fields. A test compares the two.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ _FIELDS: Mapping[str, YamlPath] = {
     "HostConfig.LogConfig.Config.max-size": ("spec", "logs", "maxSize"),
     "HostConfig.LogConfig.Config.max-file": ("spec", "logs", "maxFiles"),
     "NetworkingConfig": ("spec", "network"),
-    # Of a Network's or a Volume's create.
+    # In the create of a Network or a Volume.
     "Name": ("metadata", "name"),
     "Internal": ("spec", "internal"),
     "Options": ("spec", "internal"),
 }
 
-#: What the members of a mount and of a published port are called in a document.
+#: The names of a mount's and a published port's members in a document.
 _MOUNT = {
     "Type": "type",
     "Source": "source",
@@ -72,7 +72,7 @@ _MOUNT = {
 }
 _PORT = {"HostIp": "hostIP", "HostPort": "host"}
 
-#: Rules that judge one member, where the place is the whole mount.
+#: The member judged by a rule with a whole mount as its place.
 _MEMBER_BY_RULE = {
     "mount.target": "target",
     "mount.duplicate": "target",
@@ -92,15 +92,14 @@ _MEMBER_BY_RULE = {
 def fields_of(resource: Service | Network | Volume, base: NetworkNames) -> Mapping[str, YamlPath]:
     """Return the field of each place in the create of a resource."""
     if isinstance(resource, Service):
-        return {**_FIELDS, **dict(_written(resource, base))}
+        return {**_FIELDS, **dict(_variable_fields(resource, base))}
     return _FIELDS
 
 
 def field_at(fields: Mapping[str, YamlPath], place: str, rule: str = "") -> YamlPath:
-    """Return the field of the longest known place that *place* is or lies in.
+    """Return the field of the longest known place equal to *place* or around it.
 
-    *rule* says which member is meant, where that is a whole mount. A place that no field has is
-    the spec's.
+    If the place is a whole mount, *rule* selects the member. An unknown place belongs to the spec.
     """
     path = _longest(fields, place)
     member = _MEMBER_BY_RULE.get(rule)
@@ -117,8 +116,8 @@ def _longest(fields: Mapping[str, YamlPath], place: str) -> YamlPath:
     return ("spec",)
 
 
-def _written(service: Service, base: NetworkNames) -> Iterator[tuple[str, YamlPath]]:
-    """Yield the places that depend on what the document says, each with its field."""
+def _variable_fields(service: Service, base: NetworkNames) -> Iterator[tuple[str, YamlPath]]:
+    """Yield the places that depend on the content of the document, each with its field."""
     spec = service.spec
     for index, name in enumerate(sorted(spec.env)):
         yield f"Env[{index}]", ("spec", "env", name)

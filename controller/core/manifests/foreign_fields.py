@@ -1,7 +1,7 @@
-"""What people write who know compose, docker or Kubernetes, and what it is called here.
+"""Remedies for fields of compose, docker and Kubernetes: the line to write instead.
 
-A key that another tool has, one of ours on another level, and a value in another tool's form get the
-line to write as the remedy.
+There is a remedy for a key of another tool, for a key on another level, and for a value in the
+form of another tool.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LIMITS = "write resources: {memory: 512Mi, cpus: 0.5}, without another level"
 _MEMORY = "write resources: {memory: 512Mi}"
 _PLAIN_LIST = 'write a list with one item for each argument, such as [sh, -c, "COMMAND"]'
 
-#: Keys of other tools by where they stand, below ``spec`` and without the indexes of lists.
+#: Keys of other tools by the parent path, below ``spec`` and without the indexes of lists.
 _KEYS: Mapping[FieldPath, Mapping[str, str]] = {
     (): {
         "attach": "write network: {attach: [NAME]}",
@@ -158,7 +158,7 @@ _KEYS: Mapping[FieldPath, Mapping[str, str]] = {
     },
 }
 
-#: Words of other tools by the field whose value they are.
+#: Values of other tools by field.
 _WORDS: Mapping[FieldPath, Mapping[str, str]] = {
     ("restart", "policy"): {"unless-stopped": "Always", "no": "Never", "any": "Always"},
     ("pullPolicy",): {"missing": "IfNotPresent", "if_not_present": "IfNotPresent"},
@@ -169,7 +169,7 @@ _WORDS: Mapping[FieldPath, Mapping[str, str]] = {
 
 
 def key_remedy(path: YamlPath, value: object) -> str:
-    """Return what to write instead of an unknown key of a Service; '' if nobody else has it."""
+    """Return the replacement of an unknown key of a Service; '' if no other tool has the key."""
     *parent, key = (part for part in path[1:] if isinstance(part, str))
     remedy = _KEYS.get(tuple(parent), {}).get(key, "")
     if parent or not remedy:
@@ -185,18 +185,18 @@ def key_remedy(path: YamlPath, value: object) -> str:
             items = [mount(item) for item in value[:SHOWN_MAX]]
             whole = all(items) and len(value) <= SHOWN_MAX
             return f"write mounts: [{', '.join(items)}]" if items and whole else remedy
-        case "mem_limit" | "memory" | "memory_limit" if found := sizes(value):
-            return f"write resources: {{memory: {found[0]}}}"
+        case "mem_limit" | "memory" | "memory_limit" if options := sizes(value):
+            return f"write resources: {{memory: {options[0]}}}"
         case "cpus" | "cpu" | "cpu_count" if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", str(value)):
             return f"write resources: {{cpus: {value}}}"
-        case "shm_size" if found := sizes(value):
-            return f"write resources: {{shm: {found[0]}}}"
+        case "shm_size" if options := sizes(value):
+            return f"write resources: {{shm: {options[0]}}}"
         case _:
             return remedy
 
 
 def word_remedy(path: YamlPath, value: object) -> str:
-    """Return the word of ours for another tool's at a field of a Service; '' if it is none."""
+    """Return the replacement of another tool's value of a Service's field; '' if unknown."""
     if not isinstance(value, str):
         return ""
     field = tuple(part for part in path[1:] if isinstance(part, str))
@@ -207,7 +207,7 @@ def word_remedy(path: YamlPath, value: object) -> str:
 
 
 def form_remedy(path: YamlPath, value: object) -> str:
-    """Return how to write a value of another form at a field of a Service; '' if it isn't known."""
+    """Return how to write a value of another form in a field of a Service; '' if unknown."""
     field = tuple(part for part in path[1:] if isinstance(part, str))
     return _item_form(field, value) if isinstance(path[-1], int) else _whole_form(field, value)
 

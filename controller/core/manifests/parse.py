@@ -1,8 +1,8 @@
-"""One document of a file to one declaration, or to problems at their places.
+"""Parse a document of a file to a declaration, or to problems at their places.
 
-Each problem says what was found, what was expected, and what to do; texts that users wrote are
-not repeated in it where they could be secret. A bad document whose kind, namespace and name can
-be read blinds that key only; any other may have declared anything.
+A problem states the fault, the expectation and the remedy. It does not repeat texts of the user
+that are possibly secret. A broken document with readable kind, namespace and name blinds only its
+own key. Any other broken document possibly declares any resource.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ from controller.model.names import (
 
 AnySpec = ServiceSpec | NetworkSpec | VolumeSpec | ReleaseSpec
 
-#: Kinds whose behaviour comes later.
+#: Kinds that are not supported yet.
 LATER_KINDS = ("Job", "Config", "Secret")
-#: Fields of a Service whose behaviour comes later; ``*`` is any index.
+#: Fields of a Service that are not supported yet.
 LATER_FIELDS: tuple[YamlPath, ...] = (
     ("spec", "resources", "cpuset"),
     ("spec", "resources", "disk"),
 )
 LATER_MOUNTS = ("config", "secret")
-#: Taking out one error can bring up another: a healthcheck that is left empty.
+#: The removal of one error can cause another, such as an empty healthcheck.
 REPAIRS_MAX = 4
 
 
 class Metadata(Model):
-    """Who a resource is and whose."""
+    """The names and the owner of a resource."""
 
     name: str
     namespace: str = DEFAULT_NAMESPACE
@@ -64,7 +64,7 @@ class Metadata(Model):
 
 
 class Manifest(Model):
-    """What every document has; each kind adds its spec."""
+    """The members of every document; each kind adds its spec."""
 
     api_version: Literal["trimtab/v1"]
     kind: str
@@ -106,45 +106,43 @@ MANIFESTS: Mapping[str, type[AnyManifest]] = {
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """A document that is valid by itself. ``revision`` is '' for other kinds than Service."""
+    """A document that is valid by itself."""
 
     key: Key
     owner: str
     labels: tuple[tuple[str, str], ...]
     spec: AnySpec
-    revision: str
+    revision: str  # '' for other kinds than Service
     source: SourceLocation
     document: Document
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedDocument:
-    """What one document says: a declaration, or problems of which at least one is an error.
-
-    ``key`` is what it may have declared when there is no declaration; None means anything.
-    ``release`` is the Release that rendered to it, if one did. ``partial`` is what could be read of
-    a document with errors: for further checks only, never to act on.
-    """
+    """The result of one document: a declaration, or problems with at least one error."""
 
     declaration: Declaration | None
     problems: tuple[Problem, ...]
+    #: Without a declaration: the resource that the document possibly declares; None for any resource.
     key: Key | None
+    #: The Release that rendered the document, if any.
     release: Key | None = None
+    #: The readable part of a document with errors. For further checks only, never to act on.
     partial: Declaration | None = None
 
     @property
     def blind(self) -> bool:
-        """Tell whether it may have declared anything."""
+        """Return True if the document possibly declares any resource."""
         return self.declaration is None and self.key is None
 
 
 def read_text(text: str, file: str) -> tuple[ParsedDocument, ...]:
-    """Return what each document of a file's text says. Never raises."""
-    return tuple(read(document) for document in compose_all(text, file))
+    """Parse each document of a file. Never raises."""
+    return tuple(parse_document(document) for document in compose_all(text, file))
 
 
-def read(document: Document) -> ParsedDocument:
-    """Return what a document says. Never raises."""
+def parse_document(document: Document) -> ParsedDocument:
+    """Parse one document. Never raises."""
     key = _readable_key(document)
     problems = [
         replace(fault.problem, field=dotted(fault.path) if fault.path else "")
@@ -152,12 +150,12 @@ def read(document: Document) -> ParsedDocument:
     ]
     declaration = None
     if document.readable:
-        declaration, found = _declare(document)
-        problems += found
+        declaration, errors = _declare(document)
+        problems += errors
     partial = None
     if any(problem.severity is Severity.ERROR for problem in problems):
         declaration, partial = None, declaration
-    # A broken Release may have declared anything in its namespace.
+    # A broken Release possibly declares any resource of its namespace.
     blinds = key if key is not None and key.kind != "Release" else None
     return ParsedDocument(
         declaration,
@@ -180,7 +178,7 @@ def _bounded(document: Document, problems: list[Problem]) -> list[Problem]:
 
 
 def _readable_key(document: Document) -> Key | None:
-    """Return the key of a document whose kind, namespace and name can be relied on."""
+    """Return the key of a document with valid kind, namespace and name."""
     value = document.value
     if not isinstance(value, dict):
         return None
@@ -221,8 +219,8 @@ def _declare(document: Document) -> tuple[Declaration | None, list[Problem]]:
     model = MANIFESTS.get(kind) if isinstance(kind, str) else None
     if model is None:
         return None, [_unknown_kind(document, value)]
-    later = list(_later(document, value))
-    manifest, details = _validated(model, value)
+    later = list(_unsupported_fields(document, value))
+    manifest, details = _validate(model, value)
     hidden = [path for path, _ in later]
     problems = [problem for _, problem in later]
     problems += [
@@ -231,20 +229,20 @@ def _declare(document: Document) -> tuple[Declaration | None, list[Problem]]:
         if not _is_hidden(value_path(value, detail["loc"]), detail, hidden)
     ]
     wrong = {dotted(value_path(value, detail["loc"])) for detail in details}
-    rest: object = value
+    remaining: object = value
     for _ in range(REPAIRS_MAX):
-        if manifest is not None or not isinstance(rest, dict):
+        if manifest is not None or not isinstance(remaining, dict):
             break
-        # What is right by itself is checked on, so that one round tells all.
-        rest = without_errors(rest, details)
-        manifest, details = _validated(model, rest)
+        # Check the valid parts further, so one run reports all problems.
+        remaining = without_errors(remaining, details)
+        manifest, details = _validate(model, remaining)
     if manifest is None:
         return None, problems
     checks = (found for found in _checks(document, manifest) if found.field not in wrong)
     return _declaration(document, manifest), [*problems, *islice(checks, MAX_PROBLEMS + 1)]
 
 
-def _validated(
+def _validate(
     model: type[AnyManifest], value: object
 ) -> tuple[AnyManifest | None, list[ErrorDetails]]:
     try:
@@ -254,7 +252,7 @@ def _validated(
 
 
 def _checks(document: Document, manifest: AnyManifest) -> Iterator[Problem]:
-    """Yield what is wrong with a manifest beyond its types."""
+    """Yield the problems of a manifest with valid types."""
     yield from check_metadata(document, manifest.metadata)
     if isinstance(manifest, ServiceManifest):
         yield from check_service(document, manifest.spec)
@@ -280,7 +278,7 @@ def _declaration(document: Document, manifest: AnyManifest) -> Declaration:
 
 
 def _lines(document: Document) -> tuple[tuple[str, int], ...]:
-    """Return the line of each field that a container may be told to have its value from."""
+    """Return the lines of the fields in TRACED."""
     found = ((name, document.lines.get(("spec", *name.split(".")))) for name in TRACED)
     return tuple((name, line) for name, line in found if line is not None)
 
@@ -295,7 +293,7 @@ def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
         version = value.get("apiVersion")
         found = "apiVersion is missing" if version is None else f"apiVersion is {_short(version)}"
         expected = f"apiVersion: {API_VERSION}"
-        remedy = _not_ours(value)
+        remedy = _foreign_document_remedy(value)
         path: YamlPath = ("apiVersion",)
         return problem_at(document, path, "apiversion", found, expected=expected, remedy=remedy)
     expected = ", ".join([*MANIFESTS][:-1]) + f" or {[*MANIFESTS][-1]}"
@@ -306,8 +304,10 @@ def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
     )
 
 
-def _later(document: Document, value: dict[str, object]) -> Iterator[tuple[YamlPath, Problem]]:
-    """Yield the path and problem of each field that works only later."""
+def _unsupported_fields(
+    document: Document, value: dict[str, object]
+) -> Iterator[tuple[YamlPath, Problem]]:
+    """Yield the path and the problem of each field that is not supported yet."""
     retained: YamlPath = ("spec", "retain")
     spec = value.get("spec")
     if value.get("kind") == "Volume" and isinstance(spec, dict) and spec.get("retain") is False:
@@ -337,8 +337,8 @@ def _unsupported(document: Document, path: YamlPath, what: str) -> Problem:
     return problem_at(document, path, "unsupported", message, remedy="remove it", at_key=True)
 
 
-def _not_ours(value: dict[str, object]) -> str:
-    """Return what to do with a document of another tool."""
+def _foreign_document_remedy(value: dict[str, object]) -> str:
+    """Return the remedy for another tool's document."""
     if isinstance(value.get("services"), dict) and "kind" not in value:
         return "this looks like a compose file: write each service as a document of kind Service"
     return f"write apiVersion: {API_VERSION}, or move a file that isn't for trimtab elsewhere"
@@ -357,7 +357,7 @@ def _holds(value: object, path: YamlPath) -> bool:
 
 
 def _is_hidden(path: YamlPath, detail: ErrorDetails, hidden: list[YamlPath]) -> bool:
-    """Tell whether an error is but the echo of another that is told already."""
+    """Return True if another reported error causes this error."""
     if detail["type"] == "too_short" and detail.get("input"):
-        return True  # too short only without its bad items
+        return True  # too short only after the removal of the invalid items
     return any(path[: len(later)] == later for later in hidden)

@@ -1,7 +1,7 @@
-"""Problems in words: what was found at a place, what was expected, what to do.
+"""Validation errors as problems: the fault at a place, the expectation, the remedy.
 
-Texts that users wrote are not repeated, since any of them may be a secret; keys, numbers, and
-texts that have the form of a quantity, a port or a name are.
+Texts of the user are not repeated, because any of them can be a secret. Keys and numbers are
+repeated, and texts in the form of a quantity, a port or a name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from controller.model.errors import Problem, Severity
 from controller.model.names import API_VERSION
 from controller.model.quantities import format_bytes, format_duration_ms
 
-# What is said of each kind of error that pydantic tells.
+# The expected type for each type error of pydantic.
 _EXPECTED = {
     "string_type": "a string",
     "int_type": "a whole number",
@@ -35,7 +35,7 @@ _EXPECTED = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
 }
-#: What a required field may look like, for who left it out.
+#: Examples for missing required fields.
 _EXAMPLES = {
     "apiVersion": f"apiVersion: {API_VERSION}",
     "name": "name: my-service",
@@ -59,7 +59,7 @@ _MOUNT_TYPES = "bind, volume or tmpfs"
 
 
 def explain(document: Document, model: type[BaseModel], detail: ErrorDetails) -> Problem:
-    """Return the problem that one error of pydantic's is."""
+    """Convert one error of pydantic to a problem."""
     path = value_path(document.value, detail["loc"])
     name, kind = dotted(path), detail["type"]
     if kind == "extra_forbidden":
@@ -70,7 +70,7 @@ def explain(document: Document, model: type[BaseModel], detail: ErrorDetails) ->
         message = f"{name} is missing"
         return problem_at(document, path, "field.missing", message, remedy=remedy, at_key=True)
     code = "field.type" if kind in _EXPECTED else "field.value"
-    message, expected, remedy = _words(path, detail)
+    message, expected, remedy = _explain_value(path, detail)
     return problem_at(document, path, code, message, expected=expected, remedy=remedy)
 
 
@@ -79,8 +79,12 @@ def _unknown_key(
 ) -> Problem:
     known = sorted(_known_keys(model, detail["loc"][:-1]))
     parent, key = path[:-1], str(path[-1])
-    habit = _habit(document, path, detail)
-    remedy = habit(key) or did_you_mean(key, known, cutoff=0.75) or habit(_compose_key(key))
+    foreign_remedy = _foreign_key_remedy(document, path, detail)
+    remedy = (
+        foreign_remedy(key)
+        or did_you_mean(key, known, cutoff=0.75)
+        or foreign_remedy(_compose_key(key))
+    )
     return problem_at(
         document,
         path,
@@ -92,8 +96,10 @@ def _unknown_key(
     )
 
 
-def _habit(document: Document, path: YamlPath, detail: ErrorDetails) -> Callable[[str], str]:
-    """Return what says how a key of another tool is written here, '' if it isn't one."""
+def _foreign_key_remedy(
+    document: Document, path: YamlPath, detail: ErrorDetails
+) -> Callable[[str], str]:
+    """Return a function from a key of another tool to its remedy, '' for other keys."""
     value = document.value
     service = isinstance(value, dict) and value.get("kind") == "Service" and path[:1] == ("spec",)
 
@@ -104,13 +110,13 @@ def _habit(document: Document, path: YamlPath, detail: ErrorDetails) -> Callable
 
 
 def _compose_key(key: str) -> str:
-    """Return the key of another tool that a misspelt one may be."""
+    """Return the key of another tool that is close to a misspelt key, or the key itself."""
     near = difflib.get_close_matches(key, ("environment", "volumes", "depends_on"), n=1, cutoff=0.8)
     return near[0] if near else key
 
 
-def _words(path: YamlPath, detail: ErrorDetails) -> tuple[str, str, str]:
-    """Return message, expectation and remedy of a value that doesn't fit."""
+def _explain_value(path: YamlPath, detail: ErrorDetails) -> tuple[str, str, str]:
+    """Return message, expectation and remedy for an invalid value."""
     name, kind, given = dotted(path), detail["type"], detail.get("input")
     context: Mapping[str, object] = detail.get("ctx") or {}
     match kind:
@@ -127,14 +133,18 @@ def _words(path: YamlPath, detail: ErrorDetails) -> tuple[str, str, str]:
             return (
                 f"{name} is {word_for(given)}; expected {expected}",
                 expected,
-                _form(path, detail),
+                _type_remedy(path, detail),
             )
         case "value_error":
             text = str(context.get("error", detail["msg"]))
             if text.startswith("expected "):
                 expected = text.removeprefix("expected ")
-                remedy = _value(path, given) or f"write {expected}"
-                return f"{name}{_shown(path, given)} {_flaw(expected, given)}", expected, remedy
+                remedy = _value_remedy(path, given) or f"write {expected}"
+                return (
+                    f"{name}{_shown_quantity(path, given)} {_fault(expected, given)}",
+                    expected,
+                    remedy,
+                )
             return f"{name}: {text}", "", ""
         case "greater_than_equal":
             bound = f"at least {_bound(path, context.get('ge'))}"
@@ -157,8 +167,8 @@ def _untyped_mount(name: str, given: object) -> tuple[str, str, str]:
     return f"{name}.type is missing; expected {_MOUNT_TYPES}", _MOUNT_TYPES, f"add type: {kind}"
 
 
-def _flaw(expected: str, given: object) -> str:
-    """Return what is wrong with a text or number: its unit, where one is expected."""
+def _fault(expected: str, given: object) -> str:
+    """Return the fault of a text or number. If a unit is expected, the fault is about the unit."""
     if " with a unit " not in expected or not isinstance(given, int | str):
         return "is not valid"
     if isinstance(given, str) and given[:1].isdigit() and not given.isdigit():
@@ -166,16 +176,16 @@ def _flaw(expected: str, given: object) -> str:
     return "has no unit" if str(given).isdigit() else "is not valid"
 
 
-def _shown(path: YamlPath, given: object) -> str:
-    """Return a quantity as it was written, '' where a value may be anything."""
+def _shown_quantity(path: YamlPath, given: object) -> str:
+    """Return a quantity as written; '' for other values, which can be secret."""
     quantity = path[-1] in _SIZES | _DURATIONS
     if quantity and isinstance(given, str) and len(given) <= 20 and given.isalnum():
         return f" {json.dumps(given)}"
     return f" {given}" if quantity and isinstance(given, int) else ""
 
 
-def _value(path: YamlPath, given: object) -> str:
-    """Return what to write for a text of the right type that can't be used."""
+def _value_remedy(path: YamlPath, given: object) -> str:
+    """Return the remedy for an invalid text of the right type."""
     last = path[-1]
     if last in _SIZES:
         return size_remedy(given) or "write a whole number with its unit, such as 512Mi"
@@ -192,8 +202,8 @@ def _value(path: YamlPath, given: object) -> str:
     return ""
 
 
-def _form(path: YamlPath, detail: ErrorDetails) -> str:
-    """Return what to write for a value of another type."""
+def _type_remedy(path: YamlPath, detail: ErrorDetails) -> str:
+    """Return the remedy for a value of the wrong type."""
     kind, given = detail["type"], detail.get("input")
     if kind == "string_type":
         if given is None:
@@ -201,12 +211,12 @@ def _form(path: YamlPath, detail: ErrorDetails) -> str:
         scalar = isinstance(given, bool | int | float)
         return f'quote it: "{json.dumps(given)}"' if scalar else ""
     if kind in ("int_type", "float_type", "bool_type"):
-        return _unquoted(kind, given)
+        return _unquote_remedy(kind, given)
     return form_remedy(path, given) if path[:1] == ("spec",) else ""
 
 
-def _unquoted(kind: str, given: object) -> str:
-    """Return the value without its quotes, if that is all that is wrong."""
+def _unquote_remedy(kind: str, given: object) -> str:
+    """Return the remedy for a quoted number or boolean: the value without quotes."""
     if not isinstance(given, str) or len(given) > 20:
         return ""
     if kind == "bool_type":
@@ -222,7 +232,7 @@ def _unquoted(kind: str, given: object) -> str:
 
 
 def _bound(path: YamlPath, bound: object) -> object:
-    """Return a bound in the unit that users write it in."""
+    """Return a bound in the unit of the files."""
     if path and path[-1] in _SIZES and isinstance(bound, int):
         return format_bytes(bound)
     if path and path[-1] in _DURATIONS and isinstance(bound, int):
@@ -257,7 +267,7 @@ def problem_at(
 
 
 def value_path(value: object, location: tuple[str | int, ...]) -> YamlPath:
-    """Return a validator's location without the words that aren't in the value (union members)."""
+    """Return a validator's location without names that are not in the value (union members)."""
     path: list[str | int] = []
     for number, part in enumerate(location):
         last = number == len(location) - 1
@@ -270,8 +280,8 @@ def value_path(value: object, location: tuple[str | int, ...]) -> YamlPath:
     return tuple(path)
 
 
-#: What stands in for a field that is missing or wrong, where a document can't be without it.
-_STAND_INS: Mapping[YamlPath, object] = {
+#: Substitutes for missing or invalid fields that a document requires.
+_SUBSTITUTES: Mapping[YamlPath, object] = {
     ("metadata", "name"): "x",
     ("metadata", "owner"): "x",
     ("spec",): {"image": "x:1"},
@@ -282,42 +292,42 @@ _STAND_INS: Mapping[YamlPath, object] = {
 
 
 def without_errors(value: dict[str, object], details: list[ErrorDetails]) -> object:
-    """Return a document without what is wrong in it, so that the rest can be checked.
+    """Return a document without its invalid parts, so the other parts can be checked.
 
-    A wrong item of a list goes with all that follow it: those would be told at wrong places.
+    The removal of an item also removes the items after it, because their indexes would be wrong.
     """
     whole = copy.deepcopy(value)
     for detail in details:
         path = value_path(value, detail["loc"])
         if not path:
             continue
-        if path in _STAND_INS:
-            _put(whole, path)
+        if path in _SUBSTITUTES:
+            _put_substitute(whole, path)
             continue
         if detail["type"] == "missing":
             path = path[:-1]
         _cut(whole, path)
-    for path in _STAND_INS:
+    for path in _SUBSTITUTES:
         if path[0] in ("metadata", "apiVersion"):
-            _put(whole, path, only_if_absent=True)
+            _put_substitute(whole, path, only_if_absent=True)
     return whole
 
 
-def _put(value: object, path: YamlPath, *, only_if_absent: bool = False) -> None:
+def _put_substitute(value: object, path: YamlPath, *, only_if_absent: bool = False) -> None:
     *parents, last = path
     for part in parents:
         if not isinstance(value, dict) or not isinstance(value.setdefault(part, {}), dict):
             return
         value = value[part]
     if isinstance(value, dict) and not (only_if_absent and last in value):
-        value[last] = _STAND_INS[path]
+        value[last] = _SUBSTITUTES[path]
 
 
 def _cut(value: object, path: YamlPath) -> None:
-    """Take out what stands at a path: a member, or an item with all that follow it in its list."""
+    """Remove the member at a path, or an item with all items after it in its list."""
     for index, part in enumerate(path):
         if isinstance(value, list) and isinstance(part, int):
-            # An item that isn't right as a whole is none.
+            # An invalid item is removed as a whole.
             del value[part:]
             return
         if not isinstance(value, dict) or part not in value:
@@ -329,7 +339,7 @@ def _cut(value: object, path: YamlPath) -> None:
 
 
 def dotted(path: YamlPath) -> str:
-    """Return a path as users read it: ``spec.ports[0].host``."""
+    """Return a path in the notation of messages: ``spec.ports[0].host``."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -337,7 +347,7 @@ def dotted(path: YamlPath) -> str:
 
 
 def word_for(value: object) -> str:
-    """Return what kind of value it is, without what a text says."""
+    """Return the kind of a value, without the content of a text."""
     match value:
         case None:
             return "empty"
@@ -354,14 +364,14 @@ def word_for(value: object) -> str:
 
 
 def did_you_mean(word: str, known: typing.Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return the remedy that names the closest of the known words, or ''."""
+    """Return the remedy with the closest known word, or ''."""
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff)
     return f"did you mean {by_lower[close[0]]}?" if close else ""
 
 
 def _known_keys(model: type[BaseModel], location: tuple[str | int, ...]) -> set[str]:
-    """Return the keys that the model at a location has."""
+    """Return the keys of the model at a location."""
     models = {model}
     for part in location:
         if isinstance(part, int):
@@ -385,7 +395,7 @@ def _known_keys(model: type[BaseModel], location: tuple[str | int, ...]) -> set[
 
 
 def _tag(model: type[BaseModel]) -> str:
-    """Return the member of a union that a model is, or ''."""
+    """Return the tag of a model that is a member of a union, or ''."""
     field = model.model_fields.get("type")
     options = typing.get_args(field.annotation) if field else ()
     return str(options[0]) if options else ""

@@ -1,7 +1,7 @@
-"""Declarations to the desired state: what only all of them together show.
+"""Declarations to the desired state: checks over all documents together.
 
-Of two that claim the same thing neither acts: which one was meant is a person's to say, and until
-then what runs stays as it is (their keys are blind).
+If two documents claim the same thing, neither takes effect. A person must decide between them.
+Until then running containers stay unchanged, because both keys are blind.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from controller.model.desired.spec import (
 from controller.model.errors import Problem, Severity
 from controller.model.names import DEFAULT_NAMESPACE, SERVICE_NAME_MAX, Key, is_dns_label
 
-#: What the engine itself, or the implied networks of a namespace, are called.
+#: Names of the engine's own networks and of the implied networks of a namespace.
 RESERVED_NETWORKS = ("bridge", "host", "none", "default", "ingress")
 RESERVED_NETWORK_PREFIX = "platform-"
 
 
 @dataclass(slots=True)
 class _Findings:
-    """Problems found so far, and the keys that they blind."""
+    """The problems, and the keys that they blind."""
 
     problems: list[Problem]
     blind_keys: set[Key] = field(default_factory=set)
@@ -57,7 +57,7 @@ class _Findings:
         *,
         severity: Severity = Severity.ERROR,
     ) -> None:
-        """Note a problem of a declaration; an error blinds its key."""
+        """Add a problem of a declaration; an error blinds its key."""
         document = declaration.document
         place = document.locate(path)
         if severity is Severity.ERROR:
@@ -84,10 +84,10 @@ def resolve(
     problems: Iterable[Problem] = (),
     blind: bool = False,
 ) -> Desired:
-    """Return the desired state that documents give together.
+    """Return the desired state of all documents together.
 
-    ``problems`` are those of reading; one of severity error without a key makes the state blind,
-    as does ``blind``. Problems are in the order of file and line.
+    *problems* are the problems of reading. An error without a key makes the state blind, as does
+    *blind*. The resulting problems are in the order of file and line.
     """
     readings = tuple(readings)
     findings = _Findings([*problems])
@@ -119,7 +119,7 @@ def resolve(
 
 
 def desired_of(texts: Mapping[str, str]) -> Desired:
-    """Return the desired state of files given as texts by name, Releases left out."""
+    """Return the desired state of the texts of files, by name, without Releases."""
     readings = [reading for file in sorted(texts) for reading in read_text(texts[file], file)]
     count = sum(reading.declaration is not None for reading in readings)
     return resolve(readings, identity=SourceIdentity("texts", present=True, documents=count))
@@ -137,21 +137,21 @@ def _desired(
     networks: list[Network] = []
     volumes: list[Volume] = []
     releases: list[Release] = []
-    for one in sorted(sound, key=lambda declaration: declaration.key):
-        match one.spec:
-            case ServiceSpec():
-                services.append(
-                    Service(one.key, one.owner, one.spec, one.revision, one.source, one.labels)
-                )
-            case NetworkSpec():
-                networks.append(Network(one.key, one.owner, one.spec, one.source))
-            case VolumeSpec():
-                volumes.append(Volume(one.key, one.owner, one.spec, one.source))
-            case ReleaseSpec():
-                rendered = tuple(sorted(members.get(one.key, ())))
-                releases.append(Release(one.key, one.owner, one.spec.chart, rendered, one.source))
+    for declaration in sorted(sound, key=lambda d: d.key):
+        key, owner, source = declaration.key, declaration.owner, declaration.source
+        match declaration.spec:
+            case ServiceSpec() as spec:
+                revision, labels = declaration.revision, declaration.labels
+                services.append(Service(key, owner, spec, revision, source, labels))
+            case NetworkSpec() as spec:
+                networks.append(Network(key, owner, spec, source))
+            case VolumeSpec() as spec:
+                volumes.append(Volume(key, owner, spec, source))
+            case ReleaseSpec() as spec:
+                rendered = tuple(sorted(members.get(key, ())))
+                releases.append(Release(key, owner, spec.chart, rendered, source))
             case _:
-                assert_never(one.spec)
+                assert_never(declaration.spec)
     problems = tuple(
         sorted(dict.fromkeys(findings.problems), key=lambda p: (p.file, p.line, p.column, p.code))
     )
@@ -175,7 +175,7 @@ def desired_digest(
     *,
     suspended: frozenset[Key] = frozenset(),
 ) -> str:
-    """Return the SHA-256, in hex, over what is desired: neither places nor problems are in it."""
+    """Return the SHA-256, in hex, of the desired resources, without places and problems."""
     return digest(
         {
             "services": [
@@ -304,7 +304,7 @@ def _check_attach(
         for index, name in enumerate(declaration.spec.network.attach):
             key = Key("Network", declaration.key.namespace, name)
             if key in sound or not is_dns_label(name, length=SERVICE_NAME_MAX):
-                continue  # a name that isn't one is a problem of its document
+                continue  # an invalid name is a problem of its document already
             broken = key in findings.blind_keys
             findings.add(
                 declaration,
@@ -318,7 +318,7 @@ def _check_attach(
 def _check_dependencies(
     services: list[Declaration], partials: list[Declaration], findings: _Findings, *, blind: bool
 ) -> None:
-    # Of two documents of one key either is as good here: both are broken.
+    # Of two documents with one key, either one will do: both are broken.
     by_key = {declaration.key: declaration for declaration in services}
     found = list(flaws(by_key, broken=frozenset(findings.blind_keys), blind=blind))
     if not blind:

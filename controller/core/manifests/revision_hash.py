@@ -1,9 +1,9 @@
-"""The revision of a slot: what a replica was made from, as one word.
+"""The revision of a slot: an identifier of everything that makes a replica.
 
-A revision is ``v1:`` and the SHA-256 of the canonical slot spec *as written*: no injected default,
-no resolved digest, and nothing that may change while a replica lives on. So neither a new default
-of ours nor a field that is added later makes anything stale; golden vectors in the tests hold
-that, for another revision would replace every container of every host.
+A revision is ``v1:`` and the SHA-256 of the canonical slot spec *as written*. Injected defaults,
+resolved digests and fields with later changes during a replica's life are left out. A new default
+or a new field therefore makes no replica outdated. Golden vectors in the tests hold this rule: a
+changed revision would replace every container of every host.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from controller.model.names import Key
 
 VERSION = "v1"
 
-#: What says how many replicas run, when, or how they are replaced or fetched, and not what they are.
+#: Fields for the number of replicas, and for when and how they are replaced or pulled.
 NOT_OF_THE_SLOT = frozenset(
     {"state", "suspend", "replicas", "pull_policy", "rollout", "depends_on"}
 )
 
 
 def slot_spec(spec: ServiceSpec) -> dict[str, object]:
-    """Return what of a spec makes a replica: only what was set to something else than its default.
+    """Return the part of a spec that makes a replica: only values other than the default.
 
-    JSON without floats: CPUs are whole thousandths.
+    The result is JSON without floats: CPUs are thousandths.
     """
     written: dict[str, object] = spec.model_dump(
         mode="json", by_alias=True, exclude_defaults=True, exclude=set(NOT_OF_THE_SLOT)
@@ -38,7 +38,7 @@ def slot_spec(spec: ServiceSpec) -> dict[str, object]:
 
 
 def slot_text(spec: ServiceSpec) -> str:
-    """Return what makes a replica as JSON that reads as a ServiceSpec again, with its revision."""
+    """Return the slot spec as JSON. As a ServiceSpec, the JSON has the same revision."""
     return spec.model_dump_json(
         by_alias=True,
         exclude_defaults=True,
@@ -48,16 +48,16 @@ def slot_text(spec: ServiceSpec) -> str:
 
 
 def service_text(spec: ServiceSpec) -> str:
-    """Return what belongs to a service as a whole as JSON that reads as a ServiceSpec, given an image."""
+    """Return the service-wide fields as JSON; with an image, it parses to a ServiceSpec."""
     return spec.model_dump_json(
         by_alias=True, exclude_defaults=True, include=set(NOT_OF_THE_SLOT), context=AS_WRITTEN
     )
 
 
 def spec_digest(resource: Service | Network | Volume) -> str:
-    """Return a digest of all that a resource asks for, wherever in the files it stands.
+    """Return a digest of everything requested by a resource, independent of its place.
 
-    Defaults aren't in it, so that a field that is added later is no change.
+    Defaults are left out, so a new field changes no digest.
     """
     text = resource.spec.model_dump_json(by_alias=True, exclude_defaults=True)
     labels = resource.labels if isinstance(resource, Service) else ()
@@ -65,7 +65,7 @@ def spec_digest(resource: Service | Network | Volume) -> str:
 
 
 def revision_of(owner: str, key: Key, spec: ServiceSpec) -> str:
-    """Return the revision of a service's slots, ``v1:`` and 64 hex digits."""
+    """Return the revision of a service's slots: ``v1:`` and 64 hex digits."""
     slot = {
         "namespace": key.namespace,
         "name": key.name,

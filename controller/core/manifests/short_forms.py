@@ -1,7 +1,7 @@
-"""Short forms of compose and docker, written out: ports, mounts, variables, sizes, durations.
+"""Short forms of compose and docker in long form: ports, mounts, variables, sizes, durations.
 
-Values are repeated only where they have the form of a port, a path, a name or a quantity: any
-other text may be a secret.
+A remedy repeats a value only if it has the form of a port, a path, a name or a quantity. Any other
+text is possibly secret.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from controller.model.names import is_dns_label
 from controller.model.quantities import format_bytes, format_duration_ms, parse_bytes
 
-#: compose's conditions of a dependency.
+#: Conditions of a dependency in compose, and here.
 CONDITIONS: Mapping[str, str] = {
     "service_started": "Started",
     "service_healthy": "Healthy",
@@ -44,7 +44,7 @@ SHOWN_MAX = 3
 
 
 def size_remedy(value: object) -> str:
-    """Return which sizes with a unit of ours can be meant, with their bytes; '' for none."""
+    """Return the possible sizes in units of trimtab, with their bytes; '' for none."""
     meant = sizes(value)
     if len(meant) > 1:
         meant = [f"{size} ({parse_bytes(size)} bytes)" for size in meant]
@@ -52,9 +52,9 @@ def size_remedy(value: object) -> str:
 
 
 def duration_remedy(value: object) -> str:
-    """Return which duration with a unit of ours is meant, '' if that isn't plain.
+    """Return the intended duration in units of trimtab, or '' if ambiguous.
 
-    One that can be read already is rounded up to whole seconds: where it is refused, those are wanted.
+    A duration that is already valid is rounded up to whole seconds: the refusing field needs those.
     """
     if isinstance(value, bool):
         return ""
@@ -77,7 +77,7 @@ def duration_remedy(value: object) -> str:
 
 
 def sizes(value: object) -> list[str]:
-    """Return a size in units of ours: one for each thing that it can mean."""
+    """Return a size in units of trimtab, once for each possible meaning."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return []
     match = _BYTES.fullmatch(str(value))
@@ -92,21 +92,21 @@ def sizes(value: object) -> list[str]:
         return []
     scale = 10 ** len(fraction)
     thousandfold = int(match[1] + fraction)
-    found = [_rounded(thousandfold * 1024**power // scale)]
+    options = [_rounded(thousandfold * 1024**power // scale)]
     # docker reads 512m as binary; elsewhere a capital without i is decimal.
     if unit[:1].isupper() and rest in ("", "b"):
-        found.append(_below(thousandfold * 1000**power // scale))
-    return list(dict.fromkeys(found))
+        options.append(_below(thousandfold * 1000**power // scale))
+    return list(dict.fromkeys(options))
 
 
 def _rounded(count: int) -> str:
-    """Return a size in a unit of ours, rounded down where none divides it."""
+    """Return a size in a unit of trimtab, rounded down if no unit divides it."""
     exact = format_bytes(count)
     return _below(count) if exact.endswith("B") else exact
 
 
 def _below(count: int) -> str:
-    """Return the largest size of two digits or more that isn't above *count*."""
+    """Return the largest size, with two or more digits, that is not above *count*."""
     for unit, power in (("Gi", 3), ("Mi", 2)):
         if count >= 10 * 1024**power:
             return f"{count // 1024**power}{unit}"
@@ -114,12 +114,12 @@ def _below(count: int) -> str:
 
 
 def is_name(value: object) -> bool:
-    """Return True if a value can name a service or a network."""
+    """Return True if a value is valid as the name of a service or a network."""
     return isinstance(value, str) and is_dns_label(value, length=63)
 
 
 def dependencies(value: object) -> str:
-    """Return a list of dependencies, from a list of names or compose's mapping."""
+    """Return a list of dependencies for a list of names or compose's mapping."""
     names = [name for name in value if is_name(name)] if isinstance(value, list | dict) else []
     items = []
     for name in names[:SHOWN_MAX]:
@@ -154,7 +154,7 @@ def port(value: object) -> str:
 
 
 def mount(value: object) -> str:
-    """Return a mount for compose's short form, '' if it isn't one."""
+    """Return the mount to write for compose's short form, '' for any other value."""
     if isinstance(value, str) and re.fullmatch(r"/[A-Za-z0-9_./-]{1,200}", value):
         return f"{{type: volume, source: NAME, target: {value}}}"
     match = _VOLUME.fullmatch(value) if isinstance(value, str) else None
@@ -170,7 +170,7 @@ def mount(value: object) -> str:
 
 
 def variables(field: str, value: object) -> str:
-    """Return a mapping for a list of ``NAME=VALUE``, the names alone; '' if it isn't one."""
+    """Return the mapping to write for a list of ``NAME=VALUE``, without values; '' for none."""
     if isinstance(value, dict):
         names = [str(name) for name in value]
     elif isinstance(value, list):
@@ -185,13 +185,13 @@ def variables(field: str, value: object) -> str:
 
 
 def restart(value: object) -> str:
-    """Return the restart policy that a word of compose or docker means."""
+    """Return the restart policy for a value of compose or docker."""
     word = str(value).partition(":")[0].lower()
     return _RESTART.get(word, "Always")
 
 
 def network(value: object) -> str:
-    """Return the mapping to write for the name of a mode, or names of networks."""
+    """Return the mapping to write for the name of a mode, or for names of networks."""
     if value == "host":
         return "no policy admits the host's network: write {mode: isolated}, and publish ports"
     if value in ("isolated", "bridge", "none"):

@@ -1,7 +1,7 @@
-"""What a schema can't say of one document: choices that can't hold together, and names.
+"""Checks of one document beyond its schema: conflicting choices and invalid names.
 
-An explicit choice that can't hold is a problem with its remedy, never a silent fallback. What only
-several documents together show is in ``render``; what the policy admits is the policy's to say.
+An explicit choice that cannot work is a problem with a remedy, never a silent fallback. Checks over
+several documents are in ``resolve``. The policy is checked elsewhere.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from controller.model.names import NAMESPACE_MAX, PREFIX, SERVICE_NAME_MAX, is_d
 from controller.model.quantities import format_duration_ms
 
 OWNER_MAX = 63
-#: The controller asks all of a host's containers: each not too often, and not for too long.
+#: The controller probes all containers of a host, so each probe is limited in frequency and time.
 PROBE_INTERVAL_MIN_MS = 1_000
 PROBE_TIMEOUT_MAX_MS = 60_000
 LABEL_KEY_MAX = 128
@@ -48,13 +48,13 @@ class HasNames(Protocol):
 
 
 def _valid_name(text: str, length: int) -> str:
-    """Return the remedy that names the nearest valid name, '' if there is none."""
+    """Return a remedy with the nearest valid name, '' if there is none."""
     plain = re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-")
     return f"write {plain}" if plain and plain[0].isalpha() else ""
 
 
 def check_metadata(document: Document, metadata: HasNames) -> Iterator[Problem]:
-    """Yield what is wrong with names and labels."""
+    """Yield the problems of names and labels."""
     for field, text, length in (
         ("name", metadata.name, SERVICE_NAME_MAX),
         ("namespace", metadata.namespace, NAMESPACE_MAX),
@@ -74,7 +74,10 @@ def check_metadata(document: Document, metadata: HasNames) -> Iterator[Problem]:
 
 
 def check_volume(document: Document, metadata: HasNames) -> Iterator[Problem]:
-    """Yield what is wrong with a Volume's name, of which the engine asks more than of others."""
+    """Yield the problems of a Volume's name.
+
+    The engine has a stricter rule for names of volumes than for other names.
+    """
     name = qualified(metadata.namespace, metadata.name)
     if len(name) == 1:
         yield problem_at(
@@ -88,7 +91,7 @@ def check_volume(document: Document, metadata: HasNames) -> Iterator[Problem]:
 
 
 def check_service(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
-    """Yield what is wrong with a Service that is right field by field."""
+    """Yield the problems of a Service with valid fields."""
     yield from _labels(document, ("spec", "containerLabels"), spec.container_labels)
     yield from _image(document, spec)
     yield from _env(document, spec)
@@ -101,12 +104,15 @@ def check_service(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
 
 
 def is_reserved(label: str) -> bool:
-    """Tell whether a label's key is one of ours, in any case or Unicode spelling."""
+    """Return True if a label's key has trimtab's prefix, in any case or Unicode spelling."""
     return unicodedata.normalize("NFKC", label).casefold().strip().startswith(PREFIX)
 
 
 def exclusive_volumes(spec: ServiceSpec) -> dict[str, int]:
-    """Return the volumes that a service writes to alone, with the index of their first mount."""
+    """Return the volumes with one writing replica at most, with the index of their first mount.
+
+    A volume is exclusive if its mount is writable and not ``shared``.
+    """
     found: dict[str, int] = {}
     for index, mount in enumerate(spec.mounts):
         if isinstance(mount, VolumeMount) and not mount.read_only and not mount.shared:
@@ -115,7 +121,7 @@ def exclusive_volumes(spec: ServiceSpec) -> dict[str, int]:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Tell whether a port on one address is one on the other, too."""
+    """Return True if a port on one address also occupies the other address."""
     first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
     if first.version != second.version:
         return False
