@@ -59,7 +59,7 @@ class Endpoint:
     handler: Handler
     #: Judges a request by its text alone, for ``policy explain``. None: the route and its
     #: parameters decide.
-    judge: dry_run.Judge | None = None
+    judge: dry_run.DryRunJudge | None = None
 
 
 #: Handler and judge of each route, by the name of the route.

@@ -97,7 +97,7 @@ class DryRun:
 
 
 #: Judges a request by its text alone, under a policy.
-Judge = Callable[[DryRun, Policy], AdmissionDecision]
+DryRunJudge = Callable[[DryRun, Policy], AdmissionDecision]
 
 
 def explain(
@@ -108,7 +108,7 @@ def explain(
     *,
     actor: Actor,
     policy: Policy,
-    judges: Mapping[str, Judge],
+    judges: Mapping[str, DryRunJudge],
 ) -> Explanation:
     """Explain the verdict on a request. *path* and *query* are raw; an empty *body* is none.
 
@@ -170,7 +170,9 @@ def _body(body: bytes, route: Route, read_findings: list[Finding]) -> object:
         return None
 
 
-def _explain(method: str, path: str, route: Route, request: DryRun, judge: Judge) -> Explanation:
+def _explain(
+    method: str, path: str, route: Route, request: DryRun, judge: DryRunJudge
+) -> Explanation:
     unreadable = any(finding.rule == "body.malformed" for finding in request.read_findings)
     judged = AdmissionDecision(verdict_of(())) if unreadable else judge(request, request.policy)
     # Without modes, every finding refuses: the judge then reports all of them.

@@ -19,7 +19,12 @@ from controller.core.engine_api.field_reader import (
     read_object,
 )
 from controller.core.engine_api.field_tables import ENDPOINT, HEALTHCHECK, PORT_BINDING, ULIMIT
-from controller.core.engine_api.requests import Endpoint, HealthcheckRequest, PortRequest, Ulimit
+from controller.core.engine_api.requests import (
+    EndpointRequest,
+    HealthcheckRequest,
+    PortRequest,
+    Ulimit,
+)
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 EXPOSED_MAX = 64
@@ -295,7 +300,9 @@ def ulimits(host: Values, findings: FindingCollector) -> tuple[Ulimit, ...]:
     return tuple(found)
 
 
-def endpoints(networking: Values, path: str, findings: FindingCollector) -> tuple[Endpoint, ...]:
+def endpoints(
+    networking: Values, path: str, findings: FindingCollector
+) -> tuple[EndpointRequest, ...]:
     """Return the networks to join, as the client named them."""
     found = (
         endpoint(name, config, f"{path}.{name}", findings)
@@ -306,11 +313,11 @@ def endpoints(networking: Values, path: str, findings: FindingCollector) -> tupl
 
 def endpoint(
     network: str, config: object, path: str, findings: FindingCollector
-) -> Endpoint | None:
+) -> EndpointRequest | None:
     """Return one network to join; a null one counts like one with nothing set."""
     read = read_object(ENDPOINT, config, path, findings)
     aliases = read.texts("Aliases")
     for alias in aliases:
         if not _ALIAS.fullmatch(alias):
             findings.add("network.alias", f"{path}.Aliases", f"{alias!r} is no name for a host")
-    return Endpoint(network, aliases)
+    return EndpointRequest(network, aliases)

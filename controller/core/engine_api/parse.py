@@ -51,7 +51,7 @@ from controller.core.engine_api.mount_grammar import mounts
 from controller.core.engine_api.requests import (
     ConnectRequest,
     CreateRequest,
-    Endpoint,
+    EndpointRequest,
     ExecRequest,
     ExecStart,
     LogConfig,
@@ -196,7 +196,7 @@ def parse_connect(body: object, *, network: str) -> ConnectRequest:
     config = values.values.get("EndpointConfig")
     return ConnectRequest(
         container=values.text("Container"),
-        endpoint=endpoint(network, config, "EndpointConfig", findings) or Endpoint(network),
+        endpoint=endpoint(network, config, "EndpointConfig", findings) or EndpointRequest(network),
         findings=findings.all(),
     )
 
@@ -207,7 +207,7 @@ def parse_disconnect(body: object, *, network: str) -> ConnectRequest:
     values = read_object(DISCONNECT, body, "", findings)
     return ConnectRequest(
         container=values.text("Container"),
-        endpoint=Endpoint(network),
+        endpoint=EndpointRequest(network),
         force=values.flag("Force"),
         findings=findings.all(),
     )

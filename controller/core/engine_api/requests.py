@@ -86,7 +86,7 @@ class MountRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class EndpointRequest:
     """A network to join, named as the client did, and the names to answer to in it."""
 
     network: str
@@ -197,7 +197,7 @@ class CreateRequest:
     console_size: tuple[int, int] = (0, 0)
     ulimits: tuple[Ulimit, ...] = ()
     # NetworkingConfig
-    endpoints: tuple[Endpoint, ...] = ()
+    endpoints: tuple[EndpointRequest, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     def label(self, name: str) -> str:
@@ -257,7 +257,7 @@ class ConnectRequest:
     """The body of a network connect (``endpoint``) or disconnect (``force``)."""
 
     container: str = ""
-    endpoint: Endpoint = Endpoint("")
+    endpoint: EndpointRequest = EndpointRequest("")
     force: bool = False
     findings: tuple[Finding, ...] = ()
 

@@ -21,7 +21,7 @@ from typing import Literal
 
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.grammar import HOST_GATEWAY, is_host_name
-from controller.core.engine_api.requests import Endpoint, Finding, Findings, PortRequest
+from controller.core.engine_api.requests import EndpointRequest, Finding, Findings, PortRequest
 from controller.core.rules.context import COMPOSE_SERVICE, Case
 from controller.core.rules.facts import NetworkFacts
 from controller.core.rules.identity import adopt_remedy
@@ -44,7 +44,7 @@ RANGE_MAX = 100
 class JoinedNetworks:
     """The networks that a container joins, the first one as its mode; () for none."""
 
-    networks: tuple[Endpoint, ...] = ()
+    networks: tuple[EndpointRequest, ...] = ()
 
     @property
     def mode(self) -> str:
@@ -145,7 +145,9 @@ def joined(case: Case) -> JoinedNetworks:
     for end in case.request.endpoints:
         name = _resolved(case, end.network)
         aliases[name] = tuple(dict.fromkeys((*aliases.get(name, ()), *end.aliases)))
-    return JoinedNetworks(tuple(Endpoint(name, aliases.get(name, ())) for name in wanted(case)))
+    return JoinedNetworks(
+        tuple(EndpointRequest(name, aliases.get(name, ())) for name in wanted(case))
+    )
 
 
 def mode_granted(case: Case) -> Findings:

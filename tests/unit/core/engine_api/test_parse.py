@@ -16,7 +16,7 @@ from controller.core.engine_api.parse import (
 )
 from controller.core.engine_api.requests import (
     CreateRequest,
-    Endpoint,
+    EndpointRequest,
     Finding,
     HealthcheckRequest,
     LogConfig,
@@ -299,7 +299,7 @@ def test_ports_and_networks():
             PortRequest(80, "tcp"),
             PortRequest(80, "tcp", 8080, "127.0.0.1"),
         ),
-        endpoints=(Endpoint("net", ("web",)), Endpoint("b")),
+        endpoints=(EndpointRequest("net", ("web",)), EndpointRequest("b")),
     )
 
 
@@ -587,7 +587,7 @@ def test_what_a_volume_create_asks_for():
 
 def test_what_connecting_asks_for():
     told = parse_connect({"Container": "c", "EndpointConfig": {"Aliases": ["w"]}}, network="n")
-    assert (told.container, told.endpoint) == ("c", Endpoint("n", ("w",)))
+    assert (told.container, told.endpoint) == ("c", EndpointRequest("n", ("w",)))
     assert parse_disconnect({"Container": "c", "Force": True}, network="n").force is True
 
 
