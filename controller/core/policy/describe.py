@@ -1,4 +1,4 @@
-"""A policy in words, for ``trimtab policy show``."""
+"""A policy as text, for ``trimtab policy show``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ANONYMOUS_VOLUMES = {
 
 
 def describe(policy: Policy) -> tuple[str, ...]:
-    """Return the policy as lines for people: a title, then ``NAME  VALUE`` in one column."""
+    """Return the policy as lines: a title, then ``NAME  VALUE`` in columns."""
     rows = [*_rows(policy)]
     width = max(len(name) for name, _ in rows)
     title = f"policy {policy.name} ({policy.profile}), digest {policy.digest}"
@@ -33,36 +33,36 @@ def describe(policy: Policy) -> tuple[str, ...]:
 
 
 def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
-    yield "images", _listed(policy.images.allow)
+    yield "images", _join(policy.images.allow)
     if policy.images.trust_local:
-        yield "trusted as found", _listed(policy.images.trust_local)
+        yield "trusted as found", _join(policy.images.trust_local)
     if policy.images.require_digest:
         yield "references", "only with a digest"
     yield "anonymous volumes", _ANONYMOUS_VOLUMES[policy.images.anonymous_volumes]
-    yield "capabilities", f"all dropped; may be asked for: {_listed(policy.capabilities.allowed)}"
+    yield "capabilities", f"all dropped; may be asked for: {_join(policy.capabilities.allowed)}"
     yield from _security(policy)
     yield from _resources(policy)
-    yield "mounts", f"below {_listed(policy.mounts.allowed)}"
-    yield "", f"not {_listed(policy.mounts.forbidden)}"
+    yield "mounts", f"below {_join(policy.mounts.allowed)}"
+    yield "", f"not {_join(policy.mounts.forbidden)}"
     for project in policy.mounts.projects:
         yield "", f"{project.path}, whose files are uid {project.uid}'s"
     yield from _networks(policy)
     logs = policy.logs
     size = f"{format_bytes(logs.default_size)} x {logs.default_files}"
     most = f"{format_bytes(logs.max_size)} x {logs.max_files}"
-    yield "logs", f"{_listed(logs.drivers)}; {size} by default, at most {most}"
+    yield "logs", f"{_join(logs.drivers)}; {size} by default, at most {most}"
     restart = policy.restart
-    yield "restart", f"{_listed(restart.policies)}; at most {restart.max_retries} retries"
+    yield "restart", f"{_join(restart.policies)}; at most {restart.max_retries} retries"
     yield "removed at exit", "may be asked for" if policy.auto_remove else "refused"
     check = policy.healthcheck
     shell = "" if check.shell else ", no shell"
     yield "health checks", f"every {format_duration_ms(check.min_interval)} at most{shell}"
     yield "environment", f"{policy.env.max} variables, {format_bytes(policy.env.max_bytes)}"
     if policy.env.denied:
-        yield "", f"not {_listed(policy.env.denied)}"
+        yield "", f"not {_join(policy.env.denied)}"
     yield "names", f"at most {policy.names.max} characters"
     if grants := [*_grants(policy)]:
-        yield "may be asked for", _listed(grants)
+        yield "may be asked for", _join(grants)
     yield "exec", _exec(policy)
     quotas = policy.quotas
     yield "quotas", f"{quotas.per_service} containers a service, {quotas.per_owner} an owner"
@@ -70,7 +70,7 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
 
 
 def _grants(policy: Policy) -> Iterator[str]:
-    """Yield what clients may ask for that strict refuses, by the words of the docker command."""
+    """Yield the rights of clients in addition to ``strict``, in terms of the docker command."""
     networks = policy.networks
     for granted, text in (
         (policy.env.unset, "variables without a value"),
@@ -85,16 +85,16 @@ def _grants(policy: Policy) -> Iterator[str]:
         if granted:
             yield text
     if networks.subnets:
-        yield f"subnets of networks within {_listed(networks.subnets)}"
+        yield f"subnets of networks within {_join(networks.subnets)}"
     if networks.extra_hosts:
-        yield f"hosts entries ({_listed(networks.extra_hosts)})"
+        yield f"hosts entries ({_join(networks.extra_hosts)})"
 
 
 def _security(policy: Policy) -> Iterator[tuple[str, str]]:
     forced = ["no new privileges"]
     forced += ["never root"] if policy.security.require_non_root else []
     forced += ["read-only root filesystem"] if policy.security.require_read_only_root else []
-    yield "forced", _listed(forced)
+    yield "forced", _join(forced)
     unverified = "runs, and status says so" if policy.security.unverified == "allow" else "is ended"
     yield "unverified", f"what can't be compared with what was admitted {unverified}"
 
@@ -113,11 +113,11 @@ def _resources(policy: Policy) -> Iterator[tuple[str, str]]:
 
 def _networks(policy: Policy) -> Iterator[tuple[str, str]]:
     networks, ports = policy.networks, policy.networks.ports
-    yield "network modes", _listed(networks.modes)
+    yield "network modes", _join(networks.modes)
     beside = ", which joins the first one, too" if networks.bridge_joins_isolated else ""
     yield "networks", f"{networks.isolated}, {networks.ingress}, {networks.bridge}{beside}"
-    granted = f", and {_listed(str(port) for port in ports.granted)}" if ports.granted else ""
-    yield "ports", f"{ports.min_host} and above{granted} on {_listed(ports.host_ips)}"
+    granted = f", and {_join(str(port) for port in ports.granted)}" if ports.granted else ""
+    yield "ports", f"{ports.min_host} and above{granted} on {_join(ports.host_ips)}"
 
 
 def _exec(policy: Policy) -> str:
@@ -133,7 +133,7 @@ def _people(policy: Policy) -> Iterator[tuple[str, str]]:
     for owner in policy.owners or ():
         yield "owner", _owner(owner)
     if policy.operators:
-        yield "operators", f"uid {_listed(str(uid) for uid in policy.operators)}"
+        yield "operators", f"uid {_join(str(uid) for uid in policy.operators)}"
     for client in policy.clients:
         yield "client", f"uid {client.uid} for {client.owner}"
     for rule, mode in sorted(policy.modes.items()):
@@ -144,8 +144,8 @@ def _people(policy: Policy) -> Iterator[tuple[str, str]]:
 
 
 def _owner(owner: Owner) -> str:
-    parts = [f"{owner.name}: namespaces {_listed(owner.namespaces)}"]
-    parts += [f"mounts below {_listed(owner.sources)}"] if owner.sources else []
+    parts = [f"{owner.name}: namespaces {_join(owner.namespaces)}"]
+    parts += [f"mounts below {_join(owner.sources)}"] if owner.sources else []
     parts += [f"{owner.quota} containers"] if owner.quota is not None else []
     return "; ".join(parts)
 
@@ -153,13 +153,13 @@ def _owner(owner: Owner) -> str:
 def _exemption(exemption: Exemption) -> str:
     place = f"{exemption.owner}/{exemption.namespace}/{exemption.service}"
     grants = exemption.loosens.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    told = ", ".join(f"{key} {_value(value)}" for key, value in sorted(grants.items()))
-    return f"{place} from {exemption.repository} until {exemption.expires}: {told}"
+    text = ", ".join(f"{key} {_value(value)}" for key, value in sorted(grants.items()))
+    return f"{place} from {exemption.repository} until {exemption.expires}: {text}"
 
 
 def _value(value: object) -> str:
-    return _listed(str(item) for item in value) if isinstance(value, list) else str(value)
+    return _join(str(item) for item in value) if isinstance(value, list) else str(value)
 
 
-def _listed(items: Iterable[str]) -> str:
+def _join(items: Iterable[str]) -> str:
     return ", ".join(items) or "none"

@@ -1,7 +1,7 @@
-"""Which change of the policy would admit what a rule refuses: the key, and the value from the request.
+"""Suggested changes of the policy for denied requests: key and value.
 
-Rules that no policy can loosen aren't in the table: nothing is suggested for them. What is said of a
-grant is in ``core.policy.remedies``.
+Rules without a key in the policy are not in the table and get no suggestion. The wording of grants
+is in ``core.policy.remedies``.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Value = str | int | bool | Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class GrantRequest:
-    """What was asked for, as far as a suggestion needs it. ``reference`` '' is unknown."""
+    """The parts of a request that suggestions need."""
 
     request: CreateRequest = field(default_factory=CreateRequest)
-    reference: str = ""
+    reference: str = ""  # '' if unknown
     owner: str = ""
     namespace: str = DEFAULT_NAMESPACE
     platform: str = ""
@@ -46,26 +46,23 @@ class GrantRequest:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A change of the policy: *value* is added to the list at *key*, removed from it, or set.
-
-    ``key`` is dotted, such as ``images.allow``.
-    """
+    """A change of the policy: *value* is added to the list at *key*, removed from it, or set."""
 
     how: Literal["add", "remove", "set"]
-    key: str
+    key: str  # dotted, such as ``images.allow``
     value: Value
 
 
 Suggest = Callable[[Finding, GrantRequest, Policy], Grant | None]
 
 
-# Values, taken from the request at the place that a finding names
+# Values of the request at the place of a finding
 
 
 def _at(items: Sequence[Item], path: str) -> Item | None:
-    """Return the item that a path such as ``HostConfig.CapAdd[3]`` names, if it is there."""
-    found = re.search(r"\[(\d+)\]", path)
-    index = int(found[1]) if found else 0
+    """Return the item of a path such as ``HostConfig.CapAdd[3]``, if it exists."""
+    match = re.search(r"\[(\d+)\]", path)
+    index = int(match[1]) if match else 0
     return items[index] if index < len(items) else None
 
 
@@ -82,7 +79,7 @@ def _set(key: str, value: Value) -> Suggest:
 
 
 def _raise(key: str, value: Callable[[Finding, GrantRequest, Policy], Value | None]) -> Suggest:
-    """Suggest a new bound, where nothing but the policy's own bound is passed."""
+    """Suggest a new bound, if the request only exceeds the bound of the policy."""
 
     def suggest(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
         found = value(finding, asked, policy) if finding.tolerable else None
@@ -134,13 +131,13 @@ def _source(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | No
 
 
 def _mode(finding: Finding, asked: GrantRequest, policy: Policy) -> Value | None:
-    """Return the mode that isn't granted, where the request names one of the three."""
+    """Return the denied network mode, if the request names one of the three."""
     networks, named = implied(policy, asked.namespace), asked.request.network_mode
     modes = {"none": "none", "isolated": networks.isolated, "bridge": networks.bridge}
     for mode, network in modes.items():
         if named in (mode, network) and mode not in policy.networks.modes:
             return mode
-    # A network with a way out, of whatever name.
+    # A network with external access, whatever its name.
     opened = finding.path in {"Name", "Internal"} or "way out" in finding.reason
     return "bridge" if opened and "bridge" not in policy.networks.modes else None
 
@@ -152,7 +149,7 @@ def _alias(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | No
 
 
 def _free_alias(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
-    """Return the switch for networks of a client's own; elsewhere the very alias is listed."""
+    """Return the switch for networks of a client's own; for other networks, the alias to list."""
     network = finding.path.removeprefix("NetworkingConfig.EndpointsConfig.").removesuffix(
         ".Aliases"
     )
@@ -185,7 +182,7 @@ def _new_volume(_finding: Finding, asked: GrantRequest, _policy: Policy) -> Gran
 
 
 def _by_hand(asked: GrantRequest) -> bool:
-    """Return True if it isn't the controller's create, which names its revision."""
+    """Return True if the create is not the controller's, which always names a revision."""
     return not asked.request.label(REVISION)
 
 
@@ -304,7 +301,7 @@ def _name(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | Non
     return Grant("set", "names.max", size) if size > policy.names.max else None
 
 
-#: What to suggest for each rule that a line of the policy can loosen.
+#: The suggestion for each rule that a line of the policy can loosen.
 GRANTS: Mapping[str, Suggest] = {
     "auto-remove": _raise("autoRemove", lambda *_: True),
     "capabilities": _add("capabilities.allowed", _capability),
@@ -363,14 +360,14 @@ GRANTS: Mapping[str, Suggest] = {
 
 
 def grant_of(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
-    """Return the change of the policy that would admit what a finding refuses, if there is one."""
+    """Return the change of the policy to permit the denied request, if there is one."""
     suggest = GRANTS.get(finding.rule)
     grant = None if suggest is None else suggest(finding, asked, policy)
     return grant if grant is not None and _is_valid(policy, grant) else None
 
 
 def apply_grant(policy: Policy, grant: Grant) -> Policy | None:
-    """Return the policy with a grant in it; None if that isn't a policy."""
+    """Return the policy with a grant; None if the result is not a valid policy."""
     whole = policy.to_json()
     _apply(whole, grant.key.split("."), grant)
     try:
@@ -380,49 +377,49 @@ def apply_grant(policy: Policy, grant: Grant) -> Policy | None:
 
 
 def _is_valid(policy: Policy, grant: Grant) -> bool:
-    """Return True if a policy can have the granted value: only its own section is checked.
+    """Return True if the granted value is valid in the policy.
 
-    A gate that is flooded with refusals does this for each.
+    Only its own section is checked, because a flood of denials calls this for each denial.
     """
     top, *path = grant.key.split(".")
     section = next((getattr(policy, name) for name in _SECTIONS if _SECTIONS[name] == top), None)
     if not path or not isinstance(section, BaseModel):
         return apply_grant(policy, grant) is not None
-    told = section.model_dump(mode="json", by_alias=True)
-    before = json.dumps(told)
-    _apply(told, path, grant)
-    if json.dumps(told) == before:
-        return False  # it is granted already: something else is wrong
+    section_json = section.model_dump(mode="json", by_alias=True)
+    before = json.dumps(section_json)
+    _apply(section_json, path, grant)
+    if json.dumps(section_json) == before:
+        return False  # granted already: the reason of the denial is another
     try:
-        type(section).model_validate_json(json.dumps(told))
+        type(section).model_validate_json(json.dumps(section_json))
     except ValidationError:
         return False
     return True
 
 
-#: The policy's sections: the name in code, and as it is written.
+#: The policy's sections: the name in code, and in the file.
 _SECTIONS = {name: field.alias or name for name, field in Policy.model_fields.items()}
 
 
-def _apply(told: object, path: list[str], grant: Grant) -> None:
+def _apply(value: object, path: list[str], grant: Grant) -> None:
     *folders, last = path
     for part in folders:
-        told = member(told, part)
-    if not isinstance(told, dict):
+        value = member(value, part)
+    if not isinstance(value, dict):
         return
-    before = told.get(last)
+    before = value.get(last)
     entries = before if isinstance(before, list) else []
     match grant.how:
         case "add":
-            told[last] = [*entries, grant.value]
+            value[last] = [*entries, grant.value]
         case "remove":
-            told[last] = [entry for entry in entries if entry != grant.value]
+            value[last] = [entry for entry in entries if entry != grant.value]
         case "set":
-            told[last] = grant.value
+            value[last] = grant.value
 
 
 def member(holder: object, part: str) -> object:
-    """Return a member of an object, or an item of a list, by its written name."""
+    """Return a member of an object, or an item of a list, by its name in the file."""
     if isinstance(holder, list):
         return holder[int(part)]
     return holder.get(part) if isinstance(holder, dict) else None

@@ -1,4 +1,4 @@
-"""A policy's file: YAML text to a Policy, or what is wrong with it, at its place."""
+"""Load a policy from YAML text, or report its faults with their places."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from controller.model.errors import PolicyInvalid
 from controller.model.policy.document import Policy, PolicyOrigin
 
 REMEDY = "correct the file; configs/policies/strict.yaml shows every key"
-_TOLD_MAX = 10
+_SHOWN_MAX = 10
 
 
 def load_policy(text: str, file: str) -> Policy:
-    """Return the policy that a file's text says.
+    """Return the policy of a file's text.
 
     Raises:
-        PolicyInvalid: it isn't one; the message has a line ``FILE:LINE: where: why`` for each
-            thing that is wrong with it.
+        PolicyInvalid: the text is not a policy. The message has a line ``FILE:LINE: where: why``
+            for each fault.
     """
     documents, problems = compose(text, file)
     if problems:
-        lines = [f"{p.file}:{p.line}: {p.message}" for p in problems[:_TOLD_MAX]]
+        lines = [f"{p.file}:{p.line}: {p.message}" for p in problems[:_SHOWN_MAX]]
         raise PolicyInvalid("policy.invalid", "\n".join(lines), remedy=REMEDY)
     if len(documents) != 1:
         count = "no document" if not documents else f"{len(documents)} documents"
@@ -34,24 +34,24 @@ def load_policy(text: str, file: str) -> Policy:
     try:
         return Policy.from_json(document.value).read_from(PolicyOrigin(file, _lines(document)))
     except ValidationError as error:
-        told = [_line(details, document) for details in error.errors()[:_TOLD_MAX]]
-        raise PolicyInvalid("policy.invalid", "\n".join(told), remedy=REMEDY) from None
+        lines = [_line(details, document) for details in error.errors()[:_SHOWN_MAX]]
+        raise PolicyInvalid("policy.invalid", "\n".join(lines), remedy=REMEDY) from None
 
 
 def _lines(document: Document) -> dict[str, int]:
-    """Return the line of each key, by its dotted path; items of lists by their number."""
-    found: dict[str, int] = {}
+    """Return the line of each key, by its dotted path; items of lists by their index."""
+    lines: dict[str, int] = {}
 
     def walk(value: object, path: tuple[str | int, ...]) -> None:
         if path and isinstance(path[-1], str):
-            found[".".join(map(str, path))] = document.locate_key(path).line
+            lines[".".join(map(str, path))] = document.locate_key(path).line
         members = value.items() if isinstance(value, dict) else ()
         items = enumerate(value) if isinstance(value, list) else ()
         for key, inner in (*members, *items):
             walk(inner, (*path, key))
 
     walk(document.value, ())
-    return found
+    return lines
 
 
 def _line(details: ErrorDetails, document: Document) -> str:
@@ -63,7 +63,7 @@ def _line(details: ErrorDetails, document: Document) -> str:
             place = document.locate_key(path)
             text = "no key of a policy"
         case "policy":
-            # What contradicts something elsewhere names its own place.
+            # A contradiction between two keys names its own place.
             path = tuple(str(context["path"]).split("."))
             place = document.locate(path)
         case "missing":

@@ -1,7 +1,7 @@
-"""What the policy refuses, in the words of the document: file, line, column and YAML field.
+"""Denials by the policy as problems of a document: file, line, column and YAML field.
 
-The gate judges bodies of the Engine API and names their fields. Whoever wrote the document knows
-neither, so each finding is led back to the field that it is about.
+The gate judges bodies of the Engine API and names their fields. The author of a document does not
+know them, so each finding is converted to the field of the document.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from controller.model.errors import Problem, Severity
 from controller.model.names import NetworkNames
 from controller.model.policy.document import Policy
 
-#: How the broker begins: with the place in the body that is refused first; and how it goes on.
+#: A reason of the broker starts with the first denied place in the body. Further rules follow.
 _PLACE = (
     r"(?P<place>(?:HostConfig|NetworkingConfig|Healthcheck|Labels|Volumes|ExposedPorts|Env|Image|Cmd"
     r"|Entrypoint|User|WorkingDir|StopSignal|StopTimeout)(?:[.\[][^ ,:]*(?::[^ ,:]+)*)?)"
 )
 _LED = re.compile(rf"{_PLACE}: (?P<reason>.+)", re.DOTALL)
 _ALSO = re.compile(rf"(?P<rule>[a-z-]+(?:\.[a-z-]+)?) at {_PLACE}")
-#: So many findings are written out; a document can have thousands.
+#: Limit of the findings in a verdict; a document can have thousands.
 SHOWN_MAX = 20
 
 
@@ -38,7 +38,7 @@ def verdict_in_document(
 ) -> Verdict:
     """Return the verdict on a resource's create, with each finding at its place in the document.
 
-    What a rule's mode ``audit`` lets through in silence isn't among them.
+    Findings of rules in the mode ``audit`` are left out: they are admitted without a warning.
     """
     verdict = admission.verdict_for_client
     if verdict.decision not in ("deny", "audit-deny"):
@@ -47,9 +47,12 @@ def verdict_in_document(
     shown = [f for f in admission.findings if denied or mode_of(f, policy.modes) == "warn"]
     severity = Severity.REFUSED if denied else Severity.WARNING
     fields = fields_of(resource, policy.networks.names)
-    found = dict.fromkeys(_problem(f, resource, fields, severity) for f in shown[:SHOWN_MAX])
+    problems = dict.fromkeys(_problem(f, resource, fields, severity) for f in shown[:SHOWN_MAX])
     return replace(
-        verdict, reason=summary(found), remedy=next(iter(found)).remedy, problems=tuple(found)
+        verdict,
+        reason=summary(problems),
+        remedy=next(iter(problems)).remedy,
+        problems=tuple(problems),
     )
 
 
@@ -82,12 +85,12 @@ def _problem(
 
 
 def _joint(reason: str) -> str:
-    """Return what stands between a field and the reason: nothing but a space before its value."""
+    """Return the text between field and reason: a space before a quoted value, else a colon."""
     return " " if reason[:1] in "'\"" else ": "
 
 
 def place_of(source: SourceLocation, path: YamlPath) -> SourcePosition:
-    """Return where a field stands in its document, or where the document begins."""
+    """Return the position of a field in its document, or of the document."""
     if not source.text:
         return SourcePosition(source.line, 0)
     return locate(source.text, source.line, path)
@@ -99,16 +102,16 @@ def summary(problems: Iterable[Problem]) -> str:
 
 
 def with_remedies(verdict: Verdict) -> str:
-    """Return a refusal in one line, for a condition: each reason, and what to do about it."""
-    said = [(f"{each.place}: {each.message}", each.remedy) for each in verdict.problems]
-    said = said or [(verdict.reason, verdict.remedy)]
-    return shorten("; also ".join(f"{why} ({do})" if do else why for why, do in said))
+    """Return a denial in one line, for a condition: each reason with its remedy."""
+    reasons = [(f"{each.place}: {each.message}", each.remedy) for each in verdict.problems]
+    reasons = reasons or [(verdict.reason, verdict.remedy)]
+    return shorten("; also ".join(f"{why} ({do})" if do else why for why, do in reasons))
 
 
 def with_document_fields(reason: str, rule: str, service: Service, base: NetworkNames) -> str:
-    """Return what the broker says of a refused create with the document's fields in it.
+    """Return the broker's reason for a denied create, with the fields of the document.
 
-    The broker judges by facts of the host too (a path that isn't there), which no preview has.
+    The broker also judges facts of the host, such as a missing path, so no preview has its reason.
     """
     match = _LED.fullmatch(reason)
     if match is None:

@@ -1,7 +1,7 @@
-"""Remedies that name the line of the policy: the key, its value, the file and the line to edit.
+"""Remedies that name the line of the policy: key, value, file and line to edit.
 
-A refusal's remedy says first what to change in the request. Clients learn the key, and not where the
-file is: they may be in a container.
+The remedy of a denial first names the change of the request. Clients learn the key but not the
+place of the file, because they can be in a container.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from controller.core.engine_api.requests import Finding
 from controller.core.policy.grants import Grant, GrantRequest, Value, apply_grant, grant_of, member
 from controller.model.policy.document import Policy, PolicyOrigin
 
-#: So many findings get a suggestion; a request can have thousands.
+#: Limit of the findings with a suggestion; a request can have thousands.
 ADVISED_MAX = 20
-#: What puts an edited policy in force.
+#: The command that puts an edited policy in force.
 RELOAD = "trimtab policy reload"
 
 
 def with_grants(
     findings: Iterable[Finding], asked: GrantRequest, policy: Policy
 ) -> tuple[Finding, ...]:
-    """Return findings, each with the line of the policy that would admit it (``Finding.grant``).
+    """Return the findings with the permitting line of the policy (``Finding.grant``).
 
-    Unchanged for a policy whose file isn't known.
+    Without a known policy file, the findings are unchanged.
     """
-    found, origin = tuple(findings), policy.origin
+    every, origin = tuple(findings), policy.origin
     if origin is None:
-        return found
+        return every
     return tuple(
         replace(finding, grant=_sentence(grant, policy, origin, asked))
         if number < ADVISED_MAX and (grant := grant_of(finding, asked, policy)) is not None
         else finding
-        for number, finding in enumerate(found)
+        for number, finding in enumerate(every)
     )
 
 
@@ -45,7 +45,7 @@ def _sentence(grant: Grant, policy: Policy, origin: PolicyOrigin, asked: GrantRe
     if not origin.shipped:
         line = origin.lines.get(grant.key)
         if line is None:
-            return f"{_written_out(grant, policy)} in {origin.file}, then {RELOAD}"
+            return f"{_new_key(grant, policy)} in {origin.file}, then {RELOAD}"
         return f"{_change(grant)} in {origin.file} (line {line}), then {RELOAD}"
     text = f"{_change(grant)} in a policy of your own (trimtab policy init)"
     if origin.home is not None and _has(origin.home, grant):
@@ -54,7 +54,7 @@ def _sentence(grant: Grant, policy: Policy, origin: PolicyOrigin, asked: GrantRe
 
 
 def _change(grant: Grant) -> str:
-    value = _written(grant.value)
+    value = _yaml_value(grant.value)
     match grant.how:
         case "add":
             return f"add {value} to {grant.key}"
@@ -64,8 +64,11 @@ def _change(grant: Grant) -> str:
             return f"set {grant.key} to {value}"
 
 
-def _written_out(grant: Grant, policy: Policy) -> str:
-    """Return the change where the file doesn't write the key: a list replaces the default one."""
+def _new_key(grant: Grant, policy: Policy) -> str:
+    """Return the change for a key that the file does not have.
+
+    A list in the file replaces the default list, so the default entries are repeated.
+    """
     if grant.how == "set":
         return _change(grant)
     changed = apply_grant(policy, grant)
@@ -76,7 +79,7 @@ def _written_out(grant: Grant, policy: Policy) -> str:
     return f"write {grant.key}: {json.dumps(value)}"
 
 
-def _written(value: Value) -> str:
+def _yaml_value(value: Value) -> str:
     """Return a value as YAML: sizes and words without quotes."""
     if isinstance(value, str) and re.fullmatch(r"[a-z]+|[0-9.]+([KMG]i|ms|s|m|h)?", value):
         return value
@@ -84,7 +87,7 @@ def _written(value: Value) -> str:
 
 
 def _has(policy: Policy, grant: Grant) -> bool:
-    """Return True if a policy grants it already."""
+    """Return True if a policy grants the value already."""
     value: object = policy.to_json()
     for part in grant.key.split("."):
         value = member(value, part) if isinstance(value, dict) else None

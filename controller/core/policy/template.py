@@ -1,6 +1,6 @@
-"""A policy of one's own: the text of ``home.yaml`` with a few answers in it.
+"""A new policy: the text of ``home.yaml`` with the answers of the operator.
 
-The comments are the template's, so that the file explains each of its lines; only values change.
+The comments of the template stay, so the file explains each of its lines. Only values change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from controller.model.policy.values import AnonymousVolumes
 
 Publish = Literal["asked", "all", "loopback"]
 
-#: The addresses that ports may be published on; the first is for a port that names none.
+#: The allowed addresses of published ports; the first is the default.
 ADDRESSES: dict[Publish, tuple[str, ...]] = {
     "asked": ("127.0.0.1", "::1", "0.0.0.0", "::"),  # noqa: S104 - what the policy admits
     "all": ("0.0.0.0", "::", "127.0.0.1", "::1"),  # noqa: S104 - likewise
@@ -30,40 +30,44 @@ _COMMENT_COLUMN = 34
 
 @dataclass(frozen=True, slots=True)
 class TemplateAnswers:
-    """What is asked for. ``owners`` empty admits any owner; ``clients`` are uids with their owners."""
+    """The answers of the operator."""
 
     name: str = "own"
     images: tuple[str, ...] = ("docker.io/", "ghcr.io/")
     publish: Publish = "asked"
     low_ports: tuple[int, ...] = (80, 443)
-    owners: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    clients: tuple[tuple[int, str], ...] = ()
+    owners: tuple[tuple[str, tuple[str, ...]], ...] = ()  # with namespaces; empty admits any owner
+    clients: tuple[tuple[int, str], ...] = ()  # uids with their owners
     anonymous_volumes: AnonymousVolumes = "slot"
 
 
 def policy_text(template: str, answers: TemplateAnswers, *, file: str) -> str:
-    """Return the text of a policy; *template* is that of ``home.yaml``, *file* what it will be.
+    """Return the text of a new policy.
+
+    Args:
+        template: the text of ``home.yaml``.
+        file: the name of the new file.
 
     Raises:
-        PolicyInvalid: an answer is nothing that a policy can have.
+        PolicyInvalid: an answer is not valid in a policy.
     """
     owners = [
-        f"{{name: {_word(name)}, namespaces: {_listed(namespaces or (DEFAULT_NAMESPACE,))}}}"
+        f"{{name: {_yaml_word(name)}, namespaces: {_yaml_list(namespaces or (DEFAULT_NAMESPACE,))}}}"
         for name, namespaces in answers.owners
     ]
-    clients = [f"{{uid: {uid}, owner: {_word(owner)}}}" for uid, owner in answers.clients]
+    clients = [f"{{uid: {uid}, owner: {_yaml_word(owner)}}}" for uid, owner in answers.clients]
     body = template[template.index("\nname: ") + 1 :]
     for key, value in (
-        ("name", _word(answers.name)),
-        ("images.allow", [_word(prefix) for prefix in answers.images]),
+        ("name", _yaml_word(answers.name)),
+        ("images.allow", [_yaml_word(prefix) for prefix in answers.images]),
         ("images.anonymousVolumes", answers.anonymous_volumes),
-        ("networks.ports.hostIPs", _listed(ADDRESSES[answers.publish])),
+        ("networks.ports.hostIPs", _yaml_list(ADDRESSES[answers.publish])),
         ("networks.ports.minHost", "1024"),
-        ("networks.ports.granted", _listed(answers.low_ports)),
+        ("networks.ports.granted", _yaml_list(answers.low_ports)),
         ("owners", owners or "null"),
         ("clients", clients or "[]"),
     ):
-        body = _replaced(body, key, value)
+        body = _replace_value(body, key, value)
     text = _head(file) + body
     load_policy(text, file)
     return text
@@ -82,13 +86,13 @@ def _head(file: str) -> str:
 """
 
 
-def _replaced(text: str, path: str, value: str | list[str]) -> str:
-    """Return a policy's text with another value at a key that is written there."""
+def _replace_value(text: str, path: str, value: str | list[str]) -> str:
+    """Return the text of a policy with another value of an existing key."""
     lines = text.splitlines()
     index = _line_of(lines, path.split("."))
-    found = _KEY.fullmatch(lines[index])
-    assert found is not None, f"{path} is written in a way that can't be replaced"
-    indent, key, comment = found["indent"], found["key"], found["comment"]
+    match = _KEY.fullmatch(lines[index])
+    assert match is not None, f"{path} is written in a way that can't be replaced"
+    indent, key, comment = match["indent"], match["key"], match["comment"]
     end = index + 1
     while end < len(lines) and lines[end].startswith(f"{indent}  - "):
         end += 1
@@ -101,7 +105,7 @@ def _replaced(text: str, path: str, value: str | list[str]) -> str:
 
 
 def _line_of(lines: list[str], path: list[str]) -> int:
-    """Return the index of the line of a key that is written in block style."""
+    """Return the index of the line of a key in block style."""
     start = 0
     for depth, part in enumerate(path):
         wanted = f"{'  ' * depth}{part}:"
@@ -109,13 +113,13 @@ def _line_of(lines: list[str], path: list[str]) -> int:
     return start
 
 
-def _word(value: str | int) -> str:
-    """Return a value as YAML: what could be read as a number or a truth value in quotes."""
+def _yaml_word(value: str | int) -> str:
+    """Return a value as YAML, in quotes if it could be read as a number or a boolean."""
     if isinstance(value, int):
         return str(value)
     plain = _PLAIN.fullmatch(value) and value.lower() not in ("true", "false", "null")
     return value if plain else json.dumps(value)
 
 
-def _listed(values: Iterable[str | int]) -> str:
-    return f"[{', '.join(_word(value) for value in values)}]"
+def _yaml_list(values: Iterable[str | int]) -> str:
+    return f"[{', '.join(_yaml_word(value) for value in values)}]"
