@@ -23,7 +23,7 @@ from controller.model.records import Record
 
 _T = TypeVar("_T")
 
-Effect = Callable[[Inventory, Closing], Inventory]
+RecordEffect = Callable[[Inventory, Closing], Inventory]
 
 #: A container's names are its service, its own name and the policy's free ones: few.
 ALIASES_MAX = 64
@@ -202,7 +202,7 @@ def record_violation(inventory: Inventory, record: Record) -> Inventory:
 # Changes of the admitted settings
 
 
-def container_change(change: Callable[[Settings, Closing], Settings]) -> Effect:
+def container_change(change: Callable[[Settings, Closing], Settings]) -> RecordEffect:
     """Return the effect that changes a container's admitted settings.
 
     Only the creator's changes count. A change by an operator or a client of the controller's
@@ -223,7 +223,7 @@ def container_change(change: Callable[[Settings, Closing], Settings]) -> Effect:
     return effect
 
 
-def network_change(change: Callable[[Settings, Closing], Settings]) -> Effect:
+def network_change(change: Callable[[Settings, Closing], Settings]) -> RecordEffect:
     """Return the effect that changes the admitted networks of a client's container.
 
     The networks of the controller's containers are final, like their names. The controller

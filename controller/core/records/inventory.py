@@ -14,7 +14,7 @@ from typing import Any
 from controller.core.encoding.json_members import mapping_member, text_member, texts_of
 from controller.core.records import container_effects as containers
 from controller.core.records.closing import Closing
-from controller.core.records.container_effects import Effect, without
+from controller.core.records.container_effects import RecordEffect, without
 from controller.model import mutations, names
 from controller.model.inventory import (
     APPROVALS_MAX,
@@ -258,7 +258,7 @@ def _start_exec(inventory: Inventory, closing: Closing) -> Inventory:
 
 
 #: The effect of a closing record by its route. Other routes do not change the inventory.
-_EFFECTS: dict[str, Effect] = {
+_EFFECTS: dict[str, RecordEffect] = {
     Mutation.CONTAINER_CREATE: containers.create_container,
     Mutation.CONTAINER_START: containers.start_container,
     Mutation.CONTAINER_STOP: containers.stop_container,
@@ -278,7 +278,7 @@ _EFFECTS: dict[str, Effect] = {
     Mutation.IMAGE_REMOVE: _remove_image,
     Mutation.EXEC_START: _start_exec,
 }
-_ADOPTIONS: dict[str, Effect] = {
+_ADOPTIONS: dict[str, RecordEffect] = {
     "container": containers.create_container,
     "network": _create_network,
     "volume": _create_volume,
