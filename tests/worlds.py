@@ -19,7 +19,8 @@ from controller.core.planning import planner
 from controller.core.planning.context import PlanContext
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
 from controller.core.planning.ordering import KnownServices
-from controller.core.planning.quarantine import NOTHING_KEPT, Quarantine
+from controller.core.planning.prerequisites import wanted_networks
+from controller.core.planning.quarantine import NO_QUARANTINE, Quarantine
 from controller.model import observed as seen
 from controller.model.desired.desired import (
     Desired,
@@ -243,7 +244,7 @@ def plan(
     blocked: tuple[Blocked, ...] = (),
     only: Key | None = None,
     controller_restarts: frozenset[tuple[Key, int]] = frozenset(),
-    quarantine: Quarantine = NOTHING_KEPT,
+    quarantine: Quarantine = NO_QUARANTINE,
     availability: Mapping[str, Availability] | None = None,
     replace_reasons: Mapping[str, str] | None = None,
     last_good: Mapping[Key, str] | None = None,
@@ -407,7 +408,7 @@ def _changed(
 
 def _created(action: CreateContainer, observed: Observed) -> Observed:
     wanted = action.service
-    networks = planner.wanted_networks(wanted, NAMES)
+    networks = wanted_networks(wanted, NAMES)
     there = {n.name for n in observed.networks}
     assert set(networks) <= there, f"networks are missing: {set(networks) - there}"
     images = {i.id: i for i in observed.images.values() if i is not None}
@@ -440,7 +441,7 @@ def _created(action: CreateContainer, observed: Observed) -> Observed:
         settings=settings,
         admitted=settings,
         aliases=tuple(
-            (name, (wanted.key.name,) if action.announced else ()) for name in settings.networks
+            (name, (wanted.key.name,) if action.with_alias else ()) for name in settings.networks
         ),
     )
     pins = {wanted.revision: image, **observed.pins}

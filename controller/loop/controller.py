@@ -20,6 +20,7 @@ from controller.core.drift.failed_runs import Readers
 from controller.core.planning import planner
 from controller.core.planning.image_volumes import with_image_volumes
 from controller.core.planning.ordering import Ordering
+from controller.core.planning.prerequisites import image_references
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
 from controller.core.review.progress import acts_json, down_s, summary_of_acts
 from controller.core.review.review import review
@@ -369,7 +370,7 @@ class Controller:
         with self._lock:
             known, failures = self._shared.known, dict(self._shared.failures)
         self.prober.declare(desired.services, rules.networks)
-        observed = self._engine.observe(images=planner.image_references(desired, known))
+        observed = self._engine.observe(images=image_references(desired, known))
         if keep:
             self._reconciler.tracker.count_exits(desired, observed)
         decision = self._decide(desired, observed, approved=approved)

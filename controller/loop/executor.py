@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from controller.core.drift.actions import denied, stretches
+from controller.core.drift.actions import atomic_groups, is_denied
 from controller.loop.workers.shared_creations import SharedCreations, existing
 from controller.model.desired.plan import (
     AnyAction,
@@ -127,14 +127,14 @@ def execute(  # noqa: PLR0913 - the seam of passes and exact plans, each input b
     sequence = tuple(actions)
     removed = frozenset(a.target for a in sequence if isinstance(a, RemoveContainer))
     run = _Run(engine, context, observe, observed, removed, creations)
-    for group in stretches(sequence):
+    for group in atomic_groups(sequence):
         first = run.current = group[0]
         if first.object in run.closed:
             continue
         try:
             if isinstance(first, Wait):
                 run.wait(first, await_open)
-            elif refused := [action for action in group if denied(action)]:
+            elif refused := [action for action in group if is_denied(action)]:
                 run.refused += refused
             elif run.is_deferred(group, is_deferred):
                 run.deferred += group

@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from controller.core.drift.actions import Judge
 from controller.core.drift.failed_runs import Readers
-from controller.core.planning import planner
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
+from controller.core.planning.prerequisites import image_references
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution
@@ -96,7 +96,7 @@ def images_for(key: Key, view: DesiredView, known: Observed | None) -> frozenset
     service = view.desired.service(key)
     if service is None:
         return frozenset()
-    return planner.image_references(Desired(services=(service,)), known)
+    return image_references(Desired(services=(service,)), known)
 
 
 def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[AnyAction], Context]:

@@ -163,9 +163,9 @@ def told(observed: Observed, ids: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def creation(name: str = NAME, *, announced: bool = False) -> CreateContainer:
+def creation(name: str = NAME, *, with_alias: bool = False) -> CreateContainer:
     return CreateContainer(
-        announced=announced,
+        with_alias=with_alias,
         object=WEB,
         target=name,
         cause="missing",
@@ -193,13 +193,13 @@ def supplies() -> Iterator[AnyAction]:
 
 def on_container(observed: Observed) -> list[AnyAction]:
     """What is done with the first container, in order."""
-    handle = ContainerHandle.seen(observed.containers[0])
+    handle = ContainerHandle.of(observed.containers[0])
     policy = RESTART[SERVICE.spec.restart.policy]
     return [
         handle.start("created"),
         handle.start("again"),
         handle.remove("while it runs"),
-        replace(handle.restart(("no", 0), "limits"), restart="", **LIMITS),
+        replace(handle.set_restart_policy(("no", 0), "limits"), restart="", **LIMITS),
         handle.disconnect("contract-net", "to be announced"),
         handle.disconnect("contract-net", "again"),
         handle.connect("contract-net", (WEB.name,), "announced"),
@@ -208,12 +208,12 @@ def on_container(observed: Observed) -> list[AnyAction]:
         handle.connect("contract-in", (), "joined"),
         handle.rename(f"{NAME}.x", "names are final"),
         handle.unpause("isn't paused"),
-        handle.restart(("no", 0), "before a stop"),
+        handle.set_restart_policy(("no", 0), "before a stop"),
         handle.stop(3, "too many"),
         handle.stop(3, "again"),
         handle.disconnect("contract-net", "while it is down"),
         handle.connect("contract-net", (WEB.name,), "while it is down"),
-        handle.restart(policy, "back"),
+        handle.set_restart_policy(policy, "back"),
         handle.remove("done with"),
         handle.remove("again"),
     ]
@@ -234,8 +234,8 @@ def story(side: Side) -> list[tuple[str, str, Any]]:
     act(creation())
     for action in on_container(through.observe()):
         act(action)
-    act(creation(announced=True))
-    act(ContainerHandle.seen(through.observe().containers[0]).remove("seen"))
+    act(creation(with_alias=True))
+    act(ContainerHandle.of(through.observe().containers[0]).remove("seen"))
     for network in through.observe().networks:
         key = Key("Network", "default", network.name)
         precondition = Precondition(id=network.id)

@@ -380,7 +380,7 @@ def _unsuspended(original: Any) -> Any:
 
 
 def _unhindered(_original: Any) -> Any:
-    return lambda _self, _service: ordering.NONE
+    return lambda _self, _service: ordering.NO_BLOCKERS
 
 
 def _unasked(_original: Any) -> Any:

@@ -61,13 +61,13 @@ class ContainerHandle:
     precondition: Precondition
 
     @classmethod
-    def seen(cls, container: Container) -> ContainerHandle:
+    def of(cls, container: Container) -> ContainerHandle:
         """Return the handle of an observed container: acted on by its full id only."""
         precondition = Precondition(id=container.id, revision=container.revision)
         return cls(container.key, container.name, container.slot, precondition)
 
     @classmethod
-    def planned(cls, create: CreateContainer) -> ContainerHandle:
+    def to_create(cls, create: CreateContainer) -> ContainerHandle:
         """Return the handle of a container whose id isn't known before it is created."""
         precondition = Precondition(revision=create.service.revision)
         return cls(create.object, create.target, create.slot, precondition)
@@ -85,7 +85,7 @@ class ContainerHandle:
         """Return the action that starts it."""
         return StartContainer(**self._on_it(cause))
 
-    def restart(self, policy: tuple[str, int], cause: str) -> UpdateContainer:
+    def set_restart_policy(self, policy: tuple[str, int], cause: str) -> UpdateContainer:
         """Return the action that sets its restart policy."""
         return UpdateContainer(**self._on_it(cause), restart=policy[0], restart_max=policy[1])
 
@@ -141,9 +141,9 @@ def attach_service_alias(
 
 def stop_for_good(container: Container, service: Service | None, cause: str) -> list[AnyAction]:
     """Return what stops a container for good: an engine that restarts must not revive it."""
-    handle, actions = ContainerHandle.seen(container), list[AnyAction]()
+    handle, actions = ContainerHandle.of(container), list[AnyAction]()
     if container.settings.restart != "no":
-        actions.append(handle.restart(("no", 0), cause))
+        actions.append(handle.set_restart_policy(("no", 0), cause))
     if container.state in ALIVE:
         grace_s = container.stop_grace_s
         if grace_s is None:
@@ -158,10 +158,10 @@ def stop_and_remove(container: Container, service: Service | None, cause: str) -
         cause = f"{container.name} is being removed"
         return [delay(container.key, target=container.name, slot=container.slot, cause=cause)]
     stop = stop_for_good(container, service, cause) if container.state in ALIVE else []
-    return [*stop, ContainerHandle.seen(container).remove(cause)]
+    return [*stop, ContainerHandle.of(container).remove(cause)]
 
 
-def stretches(actions: Iterable[AnyAction]) -> list[tuple[AnyAction, ...]]:
+def atomic_groups(actions: Iterable[AnyAction]) -> list[tuple[AnyAction, ...]]:
     """Return a sequence cut into stretches, each of which is done whole or not begun.
 
     What goes down for something that comes up in its slot is one stretch with it, and so is a
@@ -214,12 +214,12 @@ def _until_start(rest: Sequence[AnyAction]) -> int:
     return 1
 
 
-def judged(actions: Iterable[AnyAction], judge: Judge) -> list[AnyAction]:
+def with_verdicts(actions: Iterable[AnyAction], judge: Judge) -> list[AnyAction]:
     """Return the actions with their verdicts; a wait mutates nothing, so nobody judges it."""
     return [a if isinstance(a, Wait) else replace(a, verdict=judge(a)) for a in actions]
 
 
-def denied(action: AnyAction) -> bool:
+def is_denied(action: AnyAction) -> bool:
     """Tell whether policy refuses an action."""
     return action.verdict.decision == "deny"
 
@@ -230,7 +230,7 @@ def refusals(actions: Iterable[AnyAction]) -> list[AnyAction]:
     Those whose findings have places in a document come first; one that is denied by the same rules
     for the same object (the pull of an image, beside the create) is left out.
     """
-    found = sorted(filter(denied, actions), key=lambda action: not action.verdict.problems)
+    found = sorted(filter(is_denied, actions), key=lambda action: not action.verdict.problems)
     told: dict[Key, set[str]] = {}
     result: list[AnyAction] = []
     for action in found:
@@ -244,6 +244,6 @@ def refusals(actions: Iterable[AnyAction]) -> list[AnyAction]:
 def until_denied(actions: Sequence[AnyAction]) -> list[AnyAction]:
     """Return a sequence up to and with its first denied action: what follows depends on it."""
     for index, action in enumerate(actions):
-        if denied(action):
+        if is_denied(action):
             return list(actions[: index + 1])
     return list(actions)

@@ -43,13 +43,13 @@ class ReplicaState:
     """A container beside what is declared for it.
 
     ``service`` is None when none is declared; ``blind`` says that a document that couldn't be
-    read may declare it; ``superseded`` why it must be replaced though its revision is right.
+    read may declare it; ``replace_reason`` why it must be replaced though its revision is right.
     """
 
     container: Container
     service: Service | None
     blind: bool = False
-    superseded: str = ""
+    replace_reason: str = ""
 
     @property
     def spare(self) -> bool:
@@ -73,9 +73,9 @@ class ReplicaState:
         return self.service is not None and self.service.spec.state is RunState.STOPPED
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Tell whether it ran, and by its restart policy isn't started again."""
-        return self.service is not None and finished(self.container, self.service)
+        return self.service is not None and is_finished(self.container, self.service)
 
 
 #: In order, first match wins.
@@ -86,11 +86,11 @@ DRIFT_RULES: tuple[tuple[Drift, Callable[[ReplicaState], bool]], ...] = (
     # A stopped service's replicas are only asked to be down; what else differs waits for a start.
     (Drift.ALTERED, lambda r: r.resting and r.container.state in ALIVE),
     (Drift.IN_SYNC, lambda r: r.resting),
-    (Drift.STALE, lambda r: r.stale or bool(r.superseded)),
+    (Drift.STALE, lambda r: r.stale or bool(r.replace_reason)),
     # Before finished: who asks for a restart wants a task to run again, too.
     (Drift.STALE, lambda r: r.leaving),
     # A task that is done stays done, whatever happens to its remains.
-    (Drift.IN_SYNC, lambda r: r.finished),
+    (Drift.IN_SYNC, lambda r: r.is_finished),
     # Before stopped: a changed container must not be started again as it is.
     (Drift.ALTERED, lambda r: bool(alterations(r.container))),
     (Drift.STOPPED, lambda r: not r.container.running),
@@ -104,7 +104,7 @@ def drift_of(replica: ReplicaState) -> Drift:
     return next(drift for drift, matches in DRIFT_RULES if matches(replica))
 
 
-def finished(container: Container, service: Service) -> bool:
+def is_finished(container: Container, service: Service) -> bool:
     """Tell whether a container ran to its end, so that its restart policy leaves it.
 
     A stop of ours isn't an end: it set the restart policy to `no`, which OnFailure's own isn't.
@@ -166,13 +166,13 @@ def alterations(container: Container) -> tuple[Alteration, ...]:
         # Not to be joined again: what the engine left of its place is in the way.
         why = f"the engine has no place for it on {' and '.join(container.cut_off)}"
         found.append(Alteration("endpoints", why))
-    for network, names in borrowed(container):
+    for network, names in foreign_aliases(container):
         why = f"it answers to {' and '.join(names)} on {network}"
         found.append(Alteration("aliases", why, in_place=True))
     return tuple(found)
 
 
-def borrowed(container: Container) -> Iterable[tuple[str, tuple[str, ...]]]:
+def foreign_aliases(container: Container) -> Iterable[tuple[str, tuple[str, ...]]]:
     """Yield the names that a container answers to and shouldn't, by network.
 
     That it doesn't answer to its service's name (yet) is no alteration.
@@ -184,10 +184,10 @@ def borrowed(container: Container) -> Iterable[tuple[str, tuple[str, ...]]]:
             yield network, names
 
 
-def is_healable(container: Container, spared: Collection[str] = ()) -> bool:
+def is_healable(container: Container, deferred: Collection[str] = ()) -> bool:
     """Tell whether a container is altered, and can be put back in place while it serves.
 
-    Alterations that are *spared* (by their words) keep it where it is: they are left for now.
+    Alterations that are *deferred* (by their words) keep it where it is: they are left for now.
 
     One that is down is made anew: nothing is lost by that. What the broker stopped for a violation
     isn't changed any more.
@@ -198,11 +198,11 @@ def is_healable(container: Container, spared: Collection[str] = ()) -> bool:
         bool(altered)
         and there
         and not container.violation
-        and all(a.in_place or a.what in spared for a in altered)
+        and all(a.in_place or a.what in deferred for a in altered)
     )
 
 
-def short(revision: str) -> str:
+def short_revision(revision: str) -> str:
     """Return the digits of a revision that names carry."""
     return revision.removeprefix("v1:")[:REVISION_DIGITS]
 
@@ -237,18 +237,18 @@ def _was_stopped(container: Container) -> bool:
 def _why_stale(container: Container, service: Service) -> str:
     if container.revision != service.revision:
         why = f": {service.because}" if service.because else ""
-        return f"revision is {short(container.revision)}, want {short(service.revision)}{why}"
+        return f"revision is {short_revision(container.revision)}, want {short_revision(service.revision)}{why}"
     assert service.restarting is not None, f"{container.name} isn't stale"
     return f"restart asked by {service.restarting.by}"
 
 
-def ailment(container: Container) -> str:
+def unhealthy_cause(container: Container) -> str:
     """Return one sentence on a container that is unhealthy."""
     why = f": {container.complaint}" if container.complaint else ""
     return f"{container.name} is unhealthy{why}"
 
 
-def why(replica: ReplicaState) -> str:
+def cause_of(replica: ReplicaState) -> str:
     """Return one sentence on why a replica has its word."""
     container, service = replica.container, replica.service
     match drift_of(replica):
@@ -261,7 +261,7 @@ def why(replica: ReplicaState) -> str:
             return f"slot {container.slot} is beyond replicas {service.spec.replicas}"
         case Drift.STALE:
             assert service is not None
-            return replica.superseded or _why_stale(container, service)
+            return replica.replace_reason or _why_stale(container, service)
         case Drift.ALTERED if replica.resting:
             return f"{container.name} is {container.state.value}, state Stopped is declared"
         case Drift.ALTERED:
@@ -270,7 +270,7 @@ def why(replica: ReplicaState) -> str:
             assert service is not None
             return why_stopped(container, service)
         case Drift.UNHEALTHY:
-            return ailment(container)
+            return unhealthy_cause(container)
         case Drift.IN_SYNC | Drift.MISSING:
             return f"{container.name} is as declared"
 
@@ -315,41 +315,44 @@ def slot_of(
     number: int,
     containers: tuple[Container, ...],
     service: Service,
-    superseded: Mapping[str, str] = MappingProxyType({}),
-    spared: Collection[str] = (),
-    gone: str = "",
+    replace_reasons: Mapping[str, str] = MappingProxyType({}),
+    deferred: Collection[str] = (),
+    missing_cause: str = "",
 ) -> SlotState:
     """Return one slot of a running service, with the word for it.
 
-    *containers* are those of that slot, *superseded* why some must be replaced, by id, *spared*
-    which alterations are left for now, and *gone* what became of its last container. Of several
+    *containers* are those of that slot, *replace_reason* why some must be replaced, by id, *deferred*
+    which alterations are left for now, and *missing_cause* what became of its last container. Of several
     of the wanted revision the best is kept: one that runs before one that doesn't, what is as
     admitted before what must be healed, and of those the one that was started first.
     """
-    replicas = [ReplicaState(c, service, superseded=superseded.get(c.id, "")) for c in containers]
+    replicas = [
+        ReplicaState(c, service, replace_reason=replace_reasons.get(c.id, "")) for c in containers
+    ]
     # What had its turn before one that must be replaced isn't started again in its place: the two
     # would take turns for ever.
-    replaced = any(r.superseded for r in replicas)
+    replaced = any(r.replace_reason for r in replicas)
     fit = [
         r
         for r in replicas
-        if _fits(r, spared) and r.container.state in _RANK and not (replaced and _had_its_turn(r))
+        if _fits(r, deferred) and r.container.state in _RANK and not (replaced and _had_its_turn(r))
     ]
     if not fit:
         others = tuple(sorted(containers, key=_age))
         if not others:
-            missing = f"slot {number} is missing{f': {gone}' if gone else ''}"
+            why = f": {missing_cause}" if missing_cause else ""
+            missing = f"slot {number} is missing{why}"
             return SlotState(number, None, (), Drift.MISSING, missing)
-        worst = min(replicas, key=_telling)
-        return SlotState(number, None, others, drift_of(worst), why(worst))
-    best = min(fit, key=_merit)
+        worst = min(replicas, key=_by_prominence)
+        return SlotState(number, None, others, drift_of(worst), cause_of(worst))
+    best = min(fit, key=_rank)
     others = tuple(sorted((c for c in containers if c is not best.container), key=_age))
-    return SlotState(number, best.container, others, drift_of(best), why(best))
+    return SlotState(number, best.container, others, drift_of(best), cause_of(best))
 
 
-def _fits(replica: ReplicaState, spared: Collection[str]) -> bool:
+def _fits(replica: ReplicaState, deferred: Collection[str]) -> bool:
     drift = drift_of(replica)
-    return drift in _KEPT or (drift is Drift.ALTERED and is_healable(replica.container, spared))
+    return drift in _KEPT or (drift is Drift.ALTERED and is_healable(replica.container, deferred))
 
 
 def _had_its_turn(replica: ReplicaState) -> bool:
@@ -357,7 +360,7 @@ def _had_its_turn(replica: ReplicaState) -> bool:
     return exited and drift_of(replica) is Drift.STOPPED
 
 
-def _merit(replica: ReplicaState) -> tuple[int, bool, tuple[bool, str, str, str]]:
+def _rank(replica: ReplicaState) -> tuple[int, bool, tuple[bool, str, str, str]]:
     container, altered = replica.container, drift_of(replica) is Drift.ALTERED
     return (_RANK[container.state], altered, _age(container))
 
@@ -367,7 +370,7 @@ def _age(container: Container) -> tuple[bool, str, str, str]:
     return (not container.started_at, container.started_at, container.name, container.id)
 
 
-def _telling(replica: ReplicaState) -> tuple[bool, bool, str]:
+def _by_prominence(replica: ReplicaState) -> tuple[bool, bool, str]:
     # The cause names what serves now, and of those what is of the wanted revision.
     container = replica.container
     return (container.state not in ALIVE, replica.stale, container.name)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from controller.core.drift.actions import ContainerHandle
-from controller.core.drift.drift import alterations, borrowed
+from controller.core.drift.drift import alterations, foreign_aliases
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import (
     AnyAction,
@@ -65,9 +65,9 @@ def healed_by(action: AnyAction) -> frozenset[str]:
 def heal(
     container: Container,
     *,
-    announced: bool = True,
+    with_alias: bool = True,
     joining: bool = True,
-    spared: Collection[str] = (),
+    deferred: Collection[str] = (),
 ) -> tuple[AnyAction, ...]:
     """Return what puts a container back that ``diff.is_healable``; () for one that is as admitted.
 
@@ -85,10 +85,10 @@ def heal(
         return ()
     return (
         *_leave(container, admitted),
-        *(_thaw(container) if "paused" not in spared else ()),
-        *(_join(container, admitted, announced, spared) if joining else ()),
-        *(_rename(container, admitted) if "name" not in spared else ()),
-        *_limit(container, admitted, spared),
+        *(_thaw(container) if "paused" not in deferred else ()),
+        *(_join(container, admitted, with_alias, deferred) if joining else ()),
+        *(_rename(container, admitted) if "name" not in deferred else ()),
+        *_limit(container, admitted, deferred),
     )
 
 
@@ -114,29 +114,29 @@ def _leave(container: Container, admitted: Settings) -> Iterator[AnyAction]:
     for network in container.settings.networks:
         if network not in admitted.networks:
             cause = f"{container.name} is in the network {network}, and wasn't admitted to it"
-            yield ContainerHandle.seen(container).disconnect(network, cause)
+            yield ContainerHandle.of(container).disconnect(network, cause)
 
 
 def _thaw(container: Container) -> Iterator[AnyAction]:
     if container.state is ContainerState.PAUSED:
-        yield ContainerHandle.seen(container).unpause(f"{container.name} is paused")
+        yield ContainerHandle.of(container).unpause(f"{container.name} is paused")
 
 
 def _join(
     container: Container,
     admitted: Settings,
-    announced: bool,  # noqa: FBT001 - heal's own
-    spared: Collection[str],
+    with_alias: bool,  # noqa: FBT001 - heal's own
+    deferred: Collection[str],
 ) -> Iterator[AnyAction]:
-    handle, name = ContainerHandle.seen(container), container.key.name
+    handle, name = ContainerHandle.of(container), container.key.name
     known = any(name in asked for _, asked in container.aliases)
     for network in admitted.networks:
-        if network not in container.settings.networks and "networks" not in spared:
+        if network not in container.settings.networks and "networks" not in deferred:
             cause = f"{container.name} isn't in its network {network}"
-            yield handle.connect(network, (name,) if known or announced else (), cause)
-    for network, names in borrowed(container) if "aliases" not in spared else ():
+            yield handle.connect(network, (name,) if known or with_alias else (), cause)
+    for network, names in foreign_aliases(container) if "aliases" not in deferred else ():
         cause = f"{container.name} answers to {' and '.join(names)} on {network}"
-        kept = (name,) if announced or name in dict(container.aliases)[network] else ()
+        kept = (name,) if with_alias or name in dict(container.aliases)[network] else ()
         yield handle.disconnect(network, cause)
         yield handle.connect(network, kept, cause)
 
@@ -144,16 +144,16 @@ def _join(
 def _rename(container: Container, admitted: Settings) -> Iterator[AnyAction]:
     if container.name != admitted.name:
         cause = f"{container.name} is called {admitted.name}, and names are final"
-        yield ContainerHandle.seen(container).rename(admitted.name, cause)
+        yield ContainerHandle.of(container).rename(admitted.name, cause)
 
 
 def _limit(
-    container: Container, admitted: Settings, spared: Collection[str]
+    container: Container, admitted: Settings, deferred: Collection[str]
 ) -> Iterator[AnyAction]:
     limits = [
         each
         for each in alterations(container)
-        if each.what in _TOGETHER and not set(_TOGETHER[each.what]) & set(spared)
+        if each.what in _TOGETHER and not set(_TOGETHER[each.what]) & set(deferred)
     ]
     if not limits:
         return
@@ -163,6 +163,6 @@ def _limit(
         target=container.name,
         cause="; ".join(each.why for each in limits),
         slot=container.slot,
-        precondition=ContainerHandle.seen(container).precondition,
+        precondition=ContainerHandle.of(container).precondition,
     )
     yield replace(update, **{name: getattr(admitted, name) for name in names})

@@ -74,12 +74,12 @@ _OTHERS = ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetMems
 
 
 def create_body(
-    service: Service, *, slot: int, image: str, networks: NetworkNames, announced: bool = True
+    service: Service, *, slot: int, image: str, networks: NetworkNames, with_alias: bool = True
 ) -> RequestBody:
     """Return the body of ``POST /containers/create`` for one replica, without defaults of ours.
 
     *image* is what to run (a reference or an id); the label keeps the reference as written.
-    Only an *announced* one answers to its service's name.
+    Only an *with_alias* one answers to its service's name.
     Limits that the spec leaves unset are absent: they are the policy's to give.
     """
     spec = service.spec
@@ -96,7 +96,7 @@ def create_body(
         "Healthcheck": _healthcheck(spec.healthcheck),
         "ExposedPorts": {_port(port): {} for port in spec.ports},
         "HostConfig": _host_config(service, networks),
-        "NetworkingConfig": _endpoints(service, networks, announced=announced),
+        "NetworkingConfig": _endpoints(service, networks, with_alias=with_alias),
     }
     return _only_set(body, keep=("StopTimeout",))
 
@@ -135,7 +135,7 @@ def container_body(action: CreateContainer, networks: NetworkNames) -> RequestBo
         slot=action.slot,
         image=action.image,
         networks=networks,
-        announced=action.announced,
+        with_alias=action.with_alias,
     )
 
 
@@ -229,11 +229,11 @@ def _host_config(service: Service, networks: NetworkNames) -> RequestBody:
     )
 
 
-def _endpoints(service: Service, networks: NetworkNames, *, announced: bool) -> RequestBody:
+def _endpoints(service: Service, networks: NetworkNames, *, with_alias: bool) -> RequestBody:
     joined = joined_networks(service, networks)
     if not joined:
         return {}
-    end: RequestBody = {"Aliases": [service.key.name]} if announced else {}
+    end: RequestBody = {"Aliases": [service.key.name]} if with_alias else {}
     return {"EndpointsConfig": {name: dict(end) for name in joined}}
 
 

@@ -1,58 +1,126 @@
-"""What a plan must know of the past, as values: what no snapshot of the engine shows."""
+"""The inputs of a plan: what earlier passes learned, and the situation of one service."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from controller.core.drift.availability import Availability
-from controller.core.planning.ordering import NOTHING_AROUND, KnownServices
-from controller.core.planning.quarantine import NOTHING_KEPT, Quarantine
+from controller.core.drift.actions import Judge
+from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
+from controller.core.drift.drift import restart_of
+from controller.core.planning.ordering import (
+    NO_BLOCKERS,
+    NO_SERVICES,
+    Blocker,
+    Blockers,
+    KnownServices,
+)
+from controller.core.planning.prerequisites import Prerequisites
+from controller.core.planning.quarantine import NO_QUARANTINE, Quarantine
+from controller.core.planning.successor import replaced_at_once
+from controller.model.desired.desired import Service
 from controller.model.names import Key, SlotKey
+from controller.model.observed import Container, HostPort
 from controller.model.quantities import format_instant
 
 
 @dataclass(frozen=True, slots=True)
 class SlotPause:
-    """Why a slot isn't acted on now, and until when: seconds since the epoch, by the wall clock."""
+    """Why a slot is left alone, and until when."""
 
     reason: str
+    #: Seconds since the epoch, by the wall clock.
     until: float
 
     @property
     def text(self) -> str:
-        """The reason with the instant of the next try; it doesn't change as time passes."""
+        """The reason with the instant of the next try. The text is stable while time passes."""
         return f"{self.reason}, next try at {format_instant(self.until)}"
 
 
 @dataclass(frozen=True, slots=True)
 class PlanContext:
-    """What earlier looks and passes say of the containers and services that a plan is about.
+    """Knowledge of earlier passes. No snapshot of the engine shows any of it."""
 
-    ``held`` has the slots in backoff: why and until when they aren't tried. In those that are
-    ``controller_restarts`` the controller restarts containers, and not the engine. ``readiness`` is by
-    container id, as is ``superseded``: what must be replaced though its revision is right, and
-    why. ``good`` is a service's last revision that held, and those are ``hindered`` whose last pass
-    got no further. Those that are ``ailing`` (by id) are of earlier revisions, and unhealthy in a run that is
-    long enough to be ended. ``gone`` says what became of a slot's last container, if somebody else
-    removed it. ``paused`` says of a service why nothing of it that serves is replaced now, ``contended`` of a
-    slot which alterations aren't healed now, by their words, and why; a stop and a removal too. ``quarantine`` is
-    how long what is pruned is kept, and what is left of that. ``around`` is what is known of the
-    services that others depend on.
-    """
-
+    #: Why a slot is in backoff, and until when.
     backoff: Mapping[SlotKey, str] = field(default_factory=dict)
+    #: Slots in a crash loop: the controller restarts their containers, the engine does not.
     controller_restarts: frozenset[SlotKey] = frozenset()
+    #: Availability by container id.
     availability: Mapping[str, Availability] = field(default_factory=dict)
+    #: Containers to replace although their revision is current: the reason by container id.
     replace_reasons: Mapping[str, str] = field(default_factory=dict)
+    #: The last revision of each service that completed its watch period.
     last_good: Mapping[Key, str] = field(default_factory=dict)
+    #: Services of which the last pass failed.
     last_pass_failed: frozenset[Key] = frozenset()
+    #: Ids of unhealthy containers of older revisions that have run long enough to be restarted.
     failing_predecessors: frozenset[str] = frozenset()
+    #: How the last container of an empty slot disappeared, if trimtab did not remove it.
     removed_from_outside: Mapping[SlotKey, str] = field(default_factory=dict)
+    #: Services whose rollout is paused, with the reason: serving containers are not replaced.
     paused: Mapping[Key, str] = field(default_factory=dict)
+    #: Alterations that are not healed yet, by slot and by ``Alteration.what``, with the reason.
+    #: A stop and a removal count as alterations (``core.drift.contention.ENDED``).
     contended: Mapping[SlotKey, Mapping[str, str]] = field(default_factory=dict)
-    quarantine: Quarantine = NOTHING_KEPT
-    known_services: KnownServices = NOTHING_AROUND
+    #: How long pruned containers are kept, and the time left for each.
+    quarantine: Quarantine = NO_QUARANTINE
+    #: The services that others depend on.
+    known_services: KnownServices = NO_SERVICES
 
 
-NOTHING = PlanContext()
+NO_CONTEXT = PlanContext()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceContext:
+    """The inputs for the plan of one service."""
+
+    service: Service
+    #: All containers of the service, by slot and name.
+    containers: tuple[Container, ...]
+    prerequisites: Prerequisites
+    #: The policy's verdict on an action.
+    judge: Judge
+    #: True if the prune guard lets the service be scaled to 0 or stopped.
+    prunable: bool
+    plan_context: PlanContext = NO_CONTEXT
+    #: Dependencies that are not ready.
+    blockers: Blockers = NO_BLOCKERS
+    #: Host ports on which a program listens.
+    listening: frozenset[HostPort] = frozenset()
+    #: Containers of other services that hold a port or volume of this service.
+    resource_conflict: Blocker | None = None
+    #: Ids of containers that write to a volume which now belongs to another service alone.
+    volume_lost: frozenset[str] = frozenset()
+
+    @property
+    def key(self) -> Key:
+        """The service's key."""
+        return self.service.key
+
+    @property
+    def parallelism(self) -> int:
+        """How many slots may be replaced at a time."""
+        return replaced_at_once(self.service)
+
+    def availability_of(self, container: Container) -> AvailabilityWord:
+        """Return the availability of a container, from this snapshot alone if no pass saw it yet."""
+        return (self.plan_context.availability.get(container.id) or at_first_sight(container)).word
+
+    def backoff_reason(self, slot: int) -> str | None:
+        """Return why a slot is in backoff; None if it is not."""
+        return self.plan_context.backoff.get((self.key, slot))
+
+    def deferred_repairs(self, slot: int) -> Mapping[str, str]:
+        """Return the alterations in a slot that are not healed yet, with the reason."""
+        return self.plan_context.contended.get((self.key, slot), {})
+
+    def is_restarted_by_controller(self, slot: int) -> bool:
+        """Return True if the controller, and not the engine, restarts the slot's containers."""
+        return (self.key, slot) in self.plan_context.controller_restarts
+
+    def restart_policy(self, slot: int) -> tuple[str, int]:
+        """Return the engine's restart policy, and its retries, for a container in *slot*."""
+        controller_restarts = self.is_restarted_by_controller(slot)
+        return restart_of(self.service, controller_restarts=controller_restarts)

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from controller.core.drift import failures
-from controller.core.drift.drift import SlotState, finished
+from controller.core.drift.drift import SlotState, is_finished
 from controller.model.desired.desired import Service
 from controller.model.desired.spec import DependencyCondition, RestartPolicy, RunState
 from controller.model.names import Key
@@ -86,7 +86,9 @@ class DependencyState:
             return container.settings.restart != "always"
         # A task that the controller restarts has its restart policy from the controller.
         task = self.service.spec.restart.policy is RestartPolicy.ON_FAILURE
-        return finished(container, self.service) or (task and container.slot in self.crash_looping)
+        return is_finished(container, self.service) or (
+            task and container.slot in self.crash_looping
+        )
 
     @property
     def current(self) -> bool:
@@ -106,7 +108,7 @@ class DependencyState:
     def _is_over(self, container: Container) -> bool:
         assert self.service is not None, "only what is declared has slots"
         gave_up = failures.own_exit(container, self.service, controller_restarts=False)
-        return gave_up or finished(container, self.service)
+        return gave_up or is_finished(container, self.service)
 
     @property
     def unchecked(self) -> bool:

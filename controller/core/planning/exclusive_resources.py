@@ -31,7 +31,7 @@ class ExclusiveResources:
             for volume in container.writes:
                 self._writers.setdefault(volume, []).append(container)
 
-    def of_others(self, service: Service) -> list[tuple[str, Container]]:
+    def held_by_others(self, service: Service) -> list[tuple[str, Container]]:
         """Return what a service wants for itself and others hold: what, and which container."""
         held: list[tuple[str, Container]] = []
         for port in service.spec.ports:
@@ -46,7 +46,7 @@ class ExclusiveResources:
             held += [(f"volume {name}", container) for container in writers]
         return [(what, container) for what, container in held if container.key != service.key]
 
-    def kept_by_others(
+    def is_exclusive_to_others(
         self, volumes: Iterable[str], key: Key, services: Mapping[Key, Service]
     ) -> bool:
         """Tell whether another service than *key* has one of *volumes* (of the engine) alone."""

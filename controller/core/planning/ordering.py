@@ -1,9 +1,8 @@
-"""The order of one plan: who comes first, who waits for whom, who leaves before whom.
+"""The order of the services in one plan: start order, teardown order, conflicts over resources.
 
-Services that start come after what they depend on, and after what goes and holds what they want for
-themselves; services that go leave before what they depend on. A plan of one
-key alone knows of the others what was seen of them last; a plan of everything goes on where its own
-actions lead.
+A starting service follows its dependencies, and the leaving services that hold its ports or volumes.
+A leaving service precedes its dependencies. The plan of a single key knows the other services from
+the last snapshot of everything. The plan of everything takes its own actions into account.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from controller.core.drift.actions import denied
+from controller.core.drift.actions import is_denied
 from controller.core.drift.drift import ALIVE, SlotState, slot_of
 from controller.core.encoding import graph
 from controller.core.manifests.dependencies import dependencies_of
@@ -26,34 +25,32 @@ from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import AnyAction, Barrier, Delay, NeedsOperator, StartContainer
 from controller.model.desired.spec import DependencyCondition, RunState
 from controller.model.errors import Problem, Severity
-from controller.model.names import Key
+from controller.model.names import Key, SlotKey
 from controller.model.observed import Container, Observed
 
 
 @dataclass(frozen=True, slots=True)
 class KnownServices:
-    """What is known around what is planned for.
+    """Knowledge of the other services, for the plan of one key."""
 
-    ``observed`` is the last snapshot of everything; None: the one that is planned from shows it.
-    ``stalled`` says of services why a person must act. ``remembered`` is what services depended on
-    when they were last declared. ``overdue`` are those that had long enough to go.
-    """
-
+    #: The last snapshot of all services. None: the snapshot of the plan itself shows them.
     observed: Observed | None = None
+    #: Services that need a person's action, with the reason.
     stalled: Mapping[Key, str] = field(default_factory=dict)
+    #: The dependencies of each service when it was last declared.
     remembered: Mapping[Key, Collection[Key]] = field(default_factory=dict)
+    #: Services whose teardown waits for no dependent any more (``prune_guard.overdue``).
     overdue: frozenset[Key] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """Why a service isn't started, replaced or removed now, and which others that hangs on.
-
-    ``code`` is '' where it passes by itself.
-    """
+    """A reason not to start, replace or remove a service now."""
 
     cause: str
+    #: The services that must change first.
     on: tuple[Key, ...]
+    #: A reason code if only a person can resolve the blocker; '' if time resolves it.
     code: str = ""
 
     def wait(self, key: Key, *, target: str, slot: int = 0) -> Delay | NeedsOperator:
@@ -71,54 +68,68 @@ class Blocker:
 
 @dataclass(frozen=True, slots=True)
 class Blockers:
-    """What keeps a service's containers from being started, and from being replaced."""
+    """The dependencies that block a service's containers."""
 
+    #: Blocks a start.
     start: Blocker | None = None
+    #: Blocks a replacement.
     replace: Blocker | None = None
 
 
-NONE = Blockers()
-NOTHING_AROUND = KnownServices()
+NO_BLOCKERS = Blockers()
+NO_SERVICES = KnownServices()
 
 
 class Ordering:
-    """The order of one plan, with what the plan comes to on the way (``note``)."""
+    """The order of the services in one plan. ``record_planned`` updates it while the plan grows."""
 
     def __init__(
         self,
         desired: Desired,
         observed: Observed,
-        around: KnownServices,
+        known_services: KnownServices,
         *,
-        crash_looping: frozenset[tuple[Key, int]],
+        crash_looping: frozenset[SlotKey],
         prunable: frozenset[Key],
         blocked: frozenset[Key] = frozenset(),
     ) -> None:
+        """Order the services of *desired* and *observed*.
+
+        Args:
+            desired: the desired state.
+            observed: the snapshot that the plan is made from.
+            known_services: knowledge of the services that *observed* lacks.
+            crash_looping: slots in a crash loop.
+            prunable: services that the prune guard lets go.
+            blocked: services that the prune guard holds back.
+        """
         self._services = {service.key: service for service in desired.services}
         self._suspended = desired.suspended
         self._observed = observed
-        self._around = around
-        self._known = observed if around.observed is None else around.observed
+        self._known_services = known_services
+        everything = known_services.observed
+        self._everything = observed if everything is None else everything
         self._crash_looping = crash_looping
-        self._going = frozenset(key for key in prunable if self._goes(key, desired))
+        self._leaving = frozenset(key for key in prunable if self._leaves(key, desired))
         self._slots: dict[Key, tuple[SlotState, ...]] = {}
-        self._stalled = dict(around.stalled)
-        self._holdings: ExclusiveResources | None = None
+        self._stalled = dict(known_services.stalled)
+        self._resources: ExclusiveResources | None = None
         self._starting: set[Key] = set()
         self._left: set[Key] = set()
-        # What the guard holds back, or has no word on yet, would go, too: until it is let go, what
-        # it needs stays.
-        gone = self._going | {key for key in blocked if self._goes(key, desired)}
-        if self._going:
-            there = {each.key for each in self._known.containers if each.origin == "controller"}
-            gone |= {key for key in there if self._goes(key, desired)}
-        leaving = {key: self._depends(key) & self._going for key in gone}
-        # Those that depend on one another in a circle (as remembered) needn't wait for each other.
-        for ring in graph.cycles(leaving):
-            leaving |= {key: leaving[key] - ring for key in ring}
-        self._before = graph.reverse(leaving)
+        # A service that the guard holds back, or has not decided on, is on its way out as well:
+        # its dependencies stay until it is gone.
+        gone = self._leaving | {key for key in blocked if self._leaves(key, desired)}
+        if self._leaving:
+            there = {c.key for c in self._everything.containers if c.origin == "controller"}
+            gone |= {key for key in there if self._leaves(key, desired)}
+        leaving = {key: self._dependencies(key) & self._leaving for key in gone}
+        # Remembered dependencies can form a circle. Members of a circle don't wait for each other.
+        for cycle in graph.cycles(leaving):
+            leaving |= {key: leaving[key] - cycle for key in cycle}
+        self._dependents = graph.reverse(leaving)
 
-    def _goes(self, key: Key, desired: Desired) -> bool:
+    def _leaves(self, key: Key, desired: Desired) -> bool:
+        """Return True if a service is no longer declared, scaled to 0 or stopped."""
         service = self._services.get(key)
         if key in self._suspended:
             return False
@@ -126,62 +137,73 @@ class Ordering:
             return not desired.blind and key not in desired.blind_keys
         return service.spec.replicas == 0 or service.spec.state is RunState.STOPPED
 
-    def _depends(self, key: Key) -> frozenset[Key]:
+    def _dependencies(self, key: Key) -> frozenset[Key]:
         service = self._services.get(key)
         if service is not None:
             return frozenset(dependencies_of(key, service.spec))
-        return frozenset(self._around.remembered.get(key, ()))
+        return frozenset(self._known_services.remembered.get(key, ()))
 
     def sequence(self, keys: Iterable[Key]) -> list[Key]:
-        """Return keys in the order in which a plan handles them; by key where nothing else says."""
+        """Return keys in the order of planning; unrelated ones by key."""
         return graph.topological_order(
-            {key: self._before[key] if key in self._going else self._first(key) for key in keys}
+            {
+                key: self._dependents[key] if key in self._leaving else self._predecessors(key)
+                for key in keys
+            }
         )
 
-    def _first(self, key: Key) -> frozenset[Key]:
-        """Return what a service that stays comes after."""
-        service, first = self._services.get(key), self._depends(key) - self._going
-        if service is None or not self._going:
+    def _predecessors(self, key: Key) -> frozenset[Key]:
+        """Return the services that are planned before a staying one."""
+        service, first = self._services.get(key), self._dependencies(key) - self._leaving
+        if service is None or not self._leaving:
             return first
-        return first | ({c.key for _, c in self.holdings.of_others(service)} & self._going)
+        return first | ({c.key for _, c in self._held_by_others(service)} & self._leaving)
+
+    # Ports and volumes
 
     @property
-    def holdings(self) -> ExclusiveResources:
-        """What is held of ports and volumes."""
-        if self._holdings is None:
-            self._holdings = ExclusiveResources(self._known.containers)
-        return self._holdings
+    def resources(self) -> ExclusiveResources:
+        """The ports and volumes that containers hold."""
+        if self._resources is None:
+            self._resources = ExclusiveResources(self._everything.containers)
+        return self._resources
+
+    def _held_by_others(self, service: Service) -> list[tuple[str, Container]]:
+        return self.resources.held_by_others(service)
 
     def resource_conflict(self, service: Service) -> Blocker | None:
-        """Return why nothing of a service is started for now: others hold what it wants alone."""
-        held = [(w, c) for w, c in self.holdings.of_others(service) if c.key not in self._left]
-        if not held:
+        """Return the containers of other services that hold a port or volume of *service*."""
+        holders = [(w, c) for w, c in self._held_by_others(service) if c.key not in self._left]
+        if not holders:
             return None
-        told = dict.fromkeys(f"{container.name} has {what}" for what, container in held)
-        cause = f"waiting while {' and '.join(told)}"
-        keys = tuple(dict.fromkeys(container.key for _, container in held))
+        reasons = dict.fromkeys(f"{container.name} has {what}" for what, container in holders)
+        cause = f"waiting while {' and '.join(reasons)}"
+        keys = tuple(dict.fromkeys(container.key for _, container in holders))
         if not self._is_awaited_by(keys, service.key):
             return Blocker(cause, keys)
-        # None of them lets go first: a person must say which one gets something else meanwhile.
+        # A circle: a person must decide which service gets another port or volume meanwhile.
         return Blocker(f"{cause}, which waits for it in turn", keys, FAILED)
 
     def _is_awaited_by(self, keys: Iterable[Key], key: Key) -> bool:
-        """Tell whether one of *keys* wants, over whatever others, what *key* holds."""
+        """Return True if a service of *keys* waits, directly or not, for a resource of *key*."""
         wants = {
-            other.key: {container.key for _, container in self.holdings.of_others(other)}
+            other.key: {container.key for _, container in self._held_by_others(other)}
             for other in self._services.values()
         }
         return any(graph.shortest_path(wants, start, key) for start in keys)
 
-    def is_kept(self, container: Container) -> bool:
-        """Tell whether another service has a volume alone that a container writes to, too."""
-        return self.holdings.kept_by_others(container.writes, container.key, self._services)
+    def has_lost_volume(self, container: Container) -> bool:
+        """Return True if a container writes to a volume that another service now has alone."""
+        volumes, key = container.writes, container.key
+        return self.resources.is_exclusive_to_others(volumes, key, self._services)
+
+    # Dependencies
 
     def blockers(self, service: Service) -> Blockers:
-        """Return what keeps a declared service from being started or replaced."""
+        """Return the dependencies that block a declared service."""
         wanted = dependencies_of(service.key, service.spec)
         if not wanted:
-            return NONE
+            return NO_BLOCKERS
         return Blockers(
             start=self._blocker(wanted, replacing=False),
             replace=self._blocker(wanted, replacing=True),
@@ -190,17 +212,17 @@ class Ordering:
     def _blocker(
         self, wanted: Mapping[Key, DependencyCondition], *, replacing: bool
     ) -> Blocker | None:
-        told: dict[DependencyStatus, list[tuple[Key, str]]] = {
-            word: [] for word in DependencyStatus
+        unmet: dict[DependencyStatus, list[tuple[Key, str]]] = {
+            status: [] for status in DependencyStatus
         }
         for key, condition in wanted.items():
-            word, sentence = status_of(self._dependency(key, condition, replacing=replacing))
-            told[word].append((key, sentence))
-        for word, code in ((DependencyStatus.FAILED, FAILED), (DependencyStatus.WAITING, "")):
-            if told[word]:
-                cause = "; ".join(sentence for _, sentence in told[word])
-                unmet = told[DependencyStatus.FAILED] + told[DependencyStatus.WAITING]
-                return Blocker(cause, tuple(key for key, _ in unmet), code)
+            status, cause = status_of(self._dependency(key, condition, replacing=replacing))
+            unmet[status].append((key, cause))
+        for status, code in ((DependencyStatus.FAILED, FAILED), (DependencyStatus.WAITING, "")):
+            if unmet[status]:
+                cause = "; ".join(each for _, each in unmet[status])
+                on = unmet[DependencyStatus.FAILED] + unmet[DependencyStatus.WAITING]
+                return Blocker(cause, tuple(key for key, _ in on), code)
         return None
 
     def _dependency(
@@ -210,7 +232,7 @@ class Ordering:
             key=key,
             condition=condition,
             service=self._services.get(key),
-            containers=self._known.of(key),
+            containers=self._everything.of(key),
             slots=self._slots_of(key),
             stalled=self._stalled.get(key, ""),
             crash_looping=frozenset(slot for owner, slot in self._crash_looping if owner == key),
@@ -224,23 +246,25 @@ class Ordering:
         if service is None:
             return ()
         if key not in self._slots:
-            there: dict[int, list[Container]] = {}
-            for container in self._known.of(key):
-                there.setdefault(container.slot, []).append(container)
+            by_slot: dict[int, list[Container]] = {}
+            for container in self._everything.of(key):
+                by_slot.setdefault(container.slot, []).append(container)
             self._slots[key] = tuple(
-                slot_of(number, tuple(there.get(number, ())), service)
+                slot_of(number, tuple(by_slot.get(number, ())), service)
                 for number in range(1, service.spec.replicas + 1)
             )
         return self._slots[key]
 
     def teardown_blocker(self, key: Key) -> Blocker | None:
-        """Return why a service that goes stays for now: what depends on it still runs, and goes."""
+        """Return the leaving dependents that still run: *key* is removed after them."""
         if not _runs(self._observed.of(key)):
             return None
-        before = self._before.get(key, set()) - self._left
-        if key in self._around.overdue:
-            before -= self._around.overdue  # but not those that came to go, or may, since
-        staying = tuple(k for k in sorted(before) if _runs(self._known.of(k)))
+        dependents = self._dependents.get(key, set()) - self._left
+        overdue = self._known_services.overdue
+        if key in overdue:
+            # An overdue service waits only for dependents that began to leave later.
+            dependents -= overdue
+        staying = tuple(k for k in sorted(dependents) if _runs(self._everything.of(k)))
         if not staying:
             return None
         names = ", ".join(other.name for other in staying)
@@ -248,29 +272,36 @@ class Ordering:
         return Blocker(f"waiting for {names} to be gone, which {verb} on it", staying)
 
     def causes(self, key: Key) -> frozenset[str]:
-        """Return why a service would wait for others now."""
+        """Return the causes of all blockers of a service."""
         service = self._services.get(key)
-        kept = NONE if service is None else self.blockers(service)
-        resource_conflict = None if service is None else self.resource_conflict(service)
-        reasons = (kept.start, kept.replace, resource_conflict, self.teardown_blocker(key))
-        return frozenset(reason.cause for reason in reasons if reason is not None)
+        dependencies = NO_BLOCKERS if service is None else self.blockers(service)
+        conflict = None if service is None else self.resource_conflict(service)
+        blockers = (
+            dependencies.start,
+            dependencies.replace,
+            conflict,
+            self.teardown_blocker(key),
+        )
+        return frozenset(blocker.cause for blocker in blockers if blocker is not None)
 
-    def note(self, key: Key, actions: Iterable[AnyAction], problems: Iterable[Problem]) -> None:
-        """Take note of what the plan does for a service: those that come after build on it."""
-        stuck = [problem.message for problem in problems if problem.severity is Severity.ERROR]
-        waits = gated = False
+    def record_planned(
+        self, key: Key, actions: Iterable[AnyAction], problems: Iterable[Problem]
+    ) -> None:
+        """Record the plan of a service. The plans of later services build on it."""
+        stalled = [problem.message for problem in problems if problem.severity is Severity.ERROR]
+        waits = behind_barrier = False
         for action in actions:
-            if denied(action):
-                stuck.append(action.verdict.reason)
-            elif isinstance(action, StartContainer) and not gated:
+            if is_denied(action):
+                stalled.append(action.verdict.reason)
+            elif isinstance(action, StartContainer) and not behind_barrier:
                 self._starting.add(key)
             elif isinstance(action, NeedsOperator):
-                stuck.append(action.cause)
+                stalled.append(action.cause)
             elif isinstance(action, Barrier | Delay):
-                waits, gated = True, gated or isinstance(action, Barrier)
-        if stuck:
-            self._stalled[key] = stuck[0]
-        elif key in self._going and not waits:
+                waits, behind_barrier = True, behind_barrier or isinstance(action, Barrier)
+        if stalled:
+            self._stalled[key] = stalled[0]
+        elif key in self._leaving and not waits:
             self._left.add(key)
 
 

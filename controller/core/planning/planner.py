@@ -1,12 +1,11 @@
-"""The planner: from what is declared and what is observed to every action until they agree.
+"""The planner: all actions that turn the observed state into the desired state.
 
-Pure: no I/O, no clock, no randomness, no logging; the same inputs in any order give the same plan,
-byte for byte. It plans as if each action succeeds; an executor that meets another world ends its
-pass, and the next look plans again.
+Pure: no I/O, no clock, no randomness, no logging. The same inputs, in any order, give the same plan,
+byte for byte. The planner assumes that each action succeeds. If one fails, the executor ends the
+pass, and the next pass observes and plans again.
 
-Never planned: anything on a container that a client made or of a service that is suspended, the
-removal of a volume, and, while part of the desired state is blind, the removal of whatever that
-part may declare.
+A plan never touches a client's container or a suspended service, and never removes a volume. While
+a part of the desired state is blind, nothing that this part could declare is removed.
 """
 
 from __future__ import annotations
@@ -15,28 +14,24 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import assert_never
 
-from controller.core.drift.actions import Judge, denied, judged, until_denied
+from controller.core.drift.actions import Judge, is_denied, until_denied, with_verdicts
 from controller.core.drift.drift import ALIVE
 from controller.core.drift.repair import unknown_members
 from controller.core.encoding.canonical_json import digest
 from controller.core.engine_api.translate import update_body
-from controller.core.planning.context import NOTHING, PlanContext
+from controller.core.planning.context import NO_CONTEXT, PlanContext, ServiceContext
 from controller.core.planning.image_volumes import VolumeRule, always_refuse, with_image_volumes
 from controller.core.planning.ordering import Ordering
 from controller.core.planning.prerequisites import (
     Prerequisites,
-    image_of,
-    image_references,
     network_key,
     network_name,
     wanted_networks,
 )
 from controller.core.planning.quarantine import expired_tasks, removal_actions, renewal_actions
 from controller.core.planning.rollout import RolloutPlan, plan_service
-from controller.core.planning.slot import ServiceContext
-from controller.core.planning.successor import hypothetical_create
 from controller.model import observed as seen
-from controller.model.desired.desired import Desired, Network, Volume
+from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.desired.plan import (
     AnyAction,
     Blocked,
@@ -55,41 +50,25 @@ from controller.model.desired.plan import (
     StopContainer,
     UnpauseContainer,
     UpdateContainer,
-    Verdict,
     Wait,
 )
 from controller.model.errors import Problem
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, Observed
 
-__all__ = [
-    "ACTIONS_MAX",
-    "declared_resources",
-    "image_of",
-    "image_references",
-    "keys",
-    "orphan_keys",
-    "plan",
-    "violations",
-    "wanted_networks",
-]
-
-#: A plan has at most this many actions; what is beyond them comes with the next one.
+#: The most actions in one plan. Later plans have the rest.
 ACTIONS_MAX = 10_000
 
 
 def keys(desired: Desired, observed: Observed) -> frozenset[Key]:
-    """Return every key that may need a pass."""
+    """Return every key that could need a pass."""
     services = frozenset(service.key for service in desired.services)
-    others = frozenset(resource.key for resource in declared_resources(desired))
-    return services | others | _observed_services(observed) | _network_keys(observed)
+    resources = frozenset(resource.key for resource in declared_resources(desired))
+    return services | resources | _observed_services(observed) | _network_keys(observed)
 
 
 def orphan_keys(desired: Desired, observed: Observed) -> frozenset[Key]:
-    """Return the services that have containers of the controller's and that nothing declares.
-
-    What a blind document may declare isn't among them.
-    """
+    """Return the services that have containers, but no document. Blind keys are left out."""
     declared = {service.key for service in desired.services}
     return _observed_services(observed) - declared - desired.blind_keys
 
@@ -119,36 +98,24 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     blocked: tuple[Blocked, ...],
     policy_digest: str,
     only: Key | None = None,
-    context: PlanContext = NOTHING,
+    context: PlanContext = NO_CONTEXT,
     volume_rule: VolumeRule = always_refuse,
 ) -> Plan:
-    """Return all actions to convergence, for *only* one key where given.
+    """Return all actions until convergence.
 
     Args:
-        desired: what the files ask for.
-        observed: one snapshot; with *only* a service's key, its containers suffice.
+        desired: the desired state, as the files declare it.
+        observed: one snapshot; with *only*, the containers of that service are enough.
         networks: the base names of the implied networks.
-        judge: the policy's verdict on an action; it is put onto each.
-        prunable: the services that may be removed, scaled to 0 or stopped: the prune guard's word.
-        blocked: what the guard holds back; shown with the plan.
-        policy_digest: that of the policy that *judge* speaks for.
-        only: plan this key alone.
-        past: what earlier looks and passes say.
-        volume_rule: what the policy does where an image declares a VOLUME that no mount covers.
+        judge: returns the policy's verdict on an action; the plan carries the verdicts.
+        prunable: services that the prune guard lets be removed, scaled to 0 or stopped.
+        blocked: removals that the prune guard holds back; the plan shows them.
+        policy_digest: the digest of the policy behind *judge*.
+        only: plan this key alone; None: plan every key.
+        context: knowledge of earlier passes.
+        volume_rule: the policy's rule for a VOLUME of an image that no mount covers.
     """
     desired = with_image_volumes(desired, observed, volume_rule, only=only)
-    prerequisites = Prerequisites(desired, observed, networks)
-    actions: list[AnyAction] = []
-    problems: list[Problem] = []
-
-    for resource in declared_resources(desired):
-        if only in (None, resource.key) and resource.key not in desired.blind_keys:
-            made, problem = _declared(resource, prerequisites, judge)
-            actions += made
-            problems += [problem] if problem else []
-
-    services = {service.key: service for service in desired.services}
-    left_alone = desired.blind_keys | desired.suspended
     order = Ordering(
         desired,
         observed,
@@ -157,75 +124,100 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         prunable=prunable,
         blocked=frozenset(each.key for each in blocked),
     )
-    for key in order.sequence(services.keys() | _observed_services(observed)):
-        if only not in (None, key) or key in left_alone:
-            continue
-        outcome, containers = RolloutPlan(), observed.of(key)
-        if teardown_blocker := order.teardown_blocker(key):
-            outcome.actions.append(teardown_blocker.wait(key, target=key.name))
-        elif key in services:
-            put_away = expired_tasks(services[key], containers, context.quarantine)
-            actions += renewal_actions(put_away, judge)
-            service_context = ServiceContext(
-                service=services[key],
-                containers=tuple(c for c in containers if c not in put_away),
-                prerequisites=prerequisites,
-                judge=judge,
-                prunable=key in prunable,
-                plan_context=context,
-                blockers=order.blockers(services[key]),
-                listening=observed.listening,
-                resource_conflict=order.resource_conflict(services[key]),
-                volume_lost=frozenset(c.id for c in containers if order.is_kept(c)),
-            )
-            outcome = plan_service(service_context)
-            problems += unknown_members(services[key], containers)
-        elif key in prunable and not desired.blind:
-            outcome.actions += removal_actions(containers, judge, context.quarantine)
-        order.note(key, outcome.actions, outcome.problems)
-        actions += outcome.actions
-        problems += outcome.problems
-
+    run = _Run(desired, observed, networks, judge, prunable, context, order)
+    for resource in declared_resources(desired):
+        if only in (None, resource.key) and resource.key not in desired.blind_keys:
+            run.plan_resource(resource)
+    services = frozenset(service.key for service in desired.services)
+    for key in order.sequence(services | _observed_services(observed)):
+        if only in (None, key) and key not in desired.blind_keys | desired.suspended:
+            run.plan_key(key)
     if not blocked:
-        unused = _unused_networks(desired, observed, networks, actions)
+        unused = _unused_networks(desired, observed, networks, run.actions)
         removals = [_removal(n) for n in unused if only in (None, network_key(n))]
-        actions += judged(removals, judge)
-    sealed = _sealed(desired, observed, actions, problems, blocked, policy_digest)
+        run.actions += with_verdicts(removals, judge)
+    sealed = _sealed(desired, observed, run.actions, run.problems, blocked, policy_digest)
     return replace(sealed, holds=tuple(h for h in desired.holds if only in (None, h.key)))
 
 
-def violations(
-    desired: Desired, observed: Observed, *, networks: NetworkNames, judge: Judge
-) -> dict[Key, Verdict]:
-    """Return the verdicts on the services that the policy wouldn't create now.
+class _Run:
+    """The state of one run of ``plan``."""
 
-    They keep running and aren't stale; they aren't started again.
-    """
-    prerequisites = Prerequisites(desired, observed, networks)
-    verdicts = {s.key: judge(hypothetical_create(s, prerequisites)) for s in desired.services}
-    return {key: verdict for key, verdict in verdicts.items() if verdict.decision == "deny"}
+    def __init__(
+        self,
+        desired: Desired,
+        observed: Observed,
+        networks: NetworkNames,
+        judge: Judge,
+        prunable: frozenset[Key],
+        context: PlanContext,
+        order: Ordering,
+    ) -> None:
+        self.actions: list[AnyAction] = []
+        self.problems: list[Problem] = []
+        self._desired = desired
+        self._observed = observed
+        self._services = {service.key: service for service in desired.services}
+        self._prerequisites = Prerequisites(desired, observed, networks)
+        self._judge = judge
+        self._prunable = prunable
+        self._context = context
+        self._order = order
 
+    def plan_resource(self, resource: Network | Volume) -> None:
+        """Plan the creation of a declared network or volume."""
+        problem = self._prerequisites.declared_problem(resource)
+        if problem is not None:
+            self.problems.append(problem)
+            return
+        creation = with_verdicts(self._prerequisites.declared(resource), self._judge)
+        for action in until_denied(creation):
+            if not is_denied(action):
+                self._prerequisites.record_created(action)
+            self.actions.append(action)
 
-def _declared(
-    resource: Network | Volume, prerequisites: Prerequisites, judge: Judge
-) -> tuple[list[AnyAction], Problem | None]:
-    problem = prerequisites.declared_problem(resource)
-    if problem is not None:
-        return [], problem
-    actions = until_denied(judged(prerequisites.declared(resource), judge))
-    for action in actions:
-        if not denied(action):
-            prerequisites.note(action)
-    return actions, None
+    def plan_key(self, key: Key) -> None:
+        """Plan one service, declared or not."""
+        containers = self._observed.of(key)
+        service, outcome = self._services.get(key), RolloutPlan()
+        if blocker := self._order.teardown_blocker(key):
+            outcome.actions.append(blocker.wait(key, target=key.name))
+        elif service is not None:
+            expired = expired_tasks(service, containers, self._context.quarantine)
+            self.actions += renewal_actions(expired, self._judge)
+            left = tuple(c for c in containers if c not in expired)
+            outcome = plan_service(self._service_context(service, left))
+            self.problems += unknown_members(service, containers)
+        elif key in self._prunable and not self._desired.blind:
+            outcome.actions += removal_actions(containers, self._judge, self._context.quarantine)
+        self._order.record_planned(key, outcome.actions, outcome.problems)
+        self.actions += outcome.actions
+        self.problems += outcome.problems
+
+    def _service_context(
+        self, service: Service, containers: tuple[Container, ...]
+    ) -> ServiceContext:
+        return ServiceContext(
+            service=service,
+            containers=containers,
+            prerequisites=self._prerequisites,
+            judge=self._judge,
+            prunable=service.key in self._prunable,
+            plan_context=self._context,
+            blockers=self._order.blockers(service),
+            listening=self._observed.listening,
+            resource_conflict=self._order.resource_conflict(service),
+            volume_lost=frozenset(c.id for c in containers if self._order.has_lost_volume(c)),
+        )
 
 
 def _unused_networks(
     desired: Desired, observed: Observed, names: NetworkNames, actions: Iterable[AnyAction]
 ) -> list[seen.ObservedNetwork]:
-    """Return the networks of ours that nothing needs once *actions* are done.
+    """Return the instance's networks that are unused once *actions* are done.
 
-    None while anything is blind, or the directory is missing or without a document: a network that
-    an unread service needs looks unused too.
+    Return none while a document is blind, or the directory is missing or has no document: then
+    the network of an unread service would look unused.
     """
     if desired.blind_keys or not desired.whole:
         return []
@@ -233,18 +225,18 @@ def _unused_networks(
     for service in desired.services:
         needed.update(wanted_networks(service, names))
     removed = {
-        a.precondition.id for a in actions if isinstance(a, RemoveContainer) and not denied(a)
+        a.precondition.id for a in actions if isinstance(a, RemoveContainer) and not is_denied(a)
     }
-    going = [c for c in observed.containers if c.id in removed]
+    leaving = [c for c in observed.containers if c.id in removed]
     for container in observed.containers:
-        # The engine lists a network's running containers only; a stopped one needs it too.
+        # The engine lists only the running containers of a network. A stopped one needs it, too.
         if container.id not in removed:
             needed.update(container.settings.networks)
     return [
         network
         for network in sorted(observed.networks, key=lambda n: (network_key(n), n.id))
         if network.ours and network.origin == "controller" and network.name not in needed
-        if network.containers <= _attached(network, going)
+        if network.containers <= _attached(network, leaving)
     ]
 
 
@@ -271,7 +263,7 @@ def _sealed(
 ) -> Plan:
     complete = not desired.blind and not desired.blind_keys
     if len(actions) > ACTIONS_MAX:
-        # A prefix is safe: it is a pass that ended early.
+        # A prefix of a plan is safe: it equals a pass that ended early.
         problems.append(
             Problem(
                 code="plan.too-large",
@@ -296,7 +288,7 @@ def _sealed(
 
 
 def problem_order(problem: Problem) -> tuple[str, int, int, str, str, str]:
-    """Return what problems are sorted by: their place, then what they say."""
+    """Return the sort key of a problem: its place, then its text."""
     return (
         problem.file,
         problem.line,
@@ -308,7 +300,7 @@ def problem_order(problem: Problem) -> tuple[str, int, int, str, str, str]:
 
 
 def _essence(action: AnyAction) -> dict[str, object]:
-    """Return what makes an action this one: no sequence number, no text, no time."""
+    """Return the members of an action that its plan's digest covers: no number, text or time."""
     return {
         "action": action.verb,
         "object": str(action.object),
@@ -331,7 +323,7 @@ def _particulars(action: AnyAction) -> dict[str, object]:
             return {
                 "image": action.image,
                 "revision": action.service.revision,
-                "announced": action.announced,
+                "announced": action.with_alias,
                 **_volumes(action),
             }
         case CreateNetwork():

@@ -1,27 +1,29 @@
-"""Predecessors: what served in a slot before, looked after while its successor can't be had.
+"""The predecessor: a slot's older container, kept alive while its replacement is not available.
 
-Whoever is up is put back in place; where nobody is, the last good one is started again. A successor
-that is there at once, as most are, needs none of that, and gets what ``core.planning.slot`` says alone.
+A predecessor that runs is healed, or restarted if it keeps failing. If none runs, the last good one
+is started again. A replacement that is available at once needs none of this: then
+``core.planning.slot`` alone plans the slot.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from controller.core.drift.actions import ContainerHandle, barrier, denied, judged
+from controller.core.drift.actions import ContainerHandle, barrier, is_denied, with_verdicts
 from controller.core.drift.availability import AvailabilityWord
 from controller.core.drift.contention import ENDED
 from controller.core.drift.drift import (
     ALIVE,
     ReplicaState,
     SlotState,
-    ailment,
     alterations,
     is_healable,
     restart_of,
+    unhealthy_cause,
 )
 from controller.core.planning import slot as slots
-from controller.core.planning.slot import ServiceContext, SlotPlan
+from controller.core.planning.context import ServiceContext
+from controller.core.planning.slot import SlotPlan
 from controller.core.planning.successor import order_of
 from controller.model.desired.plan import AnyAction, PullImage
 from controller.model.desired.spec import Order
@@ -29,104 +31,112 @@ from controller.model.observed import Container, ContainerState
 
 
 def plan_slot(slot: SlotState, context: ServiceContext) -> SlotPlan:
-    """Return what brings one slot to run, and what looks after its predecessor until then."""
+    """Plan one slot, and keep its predecessor alive until the slot serves as declared."""
     current, plan = slot.current, slots.plan_current(slot, context)
     if current is not None and not plan.pending:
-        return plan  # it has come
-    settles = current is not None and slots.has_process(current)
-    if not settles and not _takes_long(plan, context):
         return plan
-    up = [*slot.alive, *([current] if current is not None and current.state in ALIVE else [])]
-    cure = [] if settles else _restart_failing(slot, context, plan)
-    if any(not _is_in_vain(container, context) for container in up):
-        return replace(plan, before=[*keep_alive_actions(slot, context), *cure, *plan.before])
-    return _plan_fallback(slot, context) or replace(plan, before=[*cure, *plan.before])
+    settling = current is not None and slots.has_process(current)
+    if not settling and not _takes_long(plan, context):
+        return plan
+    alive = [*slot.alive, *([current] if current is not None and current.state in ALIVE else [])]
+    restart = [] if settling else _restart_failing(slot, context, plan)
+    if any(not _is_given_up(container, context) for container in alive):
+        keep_alive = keep_alive_actions(slot, context)
+        return replace(plan, before=[*keep_alive, *restart, *plan.before])
+    return _plan_fallback(slot, context) or replace(plan, before=[*restart, *plan.before])
 
 
-def _is_in_vain(container: Container, context: ServiceContext) -> bool:
-    """Tell whether a container runs that nothing is waited for any more, and needs no other's room."""
+def _is_given_up(container: Container, context: ServiceContext) -> bool:
+    """Return True if a container of a paused rollout stays unhealthy and is in nobody's way."""
     paused = context.key in context.plan_context.paused
-    beside = order_of(context.service) is Order.START_FIRST
-    return paused and beside and context.availability_of(container) is AvailabilityWord.UNHEALTHY
+    overlaps = order_of(context.service) is Order.START_FIRST
+    unhealthy = context.availability_of(container) is AvailabilityWord.UNHEALTHY
+    return paused and overlaps and unhealthy
 
 
 def _takes_long(plan: SlotPlan, context: ServiceContext) -> bool:
-    """Tell whether what is to come in a slot won't be there at once, as far as can be foreseen."""
+    """Return True if a slot's replacement will not be available at once, as far as is known."""
     pulls = any(isinstance(action, PullImage) for action in plan.before)
-    hindered = context.key in context.plan_context.last_pass_failed
-    return plan.blocked or pulls or hindered or context.key in context.plan_context.paused
+    failed = context.key in context.plan_context.last_pass_failed
+    return plan.blocked or pulls or failed or context.key in context.plan_context.paused
 
 
 def _restart_failing(slot: SlotState, context: ServiceContext, plan: SlotPlan) -> list[AnyAction]:
-    """Return what restarts a predecessor that is unhealthy, where nothing that comes would end that."""
-    if not (plan.blocked or context.key in context.plan_context.last_pass_failed) or not slot.alive:
+    """Return the restart of an unhealthy predecessor whose replacement makes no progress."""
+    failed = context.key in context.plan_context.last_pass_failed
+    if not (plan.blocked or failed) or not slot.alive:
         return []
     predecessor = slots.by_rank(slot, context)[0]
-    ill = all(context.availability_of(each) is AvailabilityWord.UNHEALTHY for each in slot.alive)
-    ailing = ill and predecessor.id in context.plan_context.failing_predecessors
-    if not ailing or not slots.needs_health_restart(predecessor, context):
+    failing = predecessor.id in context.plan_context.failing_predecessors and all(
+        context.availability_of(extra) is AvailabilityWord.UNHEALTHY for extra in slot.alive
+    )
+    if not failing or not slots.needs_health_restart(predecessor, context):
         return []
-    actions = slots.restart_actions(predecessor, context, ailment(predecessor))
-    # What policy wouldn't have any more may not be let start again.
-    refused = any(denied(action) for action in (*actions, *plan.before))
+    actions = slots.restart_actions(predecessor, context, unhealthy_cause(predecessor))
+    # The policy may deny the start. A container that it denies is not stopped.
+    refused = any(is_denied(action) for action in (*actions, *plan.before))
     return [] if refused else actions
 
 
 def keep_alive_actions(slot: SlotState, context: ServiceContext) -> list[AnyAction]:
-    """Return what puts back in place what serves in a slot until its successor does."""
-    others = slots.by_rank(slot, context)[:1]  # what else there is goes as soon as can be
-    if not others or not is_healable(others[0], context.deferred_repairs(slot.number)):
+    """Return the actions that heal the container which serves until its replacement does."""
+    predecessors = slots.by_rank(slot, context)[:1]  # the others are removed as soon as possible
+    deferred = context.deferred_repairs(slot.number)
+    if not predecessors or not is_healable(predecessors[0], deferred):
         return []
-    # Somebody must answer to the service's name: whoever was cut off has lost it.
-    up = [*slot.alive, *([slot.current] if slot.current is not None else [])]
-    named = any(context.key.name in asked for each in up for _, asked in each.aliases)
-    healing, _ = slots.healing_of(others[0], context, announced=not named)
-    return [action for action in judged(healing, context.judge) if not denied(action)]
+    # Some container must answer to the service's name. A cut-off one has lost the alias.
+    alive = [*slot.alive, *([slot.current] if slot.current is not None else [])]
+    named = any(context.key.name in aliases for c in alive for _, aliases in c.aliases)
+    healing, _ = slots.healing_actions(predecessors[0], context, with_alias=not named)
+    return [action for action in with_verdicts(healing, context.judge) if not is_denied(action)]
 
 
 def _plan_fallback(slot: SlotState, context: ServiceContext) -> SlotPlan | None:
-    """Return the steps that start what served in a slot before, and then go on; None: it can't be.
+    """Return a plan that starts the predecessor and then goes on; None if it cannot be started.
 
-    What is behind the gate is planned as if it ran already.
+    Actions behind its barrier are planned as if the predecessor ran already.
     """
-    predecessor = _predecessor(slot, context)
+    predecessor = _startable_predecessor(slot, context)
     contended = ENDED & set(context.deferred_repairs(slot.number))
     if predecessor is None or contended:
         return None
-    handle, policy = ContainerHandle.seen(predecessor), restart_of(context.service)
-    healing, _ = slots.healing_of(predecessor, context, announced=True)
-    cause = f"it serves until {slots.container_name_in(slot, context)} can"
-    back: list[AnyAction] = [*healing, handle.start(cause)]
-    has = predecessor.settings.restart
-    if has != policy[0]:
-        back.append(handle.restart(policy, f"restart policy is {has}, want {policy[0]}"))
-    back = judged(back, context.judge)
-    if any(denied(action) for action in back):
+    handle, policy = ContainerHandle.of(predecessor), restart_of(context.service)
+    healing, _ = slots.healing_actions(predecessor, context, with_alias=True)
+    next_name = slots.container_name_in(slot, context)
+    start: list[AnyAction] = [*healing, handle.start(f"it serves until {next_name} can")]
+    restart = predecessor.settings.restart
+    if restart != policy[0]:
+        cause = f"restart policy is {restart}, want {policy[0]}"
+        start.append(handle.set_restart_policy(policy, cause))
+    start = with_verdicts(start, context.judge)
+    if any(is_denied(action) for action in start):
         return None
     running = replace(predecessor, state=ContainerState.RUNNING)
-    others = tuple(running if other is predecessor else other for other in slot.extra)
-    paused = context.plan_context.paused.get(context.key)
-    if paused:
-        waiting = slots.blocked_plan(slot, context, paused, slots.container_name_in(slot, context))
-        return replace(waiting, before=[*back, *waiting.before])
-    plan = slots.plan_current(replace(slot, extra=others), context)
-    up = barrier(context.key, target=predecessor.name, slot=slot.number, cause="must be up first")
-    between = [] if plan.blocked else [up]
-    return replace(plan, before=[*back, *between, *plan.before])
+    extra = tuple(running if each is predecessor else each for each in slot.extra)
+    if paused := context.plan_context.paused.get(context.key):
+        blocked = slots.blocked_plan(slot, context, paused, next_name)
+        return replace(blocked, before=[*start, *blocked.before])
+    plan = slots.plan_current(replace(slot, extra=extra), context)
+    cause = "must be up first"
+    up = barrier(context.key, target=predecessor.name, slot=slot.number, cause=cause)
+    return replace(plan, before=[*start, *([] if plan.blocked else [up]), *plan.before])
 
 
-def _predecessor(slot: SlotState, context: ServiceContext) -> Container | None:
-    """Return what of other revisions may serve in a slot again: the last good one, or the latest."""
-    service, good = context.service, context.plan_context.last_good.get(context.key, "")
-    down = [
-        other
-        for other in slot.extra
-        if other.state is ContainerState.EXITED
-        and other.revision != service.revision
-        and other.id not in context.volume_lost
-        and not (other.violation or ReplicaState(other, service).finished)
-        # What was altered while it was down isn't started as it is, but put back before.
-        and all(each.in_place or each.what in slots.RESTARTS for each in alterations(other))
+def _startable_predecessor(slot: SlotState, context: ServiceContext) -> Container | None:
+    """Return the stopped container of an older revision to start again; None without any.
+
+    The last good revision is preferred, then the container that was started last.
+    """
+    service, last_good = context.service, context.plan_context.last_good.get(context.key, "")
+    candidates = [
+        extra
+        for extra in slot.extra
+        if extra.state is ContainerState.EXITED
+        and extra.revision != service.revision
+        and extra.id not in context.volume_lost
+        and not (extra.violation or ReplicaState(extra, service).is_finished)
+        # A container that was altered while it was down is healed before its start.
+        and all(each.in_place or each.what in slots.RESTARTS for each in alterations(extra))
     ]
-    down.sort(key=lambda other: (other.revision == good, other.started_at, other.id))
-    return down[-1] if down else None
+    candidates.sort(key=lambda extra: (extra.revision == last_good, extra.started_at, extra.id))
+    return candidates[-1] if candidates else None

@@ -316,7 +316,7 @@ class Prerequisites:
         shape = NetworkShape(internal=resource.spec.internal)
         return (network_action(name, shape, key=resource.key, owner=resource.owner, cause=cause),)
 
-    def note(self, action: AnyAction) -> None:
+    def record_created(self, action: AnyAction) -> None:
         """Remember what an action of this plan makes."""
         match action:
             case CreateNetwork():

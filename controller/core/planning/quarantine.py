@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from controller.core.drift.actions import (
     ContainerHandle,
     Judge,
-    judged,
     stop_and_remove,
     stop_for_good,
     until_denied,
+    with_verdicts,
 )
-from controller.core.drift.drift import ALIVE, ReplicaState, why
+from controller.core.drift.drift import ALIVE, ReplicaState, cause_of
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, Precondition, QuarantineWait
 from controller.model.desired.spec import RestartPolicy, RunState
@@ -82,7 +82,7 @@ class Quarantine:
     left: Mapping[str, QuarantineLeft] = field(default_factory=dict)
 
 
-NOTHING_KEPT = Quarantine()
+NO_QUARANTINE = Quarantine()
 
 
 def quarantine_at(
@@ -149,13 +149,13 @@ def _counted(kept: QuarantinedContainer, *, keep_s: float, now: Moment) -> Quara
 
 
 def removal_actions(
-    containers: Iterable[Container], judge: Judge, quarantine: Quarantine = NOTHING_KEPT
+    containers: Iterable[Container], judge: Judge, quarantine: Quarantine = NO_QUARANTINE
 ) -> list[AnyAction]:
     """Return what removes the containers of a service that is no longer declared, in the end."""
     actions: list[AnyAction] = []
     for container in containers:
-        cause = why(ReplicaState(container, None))
-        actions += until_denied(judged(_removal(container, cause, quarantine), judge))
+        cause = cause_of(ReplicaState(container, None))
+        actions += until_denied(with_verdicts(_removal(container, cause, quarantine), judge))
     return actions
 
 
@@ -165,7 +165,7 @@ def _removal(container: Container, cause: str, quarantine: Quarantine) -> list[A
     if not kept or quarantine.keep_s <= 0:
         return stop_and_remove(container, None, cause)
     if container.state not in ALIVE and left is not None and left.seconds <= 0:
-        return [ContainerHandle.seen(container).remove(f"{cause}, and its quarantine is over")]
+        return [ContainerHandle.of(container).remove(f"{cause}, and its quarantine is over")]
     # An engine that restarts must not revive what was put away.
     return [*stop_for_good(container, None, cause), _rest(container, quarantine.keep_s, left)]
 
@@ -200,10 +200,10 @@ def expired_tasks(
 def renewal_actions(put_away: Iterable[Container], judge: Judge) -> list[AnyAction]:
     """Return what makes room for a task that runs anew."""
     removals = [
-        ContainerHandle.seen(each).remove(f"{each.name} was put away, and a task runs only anew")
+        ContainerHandle.of(each).remove(f"{each.name} was put away, and a task runs only anew")
         for each in put_away
     ]
-    return judged(removals, judge)
+    return with_verdicts(removals, judge)
 
 
 # The memory's form

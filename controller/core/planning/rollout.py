@@ -1,11 +1,11 @@
-"""Rollouts: the actions that bring a service's slots to what is declared, in waves.
+"""The plan of one service: bring its slots to the declared state, in waves.
 
-Slots are replaced in waves, of at most ``parallelism`` slots with StartFirst and ``maxUnavailable``
-with StopFirst, and no wave begins while a slot that isn't serving as declared needs the room. One that
-is stuck holds up what serves well, and not the mending of others. What a single slot gets is
-``core.planning.slot``' to say, and what its predecessor gets meanwhile ``core.planning.predecessor``'.
+A wave has at most ``parallelism`` slots with StartFirst, and ``maxUnavailable`` with StopFirst. No
+wave begins while a slot of the wave before does not serve as declared. A blocked slot keeps serving
+slots from being replaced, but not unhealthy ones from being restarted.
 
-A plan goes on to convergence: behind a gate stands what follows once it is open.
+``core.planning.slot`` plans a single slot. ``core.planning.predecessor`` keeps the slot's older
+container alive meanwhile. The plan is complete: behind each barrier are the actions that follow.
 """
 
 from collections.abc import Iterable
@@ -13,24 +13,24 @@ from dataclasses import dataclass, field, replace
 
 from controller.core.drift.actions import (
     delay,
-    denied,
-    judged,
+    is_denied,
     stop_and_remove,
     stop_for_good,
     until_denied,
+    with_verdicts,
 )
 from controller.core.drift.availability import AvailabilityWord
 from controller.core.drift.drift import (
     ALIVE,
     ReplicaState,
     SlotState,
+    cause_of,
     slot_of,
-    why,
 )
+from controller.core.planning.context import ServiceContext
 from controller.core.planning.ordering import Blocker
 from controller.core.planning.predecessor import keep_alive_actions, plan_slot
 from controller.core.planning.slot import (
-    ServiceContext,
     SlotPlan,
     container_name_in,
     has_process,
@@ -46,84 +46,87 @@ from controller.model.observed import Container, ContainerState
 
 @dataclass(slots=True)
 class RolloutPlan:
-    """The actions for a service, and what a person must know."""
+    """The actions for one service, and its problems."""
 
     actions: list[AnyAction] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    kept_alive: list[AnyAction] = field(default_factory=list)  # of actions, what is done but once
+    #: Those of ``actions`` that are emitted once, although several waves ask for them.
+    kept_alive: list[AnyAction] = field(default_factory=list)
 
 
 def plan_service(context: ServiceContext) -> RolloutPlan:
     """Return the actions for one declared service, in order.
 
-    Slots in which nothing is interrupted come first, then those whose container is replaced, then
-    those that are too many.
+    First come the slots in which no container is interrupted, then those whose container is
+    replaced, then the containers of slots beyond ``replicas``.
     """
-    outcome = RolloutPlan()
+    plan = RolloutPlan()
     service = context.service
     if service.spec.state is RunState.STOPPED:
-        _stop(context, outcome)
+        _stop(context, plan)
     else:
-        _run(context, outcome)
-    # Down to nothing is a removal of the service, which the prune guard has its say on.
+        _run(context, plan)
+    # Scaling to 0 removes the service, so it needs the prune guard's permission.
     if service.spec.replicas > 0 or context.prunable:
         for container in context.containers:
             replica = ReplicaState(container, service)
             if replica.spare:
-                actions = stop_and_remove(container, service, why(replica))
-                outcome.actions += until_denied(judged(actions, context.judge))
-    return outcome
+                actions = stop_and_remove(container, service, cause_of(replica))
+                plan.actions += until_denied(with_verdicts(actions, context.judge))
+    return plan
 
 
-def _stop(context: ServiceContext, outcome: RolloutPlan) -> None:
+def _stop(context: ServiceContext, plan: RolloutPlan) -> None:
     for container in context.containers:
         replica = ReplicaState(container, context.service)
         dead = container.state in (ContainerState.REMOVING, ContainerState.DEAD)
         if replica.spare or dead:
             continue
         alive = container.state in ALIVE
-        # One that isn't running is only kept from coming back when the engine restarts.
         if alive and not context.prunable:
             continue
-        cause = why(replica) if alive else f"{container.name} is down, state Stopped is declared"
+        # A stopped container loses its restart policy, or a restart of the engine would start it.
+        down = f"{container.name} is down, state Stopped is declared"
+        cause = cause_of(replica) if alive else down
         started = container.state is not ContainerState.CREATED
         actions = stop_for_good(container, context.service, cause) if started else []
-        outcome.actions += until_denied(judged(actions, context.judge))
+        plan.actions += until_denied(with_verdicts(actions, context.judge))
 
 
 # Waves
 
 
-def _run(context: ServiceContext, outcome: RolloutPlan) -> None:
-    before: list[SlotPlan] = []
-    for blocker, slots in _groups(context):
-        if blocker is not None:
-            # Order is for starting: what serves meanwhile is kept as it should be.
-            kept_alive = [action for slot in slots for action in keep_alive_actions(slot, context)]
-            _emit(kept_alive, context, outcome)
-            outcome.kept_alive += kept_alive
-        if blocker is not None and blocker.code:
-            for slot in slots:
-                name = container_name_in(slot, context)
-                outcome.actions.append(blocker.wait(context.key, target=name, slot=slot.number))
-                before.append(SlotPlan(slot.number, [], blocked=True))
+def _run(context: ServiceContext, plan: RolloutPlan) -> None:
+    pending: list[SlotPlan] = []
+    for blocker, slots in _slots_by_blocker(context):
+        if blocker is None:
+            pending = _plan_waves(slots, pending, context, plan)
             continue
-        if blocker is not None:
-            outcome.actions.append(blocker.barrier(context.key))
-        before = _bring(slots, before, context, outcome)
+        # A dependency delays starts and replacements. Serving containers are healed meanwhile.
+        kept_alive = [action for slot in slots for action in keep_alive_actions(slot, context)]
+        _emit(kept_alive, context, plan)
+        plan.kept_alive += kept_alive
+        if not blocker.code:
+            plan.actions.append(blocker.barrier(context.key))
+            pending = _plan_waves(slots, pending, context, plan)
+            continue
+        for slot in slots:
+            name = container_name_in(slot, context)
+            plan.actions.append(blocker.wait(context.key, target=name, slot=slot.number))
+            pending.append(SlotPlan(slot.number, [], blocked=True))
 
 
-def _groups(context: ServiceContext) -> list[tuple[Blocker | None, list[SlotState]]]:
-    """Return the slots by what other services keep them from, those that nothing does first."""
-    start, replaced = context.blockers.start, context.blockers.replace
-    groups: dict[Blocker | None, list[SlotState]] = {None: [], start: [], replaced: []}
+def _slots_by_blocker(context: ServiceContext) -> list[tuple[Blocker | None, list[SlotState]]]:
+    """Return the slots grouped by the dependency that blocks them, the unblocked ones first."""
+    start, replacement = context.blockers.start, context.blockers.replace
+    groups: dict[Blocker | None, list[SlotState]] = {None: [], start: [], replacement: []}
     for slot in _slots(context):
-        groups[_kept_from(slot, context)].append(slot)
+        groups[_blocker_of(slot, context)].append(slot)
     return [(blocker, slots) for blocker, slots in groups.items() if slots]
 
 
-def _kept_from(slot: SlotState, context: ServiceContext) -> Blocker | None:
-    """Return what keeps a slot's container from being started or replaced, if it needs to be."""
+def _blocker_of(slot: SlotState, context: ServiceContext) -> Blocker | None:
+    """Return the dependency that blocks a slot's start or replacement; None if neither is due."""
     current, blockers = slot.current, context.blockers
     controller_restarts = context.is_restarted_by_controller(slot.number)
     if current is not None and has_process(current):
@@ -137,64 +140,74 @@ def _kept_from(slot: SlotState, context: ServiceContext) -> Blocker | None:
     return blockers.replace if slot.alive else blockers.start
 
 
-def _bring(
-    slots: list[SlotState], before: list[SlotPlan], context: ServiceContext, outcome: RolloutPlan
+def _plan_waves(
+    slots: list[SlotState], pending: list[SlotPlan], context: ServiceContext, plan: RolloutPlan
 ) -> list[SlotPlan]:
-    """Bring slots to run; *before* are others that are on their way, and so are those returned."""
+    """Add the actions of *slots* to *plan*, wave by wave.
+
+    Args:
+        slots: the slots to plan.
+        pending: slots of earlier groups that do not serve as declared yet.
+        context: the service's context.
+        plan: gets the actions and problems.
+
+    Returns:
+        The slots that do not serve as declared yet, *pending* ones included.
+    """
     interrupting = [slot for slot in slots if _interrupts(slot, context)]
-    # What serves badly goes before what serves well.
+    # Restarts of unhealthy containers come before replacements of healthy ones.
     interrupting.sort(key=lambda slot: (slot.current is None, slot.number))
-    wave = [_begin(slot, context, outcome) for slot in slots if slot not in interrupting]
-    wave = [*before, *wave]
+    wave = [_begin(slot, context, plan) for slot in slots if slot not in interrupting]
+    wave = [*pending, *wave]
     paused = context.plan_context.paused.get(context.key, "")
-    put_off = [slot for slot in interrupting if paused and not _is_running(slot.current)]
-    interrupting = [slot for slot in interrupting if slot not in put_off]
+    postponed = [slot for slot in interrupting if paused and not _is_running(slot.current)]
+    interrupting = [slot for slot in interrupting if slot not in postponed]
     while True:
         while begun := _fitting(interrupting, wave, context):
             interrupting = [slot for slot in interrupting if slot not in begun]
-            wave += [_begin(slot, context, outcome) for slot in begun]
-        stuck = _stuck(wave)
-        _finish(wave, context, outcome, more=bool(interrupting) and stuck == "")
-        if stuck != "" or not interrupting:
+            wave += [_begin(slot, context, plan) for slot in begun]
+        blocked = _blocked_cause(wave)
+        _finish(wave, context, plan, more=bool(interrupting) and blocked == "")
+        if blocked != "" or not interrupting:
             break
         wave = []
     for slot in interrupting:
-        _put_off(slot, (_serves_badly(slot) and _busy(wave)) or stuck, context, outcome)
-    for slot in put_off:
-        _put_off(slot, paused, context, outcome)
-    # What stands behind a gate that was emitted isn't on its way any more.
-    left = (s for s in wave if s.blocked or (s.barrier is not None and not s.after))
-    return [replace(plan, before=[], after=[]) for plan in left]
+        _postpone(slot, (_is_restarted(slot) and _busy_cause(wave)) or blocked, context, plan)
+    for slot in postponed:
+        _postpone(slot, paused, context, plan)
+    # A slot with actions behind its barrier is settled by the time that the next group begins.
+    unsettled = (s for s in wave if s.blocked or (s.barrier is not None and not s.after))
+    return [replace(slot_plan, before=[], after=[]) for slot_plan in unsettled]
 
 
 def _fitting(
     slots: list[SlotState], wave: list[SlotPlan], context: ServiceContext
 ) -> list[SlotState]:
-    """Return which of these slots, all of which need room, are begun with a wave.
+    """Return the slots that join a wave. Each of them uses up parallelism.
 
-    While one is stuck nothing that serves well is interrupted. What serves badly isn't held up by
-    it, or one bad slot would keep all others from being mended: it waits for those alone that are
-    on their way.
+    While a slot of the wave is blocked, no serving container is replaced. Restarts of unhealthy
+    containers wait only for pending slots, not for blocked ones: otherwise one bad slot would keep
+    all others unhealthy.
     """
-    if _stuck(wave):
-        slots = [slot for slot in slots if _serves_badly(slot)]
-        wave = [plan for plan in wave if not plan.blocked]
-    return slots[: max(0, context.parallelism - sum(plan.pending for plan in wave))]
+    if _blocked_cause(wave):
+        slots = [slot for slot in slots if _is_restarted(slot)]
+        wave = [slot_plan for slot_plan in wave if not slot_plan.blocked]
+    return slots[: max(0, context.parallelism - sum(each.pending for each in wave))]
 
 
-def _serves_badly(slot: SlotState) -> bool:
-    """Tell of a slot that needs room whether that is since its container is to be revived."""
+def _is_restarted(slot: SlotState) -> bool:
+    """Return True if an interrupting slot restarts its container instead of replacing it."""
     return slot.current is not None and has_process(slot.current)
 
 
-def _stuck(wave: list[SlotPlan]) -> str:
-    """Return why nothing that serves is interrupted after a wave, if so."""
-    return _first(plan.slot for plan in wave if plan.blocked)
+def _blocked_cause(wave: list[SlotPlan]) -> str:
+    """Return why no serving container is replaced after a wave; '' if some may be."""
+    return _first(each.slot for each in wave if each.blocked)
 
 
-def _busy(wave: list[SlotPlan]) -> str:
-    """Return why nothing that serves badly is restarted after a wave, if so."""
-    return _first(plan.slot for plan in wave if plan.pending and not plan.blocked)
+def _busy_cause(wave: list[SlotPlan]) -> str:
+    """Return why no unhealthy container is restarted after a wave; '' if some may be."""
+    return _first(each.slot for each in wave if each.pending and not each.blocked)
 
 
 def _first(numbers: Iterable[int]) -> str:
@@ -225,55 +238,58 @@ def _slots(context: ServiceContext) -> list[SlotState]:
 
 
 def _interrupts(slot: SlotState, context: ServiceContext) -> bool:
-    """Tell whether bringing a slot to run interrupts something that serves, so that it needs room."""
+    """Return True if the slot's actions stop a serving container, and so use up parallelism."""
     current = slot.current
     if current is not None and has_process(current):
         return needs_health_restart(current, context)
     serves = any(
-        o.running and context.availability_of(o) is not AvailabilityWord.UNHEALTHY
-        for o in slot.alive
+        extra.running and context.availability_of(extra) is not AvailabilityWord.UNHEALTHY
+        for extra in slot.alive
     )
     if current is None:
         return serves
-    if ReplicaState(current, context.service).finished:
+    if ReplicaState(current, context.service).is_finished:
         return False
     return serves and order_of(context.service) is Order.STOP_FIRST
 
 
-def _put_off(slot: SlotState, cause: str, context: ServiceContext, outcome: RolloutPlan) -> None:
-    plan = plan_slot(slot, context)
-    if not plan.blocked:
+def _postpone(slot: SlotState, cause: str, context: ServiceContext, plan: RolloutPlan) -> None:
+    slot_plan = plan_slot(slot, context)
+    if not slot_plan.blocked:
         name = (slot.current or slot.alive[0]).name
-        put_off = delay(context.key, target=name, slot=slot.number, cause=cause)
-        plan = SlotPlan(slot.number, [*keep_alive_actions(slot, context), put_off])
-    _emit(plan.before, context, outcome)
-    outcome.problems += plan.problems
+        postponed = delay(context.key, target=name, slot=slot.number, cause=cause)
+        slot_plan = SlotPlan(slot.number, [*keep_alive_actions(slot, context), postponed])
+    _emit(slot_plan.before, context, plan)
+    plan.problems += slot_plan.problems
 
 
-def _begin(slot: SlotState, context: ServiceContext, outcome: RolloutPlan) -> SlotPlan:
-    plan = plan_slot(slot, context)
-    _emit(plan.before, context, outcome)
-    outcome.problems += plan.problems
-    return plan
+def _begin(slot: SlotState, context: ServiceContext, plan: RolloutPlan) -> SlotPlan:
+    slot_plan = plan_slot(slot, context)
+    _emit(slot_plan.before, context, plan)
+    plan.problems += slot_plan.problems
+    return slot_plan
 
 
 def _finish(
-    wave: list[SlotPlan], context: ServiceContext, outcome: RolloutPlan, *, more: bool
+    wave: list[SlotPlan], context: ServiceContext, plan: RolloutPlan, *, more: bool
 ) -> None:
-    """Emit what ends the slots of a wave; *more*: another wave waits for all of them."""
-    for plan in sorted(wave, key=lambda plan: plan.barrier is not None):
-        if plan.barrier is not None and (plan.after or more):
-            outcome.actions.append(plan.barrier)
-        _emit(plan.after, context, outcome)
+    """Emit the barriers of a wave and the actions behind them.
+
+    *more*: another wave follows, so that all slots of this one need a barrier.
+    """
+    for slot_plan in sorted(wave, key=lambda each: each.barrier is not None):
+        if slot_plan.barrier is not None and (slot_plan.after or more):
+            plan.actions.append(slot_plan.barrier)
+        _emit(slot_plan.after, context, plan)
 
 
-def _emit(actions: list[AnyAction], context: ServiceContext, outcome: RolloutPlan) -> None:
-    shown = {(a.verb, a.target) for a in outcome.actions if denied(a)}
+def _emit(actions: list[AnyAction], context: ServiceContext, plan: RolloutPlan) -> None:
+    shown = {(a.verb, a.target) for a in plan.actions if is_denied(a)}
     for action in actions:
-        if denied(action) and (action.verb, action.target) in shown:
+        if is_denied(action) and (action.verb, action.target) in shown:
             continue
-        if action in outcome.kept_alive:
+        if action in plan.kept_alive:
             continue
-        if not denied(action):
-            context.prerequisites.note(action)
-        outcome.actions.append(action)
+        if not is_denied(action):
+            context.prerequisites.record_created(action)
+        plan.actions.append(action)

@@ -1,127 +1,82 @@
-"""Slots: the actions that bring one place of a service to run, and what they wait for.
+"""The plan of one slot: start, heal, restart or replace its container, then remove the rest.
 
-What serves in a slot is stopped for a successor only, and then as late as can be: its image is there,
-it is admitted and created and, with StartFirst, available (``core.drift.availability``); until then no name
-leads to it. An action that policy denies is shown, and nothing that depends on it is done.
+A serving container is stopped only for its replacement, and as late as possible. Before the stop,
+the replacement's image is present, the policy admits it, and it is created. With StartFirst it is
+also available (``core.drift.availability``). The service's DNS name leads to it only after that.
+
+A plan shows each action that the policy denies, and omits the actions that depend on it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from controller.core.drift import host_ports
 from controller.core.drift.actions import (
     ContainerHandle,
-    Judge,
     attach_service_alias,
     barrier,
     delay,
-    denied,
-    judged,
+    is_denied,
     stop_and_remove,
     stop_for_good,
     until_denied,
+    with_verdicts,
 )
-from controller.core.drift.availability import AvailabilityWord, at_first_sight
+from controller.core.drift.availability import AvailabilityWord
 from controller.core.drift.drift import (
     Drift,
     ReplicaState,
     SlotState,
     alterations,
+    cause_of,
     drift_of,
     restart_of,
-    why,
 )
 from controller.core.drift.failures import explain
 from controller.core.drift.repair import heal
 from controller.core.engine_api.translate import RESTART, joined_networks
-from controller.core.planning.context import NOTHING, PlanContext
-from controller.core.planning.ordering import NONE, Blocker, Blockers
-from controller.core.planning.prerequisites import Prerequisites
-from controller.core.planning.successor import at_once, create_of, next_name, order_of
+from controller.core.planning.context import ServiceContext
+from controller.core.planning.successor import create_of, next_name, order_of
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, Barrier, ConnectNetwork
 from controller.model.desired.spec import Order, RestartPolicy
 from controller.model.errors import Problem
-from controller.model.names import Key
-from controller.model.observed import Container, ContainerState, HostPort
+from controller.model.observed import Container, ContainerState
 from controller.model.quantities import format_duration_ms
 
-#: What is set anew at each stop and start.
+#: Settings that trimtab itself changes at each stop and start.
 RESTARTS = frozenset({"restart", "restart_max"})
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceContext:
-    """The inputs of the plan of one service."""
-
-    service: Service
-    containers: tuple[Container, ...]  # all of the service's, by slot and name
-    prerequisites: Prerequisites
-    judge: Judge
-    prunable: bool
-    plan_context: PlanContext = NOTHING
-    blockers: Blockers = NONE
-    listening: frozenset[HostPort] = frozenset()
-    resource_conflict: Blocker | None = None  # others hold what only one container can have
-    volume_lost: frozenset[str] = (
-        frozenset()
-    )  # ids of those whose volume another service has by now
-
-    @property
-    def key(self) -> Key:
-        """The service's key."""
-        return self.service.key
-
-    @property
-    def parallelism(self) -> int:
-        """How many slots may be on their way at a time."""
-        return at_once(self.service)
-
-    def availability_of(self, container: Container) -> AvailabilityWord:
-        """Return how far a container is."""
-        return (self.plan_context.availability.get(container.id) or at_first_sight(container)).word
-
-    def backoff_reason(self, slot: int) -> str | None:
-        """Return why a slot isn't tried now, if so."""
-        return self.plan_context.backoff.get((self.key, slot))
-
-    def deferred_repairs(self, slot: int) -> Mapping[str, str]:
-        """Return which alterations in a slot aren't healed now, and why."""
-        return self.plan_context.contended.get((self.key, slot), {})
-
-    def is_restarted_by_controller(self, slot: int) -> bool:
-        """Tell whether the controller restarts a slot's containers, and not the engine."""
-        return (self.key, slot) in self.plan_context.controller_restarts
-
-
-@dataclass(frozen=True, slots=True)
 class SlotPlan:
-    """The actions for one slot: what begins it and, once its gate is open, what ends it.
-
-    ``blocked``: it can't be brought to run by them.
-    """
+    """The actions for one slot, split by the barrier at which a pass ends."""
 
     slot: int
+    #: Actions up to the barrier.
     before: list[AnyAction]
+    #: Opens when the slot's container is available. None if it is available already.
     barrier: Barrier | None = None
+    #: Actions behind the barrier.
     after: list[AnyAction] = field(default_factory=list)
     problems: tuple[Problem, ...] = ()
+    #: True if these actions do not make the slot serve.
     blocked: bool = False
 
     @property
     def pending(self) -> bool:
-        """Tell whether its slot needs room: it doesn't serve as declared yet."""
+        """Return True if the slot does not serve as declared yet, and so uses up parallelism."""
         return self.blocked or self.barrier is not None
 
 
 def plan_current(slot: SlotState, context: ServiceContext) -> SlotPlan:
-    """Return what brings one slot to run, and then clears away what isn't needed any more."""
+    """Plan one slot: make its container run as declared, then remove the extra ones."""
     current, service = slot.current, context.service
     if current is None:
-        for other in slot.extra:
-            # Its name, port and addresses aren't free yet.
-            if other.state is ContainerState.REMOVING and other.revision == service.revision:
-                return blocked_plan(slot, context, f"{other.name} is being removed", other.name)
+        for extra in slot.extra:
+            # The new container would get the same name, port and addresses.
+            if extra.state is ContainerState.REMOVING and extra.revision == service.revision:
+                return blocked_plan(slot, context, f"{extra.name} is being removed", extra.name)
         return replace_slot(slot, context)
     controller_restarts = context.is_restarted_by_controller(slot.number)
     if current.running and needs_health_restart(current, context):
@@ -129,81 +84,98 @@ def plan_current(slot: SlotState, context: ServiceContext) -> SlotPlan:
     if has_process(current):
         return _plan_running(slot, current, context)
     if is_finished_task(current, service, controller_restarts=controller_restarts):
-        # A finished task isn't the controller's to restart; what we changed is given back.
-        before = judged(_restart_policy_actions(current, restart_of(service)), context.judge)
+        # A finished task is not restarted. Its own restart policy is restored.
+        before = with_verdicts(_restart_policy_actions(current, restart_of(service)), context.judge)
         return SlotPlan(slot.number, until_denied(before), after=_cleanup_actions(slot, context))
     if current.state is ContainerState.RESTARTING:
-        policy = restart_of(service, controller_restarts=controller_restarts)
-        steps = until_denied(judged(_restart_policy_actions(current, policy), context.judge))
-        held = context.backoff_reason(slot.number) or slot.why
-        waiting = blocked_plan(slot, context, held, current.name)
-        return replace(waiting, before=[*steps, *waiting.before])
+        policy = context.restart_policy(slot.number)
+        actions = with_verdicts(_restart_policy_actions(current, policy), context.judge)
+        cause = context.backoff_reason(slot.number) or slot.why
+        blocked = blocked_plan(slot, context, cause, current.name)
+        return replace(blocked, before=[*until_denied(actions), *blocked.before])
     return replace_slot(slot, context)
 
 
 def has_process(container: Container) -> bool:
-    """Tell whether it has a process that serves, or will once it is thawed."""
+    """Return True if a container serves, or will serve once it is unpaused."""
     return container.running or container.state is ContainerState.PAUSED
 
 
+def blocked_plan(slot: SlotState, context: ServiceContext, cause: str, target: str) -> SlotPlan:
+    """Return a plan that leaves a slot alone in this pass, because of *cause*."""
+    action = delay(context.key, target=target, slot=slot.number, cause=cause)
+    return SlotPlan(slot.number, [action], blocked=True)
+
+
+def container_name_in(slot: SlotState, context: ServiceContext) -> str:
+    """Return the name of a slot's container, or of the container that it gets next."""
+    if slot.current is not None:
+        return slot.current.name
+    return next_name(context.service, slot.number, context.containers)
+
+
+# A container that runs
+
+
 def _plan_running(slot: SlotState, current: Container, context: ServiceContext) -> SlotPlan:
-    """Return what gives a slot to the container that runs in it, put back in place if need be."""
+    """Plan a slot whose container runs: heal it, give it the service's name, remove the rest."""
     service, judge = context.service, context.judge
-    policy = restart_of(
-        service, controller_restarts=context.is_restarted_by_controller(slot.number)
-    )
-    # Nothing else serves: better one that isn't ready than none.
-    alone = not any(other.running for other in slot.alive)
+    policy = context.restart_policy(slot.number)
+    # If no other container serves, an unready one under the service's name is better than none.
+    is_only_one = not any(extra.running for extra in slot.alive)
     available = context.availability_of(current) is AvailabilityWord.AVAILABLE
-    healing, problems = healing_of(current, context, announced=alone or available)
+    healing, problems = healing_actions(current, context, with_alias=is_only_one or available)
     before = _restart_policy_actions(current, policy, context.deferred_repairs(slot.number))
     rejoined = {a.network for a in healing if isinstance(a, ConnectNetwork) and a.aliases}
-    nameless = [n for n in _unannounced(current, context) if n not in rejoined]
-    naming = attach_service_alias(ContainerHandle.seen(current), service, nameless)
-    before += naming if alone else []
-    after = [] if alone else judged(naming, judge)
+    networks = [n for n in _networks_without_alias(current, context) if n not in rejoined]
+    alias = attach_service_alias(ContainerHandle.of(current), service, networks)
+    if is_only_one:
+        before += alias
+    after = [] if is_only_one else with_verdicts(alias, judge)
     return SlotPlan(
         slot.number,
-        # Each by itself: one that policy denies keeps no other from being put back.
-        [*judged(healing, judge), *until_denied(judged(before, judge))],
+        # Repairs are independent: a denied one does not stop the others.
+        [*with_verdicts(healing, judge), *until_denied(with_verdicts(before, judge))],
         barrier=None if available else _available_barrier(slot, current.name, context),
         after=until_denied([*after, *_cleanup_actions(slot, context)]),
         problems=problems,
     )
 
 
-def healing_of(
-    container: Container, context: ServiceContext, *, announced: bool
+def healing_actions(
+    container: Container, context: ServiceContext, *, with_alias: bool
 ) -> tuple[list[AnyAction], tuple[Problem, ...]]:
-    """Return what puts a container that serves back in place, and why a network can't be joined."""
+    """Return the actions that heal a serving container, and problems with networks to join."""
     prerequisites, service = context.prerequisites, context.service
     admitted = container.admitted.networks if container.admitted else ()
     missing = not set(admitted) <= set(container.settings.networks)
     problems = prerequisites.problems(service, creating=False) if missing else ()
-    spared = context.deferred_repairs(container.slot)
-    actions = list(heal(container, announced=announced, joining=not problems, spared=spared))
+    deferred = context.deferred_repairs(container.slot)
+    actions = list(heal(container, with_alias=with_alias, joining=not problems, deferred=deferred))
     joins = (i for i, action in enumerate(actions) if isinstance(action, ConnectNetwork))
     at = next(joins, len(actions))
-    # What isolates it doesn't wait for what must be made first.
-    joined = missing and not problems and "networks" not in spared
-    made = prerequisites.missing(service, creating=False) if joined else ()
-    left = {spared[each.what]: None for each in alterations(container) if each.what in spared}
-    waits = [
-        delay(service.key, target=container.name, slot=container.slot, cause=why) for why in left
+    # Networks are created only before the first join: isolation must not wait for them.
+    joined = missing and not problems and "networks" not in deferred
+    created = prerequisites.missing(service, creating=False) if joined else ()
+    altered = (alteration.what for alteration in alterations(container))
+    reasons = dict.fromkeys(deferred[what] for what in altered if what in deferred)
+    delays = [
+        delay(service.key, target=container.name, slot=container.slot, cause=reason)
+        for reason in reasons
     ]
-    return [*actions[:at], *made, *actions[at:], *waits], problems
+    return [*actions[:at], *created, *actions[at:], *delays], problems
 
 
-def _unannounced(container: Container, context: ServiceContext) -> tuple[str, ...]:
-    """Return the networks on which a container doesn't answer to its service's name."""
-    known = dict(container.aliases)
+def _networks_without_alias(container: Container, context: ServiceContext) -> tuple[str, ...]:
+    """Return the networks on which a container lacks the alias with its service's name."""
+    aliases = dict(container.aliases)
     wanted = joined_networks(context.service, context.prerequisites.names)
-    return tuple(n for n in wanted if n in known and context.key.name not in known[n])
+    return tuple(n for n in wanted if n in aliases and context.key.name not in aliases[n])
 
 
 def _available_barrier(slot: SlotState, target: str, context: ServiceContext) -> Barrier:
-    seen = None if slot.current is None else context.plan_context.availability.get(slot.current.id)
-    spec = context.service.spec
+    current, spec = slot.current, context.service.spec
+    seen = None if current is None else context.plan_context.availability.get(current.id)
     if seen is not None and seen.why:
         cause = seen.why
     else:
@@ -213,10 +185,27 @@ def _available_barrier(slot: SlotState, target: str, context: ServiceContext) ->
     return barrier(context.key, target=target, slot=slot.number, cause=cause)
 
 
-def needs_health_restart(container: Container, context: ServiceContext) -> bool:
-    """Tell whether a container that runs is restarted since it is unhealthy.
+def _restart_policy_actions(
+    container: Container, policy: tuple[str, int], deferred: Collection[str] = ()
+) -> list[AnyAction]:
+    # Only the names are compared: engines differ in the retry count that they show.
+    altered = any(alteration.what in RESTARTS for alteration in alterations(container))
+    if altered and RESTARTS & set(deferred):
+        return []
+    if container.settings.restart == policy[0] and not altered:
+        return []
+    cause = f"restart policy is {container.settings.restart}, want {policy[0]}"
+    return [ContainerHandle.of(container).set_restart_policy(policy, cause)]
 
-    One that is joined to a network again isn't: what was cut off is asked anew before it is judged.
+
+# Restarts
+
+
+def needs_health_restart(container: Container, context: ServiceContext) -> bool:
+    """Return True if a running container is to be restarted because it is unhealthy.
+
+    A container that is about to rejoin a network is left running: its health check gets another
+    chance once the network is back.
     """
     restarts = context.service.spec.restart.policy is not RestartPolicy.NEVER
     unhealthy = context.availability_of(container) is AvailabilityWord.UNHEALTHY
@@ -224,224 +213,253 @@ def needs_health_restart(container: Container, context: ServiceContext) -> bool:
 
 
 def _is_joined_again(container: Container, context: ServiceContext) -> bool:
-    """Tell whether a container is to be joined to a network that it isn't in."""
-    healing, _ = healing_of(container, context, announced=True)
-    joins = [a for a in judged(healing, context.judge) if isinstance(a, ConnectNetwork)]
-    return any(not denied(action) for action in joins)
+    """Return True if healing joins a container to a network, and the policy allows it."""
+    healing, _ = healing_actions(container, context, with_alias=True)
+    actions = with_verdicts(healing, context.judge)
+    joins = [action for action in actions if isinstance(action, ConnectNetwork)]
+    return any(not is_denied(action) for action in joins)
 
 
 def _restart_unhealthy(slot: SlotState, current: Container, context: ServiceContext) -> SlotPlan:
-    """Return what restarts a container that is unhealthy."""
-    held = context.backoff_reason(slot.number)
-    if held is not None:
-        return blocked_plan(slot, context, held, current.name)
-    actions = restart_actions(current, context, why(ReplicaState(current, context.service)))
-    if any(denied(action) for action in actions):
-        return SlotPlan(slot.number, [a for a in actions if denied(a)], blocked=True)
-    # It isn't started again as somebody altered it.
-    healing, _ = healing_of(current, context, announced=True)
-    actions = [*judged(healing, context.judge), *actions]
-    waits = _available_barrier(replace(slot, current=None), current.name, context)
-    return SlotPlan(slot.number, actions, barrier=waits, after=_cleanup_actions(slot, context))
+    """Plan the restart of an unhealthy container, unless its slot is in backoff."""
+    backoff = context.backoff_reason(slot.number)
+    if backoff is not None:
+        return blocked_plan(slot, context, backoff, current.name)
+    restart = restart_actions(current, context, cause_of(ReplicaState(current, context.service)))
+    if refused := [action for action in restart if is_denied(action)]:
+        return SlotPlan(slot.number, refused, blocked=True)
+    # An altered container is healed before the start.
+    healing, _ = healing_actions(current, context, with_alias=True)
+    return SlotPlan(
+        slot.number,
+        [*with_verdicts(healing, context.judge), *restart],
+        barrier=_available_barrier(replace(slot, current=None), current.name, context),
+        after=_cleanup_actions(slot, context),
+    )
 
 
 def restart_actions(container: Container, context: ServiceContext, cause: str) -> list[AnyAction]:
-    """Return what stops a container and starts it again, as policy judges it."""
-    handle = ContainerHandle.seen(container)
-    policy = restart_of(
-        context.service, controller_restarts=context.is_restarted_by_controller(container.slot)
-    )
+    """Return the actions that stop a container and start it again, with their verdicts."""
+    handle = ContainerHandle.of(container)
+    policy = context.restart_policy(container.slot)
     actions = [*stop_for_good(container, context.service, cause), handle.start(cause)]
     if policy[0] != "no":
-        actions.append(handle.restart(policy, f"restart policy is no, want {policy[0]}"))
-    return judged(actions, context.judge)
+        cause = f"restart policy is no, want {policy[0]}"
+        actions.append(handle.set_restart_policy(policy, cause))
+    return with_verdicts(actions, context.judge)
 
 
 def is_finished_task(container: Container, service: Service, *, controller_restarts: bool) -> bool:
-    """Tell whether a task has ended, also one whose restart policy we took to ourselves."""
-    ended = container.state is ContainerState.EXITED and container.exit_code == 0
+    """Return True if a container is a task that ended successfully.
+
+    Unlike ``ReplicaState.is_finished``, this includes tasks whose restart policy the controller
+    set to ``no`` in order to restart them itself.
+    """
+    succeeded = container.state is ContainerState.EXITED and container.exit_code == 0
     task = service.spec.restart.policy is RestartPolicy.ON_FAILURE
-    return ReplicaState(container, service).finished or (controller_restarts and task and ended)
+    finished = ReplicaState(container, service).is_finished
+    return finished or (controller_restarts and task and succeeded)
 
 
-def _restart_policy_actions(
-    container: Container, policy: tuple[str, int], spared: Collection[str] = ()
-) -> list[AnyAction]:
-    # Compared by name: the count comes with it, and engines differ in how they show it.
-    altered = any(each.what in RESTARTS for each in alterations(container))
-    if altered and RESTARTS & set(spared):
-        return []
-    if container.settings.restart == policy[0] and not altered:
-        return []
-    cause = f"restart policy is {container.settings.restart}, want {policy[0]}"
-    return [ContainerHandle.seen(container).restart(policy, cause)]
+# Replacements
 
 
-def blocked_plan(slot: SlotState, context: ServiceContext, cause: str, target: str) -> SlotPlan:
-    """Return the steps of a slot in which nothing is done for now, and why."""
-    action = delay(context.key, target=target, slot=slot.number, cause=cause)
-    return SlotPlan(slot.number, [action], blocked=True)
+@dataclass(frozen=True, slots=True)
+class _NextContainer:
+    """The container that a slot gets: a new one, or the slot's stopped one."""
+
+    handle: ContainerHandle
+    #: Pull the image, create networks and volumes, create the container.
+    prepare: list[AnyAction]
+    start: list[AnyAction]
+    #: Give it the service's name. Empty if it is created with the name.
+    attach_alias: list[AnyAction]
 
 
 def replace_slot(slot: SlotState, context: ServiceContext) -> SlotPlan:
-    """Return the steps in which a successor takes a slot over: created if need be, and started."""
+    """Plan the replacement of a slot's container, or the start of its stopped container.
+
+    Order: prepare the next container; stop the containers that cannot run at the same time; start
+    the next container; barrier until it is available; give it the service's name; remove the
+    rest. If the policy denies any of these actions, the plan has only the denied ones: no image is
+    pulled and no container stopped for a replacement that cannot finish.
+    """
+    blocked = _blocked_replacement(slot, context)
+    if blocked is not None:
+        return blocked
+    service, judge = context.service, context.judge
+    stop_first = _containers_to_stop_first(slot, context)
+    overlaps = len(stop_first) < len(slot.alive)
+    new = _next_container(slot, context, overlaps=overlaps)
+    leftovers = _leftovers(slot, service)
+    surplus = _surplus_replacements(slot, context, stop_first)
+    before = [
+        *new.prepare,
+        *(ContainerHandle.of(c).remove(_removal_cause(c, slot, context)) for c in leftovers),
+        *(
+            a
+            for c in stop_first
+            for a in stop_for_good(c, service, _removal_cause(c, slot, context))
+        ),
+        *(
+            a
+            for c in surplus
+            for a in stop_and_remove(c, service, _removal_cause(c, slot, context))
+        ),
+        *new.start,
+        # Only a running container gets the name: a stopped one without a network can't be healed.
+        *([] if overlaps else new.attach_alias),
+    ]
+    before = with_verdicts(before, judge)
+    after = with_verdicts(new.attach_alias if overlaps else [], judge)
+    refused = [action for action in (*before, *after) if is_denied(action)]
+    if refused:
+        return SlotPlan(slot.number, refused, blocked=True)
+    if slot.current is None and overlaps and service.image_volumes is None:
+        # Two containers must not write to a volume that the image declares. Until the image is
+        # pulled, its volumes are unknown, so only the prerequisites (slot 0) are made.
+        cause = f"which volumes {service.spec.image} declares is known once it is here"
+        unknown = delay(context.key, target=new.handle.name, slot=slot.number, cause=cause)
+        shared = [action for action in before if action.slot == 0]
+        return SlotPlan(slot.number, [*shared, unknown], blocked=True)
+    cleanup = _cleanup_actions(slot, context, stopped=stop_first, removed=(*leftovers, *surplus))
+    return SlotPlan(
+        slot.number,
+        before,
+        barrier=_available_barrier(replace(slot, current=None), new.handle.name, context),
+        after=[*after, *cleanup],
+    )
+
+
+def _blocked_replacement(slot: SlotState, context: ServiceContext) -> SlotPlan | None:
+    """Return the plan of a slot that cannot be replaced now; None if it can.
+
+    Reasons, in this order: a missing prerequisite, backoff, a port or volume that another service
+    holds, a host port on which another program listens.
+    """
     service, current = context.service, slot.current
     problems = context.prerequisites.problems(service, creating=current is None)
     if problems:
         return SlotPlan(slot.number, [], problems=problems, blocked=True)
-    held = context.backoff_reason(slot.number)
-    if held is not None:
-        return blocked_plan(slot, context, held, container_name_in(slot, context))
-
-    if (resource_conflict := context.resource_conflict) is not None:
-        name = container_name_in(slot, context)
-        return SlotPlan(
-            slot.number,
-            [resource_conflict.wait(context.key, target=name, slot=slot.number)],
-            blocked=True,
-        )
-
+    name = container_name_in(slot, context)
+    backoff = context.backoff_reason(slot.number)
+    if backoff is not None:
+        return blocked_plan(slot, context, backoff, name)
+    if context.resource_conflict is not None:
+        action = context.resource_conflict.wait(context.key, target=name, slot=slot.number)
+        return SlotPlan(slot.number, [action], blocked=True)
     port = host_ports.taken(service, context.containers, context.listening)
     if port is not None and slot.alive:
-        name = current.name if current else next_name(service, slot.number, context.containers)
         cause = f"port {port.port} on {port.address} is taken by another program"
         return blocked_plan(slot, context, cause, name)
+    return None
 
-    stopped = _containers_to_stop_first(slot, context)
-    beside = len(stopped) < len(slot.alive)
-    prepare: list[AnyAction] = list(
-        context.prerequisites.missing(service, creating=current is None)
-    )
-    naming: list[AnyAction] = []
-    if current is None:
+
+def _next_container(slot: SlotState, context: ServiceContext, *, overlaps: bool) -> _NextContainer:
+    """Return how a slot gets its container; *overlaps*: it starts while an older one serves."""
+    service, current = context.service, slot.current
+    prepare = list(context.prerequisites.missing(service, creating=current is None))
+    if current is not None:
+        handle, restart = ContainerHandle.of(current), current.settings.restart
+        networks = _networks_without_alias(current, context)
+        alias = attach_service_alias(handle, service, networks)
+    else:
         create = create_of(
             service,
             context.prerequisites,
             slot=slot.number,
             containers=context.containers,
             cause=slot.why,
-            announced=not beside,
+            with_alias=not overlaps,
         )
         prepare.append(create)
-        handle, has = ContainerHandle.planned(create), RESTART[service.spec.restart.policy][0]
-        if beside:
-            wanted = joined_networks(service, context.prerequisites.names)
-            naming = attach_service_alias(handle, service, wanted)
-    else:
-        handle, has = ContainerHandle.seen(current), current.settings.restart
-        naming = attach_service_alias(handle, service, _unannounced(current, context))
-    stops = [
-        a for o in stopped for a in stop_for_good(o, service, _removal_cause(o, slot, context))
-    ]
-    surplus = _surplus_replacements(slot, context, stopped)
-    stops += [
-        a for o in surplus for a in stop_and_remove(o, service, _removal_cause(o, slot, context))
-    ]
-    start = _start_actions(slot, context, handle, has)
-    remains = _leftovers(slot, service)
-    prepare += [ContainerHandle.seen(o).remove(_removal_cause(o, slot, context)) for o in remains]
-    gone = (*remains, *surplus)
-    # It is named only when it runs: one that is down and off its network couldn't be put back.
-    actions = judged([*prepare, *stops, *start, *([] if beside else naming)], context.judge)
-    after = judged(naming if beside else [], context.judge)
-    refused = [action for action in (*actions, *after) if denied(action)]
-    if refused:
-        # Nothing is pulled, made or stopped for a successor that won't be.
-        return SlotPlan(slot.number, refused, blocked=True)
-    if current is None and beside and service.image_volumes is None:
-        # A volume that the image declares may not be written to by two containers at once.
-        missing = [action for action in actions if action.slot == 0]
-        cause = f"which volumes {service.spec.image} declares is known once it is here"
-        unknown = delay(context.key, target=handle.name, slot=slot.number, cause=cause)
-        return SlotPlan(slot.number, [*missing, unknown], blocked=True)
-    return SlotPlan(
-        slot.number,
-        actions,
-        barrier=_available_barrier(replace(slot, current=None), handle.name, context),
-        after=[*after, *_cleanup_actions(slot, context, stopped=stopped, gone=gone)],
-    )
+        handle = ContainerHandle.to_create(create)
+        restart = RESTART[service.spec.restart.policy][0]
+        networks = joined_networks(service, context.prerequisites.names) if overlaps else ()
+        alias = attach_service_alias(handle, service, networks)
+    return _NextContainer(handle, prepare, _start_actions(slot, context, handle, restart), alias)
 
 
-def container_name_in(slot: SlotState, context: ServiceContext) -> str:
-    """Return the name of the container that a slot gets, or has."""
-    if slot.current is not None:
-        return slot.current.name
-    return next_name(context.service, slot.number, context.containers)
+def _start_actions(
+    slot: SlotState, context: ServiceContext, handle: ContainerHandle, restart: str
+) -> list[AnyAction]:
+    """Return the start of a container that has the restart policy *restart*."""
+    current = slot.current
+    controller_restarts = context.is_restarted_by_controller(slot.number)
+    policy = context.restart_policy(slot.number)
+    cause = slot.why
+    if current is not None and controller_restarts and current.state is ContainerState.EXITED:
+        cause = f"{current.name} {explain(current)}, and the controller restarts it"
+    actions: list[AnyAction] = [handle.start(cause)]
+    if restart != policy[0]:
+        # Set after the start: otherwise a stopped task with exit code 0 would count as finished.
+        cause = f"restart policy is {restart}, want {policy[0]}"
+        actions.append(handle.set_restart_policy(policy, cause))
+    return actions
 
 
 def _containers_to_stop_first(slot: SlotState, context: ServiceContext) -> tuple[Container, ...]:
-    """Return what is stopped before a successor starts: with StartFirst what doesn't serve well."""
+    """Return the containers to stop before the next one starts.
+
+    With StopFirst: all of them. With StartFirst: only those that do not serve well.
+    """
     if order_of(context.service) is Order.STOP_FIRST:
         return slot.alive
     return tuple(
-        other
-        for other in slot.alive
-        if _is_in_the_way(other, slot)
+        extra
+        for extra in slot.alive
+        if _is_in_the_way(extra, slot)
         or (
-            context.availability_of(other) is AvailabilityWord.UNHEALTHY
-            # What was cut off is asked anew before it is judged.
-            and not _is_joined_again(other, context)
+            context.availability_of(extra) is AvailabilityWord.UNHEALTHY
+            # The health check of a cut-off container gets another chance after the rejoin.
+            and not _is_joined_again(extra, context)
         )
     )
 
 
 def _is_in_the_way(container: Container, slot: SlotState) -> bool:
-    """Tell whether a container is cut off from its networks and isn't needed on the others.
+    """Return True if a container is cut off from its networks and no longer needed.
 
-    It still holds the addresses that it had there, which the engine gives to the next one.
+    Such a container still holds its former addresses, and the engine gives them to the next one.
     """
-    nowhere = set(container.cut_off) >= set(container.settings.networks)
-    needed = not any(other.running and not other.cut_off for other in slot.alive)
-    return bool(container.cut_off) and (nowhere or not needed)
+    cut_off_everywhere = set(container.cut_off) >= set(container.settings.networks)
+    replaceable = any(extra.running and not extra.cut_off for extra in slot.alive)
+    return bool(container.cut_off) and (cut_off_everywhere or replaceable)
 
 
 def _surplus_replacements(
-    slot: SlotState, context: ServiceContext, stopped: tuple[Container, ...]
+    slot: SlotState, context: ServiceContext, stop_first: tuple[Container, ...]
 ) -> tuple[Container, ...]:
-    """Return what goes before a successor starts, since another serves in its slot until then.
+    """Return the containers to remove before the next one starts, as a better one serves.
 
-    A successor that was overtaken before it took over is such: edits in a row would have more and
-    more of them run. While what it was to succeed is frozen, it may be all that serves.
+    Example: a second edit during a rollout makes the container of the first edit surplus. Without
+    this removal, edits in a row would pile up running containers. While the best container is
+    paused, a running surplus one stays: it may be the only container that answers.
     """
-    up = [other for other in by_rank(slot, context) if other not in stopped]
-    spare = up[1:]
-    if up and not up[0].running:
-        spare = [other for other in spare if not other.running]
-    return tuple(spare)
+    alive = [extra for extra in by_rank(slot, context) if extra not in stop_first]
+    surplus = alive[1:]
+    if alive and not alive[0].running:
+        surplus = [extra for extra in surplus if not extra.running]
+    return tuple(surplus)
 
 
 def by_rank(slot: SlotState, context: ServiceContext) -> list[Container]:
-    """Return what is up in a slot beside what is kept, what serves best first."""
+    """Return the extra containers with a process, the one that serves best first."""
     wanted = set(joined_networks(context.service, context.prerequisites.names))
 
-    def rank(other: Container) -> tuple[bool, bool, bool, bool, str, str]:
-        cut_off = not wanted <= set(other.settings.networks)
-        nameless = bool(_unannounced(other, context))
-        unready = context.availability_of(other) is not AvailabilityWord.AVAILABLE
-        return (cut_off, nameless, unready, not other.running, other.started_at, other.id)
+    def rank(extra: Container) -> tuple[bool, bool, bool, bool, str, str]:
+        cut_off = not wanted <= set(extra.settings.networks)
+        nameless = bool(_networks_without_alias(extra, context))
+        unready = context.availability_of(extra) is not AvailabilityWord.AVAILABLE
+        return (cut_off, nameless, unready, not extra.running, extra.started_at, extra.id)
 
     return sorted(slot.alive, key=rank)
 
 
 def _leftovers(slot: SlotState, service: Service) -> tuple[Container, ...]:
-    """Return what is left of earlier tries: of the wanted revision, down, and not to be started."""
+    """Return the remains of earlier attempts: down, of the current revision, not to be started."""
     down = (ContainerState.CREATED, ContainerState.EXITED, ContainerState.DEAD)
-    return tuple(o for o in slot.extra if o.revision == service.revision and o.state in down)
-
-
-def _start_actions(
-    slot: SlotState, context: ServiceContext, handle: ContainerHandle, has: str
-) -> list[AnyAction]:
-    current, controller_restarts = slot.current, context.is_restarted_by_controller(slot.number)
-    policy = restart_of(context.service, controller_restarts=controller_restarts)
-    cause = slot.why
-    if current is not None and controller_restarts and current.state is ContainerState.EXITED:
-        cause = f"{current.name} {explain(current)}, and the controller restarts it"
-    start: list[AnyAction] = [handle.start(cause)]
-    if has != policy[0]:
-        # After the start: a task that we stopped with exit 0 would pass for finished otherwise.
-        start.append(handle.restart(policy, f"restart policy is {has}, want {policy[0]}"))
-    return start
+    return tuple(c for c in slot.extra if c.revision == service.revision and c.state in down)
 
 
 def _cleanup_actions(
@@ -449,25 +467,32 @@ def _cleanup_actions(
     context: ServiceContext,
     *,
     stopped: tuple[Container, ...] = (),
-    gone: tuple[Container, ...] = (),
+    removed: tuple[Container, ...] = (),
 ) -> list[AnyAction]:
-    """Return what removes a slot's others: *stopped* are down by then, *gone* removed."""
+    """Return the removals of a slot's extra containers.
+
+    Args:
+        slot: the slot.
+        context: the service's context.
+        stopped: containers that the plan has stopped by then.
+        removed: containers that the plan has removed by then.
+    """
     actions: list[AnyAction] = []
-    for other in slot.extra:
-        if other in gone:
+    for extra in slot.extra:
+        if extra in removed:
             continue
-        cause = _removal_cause(other, slot, context)
-        if other in stopped:
-            steps: list[AnyAction] = [ContainerHandle.seen(other).remove(cause)]
+        cause = _removal_cause(extra, slot, context)
+        if extra in stopped:
+            removal: list[AnyAction] = [ContainerHandle.of(extra).remove(cause)]
         else:
-            steps = stop_and_remove(other, context.service, cause)
-        actions += until_denied(judged(steps, context.judge))
+            removal = stop_and_remove(extra, context.service, cause)
+        actions += until_denied(with_verdicts(removal, context.judge))
     return actions
 
 
-def _removal_cause(other: Container, slot: SlotState, context: ServiceContext) -> str:
-    superseded = context.plan_context.replace_reasons.get(other.id, "")
-    replica = ReplicaState(other, context.service, superseded=superseded)
+def _removal_cause(extra: Container, slot: SlotState, context: ServiceContext) -> str:
+    reason = context.plan_context.replace_reasons.get(extra.id, "")
+    replica = ReplicaState(extra, context.service, replace_reason=reason)
     if drift_of(replica) in (Drift.STALE, Drift.ALTERED):
-        return why(replica)
+        return cause_of(replica)
     return f"slot {slot.number} is filled by {slot.current.name}" if slot.current else slot.why

@@ -20,7 +20,7 @@ def order_of(service: Service) -> Order:
     )
 
 
-def at_once(service: Service) -> int:
+def replaced_at_once(service: Service) -> int:
     """Return how many slots of a service are replaced at a time."""
     rollout = service.spec.rollout
     count = rollout.parallelism or rollout.max_unavailable
@@ -94,9 +94,9 @@ def create_of(
     slot: int,
     containers: Iterable[Container],
     cause: str,
-    announced: bool = True,
+    with_alias: bool = True,
 ) -> CreateContainer:
-    """Return the create of a slot's next container; not *announced* it has no name in DNS yet."""
+    """Return the create of a slot's next container; not *with_alias* it has no name in DNS yet."""
     name = next_name(service, slot, containers)
     return CreateContainer(
         object=service.key,
@@ -106,7 +106,7 @@ def create_of(
         precondition=Precondition(absent=name),
         service=service,
         image=prerequisites.images.of(service),
-        announced=announced,
+        with_alias=with_alias,
     )
 
 

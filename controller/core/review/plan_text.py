@@ -11,8 +11,8 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal
 
-from controller.core.drift.actions import TAKES_NAME, denied, refusals
-from controller.core.drift.drift import short
+from controller.core.drift.actions import TAKES_NAME, is_denied, refusals
+from controller.core.drift.drift import short_revision
 from controller.core.encoding.terminal_text import printable
 from controller.core.review.review import is_different
 from controller.core.review.summary import NOTHING_TO_DO, hold_word, summary_of
@@ -183,7 +183,7 @@ class _Page:
             if known in shown:
                 continue
             shown.add(known)
-            word = "refused" if denied(action) else "warning, would be refused"
+            word = "refused" if is_denied(action) else "warning, would be refused"
             rules = " ".join(verdict.rules)
             self.put(
                 f"{word} by the policy: {action.verb} {action.target} [{rules}]",
@@ -288,7 +288,7 @@ def _title(difference: ServiceDifference, *, several: bool) -> str:
     if difference.held:
         return "in its document, and not applied:"
     if several and difference.origin is not None:
-        return f"{', '.join(difference.containers)} (revision {short(difference.origin)}):"
+        return f"{', '.join(difference.containers)} (revision {short_revision(difference.origin)}):"
     return ""
 
 
@@ -317,7 +317,7 @@ def _causes(entry: ReviewEntry) -> list[str]:
 def _steps(actions: Iterable[AnyAction]) -> Iterator[str]:
     """Yield the actions, those in a row on one target as one line; denied ones are told below."""
     target, words = "", list[str]()
-    sequence = [action for action in actions if not denied(action)]
+    sequence = [action for action in actions if not is_denied(action)]
     for index, action in enumerate(sequence):
         follower = sequence[index + 1] if index + 1 < len(sequence) else None
         word = _word(action, follower)

@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from controller.core.drift.actions import DEFAULT_GRACE_S, denied
+from controller.core.drift.actions import DEFAULT_GRACE_S, is_denied
 from controller.core.drift.drift import ReplicaState
 from controller.core.enforcement import disruption_budget
 from controller.core.planning.planner import declared_resources
-from controller.core.planning.successor import at_once, order_of
+from controller.core.planning.successor import order_of, replaced_at_once
 from controller.core.review.field_changes import (
     admitted_changes,
     drift_changes,
@@ -212,7 +212,7 @@ class Work:
 
 def work_of(actions: Iterable[AnyAction]) -> Work:
     """Return the work of the actions of one service; denied ones do nothing."""
-    done = [action for action in actions if not denied(action)]
+    done = [action for action in actions if not is_denied(action)]
     made = {a.target for a in done if isinstance(a, CreateContainer)}
     down = {a.target for a in done if isinstance(a, StopContainer | RemoveContainer)}
     changes = (
@@ -247,7 +247,9 @@ def _entry(
     if entry.effect is not Effect.REPLACE:
         return entry
     last = disruption_budget.last_slots(actions, containers)
-    interrupting = [a for a in actions if disruption_budget.takes_down(a, last) and not denied(a)]
+    interrupting = [
+        a for a in actions if disruption_budget.takes_down(a, last) and not is_denied(a)
+    ]
     if not interrupting:
         return entry
     graces = [c.stop_grace_s for c in containers if c.id in last]
@@ -276,7 +278,7 @@ def entry_of(key: Key, actions: Iterable[AnyAction], service: Service | None) ->
         started=len(work.started - replaced),
         updated=len(work.updated - work.started),
         order=order_of(service).value if service is not None and replaced else None,
-        at_once=1 if service is None else at_once(service),
+        at_once=1 if service is None else replaced_at_once(service),
         source=None if service is None else service.source,
     )
     return replace(entry, effect=_effect(entry, actions, declared=service is not None))
@@ -284,7 +286,7 @@ def entry_of(key: Key, actions: Iterable[AnyAction], service: Service | None) ->
 
 def _effect(entry: ReviewEntry, actions: tuple[AnyAction, ...], *, declared: bool) -> Effect:
     kinds = [
-        (Effect.REMOVE, any(isinstance(a, RemoveNetwork) and not denied(a) for a in actions)),
+        (Effect.REMOVE, any(isinstance(a, RemoveNetwork) and not is_denied(a) for a in actions)),
         (Effect.REMOVE, not declared and entry.removed + entry.stopped > 0),
         (Effect.REPLACE, entry.replaced > 0),
         (Effect.CREATE, entry.added >= entry.replicas > 0),
@@ -293,10 +295,10 @@ def _effect(entry: ReviewEntry, actions: tuple[AnyAction, ...], *, declared: boo
         (Effect.STOP, entry.stopped > 0),
         (Effect.START, entry.started > 0),
         (Effect.UPDATE, entry.updated > 0),
-        (Effect.REFUSED, any(denied(a) for a in actions)),
+        (Effect.REFUSED, any(is_denied(a) for a in actions)),
         (
             Effect.CREATE,
-            any(isinstance(a, CreateNetwork | CreateVolume) and not denied(a) for a in actions),
+            any(isinstance(a, CreateNetwork | CreateVolume) and not is_denied(a) for a in actions),
         ),
         (
             Effect.WAIT,

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from controller.core.drift.actions import denied
-from controller.core.drift.drift import short
+from controller.core.drift.actions import is_denied
+from controller.core.drift.drift import short_revision
 from controller.core.service.overrides import called
 from controller.model.desired.desired import OverrideReason
 from controller.model.desired.field_changes import Downtime, Effect, Review, ReviewEntry
@@ -135,7 +135,7 @@ def summary_of(review: Review) -> Summary:
     return Summary(
         services=Counter(entry.effect for entry in services),
         supplies=_count_supplies(review.plan.actions),
-        refused=sum(any(denied(a) for a in entry.actions) for entry in services),
+        refused=sum(any(is_denied(a) for a in entry.actions) for entry in services),
         waiting=sum(entry.effect is Effect.WAIT for entry in services),
         blocked=len(review.plan.blocked),
         errors=sum(p.severity is Severity.ERROR for p in review.plan.problems),
@@ -155,7 +155,7 @@ def summary_of_done(entries: Iterable[ReviewEntry]) -> Summary:
 
 
 def _count_supplies(actions: Iterable[AnyAction]) -> dict[str, int]:
-    done = [action for action in actions if not denied(action)]
+    done = [action for action in actions if not is_denied(action)]
     return {
         name: len({action.target for action in done if isinstance(action, kind)})
         for name, kind, *_ in _SUPPLIES
@@ -185,7 +185,7 @@ def hold_word(hold: OverrideReason) -> str:
     if hold.revision is None:
         return hold.word
     verb = "rolled back" if hold.code == "Automatic" else "pinned"
-    return f"{verb} to {short(hold.revision)}"
+    return f"{verb} to {short_revision(hold.revision)}"
 
 
 def _seconds(seconds: float) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from controller.core.drift.drift import short
+from controller.core.drift.drift import short_revision
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.service.overrides import called, clash, misfit, slots_of
 from controller.core.service.revisions import in_force, last_good, left
@@ -112,7 +112,7 @@ def _resume(act: ServiceAct, ground: ActionInputs) -> Decision:
             raise unknown(act.key)
         return Decision(before, changed=False, text="neither suspended, pinned nor paused")
     ended = ["suspended"] if before.suspension else []
-    ended += [f"pinned to {short(before.pin.revision)}"] if before.pin else []
+    ended += [f"pinned to {short_revision(before.pin.revision)}"] if before.pin else []
     ended += ["paused"] if ground.failed and not before.pin else []
     after = replace(before, suspension=None, pin=None)
     return Decision(after, changed=True, text=f"no longer {' and '.join(ended)}")
@@ -122,7 +122,7 @@ def _rollback(act: ServiceAct, ground: ActionInputs, now: str) -> Decision:
     service, before = _workable(act, ground)
     earlier = _chosen(act, service, before)
     if before.pin is not None and before.pin.revision == earlier.revision:
-        text = f"already pinned to {short(earlier.revision)}"
+        text = f"already pinned to {short_revision(earlier.revision)}"
         return Decision(before, changed=False, text=text, revision=earlier.revision)
     _check_fit(act.key, service, earlier, ground)
     pin = Pin(
@@ -137,7 +137,7 @@ def _rollback(act: ServiceAct, ground: ActionInputs, now: str) -> Decision:
     after = replace(before, pin=pin, restarting=None)
     if act.automatic:
         after = left(after, service.revision)
-    text = f"rolls back to {short(earlier.revision)} ({earlier.image})"
+    text = f"rolls back to {short_revision(earlier.revision)} ({earlier.image})"
     return Decision(after, changed=True, text=text, revision=earlier.revision)
 
 
@@ -164,7 +164,7 @@ def _chosen(act: ServiceAct, service: Service, steering: Overrides) -> Revision:
     if not act.to:
         earlier = last_good(steering, service.revision)
         if earlier is None:
-            now = short(in_force(steering, service.revision))
+            now = short_revision(in_force(steering, service.revision))
             raise UsageError(
                 "rollback.none",
                 f"no revision of {name} before {now} is known to have run well",
@@ -179,7 +179,7 @@ def _chosen(act: ServiceAct, service: Service, steering: Overrides) -> Revision:
     if found[0].revision == service.revision:
         raise UsageError(
             "rollback.declared",
-            f"{short(service.revision)} is what the document of {name} says",
+            f"{short_revision(service.revision)} is what the document of {name} says",
             remedy=f"trimtab resume {name}, if it is pinned to another",
         )
     return found[0]
@@ -187,7 +187,7 @@ def _chosen(act: ServiceAct, service: Service, steering: Overrides) -> Revision:
 
 def _check_fit(key: Key, service: Service, earlier: Revision, ground: ActionInputs) -> None:
     """Raise what keeps a service from running an earlier revision now."""
-    name, which = called(key), short(earlier.revision)
+    name, which = called(key), short_revision(earlier.revision)
     slots = slots_of(earlier, service)
     if slots is None:
         raise UsageError(

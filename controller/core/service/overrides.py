@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from controller.core.drift.drift import short
+from controller.core.drift.drift import short_revision
 from controller.core.manifests.resolve import desired_digest
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, revision_of
 from controller.core.manifests.validate import exclusive_volumes, overlap
@@ -132,8 +132,8 @@ def suspension_of(
 def _pinned(service: Service, pin: Pin) -> OverrideReason:
     why = f": {pin.reason}" if pin.reason else ""
     reason = (
-        f"pinned to {short(pin.revision)} by {pin.by} since {pin.since}{why}; "
-        f"its document says {short(service.revision)}"
+        f"pinned to {short_revision(pin.revision)} by {pin.by} since {pin.since}{why}; "
+        f"its document says {short_revision(service.revision)}"
     )
     but = " (image, env …; not only replicas or rollout)" if pin.automatic else ""
     remedy = f"change its document{but}, or trimtab resume {called(service.key)}"
@@ -146,7 +146,7 @@ def _because(pin: Pin) -> str:
 
 
 def _lost(key: Key, pin: Pin) -> OverrideReason:
-    reason = f"it is pinned to {short(pin.revision)}, of which nothing more is known"
+    reason = f"it is pinned to {short_revision(pin.revision)}, of which nothing more is known"
     remedy = f"change its document, or trimtab resume {called(key)}"
     return OverrideReason(key, "suspended", "PinLost", reason, remedy)
 

@@ -69,7 +69,7 @@ class RolloutView:
 
     def ended_well(self, container: Container) -> bool:
         """Tell whether a container is a task that is done."""
-        return ReplicaState(container, self.service).finished and container.exit_code == 0
+        return ReplicaState(container, self.service).is_finished and container.exit_code == 0
 
     def ready(self, container: Container) -> AvailabilityWord:
         """Return how far a container is; a task that has ended is as far as can be."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
 
-from controller.core.drift.actions import denied, refusals
+from controller.core.drift.actions import is_denied, refusals
 from controller.core.drift.contention import ENDED
 from controller.core.planning.dependency_state import FAILED
 from controller.core.policy.refusals import with_remedies
@@ -113,7 +113,7 @@ def _progressing(facts: Facts, world: StatusInputs) -> list[Condition]:
     pending = (
         a for a in world.plan.of(facts.key) if not isinstance(a, QuarantineWait | NeedsOperator)
     )
-    actions = [action for action in pending if not denied(action)]
+    actions = [action for action in pending if not is_denied(action)]
     now = takewhile(lambda action: not isinstance(action, Barrier), actions)
     acting = [action for action in now if not isinstance(action, Wait)]
     pulling = world.progress.get(facts.key)

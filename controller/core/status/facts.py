@@ -13,10 +13,10 @@ from controller.core.drift.drift import (
     Drift,
     ReplicaState,
     SlotState,
-    ailment,
+    cause_of,
     drift_of,
     slot_of,
-    why,
+    unhealthy_cause,
 )
 from controller.core.drift.failures import explain
 from controller.core.planning.context import SlotPause
@@ -128,7 +128,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
     ]
     kept = [] if resting else [slot.current for slot in slots if slot.current is not None]
     replicas = [ReplicaState(container, service) for container in kept]
-    finished = [r.container for r in replicas if r.finished]
+    finished = [r.container for r in replicas if r.is_finished]
     done = [c for c in finished if c.exit_code == 0]
     running = [c for c in kept if c.running and c.health in ("", "healthy")]
     serving = {c.slot for c in containers if c.running and not ReplicaState(c, service).spare}
@@ -138,7 +138,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         if c.running and ReplicaState(c, service).stale and c.health in ("", "healthy")
     }
     ill = [
-        ailment(c)
+        unhealthy_cause(c)
         for c in containers
         if c.running and c.health == "unhealthy" and ReplicaState(c, service).stale
         if c.slot in serving and c.slot not in earlier | {k.slot for k in running}
@@ -155,7 +155,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         revision=service.revision,
         image=service.spec.image,
         slots=tuple(_slot_report(slot) for slot in shown),
-        unhealthy=(*(why(r) for r in replicas if drift_of(r) is Drift.UNHEALTHY), *ill),
+        unhealthy=(*(cause_of(r) for r in replicas if drift_of(r) is Drift.UNHEALTHY), *ill),
         resting=sum(c.state in ALIVE for c in containers) if resting else 0,
         failed=tuple(f"{c.name} {explain(c)}" for c in finished if c.exit_code),
         rollout={"order": order_of(service).value, "why": why_order(service)},

@@ -96,7 +96,7 @@ class CreateContainer(Action):
     image: str
     #: True: the container joins its networks with the alias of the service's name. False: it joins
     #: without, and gets the alias later by a disconnect and a connect for each network.
-    announced: bool = True
+    with_alias: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.drift.drift import short
+from controller.core.drift.drift import short_revision
 from controller.loop.full_plan import Convergence
 from controller.model.desired.desired import Service
 from controller.model.desired.overrides import ServiceAct, Verb
@@ -75,7 +75,7 @@ def running(home: House) -> list[str]:
 
 
 def called(colour: str, *more: str) -> str:
-    return f"web.1-{short(web(colour, *more).revision)}"
+    return f"web.1-{short_revision(web(colour, *more).revision)}"
 
 
 def named(home: House) -> list[str]:

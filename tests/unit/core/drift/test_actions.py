@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.core.drift.actions import stretches
+from controller.core.drift.actions import atomic_groups
 from controller.model.desired.plan import AnyAction
 from controller.model.observed import Container
 from tests.worlds import container, declared, engine, plan, service
@@ -18,7 +18,7 @@ def planned(*containers: Container, **spec: Any) -> tuple[AnyAction, ...]:
 
 def together(*actions: AnyAction) -> list[list[str]]:
     """The stretches of more than one action."""
-    found = stretches(actions)
+    found = atomic_groups(actions)
     assert [action for stretch in found for action in stretch] == list(actions), "all, in order"
     return [[f"{a.verb} {a.target}" for a in stretch] for stretch in found if len(stretch) > 1]
 

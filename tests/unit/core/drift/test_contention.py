@@ -89,7 +89,7 @@ def test_what_is_altered_again_before_anybody_looked_is_altered_again() -> None:
     there = container(state="paused", settings={"pids": 9})
     fights = look({}, (there,), 0.0)
     for at in (1.0, 2.0, 3.0):
-        fights = look(healed(fights, ContainerHandle.seen(there).unpause("")), (there,), at)
+        fights = look(healed(fights, ContainerHandle.of(there).unpause("")), (there,), at)
     assert (fights["paused"].rounds, fights["pids"].rounds) == (1, 0)
 
 
@@ -101,7 +101,7 @@ def test_a_stop_and_a_removal_count_as_fields_and_a_violation_as_none() -> None:
         "removed": ["gone"],
     }
     again = look(
-        healed(fights, ContainerHandle.seen(first).start("")), (), 1.0, ended={"stopped": first.id}
+        healed(fights, ContainerHandle.of(first).start("")), (), 1.0, ended={"stopped": first.id}
     )
     assert [len(again[name].times) for name in ("stopped", "removed")] == [2, 1]
 

@@ -10,12 +10,12 @@ from controller.core.drift.drift import (
     Drift,
     ReplicaState,
     alterations,
+    cause_of,
     drift_of,
     is_healable,
     restart_of,
-    short,
+    short_revision,
     slot_of,
-    why,
     why_stopped,
 )
 from controller.model.desired.desired import Restarting, Service
@@ -31,7 +31,7 @@ LEAVING = replace(service(), restarting=Restarting(frozenset({container().id}), 
 def check(there: Container, wanted: Service | None, word: str, cause: str, *, blind=False):
     """A container beside what is declared has this word, for this reason."""
     replica = ReplicaState(there, wanted, blind)
-    assert (drift_of(replica).value, why(replica)) == (word, cause)
+    assert (drift_of(replica).value, cause_of(replica)) == (word, cause)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_what_the_broker_ended_is_altered_whatever_else_is_so():
 
 
 def test_a_revision_is_shortened_to_the_digits_that_names_carry():
-    assert short(revision("c")) == "cccccccc"
+    assert short_revision(revision("c")) == "cccccccc"
 
 
 def slot(*there: Container, wanted: Service | None = None) -> tuple[str, tuple[str, ...], str, str]:
@@ -282,7 +282,7 @@ def slot(*there: Container, wanted: Service | None = None) -> tuple[str, tuple[s
 
 def test_an_empty_slot_is_missing():
     assert slot() == ("", (), "missing", "slot 1 is missing")
-    gone = slot_of(1, (), service(), gone="web.1-bbbbbbbb was removed from outside")
+    gone = slot_of(1, (), service(), missing_cause="web.1-bbbbbbbb was removed from outside")
     assert gone.why == "slot 1 is missing: web.1-bbbbbbbb was removed from outside"
 
 

@@ -108,22 +108,22 @@ def test_what_isolates_it_comes_first_and_what_an_engine_may_refuse_last() -> No
 
 
 def test_one_that_is_not_announced_yet_joins_again_without_its_service_s_name() -> None:
-    def joined(there: Container, *, announced: bool) -> str:
-        return told(heal(there, announced=announced)[-1])[0]
+    def joined(there: Container, *, with_alias: bool) -> str:
+        return told(heal(there, with_alias=with_alias)[-1])[0]
 
     unknown = container(settings={"networks": ()})
     without = "connect-network network=platform-network"
     named = "connect-network aliases=('web',) network=platform-network"
-    assert joined(unknown, announced=False) == without
+    assert joined(unknown, with_alias=False) == without
     half = {"admitted": TWO, "settings": {"networks": ("platform-ingress",)}}
-    assert joined(container(**half), announced=False) == named  # type: ignore[arg-type]
+    assert joined(container(**half), with_alias=False) == named  # type: ignore[arg-type]
     nameless = container(**half, aliases=(("platform-ingress", ()),))  # type: ignore[arg-type]
-    assert joined(nameless, announced=False) == without
+    assert joined(nameless, with_alias=False) == without
     borrowing = container(aliases=(("platform-network", ("db",)),))
-    assert joined(borrowing, announced=False) == without
-    assert joined(borrowing, announced=True) == named
+    assert joined(borrowing, with_alias=False) == without
+    assert joined(borrowing, with_alias=True) == named
     both = container(aliases=(("platform-network", ("db", "web")),))
-    assert joined(both, announced=False) == named
+    assert joined(both, with_alias=False) == named
 
 
 def test_what_can_not_be_joined_is_left_for_later() -> None:

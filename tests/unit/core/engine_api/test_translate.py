@@ -166,7 +166,7 @@ def test_a_port_that_is_not_published_needs_no_way_in() -> None:
 
 
 def test_one_that_is_not_announced_joins_without_its_service_s_name() -> None:
-    made = translate.create_body(service(), slot=1, image="x", networks=NAMES, announced=False)[
+    made = translate.create_body(service(), slot=1, image="x", networks=NAMES, with_alias=False)[
         "NetworkingConfig"
     ]
     assert made == {"EndpointsConfig": {"platform-network": {}}}

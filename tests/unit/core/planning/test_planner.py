@@ -6,12 +6,12 @@ import pytest
 
 from controller.core.encoding.canonical_json import digest
 from controller.core.planning import planner
-from controller.core.planning.planner import ACTIONS_MAX, keys, orphan_keys, violations
+from controller.core.planning.planner import ACTIONS_MAX, keys, orphan_keys
 from controller.core.review.text import to_json
 from controller.model.desired.desired import SourceIdentity
 from controller.model.desired.plan import Blocked, Verdict
 from controller.model.errors import Problem, Severity
-from controller.model.names import Key, NetworkNames, service_key
+from controller.model.names import Key, service_key
 from controller.model.observed import Image, ObservedNetwork
 from tests.worlds import (
     BRIDGE,
@@ -443,14 +443,6 @@ def test_what_stays_attached_keeps_its_network_though_others_go():
     used = replace(ISOLATED, containers=2)
     observed = engine(container(), container("mine", origin="client"), networks=(used,))
     assert moves(declared(), observed) == REMOVED
-
-
-def test_the_services_that_policy_would_not_create_now_are_named():
-    desired, observed = declared(service(), service("api", replicas=0)), engine(container())
-    refusing = deny("create-container", target="web.1-bbbbbbbb")
-    found = violations(desired, observed, networks=NetworkNames(), judge=refusing)
-    assert {key: verdict.rules for key, verdict in found.items()} == {WEB: ("some.rule",)}
-    assert violations(desired, observed, networks=NetworkNames(), judge=allow) == {}
 
 
 def test_a_plan_of_nothing_has_no_actions_and_is_complete():

@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.core.drift.drift import ALIVE, alterations, finished
+from controller.core.drift.drift import ALIVE, alterations, is_finished
+from controller.core.planning.prerequisites import wanted_networks
 from controller.core.planning.successor import order_of
 from controller.core.review.text import render, to_json
 from controller.model.desired.desired import Desired, Service
@@ -22,6 +23,7 @@ from tests.worlds import (
     IMAGE_ID,
     INGRESS,
     ISOLATED,
+    NAMES,
     Step,
     container,
     declared,
@@ -113,7 +115,12 @@ def worlds(draw: st.DrawFn) -> tuple[Desired, Observed]:
     unique = {c.id: c for c in there}
     # A pin is the image that a revision was first admitted with; one container's is enough.
     pins = {c.revision: Image(IMAGE_ID) for c in unique.values() if draw(st.booleans())}
-    networks = tuple(n for n in (ISOLATED, INGRESS, BRIDGE) if draw(st.booleans()))
+    # Containers joined ISOLATED when they were created. Only a service that joins it makes it again.
+    joining = {s.key for s in wanted if ISOLATED.name in wanted_networks(s, NAMES)}
+    kept = any(c.admitted and c.key not in joining for c in unique.values())
+    networks = tuple(
+        n for n in (ISOLATED, INGRESS, BRIDGE) if draw(st.booleans()) or (kept and n is ISOLATED)
+    )
     images = {IMAGE: Image(IMAGE_ID) if draw(st.booleans()) else None}
     observed = engine(*unique.values(), networks=networks, images=images, pins=pins)
     return declared(*wanted, *extra, *back), observed
@@ -156,7 +163,7 @@ def test_performing_a_plan_leads_to_where_nothing_is_left_to_do(world):
         assert sorted(c.slot for c in there) == list(range(1, wanted.spec.replicas + 1))
         for c in there:
             assert c.revision == wanted.revision
-            assert finished(c, wanted) or (c.running and not alterations(c))
+            assert is_finished(c, wanted) or (c.running and not alterations(c))
     left = {c.key for c in observed.containers}
     assert left <= {wanted.key for wanted in desired.services}
 
@@ -224,7 +231,7 @@ def test_what_serves_is_stopped_only_after_its_successor_is_there(world):
         if stopped.slot > wanted.spec.replicas:
             continue
         others = [c for c in wanted_in(step.before, wanted, stopped.slot) if c.id != stopped.id]
-        ready = [c for c in others if c.running or finished(c, wanted)]
+        ready = [c for c in others if c.running or is_finished(c, wanted)]
         startable = [
             c for c in others if c.state in (ContainerState.CREATED, ContainerState.EXITED)
         ]
@@ -238,7 +245,7 @@ def test_a_service_never_has_two_slots_down_for_a_rollout(world):
     _, steps = perform(plan(desired, observed), observed)
 
     def down(seen: Observed, wanted: Service) -> set[int]:
-        up = {c.slot for c in seen.of(wanted.key) if c.state in ALIVE or finished(c, wanted)}
+        up = {c.slot for c in seen.of(wanted.key) if c.state in ALIVE or is_finished(c, wanted)}
         return set(range(1, wanted.spec.replicas + 1)) - up
 
     for wanted in desired.services:
@@ -275,7 +282,7 @@ def test_nothing_serving_is_stopped_for_a_successor_that_policy_denies(world, ve
             continue
         if stopped.slot <= wanted.spec.replicas:
             there = wanted_in(observed, wanted, stopped.slot)
-            assert any(c.running or finished(c, wanted) for c in there if c.id != stopped.id)
+            assert any(c.running or is_finished(c, wanted) for c in there if c.id != stopped.id)
     assert not any(step.action.verb == verb for step in steps)
 
 
@@ -295,7 +302,7 @@ def test_nothing_is_created_started_or_stopped_in_a_slot_that_is_held(world, slo
         assert action.verb not in ("create-container", "start-container")
         if isinstance(action, StopContainer):
             there = wanted_in(observed, wanted, action.slot)
-            assert any(c.running or finished(c, wanted) for c in there)
+            assert any(c.running or is_finished(c, wanted) for c in there)
 
 
 @many

@@ -4,8 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.planning.planner import image_of, image_references, wanted_networks
-from controller.core.planning.prerequisites import network_key, repository
+from controller.core.planning.prerequisites import (
+    image_of,
+    image_references,
+    network_key,
+    repository,
+    wanted_networks,
+)
 from controller.model.desired.desired import Restarting
 from controller.model.desired.plan import CreateContainer, CreateNetwork
 from controller.model.names import Key, NetworkNames

@@ -220,9 +220,9 @@ def creates(desired: Desired, rules: Policy) -> Iterator[tuple[str, AdmissionDec
             if isinstance(action, CreateNetwork | CreateVolume):
                 yield f"{service.key}: {action.target}", judged(action, rules)
         for slot in range(1, service.spec.replicas + 1):
-            for announced in (True, False):
+            for with_alias in (True, False):
                 made = create_of(
-                    service, supplies, slot=slot, containers=(), cause="", announced=announced
+                    service, supplies, slot=slot, containers=(), cause="", with_alias=with_alias
                 )
                 yield f"{service.key}: slot {slot}", judged(made, rules)
 

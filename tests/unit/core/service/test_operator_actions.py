@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from controller.core.drift.drift import short
+from controller.core.drift.drift import short_revision
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.service import operator_actions
 from controller.core.service.operator_actions import ActionInputs, Decision, decide, goes_back
@@ -105,7 +105,7 @@ def test_resuming_ends_suspension_and_pin() -> None:
     done = act("resume", both)
     assert done.changed
     assert done.steering == replace(both, pin=None, suspension=None)
-    assert done.text == f"no longer suspended and pinned to {short(A.revision)}"
+    assert done.text == f"no longer suspended and pinned to {short_revision(A.revision)}"
     assert act("resume", Overrides(suspension=SUSPENSION), desired=declared()).changed
     assert act("resume", pinned, desired=declared(blind_keys=[WEB])).changed
 
@@ -130,7 +130,7 @@ def test_a_rollback_pins_to_the_last_good_revision() -> None:
         revision=B.revision, generation=3, asked=spec_digest(C), by=BY, since=NOW, reason="why"
     )
     assert (done.changed, done.revision) == (True, B.revision)
-    assert done.text == f"rolls back to {short(B.revision)} (ghcr.io/team/web:1)"
+    assert done.text == f"rolls back to {short_revision(B.revision)} (ghcr.io/team/web:1)"
     further = act("rollback", done.steering)
     assert further.steering.pin is not None and further.steering.pin.revision == A.revision
 
@@ -143,7 +143,7 @@ def test_a_rollback_to_a_revision_by_its_digits_whatever_became_of_it(to: str) -
 def test_a_rollback_to_what_it_is_pinned_to_changes_nothing() -> None:
     pinned = act("rollback", GOOD, to=A.revision).steering
     again = act("rollback", pinned, to=A.revision)
-    assert (again.changed, again.text) == (False, f"already pinned to {short(A.revision)}")
+    assert (again.changed, again.text) == (False, f"already pinned to {short_revision(A.revision)}")
 
 
 def test_an_automatic_rollback_is_told_apart() -> None:
@@ -185,7 +185,7 @@ def test_what_failed_is_gone_back_from_once_and_again_only_where_something_would
             course(A, B, C),
             "",
             (
-                f"rollback.none: no revision of web before {short(C.revision)} is known to have run "
+                f"rollback.none: no revision of web before {short_revision(C.revision)} is known to have run "
                 "well (see 'trimtab history web', and name one with --to)"
             ),
         ),
@@ -206,7 +206,7 @@ def test_what_failed_is_gone_back_from_once_and_again_only_where_something_would
             GOOD,
             C.revision,
             (
-                f"rollback.declared: {short(C.revision)} is what the document of web says "
+                f"rollback.declared: {short_revision(C.revision)} is what the document of web says "
                 "(trimtab resume web, if it is pinned to another)"
             ),
         ),
@@ -235,7 +235,7 @@ def test_a_rollback_to_what_does_not_fit_in_any_more_is_refused(now, others, why
     steering = course(earlier, today)
     told = refused("rollback", steering, desired=declared(today, *others), to=earlier.revision)
     assert told.startswith(
-        f"rollback.misfit: {short(earlier.revision)} of web conflicts with the documents of now: {why}"
+        f"rollback.misfit: {short_revision(earlier.revision)} of web conflicts with the documents of now: {why}"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.drift.drift import short
+from controller.core.drift.drift import short_revision
 from controller.core.manifests.resolve import desired_of
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.review.text import render, to_json
@@ -133,7 +133,7 @@ def test_a_pinned_service_has_the_slots_of_then_and_all_else_of_now() -> None:
         "Stopped",
     )
     assert found.labels == labelled.labels
-    then, today = short(BLUE.revision), short(now.revision)
+    then, today = short_revision(BLUE.revision), short_revision(now.revision)
     assert told(desired) == [
         (
             WEB,

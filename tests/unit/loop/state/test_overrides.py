@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.drift.drift import short
+from controller.core.drift.drift import short_revision
 from controller.model.desired.desired import Service
 from controller.model.desired.overrides import ServiceAct, Verb
 from controller.model.desired.plan import AnyAction, StopContainer
@@ -45,7 +45,7 @@ def rolled_out(folder: Path) -> House:
     home = house(folder, BLUE)
     home.declare(GREEN)
     home.settle()
-    assert running(home) == [f"web.1-{short(GREEN.revision)}"]
+    assert running(home) == [f"web.1-{short_revision(GREEN.revision)}"]
     return home
 
 
@@ -55,7 +55,7 @@ def running(home: House) -> list[str]:
 
 def outcomes(home: House) -> list[tuple[str, str]]:
     kept = home.store.overrides(WEB).revisions
-    return [(short(each.revision), each.outcome) for each in kept]
+    return [(short_revision(each.revision), each.outcome) for each in kept]
 
 
 def stop(home: House, name: str = "web.1-bbbbbbbb") -> None:
@@ -145,17 +145,20 @@ def test_a_rollback_pins_until_its_document_asks_for_something_else(
     tmp_path: Path, after: Callable[[House], House]
 ) -> None:
     home = rolled_out(tmp_path)
-    assert outcomes(home) == [(short(BLUE.revision), "good"), (short(GREEN.revision), "good")]
-    assert act(home, "rollback").startswith(f"rolls back to {short(BLUE.revision)}")
+    assert outcomes(home) == [
+        (short_revision(BLUE.revision), "good"),
+        (short_revision(GREEN.revision), "good"),
+    ]
+    assert act(home, "rollback").startswith(f"rolls back to {short_revision(BLUE.revision)}")
     home.settle()
-    assert running(home) == [f"web.1-{short(BLUE.revision)}"]
+    assert running(home) == [f"web.1-{short_revision(BLUE.revision)}"]
     after(home)
     assert home.let_pass(3600) == []
     assert home.condition("web", "RolledBack") == ("True", "ByCommand")
     assert home.condition("web", "Ready") == ("True", "AsDeclared")
     home.declare(written("env: {C: green}", "replicas: 2", AT_ONCE))
     home.settle()
-    assert running(home) == [f"web.{n}-{short(GREEN.revision)}" for n in (1, 2)]
+    assert running(home) == [f"web.{n}-{short_revision(GREEN.revision)}" for n in (1, 2)]
     assert home.condition("web", "RolledBack") == ("", "")
     assert home.store.overrides(WEB).pin is None
 
@@ -166,16 +169,16 @@ def test_a_pinned_service_is_healed_as_it_is_pinned(tmp_path: Path) -> None:
     home.settle()
     home.engine.change(running(home)[0], lambda _container: None)
     home.let_pass(60)
-    assert running(home) == [f"web.1-{short(BLUE.revision)}"]
+    assert running(home) == [f"web.1-{short_revision(BLUE.revision)}"]
 
 
 def test_resuming_goes_on_to_what_is_declared(tmp_path: Path) -> None:
     home = rolled_out(tmp_path)
-    act(home, "rollback", to=short(BLUE.revision))
+    act(home, "rollback", to=short_revision(BLUE.revision))
     home.settle()
     act(home, "resume")
     home.settle()
-    assert running(home) == [f"web.1-{short(GREEN.revision)}"]
+    assert running(home) == [f"web.1-{short_revision(GREEN.revision)}"]
     generation = home.store.generation(WEB)
     assert generation is not None and generation.observed == generation.number == 2
 
