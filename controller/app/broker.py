@@ -30,7 +30,7 @@ from controller.journal.writer.signing_keys import KeyFiles, SigningKeys, hash_k
 from controller.journal.writer.writer import Writer
 from controller.model.crashpoints import Reach
 from controller.ports import Clock, QueuedJournal
-from controller.process.engine_socket import raise_if_denied
+from controller.process.engine_socket import check_access
 from controller.process.instance_lock import InstanceLock, shared_folder
 from controller.settings import StateFolder, bind_engine, read_instance
 
@@ -61,7 +61,7 @@ def run_broker(
         chosen=chosen,
     )
     state, instance = launch.state, launch.instance
-    raise_if_denied(
+    check_access(
         engine_address.socket_path(instance.engine), monotonic=time.monotonic, wait=time.sleep
     )
     clock = SystemClock()

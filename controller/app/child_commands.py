@@ -13,7 +13,7 @@ from controller.app.policy import PACKAGE, PROJECT
 from controller.app.process import CRASH_AT
 from controller.app.state_folder import Launch
 from controller.app.users import User
-from controller.process.drop_privileges import MEANT, PrivilegeDrop, meant
+from controller.process.drop_privileges import EXPECTED_PROGRAM, PrivilegeDrop, expected_program
 from controller.process.mount_view import Need, plan_view
 from controller.process.process_group import Recipe
 from controller.settings import StateFolder
@@ -62,7 +62,7 @@ def controller_recipe(
     if not launch.user.dropped:
         return Recipe("controller", argv, environment, _crash(environ), (listener.fileno(),))
     view = plan_view(needs_of(launch), uid=launch.user.uid, gid=launch.user.gid)
-    environment[MEANT] = meant(Path(sys.executable), PACKAGE)
+    environment[EXPECTED_PROGRAM] = expected_program(Path(sys.executable), PACKAGE)
 
     drop = PrivilegeDrop(
         uid=launch.user.uid, gid=launch.user.gid, parent=os.getpid(), view=view, argv=argv

@@ -38,7 +38,7 @@ from controller.model.desired.plan import AnyAction, CreateContainer, Verdict
 from controller.model.errors import Problem, StateError
 from controller.model.names import NetworkNames
 from controller.model.policy.document import Policy
-from controller.process.drop_privileges import MEANT, check_meant
+from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.settings import StateFolder, read_instance, state_of
 from controller.sources.watch import watch
 from controller.system.atomic_file import write_atomic
@@ -166,7 +166,7 @@ def run_controller(
         StateError: the state folder can't be used, the saved state can't be read, or another
             controller holds the state folder.
     """
-    check_meant(os.environ.get(MEANT), package=PACKAGE)
+    check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
     log_to_stderr("controller")
     instance = read_instance(root)
     if instance is None:

@@ -18,7 +18,7 @@ from controller.app.state_folder import UNCHANGED, Launch, LaunchOptions, await_
 from controller.app.users import User, controller_user
 from controller.core.encoding import engine_address
 from controller.model.errors import StateError
-from controller.process.engine_socket import raise_if_denied
+from controller.process.engine_socket import check_access
 from controller.process.process_group import ProcessGroup
 from controller.settings import StateFolder
 from controller.system.unix_socket import SocketInUse, bind_socket
@@ -44,7 +44,7 @@ def prepare_launch(
     """
     await_free(root)
     url = engine_url(engine)
-    raise_if_denied(engine_address.socket_path(url), monotonic=time.monotonic, wait=time.sleep)
+    check_access(engine_address.socket_path(url), monotonic=time.monotonic, wait=time.sleep)
     return prepare(
         root,
         directory=directory,

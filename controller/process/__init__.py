@@ -1,1 +1,1 @@
-"""Processes: starting children that end with their parent, and dropping every privilege."""
+"""Child processes: start, restart and end; dropping privileges; the lock of an instance."""

@@ -1,4 +1,4 @@
-"""Children that end with their parent, are waited for, and are started again when they die."""
+"""Child processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-#: Seconds before the first, second, … restart of a child that died; the last one repeats.
+#: Seconds before the first, second, … restart of a child. The last value repeats.
 RESTART_DELAYS_S = (0.5, 1, 2, 5, 10, 30)
 
 
 @dataclass(slots=True)
 class Lifeline:
-    """A pipe whose write end only the parent holds: its end of file says that the parent is gone.
+    """A pipe with its write end in the parent: children read an end of file when the parent ends.
 
-    Unlike a death signal it survives a change of uid and an exec, and can't be missed.
+    Unlike a parent-death signal, the pipe survives a change of uid and an exec.
     """
 
     read_fd: int = field(init=False)
     write_fd: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.read_fd, self.write_fd = os.pipe()  # both close-on-exec
+        self.read_fd, self.write_fd = os.pipe()  # close-on-exec
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Child:
     process: subprocess.Popen[bytes]
 
     @property
-    def ended(self) -> int | None:
-        """Return the exit code once it ended (negative: the signal), else None."""
+    def exit_code(self) -> int | None:
+        """The exit code, or the negative signal number; None while the child runs."""
         return self.process.poll()
 
     def stop(self, *, within_s: float) -> None:
-        """Ask it to end, and kill it when it hasn't within *within_s* seconds."""
+        """Send SIGTERM, and SIGKILL after *within_s* seconds."""
         if self.process.poll() is not None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -50,22 +50,22 @@ class Child:
             self.process.wait()
 
 
-def start(
+def start_child(
     name: str,
     argv: Sequence[str],
     *,
     environment: Mapping[str, str],
-    hand_on: Sequence[int],
+    inherited_fds: Sequence[int],
 ) -> Child:
-    """Start *argv* in a session of its own, so that the terminal's Ctrl-C reaches the parent only.
+    """Start *argv* in its own session, so that Ctrl-C in a terminal only reaches the parent.
 
     Raises:
-        OSError: it can't be started.
+        OSError: the program can't be started.
     """
     process = subprocess.Popen(
         list(argv),
         env=dict(environment),
-        pass_fds=tuple(hand_on),
+        pass_fds=tuple(inherited_fds),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )

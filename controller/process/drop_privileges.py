@@ -1,8 +1,14 @@
-"""Run a command as an unprivileged user that can do nothing but what files let it.
+"""Run a command as an unprivileged user, without capabilities.
 
-Run as ``python -m controller.process.drop_privileges JSON`` by ``up`` as root. In order: the private view
-(``closed``), no groups, the user's gid and uid, empty capability sets, no-new-privileges, the
-death signal, then exec. Nothing privileged is open afterwards but the descriptors handed on.
+``trimtab up`` runs ``python -m controller.process.drop_privileges JSON`` as root. The steps, in order:
+
+1. enter the private mount view (``mount_view``);
+2. drop the supplementary groups, then change gid and uid;
+3. empty all capability sets;
+4. set no-new-privileges and the parent-death signal;
+5. exec the command.
+
+The inherited descriptors are the only privileged objects left open.
 """
 
 from __future__ import annotations
@@ -15,30 +21,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from controller.model.errors import StateError
-from controller.process import syscalls
 from controller.process.mount_view import MountView, Need
+from controller.system import syscalls
 
-#: The child compares what it runs with this: "device:inode" of interpreter and package.
-MEANT = "TRIMTAB_MEANT"
+#: The variable with the identities of interpreter and package, which the child compares.
+EXPECTED_PROGRAM = "TRIMTAB_MEANT"
 
 
 @dataclass(frozen=True, slots=True)
 class PrivilegeDrop:
-    """Who to become, what to see, and what to run."""
+    """The user to become, the mount view to enter, and the command to run."""
 
     uid: int
     gid: int
+    #: The pid of the parent, to detect its end before the parent-death signal is set.
     parent: int
     view: MountView
     argv: tuple[str, ...]
 
     def to_json(self) -> str:
-        """Return the one argument that ``main`` takes."""
+        """Return the argument of ``main``."""
         return json.dumps(asdict(self), default=str)
 
     @classmethod
     def from_json(cls, text: str) -> PrivilegeDrop:
-        """Read back what ``to_json`` wrote."""
+        """Parse the argument of ``main``."""
         data = json.loads(text)
         view = MountView(
             closed=tuple(Path(path) for path in data["view"]["closed"]),
@@ -57,23 +64,23 @@ class PrivilegeDrop:
 
 
 def identity(path: Path) -> str:
-    """Return ``device:inode`` of what *path* names: a bind mount shows the same."""
+    """Return ``device:inode`` of a path. A bind mount has the same identity."""
     status = path.stat()
     return f"{status.st_dev}:{status.st_ino}"
 
 
-def meant(interpreter: Path, package: Path) -> str:
-    """Return the value of ``MEANT`` for an interpreter and a package's folder."""
+def expected_program(interpreter: Path, package: Path) -> str:
+    """Return the value of ``EXPECTED_PROGRAM`` for an interpreter and the package's folder."""
     return f"{identity(interpreter)} {identity(package)}"
 
 
-def check_meant(value: str | None, *, package: Path) -> None:
-    """Compare what this process runs with what its parent meant it to run.
+def check_program(value: str | None, *, package: Path) -> None:
+    """Compare this process's interpreter and package with the parent's *value*.
 
     Raises:
-        StateError: it runs another interpreter or package.
+        StateError: interpreter or package differ.
     """
-    if value is not None and value != meant(Path("/proc/self/exe"), package):
+    if value is not None and value != expected_program(Path("/proc/self/exe"), package):
         raise StateError(
             "process.not-meant",
             "after the drop another interpreter or package runs than the one that was meant",
@@ -82,11 +89,12 @@ def check_meant(value: str | None, *, package: Path) -> None:
 
 
 def enter(view: MountView) -> None:
-    """Enter a private mount namespace that shows *view*."""
+    """Enter a private mount namespace and mount *view* in it."""
     if not view.closed:
         return
     syscalls.unshare_mounts()
-    # Opened in the new namespace (the kernel binds from no other), and before they are covered.
+    # Opened in the new namespace, because the kernel binds from no other, and before the tmpfs
+    # mounts cover them.
     handles = {need.path: os.open(need.path, os.O_PATH) for need in view.binds}
     kinds = {path: path.is_dir() for path in handles}
     for folder in view.closed:
@@ -95,7 +103,7 @@ def enter(view: MountView) -> None:
             "trimtab", str(folder), filesystem="tmpfs", flags=flags, data="mode=0755,size=64k"
         )
     for need in view.binds:
-        if not need.path.exists():  # it does where a need above it is bound already
+        if not need.path.exists():  # it exists below a bound need
             need.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
             if kinds[need.path]:
                 need.path.mkdir(mode=0o755)
@@ -113,22 +121,22 @@ def enter(view: MountView) -> None:
 
 
 def become(*, uid: int, gid: int) -> None:
-    """Give up every privilege for good: groups, gid, uid, capabilities, and gaining any."""
+    """Drop all privileges for good: groups, gid, uid, capabilities, and new privileges."""
     assert uid != 0, "the controller never runs as root"
     os.setgroups([])
     os.setresgid(gid, gid, gid)
-    syscalls.empty_bounding_set()  # takes CAP_SETPCAP, which the change of uid takes away
+    syscalls.limit_bounding_set()  # needs CAP_SETPCAP, lost by the change of uid
     os.setresuid(uid, uid, uid)
-    syscalls.empty_capability_sets()
+    syscalls.limit_capability_sets()
     syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
 
 
 def main() -> None:
-    """Carry out the drop that the one argument describes; never returns."""
+    """Drop the privileges as the argument says, and exec the command."""
     drop = PrivilegeDrop.from_json(sys.argv[1])
     enter(drop.view)
     become(uid=drop.uid, gid=drop.gid)
-    # After the change of uid, which clears it. The lifeline covers what this can't.
+    # After the change of uid, which clears the signal. The lifeline covers the time before.
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != drop.parent:
         sys.exit(1)

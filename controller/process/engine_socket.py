@@ -1,7 +1,7 @@
-"""The engine's socket, before anything is started that needs it: may this user open it?
+"""A check at the start: is this user allowed to open the engine's socket?
 
-An engine that is down is no reason to stop: it is waited for. A socket that is closed to the user stays
-closed however long one waits.
+An engine that is down is accepted, because trimtab waits for the engine. Missing permissions are an
+error, because waiting doesn't grant them.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from pathlib import Path
 
 from controller.model.errors import StateError
 
-#: An engine that starts makes its socket first, and gives it to its group a moment later.
-PATIENCE_S = 1.0
+#: How long a denied socket is retried: a starting engine creates its socket first, and changes the
+#: socket's group a moment later.
+RETRY_S = 1.0
 POLL_S = 0.05
 
 
-def raise_if_denied(
+def check_access(
     path: str, *, monotonic: Callable[[], float], wait: Callable[[float], None]
 ) -> None:
-    """Raise StateError if this user is not allowed to open the engine's socket."""
-    deadline = monotonic() + PATIENCE_S
+    """Check that this user is allowed to open the engine's socket.
+
+    Raises:
+        StateError: access is denied.
+    """
+    deadline = monotonic() + RETRY_S
     while _is_denied(path):
         if monotonic() >= deadline:
             raise StateError(
@@ -36,20 +41,19 @@ def raise_if_denied(
 
 
 def _is_denied(path: str) -> bool:
-    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        peer.connect(path)
-    except PermissionError:
-        return True
-    except OSError:
-        return False  # nothing listens there now
-    finally:
-        peer.close()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.setblocking(False)  # a blocking connect waits for a place in a full backlog
+        try:
+            peer.connect(path)
+        except PermissionError:
+            return True
+        except OSError:
+            return False  # the engine is down, or its backlog is full
     return False
 
 
 def remedy_for(path: str) -> str:
-    """Return what helps a user to open a socket: its group, if that isn't root's."""
+    """Return the remedy for a denied socket: its group, unless the group is root's."""
     try:
         gid = Path(path).stat().st_gid
         group = grp.getgrgid(gid)
@@ -66,7 +70,7 @@ def remedy_for(path: str) -> str:
 
 
 def user_name() -> str:
-    """Return the name of the user who runs this, or the uid where there is none."""
+    """Return the name of the effective user, or the uid of a user without a name."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

@@ -1,8 +1,8 @@
-"""One broker of an instance on an engine, from whatever state folder: a copy of one is noticed.
+"""The lock of an instance on an engine: at most one broker, also with a copied state folder.
 
-Beside the lock in the state folder, which a copied folder has its own of: one in a place that all
-brokers of this host's user share. It sees no broker in a container or on another host; those are
-noticed by what they make (``broker.guards.split_brain``).
+A copied state folder has its own lock file. So this second lock lies in a folder that all brokers
+of one user on this host share. The lock covers no broker in a container or on another host.
+``broker.guards.split_brain`` detects such brokers by the objects they create.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from controller.system.file_lock import open_lock_file, try_lock
 
 CODE = "state.forked"
 FOLDER_MODE = 0o755
-TOLD_MAX = 4096
+_OWNER_MAX = 4096
 
 
 def shared_folder(uid: int) -> Path | None:
-    """Return where brokers of one user find each other; None where there is no such place."""
+    """Return the folder for the locks of one user's brokers, None if the host has none."""
     if uid == 0:
         return Path("/run/trimtab")
     runtime = Path(f"/run/user/{uid}")  # pam_systemd(8)
@@ -32,29 +32,32 @@ def shared_folder(uid: int) -> Path | None:
 
 @dataclass(slots=True)
 class InstanceLock:
-    """The claim of one state folder to be its instance. ``release`` it at the end."""
+    """The lock of one instance. Call ``release`` at the end."""
 
+    #: The shared folder of the locks. None: no lock.
     folder: Path | None
+    #: The state folder, written into the lock file for the error message of another broker.
     state: Path
+    #: The id of the instance.
     instance: str
     _handle: int = -1
     _path: Path = Path()
 
     def claim(self, engine_id: str) -> None:
-        """Claim the instance on an engine; claiming it again changes nothing.
+        """Take the lock for an engine. A second call changes nothing.
 
         Raises:
-            StateError: a broker of another state folder has it.
+            StateError: a broker with another state folder holds the lock.
         """
         if self.folder is None or self._handle >= 0:
             return
         digits = hashlib.sha256(engine_id.encode()).hexdigest()[:16]
         path = self.folder / f"{self.instance}-{digits}.lock"
-        with suppress(OSError):  # a host without the place has no such lock
-            _make(self.folder)
+        with suppress(OSError):  # a host without the folder has no such lock
+            _make_folder(self.folder)
             for handle in _open_again(path):
                 if not try_lock(handle):
-                    raise self._forked(_told(handle), engine_id)
+                    raise self._forked(_owner_of(handle), engine_id)
                 if _is_at(handle, path):
                     os.truncate(handle, 0)
                     os.pwrite(handle, os.fsencode(self.state), 0)
@@ -63,7 +66,7 @@ class InstanceLock:
                 os.close(handle)
 
     def release(self) -> None:
-        """Give it back, and leave nothing behind."""
+        """Release the lock and remove its file."""
         if self._handle >= 0:
             with suppress(OSError):
                 self._path.unlink()
@@ -80,28 +83,28 @@ class InstanceLock:
         )
 
 
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir()
-        folder.chmod(FOLDER_MODE)  # whatever the umask: folders of sockets may lie in it too
+        folder.chmod(FOLDER_MODE)  # independent of the umask: sockets of instances can be below
 
 
 def _open_again(path: Path) -> Iterator[int]:
-    """Open the file each time: the previous holder removes it when it releases the lock."""
+    """Open the file for each attempt: a holder removes the file when it releases the lock."""
     while True:
         yield open_lock_file(path)
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    mine = os.fstat(handle)
+    """Return True if the open file is the file at *path*."""
     try:
-        there = path.stat()
+        return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
-    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
 
 
-def _told(handle: int) -> str:
-    told = os.pread(handle, TOLD_MAX, 0).decode(errors="replace")
+def _owner_of(handle: int) -> str:
+    """Return the state folder in a lock file, and close the file."""
+    text = os.pread(handle, _OWNER_MAX, 0).decode(errors="replace")
     os.close(handle)
-    return told if told.isprintable() and told else "another state folder"
+    return text if text.isprintable() and text else "another state folder"

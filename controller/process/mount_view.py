@@ -1,9 +1,9 @@
-"""Which folders a user can't pass through, and how to let it see just what it needs.
+"""The mount view of an unprivileged child: access to needed paths below closed folders.
 
-A clone in ``/root`` is the usual case: the controller's user can't traverse ``/root`` (0700), yet
-it must read interpreter, package and DIR. ``plan_view`` decides; ``drop`` carries it out in a
-private mount namespace: an empty filesystem over the closed folder, and in it, at the same paths,
-only what is needed, read-only.
+The usual case is a checkout in ``/root``. The controller's user can't traverse ``/root`` (0700),
+but must read the interpreter, the package and DIR. ``plan_view`` plans the mounts;
+``drop_privileges`` mounts them in a private namespace. An empty file system covers the closed
+folder, and only the needed paths are bind-mounted there, read-only, at the same names.
 """
 
 from __future__ import annotations
@@ -21,23 +21,26 @@ StatPath = Callable[[Path], os.stat_result]
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A path that the user must reach; ``holder_of`` says for what, in messages."""
+    """A path that the user must reach."""
 
     path: Path
+    #: The purpose in messages, for example ``the package's folder``.
     purpose: str
     writable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class MountView:
-    """What to mount: empty filesystems over ``closed``, then each need, parents first."""
+    """The mounts of a view."""
 
+    #: The folders to cover with an empty file system.
     closed: tuple[Path, ...] = ()
+    #: The paths to bind-mount, parents first.
     binds: tuple[Need, ...] = ()
 
 
-def searchable(status: os.stat_result, *, uid: int, gid: int) -> bool:
-    """Tell whether a user without supplementary groups may pass through a folder."""
+def can_search(status: os.stat_result, *, uid: int, gid: int) -> bool:
+    """Return True if a user without supplementary groups can traverse a folder."""
     if status.st_uid == uid:
         return bool(status.st_mode & stat.S_IXUSR)
     if status.st_gid == gid:
@@ -45,8 +48,8 @@ def searchable(status: os.stat_result, *, uid: int, gid: int) -> bool:
     return bool(status.st_mode & stat.S_IXOTH)
 
 
-def readable(status: os.stat_result, *, uid: int, gid: int) -> bool:
-    """Tell whether a user without supplementary groups may list a folder or read a file."""
+def can_read(status: os.stat_result, *, uid: int, gid: int) -> bool:
+    """Return True if a user without supplementary groups can list a folder or read a file."""
     if status.st_uid == uid:
         return bool(status.st_mode & stat.S_IRUSR)
     if status.st_gid == gid:
@@ -54,33 +57,37 @@ def readable(status: os.stat_result, *, uid: int, gid: int) -> bool:
     return bool(status.st_mode & stat.S_IROTH)
 
 
-def closed_ancestor(path: Path, *, uid: int, gid: int, look: StatPath = os.stat) -> Path | None:
-    """Return the topmost folder above *path* that the user can't pass through, if any."""
+def closed_ancestor(
+    path: Path, *, uid: int, gid: int, stat_path: StatPath = os.stat
+) -> Path | None:
+    """Return the topmost folder above *path* that the user can't traverse, or None."""
     for parent in reversed(path.parents):
-        if not searchable(look(parent), uid=uid, gid=gid):
+        if not can_search(stat_path(parent), uid=uid, gid=gid):
             return parent
     return None
 
 
-def plan_view(needs: Iterable[Need], *, uid: int, gid: int, look: StatPath = os.stat) -> MountView:
-    """Decide what the user's view must be given.
+def plan_view(
+    needs: Iterable[Need], *, uid: int, gid: int, stat_path: StatPath = os.stat
+) -> MountView:
+    """Plan the mounts that give a user its needed paths.
 
     Raises:
-        StateError: a needed folder is itself closed to the user; the remedy is the chmod.
+        StateError: a needed folder itself is closed to the user. The remedy is a chmod.
     """
     closed: set[Path] = set()
     binds: dict[Path, Need] = {}
     for need in needs:
-        status = look(need.path)
+        status = stat_path(need.path)
         if stat.S_ISDIR(status.st_mode) and not (
-            searchable(status, uid=uid, gid=gid) and readable(status, uid=uid, gid=gid)
+            can_search(status, uid=uid, gid=gid) and can_read(status, uid=uid, gid=gid)
         ):
             raise StateError(
                 "folder.closed",
                 f"{need.path} ({need.purpose}) is closed to the controller's user (uid {uid})",
                 remedy=f"chmod o+rx {need.path}, or move it to a folder that others may read",
             )
-        ancestor = closed_ancestor(need.path, uid=uid, gid=gid, look=look)
+        ancestor = closed_ancestor(need.path, uid=uid, gid=gid, stat_path=stat_path)
         if ancestor is not None:
             closed.add(ancestor)
             known = binds.get(need.path)

@@ -1,1 +1,1 @@
-"""Files, locks and sockets of the host, as every process of trimtab uses them."""
+"""Files, locks, sockets and system calls of the host, for every process of trimtab."""

@@ -13,10 +13,11 @@ capabilities(7), prctl(2), linux/capability.h.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 from dataclasses import dataclass
+
+from controller.system import syscalls
 
 CAPABILITIES = {
     "CHOWN": 0,
@@ -37,15 +38,6 @@ KEPT = tuple(KEPT_FOR)
 #: 256 clients with a connection to the engine each, 1,024 waiting clients, files and paths.
 NOFILE = 2048
 UMASK = 0o077
-
-_PR_SET_DUMPABLE = 4
-_PR_CAPBSET_READ = 23
-_PR_CAPBSET_DROP = 24
-_PR_SET_NO_NEW_PRIVS = 38
-_PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
-_VERSION_3 = 0x20080522
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +66,9 @@ def drop_privileges(*, keep: tuple[str, ...] = KEPT) -> Privileges:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     root = os.geteuid() == 0
     if root:
-        _drop_capabilities({CAPABILITIES[name] for name in keep})
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _prctl(_PR_SET_DUMPABLE, 0)
+        kept = [CAPABILITIES[name] for name in keep]
+        syscalls.limit_bounding_set(kept)
+        syscalls.limit_capability_sets(kept)
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     return Privileges(bounded=root, kept=tuple(sorted(keep)) if root else ())
-
-
-def _drop_capabilities(kept: set[int]) -> None:
-    for capability in range(64):
-        try:
-            present = _prctl(_PR_CAPBSET_READ, capability)
-        except OSError:
-            break  # beyond the kernel's last capability
-        if present and capability not in kept:
-            _prctl(_PR_CAPBSET_DROP, capability)
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
-    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: low words, then high ones
-    _check(_libc.capget(header, sets), "capget")
-    mask = sum(1 << capability for capability in kept) & sets[1]  # a container can lack some
-    sets[0], sets[1], sets[2] = mask, mask, 0
-    sets[3], sets[4], sets[5] = 0, 0, 0
-    _check(_libc.capset(header, sets), "capset")
-
-
-def _prctl(option: int, value: int) -> int:
-    return _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
-
-
-def _check(result: int, call: str) -> int:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{call}: {os.strerror(code)}")
-    return result

@@ -72,7 +72,7 @@ def _show_until(
     """Show the status until *stop* is set; *output*: with lines of failed containers, in no log."""
     question: dict[str, object] = {"do": "status", "output": output}
     while not stop.is_set():
-        assembly.look_after()
+        assembly.restart_ended()
         try:
             shower.show(
                 ask_controller(launch.state.controller_socket, question, timeout_s=ANSWER_S)

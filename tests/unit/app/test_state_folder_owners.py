@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from controller.app.up import controller_socket
 from controller.app.users import User
 from controller.model.errors import StateError
 from controller.settings import StateFolder
+from tests.backlog import filled
 
 HERS = User(uid=1234, gid=1234, dropped=True)
 
@@ -38,19 +38,12 @@ def test_the_socket_of_a_controller_that_is_too_busy_to_accept_is_not_replaced(
 ) -> None:
     state = StateFolder(root=tmp_path, run=tmp_path)
     user = User(os.getuid(), os.getgid(), dropped=False)
-    with closing(controller_socket(state, user=user)) as busy, ExitStack() as clients:
-        busy.listen(1)
-        inode = state.controller_socket.stat().st_ino
-        while True:  # until the backlog is full
-            client = clients.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-            client.setblocking(False)
-            try:
-                client.connect(str(state.controller_socket))
-            except BlockingIOError:
-                break
+    path = state.controller_socket
+    with closing(controller_socket(state, user=user)) as busy, filled(busy, path):
+        inode = path.stat().st_ino
         with pytest.raises(StateError) as caught:
             controller_socket(state, user=user)
         assert caught.value.code == "controller.running"
-        assert state.controller_socket.stat().st_ino == inode
+        assert path.stat().st_ino == inode
     with closing(controller_socket(state, user=user)):
-        assert state.controller_socket.exists()
+        assert path.exists()

@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 from controller.model.errors import StateError
-from controller.process.drop_privileges import MEANT, PrivilegeDrop, check_meant, meant
+from controller.process.drop_privileges import (
+    EXPECTED_PROGRAM,
+    PrivilegeDrop,
+    check_program,
+    expected_program,
+)
 from controller.process.mount_view import MountView, Need, plan_view
 
 UID, GID = 61234, 61235
@@ -104,9 +109,9 @@ def test_root_is_never_what_a_process_drops_to() -> None:
 
 def test_another_interpreter_or_package_than_the_one_meant_is_noticed(tmp_path: Path) -> None:
     interpreter = Path("/proc/self/exe")
-    value = meant(interpreter, tmp_path)
-    check_meant(value, package=tmp_path)
-    check_meant(None, package=tmp_path)
+    value = expected_program(interpreter, tmp_path)
+    check_program(value, package=tmp_path)
+    check_program(None, package=tmp_path)
     with pytest.raises(StateError, match=r"process\.not-meant"):
-        check_meant(value, package=tmp_path.parent)
-    assert MEANT == "TRIMTAB_MEANT"
+        check_program(value, package=tmp_path.parent)
+    assert EXPECTED_PROGRAM == "TRIMTAB_MEANT"

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from controller.process import engine_socket
-from controller.process.engine_socket import raise_if_denied
+from controller.process.engine_socket import check_access
+from tests.backlog import filled
 from tests.unprivileged import as_user
 
 TRIMTAB = str(Path(sys.executable).parent / "trimtab")
@@ -41,7 +42,7 @@ def path(folder: Path) -> Iterator[Path]:
 
 
 def check(path: Path) -> None:
-    raise_if_denied(str(path), monotonic=time.monotonic, wait=time.sleep)
+    check_access(str(path), monotonic=time.monotonic, wait=time.sleep)
 
 
 def test_a_socket_that_can_be_opened_or_that_nobody_serves_is_no_reason_to_stop(
@@ -105,5 +106,13 @@ def test_a_socket_that_is_given_to_its_group_in_time_is_waited_for(
     answers = iter([True, True, False])
     monkeypatch.setattr(engine_socket, "_is_denied", lambda _path: next(answers))
     pauses: list[float] = []
-    raise_if_denied(str(path), monotonic=lambda: len(pauses) * 0.05, wait=pauses.append)
+    check_access(str(path), monotonic=lambda: len(pauses) * 0.05, wait=pauses.append)
     assert pauses == [0.05, 0.05]
+
+
+def test_an_engine_with_a_full_backlog_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "docker.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as engine:
+        engine.bind(str(path))
+        with filled(engine, path):
+            check_access(str(path), monotonic=lambda: 0.0, wait=lambda _s: None)

@@ -22,7 +22,7 @@ def check(tree: dict[str, os.stat_result], needs: list[Need], expected: MountVie
     def look(path: Path) -> os.stat_result:
         return tree.get(str(path), folder(0o755))
 
-    assert plan_view(needs, **USER, look=look) == expected
+    assert plan_view(needs, **USER, stat_path=look) == expected
 
 
 def test_nothing_is_mounted_where_everything_can_be_reached() -> None:

@@ -2,13 +2,13 @@
 
 import socket
 import stat
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from controller.system.unix_socket import SocketInUse, bind_socket, has_listener
+from tests.backlog import filled
 
 
 def bound(path: Path) -> socket.socket:
@@ -21,24 +21,9 @@ def bound(path: Path) -> socket.socket:
     return listener
 
 
-@contextmanager
-def full_backlog(path: Path) -> Iterator[socket.socket]:
-    """A listener that accepts nobody, with a client in each place of its queue."""
-    with closing(bound(path)) as listener, ExitStack() as clients:
-        listener.listen(1)
-        while True:
-            client = clients.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-            client.setblocking(False)
-            try:
-                client.connect(str(path))
-            except BlockingIOError:
-                break
-        yield listener
-
-
 def test_a_full_backlog_is_a_live_listener(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
-    with full_backlog(path):
+    with closing(bound(path)) as listener, filled(listener, path):
         assert has_listener(path)
         inode = path.stat().st_ino
         with pytest.raises(SocketInUse):

@@ -1,4 +1,4 @@
-"""The few Linux calls that Python has no name for, each raising OSError like any other.
+"""Linux system calls without a Python function. Each raises OSError on failure.
 
 Sources: prctl(2), capset(2), unshare(2), mount(2), linux/capability.h.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Collection
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
@@ -29,10 +31,10 @@ MS_SLAVE = 1 << 19
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
-def _check(result: int, what: str) -> int:
+def _check(result: int, call: str) -> int:
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{call}: {os.strerror(number)}")
     return result
 
 
@@ -42,7 +44,7 @@ def prctl(option: int, value: int = 0) -> int:
 
 
 def unshare_mounts() -> None:
-    """Enter a mount namespace of our own, into which the host's later mounts still propagate."""
+    """Enter a private mount namespace. Later mounts of the host still propagate into it."""
     _check(_libc.unshare(CLONE_NEWNS), "unshare")
     mount("none", "/", flags=MS_SLAVE | MS_REC)
 
@@ -63,20 +65,28 @@ def mount(
     )
 
 
-def empty_bounding_set() -> None:
-    """Drop every capability from the bounding set; takes CAP_SETPCAP."""
+def limit_bounding_set(keep: Collection[int] = ()) -> None:
+    """Drop all capabilities but *keep* from the bounding set. Needs CAP_SETPCAP."""
     for capability in range(64):
         try:
-            present = prctl(PR_CAPBSET_READ, capability)
+            is_present = prctl(PR_CAPBSET_READ, capability)
         except OSError:
             return  # beyond the kernel's last capability
-        if present:
+        if is_present and capability not in keep:
             prctl(PR_CAPBSET_DROP, capability)
 
 
-def empty_capability_sets() -> None:
-    """Empty the ambient, inheritable, permitted and effective sets."""
+def limit_capability_sets(keep: Collection[int] = ()) -> None:
+    """Drop all capabilities but *keep* from the permitted and effective sets.
+
+    The ambient and inheritable sets become empty. *keep* adds no capability that is not permitted.
+    """
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    # Effective, permitted and inheritable set: three low words, then three high words.
     sets = (ctypes.c_uint32 * 6)()
+    _check(_libc.capget(header, sets), "capget")
+    mask = sum(1 << capability for capability in keep) & sets[1]
+    sets[0], sets[1], sets[2] = mask, mask, 0
+    sets[3], sets[4], sets[5] = 0, 0, 0
     _check(_libc.capset(header, sets), "capset")
