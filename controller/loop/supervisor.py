@@ -301,7 +301,7 @@ class Supervisor:
         """Return the plan of everything, and what an approval of it is about; change nothing."""
         survey = self._controller.survey()
         plan = survey.plan
-        going = [asdict(each) for each in disruption_budget.going(plan, survey.observed)]
+        going = [asdict(each) for each in disruption_budget.planned_removals(plan, survey.observed)]
         shown = review_json(self._controller.review(survey))
         return {"plan": shown, "text": text.render(plan), "going": going}
 

@@ -227,10 +227,10 @@ def _any_intent(_original: Any) -> Any:
         found = told if isinstance(told, list) else [told] if told else []
         ours = [e for e in found if (e.get("Labels") or {}).get(names.INTENT) == identifier]
         if not ours:
-            return settling.SettlementEvidence(applied=False, seen="")
+            return settling.SettlementEvidence(applied=False, state="")
         made = str(ours[0].get("Id") or ours[0].get("Name"))
         key = "container" if "container" in str(intent.request["route"]) else "object"
-        return settling.SettlementEvidence(applied=True, seen=made, result={key: made})
+        return settling.SettlementEvidence(applied=True, state=made, result={key: made})
 
     return sight
 
@@ -414,7 +414,7 @@ PLANTS = (
         (
             (
                 settling,
-                "settled",
+                "conclude",
                 lambda original: (
                     lambda evidence, sighting, _earlier, *, expired: original(
                         evidence, sighting, sighting, expired=True
@@ -472,7 +472,7 @@ PLANTS = (
         4,
         "copied-label",
         "recovery takes whatever carries an intent's label",
-        ((settling, "_labelled", _any_intent),),
+        ((settling, "_labelled_object", _any_intent),),
     ),
     Plant(
         4,

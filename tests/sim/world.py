@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from controller.core.enforcement.disruption_budget import going
+from controller.core.enforcement.disruption_budget import planned_removals
 from controller.engine.adapter import event_of
 from controller.loop.controller import Chore
 from controller.loop.probes.prober import Prober
@@ -187,7 +187,7 @@ class World(Hazards):
         loop = self.controller.loop
         try:
             shown = loop.survey()
-            self.people.approve(shown.plan.digest, going(shown.plan, shown.observed))
+            self.people.approve(shown.plan.digest, planned_removals(shown.plan, shown.observed))
             survey = loop.look(approved=True, asked_by="uid:0", plan=shown.plan.digest)
         except (EngineError, UsageError):
             return False

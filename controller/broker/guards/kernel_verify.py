@@ -37,7 +37,7 @@ from controller.core.enforcement.kernel_compare import (
     JoinedNetwork,
     PolicyBounds,
     compare,
-    worded,
+    texts_by_kind,
 )
 from controller.core.engine_api.translate import limits_body, settings
 from controller.core.records.inventory_json import settings_to_json
@@ -145,7 +145,7 @@ def _observe(
     )
     joined = joined_of(state, item, policy, inspect)
     found = compare(expected, answer, joined)
-    told = worded(found)
+    told = texts_by_kind(found)
     breaches = tuple(each for each in found if each.kind is DifferenceKind.BREACH)
     sight = _unverified(told.get(DifferenceKind.DOUBT, ""), inspect, policy)
     whole = replace(

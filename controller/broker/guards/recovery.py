@@ -69,8 +69,8 @@ def _settle(
     route: Route,
     earlier: SettlementEvidence | None,
 ) -> Flow[SettlementEvidence | None]:
-    sighting = SettlementEvidence(applied=False, seen="")
-    path = settlement.look_at(route.evidence, intent, identifier)
+    sighting = SettlementEvidence(applied=False, state="")
+    path = settlement.evidence_path(route.evidence, intent, identifier)
     if path:
         answer = yield ReadEngine(path)
         if isinstance(answer, Lost):
@@ -82,9 +82,9 @@ def _settle(
             told = None if answer.status == 404 else parse_json(answer)
         except Answered:
             return earlier
-        sighting = settlement.sight(route.evidence, intent, identifier, told)
+        sighting = settlement.evidence_of(route.evidence, intent, identifier, told)
     expired = _expired(state, intent, route, identifier)
-    how = settlement.settled(route.evidence, sighting, earlier, expired=expired)
+    how = settlement.conclude(route.evidence, sighting, earlier, expired=expired)
     if how is None:
         return sighting
     result: dict[str, object] = {

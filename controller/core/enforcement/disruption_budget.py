@@ -1,12 +1,14 @@
-"""The blast radius: how much of what runs the controller may leave without a running slot.
+"""The disruption budget: how many services the controller may leave without a running slot.
 
-Of the services that run, or that the controller took down in the last 10 minutes, at most
-``share`` may be down by its own doing at a time. A service that runs again, or whose other slot
-runs, isn't counted. Pure: the broker judges by what it looked up, the loop by what it knows, so
-that the controller holds itself to the same number before it meets the gate's.
+The services that run, or that the controller took down in the last 10 minutes, are counted. At most
+``max_unavailable`` of them may be down at a time because of the controller. A service counts as
+available again when it runs, or when another slot of it runs.
 
-An approval by an operator passes what is beyond that: for the objects that it names, each once, in
-mutations that are part of the plan that it is bound to.
+Pure. The broker judges by its look-ups, and the control loop by its own knowledge. So the
+controller respects the same limit before a request reaches the gate.
+
+An operator's approval admits removals beyond the budget: once for each object that the approval
+names, and only in mutations of the plan to which the approval is bound.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ from controller.model.inventory import TAKEN_MAX, Approval
 from controller.model.observed import Container, Observed
 
 RULE: Final = "blast.radius"
-#: How long a service that was taken down counts while it doesn't run again, in seconds.
+#: How long a service counts after its takedown unless it runs again, in seconds.
 WINDOW_S: Final = 600.0
-#: So many services may always be down; beyond it, 30 % of them.
+#: This many services may always be down, and in larger installations 30 % of all.
 FREE: Final = 3
 PERCENT: Final = 30
 _SHOWN_MAX = 5
@@ -45,13 +47,14 @@ _PLAN = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _OBJECT = re.compile(r"[0-9a-f]{64}|volume:[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
 _MEMBERS = frozenset({"act", "plan", "objects", "note"})
 
-#: What a mutation takes: nothing that runs, a slot whose service runs on, or its service.
+#: The scope of a takedown: '' if the container does not run, a slot of a service that keeps
+#: running, or the whole service.
 RemovalScope = Literal["", "slot", "service"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunningReplica:
-    """A container of the controller's that runs."""
+    """A running container of the controller's."""
 
     container: str
     service: str  # NAMESPACE/NAME
@@ -59,29 +62,27 @@ class RunningReplica:
 
 @dataclass(frozen=True, slots=True)
 class RecentRemoval:
-    """A container that the controller had taken down, and how long ago.
-
-    ``last`` tells that its service was left without a running slot by that, unapproved. It counts
-    as not running, also while the engine still shows it, since a signal takes its time; unless it
-    was ``down`` once, so that it was started since.
-    """
+    """A container that the controller took down, with its age."""
 
     container: str
     service: str
+    #: The removal left its service without a running slot, and no approval covered it.
     last: bool
     age_s: float
+    #: The container has been down since. Until then it counts as not running, although the engine
+    #: still shows it: a signal takes time. If ``down`` and running, it was started again.
     down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetDecision:
-    """The decision on one mutation; with a finding it is beyond the share."""
+    """The decision on one mutation; with a finding the mutation exceeds the budget."""
 
     takes: RemovalScope
     finding: Finding | None = None
 
 
-def share(total: int) -> int:
+def max_unavailable(total: int) -> int:
     """Return how many of *total* services may be down at a time."""
     return max(FREE, total * PERCENT // 100)
 
@@ -96,48 +97,50 @@ def judge(
     """Judge a mutation that takes *target* down.
 
     Args:
-        target: what is acted on; that is free unless it runs, or is *starting*.
-        starting: a start of it is under way.
-        running: what the engine shows as running.
-        recent: what the controller took down before, at any time.
+        target: the container. Free unless it runs, or is *starting*.
+        starting: a start of the container is in progress.
+        running: the running containers, as the engine shows them.
+        recent: the containers that the controller took down before, at any time.
     """
     shown = frozenset(running)
     if target not in shown and not starting:
         return BudgetDecision("")
     up = {slot.container for slot in shown}
     fresh = [r for r in recent if r.age_s < WINDOW_S and not (r.down and r.container in up)]
-    going = {each.container: each for each in fresh}
-    if target.container in going:  # that it goes is counted already, or was free
-        return BudgetDecision("service" if going[target.container].last else "slot")
-    staying = [slot for slot in shown if slot.container not in going]
+    removals = {removal.container: removal for removal in fresh}
+    if target.container in removals:  # counted already, or free
+        return BudgetDecision("service" if removals[target.container].last else "slot")
+    staying = [slot for slot in shown if slot.container not in removals]
     if any(slot.service == target.service and slot != target for slot in staying):
         return BudgetDecision("slot")
-    if len(going) >= TAKEN_MAX:
+    if len(removals) >= TAKEN_MAX:
         return BudgetDecision("service", _too_many())
-    serving = {slot.service for slot in staying}
+    available = {slot.service for slot in staying}
     ages: dict[str, float] = {}
-    for each in fresh:
-        if each.last and each.service not in serving:
-            ages[each.service] = min(each.age_s, ages.get(each.service, WINDOW_S))
-    return BudgetDecision("service", over(target.service, down=ages, running=serving))
+    for removal in fresh:
+        if removal.last and removal.service not in available:
+            ages[removal.service] = min(removal.age_s, ages.get(removal.service, WINDOW_S))
+    return BudgetDecision("service", judge_service(target.service, down=ages, running=available))
 
 
-def over(service: str, *, down: Mapping[str, float], running: Iterable[str]) -> Finding | None:
-    """Return why *service* may not be taken down as well, or None when it may.
+def judge_service(
+    service: str, *, down: Mapping[str, float], running: Iterable[str]
+) -> Finding | None:
+    """Return the finding if taking *service* down as well exceeds the budget, else None.
 
-    *down* has the services that are down by the controller's doing, each with its age in seconds;
-    *running* those that run, *service* among them.
+    *down* are the services that are down because of the controller, each with its age in seconds.
+    *running* are the running services, including *service*.
     """
     others = {name: age for name, age in down.items() if name != service}
     total = len({*running, *others, service})
-    if len(others) + 1 <= share(total):
+    if len(others) + 1 <= max_unavailable(total):
         return None
     names = sorted(others)
     shown = ", ".join(names[:_SHOWN_MAX])
     more = f" and {len(names) - _SHOWN_MAX} more" if len(names) > _SHOWN_MAX else ""
     reason = (
         f"{service} would be one more of {total} services without a running slot: the controller "
-        f"took down {shown}{more} within 10 minutes, and may at most {share(total)}"
+        f"took down {shown}{more} within 10 minutes, and may at most {max_unavailable(total)}"
     )
     wait_s = free_in_s(others, total=total)
     remedy = (
@@ -148,10 +151,10 @@ def over(service: str, *, down: Mapping[str, float], running: Iterable[str]) -> 
 
 
 def free_in_s(down: Mapping[str, float], *, total: int) -> float:
-    """Return in how many seconds one more service may be down, if none of *down* runs again."""
+    """Return the seconds until one more service may go down, if none of *down* runs again."""
     oldest_first = sorted(down.values(), reverse=True)
-    for gone, age_s in enumerate(oldest_first, 1):
-        if len(oldest_first) - gone + 1 <= share(total - gone):
+    for expired, age_s in enumerate(oldest_first, 1):
+        if len(oldest_first) - expired + 1 <= max_unavailable(total - expired):
             return max(0.0, WINDOW_S - age_s)
     return 0.0
 
@@ -161,16 +164,17 @@ def _too_many() -> Finding:
     return Finding(RULE, "", reason, "wait until the first of them is 10 minutes ago")
 
 
-# What the loop asks in advance
+# For the control loop, before a request
 
 
 def last_slots(actions: Iterable[AnyAction], containers: Iterable[Container]) -> frozenset[str]:
-    """Return the containers whose stop, in this order, leaves their service without a running slot.
+    """Return the containers whose stop leaves their service without a running slot.
 
-    *actions* are one service's, *containers* what it has; each action is taken to succeed.
+    *actions* are one service's, in this order, and each is assumed to succeed. *containers* are the
+    service's containers.
     """
     running = {each.id for each in containers if each.running}
-    found: set[str] = set()
+    last: set[str] = set()
     for action in actions:
         identifier = action.precondition.id
         match action:
@@ -179,16 +183,16 @@ def last_slots(actions: Iterable[AnyAction], containers: Iterable[Container]) ->
             case StopContainer() | RemoveContainer() if identifier in running:
                 running.discard(identifier)
                 if not running:
-                    found.add(identifier)
+                    last.add(identifier)
             case _:
                 pass
-    return frozenset(found)
+    return frozenset(last)
 
 
 def takes_down(action: AnyAction, last: frozenset[str]) -> bool:
-    """Tell whether an action begins to take down one of *last*.
+    """Return True if an action begins to take down one of *last*.
 
-    The restart policy that is taken away before a deliberate stop belongs to it.
+    A deliberate stop begins with the removal of the restart policy.
     """
     halts = isinstance(action, StopContainer | RemoveContainer) or (
         isinstance(action, UpdateContainer) and action.restart == "no"
@@ -200,7 +204,7 @@ def takes_down(action: AnyAction, last: frozenset[str]) -> bool:
 
 
 def read_approval(body: Mapping[str, object]) -> tuple[str, tuple[str, ...], str] | str:
-    """Return plan, objects and note of an approval that is asked for, or what is wrong with it."""
+    """Return plan, objects and note of a requested approval, or a text about a fault."""
     plan, objects, note = body.get("plan"), body.get("objects"), body.get("note", "")
     if not body.keys() <= _MEMBERS:
         return f"it has no member {min(body.keys() - _MEMBERS)!r:.64}"
@@ -221,9 +225,9 @@ def read_approval(body: Mapping[str, object]) -> tuple[str, tuple[str, ...], str
 def approval_for(
     subject: str, *, plan: str, approvals: Iterable[tuple[Approval, float]]
 ) -> Approval | None:
-    """Return the approval that lets a mutation of *subject* pass, as part of *plan*.
+    """Return the approval that admits a mutation of *subject* as part of *plan*.
 
-    *approvals* come with their ages in seconds; one that seems to be of the future isn't used.
+    *approvals* come with their ages in seconds. An approval with a negative age is not used.
     """
     for approval, age_s in approvals:
         fits = approval.plan == plan and subject in approval.objects
@@ -234,7 +238,7 @@ def approval_for(
 
 @dataclass(frozen=True, slots=True)
 class PlannedRemoval:
-    """A container that a plan takes down, or would once it is approved: what an approval names."""
+    """A container that a plan takes down, or would take down after an approval."""
 
     service: str
     container: str  # its name
@@ -242,29 +246,30 @@ class PlannedRemoval:
     why: str
 
 
-def going(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ...]:
-    """Return what an approval of *plan* is about: what it takes down, and what it holds back.
+def planned_removals(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ...]:
+    """Return the objects of an approval of *plan*: containers to take down, now or once unblocked.
 
-    Each container stands there once, by service and name.
+    Each container appears once. Sorted by service and name.
     """
     names = {each.id: each.name for each in observed.containers}
-    found: dict[str, PlannedRemoval] = {}
+    removals: dict[str, PlannedRemoval] = {}
     for action in plan.actions:
         takes = isinstance(action, StopContainer | RemoveContainer)
         if takes and not _is_denied(action):
             identifier = action.precondition.id
             name = names.get(identifier, action.target)
-            found.setdefault(
+            removals.setdefault(
                 identifier, PlannedRemoval(str(action.object), name, identifier, action.cause)
             )
     held_back = {blocked.key: blocked for blocked in plan.blocked}
-    for each in observed.containers:
-        blocked = held_back.get(each.key)
-        if blocked is not None and each.origin == "controller":
-            found.setdefault(
-                each.id, PlannedRemoval(str(each.key), each.name, each.id, blocked.reason)
+    for container in observed.containers:
+        blocked = held_back.get(container.key)
+        if blocked is not None and container.origin == "controller":
+            removal = PlannedRemoval(
+                str(container.key), container.name, container.id, blocked.reason
             )
-    return tuple(sorted(found.values(), key=lambda one: (one.service, one.container)))
+            removals.setdefault(container.id, removal)
+    return tuple(sorted(removals.values(), key=lambda each: (each.service, each.container)))
 
 
 def _is_denied(action: AnyAction) -> bool:

@@ -1,10 +1,14 @@
-"""Effective state: what the kernel shows of a container, against what was admitted.
+"""The comparison of a container's state in the kernel with its admitted confinement.
 
-Pure. A *breach* is what lets a container reach or use more than it was admitted with, and more
-than the policy admits: it is a violation, and the container is stopped. What differs and is no
-breach (another limit within the policy, a network of its own namespace) is drift, the
-controller's to heal. Less than was admitted is neither: programs drop capabilities themselves.
-What can't be seen is a doubt, never taken for the one or the other.
+Pure. The kinds of differences:
+
+- A *breach* gives the container more than its confinement, and more than the policy admits. The
+  broker reports a violation and stops the container.
+- A *drift* is any other difference: another limit within the policy, or a network of the own
+  namespace. The controller repairs it.
+- A *doubt* is a state that cannot be read. It never counts as one of the others.
+
+Fewer rights than admitted are no difference, since programs drop capabilities themselves.
 """
 
 from __future__ import annotations
@@ -26,10 +30,10 @@ from controller.model.policy.values import format_cpus
 from controller.model.quantities import format_bytes
 
 PAGE = 4096
-FILTERED = 2  # Seccomp of a process with a filter
+FILTERED = 2  # the Seccomp value in /proc/PID/status of a process with a filter
 NAMESPACES = ("ipc", "mnt", "net", "pid", "uts")
 CPU_PERIOD = 100_000
-#: capability.h, by bit.
+#: The names in capability.h, by bit.
 CAPABILITIES = (
     "CHOWN",
     "DAC_OVERRIDE",
@@ -77,7 +81,7 @@ CAPABILITIES = (
 
 @dataclass(frozen=True, slots=True)
 class PolicyBounds:
-    """The most that the policy admits for this service, its exceptions included."""
+    """The policy's maximum for a service, including its exceptions."""
 
     memory: int
     nano_cpus: int
@@ -86,40 +90,41 @@ class PolicyBounds:
 
 @dataclass(frozen=True, slots=True)
 class JoinedNetwork:
-    """A network that the container is in. ``own``: made by us, in its namespace or its owner's."""
+    """A network that the container has joined."""
 
     name: str
-    own: bool
+    own: bool  # created by us, in the container's namespace or by its owner
     id: str = ""
 
 
-#: Breaches that can be taken back on the living container: another limit, another network.
+#: Breaches that the broker can undo on the running container: a limit, or a network.
 REVERSIBLE = frozenset({"effective.limit", "effective.network"})
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedState:
-    """What was admitted, and what the policy admits today. ``seccomp``: the engine has it."""
+    """The admitted state, and the bounds of today's policy."""
 
     id: str
     confinement: Confinement
     settings: Settings
     bounds: PolicyBounds
-    seccomp: bool = True
+    seccomp: bool = True  # the engine supports seccomp
 
 
 def compare(
     expected: ExpectedState, effective: EffectiveState, joined: tuple[JoinedNetwork, ...]
 ) -> tuple[KernelDifference, ...]:
-    """Return every difference, breaches first; () is what was admitted."""
-    found = [
+    """Return all differences, breaches first; () if the state is as admitted."""
+    differences = [
         *_privileges(expected, effective),
         *_namespaces(expected, effective),
         *mounts.compare(expected.confinement, expected.id, effective),
         *_limits(expected, effective.limits),
         *_networks(expected, joined),
     ]
-    return tuple(sorted(found, key=lambda difference: list(DifferenceKind).index(difference.kind)))
+    order = list(DifferenceKind)
+    return tuple(sorted(differences, key=lambda difference: order.index(difference.kind)))
 
 
 # Privileges
@@ -143,19 +148,19 @@ def _privileges(expected: ExpectedState, effective: EffectiveState) -> Iterator[
 
 
 def mask_of(capabilities: tuple[str, ...]) -> int:
-    """Return capabilities as the kernel's mask."""
+    """Return the kernel's mask for capabilities."""
     return sum(1 << CAPABILITIES.index(name) for name in capabilities if name in CAPABILITIES)
 
 
 def names_of(mask: int) -> list[str]:
-    """Return the names of a mask's capabilities; one that isn't known by its number."""
+    """Return the names of a mask's capabilities; an unknown one as its number."""
     bits = [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
     return [CAPABILITIES[bit] if bit < len(CAPABILITIES) else str(bit) for bit in bits]
 
 
 def _namespaces(expected: ExpectedState, effective: EffectiveState) -> Iterator[KernelDifference]:
-    apart = (*NAMESPACES, "cgroup") if expected.confinement.private_cgroup else NAMESPACES
-    for name in apart:
+    private = (*NAMESPACES, "cgroup") if expected.confinement.private_cgroup else NAMESPACES
+    for name in private:
         if name in effective.shared:
             yield KernelDifference("effective.namespace", f"it is in the host's {name} namespace")
 
@@ -170,29 +175,29 @@ def _limits(expected: ExpectedState, limits: CgroupLimits) -> Iterator[KernelDif
         ("CPUs", limits.nano_cpus, nano_cpus(settings), bounds.nano_cpus, format_cpus),
         ("processes", limits.pids, settings.pids, bounds.pids, str),
     )
-    for name, shown, admitted, most, told in rows:
+    for name, shown, admitted, most, format_number in rows:
         if shown is None:
             doubt = f"the limit of {name} can't be seen"
             yield KernelDifference("effective.limit", doubt, DifferenceKind.DOUBT)
         elif shown == UNLIMITED:
             yield KernelDifference("effective.limit", f"{name} have no limit")
         elif shown > max(_rounded(name, admitted), most):
-            reason = f"{told(shown)} of {name}: admitted are {told(admitted)}"
+            reason = f"{format_number(shown)} of {name}: admitted are {format_number(admitted)}"
             yield KernelDifference("effective.limit", reason)
         elif not _rounded(name, admitted, down=True) <= shown <= _rounded(name, admitted):
-            drift = f"{told(shown)} of {name}: admitted were {told(admitted)}"
+            drift = f"{format_number(shown)} of {name}: admitted were {format_number(admitted)}"
             yield KernelDifference("effective.limit", drift, DifferenceKind.DRIFT)
     yield from _swap(settings, limits)
 
 
 def _swap(settings: Settings, limits: CgroupLimits) -> Iterator[KernelDifference]:
-    """Judge swap: none is admitted beside the memory, whatever the memory is now."""
+    """Judge swap: no swap is admitted beyond the memory, whatever the memory limit is now."""
     together, memory = limits.memory_swap, limits.memory
     if together is None:
         doubt = "the limit of swap can't be seen"
         yield KernelDifference("effective.limit", doubt, DifferenceKind.DOUBT)
     elif together == UNLIMITED:
-        if memory != UNLIMITED:  # else it is told already
+        if memory != UNLIMITED:  # reported as "memory have no limit" already
             yield KernelDifference("effective.limit", "swap has no limit")
     elif memory is not None and together > max(memory, _rounded("memory", settings.memory_swap)):
         reason = f"{format_bytes(together - memory)} of swap: none is admitted"
@@ -200,19 +205,19 @@ def _swap(settings: Settings, limits: CgroupLimits) -> Iterator[KernelDifference
 
 
 def nano_cpus(settings: Settings) -> int:
-    """Return the CPUs that were admitted, in nano-CPUs, however they were written."""
+    """Return the admitted CPUs in nano-CPUs, given as NanoCpus or as CpuQuota and CpuPeriod."""
     if settings.nano_cpus or settings.cpu_quota <= 0:
         return settings.nano_cpus
     return settings.cpu_quota * 1_000_000_000 // (settings.cpu_period or CPU_PERIOD)
 
 
 def _rounded(name: str, admitted: int, *, down: bool = False) -> int:
-    """Return an admitted number as the kernel keeps it: whole pages, whole microseconds."""
+    """Return an admitted number in the kernel's units: whole pages, whole microseconds."""
     match name:
         case "memory":
             return admitted // PAGE * PAGE if down else -(-admitted // PAGE) * PAGE
         case "CPUs":
-            # A quota has whole microseconds of its period.
+            # The kernel stores a quota as whole microseconds in its period.
             return admitted // 10_000 * 10_000 if down else admitted
         case _:
             return admitted
@@ -227,9 +232,9 @@ def _networks(
     admitted = set(expected.settings.networks)
     for network in sorted(joined, key=lambda each: each.name):
         if not network.own:
-            what = "a foreign one of that name" if network.name in admitted else "not admitted"
+            fault = "a foreign one of that name" if network.name in admitted else "not admitted"
             yield KernelDifference(
-                "effective.network", f"it is in the network {network.name}: {what}"
+                "effective.network", f"it is in the network {network.name}: {fault}"
             )
         elif network.name not in admitted:
             drift = f"it is in the network {network.name}"
@@ -239,8 +244,8 @@ def _networks(
         yield KernelDifference("effective.network", drift, DifferenceKind.DRIFT)
 
 
-def worded(differences: tuple[KernelDifference, ...]) -> Mapping[DifferenceKind, str]:
-    """Return the sentences of each kind, in one text."""
+def texts_by_kind(differences: tuple[KernelDifference, ...]) -> Mapping[DifferenceKind, str]:
+    """Return the descriptions of each kind of difference, joined into one text."""
     return {
         kind: "; ".join(each.text for each in differences if each.kind is kind)
         for kind in DifferenceKind

@@ -1,10 +1,10 @@
-"""The mounts that the kernel shows of a container, against those that were admitted.
+"""The comparison of a container's mounts in the kernel with its admitted mounts.
 
-Pure. A mount is recognised by its source: the object at its root, its filesystem and its options.
-Its place in the container proves nothing. The image decides where a path leads (``/sbin`` and
-``/var/run`` are links in most), and the container's own programs can change links and rename
-folders at any time after the engine mounted something below them. So a path only chooses between
-mounts whose source is right already, and an honest container may change its own links.
+Pure. A mount is identified by its source: the object at its root, its filesystem and its options.
+The mount's place in the container proves nothing. The image decides where a path leads
+(``/sbin`` and ``/var/run`` are links in most images), and the container's programs can change links
+and rename folders at any time. So a path only chooses between mounts with the right source, and an
+honest container may change its own links.
 
 Invariant: no link and no name inside a container makes a mount look admitted.
 """
@@ -28,7 +28,7 @@ from controller.model.quantities import format_bytes
 
 PAGE = 4096
 SHM_DEFAULT = 64 * 1024**2
-#: What the engine mounts from the container's own folder, wherever the image's links lead.
+#: Files that the engine mounts from the container's own folder, whatever the image's links are.
 _OWN_FILES = ("hosts", "hostname", "resolv.conf")
 _INIT = frozenset({"docker-init", "tini", "tini-static", "catatonit"})
 _KERNELS = {
@@ -39,7 +39,7 @@ _KERNELS = {
     "/dev/console": ("devpts",),
     "/sys/fs/cgroup": ("tmpfs", "cgroup", "cgroup2"),
 }
-#: Devices that a runtime mounts where it isn't allowed to make them (user namespaces).
+#: Devices that a runtime mounts in a user namespace, where it cannot create device nodes.
 _DEVICES = {
     "/dev/full": os.makedev(1, 7),
     "/dev/null": os.makedev(1, 3),
@@ -53,21 +53,21 @@ _DEVICES = {
 def compare(
     confinement: Confinement, container: str, effective: EffectiveState
 ) -> Iterator[KernelDifference]:
-    """Yield every difference between the mounts that were admitted and those that are there."""
+    """Yield all differences between the admitted mounts and the mounts in the kernel."""
     view = _View(effective, confinement, container)
-    found = _assign(confinement.mounts, view)
-    known = set(found)
-    for number, fastening in found.items():
-        yield from _flags(fastening, view.mounts[number])
-    for fastening in confinement.mounts:
-        if fastening not in found.values():
-            number, difference = _missing(fastening, view, known)
+    assigned = _assign(confinement.mounts, view)
+    known = set(assigned)
+    for number, expected in assigned.items():
+        yield from _flags(expected, view.mounts[number])
+    for expected in confinement.mounts:
+        if expected not in assigned.values():
+            number, difference = _missing(expected, view, known)
             known |= {number}
             yield difference
     for mount in effective.mounts:
         if mount.id not in known and not _is_engines(mount, view):
-            what = f"{mount.filesystem} {mount.root} is mounted at {mount.point}"
-            yield _difference(f"{what}, which was not admitted")
+            place = f"{mount.filesystem} {mount.root} is mounted at {mount.point}"
+            yield _difference(f"{place}, which was not admitted")
     yield from _masks(effective)
 
 
@@ -76,7 +76,7 @@ def _difference(text: str, kind: DifferenceKind = DifferenceKind.BREACH) -> Kern
 
 
 class _View:
-    """One reading, by the ids of mounts and by the targets of what was admitted."""
+    """A reading of the kernel's state, indexed by mount ids and by the admitted targets."""
 
     def __init__(self, effective: EffectiveState, confinement: Confinement, container: str) -> None:
         self.confinement = confinement
@@ -90,26 +90,26 @@ class _View:
         self._host_tmpfs = effective.host_tmpfs
 
     def at(self, target: str) -> MountinfoLine | None:
-        """Return the mount that a path leads into now."""
+        """Return the mount into which a path leads now."""
         return self.mounts.get(self._reached.get(target, -1))
 
     def root(self, mount: MountinfoLine) -> Root | None:
-        """Return the object at a mount's root; None if it couldn't be opened."""
+        """Return the object at a mount's root; None if the broker could not open it."""
         return self._roots.get(mount.id)
 
     def is_own_tmpfs(self, mount: MountinfoLine) -> bool:
-        """Return True if it is a whole tmpfs, and none of the host's."""
+        """Return True if the mount is a whole tmpfs, and not one of the host's."""
         whole = mount.filesystem == "tmpfs" and mount.root == "/"
         return whole and mount.device not in self._host_tmpfs
 
     def why_unknown(self, mount: MountinfoLine) -> str:
-        """Return why the object at a mount's root isn't known though nobody hides it; else ''."""
+        """Return the reason why a mount's root is unknown although nobody hides it; '' if none."""
         if mount.id in self._unreadable:
             return "its filesystem doesn't answer"
         return "another mount covers it" if self.is_covered(mount) else ""
 
     def is_covered(self, mount: MountinfoLine) -> bool:
-        """Return True if another mount lies over it, so that no path leads to it."""
+        """Return True if another mount lies over this one, so that no path leads to it."""
         above = {mount.id}
         parent = self.mounts.get(mount.parent)
         while parent is not None and parent.id not in above:
@@ -124,51 +124,52 @@ class _View:
         )
 
 
-# What was admitted
+# The admitted mounts
 
 
-def _assign(fastenings: tuple[ExpectedMount, ...], view: _View) -> dict[int, ExpectedMount]:
-    """Return which mount is which of those that were admitted, by the mount's id.
+def _assign(mounts: tuple[ExpectedMount, ...], view: _View) -> dict[int, ExpectedMount]:
+    """Return the admitted mount of each mount in the kernel, by the id of the latter.
 
-    The strictest choose first, so that none takes the only mount that fits a stricter one.
+    The strictest choose first. Otherwise a lenient one could take the only mount that fits a
+    stricter one.
     """
-    found: dict[int, ExpectedMount] = {}
+    assigned: dict[int, ExpectedMount] = {}
 
-    def choose(fastening: ExpectedMount, *mounts: MountinfoLine | None, exactly: bool) -> bool:
-        for mount in mounts:
-            if mount is None or mount.id in found or not _is_source_of(mount, fastening, view):
+    def choose(expected: ExpectedMount, *candidates: MountinfoLine | None, exactly: bool) -> bool:
+        for mount in candidates:
+            if mount is None or mount.id in assigned or not _has_source(mount, expected, view):
                 continue
-            if not exactly or not any(_flags(fastening, mount)):
-                found[mount.id] = fastening
+            if not exactly or not any(_flags(expected, mount)):
+                assigned[mount.id] = expected
                 return True
         return False
 
     strictest_first = sorted(
-        fastenings, key=lambda each: (not each.read_only, each.executable, each.size)
+        mounts, key=lambda each: (not each.read_only, each.executable, each.size)
     )
     left = [
-        fastening
-        for fastening in strictest_first
-        if not choose(fastening, view.at(fastening.target), *view.mounts.values(), exactly=True)
+        expected
+        for expected in strictest_first
+        if not choose(expected, view.at(expected.target), *view.mounts.values(), exactly=True)
     ]
-    for fastening in left:
-        choose(fastening, view.at(fastening.target), exactly=False)
-    return found
+    for expected in left:
+        choose(expected, view.at(expected.target), exactly=False)
+    return assigned
 
 
-def _is_source_of(mount: MountinfoLine, fastening: ExpectedMount, view: _View) -> bool:
-    """Return True if a mount has the source that was admitted."""
-    if fastening.type == "tmpfs":
+def _has_source(mount: MountinfoLine, expected: ExpectedMount, view: _View) -> bool:
+    """Return True if a mount has the admitted source."""
+    if expected.type == "tmpfs":
         return view.is_own_tmpfs(mount)
-    if not fastening.source:
+    if not expected.source:
         return _is_anonymous(mount.root)
     root = view.root(mount)
-    if root is None or not fastening.inode or root.device != fastening.device:
+    if root is None or not expected.inode or root.device != expected.device:
         return False
-    if fastening.subpath:
-        # The part didn't have to be there when the volume was admitted.
-        return bool(fastening.place) and is_below(mount.root, fastening.place)
-    return root.inode == fastening.inode
+    if expected.subpath:
+        # The folder inside the volume need not exist at the admission, so its inode is unknown.
+        return bool(expected.place) and is_below(mount.root, expected.place)
+    return root.inode == expected.inode
 
 
 def _is_anonymous(root: str) -> bool:
@@ -182,28 +183,28 @@ def _is_anonymous(root: str) -> bool:
     )
 
 
-def _flags(fastening: ExpectedMount, mount: MountinfoLine) -> Iterator[KernelDifference]:
-    """Yield what a mount of the right source allows beside what was admitted."""
-    target = fastening.target
-    if fastening.read_only and not mount.read_only:
+def _flags(expected: ExpectedMount, mount: MountinfoLine) -> Iterator[KernelDifference]:
+    """Yield the rights that a mount of the right source gives beyond the admitted ones."""
+    target = expected.target
+    if expected.read_only and not mount.read_only:
         yield _difference(f"{target} is writable, and was admitted read-only")
     if mount.shared:
         yield _difference(f"mounts of the host show through below {target}")
-    if fastening.type != "tmpfs":
+    if expected.type != "tmpfs":
         return
-    for option in ("nosuid", "nodev", *(() if fastening.executable else ("noexec",))):
+    for option in ("nosuid", "nodev", *(() if expected.executable else ("noexec",))):
         if option not in mount.options:
             yield _difference(f"the tmpfs at {target} isn't {option}")
     size = size_of(mount)
-    if size is None or size > -(-fastening.size // PAGE) * PAGE:
-        told = "any size" if size is None else format_bytes(size)
+    if size is None or size > -(-expected.size // PAGE) * PAGE:
+        shown = "any size" if size is None else format_bytes(size)
         yield _difference(
-            f"the tmpfs at {target} may hold {told}, not {format_bytes(fastening.size)}"
+            f"the tmpfs at {target} may hold {shown}, not {format_bytes(expected.size)}"
         )
 
 
 def size_of(mount: MountinfoLine) -> int | None:
-    """Return the size of a tmpfs in bytes, None for one without."""
+    """Return the size of a tmpfs in bytes, None if it has no limit."""
     for setting in mount.settings:
         name, _, value = setting.partition("=")
         if name == "size" and value.rstrip("kmg").isdigit():
@@ -212,43 +213,41 @@ def size_of(mount: MountinfoLine) -> int | None:
     return None
 
 
-def _missing(
-    fastening: ExpectedMount, view: _View, known: set[int]
-) -> tuple[int, KernelDifference]:
-    """Return what is at the target instead of what was admitted: a mount's id, -1 for none."""
-    target = fastening.target
+def _missing(expected: ExpectedMount, view: _View, known: set[int]) -> tuple[int, KernelDifference]:
+    """Return the mount at the target of a missing one: its id, -1 for none, and the difference."""
+    target = expected.target
     left = [mount for mount in view.mounts.values() if mount.id not in known]
     for mount in left:
-        place = fastening.place
-        same = is_below(mount.root, place) if fastening.subpath else mount.root == place
+        place = expected.place
+        same = is_below(mount.root, place) if expected.subpath else mount.root == place
         if place and same and (why := view.why_unknown(mount)):
             doubt = f"the mount for {target} can't be looked at: {why}"
             return mount.id, _difference(doubt, DifferenceKind.DOUBT)
     there = view.at(target)
     if there is not None and there in left and not _is_base(there, view):
-        return there.id, _other_source(fastening, there)
+        return there.id, _other_source(expected, there)
     return -1, _difference(f"nothing is mounted for {target}", DifferenceKind.DOUBT)
 
 
-def _other_source(fastening: ExpectedMount, mount: MountinfoLine) -> KernelDifference:
-    shown, target = f"{mount.root} is mounted at {fastening.target}", fastening.target
-    if fastening.type == "tmpfs":
+def _other_source(expected: ExpectedMount, mount: MountinfoLine) -> KernelDifference:
+    shown, target = f"{mount.root} is mounted at {expected.target}", expected.target
+    if expected.type == "tmpfs":
         return _difference(f"{mount.filesystem} {shown}, not a tmpfs of its own")
-    if not fastening.source:
+    if not expected.source:
         return _difference(f"{shown}, not a volume of its own")
-    if not fastening.inode or (fastening.subpath and not fastening.place):
+    if not expected.inode or (expected.subpath and not expected.place):
         unknown = f"what was admitted at {target} couldn't be looked at"
         return _difference(unknown, DifferenceKind.DOUBT)
-    wanted = "a part of" if fastening.subpath else "the"
-    admitted = "" if fastening.subpath else " that was admitted"
-    return _difference(f"{shown}, not {wanted} {fastening.source}{admitted}")
+    wanted = "a part of" if expected.subpath else "the"
+    admitted = "" if expected.subpath else " that was admitted"
+    return _difference(f"{shown}, not {wanted} {expected.source}{admitted}")
 
 
-# What the engine gives to every container
+# The engine's own mounts in every container
 
 
 def _is_base(mount: MountinfoLine, view: _View) -> bool:
-    """Return True for the root, and for what shows the kernel."""
+    """Return True for the root mount, and for mounts of kernel filesystems."""
     point, confinement = mount.point, view.confinement
     if point == "/":
         return mount.read_only or not confinement.read_only_root
@@ -268,16 +267,16 @@ def _is_base(mount: MountinfoLine, view: _View) -> bool:
 
 
 def _is_closed_cgroup(mount: MountinfoLine, view: _View) -> bool:
-    """Return True if the container can't write to a cgroup, which belongs to the host's root.
+    """Return True if the container cannot write to a cgroup: the cgroup belongs to the host's root.
 
-    In a user namespace a runtime can't make the mount read-only.
+    In a user namespace a runtime cannot make the mount read-only.
     """
     own = view.container in mount.root.split("/")
     return mount.read_only or (own and not view.host_root)
 
 
 def _is_engines(mount: MountinfoLine, view: _View) -> bool:
-    """Return True for a mount that the engine gives to every container."""
+    """Return True for a mount that the engine adds to every container."""
     if _is_base(mount, view):
         return True
     if mount.shared:
@@ -288,10 +287,10 @@ def _is_engines(mount: MountinfoLine, view: _View) -> bool:
 
 
 def _is_init(mount: MountinfoLine, view: _View) -> bool:
-    """Return True for the engine's init: read-only, of that name, and what the process executes.
+    """Return True for the engine's init: read-only, named so, and executed by the first process.
 
-    It stays the container's first process as long as the container runs. A host's file of that
-    name which is mounted elsewhere isn't executed by it.
+    The init stays the container's first process. A host file with such a name at another place is
+    not the program of that process.
     """
     root = view.root(mount)
     return (
@@ -310,7 +309,7 @@ def _is_device(mount: MountinfoLine, view: _View) -> bool:
 
 
 def _is_masked(mount: MountinfoLine) -> bool:
-    """Tell whether a path of the kernel's is hidden, or itself read-only."""
+    """Return True if a path of the kernel is hidden, or mounted read-only onto itself."""
     if mount.filesystem in {"tmpfs", "devtmpfs"}:
         return mount.root == "/null" or (mount.read_only and mount.root == "/")
     itself = mount.filesystem == "proc" and f"/proc{mount.root}" == mount.point

@@ -1,12 +1,11 @@
-"""What a peer may have recorded one by one, and how the rest is counted.
+"""The rate limit on journal records per peer, and the counts of the records beyond it.
 
-Refusals and journaled reads cost whoever asks nothing, and the broker a line and a flush each. So a
-peer (a uid) has a bucket: what it pays for is recorded in full, the rest goes into one ``summary``
-record a second, with counts by rule. Detail may be lost, the count never. Everything is bounded:
-the peers that are told apart, and the rules of a summary.
+Refusals and journaled reads cost a peer nothing, but cost the broker a line and a flush each. So
+each peer (a uid) has a token bucket. Records within it are written in full. The others go into one
+``summary`` record a second, with counts by rule. Details can be lost, counts never. The number of
+distinct peers is bounded, and so is the number of rules in a summary.
 
-Instants are seconds of a monotonic clock where buckets are meant, and seconds since the epoch in
-what is recorded.
+Times are seconds of a monotonic clock in buckets, and seconds since the epoch in records.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from typing import Final
 
 from controller.core.records.record import timestamp
 
-#: The stages that are limited: what whoever asks can have written as often as it likes.
+#: The limited stages: a peer can cause such records as often as it likes.
 LIMITED: Final = frozenset({"refusal", "read"})
-#: Rules and routes that a summary tells apart; the gate has fewer of each than a hundred and fifty.
+#: Distinct rules or routes in a summary. The gate has fewer than 150 of each.
 NAMES_MAX: Final = 256
-#: The peer, and the rule, that all others go under once too many are told apart.
+#: The peer and the rule that stand for all beyond the limits.
 OTHERS: Final = -1
 OTHER: Final = "other"
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How much of one peer is recorded one by one, and how many peers are told apart."""
+    """The rate of records of one peer, and the number of peers with their own bucket."""
 
     per_s: float = 50.0
     burst: int = 500
@@ -38,7 +37,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """What a peer may still spend, as of an instant of the monotonic clock."""
+    """A peer's remaining tokens at a time of the monotonic clock."""
 
     tokens: float
     at: float
@@ -48,13 +47,13 @@ Buckets = Mapping[int, Bucket]
 
 
 def spend(buckets: Buckets, peer: int, now: float, limit: Limit) -> tuple[dict[int, Bucket], bool]:
-    """Take one record from the peer's bucket: the buckets after it, and whether it was there.
+    """Take one token from a peer's bucket: return the new buckets, and True if there was a token.
 
-    A peer that isn't told apart yet is, if there is room; else it shares one bucket with others.
+    A new peer gets its own bucket if there is room. Otherwise it shares one bucket with others.
     """
     kept = dict(buckets)
     if peer not in kept and len(kept) >= limit.peers:
-        # Who spent nothing for so long that its bucket is full is as one that never came.
+        # A full bucket equals a new one, so its peer can be forgotten.
         kept = {
             known: bucket
             for known, bucket in kept.items()
@@ -68,7 +67,7 @@ def spend(buckets: Buckets, peer: int, now: float, limit: Limit) -> tuple[dict[i
 
 
 def peer_of(buckets: Buckets, peer: int, limit: Limit) -> int:
-    """Return under whom a peer is counted: itself, or all others together."""
+    """Return the peer in whose bucket a peer counts: itself, or ``OTHERS``."""
     return peer if peer in buckets or len(buckets) < limit.peers else OTHERS
 
 
@@ -79,7 +78,7 @@ def _filled(bucket: Bucket, now: float, limit: Limit) -> Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What of one peer was counted since the last summary; instants since the epoch."""
+    """The counts of one peer's records since its last summary; times since the epoch."""
 
     first: float
     last: float
@@ -88,7 +87,7 @@ class Tally:
 
     @property
     def total(self) -> int:
-        """How many records this stands for."""
+        """The number of counted records."""
         return sum(self.refusals.values()) + sum(self.reads.values())
 
 
@@ -96,7 +95,7 @@ def count(tally: Tally | None, stage: str, name: str, now: float) -> Tally:
     """Return the tally with one more refusal by the rule *name*, or read of the route *name*."""
     assert stage in LIMITED, f"nothing that is counted: {stage}"
     tally = tally or Tally(now, now)
-    # A wall clock that jumped back makes no span that ends before it began.
+    # If the wall clock was set back, the span must not end before its start.
     tally = replace(tally, last=max(now, tally.first))
     if stage == "read":
         return replace(tally, reads=_more(tally.reads, name))
@@ -109,11 +108,12 @@ def _more(counts: Mapping[str, int], name: str) -> dict[str, int]:
 
 
 def result_of(tally: Tally) -> dict[str, object]:
-    """Return a tally as a ``summary`` record has it: counts by rule, and from when to when."""
-    told: dict[str, object] = {
+    """Return the result member of a ``summary`` record: counts by rule, and the span of time."""
+    members: dict[str, object] = {
         "total": tally.total,
         "counts": dict(sorted(tally.refusals.items())),
         "first": timestamp(tally.first),
         "last": timestamp(tally.last),
     }
-    return {**told, "reads": dict(sorted(tally.reads.items()))} if tally.reads else told
+    reads = {"reads": dict(sorted(tally.reads.items()))} if tally.reads else {}
+    return {**members, **reads}

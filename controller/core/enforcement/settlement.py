@@ -1,9 +1,10 @@
-"""What became of an intent that nobody closed: decided by what the engine shows.
+"""The settlement of open intents: whether a mutation took effect, by the engine's state.
 
-Pure. Each look gives a ``SettlementEvidence``; ``settled`` says what may be concluded from it. That
-something took effect can be seen at once. That it didn't is only known when the engine can't be
-at it any more, since it finishes requests whose client is gone: the route's deadline has passed,
-and two looks saw the same. Where nothing can be seen, it stays unknown.
+Pure. Each look at the engine gives a ``SettlementEvidence``, from which ``conclude`` decides. An
+effect is visible at once. The absence of an effect is certain only when the engine cannot be
+working on the request any more, because the engine finishes requests of disconnected clients. So
+the route's deadline must have passed, and two looks must have shown the same state. If nothing is
+visible, the outcome stays unknown.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 
 class ProofKind(StrEnum):
-    """How recovery finds out whether a mutation took effect; the route table has one per route."""
+    """How recovery finds out whether a mutation took effect; each route has one."""
 
     LABEL = "the label of the intent"  # the created object carries it
     ABSENCE = "it isn't there any more"
@@ -44,7 +45,7 @@ class ProofKind(StrEnum):
 
 
 class Settled(StrEnum):
-    """How an intent is closed by recovery."""
+    """How recovery closes an intent."""
 
     APPLIED = "applied"
     NOT_APPLIED = "not-applied"
@@ -53,44 +54,44 @@ class Settled(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SettlementEvidence:
-    """What one look shows: whether it took effect, and what it looked like otherwise."""
+    """The result of one look at the engine."""
 
     applied: bool
-    seen: str  # equal texts: nothing moved between two looks
+    state: str  # the state of the object; equal after two looks if nothing changed in between
     result: dict[str, object] = field(default_factory=dict)
 
 
-def settled(
-    evidence: ProofKind,
-    sighting: SettlementEvidence,
+def conclude(
+    kind: ProofKind,
+    evidence: SettlementEvidence,
     earlier: SettlementEvidence | None,
     *,
     expired: bool,
 ) -> Settled | None:
-    """Return how the intent may be closed now, or None while that can't be known.
+    """Return how to close the intent, or None while the outcome is uncertain.
 
-    *expired* tells that the engine can't be at it any more.
+    *expired* is True once the engine cannot be working on the request any more.
     """
-    if sighting.applied:
+    if evidence.applied:
         return Settled.APPLIED
     if not expired:
         return None
-    if evidence is ProofKind.NONE:
+    if kind is ProofKind.NONE:
         return Settled.UNKNOWN
-    return Settled.NOT_APPLIED if earlier == sighting else None
+    return Settled.NOT_APPLIED if earlier == evidence else None
 
 
-def look_at(evidence: ProofKind, intent: OpenIntent, identifier: str) -> str:
-    """Return the path of the engine that shows the evidence, '' where there is none."""
+def evidence_path(proof: ProofKind, intent: OpenIntent, identifier: str) -> str:
+    """Return the engine's path that shows the evidence, '' if there is none."""
     subject = str(intent.request.get("object", ""))
     kind = _kind(intent)
-    if evidence is ProofKind.NONE:
+    if proof is ProofKind.NONE:
         return ""
-    if evidence is ProofKind.DIGEST or kind == "image":
+    if proof is ProofKind.DIGEST or kind == "image":
         return f"/images/{quote(subject, safe='/:@')}/json"
     if kind == "volume":
         return f"/volumes/{quote(subject, safe='')}"
-    if evidence is ProofKind.LABEL:
+    if proof is ProofKind.LABEL:
         filters = json.dumps({"label": [f"{names.INTENT}={identifier}"]}, separators=(",", ":"))
         path = "/networks?" if kind == "network" else "/containers/json?all=1&"
         return f"{path}filters={quote(filters, safe='')}"
@@ -99,129 +100,135 @@ def look_at(evidence: ProofKind, intent: OpenIntent, identifier: str) -> str:
     return f"/containers/{quote(subject, safe='')}/json"
 
 
-def sight(
-    evidence: ProofKind, intent: OpenIntent, identifier: str, told: Any
+def evidence_of(
+    proof: ProofKind, intent: OpenIntent, identifier: str, answer: Any
 ) -> SettlementEvidence:
-    """Return what a look shows; *told* is the engine's JSON, None for "no such object"."""
-    if evidence is ProofKind.NONE:
-        return SettlementEvidence(applied=False, seen="")
-    if evidence is ProofKind.LABEL:
-        return _labelled(intent, identifier, told)
-    if evidence is ProofKind.ABSENCE:
-        return SettlementEvidence(applied=told is None, seen=_status(told))
-    if told is None:
-        return SettlementEvidence(applied=False, seen="absent")
-    if evidence is ProofKind.DIGEST:
-        return _pulled(intent, told)
-    if evidence is ProofKind.STARTED:
-        return _after(intent, told, "StartedAt")
-    if evidence is ProofKind.FINISHED:
-        running = bool((told.get("State") or {}).get("Running"))
-        finished = _after(intent, told, "FinishedAt")
-        return SettlementEvidence(finished.applied and not running, finished.seen)
-    return _FIELDS[_mutation(intent)](intent, told)
+    """Return the evidence in the engine's *answer*: parsed JSON, or None for "no such object"."""
+    if proof is ProofKind.NONE:
+        return SettlementEvidence(applied=False, state="")
+    if proof is ProofKind.LABEL:
+        return _labelled_object(intent, identifier, answer)
+    if proof is ProofKind.ABSENCE:
+        return SettlementEvidence(applied=answer is None, state=_status(answer))
+    if answer is None:
+        return SettlementEvidence(applied=False, state="absent")
+    if proof is ProofKind.DIGEST:
+        return _pulled_image(intent, answer)
+    if proof is ProofKind.STARTED:
+        return _timestamp_change(intent, answer, "StartedAt")
+    if proof is ProofKind.FINISHED:
+        running = bool((answer.get("State") or {}).get("Running"))
+        finished = _timestamp_change(intent, answer, "FinishedAt")
+        return SettlementEvidence(finished.applied and not running, finished.state)
+    return _FIELDS[_mutation(intent)](intent, answer)
 
 
 def age_s(intent: OpenIntent | ExecSession, now: float) -> float:
-    """Return how long ago an intent was recorded, by the wall clock."""
-    return now - _instant(intent.time)
+    """Return the age of an intent, by the wall clock."""
+    return now - _epoch_s(intent.time)
 
 
 def grace_s(intent: OpenIntent) -> float:
-    """Return the grace that a stop or restart gave, which its deadline comes on top of."""
+    """Return the grace period of a stop or restart, which extends the route's deadline."""
     value = _summary(intent).get("graceS", 0)
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else 0.0
 
 
-def _labelled(intent: OpenIntent, identifier: str, told: Any) -> SettlementEvidence:
-    """Look for what carries the intent's label, under the name that was asked for.
+def _labelled_object(intent: OpenIntent, identifier: str, answer: Any) -> SettlementEvidence:
+    """Find the object with the intent's label and the requested name.
 
-    Labels can be copied, names can't be held twice: together they say that it is the one.
+    Anybody can copy a label, but only one object has a name: together they identify the object.
     """
     kind = _kind(intent)
-    found = ([] if told is None else [told]) if kind == "volume" else list_of(told)
+    listed = ([] if answer is None else [answer]) if kind == "volume" else list_of(answer)
     name = str(intent.request.get("object", ""))
     ours = [
         each
-        for each in found
+        for each in listed
         if (each.get("Labels") or {}).get(names.INTENT) == identifier and name in _names(each)
     ]
     if not ours:
-        # A volume of that name that carries another intent's label was there before.
-        return SettlementEvidence(applied=False, seen=f"{len(found)}")
-    made = str(ours[0].get("Name" if kind == "volume" else "Id", ""))
+        # A volume with this name and another intent's label existed before.
+        return SettlementEvidence(applied=False, state=f"{len(listed)}")
+    created = str(ours[0].get("Name" if kind == "volume" else "Id", ""))
     key = "container" if kind == "container" else "object"
-    return SettlementEvidence(applied=True, seen=made, result={key: made})
+    return SettlementEvidence(applied=True, state=created, result={key: created})
 
 
-def _names(listed: Mapping[str, Any]) -> set[str]:
-    told = listed.get("Names") or [listed.get("Name")]
-    return {str(name).removeprefix("/") for name in told}
+def _names(inspect: Mapping[str, Any]) -> set[str]:
+    listed = inspect.get("Names") or [inspect.get("Name")]
+    return {str(name).removeprefix("/") for name in listed}
 
 
-def _pulled(intent: OpenIntent, told: Mapping[str, Any]) -> SettlementEvidence:
-    # The ledger isn't told: that the engine has another image under the name since doesn't show
-    # that it came from the registry. The next pull does.
-    image = str(told.get("Id", ""))
-    return SettlementEvidence(applied=image != _summary(intent).get("before"), seen=image)
+def _pulled_image(intent: OpenIntent, inspect: Mapping[str, Any]) -> SettlementEvidence:
+    # No result, so no ledger entry: another image under the name does not prove that the image came
+    # from the registry. The next pull proves it.
+    image = str(inspect.get("Id", ""))
+    return SettlementEvidence(applied=image != _summary(intent).get("before"), state=image)
 
 
-def _after(intent: OpenIntent, told: Mapping[str, Any], member: str) -> SettlementEvidence:
-    """Tell whether an instant is another one than before: the wall clock may have been set since.
+def _timestamp_change(
+    intent: OpenIntent, inspect: Mapping[str, Any], member: str
+) -> SettlementEvidence:
+    """Compare a timestamp with its value before the mutation, since the clock may have been set.
 
-    An intent of an earlier version didn't note it: there the instant must come after the intent.
+    Intents of older versions lack that value. For those the timestamp must follow the intent.
     """
-    at = str((told.get("State") or {}).get(member) or _NEVER)
+    at = str((inspect.get("State") or {}).get(member) or _NEVER)
     before = _summary(intent).get("before")
     if isinstance(before, str):
-        return SettlementEvidence(applied=at != before, seen=at)
-    return SettlementEvidence(applied=_instant(at) >= _instant(intent.time), seen=at)
+        return SettlementEvidence(applied=at != before, state=at)
+    return SettlementEvidence(applied=_epoch_s(at) >= _epoch_s(intent.time), state=at)
 
 
-def _status(told: Any) -> str:
-    if told is None:
+def _status(inspect: Any) -> str:
+    if inspect is None:
         return "absent"
-    state = told.get("State") if isinstance(told, Mapping) else None
+    state = inspect.get("State") if isinstance(inspect, Mapping) else None
     return str(state.get("Status", "present")) if isinstance(state, Mapping) else "present"
 
 
-def _paused(*, wanted: bool) -> Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]:
-    def check(_: OpenIntent, told: Mapping[str, Any]) -> SettlementEvidence:
-        paused = bool((told.get("State") or {}).get("Paused"))
-        return SettlementEvidence(applied=paused is wanted, seen=f"paused {paused}")
+def _pause_evidence(
+    *, wanted: bool
+) -> Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]:
+    def check(_: OpenIntent, inspect: Mapping[str, Any]) -> SettlementEvidence:
+        paused = bool((inspect.get("State") or {}).get("Paused"))
+        return SettlementEvidence(applied=paused is wanted, state=f"paused {paused}")
 
     return check
 
 
-def _renamed(intent: OpenIntent, told: Mapping[str, Any]) -> SettlementEvidence:
-    name = str(told.get("Name", "")).removeprefix("/")
-    return SettlementEvidence(applied=name == _summary(intent).get("name"), seen=name)
+def _rename_evidence(intent: OpenIntent, inspect: Mapping[str, Any]) -> SettlementEvidence:
+    name = str(inspect.get("Name", "")).removeprefix("/")
+    return SettlementEvidence(applied=name == _summary(intent).get("name"), state=name)
 
 
-def _updated(intent: OpenIntent, told: Mapping[str, Any]) -> SettlementEvidence:
+def _update_evidence(intent: OpenIntent, inspect: Mapping[str, Any]) -> SettlementEvidence:
     wanted = settings_to_json(settings_from_json(_summary(intent).get("settings") or {}))
-    now = settings_to_json(settings(told))
-    # What else is changed between the two isn't the update's matter.
+    now = settings_to_json(settings(inspect))
+    # Settings that the update did not touch prove nothing about it.
     same = all(wanted[key] == now[key] for key in updated_settings(_summary(intent)))
-    return SettlementEvidence(applied=same, seen=json.dumps(now, sort_keys=True))
+    return SettlementEvidence(applied=same, state=json.dumps(now, sort_keys=True))
 
 
-def _joined(*, wanted: bool) -> Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]:
-    def check(intent: OpenIntent, told: Mapping[str, Any]) -> SettlementEvidence:
-        networks = settings(told).networks
+def _network_evidence(
+    *, wanted: bool
+) -> Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]:
+    def check(intent: OpenIntent, inspect: Mapping[str, Any]) -> SettlementEvidence:
+        networks = settings(inspect).networks
         joined = _summary(intent).get("network") in networks
-        return SettlementEvidence(applied=joined is wanted, seen=" ".join(networks))
+        return SettlementEvidence(applied=joined is wanted, state=" ".join(networks))
 
     return check
 
 
 _FIELDS: dict[str, Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]] = {
-    Mutation.CONTAINER_PAUSE: _paused(wanted=True),
-    Mutation.CONTAINER_UNPAUSE: _paused(wanted=False),
-    Mutation.CONTAINER_RENAME: _renamed,
-    Mutation.CONTAINER_UPDATE: _updated,
-    Mutation.NETWORK_CONNECT: _joined(wanted=True),
-    Mutation.NETWORK_DISCONNECT: _joined(wanted=False),
+    Mutation.CONTAINER_PAUSE: _pause_evidence(wanted=True),
+    Mutation.CONTAINER_UNPAUSE: _pause_evidence(wanted=False),
+    Mutation.CONTAINER_RENAME: _rename_evidence,
+    Mutation.CONTAINER_UPDATE: _update_evidence,
+    Mutation.NETWORK_CONNECT: _network_evidence(wanted=True),
+    Mutation.NETWORK_DISCONNECT: _network_evidence(wanted=False),
 }
 
 
@@ -243,8 +250,8 @@ def _summary(intent: OpenIntent) -> Mapping[str, Any]:
 _RFC3339 = re.compile(r"(.{19})(?:\.([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
 
 
-def _instant(text: str) -> float:
-    """Return seconds since the epoch of an RFC 3339 time; nanoseconds are cut."""
+def _epoch_s(text: str) -> float:
+    """Return seconds since the epoch of an RFC 3339 time, cut to microseconds."""
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError(f"not a time: {text!r}")

@@ -118,7 +118,7 @@ def _too_many(look: PruneObservation) -> str:
     for services, word in ((look.services, "services"), (look.running, "running services")):
         new = look.new & services
         going, total = len(look.recent | new), len(services | look.recent)
-        if new and going > (limit := disruption_budget.share(total)):
+        if new and going > (limit := disruption_budget.max_unavailable(total)):
             return f"{going} of {total} {word} would go within 10 minutes, more than {limit}"
     return ""
 

@@ -45,7 +45,7 @@ class DisruptionBudget:
             self._down = {
                 k: at for k, at in self._down.items() if now - at < disruption_budget.WINDOW_S
             }
-            finding = disruption_budget.over(
+            finding = disruption_budget.judge_service(
                 _name(key),
                 down={_name(other): now - at for other, at in self._down.items()},
                 running={_name(other) for other in running - self._down.keys()},

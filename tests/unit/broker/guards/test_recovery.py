@@ -251,7 +251,7 @@ def test_that_it_did_not_happen_takes_the_deadline_and_two_equal_looks() -> None
     at(knows, 21)
     assert settling(knows, nothing, None) == seen  # late, but only one look
     assert (
-        settling(knows, nothing, replace(seen or SettlementEvidence(False, ""), seen="other"))
+        settling(knows, nothing, replace(seen or SettlementEvidence(False, ""), state="other"))
         == seen
     )
     assert settling(knows, [*nothing, ("recovered", RECORDED)], seen) is None
@@ -287,7 +287,7 @@ def test_a_wall_clock_that_jumps_does_not_hurry_or_stop_recovery() -> None:
 def test_a_look_that_failed_shows_nothing() -> None:
     knows = opened(MUTATIONS["create"])
     at(knows, 100)
-    seen = SettlementEvidence(applied=False, seen="0")
+    seen = SettlementEvidence(applied=False, state="0")
     for answer in (lost(), reply({"message": "busy"}, 500), Reply(200, b"garbled")):
         assert settling(knows, [(FIND, answer)], seen) == seen
     assert intents_to_settle(knows) == ("id-1",)

@@ -18,7 +18,7 @@ from controller.core.enforcement.disruption_budget import (
     RecentRemoval,
     RunningReplica,
     judge,
-    share,
+    max_unavailable,
 )
 from controller.core.engine_api.requests import Finding
 from controller.model.desired.plan import (
@@ -64,7 +64,7 @@ def word(
     ("total", "allowed"), [(0, 3), (1, 3), (10, 3), (13, 3), (14, 4), (100, 30), (101, 30)]
 )
 def test_three_or_three_in_ten_may_be_down(total: int, allowed: int) -> None:
-    assert share(total) == allowed
+    assert max_unavailable(total) == allowed
 
 
 def test_the_fourth_of_ten_is_refused_with_numbers_names_and_a_way_out() -> None:
@@ -93,7 +93,7 @@ def test_it_is_told_when_one_more_may_go() -> None:
     assert disruption_budget.free_in_s({**ages, "d": 700.0}, total=10) == 10.0
     assert disruption_budget.free_in_s(dict.fromkeys("abc", 600.5), total=10) == 0.0
     assert disruption_budget.free_in_s({}, total=1) == 0.0
-    assert disruption_budget.over(
+    assert disruption_budget.judge_service(
         "e", down=dict.fromkeys("abcdef", 599.9), running="efghijk"
     ) == Finding(
         RULE,
@@ -198,7 +198,7 @@ def test_whatever_is_asked_for_never_more_than_the_share_is_down(
         serving = {each.service for each in up}
         fresh = {each.service for each, last, at in taken.values() if last and now - at < WINDOW_S}
         ran = serving | fresh
-        assert len((services - serving) & fresh) <= share(len(ran))
+        assert len((services - serving) & fresh) <= max_unavailable(len(ran))
 
 
 # What the loop asks in advance
@@ -290,7 +290,9 @@ def test_an_approval_is_about_what_goes_and_what_is_held_back() -> None:
         blocked=(blocked,),
     )
     named = replace(container("x1"), settings=Settings(name="web.1-0"))
-    assert disruption_budget.going(made, Observed("i1", containers=(named, theirs, api))) == (
+    assert disruption_budget.planned_removals(
+        made, Observed("i1", containers=(named, theirs, api))
+    ) == (
         PlannedRemoval("Service/default/api", "a1", "a1", "it isn't declared any more"),
         PlannedRemoval("Service/default/web", "gone", "x2", "scaled down"),
         PlannedRemoval("Service/default/web", "web.1-0", "x1", "scaled down"),

@@ -18,7 +18,7 @@ from controller.core.enforcement.kernel_compare import (
     mask_of,
     names_of,
     nano_cpus,
-    worded,
+    texts_by_kind,
 )
 from controller.core.enforcement.kernel_mounts import size_of
 from controller.model.confinement import (
@@ -432,7 +432,7 @@ def test_breaches_are_told_first_and_worded_by_kind() -> None:
         DifferenceKind.DRIFT,
         DifferenceKind.DOUBT,
     ]
-    assert worded((*found, KernelDifference("x", "y"))) == {
+    assert texts_by_kind((*found, KernelDifference("x", "y"))) == {
         DifferenceKind.BREACH: "processes have no limit; y",
         DifferenceKind.DRIFT: "it isn't in the network front",
         DifferenceKind.DOUBT: "the limit of swap can't be seen",

@@ -9,19 +9,19 @@ from controller.core.enforcement.settlement import (
     Settled,
     SettlementEvidence,
     age_s,
+    conclude,
+    evidence_of,
+    evidence_path,
     grace_s,
-    look_at,
-    settled,
-    sight,
 )
 from controller.core.records.inventory_json import settings_to_json
 from controller.model.inventory import OpenIntent
 from controller.model.observed import Settings
 
 FULL = "ab" * 32
-NO = SettlementEvidence(applied=False, seen="x")
-OTHER = SettlementEvidence(applied=False, seen="y")
-YES = SettlementEvidence(applied=True, seen="x")
+NO = SettlementEvidence(applied=False, state="x")
+OTHER = SettlementEvidence(applied=False, state="y")
+YES = SettlementEvidence(applied=True, state="x")
 
 
 def intent(route: str, subject: str = FULL, **summary: object) -> OpenIntent:
@@ -50,7 +50,7 @@ def test_that_something_did_not_happen_takes_two_looks_and_its_deadline(
     expired: bool,
     how: Settled | None,
 ) -> None:
-    assert settled(evidence, now, earlier, expired=expired) is how
+    assert conclude(evidence, now, earlier, expired=expired) is how
 
 
 def inspect(**members: Any) -> dict[str, Any]:
@@ -149,7 +149,7 @@ CREATE = intent("container.create", "web.1")
 def test_what_shows_that_it_happened(
     evidence: ProofKind, asked: OpenIntent, told: Any, applied: bool
 ) -> None:
-    assert sight(evidence, asked, "i", told).applied is applied
+    assert evidence_of(evidence, asked, "i", told).applied is applied
 
 
 def seen(text: str, *, applied: bool = False, **result: object) -> SettlementEvidence:
@@ -227,7 +227,7 @@ JOINED = inspect(NetworkSettings={"Networks": {"n": {}, "m": {}}})
 def test_what_two_looks_are_compared_by_and_what_is_recorded(
     evidence: ProofKind, asked: OpenIntent, told: Any, expected: SettlementEvidence
 ) -> None:
-    assert sight(evidence, asked, "i", told) == expected
+    assert evidence_of(evidence, asked, "i", told) == expected
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_stop_has_its_grace_before_its_deadline(summary: dict[str, Any], grace
     ],
 )
 def test_where_to_look(evidence: ProofKind, asked: OpenIntent, path: str) -> None:
-    assert look_at(evidence, asked, "i") == path
+    assert evidence_path(evidence, asked, "i") == path
 
 
 def test_the_age_of_an_intent() -> None:
