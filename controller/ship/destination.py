@@ -1,4 +1,4 @@
-"""Where records are shipped to, as users write it: ``NAME=URL``."""
+"""Destinations of shipped records, in the form ``NAME=URL``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from controller.ship.formats import FACILITY, FACILITY_MAX, Form
 
 SyslogTransport = Literal["udp", "tcp", "tls"]
 
-#: Before a host: they don't belong there, and an error doesn't repeat them.
+#: Credentials before a host: refused, and left out of the error message.
 _CREDENTIALS = re.compile(r"//.*@")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
 _PORTS: Final[dict[SyslogTransport, int]] = {"udp": 514, "tcp": 601, "tls": 6514}
@@ -26,15 +26,15 @@ _TLS = ("ca", "cert", "key")
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Files for TLS: whom to believe, and who we are. None: the system's, and nobody."""
+    """PEM files for TLS."""
 
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
+    ca: Path | None = None  # trusted certificates; None: the system's
+    cert: Path | None = None  # the client certificate; None: no client certificate
+    key: Path | None = None  # the client's key
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Those that are named."""
+        """The paths that are set."""
         return tuple(path for path in (self.ca, self.cert, self.key) if path is not None)
 
 
@@ -49,7 +49,7 @@ class ToFile:
 
 @dataclass(frozen=True, slots=True)
 class ToNote:
-    """The last checkpoint's signed note, and nothing else."""
+    """A file with the signed note of the last checkpoint only."""
 
     name: str
     path: Path
@@ -57,7 +57,7 @@ class ToNote:
 
 @dataclass(frozen=True, slots=True)
 class ToSyslog:
-    """Messages as in RFC 5424."""
+    """Syslog messages (RFC 5424)."""
 
     name: str
     transport: SyslogTransport
@@ -83,10 +83,10 @@ Destination = ToFile | ToNote | ToSyslog | ToOtlp
 
 
 def read_destination(text: str) -> Destination:
-    """Return what a user wrote.
+    """Parse a destination.
 
     Raises:
-        UsageError: it isn't a destination.
+        UsageError: the text is no destination.
     """
     name, equals, url = text.partition("=")
     if not equals or not _NAME.fullmatch(name):
@@ -98,26 +98,26 @@ def read_destination(text: str) -> Destination:
     if parts.fragment or url.endswith("#"):
         raise _wrong(text, "what is after # would be lost")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    only = _only(text, options)
-    found: Destination
+    checkpoints_only = _checkpoints_only(text, options)
+    destination: Destination
     match parts.scheme:
         case "file":
-            found = ToFile(name, _path(text, parts), only)
+            destination = ToFile(name, _path(text, parts), checkpoints_only)
         case "note":
-            found = ToNote(name, _path(text, parts))
+            destination = ToNote(name, _path(text, parts))
         case "syslog+udp" | "syslog+tcp" | "syslog+tls":
-            found = _syslog(name, text, parts, options, checkpoints_only=only)
+            destination = _syslog(name, text, parts, options, checkpoints_only=checkpoints_only)
         case "otlp+http" | "otlp+https":
             trust = _trust(text, options) if parts.scheme.endswith("s") else TlsFiles()
             scheme = parts.scheme.removeprefix("otlp+")
             _host(text, parts)
             target = f"{scheme}://{parts.netloc}{parts.path or '/v1/logs'}"
-            found = ToOtlp(name, target, trust, only)
+            destination = ToOtlp(name, target, trust, checkpoints_only)
         case _:
             raise _wrong(text, f"there is no way to ship by {parts.scheme or 'it'!r}")
     if options:
         raise _wrong(text, f"{min(options)!r} is no option of {parts.scheme}")
-    return found
+    return destination
 
 
 def _syslog(
@@ -149,7 +149,7 @@ def _syslog(
     )
 
 
-def _only(text: str, options: dict[str, str]) -> bool:
+def _checkpoints_only(text: str, options: dict[str, str]) -> bool:
     only = options.pop("only", "")
     if only not in {"", "checkpoints"}:
         raise _wrong(text, "only=checkpoints is all that can be chosen")
@@ -190,7 +190,7 @@ def _port(text: str, parts: SplitResult) -> int:
 
 
 def _wrong(text: str, why: str) -> UsageError:
-    told = _CREDENTIALS.sub("//…@", text)
+    shown = _CREDENTIALS.sub("//…@", text)
     return UsageError(
-        "ship.destination", f"{told!r} is no destination: {why}", remedy=f"write {_FORMS}"
+        "ship.destination", f"{shown!r} is no destination: {why}", remedy=f"write {_FORMS}"
     )

@@ -1,9 +1,9 @@
-"""Opening the journal's files: by the process that may, for one that may not.
+"""Open the journal's files in a privileged process, for the unprivileged shipper.
 
-The journal belongs to the broker's user and is closed to everybody else. ``trimtab ship`` as root
-keeps one small process that opens these files, read only, and hands their descriptors to the
-unprivileged one; that one parses, and talks to the network. Names are checked, links aren't
-followed, and nothing else can be asked for.
+The journal is private to the broker's user. ``trimtab ship`` as root keeps one small process that
+opens the journal's files read-only, and passes their descriptors to the unprivileged process. The
+unprivileged process parses the files and talks to the network. File names are checked, links aren't
+followed, and there is no other request.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from controller.model.errors import StateError
 _NAME = re.compile(r"[0-9]{20}\.jsonl(?:\.gz)?|\.head|\.pruned")
 _LIST: Final = b"list"
 _PACKET_BYTES: Final = 64 * 1024
-#: Names told at once; more are older ones that nobody can be behind so far.
+#: Names in one answer, the newest ones: no shipper lags behind by more segments.
 _NAMES_MAX: Final = 1500
 assert _NAME.fullmatch(MARK_NAME) and _NAME.fullmatch(BASE_NAME)
 
 
 class JournalFiles(Protocol):
-    """The journal's files, as a shipper reads them."""
+    """Read access to the journal's files."""
 
     def names(self) -> tuple[str, ...]:
         """Return the segments in order.
 
         Raises:
-            OSError: they can't be listed.
+            OSError: the folder can't be listed.
         """
         ...
 
     def open(self, name: str) -> int:
-        """Return a descriptor of a file, read only; the caller closes it.
+        """Return a read-only descriptor of a file; the caller closes the descriptor.
 
         Raises:
-            OSError: it isn't there, or can't be opened.
+            OSError: the file is missing, or can't be opened.
         """
         ...
 
 
 class LocalFiles:
-    """The files of a folder that this process may read."""
+    """The files of a folder readable by this process."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -72,7 +72,7 @@ class LocalFiles:
 
 
 class RemoteFiles:
-    """The files as another process hands them over. Safe to use from several threads."""
+    """The files of a folder, opened by another process (``serve``). Thread-safe."""
 
     def __init__(self, peer: socket.socket) -> None:
         self._peer = peer
@@ -104,7 +104,7 @@ class RemoteFiles:
 
 
 def serve(peer: socket.socket, files: JournalFiles) -> None:
-    """Answer until the other side is gone."""
+    """Answer requests until the peer closes its end."""
     with contextlib.suppress(OSError):
         while question := peer.recv(_PACKET_BYTES):
             _answer(peer, question, files)
@@ -126,7 +126,7 @@ def _answer(peer: socket.socket, question: bytes, files: JournalFiles) -> None:
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Return the two ends: one to serve, one to hand on."""
+    """Return two connected sockets: for ``serve``, and for ``RemoteFiles``."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 

@@ -1,10 +1,10 @@
-"""Following the journal: its durable records after a cursor, in order, each checked.
+"""Follow the journal: the durable records after a cursor, in order, each checked.
 
-A record counts once the journal's mark says that it is durable: what is written and not yet
-synced may be gone after a crash, and another may take its number. A record that doesn't follow the
-one before, or isn't the one that the cursor knows, ends the following: somebody changed the
-journal, or put an older one in its place. So does one that should be there and isn't, unless
-retention says that it removed it: a hole looks like a journal at rest to whoever only waits.
+A record is read once the journal's mark covers the record: before, a crash can lose the record and
+give its seq to another. Following ends with an error if a record doesn't continue the record before,
+or differs from the record of the cursor: the journal was changed, or replaced by an older copy.
+Following also ends if a record is missing, unless retention pruned the record: otherwise a hole
+would look like an idle journal.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MARK_READ: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last record that was delivered; seq 0: none."""
+    """The last delivered record; seq 0 before the first."""
 
     seq: int = 0
     hash: str = GENESIS
@@ -54,38 +54,38 @@ class Shipped(NamedTuple):
 
     @property
     def cursor(self) -> Cursor:
-        """Where one is after it."""
+        """The cursor after this record."""
         return Cursor(self.record.seq, self.record.hash)
 
 
 class Diverged(StateError):
-    """The journal isn't the one that was shipped so far, or isn't whole.
+    """The journal differs from the shipped records, or is incomplete.
 
-    Somebody may have been at work on its files just then: one look alone proves nothing.
+    A single observation proves nothing: files can be moving at that moment.
     """
 
 
 class Follower:
-    """Reads on from a cursor. ``missing`` counts records that were pruned before they were read."""
+    """Reads on from a cursor. ``missing`` is the number of records pruned before they were read."""
 
     def __init__(self, files: JournalFiles, cursor: Cursor) -> None:
         self._files = files
         self._cursor = cursor
         self._segment: _Segment | None = None
-        self._counted = 0  # the last record that counts as missing
+        self._counted = 0  # the last record included in ``missing``
         self.missing = 0
 
     @property
     def cursor(self) -> Cursor:
-        """The last record that was read."""
+        """The last record read."""
         return self._cursor
 
     def mark(self) -> DurableMark | None:
-        """Return the last durable record, None while there is no journal.
+        """Return the mark of the last durable record, or None while there is no journal.
 
         Raises:
-            Diverged: records were shipped, and the mark is gone or can't be one.
-            OSError: it can't be read, or is empty: its writer couldn't write it.
+            Diverged: records were shipped, and the mark is missing or malformed.
+            OSError: the mark can't be read, or is empty since the writer failed to write the mark.
         """
         try:
             handle = self._files.open(MARK_NAME)
@@ -106,39 +106,39 @@ class Follower:
         return mark
 
     def batch(self, mark: DurableMark, *, records: int, size: int) -> list[Shipped]:
-        """Return what follows, at most so many records and about so many bytes.
+        """Return the next records, at most *records* and about *size* bytes.
 
         Raises:
-            Diverged: it doesn't follow what was read before, or isn't all there.
-            OSError: it can't be read.
+            Diverged: a record doesn't continue the record before, or is missing.
+            OSError: the journal can't be read.
         """
         before = self._cursor
         if mark.seq == before.seq and mark.hash != before.hash:
             raise _diverged(f"record {before.seq} was shipped, and its mark knows another")
         if mark.seq <= before.seq:
-            # The mark lags behind after a loss of power: it is the record itself that counts.
-            self._look_at_the_end()
+            # After a loss of power the mark lags behind: check the last record itself.
+            self._check_last_record()
             return []
-        found: list[Shipped] = []
-        while self._cursor.seq < mark.seq and len(found) < records and size > 0:
+        batch: list[Shipped] = []
+        while self._cursor.seq < mark.seq and len(batch) < records and size > 0:
             shipped = self._next()
             if shipped is None:
                 break
-            found.append(shipped)
+            batch.append(shipped)
             size -= len(shipped.line)
         if self._cursor.seq == mark.seq and self._cursor.hash != mark.hash:
             raise _diverged(f"record {mark.seq} isn't the one that its mark knows")
-        if not found:
+        if not batch:
             raise _diverged(f"it ends at {mark.seq}, and has no record {self._cursor.seq + 1}")
-        return found
+        return batch
 
     def rewind(self, cursor: Cursor) -> None:
-        """Read from another place on."""
+        """Continue from another cursor."""
         self.close()
         self._cursor = cursor
 
     def close(self) -> None:
-        """Let go what is open."""
+        """Close the open segment."""
         if self._segment is not None:
             self._segment.close()
             self._segment = None
@@ -147,38 +147,38 @@ class Follower:
         try:
             return bool(self._files.names())
         except FileNotFoundError:
-            return False  # not even a folder
+            return False  # the folder is missing too
 
-    def _look_at_the_end(self) -> None:
-        """Make sure that what was shipped last is there still.
+    def _check_last_record(self) -> None:
+        """Check that the last shipped record still exists.
 
         Raises:
-            Diverged: it isn't.
-            OSError: it can't be read.
+            Diverged: the record is missing, or another.
+            OSError: the journal can't be read.
         """
         if self._segment is not None and not self._segment.is_there():
-            self.close()  # compressed meanwhile, or taken away: the names say which
+            self.close()  # compressed or removed since: look up the names again
         if self._segment is None:
-            self._segment = self._opened()
+            self._segment = self._open_segment()
         if self._segment is None:
             raise _diverged(f"record {self._cursor.seq} was shipped, and isn't there any more")
 
     def _next(self) -> Shipped | None:
         if self._segment is None:
-            self._segment = self._opened()
+            self._segment = self._open_segment()
         line = None if self._segment is None else self._segment.line()
         if line is None:
-            # Its end, or another writer goes on in the next one: looked for from the names.
-            following = self._opened(after=self._segment)
+            # The segment's end, or a new writer opened another segment: look up the names again.
+            following = self._open_segment(after=self._segment)
             if following is None:
                 return None
             self.close()
             self._segment = following
             line = following.line()
-        return None if line is None else self._checked(line)
+        return None if line is None else self._check(line)
 
-    def _opened(self, *, after: _Segment | None = None) -> _Segment | None:
-        """Open the segment that holds the next record, at that record; None: it isn't there."""
+    def _open_segment(self, *, after: _Segment | None = None) -> _Segment | None:
+        """Open the segment with the next record, at that record; return None if there is none."""
         wanted = self._cursor.seq + 1
         names = self._files.names()
         if not names:
@@ -186,7 +186,7 @@ class Follower:
         firsts = {int(name.partition(".")[0]): name for name in names}
         lowest = min(firsts)
         if lowest > wanted:
-            self._go_on_after_pruned(lowest)
+            self._skip_pruned(lowest)
             wanted = lowest
         first = max(number for number in firsts if number <= wanted)
         if after is not None and first == after.first:
@@ -194,23 +194,23 @@ class Follower:
         try:
             handle = self._files.open(firsts[first])
         except FileNotFoundError:
-            return None  # compressed or pruned just now: it is looked for again
+            return None  # compressed or pruned just now: the next look finds it
         segment = _Segment(handle, firsts[first], first)
         try:
-            found = self._skipped(segment, wanted - first)
+            is_there = self._skip(segment, wanted - first)
         except BaseException:
             segment.close()
             raise
-        if not found:
+        if not is_there:
             segment.close()
             return None
         return segment
 
-    def _skipped(self, segment: _Segment, count: int) -> bool:
-        """Read the lines before the next record; False: so many aren't there.
+    def _skip(self, segment: _Segment, count: int) -> bool:
+        """Skip *count* lines; return False if the segment has fewer.
 
         Raises:
-            Diverged: the last of them isn't the record that was read before.
+            Diverged: the last skipped line is not the record of the cursor.
         """
         line: bytes | None = None
         for _ in range(count):
@@ -221,12 +221,12 @@ class Follower:
             raise _diverged(f"record {self._cursor.seq} isn't the one that was shipped")
         return True
 
-    def _go_on_after_pruned(self, lowest: int) -> None:
-        """Go to the first record that is left, and count those that are missing, each once.
+    def _skip_pruned(self, lowest: int) -> None:
+        """Move to the first remaining record, and count each missing record once.
 
         Raises:
-            Diverged: it wasn't retention that removed them.
-            OSError: what it says can't be read.
+            Diverged: the records weren't removed by retention.
+            OSError: the pruned base can't be read.
         """
         base = self._base()
         if base is None or base.record.seq < lowest - 1:
@@ -234,12 +234,12 @@ class Follower:
             raise _diverged(f"it begins at record {lowest}, and was pruned until {until}")
         self.missing += max(0, lowest - 1 - max(self._cursor.seq, self._counted))
         self._counted = max(self._counted, lowest - 1)
-        # While files still go, what the first one hangs on is gone, and isn't what stayed of them.
+        # During a removal, the base can lie after the first remaining record: its prev is unknown.
         known = base.record.hash if base.record.seq == lowest - 1 else ""
         self._cursor = Cursor(lowest - 1, known)
 
     def _base(self) -> PrunedBase | None:
-        """Return what stayed of those that were pruned."""
+        """Return the pruned base, or None if nothing was pruned."""
         try:
             handle = self._files.open(BASE_NAME)
         except FileNotFoundError:
@@ -250,7 +250,7 @@ class Follower:
             except BadBase as error:
                 raise _diverged(f"what was pruned can't be told: {error}") from error
 
-    def _checked(self, line: bytes) -> Shipped:
+    def _check(self, line: bytes) -> Shipped:
         before = self._cursor
         try:
             record = parse(line)
@@ -264,7 +264,7 @@ class Follower:
 
 
 class _Segment:
-    """An open segment, at one of its lines."""
+    """An open segment, positioned at a line."""
 
     def __init__(self, handle: int, name: str, first: int) -> None:
         self.first = first
@@ -275,10 +275,10 @@ class _Segment:
             self._reader = cast("BinaryIO", gzip.GzipFile(fileobj=self._file))
 
     def line(self) -> bytes | None:
-        """Return the next whole line; None where there is none (yet).
+        """Return the next whole line, or None if there is none yet.
 
         Raises:
-            Diverged: it is longer than any, or the segment is compressed and damaged.
+            Diverged: the line is too long, or the compressed segment is damaged.
         """
         try:
             place = self._reader.tell()
@@ -287,24 +287,24 @@ class _Segment:
                 return line[:-1]
             if len(line) > LINE_MAX_BYTES:
                 raise _diverged(f"{self._name} has a line of more than {LINE_MAX_BYTES} bytes")
-            self._reader.seek(place)  # its writer may be at work
+            self._reader.seek(place)  # an unfinished line: a writer can be at work
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise _diverged(f"{self._name} is damaged: {error}") from error
         return None
 
     def is_there(self) -> bool:
-        """Tell whether its file still is in the folder, and has what was read of it."""
+        """Return True if the file is still in the folder, and no shorter than the bytes read."""
         facts = os.fstat(self._file.fileno())
         packed = self._reader is not self._file
         return facts.st_nlink > 0 and (packed or facts.st_size >= self._file.tell())
 
     def close(self) -> None:
-        """Let it go."""
+        """Close the file."""
         self._file.close()
 
 
 def _hash_of(line: bytes) -> str:
-    """Return the hash of a line's record, '' where it is none."""
+    """Return the hash of a line's record, or '' for a bad line."""
     try:
         return parse(line).hash
     except BadLine:
@@ -321,5 +321,5 @@ def _diverged(why: str) -> Diverged:
 
 
 def checkpoints(batch: list[Shipped]) -> Iterator[Shipped]:
-    """Yield those of a batch that are checkpoints."""
+    """Yield the checkpoints in a batch."""
     return (shipped for shipped in batch if shipped.record.entry.stage == "checkpoint")

@@ -1,8 +1,8 @@
-"""Records as a SIEM takes them: syslog (RFC 5424), CEF, and attributes for OTLP.
+"""Records in the formats of a SIEM: syslog (RFC 5424), CEF, and attributes for OTLP.
 
-What a record says may come from whoever asked the gate for something: nothing of it may end a
-line, a field or a header early. The line itself goes along unchanged where the form has room for
-it, so that whoever receives it can check hash and chain.
+Records contain text from clients of the gate, so every value is escaped: no value can end a line, a
+field or a header early. Formats with room for the record's line include the line unchanged, so that
+the receiver can check hash and chain.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u0080-\u009f\u2028\u2029]")
 
 
 def severity(record: Record) -> int:
-    """Return how grave a record is, as syslog counts."""
+    """Return the syslog severity of a record."""
     entry = record.entry
     match entry.stage:
         case "violation":
@@ -57,7 +57,7 @@ def syslog(
 ) -> bytes:
     """Return one message, without framing. Source: RFC 5424, section 6.
 
-    The message is the record's line, or CEF; ``sequenceId`` (section 7.3.1) shows what is missing.
+    The message is the record's line, or CEF. ``sequenceId`` (section 7.3.1) reveals lost messages.
     """
     priority = facility * 8 + severity(record)
     sequence = (record.seq - 1) % _SEQUENCE_MAX + 1
@@ -85,9 +85,9 @@ def cef(record: Record, *, version: str) -> str:
 
 
 def attributes(record: Record) -> dict[str, str | int]:
-    """Return what is worth searching for of a record, by name."""
+    """Return the searchable attributes of a record."""
     entry = record.entry
-    told: dict[str, object] = {
+    values: dict[str, object] = {
         "trimtab.seq": record.seq,
         "trimtab.id": entry.id,
         "trimtab.stage": entry.stage,
@@ -102,19 +102,21 @@ def attributes(record: Record) -> dict[str, str | int]:
         "trimtab.container": entry.result.get("container"),
         "trimtab.cause": entry.claims.get("cause"),
     }
-    return {name: each for name, each in told.items() if isinstance(each, int | str) and each != ""}
+    return {
+        name: each for name, each in values.items() if isinstance(each, int | str) and each != ""
+    }
 
 
 def _extension(record: Record) -> Iterator[tuple[str, str]]:
-    entry, told = record.entry, record.entry.request
+    entry, request = record.entry, record.entry.request
     yield "rt", str(int(datetime.fromisoformat(record.time).timestamp() * 1000))
     yield "externalId", entry.id
     yield "cn1", str(record.seq)
     yield "cn1Label", "seq"
     yield "suid", _text(entry.actor, "uid")
     yield "spriv", _text(entry.actor, "role")
-    yield "act", _text(told, "route")
-    yield "requestMethod", _text(told, "method")
+    yield "act", _text(request, "route")
+    yield "requestMethod", _text(request, "method")
     yield "outcome", _outcome(record)
     yield "reason", _text(entry.result, "error") or _text(entry.verdict, "reason")
     for number, (label, text) in enumerate(_customs(record), 1):
@@ -147,7 +149,7 @@ def _outcome(record: Record) -> str:
 
 
 def _failed(record: Record) -> bool:
-    """Tell whether a change failed: the engine may refuse one without a word."""
+    """Return True if a change failed: the engine can refuse a change without an error text."""
     result = record.entry.result
     status = result.get("status")
     return bool(result.get("error")) or (isinstance(status, int) and status >= _BAD_REQUEST)
@@ -158,14 +160,14 @@ def _rules(record: Record) -> str:
     return ", ".join(map(str, rules)) if isinstance(rules, list) else ""
 
 
-def _text(told: Mapping[str, object], name: str) -> str:
-    value = told.get(name)
+def _text(members: Mapping[str, object], name: str) -> str:
+    value = members.get(name)
     return "" if value is None else str(value)
 
 
 def plain(text: str) -> str:
-    """Return a text without what could end a line, each such character by its escape."""
-    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """Return a text with control characters and line separators escaped."""
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _header(text: str) -> str:
@@ -177,5 +179,5 @@ def _value(text: str) -> str:
 
 
 def _word(host: str) -> str:
-    """Return a host's name as a header's field: printable ASCII without spaces, or nothing."""
+    """Return a host name as a header field: printable ASCII without spaces, or "-"."""
     return "".join(each for each in host if "!" <= each <= "~")[:255] or "-"

@@ -1,8 +1,8 @@
-"""OTLP logs over HTTP, by OpenTelemetry's own exporter: the only importer of it.
+"""OTLP logs over HTTP, by OpenTelemetry's exporter; no other module imports OpenTelemetry.
 
-The exporter is asked for each batch and answers whether the server took it; the SDK's processors
-aren't used, since they drop what they can't send. It doesn't look at what the server says with a
-success, where records are told that it took in and threw away: that is read beside it.
+The exporter sends each batch and returns whether the server accepted the batch. The SDK's
+processors aren't used, since they drop records that can't be sent. The exporter ignores the body of
+a successful response, where the server reports rejected records; ``OtlpSink`` reads the body.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _SEVERITIES: Final = {6: 9, 5: 10, 4: 13, 3: 17, 2: 21}
 
 
 class OtlpSink:
-    """One collector."""
+    """Delivers records to one OTLP collector."""
 
     def __init__(self, destination: ToOtlp, sender: Sender) -> None:
-        """Take where to send; raises UsageError where the exporter isn't installed."""
+        """Set up the exporter; raises UsageError if the exporter isn't installed."""
         try:
             import requests
             from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
@@ -47,9 +47,9 @@ class OtlpSink:
                 remedy="install trimtab with its extra: pip install 'trimtab[otlp]'",
             ) from error
         trust = destination.trust
-        self._answer: requests.Response | None = None
+        self._response: requests.Response | None = None
         session = requests.Session()
-        session.hooks["response"].append(self._hear)
+        session.hooks["response"].append(self._keep_response)
         self._exporter = OTLPLogExporter(
             endpoint=destination.url,
             certificate_file=_text(trust.ca),
@@ -68,41 +68,41 @@ class OtlpSink:
             }
         )
         self._scope = InstrumentationScope(_SCOPE, sender.version)
-        self._why = _LastWord()
+        self._failure = _ExporterLog()
 
     def deliver(self, batch: Sequence[Shipped]) -> None:
-        """Send the records, and have them taken."""
+        """Send the records, and check the collector's response."""
         from opentelemetry.sdk._logs.export import LogRecordExportResult
 
-        self._why.clear()
+        self._failure.clear()
         result = self._exporter.export([self._log_of(shipped) for shipped in batch])
         if result is not LogRecordExportResult.SUCCESS:
-            raise Undelivered(f"{self._url}: {self._why.text or 'it was not taken'}")
-        if self._answer is not None:
-            self._look_at(self._answer, len(batch))
+            raise Undelivered(f"{self._url}: {self._failure.text or 'it was not taken'}")
+        if self._response is not None:
+            self._check_response(self._response, len(batch))
 
     def close(self) -> None:
         """End the exporter."""
         self._exporter.shutdown()  # type: ignore[no-untyped-call]  # it has none
-        self._why.close()
+        self._failure.close()
 
-    def _hear(self, response: requests.Response, **_: object) -> None:
-        self._answer = response
+    def _keep_response(self, response: requests.Response, **_: object) -> None:
+        self._response = response
 
-    def _look_at(self, answer: requests.Response, sent: int) -> None:
-        """Read whether it was a collector that took the records, and how many it threw away.
+    def _check_response(self, response: requests.Response, sent: int) -> None:
+        """Check that a collector accepted the records, and count the rejected ones.
 
-        The exporter takes a redirection for a success; and who answers with a page is no collector.
-        Source: https://opentelemetry.io/docs/specs/otlp/#partial-success-1: what is thrown away isn't
-        sent again.
+        The exporter treats a redirection as success; and an HTML page comes from no collector.
+        Rejected records must not be sent again.
+        Source: https://opentelemetry.io/docs/specs/otlp/#partial-success-1.
 
         Raises:
-            Undelivered: it wasn't.
-            Rejected: some.
+            Undelivered: the response isn't a collector's.
+            Rejected: the collector rejected some records.
         """
-        if answer.status_code >= HTTPStatus.MULTIPLE_CHOICES or answer.request.method != "POST":
+        if response.status_code >= HTTPStatus.MULTIPLE_CHOICES or response.request.method != "POST":
             raise Undelivered(f"{self._url}: it leads elsewhere, and what is sent there gets lost")
-        if answer.headers.get("content-type", "").lower().startswith("text/html"):
+        if response.headers.get("content-type", "").lower().startswith("text/html"):
             raise Undelivered(f"{self._url}: it answers with a page, as no collector does")
         from google.protobuf.message import DecodeError
         from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
@@ -110,9 +110,9 @@ class OtlpSink:
         )
 
         try:
-            partial = ExportLogsServiceResponse.FromString(answer.content).partial_success
+            partial = ExportLogsServiceResponse.FromString(response.content).partial_success
         except DecodeError:
-            return  # whatever it is, it came with a success
+            return  # an unknown body of a successful response
         if partial.rejected_log_records > 0:
             count = min(partial.rejected_log_records, sent)
             why = partial.error_message or "it doesn't say why"
@@ -138,8 +138,8 @@ class OtlpSink:
         return ReadableLogRecord(log, self._resource, self._scope)
 
 
-class _LastWord(logging.Handler):
-    """Keeps what the exporter says of a failure: it returns none."""
+class _ExporterLog(logging.Handler):
+    """Keeps the exporter's last log message on a failure: the exporter returns no reason."""
 
     def __init__(self) -> None:
         super().__init__(level=logging.WARNING)
@@ -149,7 +149,7 @@ class _LastWord(logging.Handler):
         self._logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self._thread:  # others may have exporters, too
+        if record.thread == self._thread:  # other threads can have exporters too
             self.text = record.getMessage()
 
     def clear(self) -> None:

@@ -1,8 +1,8 @@
-"""The shipper: each sink with its own thread, its own place in the journal, and its own pace.
+"""The shipper: each sink has its own thread, its own cursor in the journal, and its own pace.
 
-A sink that is slow or away delays itself alone, and loses nothing: its cursor is where it was, and
-it is moved, durably, only after a delivery. Whatever ends the process, what may not have been
-delivered is sent again.
+A slow or unreachable sink delays no other sink, and loses no records: its cursor moves, durably,
+only after a delivery. However the process ends, records without a confirmed delivery are sent
+again.
 """
 
 from __future__ import annotations
@@ -31,59 +31,59 @@ from controller.system.atomic_file import write_atomic
 LOG = logging.getLogger("trimtab.ship")
 BATCH_RECORDS: Final = 500
 BATCH_BYTES: Final = 2 * 1024 * 1024
-#: How often it is looked for new records, and what is told is told.
+#: Pause between two looks for new records, and between two writes of the status.
 LOOK_S: Final = 0.25
 TELL_S: Final = 1.0
-#: Before a journal that seems cut or changed is looked at again: its files may just be moving.
+#: Pause before the second look at a journal that seems cut or changed: its files can be moving.
 SECOND_LOOK_S: Final = 1.0
 RETRY_FIRST_S: Final = 1.0
 RETRY_LONGEST_S: Final = 60.0
 STOP_S: Final = 8.0
-#: A delivery that takes longer isn't counted on any more, though nothing says yet that it failed.
+#: A longer delivery is reported as hung, although it has not failed yet.
 HUNG_S: Final = 60.0
-#: How long it is remembered where a sink was: at least as long as any delivery is doubtful.
+#: How long earlier cursors of a sink are kept: at least the longest ``Undelivered.doubtful_s``.
 REMEMBERED_S: Final = 30.0
 
 
 @dataclass(slots=True)
 class SinkStatus:
-    """How a sink is doing, as the status has it."""
+    """The status of a sink. Field names are members of ``status.json``."""
 
     name: str
-    seq: int = 0
+    seq: int = 0  # the last delivered record
     lag_records: int = 0
-    lag_seconds: float = 0.0
+    lag_seconds: float = 0.0  # age of the oldest undelivered record
     delivered: int = 0  # since the start
-    missing: int = 0  # pruned before they were delivered
-    rejected: int = 0  # delivered since the start, and refused by the receiver for good
-    error: str = ""
+    missing: int = 0  # pruned before delivery
+    rejected: int = 0  # permanently rejected by the receiver, since the start
+    error: str = ""  # of the last delivery
 
 
 @dataclass(frozen=True, slots=True)
 class ShipperPaths:
-    """Where the shipper keeps its own: ``folder`` has cursors and status. ``metrics`` is Prometheus'."""
+    """The files of the shipper."""
 
-    folder: Path
-    metrics: Path | None = None
+    folder: Path  # of cursors and status
+    metrics: Path | None = None  # for Prometheus' textfile collector
 
     @property
     def status(self) -> Path:
-        """The last status."""
+        """The file with the last status."""
         return self.folder / "status.json"
 
     def cursor(self, name: str) -> Path:
-        """A sink's place in the journal."""
+        """Return the file with a sink's cursor."""
         return self.folder / f"{name}.cursor"
 
 
 def load_cursor(path: Path) -> Cursor:
-    """Return a saved cursor; the beginning where there is none.
+    """Return a saved cursor; the journal's beginning if there is none.
 
     Raises:
-        StateError: the file can't be read as one.
+        StateError: the file is unreadable or malformed.
     """
     try:
-        return _cursor_of(json.loads(path.read_text()))
+        return _parse_cursor(json.loads(path.read_text()))
     except FileNotFoundError:
         return Cursor()
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -94,35 +94,36 @@ def load_cursor(path: Path) -> Cursor:
         ) from error
 
 
-def _cursor_of(told: Any) -> Cursor:
-    seq, digest = told["seq"], told["hash"]
+def _parse_cursor(members: Any) -> Cursor:
+    seq, digest = members["seq"], members["hash"]
     if type(seq) is int and seq >= 0 and isinstance(digest, str) and len(digest) == len(GENESIS):
         return Cursor(seq, digest)
     raise ValueError("it names no record")
 
 
 @dataclass(slots=True)
-class _Lane:
-    """One sink on its way."""
+class _SinkWorker:
+    """Delivers the journal to one sink, in one thread."""
 
     sink: Sink
     follower: Follower
-    standing: SinkStatus
-    places: ShipperPaths
+    status: SinkStatus
+    paths: ShipperPaths
     clock: Clock
     stop: threading.Event
-    known: deque[tuple[float, Cursor]] = field(default_factory=deque)  # where it was, and when
-    failures: int = 0
-    doubted: bool = False  # the last look found another journal
-    oldest: float | None = None  # when the first record was written that isn't delivered
-    began: float | None = None  # since when a delivery is under way
+    #: Earlier cursors, each with the monotonic time of its delivery.
+    recent: deque[tuple[float, Cursor]] = field(default_factory=deque)
+    failures: int = 0  # in a row
+    doubted: bool = False  # the last look found a diverged journal
+    oldest: float | None = None  # time of the oldest undelivered record
+    began: float | None = None  # start of the running delivery
 
     def run(self) -> None:
-        """Ship until told to stop.
+        """Ship until ``stop`` is set.
 
         Raises:
-            Diverged: the journal isn't what it was, seen twice.
-            StateError: nobody opens its files any more.
+            Diverged: the journal differs from the shipped one, at two looks in a row.
+            StateError: the process that opens the journal's files is gone.
         """
         self._remember()
         while not self.stop.is_set():
@@ -138,24 +139,24 @@ class _Lane:
                 self.stop.wait(wait_s)
 
     def _step(self) -> float:
-        """Deliver what is there; return how long to wait for more."""
+        """Deliver the new records; return the seconds to wait for more."""
         mark = self.follower.mark()
         if mark is None:
             return LOOK_S
-        standing = self.standing
+        status = self.status
         batch = self.follower.batch(mark, records=BATCH_RECORDS, size=BATCH_BYTES)
-        if self.follower.missing != standing.missing:
-            standing.missing = self.follower.missing
-            LOG.error("records.missing name=%s count=%d", standing.name, standing.missing)
+        if self.follower.missing != status.missing:
+            status.missing = self.follower.missing
+            LOG.error("records.missing name=%s count=%d", status.name, status.missing)
         if not batch:
             self.doubted = False
             return LOOK_S
         self.oldest = datetime.fromisoformat(batch[0].record.time).timestamp()
         self._deliver(batch)
-        self._settle(batch[-1].cursor)
+        self._save(batch[-1].cursor)
         self.oldest = None
-        standing.error, self.failures, self.doubted = "", 0, False
-        standing.delivered += len(batch)
+        status.error, self.failures, self.doubted = "", 0, False
+        status.delivered += len(batch)
         self._remember()
         return 0.0
 
@@ -164,141 +165,143 @@ class _Lane:
         try:
             self.sink.deliver(batch)
         except Rejected as error:
-            name, count, why = self.standing.name, error.count, plain(str(error))
-            self.standing.rejected += count
+            name, count, why = self.status.name, error.count, plain(str(error))
+            self.status.rejected += count
             LOG.error("records.rejected name=%s count=%d why=%s", name, count, why)  # noqa: TRY400
         finally:
             self.began = None
 
-    def told(self, mark: DurableMark | None) -> SinkStatus:
-        """Return how it is doing now, also while a delivery hangs; for another thread.
+    def current_status(self, mark: DurableMark | None) -> SinkStatus:
+        """Return the status now, even while a delivery hangs. Called by another thread.
 
-        The *mark* is the journal's, None where it can't be read: then it is as far behind as before.
+        *mark* is the journal's; None if unreadable, and the lag in records is then the last known.
         """
-        standing, oldest, began = self.standing, self.oldest, self.began
+        status, oldest, began = self.status, self.oldest, self.began
         if mark is not None:
-            standing.lag_records = max(0, mark.seq - standing.seq)
-        standing.lag_seconds = 0.0 if oldest is None else max(0.0, self.clock.now() - oldest)
-        told = replace(standing)
+            status.lag_records = max(0, mark.seq - status.seq)
+        status.lag_seconds = 0.0 if oldest is None else max(0.0, self.clock.now() - oldest)
+        current = replace(status)
         if began is not None and self.clock.monotonic() - began > HUNG_S:
-            told.error = told.error or f"a delivery takes longer than {HUNG_S:.0f} s"
-        return told
+            current.error = current.error or f"a delivery takes longer than {HUNG_S:.0f} s"
+        return current
 
-    def _settle(self, cursor: Cursor) -> None:
-        """Make it the place to go on from, also for the next process."""
-        path = self.places.cursor(self.standing.name)
+    def _save(self, cursor: Cursor) -> None:
+        """Save the cursor, for this process and the next."""
+        path = self.paths.cursor(self.status.name)
         write_atomic(path, f"{json.dumps(asdict(cursor))}\n".encode(), mode=None)
-        self.standing.seq = cursor.seq
+        self.status.seq = cursor.seq
 
     def _remember(self) -> None:
         now = self.clock.monotonic()
-        self.known.append((now, self.follower.cursor))
-        while len(self.known) > 1 and now - self.known[1][0] > REMEMBERED_S:
-            self.known.popleft()
+        self.recent.append((now, self.follower.cursor))
+        while len(self.recent) > 1 and now - self.recent[1][0] > REMEMBERED_S:
+            self.recent.popleft()
 
     def _doubt(self, error: Diverged) -> float:
-        """Go back to what was delivered, for a second look; return how long to wait for it."""
+        """Rewind to the last delivery for a second look; return the seconds to wait before."""
         if self.doubted:
             raise error
         self.doubted = True
-        self.follower.rewind(self.known[-1][1])
+        self.follower.rewind(self.recent[-1][1])
         return SECOND_LOOK_S
 
     def _failed(self, error: Undelivered) -> float:
-        """Go back to where it is certain; return how long to wait."""
+        """Rewind to the last certain delivery; return the seconds to wait."""
         now = self.clock.monotonic()
-        while len(self.known) > 1 and now - self.known[-1][0] < error.doubtful_s:
-            self.known.pop()
-        back = self.known[-1][1]
+        while len(self.recent) > 1 and now - self.recent[-1][0] < error.doubtful_s:
+            self.recent.pop()
+        back = self.recent[-1][1]
         self.follower.rewind(back)
-        if back.seq < self.standing.seq:
-            with suppress(OSError):  # this process goes on from there all the same
-                self._settle(back)
-        told = plain(str(error))  # a receiver may have worded it
-        if told != self.standing.error:
-            LOG.warning("sink.failed name=%s error=%s", self.standing.name, told)
-        self.standing.error = told
+        if back.seq < self.status.seq:
+            with suppress(OSError):  # the follower is rewound in any case
+                self._save(back)
+        text = plain(str(error))  # a receiver's words can be in it
+        if text != self.status.error:
+            LOG.warning("sink.failed name=%s error=%s", self.status.name, text)
+        self.status.error = text
         self.failures += 1
         return min(RETRY_LONGEST_S, RETRY_FIRST_S * 2.0 ** min(self.failures - 1, 10))
 
 
 class Shipper:
-    """Ships to all sinks until it is told to stop."""
+    """Ships the journal to all sinks."""
 
     def __init__(
-        self, sinks: Mapping[str, Sink], files: JournalFiles, places: ShipperPaths, *, clock: Clock
+        self, sinks: Mapping[str, Sink], files: JournalFiles, paths: ShipperPaths, *, clock: Clock
     ) -> None:
-        """Take the sinks by name; raises StateError where a cursor can't be read."""
-        self._places = places
+        """Load the cursors of the sinks; raises StateError if a cursor can't be read."""
+        self._paths = paths
         self._clock = clock
         self._stop = threading.Event()
         self._fatal: StateError | None = None
         self._watcher = Follower(files, Cursor())
-        self._lanes = [
-            self._lane(name, sink, files, load_cursor(places.cursor(name)))
+        self._workers = [
+            self._worker(name, sink, files, load_cursor(paths.cursor(name)))
             for name, sink in sinks.items()
         ]
 
-    def _lane(self, name: str, sink: Sink, files: JournalFiles, cursor: Cursor) -> _Lane:
-        standing = SinkStatus(name, seq=cursor.seq)
+    def _worker(self, name: str, sink: Sink, files: JournalFiles, cursor: Cursor) -> _SinkWorker:
+        status = SinkStatus(name, seq=cursor.seq)
         follower = Follower(files, cursor)
-        return _Lane(sink, follower, standing, self._places, self._clock, self._stop)
+        return _SinkWorker(sink, follower, status, self._paths, self._clock, self._stop)
 
     def stop(self) -> None:
-        """Ask it to stop; safe in a signal handler."""
+        """Request the end of ``run``; safe in a signal handler."""
         self._stop.set()
 
     def run(self) -> None:
-        """Ship until ``stop``; deliveries under way have some seconds to end.
+        """Ship until ``stop``; running deliveries have ``STOP_S`` to end.
 
         Raises:
-            StateError: the journal isn't what it was, or its files can't be opened any more.
+            StateError: the journal diverged, or its files can't be opened any more.
         """
         threads = [
-            threading.Thread(target=self._drive, args=(lane,), name=lane.standing.name, daemon=True)
-            for lane in self._lanes
+            threading.Thread(
+                target=self._drive, args=(worker,), name=worker.status.name, daemon=True
+            )
+            for worker in self._workers
         ]
         for thread in threads:
             thread.start()
-        self._tell()
+        self._write_status()
         while not self._stop.wait(TELL_S):
-            self._tell()
+            self._write_status()
         deadline = self._clock.monotonic() + STOP_S
         for thread in threads:
             thread.join(max(0.0, deadline - self._clock.monotonic()))
-        self._tell()
+        self._write_status()
         if self._fatal is not None:
             raise self._fatal
 
-    def _drive(self, lane: _Lane) -> None:
+    def _drive(self, worker: _SinkWorker) -> None:
         try:
-            lane.run()
+            worker.run()
         except StateError as error:
-            lane.standing.error = str(error)
+            worker.status.error = str(error)
             self._fatal = self._fatal or error
-            LOG.error("ship.ended name=%s error=%s", lane.standing.name, error)  # noqa: TRY400
+            LOG.error("ship.ended name=%s error=%s", worker.status.name, error)  # noqa: TRY400
             self._stop.set()
         except Exception as error:
-            LOG.exception("shipping to %s failed", lane.standing.name)
-            lane.standing.error = f"a bug: {error!r}"
+            LOG.exception("shipping to %s failed", worker.status.name)
+            worker.status.error = f"a bug: {error!r}"
             self._fatal = self._fatal or StateError("ship.failed", f"a bug: {error!r}")
             self._stop.set()
         finally:
-            lane.sink.close()
-            lane.follower.close()
+            worker.sink.close()
+            worker.follower.close()
 
-    def _tell(self) -> None:
-        """Write status and metrics; what can't be written is logged, and shipping goes on."""
+    def _write_status(self) -> None:
+        """Write status and metrics; a failed write is logged, and shipping goes on."""
         mark = None
-        with suppress(OSError, StateError):  # a lane says so, if it stays like that
+        with suppress(OSError, StateError):  # a worker reports a lasting error
             mark = self._watcher.mark()
-        standings = [lane.told(mark) for lane in self._lanes]  # both tell the same
-        told = {"at": self._clock.now(), "sinks": [asdict(each) for each in standings]}
+        statuses = [worker.current_status(mark) for worker in self._workers]
+        members = {"at": self._clock.now(), "sinks": [asdict(each) for each in statuses]}
         try:
-            write_atomic(self._places.status, f"{json.dumps(told)}\n".encode(), mode=None)
-            if (path := self._places.metrics) is not None:
-                # Prometheus' folder can be one that this user only writes to.
-                text = metrics(standings).encode()
+            write_atomic(self._paths.status, f"{json.dumps(members)}\n".encode(), mode=None)
+            if (path := self._paths.metrics) is not None:
+                # The shipper's user can lack the right to read (and sync) Prometheus' folder.
+                text = metrics(statuses).encode()
                 write_atomic(path, text, mode=None, folder_sync_required=False)
         except OSError as error:
             LOG.warning("status.unwritable error=%s", error)
@@ -314,7 +317,7 @@ _METRICS: Final = (
 )
 
 
-def metrics(standings: Sequence[SinkStatus]) -> str:
+def metrics(statuses: Sequence[SinkStatus]) -> str:
     """Return the metrics in Prometheus' text format, for its textfile collector."""
     values: dict[str, Callable[[SinkStatus], float]] = {
         "lag_records": lambda each: each.lag_records,
@@ -327,5 +330,5 @@ def metrics(standings: Sequence[SinkStatus]) -> str:
     lines = []
     for name, kind, about in _METRICS:
         lines += [f"# HELP trimtab_ship_{name} {about}", f"# TYPE trimtab_ship_{name} {kind}"]
-        lines += [f'trimtab_ship_{name}{{sink="{s.name}"}} {values[name](s)}' for s in standings]
+        lines += [f'trimtab_ship_{name}{{sink="{s.name}"}} {values[name](s)}' for s in statuses]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""A sink: one destination of the journal's records, and how a delivery fails."""
+"""The interface of sinks, each with one destination, and the errors of a delivery."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from controller.ship.follower import Shipped
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who sends: the host's name, trimtab's version, the instance; and a clock that never jumps."""
+    """The sender of records, as named in messages."""
 
     host: str
-    version: str
+    version: str  # of trimtab
     instance: str
-    monotonic: Callable[[], float]
+    monotonic: Callable[[], float]  # a clock that never jumps, in seconds
 
 
 class Undelivered(Exception):
-    """A batch wasn't delivered; it will be tried again.
+    """A batch wasn't delivered, and will be sent again.
 
-    What was delivered in the last *doubtful_s* seconds is sent again, too.
+    Records delivered in the last *doubtful_s* seconds are sent again too.
     """
 
     def __init__(self, why: str, *, doubtful_s: float = 0.0) -> None:
@@ -31,9 +31,9 @@ class Undelivered(Exception):
 
 
 class Rejected(Exception):
-    """A batch was delivered, but for *count* records that the receiver refuses for good.
+    """A batch was delivered, except *count* records that the receiver rejects permanently.
 
-    It must not be sent again.
+    The batch must not be sent again.
     """
 
     def __init__(self, why: str, *, count: int) -> None:
@@ -42,17 +42,17 @@ class Rejected(Exception):
 
 
 class Sink(Protocol):
-    """One destination, used by one thread."""
+    """Delivers records to one destination. Used by one thread."""
 
     def deliver(self, batch: Sequence[Shipped]) -> None:
-        """Return once all of it is delivered.
+        """Deliver a batch; return once every record is delivered.
 
         Raises:
-            Undelivered: some of it may not be.
-            Rejected: all is, but for some records that nobody need try again.
+            Undelivered: some records are possibly not delivered.
+            Rejected: every record is delivered or permanently rejected.
         """
         ...
 
     def close(self) -> None:
-        """Let everything go."""
+        """Release files and connections."""
         ...

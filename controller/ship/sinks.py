@@ -1,7 +1,8 @@
-"""Where records are delivered to. A delivery that returned has happened; records come in order.
+"""The sinks for files, and ``open_sink`` for all destinations.
 
-A sink that can't tell whether what it sent arrived (a connection that broke) says how far back to
-begin again: rather twice than never.
+Records are delivered in order; when ``deliver`` returns, the delivery is complete. After a broken
+connection, a sink can't know which records arrived, and requests a repetition (``Undelivered``):
+records are delivered at least once.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from controller.system.atomic_file import fsync_folder, write_atomic
 
 
 class FileSink:
-    """Lines at the end of a file, synced. A file that was moved away (rotated) is made anew."""
+    """Appends lines to a file, and syncs. After a rotation (a rename) a new file is made."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -49,7 +50,7 @@ class FileSink:
             self._handle = -1
 
     def _open(self) -> bool:
-        """Make sure that it is open; tell whether it wasn't, so that it may be new."""
+        """Open the file if needed; return True if it was opened now, and so is possibly new."""
         if self._handle >= 0 and not self._is_there():
             self.close()
         opened = self._handle < 0
@@ -66,7 +67,7 @@ class FileSink:
             return False
 
     def _cut_unfinished(self) -> None:
-        """Remove a line that isn't whole: we were killed while it was written; it comes again."""
+        """Remove an unfinished last line: the process was killed, and the record is sent again."""
         size = os.fstat(self._handle).st_size
         end = size
         while end:
@@ -81,16 +82,17 @@ class FileSink:
 
 
 class NoteSink:
-    """The last checkpoint's signed note, replaced whole: for ``journal verify --checkpoint``.
+    """A file with the last checkpoint's signed note, for ``journal verify --checkpoint``.
 
-    It never goes back: a journal that says less than it, or something else, isn't the same any more.
+    The file is replaced atomically, and never by an older or contradicting checkpoint: a journal
+    with such a checkpoint was changed.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def deliver(self, batch: Sequence[Shipped]) -> None:
-        """Write the last note of the batch; raises Diverged where it contradicts the one there."""
+        """Write the last note of the batch; raises Diverged if the file has a contradicting note."""
         last = None
         for last in checkpoints(list(batch)):  # noqa: B007 - the last one is wanted
             pass
@@ -106,21 +108,21 @@ class NoteSink:
             raise Undelivered(f"{self._path}: {error.strerror}") from error
 
     def _is_newer(self, checkpoint: Checkpoint) -> bool:
-        """Tell whether a checkpoint goes on from the one that is there; False: it is the same.
+        """Return True if a checkpoint is newer than the file's, False if they are equal.
 
         Raises:
-            Diverged: it contradicts it.
-            OSError: what is there can't be read.
+            Diverged: the checkpoint contradicts the file's, or the file has no checkpoint.
+            OSError: the file can't be read.
         """
         try:
             with self._path.open("rb") as file:
-                told = file.read(NOTE_MAX_BYTES + 1)
+                content = file.read(NOTE_MAX_BYTES + 1)
         except FileNotFoundError:
             return True
-        if not told:
+        if not content:
             return True
         try:
-            kept = parse_checkpoint(parse_note(told.decode()))
+            kept = parse_checkpoint(parse_note(content.decode()))
         except ValueError as error:
             raise self._diverged(f"holds no checkpoint: {error}") from error
         if kept == checkpoint:
@@ -145,11 +147,11 @@ class NoteSink:
         write_atomic(self._path, note.encode(), mode=None, folder_sync_required=False)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file stays open."""
 
 
 class OnlyCheckpoints:
-    """Passes on what is a checkpoint."""
+    """Passes only checkpoints to another sink."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -160,7 +162,7 @@ class OnlyCheckpoints:
             self._sink.deliver(chosen)
 
     def close(self) -> None:
-        """Close the sink behind."""
+        """Close the other sink."""
         self._sink.close()
 
 
@@ -168,7 +170,7 @@ def open_sink(destination: Destination, sender: Sender) -> Sink:
     """Return the sink of a destination.
 
     Raises:
-        UsageError: what it needs isn't installed, or a file for TLS can't be used.
+        UsageError: a required package is missing, or a TLS file can't be used.
     """
     sink: Sink
     match destination:

@@ -1,8 +1,8 @@
 """Syslog over UDP, TCP and TLS. Sources: RFC 5426, RFC 6587, RFC 5425.
 
-Syslog has no receipts. Over a connection a batch counts as delivered once the other machine's
-kernel has all bytes of it (SIOCOUTQ); when the connection breaks, what was sent in the last
-seconds is sent again, since the receiver may not have read it. Datagrams are sent and gone.
+Syslog has no acknowledgements. Over a connection, a batch counts as delivered once the receiver's
+kernel has acknowledged all its bytes (SIOCOUTQ). When the connection breaks, records of the last
+seconds are sent again, since the receiver has possibly not read them. Datagrams are never repeated.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from controller.ship.follower import Shipped
 from controller.ship.sink import Sender, Undelivered
 
 CONNECT_S: Final = 10.0
-#: Without any progress. One that is slow gets further, and none takes for ever.
+#: Longest time without progress, and longest time for a batch with progress.
 SEND_S: Final = 30.0
 LONGEST_S: Final = 600.0
-#: What a receiver may have had in its hands, and lost.
+#: Records sent within this time before a break are sent again.
 DOUBTFUL_S: Final = 10.0
 _LOOK_S: Final = 0.005
 _PIECE_BYTES: Final = 64 * 1024
-#: As long as a datagram may be (RFC 5426, section 3.2, and IP's own bound); more is cut.
+#: Longest datagram (RFC 5426, section 3.2, and IP's limit); longer messages are cut.
 DATAGRAM_BYTES: Final = 65_000
 
 
 class SyslogSink:
-    """One receiver."""
+    """Delivers records to one syslog receiver."""
 
     def __init__(self, destination: ToSyslog, sender: Sender) -> None:
-        """Take where to send; raises UsageError where a file for TLS can't be used."""
+        """Set up TLS if needed; raises UsageError if a TLS file can't be used."""
         self._to = destination
         self._sender = sender
         self._peer: socket.socket | None = None
@@ -60,13 +60,13 @@ class SyslogSink:
             _refuse_ended(peer)
             until = self._sender.monotonic() + LONGEST_S
             self._send(peer, b"".join(map(formats.counted, messages)), until=until)
-            self._await_taken(peer, until=until)
+            self._await_acknowledged(peer, until=until)
         except OSError as error:
             self.close()
             raise Undelivered(f"{self._where}: {_why(error)}", doubtful_s=DOUBTFUL_S) from error
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._peer is not None:
             with suppress(OSError):
                 self._peer.close()
@@ -108,21 +108,21 @@ class SyslogSink:
         return peer
 
     def _send(self, peer: socket.socket, data: bytes, *, until: float) -> None:
-        """Hand all to our own kernel.
+        """Pass all data to the kernel's send buffer.
 
         Raises:
-            OSError: nothing went within SEND_S, not all until then, or the receiver hung up.
+            OSError: no progress within SEND_S, not finished at *until*, or the receiver hung up.
         """
         rest = memoryview(data)
         while rest:
             rest = rest[peer.send(rest[:_PIECE_BYTES]) :]
             self._refuse_late(until)
 
-    def _await_taken(self, peer: socket.socket, *, until: float) -> None:
-        """Wait until the other kernel has all that was sent.
+    def _await_acknowledged(self, peer: socket.socket, *, until: float) -> None:
+        """Wait until the receiver's kernel has acknowledged all data.
 
         Raises:
-            OSError: it took nothing within SEND_S, not all until then, or hung up.
+            OSError: no progress within SEND_S, not finished at *until*, or the receiver hung up.
         """
         unsent = _unsent(peer)
         deadline = self._sender.monotonic() + SEND_S
@@ -141,17 +141,17 @@ class SyslogSink:
 
 
 def _datagram(message: bytes) -> bytes:
-    """Return as much of a message as a datagram holds, cut between two characters."""
+    """Return a message cut to the size of a datagram, between two characters."""
     if len(message) <= DATAGRAM_BYTES:
         return message
     return message[:DATAGRAM_BYTES].decode(errors="ignore").encode()
 
 
 def _refuse_ended(peer: socket.socket, *, wait_s: float = 0.0) -> None:
-    """Notice that the receiver hung up: it never says anything else.
+    """Check for a hang-up: a syslog receiver never sends data.
 
     Raises:
-        OSError: it did.
+        OSError: the receiver hung up.
     """
     if not select.select([peer], [], [], wait_s)[0]:
         return
@@ -160,15 +160,15 @@ def _refuse_ended(peer: socket.socket, *, wait_s: float = 0.0) -> None:
         if not peer.recv(4096):
             raise ConnectionResetError(104, "it hung up")
     except (BlockingIOError, ssl.SSLWantReadError):
-        return  # a part of TLS's own
+        return  # a part of a TLS record
     finally:
         peer.settimeout(SEND_S)
 
 
 def _unsent(peer: socket.socket) -> int:
-    """Return how many bytes the other kernel hasn't acknowledged (tcp(7), SIOCOUTQ)."""
-    told = fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
-    return int(struct.unpack("i", told)[0])
+    """Return the number of bytes not yet acknowledged by the receiver (tcp(7), SIOCOUTQ)."""
+    queued = fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
+    return int(struct.unpack("i", queued)[0])
 
 
 def _context(trust: TlsFiles) -> ssl.SSLContext:

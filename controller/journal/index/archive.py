@@ -1,7 +1,7 @@
-"""Asking the journal by its index, with what was written since: always all of it.
+"""Queries of a journal's folder: by the index, plus the records after the index.
 
-Whoever may write beside the segments keeps the index up to date by asking; who may not, or
-doesn't trust it, makes one for itself alone.
+A process with write access to the state folder brings the index up to date before a query. A
+process without, or with distrust of the index, builds a temporary index.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from controller.journal.store.reader import readable
 from controller.journal.store.segments import list_segments, read_mark
 from controller.model.records import Role
 
-#: Records after the index that are read beside it; beyond, an index is made for one question.
+#: Records after the index that a query reads one by one; beyond, a temporary index is built.
 TAIL_MAX: Final = 20_000
-#: What asking a wrong index ends in: rows that lead elsewhere, no rows, no text.
+#: Errors that show a wrong index: rows of other records, no rows, malformed text.
 WRONG: Final = (Misfit, sqlite3.Error, UnicodeDecodeError)
 
 
 class IndexSnapshot:
-    """An index and the records after it, as of one moment. For one thread."""
+    """An index and the records after the index, at one moment. Not thread-safe."""
 
     def __init__(self, index: Index, folder: Path, *, upto: int | None = None) -> None:
         self._index = index
@@ -58,9 +58,9 @@ class IndexSnapshot:
         limit: int = 0,
         last: bool = True,
     ) -> Iterator[QueryResult]:
-        """Yield the records that are wanted and that *reader* may know, in order.
+        """Yield the matching records visible to *reader*, in order.
 
-        With a *limit* only so many: the last, or else the first.
+        With a *limit*, yield the last matches, or the first ones if *last* is False.
 
         Raises:
             Misfit: the index is wrong.
@@ -74,15 +74,15 @@ class IndexSnapshot:
             return
         left = limit - len(tail) if limit and last else limit
         count = 0
-        for found in self._index.find(wanted, reader, limit=left, last=last):
+        for result in self._index.find(wanted, reader, limit=left, last=last):
             count += 1
-            yield found
+            yield result
         yield from list(tail)[: limit - count if limit and not last else None]
 
     def ask(self, question: Question) -> Page:
         """Answer a question; raises as ``find``."""
         if question.there:
-            return self._there(question)
+            return self._containers_at(question)
         found = tuple(
             self.find(
                 question.wanted, reader=question.reader, limit=question.limit, last=question.last
@@ -91,35 +91,35 @@ class IndexSnapshot:
         full = question.limit and len(found) == question.limit
         return Page(found, found[-1].record.seq if full and not question.last else 0)
 
-    def _there(self, question: Question) -> Page:
-        """Answer what containers were at a time."""
+    def _containers_at(self, question: Question) -> Page:
+        """Answer which containers existed at a time, and their records."""
         seq = self.last_at(question.there)
         found: list[QueryResult] = []
-        told = 0
+        following = 0
         for life in self.lives(seq, since=question.wanted.after):
             if not _is_wanted(life, question):
                 continue
             if question.limit and len(found) >= question.limit:
-                return Page(tuple(found), told)
+                return Page(tuple(found), following)
             find = partial(self.find, reader=question.reader)
             found += chronicle(find, life.about.id, upto=seq)
-            told = life.since
+            following = life.since
         return Page(tuple(found))
 
     def last_at(self, at: str) -> int:
-        """Return the seq of the last record at a time; 0 for none."""
+        """Return the seq of the last record at a time, or 0."""
         runs = list(self._index.runs(at))
         runs += ((record.seq, 1 if record.time <= at else -1) for record, _ in self._tail)
         return last_at(runs)
 
     def lives(self, seq: int, *, since: int = 0) -> list[ContainerLife]:
-        """Return the containers that were there right after record *seq*, the oldest first."""
-        kept = {life.about.id: life for life in self._index.lives(since=since, seq=seq)}
+        """Return the containers that existed right after record *seq*, the oldest first."""
+        existing = {life.about.id: life for life in self._index.lives(since=since, seq=seq)}
         for identifier, life in self._lives.changed():
-            kept.pop(identifier, None)
+            existing.pop(identifier, None)
             if since < life.since <= seq and (not life.gone or life.gone > seq):
-                kept[identifier] = life
-        return sorted(kept.values(), key=lambda life: life.since)
+                existing[identifier] = life
+        return sorted(existing.values(), key=lambda life: life.since)
 
 
 def _is_wanted(life: ContainerLife, question: Question) -> bool:
@@ -130,12 +130,12 @@ def _is_wanted(life: ContainerLife, question: Question) -> bool:
 
 
 class FolderArchive:
-    """Asks the journal of a folder that can be read. For one thread; close it.
+    """Queries of a readable journal folder. Not thread-safe; close after use.
 
-    With *scan* no index is believed: one is made for this alone, of every record, checked.
+    With *scan*, the stored index is not used: every record is checked and indexed temporarily.
 
     Raises:
-        StateError: there is no journal, it is damaged, or it can't be read.
+        StateError: the journal is missing, damaged or unreadable.
     """
 
     def __init__(self, folder: Path, *, scan: bool = False) -> None:
@@ -144,42 +144,42 @@ class FolderArchive:
         self._index: Index | None = None
         try:
             with readable(folder):
-                list_segments(folder)  # what isn't there, or can't be read, gets no index
-                self._asked = self._for_this_alone() if scan else self._open()
+                list_segments(folder)  # fails before an index of a missing folder is made
+                self._snapshot = self._open_temporary() if scan else self._open()
         except BaseException:
             self.close()
             raise
 
     def _open(self) -> IndexSnapshot:
-        """Use the index beside the segments, made up to date if nobody else does that."""
+        """Open the stored index, and update it unless another process holds the index lock."""
         with suppress(IndexUnusable, PositionLost, sqlite3.Error):
             try:
                 self._builder = Builder(self._folder)
             except (IndexLocked, OSError):
-                return self._kept_by_another()
-            return self._built(self._builder)
-        return self._for_this_alone()
+                return self._open_locked()
+            return self._build(self._builder)
+        return self._open_temporary()
 
-    def _kept_by_another(self) -> IndexSnapshot:
+    def _open_locked(self) -> IndexSnapshot:
         self._index = Index.open(self._folder)
         mark = read_mark(self._folder)
         if mark is not None and mark.seq - self._index.place.seq > TAIL_MAX:
             raise IndexUnusable("it is far behind")
         return IndexSnapshot(self._index, self._folder)
 
-    def _for_this_alone(self) -> IndexSnapshot:
+    def _open_temporary(self) -> IndexSnapshot:
         self.close()
         self._builder = Builder(self._folder, temporary=True)
-        return self._built(self._builder)
+        return self._build(self._builder)
 
-    def _built(self, builder: Builder) -> IndexSnapshot:
-        with suppress(Damage):  # raised again by reading on from there
+    def _build(self, builder: Builder) -> IndexSnapshot:
+        with suppress(Damage):  # the snapshot reads on from there and raises it again
             for _ in builder.build():
                 pass
         return IndexSnapshot(builder.index, self._folder)
 
     def find(self, wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterator[QueryResult]:
-        """Yield the records that are wanted, in order; with a *limit* the last so many, or first.
+        """Yield the matching records, in order; with a *limit*, the last or the first ones.
 
         Raises:
             StateError: the journal can't be read.
@@ -188,33 +188,33 @@ class FolderArchive:
             yield from self.ask(Question(wanted, limit=limit, last=last)).found
             return
         try:
-            for found in self._asked.find(wanted):
+            for found in self._snapshot.find(wanted):
                 yield found
                 wanted = replace(wanted, after=found.record.seq)
         except WRONG:
-            self._distrust()
-            yield from self._asked.find(wanted)
+            self._replace_index()
+            yield from self._snapshot.find(wanted)
 
     def ask(self, question: Question) -> Page:
         """Answer a question; raises as ``find``."""
         try:
-            return self._asked.ask(question)
+            return self._snapshot.ask(question)
         except WRONG:
-            self._distrust()
-            return self._asked.ask(question)
+            self._replace_index()
+            return self._snapshot.ask(question)
 
-    def _distrust(self) -> None:
-        """Make the index anew, or one for this alone where another keeps it."""
+    def _replace_index(self) -> None:
+        """Rebuild the wrong index, or build a temporary one if another process holds the lock."""
         with readable(self._folder):
             if self._builder is not None:
                 with suppress(IndexUnusable, sqlite3.Error):
                     self._builder.rebuild()
-                    self._asked = self._built(self._builder)
+                    self._snapshot = self._build(self._builder)
                     return
-            self._asked = self._for_this_alone()
+            self._snapshot = self._open_temporary()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the index."""
         for each in (self._builder, self._index):
             if each is not None:
                 each.close()

@@ -1,7 +1,7 @@
-"""Making the index, and keeping it up to the journal: records in, rows out, batch by batch.
+"""Build the index and bring it up to date, batch by batch.
 
-Whoever holds the lock beside the index is the only one who changes it. Each batch is a transaction:
-what readers see is always the index of the records up to some seq.
+Only the holder of the index lock changes the index. Each batch is a transaction: readers always see
+the index of all records up to some seq.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from controller.journal.store.pruned_base import INVENTORY_NAME, BadBase, read_i
 from controller.model.inventory import Inventory
 from controller.system.file_lock import open_lock_file, try_lock
 
-#: Records that become visible at once.
+#: Records in one transaction.
 BATCH: Final = 512
-#: What is remembered between batches to save looking it up; more is forgotten at once.
-_REMEMBERED_MAX: Final = 50_000
+#: Entries of a cache between batches; a fuller cache is emptied.
+_CACHE_MAX: Final = 50_000
 
 
 class IndexLocked(Exception):
-    """Another process keeps this index."""
+    """Another process holds the lock of the index."""
 
 
 class Builder:
-    """The one who changes an index. For one thread; close it.
+    """The writer of an index. Not thread-safe; close after use.
 
-    An index that can't be used is made anew; making it begins with the first ``build``. A *temporary*
-    one is nobody else's, and goes with it.
+    An unusable index is replaced by an empty one, which the first ``build`` fills. A *temporary*
+    index is private to the builder, and deleted on close.
 
     Raises:
-        Held: another process has the lock.
-        OSError, sqlite3.Error, Unusable: nothing can be written there.
+        IndexLocked: another process holds the lock.
+        OSError, sqlite3.Error, IndexUnusable: the index can't be written.
     """
 
     def __init__(self, folder: Path, *, temporary: bool = False) -> None:
@@ -67,7 +67,7 @@ class Builder:
             raise
 
     def close(self) -> None:
-        """Close it and give back the lock."""
+        """Close the index and release the lock."""
         self.index.close()
         self._unlock()
 
@@ -81,12 +81,12 @@ class Builder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, *, anew: bool = False) -> None:
+    def _open(self, *, replace: bool = False) -> None:
         if self._path is None:
             self.index = Index(self._folder, temporary())
         else:
             need_room(self._path)
-            usable = None if anew else _usable(self._folder)
+            usable = None if replace else _usable(self._folder)
             if usable is None:
                 create(self._path)
                 usable = Index(self._folder, connect(self._path, write=True))
@@ -96,7 +96,7 @@ class Builder:
         self.resume()
 
     def resume(self) -> None:
-        """Forget what a batch that failed had learned: ``build`` goes on after what is indexed."""
+        """Drop the state of a failed batch; ``build`` continues after the last indexed record."""
         database = self._database
         self._words = _Numbers(database, "words", ("text",))
         self._actions = _Numbers(database, "actions", ("route", "method"))
@@ -107,18 +107,18 @@ class Builder:
         self._memory = RecordContext(self._intents, self._containers)
 
     def rebuild(self) -> None:
-        """Throw the index away; ``build`` makes it anew."""
+        """Replace the index by an empty one; ``build`` fills it."""
         self.index.close()
-        self._open(anew=True)
+        self._open(replace=True)
 
     def is_whole(self) -> bool:
-        """Tell whether the database is as SQLite left it, and has a row for each record.
+        """Return True if the database passes SQLite's check, and has a row for each record.
 
         Raises:
-            sqlite3.Error: that can't be told, since nothing can be written.
+            sqlite3.Error: the check is impossible, since nothing can be written.
         """
         try:
-            (told,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+            (result,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
             row = self._database.execute(
                 "SELECT (SELECT count(*) FROM records) = seq - first + 1 FROM meta"
             ).fetchone()
@@ -126,14 +126,14 @@ class Builder:
             if is_unwritable(error):
                 raise
             return False
-        return told == "ok" and bool(row[0])
+        return result == "ok" and bool(row[0])
 
     def build(self, *, upto: int | None = None) -> Iterator[int]:
-        """Index what isn't yet, up to record *upto*; yields the last seq after each batch.
+        """Index the new records up to *upto*; yield the last seq after each batch.
 
         Raises:
-            Damage: the journal is damaged there; what is before is indexed.
-            OSError, sqlite3.Error, NoRoom: it can't be read or written.
+            Damage: the journal is damaged; the records before the damage are indexed.
+            OSError, sqlite3.Error, DiskAlmostFull: the journal can't be read, or the index written.
         """
         place = self._start()
         batch: list[PositionedRecord] = []
@@ -141,20 +141,20 @@ class Builder:
             for placed in records_after(self._folder, place, upto=upto):
                 batch.append(placed)
                 if len(batch) == BATCH:
-                    taken, batch = batch, []  # one that fails isn't taken again
-                    yield self._take(taken)
+                    full, batch = batch, []  # a failed batch isn't tried again below
+                    yield self._insert(full)
         finally:
-            # What was read before a damage holds.
+            # Index the records before a damage too.
             if batch:
-                self._take(batch)
+                self._insert(batch)
         if batch:
             yield batch[-1].after.seq
 
     def _start(self) -> Position:
-        """Return where to go on, after letting go what the journal has no more."""
+        """Return the position to continue from, after deleting the rows of pruned records."""
         place, first = self.index.place, start_of(self._folder)
         if place.seq < first.seq:
-            if place.seq:  # all that was indexed is gone
+            if place.seq:  # every indexed record was pruned
                 self.rebuild()
             self._begin_at(first)
             return first
@@ -164,7 +164,7 @@ class Builder:
         return place
 
     def _begin_at(self, first: Position) -> None:
-        """Begin after what was pruned, with what the inventory knew of it then."""
+        """Begin after the pruned records, with the containers and intents of their inventory."""
         known = inventory_of(self._folder)
         with _Transaction(self._database):
             for item in known.containers.values():
@@ -182,7 +182,7 @@ class Builder:
             )
 
     def _forget(self, seq: int) -> None:
-        """Let go the rows up to *seq*, and what only they tell."""
+        """Delete the rows up to *seq*, and the rows that only they refer to."""
         with _Transaction(self._database):
             for statement in (
                 "DELETE FROM records WHERE seq <= ?",
@@ -197,8 +197,8 @@ class Builder:
             )
         self._things.forget()
 
-    def _take(self, batch: list[PositionedRecord]) -> int:
-        """Index records, in one transaction."""
+    def _insert(self, batch: list[PositionedRecord]) -> int:
+        """Index a batch in one transaction; return the last seq."""
         if self._path is not None:
             need_room(self._path)
         spans: dict[int, tuple[int, int]] = {}
@@ -252,10 +252,10 @@ class Builder:
 
 
 def _usable(folder: Path) -> Index | None:
-    """Return the index, to change it, if it is this journal's.
+    """Return the index open for writing, or None if it isn't this journal's.
 
     Raises:
-        Unusable: that can't be told, since nothing can be written.
+        IndexUnusable: the check is impossible, since nothing can be written.
     """
     try:
         return Index.open(folder, write=True)
@@ -266,10 +266,10 @@ def _usable(folder: Path) -> Index | None:
 
 
 def inventory_of(folder: Path) -> Inventory:
-    """Return what was known of what was pruned.
+    """Return the inventory of the pruned records.
 
     Raises:
-        Damage: it isn't as the writer leaves it.
+        Damage: the file is not in the form in which the writer leaves it.
     """
     try:
         return read_inventory(folder)
@@ -286,7 +286,7 @@ def _lock(path: Path) -> int:
 
 
 class _Transaction:
-    """All of a block, or nothing."""
+    """A context manager: all changes of the block, or none."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
@@ -304,7 +304,7 @@ class _Transaction:
 
 
 class _Numbers:
-    """The number of each text, or pair of texts: found, or given now."""
+    """The row number of each text, or pair of texts; new texts get a row."""
 
     def __init__(self, database: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> None:
         self._database = database
@@ -319,18 +319,18 @@ class _Numbers:
         if number is None:
             self._database.execute(self._insert, key)
             (number,) = self._database.execute(self._select, key).fetchone()
-            if len(self._known) >= _REMEMBERED_MAX:
+            if len(self._known) >= _CACHE_MAX:
                 self._known.clear()
             self._known[key] = number
         return int(number)
 
     def forget(self) -> None:
-        """Look everything up anew."""
+        """Empty the cache, since rows were deleted."""
         self._known.clear()
 
 
 class Containers:
-    """The containers of ``search.Memory``, kept in the index. What isn't written is only seen here."""
+    """The containers of a ``RecordContext``, stored in the index. Changes are local until ``write``."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
@@ -339,13 +339,13 @@ class Containers:
         self._changed: set[str] = set()
 
     def get(self, key: str, /) -> ContainerLife | None:
-        """Return a container, or None."""
+        """Return the container with an id, or None."""
         if key not in self._known:
             self._known[key] = self._index.life(key)
         return self._known[key]
 
     def pop(self, key: str, default: None, /) -> ContainerLife | None:
-        """Containers aren't forgotten."""
+        """Raise NotImplementedError: containers are never removed."""
         raise NotImplementedError
 
     def __setitem__(self, key: str, value: ContainerLife, /) -> None:
@@ -353,14 +353,14 @@ class Containers:
         self._changed.add(key)
 
     def changed(self) -> Iterator[tuple[str, ContainerLife]]:
-        """Yield what was set and isn't written."""
+        """Yield the changed containers, not yet written."""
         for key in self._changed:
             life = self._known[key]
-            assert life is not None, "what was set is there"
+            assert life is not None, "a changed container exists"
             yield key, life
 
     def write(self) -> None:
-        """Write what changed; to be called in a transaction."""
+        """Write the changes; call within a transaction."""
         rows = []
         for key, life in self.changed():
             about = life.about
@@ -370,32 +370,32 @@ class Containers:
             "INSERT OR REPLACE INTO lives VALUES (?, ?, ?, ?, ?, ?, ?)", rows
         )
         self._changed.clear()
-        if len(self._known) > _REMEMBERED_MAX:
+        if len(self._known) > _CACHE_MAX:
             self._known.clear()
 
 
 class Intents:
-    """The open intents of ``search.Memory``, kept in the index: few, so all are in memory."""
+    """The open intents of a ``RecordContext``, stored in the index: few, so all are in memory."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
         rows = database.execute("SELECT id, about FROM intents")
-        self._open = {identity: RecordSubject(**json.loads(told)) for identity, told in rows}
+        self._open = {identity: RecordSubject(**json.loads(about)) for identity, about in rows}
         self._written = set(self._open)
 
     def get(self, key: str, /) -> RecordSubject | None:
-        """Return what an open intent is about, or None."""
+        """Return the subject of an open intent, or None."""
         return self._open.get(key)
 
     def pop(self, key: str, default: None, /) -> RecordSubject | None:
-        """Return it, and forget it."""
+        """Remove an open intent, and return its subject or None."""
         return self._open.pop(key, default)
 
     def __setitem__(self, key: str, value: RecordSubject, /) -> None:
         self._open[key] = value
 
     def write(self) -> None:
-        """Write what changed; to be called in a transaction."""
+        """Write the changes; call within a transaction."""
         closed, new = self._written - self._open.keys(), self._open.keys() - self._written
         self._database.executemany("DELETE FROM intents WHERE id = ?", [(each,) for each in closed])
         self._database.executemany(

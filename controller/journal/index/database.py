@@ -1,11 +1,11 @@
-"""The index beside the segments: where the records are that answer a question.
+"""The index of the journal: an SQLite file with the place of each record, for queries.
 
-Disposable: an SQLite file that is made anew when it is missing, of another version, damaged, or
-doesn't fit the journal. Never the truth: what answers is read from the segments, with its hash, and
-a row that leads to something else means that the index is wrong. What the index is about is the
-same pass as ``core.records.query``, kept (``indexing`` makes it).
+The index is disposable: it is rebuilt if missing, damaged, of another version, or of another
+journal. Answers always come from the segments, with their hashes checked; a row that doesn't match
+its record proves that the index is wrong. The rows store the result of the same pass as
+``core.records.query`` makes (see ``builder``).
 
-WAL, since one writer and several readers use it at once (https://www.sqlite.org/wal.html).
+The file uses WAL mode, for one writer and several readers (https://www.sqlite.org/wal.html).
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from controller.journal.store.position import Position, RecordReader, start_of
 
 NAME: Final = "index.sqlite"
 FILE_MODE: Final = 0o600
-#: How long a reader waits for a writer that changes the file itself, which is seldom.
+#: How long a reader waits for a writer that changes the file's layout, which is rare.
 BUSY_S: Final = 5.0
-#: What a temporary index may be in memory, in KiB, before it needs a disk, which may be full.
+#: Memory of a temporary index, in KiB, before SQLite uses the disk, which can be full.
 TEMPORARY_KIB: Final = 65_536
-#: What must be free where an index is opened to be changed, or grows. SQLite maps the file of its shared
-#: memory, and who writes to a mapped page that the disk has no block for is killed (SIGBUS).
+#: Space that must be free before the index is opened for writing, or grows. SQLite maps its shared
+#: memory file; a write to a mapped page without a disk block kills the process (SIGBUS).
 ROOM_BYTES: Final = 512 * 1024
 _UNWRITABLE: Final = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY}
 )
 
-#: What isn't looked at by opening it otherwise.
+#: Tables that ``Index.check`` reads only to see that they exist.
 _TABLES: Final = ("words", "actions", "services", "things", "renames", "spans", "lives")
 _RECORD = "seq, segment, offset, length, action, service, owner, thing"
 _LIFE = "namespace, service, owner, name, ident, since, gone"
-_TOLD = """
+_RESULTS = """
 SELECT seq, segment, offset, length, services.namespace, services.name, words.text,
     things.name, things.ident, actions.route, actions.method, coalesce(becomes, '')
 FROM ({}) AS found
@@ -55,19 +55,19 @@ ORDER BY seq
 
 
 class IndexUnusable(Exception):
-    """There is no index that can be used; the journal itself can be read."""
+    """No usable index; the journal itself can be read."""
 
 
 class DiskAlmostFull(IndexUnusable):
-    """Nothing may be written where the index is: the disk is almost full."""
+    """The disk is almost full, so the index must not be written."""
 
 
 class Misfit(Exception):
-    """A row leads to something else than its record: the index is wrong."""
+    """A row doesn't match its record: the index is wrong."""
 
 
 def path_of(folder: Path) -> Path:
-    """Return where the index of a journal's folder is: beside it, no part of a copy of it."""
+    """Return the path of a folder's index: outside the folder, so that copies don't include it."""
     return folder.with_name(NAME)
 
 
@@ -75,7 +75,7 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     """Open the database of an index.
 
     Raises:
-        Unusable: it isn't there, of another version, or no database.
+        IndexUnusable: the file is missing, of another version, or no database.
     """
     where = f"{path.absolute().as_uri()}?mode={'rw' if write else 'ro'}"
     try:
@@ -94,11 +94,11 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
 
 
 def need_room(path: Path) -> None:
-    """See that there is room for an index to be opened and to grow.
+    """Check that the disk has room to open the index and to let it grow.
 
     Raises:
-        NoRoom: there isn't.
-        OSError: that can't be told.
+        DiskAlmostFull: the disk has too little room.
+        OSError: the room can't be measured.
     """
     facts = os.statvfs(path.parent)
     if facts.f_bavail * facts.f_frsize < ROOM_BYTES:
@@ -106,15 +106,15 @@ def need_room(path: Path) -> None:
 
 
 def is_unwritable(error: BaseException | None) -> bool:
-    """Tell whether an error, or its cause, only says that nothing can be written.
+    """Return True if an error, or its cause, only means that nothing can be written.
 
-    The index may be right then, and of use; one that can't be read is to be made anew.
+    The index can be correct and useful then. An unreadable index must be rebuilt.
     """
     if isinstance(error, DiskAlmostFull):
         return True
     while error is not None:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
-        # Which call failed is above the lowest byte (https://www.sqlite.org/rescode.html).
+        # The lowest byte is the primary code (https://www.sqlite.org/rescode.html).
         if code & 0xFF in _UNWRITABLE and code != sqlite3.SQLITE_IOERR_READ:
             return True
         error = error.__cause__
@@ -122,7 +122,7 @@ def is_unwritable(error: BaseException | None) -> bool:
 
 
 class Index:
-    """Answers questions by an index. For one thread; close it."""
+    """Queries by an index. Not thread-safe; close after use."""
 
     def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
         self.database = database
@@ -131,13 +131,13 @@ class Index:
 
     @classmethod
     def open(cls, folder: Path, *, write: bool = False) -> Self:
-        """Open the index of a journal's folder to ask it, or to change it.
+        """Open the index of a journal's folder, for queries or for changes.
 
         Raises:
-            Unusable: there is none, or it isn't this journal's.
+            IndexUnusable: the index is missing, or belongs to another journal.
         """
         index = cls(folder, connect(path_of(folder), write=write))
-        if not write:  # all answers are of one moment, whatever its keeper adds meanwhile
+        if not write:  # a read transaction: all answers show one moment
             index.database.execute("BEGIN")
         try:
             index.check()
@@ -147,7 +147,7 @@ class Index:
         return index
 
     def close(self) -> None:
-        """Close it."""
+        """Close the database and the segments."""
         self._lines.close()
         self.database.close()
 
@@ -159,18 +159,18 @@ class Index:
 
     @property
     def place(self) -> Position:
-        """The place after the last record that is indexed."""
+        """The position after the last indexed record."""
         row = self.database.execute("SELECT seq, hash, segment, offset FROM meta").fetchone()
         return Position(*row)
 
     def check(self) -> None:
-        """See that the last record of the index is the journal's, and that no row is missing.
+        """Check that the last indexed record is in the journal, and that no row is missing.
 
-        All before that record is the journal's then, too: each record's hash covers the one before.
-        That each row says of its record what it should isn't seen: only reading all records shows it.
+        Since each hash covers the record before, all earlier records are the journal's too. The check
+        doesn't compare each row with its record: for that, every record would have to be read.
 
         Raises:
-            Unusable: it isn't, or something isn't there.
+            IndexUnusable: the last record is not in the journal, or a row or table is missing.
         """
         try:
             place = self.place
@@ -199,9 +199,9 @@ class Index:
     def find(
         self, wanted: Filter, reader: Reader, *, limit: int = 0, last: bool = True
     ) -> Iterator[QueryResult]:
-        """Yield the indexed records that are wanted and that *reader* may know, in order.
+        """Yield the matching indexed records visible to *reader*, in order.
 
-        With a *limit* only so many: the last, or else the first.
+        With a *limit*, yield the last matches, or the first ones if *last* is False.
 
         Raises:
             Misfit: the index is wrong.
@@ -212,19 +212,19 @@ class Index:
             if limit:
                 inner += f" ORDER BY seq {'DESC' if last else 'ASC'} LIMIT ?"
                 parameters = (*parameters, limit)
-            rows = self.database.execute(_TOLD.format(inner), parameters)
+            rows = self.database.execute(_RESULTS.format(inner), parameters)
             try:
                 for row in rows:
-                    yield self._found(row, wanted, reader)
+                    yield self._read_row(row, wanted, reader)
             finally:
                 with suppress(sqlite3.ProgrammingError):  # the database was closed before
                     rows.close()
-        except (sqlite3.Error, ValueError) as error:  # or a number that is none
+        except (sqlite3.Error, ValueError) as error:  # ValueError: a malformed number
             raise Misfit(str(error)) from error
 
-    def _found(self, row: tuple[object, ...], wanted: Filter, reader: Reader) -> QueryResult:
-        seq, segment, offset, length, *told = row
-        about = RecordSubject(*map(str, told))
+    def _read_row(self, row: tuple[object, ...], wanted: Filter, reader: Reader) -> QueryResult:
+        seq, segment, offset, length, *subject = row
+        about = RecordSubject(*map(str, subject))
         try:
             record = self._lines.record(int(str(segment)), int(str(offset)), int(str(length)))
         except (BadLine, OSError) as error:
@@ -237,10 +237,10 @@ class Index:
             raise Misfit(f"record {seq} isn't what its row says")
         return QueryResult(record, about)
 
-    # What questions about containers and moments need.
+    # Queries about containers and times.
 
     def lives(self, *, since: int, seq: int) -> Iterator[ContainerLife]:
-        """Yield the containers that were there right after record *seq*, known above *since*."""
+        """Yield the containers that existed right after record *seq* and began after *since*."""
         rows = self.database.execute(
             f"SELECT {_LIFE} FROM lives WHERE since > ? AND since <= ? "  # noqa: S608
             "AND (gone = 0 OR gone > ?) ORDER BY since",
@@ -249,7 +249,7 @@ class Index:
         return (ContainerLife(RecordSubject(*row[:5]), *row[5:]) for row in rows)
 
     def runs(self, at: str) -> Iterator[tuple[int, int]]:
-        """Yield the records in order as runs that aren't later than *at*, or are (``journal.index.time_cut``)."""
+        """Yield runs of records at or before the time *at*, and after: see ``time_cut.last_at``."""
         moment = milliseconds(at)
         first, last = self.database.execute("SELECT first, seq FROM meta").fetchone()
         for span, low, high in self.database.execute("SELECT * FROM spans ORDER BY span"):
@@ -265,7 +265,7 @@ class Index:
                 yield end, count if high <= moment else -count
 
     def life(self, identifier: str) -> ContainerLife | None:
-        """Return what is known of a container."""
+        """Return the life of a container, or None."""
         row = self.database.execute(
             f"SELECT {_LIFE} FROM lives WHERE ident = ?",  # noqa: S608 - texts of ours
             (identifier,),
@@ -274,17 +274,17 @@ class Index:
 
 
 def create(path: Path) -> None:
-    """Make an empty index, private to its owner, in place of whatever is there.
+    """Make an empty index, private to its owner; an existing file is replaced.
 
     Raises:
-        OSError, sqlite3.Error: it can't be made.
+        OSError, sqlite3.Error: the index can't be made.
     """
     remove(path)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(path, flags, FILE_MODE)
     try:
         folder = path.parent.stat()
-        if os.geteuid() == 0:  # whoever repairs as root leaves it to the broker's user
+        if os.geteuid() == 0:  # a repair as root must leave the file to the broker's user
             os.fchown(handle, folder.st_uid, folder.st_gid)
     finally:
         os.close(handle)
@@ -294,7 +294,7 @@ def create(path: Path) -> None:
 
 
 def temporary() -> sqlite3.Connection:
-    """Make an empty index that has no name, and goes with its connection."""
+    """Make an empty index without a file name; SQLite deletes it with the connection."""
     database = sqlite3.connect("", isolation_level=None)
     database.execute(f"PRAGMA cache_size = -{TEMPORARY_KIB}")
     database.execute("PRAGMA journal_mode = MEMORY")
@@ -303,11 +303,11 @@ def temporary() -> sqlite3.Connection:
 
 
 def _lay_out(database: sqlite3.Connection) -> None:
-    database.execute("PRAGMA synchronous = OFF")  # one that isn't whole is made anew
+    database.execute("PRAGMA synchronous = OFF")  # a damaged index is rebuilt
     database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
 
 
 def remove(path: Path) -> None:
-    """Remove an index, with what SQLite keeps beside it."""
+    """Remove an index and SQLite's WAL and shared memory files."""
     for each in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
         each.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""Keeping the index up to the journal while it is written, and answering from it.
+"""The index of a journal that this process writes: kept up to date, and queried.
 
-The one thread of it works behind the writer and never in anybody's way: it waits a moment for more,
-and while much is left to do it rests as long as it worked. What it can't do (a full disk, a damaged
-journal) it says, and tries again; nothing else depends on it.
+A single thread indexes new records without getting in the writer's way: the thread gathers records
+for a moment, and under load rests as long as it worked. A failure (a full disk, a damaged journal)
+is reported in ``error`` and retried; no other part depends on the index.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from controller.model.errors import StateError
 from controller.ports import Clock
 
 LOG = logging.getLogger(__name__)
-#: Records that are written within this time are indexed together.
+#: Records written within this time are indexed together.
 GATHER_S: Final = 0.05
-#: How long after a failure it is tried again.
+#: Pause between retries after a failure.
 AGAIN_S: Final = 15.0
-#: Records after the index that a question reads beside it; beyond, it has to wait.
+#: Records after the index that a query reads one by one; beyond, the query has to wait.
 TAIL_MAX: Final = 2000
-#: Records of a journal that are read for one question where no index can be used.
+#: Longest journal, in records, that is read for one query if no index can be used.
 ALONE_MAX: Final = 10_000
-#: How long a question waits for the index to be opened, at the start.
+#: How long a query waits at the start for the index to be opened.
 OPEN_S: Final = 2.0
 CLOSE_S: Final = 5.0
 
@@ -48,7 +48,7 @@ CLOSE_S: Final = 5.0
 class LiveIndex:
     """The index of a journal that this process writes. Implements ``ports.Archive``.
 
-    *durable* tells the last record that is: no later one is indexed or told.
+    *durable* returns the last durable record: later records are neither indexed nor returned.
     """
 
     def __init__(self, folder: Path, *, durable: Callable[[], int], clock: Clock) -> None:
@@ -57,9 +57,9 @@ class LiveIndex:
         self._clock = clock
         self._seq = 0
         self._error = "it is being made"
-        self._wrong = False  # a row led elsewhere: it is to be made anew
-        self._there = False  # an index that can be opened
-        self._tried = threading.Event()  # to open one, or make it
+        self._wrong = False  # a row didn't match its record: the index must be rebuilt
+        self._usable = False  # the index can be opened
+        self._tried = threading.Event()  # the index was opened or made, or that failed
         self._more = threading.Event()
         self._more.set()
         self._closing = threading.Event()
@@ -68,64 +68,64 @@ class LiveIndex:
 
     @property
     def durable(self) -> int:
-        """The last record that can be asked for."""
+        """The last record that queries can return."""
         return self._durable()
 
     @property
     def indexed(self) -> int:
-        """The last record that is indexed; those after it are read one by one."""
+        """The last indexed record; later records are read one by one."""
         return self._seq
 
     @property
     def error(self) -> str:
-        """Why no more are indexed, or ''."""
+        """Why indexing has stopped, or ''."""
         return self._error
 
     def wake(self) -> None:
-        """Say that there is more to index."""
+        """Announce new records to index."""
         self._more.set()
 
     def close(self) -> None:
-        """Leave the index as it is."""
+        """Stop the thread; the index stays as it is."""
         self._closing.set()
         self._more.set()
         self._thread.join(CLOSE_S)
 
-    # Asking
+    # Queries
 
     def ask(self, question: Question) -> Page:
-        """Answer a question, with every durable record.
+        """Answer a question from every durable record.
 
-        Also while nothing can be written: by as much as is indexed, with what was written since;
-        or without an index, if the journal isn't long.
+        Answers even while the index can't be written: from the indexed records and the later ones,
+        or without an index if the journal is short.
 
         Raises:
-            StateError: the journal is damaged, can't be read, or isn't indexed yet.
+            StateError: the journal is damaged, unreadable, or not indexed yet.
         """
         self._tried.wait(OPEN_S)
         durable = self._durable()
         with readable(self._folder):
-            if self._there and durable - self._seq <= TAIL_MAX:
+            if self._usable and durable - self._seq <= TAIL_MAX:
                 try:
                     with Index.open(self._folder) as index:
                         return IndexSnapshot(index, self._folder, upto=durable).ask(question)
                 except (*WRONG, PositionLost, IndexUnusable) as error:
-                    self._doubt(error)
+                    self._note_wrong(error)
             try:
                 return self._without_index(question, durable)
             except (Misfit, PositionLost, sqlite3.Error) as error:
                 raise self._not_yet(durable) from error
 
-    def _doubt(self, error: Exception) -> None:
+    def _note_wrong(self, error: Exception) -> None:
         if is_unwritable(error):
             LOG.warning("journal.index.unusable error=%s", error)
             return
         LOG.warning("journal.index.wrong error=%s: making it anew", error)
-        self._there, self._wrong = False, True
+        self._usable, self._wrong = False, True
         self._more.set()
 
     def _without_index(self, question: Question, durable: int) -> Page:
-        """Answer by an index that is made for this alone, in memory."""
+        """Answer from a temporary index."""
         if durable - start_of(self._folder).seq > ALONE_MAX:
             raise self._not_yet(durable)
         with Builder(self._folder, temporary=True) as builder:
@@ -134,10 +134,10 @@ class LiveIndex:
             return IndexSnapshot(builder.index, self._folder, upto=durable).ask(question)
 
     def _not_yet(self, durable: int) -> StateError:
-        told = f": {self._error}" if self._error else ""
+        reason = f": {self._error}" if self._error else ""
         return StateError(
             "journal.indexing",
-            f"{self._seq} of {durable} records are indexed{told}",
+            f"{self._seq} of {durable} records are indexed{reason}",
             remedy="try again in a moment; as root, 'trimtab journal' reads the files themselves",
         )
 
@@ -149,7 +149,7 @@ class LiveIndex:
                 with Builder(self._folder) as builder:
                     if not builder.is_whole():
                         builder.rebuild()
-                    self._keep(builder)
+                    self._index_until_closed(builder)
             except (
                 Damage,
                 IndexLocked,
@@ -158,20 +158,20 @@ class LiveIndex:
                 IndexUnusable,
                 sqlite3.Error,
             ) as error:
-                self._tell(error)
+                self._set_error(error)
             except Exception as error:
                 self._error = f"a bug: {error!r}"
                 LOG.exception("journal.index.failed seq=%d", self._seq)
             self._tried.set()
             self._closing.wait(AGAIN_S)
 
-    def _tell(self, error: Exception) -> None:
-        told = str(error) or type(error).__name__
-        if told != self._error:
-            LOG.warning("journal.index.stopped error=%s", told)
-        self._error = told
+    def _set_error(self, error: Exception) -> None:
+        text = str(error) or type(error).__name__
+        if text != self._error:
+            LOG.warning("journal.index.stopped error=%s", text)
+        self._error = text
 
-    def _keep(self, builder: Builder) -> None:
+    def _index_until_closed(self, builder: Builder) -> None:
         while not self._closing.is_set():
             self._more.wait()
             self._closing.wait(GATHER_S)
@@ -180,15 +180,15 @@ class LiveIndex:
                 self._seq, self._error, self._wrong = 0, "it is being made anew", False
                 builder.rebuild()
             self._seq = builder.index.place.seq
-            self._there = True
+            self._usable = True
             self._tried.set()
             try:
                 self._catch_up(builder)
             except (DiskAlmostFull, sqlite3.Error) as error:
                 if not is_unwritable(error):
                     raise
-                # It stays open: without room, it couldn't even be opened to be asked.
-                self._tell(error)
+                # Keep the index open: on a full disk it couldn't be opened again, even for queries.
+                self._set_error(error)
                 builder.resume()
                 self._more.set()
                 self._closing.wait(AGAIN_S)

@@ -1,7 +1,7 @@
-"""The rows of the index: what a record's is, and which rows answer a question.
+"""The tables of the index, and the SQL conditions of queries.
 
-A condition is exact: it holds for the rows of those records that ``core.records.query.fits`` and
-``core.records.visibility.may_read`` let pass, and for no other.
+A condition is exact: it selects the rows of the records for which ``core.records.query.fits`` and
+``core.records.visibility.may_read`` return True, and no other rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from controller.model.mutations import ADOPT
 from controller.model.records import Role
 
 VERSION: Final = 3
-#: Records whose times are summed up in one row, so that a time leads to seqs.
+#: Number of records whose times are summarised in one row of ``spans``, to find seqs by time.
 SPAN: Final = 1024
 
 SCHEMA: Final = f"""
@@ -69,12 +69,12 @@ INSERT INTO meta VALUES (1, 1, 0, '{GENESIS}', 0, 0);
 
 
 def milliseconds(time: str) -> int:
-    """Return a record's time as rows have it."""
+    """Return a record's time as stored in rows."""
     return round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
 def key_of(identity: str) -> bytes:
-    """Return a record's id as rows have it; no row has what isn't written as one."""
+    """Return a record's id as stored in rows; a malformed id gives b'', which no row has."""
     digits = identity.replace("-", "")
     parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
     if len(digits) != 32 or "-".join(parts) != identity or identity != identity.lower():
@@ -85,12 +85,12 @@ def key_of(identity: str) -> bytes:
         return b""
 
 
-#: A condition, and the values of its marks.
+#: A condition, and the values of its placeholders.
 Term = tuple[str, tuple[object, ...]]
 
 
 def condition(database: sqlite3.Connection, wanted: Filter, reader: Reader) -> Term:
-    """Return the condition of the rows that are wanted and that *reader* may know."""
+    """Return the condition of the matching rows visible to *reader*."""
     terms = [_bounds(database, wanted), *_readers(database, reader)]
     terms += [term(database, wanted) for name, term in _TERMS if getattr(wanted, name)]
     text = " AND ".join(f"({text})" for text, _ in terms)
@@ -98,7 +98,7 @@ def condition(database: sqlite3.Connection, wanted: Filter, reader: Reader) -> T
 
 
 def _bounds(database: sqlite3.Connection, wanted: Filter) -> Term:
-    """Return between which seqs all wanted ones are."""
+    """Return the range of seqs with all matching records."""
     low, high = wanted.after, wanted.upto or 2**62
     if wanted.since:
         query = "SELECT min(span) FROM spans WHERE high >= ?"
@@ -142,8 +142,8 @@ def _service(database: sqlite3.Connection, wanted: Filter) -> Term:
     query = "SELECT service, namespace FROM services WHERE name = ? AND name != ''"
     found = [
         service
-        for service, told in database.execute(query, (name,))
-        if not slash or (told or names.DEFAULT_NAMESPACE) == namespace
+        for service, stored in database.execute(query, (name,))
+        if not slash or (stored or names.DEFAULT_NAMESPACE) == namespace
     ]
     return _among("service", found)
 
@@ -162,7 +162,7 @@ def _container(_: sqlite3.Connection, wanted: Filter) -> Term:
 _BY_IDENT: Final = (
     "thing IN (SELECT thing FROM things WHERE ident IN (SELECT value FROM json_each(?)))"
 )
-#: What each member of a filter that is set asks of a row.
+#: The condition for each member of a filter that is set.
 _TERMS: Final[tuple[tuple[str, Callable[[sqlite3.Connection, Filter], Term]], ...]] = (
     ("since", lambda _, wanted: ("time >= ?", (milliseconds(wanted.since),))),
     ("until", lambda _, wanted: ("time <= ?", (milliseconds(wanted.until),))),
@@ -180,7 +180,7 @@ _TERMS: Final[tuple[tuple[str, Callable[[sqlite3.Connection, Filter], Term]], ..
 
 
 def _readers(database: sqlite3.Connection, reader: Reader) -> list[Term]:
-    """Return the condition of the rows that a reader may know (``core.records.visibility``)."""
+    """Return the conditions of the rows visible to a reader (``core.records.visibility``)."""
     if reader.role in {Role.OPERATOR, Role.BROKER}:
         return []
     own, who = _words(database, "role", {reader.role.value})

@@ -1,8 +1,8 @@
-"""Which record was the last at a time, though clocks jump.
+"""Find the last record at a time, although clocks jump.
 
-Records are in the order of their seqs, always; their times nearly are. Where a clock was set back
-or forward for a while, the journal is cut where the fewest records are on the wrong side: a clock
-that was wrong for a moment, by however much, moves no other moment.
+Records are always in the order of their seqs, and nearly in the order of their times. After a clock
+was set back or forward for a while, the cut is made where the fewest records are on the wrong side.
+A clock that was wrong for a moment, by any amount, thus doesn't affect the answers for other times.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterable
 
 
 def last_at(runs: Iterable[tuple[int, int]]) -> int:
-    """Return the seq of the last record at a time; 0 for none.
+    """Return the seq of the last record at a time, or 0.
 
-    *runs* are of records in order: the last one's seq, and how many they are, negative where they are
-    later than that time.
+    *runs* are consecutive groups of records: the seq of the last record, and the number of records,
+    negative if the records are later than that time.
     """
     best, most, balance = 0, 0, 0
     for seq, count in runs:

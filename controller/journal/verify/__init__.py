@@ -1,1 +1,1 @@
-"""Verification of a journal, and copies of it for others."""
+"""Verification of a journal, and export of verifiable copies."""

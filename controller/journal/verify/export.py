@@ -1,7 +1,7 @@
-"""Copying a part of the journal so that it can be verified by itself: whole segments.
+"""Export a part of the journal as whole segments, so that the copy can be verified alone.
 
-A copy that doesn't begin where the journal does has one segment more at its start, for the checkpoint
-that it ends with: from that record on (``verify --from``) chain and tree hold by themselves.
+A copy from the middle of the journal begins one segment earlier, for the checkpoint at that
+segment's end: from that checkpoint on (``verify --from``), chain and tree can be verified.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from controller.model.errors import StateError
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """The records that are in a copy, and from which on they can be verified."""
+    """The records in a copy."""
 
     first: int
     last: int
-    begin: int
+    begin: int  # the first record that can be verified
 
 
 def copy_segments(folder: Path, copy: Path, *, after: int = 0, upto: int = 0) -> Copied:
-    """Copy the segments that hold the records above *after* up to *upto* (0: all) into a new folder.
+    """Copy the segments with the records above *after* up to *upto* (0: all) into a new folder.
 
     Raises:
-        StateError: there is no such journal, it can't be read, or the copy can't be written.
+        StateError: the journal is missing or unreadable, or the copy can't be written.
     """
     with readable(folder):
         try:
@@ -58,10 +58,10 @@ def copy_segments(folder: Path, copy: Path, *, after: int = 0, upto: int = 0) ->
         ends = [first_seq_of(path) - 1 for path in segments[1:]] + [end]
         wanted = next((i for i, end in enumerate(ends) if end > after), len(ends) - 1)
         start = max(0, wanted - 1)
-        while start and not _is_sealed(segments[start], ends[start]):
+        while start and not _ends_with_checkpoint(segments[start], ends[start]):
             start -= 1
         if start == 0 and base is not None:
-            upto = 0  # the record that tells of the pruning is a later one
+            upto = 0  # include the prune record, which comes later
         last = next(
             (i for i in range(wanted, len(ends)) if upto and ends[i] >= upto), len(ends) - 1
         )
@@ -70,8 +70,8 @@ def copy_segments(folder: Path, copy: Path, *, after: int = 0, upto: int = 0) ->
         return Copied(first_seq_of(segments[start]), end, begin)
 
 
-def _is_sealed(segment: Path, last: int) -> bool:
-    """Tell whether a segment ends with a checkpoint."""
+def _ends_with_checkpoint(segment: Path, last: int) -> bool:
+    """Return True if a segment ends with a checkpoint."""
     data = b""
     for line in read_lines(segment):
         data = line.data
@@ -83,7 +83,7 @@ def _is_sealed(segment: Path, last: int) -> bool:
 
 
 def _write(copy: Path, segments: list[Path], base: PrunedBase | None, last: int) -> int:
-    """Write a copy; return the last record that is in it."""
+    """Write a copy; return the last record of the copy."""
     try:
         copy.mkdir(mode=FOLDER_MODE, exist_ok=True)
         if any(copy.iterdir()):
@@ -93,7 +93,7 @@ def _write(copy: Path, segments: list[Path], base: PrunedBase | None, last: int)
         for path in segments:
             with open_regular(path) as source, _new(copy / path.name) as out:
                 shutil.copyfileobj(source, out)
-        end = _end_of(copy / segments[-1].name, upto=last)
+        end = _cut_after(copy / segments[-1].name, upto=last)
         files = {MARK_NAME: end.to_bytes(), **({BASE_NAME: base.to_bytes()} if base else {})}
         for name, content in files.items():
             with _new(copy / name) as out:
@@ -101,7 +101,7 @@ def _write(copy: Path, segments: list[Path], base: PrunedBase | None, last: int)
     except OSError as error:
         where = Path(os.fsdecode(error.filename)) if error.filename else copy
         if copy not in {where, where.parent}:
-            raise  # it is the journal that can't be read
+            raise  # the journal can't be read
         raise StateError(
             "export.unwritable", f"{copy}: {error.strerror}", remedy="name another folder"
         ) from error
@@ -113,8 +113,8 @@ def _new(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, flags, FILE_MODE), "wb")
 
 
-def _end_of(segment: Path, *, upto: int) -> DurableMark:
-    """Return the last record of a copied segment; what was being written after it is cut off."""
+def _cut_after(segment: Path, *, upto: int) -> DurableMark:
+    """Return the last record of a copied segment; cut off later and unfinished lines."""
     size, data = 0, b""
     for line in read_lines(segment):
         if not line.whole or parse(line.data).seq > upto:

@@ -1,10 +1,10 @@
-"""A whole segment read at the speed of hashing: what its bytes are, not what they mean.
+"""Scan whole segments at the speed of hashing, without parsing.
 
-For bytes that a signature will be held against. Of each line its hash, its link and its place in
-the tree are computed from the bytes as they are; members are found where the writer puts them, and
-nothing is parsed. Together with a signature that says that each byte is as the broker wrote it,
-whose canonical form its writer made sure of (``core.records.record.prepare``). It never says that something
-is wrong: whatever isn't as expected ends the reading, for one that parses (``chain.Walk``) to look.
+The scan is for signed records. Hash, link and tree leaf of each line are computed from the raw
+bytes; members are found at the places where the writer puts them. Together with a good signature,
+the scan proves that each byte is as the broker wrote it, in canonical form
+(``core.records.record.prepare``). The scan never reports a fault: an unexpected byte ends the scan,
+and ``chain.ChainWalk`` parses the rest and names the fault.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from controller.core.transparency.merkle import Range, leaf_hash
 from controller.journal.store.segments import first_seq_of, open_segment, segment_size
 
 ID_BYTES: Final = 36
-#: What a record does to the life of its id: opens it, closes it, or stands for itself.
+#: The effect of a record on its id: opens an intent, closes an intent, or stands alone.
 OPENS, CLOSES, STANDS = b"o", b"c", b"s"
 ROW_BYTES: Final = ID_BYTES + 1
 
@@ -35,74 +35,69 @@ _LIVES: Final = {b"intent": OPENS, b"outcome": CLOSES, b"recovered": CLOSES}
 _HASH: Final = b'"hash":"'
 _AFTER_HASH: Final = b'","id":"'
 _AFTER_ID: Final = b'","prev":"'
-#: In the line of each checkpoint, and in those of what the broker says of the journal itself.
+#: Substrings of the lines of checkpoints, and of the broker's records about the journal.
 CHECKPOINT_MARK: Final = b',"stage":"checkpoint",'
 _OWN: Final = b'"route":"journal.'
-#: Fewer bytes aren't worth other processes.
+#: Fewer bytes are scanned without worker processes.
 PARALLEL_BYTES: Final = 32 * 1024 * 1024
-#: What is read of one segment, and kept of lines to be looked at: the writer leaves a segment long
-#: before. Leaves are hashed into the tree, so many at a time.
+#: Limits of one segment's scan, far above the segments of the writer: records, and bytes of the
+#: lines in ``points``.
 RECORDS_MAX: Final = 1024 * 1024
 POINTS_MAX_BYTES: Final = 16 * 1024 * 1024
+#: Leaves hashed into the tree at a time.
 _LEAVES_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ScanPoint:
-    """A line to be looked at more closely, and the tree of the segment's lines before it."""
+    """A line to be parsed by the caller."""
 
     seq: int
     line: bytes
-    before: Range
+    before: Range  # the tree of the scanned lines before
 
 
 @dataclass(frozen=True, slots=True)
 class ScanJob:
-    """A segment to read, from the line after a record on; *marks* are records to be told of."""
+    """A segment to scan."""
 
     segment: Path
-    after: int
-    marks: frozenset[int] = frozenset()
+    after: int  # the scan begins after this record
+    marks: frozenset[int] = frozenset()  # records whose trees are returned
 
 
 @dataclass(slots=True)
 class Scanned:
-    """What a segment's lines are, up to the first that isn't as expected.
-
-    ``prev`` is what the first says of the record before it, ``opening`` the segment's own record;
-    ``rows`` has each record's id and what it does to its life. ``points`` are checkpoints and what
-    the broker says of the journal itself, ``marked`` the trees right after the records that were
-    asked for, ``tree`` that of all lines. ``ended`` tells that nothing follows them in the segment.
-    """
+    """The result of scanning a segment, up to the first unexpected line."""
 
     after: int
-    last: int
-    tree: Range
-    ended: bool = False
-    opening: bytes = b""
-    prev: bytes = b""
-    hash: bytes = b""
-    rows: bytes = b""
-    points: list[ScanPoint] = field(default_factory=list)
-    marked: dict[int, Range] = field(default_factory=dict)
+    last: int  # the last scanned record
+    tree: Range  # of all scanned lines
+    ended: bool = False  # the segment has no further line
+    opening: bytes = b""  # the line of the segment record
+    prev: bytes = b""  # the hash before, as claimed by the first line
+    hash: bytes = b""  # of the last scanned record
+    rows: bytes = b""  # id and effect of each record, ``ROW_BYTES`` long
+    points: list[ScanPoint] = field(default_factory=list)  # checkpoints, and records on the journal
+    marked: dict[int, Range] = field(default_factory=dict)  # the trees right after marked records
 
 
 def scan(job: ScanJob) -> Scanned:
-    """Read one segment."""
-    found = Scanned(job.after, job.after, Range(job.after, job.after))
+    """Scan one segment."""
+    scanned = Scanned(job.after, job.after, Range(job.after, job.after))
     try:
         with open_segment(job.segment) as file:
             for _ in range(job.after + 1 - first_seq_of(job.segment)):
                 file.readline(LINE_MAX_BYTES + 1)
-            _scan(file, found, job)
+            _scan(file, scanned, job)
     except (OSError, EOFError, ValueError, zlib.error):
-        # Whoever parses will say more: this says only how far it came.
+        # The caller parses from here on, and reports the fault.
         pass
-    return found
+    return scanned
 
 
-def _scan(file: BinaryIO, found: Scanned, job: ScanJob) -> None:
-    """Read lines until one isn't as expected. This is the loop that must be fast."""
+def _scan(file: BinaryIO, scanned: Scanned, job: ScanJob) -> None:
+    """Read lines up to the first unexpected line. This loop must be fast."""
     readline = file.readline
     rows = bytearray()
     leaves: list[bytes] = []
@@ -111,9 +106,9 @@ def _scan(file: BinaryIO, found: Scanned, job: ScanJob) -> None:
     opens = first_seq_of(job.segment) == first
 
     def tree() -> Range:
-        found.tree = found.tree.extended(leaves)
+        scanned.tree = scanned.tree.extended(leaves)
         leaves.clear()
-        return found.tree
+        return scanned.tree
 
     try:
         for seq in range(first, first + RECORDS_MAX):
@@ -134,47 +129,47 @@ def _scan(file: BinaryIO, found: Scanned, job: ScanJob) -> None:
                 or kept > POINTS_MAX_BYTES
                 or sha256(head + rest[66:]).hexdigest().encode() != own
             ):
-                found.ended = not data
+                scanned.ended = not data
                 return
             if not link:
-                found.opening, found.prev = line if opens else b"", rest[118:182]
+                scanned.opening, scanned.prev = line if opens else b"", rest[118:182]
             if stage == b"checkpoint" or (stage == b"operator" and _OWN in line):
-                found.points.append(ScanPoint(seq, line, tree()))
+                scanned.points.append(ScanPoint(seq, line, tree()))
                 kept += len(line)
             leaves.append(leaf_hash(line))
             rows += rest[72:108] + _LIVES.get(stage, STANDS)
-            found.last, link = seq, own
+            scanned.last, link = seq, own
             if seq in job.marks:
-                found.marked[seq] = tree()
+                scanned.marked[seq] = tree()
             elif len(leaves) == _LEAVES_MAX:
                 tree()
     finally:
-        found.hash = link
-        found.rows = bytes(rows)
+        scanned.hash = link
+        scanned.rows = bytes(rows)
         tree()
 
 
 def scans(jobs: Sequence[ScanJob], *, workers: int) -> Iterator[Scanned]:
-    """Read segments, side by side where there is enough to read, and yield them in order.
+    """Scan segments, in parallel if there is enough to read, and yield the results in order.
 
-    No more than one for each worker is held at a time, besides the one that was yielded.
+    At most one result for each worker is in memory, besides the yielded result.
     """
     workers = min(workers, len(jobs))
     done = 0
     if workers > 1 and sum(segment_size(job.segment) for job in jobs) >= PARALLEL_BYTES:
         try:
-            for scanned in _side_by_side(jobs, workers):
+            for scanned in _scan_in_parallel(jobs, workers):
                 yield scanned
                 done += 1
         except (EOFError, OSError):
-            # One was killed, for want of memory say: alone it is slower, and as right.
+            # A worker was killed, by the OOM killer perhaps: scan the rest in this process.
             pass
     yield from map(scan, jobs[done:])
 
 
-def _side_by_side(jobs: Sequence[ScanJob], workers: int) -> Iterator[Scanned]:
-    """Let each worker read every so many-th segment, and wait with it until it is taken."""
-    # A thread may hold what a fork would wait for in vain; starting anew costs a quarter of a second.
+def _scan_in_parallel(jobs: Sequence[ScanJob], workers: int) -> Iterator[Scanned]:
+    """Give each worker every n-th segment; a worker waits until its result is received."""
+    # With threads, a forked process can deadlock on their locks; "spawn" costs 0.25 s.
     context = get_context("fork") if active_count() == 1 else get_context("spawn")
     readers: list[Connection] = []
     helpers: list[BaseProcess] = []
@@ -198,10 +193,10 @@ def _side_by_side(jobs: Sequence[ScanJob], workers: int) -> Iterator[Scanned]:
 
 
 def _serve(jobs: Sequence[ScanJob], writer: Connection, readers: Sequence[Connection]) -> None:
-    """Read segments for another process, as long as that takes them."""
-    signal(SIGINT, SIG_IGN)  # the terminal sends it to all; the other one ends this
+    """Scan segments for the parent process, until the parent ends."""
+    signal(SIGINT, SIG_IGN)  # the terminal signals every process; the parent kills this one
     for reader in readers:
-        reader.close()  # or no broken pipe would tell that the other one was killed
+        reader.close()  # otherwise no broken pipe would reveal the parent's death
     with suppress(BrokenPipeError):
         for job in jobs:
             writer.send(scan(job))

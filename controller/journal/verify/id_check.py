@@ -1,4 +1,4 @@
-"""The lives of ids: an intent is closed once, by a record after it, and no id is used again."""
+"""Check record ids: each intent is closed once, by a later record, and no id is reused."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from controller.journal.store.chain import ChainFault, ChainWalk, Damage
 from controller.journal.verify.fast_scan import CLOSES, ID_BYTES, OPENS, ROW_BYTES, STANDS
 from controller.model.records import Record
 
-#: At least so many ids are kept to tell two equal ones, and less than twice as many; beyond, the
-#: journal is looked at again.
+#: Ids in the newer half of the window that finds reused ids; the journal is read again for others.
 _WINDOW: Final = 65_536
 _OPENS, _CLOSES = ord(OPENS), ord(CLOSES)
 
 
 class IdLifetimes:
-    """What the records so far opened and closed.
+    """The ids and open intents of the records so far.
 
-    Ids are nearly in order (UUIDv7). One above all that left the window is new unless the window
-    has it, which is exact; the few others (the clock was set back) are looked up in the journal.
-    *partial*: records before the first aren't there, which may have opened what is closed here.
+    Ids are nearly in order (UUIDv7). An id above all ids that left the window is new unless the
+    window contains the id; this test is exact. The few other ids (after the clock was set back) are
+    looked up in the journal.
+
+    With *partial*, earlier records are missing, and can have opened the intents closed here.
     """
 
     def __init__(self, folder: Path, *, partial: bool = False) -> None:
@@ -35,28 +36,28 @@ class IdLifetimes:
         self._suspects: dict[str, int] = {}
 
     def check(self, record: Record) -> str:
-        """Return what is wrong with a record's stage or id, or ''."""
+        """Return the fault in a record's stage or id, or ''."""
         stage = record.entry.stage
         life = CLOSES if stage in CLOSING else OPENS if stage == "intent" else STANDS
         return self._check(record.seq, record.entry.id, life[0])
 
     def check_rows(self, first: int, rows: bytes) -> tuple[int, str]:
-        """Return the seq of the first bad one of ``scan``'s rows, and why; 0 and '' if none is."""
+        """Return seq and fault of the first bad row of ``fast_scan``, or 0 and ''."""
         text = rows.decode("ascii", "replace")
         ids = [text[at : at + ID_BYTES] for at in range(0, len(text), ROW_BYTES)]
         lives = rows[ID_BYTES::ROW_BYTES]
         check = self._check
-        fresh = [each for each, life in zip(ids, lives, strict=True) if life != _CLOSES]
-        if self._are_new(fresh):
-            self._remember(fresh)
-            check = self._live
+        opened = [each for each, life in zip(ids, lives, strict=True) if life != _CLOSES]
+        if self._are_new(opened):
+            self._remember(opened)
+            check = self._check_intent
         for seq, each, life in zip(range(first, first + len(ids)), ids, lives, strict=True):
             if reason := check(seq, each, life):
                 return seq, reason
         return 0, ""
 
     def _are_new(self, ids: list[str]) -> bool:
-        """Tell whether none of them needs a closer look: all at once, which is fast."""
+        """Return True if all *ids* are certainly new: one fast test for a whole segment."""
         distinct = set(ids)
         return (
             not self._partial
@@ -73,9 +74,9 @@ class IdLifetimes:
             if identity <= self._floor:
                 self._suspects[identity] = seq
             self._remember((identity,))
-        return self._live(seq, identity, life)
+        return self._check_intent(seq, identity, life)
 
-    def _live(self, seq: int, identity: str, life: int) -> str:
+    def _check_intent(self, seq: int, identity: str, life: int) -> str:
         if life == _OPENS:
             self.open[identity] = seq
         elif (
@@ -87,14 +88,14 @@ class IdLifetimes:
         return ""
 
     def _remember(self, ids: Collection[str]) -> None:
-        """Take ids into the window; the older half of it leaves when the newer one is full."""
+        """Add ids to the window; its older half is dropped once the newer half is full."""
         self._new.update(ids)
         if len(self._new) >= _WINDOW:
             self._floor = max(self._floor, max(self._old, default=""))
             self._old, self._new = self._new, set()
 
     def _opened_before(self, identity: str) -> bool:
-        """Tell whether an intent may lie before the first record; it is closed now."""
+        """Return True if the intent can lie before the first record; the id counts as used now."""
         if not self._partial or identity in self._new or identity in self._old:
             return False
         self._remember((identity,))
@@ -102,31 +103,31 @@ class IdLifetimes:
 
     @property
     def crowded(self) -> bool:
-        """Tell whether ``finish`` is due, to keep memory bounded."""
+        """True if ``finish`` is due, to keep memory bounded."""
         return len(self._suspects) > _WINDOW
 
     def finish(self) -> Damage | None:
-        """Look for the suspects among all records before them."""
+        """Look up the suspect ids in the journal; return the damage of a reused id, or None."""
         if not self._suspects:
             return None
         walk = ChainWalk(self._folder)
         last = max(self._suspects.values())
-        found: Damage | None = None
-        seen: set[str] = set()
+        damage: Damage | None = None
+        earlier: set[str] = set()
         for record in walk:
             if record.seq > last:
                 break
             identity = record.entry.id
             if identity not in self._suspects or record.entry.stage in CLOSING:
                 continue
-            if identity in seen:
-                found = damage_at(walk, "its id was used before", ChainFault.LIFE)
+            if identity in earlier:
+                damage = damage_at(walk, "its id was used before", ChainFault.LIFE)
                 break
-            seen.add(identity)
+            earlier.add(identity)
         self._suspects.clear()
-        return found
+        return damage
 
 
 def damage_at(walk: ChainWalk, reason: str, fault: ChainFault) -> Damage:
-    """Return damage at the record that a walk accepted last."""
+    """Return damage at the last accepted record of a walk."""
     return Damage(reason, fault, seq=walk.seq, file=walk.file, line=walk.line - 1)

@@ -1,9 +1,10 @@
-"""The keys and checkpoints of a journal, in its order: each is signed by the key in force.
+"""Check the keys and checkpoints of a journal: each checkpoint is signed by the current key.
 
-Which key that is, the journal itself says (a key's record, and the checkpoint after it that the key
-before signs as well). Whom to believe says the caller: the records that a checkpoint is of are
-vouched for once one of the keys that are *trusted* signed it, or one that such a key brought in. One
-that another took the place of vouches for nothing later, whoever has got hold of it. What an attacker can do without them is write a journal of keys of his own; nobody vouches for that.
+The journal itself introduces the current key: by a key record, and by the next checkpoint, signed
+by the previous key too. The caller names the *trusted* keys. Records are vouched for once a trusted
+key signed a checkpoint of them, or a key that a trusted key introduced. A replaced key vouches for
+no later record, so that a stolen old key is useless. Without a trusted key, an attacker can only
+write a journal with keys of their own, for which no trusted key vouches.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from controller.journal.store.chain import ChainFault
 from controller.journal.writer.signing_keys import earlier
 from controller.model.records import Record
 
-#: More records never follow the last checkpoint of a journal that is signed: it comes with the write
-#: that holds the thousandth, and of that write a reader may see a part.
+#: The most unsigned records at the end of a signed journal: the write with the thousandth record
+#: includes a checkpoint, and a reader can see a part of that write.
 UNSIGNED_MAX: Final = 2048
 
 
 class BadCheckpoint(Exception):
-    """A checkpoint or key that doesn't hold. ``seq`` is the first record that isn't vouched for."""
+    """A bad checkpoint or key. ``seq`` is the first record that is not vouched for."""
 
     def __init__(self, fault: ChainFault, reason: str, *, seq: int) -> None:
         super().__init__(reason)
@@ -36,50 +37,53 @@ class BadCheckpoint(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KeyValidity:
-    """A key, and the last record that a checkpoint of its own is of; None while it signs."""
+    """A key of the journal."""
 
     key: str
-    until: int | None
+    until: int | None  # the last record covered by the key's checkpoints; None for the current key
 
 
 class TrustChain:
-    """What the checkpoints so far prove.
+    """The state after the checkpoints so far.
 
-    Of the keys that are *trusted* some are only *until* a record. ``size`` is how many records the
-    last good one is of, ``vouched`` the last that a trusted key signed, ``doubtful`` the first
-    checkpoint after that. ``awaited`` are the keys that are trusted without an end beside ones with,
-    until one of them signed.
+    *until* limits some *trusted* keys to the records up to a seq.
+
+    - ``size``: the number of records covered by the last good checkpoint.
+    - ``vouched``: the last record signed by a trusted key.
+    - ``doubtful``: the first checkpoint after ``vouched``, by its seq; 0 if there is none.
+    - ``awaited``: trusted keys without a limit, if others have one. Empty once such a key signed.
+    - ``keys``: the journal's keys, in order.
     """
 
     def __init__(self, trusted: frozenset[PublicKey], until: Mapping[PublicKey, int]) -> None:
         self._trusted: dict[PublicKey, int | None] = {key: until.get(key) for key in trusted}
         self.awaited = trusted - until.keys() if until else frozenset()
-        self._force: PublicKey | None = None
+        self._current: PublicKey | None = None
         self._coming: PublicKey | None = None
         self._lost = False
         self.size = 0
         self.vouched = 0
         self.doubtful = 0
-        self.reigns: tuple[KeyValidity, ...] = ()
+        self.keys: tuple[KeyValidity, ...] = ()
 
     def begin(self, record: Record) -> Range:
-        """Begin at a checkpoint whose records aren't there; return the tree of these.
+        """Begin at a checkpoint without the records before; return the tree of those records.
 
         Raises:
-            BadSeal: its record says that another key signed it, or none.
+            BadCheckpoint: the checkpoint isn't signed by the key that its record names.
         """
         sealed = _read(record)
         if not sealed.note.signed_by(sealed.key):
             raise _bad_signature(record, sealed.key)
-        self._force = sealed.key
+        self._current = sealed.key
         self._count(record, sealed, (sealed.key,))
         return sealed.tree
 
-    def bring_in(self, record: Record) -> None:
-        """Take note of a key that the next checkpoint is to bring in.
+    def read_key_record(self, record: Record) -> None:
+        """Note the key in a key record; the next checkpoint introduces the key.
 
         Raises:
-            BadSeal: it is none.
+            BadCheckpoint: the record has no valid key.
         """
         try:
             self._coming = read_key(record) or self._coming
@@ -88,17 +92,17 @@ class TrustChain:
         self._lost = record.entry.result.get("lost") is True
 
     def forget(self) -> None:
-        """Forget what was brought in since the last checkpoint: it is read again."""
+        """Forget a key noted since the last checkpoint: its record is read again."""
         self._coming, self._lost = None, False
 
     def check(self, record: Record, tree: Range) -> None:
-        """Check a checkpoint of *tree*, which is that of the records before it.
+        """Check a checkpoint; *tree* is the tree of the records before.
 
         Raises:
-            BadSeal: it isn't signed as it should be, or what was signed is another tree.
+            BadCheckpoint: a signature is missing or bad, or the signed root is not that of *tree*.
         """
         sealed = _read(record)
-        key = self._coming or self._force
+        key = self._coming or self._current
         if key is None or sealed.key != key:
             raise BadCheckpoint(
                 ChainFault.SIGNATURE,
@@ -106,8 +110,8 @@ class TrustChain:
                 seq=record.seq,
             )
         signers = [key]
-        if self._coming not in {None, self._force} and self._force and not self._lost:
-            signers.append(self._force)
+        if self._coming not in {None, self._current} and self._current and not self._lost:
+            signers.append(self._current)
         for each in signers:
             if not sealed.note.signed_by(each):
                 raise _bad_signature(record, each)
@@ -121,23 +125,23 @@ class TrustChain:
         size = sealed.checkpoint.size
         if self._is_vouched(size, signers):
             self._trusted.setdefault(key, None)
-        for given_up in signers[1:]:
-            if given_up in self._trusted:
-                self._trusted[given_up] = earlier(self._trusted[given_up], size)
+        for replaced in signers[1:]:
+            if replaced in self._trusted:
+                self._trusted[replaced] = earlier(self._trusted[replaced], size)
         self._count(record, sealed, signers)
 
     def _is_vouched(self, size: int, signers: Sequence[PublicKey]) -> bool:
-        """Tell whether one of those who signed a checkpoint is trusted with so many records."""
+        """Return True if one of the signers is trusted for the first *size* records."""
         ends = [self._trusted[each] for each in signers if each in self._trusted]
         return any(end is None or size <= end for end in ends)
 
     def _count(self, record: Record, sealed: Sealed, signers: Sequence[PublicKey]) -> None:
-        if not self.reigns or self.reigns[-1].key != str(sealed.key):
+        if not self.keys or self.keys[-1].key != str(sealed.key):
             ended = [
-                KeyValidity(each.key, each.until or sealed.checkpoint.size) for each in self.reigns
+                KeyValidity(each.key, each.until or sealed.checkpoint.size) for each in self.keys
             ]
-            self.reigns = (*ended, KeyValidity(str(sealed.key), None))
-        self._force, self._coming, self._lost = sealed.key, None, False
+            self.keys = (*ended, KeyValidity(str(sealed.key), None))
+        self._current, self._coming, self._lost = sealed.key, None, False
         self.size = sealed.checkpoint.size
         if sealed.key in self.awaited:
             self.awaited = frozenset()

@@ -41,7 +41,7 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def asked(folder: Path) -> Iterator[scans.Scanned]:
     """Have two processes read a journal, however small it is."""
     jobs = [ScanJob(path, first_seq_of(path) - 1) for path in list_segments(folder)]
-    return scans._side_by_side(jobs, 2)
+    return scans._scan_in_parallel(jobs, 2)
 
 
 def test_they_end_when_no_more_is_asked_for(journal: Path) -> None:
