@@ -1,9 +1,9 @@
-"""What the engine shows of a container, member by member: what is compared, and what becomes of it.
+"""The members of a container's inspect: the compared members, and how differences are handled.
 
-Compared is with what was admitted (decision 0007). That has the image's defaults and the policy's in
-it already, so that nothing has to be subtracted first. And a container is known by its id: what
-can't change while the id stays the same needs no comparison, and what was made anew has another id,
-which isn't ours.
+The inspect is compared with the admitted state (decision 0007). The admitted state already includes
+the defaults of the image and of the policy, so nothing is subtracted first. A container is
+identified by its id. Members without possible changes under one id need no comparison. A recreated
+container has a new id, which is not in the inventory.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from controller.model.quantities import format_bytes
 
 
 class Handling(StrEnum):
-    """What becomes of a member that differs."""
+    """How a differing member is handled."""
 
-    IGNORED = "ignored"  # what happens to it, or the engine's own
-    IN_PLACE = "in place"  # put back where it stands, if the engine can: see SETTINGS
-    RECREATE = "recreate"  # changes with a new container only, or can't be put back
-    REPORT = "report"  # nobody knows what it means: told, never fought
+    IGNORED = "ignored"  # runtime state, or internal to the engine
+    IN_PLACE = "in place"  # restored in the container, if the engine can: see SETTINGS
+    RECREATE = "recreate"  # restored by a new container only
+    REPORT = "report"  # unknown meaning: reported, never restored
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Members of one section of an inspect ('' is its top level, ``*`` all of them)."""
+    """Members of one section of an inspect ('' is the top level, ``*`` all members)."""
 
     section: str
     members: str
@@ -36,7 +36,7 @@ class Row:
     why: str
 
 
-#: In order, first match wins; what no row names is REPORT.
+#: In order, first match wins. Members without a row are REPORT.
 MEMBERS: Final = (
     Row("", "Name", Handling.IN_PLACE, "its own name is given back to it"),
     Row(
@@ -132,13 +132,13 @@ _HANDLING: Final = _table()
 
 
 def handling(section: str, member: str) -> Handling:
-    """Return what becomes of one member."""
+    """Return how a difference of one member is handled."""
     known = _HANDLING.get((section, member)) or _HANDLING.get((section, "*"))
     return known or Handling.REPORT
 
 
 def unknown_members(inspect: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the members that are set and that no row names, by their paths."""
+    """Return the set members without a row, by their paths."""
     return tuple(sorted(_unknown(inspect)))
 
 
@@ -153,19 +153,17 @@ def _unknown(inspect: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{path}{member}"
 
 
-# What is compared
+# Compared settings
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A field of ``Settings``: how its values are said, and whether an engine can put it back.
-
-    ``in_place`` gets what is now and what was admitted. 0 and '' mean "leave it" to an update, so
-    that what was admitted as unset can't be had back.
-    """
+    """A field of ``Settings``: how to print its values, and whether the engine can restore it."""
 
     name: str
     show: Callable[..., str]
+    #: Called with the present and the admitted settings. 0 and '' mean "no change" in an update, so an
+    #: update cannot restore an unset value.
     in_place: Callable[[Settings, Settings], bool]
 
 
@@ -195,7 +193,7 @@ SETTINGS: Final = (
     Setting("memory", _bytes, lambda _, was: was.memory > 0),
     Setting("memory_swap", _bytes, lambda _, was: was.memory_swap != 0 and was.memory > 0),
     Setting("memory_reservation", _bytes, lambda _, was: was.memory_reservation > 0),
-    # An engine doesn't change from the one way of limiting CPUs to the other.
+    # The engine cannot switch between the two ways of limiting CPUs.
     Setting("nano_cpus", _cpus, lambda now, was: was.nano_cpus > 0 and not _by_quota(now)),
     Setting("cpu_quota", _text, lambda now, was: was.cpu_quota > 0 and not now.nano_cpus),
     Setting("cpu_period", _text, lambda now, was: was.cpu_period > 0 and not now.nano_cpus),
@@ -214,13 +212,13 @@ def _by_quota(settings: Settings) -> bool:
 
 
 def differing_settings(now: Settings, admitted: Settings) -> Iterator[Setting]:
-    """Yield the settings that aren't as admitted, in their order."""
+    """Yield the settings with a value other than the admitted one, in order."""
     for setting in SETTINGS:
         if getattr(now, setting.name) != getattr(admitted, setting.name):
             yield setting
 
 
 def describe_difference(setting: Setting, now: Settings, admitted: Settings) -> str:
-    """Return the sentence on one that differs."""
+    """Return the sentence on a differing setting."""
     is_now, was = (setting.show(getattr(each, setting.name)) for each in (now, admitted))
     return f"{setting.name.replace('_', ' ')} is {is_now}, admitted {was}"

@@ -1,8 +1,8 @@
-"""Reading JSON objects by declared tables of fields.
+"""A reader of JSON objects by declared tables of fields.
 
-A table is closed: a key that isn't in it is dropped when its value means "unset" and refused
-otherwise, since it may be a field of an API that we don't know. Keys are compared exactly; one
-that only a fold of case or Unicode would make a known key is refused, because the engine folds.
+A table is closed. An undeclared key with an unset value is dropped. With any other value it is
+refused, because it could be a field of an unknown API version. Keys are compared exactly. A key
+that matches a known key only after folding case or Unicode is refused, because the engine folds.
 """
 
 from __future__ import annotations
@@ -22,30 +22,26 @@ LIST_MAX = 1024
 
 
 class Posture(StrEnum):
-    """What becomes of a field."""
+    """How a field is treated."""
 
-    ALLOW = "allow"  # passed on as it is, its type checked
-    CONSTRAIN = "constrain"  # passed on within bounds
+    ALLOW = "allow"  # forwarded unchanged, with a checked type
+    CONSTRAIN = "constrain"  # forwarded within bounds
     MUTATE = "mutate"  # replaced or completed by the gate
     DENY = "deny"  # refused unless unset
-    DROP = "drop"  # without effect here, not passed on
+    DROP = "drop"  # without effect here, not forwarded
 
 
 class WrongError(ValueError):
-    """A value that can't be read; the text is what was expected."""
+    """The value cannot be read; the text is the expectation."""
 
 
-#: Returns the typed value of a JSON value that isn't null.
+#: Returns the typed value of a JSON value other than null.
 ValueReader = Callable[[object], object]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """One field of a body: its type, what becomes of it and why, and the rule that refuses it.
-
-    ``keep_zero``: the type's zero value has a meaning of its own, it isn't "unset".
-    ``spellings``: other spellings of the name that ordinary clients send; the engine takes any.
-    """
+    """One field of a body: its type, its treatment with the reason, and the rule to refuse it."""
 
     name: str
     read: ValueReader
@@ -53,12 +49,14 @@ class Field:
     why: str
     rule: str = "body.field"
     remedy: str = ""
+    #: The zero value of the type has a meaning of its own; it is not "unset".
     keep_zero: bool = False
+    #: Other spellings of the name sent by ordinary clients; the engine accepts any.
     spellings: tuple[str, ...] = ()
 
 
 def is_unset(value: object) -> bool:
-    """Tell whether real clients mean "unset" by a value: null, "", 0, false, [] or {}."""
+    """Return True if clients mean "unset" by a value: null, "", 0, false, [] or {}."""
     return value is None or value in ("", [], {}) or value is False or _is_zero(value)
 
 
@@ -68,22 +66,22 @@ def _is_zero(value: object) -> bool:
 
 @dataclass(slots=True)
 class FindingCollector:
-    """Collects what is wrong with a body, place by place."""
+    """Collects the findings of a body, place by place."""
 
     found: list[Finding] = field(default_factory=list)
 
     def add(self, rule: str, path: str, reason: str, remedy: str = "") -> None:
-        """Note one thing that is wrong."""
+        """Add one finding."""
         self.found.append(Finding(rule, path, reason, remedy))
 
     def all(self) -> tuple[Finding, ...]:
-        """Return everything noted, in the order of the body's table."""
+        """Return all findings, in the order of the body's table."""
         return tuple(self.found)
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What a table read of an object: typed values of the fields that are set."""
+    """The typed values of an object's set fields."""
 
     values: Mapping[str, object]
 
@@ -130,13 +128,13 @@ class Values:
         return value
 
     def has(self, name: str) -> bool:
-        """Tell whether the field is set."""
+        """Return True if the field is set."""
         return name in self.values
 
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """A table's names, folded once."""
+    """The folded names of a table, computed once."""
 
     known: Mapping[str, Field]
     legacy: frozenset[str]
@@ -159,10 +157,11 @@ def read_object(
     *,
     legacy: str = "",
 ) -> Values:
-    """Return the set fields of an object; what is wrong goes to *findings* and counts as unset.
+    """Return the set fields of an object.
 
-    *legacy*: names (space separated) that the engine once read at this place; a set one is
-    refused with a reason of its own.
+    Invalid fields are added to *findings* and count as unset. *legacy* has the names (space
+    separated) that the engine once read at this place; a set one is refused with a reason of its
+    own.
     """
     if value is None:
         return Values({})
@@ -206,7 +205,7 @@ def _read_field(
         values[entry.name] = value
 
 
-# Readers. Each takes a JSON value that isn't null and returns a typed one or raises WrongError.
+# Readers. Each takes a JSON value other than null and returns a typed value or raises WrongError.
 
 
 def flag(value: object) -> bool:
@@ -224,7 +223,7 @@ def whole(value: object) -> int:
 
 
 def free_text(value: object) -> str:
-    """Read a text that may hold line breaks (arguments, scripts), but no NUL."""
+    """Read a text without NUL, possibly with line breaks (arguments, scripts)."""
     if not isinstance(value, str) or not is_unicode(value) or "\0" in value:
         raise WrongError("a text without NUL")
     return value
@@ -239,7 +238,7 @@ def text(value: object) -> str:
 
 
 def list_of(read: ValueReader, *, most: int = LIST_MAX) -> ValueReader:
-    """Return a reader of lists of what *read* reads."""
+    """Return a reader of lists with *read* for the items."""
 
     def read_list(value: object) -> tuple[object, ...]:
         if not isinstance(value, list) or len(value) > most:
@@ -250,12 +249,12 @@ def list_of(read: ValueReader, *, most: int = LIST_MAX) -> ValueReader:
 
 
 def command(value: object) -> object:
-    """Read a list of texts, or one text as a list of one: the engine takes both."""
+    """Read a list of texts, or one text as a list of one: the engine accepts both."""
     return (free_text(value),) if isinstance(value, str) else list_of(free_text)(value)
 
 
 def map_of(read: ValueReader, *, most: int = LIST_MAX) -> ValueReader:
-    """Return a reader of objects whose members *read* reads; a null member is left to it."""
+    """Return a reader of objects with *read* for the members, null members included."""
 
     def read_map(value: object) -> dict[str, object]:
         if not isinstance(value, dict) or len(value) > most:
@@ -266,29 +265,29 @@ def map_of(read: ValueReader, *, most: int = LIST_MAX) -> ValueReader:
 
 
 def an_object(value: object) -> object:
-    """Read an object, which has a table of its own."""
+    """Read an object with a table of its own."""
     if not isinstance(value, dict):
         raise WrongError("an object")
     return value
 
 
 def structure(value: object) -> object:
-    """Read an object of fixed members; with all of them unset it says as little as an empty one."""
+    """Read an object of fixed members. An object of unset members equals an empty one."""
     if not isinstance(value, dict):
         raise WrongError("an object")
     return {key: member for key, member in value.items() if not is_unset(member)}
 
 
 def anything(value: object) -> object:
-    """Read any JSON value: what becomes of it is decided elsewhere, or it is refused if set."""
+    """Read any JSON value. The value is checked elsewhere, or refused if set."""
     return value
 
 
 def is_unicode(value: str) -> bool:
-    """Tell whether a text has no lone surrogate."""
+    """Return True if a text has no lone surrogate."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def is_one_line(value: str) -> bool:
-    """Tell whether a text has no control, no line separator and no invisible direction mark."""
+    """Return True if a text has no control, line separator or invisible direction mark."""
     return not any(unicodedata.category(c) in {"Cc", "Cf", "Zl", "Zp", "Cs"} for c in value)

@@ -1,7 +1,7 @@
-"""The fields of the Engine API's bodies (1.45), each with its type, what becomes of it and why.
+"""The fields of the Engine API's bodies (1.45): type, treatment and reason of each.
 
-These tables are what the gate knows; the field reference is made from them. What they leave to
-the policy (CONSTRAIN, MUTATE) is decided in ``core.admission.create``.
+The gate knows only these fields. The field reference is generated from the tables. The decisions on
+CONSTRAIN and MUTATE fields are in ``core.admission.create``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ CONFIG = (
     Field("NetworkingConfig", an_object, CONSTRAIN, "see its own table"),
 )
 
-#: What an engine up to 26.1 reads at the top level of a create's body as well.
+#: A key that engines up to 26.1 also read at the top level of a create's body.
 LEGACY_CPUSET = "Cpuset"
 
 RESOURCES = (

@@ -1,6 +1,6 @@
-"""The parts of a create's body that have a grammar of their own: names, env, ports, checks.
+"""The parts of a create's body with a grammar of their own: names, env, ports, checks.
 
-Each function returns the typed part and notes in *findings* what is wrong with it.
+Each function returns the typed part and adds its faults to *findings*.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from controller.core.engine_api.requests import (
 PROTOCOLS = ("tcp", "udp", "sctp")
 EXPOSED_MAX = 64
 EXTRA_HOSTS_MAX = 64
-#: The engine puts an address of the host in its place.
+#: The engine replaces the value by an address of the host.
 HOST_GATEWAY = "host-gateway"
 HEALTHCHECK_KINDS = ("NONE", "CMD", "CMD-SHELL")
 
@@ -45,7 +45,7 @@ _HOST_RANGE = re.compile(r"([1-9][0-9]{0,4})-([1-9][0-9]{0,4})", re.ASCII)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,4}", re.ASCII)
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
 
-#: A variable that is to be unset: what can't be a name may be a secret that lost its name.
+#: The name of a variable to unset. Any other text is possibly a secret without its name.
 _UNSET = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
 _SIGNALS = (
@@ -59,14 +59,14 @@ SIGNALS = frozenset([*_SIGNALS, *(f"SIG{name}" for name in _SIGNALS)])
 
 
 def is_signal(text: str) -> bool:
-    """Tell whether *text* is a signal's name (with or without SIG) or its number, 1 to 64."""
+    """Return True if *text* is the name of a signal (with or without SIG) or a number 1 to 64."""
     if text in SIGNALS:
         return True
     return _NUMBER.fullmatch(text) is not None and 1 <= int(text) <= 64
 
 
 def is_clean(path: str) -> bool:
-    """Tell whether a path is absolute, normal, printable and in the normal form of Unicode."""
+    """Return True if a path is absolute, normalized, printable and in Unicode normal form NFC."""
     return (
         path.startswith("/")
         and not path.startswith("//")
@@ -77,7 +77,7 @@ def is_clean(path: str) -> bool:
 
 
 def is_below(path: str, folder: str) -> bool:
-    """Tell whether a clean path is a folder or lies under it, by whole components."""
+    """Return True if a clean path is a folder or lies in it, by whole components."""
     return path == folder or path.startswith("/" if folder == "/" else f"{folder}/")
 
 
@@ -91,7 +91,7 @@ def host_name(config: Values, name: str, findings: FindingCollector, *, most: in
 
 
 def is_host_name(text: str, *, most: int = 253) -> bool:
-    """Return True if *text* is a host name (RFC 1123), or one with ``_``, which the engine takes."""
+    """Return True if *text* is a host name (RFC 1123). The engine also accepts ``_``."""
     return len(text) <= most and all(_HOST_LABEL.fullmatch(part) for part in text.split("."))
 
 
@@ -103,7 +103,7 @@ def user(value: str, path: str, findings: FindingCollector) -> str:
 
 
 def environment(values: tuple[str, ...], path: str, findings: FindingCollector) -> tuple[str, ...]:
-    """Return variables, each ``NAME=value``, or ``NAME`` alone, which unsets the image's."""
+    """Return variables: ``NAME=value``, or ``NAME`` to unset the image's variable."""
     for index, entry in enumerate(values):
         name, equals, _ = entry.partition("=")
         good = is_one_line(name) and " " not in name if equals else _UNSET.fullmatch(name)
@@ -115,7 +115,7 @@ def environment(values: tuple[str, ...], path: str, findings: FindingCollector) 
 
 
 def command_or_none(config: Values, name: str) -> tuple[str, ...] | None:
-    """Return a command, None where the image's own holds."""
+    """Return a command; None for the image's own."""
     return config.texts(name) if config.has(name) else None
 
 
@@ -125,7 +125,7 @@ def labels(config: Values) -> tuple[tuple[str, str], ...]:
 
 
 def working_dir(value: str, path: str, findings: FindingCollector) -> str:
-    """Return a working directory: absolute, and not where file descriptors can be reached."""
+    """Return a working directory: absolute, and outside folders with file descriptors."""
     if value and not is_clean(value):
         findings.add("workdir.invalid", path, f"{value!r} isn't a clean absolute path")
     elif any(is_below(value, folder) for folder in ("/proc", "/sys", "/dev")):
@@ -234,12 +234,12 @@ def extra_hosts(host: Values, findings: FindingCollector) -> tuple[str, ...]:
 
 
 def is_host_address(text: str) -> bool:
-    """Return True if an entry of /etc/hosts may lead there: an IP address, or the host's."""
+    """Return True if *text* is an IP address or ``host-gateway``: a target in /etc/hosts."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
         return text == HOST_GATEWAY
-    return "%" not in text  # behind it any text may stand
+    return "%" not in text  # any text can follow a %
 
 
 def groups(host: Values, findings: FindingCollector) -> tuple[str, ...]:
@@ -263,7 +263,7 @@ def cpuset(host: Values, findings: FindingCollector) -> str:
 
 
 def healthcheck(config: Values, findings: FindingCollector) -> HealthcheckRequest | None:
-    """Return the health check, None where the image's own holds."""
+    """Return the health check; None for the image's own."""
     if "Healthcheck" not in config.values:
         return None
     read = read_object(HEALTHCHECK, config.values["Healthcheck"], "Healthcheck", findings)
@@ -314,7 +314,7 @@ def endpoints(
 def endpoint(
     network: str, config: object, path: str, findings: FindingCollector
 ) -> EndpointRequest | None:
-    """Return one network to join; a null one counts like one with nothing set."""
+    """Return one network to join. Null equals a network without settings."""
     read = read_object(ENDPOINT, config, path, findings)
     aliases = read.texts("Aliases")
     for alias in aliases:

@@ -1,7 +1,7 @@
-"""Mounts of a create's body, from the three places where a client may ask for them.
+"""Mounts of a create's body, from the three places of the API.
 
-What is judged here is grammar: kinds, options, clean paths. Whether a source may be mounted is
-decided in ``core.rules.mounts``.
+Only the grammar is checked here: kinds, options, clean paths. ``core.rules.mounts`` decides whether
+a source is allowed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from controller.core.engine_api.field_tables import (
 from controller.core.engine_api.grammar import is_below, is_clean
 from controller.core.engine_api.requests import MountRequest
 
-#: As long as a file system takes; what a client makes is bounded by the policy.
+#: Up to the limit of file systems. The policy limits the names of new volumes further.
 VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
-#: Targets that are, or lead to, the kernel's own files.
+#: Targets that are, or contain, files of the kernel.
 _KERNEL_TARGETS = ("/proc", "/sys", "/dev")
-#: What a program is loaded from, before any of its own code runs.
+#: Folders from which programs are loaded, before their own code runs.
 _LOADER_TARGETS = (
     *("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr/libexec"),
     *("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32"),
@@ -39,7 +39,7 @@ _SIZE = re.compile(r"([1-9][0-9]{0,14})([kmgt]?)", re.ASCII)
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _MODE = re.compile(r"[0-7]{3,5}", re.ASCII)
 _MODE_MAX = 0o1777
-#: Set on every tmpfs anyhow, so that asking for them changes nothing.
+#: Set on every tmpfs anyway, so a request for them changes nothing.
 TMPFS_FLAGS = ("nosuid", "nodev")
 
 
@@ -61,7 +61,7 @@ def mounts(host: Values, findings: FindingCollector) -> tuple[MountRequest, ...]
 
 
 def parse_size(text: str) -> int | None:
-    """Return the bytes of a size as the engine reads it: a whole number with k, m, g or t."""
+    """Return the bytes of a size in the engine's notation: a whole number with k, m, g or t."""
     lower = text.lower()
     lower = lower.removesuffix("ib") if lower.endswith("ib") else lower.removesuffix("b")
     match = _SIZE.fullmatch(lower)
@@ -217,8 +217,9 @@ def _check_target(mount: MountRequest, findings: FindingCollector) -> None:
 
 
 _ENGINES = "is the engine's to write"
-#: Names in /etc that stay the image's or the engine's, with why. A file or folder of any other name
-#: configures one program, which whoever chooses the mounts could start with other arguments anyway.
+#: Names in /etc reserved for the image or the engine, with the reason. Any other file or folder
+#: configures one program. The author of the mounts could start the program with other arguments
+#: anyway.
 _ETC_NEVER = (
     (
         "decides who may do what in the container",

@@ -1,8 +1,8 @@
-"""Closed schemas of the Engine API's bodies: parsed JSON in, typed requests out.
+"""Closed schemas of the Engine API's bodies: from parsed JSON to typed requests.
 
-What comes in was parsed strictly already (``core.encoding.strict_json``: no duplicate keys, no floats, no
-bad Unicode). What goes out holds only what ``core.engine_api.field_tables`` knows; everything else is a finding,
-so that one verdict tells all that is wrong. Grammar is judged here, the policy elsewhere.
+The input was parsed strictly (``core.encoding.strict_json``: no duplicate keys, no floats, no
+invalid Unicode). The output has only fields of ``core.engine_api.field_tables``. Every other key is
+a finding, so one verdict reports all faults. The grammar is checked here, the policy elsewhere.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ DETACH_KEYS = re.compile(r"[a-zA-Z0-9@\[\],^_\\-]{1,64}", re.ASCII)
 
 
 def parse_create(body: object) -> CreateRequest:
-    """Return what a create asks for; what is wrong with it is in ``findings``."""
+    """Return a create request; its ``findings`` are the faults."""
     findings = FindingCollector()
     config = read_object(CONFIG, body, "", findings, legacy=LEGACY_NAMES)
     if body is None:
@@ -132,7 +132,7 @@ def parse_create(body: object) -> CreateRequest:
 
 
 def parse_update(body: object) -> UpdateRequest:
-    """Return what an update asks for."""
+    """Return an update request."""
     findings = FindingCollector()
     values = read_object(UPDATE, body, "", findings)
     if body is None:
@@ -145,7 +145,7 @@ def parse_update(body: object) -> UpdateRequest:
 
 
 def parse_network(body: object) -> NetworkRequest:
-    """Return what a network create asks for."""
+    """Return the request of a network create."""
     findings = FindingCollector()
     values = read_object(NETWORK, body, "", findings)
     ipam = read_object(IPAM, values.values.get("IPAM"), "IPAM", findings)
@@ -178,7 +178,7 @@ def _pools(ipam: Values, findings: FindingCollector) -> Iterator[Pool]:
 
 
 def parse_volume(body: object) -> VolumeRequest:
-    """Return what a volume create asks for."""
+    """Return the request of a volume create."""
     findings = FindingCollector()
     values = read_object(VOLUME, body, "", findings)
     return VolumeRequest(
@@ -190,7 +190,7 @@ def parse_volume(body: object) -> VolumeRequest:
 
 
 def parse_connect(body: object, *, network: str) -> ConnectRequest:
-    """Return what a network connect asks for; *network* is the one of the path."""
+    """Return the request of a network connect; *network* is from the path."""
     findings = FindingCollector()
     values = read_object(CONNECT, body, "", findings)
     config = values.values.get("EndpointConfig")
@@ -202,7 +202,7 @@ def parse_connect(body: object, *, network: str) -> ConnectRequest:
 
 
 def parse_disconnect(body: object, *, network: str) -> ConnectRequest:
-    """Return what a network disconnect asks for."""
+    """Return the request of a network disconnect."""
     findings = FindingCollector()
     values = read_object(DISCONNECT, body, "", findings)
     return ConnectRequest(
@@ -214,7 +214,7 @@ def parse_disconnect(body: object, *, network: str) -> ConnectRequest:
 
 
 def parse_exec(body: object) -> ExecRequest:
-    """Return what the create of an exec asks for."""
+    """Return the request of an exec create."""
     findings = FindingCollector()
     values = read_object(EXEC, body, "", findings)
     keys = values.text("DetachKeys")
@@ -236,7 +236,7 @@ def parse_exec(body: object) -> ExecRequest:
 
 
 def parse_exec_start(body: object) -> ExecStart:
-    """Return how an exec is to be started."""
+    """Return the request of an exec start."""
     findings = FindingCollector()
     values = read_object(EXEC_START, body, "", findings)
     return ExecStart(
@@ -248,7 +248,7 @@ def parse_exec_start(body: object) -> ExecStart:
 
 
 def _runtime(config: Values, host: Values, findings: FindingCollector) -> str:
-    """Return the runtime, from either of the two places where clients name it."""
+    """Return the runtime, from either of its two places in requests of clients."""
     beside, runtime = config.text("Runtime"), host.text("Runtime")
     if beside and runtime and beside != runtime:
         reason = f"{beside!r} here and {runtime!r} in HostConfig"

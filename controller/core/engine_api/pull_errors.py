@@ -1,8 +1,8 @@
-"""Why a pull failed, as a person understands it: from what the engine says of it.
+"""The reason of a failed pull, from the error text of the engine.
 
-The engine passes on whatever a registry, a proxy or the network told it, as text. The first row
-whose pattern is found in that text, the image's own name aside, says what it is, who acts next and
-what to do. The patterns were seen on a real engine (Docker 26.1), but for those marked [docs].
+The engine forwards the text of a registry, a proxy or the network. The first row with a pattern in
+that text decides on the code, the next actor and the remedy. The image's own name in the text is
+ignored. The patterns come from a real engine (Docker 26.1), except for those marked [docs].
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ DISK = "image.disk"
 PLATFORM = "image.other-platform"
 DAMAGED = "image.damaged"
 OTHER = "image.pull-failed"
-#: What the broker says of a pull that it gave up.
+#: The broker's error for a pull that it aborted.
 NO_PROGRESS = "made no progress"
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Which registries the broker has credentials for, and from which file. Nothing secret."""
+    """The registries with credentials in the broker, and the file. No secrets."""
 
     file: str = ""
     hosts: frozenset[str] = frozenset()
@@ -35,7 +35,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class PullFailure:
-    """What a failed pull is: a code, who acts next, the reason and what would help."""
+    """A failed pull: code, next actor, reason and remedy."""
 
     code: str
     act: Act
@@ -57,7 +57,7 @@ def _kind(code: str, act: Act, what: str, remedy: str, *patterns: str) -> _Kind:
 
 
 _KINDS = (
-    # Before all else: a full disk is told in the middle of whatever was written.
+    # First of all: the text about a full disk is in the middle of other texts.
     _kind(
         DISK,
         Act.STALLED,
@@ -66,7 +66,7 @@ _KINDS = (
         "no space left on device",
         "disk quota exceeded",
     ),
-    # Registries word their limit as a refusal, too.
+    # Before DENIED, because registries also phrase a limit as a denial.
     _kind(
         RATE_LIMITED,
         Act.RETRY,
@@ -76,7 +76,7 @@ _KINDS = (
         "too many requests",
         r"\brate limit",
     ),
-    # "pull access denied" is also said of a repository that isn't there: only its registry knows.
+    # "pull access denied" also stands for a missing repository: only the registry knows.
     _kind(
         DENIED,
         Act.STALLED,
@@ -149,7 +149,7 @@ ACTS = {kind.code: kind.act for kind in _KINDS}
 
 
 def explain(reference: str, text: str, *, access: Access = Access()) -> PullFailure:
-    """Return what *text*, the engine's word on a failed pull of *reference* (canonical), means."""
+    """Return the failure for the engine's error *text* on the pull of *reference* (canonical)."""
     kind = _kind_of(reference, text)
     host = parse_reference(reference).host
     remedy = kind.remedy.format(host=host)

@@ -1,7 +1,7 @@
-"""How far a pull is, from the lines that the engine tells of it.
+"""The progress of a pull, from the lines of the engine.
 
-Progress is a line that says something new of a layer, or of the whole. Counting down to the next
-try isn't: a registry that hangs would never be given up.
+A line is progress if it changes the state of a layer or of the whole pull. The countdown to the
+next retry is not progress. Otherwise a pull from an unresponsive registry would never be aborted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-#: Beyond, further layers aren't followed.
+#: Further layers are ignored.
 LAYERS_MAX = 1024
 _MEBIBYTE = 1024 * 1024
 _DONE = frozenset({"Pull complete", "Already exists"})
@@ -24,24 +24,24 @@ _DOWNLOADED = frozenset({"Verifying Checksum", "Download complete", "Extracting"
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What was last said of a layer, and how much of it is here."""
+    """The last state of a layer, and its downloaded bytes."""
 
     status: str
     current: int = 0
     total: int = 0
-    detail: int = 0  # of whatever is done with it now
+    detail: int = 0  # the progress of the current step
 
 
 @dataclass(frozen=True, slots=True)
 class PullProgress:
-    """What was said so far. ``said`` is the last line that isn't of a layer."""
+    """The progress of a pull so far."""
 
     layers: Mapping[str, Layer] = field(default_factory=lambda: MappingProxyType({}))
-    said: str = ""
+    said: str = ""  # the last line without a layer
 
 
 def advance(progress: PullProgress, line: bytes) -> PullProgress:
-    """Return the progress after a line; the same object when the line shows none."""
+    """Return the progress after a line; the same object if the line shows none."""
     try:
         value = json.loads(line)
     except ValueError:
@@ -61,7 +61,7 @@ def advance(progress: PullProgress, line: bytes) -> PullProgress:
 
 
 def describe(progress: PullProgress) -> str:
-    """Return how far it is: ``3 of 7 layers, 41 of 120 MiB``."""
+    """Return the progress as text: ``3 of 7 layers, 41 of 120 MiB``."""
     layers = progress.layers.values()
     if not layers:
         return "asking its registry"

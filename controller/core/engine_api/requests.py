@@ -1,7 +1,7 @@
-"""What a client asked the engine for, as typed values: the result of ``core.engine_api.parse``.
+"""Requests of clients to the engine, as typed values: the results of ``core.engine_api.parse``.
 
-Nothing of a client's body survives but what is here. A field of the wrong type, an unknown one
-or one that nobody may set is a ``Finding`` and counts as unset.
+Only these fields of a body are kept. A field with a wrong type, an unknown field and a forbidden
+field are each a ``Finding`` and count as unset.
 """
 
 from __future__ import annotations
@@ -16,23 +16,21 @@ RequestBody = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Why part of a request is refused: the rule's id, where, why, and what would pass.
-
-    ``tolerable``: nothing but the policy's own bound is passed, so that a mode of the rule
-    (``model.policy.modes``) may let it through, and the body can be made with the value as it was asked.
-    ``grant`` names the line of the policy that would admit it (``core.policy.grants``), '' for none.
-    """
+    """A reason to refuse part of a request: the rule, the place, the reason and the remedy."""
 
     rule: str
     path: str
     reason: str
     remedy: str = ""
+    #: Only the policy's own bound is exceeded. A mode of the rule (``model.policy.modes``) can admit the
+    #: request, and the body can be built with the requested value.
     tolerable: bool = False
+    #: The line of the policy that would permit the value (``core.policy.grants``); '' for none.
     grant: str = ""
 
     @property
     def advice(self) -> str:
-        """The remedy, and the line of the policy that would admit it as it is."""
+        """The remedy, and the line of the policy that would permit the value."""
         return "; or ".join(part for part in (self.remedy, self.grant) if part)
 
 
@@ -42,52 +40,48 @@ Findings = Iterator[Finding]
 
 @dataclass(frozen=True, slots=True)
 class PortRequest:
-    """A published port; ``host`` 0 lets the engine choose, ``host_ip`` '' is unset.
-
-    With ``last`` the engine chooses a free one from ``host`` to ``last``. ``path`` is where it
-    stands in the body, for messages.
-    """
+    """A published port."""
 
     container: int
     protocol: str
-    host: int = 0
-    host_ip: str = ""
+    host: int = 0  # 0: the engine chooses
+    host_ip: str = ""  # '' if unset
+    #: If set, the engine chooses a free port from ``host`` to ``last``.
     last: int = 0
+    #: The place in the body, for messages.
     path: str = field(default="", compare=False)
 
     @property
     def host_text(self) -> str:
-        """The host's port as the engine's API writes it, '' where the engine chooses."""
+        """The host port in the notation of the Engine API; '' if the engine chooses."""
         return f"{self.host}-{self.last}" if self.last else str(self.host or "")
 
 
 @dataclass(frozen=True, slots=True)
 class MountRequest:
-    """A mount, in whichever of the three ways it was asked for (``form``).
-
-    ``form`` is ``binds`` (HostConfig.Binds), ``mounts`` (HostConfig.Mounts) or ``tmpfs``
-    (HostConfig.Tmpfs): the rebuilt body keeps it. ``size`` 0 is unset.
-    """
+    """A mount, from one of the three places of the API."""
 
     type: str  # bind, volume, tmpfs
     source: str
     target: str
     read_only: bool = False
+    #: The place in the API, kept in the rebuilt body: ``binds`` (HostConfig.Binds), ``mounts``
+    #: (HostConfig.Mounts) or ``tmpfs`` (HostConfig.Tmpfs).
     form: str = "mounts"
-    path: str = ""  # where in the body, for messages
+    path: str = ""  # the place in the body, for messages
     no_copy: bool = False
     subpath: str = ""
-    driver: str = ""  # ``local`` where a volume mount says so
-    size: int = 0
+    driver: str = ""  # ``local`` if a volume mount has the driver
+    size: int = 0  # 0 if unset
     mode: int | None = None
-    executable: bool = False  # a tmpfs whose files may be run
-    access: str = ""  # ``ro`` or ``rw`` where HostConfig.Binds says so
+    executable: bool = False  # a tmpfs with executable files
+    access: str = ""  # ``ro`` or ``rw`` if HostConfig.Binds has the option
     propagation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointRequest:
-    """A network to join, named as the client did, and the names to answer to in it."""
+    """A network to join, by the name in the request, with aliases."""
 
     network: str
     aliases: tuple[str, ...] = ()
@@ -95,7 +89,7 @@ class EndpointRequest:
 
 @dataclass(frozen=True, slots=True)
 class HealthcheckRequest:
-    """A health check; durations in nanoseconds, 0 inherits."""
+    """A health check. Durations are in nanoseconds; 0 inherits."""
 
     test: tuple[str, ...] = ()
     interval_ns: int = 0
@@ -116,7 +110,7 @@ class Ulimit:
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """The log driver ('' is unset) and its options."""
+    """The log driver ('' if unset) and its options."""
 
     type: str = ""
     options: tuple[tuple[str, str], ...] = ()
@@ -124,7 +118,7 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True)
 class RestartRequest:
-    """What the engine does when the container exits; '' is unset."""
+    """The restart policy of the engine; '' if unset."""
 
     name: str = ""
     max_retries: int = 0
@@ -132,7 +126,10 @@ class RestartRequest:
 
 @dataclass(frozen=True, slots=True)
 class ResourceLimits:
-    """Resources; 0 (and ``pids`` None) is unset. Bytes, nano-CPUs, microseconds."""
+    """Resource limits. Unset is 0, and None for ``pids``.
+
+    Units: bytes, nano-CPUs, microseconds.
+    """
 
     memory: int = 0
     memory_swap: int = 0
@@ -181,7 +178,7 @@ class CreateRequest:
     extra_hosts: tuple[str, ...] = ()  # NAME:ADDRESS
     mounts: tuple[MountRequest, ...] = ()
     cap_add: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()  # beside the user's own
+    groups: tuple[str, ...] = ()  # in addition to the user's own
     security_opt: tuple[str, ...] = ()
     auto_remove: bool = False
     read_only_root: bool = False
@@ -201,7 +198,7 @@ class CreateRequest:
     findings: tuple[Finding, ...] = ()
 
     def label(self, name: str) -> str:
-        """Return the value of a label, '' if it isn't asked for."""
+        """Return the value of a label, '' if not requested."""
         return dict(self.labels).get(name, "")
 
 
@@ -216,7 +213,7 @@ class UpdateRequest:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The addresses of a network; ``ip_range`` and ``gateway`` '' are the engine's to choose."""
+    """The addresses of a network. The engine chooses ``ip_range`` and ``gateway`` if ''."""
 
     subnet: str
     ip_range: str = ""
@@ -225,10 +222,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRequest:
-    """The body of a network create; ``masquerade`` and ``icc`` are bridge options.
-
-    ``options`` has the names of further ones, all of which are refused.
-    """
+    """The body of a network create; ``masquerade`` and ``icc`` are bridge options."""
 
     name: str = ""
     driver: str = ""
@@ -237,7 +231,7 @@ class NetworkRequest:
     icc: bool | None = None
     ipv6: bool = False
     pools: tuple[Pool, ...] = ()
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()  # the names of other options, which are all refused
     labels: tuple[tuple[str, str], ...] = ()
     findings: tuple[Finding, ...] = ()
 
@@ -264,7 +258,7 @@ class ConnectRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExecRequest:
-    """A command to run in a container; ``user`` and ``working_dir`` '' are the container's own."""
+    """A command to run in a container. ``user`` and ``working_dir`` '' inherit."""
 
     command: tuple[str, ...] = ()
     user: str = ""
@@ -281,7 +275,7 @@ class ExecRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExecStart:
-    """How such a command is started: ``detach`` leaves it to itself."""
+    """The start of an exec; ``detach`` returns without waiting."""
 
     detach: bool = False
     tty: bool = False

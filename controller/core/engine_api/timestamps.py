@@ -1,4 +1,4 @@
-"""Instants as the engine writes them, and which end of a run an instant belongs to."""
+"""Instants in the notation of the engine, and the end of a run at an instant."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from datetime import datetime
 
 from controller.model.observed import Ending
 
-#: The end of a run is recorded so many seconds before it, by another clock, at most.
+#: The most seconds that a record precedes the end of its run; the two have different clocks.
 _RECORDED_S = 2.0
 
 
 def is_of_last_run(ending: Ending, finished_at: str) -> bool:
-    """Return True if *ending* is that of the run that ended at *finished_at*."""
+    """Return True if *ending* is the end of the run that ended at *finished_at*."""
     ended, recorded = seconds(finished_at), seconds(ending.time)
     return ended is not None and recorded is not None and ended <= recorded + _RECORDED_S
 
 
 def seconds(instant: str) -> float | None:
-    """Return the seconds since the epoch of an instant as the engine writes it (RFC 3339)."""
+    """Return an instant in the engine's notation (RFC 3339) in seconds since the epoch."""
     head, dot, tail = instant.partition(".")
-    # datetime reads six digits of a second at most; the engine writes up to nine.
+    # datetime reads at most six digits of a second; the engine writes up to nine.
     digits = len(tail) - len(tail.lstrip("0123456789"))
     text = f"{head}.{tail[:digits][:6]}{tail[digits:]}" if dot else instant
     try:

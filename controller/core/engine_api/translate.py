@@ -1,8 +1,8 @@
-"""Translation between the model and the Engine API (1.45): bodies out, inspects in.
+"""Translation between the model and the Engine API (1.45): build bodies, read inspects.
 
-Pure. What goes out holds canonical keys and only what is set, so that the gate's injected
-defaults are seen as such; what comes in is read leniently, since the engine adds members freely.
-Nothing here decides anything.
+The functions are pure and decide nothing. Bodies have canonical keys and only set values, so
+defaults injected by the gate are visible as such. Inspects are read leniently, because new engine
+versions add members.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.names import NetworkNames, qualified, service_key
 from controller.model.observed import ContainerState, Ending, Settings
 
-#: A JSON object of the Engine API.
-
-#: The engine's word for each restart policy, and how often it tries.
+#: The engine's name of each restart policy, and its number of retries.
 RESTART = {
     RestartPolicy.ALWAYS: ("always", 0),
     RestartPolicy.ON_FAILURE: ("on-failure", 10),
@@ -53,12 +51,12 @@ ICC = "com.docker.network.bridge.enable_icc"
 _NS_PER_MS = 1_000_000
 _NANO = 1_000_000_000
 _NEVER = "0001-01-01T00:00:00Z"  # the engine's zero time
-# Shown by inspect for a container without networks; it is the absence of one.
+# The only network in the inspect of a container without networks.
 _NO_NETWORK = "none"
 _SHORT_ID = 12
-#: How many probes in a row must fail where nothing says it.
+#: The default number of failed probes in a row before a container is unhealthy.
 HEALTH_RETRIES = 3
-#: What an update changes, and has a field of its own in ``Settings``.
+#: The limits of an update with a field of their own in ``Settings``.
 _LIMITS = {
     "memory": "Memory",
     "memory_swap": "MemorySwap",
@@ -69,18 +67,20 @@ _LIMITS = {
     "cpu_shares": "CpuShares",
     "pids": "PidsLimit",
 }
-#: What an update can change beside what is compared by a field of its own.
+#: The limits of an update without a field of their own in ``Settings``.
 _OTHERS = ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetMems")
 
 
 def create_body(
     service: Service, *, slot: int, image: str, networks: NetworkNames, with_alias: bool = True
 ) -> RequestBody:
-    """Return the body of ``POST /containers/create`` for one replica, without defaults of ours.
+    """Return the body of ``POST /containers/create`` for one replica, without defaults.
 
-    *image* is what to run (a reference or an id); the label keeps the reference as written.
-    Only an *with_alias* one answers to its service's name.
-    Limits that the spec leaves unset are absent: they are the policy's to give.
+    Limits without a value in the spec are absent: the policy provides them.
+
+    Args:
+        image: the image to run (a reference or an id). The label has the reference as written.
+        with_alias: True adds the alias of the service's name.
     """
     spec = service.spec
     body: RequestBody = {
@@ -102,14 +102,14 @@ def create_body(
 
 
 def stop_timeout_s(spec: ServiceSpec) -> int:
-    """Return the grace of a stop in whole seconds, rounded up."""
+    """Return the grace period of a stop in whole seconds, rounded up."""
     return -(-spec.stop_grace_period // 1000)
 
 
 def joined_networks(service: Service, base: NetworkNames) -> tuple[str, ...]:
-    """Return the names of the networks that a service's containers join, the first one primary.
+    """Return the names of the networks of a service's containers, the primary one first.
 
-    Published ports need an endpoint outside the internal network, so they add the ingress one.
+    Published ports need an endpoint outside the internal network, so they add the ingress network.
     """
     spec, namespace = service.spec, service.key.namespace
     attached = tuple(qualified(namespace, name) for name in spec.network.attach)
@@ -140,14 +140,14 @@ def container_body(action: CreateContainer, networks: NetworkNames) -> RequestBo
 
 
 def update_body(action: UpdateContainer) -> RequestBody:
-    """Return the body of ``POST /containers/ID/update``: what is unset stays as it is."""
+    """Return the body of ``POST /containers/ID/update``; absent settings stay unchanged."""
     policy = _only_set({"Name": action.restart, "MaximumRetryCount": action.restart_max})
     limits = limits_body(**{name: getattr(action, name) for name in _LIMITS})
     return ({"RestartPolicy": policy} if action.restart else {}) | limits
 
 
 def limits_body(**limits: int | None) -> RequestBody:
-    """Return the limits of an update's body, by their names in ``Settings``; what is unset isn't in it."""
+    """Return the set limits for an update's body, from their names in ``Settings``."""
     return _only_set({_LIMITS[name]: value for name, value in limits.items()})
 
 
@@ -275,24 +275,24 @@ def _healthcheck(check: Healthcheck | None) -> RequestBody:
     if check is None:
         return {}
     if check.exec is None:
-        return {"Test": ["NONE"]}  # the image's own would say another thing
+        return {"Test": ["NONE"]}  # disables the image's own check
     return {
         "Test": ["CMD", *check.exec],
         "Interval": check.interval * _NS_PER_MS,
         "Timeout": check.timeout * _NS_PER_MS,
         "Retries": check.retries,
-        # Zero would be the image's own: none at all is the least that an engine takes.
+        # Zero inherits the image's value. The smallest value of the engine is 1 ms.
         "StartPeriod": max(1, check.start_period) * _NS_PER_MS,
     }
 
 
 def _only_set(body: RequestBody, *, keep: tuple[str, ...] = ()) -> RequestBody:
-    """Drop what means "unset" to the engine: None, empty, zero, false."""
+    """Drop values that the engine reads as unset: None, empty, zero, false."""
     return {key: value for key, value in body.items() if value or key in keep}
 
 
 def settings(inspect: Mapping[str, Any]) -> Settings:
-    """Return what can be changed from outside, of a container's inspect."""
+    """Return the settings in a container's inspect."""
     host = inspect.get("HostConfig") or {}
     restart = host.get("RestartPolicy") or {}
     joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
@@ -319,25 +319,25 @@ def container(
     item: ContainerItem | None,
     endings: Mapping[str, Ending] = MappingProxyType({}),
 ) -> observed.Container:
-    """Return a container of ours as the engine and the inventory show it.
+    """Return a container of this instance from its inspect and the inventory.
 
-    Who it is comes from the inventory; from its labels only while the inventory doesn't know it.
-    *endings* are what the inventory knows of runs that ended, by the container's id.
+    The identity comes from the inventory, or from the labels of a container without an item there.
+    *endings* are the ended runs in the inventory, by the container's id.
     """
     state = inspect.get("State") or {}
     ending = endings.get(inspect["Id"])
     if ending is not None and not is_of_last_run(ending, _instant(state.get("FinishedAt"))):
         ending = None
-    who = item if item is not None else _labelled(inspect)
+    source = item if item is not None else _item_of_labels(inspect)
     return observed.Container(
         id=inspect["Id"],
-        key=service_key(who.namespace, who.service),
-        slot=who.slot,
-        revision=who.revision,
-        owner=who.owner,
-        origin=who.origin,
-        intent=who.intent,
-        image=who.image,
+        key=service_key(source.namespace, source.service),
+        slot=source.slot,
+        revision=source.revision,
+        owner=source.owner,
+        origin=source.origin,
+        intent=source.intent,
+        image=source.image,
         image_id=inspect.get("Image") or "",
         state=ContainerState(state.get("Status") or "created"),
         settings=settings(inspect),
@@ -354,14 +354,14 @@ def container(
         ports=_ports(inspect),
         writes=_writes(inspect),
         aliases=endpoint_aliases(inspect),
-        effective=who.effective,
-        violation=who.violation,
+        effective=source.effective,
+        violation=source.violation,
         ending=ending,
         unknown=unknown_members(inspect),
     )
 
 
-def _labelled(inspect: Mapping[str, Any]) -> ContainerItem:
+def _item_of_labels(inspect: Mapping[str, Any]) -> ContainerItem:
     labels: Mapping[str, str] = (inspect.get("Config") or {}).get("Labels") or {}
     slot = labels.get(names.SLOT, "")
     return ContainerItem(
@@ -379,16 +379,17 @@ def _labelled(inspect: Mapping[str, Any]) -> ContainerItem:
 
 
 def _health(inspect: Mapping[str, Any]) -> str:
-    """Return what the engine's check says; a check that waits for its next probe is ``starting``.
+    """Return the state of the engine's check; ``starting`` until the next probe after a pause.
 
-    An engine calls unhealthy whatever it stops to probe: a paused container, until the first probe
-    after it was thawed. Only as many failures as the check asks for are its own.
+    The engine reports ``unhealthy`` for a container without probes: a paused container, until the
+    first probe after it is unpaused. Only with enough failures in a row is the state taken as
+    unhealthy.
     """
-    told = (inspect.get("State") or {}).get("Health") or {}
-    status = str(told.get("Status") or "")
+    health = (inspect.get("State") or {}).get("Health") or {}
+    status = str(health.get("Status") or "")
     check = (inspect.get("Config") or {}).get("Healthcheck") or {}
     running = (inspect.get("State") or {}).get("Status") == "running"
-    failing = (told.get("FailingStreak") or 0) >= (check.get("Retries") or HEALTH_RETRIES)
+    failing = (health.get("FailingStreak") or 0) >= (check.get("Retries") or HEALTH_RETRIES)
     if status == "unhealthy" and running and not failing:
         return "starting"
     return "" if status == "none" else status
@@ -408,7 +409,7 @@ def _ports(inspect: Mapping[str, Any]) -> tuple[observed.HostPort, ...]:
     bound = (inspect.get("NetworkSettings") or {}).get("Ports") or {}
     return tuple(
         sorted(
-            observed.HostPort(each.get("HostIp") or "0.0.0.0", int(each["HostPort"]), protocol)  # noqa: S104 - what the engine means by none
+            observed.HostPort(each.get("HostIp") or "0.0.0.0", int(each["HostPort"]), protocol)  # noqa: S104 - the engine's default
             for port, bindings in bound.items()
             for protocol in [port.partition("/")[2]]
             for each in bindings or ()
@@ -419,14 +420,14 @@ def _ports(inspect: Mapping[str, Any]) -> tuple[observed.HostPort, ...]:
 
 def _writes(inspect: Mapping[str, Any]) -> tuple[str, ...]:
     mounts = inspect.get("Mounts") or ()
-    found = {str(m.get("Name")) for m in mounts if m.get("Type") == "volume" and m.get("RW")}
-    return tuple(sorted(found))
+    volumes = {str(m.get("Name")) for m in mounts if m.get("Type") == "volume" and m.get("RW")}
+    return tuple(sorted(volumes))
 
 
 def endpoint_aliases(inspect: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return the names that were asked for in each network that a container is in."""
+    """Return the requested aliases in each network of a container."""
     joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
-    by_itself = inspect["Id"][:_SHORT_ID]  # which engines before 1.45 add
+    by_itself = inspect["Id"][:_SHORT_ID]  # added by engines before 1.45
     asked = {
         name: tuple(sorted(set((end or {}).get("Aliases") or ()) - {by_itself}))
         for name, end in joined.items()
@@ -436,7 +437,7 @@ def endpoint_aliases(inspect: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, 
 
 
 def network(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observed.ObservedNetwork:
-    """Return a network; it is ours only if the inventory says so."""
+    """Return a network. ``ours`` depends on the inventory alone."""
     options = inspect.get("Options") or {}
     return observed.ObservedNetwork(
         id=inspect["Id"],
@@ -453,7 +454,7 @@ def network(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observ
 
 
 def volume(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observed.ObservedVolume:
-    """Return a named volume; it is ours only if the inventory says so."""
+    """Return a named volume. ``ours`` depends on the inventory alone."""
     return observed.ObservedVolume(
         name=inspect["Name"],
         ours=belonging is not None,
@@ -464,7 +465,7 @@ def volume(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observe
 
 
 def image(inspect: Mapping[str, Any], reference: str = "") -> observed.Image:
-    """Return a local image, with the digest of *reference*'s repository where there is one."""
+    """Return a local image, with the digest of *reference*'s repository if there is one."""
     digests = [text.partition("@") for text in inspect.get("RepoDigests") or ()]
     repository = reference.partition("@")[0]
     if ":" in repository.rpartition("/")[2]:
@@ -474,5 +475,5 @@ def image(inspect: Mapping[str, Any], reference: str = "") -> observed.Image:
 
 
 def declared_volumes(inspect: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the paths that a local image declares as VOLUMEs."""
+    """Return the VOLUME paths of a local image."""
     return tuple(sorted((inspect.get("Config") or {}).get("Volumes") or ()))
