@@ -17,7 +17,8 @@ from controller.broker.gate.call import BROKER, Author, Flow, read_json
 from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.refusals import Answered, Denied, message_reply
 from controller.broker.gate.state import GateState
-from controller.core.engine_api.translate import ICC, MASQUERADE, settings
+from controller.core.engine_api.requests import ICC, MASQUERADE
+from controller.core.engine_api.translate import settings
 from controller.core.rules.facts import ContainerFacts, NetworkFacts, VolumeFacts
 from controller.model import mutations, names
 from controller.model.inventory import ContainerItem, OwnedObject

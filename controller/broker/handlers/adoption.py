@@ -28,6 +28,7 @@ from controller.core.admission.dns_names import clashes, of_summary
 from controller.core.enforcement.disruption_budget import NOTE_MAX
 from controller.core.engine_api import parse
 from controller.core.engine_api.requests import Finding
+from controller.core.engine_api.timestamps import ZERO_TIME
 from controller.core.records.inventory import fold_adoption
 from controller.core.records.inventory_json import settings_to_json
 from controller.core.rules.confinement import data_path
@@ -42,7 +43,6 @@ from controller.model.records import Actor, Reply, Role
 
 #: Each is looked at while other mutations wait.
 OBJECTS_MAX = 100
-_NEVER = "0001-01-01T00:00:00Z"
 
 
 @dataclass(slots=True)
@@ -278,7 +278,7 @@ class _Survey:
             "kind": "container",
             **judged.summary,
             "settings": settings_to_json(judged.settings),
-            "started": str((inspect.get("State") or {}).get("StartedAt") or _NEVER) != _NEVER,
+            "started": str((inspect.get("State") or {}).get("StartedAt") or ZERO_TIME) != ZERO_TIME,
         }
         if candidate.state == "running" and not candidate.findings:
             yield from self._verify_running(candidate)

@@ -25,6 +25,7 @@ from controller.broker.handlers.container_create import add_warnings, host_facts
 from controller.core.admission import calls
 from controller.core.admission.update import admit_update
 from controller.core.engine_api import parse
+from controller.core.engine_api.timestamps import ZERO_TIME
 from controller.core.records.inventory_json import settings_to_json
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.plan import ALLOW
@@ -45,7 +46,6 @@ def _find(call: GateRequest, state: GateState) -> Flow[OwnContainer]:
 
 #: What shows that it happened: that this is another instant than before.
 _INSTANTS = {"start": "StartedAt", "stop": "FinishedAt"}
-NEVER = "0001-01-01T00:00:00Z"
 
 
 def start(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -207,7 +207,7 @@ def _post_action(
     path = build_path(f"{found.path}/{verb}", dict(judged.query))
     extra = {**(told or {}), **({"graceS": grace_s} if grace_s else {})}
     if verb in _INSTANTS:  # what recovery compares with
-        extra["before"] = str((found.inspect.get("State") or {}).get(_INSTANTS[verb]) or NEVER)
+        extra["before"] = str((found.inspect.get("State") or {}).get(_INSTANTS[verb]) or ZERO_TIME)
     change = _change(call, found, judged, method="POST", path=path, extra=extra, grace_s=grace_s)
     if verb in _STARTS:
         change = replace(change, runs=found.inspect.get("Config") or {})

@@ -9,8 +9,9 @@ from dataclasses import replace
 from controller.core.admission.rebuild import origin_labels
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.grammar import is_host_name
-from controller.core.engine_api.parse import ICC, MASQUERADE
 from controller.core.engine_api.requests import (
+    ICC,
+    MASQUERADE,
     ConnectRequest,
     CreateRequest,
     Finding,

@@ -22,14 +22,13 @@ from controller.core.encoding.json_members import (
     list_of,
     mapping_member,
 )
+from controller.core.engine_api.timestamps import ZERO_TIME
 from controller.core.engine_api.translate import settings
 from controller.core.records.container_effects import updated_settings
 from controller.core.records.inventory_json import settings_from_json, settings_to_json
 from controller.model import names
 from controller.model.inventory import ExecSession, OpenIntent
 from controller.model.mutations import Mutation
-
-_NEVER = "0001-01-01T00:00:00Z"
 
 
 class ProofKind(StrEnum):
@@ -174,7 +173,7 @@ def _timestamp_change(
 
     Intents of older versions lack that value. For those the timestamp must follow the intent.
     """
-    at = str((inspect.get("State") or {}).get(member) or _NEVER)
+    at = str((inspect.get("State") or {}).get(member) or ZERO_TIME)
     before = _summary(intent).get("before")
     if isinstance(before, str):
         return SettlementEvidence(applied=at != before, state=at)

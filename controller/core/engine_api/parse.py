@@ -49,6 +49,8 @@ from controller.core.engine_api.grammar import (
 )
 from controller.core.engine_api.mount_grammar import mounts
 from controller.core.engine_api.requests import (
+    ICC,
+    MASQUERADE,
     ConnectRequest,
     CreateRequest,
     EndpointRequest,
@@ -63,8 +65,6 @@ from controller.core.engine_api.requests import (
     VolumeRequest,
 )
 
-MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
-ICC = "com.docker.network.bridge.enable_icc"
 STOP_TIMEOUT_MAX_S = 300
 CONSOLE_MAX = 10_000
 DETACH_KEYS = re.compile(r"[a-zA-Z0-9@\[\],^_\\-]{1,64}", re.ASCII)

@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+#: Options of a bridge network: masquerading, and traffic between its containers.
+MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+ICC = "com.docker.network.bridge.enable_icc"
+
 #: The JSON body of an Engine API request, or an object within one.
 RequestBody = dict[str, Any]
 

@@ -6,6 +6,8 @@ from datetime import datetime
 
 from controller.model.observed import Ending
 
+#: The engine's notation of no time: a container that never started or never ended.
+ZERO_TIME = "0001-01-01T00:00:00Z"
 #: The most seconds that a record precedes the end of its run; the two have different clocks.
 _RECORDED_S = 2.0
 

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any, assert_never
 
 from controller.core.engine_api.comparable_fields import unknown_members
-from controller.core.engine_api.requests import RequestBody
-from controller.core.engine_api.timestamps import is_of_last_run
+from controller.core.engine_api.requests import ICC, MASQUERADE, RequestBody
+from controller.core.engine_api.timestamps import ZERO_TIME, is_of_last_run
 from controller.model import names, observed
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import (
@@ -45,12 +45,9 @@ RESTART = {
     RestartPolicy.ON_FAILURE: ("on-failure", 10),
     RestartPolicy.NEVER: ("no", 0),
 }
-MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
-ICC = "com.docker.network.bridge.enable_icc"
 
 _NS_PER_MS = 1_000_000
 _NANO = 1_000_000_000
-_NEVER = "0001-01-01T00:00:00Z"  # the engine's zero time
 # The only network in the inspect of a container without networks.
 _NO_NETWORK = "none"
 _SHORT_ID = 12
@@ -396,7 +393,7 @@ def _health(inspect: Mapping[str, Any]) -> str:
 
 
 def _instant(text: str | None) -> str:
-    return "" if not text or text == _NEVER else text
+    return "" if not text or text == ZERO_TIME else text
 
 
 def _addresses(inspect: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
