@@ -27,7 +27,7 @@ from controller.core.review.review import review
 from controller.core.service import prune_guard
 from controller.core.service.history import HistoryInputs, history
 from controller.core.service.operator_actions import Decision, unknown
-from controller.core.service.overrides import lasting
+from controller.core.service.overrides import persistent_keys
 from controller.core.service.prune_guard import PruneDecision
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.details import Report
@@ -290,7 +290,7 @@ class Controller:
                     del self._shared.failures[gone]
                 self._shared.waits.forget_all_but(everything)
             releases = frozenset(release.key for release in declared.releases)
-            steered = lasting(declared, self._store.all_overrides())
+            steered = persistent_keys(declared, self._store.all_overrides())
             if declared.whole:
                 self._store.forget_all_but(everything | releases | steered)
                 self._reconciler.tracker.forget_all_but(everything)
@@ -316,7 +316,7 @@ class Controller:
                 survey.view.desired, survey.observed, survey.policy.volume_rule
             ),
             observed=survey.observed,
-            steerings=self._store.all_overrides(),
+            all_overrides=self._store.all_overrides(),
             reveal=reveal,
         )
 
@@ -612,7 +612,7 @@ class Controller:
         return history(
             HistoryInputs(
                 key=key,
-                steering=steering,
+                overrides=steering,
                 declared="" if declared is None else declared.revision,
                 generation=0 if generation is None else generation.number,
                 pins={} if known is None else known.pins,

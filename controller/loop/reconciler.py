@@ -455,7 +455,7 @@ class Reconciler:
             cause = f"failed to start: {exits.start_failure(error.message)}"
             if error.act is Act.RETRY:
                 failure = replace(failure, message=f"{action.target} {cause}")
-            history = backoff.failed(self._store.history(slot), now, cause=cause)
+            history = backoff.record_failure(self._store.history(slot), now, cause=cause)
             self._store.set_history(slot, history)
             requeue_after_s = max(requeue_after_s, backoff.not_before(history, now) - now)
         if down and not isinstance(error, EngineUnavailable | ReplyLost):

@@ -78,7 +78,7 @@ class Reporter:
                 breaches=self._reconciler.tracker.violations(now),
                 pauses=self._reconciler.tracker.pauses(now),
                 causes={slot: each.cause for slot, each in self._store.histories().items()},
-                looping=self._reconciler.tracker.crash_frequencies(now),
+                crash_looping=self._reconciler.tracker.crash_frequencies(now),
                 contended=self._reconciler.tracker.contended_fields(now),
                 failed=self._reconciler.tracker.failed_rollouts(view.desired),
                 failures=known.failures,

@@ -33,7 +33,7 @@ from controller.core.review.plan_text import render_review
 from controller.core.review.review import review
 from controller.core.review.text import render
 from controller.core.service import prune_guard
-from controller.core.service.overrides import steer
+from controller.core.service.overrides import apply_overrides
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.field_changes import Review
 from controller.model.desired.overrides import Overrides, Pin, Revision
@@ -81,7 +81,7 @@ def plan_of(scene: str) -> tuple[Plan, Review]:
         service.key: _steering(service, written, pinned=service.key.name in shown.get("pinned", ()))
         for service in before.services
     }
-    desired = steer(written, steerings)
+    desired = apply_overrides(written, steerings)
     observed = _observed(shown, written, before)
     first = prune_guard.guard(desired, observed, prune_guard.PruneMemory(), now=0, approved=False)
     second = prune_guard.guard(
@@ -122,7 +122,7 @@ def plan_of(scene: str) -> tuple[Plan, Review]:
         declared=written,
         desired=with_image_volumes(desired, observed, rule),
         observed=observed,
-        steerings=steerings,
+        all_overrides=steerings,
     )
     return plan, reviewed
 

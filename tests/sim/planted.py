@@ -550,7 +550,7 @@ PLANTS = (
         7,
         "up-is-available",
         "whoever is up counts as available at once",
-        ((availability, "readiness", _at_once),),
+        ((availability, "availability_of", _at_once),),
     ),
     Plant(
         7,

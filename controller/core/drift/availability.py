@@ -44,7 +44,7 @@ class GoodSince:
     since: float | None
 
 
-def saw(
+def update_good_since(
     before: Mapping[str, GoodSince],
     containers: Iterable[Container],
     *,
@@ -84,7 +84,7 @@ def _is_good(container: Container) -> bool:
     return container.running and container.health in ("", "healthy")
 
 
-def readiness(
+def availability_of(
     container: Container, spec: ServiceSpec, sighting: GoodSince | None, *, now: float
 ) -> Availability:
     """Return how far a container is, as *spec* asks for it. Without a sighting it begins now."""

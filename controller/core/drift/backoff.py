@@ -27,13 +27,13 @@ class SlotHistory:
     """The failures of one slot: how many in a row, when the last ones were, and why the last one
     was, as far as anybody saw it.
 
-    ``looping`` stays once a crash loop was seen, until a run of ten minutes or as long without a
+    ``crash_looping`` stays once a crash loop was seen, until a run of ten minutes or as long without a
     failure: with pauses of five minutes, five failures don't fit into ten any more.
     """
 
     count: int = 0
     recent: tuple[float, ...] = ()  # the last LOOP_FAILURES at most, oldest first
-    looping: bool = False
+    crash_looping: bool = False
     cause: str = ""
     violation: str = ""  # the record for which the broker ended it the last time, if it did
 
@@ -41,7 +41,7 @@ class SlotHistory:
 CLEAN = SlotHistory()
 
 
-def failed(
+def record_failure(
     history: SlotHistory, now: float, *, up_s: float = 0.0, cause: str = "", violation: str = ""
 ) -> SlotHistory:
     """Return the history after one more failure at *now*, of a container that ran for *up_s*.
@@ -49,23 +49,23 @@ def failed(
     A failure that nobody saw a cause of is taken to have that of the one before. *violation* is the
     record of the broker's that ended the container.
     """
-    before = rested(history, up_s)
+    before = reset_after_run(history, up_s)
     recent = (*_recent(before, now), now)[-LOOP_FAILURES:]
     return SlotHistory(
         count=min(before.count + 1, _COUNT_MAX),
         recent=recent,
-        looping=before.looping or len(recent) >= LOOP_FAILURES,
+        crash_looping=before.crash_looping or len(recent) >= LOOP_FAILURES,
         cause=(cause or before.cause)[:_CAUSE_MAX],
         violation=violation,
     )
 
 
-def rested(history: SlotHistory, up_s: float) -> SlotHistory:
+def reset_after_run(history: SlotHistory, up_s: float) -> SlotHistory:
     """Return the history of a slot whose container runs since *up_s* seconds."""
     return CLEAN if up_s >= RESET_AFTER_S else history
 
 
-def seen(history: SlotHistory, now: float) -> SlotHistory:
+def without_future(history: SlotHistory, now: float) -> SlotHistory:
     """Return the history as of a look: a failure in the future is one before the clock was set back.
 
     It counts as of now, and so must be remembered: else its pause would begin anew at each look, until
@@ -95,9 +95,9 @@ def frequency(history: SlotHistory, now: float) -> str:
     return f"{history.count} times in a row"
 
 
-def crash_looping(history: SlotHistory, now: float) -> bool:
+def is_crash_looping(history: SlotHistory, now: float) -> bool:
     """Tell whether a slot is in a crash loop."""
-    return history.looping and bool(_recent(history, now))
+    return history.crash_looping and bool(_recent(history, now))
 
 
 def _recent(history: SlotHistory, now: float) -> tuple[float, ...]:
@@ -110,7 +110,7 @@ def to_json(history: SlotHistory) -> dict[str, object]:
     return {
         "count": history.count,
         "recentMs": [round(at * 1000) for at in history.recent],
-        "looping": history.looping,
+        "looping": history.crash_looping,
         **({"cause": history.cause} if history.cause else {}),
         **({"violation": history.violation} if history.violation else {}),
     }
@@ -123,7 +123,7 @@ def from_json(value: Mapping[str, object]) -> SlotHistory:
         ValueError: *value* isn't a history.
     """
     match value:
-        case {"count": int(count), "recentMs": list(recent), "looping": bool(looping)}:
+        case {"count": int(count), "recentMs": list(recent), "looping": bool(crash_looping)}:
             pass
         case _:
             raise ValueError(f"not a slot's history: {value!r}")
@@ -138,7 +138,7 @@ def from_json(value: Mapping[str, object]) -> SlotHistory:
     return SlotHistory(
         count=count,
         recent=tuple(at / 1000 for at in recent),
-        looping=looping,
+        crash_looping=crash_looping,
         cause=cause[:_CAUSE_MAX],
         violation=str(value.get("violation", ""))[:_CAUSE_MAX],
     )

@@ -45,8 +45,8 @@ CALM = Contention()
 NOTHING_ENDED: Mapping[str, str] = MappingProxyType({})
 
 
-def look(
-    fights: Mapping[str, Contention],
+def observe(
+    contentions: Mapping[str, Contention],
     containers: Iterable[Container],
     now: float,
     *,
@@ -62,51 +62,56 @@ def look(
         known = known and not container.violation
         for each in alterations(container) if known else ():
             altered.setdefault(each.what, set()).add(container.id)
-    names = sorted(fights.keys() | altered.keys())
-    after = {name: saw(fights.get(name, CALM), altered.get(name, ()), now) for name in names}
-    return {name: fight for name, fight in after.items() if fight != CALM}
+    names = sorted(contentions.keys() | altered.keys())
+    after = {
+        name: update(contentions.get(name, CALM), altered.get(name, ()), now) for name in names
+    }
+    return {name: contention for name, contention in after.items() if contention != CALM}
 
 
-def saw(fight: Contention, altered: Collection[str], now: float) -> Contention:
+def update(contention: Contention, altered: Collection[str], now: float) -> Contention:
     """Return a fight after a look; *altered* are the containers in which the field is.
 
     That it stays altered in one while it isn't healed is no alteration more.
     """
-    times = tuple(at for each in fight.times if now - (at := min(each, now)) < WITHIN_S)
-    rounds = fight.rounds if times else 0
-    if not fight.altered.issuperset(altered):
+    times = tuple(at for each in contention.times if now - (at := min(each, now)) < WITHIN_S)
+    rounds = contention.rounds if times else 0
+    if not contention.altered.issuperset(altered):
         times = (*times, now)[-AGAIN - 1 :]
         rounds = rounds + 1 if rounds or len(times) > AGAIN else 0
     return Contention(times, rounds, frozenset(altered))
 
 
-def healed(fights: Mapping[str, Contention], action: AnyAction) -> dict[str, Contention]:
+def record_healing(
+    contentions: Mapping[str, Contention], action: AnyAction
+) -> dict[str, Contention]:
     """Return a slot's fights after an action on a container: what it heals isn't altered any more."""
     names = healed_by(action)
     return {
-        name: replace(fight, altered=fight.altered - {action.precondition.id})
+        name: replace(contention, altered=contention.altered - {action.precondition.id})
         if name in names
-        else fight
-        for name, fight in fights.items()
+        else contention
+        for name, contention in contentions.items()
     }
 
 
-def not_before(fight: Contention) -> float:
+def not_before(contention: Contention) -> float:
     """Return from when on a field may be healed again; 0 for one that isn't contended."""
-    if not fight.rounds:
+    if not contention.rounds:
         return 0.0
-    return fight.times[-1] + min(LONGEST_S, FIRST_S * FACTOR ** min(fight.rounds - 1, 10))
+    return contention.times[-1] + min(LONGEST_S, FIRST_S * FACTOR ** min(contention.rounds - 1, 10))
 
 
-def is_contended(fight: Contention, now: float) -> bool:
+def is_contended(contention: Contention, now: float) -> bool:
     """Tell whether a field is contended, and was altered not long ago."""
-    return fight.rounds > 0 and now - fight.times[-1] < WITHIN_S
+    return contention.rounds > 0 and now - contention.times[-1] < WITHIN_S
 
 
-def to_json(fights: Mapping[str, Contention]) -> dict[str, object]:
+def to_json(contentions: Mapping[str, Contention]) -> dict[str, object]:
     """Return a slot's fights as JSON."""
     return {
-        name: [list(each.times), each.rounds, sorted(each.altered)] for name, each in fights.items()
+        name: [list(each.times), each.rounds, sorted(each.altered)]
+        for name, each in contentions.items()
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from controller.core.drift.failures import explain, stopped_from_outside
+from controller.core.drift.failures import explain, is_stopped_from_outside
 from controller.core.engine_api.comparable_fields import describe_difference, differing_settings
 from controller.core.engine_api.translate import RESTART
 from controller.model.desired.desired import Service
@@ -219,7 +219,7 @@ def why_stopped(container: Container, service: Service) -> str:
     if container.settings.restart == "no" and restart_of(service)[0] != "no":
         on_purpose = "was stopped on purpose" if _was_stopped(container) else explain(container)
         return f"{name} {on_purpose}, and should run"
-    if container.ending is None and stopped_from_outside(
+    if container.ending is None and is_stopped_from_outside(
         container, service, controller_restarts=False
     ):
         return f"{name} was stopped from outside: it {explain(container)}"

@@ -95,7 +95,7 @@ def _failure(
         return "exited, and was restarted by the engine", ended
     failed = (
         container.state is ContainerState.RESTARTING
-        or failures.own_exit(container, service, controller_restarts=controller_restarts)
+        or failures.is_own_exit(container, service, controller_restarts=controller_restarts)
         or _failed_for_good(container, service)
         or (container.error != "" and not container.running)
     )

@@ -86,7 +86,7 @@ class ExitCursor:
     violations: tuple[str, ...] = ()  # records, of containers that were there at the last look
 
 
-def mark_of(container: Container, before: ExitCursor | None = None) -> ExitCursor:
+def cursor_of(container: Container, before: ExitCursor | None = None) -> ExitCursor:
     """Return the mark after a look at a container; *before* is the one that it replaces."""
     unhealthy = before.unhealthy if before is not None and before.id == container.id else ""
     if _is_unhealthy(container):
@@ -105,8 +105,8 @@ def _is_unhealthy(container: Container) -> bool:
     return container.running and container.health == "unhealthy"
 
 
-def failures(
-    container: Container, service: Service, mark: ExitCursor | None, *, controller_restarts: bool
+def count_failures(
+    container: Container, service: Service, cursor: ExitCursor | None, *, controller_restarts: bool
 ) -> int:
     """Return how often a container failed on its own since it was marked: exits, and a run that
     turned unhealthy.
@@ -114,16 +114,18 @@ def failures(
     Without a mark, or with another container's, the engine's earlier restarts don't count: nobody
     knows when they were. *controller_restarts*: the controller restarts it, and not the engine.
     """
-    known = mark if mark is not None and mark.id == container.id else None
+    known = cursor if cursor is not None and cursor.id == container.id else None
     restarts = 0 if known is None else max(0, container.restart_count - known.restarts)
     counted = known is not None and known.finished_at == container.finished_at
-    exited = own_exit(container, service, controller_restarts=controller_restarts) and not counted
+    exited = (
+        is_own_exit(container, service, controller_restarts=controller_restarts) and not counted
+    )
     told = known is not None and known.unhealthy == container.started_at
     ill = _is_unhealthy(container) and service.spec.restart.policy is not RestartPolicy.NEVER
     return restarts + exited + (ill and not told)
 
 
-def own_exit(container: Container, service: Service, *, controller_restarts: bool) -> bool:
+def is_own_exit(container: Container, service: Service, *, controller_restarts: bool) -> bool:
     """Tell whether a container is down because it failed, and not because somebody stopped it."""
     if container.state is not ContainerState.EXITED or not container.finished_at:
         return False
@@ -142,7 +144,7 @@ def own_exit(container: Container, service: Service, *, controller_restarts: boo
             return False
 
 
-def stopped_from_outside(
+def is_stopped_from_outside(
     container: Container, service: Service, *, controller_restarts: bool
 ) -> bool:
     """Return True if a container is down, and neither failed nor was stopped by trimtab.
@@ -159,7 +161,7 @@ def stopped_from_outside(
     done = policy is RestartPolicy.ON_FAILURE and container.exit_code == 0
     if policy is RestartPolicy.NEVER or done:
         return False
-    return not own_exit(container, service, controller_restarts=controller_restarts)
+    return not is_own_exit(container, service, controller_restarts=controller_restarts)
 
 
 def explain(container: Container) -> str:
@@ -218,15 +220,15 @@ def up_s(container: Container, now: float) -> float:
     return 0.0 if ended is None else max(0.0, ended - started)
 
 
-def to_json(mark: ExitCursor) -> dict[str, object]:
+def to_json(cursor: ExitCursor) -> dict[str, object]:
     """Return a mark as JSON."""
     return {
-        "id": mark.id,
-        "restarts": mark.restarts,
-        "finishedAt": mark.finished_at,
-        "unhealthy": mark.unhealthy,
-        **({"name": mark.name} if mark.name else {}),
-        **({"violations": list(mark.violations)} if mark.violations else {}),
+        "id": cursor.id,
+        "restarts": cursor.restarts,
+        "finishedAt": cursor.finished_at,
+        "unhealthy": cursor.unhealthy,
+        **({"name": cursor.name} if cursor.name else {}),
+        **({"violations": list(cursor.violations)} if cursor.violations else {}),
     }
 
 

@@ -89,7 +89,7 @@ def begin(now: float, *, up_s: float) -> ProbeProgress:
 
 
 def advance(
-    course: ProbeProgress, answer: ProbeResult, check: Healthcheck, now: float
+    progress: ProbeProgress, answer: ProbeResult, check: Healthcheck, now: float
 ) -> ProbeProgress:
     """Return the course after one more answer, with when the next one is due.
 
@@ -99,62 +99,62 @@ def advance(
     """
     match answer.verdict:
         case ProbeOutcome.GOOD:
-            course = _good(course, now)
+            progress = _good(progress, now)
         case ProbeOutcome.BAD | ProbeOutcome.UNREACHED:
-            course = _bad(course, answer.said, check, now)
-        case ProbeOutcome.UNASKED if course.health is Health.STARTING:
-            course = replace(course, said=answer.said)
+            progress = _bad(progress, answer.said, check, now)
+        case ProbeOutcome.UNASKED if progress.health is Health.STARTING:
+            progress = replace(progress, said=answer.said)
         case ProbeOutcome.UNASKED:
             pass
-    return _paused(course, check, now)
+    return _paused(progress, check, now)
 
 
-def moved(course: ProbeProgress, now: float) -> ProbeProgress:
+def address_changed(progress: ProbeProgress, now: float) -> ProbeProgress:
     """Return the course of a container that has another address than the one that was asked."""
-    course = replace(course, bad=0, due=now)
-    if course.health is not Health.UNHEALTHY:
-        return course
-    health = Health.HEALTHY if course.proven else Health.STARTING
-    return replace(course, health=health, turns=course.turns[:-1], said="")
+    progress = replace(progress, bad=0, due=now)
+    if progress.health is not Health.UNHEALTHY:
+        return progress
+    health = Health.HEALTHY if progress.proven else Health.STARTING
+    return replace(progress, health=health, turns=progress.turns[:-1], said="")
 
 
-def _paused(course: ProbeProgress, check: Healthcheck, now: float) -> ProbeProgress:
+def _paused(progress: ProbeProgress, check: Healthcheck, now: float) -> ProbeProgress:
     pause_s = check.interval / 1000
-    if _starts(course, check, now):
-        quick_s = min(START_PAUSE_MAX_S, START_PAUSE_S * 2.0 ** min(course.asked, 10))
-        return replace(course, due=now + min(pause_s, quick_s), asked=course.asked + 1)
-    return replace(course, due=now + pause_s)
+    if _starts(progress, check, now):
+        quick_s = min(START_PAUSE_MAX_S, START_PAUSE_S * 2.0 ** min(progress.asked, 10))
+        return replace(progress, due=now + min(pause_s, quick_s), asked=progress.asked + 1)
+    return replace(progress, due=now + pause_s)
 
 
-def _starts(course: ProbeProgress, check: Healthcheck, now: float) -> bool:
-    return not course.proven and now < course.started + check.start_period / 1000
+def _starts(progress: ProbeProgress, check: Healthcheck, now: float) -> bool:
+    return not progress.proven and now < progress.started + check.start_period / 1000
 
 
-def _good(course: ProbeProgress, now: float) -> ProbeProgress:
-    good = min(course.good + 1, FLAPS_MAX)
-    back = course.health is not Health.UNHEALTHY or good >= len(_recent(course, now))
+def _good(progress: ProbeProgress, now: float) -> ProbeProgress:
+    good = min(progress.good + 1, FLAPS_MAX)
+    back = progress.health is not Health.UNHEALTHY or good >= len(_recent(progress, now))
     return replace(
-        course,
-        health=Health.HEALTHY if back else course.health,
+        progress,
+        health=Health.HEALTHY if back else progress.health,
         proven=True,
         good=good,
         bad=0,
-        said="" if back else course.said,
+        said="" if back else progress.said,
     )
 
 
-def _bad(course: ProbeProgress, said: str, check: Healthcheck, now: float) -> ProbeProgress:
-    counts = not _starts(course, check, now)
-    bad = min(course.bad + counts, check.retries)
-    turns, health = course.turns, course.health
+def _bad(progress: ProbeProgress, said: str, check: Healthcheck, now: float) -> ProbeProgress:
+    counts = not _starts(progress, check, now)
+    bad = min(progress.bad + counts, check.retries)
+    turns, health = progress.turns, progress.health
     if bad >= check.retries and health is not Health.UNHEALTHY:
-        turns = (*_recent(course, now), now)[-FLAPS_MAX:]
+        turns = (*_recent(progress, now), now)[-FLAPS_MAX:]
         health = Health.UNHEALTHY
-    return replace(course, health=health, good=0, bad=bad, turns=turns, said=said)
+    return replace(progress, health=health, good=0, bad=bad, turns=turns, said=said)
 
 
-def _recent(course: ProbeProgress, now: float) -> tuple[float, ...]:
-    return tuple(at for at in course.turns if now - at < FLAP_WINDOW_S)
+def _recent(progress: ProbeProgress, now: float) -> tuple[float, ...]:
+    return tuple(at for at in progress.turns if now - at < FLAP_WINDOW_S)
 
 
 def request_of(probe: Probe) -> bytes:
@@ -170,7 +170,7 @@ def request_of(probe: Probe) -> bytes:
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii")
 
 
-def verdict_on(probe: Probe, line: bytes) -> ProbeResult:
+def read_status_line(probe: Probe, line: bytes) -> ProbeResult:
     """Return what the first line of an HTTP answer means: 200 to 399 is good."""
     match = _STATUS_LINE.fullmatch(line)
     if match is None:

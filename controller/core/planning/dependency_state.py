@@ -107,7 +107,7 @@ class DependencyState:
 
     def _is_over(self, container: Container) -> bool:
         assert self.service is not None, "only what is declared has slots"
-        gave_up = failures.own_exit(container, self.service, controller_restarts=False)
+        gave_up = failures.is_own_exit(container, self.service, controller_restarts=False)
         return gave_up or is_finished(container, self.service)
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from controller.core.drift.actions import TAKES_NAME
 from controller.core.review.review import entry_of
 from controller.core.review.summary import Summary, summary_of_done
-from controller.core.service.overrides import called
+from controller.core.service.overrides import display_name
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import (
     AnyAction,
@@ -116,7 +116,7 @@ def _texts(acts: Iterable[PerformedAction]) -> Iterator[tuple[PerformedAction, s
 
 
 def _name(action: AnyAction) -> str:
-    return called(action.object)
+    return display_name(action.object)
 
 
 def _words(action: AnyAction) -> str | None:

@@ -69,7 +69,7 @@ def review(
     declared: Desired,
     desired: Desired,
     observed: Observed,
-    steerings: Mapping[Key, Overrides],
+    all_overrides: Mapping[Key, Overrides],
     reveal: bool = False,
 ) -> Review:
     """Return the review of a plan.
@@ -88,13 +88,13 @@ def review(
         holds[hold.key] = (*holds.get(hold.key, ()), hold)
     differences: dict[Key, tuple[ServiceDifference, ...]] = {}
     for key, service in services.items():
-        steering = steerings.get(key, NO_OVERRIDES)
+        overrides = all_overrides.get(key, NO_OVERRIDES)
         found = [
-            *container_differences(service, observed.of(key), steering, reveal=reveal),
+            *container_differences(service, observed.of(key), overrides, reveal=reveal),
             *_ahead(service, declared.service(key), reveal=reveal),
         ]
         if not any(each.scope == "new" for each in found):
-            found += _service_difference(service, steering)
+            found += _service_difference(service, overrides)
         if key in desired.suspended:
             found = [replace(each, held=True) for each in found]
         differences[key] = tuple(found)
@@ -108,7 +108,7 @@ def review(
             plan.of(key),
             services.get(key),
             observed.of(key),
-            steerings.get(key, NO_OVERRIDES),
+            all_overrides.get(key, NO_OVERRIDES),
         )
         if key in holds and entry.effect is Effect.NONE:
             entry = replace(entry, effect=Effect.HELD)
@@ -127,7 +127,7 @@ def is_different(entry: ReviewEntry) -> bool:
 
 
 def container_differences(
-    service: Service, containers: Iterable[Container], steering: Overrides, *, reveal: bool
+    service: Service, containers: Iterable[Container], overrides: Overrides, *, reveal: bool
 ) -> list[ServiceDifference]:
     """Return how the containers of a service differ from its document, and from their own settings.
 
@@ -136,7 +136,7 @@ def container_differences(
     """
     there = tuple(containers)
     wanted = [c for c in there if not ReplicaState(c, service).spare]
-    if not there and steering.applied is None:
+    if not there and overrides.applied is None:
         fields = (
             scalar_change("metadata.owner", None, service.owner),
             *written_fields(service.spec, reveal=reveal),
@@ -145,7 +145,7 @@ def container_differences(
     found = []
     for revision in dict.fromkeys(c.revision for c in wanted if c.revision != service.revision):
         group = [c for c in wanted if c.revision == revision]
-        earlier = slots_of(steering.find_revision(revision), service)
+        earlier = slots_of(overrides.find_revision(revision), service)
         if earlier is None:
             changes, note = admitted_changes(group[0], service), NOT_KEPT
         else:
@@ -175,12 +175,12 @@ def document_changes(
     )
 
 
-def _service_difference(service: Service, steering: Overrides) -> list[ServiceDifference]:
+def _service_difference(service: Service, overrides: Overrides) -> list[ServiceDifference]:
     """Return the fields of a service as a whole that changed since its document was acted on."""
-    if steering.applied is None:
+    if overrides.applied is None:
         return []
     try:
-        text = json.dumps({**json.loads(steering.applied), "image": service.spec.image})
+        text = json.dumps({**json.loads(overrides.applied), "image": service.spec.image})
         before = ServiceSpec.model_validate_json(text)
     except ValueError:
         return []  # of a field that there isn't any more
@@ -241,7 +241,7 @@ def _entry(
     actions: tuple[AnyAction, ...],
     service: Service | None,
     containers: tuple[Container, ...],
-    steering: Overrides,
+    overrides: Overrides,
 ) -> ReviewEntry:
     entry = entry_of(key, actions, service)
     if entry.effect is not Effect.REPLACE:
@@ -254,7 +254,7 @@ def _entry(
         return entry
     graces = [c.stop_grace_s for c in containers if c.id in last]
     grace_s = max((DEFAULT_GRACE_S if each is None else each for each in graces), default=0)
-    measured_s = None if steering.down_ms is None else steering.down_ms / 1000
+    measured_s = None if overrides.down_ms is None else overrides.down_ms / 1000
     return replace(entry, downtime=Downtime(key, measured_s, grace_s))
 
 

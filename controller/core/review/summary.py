@@ -9,7 +9,7 @@ from typing import Final
 
 from controller.core.drift.actions import is_denied
 from controller.core.drift.drift import short_revision
-from controller.core.service.overrides import called
+from controller.core.service.overrides import display_name
 from controller.model.desired.desired import OverrideReason
 from controller.model.desired.field_changes import Downtime, Effect, Review, ReviewEntry
 from controller.model.desired.plan import (
@@ -98,7 +98,7 @@ class Summary:
         elif not self.done and self._interrupts():
             parts.append("no downtime expected")
         parts += [
-            f"{called(hold.key)} is {hold_word(hold)}{AHEAD if hold.revision else ''}"
+            f"{display_name(hold.key)} is {hold_word(hold)}{AHEAD if hold.revision else ''}"
             for hold in self.holds
         ]
         return "; ".join(parts)
@@ -164,7 +164,7 @@ def _count_supplies(actions: Iterable[AnyAction]) -> dict[str, int]:
 
 def downtime_text(downtime: Downtime) -> str:
     """Return how long a service is expected to be down, and how far that is known."""
-    name = called(downtime.key)
+    name = display_name(downtime.key)
     if downtime.measured_s is not None:
         return f"{name} about {_seconds(downtime.measured_s)}"
     return f"{name} until its new container is up (its stop may take {downtime.grace_s} s)"

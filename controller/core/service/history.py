@@ -22,34 +22,34 @@ class HistoryInputs:
     """
 
     key: Key
-    steering: Overrides
+    overrides: Overrides
     declared: str
     generation: int
     pins: Mapping[str, Image] = field(default_factory=dict)
     running: Mapping[str, int] = field(default_factory=dict)
 
 
-def history(past: HistoryInputs) -> dict[str, object]:
+def history(inputs: HistoryInputs) -> dict[str, object]:
     """Return a service's history in the shape of ``history --json``, the newest revision first."""
-    steering, key = past.steering, past.key
-    restarting = steering.restarting
+    overrides, key = inputs.overrides, inputs.key
+    restarting = overrides.restarting
     return {
         "kind": key.kind,
         "namespace": key.namespace,
         "name": key.name,
-        "generation": past.generation,
-        "suspended": asdict(steering.suspension) if steering.suspension else None,
-        "pin": asdict(steering.pin) if steering.pin else None,
+        "generation": inputs.generation,
+        "suspended": asdict(overrides.suspension) if overrides.suspension else None,
+        "pin": asdict(overrides.pin) if overrides.pin else None,
         "restarting": {"by": restarting.by, "containers": len(restarting.ids)}
         if restarting
         else None,
-        "revisions": [_row(each, past) for each in reversed(steering.revisions)],
+        "revisions": [_row(each, inputs) for each in reversed(overrides.revisions)],
     }
 
 
-def _row(each: Revision, past: HistoryInputs) -> dict[str, object]:
-    pinned = past.steering.pin is not None and past.steering.pin.revision == each.revision
-    image = past.pins.get(each.revision)
+def _row(each: Revision, inputs: HistoryInputs) -> dict[str, object]:
+    pinned = inputs.overrides.pin is not None and inputs.overrides.pin.revision == each.revision
+    image = inputs.pins.get(each.revision)
     return {
         "revision": each.revision,
         "generation": each.generation,
@@ -61,10 +61,11 @@ def _row(each: Revision, past: HistoryInputs) -> dict[str, object]:
         "commit": each.source.commit,
         "outcome": each.outcome,
         "reason": each.reason,
-        "current": bool(past.declared) and each.revision == in_force(past.steering, past.declared),
-        "declared": each.revision == past.declared,
+        "current": bool(inputs.declared)
+        and each.revision == in_force(inputs.overrides, inputs.declared),
+        "declared": each.revision == inputs.declared,
         "pinned": pinned,
-        "containers": past.running.get(each.revision, 0),
+        "containers": inputs.running.get(each.revision, 0),
     }
 
 

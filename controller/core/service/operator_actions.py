@@ -12,8 +12,8 @@ from typing import assert_never
 
 from controller.core.drift.drift import short_revision
 from controller.core.manifests.revision_hash import spec_digest
-from controller.core.service.overrides import called, clash, misfit, slots_of
-from controller.core.service.revisions import in_force, last_good, left
+from controller.core.service.overrides import display_name, pin_conflict, shared_resource, slots_of
+from controller.core.service.revisions import in_force, last_good, record_rollback
 from controller.model.desired.desired import Desired, Restarting, Service
 from controller.model.desired.overrides import (
     NO_OVERRIDES,
@@ -39,7 +39,7 @@ class ActionInputs:
     """
 
     declared: Desired
-    steerings: Mapping[Key, Overrides]
+    all_overrides: Mapping[Key, Overrides]
     containers: tuple[Container, ...]
     generation: int
     failed: str = ""
@@ -52,14 +52,14 @@ class Decision:
     ``revision`` is the one that it is about; ``anew``: its image is looked up anew.
     """
 
-    steering: Overrides
+    overrides: Overrides
     changed: bool
     text: str
     revision: str = ""
     anew: bool = False
 
 
-def decide(act: ServiceAct, ground: ActionInputs, *, now: str) -> Decision:
+def decide(act: ServiceAct, inputs: ActionInputs, *, now: str) -> Decision:
     """Return what an act comes to, *now* (RFC 3339).
 
     Raises:
@@ -67,27 +67,27 @@ def decide(act: ServiceAct, ground: ActionInputs, *, now: str) -> Decision:
     """
     match act.verb:
         case "suspend":
-            return _suspend(act, ground, now)
+            return _suspend(act, inputs, now)
         case "resume":
-            return _resume(act, ground)
+            return _resume(act, inputs)
         case "rollback":
-            return _rollback(act, ground, now)
+            return _rollback(act, inputs, now)
         case "restart":
-            return _restart(act, ground)
+            return _restart(act, inputs)
         case _:
             assert_never(act.verb)
 
 
-def _suspend(act: ServiceAct, ground: ActionInputs, now: str) -> Decision:
-    key, before = act.key, ground.steerings.get(act.key, NO_OVERRIDES)
-    declared = ground.declared
-    known = declared.service(key) or key in declared.blind_keys or ground.containers
+def _suspend(act: ServiceAct, inputs: ActionInputs, now: str) -> Decision:
+    key, before = act.key, inputs.all_overrides.get(act.key, NO_OVERRIDES)
+    declared = inputs.declared
+    known = declared.service(key) or key in declared.blind_keys or inputs.containers
     if before.suspension is not None:
         who = f"{before.suspension.by} since {before.suspension.since}"
         return Decision(before, changed=False, text=f"already suspended by {who}")
     if not known:
         raise unknown(key)
-    if sum(s.suspension is not None for s in ground.steerings.values()) >= SUSPENDED_MAX:
+    if sum(s.suspension is not None for s in inputs.all_overrides.values()) >= SUSPENDED_MAX:
         raise UsageError(
             "suspend.too-many",
             f"{SUSPENDED_MAX} services are suspended already",
@@ -97,37 +97,37 @@ def _suspend(act: ServiceAct, ground: ActionInputs, now: str) -> Decision:
     return Decision(after, changed=True, text="suspended: nothing is changed until it is resumed")
 
 
-def _resume(act: ServiceAct, ground: ActionInputs) -> Decision:
-    before = ground.steerings.get(act.key, NO_OVERRIDES)
-    service = ground.declared.service(act.key)
-    if before.suspension is None and before.pin is None and not ground.failed:
+def _resume(act: ServiceAct, inputs: ActionInputs) -> Decision:
+    before = inputs.all_overrides.get(act.key, NO_OVERRIDES)
+    service = inputs.declared.service(act.key)
+    if before.suspension is None and before.pin is None and not inputs.failed:
         if service is not None and service.spec.suspend:
             raise UsageError(
                 "resume.declared",
-                f"{called(act.key)} is suspended by its document, "
+                f"{display_name(act.key)} is suspended by its document, "
                 f"{service.source.file}:{service.source.line}",
                 remedy="set spec.suspend: false there",
             )
-        if service is None and not ground.containers and act.key not in ground.declared.blind_keys:
+        if service is None and not inputs.containers and act.key not in inputs.declared.blind_keys:
             raise unknown(act.key)
         return Decision(before, changed=False, text="neither suspended, pinned nor paused")
     ended = ["suspended"] if before.suspension else []
     ended += [f"pinned to {short_revision(before.pin.revision)}"] if before.pin else []
-    ended += ["paused"] if ground.failed and not before.pin else []
+    ended += ["paused"] if inputs.failed and not before.pin else []
     after = replace(before, suspension=None, pin=None)
     return Decision(after, changed=True, text=f"no longer {' and '.join(ended)}")
 
 
-def _rollback(act: ServiceAct, ground: ActionInputs, now: str) -> Decision:
-    service, before = _workable(act, ground)
+def _rollback(act: ServiceAct, inputs: ActionInputs, now: str) -> Decision:
+    service, before = _workable(act, inputs)
     earlier = _chosen(act, service, before)
     if before.pin is not None and before.pin.revision == earlier.revision:
         text = f"already pinned to {short_revision(earlier.revision)}"
         return Decision(before, changed=False, text=text, revision=earlier.revision)
-    _check_fit(act.key, service, earlier, ground)
+    _check_fit(act.key, service, earlier, inputs)
     pin = Pin(
         revision=earlier.revision,
-        generation=ground.generation,
+        generation=inputs.generation,
         asked=service.revision if act.automatic else spec_digest(service),
         by=act.by,
         since=now,
@@ -136,20 +136,22 @@ def _rollback(act: ServiceAct, ground: ActionInputs, now: str) -> Decision:
     )
     after = replace(before, pin=pin, restarting=None)
     if act.automatic:
-        after = left(after, service.revision)
+        after = record_rollback(after, service.revision)
     text = f"rolls back to {short_revision(earlier.revision)} ({earlier.image})"
     return Decision(after, changed=True, text=text, revision=earlier.revision)
 
 
-def goes_back(service: Service, steering: Overrides, containers: Iterable[Container]) -> bool:
+def should_roll_back(
+    service: Service, overrides: Overrides, containers: Iterable[Container]
+) -> bool:
     """Tell whether a service is to go back by itself from its revision, whose rollout failed.
 
     Once. Where somebody had it tried again and it failed again, it goes no further, as long as what
     was before serves in every slot: nothing may be down for that.
     """
-    if steering.pin is not None or service.spec.rollout.on_failure is not OnFailure.ROLLBACK:
+    if overrides.pin is not None or service.spec.rollout.on_failure is not OnFailure.ROLLBACK:
         return False
-    kept = steering.find_revision(service.revision)
+    kept = overrides.find_revision(service.revision)
     if kept is None or not kept.left:
         return True
     others = (c for c in containers if c.revision != service.revision)
@@ -157,14 +159,14 @@ def goes_back(service: Service, steering: Overrides, containers: Iterable[Contai
     return not serving >= set(range(1, service.spec.replicas + 1))
 
 
-def _chosen(act: ServiceAct, service: Service, steering: Overrides) -> Revision:
+def _chosen(act: ServiceAct, service: Service, overrides: Overrides) -> Revision:
     """Return the revision to go back to."""
-    name = called(act.key)
+    name = display_name(act.key)
     remedy = f"see 'trimtab history {name}'"
     if not act.to:
-        earlier = last_good(steering, service.revision)
+        earlier = last_good(overrides, service.revision)
         if earlier is None:
-            now = short_revision(in_force(steering, service.revision))
+            now = short_revision(in_force(overrides, service.revision))
             raise UsageError(
                 "rollback.none",
                 f"no revision of {name} before {now} is known to have run well",
@@ -172,7 +174,7 @@ def _chosen(act: ServiceAct, service: Service, steering: Overrides) -> Revision:
             )
         return earlier
     digits = act.to.removeprefix("v1:").lower()
-    found = [r for r in steering.revisions if r.revision.removeprefix("v1:").startswith(digits)]
+    found = [r for r in overrides.revisions if r.revision.removeprefix("v1:").startswith(digits)]
     if len(found) != 1:
         told = "several revisions" if found else "no revision that is kept"
         raise UsageError("rollback.unknown", f"{act.to} matches {told} of {name}", remedy=remedy)
@@ -185,9 +187,9 @@ def _chosen(act: ServiceAct, service: Service, steering: Overrides) -> Revision:
     return found[0]
 
 
-def _check_fit(key: Key, service: Service, earlier: Revision, ground: ActionInputs) -> None:
+def _check_fit(key: Key, service: Service, earlier: Revision, inputs: ActionInputs) -> None:
     """Raise what keeps a service from running an earlier revision now."""
-    name, which = called(key), short_revision(earlier.revision)
+    name, which = display_name(key), short_revision(earlier.revision)
     slots = slots_of(earlier, service)
     if slots is None:
         raise UsageError(
@@ -195,9 +197,9 @@ def _check_fit(key: Key, service: Service, earlier: Revision, ground: ActionInpu
             f"too little is known of {which} of {name} to run it again",
             remedy="put its document back as it was",
         )
-    why = misfit(slots)
-    for other in ground.declared.services:
-        if not why and other.key != key and (both := clash(slots, other)):
+    why = pin_conflict(slots)
+    for other in inputs.declared.services:
+        if not why and other.key != key and (both := shared_resource(slots, other)):
             why = f"{other.key} wants {both}, too"
     if why:
         raise UsageError(
@@ -207,16 +209,16 @@ def _check_fit(key: Key, service: Service, earlier: Revision, ground: ActionInpu
         )
 
 
-def _restart(act: ServiceAct, ground: ActionInputs) -> Decision:
-    service, before = _workable(act, ground)
-    name = called(act.key)
+def _restart(act: ServiceAct, inputs: ActionInputs) -> Decision:
+    service, before = _workable(act, inputs)
+    name = display_name(act.key)
     if service.spec.state is RunState.STOPPED or service.spec.replicas == 0:
         raise UsageError(
             "restart.stopped",
             f"{name} has no replicas to restart: its document says state: Stopped, or replicas: 0",
             remedy="write state: Running, or replicas: 1, there",
         )
-    ids = frozenset(container.id for container in ground.containers)
+    ids = frozenset(container.id for container in inputs.containers)
     count = len(ids)
     containers = "1 container" if count == 1 else f"{count} containers"
     return Decision(
@@ -228,35 +230,35 @@ def _restart(act: ServiceAct, ground: ActionInputs) -> Decision:
     )
 
 
-def _workable(act: ServiceAct, ground: ActionInputs) -> tuple[Service, Overrides]:
+def _workable(act: ServiceAct, inputs: ActionInputs) -> tuple[Service, Overrides]:
     """Return a service that passes work for, and its steering.
 
     Raises:
         UsageError: there is none, or it is left as it is.
     """
-    key, name = act.key, called(act.key)
-    if key in ground.declared.blind_keys:
+    key, name = act.key, display_name(act.key)
+    if key in inputs.declared.blind_keys:
         raise UsageError(
             "service.blind",
             f"the document of {name} can't be read: until then it is left as it is",
             remedy="correct it: 'trimtab status' shows what is wrong",
         )
-    service, steering = ground.declared.service(key), ground.steerings.get(key, NO_OVERRIDES)
+    service, overrides = inputs.declared.service(key), inputs.all_overrides.get(key, NO_OVERRIDES)
     if service is None:
         raise unknown(key)
-    if steering.suspension is not None or service.spec.suspend:
+    if overrides.suspension is not None or service.spec.suspend:
         raise UsageError(
             "service.suspended",
             f"{name} is suspended, and so left as it is",
             remedy=f"trimtab resume {name}"
-            if steering.suspension
+            if overrides.suspension
             else "set spec.suspend: false in its document",
         )
-    return service, steering
+    return service, overrides
 
 
 def unknown(key: Key) -> UsageError:
     """Return the error that there is no such service."""
     return UsageError(
-        "service.unknown", f"there is no service {called(key)}", remedy="see 'trimtab status'"
+        "service.unknown", f"there is no service {display_name(key)}", remedy="see 'trimtab status'"
     )

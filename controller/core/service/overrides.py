@@ -24,20 +24,20 @@ from controller.model.desired.spec import Order, ServiceSpec, VolumeMount
 from controller.model.names import DEFAULT_NAMESPACE, Key
 
 
-def steer(declared: Desired, steerings: Mapping[Key, Overrides]) -> Desired:
+def apply_overrides(declared: Desired, all_overrides: Mapping[Key, Overrides]) -> Desired:
     """Return what passes work for: *declared* itself where nobody wants anything else."""
     services: list[Service] = []
     holds: list[OverrideReason] = []
     for service in declared.services:
-        steering = steerings.get(service.key, NO_OVERRIDES)
-        steered, own = _steered(service, steering)
+        overrides = all_overrides.get(service.key, NO_OVERRIDES)
+        steered, own = _steered(service, overrides)
         services.append(steered)
         holds += own
     there = {service.key for service in services}
-    for key, steering in steerings.items():
+    for key, overrides in all_overrides.items():
         # Its document is gone, or can't be read: that changes nothing.
-        if steering.suspension is not None and key not in there:
-            holds.append(suspension_of(key, steering.suspension, None))
+        if overrides.suspension is not None and key not in there:
+            holds.append(suspension_of(key, overrides.suspension, None))
     pinned = {hold.key for hold in holds if hold.word == "pinned"}
     holds += _clashes(services, pinned)
     if not holds and all(a is b for a, b in zip(services, declared.services, strict=True)):
@@ -51,16 +51,16 @@ def steer(declared: Desired, steerings: Mapping[Key, Overrides]) -> Desired:
     return replace(steered_desired, digest=digest)
 
 
-def lasting(declared: Desired, steerings: Mapping[Key, Overrides]) -> frozenset[Key]:
+def persistent_keys(declared: Desired, all_overrides: Mapping[Key, Overrides]) -> frozenset[Key]:
     """Return the services whose steering is kept though nothing of them is to be seen.
 
     A suspension ends when a person says so. A pin is kept while its document can't be read.
     """
-    unread = declared.blind_keys if declared.whole else steerings.keys()
+    unread = declared.blind_keys if declared.whole else all_overrides.keys()
     return frozenset(
         key
-        for key, steering in steerings.items()
-        if steering.suspension or (steering.pin and key in unread)
+        for key, overrides in all_overrides.items()
+        if overrides.suspension or (overrides.pin and key in unread)
     )
 
 
@@ -68,20 +68,20 @@ def _order(hold: OverrideReason) -> tuple[Key, str, str]:
     return (hold.key, hold.word, hold.reason)
 
 
-def _steered(service: Service, steering: Overrides) -> tuple[Service, list[OverrideReason]]:
+def _steered(service: Service, overrides: Overrides) -> tuple[Service, list[OverrideReason]]:
     holds: list[OverrideReason] = []
-    if steering.suspension is not None or service.spec.suspend:
-        holds.append(suspension_of(service.key, steering.suspension, service))
-    pin = steering.pin
-    if pin is not None and is_pinned(steering, service):
-        earlier = slots_of(steering.find_revision(pin.revision), service)
+    if overrides.suspension is not None or service.spec.suspend:
+        holds.append(suspension_of(service.key, overrides.suspension, service))
+    pin = overrides.pin
+    if pin is not None and is_pinned(overrides, service):
+        earlier = slots_of(overrides.find_revision(pin.revision), service)
         if earlier is None:
             holds.append(_lost(service.key, pin))
         else:
             holds.append(_pinned(service, pin))
             service = replace(earlier, because=_because(pin))
-    if steering.restarting is not None:
-        service = replace(service, restarting=steering.restarting)
+    if overrides.restarting is not None:
+        service = replace(service, restarting=overrides.restarting)
     return service, holds
 
 
@@ -108,7 +108,7 @@ def slots_of(earlier: Revision | None, service: Service) -> Service | None:
 # What is told of it
 
 
-def called(key: Key) -> str:
+def display_name(key: Key) -> str:
     """Return how a command names a service."""
     return key.name if key.namespace == DEFAULT_NAMESPACE else f"{key.namespace}/{key.name}"
 
@@ -120,7 +120,7 @@ def suspension_of(
     reasons, remedies = [], []
     if suspension is not None:
         reasons.append(f"suspended by {suspension.by} since {suspension.since}")
-        remedies.append(f"trimtab resume {called(key)}")
+        remedies.append(f"trimtab resume {display_name(key)}")
     if service is not None and service.spec.suspend:
         where = service.source
         reasons.append(f"spec.suspend is true in {where.file}:{where.line}")
@@ -136,7 +136,7 @@ def _pinned(service: Service, pin: Pin) -> OverrideReason:
         f"its document says {short_revision(service.revision)}"
     )
     but = " (image, env …; not only replicas or rollout)" if pin.automatic else ""
-    remedy = f"change its document{but}, or trimtab resume {called(service.key)}"
+    remedy = f"change its document{but}, or trimtab resume {display_name(service.key)}"
     code = "Automatic" if pin.automatic else "ByCommand"
     return OverrideReason(service.key, "pinned", code, reason, remedy, revision=pin.revision)
 
@@ -147,14 +147,14 @@ def _because(pin: Pin) -> str:
 
 def _lost(key: Key, pin: Pin) -> OverrideReason:
     reason = f"it is pinned to {short_revision(pin.revision)}, of which nothing more is known"
-    remedy = f"change its document, or trimtab resume {called(key)}"
+    remedy = f"change its document, or trimtab resume {display_name(key)}"
     return OverrideReason(key, "suspended", "PinLost", reason, remedy)
 
 
 # What doesn't fit in any more
 
 
-def misfit(service: Service) -> str:
+def pin_conflict(service: Service) -> str:
     """Return why slots of an earlier revision can't be as the document wants them; '' if they can."""
     spec = service.spec
     alone = [f"host port {port.host}" for port in spec.ports if port.host is not None]
@@ -168,7 +168,7 @@ def misfit(service: Service) -> str:
     return ""
 
 
-def clash(one: Service, other: Service) -> str:
+def shared_resource(one: Service, other: Service) -> str:
     """Return what two services both want for themselves; '' if nothing."""
     for mine in one.spec.ports:
         for theirs in other.spec.ports:
@@ -200,15 +200,17 @@ def _clashes(services: Iterable[Service], pinned: set[Key]) -> Iterator[Override
     for one in services:
         if one.key not in pinned:
             continue
-        if why := misfit(one):
+        if why := pin_conflict(one):
             yield _clash(one.key, one.key, f"the revision that it is pinned to doesn't fit: {why}")
         for other in services:
-            if other is not one and (both := clash(one, other)):
+            if other is not one and (both := shared_resource(one, other)):
                 reason = f"{one.key}, as it is pinned, and {other.key} both want {both}"
                 yield _clash(one.key, one.key, reason)
                 yield _clash(other.key, one.key, reason)
 
 
 def _clash(key: Key, pinned: Key, reason: str) -> OverrideReason:
-    remedy = f"trimtab resume {called(pinned)}, or change what its document or the other one wants"
+    remedy = (
+        f"trimtab resume {display_name(pinned)}, or change what its document or the other one wants"
+    )
     return OverrideReason(key, "suspended", "Clash", reason, remedy)

@@ -93,31 +93,40 @@ class PruneObservation:
         return frozenset(key for key, _ in self.memory.passed)
 
 
-def _unreadable(look: PruneObservation) -> str:
-    return "a file or document can't be read, and may declare it" if look.desired.blind else ""
+def _unreadable(observation: PruneObservation) -> str:
+    return (
+        "a file or document can't be read, and may declare it" if observation.desired.blind else ""
+    )
 
 
-def _missing(look: PruneObservation) -> str:
-    return "" if look.identity.present else f"the directory {look.identity.path} isn't there"
+def _missing(observation: PruneObservation) -> str:
+    return (
+        ""
+        if observation.identity.present
+        else f"the directory {observation.identity.path} isn't there"
+    )
 
 
-def _empty(look: PruneObservation) -> str:
-    if look.identity.documents > 0:
+def _empty(observation: PruneObservation) -> str:
+    if observation.identity.documents > 0:
         return ""
-    return f"the directory {look.identity.path} is without any document"
+    return f"the directory {observation.identity.path} is without any document"
 
 
-def _exchanged(look: PruneObservation) -> str:
-    if look.memory.device in (0, look.identity.device):
+def _exchanged(observation: PruneObservation) -> str:
+    if observation.memory.device in (0, observation.identity.device):
         return ""
-    return f"the directory {look.identity.path} is on another filesystem than before"
+    return f"the directory {observation.identity.path} is on another filesystem than before"
 
 
-def _too_many(look: PruneObservation) -> str:
+def _too_many(observation: PruneObservation) -> str:
     # What doesn't run (any more) makes room for nothing at the gate.
-    for services, word in ((look.services, "services"), (look.running, "running services")):
-        new = look.new & services
-        going, total = len(look.recent | new), len(services | look.recent)
+    for services, word in (
+        (observation.services, "services"),
+        (observation.running, "running services"),
+    ):
+        new = observation.new & services
+        going, total = len(observation.recent | new), len(services | observation.recent)
         if new and going > (limit := disruption_budget.max_unavailable(total)):
             return f"{going} of {total} {word} would go within 10 minutes, more than {limit}"
     return ""
@@ -156,7 +165,7 @@ def guard(
     going = (memory.going & candidates) - (memory.standing - declared)
     memory = replace(memory, going=going, standing=memory.standing & going)
     mine = [c for c in observed.containers if c.origin == "controller"]
-    look = PruneObservation(
+    observation = PruneObservation(
         desired,
         memory,
         services=frozenset(c.key for c in mine),
@@ -166,21 +175,21 @@ def guard(
     )
 
     for rule, remedy in BLIND_RULES:
-        if reason := rule(look):
+        if reason := rule(observation):
             # Nothing settles while blind: the look after it is a first one.
             blocked = dict.fromkeys(candidates, (reason, remedy))
             memory = replace(memory, settling=frozenset(), settling_since=0.0)
             return PruneDecision(frozenset(), _blocked(blocked, gone), memory)
 
-    blocked = {} if approved else _held_back(look)
-    free = look.new - blocked.keys()
+    blocked = {} if approved else _held_back(observation)
+    free = observation.new - blocked.keys()
     since = memory.settling_since if free == memory.settling else now
     if approved or (looked and now - since >= SETTLE_S):
         passing, settling = free, frozenset[Key]()
     else:
         passing, settling = frozenset[Key](), free
     memory = PruneMemory(
-        device=_device(look, approved=approved),
+        device=_device(observation, approved=approved),
         settling=settling,
         settling_since=since if settling else 0.0,
         going=memory.going | passing,
@@ -191,7 +200,7 @@ def guard(
         prunable=memory.going,
         blocked=_blocked(blocked, gone),
         memory=memory,
-        recheck_at=_recheck_at(memory, look, blocked=bool(blocked)),
+        recheck_at=_recheck_at(memory, observation, blocked=bool(blocked)),
         settling=settling,
     )
 
@@ -221,20 +230,20 @@ def _candidates(desired: Desired, observed: Observed) -> dict[Key, str]:
     return gone
 
 
-def _held_back(look: PruneObservation) -> dict[Key, tuple[str, str]]:
+def _held_back(observation: PruneObservation) -> dict[Key, tuple[str, str]]:
     """Return what waits for an approval, with reason and remedy."""
     for rule in COUNT_RULES:
-        if reason := rule(look):
-            return dict.fromkeys(look.new, (reason, APPROVE))
+        if reason := rule(observation):
+            return dict.fromkeys(observation.new, (reason, APPROVE))
     # Scaled to 0 or stopped, a service is declared and yet doesn't keep its set from going.
-    down = {s.key for s in look.desired.services if _is_down(s)} & look.recent
-    left = {service.key for service in look.desired.services} - look.candidates - down
-    occupied = {key.namespace for key in left | look.desired.blind_keys}
+    down = {s.key for s in observation.desired.services if _is_down(s)} & observation.recent
+    left = {service.key for service in observation.desired.services} - observation.candidates - down
+    occupied = {key.namespace for key in left | observation.desired.blind_keys}
     held: dict[Key, tuple[str, str]] = {}
-    for namespace in {key.namespace for key in look.new} - occupied:
-        new = {key for key in look.new if key.namespace == namespace}
+    for namespace in {key.namespace for key in observation.new} - occupied:
+        new = {key for key in observation.new if key.namespace == namespace}
         # One file may be gone a while before the other: a set goes within the window, too.
-        count = len(new | {key for key in look.recent if key.namespace == namespace})
+        count = len(new | {key for key in observation.recent if key.namespace == namespace})
         if count > 1:
             reason = f"nothing would be left of the {count} services of namespace {namespace}"
             held |= dict.fromkeys(new, (reason, APPROVE))
@@ -256,11 +265,15 @@ def _blocked(
     )
 
 
-def _device(look: PruneObservation, *, approved: bool) -> int:
+def _device(observation: PruneObservation, *, approved: bool) -> int:
     """Return the filesystem to expect from now on: another one only when nothing hangs on it."""
-    if approved or not look.memory.device or not look.new:
-        return look.identity.device if look.identity.documents or approved else look.memory.device
-    return look.memory.device
+    if approved or not observation.memory.device or not observation.new:
+        return (
+            observation.identity.device
+            if observation.identity.documents or approved
+            else observation.memory.device
+        )
+    return observation.memory.device
 
 
 def _aged(memory: PruneMemory, now: float) -> PruneMemory:
@@ -275,11 +288,13 @@ def _passed(
     return tuple(sorted((dict(memory.passed) | dict.fromkeys(passing, now)).items()))
 
 
-def _recheck_at(memory: PruneMemory, look: PruneObservation, *, blocked: bool) -> float | None:
+def _recheck_at(
+    memory: PruneMemory, observation: PruneObservation, *, blocked: bool
+) -> float | None:
     times = [memory.settling_since + SETTLE_S] if memory.settling else []
-    if blocked and look.memory.passed:
+    if blocked and observation.memory.passed:
         # Too many within the window: fewer once the oldest leaves it.
-        times.append(min(at for _, at in look.memory.passed) + WINDOW_S)
+        times.append(min(at for _, at in observation.memory.passed) + WINDOW_S)
     return min(times, default=None)
 
 

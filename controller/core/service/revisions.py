@@ -24,8 +24,8 @@ KEPT = 10
 SPECS_MAX = 8 * 1024 * 1024
 
 
-def noted(
-    steering: Overrides,
+def record_document(
+    overrides: Overrides,
     service: Service,
     *,
     generation: int,
@@ -38,36 +38,38 @@ def noted(
     (None: not known). Ends what the document ends: a pin when it asks for something else, a
     restart when nothing is to run.
     """
-    steering = _declared(steering, service, generation, since)
-    if not is_pinned(steering, service):
-        steering = replace(steering, pin=None)
+    overrides = _declared(overrides, service, generation, since)
+    if not is_pinned(overrides, service):
+        overrides = replace(overrides, pin=None)
     at_rest = service.spec.state is RunState.STOPPED or service.spec.replicas == 0
-    if steering.restarting is not None and at_rest:
-        steering = replace(steering, restarting=None)
+    if overrides.restarting is not None and at_rest:
+        overrides = replace(overrides, restarting=None)
     if containers is None:
-        return steering
-    return _trimmed(replaced(steering, containers), frozenset(c.revision for c in containers))
+        return overrides
+    return _trimmed(
+        finish_restart(overrides, containers), frozenset(c.revision for c in containers)
+    )
 
 
-def is_pinned(steering: Overrides, service: Service) -> bool:
+def is_pinned(overrides: Overrides, service: Service) -> bool:
     """Tell whether a service is pinned, and its document doesn't ask for something else by now."""
-    pin = steering.pin
+    pin = overrides.pin
     return pin is not None and pin.asked in (service.revision, spec_digest(service))
 
 
-def replaced(steering: Overrides, containers: Iterable[Container]) -> Overrides:
+def finish_restart(overrides: Overrides, containers: Iterable[Container]) -> Overrides:
     """Return the steering after a look at a service: a restart is over once nothing of it is left."""
-    restarting = steering.restarting
+    restarting = overrides.restarting
     if restarting is None or any(container.id in restarting.ids for container in containers):
-        return steering
-    return replace(steering, restarting=None)
+        return overrides
+    return replace(overrides, restarting=None)
 
 
-def _declared(steering: Overrides, service: Service, generation: int, since: str) -> Overrides:
-    revisions = steering.revisions
+def _declared(overrides: Overrides, service: Service, generation: int, since: str) -> Overrides:
+    revisions = overrides.revisions
     if revisions and revisions[-1].revision == service.revision:
-        return steering
-    before = steering.find_revision(service.revision)
+        return overrides
+    before = overrides.find_revision(service.revision)
     entry = Revision(
         revision=service.revision,
         generation=generation,
@@ -80,66 +82,66 @@ def _declared(steering: Overrides, service: Service, generation: int, since: str
         outcome="good" if before is not None and before.outcome == "good" else "",
     )
     others = tuple(each for each in revisions if each.revision != service.revision)
-    return replace(steering, revisions=(*others, entry))
+    return replace(overrides, revisions=(*others, entry))
 
 
-def _trimmed(steering: Overrides, running: frozenset[str]) -> Overrides:
-    surplus = len(steering.revisions) - KEPT
+def _trimmed(overrides: Overrides, running: frozenset[str]) -> Overrides:
+    surplus = len(overrides.revisions) - KEPT
     if surplus <= 0:
-        return steering
-    pinned = "" if steering.pin is None else steering.pin.revision
+        return overrides
+    pinned = "" if overrides.pin is None else overrides.pin.revision
     # The last is the declared one.
     dropped = [
         each.revision
-        for each in steering.revisions[:-1]
+        for each in overrides.revisions[:-1]
         if each.revision not in running and each.revision != pinned
     ][:surplus]
     return replace(
-        steering,
-        revisions=tuple(each for each in steering.revisions if each.revision not in dropped),
+        overrides,
+        revisions=tuple(each for each in overrides.revisions if each.revision not in dropped),
     )
 
 
-def judged(
-    steering: Overrides, revision: str, outcome: RevisionOutcome, reason: str = ""
+def record_outcome(
+    overrides: Overrides, revision: str, outcome: RevisionOutcome, reason: str = ""
 ) -> Overrides:
     """Return the steering with what became of a revision."""
     revisions = tuple(
         replace(each, outcome=outcome, reason=reason) if each.revision == revision else each
-        for each in steering.revisions
+        for each in overrides.revisions
     )
-    return replace(steering, revisions=revisions)
+    return replace(overrides, revisions=revisions)
 
 
-def applied(steering: Overrides, service: Service) -> Overrides:
+def record_applied(overrides: Overrides, service: Service) -> Overrides:
     """Return the steering once a service's document was fully acted on."""
-    return replace(steering, applied=service_text(service.spec))
+    return replace(overrides, applied=service_text(service.spec))
 
 
-def left(steering: Overrides, revision: str) -> Overrides:
+def record_rollback(overrides: Overrides, revision: str) -> Overrides:
     """Return the steering once a revision was gone back from by itself."""
     revisions = tuple(
         replace(each, left=True) if each.revision == revision else each
-        for each in steering.revisions
+        for each in overrides.revisions
     )
-    return replace(steering, revisions=revisions)
+    return replace(overrides, revisions=revisions)
 
 
-def in_force(steering: Overrides, declared: str) -> str:
+def in_force(overrides: Overrides, declared: str) -> str:
     """Return the revision that passes work for."""
-    return declared if steering.pin is None else steering.pin.revision
+    return declared if overrides.pin is None else overrides.pin.revision
 
 
-def last_good(steering: Overrides, declared: str) -> Revision | None:
+def last_good(overrides: Overrides, declared: str) -> Revision | None:
     """Return the last revision that ran well before the one that passes work for."""
-    now = in_force(steering, declared)
-    places = [n for n, each in enumerate(steering.revisions) if each.revision == now]
-    before = steering.revisions[: places[0] if places else None]
+    now = in_force(overrides, declared)
+    places = [n for n, each in enumerate(overrides.revisions) if each.revision == now]
+    before = overrides.revisions[: places[0] if places else None]
     good = (each for each in reversed(before) if each.outcome == "good" and each.spec)
     return next(good, None)
 
 
-def slimmed(steerings: Mapping[Key, Overrides]) -> dict[Key, Overrides]:
+def drop_old_specs(steerings: Mapping[Key, Overrides]) -> dict[Key, Overrides]:
     """Return what of *steerings* must change so that all specs stay within their bound.
 
     The oldest lose theirs; never a declared or a pinned one.
@@ -150,17 +152,17 @@ def slimmed(steerings: Mapping[Key, Overrides]) -> dict[Key, Overrides]:
     changed: dict[Key, Overrides] = {}
     for _, key, revision in sorted(
         (each.since, key, each.revision)
-        for key, steering in steerings.items()
-        for each in steering.revisions[:-1]
-        if each.spec and (steering.pin is None or each.revision != steering.pin.revision)
+        for key, overrides in steerings.items()
+        for each in overrides.revisions[:-1]
+        if each.spec and (overrides.pin is None or each.revision != overrides.pin.revision)
     ):
-        steering = changed.get(key, steerings[key])
+        overrides = changed.get(key, steerings[key])
         revisions = tuple(
             replace(each, spec="") if each.revision == revision else each
-            for each in steering.revisions
+            for each in overrides.revisions
         )
-        total -= sum(len(e.spec) for e in steering.revisions) - sum(len(e.spec) for e in revisions)
-        changed[key] = replace(steering, revisions=revisions)
+        total -= sum(len(e.spec) for e in overrides.revisions) - sum(len(e.spec) for e in revisions)
+        changed[key] = replace(overrides, revisions=revisions)
         if total <= SPECS_MAX:
             break
     return changed
@@ -169,20 +171,20 @@ def slimmed(steerings: Mapping[Key, Overrides]) -> dict[Key, Overrides]:
 # The file
 
 
-def to_json(steering: Overrides) -> dict[str, object]:
+def to_json(overrides: Overrides) -> dict[str, object]:
     """Return a steering as JSON; what there is none of isn't in it."""
-    members: dict[str, object] = {"revisions": [asdict(each) for each in steering.revisions]}
-    if steering.pin is not None:
-        members["pin"] = asdict(steering.pin)
-    if steering.suspension is not None:
-        members["suspension"] = asdict(steering.suspension)
-    if steering.restarting is not None:
-        restarting = steering.restarting
+    members: dict[str, object] = {"revisions": [asdict(each) for each in overrides.revisions]}
+    if overrides.pin is not None:
+        members["pin"] = asdict(overrides.pin)
+    if overrides.suspension is not None:
+        members["suspension"] = asdict(overrides.suspension)
+    if overrides.restarting is not None:
+        restarting = overrides.restarting
         members["restarting"] = {"ids": sorted(restarting.ids), "by": restarting.by}
-    if steering.applied is not None:
-        members["applied"] = steering.applied
-    if steering.down_ms is not None:
-        members["downMs"] = steering.down_ms
+    if overrides.applied is not None:
+        members["applied"] = overrides.applied
+    if overrides.down_ms is not None:
+        members["downMs"] = overrides.down_ms
     return members
 
 

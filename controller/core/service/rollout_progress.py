@@ -52,14 +52,14 @@ NEW = RolloutProgress()
 class RolloutView:
     """What one look shows of a service: its containers, how far they are, and its slots' failures.
 
-    ``hindered`` is what the last try to get further failed with, if it did.
+    ``last_error`` is what the last try to get further failed with, if it did.
     """
 
     service: Service
     containers: tuple[Container, ...]
-    readiness: Mapping[str, Availability]
+    availability: Mapping[str, Availability]
     histories: Mapping[int, SlotHistory]
-    hindered: str = ""
+    last_error: str = ""
 
     @property
     def mine(self) -> tuple[Container, ...]:
@@ -71,17 +71,17 @@ class RolloutView:
         """Tell whether a container is a task that is done."""
         return ReplicaState(container, self.service).is_finished and container.exit_code == 0
 
-    def ready(self, container: Container) -> AvailabilityWord:
+    def availability_of(self, container: Container) -> AvailabilityWord:
         """Return how far a container is; a task that has ended is as far as can be."""
         if self.ended_well(container):
             return AvailabilityWord.AVAILABLE
-        return (self.readiness.get(container.id) or at_first_sight(container)).word
+        return (self.availability.get(container.id) or at_first_sight(container)).word
 
     @property
     def reached(self) -> tuple[int, int, int]:
         """How many slots are made, started and available."""
         mine = self.mine
-        available = {c.slot for c in mine if self.ready(c) is AvailabilityWord.AVAILABLE}
+        available = {c.slot for c in mine if self.availability_of(c) is AvailabilityWord.AVAILABLE}
         started = {c.slot for c in mine if c.running} | available
         return (len({c.slot for c in mine}), len(started), len(available))
 
@@ -95,7 +95,7 @@ class RolloutView:
 
 
 def advance(
-    course: RolloutProgress, scene: RolloutView, *, elapsed_s: float, stalled: bool
+    progress: RolloutProgress, view: RolloutView, *, elapsed_s: float, stalled: bool
 ) -> RolloutProgress:
     """Return the course after a look.
 
@@ -106,29 +106,29 @@ def advance(
         stalled: a person must act before anything can go on, or another service be ready, so that
             no deadline runs.
     """
-    service = scene.service
-    if course.revision != service.revision:
-        course = RolloutProgress(revision=service.revision, good=course.good)
+    service = view.service
+    if progress.revision != service.revision:
+        progress = RolloutProgress(revision=service.revision, good=progress.good)
         elapsed_s = 0.0
-    if course.failed and scene.complete:
+    if progress.failed and view.complete:
         # It came right after all: only what fails from now on counts.
-        found = sorted(scene.histories.items())
+        found = sorted(view.histories.items())
         counts = tuple((slot, history.count) for slot, history in found if history.count)
-        course = replace(again(course), forgiven=counts)
-    if course.failed or course.good == service.revision or _idle(service):
-        return course
-    reached = scene.reached
-    furthest = _most(course.furthest, reached)
-    got_further = furthest != course.furthest or stalled
-    idle_s = 0.0 if got_further else min(course.idle_s + elapsed_s, _SECONDS_MAX)
-    course = replace(
-        course, furthest=furthest, idle_s=idle_s, held_s=_held_s(course, scene, elapsed_s)
+        progress = replace(resume(progress), forgiven=counts)
+    if progress.failed or progress.good == service.revision or _idle(service):
+        return progress
+    reached = view.reached
+    furthest = _most(progress.furthest, reached)
+    got_further = furthest != progress.furthest or stalled
+    idle_s = 0.0 if got_further else min(progress.idle_s + elapsed_s, _SECONDS_MAX)
+    progress = replace(
+        progress, furthest=furthest, idle_s=idle_s, held_s=_held_s(progress, view, elapsed_s)
     )
-    if reason := _failure(course, scene):
-        return replace(course, failed=reason)
-    if course.held_s is not None and course.held_s >= _watch_s(course, scene):
-        return replace(course, good=service.revision)
-    return course
+    if reason := _failure(progress, view):
+        return replace(progress, failed=reason)
+    if progress.held_s is not None and progress.held_s >= _watch_s(progress, view):
+        return replace(progress, good=service.revision)
+    return progress
 
 
 def _idle(service: Service) -> bool:
@@ -140,62 +140,66 @@ def _most(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int, 
     return (max(one[0], other[0]), max(one[1], other[1]), max(one[2], other[2]))
 
 
-def _held_s(course: RolloutProgress, scene: RolloutView, elapsed_s: float) -> float | None:
-    if course.held_s is None:
-        return 0.0 if scene.complete else None
-    return min(course.held_s + elapsed_s, _SECONDS_MAX)
+def _held_s(progress: RolloutProgress, view: RolloutView, elapsed_s: float) -> float | None:
+    if progress.held_s is None:
+        return 0.0 if view.complete else None
+    return min(progress.held_s + elapsed_s, _SECONDS_MAX)
 
 
-def _unhealthy(_course: RolloutProgress, scene: RolloutView) -> str:
-    names = [c.name for c in scene.mine if scene.ready(c) is AvailabilityWord.UNHEALTHY]
+def _unhealthy(_course: RolloutProgress, view: RolloutView) -> str:
+    names = [c.name for c in view.mine if view.availability_of(c) is AvailabilityWord.UNHEALTHY]
     return f"{names[0]} is unhealthy" if names else ""
 
 
-def _watch_s(course: RolloutProgress, scene: RolloutView) -> float:
+def _watch_s(progress: RolloutProgress, view: RolloutView) -> float:
     """Return how long a revision is watched, in seconds."""
-    failures = (_failures(course, scene, container.slot) for container in scene.mine)
+    failures = (_failures(progress, view, container.slot) for container in view.mine)
     return WATCH_S * (1 + max(failures, default=0))
 
 
-def _failures(course: RolloutProgress, scene: RolloutView, slot: int) -> int:
+def _failures(progress: RolloutProgress, view: RolloutView, slot: int) -> int:
     """Return how often in a row a slot's container failed, as far as that counts for the rollout."""
-    history = scene.histories.get(slot, CLEAN)
-    return max(0, history.count - dict(course.forgiven).get(slot, 0))
+    history = view.histories.get(slot, CLEAN)
+    return max(0, history.count - dict(progress.forgiven).get(slot, 0))
 
 
-def _dies(course: RolloutProgress, scene: RolloutView) -> str:
-    for container in scene.mine:
-        times = _failures(course, scene, container.slot)
-        if times >= FAILURES and not scene.ended_well(container):
-            cause = scene.histories[container.slot].cause
+def _dies(progress: RolloutProgress, view: RolloutView) -> str:
+    for container in view.mine:
+        times = _failures(progress, view, container.slot)
+        if times >= FAILURES and not view.ended_well(container):
+            cause = view.histories[container.slot].cause
             why = f": it {cause}" if cause else ""
             return f"{container.name} failed {times} times in a row{why}"
     return ""
 
 
-def _too_slow(course: RolloutProgress, scene: RolloutView) -> str:
-    limit_ms = _deadline_ms(scene)
-    made, started, available = course.furthest
-    replicas = scene.service.spec.replicas
+def _too_slow(progress: RolloutProgress, view: RolloutView) -> str:
+    limit_ms = _deadline_ms(view)
+    made, started, available = progress.furthest
+    replicas = view.service.spec.replicas
     # With all of it available, only what it replaced is left: that is nothing to go back for.
-    if scene.reached[2] >= replicas or course.held_s is not None or course.idle_s * 1000 < limit_ms:
+    if (
+        view.reached[2] >= replicas
+        or progress.held_s is not None
+        or progress.idle_s * 1000 < limit_ms
+    ):
         return ""
-    why = f"; {scene.hindered}" if scene.hindered else ""
+    why = f"; {view.last_error}" if view.last_error else ""
     return (
         f"it got no further within {format_duration_ms(limit_ms)}: of {replicas} replicas"
         f" {made} were made, {started} started, {available} available{why}"
     )
 
 
-def _deadline_ms(scene: RolloutView) -> int:
+def _deadline_ms(view: RolloutView) -> int:
     """Return how long a rollout may stand where it is, in milliseconds."""
-    rollout = scene.service.spec.rollout
-    settling = any(scene.ready(c) is AvailabilityWord.SETTLING for c in scene.mine)
+    rollout = view.service.spec.rollout
+    settling = any(view.availability_of(c) is AvailabilityWord.SETTLING for c in view.mine)
     if not settling:
         return rollout.progress_deadline
     # It must be given what it was promised, whatever the deadlines say.
     promised = rollout.min_healthy
-    if (check := scene.service.spec.healthcheck) is not None:
+    if (check := view.service.spec.healthcheck) is not None:
         promised += check.start_period + check.interval * (check.retries + 1)
     return max(min(rollout.health_deadline, rollout.progress_deadline), promised)
 
@@ -210,47 +214,47 @@ FAILURE_RULES: tuple[Callable[[RolloutProgress, RolloutView], str], ...] = (
 )
 
 
-def _failure(course: RolloutProgress, scene: RolloutView) -> str:
-    return next((reason for rule in FAILURE_RULES if (reason := rule(course, scene))), "")
+def _failure(progress: RolloutProgress, view: RolloutView) -> str:
+    return next((reason for rule in FAILURE_RULES if (reason := rule(progress, view))), "")
 
 
-def outcome_of(course: RolloutProgress) -> RevisionOutcome:
+def outcome_of(progress: RolloutProgress) -> RevisionOutcome:
     """Return what is to be told of the revision that is rolled out: it may be gone back to once all
     of it was available, unless it fails while it is watched.
     """
-    if course.failed:
+    if progress.failed:
         return "failed"
-    return "good" if course.held_s is not None or course.good == course.revision else ""
+    return "good" if progress.held_s is not None or progress.good == progress.revision else ""
 
 
-def again(course: RolloutProgress) -> RolloutProgress:
+def resume(progress: RolloutProgress) -> RolloutProgress:
     """Return the course where a person wants a rollout that failed to go on."""
-    return RolloutProgress(revision=course.revision, good=course.good)
+    return RolloutProgress(revision=progress.revision, good=progress.good)
 
 
-def due_in_s(course: RolloutProgress, scene: RolloutView) -> float | None:
+def due_in_s(progress: RolloutProgress, view: RolloutView) -> float | None:
     """Return when a look is needed though nothing happens; None: time alone changes nothing."""
-    over = course.failed or course.good == course.revision
-    if over or course.revision != scene.service.revision or _idle(scene.service):
+    over = progress.failed or progress.good == progress.revision
+    if over or progress.revision != view.service.revision or _idle(view.service):
         return None
-    if course.held_s is not None:
-        return max(0.0, _watch_s(course, scene) - course.held_s)
-    left_s = _deadline_ms(scene) / 1000 - course.idle_s
-    if left_s <= 0 and scene.reached[2] >= scene.service.spec.replicas:
+    if progress.held_s is not None:
+        return max(0.0, _watch_s(progress, view) - progress.held_s)
+    left_s = _deadline_ms(view) / 1000 - progress.idle_s
+    if left_s <= 0 and view.reached[2] >= view.service.spec.replicas:
         return None  # what it replaced is left, and no deadline is for that
     return max(0.0, left_s)
 
 
-def to_json(course: RolloutProgress) -> dict[str, object]:
+def to_json(progress: RolloutProgress) -> dict[str, object]:
     """Return a course as JSON, in whole milliseconds."""
     return {
-        "revision": course.revision,
-        "furthest": list(course.furthest),
-        "idleMs": round(course.idle_s * 1000),
-        "heldMs": None if course.held_s is None else round(course.held_s * 1000),
-        "failed": course.failed,
-        "good": course.good,
-        **({"forgiven": [list(each) for each in course.forgiven]} if course.forgiven else {}),
+        "revision": progress.revision,
+        "furthest": list(progress.furthest),
+        "idleMs": round(progress.idle_s * 1000),
+        "heldMs": None if progress.held_s is None else round(progress.held_s * 1000),
+        "failed": progress.failed,
+        "good": progress.good,
+        **({"forgiven": [list(each) for each in progress.forgiven]} if progress.forgiven else {}),
     }
 
 

@@ -14,7 +14,7 @@ from controller.core.drift.actions import is_denied, refusals
 from controller.core.drift.contention import ENDED
 from controller.core.planning.dependency_state import FAILED
 from controller.core.policy.refusals import with_remedies
-from controller.core.service.overrides import called
+from controller.core.service.overrides import display_name
 from controller.core.status.facts import Facts, StatusInputs
 from controller.model.desired.desired import OverrideReason
 from controller.model.desired.plan import (
@@ -44,30 +44,30 @@ class Condition:
     message: str = ""
 
 
-def conditions_of(facts: Facts, world: StatusInputs) -> list[Condition]:
+def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
     """Return a resource's conditions; Ready, Progressing, Degraded and Stalled always, in this order."""
-    stalled = _stalled(facts, world)
-    held = [_held(hold) for hold in world.desired.holds if hold.key == facts.key]
+    stalled = _stalled(facts, inputs)
+    held = [_held(hold) for hold in inputs.desired.holds if hold.key == facts.key]
     suspended = [condition for condition in held if condition.type == "Suspended"][:1]
     possible = (
-        _paused(facts, world),
-        _crash_loop(facts, world),
-        _contended(facts, world),
-        _violation(facts, world),
-        _quarantined(facts, world),
+        _paused(facts, inputs),
+        _crash_loop(facts, inputs),
+        _contended(facts, inputs),
+        _violation(facts, inputs),
+        _quarantined(facts, inputs),
     )
     named = [condition for condition in possible if condition is not None]
     pending = [
         Condition("PrunePending", "True", blocked.code, f"{blocked.reason} ({blocked.remedy})")
-        for blocked in world.plan.blocked
+        for blocked in inputs.plan.blocked
         if blocked.key == facts.key
     ][:1]
-    progressing = _progressing(facts, world)
-    ready = _ready(facts, world, [*suspended, *pending, *stalled, *named, *progressing])
+    progressing = _progressing(facts, inputs)
+    ready = _ready(facts, inputs, [*suspended, *pending, *stalled, *named, *progressing])
     return [
         ready,
         *(progressing or [Condition("Progressing", "False", "NothingToDo")]),
-        _degraded(facts, world),
+        _degraded(facts, inputs),
         *(stalled or [Condition("Stalled", "False", "NothingToDo")]),
         *pending,
         *named,
@@ -81,24 +81,24 @@ def _held(hold: OverrideReason) -> Condition:
     return Condition(kind, "True", hold.code, f"{hold.reason} ({hold.remedy})")
 
 
-def _ready(facts: Facts, world: StatusInputs, hindrances: Iterable[Condition]) -> Condition:
-    """Return whether it is as declared; if not, the gravest of *hindrances* says why."""
-    if facts.key in world.desired.blind_keys:
+def _ready(facts: Facts, inputs: StatusInputs, blockers: Iterable[Condition]) -> Condition:
+    """Return whether it is as declared; if not, the gravest of *blockers* says why."""
+    if facts.key in inputs.desired.blind_keys:
         message = "its document can't be read: it is left as it is"
         return Condition("Ready", "Unknown", "Blind", message)
-    if not world.looked and facts.key.kind != "Release":
+    if not inputs.looked and facts.key.kind != "Release":
         return Condition("Ready", "Unknown", "NotSeen", "the engine has not been asked yet")
-    if world.observed is None and facts.key.kind != "Release":
+    if inputs.observed is None and facts.key.kind != "Release":
         return Condition(
             "Ready", "Unknown", "EngineUnavailable", "unknown: the engine can't be reached"
         )
     count = f"{facts.ready} of {facts.desired}"
     if facts.declared and facts.ready == facts.desired and not facts.resting:
         return Condition("Ready", "True", "AsDeclared", f"{count} ready" if facts.desired else "")
-    if (kept := _quarantined(facts, world)) is not None:
+    if (kept := _quarantined(facts, inputs)) is not None:
         return Condition("Ready", "True", "Quarantined", kept.message)
-    for hindrance in hindrances:
-        return Condition("Ready", "False", hindrance.reason, hindrance.message)
+    for blocker in blockers:
+        return Condition("Ready", "False", blocker.reason, blocker.message)
     if facts.failed:
         return Condition("Ready", "False", "Failed", "; ".join(facts.failed))
     if not facts.declared:
@@ -109,17 +109,17 @@ def _ready(facts: Facts, world: StatusInputs, hindrances: Iterable[Condition]) -
     return Condition("Ready", "False", "NotReady", f"{count} ready")
 
 
-def _progressing(facts: Facts, world: StatusInputs) -> list[Condition]:
+def _progressing(facts: Facts, inputs: StatusInputs) -> list[Condition]:
     pending = (
-        a for a in world.plan.of(facts.key) if not isinstance(a, QuarantineWait | NeedsOperator)
+        a for a in inputs.plan.of(facts.key) if not isinstance(a, QuarantineWait | NeedsOperator)
     )
     actions = [action for action in pending if not is_denied(action)]
     now = takewhile(lambda action: not isinstance(action, Barrier), actions)
     acting = [action for action in now if not isinstance(action, Wait)]
-    pulling = world.progress.get(facts.key)
+    pulling = inputs.progress.get(facts.key)
     if pulling is not None:
         return [Condition("Progressing", "True", "Pulling", pulling)]
-    failure = world.failures.get(facts.key)
+    failure = inputs.failures.get(facts.key)
     if failure is not None and failure.act is not Act.STALLED:
         word = "Retrying" if failure.act is Act.RETRY else "Waiting"
         return [Condition("Progressing", "True", word, f"{failure.code}: {failure.message}")]
@@ -134,8 +134,8 @@ def _next(action: AnyAction) -> str:
     return f"{action.verb} {action.target}: {action.cause}"
 
 
-def _degraded(facts: Facts, world: StatusInputs) -> Condition:
-    if world.observed is None or facts.key in world.desired.blind_keys:
+def _degraded(facts: Facts, inputs: StatusInputs) -> Condition:
+    if inputs.observed is None or facts.key in inputs.desired.blind_keys:
         return Condition("Degraded", "Unknown", "NotSeen")
     if facts.serving < facts.desired:
         told = [f"{facts.serving} of {facts.desired} running", *facts.failed]
@@ -145,47 +145,47 @@ def _degraded(facts: Facts, world: StatusInputs) -> Condition:
     return Condition("Degraded", "False", "AsDeclared")
 
 
-def _stalled(facts: Facts, world: StatusInputs) -> list[Condition]:
+def _stalled(facts: Facts, inputs: StatusInputs) -> list[Condition]:
     """Return why a person must act, if so."""
-    problems = (*world.desired.problems, *world.plan.problems)
+    problems = (*inputs.desired.problems, *inputs.plan.problems)
     for problem in problems:
         if problem.key == facts.key and problem.severity is Severity.ERROR:
             message = f"{problem.message} ({problem.remedy})" if problem.remedy else problem.message
             return [Condition("Stalled", "True", problem.code, message)]
-    for action in refusals(world.plan.of(facts.key)):
+    for action in refusals(inputs.plan.of(facts.key)):
         return [Condition("Stalled", "True", *_of(action.verdict))]
-    failure = world.failures.get(facts.key)
+    failure = inputs.failures.get(facts.key)
     if failure is not None and failure.act is Act.STALLED and failure.code != FAILED:
         return [Condition("Stalled", "True", failure.code, failure.message)]
     # Told by the plan, which knows whether it is so still.
-    for action in world.plan.of(facts.key):
+    for action in inputs.plan.of(facts.key):
         if isinstance(action, NeedsOperator):
             return [Condition("Stalled", "True", FAILED, action.cause)]
-    if any(key == facts.key for key, _slot in world.breaches):
-        return [Condition("Stalled", "True", BREACHED, told) for told in _breaches(facts, world)][
+    if any(key == facts.key for key, _slot in inputs.breaches):
+        return [Condition("Stalled", "True", BREACHED, told) for told in _breaches(facts, inputs)][
             :1
         ]
-    if why := world.failed.get(facts.key):
+    if why := inputs.failed.get(facts.key):
         return [
             Condition(
                 "Stalled",
                 "True",
                 "rollout.failed",
-                f"{why} ({PAUSED_REMEDY.format(called(facts.key))})",
+                f"{why} ({PAUSED_REMEDY.format(display_name(facts.key))})",
             )
         ]
     return []
 
 
-def _paused(facts: Facts, world: StatusInputs) -> Condition | None:
-    why = world.failed.get(facts.key)
+def _paused(facts: Facts, inputs: StatusInputs) -> Condition | None:
+    why = inputs.failed.get(facts.key)
     return None if why is None else Condition("Paused", "True", "rollout.failed", why)
 
 
-def _contended(facts: Facts, world: StatusInputs) -> Condition | None:
+def _contended(facts: Facts, inputs: StatusInputs) -> Condition | None:
     """Return that somebody else alters, stops or removes what is healed, again and again."""
     mine = [
-        (slot, names) for (key, slot), names in sorted(world.contended.items()) if key == facts.key
+        (slot, names) for (key, slot), names in sorted(inputs.contended.items()) if key == facts.key
     ]
     altered = [
         f"slot {slot}: {', '.join(name.replace('_', ' ') for name in fields)}"
@@ -206,10 +206,10 @@ def _contended(facts: Facts, world: StatusInputs) -> Condition | None:
     return Condition("Contended", "True", reason, f"{'; '.join(told)} ({remedy})")
 
 
-def _crash_loop(facts: Facts, world: StatusInputs) -> Condition | None:
+def _crash_loop(facts: Facts, inputs: StatusInputs) -> Condition | None:
     failing = [
-        f"slot {slot} failed {often}{_because(world.causes.get((key, slot)))}"
-        for (key, slot), often in sorted(world.looping.items())
+        f"slot {slot} failed {often}{_because(inputs.causes.get((key, slot)))}"
+        for (key, slot), often in sorted(inputs.crash_looping.items())
         if key == facts.key
     ]
     if not failing or not facts.desired:
@@ -221,37 +221,37 @@ def _because(cause: str | None) -> str:
     return f": {cause}" if cause else ""
 
 
-def _violation(facts: Facts, world: StatusInputs) -> Condition | None:
+def _violation(facts: Facts, inputs: StatusInputs) -> Condition | None:
     """Return that the policy doesn't admit it (any more); what runs keeps running."""
-    verdict = world.violations.get(facts.key)
-    refused = refusals(world.plan.of(facts.key))
+    verdict = inputs.violations.get(facts.key)
+    refused = refusals(inputs.plan.of(facts.key))
     if verdict is None and refused:
         verdict = refused[0].verdict
     if verdict is None:
-        told = next(_breaches(facts, world), "")
+        told = next(_breaches(facts, inputs), "")
         return Condition("PolicyViolation", "True", BREACHED, told) if told else None
     # Let through for now by the rule's mode: a warning, and nothing is held back for it.
     kind = "PolicyViolation" if verdict.decision == "deny" else "PolicyWarning"
     return Condition(kind, "True", *_of(verdict))
 
 
-def _breaches(facts: Facts, world: StatusInputs) -> Iterator[str]:
+def _breaches(facts: Facts, inputs: StatusInputs) -> Iterator[str]:
     """Yield what is to be said of each slot whose container the broker ended for a violation."""
     for row in facts.slots:
         slot = (facts.key, int(str(row["slot"])))
-        record = row.get("violation") or world.breaches.get(slot)
+        record = row.get("violation") or inputs.breaches.get(slot)
         if not record:
             continue
         # The row's container may be the next one already.
         name = row["container"] if row.get("violation") else f"the last container of slot {slot[1]}"
-        cause = row.get("cause") if row.get("violation") else world.causes.get(slot)
+        cause = row.get("cause") if row.get("violation") else inputs.causes.get(slot)
         why = cause or "was ended by the broker"
         yield f"{name} {why} (see 'trimtab journal show {record}'; look who changes it beside trimtab)"
 
 
-def _quarantined(facts: Facts, world: StatusInputs) -> Condition | None:
+def _quarantined(facts: Facts, inputs: StatusInputs) -> Condition | None:
     """Return that it was put away, and until when it is kept."""
-    actions = world.plan.of(facts.key)
+    actions = inputs.plan.of(facts.key)
     if not actions or not all(isinstance(action, QuarantineWait) for action in actions):
         return None
     return Condition("Quarantined", "True", "Pruned", actions[0].cause)

@@ -61,7 +61,7 @@ class StatusInputs:
     plan: Plan
     networks: NetworkNames
     generations: Mapping[Key, tuple[int, int]] = field(default_factory=dict)
-    looping: Mapping[tuple[Key, int], str] = field(
+    crash_looping: Mapping[tuple[Key, int], str] = field(
         default_factory=dict
     )  # and how often they failed
     contended: Mapping[tuple[Key, int], tuple[str, ...]] = field(default_factory=dict)
@@ -97,19 +97,19 @@ class Facts:
     details: Report = field(default_factory=dict)  # ports, mounts and variables
 
 
-def all_facts(world: StatusInputs) -> Iterator[Facts]:
+def all_facts(inputs: StatusInputs) -> Iterator[Facts]:
     """Yield the facts of every resource but Releases."""
-    desired = world.desired
+    desired = inputs.desired
     for service in desired.services:
-        yield _service_facts(service, world.observed)
+        yield _service_facts(service, inputs.observed)
     for resource in declared_resources(desired):
-        yield _supply_facts(resource, world)
-    if world.observed is None:
+        yield _supply_facts(resource, inputs)
+    if inputs.observed is None:
         return
     declared = {service.key for service in desired.services}
-    there = {c.key for c in world.observed.containers if c.origin == "controller"}
-    for key in orphan_keys(desired, world.observed) | (there & desired.blind_keys) - declared:
-        yield _orphan_facts(key, world.observed.of(key))
+    there = {c.key for c in inputs.observed.containers if c.origin == "controller"}
+    for key in orphan_keys(desired, inputs.observed) | (there & desired.blind_keys) - declared:
+        yield _orphan_facts(key, inputs.observed.of(key))
     for key in desired.suspended - declared - there:
         # Nothing is left of it but that it is to be left so.
         yield Facts(key, "", desired=0, ready=0, declared=False)
@@ -190,15 +190,15 @@ def _slot_report(slot: SlotState) -> Report:
     }
 
 
-def _supply_facts(resource: Network | Volume, world: StatusInputs) -> Facts:
+def _supply_facts(resource: Network | Volume, inputs: StatusInputs) -> Facts:
     ready = 0
     name = network_name(resource) if isinstance(resource, Network) else volume_name(resource)
-    if world.observed is not None:
-        prerequisites = Prerequisites(world.desired, world.observed, world.networks)
+    if inputs.observed is not None:
+        prerequisites = Prerequisites(inputs.desired, inputs.observed, inputs.networks)
         there = (
-            {network.name for network in world.observed.networks}
+            {network.name for network in inputs.observed.networks}
             if isinstance(resource, Network)
-            else {volume.name for volume in world.observed.volumes}
+            else {volume.name for volume in inputs.observed.volumes}
         )
         ready = int(name in there and prerequisites.declared_problem(resource) is None)
     details: Report = {"engineName": name}

@@ -11,9 +11,10 @@ from typing import Any
 
 from controller.core.drift.failed_runs import last_line, shown
 from controller.core.encoding.terminal_text import quote_line
+from controller.core.service.overrides import display_name
 from controller.core.status.details import Report
 from controller.model.container_output import FailedRun
-from controller.model.names import DEFAULT_NAMESPACE, Key
+from controller.model.names import Key
 
 LINE_MAX = 120
 
@@ -74,12 +75,7 @@ def _is_about_failures(condition: Mapping[str, str]) -> bool:
 
 
 def _suffix(run: FailedRun) -> str:
-    hint = f"(trimtab logs --previous {name_of(run.key)})"
+    hint = f"(trimtab logs --previous {display_name(run.key)})"
     if line := last_line(run):
         return f": {quote_line(line, limit=LINE_MAX)} {hint}"
     return f" {hint}"
-
-
-def name_of(key: Key) -> str:
-    """Return a service's name as commands take it."""
-    return key.name if key.namespace == DEFAULT_NAMESPACE else f"{key.namespace}/{key.name}"

@@ -22,25 +22,25 @@ from controller.model.observed import Observed
 from controller.model.quantities import format_instant
 
 
-def report(world: StatusInputs, *, previous: Report | None, now: str) -> Report:
+def report(inputs: StatusInputs, *, previous: Report | None, now: str) -> Report:
     """Return the report: every resource by key, and every problem.
 
     *previous* is the report before, *now* the instant of this one as RFC 3339.
     """
     before = _conditions_before(previous)
-    resources = [_resource(facts, world, before, now) for facts in all_facts(world)]
+    resources = [_resource(facts, inputs, before, now) for facts in all_facts(inputs)]
     ready = {str(r["key"]) for r in resources if _is_ready(r)}
-    for release in world.desired.releases:
+    for release in inputs.desired.releases:
         facts = release_facts(release, ready)
-        resources.append(_resource(facts, world, before, now))
+        resources.append(_resource(facts, inputs, before, now))
     resources.sort(key=lambda resource: Key.parse(str(resource["key"])))
     for resource in resources:
         del resource["key"]
-    problems = dict.fromkeys((*world.problems, *world.desired.problems, *world.plan.problems))
+    problems = dict.fromkeys((*inputs.problems, *inputs.desired.problems, *inputs.plan.problems))
     return {
         "resources": resources,
         "problems": [
-            *(blocked_json(blocked) for blocked in world.plan.blocked),
+            *(blocked_json(blocked) for blocked in inputs.plan.blocked),
             *(problem_json(problem) for problem in problems),
         ],
     }
@@ -60,12 +60,12 @@ def _is_ready(resource: Report) -> bool:
 
 
 def _resource(
-    facts: Facts, world: StatusInputs, before: Mapping[tuple[str, str], Report], now: str
+    facts: Facts, inputs: StatusInputs, before: Mapping[tuple[str, str], Report], now: str
 ) -> Report:
     key = facts.key
-    generation, observed_generation = world.generations.get(key, (0, 0))
+    generation, observed_generation = inputs.generations.get(key, (0, 0))
     conditions = []
-    for condition in conditions_of(facts, world):
+    for condition in conditions_of(facts, inputs):
         was = before.get((str(key), condition.type))
         same = was is not None and was.get("status") == condition.status
         conditions.append(
@@ -87,25 +87,25 @@ def _resource(
         "ready": facts.ready,
         "revision": facts.revision,
         "image": facts.image,
-        "digest": _digest(facts, world.observed),
+        "digest": _digest(facts, inputs.observed),
         "generation": generation,
         "observedGeneration": observed_generation,
         **({"earlier": facts.earlier} if facts.earlier else {}),
         **({"rollout": facts.rollout} if facts.rollout else {}),
         **facts.details,
         "conditions": conditions,
-        **_next_try(_pauses(facts, world)),
-        "slots": [_recalled(row, key, world) for row in facts.slots],
+        **_next_try(_pauses(facts, inputs)),
+        "slots": [_recalled(row, key, inputs) for row in facts.slots],
     }
 
 
-def _pauses(facts: Facts, world: StatusInputs) -> Iterator[SlotPause]:
+def _pauses(facts: Facts, inputs: StatusInputs) -> Iterator[SlotPause]:
     """Yield what a resource waits for: its slots' pauses, and the retry of a failed action."""
     for row in facts.slots:
-        pause = world.pauses.get((facts.key, int(str(row["slot"]))))
+        pause = inputs.pauses.get((facts.key, int(str(row["slot"]))))
         if pause is not None:
             yield pause
-    failure = world.failures.get(facts.key)
+    failure = inputs.failures.get(facts.key)
     if failure is not None and failure.retry_at is not None:
         yield SlotPause(f"{failure.code}: {failure.message}", failure.retry_at)
 
@@ -117,10 +117,10 @@ def _next_try(pauses: Iterable[SlotPause]) -> Report:
     return {"nextTry": {"at": format_instant(first.until), "reason": first.reason}}
 
 
-def _recalled(row: Report, key: Key, world: StatusInputs) -> Report:
+def _recalled(row: Report, key: Key, inputs: StatusInputs) -> Report:
     """Return a slot's row with why it failed the last time, where it isn't down for a cause now."""
     slot = (key, int(str(row["slot"])))
-    cause, pause = world.causes.get(slot, ""), world.pauses.get(slot)
+    cause, pause = inputs.causes.get(slot, ""), inputs.pauses.get(slot)
     row = {"cause": cause, **row} if cause else row
     return row if pause is None else {**row, **_next_try([pause])}
 

@@ -124,7 +124,7 @@ class Prober:
         address = _address(container, check.network)
         if address and address != watched.address:
             # What was asked elsewhere since it moved says nothing of it.
-            watched.course = probing.moved(watched.course, self._clock.monotonic())
+            watched.course = probing.address_changed(watched.course, self._clock.monotonic())
             watched.in_vain = None
             self._plan(container.id, watched)
         watched.address = address

@@ -20,8 +20,8 @@ from controller.core.drift.probe import (
     Probe,
     ProbeOutcome,
     ProbeResult,
+    read_status_line,
     request_of,
-    verdict_on,
 )
 
 _CHUNK = 4096
@@ -160,7 +160,7 @@ class ProbeSockets:
         conversation.line += line
         conversation.read += len(chunk)
         if ended or conversation.read >= READ_MAX:
-            self._end(conversation, verdict_on(probe, bytes(conversation.line)))
+            self._end(conversation, read_status_line(probe, bytes(conversation.line)))
         elif not chunk:
             said = f"port {probe.port} closed the connection without an answer"
             self._end(conversation, ProbeResult(probe.container, ProbeOutcome.BAD, said))

@@ -52,7 +52,7 @@ def _save_revisions(
         before, generation = store.overrides(service.key), store.generation(service.key)
         if generation is None:
             continue  # the document has errors: no spec was accepted
-        after = revisions.noted(
+        after = revisions.record_document(
             before,
             service,
             generation=generation.number,
@@ -62,7 +62,7 @@ def _save_revisions(
         grown = grown or after.revisions != before.revisions
         store.set_overrides(service.key, after)
     if grown:
-        for key, overrides in revisions.slimmed(store.all_overrides()).items():
+        for key, overrides in revisions.drop_old_specs(store.all_overrides()).items():
             store.set_overrides(key, overrides)
 
 

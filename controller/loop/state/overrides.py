@@ -9,8 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from controller.core.service import revisions
-from controller.core.service.operator_actions import ActionInputs, Decision, decide, goes_back
-from controller.core.service.overrides import slots_of, steer
+from controller.core.service.operator_actions import (
+    ActionInputs,
+    Decision,
+    decide,
+    should_roll_back,
+)
+from controller.core.service.overrides import apply_overrides, slots_of
 from controller.core.service.rollout_progress import RolloutProgress, outcome_of
 from controller.loop.state.store import StateStore
 from controller.model.desired.desired import Desired, Service
@@ -34,7 +39,7 @@ class OverrideStore:
 
     def apply(self, declared: Desired) -> Desired:
         """Return the desired state for passes: the files' with all overrides applied."""
-        return steer(declared, self._store.all_overrides())
+        return apply_overrides(declared, self._store.all_overrides())
 
     def running_revisions(self, desired: Desired, observed: Observed) -> Iterator[Service]:
         """Yield each desired service, and the earlier revisions of it that still have containers."""
@@ -59,7 +64,7 @@ class OverrideStore:
         generation = self._store.generation(act.key)
         inputs = ActionInputs(
             declared=declared,
-            steerings=self._store.all_overrides(),
+            all_overrides=self._store.all_overrides(),
             containers=containers,
             generation=0 if generation is None else generation.number,
             failed=self._store.rollout(act.key).failed,
@@ -73,7 +78,7 @@ class OverrideStore:
             StateError: the state can't be saved; the decision isn't in force.
         """
         before = self._store.overrides(key)
-        self._store.set_overrides(key, decision.steering)
+        self._store.set_overrides(key, decision.overrides)
         try:
             self._store.save()
         except StateError:
@@ -89,7 +94,7 @@ class OverrideStore:
             StateError: the state can't be saved; the rollback isn't in force.
         """
         containers = observed.of(service.key)
-        wanted = goes_back(service, self._store.overrides(service.key), containers)
+        wanted = should_roll_back(service, self._store.overrides(service.key), containers)
         if not wanted or declared is None:
             return False
         act = ServiceAct("rollback", service.key, BY_ITSELF, reason=reason, automatic=True)
@@ -104,14 +109,14 @@ class OverrideStore:
     def record_restart(self, key: Key, containers: tuple[Container, ...]) -> bool:
         """End a restart whose containers are all replaced; return True if anything changed."""
         before = self._store.overrides(key)
-        after = revisions.replaced(before, containers)
+        after = revisions.finish_restart(before, containers)
         self._store.set_overrides(key, after)
         return after != before
 
     def record_applied(self, service: Service) -> None:
         """Record that a service runs as its document declares."""
         before = self._store.overrides(service.key)
-        self._store.set_overrides(service.key, revisions.applied(before, service))
+        self._store.set_overrides(service.key, revisions.record_applied(before, service))
 
     def record_downtime(self, key: Key, seconds: float | None) -> None:
         """Record how long a slot was down while it was replaced; None: not measured."""
@@ -130,5 +135,5 @@ class OverrideStore:
             or outcome in ("", revision.outcome)
         ):
             return
-        after = revisions.judged(overrides, service.revision, outcome, rollout.failed)
+        after = revisions.record_outcome(overrides, service.revision, outcome, rollout.failed)
         self._store.set_overrides(service.key, after)

@@ -66,7 +66,7 @@ class ServiceTracker:
         if observed.taken_down != self._store.taken_down:
             self._store.reset_after_down(observed.taken_down)
         for slot, history in self._store.histories().items():
-            after = backoff.seen(history, now)
+            after = backoff.without_future(history, now)
             if only in (None, slot[0]) and after != history:
                 self._store.set_history(slot, after)
         suspended = desired.suspended
@@ -88,7 +88,7 @@ class ServiceTracker:
         cursor = self._store.exit_cursor(slot) or ExitCursor("")
         for container in ended:
             if container.violation not in cursor.violations:
-                history = backoff.failed(
+                history = backoff.record_failure(
                     self._store.history(slot),
                     now,
                     up_s=failures.up_s(container, now),
@@ -102,24 +102,24 @@ class ServiceTracker:
 
     def _count(self, slot: SlotKey, container: Container, service: Service, now: float) -> None:
         history, up_s = self._store.history(slot), failures.up_s(container, now)
-        looping = backoff.crash_looping(history, now)
+        looping = backoff.is_crash_looping(history, now)
         cursor, at = self._store.exit_cursor(slot), self._clock.monotonic()
-        count = failures.failures(container, service, cursor, controller_restarts=looping)
+        count = failures.count_failures(container, service, cursor, controller_restarts=looping)
         if at - self._counted.get(slot, -math.inf) >= backoff.RESET_AFTER_S:
             # The gap is longer than a crash loop's window: the failures aren't all recent.
             count = min(count, 1)
         self._counted[slot] = at
         for _ in range(count):
-            history = backoff.failed(
+            history = backoff.record_failure(
                 history,
                 now,
                 up_s=0.0 if container.running else up_s,
                 cause=failures.explain(container),
             )
         if container.running and container.health != "unhealthy":
-            history = backoff.rested(history, up_s)
+            history = backoff.reset_after_run(history, up_s)
         self._store.set_history(slot, history)
-        self._store.set_exit_cursor(slot, failures.mark_of(container, cursor))
+        self._store.set_exit_cursor(slot, failures.cursor_of(container, cursor))
 
     def observe_rollout(
         self, service: Service, observed: Observed, *, stalled: bool
@@ -151,14 +151,14 @@ class ServiceTracker:
             containers = by_slot.get(slot, ())
             ended: dict[str, str] = {}
             for container in containers:
-                if failures.stopped_from_outside(
+                if failures.is_stopped_from_outside(
                     container, service, controller_restarts=slot in looping
                 ):
                     ended.setdefault(contention.STOPPED, container.id)
             cursor = self._store.exit_cursor(slot)
             if cursor is not None and _describe_removal(cursor, containers, observed):
                 ended[contention.REMOVED] = cursor.id
-            contentions = contention.look(
+            contentions = contention.observe(
                 self._store.contentions(slot), containers, now, ended=ended
             )
             self._store.set_contentions(slot, contentions)
@@ -173,7 +173,7 @@ class ServiceTracker:
             self._store.set_exit_cursor(slot, replace(cursor, id="", name=""))
         contentions = self._store.contentions(slot)
         if contentions:
-            self._store.set_contentions(slot, contention.healed(contentions, action))
+            self._store.set_contentions(slot, contention.record_healing(contentions, action))
 
     def record_failure(self, key: Key, reason: str) -> None:
         """Record why a service's pass failed; '' if it didn't."""
@@ -184,7 +184,7 @@ class ServiceTracker:
 
     def retry_rollout(self, key: Key) -> None:
         """Let a failed rollout be tried again."""
-        self._store.set_rollout(key, rollout_progress.again(self._store.rollout(key)))
+        self._store.set_rollout(key, rollout_progress.resume(self._store.rollout(key)))
 
     def due_in_s(self, service: Service, observed: Observed) -> float | None:
         """Return when a service's rollout must be observed again even without an event, or None."""
@@ -275,7 +275,9 @@ class ServiceTracker:
     def crash_looping(self, now: float) -> frozenset[SlotKey]:
         """Return the slots in a crash loop: the controller restarts these, not the engine."""
         histories = self._store.histories().items()
-        return frozenset(slot for slot, history in histories if backoff.crash_looping(history, now))
+        return frozenset(
+            slot for slot, history in histories if backoff.is_crash_looping(history, now)
+        )
 
     def violations(self, now: float) -> dict[SlotKey, str]:
         """Return the crash-looping slots whose last container the broker ended, with the record."""
@@ -303,7 +305,7 @@ class ServiceTracker:
         return {
             slot: backoff.frequency(history, now)
             for slot, history in self._store.histories().items()
-            if backoff.crash_looping(history, now)
+            if backoff.is_crash_looping(history, now)
         }
 
     def pauses(self, now: float) -> dict[SlotKey, SlotPause]:
@@ -346,7 +348,10 @@ class ServiceTracker:
         """Return True if the container *name* is available."""
         view = self._rollout_view(service, observed)
         containers = (c for c in view.containers if c.name == name)
-        return any(view.ready(container) is AvailabilityWord.AVAILABLE for container in containers)
+        return any(
+            view.availability_of(container) is AvailabilityWord.AVAILABLE
+            for container in containers
+        )
 
     def _superseded(self, service: Service, observed: Observed) -> dict[str, str]:
         """Return the containers to recreate: unhealthy again after a restart for bad health."""
@@ -382,7 +387,7 @@ class ServiceTracker:
         now = self._clock.monotonic()
         good_since = self._good_since(service.key, observed, now)
         return {
-            container.id: readiness.readiness(
+            container.id: readiness.availability_of(
                 container, service.spec, good_since.get(container.id), now=now
             )
             for container in observed.of(service.key)
@@ -390,7 +395,7 @@ class ServiceTracker:
 
     def _good_since(self, key: Key, observed: Observed, now: float) -> dict[str, GoodSince]:
         before = self._sightings.get(key)
-        return readiness.saw(
+        return readiness.update_good_since(
             before or {},
             observed.of(key),
             now=now,

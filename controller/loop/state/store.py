@@ -111,7 +111,7 @@ class StateStore:
             for table in (self._histories, self._cursors, self._contentions):
                 table.clear()
             self._rollouts = {
-                key: rollout_progress.again(rollout) for key, rollout in self._rollouts.items()
+                key: rollout_progress.resume(rollout) for key, rollout in self._rollouts.items()
             }
             self._taken_down, self._changed = taken_down, True
 

@@ -49,11 +49,11 @@ class SharedCreations:
                 case CreateNetwork() | CreateVolume():
                     target = (action.verb, action.target)
                     after = {
-                        key: contention.saw(each, each.altered, now)
+                        key: contention.update(each, each.altered, now)
                         for key, each in self._contentions.items()
                     }
                     before = replace(after.get(target, contention.CALM), altered=frozenset())
-                    after[target] = contention.saw(before, (action.target,), now)
+                    after[target] = contention.update(before, (action.target,), now)
                     self._contentions = {key: each for key, each in after.items() if each.times}
                 case RemoveNetwork():
                     self._contentions.pop(("create-network", action.target), None)

@@ -90,7 +90,7 @@ def a_report() -> dict[str, Any]:
         observed=observed,
         plan=plan(desired, observed, backoff={loop: "failed 3 times in a row"}),
         networks=NAMES,
-        looping={loop: "3 times"},
+        crash_looping={loop: "3 times"},
         causes={loop: "exited with 1"},
         pauses={loop: SlotPause("failed 3 times in a row", NOW + 40)},
         failures={service_key("default", "api"): Failure(Act.STALLED, image, missing)},

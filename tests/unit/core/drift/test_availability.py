@@ -10,8 +10,8 @@ from controller.core.drift.availability import (
     AvailabilityWord,
     GoodSince,
     at_first_sight,
-    readiness,
-    saw,
+    availability_of,
+    update_good_since,
 )
 from controller.core.engine_api.timestamps import seconds
 from tests.worlds import container, service
@@ -26,14 +26,14 @@ def after(*looks, first=True):
     known: dict[str, GoodSince] = {}
     for number, (now, seen) in enumerate(looks):
         unseen_s = 0.0 if number or not first else math.inf
-        known = saw(known, [seen], now=now, wall=WALL + now, unseen_s=unseen_s)
+        known = update_good_since(known, [seen], now=now, wall=WALL + now, unseen_s=unseen_s)
     return known
 
 
 def word(now, *looks, first=True, spec=SPEC):
     """The readiness at *now* of the container that the last look showed."""
     seen = looks[-1][1]
-    return readiness(seen, spec, after(*looks, first=first).get(seen.id), now=now)
+    return availability_of(seen, spec, after(*looks, first=first).get(seen.id), now=now)
 
 
 def test_who_is_up_for_long_enough_is_available():
@@ -48,14 +48,14 @@ def test_at_the_first_look_of_all_the_engine_is_believed():
 
 
 def test_what_was_not_there_before_is_up_for_no_longer_than_nobody_looked():
-    known = saw({}, [container()], now=400.0, wall=WALL + 400, unseen_s=7.0)
-    assert readiness(container(), SPEC, known["id:web.1-bbbbbbbb"], now=400.0).until == 403
+    known = update_good_since({}, [container()], now=400.0, wall=WALL + 400, unseen_s=7.0)
+    assert availability_of(container(), SPEC, known["id:web.1-bbbbbbbb"], now=400.0).until == 403
 
 
 def test_a_clock_that_jumped_makes_nobody_available():
-    known = saw({}, [container()], now=1.0, wall=WALL + 1, unseen_s=math.inf)
-    known = saw(known, [container()], now=2.0, wall=WALL + 5000, unseen_s=1)
-    assert readiness(container(), SPEC, known["id:web.1-bbbbbbbb"], now=2.0).until == 10
+    known = update_good_since({}, [container()], now=1.0, wall=WALL + 1, unseen_s=math.inf)
+    known = update_good_since(known, [container()], now=2.0, wall=WALL + 5000, unseen_s=1)
+    assert availability_of(container(), SPEC, known["id:web.1-bbbbbbbb"], now=2.0).until == 10
 
 
 def test_each_run_begins_anew():

@@ -10,12 +10,12 @@ from controller.core.drift.contention import (
     CALM,
     Contention,
     from_json,
-    healed,
     is_contended,
-    look,
     not_before,
-    saw,
+    observe,
+    record_healing,
     to_json,
+    update,
 )
 from tests.worlds import container
 
@@ -24,7 +24,7 @@ def fought(*times: float) -> Contention:
     """A field that was altered at these times, and healed at once each time."""
     fight = CALM
     for at in times:
-        fight = saw(saw(fight, ("c1",), at), (), at)
+        fight = update(update(fight, ("c1",), at), (), at)
     return fight
 
 
@@ -57,57 +57,62 @@ def test_pauses_grow_threefold_up_to_five_minutes() -> None:
 def test_what_stays_altered_is_altered_once() -> None:
     fight = CALM
     for at in range(0, 500, 10):
-        fight = saw(fight, ("c1",), float(at))
+        fight = update(fight, ("c1",), float(at))
     assert (fight.times, fight.rounds) == ((0.0,), 0)
-    assert saw(fight, ("c2",), 500.0).times == (0.0, 500.0), "another container is"
-    both = saw(fight, ("c1", "c2"), 500.0)
+    assert update(fight, ("c2",), 500.0).times == (0.0, 500.0), "another container is"
+    both = update(fight, ("c1", "c2"), 500.0)
     assert both.times == (0.0, 500.0), "also beside the first one"
-    assert saw(both, ("c1",), 501.0).times == (0.0, 500.0)
+    assert update(both, ("c1",), 501.0).times == (0.0, 500.0)
 
 
 def test_quiet_makes_calm() -> None:
     fight = fought(0, 1, 2, 3)
     assert is_contended(fight, 602.0)
     assert not is_contended(fight, 603.0)
-    assert saw(fight, (), 603.0) == CALM
+    assert update(fight, (), 603.0) == CALM
 
 
 def test_a_look_counts_each_field_of_a_slot_by_itself() -> None:
     first = container(settings={"memory": 1, "pids": 9})
     other = container(attempt=2, settings={"pids": 9, "cpuset": "0"})
     down = container(attempt=3, state="exited", settings={"networks": ()})
-    fights = look({}, (first, other, down), 5.0)
+    fights = observe({}, (first, other, down), 5.0)
     assert {name: sorted(fight.altered) for name, fight in fights.items()} == {
         "memory": [first.id],
         "pids": sorted([first.id, other.id]),
         "cpuset": [other.id],
     }
-    assert look(fights, (container(),), 605.0) == {}
+    assert observe(fights, (container(),), 605.0) == {}
 
 
 def test_what_is_altered_again_before_anybody_looked_is_altered_again() -> None:
     there = container(state="paused", settings={"pids": 9})
-    fights = look({}, (there,), 0.0)
+    fights = observe({}, (there,), 0.0)
     for at in (1.0, 2.0, 3.0):
-        fights = look(healed(fights, ContainerHandle.of(there).unpause("")), (there,), at)
+        fights = observe(
+            record_healing(fights, ContainerHandle.of(there).unpause("")), (there,), at
+        )
     assert (fights["paused"].rounds, fights["pids"].rounds) == (1, 0)
 
 
 def test_a_stop_and_a_removal_count_as_fields_and_a_violation_as_none() -> None:
     first, breached = container(), container(violation="v1", settings={"restart": "no"})
-    fights = look({}, (first, breached), 0.0, ended={"stopped": first.id, "removed": "gone"})
+    fights = observe({}, (first, breached), 0.0, ended={"stopped": first.id, "removed": "gone"})
     assert {name: sorted(fight.altered) for name, fight in fights.items()} == {
         "stopped": [first.id],
         "removed": ["gone"],
     }
-    again = look(
-        healed(fights, ContainerHandle.of(first).start("")), (), 1.0, ended={"stopped": first.id}
+    again = observe(
+        record_healing(fights, ContainerHandle.of(first).start("")),
+        (),
+        1.0,
+        ended={"stopped": first.id},
     )
     assert [len(again[name].times) for name in ("stopped", "removed")] == [2, 1]
 
 
 def test_it_is_written_and_read_back() -> None:
-    fights = look({"memory": fought(1, 2, 3, 4)}, (container(state="paused"),), 5.0)
+    fights = observe({"memory": fought(1, 2, 3, 4)}, (container(state="paused"),), 5.0)
     assert from_json(json.loads(json.dumps(to_json(fights)))) == fights
     older = {"memory": [[5.0], 0, "c1"], "pids": [[6.0], 0, ""]}
     assert from_json(older) == {

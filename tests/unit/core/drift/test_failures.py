@@ -32,7 +32,7 @@ def check(
         settings={"restart": restart, "restart_max": 10 if restart == "on-failure" else 0},
     )
     wanted = service(restart={"policy": policy})
-    assert failures.own_exit(down, wanted, controller_restarts=controller_restarts) is own
+    assert failures.is_own_exit(down, wanted, controller_restarts=controller_restarts) is own
 
 
 def test_the_engine_restarts_what_exits_under_always_so_that_one_is_down_from_outside() -> None:
@@ -81,7 +81,7 @@ def test_what_is_down_and_neither_failed_nor_was_stopped_by_us_was_stopped_from_
 ) -> None:
     down = container(**{"state": "exited", "exit_code": 1, "finished_at": DOWN, **fields})
     wanted = service(restart={"policy": policy})
-    assert failures.stopped_from_outside(down, wanted, controller_restarts=False) is outside
+    assert failures.is_stopped_from_outside(down, wanted, controller_restarts=False) is outside
 
 
 def test_the_same_exit_is_counted_once() -> None:
@@ -93,8 +93,11 @@ def test_the_same_exit_is_counted_once() -> None:
         restart_count=10,
         settings={"restart": "on-failure", "restart_max": 10},
     )
-    assert failures.failures(down, wanted, None, controller_restarts=False) == 1
-    assert failures.failures(down, wanted, failures.mark_of(down), controller_restarts=False) == 0
+    assert failures.count_failures(down, wanted, None, controller_restarts=False) == 1
+    assert (
+        failures.count_failures(down, wanted, failures.cursor_of(down), controller_restarts=False)
+        == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +113,7 @@ def test_restarts_of_the_engines_count_from_the_last_look_on(
     mark: ExitCursor | None, count: int
 ) -> None:
     running = container(restart_count=4)
-    assert failures.failures(running, service(), mark, controller_restarts=False) == count
+    assert failures.count_failures(running, service(), mark, controller_restarts=False) == count
 
 
 RUNC = (

@@ -204,4 +204,4 @@ def test_what_is_asked_is_one_plain_get() -> None:
 )
 def test_the_first_line_of_an_answer_decides(line: bytes, said: str) -> None:
     verdict = ProbeOutcome.BAD if said else ProbeOutcome.GOOD
-    assert probe.verdict_on(PROBE, line) == ProbeResult("c", verdict, said)
+    assert probe.read_status_line(PROBE, line) == ProbeResult("c", verdict, said)

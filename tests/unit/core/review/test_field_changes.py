@@ -213,7 +213,7 @@ def test_no_value_that_may_be_a_secret_is_in_text_or_json(before, after, there, 
         declared=declared(wanted),
         desired=desired,
         observed=observed,
-        steerings={WEB: Overrides((known,))},
+        all_overrides={WEB: Overrides((known,))},
     )
     texts = [render_review(shown, width=80, verbose=True), render_differences(shown, width=None)]
     texts += [json.dumps(review_json(shown)), json.dumps(differences_json(shown))]

@@ -35,7 +35,7 @@ def reviewed(desired, observed, *kept, **options):
         declared=desired,
         desired=desired,
         observed=observed,
-        steerings={each.key: Overrides((revision(each),)) for each in kept},
+        all_overrides={each.key: Overrides((revision(each),)) for each in kept},
     )
 
 
@@ -143,7 +143,7 @@ def test_a_measured_downtime_is_told_as_such():
         declared=desired,
         desired=desired,
         observed=observed,
-        steerings={WEB: steering},
+        all_overrides={WEB: steering},
     )
     assert summary_of(found).text.endswith("; downtime expected: web about 1 s")
     (entry,) = found.entries
@@ -155,7 +155,7 @@ def test_fields_of_the_service_as_a_whole_are_compared_with_what_was_applied():
     desired = declared(service(replicas=2))
     there, known = engine(container()), {WEB: Overrides(applied=applied)}
     scaled = review(
-        plan(desired, there), declared=desired, desired=desired, observed=there, steerings=known
+        plan(desired, there), declared=desired, desired=desired, observed=there, all_overrides=known
     )
     assert render_review(scaled, width=80) == (
         "+ Service/default/web  create 1 of 2 replicas\n"
@@ -168,7 +168,7 @@ def test_fields_of_the_service_as_a_whole_are_compared_with_what_was_applied():
     )
     desired = declared(service())
     paced = review(
-        plan(desired, there), declared=desired, desired=desired, observed=there, steerings=known
+        plan(desired, there), declared=desired, desired=desired, observed=there, all_overrides=known
     )
     assert render_review(paced, width=80) == (
         "= Service/default/web  no container changes\n"
@@ -182,7 +182,7 @@ def test_fields_of_the_service_as_a_whole_are_compared_with_what_was_applied():
         declared=desired,
         desired=desired,
         observed=there,
-        steerings=unreadable,
+        all_overrides=unreadable,
     )
     assert found.entries == ()
 
@@ -226,7 +226,7 @@ def test_replicas_of_several_revisions_are_compared_each_with_its_own():
         declared=desired,
         desired=desired,
         observed=observed,
-        steerings={WEB: Overrides((revision(first), revision(second)))},
+        all_overrides={WEB: Overrides((revision(first), revision(second)))},
     )
     text = render_differences(found, width=None)
     one, other = (each.revision.removeprefix("v1:")[:8] for each in (first, second))
@@ -308,7 +308,7 @@ def test_a_service_of_which_nothing_is_to_run_is_new_only_until_it_was_acted_on(
     assert reviewed(desired, observed).entries[0].is_new
     known = {WEB: Overrides(applied=service_text(service(replicas=0).spec))}
     made = plan(desired, observed)
-    found = review(made, declared=desired, desired=desired, observed=observed, steerings=known)
+    found = review(made, declared=desired, desired=desired, observed=observed, all_overrides=known)
     assert found.entries == ()
     scaled = reviewed(desired, engine(container()))
     assert not any(entry.is_new for entry in scaled.entries)

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from controller.core.service.history import HistoryInputs, history
-from controller.core.service.revisions import judged
+from controller.core.service.revisions import record_outcome
 from controller.model.desired.desired import Restarting
 from controller.model.desired.overrides import Pin, Suspension
 from controller.model.observed import Image
 from tests.unit.core.service.test_revisions import SINCE, declared_as
 from tests.worlds import IMAGE, WEB, revision
 
-COURSE = judged(declared_as("a", "b"), revision("a"), "good")
+COURSE = record_outcome(declared_as("a", "b"), revision("a"), "good")
 
 
 def rows(past: HistoryInputs) -> list[dict[str, Any]]:

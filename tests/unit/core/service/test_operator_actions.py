@@ -10,8 +10,13 @@ import pytest
 from controller.core.drift.drift import short_revision
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.service import operator_actions
-from controller.core.service.operator_actions import ActionInputs, Decision, decide, goes_back
-from controller.core.service.revisions import judged, left
+from controller.core.service.operator_actions import (
+    ActionInputs,
+    Decision,
+    decide,
+    should_roll_back,
+)
+from controller.core.service.revisions import record_outcome, record_rollback
 from controller.model.desired.desired import Desired, Restarting
 from controller.model.desired.overrides import (
     NO_OVERRIDES,
@@ -34,7 +39,7 @@ SUSPENSION = Suspension("uid:7", "2026-01-01T00:00:00Z")
 NEW = service()
 COURSE = course(service(rev="a"), NEW)
 BOTH = (container(rev="a"), container(slot=2, rev="a"))
-GOOD = judged(judged(course(A, B, C), A.revision, "good"), B.revision, "good")
+GOOD = record_outcome(record_outcome(course(A, B, C), A.revision, "good"), B.revision, "good")
 
 
 def act(
@@ -46,7 +51,7 @@ def act(
 ) -> Decision:
     ground = ActionInputs(
         declared=declared(C) if desired is None else desired,
-        steerings={WEB: steering},
+        all_overrides={WEB: steering},
         containers=containers,
         generation=3,
     )
@@ -69,9 +74,9 @@ def refused(
 def test_suspending_notes_who_and_since_when() -> None:
     done = act("suspend", GOOD)
     assert done.changed
-    assert done.steering == replace(GOOD, suspension=Suspension(BY, NOW))
-    again = act("suspend", done.steering)
-    assert (again.changed, again.steering) == (False, done.steering)
+    assert done.overrides == replace(GOOD, suspension=Suspension(BY, NOW))
+    again = act("suspend", done.overrides)
+    assert (again.changed, again.overrides) == (False, done.overrides)
     assert again.text == f"already suspended by {BY} since {NOW}"
 
 
@@ -104,7 +109,7 @@ def test_resuming_ends_suspension_and_pin() -> None:
     both = replace(pinned, suspension=SUSPENSION)
     done = act("resume", both)
     assert done.changed
-    assert done.steering == replace(both, pin=None, suspension=None)
+    assert done.overrides == replace(both, pin=None, suspension=None)
     assert done.text == f"no longer suspended and pinned to {short_revision(A.revision)}"
     assert act("resume", Overrides(suspension=SUSPENSION), desired=declared()).changed
     assert act("resume", pinned, desired=declared(blind_keys=[WEB])).changed
@@ -126,13 +131,13 @@ def test_what_its_document_suspends_only_that_resumes() -> None:
 
 def test_a_rollback_pins_to_the_last_good_revision() -> None:
     done = act("rollback", GOOD)
-    assert done.steering.pin == Pin(
+    assert done.overrides.pin == Pin(
         revision=B.revision, generation=3, asked=spec_digest(C), by=BY, since=NOW, reason="why"
     )
     assert (done.changed, done.revision) == (True, B.revision)
     assert done.text == f"rolls back to {short_revision(B.revision)} (ghcr.io/team/web:1)"
-    further = act("rollback", done.steering)
-    assert further.steering.pin is not None and further.steering.pin.revision == A.revision
+    further = act("rollback", done.overrides)
+    assert further.overrides.pin is not None and further.overrides.pin.revision == A.revision
 
 
 @pytest.mark.parametrize("to", [A.revision, A.revision[3:11], A.revision[3:11].upper()])
@@ -141,7 +146,7 @@ def test_a_rollback_to_a_revision_by_its_digits_whatever_became_of_it(to: str) -
 
 
 def test_a_rollback_to_what_it_is_pinned_to_changes_nothing() -> None:
-    pinned = act("rollback", GOOD, to=A.revision).steering
+    pinned = act("rollback", GOOD, to=A.revision).overrides
     again = act("rollback", pinned, to=A.revision)
     assert (again.changed, again.text) == (False, f"already pinned to {short_revision(A.revision)}")
 
@@ -149,12 +154,12 @@ def test_a_rollback_to_what_it_is_pinned_to_changes_nothing() -> None:
 def test_an_automatic_rollback_is_told_apart() -> None:
     ground = ActionInputs(declared(C), {WEB: GOOD}, (), 3)
     wanted = ServiceAct("rollback", WEB, "controller", reason="never healthy", automatic=True)
-    steering = decide(wanted, ground, now=NOW).steering
+    steering = decide(wanted, ground, now=NOW).overrides
     pin = steering.pin
     assert pin is not None and pin.automatic and pin.reason == "never healthy"
     assert pin.asked == C.revision
     assert [each.revision for each in steering.revisions if each.left] == [C.revision]
-    assert act("rollback", GOOD).steering.revisions == GOOD.revisions, "by hand it isn't counted"
+    assert act("rollback", GOOD).overrides.revisions == GOOD.revisions, "by hand it isn't counted"
 
 
 @pytest.mark.parametrize(
@@ -162,20 +167,25 @@ def test_an_automatic_rollback_is_told_apart() -> None:
     [
         ({}, COURSE, (container(rev="a"), container()), True),
         ({"rollout": {"onFailure": "Pause"}}, COURSE, (), False),
-        ({}, left(COURSE, NEW.revision), (container(rev="a"), container()), False),
+        ({}, record_rollback(COURSE, NEW.revision), (container(rev="a"), container()), False),
         ({}, replace(COURSE, pin=Pin(A.revision, 1, "asked", BY, NOW)), (), False),
         # Nothing else serves, or not everywhere.
-        ({}, left(COURSE, NEW.revision), (container(),), True),
-        ({}, left(COURSE, NEW.revision), (container(rev="a", state="exited"),), True),
-        ({}, left(COURSE, NEW.revision), (container(rev="a", health="unhealthy"),), True),
-        ({"replicas": 2}, left(COURSE, NEW.revision), (container(rev="a"),), True),
-        ({"replicas": 2}, left(COURSE, NEW.revision), BOTH, False),
+        ({}, record_rollback(COURSE, NEW.revision), (container(),), True),
+        ({}, record_rollback(COURSE, NEW.revision), (container(rev="a", state="exited"),), True),
+        (
+            {},
+            record_rollback(COURSE, NEW.revision),
+            (container(rev="a", health="unhealthy"),),
+            True,
+        ),
+        ({"replicas": 2}, record_rollback(COURSE, NEW.revision), (container(rev="a"),), True),
+        ({"replicas": 2}, record_rollback(COURSE, NEW.revision), BOTH, False),
     ],
 )
 def test_what_failed_is_gone_back_from_once_and_again_only_where_something_would_be_down(
     spec: dict[str, Any], steering: Overrides, there: tuple[Container, ...], back: bool
 ) -> None:
-    assert goes_back(service(**spec), steering, there) == back
+    assert should_roll_back(service(**spec), steering, there) == back
 
 
 @pytest.mark.parametrize(
@@ -242,7 +252,7 @@ def test_a_rollback_to_what_does_not_fit_in_any_more_is_refused(now, others, why
 def test_a_restart_is_of_what_is_there() -> None:
     there = container(), container(slot=2)
     done = act("restart", GOOD, *there)
-    assert done.steering.restarting == Restarting(frozenset(c.id for c in there), BY)
+    assert done.overrides.restarting == Restarting(frozenset(c.id for c in there), BY)
     assert (done.changed, done.revision, done.anew) == (True, C.revision, False)
     assert done.text == "2 containers to be replaced"
     assert act("restart", GOOD, container()).text == "1 container to be replaced"

@@ -11,9 +11,15 @@ from controller.core.drift.drift import short_revision
 from controller.core.manifests.resolve import desired_of
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.review.text import render, to_json
-from controller.core.service.overrides import clash, lasting, misfit, slots_of, steer
+from controller.core.service.overrides import (
+    apply_overrides,
+    persistent_keys,
+    pin_conflict,
+    shared_resource,
+    slots_of,
+)
 from controller.core.service.prune_guard import PruneMemory, guard
-from controller.core.service.revisions import noted
+from controller.core.service.revisions import record_document
 from controller.model.desired.desired import Desired, Restarting, Service
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Suspension
 from controller.model.names import Key, service_key
@@ -40,7 +46,9 @@ def course(*services: Service, pinned: Service | None = None) -> Overrides:
     """The steering of a service that was declared as these, one after the other."""
     steering = NO_OVERRIDES
     for generation, each in enumerate(services, 1):
-        steering = noted(steering, each, generation=generation, since=SINCE, containers=())
+        steering = record_document(
+            steering, each, generation=generation, since=SINCE, containers=()
+        )
     if pinned is None:
         return steering
     last = services[-1]
@@ -50,7 +58,9 @@ def course(*services: Service, pinned: Service | None = None) -> Overrides:
 
 
 def steered(desired: Desired, **steerings: Overrides) -> Desired:
-    return steer(desired, {service_key("default", name): s for name, s in steerings.items()})
+    return apply_overrides(
+        desired, {service_key("default", name): s for name, s in steerings.items()}
+    )
 
 
 def told(desired: Desired) -> list[tuple[Key, str, str, str, str]]:
@@ -150,8 +160,10 @@ def test_a_pin_ends_when_its_document_asks_for_something_else() -> None:
     pinned = course(BLUE, GREEN, pinned=BLUE)
     for other in (written("env: {C: red}"), written("env: {C: green}", "replicas: 2")):
         assert steered(declared(other), web=pinned) == declared(other)
-        assert noted(pinned, other, generation=3, since=SINCE, containers=None).pin is None
-    assert noted(pinned, GREEN, generation=2, since=SINCE, containers=None) == pinned
+        assert (
+            record_document(pinned, other, generation=3, since=SINCE, containers=None).pin is None
+        )
+    assert record_document(pinned, GREEN, generation=2, since=SINCE, containers=None) == pinned
 
 
 def test_an_automatic_pin_ends_when_its_document_has_another_revision() -> None:
@@ -159,7 +171,7 @@ def test_an_automatic_pin_ends_when_its_document_has_another_revision() -> None:
     assert pinned.pin is not None
     automatic = replace(pinned, pin=replace(pinned.pin, asked=GREEN.revision, automatic=True))
     more = written("env: {C: green}", "replicas: 2", "rollout: {onFailure: Pause}")
-    assert noted(automatic, more, generation=3, since=SINCE, containers=None) == automatic
+    assert record_document(automatic, more, generation=3, since=SINCE, containers=None) == automatic
     desired = steered(declared(more), web=automatic)
     (found,) = desired.services
     assert (found.revision, found.spec.replicas) == (BLUE.revision, 2)
@@ -171,7 +183,7 @@ def test_an_automatic_pin_ends_when_its_document_has_another_revision() -> None:
     ]
     red = written("env: {C: red}")
     assert steered(declared(red), web=automatic) == declared(red)
-    assert noted(automatic, red, generation=3, since=SINCE, containers=None).pin is None
+    assert record_document(automatic, red, generation=3, since=SINCE, containers=None).pin is None
 
 
 def test_a_pinned_service_that_is_suspended_is_told_as_both_and_left_as_it_is() -> None:
@@ -225,7 +237,7 @@ def test_a_pinned_service_that_takes_what_another_has_stops_neither(
     then: str, other: str, both: str
 ) -> None:
     earlier, now, api = written(then), written(), written(other, name="api")
-    assert clash(earlier, api) == both
+    assert shared_resource(earlier, api) == both
     desired = steered(declared(now, api), web=course(earlier, now, pinned=earlier))
     assert desired.suspended == (frozenset({WEB, API}) if both else frozenset())
     for hold in desired.holds:
@@ -238,7 +250,10 @@ def test_a_pinned_service_that_takes_what_another_has_stops_neither(
 def test_volumes_of_two_namespaces_are_two() -> None:
     api = written(DATA, name="api")
     elsewhere = replace(api, key=service_key("lab", "api"))
-    assert (clash(written(DATA), api), clash(written(DATA), elsewhere)) == ("volume data", "")
+    assert (shared_resource(written(DATA), api), shared_resource(written(DATA), elsewhere)) == (
+        "volume data",
+        "",
+    )
 
 
 @pytest.mark.parametrize(
@@ -261,7 +276,7 @@ def test_a_pinned_revision_that_cannot_be_as_its_document_wants_it_is_left_alone
     earlier, today = written(then), written(now)
     pinned = course(earlier, today, pinned=earlier)
     slots = slots_of(pinned.revisions[0], today)
-    assert slots is not None and misfit(slots) == why
+    assert slots is not None and pin_conflict(slots) == why
     assert steered(declared(today), web=pinned).suspended == ({WEB} if why else set())
 
 
@@ -288,4 +303,4 @@ def test_a_pinned_revision_that_cannot_be_as_its_document_wants_it_is_left_alone
 def test_what_people_want_lasts_though_nothing_is_to_be_seen(
     desired: Desired, steering: Overrides, lasts: bool
 ) -> None:
-    assert (WEB in lasting(desired, {WEB: steering})) is lasts
+    assert (WEB in persistent_keys(desired, {WEB: steering})) is lasts

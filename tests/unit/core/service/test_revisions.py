@@ -11,13 +11,13 @@ import pytest
 from controller.core.service import revisions
 from controller.core.service.revisions import (
     KEPT,
+    drop_old_specs,
+    finish_restart,
     from_json,
-    judged,
     last_good,
-    left,
-    noted,
-    replaced,
-    slimmed,
+    record_document,
+    record_outcome,
+    record_rollback,
     to_json,
 )
 from controller.model.desired.desired import Restarting, Service
@@ -44,7 +44,9 @@ def note(
     containers: tuple[Container, ...] | None = (),
 ) -> Overrides:
     since = f"2026-01-01T00:00:{generation:02}Z"
-    return noted(steering, wanted, generation=generation, since=since, containers=containers)
+    return record_document(
+        steering, wanted, generation=generation, since=since, containers=containers
+    )
 
 
 def letters(steering: Overrides) -> str:
@@ -53,7 +55,7 @@ def letters(steering: Overrides) -> str:
 
 def good(steering: Overrides, *which: str) -> Overrides:
     for letter in which:
-        steering = judged(steering, revision(letter), "good")
+        steering = record_outcome(steering, revision(letter), "good")
     return steering
 
 
@@ -82,7 +84,9 @@ def test_a_change_that_is_not_of_the_slot_is_no_revision() -> None:
 
 def test_a_revision_that_is_declared_again_keeps_that_it_ran_well_and_not_that_it_failed() -> None:
     for outcome in ("good", "failed"):
-        before = judged(left(declared_as("a", "b"), revision("a")), revision("a"), outcome, "why")
+        before = record_outcome(
+            record_rollback(declared_as("a", "b"), revision("a")), revision("a"), outcome, "why"
+        )
         again = note(before, service(rev="a"), 3).revisions[-1]
         assert (again.outcome, again.reason) == ("good" if outcome == "good" else "", "")
         assert not again.left
@@ -144,9 +148,9 @@ def test_a_restart_is_over_once_none_of_its_containers_is_there() -> None:
     there = container(), container(slot=2)
     asked = Restarting(frozenset(each.id for each in there), "uid:0")
     steering = Overrides(restarting=asked)
-    assert replaced(steering, there) == steering
-    assert replaced(steering, (container(attempt=2), there[1])) == steering
-    assert replaced(steering, (container(attempt=2),)).restarting is None
+    assert finish_restart(steering, there) == steering
+    assert finish_restart(steering, (container(attempt=2), there[1])) == steering
+    assert finish_restart(steering, (container(attempt=2),)).restarting is None
 
 
 def test_all_specs_together_are_bounded_and_the_oldest_go(
@@ -155,21 +159,25 @@ def test_all_specs_together_are_bounded_and_the_oldest_go(
     steering = declared_as("a", "b", "c")
     size = len(steering.revisions[0].spec)
     monkeypatch.setattr(revisions, "SPECS_MAX", 3 * size)
-    assert slimmed({WEB: steering}) == {}
+    assert drop_old_specs({WEB: steering}) == {}
     monkeypatch.setattr(revisions, "SPECS_MAX", 2 * size)
-    assert [bool(each.spec) for each in slimmed({WEB: steering})[WEB].revisions] == [0, 1, 1]
-    assert [bool(each.spec) for each in slimmed({WEB: pinned(steering, "a")})[WEB].revisions] == [
+    assert [bool(each.spec) for each in drop_old_specs({WEB: steering})[WEB].revisions] == [0, 1, 1]
+    assert [
+        bool(each.spec) for each in drop_old_specs({WEB: pinned(steering, "a")})[WEB].revisions
+    ] == [
         1,
         0,
         1,
     ]
     monkeypatch.setattr(revisions, "SPECS_MAX", 0)
-    assert [bool(each.spec) for each in slimmed({WEB: steering})[WEB].revisions] == [0, 0, 1]
+    assert [bool(each.spec) for each in drop_old_specs({WEB: steering})[WEB].revisions] == [0, 0, 1]
 
 
 B = revision("b")
 WHOLE = replace(
-    pinned(left(judged(declared_as("a", "b"), B, "failed", "never healthy"), B), "a"),
+    pinned(
+        record_rollback(record_outcome(declared_as("a", "b"), B, "failed", "never healthy"), B), "a"
+    ),
     suspension=Suspension("uid:0 alice", SINCE),
     restarting=Restarting(frozenset({"1", "2"}), "uid:0"),
     applied='{"replicas":2}',

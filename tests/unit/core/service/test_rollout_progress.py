@@ -83,7 +83,7 @@ def test_without_getting_further_it_fails_at_its_deadline():
 
 
 def test_what_hindered_it_last_is_told():
-    stuck = replace(scene(container(rev="a")), hindered="its registry can't be reached")
+    stuck = replace(scene(container(rev="a")), last_error="its registry can't be reached")
     assert walk((600, stuck)).failed.endswith("0 available; its registry can't be reached")
 
 

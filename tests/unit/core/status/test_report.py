@@ -315,12 +315,12 @@ def test_the_next_try_of_each_slot_and_of_a_failed_action_is_an_instant_with_its
 def test_a_crash_loop_is_named_with_its_slots():
     often = "5 times in 10 min"
     looping = dict.fromkeys(((WEB, 2), (WEB, 1), (service_key("default", "x"), 3)), often)
-    found = only(world(declared(service(replicas=2)), engine(), looping=looping))
+    found = only(world(declared(service(replicas=2)), engine(), crash_looping=looping))
     failing = f"slot 1 failed {often}; slot 2 failed {often}"
     assert said(found)["CrashLoop"] == ("True", "KeepsFailing", failing)
     assert said(found)["Ready"][:2] == ("False", "KeepsFailing")
     stopped = declared(service(state="Stopped"))
-    assert "CrashLoop" not in said(only(world(stopped, engine(), looping=looping)))
+    assert "CrashLoop" not in said(only(world(stopped, engine(), crash_looping=looping)))
 
 
 def test_a_crash_loop_says_why_the_last_failure_was_one_also_while_it_runs_again():
@@ -328,7 +328,7 @@ def test_a_crash_loop_says_why_the_last_failure_was_one_also_while_it_runs_again
     one = world(
         declared(service(replicas=2)),
         engine(container(restart_count=5), container(slot=2, state="exited", exit_code=3)),
-        looping={(WEB, 1): "8 times in a row"},
+        crash_looping={(WEB, 1): "8 times in a row"},
         causes={(WEB, 1): why, (WEB, 2): "exited with 2"},
     )
     found = only(one)
@@ -451,7 +451,7 @@ def test_a_crash_loop_of_violations_is_stalled_also_while_the_next_container_run
     one = world(
         declared(service()),
         engine(container()),
-        looping={(WEB, 1): "5 times in 10 min"},
+        crash_looping={(WEB, 1): "5 times in 10 min"},
         causes={(WEB, 1): cause},
         breaches={(WEB, 1): "v1"},
     )
@@ -467,11 +467,11 @@ def test_the_gravest_hindrance_says_why_something_is_not_ready():
     desired = declared(service(), problems=(Problem("x", "m", key=WEB),))
     blocked = (Blocked(WEB, "PrunePending", "would go", "approve"),)
     looping = {(WEB, 1): "5 times in 10 min"}
-    everything = world(desired, engine(), planned={"blocked": blocked}, looping=looping)
+    everything = world(desired, engine(), planned={"blocked": blocked}, crash_looping=looping)
     assert said(only(everything))["Ready"][1] == "PrunePending"
-    assert said(only(world(desired, engine(), looping=looping)))["Ready"][1] == "x"
+    assert said(only(world(desired, engine(), crash_looping=looping)))["Ready"][1] == "x"
     calm = declared(service())
-    assert said(only(world(calm, engine(), looping=looping)))["Ready"][1] == "KeepsFailing"
+    assert said(only(world(calm, engine(), crash_looping=looping)))["Ready"][1] == "KeepsFailing"
 
 
 def test_what_is_blocked_is_pending_and_among_the_problems():
