@@ -132,7 +132,7 @@ def build_controller(
         store=store,
         clock=clock,
         random=random.random,
-        fetch_rules=lambda: policy_cache.update(engine.own_route("policy")),
+        fetch_rules=lambda: policy_cache.update(engine.read_own_route("policy")),
         publish=publish,
         keeping=QuarantineRules(quarantine_ms / 1000, boot_id()),
     )

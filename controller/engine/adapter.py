@@ -1,8 +1,12 @@
-"""The engine port over a transport: each action is one request, each look is a few.
+"""The engine port over a transport: an action is one request, an observation is a few requests.
 
-Rules that hold here: a mutation is sent once and never again; a reply that didn't come is
-``ReplyLost``, neither success nor failure; only reads are repeated, and only when the connection
-failed. Nothing here decides what should be done.
+Rules:
+
+- A mutation is sent once and never repeated.
+- A missing response to a mutation is ``ReplyLost``, neither success nor failure.
+- Only reads are repeated, and only after a failed connection.
+
+The adapter takes no decisions.
 """
 
 from __future__ import annotations
@@ -23,13 +27,13 @@ from controller.engine import requests
 from controller.engine.requests import OutgoingRequest
 from controller.engine.responses import (
     InventoryResponse,
+    encode_context,
     error_of,
-    header,
-    object_of,
-    parsed,
+    parse_json,
+    parse_object,
     pull_error,
 )
-from controller.engine.stale_endpoints import strays
+from controller.engine.stale_endpoints import stale_endpoints
 from controller.engine.transport import (
     ConnectionBroken,
     EngineResponse,
@@ -57,23 +61,23 @@ from controller.model.records import Context
 from controller.ports import EVENTS_SILENT, ContainerSummary, EngineEvent, EngineFacts
 
 READ_TIMEOUT_S = 15.0
-#: The broker gives a pull up after 120 s without progress: this is for a broker that hangs.
+#: The broker ends a pull after 120 s without progress. This timeout covers a hanging broker.
 PULL_IDLE_TIMEOUT_S = 150.0
-#: No byte for that long: the stream is taken for dead, though it may be that nothing happened.
+#: After this time without a byte the stream counts as dead, even if only no event happened.
 EVENTS_IDLE_TIMEOUT_S = 90.0
 READ_ATTEMPTS = 3
-#: Of a container's output: more than is kept, since a next run may have begun already. The engine
-#: cuts lines at 16 KiB, so this is 3.2 MiB at most.
+#: Lines of a container's output: more than are stored, because the next run can have begun. The
+#: engine cuts lines at 16 KiB, so this is 3.2 MiB at most.
 OUTPUT_LINES = 200
 OUTPUT_TIMEOUT_S = 2.0
 READ_PAUSE_S = 0.05
 READ_PAUSE_MAX_S = 1.0
 
-#: What the engine says of one object.
+#: The engine's JSON of one object.
 Inspect = dict[str, Any]
 
-_LOOKING = header(Context(cause="look"))
-_KEEPING_OUTPUT = header(Context(cause="keep the last output of a failed container"))
+_OBSERVE_CONTEXT = encode_context(Context(cause="look"))
+_OUTPUT_CONTEXT = encode_context(Context(cause="keep the last output of a failed container"))
 _WATCHED = {
     "container": frozenset(
         {
@@ -112,7 +116,7 @@ class BrokerEngine:
         self._transport = transport
         self._listening = listening
         self._networks = networks  # a function: a reloaded policy can rename networks
-        #: Told how far an action for a key is that takes long; '' once it is over.
+        #: Called with the progress of a long action for a key, and with '' at its end.
         self.progress: Callable[[Key, str], None] = lambda _key, _text: None
         self._reach = reach
         self._reads = Retrying(
@@ -123,13 +127,13 @@ class BrokerEngine:
             reraise=True,
         )
 
-    # Looking
+    # Observing
 
     def facts(self) -> EngineFacts:
-        """Return who answers behind the broker.
+        """Return the facts of the engine behind the broker.
 
         Raises:
-            EngineUnavailable: no broker, or no engine behind it.
+            EngineUnavailable: the broker or the engine doesn't respond.
         """
         engine = self._get("/trimtab/v1/health").get("engine") or {}
         if not engine.get("reachable"):
@@ -142,121 +146,126 @@ class BrokerEngine:
             memory_bytes=int(engine.get("memoryBytes") or 0),
         )
 
-    def own_route(self, name: str) -> Any:
-        """Return the JSON of one of the broker's own routes (policy, whoami, health)."""
+    def read_own_route(self, name: str) -> Any:
+        """Return the JSON of one of the broker's own routes, for example ``policy``."""
         return self._get(f"/trimtab/v1/{name}")
 
     def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
-        """Return one snapshot; ``only`` narrows containers to one service's, and networks to its
-        namespace's.
+        """Return one snapshot.
 
-        The list comes before the inventory, so that whatever is listed is known by then.
+        *only* limits the containers to one service, and the networks to its namespace. The list
+        of containers is read before the inventory, so the inventory knows each listed container.
         """
         listed = self._list(only)
         inventory = InventoryResponse(self._get("/trimtab/v1/inventory"))
-        ours = [each["Id"] for each in listed if _instance(each) == inventory.instance]
-        inspects = tuple(self._inspects(ours))
-        networks = tuple(self._look_at_networks(inventory, only))
-        local = {name: self._image(name) for name in sorted(images)}
+        own = [each["Id"] for each in listed if _instance_of(each) == inventory.instance]
+        inspects = tuple(self._inspect_containers(own))
+        networks = tuple(self._inspect_networks(inventory, only))
+        local = {name: self._inspect_image(name) for name in sorted(images)}
         return Observed(
             instance=inventory.instance,
             engine_id=inventory.engine_id,
-            containers=tuple(self._containers(inspects, [told for told, _ in networks], inventory)),
+            containers=tuple(
+                self._containers(inspects, [inspect for inspect, _ in networks], inventory)
+            ),
             networks=tuple(starmap(translate.network, networks)),
             volumes=tuple(self._volumes(inventory)),
             images={
-                name: None if told is None else translate.image(told, name)
-                for name, told in local.items()
+                name: None if inspect is None else translate.image(inspect, name)
+                for name, inspect in local.items()
             },
             pins=inventory.pins,
             endings=inventory.endings,
             taken_down=inventory.taken_down,
             image_volumes={
-                told["Id"]: translate.declared_volumes(told) for told in local.values() if told
+                inspect["Id"]: translate.declared_volumes(inspect)
+                for inspect in local.values()
+                if inspect
             },
             listening=self._listening(),
         )
 
     def list_containers(self) -> frozenset[ContainerSummary]:
-        """Return what one list request shows of all containers of ours."""
-        return frozenset(_glimpse(each) for each in self._list(None))
+        """Return the managed containers of one list request."""
+        return frozenset(_summary_of(each) for each in self._list(None))
 
     def last_output(self, container: str) -> tuple[LogLine, ...]:
-        """Return the last lines that a container printed: tried once, within two seconds."""
+        """Return the last lines of a container's output. One attempt, two seconds at most."""
         query = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": str(OUTPUT_LINES)}
         path = f"/containers/{container}/logs"
         try:
-            answer = self._transport.call(
+            response = self._transport.call(
                 "GET",
                 path,
                 query=query,
                 body=None,
-                context=_KEEPING_OUTPUT,
+                context=_OUTPUT_CONTEXT,
                 timeout_s=OUTPUT_TIMEOUT_S,
             )
         except (NotSent, ConnectionBroken) as error:
             raise EngineUnavailable("broker.unavailable", str(error)) from error
-        if answer.status >= 400:
-            raise error_of(answer, mutation=False)
-        lines = LogLines(multiplexed=is_multiplexed(answer.body))
+        if response.status >= 400:
+            raise error_of(response, mutation=False)
+        lines = LogLines(multiplexed=is_multiplexed(response.body))
         try:
-            return (*lines.feed(answer.body), *lines.finish())
+            return (*lines.feed(response.body), *lines.finish())
         except BadFrame as error:
             raise EngineFailed("logs.garbled", f"its output can't be read: {error}") from error
 
     def _list(self, only: Key | None) -> list[dict[str, Any]]:
         if only is not None and only.kind == "Volume":
-            return []  # nothing about a volume depends on containers
+            return []  # the state of a volume doesn't depend on containers
         labels = [f"{names.MANAGED}=true"]
         if only is not None and only.kind == "Service":
             labels += [f"{names.NAMESPACE}={only.namespace}", f"{names.SERVICE}={only.name}"]
         query = {"all": "1", "filters": json.dumps({"label": labels})}
         return list(self._get("/containers/json", query))
 
-    def _inspects(self, ids: list[str]) -> Iterator[Inspect]:
+    def _inspect_containers(self, ids: list[str]) -> Iterator[Inspect]:
         for container_id in sorted(ids):
             inspect = self._find(f"/containers/{container_id}/json")
-            if inspect is not None:  # else it vanished since the list
+            if inspect is not None:  # else removed since the list
                 yield inspect
 
     def _containers(
         self, inspects: Iterable[Inspect], networks: Iterable[Inspect], inventory: InventoryResponse
     ) -> Iterator[observed.Container]:
-        """Yield containers; *networks* were inspected after them."""
+        """Yield the containers. *networks* were inspected after *inspects*."""
         for inspect in inspects:
             item = inventory.containers.get(inspect["Id"])
-            # The broker shows nobody of a network whom the inventory doesn't know.
-            if item is None or not (lost := strays(inspect, networks)):
+            # The broker hides members of a network that are not in the inventory.
+            if item is None or not (stale := stale_endpoints(inspect, networks)):
                 yield translate.container(inspect, item, inventory.endings)
             elif (again := self._find(f"/containers/{item.id}/json")) is not None:
-                # Only what was so before and after is so: else it ended or left between the two looks.
-                lost &= strays(again, networks)
-                cut_off = tuple(sorted({each.network for each in lost}))
+                # Only an endpoint stale in both inspects is stale. Otherwise the container ended or
+                # left the network between the two requests.
+                stale &= stale_endpoints(again, networks)
+                cut_off = tuple(sorted({each.network for each in stale}))
                 yield replace(translate.container(again, item, inventory.endings), cut_off=cut_off)
 
-    def _look_at_networks(
+    def _inspect_networks(
         self, inventory: InventoryResponse, only: Key | None
     ) -> Iterator[tuple[Inspect, OwnedObject]]:
-        mine = [
+        networks = [
             each
             for each in inventory.networks.values()
             if only is None or each.namespace == only.namespace
         ]
-        for belonging in sorted(mine, key=lambda each: (each.name, each.id)):
-            inspect = self._find(f"/networks/{belonging.id}")
+        for network in sorted(networks, key=lambda each: (each.name, each.id)):
+            inspect = self._find(f"/networks/{network.id}")
             if inspect is not None:
-                yield inspect, belonging
+                yield inspect, network
 
     def _volumes(self, inventory: InventoryResponse) -> Iterator[observed.ObservedVolume]:
-        told = self._get("/volumes").get("Volumes") or ()
-        for inspect in sorted(told, key=lambda each: str(each["Name"])):
+        volumes = self._get("/volumes").get("Volumes") or ()
+        for inspect in sorted(volumes, key=lambda each: str(each["Name"])):
             yield translate.volume(inspect, inventory.volumes.get(inspect["Name"]))
 
-    def _image(self, reference: str) -> Inspect | None:
+    def _inspect_image(self, reference: str) -> Inspect | None:
         try:
             return self._find(f"/images/{quote(reference, safe='/:@')}/json")
         except Refused:
-            return None  # what the gate won't show can't be used either; a create says why
+            return None  # an image hidden by the gate is unusable too; a create reports the reason
 
     def _find(self, path: str) -> Any | None:
         try:
@@ -266,63 +275,65 @@ class BrokerEngine:
 
     def _get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         try:
-            answer = self._reads(
+            response = self._reads(
                 self._transport.call,
                 "GET",
                 path,
                 query=query or {},
                 body=None,
-                context=_LOOKING,
+                context=_OBSERVE_CONTEXT,
                 timeout_s=READ_TIMEOUT_S,
             )
         except (NotSent, ConnectionBroken) as error:
             raise EngineUnavailable("broker.unavailable", str(error)) from error
-        if answer.status >= 400:
-            raise error_of(answer, mutation=False)
-        return parsed(answer)
+        if response.status >= 400:
+            raise error_of(response, mutation=False)
+        return parse_json(response)
 
     # Acting
 
     def perform(self, action: AnyAction, context: Context | None) -> str:
-        """Send the one request that an action is; return the id of what was made, or ''.
+        """Send the request of an action. Return the id of a created object, else ''.
 
-        Without a context it is sent as its user's own act, also where that user has the uid of
-        the controller: the context is what makes a request the controller's.
+        Without a context the request is sent as an act of the user, even if the user has the
+        controller's uid: the context marks a request of the controller.
 
-        An action on something that exists needs its id in the precondition.
+        An action on an existing object needs the object's id in its precondition.
         """
         match action:
             case PullImage():
                 return self._pull(action, context)
             case CreateNetwork() | CreateVolume() | CreateContainer():
-                return self._send(requests.creation(action, self._networks()), context)
+                return self._send(requests.create_request(action, self._networks()), context)
             case Wait():
                 raise AssertionError("a wait is nothing to perform")
             case _:
-                return self._send(requests.change(action), context)
+                return self._send(requests.change_request(action), context)
 
     def _send(self, request: OutgoingRequest, context: Context | None) -> str:
         self._reach("broker.send.before")
         try:
-            answer = self._transport.call(
+            response = self._transport.call(
                 request.method,
                 request.path,
                 query=request.query,
                 body=request.body,
-                context="" if context is None else header(context),
+                context="" if context is None else encode_context(context),
                 timeout_s=request.timeout_s,
             )
         except NotSent as error:
             raise EngineUnavailable("broker.unavailable", str(error)) from error
         except ConnectionBroken as error:
             raise ReplyLost("reply.lost", str(error)) from error
-        self._received()
-        if answer.status >= 400:
-            raise error_of(answer, mutation=True)
-        return str(object_of(answer.body).get(request.made) or "") if request.made else ""
+        self._reach_received()
+        if response.status >= 400:
+            raise error_of(response, mutation=True)
+        if not request.id_member:
+            return ""
+        return str(parse_object(response.body).get(request.id_member) or "")
 
-    def _received(self) -> None:
-        # A call is one step here: between these points the answer is there, and nobody used it.
+    def _reach_received(self) -> None:
+        # A call is one step here: at these crash points the response exists and is still unused.
         self._reach("broker.send.after")
         self._reach("broker.receive.before")
         self._reach("broker.receive.after")
@@ -330,45 +341,45 @@ class BrokerEngine:
     def _pull(self, action: PullImage, context: Context | None) -> str:
         repository, tag = requests.split_reference(action.target)
         self._reach("broker.send.before")
-        self.progress(action.object, _how_far(action, PullProgress()))
+        self.progress(action.object, _describe(action, PullProgress()))
         try:
             stream = self._transport.stream(
                 "POST",
                 "/images/create",
                 query={"fromImage": repository, "tag": tag},
-                context="" if context is None else header(context),
+                context="" if context is None else encode_context(context),
                 idle_timeout_s=PULL_IDLE_TIMEOUT_S,
             )
-            last = self._follow(stream, action)
+            last = self._follow_pull(stream, action)
         except NotSent as failure:
             raise EngineUnavailable("broker.unavailable", str(failure)) from failure
         except ConnectionBroken as failure:
             raise ReplyLost("reply.lost", str(failure)) from failure
         finally:
             self.progress(action.object, "")
-        self._received()
+        self._reach_received()
         error = pull_error(EngineResponse(stream.status, last), action.target)
         if error is not None:
             raise error
         return ""
 
-    def _follow(self, stream: EngineStream, action: PullImage) -> bytes:
-        """Tell how far a pull is until its end; return its last line."""
+    def _follow_pull(self, stream: EngineStream, action: PullImage) -> bytes:
+        """Report the progress of a pull until its end. Return the last line."""
         last, progress = b"", PullProgress()
-        shown = _how_far(action, progress)
+        shown = _describe(action, progress)
         for line in stream.lines():
             last = line
             progress = pull_progress.advance(progress, line)
-            text = _how_far(action, progress)
+            text = _describe(action, progress)
             if text != shown and stream.status < 400:
                 self.progress(action.object, text)
                 shown = text
         return last
 
-    # Listening
+    # Events
 
     def events(self, *, since_ns: int) -> EventStream:
-        """Subscribe, and return once the engine answered."""
+        """Subscribe to events. Returns after the engine's response."""
         seconds, rest = divmod(max(0, since_ns), 1_000_000_000)
         filters = {"type": sorted(_WATCHED)}
         try:
@@ -376,18 +387,18 @@ class BrokerEngine:
                 "GET",
                 "/events",
                 query={"since": f"{seconds}.{rest:09d}", "filters": json.dumps(filters)},
-                context=_LOOKING,
+                context=_OBSERVE_CONTEXT,
                 idle_timeout_s=EVENTS_IDLE_TIMEOUT_S,
             )
             if stream.status >= 400:
-                raise error_of(EngineResponse(stream.status, _whole(stream)), mutation=False)
+                raise error_of(EngineResponse(stream.status, _read_whole(stream)), mutation=False)
         except (NotSent, ConnectionBroken) as error:
             raise EngineUnavailable("broker.unavailable", str(error)) from error
         return EventStream(stream)
 
 
 class EventStream:
-    """A running subscription: the events worth a look, as hints."""
+    """A running subscription. Yields relevant events as hints."""
 
     def __init__(self, stream: EngineStream) -> None:
         self._stream = stream
@@ -399,7 +410,7 @@ class EventStream:
     def __next__(self) -> EngineEvent:
         while True:
             try:
-                event = event_of(object_of(next(self._lines)))
+                event = event_of(parse_object(next(self._lines)))
             except Silent as error:
                 raise EngineUnavailable(EVENTS_SILENT, str(error)) from error
             except ConnectionBroken as error:
@@ -408,44 +419,44 @@ class EventStream:
                 return event
 
     def close(self) -> None:
-        """End it, from any thread."""
+        """End the subscription. Any thread can call this."""
         self._stream.close()
 
 
-def event_of(told: Mapping[str, Any]) -> EngineEvent | None:
-    """Return an event of the engine's as a hint, or None when it is worth none."""
-    kind = str(told.get("Type") or "")
-    action = str(told.get("Action") or "").partition(":")[0]  # "health_status: healthy"
+def event_of(event: Mapping[str, Any]) -> EngineEvent | None:
+    """Return an engine event as a hint, None for an irrelevant event."""
+    kind = str(event.get("Type") or "")
+    action = str(event.get("Action") or "").partition(":")[0]  # "health_status: healthy"
     if action not in _WATCHED.get(kind, ()):
         return None
-    actor = told.get("Actor") or {}
+    actor = event.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
     subject = str(actor.get("ID") or "")
     key = None
     if kind == "network" and action != "destroy":
-        # What matters of it is the container that joined or left.
+        # The relevant object is the container that joined or left.
         kind, subject = "container", str(attributes.get("container") or "")
     elif attributes.get(names.SERVICE) and attributes.get(names.NAMESPACE):
         key = service_key(attributes[names.NAMESPACE], attributes[names.SERVICE])
-    return EngineEvent(int(told.get("timeNano") or 0), kind, action, subject, key)
+    return EngineEvent(int(event.get("timeNano") or 0), kind, action, subject, key)
 
 
-def _how_far(action: PullImage, progress: PullProgress) -> str:
+def _describe(action: PullImage, progress: PullProgress) -> str:
     return f"{action.target}: {pull_progress.describe(progress)}"
 
 
-def _whole(stream: EngineStream) -> bytes:
+def _read_whole(stream: EngineStream) -> bytes:
     try:
         return b"\n".join(stream.lines())
     finally:
         stream.close()
 
 
-def _instance(listed: Mapping[str, Any]) -> str:
+def _instance_of(listed: Mapping[str, Any]) -> str:
     return str((listed.get("Labels") or {}).get(names.INSTANCE) or "")
 
 
-def _glimpse(listed: Mapping[str, Any]) -> ContainerSummary:
+def _summary_of(listed: Mapping[str, Any]) -> ContainerSummary:
     labels = listed.get("Labels") or {}
     joined = (listed.get("NetworkSettings") or {}).get("Networks") or {}
     return ContainerSummary(

@@ -1,7 +1,7 @@
 """The Docker SDK as a transport to the broker's socket. The only module that imports ``docker``.
 
-The SDK's low-level client is a ``requests.Session`` that speaks over a Unix socket; it is used as
-that, since our mutations carry a header of their own and our bodies are built by ``translate``.
+The SDK's low-level client is a ``requests.Session`` over a Unix socket. Only the session is used,
+because mutations need the header Trimtab-Context, and ``translate`` builds the bodies.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ API_VERSION = "1.45"
 CONNECT_TIMEOUT_S = 5.0
 LINE_MAX = 1024 * 1024
 _POOL = 16  # workers, event stream, control socket
-#: connect(2) failed, so nothing was sent; EAGAIN: the listener's backlog is full (unix(7)).
+#: Errors of connect(2): nothing was sent. EAGAIN is a full backlog (unix(7)).
 _UNSENT = frozenset(
     {errno.ENOENT, errno.ECONNREFUSED, errno.EACCES, errno.EPERM, errno.EAGAIN, errno.ENOTDIR}
 )
@@ -39,7 +39,7 @@ class SdkTransport:
             max_pool_size=_POOL,
         )
         self._client.trust_env = False  # no proxies, no .netrc
-        self._client.headers.pop("Accept-Encoding", None)  # the engine would compress
+        self._client.headers.pop("Accept-Encoding", None)  # no compressed responses
 
     def call(
         self,
@@ -51,7 +51,7 @@ class SdkTransport:
         context: str,
         timeout_s: float,
     ) -> EngineResponse:
-        """Send one request and return its answer."""
+        """Send one request and return its response."""
         try:
             reply = self._client.request(
                 method,
@@ -75,7 +75,7 @@ class SdkTransport:
         context: str,
         idle_timeout_s: float,
     ) -> SdkStream:
-        """Send one request; return once the head of its answer is there."""
+        """Send one request. Returns as soon as the head of the response arrives."""
         try:
             reply = self._client.request(
                 method,
@@ -106,7 +106,7 @@ class SdkTransport:
 
 
 class SdkStream:
-    """A ``Stream`` over a response of the SDK."""
+    """An ``EngineStream`` over a response of the SDK."""
 
     def __init__(self, reply: requests.Response) -> None:
         self._reply = reply
@@ -114,11 +114,11 @@ class SdkStream:
 
     @property
     def status(self) -> int:
-        """The status of the answer."""
+        """The status of the response."""
         return self._reply.status_code
 
     def lines(self) -> Iterator[bytes]:
-        """Yield lines as they come."""
+        """Yield lines as they arrive."""
         rest = b""
         try:
             for chunk in self._reply.iter_content(chunk_size=None):
@@ -127,7 +127,7 @@ class SdkStream:
                 if len(rest) > LINE_MAX:
                     raise ConnectionBroken(f"a line of more than {LINE_MAX} bytes")
         except (requests.RequestException, OSError, ValueError, AttributeError) as error:
-            # The last two: the response was closed by another thread while it was read.
+            # ValueError and AttributeError: another thread closed the response during the read.
             kind = (
                 Silent
                 if any(isinstance(e, TimeoutError) for e in _causes(error))
@@ -140,17 +140,17 @@ class SdkStream:
             yield rest
 
     def close(self) -> None:
-        """End it; a reader blocked in another thread wakes."""
+        """Close the response. Wakes a reader blocked in another thread."""
         if self._ended:
             return
         self._ended = True
-        # The SDK's own way to wake a blocked reader; it has nothing to close once all was read.
+        # The SDK's way to wake a blocked reader. It raises after the end of the response.
         with suppress(OSError, AttributeError):
             CancellableStream(iter(()), self._reply).close()
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and what it wraps: requests nests in arguments, Python in ``__cause__``."""
+    """Yield an error and all nested errors: requests nests in arguments, Python in ``__cause__``."""
     todo: list[BaseException] = [error]
     seen: set[int] = set()
     while todo:

@@ -1,4 +1,4 @@
-"""Host ports that are bound in this process's network namespace, from ``/proc/net``."""
+"""Bound host ports in the network namespace of the process, from ``/proc/net``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from controller.model.observed import HostPort
 
 
 def bound_ports() -> frozenset[HostPort]:
-    """Return the bound TCP and UDP ports; tables that can't be read are left out."""
+    """Return the bound TCP and UDP ports. Unreadable tables are skipped."""
     ports: frozenset[HostPort] = frozenset()
     for protocol in ("tcp", "udp"):
         for version in ("", "6"):

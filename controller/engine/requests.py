@@ -1,4 +1,4 @@
-"""Which request each action is. Pure; one action is one request."""
+"""The request of each action. Pure functions; one action is one request."""
 
 from __future__ import annotations
 
@@ -33,36 +33,37 @@ ChangeAction = ContainerChange | RemoveNetwork
 
 @dataclass(frozen=True, slots=True)
 class OutgoingRequest:
-    """A mutation to send; ``made`` names the member of the answer that tells what was made."""
+    """A mutation to send."""
 
     method: str
     path: str
     query: dict[str, str] = field(default_factory=dict)
     body: dict[str, object] | None = None
     timeout_s: float = TIMEOUT_S
-    made: str = ""
+    #: The member of the response with the id of a created object, '' for no object.
+    id_member: str = ""
 
 
-def creation(action: CreateAction, networks: NetworkNames) -> OutgoingRequest:
-    """Return the request that makes something."""
+def create_request(action: CreateAction, networks: NetworkNames) -> OutgoingRequest:
+    """Return the request that creates an object."""
     match action:
         case CreateNetwork():
             body = translate.network_body(action)
-            return OutgoingRequest("POST", "/networks/create", body=body, made="Id")
+            return OutgoingRequest("POST", "/networks/create", body=body, id_member="Id")
         case CreateVolume():
             body = translate.volume_body(action)
-            return OutgoingRequest("POST", "/volumes/create", body=body, made="Name")
+            return OutgoingRequest("POST", "/volumes/create", body=body, id_member="Name")
         case CreateContainer():
             body = translate.container_body(action, networks)
             query = {"name": action.target}
-            return OutgoingRequest("POST", "/containers/create", query, body, made="Id")
+            return OutgoingRequest("POST", "/containers/create", query, body, id_member="Id")
         case _:
             assert_never(action)
 
 
-def change(action: ChangeAction) -> OutgoingRequest:
-    """Return the request that changes or removes what the precondition's id names."""
-    assert action.precondition.id, "an action on something that exists names its id"
+def change_request(action: ChangeAction) -> OutgoingRequest:
+    """Return the request that changes or removes the object with the precondition's id."""
+    assert action.precondition.id, "an action on an existing object has its id"
     subject = quote(action.precondition.id, safe="")
     container = f"/containers/{subject}"
     match action:
@@ -93,7 +94,7 @@ def change(action: ChangeAction) -> OutgoingRequest:
 
 
 def split_reference(reference: str) -> tuple[str, str]:
-    """Return what the pull route takes apart: the repository, and its digest or tag."""
+    """Return the two parameters of a pull: the repository, and its digest or tag."""
     repository, at, digest = reference.partition("@")
     stem, colon, tag = repository.rpartition(":")
     tagged = bool(colon) and "/" not in tag

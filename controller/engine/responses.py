@@ -1,6 +1,6 @@
-"""What the broker's answers mean: errors of ours, the inventory, the header of claims.
+"""Parsing the broker's responses into errors and the inventory; encoding the context header.
 
-Pure functions over whole answers; ``adapter`` sends and asks.
+Pure functions on whole responses. ``adapter`` sends the requests.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from controller.model.records import Context
 MESSAGE_MAX = 1000
 CAUSE_MAX = 500
 PATH_MAX = 1000
-#: Statuses by which a proxy says that it got no answer from whom it asked.
+#: Statuses of a proxy without a response from its server.
 _UNAVAILABLE = (429, 502, 503)
 _NO_REPLY = 504
-#: By which the broker says so in the middle of an answer.
+#: The broker's rule for a lost response, in a response with a good status.
 OUTCOME_UNKNOWN = "outcome.unknown"
 
 
-def header(context: Context) -> str:
-    """Return the value of Trimtab-Context: at most 4 KiB, whatever the claims are."""
+def encode_context(context: Context) -> str:
+    """Return the value of the header Trimtab-Context, 4 KiB at most."""
     claims: dict[str, object] = {"cause": context.cause[:CAUSE_MAX]}
     if context.file or context.commit:
         claims["source"] = {
@@ -57,21 +57,21 @@ def header(context: Context) -> str:
     return base64.urlsafe_b64encode(canonical(claims)).decode().rstrip("=")
 
 
-def error_of(answer: EngineResponse, *, mutation: bool) -> EngineError:
-    """Return the error that an answer of status 400 or more means."""
-    told = object_of(answer.body)
-    gate = told.get("trimtab")
+def error_of(response: EngineResponse, *, mutation: bool) -> EngineError:
+    """Return the error of a response with a status of 400 or more."""
+    payload = parse_object(response.body)
+    gate = payload.get("trimtab")
     gate = gate if isinstance(gate, dict) else {}
-    message = str(gate.get("reason") or told.get("message") or f"status {answer.status}")
+    message = str(gate.get("reason") or payload.get("message") or f"status {response.status}")
     message, remedy = message[:MESSAGE_MAX], str(gate.get("remedy") or "")[:MESSAGE_MAX]
     rule = str(gate.get("rule") or "")
     if rule in pull_errors.ACTS:
         return PullFailed(rule, message, act=pull_errors.ACTS[rule], remedy=remedy)
-    kind, code = _kind(answer.status, rule=rule, mutation=mutation)
-    return kind(rule or code, message, remedy=remedy, status=answer.status)
+    kind, code = _kind_of(response.status, rule=rule, mutation=mutation)
+    return kind(rule or code, message, remedy=remedy, status=response.status)
 
 
-def _kind(status: int, *, rule: str, mutation: bool) -> tuple[type[EngineError], str]:
+def _kind_of(status: int, *, rule: str, mutation: bool) -> tuple[type[EngineError], str]:
     if status in _UNAVAILABLE:
         return EngineUnavailable, "engine.unavailable"
     if status == _NO_REPLY:
@@ -87,25 +87,25 @@ def _kind(status: int, *, rule: str, mutation: bool) -> tuple[type[EngineError],
     return EngineFailed, "engine.failed"
 
 
-def pull_error(answer: EngineResponse, image: str) -> EngineError | None:
-    """Return the error that a pull ended with, by the status and the last line; None for none.
+def pull_error(response: EngineResponse, image: str) -> EngineError | None:
+    """Return the error of a pull from its status and last line, None after a success.
 
-    A good status says that it began: what became of it is told by its last line.
+    A good status only reports the start of the pull. The last line reports its result.
     """
-    if answer.status >= 400:
-        return error_of(answer, mutation=True)
-    told = object_of(answer.body)
-    gate = told.get("trimtab")
+    if response.status >= 400:
+        return error_of(response, mutation=True)
+    payload = parse_object(response.body)
+    gate = payload.get("trimtab")
     if isinstance(gate, dict):
         lost = gate.get("rule") == OUTCOME_UNKNOWN
-        return error_of(EngineResponse(_NO_REPLY if lost else 500, answer.body), mutation=True)
-    if told.get("error"):
-        return EngineFailed(pull_errors.OTHER, f"{image}: {told['error']}"[:MESSAGE_MAX])
+        return error_of(EngineResponse(_NO_REPLY if lost else 500, response.body), mutation=True)
+    if payload.get("error"):
+        return EngineFailed(pull_errors.OTHER, f"{image}: {payload['error']}"[:MESSAGE_MAX])
     return None
 
 
-def object_of(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in a body, or an empty one where there is none."""
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a body, an empty one for another body."""
     try:
         value = json.loads(body)
     except ValueError:
@@ -113,70 +113,74 @@ def object_of(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def parsed(answer: EngineResponse) -> Any:
-    """Return the JSON of a good answer.
+def parse_json(response: EngineResponse) -> Any:
+    """Return the JSON of a successful response.
 
     Raises:
-        EngineFailed: it isn't JSON.
+        EngineFailed: the body is no JSON.
     """
     try:
-        return json.loads(answer.body)
+        return json.loads(response.body)
     except ValueError as error:
         raise EngineFailed("engine.garbled", f"an answer isn't JSON: {error}") from error
 
 
 class InventoryResponse:
-    """The broker's inventory as its own route shows it."""
+    """The inventory in the response of the broker's route ``/trimtab/v1/inventory``."""
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        self.instance = str(told.get("instance") or "")
-        self.engine_id = str(told.get("engineId") or "")
-        self.containers = {item["id"]: _item(item) for item in told.get("containers") or ()}
-        self.networks = {each["id"]: _belonging(each) for each in told.get("networks") or ()}
-        self.volumes = {each["name"]: _belonging(each) for each in told.get("volumes") or ()}
+    def __init__(self, payload: Mapping[str, Any]) -> None:
+        self.instance = str(payload.get("instance") or "")
+        self.engine_id = str(payload.get("engineId") or "")
+        self.containers = {
+            item["id"]: _parse_item(item) for item in payload.get("containers") or ()
+        }
+        self.networks = {each["id"]: _parse_owned(each) for each in payload.get("networks") or ()}
+        self.volumes = {each["name"]: _parse_owned(each) for each in payload.get("volumes") or ()}
         self.pins = {
             revision: Image(id=image["id"], digest=image.get("digest") or "")
-            for revision, image in (told.get("pins") or {}).items()
+            for revision, image in (payload.get("pins") or {}).items()
         }
-        self.endings = {each["container"]: _ending(each) for each in told.get("endings") or ()}
-        self.taken_down = str(told.get("takenDown") or "")
+        self.endings = {
+            each["container"]: _parse_ending(each) for each in payload.get("endings") or ()
+        }
+        self.taken_down = str(payload.get("takenDown") or "")
 
 
-def _item(told: Mapping[str, Any]) -> ContainerItem:
+def _parse_item(payload: Mapping[str, Any]) -> ContainerItem:
     return ContainerItem(
-        id=told["id"],
-        namespace=told.get("namespace") or "",
-        service=told.get("service") or "",
-        slot=told.get("slot") or 0,
-        revision=told.get("revision") or "",
-        owner=told.get("owner") or "",
-        origin=told.get("origin") or "",
-        intent=told.get("intent") or "",
-        image=told.get("image") or "",
-        started=bool(told.get("started")),
-        effective=told.get("effective") or "",
-        violation=told.get("violation") or "",
-        admitted=settings_from_json(told.get("admitted") or {}),
+        id=payload["id"],
+        namespace=payload.get("namespace") or "",
+        service=payload.get("service") or "",
+        slot=payload.get("slot") or 0,
+        revision=payload.get("revision") or "",
+        owner=payload.get("owner") or "",
+        origin=payload.get("origin") or "",
+        intent=payload.get("intent") or "",
+        image=payload.get("image") or "",
+        started=bool(payload.get("started")),
+        effective=payload.get("effective") or "",
+        violation=payload.get("violation") or "",
+        admitted=settings_from_json(payload.get("admitted") or {}),
     )
 
 
-def _ending(told: Mapping[str, Any]) -> Ending:
+def _parse_ending(payload: Mapping[str, Any]) -> Ending:
     return Ending(
-        container=told["container"],
-        route=told.get("route") or "",
-        role=told.get("role") or "",
-        uid=int(told.get("uid") or 0),
-        time=told.get("time") or "",
-        reason=told.get("reason") or "",
+        container=payload["container"],
+        route=payload.get("route") or "",
+        role=payload.get("role") or "",
+        uid=int(payload.get("uid") or 0),
+        time=payload.get("time") or "",
+        reason=payload.get("reason") or "",
     )
 
 
-def _belonging(told: Mapping[str, Any]) -> OwnedObject:
+def _parse_owned(payload: Mapping[str, Any]) -> OwnedObject:
     return OwnedObject(
-        id=told.get("id") or "",
-        name=told.get("name") or "",
-        namespace=told.get("namespace") or "",
-        owner=told.get("owner") or "",
-        origin=told.get("origin") or "",
-        intent=told.get("intent") or "",
+        id=payload.get("id") or "",
+        name=payload.get("name") or "",
+        namespace=payload.get("namespace") or "",
+        owner=payload.get("owner") or "",
+        origin=payload.get("origin") or "",
+        intent=payload.get("intent") or "",
     )

@@ -1,8 +1,9 @@
-"""Endpoints: the places of a container in networks, and those that the networks don't know of.
+"""Stale endpoints: a container's endpoints that are missing in their networks.
 
-An engine that failed to join a container to a network shows it there all the same, with address and
-aliases; by name nobody reaches it. Engine 26.1 fails so with every container that outlived a restart of
-the engine (live-restore): its old interface stays behind when it leaves a network, and is in the way.
+After a failed join, an engine still shows the endpoint at the container, with address and aliases.
+But no other container can resolve the name. Engine 26.1 fails in this way with every container that
+outlived a restart of the engine (live-restore). The old interface stays after the container leaves
+a network, and blocks the next join.
 """
 
 from __future__ import annotations
@@ -11,28 +12,29 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: Words for a container whose endpoints are there; of another the engine has only what it was asked for.
-_PLUGGED = frozenset({"running", "paused"})
+#: States with real endpoints. In other states the engine only shows the requested endpoints.
+_CONNECTED = frozenset({"running", "paused"})
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedEndpoint:
-    """A container's place in a network, in one run of it."""
+    """An endpoint of a container in a network, during one run of the container."""
 
-    network: str  # its name
+    #: The name of the network.
+    network: str
     id: str
     started_at: str
 
 
-def strays(
+def stale_endpoints(
     inspect: Mapping[str, Any], networks: Iterable[Mapping[str, Any]]
 ) -> frozenset[ObservedEndpoint]:
-    """Return the endpoints that a container's inspect shows, and the inspects of *networks* don't.
+    """Return the endpoints in a container's inspect that its network's inspect doesn't have.
 
-    Of networks that aren't among those nothing is said.
+    Endpoints in networks outside of *networks* are ignored.
     """
     state = inspect.get("State") or {}
-    if state.get("Status") not in _PLUGGED:
+    if state.get("Status") not in _CONNECTED:
         return frozenset()
     members = {each["Id"]: each.get("Containers") or {} for each in networks}
     joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}

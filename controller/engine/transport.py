@@ -1,6 +1,7 @@
-"""What the adapter needs of a connection to the broker, and the errors that a connection has.
+"""The transport port of the adapter: requests to the broker, and the errors of a connection.
 
-The Docker SDK gives one (``client``); the simulation gives another, over the real gate.
+``docker_client`` implements the port with the Docker SDK. The simulation has an implementation
+over the real gate.
 """
 
 from __future__ import annotations
@@ -12,48 +13,49 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class EngineResponse:
-    """One whole answer."""
+    """One whole response."""
 
     status: int
     body: bytes = b""
 
 
 class NotSent(Exception):
-    """Nothing reached the broker: the request certainly did nothing."""
+    """No part of the request reached the broker: the request certainly changed nothing."""
 
 
 class ConnectionBroken(Exception):
-    """The connection broke, or time ran out, after something may have been sent."""
+    """The connection broke or timed out, after a part of the request was possibly sent."""
 
 
 class Silent(ConnectionBroken):
-    """A stream said nothing for as long as was agreed; it may be that nothing happened."""
+    """A stream sent nothing within its idle timeout. Possibly no event happened."""
 
 
 class EngineStream(Protocol):
-    """An answer whose body comes line by line."""
+    """A response with a body of lines that arrive over time."""
 
     @property
     def status(self) -> int: ...
 
     def lines(self) -> Iterator[bytes]:
-        """Yield lines without their ends; blank ones are left out.
+        """Yield lines without line ends. Blank lines are skipped.
 
         Raises:
-            Broken: the connection broke.
-            Silent: it was silent for too long.
+            ConnectionBroken: the connection broke.
+            Silent: the idle timeout is over.
         """
         ...
 
     def close(self) -> None:
-        """End it; may be called from another thread, and twice."""
+        """End the stream. Another thread can call this, also twice."""
         ...
 
 
 class Transport(Protocol):
-    """Requests to the broker. ``path`` begins with ``/`` and has no version; bodies are JSON.
+    """Requests to the broker.
 
-    ``context`` is the value of the header Trimtab-Context; '' sends none.
+    Arguments of both methods: *path* begins with ``/`` and has no API version. *context* is the
+    value of the header Trimtab-Context, '' for no header. Bodies are JSON.
     """
 
     def call(
@@ -66,10 +68,10 @@ class Transport(Protocol):
         context: str,
         timeout_s: float,
     ) -> EngineResponse:
-        """Send one request and return its answer, whatever its status.
+        """Send one request and return its response, whatever its status.
 
         Raises:
-            NotSent, Broken
+            NotSent, ConnectionBroken
         """
         ...
 
@@ -82,9 +84,9 @@ class Transport(Protocol):
         context: str,
         idle_timeout_s: float,
     ) -> EngineStream:
-        """Send one request without a body; return once the head of its answer is there.
+        """Send one request without a body. Returns as soon as the head of the response arrives.
 
         Raises:
-            NotSent, Broken
+            NotSent, ConnectionBroken
         """
         ...

@@ -1,1 +1,1 @@
-"""Sources: files, charts and Git to texts and problems; watching, which only wakes."""
+"""The desired-state directory: files, charts and Git state to documents and problems; the watch."""

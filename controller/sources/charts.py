@@ -1,8 +1,8 @@
-"""Charts in configs/ to documents: a folder of templates, its values, and a schema for them.
+"""Charts in configs/: a folder of templates with default values and a schema of the values.
 
-A chart is read whole and then judged without touching files again. What is wrong with it, with a
-Release's values or with what the templates give is a problem at its place; values are not
-repeated in it.
+A chart is read whole first, and rendered without further reads. An error in the chart, in a
+Release's values or in the rendered documents is a problem with its place. Problems never repeat
+values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from referencing import Registry
 from controller.core.encoding.yaml import (
     MAX_PROBLEMS,
     Document,
-    SourcePosition,
     YamlFault,
     compose_all,
     decode,
@@ -39,13 +38,14 @@ from controller.sources.templates import render_template
 
 MAX_RELEASES = 200
 MAX_TEMPLATES = 100
-MAX_RENDERED = 2 * 1024 * 1024  # characters, of one Release
+#: Characters that one Release renders to.
+MAX_RENDERED = 2 * 1024 * 1024
 
 CHART, VALUES, SCHEMA, TEMPLATES = "Chart.yaml", "values.yaml", "values.schema.json", "templates"
 
 
 class ChartFile(Model):
-    """What Chart.yaml says."""
+    """The fields of Chart.yaml."""
 
     api_version: Literal["trimtab/v1"]
     name: str
@@ -55,18 +55,17 @@ class ChartFile(Model):
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart as it was read; ``files`` are (name, text), names as people know them.
-
-    With problems it can't be used.
-    """
+    """The texts of a chart. A chart with problems is unusable."""
 
     name: str
-    place: str = ""  # the folder, as shown
+    #: The printable name of the folder.
+    place: str = ""
+    #: Pairs of a printable file name and a text.
     files: tuple[tuple[str, str], ...] = ()
     problems: tuple[Problem, ...] = ()
 
     def text(self, name: str) -> str | None:
-        """Return the text of a file of the chart, None if it has none."""
+        """Return the text of a file in the chart's folder, None for a missing file."""
         return dict(self.files).get(f"{self.place}/{name}")
 
     def templates(self) -> Iterator[tuple[str, str]]:
@@ -76,7 +75,7 @@ class Chart:
 
 
 def load_chart(charts: Path | None, name: str) -> Chart:
-    """Return the chart of that name below *charts*, or one with the problems. Never raises."""
+    """Read the chart *name* below *charts*. Problems are in the result. Never raises."""
     if charts is None:
         problem = Problem("chart.missing", "there is no directory of charts (configs/)")
         return Chart(name, problems=(problem,))
@@ -87,32 +86,34 @@ def load_chart(charts: Path | None, name: str) -> Chart:
     place = f"{charts.name}/{name}"
     try:
         top = os.path.realpath(charts / name, strict=True)
-        inside = is_inside(top, os.path.realpath(charts, strict=True))
+        is_in_charts = is_inside(top, os.path.realpath(charts, strict=True))
         listed = {entry.name for entry in Path(top).iterdir()}
     except OSError as error:
         message = f"there is no chart {name} in {charts}: {error.strerror}"
         return Chart(name, place, problems=(Problem("chart.missing", message),))
     templates = os.path.realpath(f"{top}/{TEMPLATES}")
-    if not inside or not is_inside(templates, top):
+    if not is_in_charts or not is_inside(templates, top):
         problem = Problem("file.outside", "the chart leads out of its directory", place)
         return Chart(name, place, problems=(problem,))
     files: list[SourceFile] = [
-        SourceFile(f"{place}/{one}", f"{top}/{one}")
-        for one in (CHART, VALUES, SCHEMA)
-        if one in listed
+        SourceFile(f"{place}/{file}", f"{top}/{file}")
+        for file in (CHART, VALUES, SCHEMA)
+        if file in listed
     ]
     problems: list[Problem] = []
     if TEMPLATES in listed:
         walk = FolderWalk(templates)
-        found = [replace(one, name=f"{place}/{TEMPLATES}/{one.name}") for one in walk.files()]
-        files += found[:MAX_TEMPLATES]
+        templates_found = [
+            replace(file, name=f"{place}/{TEMPLATES}/{file.name}") for file in walk.files()
+        ]
+        files += templates_found[:MAX_TEMPLATES]
         problems += [replace(p, file=f"{place}/{TEMPLATES}/{p.file}") for p in walk.problems]
-        if len(found) > MAX_TEMPLATES:
+        if len(templates_found) > MAX_TEMPLATES:
             message = f"a chart has at most {MAX_TEMPLATES} templates"
             problems.append(Problem("chart.too-many", message, f"{place}/{TEMPLATES}"))
     texts: list[tuple[str, str]] = []
     for file in files:
-        content = read_whole(file, top, known=lambda _content: False)
+        content = read_whole(file, top, is_known=lambda _content: False)
         if isinstance(content, Problem):
             problems.append(content)
         else:
@@ -121,37 +122,37 @@ def load_chart(charts: Path | None, name: str) -> Chart:
 
 
 def render_release(release: Declaration, chart: Chart) -> tuple[ParsedDocument, ...]:
-    """Return what the documents say that a Release renders to, problems included. Never raises.
+    """Return the documents that a Release renders to, with their problems. Never raises.
 
-    The Release's namespace and owner are imposed on each.
+    Each document gets the Release's namespace and owner.
     """
     rendered = render_texts(release, chart)
     if not isinstance(rendered, dict):
         return (ParsedDocument(None, rendered, None),)
-    readings: list[ParsedDocument] = []
+    documents: list[ParsedDocument] = []
     for file, text in rendered.items():
         for document in compose_all(text, file):
-            reading = parse_document(_imposed(document, release))
-            declaration = reading.declaration
+            parsed = parse_document(_with_metadata(document, release))
+            declaration = parsed.declaration
             if declaration is not None:
-                source = replace(declaration.source, release=_rendered_for(release))
+                source = replace(declaration.source, release=_describe(release))
                 declaration = replace(declaration, source=source)
-            problems = _attributed(reading.problems, release)
-            readings.append(ParsedDocument(declaration, problems, reading.key, release.key))
-    return tuple(readings)
+            problems = _attribute(parsed.problems, release)
+            documents.append(ParsedDocument(declaration, problems, parsed.key, release.key))
+    return tuple(documents)
 
 
 def render_texts(release: Declaration, chart: Chart) -> dict[str, str] | tuple[Problem, ...]:
-    """Return what each template of a Release gives, or the problems. Never raises."""
+    """Return the text of each template of a Release, or the problems. Never raises."""
     assert isinstance(release.spec, ReleaseSpec), "only a Release is rendered"
     if chart.problems:
         return _unusable(release, chart.problems)
-    about, problems = _chart_file(chart)
-    defaults, found = _defaults(chart)
-    problems += found
-    if about is None or problems:
+    chart_file, problems = _parse_chart_file(chart)
+    defaults, default_problems = _parse_defaults(chart)
+    problems += default_problems
+    if chart_file is None or problems:
         return _unusable(release, problems)
-    values = merged(defaults.value if defaults else {}, release.spec.values)
+    values = merge(defaults.value if defaults else {}, release.spec.values)
     problems = _check_values(release, chart, defaults, values)
     if problems:
         return tuple(problems)
@@ -163,30 +164,30 @@ def render_texts(release: Declaration, chart: Chart) -> dict[str, str] | tuple[P
         },
         "values": values,
         "chart": {
-            "name": about.name,
-            "version": about.version,
-            "description": about.description,
+            "name": chart_file.name,
+            "version": chart_file.version,
+            "description": chart_file.description,
         },
     }
     texts: dict[str, str] = {}
     for file, template in chart.templates():
-        outcome = render_template(template, file, context)
-        if isinstance(outcome, Problem):
-            problems.append(outcome)
+        result = render_template(template, file, context)
+        if isinstance(result, Problem):
+            problems.append(result)
         else:
-            texts[file] = outcome
+            texts[file] = result
     if sum(map(len, texts.values())) > MAX_RENDERED:
         message = f"the chart gives more than {MAX_RENDERED // 1024} KiB"
         problems.append(Problem("chart.template", message, chart.place))
-    return _attributed(tuple(problems), release) if problems else texts
+    return _attribute(tuple(problems), release) if problems else texts
 
 
-def merged(defaults: object, values: object) -> object:
-    """Return *values* over *defaults*: mappings member by member, anything else replaced."""
+def merge(defaults: object, values: object) -> object:
+    """Return *values* over *defaults*: mappings are merged by member, other values replaced."""
     if isinstance(defaults, Mapping) and isinstance(values, Mapping):
         return {
             **defaults,
-            **{key: merged(defaults.get(key), value) for key, value in values.items()},
+            **{key: merge(defaults.get(key), value) for key, value in values.items()},
         }
     return values
 
@@ -199,22 +200,23 @@ def _unusable(
     where = f" ({first.file}:{first.line})" if first.line else ""
     message = f"chart {release.spec.chart!r} can't be used: {first.message}{where}"
     remedy = first.remedy or "see the chart's problems, and `trimtab render`"
-    mine = problem_at(release.document, ("spec", "chart"), "chart.unusable", message, remedy=remedy)
-    return (mine, *(problem for problem in problems if problem.file))
+    path = ("spec", "chart")
+    own = problem_at(release.document, path, "chart.unusable", message, remedy=remedy)
+    return (own, *(problem for problem in problems if problem.file))
 
 
-def _attributed(problems: tuple[Problem, ...], release: Declaration) -> tuple[Problem, ...]:
-    """Return problems that say for which Release a line is one of what was rendered."""
-    words = f" (rendered for {_rendered_for(release)})"
-    return tuple(replace(problem, message=problem.message + words) for problem in problems)
+def _attribute(problems: tuple[Problem, ...], release: Declaration) -> tuple[Problem, ...]:
+    """Return the problems with the Release in their messages, because lines are of the rendering."""
+    suffix = f" (rendered for {_describe(release)})"
+    return tuple(replace(problem, message=problem.message + suffix) for problem in problems)
 
 
-def _rendered_for(release: Declaration) -> str:
+def _describe(release: Declaration) -> str:
     return f"{release.key}, {release.source.file}:{release.source.line}"
 
 
-def _imposed(document: Document, release: Declaration) -> Document:
-    """Return a rendered document in its Release's namespace, of its owner."""
+def _with_metadata(document: Document, release: Declaration) -> Document:
+    """Return a rendered document with the namespace and owner of its Release."""
     value = document.value
     metadata = value.get("metadata") if isinstance(value, dict) else None
     if not isinstance(value, dict) or not isinstance(metadata, dict):
@@ -225,48 +227,48 @@ def _imposed(document: Document, release: Declaration) -> Document:
             document, ("kind",), "release.nested", "a chart can't hold another Release"
         )
         faults.append(YamlFault(("kind",), problem))
-    imposed = {"namespace": release.key.namespace, "owner": release.owner}
-    for name, wanted in imposed.items():
-        if metadata.get(name, wanted) != wanted:
-            message = f"metadata.{name} isn't the Release's, which is {wanted}"
+    required = {"namespace": release.key.namespace, "owner": release.owner}
+    for name, value_required in required.items():
+        if metadata.get(name, value_required) != value_required:
+            message = f"metadata.{name} isn't the Release's, which is {value_required}"
             path: ValuePath = ("metadata", name)
             remedy = f"leave it out, or write {{{{ release.{name} }}}}"
             problem = problem_at(document, path, f"release.{name}", message, remedy=remedy)
             faults.append(YamlFault(path, problem))
-    value = {**value, "metadata": {**metadata, **imposed}}
+    value = {**value, "metadata": {**metadata, **required}}
     return replace(document, value=value, faults=tuple(faults))
 
 
-def _chart_file(chart: Chart) -> tuple[ChartFile | None, list[Problem]]:
+def _parse_chart_file(chart: Chart) -> tuple[ChartFile | None, list[Problem]]:
     file, text = f"{chart.place}/{CHART}", chart.text(CHART)
     if text is None:
         return None, [Problem("chart.missing", f"the chart has no {CHART}", file)]
-    document, problems = _single(text, file)
+    document, problems = _compose_single(text, file)
     if document is None or problems:
         return None, problems or [Problem("chart.invalid", f"{CHART} is empty", file)]
     if not isinstance(document.value, dict):
         return None, [problem_at(document, (), "chart.invalid", f"{CHART} is no mapping")]
     try:
-        about = ChartFile.model_validate_json(json.dumps(document.value))
+        chart_file = ChartFile.model_validate_json(json.dumps(document.value))
     except ModelError as error:
         details = error.errors(include_url=False)[:MAX_PROBLEMS]
         return None, [explain(document, ChartFile, detail) for detail in details]
-    if about.name != chart.name:
-        message = f"the chart calls itself {about.name!r}, and its folder {chart.name!r}"
+    if chart_file.name != chart.name:
+        message = f"the chart calls itself {chart_file.name!r}, and its folder {chart.name!r}"
         return None, [problem_at(document, ("name",), "chart.invalid", message)]
-    return about, []
+    return chart_file, []
 
 
-def _defaults(chart: Chart) -> tuple[Document | None, list[Problem]]:
+def _parse_defaults(chart: Chart) -> tuple[Document | None, list[Problem]]:
     file, text = f"{chart.place}/{VALUES}", chart.text(VALUES)
-    document, problems = _single(text or "", file)
+    document, problems = _compose_single(text or "", file)
     if document is not None and not isinstance(document.value, dict):
         problems.append(problem_at(document, (), "chart.invalid", f"{VALUES} is no mapping"))
     return document, problems
 
 
-def _single(text: str, file: str) -> tuple[Document | None, list[Problem]]:
-    """Return the one document of a file, None if it is empty, and its problems."""
+def _compose_single(text: str, file: str) -> tuple[Document | None, list[Problem]]:
+    """Return the single document of a file, None for an empty file, and its problems."""
     documents = compose_all(text, file)
     problems = [fault.problem for document in documents for fault in document.faults]
     if len(documents) > 1:
@@ -278,11 +280,11 @@ def _single(text: str, file: str) -> tuple[Document | None, list[Problem]]:
 def _check_values(
     release: Declaration, chart: Chart, defaults: Document | None, values: object
 ) -> list[Problem]:
-    """Return what is wrong with the values by the chart's schema, if it has one."""
+    """Return the problems of the values by the chart's schema, if the chart has a schema."""
     file, text = f"{chart.place}/{SCHEMA}", chart.text(SCHEMA)
     if text is None:
         return []
-    document, problems = _single(text, file)
+    document, problems = _compose_single(text, file)
     if document is None or problems:
         return problems
     schema = document.value
@@ -290,43 +292,42 @@ def _check_values(
         return [problem_at(document, (), "chart.schema", f"{SCHEMA} is no object")]
     try:
         Draft202012Validator.check_schema(schema)
-        # A registry of nothing: a schema never makes us fetch another one.
+        # An empty registry: a reference in a schema never causes a download.
         validator = Draft202012Validator(schema, registry=Registry())
         errors = list(islice(validator.iter_errors(values), MAX_PROBLEMS))
     except SchemaError as error:
         message = f"the schema is wrong: {error.message[:300]}"
         return [problem_at(document, tuple(error.absolute_path), "chart.schema", message)]
-    except Exception as error:  # noqa: BLE001 - a schema can fail in any way; it must not stop us
+    except Exception as error:  # noqa: BLE001 - a schema can fail in any way, and must not stop the load
         message = f"the schema can't be used: {type(error).__name__}"
         return [problem_at(document, (), "chart.schema", message)]
-    return [_misfit(release, defaults, error) for error in errors]
+    return [_value_problem(release, defaults, error) for error in errors]
 
 
-def _misfit(release: Declaration, defaults: Document | None, error: ValidationError) -> Problem:
-    """Return the problem of a value, where it is written: in the Release, or in the defaults."""
+def _value_problem(
+    release: Declaration, defaults: Document | None, error: ValidationError
+) -> Problem:
+    """Return the problem of a value at its place: in the Release or in the defaults."""
     path: ValuePath = tuple(error.absolute_path)
     name = dotted(("values", *path))
     message, expected = f"{name} doesn't fit the chart's schema", ""
     match error.validator:
         case "required" | "additionalProperties" | "dependentRequired":
-            # These name keys, never values.
+            # The messages of these validators contain keys, never values.
             message = f"{name}: {error.message}"
         case _:
             expected = f"{error.validator}: {json.dumps(error.validator_value)[:200]}"
-    own: object = release.document.value
-    written = _has(own, ("spec", "values", *path))
-    document = release.document if written or defaults is None else defaults
+    release_value: object = release.document.value
+    is_in_release = _has(release_value, ("spec", "values", *path))
+    document = release.document if is_in_release or defaults is None else defaults
     place = document.locate(("spec", "values", *path) if document is release.document else path)
-    return _placed(document, place, message, expected)
-
-
-def _placed(document: Document, place: SourcePosition, message: str, expected: str) -> Problem:
     return Problem(
         "release.values", message, document.file, place.line, place.column, expected=expected
     )
 
 
 def _has(value: object, path: ValuePath) -> bool:
+    """Return True if *value* has a member at *path*."""
     for part in path:
         try:
             value = value[part]  # type: ignore[index]

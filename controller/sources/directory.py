@@ -1,7 +1,7 @@
-"""The directory of the desired state, read whole at each call.
+"""The desired-state directory, read whole at each call.
 
-What users wrote never makes ``load`` raise. Whatever couldn't be read makes the result blind:
-creating goes on, pruning doesn't.
+``load`` never raises because of file contents. An unreadable part makes the result blind: the
+controller still creates, and doesn't prune.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _COMPOSE = re.compile(r"(?:.*/)?(?:docker-)?compose[^/]*\.ya?ml")
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What a file said when it was last read whole."""
+class _ParsedFile:
+    """The documents of a file at its last complete read."""
 
     digest: bytes
     size: int
-    readings: tuple[ParsedDocument, ...]
+    documents: tuple[ParsedDocument, ...]
 
 
 class DirectorySource:
-    """A ``ports.DesiredSource`` over a directory; ``charts`` is where Releases find theirs.
+    """A ``ports.DesiredSource`` for a directory. *charts* is the folder of the charts of Releases.
 
-    Any thread may call ``load``; one at a time reads. Files are read again at each call (a
-    change within the resolution of a timestamp must show), and parsed only if they differ.
+    ``load`` is thread-safe; one thread at a time reads. Each call reads all files, because a
+    change within the resolution of a timestamp must be noticed. Only changed files are parsed.
     """
 
     def __init__(self, root: Path, *, charts: Path | None = None, pread: Pread = os.pread) -> None:
@@ -47,12 +47,13 @@ class DirectorySource:
         self._charts = charts
         self._pread = pread
         self._lock = threading.Lock()
-        self._known: dict[str, _Known] = {}
+        self._files: dict[str, _ParsedFile] = {}
         self._last: Desired | None = None
+        #: The documents of rendered Releases, by all inputs of the rendering.
         self._releases: dict[object, tuple[ParsedDocument, ...]] = {}
 
     def load(self) -> Desired:
-        """Return the desired state as the files are now."""
+        """Return the desired state of the present files."""
         with self._lock:
             return self._load()
 
@@ -66,34 +67,37 @@ class DirectorySource:
             return self._absent(f"{self._root} is no directory")
         repository = git.git_folder(Path(top))
         before = git.fingerprint(repository) if repository else ()
-        sign = git.busy(repository) if repository else ""
+        sign = git.operation_sign(repository) if repository else ""
         if sign:
             return self._while_busy(sign, status.st_dev)
-        readings, problems = self._read(top)
-        if repository and (git.busy(repository) or git.fingerprint(repository) != before):
+        documents, problems = self._read(top)
+        if repository and (git.operation_sign(repository) or git.fingerprint(repository) != before):
             return self._while_busy("index", status.st_dev)
         identity = SourceIdentity(
             path=str(self._root),
             present=True,
             device=status.st_dev,
-            documents=sum(reading.declaration is not None for reading in readings),
+            documents=sum(document.declaration is not None for document in documents),
             commit=git.commit_of(repository) if repository else "",
         )
-        rendered = self._rendered(readings)
+        rendered = self._render(documents)
         charts = git.git_folder(self._charts) if rendered and self._charts else None
-        elsewhere = git.commit_of(charts) if charts else ""
-        readings = [*_committed(readings, identity.commit), *_committed(rendered, elsewhere)]
-        self._last = resolve(readings, identity=identity, problems=problems)
+        charts_commit = git.commit_of(charts) if charts else ""
+        documents = [
+            *_with_commit(documents, identity.commit),
+            *_with_commit(rendered, charts_commit),
+        ]
+        self._last = resolve(documents, identity=identity, problems=problems)
         return self._last
 
     def _absent(self, message: str) -> Desired:
-        """Return the state without a directory: nothing is known, so nothing may go."""
+        """Return a blind desired state without a directory, so that nothing is pruned."""
         problem = Problem("source.missing", message, remedy="create it, or name another directory")
         identity = SourceIdentity(path=str(self._root), present=False)
         return resolve((), identity=identity, problems=(problem,), blind=True)
 
     def _while_busy(self, sign: str, device: int) -> Desired:
-        """Return what was read before a Git operation began, blind."""
+        """Return the desired state before a Git operation in progress, blind."""
         problem = Problem(
             "git.busy",
             f"a Git operation is under way here ({sign}): what was read before it stays in force",
@@ -106,15 +110,15 @@ class DirectorySource:
         return replace(self._last, blind=True, problems=(problem, *self._last.problems))
 
     def _read(self, top: str) -> tuple[list[ParsedDocument], list[Problem]]:
-        """Return what all files say, and what is wrong with reading them."""
-        found = FolderWalk(top)
-        readings: list[ParsedDocument] = []
-        problems = found.problems
-        known: dict[str, _Known] = {}
+        """Return the documents of all files, and the problems of the reads."""
+        walk = FolderWalk(top)
+        documents: list[ParsedDocument] = []
+        problems = walk.problems
+        files: dict[str, _ParsedFile] = {}
         total = 0
-        for file in found.files():
+        for file in walk.files():
             if _COMPOSE.fullmatch(file.name):
-                problems.append(_compose(file.name))
+                problems.append(_compose_problem(file.name))
                 continue
             if total > MAX_TOTAL_BYTES:
                 message = (
@@ -126,49 +130,50 @@ class DirectorySource:
             if problem is not None:
                 problems.append(problem)
             if entry is not None:
-                known[file.name] = entry
+                files[file.name] = entry
                 total += entry.size
-                readings += entry.readings
-        self._known = known
-        return readings, problems
+                documents += entry.documents
+        self._files = files
+        return documents, problems
 
-    def _read_file(self, file: SourceFile, top: str) -> tuple[_Known | None, Problem | None]:
-        last = self._known.get(file.name)
+    def _read_file(self, file: SourceFile, top: str) -> tuple[_ParsedFile | None, Problem | None]:
+        last = self._files.get(file.name)
 
         def is_known(content: bytes) -> bool:
             return last is not None and hashlib.sha256(content).digest() == last.digest
 
-        content = read_whole(file, top, known=is_known, pread=self._pread)
+        content = read_whole(file, top, is_known=is_known, pread=self._pread)
         if isinstance(content, Problem):
             return (last if content.code == "file.unstable" else None), content
         digest = hashlib.sha256(content).digest()
         if last is not None and last.digest == digest:
             return last, None
-        return _Known(digest, len(content), read_text(decode(content), file.name)), None
+        return _ParsedFile(digest, len(content), read_text(decode(content), file.name)), None
 
-    def _rendered(self, readings: list[ParsedDocument]) -> list[ParsedDocument]:
-        """Return what the Releases among the readings render to."""
+    def _render(self, documents: list[ParsedDocument]) -> list[ParsedDocument]:
+        """Return the documents that the Releases among *documents* render to."""
         releases = [
-            reading.declaration
-            for reading in readings
-            if reading.declaration is not None and isinstance(reading.declaration.spec, ReleaseSpec)
+            document.declaration
+            for document in documents
+            if document.declaration is not None
+            and isinstance(document.declaration.spec, ReleaseSpec)
         ]
         if not releases:
             return []
-        # Jinja and JSON Schema are loaded where a chart is used, and nowhere else.
+        # Jinja and JSON Schema are imported only if a Release exists.
         from controller.sources.charts import MAX_RELEASES, Chart, load_chart, render_release
 
         charts: dict[str, Chart] = {}
-        kept: dict[object, tuple[ParsedDocument, ...]] = {}
+        by_inputs: dict[object, tuple[ParsedDocument, ...]] = {}
         for release in releases[:MAX_RELEASES]:
             assert isinstance(release.spec, ReleaseSpec), "only Releases were taken"
             name = release.spec.chart
             if name not in charts:
                 charts[name] = load_chart(self._charts, name)
-            memo = (_sameness(release), charts[name])
-            kept[memo] = self._releases.get(memo) or render_release(release, charts[name])
-        self._releases = kept
-        rendered = [reading for readings in kept.values() for reading in readings]
+            inputs = (_inputs_of(release), charts[name])
+            by_inputs[inputs] = self._releases.get(inputs) or render_release(release, charts[name])
+        self._releases = by_inputs
+        rendered = [document for each in by_inputs.values() for document in each]
         if len(releases) > MAX_RELEASES:
             message = f"there are more than {MAX_RELEASES} Releases; the rest wasn't rendered"
             problem = Problem("source.too-many", message, releases[MAX_RELEASES].source.file)
@@ -176,28 +181,28 @@ class DirectorySource:
         return rendered
 
 
-def _committed(readings: list[ParsedDocument], commit: str) -> list[ParsedDocument]:
-    """Return the readings with the commit that is checked out where their files are."""
-    return [_at(reading, commit) for reading in readings] if commit else readings
+def _with_commit(documents: list[ParsedDocument], commit: str) -> list[ParsedDocument]:
+    """Return the documents with the checked-out commit of their repository."""
+    return [_at_commit(document, commit) for document in documents] if commit else documents
 
 
-def _at(reading: ParsedDocument, commit: str) -> ParsedDocument:
-    if reading.declaration is None:
-        return reading
-    source = replace(reading.declaration.source, commit=commit)
-    return replace(reading, declaration=replace(reading.declaration, source=source))
+def _at_commit(document: ParsedDocument, commit: str) -> ParsedDocument:
+    if document.declaration is None:
+        return document
+    source = replace(document.declaration.source, commit=commit)
+    return replace(document, declaration=replace(document.declaration, source=source))
 
 
-def _sameness(release: Declaration) -> object:
-    """Return what decides how a Release renders, its place included (problems name it)."""
+def _inputs_of(release: Declaration) -> object:
+    """Return all inputs of a Release's rendering, with its place for problems."""
     return release.key, release.owner, release.source, release.document.text
 
 
-def _compose(name: str) -> Problem:
+def _compose_problem(name: str) -> Problem:
     return Problem(
         "unsupported",
         "compose projects are not supported yet",
         name,
-        # Without a key: the file may declare anything, and what ran from it before must not go.
+        # Without a key, so that nothing is pruned: the file can have declared any service before.
         remedy="write its services as documents of kind Service; rename it if it is another file",
     )

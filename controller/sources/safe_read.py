@@ -1,8 +1,7 @@
-"""A folder of the host to files: found within bounds, never outside, and read only whole.
+"""Safe reads of a folder: the walk is bounded, stays inside the folder, and reads whole files.
 
-The world is read into values and problems; nothing is raised for what lies there. Only regular
-files are opened, and only after their place is resolved: a link that leads out of the folder, a
-FIFO or a device is a problem.
+The results are values and problems; bad files raise nothing. Only regular files with a resolved
+path are opened. A link that leads out of the folder, a FIFO or a device is a problem.
 """
 
 from __future__ import annotations
@@ -25,60 +24,65 @@ READ_ATTEMPTS = 3
 SUFFIXES = (".yaml", ".yml")
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
-#: Reads from a descriptor: ``os.pread``, or a test's that changes the file meanwhile.
+#: Reads from a descriptor: ``os.pread``, or in tests a function that changes the file.
 Pread = Callable[[int, int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file by its name below the folder, as shown to people, and its resolved path."""
+    """A file of the folder."""
 
+    #: The printable name below the folder.
     name: str
+    #: The resolved path.
     path: str
 
 
-def shown(name: str) -> str:
-    """Return a file's name so that it can be printed anywhere: odd bytes are escaped."""
+def printable_name(name: str) -> str:
+    """Return a file name with unprintable characters and bytes escaped."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class FolderWalk:
-    """The YAML files below *top*, a resolved path, and what is wrong there.
+    """The YAML files below *top*, a resolved path, and the problems of the walk.
 
-    Hidden names are nobody's business (editors', Git's, ``..data``). Links are followed where they
-    stay inside; a file that several names lead to is found once, by its own name where it has
-    one. What is beyond a bound is a problem.
+    - Hidden names are skipped: files of editors and Git, ``..data`` of Kubernetes.
+    - Links inside the folder are followed. A file with several names is found once, by its own
+      name if it has one in the folder.
+    - Entries beyond a bound are a problem.
     """
 
     def __init__(self, top: str) -> None:
         self.top = top
         self.problems: list[Problem] = []
-        self._files: dict[str, SourceFile] = {}  # by resolved path
-        self._seen: set[str] = set()
+        #: The files by resolved path.
+        self._files: dict[str, SourceFile] = {}
+        #: The resolved paths of the walked folders.
+        self._folders: set[str] = set()
         self._links: list[tuple[str, str, int]] = []
         self._entries = 0
         self._full = False
         self._folder(top, "", 0)
-        # Links last: a file's own name goes before one that leads to it.
+        # Links last, so that a file's own name comes before the names of links.
         while self._links and not self._full:
             self._follow(*self._links.pop(0))
 
     def files(self) -> list[SourceFile]:
-        """Return the files by name."""
-        return sorted(self._files.values(), key=lambda found: found.name)
+        """Return the files in the order of their names."""
+        return sorted(self._files.values(), key=lambda file: file.name)
 
     def folders(self) -> set[str]:
-        """Return the resolved paths of all folders that hold something of this."""
-        return self._seen | {os.path.dirname(path) for path in self._files}  # noqa: PTH120 - many
+        """Return the resolved paths of all folders in the walk."""
+        return self._folders | {os.path.dirname(path) for path in self._files}  # noqa: PTH120 - many
 
     def _folder(self, path: str, name: str, depth: int) -> None:
-        if path in self._seen or self._full:
+        if path in self._folders or self._full:
             return
-        self._seen.add(path)
+        self._folders.add(path)
         if depth > MAX_DEPTH:
             message = f"folders deeper than {MAX_DEPTH} levels weren't read"
-            self.problems.append(Problem("source.too-deep", message, shown(name)))
+            self.problems.append(Problem("source.too-deep", message, printable_name(name)))
             return
         try:
             with os.scandir(path) as entries:
@@ -99,12 +103,12 @@ class FolderWalk:
             self._folder(entry.path, name, depth + 1)
         elif entry.name.endswith(SUFFIXES):
             if entry.is_file(follow_symlinks=False):
-                self._files[entry.path] = SourceFile(shown(name), entry.path)
+                self._files[entry.path] = SourceFile(printable_name(name), entry.path)
             else:
                 self.problems.append(_special(name))
 
     def _follow(self, path: str, name: str, depth: int) -> None:
-        """Take in what a link leads to."""
+        """Add the file or folder that a link leads to."""
         try:
             target = os.path.realpath(path, strict=True)
             mode = Path(target).stat().st_mode
@@ -120,10 +124,10 @@ class FolderWalk:
         elif not stat.S_ISREG(mode):
             self.problems.append(_special(name))
         elif target not in self._files and not self._is_full():
-            self._files[target] = SourceFile(shown(name), target)
+            self._files[target] = SourceFile(printable_name(name), target)
 
     def _is_full(self) -> bool:
-        """Count an entry; tell whether a bound is passed, and say so the first time."""
+        """Count an entry. Return True beyond a bound, and report the first time as a problem."""
         self._entries += 1
         if self._full or (self._entries <= MAX_ENTRIES and len(self._files) < MAX_FILES):
             return self._full
@@ -135,62 +139,63 @@ class FolderWalk:
 
 
 def is_inside(path: str, top: str) -> bool:
-    """Tell whether a resolved path is the folder *top* or below it."""
+    """Return True if a resolved path is the folder *top* or below *top*."""
     return path == top or path.startswith(top.rstrip("/") + "/")
 
 
 def read_whole(
-    found: SourceFile, top: str, *, known: Callable[[bytes], bool], pread: Pread = os.pread
+    file: SourceFile, top: str, *, is_known: Callable[[bytes], bool], pread: Pread = os.pread
 ) -> bytes | Problem:
-    """Return a file's bytes if it held still while they were read; else the problem.
+    """Return the content of a file that doesn't change during the read, or a problem.
 
-    The file's (inode, size, mtime) is equal before and after, and it was read twice alike, but
-    for content that is ``known`` already. A problem with code ``file.unstable`` passes by itself.
+    Inode, size and mtime must be equal before and after the read. Two reads must return the same
+    content; one read is enough for content for which *is_known* returns True. The problem
+    ``file.unstable`` is temporary.
     """
     for _ in range(READ_ATTEMPTS):
-        outcome = _read_once(found, top, known, pread)
+        outcome = _read_once(file, top, is_known, pread)
         if outcome is not None:
             return outcome
     return Problem(
         "file.unstable",
         "the file changes while it is read; what was read last stays in force",
-        found.name,
+        file.name,
         remedy="write to a temporary file and rename it; if nobody writes, wait a moment",
     )
 
 
 def _read_once(
-    found: SourceFile, top: str, known: Callable[[bytes], bool], pread: Pread
+    file: SourceFile, top: str, is_known: Callable[[bytes], bool], pread: Pread
 ) -> bytes | Problem | None:
-    """Return the content, a problem, or None if the file didn't hold still."""
+    """Return the content, a problem, or None if the file changed during the read."""
     try:
-        descriptor = os.open(found.path, _OPEN)
+        descriptor = os.open(file.path, _OPEN)
     except OSError as error:
-        return _unreadable(found.name, error)
+        return _unreadable(file.name, error)
     try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
-            return _special(found.name)
+            return _special(file.name)
         if before.st_size > MAX_BYTES:
-            return too_big(found.name)
-        # The path was resolved a moment ago: a folder on it may have become a link since.
+            return too_big(file.name)
+        # A folder of the path can have become a link since the path was resolved.
         if not is_inside(str(Path(f"/proc/self/fd/{descriptor}").readlink()), top):
             return None
         content = _read(descriptor, before.st_size, pread)
-        if not known(content) and content != _read(descriptor, before.st_size, pread):
+        if not is_known(content) and content != _read(descriptor, before.st_size, pread):
             return None
         after = os.fstat(descriptor)
-        named = Path(found.path).lstat()
+        named = Path(file.path).lstat()
     except OSError as error:
-        return _unreadable(found.name, error)
+        return _unreadable(file.name, error)
     finally:
         os.close(descriptor)
-    same = _looks(before) == _looks(after) == _looks(named)
-    return content if same and len(content) == after.st_size else None
+    is_same = _version_of(before) == _version_of(after) == _version_of(named)
+    return content if is_same and len(content) == after.st_size else None
 
 
 def _read(descriptor: int, expected: int, pread: Pread) -> bytes:
-    """Return the content; of one that is longer than expected by now, a byte more than that."""
+    """Return the content. Of a file longer than *expected*, return one byte more than *expected*."""
     chunks: list[bytes] = []
     size = 0
     while size <= expected:
@@ -202,7 +207,7 @@ def _read(descriptor: int, expected: int, pread: Pread) -> bytes:
     return b"".join(chunks)
 
 
-def _looks(status: os.stat_result) -> tuple[int, int, int, int]:
+def _version_of(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -210,7 +215,7 @@ def _unreadable(name: str, error: OSError) -> Problem:
     return Problem(
         "file.unreadable",
         f"can't be read: {error.strerror or type(error).__name__}",
-        shown(name),
+        printable_name(name),
         remedy="make it readable for the user that trimtab runs as, or move it away",
     )
 
@@ -219,11 +224,13 @@ def _outside(name: str) -> Problem:
     return Problem(
         "file.outside",
         "the link leads out of the directory and wasn't followed",
-        shown(name),
+        printable_name(name),
         remedy="copy the file here, or make DIR itself a link",
     )
 
 
 def _special(name: str) -> Problem:
     message = "is no regular file and wasn't opened"
-    return Problem("file.special", message, shown(name), remedy="move it out of the directory")
+    return Problem(
+        "file.special", message, printable_name(name), remedy="move it out of the directory"
+    )

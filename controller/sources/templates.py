@@ -1,9 +1,9 @@
-"""Templates to text: Jinja, closed to a small language and bounded in work.
+"""Rendering of templates: Jinja, reduced to a small language with bounded work.
 
-Jinja's sandbox keeps a template from reaching Python; it doesn't keep it from using all time and
-memory. So here a template can call nothing but its own macros, ``range`` and the filters of
-``FILTERS``; the items of loops, calls, comparisons and all characters that are made draw from one
-budget; powers and repeated texts aren't there. Same inputs, same text: no clock, no randomness.
+Jinja's sandbox keeps a template away from Python, but doesn't bound time and memory. Here a
+template can only call its own macros, ``range`` and the filters in ``FILTERS``. Loop items, calls,
+comparisons and produced characters are counted against one budget. Powers and the repetition of
+texts don't exist. The same inputs give the same text: templates have no clock and no randomness.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from controller.model.errors import Problem
 
 MAX_OUTPUT = 1024 * 1024
 MAX_TEMPLATE = 256 * 1024
-MAX_STEPS = 50_000  # items of loops, calls, items compared, of one rendering
+#: Loop items, calls and compared items of one rendering.
+MAX_STEPS = 50_000
 MAX_RANGE = 1_000
-MAX_CHARACTERS = 8 * MAX_OUTPUT  # made by operators and filters, of one rendering
+#: Characters produced by operators and filters in one rendering.
+MAX_CHARACTERS = 8 * MAX_OUTPUT
 MAX_NUMBER = 2**63
 
 _LOOP_WORDS = frozenset(
     "index index0 revindex revindex0 first last length depth depth0 previtem nextitem".split()  # noqa: SIM905
 )
-#: What YAML reads otherwise than JSON does, or not at all, when it stands in double quotes.
+#: Characters that YAML in double quotes parses differently from JSON, or not at all.
 _TO_ESCAPE = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 _FORBIDDEN_NODES: tuple[tuple[type[nodes.Node], str], ...] = (
     (nodes.Include, "include"),
@@ -39,7 +41,7 @@ _FORBIDDEN_NODES: tuple[tuple[type[nodes.Node], str], ...] = (
     (nodes.Import, "import"),
     (nodes.FromImport, "import"),
     (nodes.Pow, "**"),
-    # These gather text unseen before it is counted, or change what text means.
+    # These nodes collect text before it is counted, or change the meaning of text.
     (nodes.AssignBlock, "a block of set"),
     (nodes.FilterBlock, "a block of filter"),
     (nodes.ScopedEvalContextModifier, "autoescape"),
@@ -57,29 +59,30 @@ _COMPARISONS: dict[str, Callable[[Any, Any], object]] = {
 
 
 class _OverBudgetError(SecurityError):
-    """A template takes too many steps or makes too much text."""
+    """A template takes too many steps or produces too much text."""
 
 
 def to_yaml(value: object) -> str:
-    """Return a value as YAML that can stand wherever a value can: on one line, in JSON's form.
+    """Return a value as YAML in JSON's form, on one line, usable wherever YAML takes a value.
 
     Raises:
-        SecurityError: it isn't made of mappings, lists, texts, numbers, truth values and nulls.
+        SecurityError: the value has parts besides mappings, lists, strings, numbers, booleans and
+            nulls.
     """
     if isinstance(value, Undefined):
-        str(value)  # raises, naming what is undefined
+        str(value)  # raises an error with the undefined name
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise SecurityError("toyaml can't write this value") from error
-    return _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _TO_ESCAPE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def quote(value: object) -> str:
-    """Return a scalar as a quoted YAML text, so that ``8080`` or ``yes`` stays a text.
+    """Return a scalar as a quoted YAML string, so that ``8080`` or ``yes`` stays a string.
 
     Raises:
-        SecurityError: it is a mapping or a list.
+        SecurityError: the value is a mapping or a list.
     """
     if isinstance(value, Undefined):
         str(value)
@@ -135,7 +138,7 @@ TESTS = ("defined", "undefined", "none", "string", "number", "mapping", "sequenc
 
 
 class Environment(SandboxedEnvironment):
-    """The closed language, with the budget of one rendering."""
+    """The reduced language, with the budget of one rendering."""
 
     intercepted_binops = frozenset(["+", "-", "*", "/", "//", "%", "**"])
 
@@ -143,21 +146,23 @@ class Environment(SandboxedEnvironment):
         super().__init__(
             undefined=StrictUndefined,
             autoescape=False,
-            # Nothing is computed while compiling: what it takes is counted when it runs.
+            # No constant folding: computations at compile time would escape the budget.
             optimized=False,
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
-            finalize=self._written,
+            finalize=self._count_output,
         )
         self.steps = 0
         self.characters = 0
         self.globals = {"range": self.range}
-        self.filters = {name: self._metered(name, function) for name, function in FILTERS.items()}
+        self.filters = {
+            name: self._count_filter(name, function) for name, function in FILTERS.items()
+        }
         self.tests = {name: self.tests[name] for name in TESTS}
 
     def range(self, *bounds: int) -> list[int]:
-        """Return the numbers of Python's range, at most ``MAX_RANGE``."""
+        """Return the numbers of Python's range, ``MAX_RANGE`` at most."""
         numbers = range(*bounds)
         if len(numbers[: MAX_RANGE + 1]) > MAX_RANGE:
             raise SecurityError(f"range gives at most {MAX_RANGE} numbers")
@@ -165,20 +170,20 @@ class Environment(SandboxedEnvironment):
         return list(numbers)
 
     def bounded(self, items: Iterable[object]) -> Iterator[object]:
-        """Yield the items of a loop, each a step."""
+        """Yield the items of a loop. Each item costs a step."""
         for item in items:
             self._step()
             yield item
 
     def concatenated(self, *parts: object) -> str:
-        """Return the parts as one text (the operator ``~``)."""
-        return self._made("".join(str(part) for part in parts))
+        """Return the parts as one string (the operator ``~``)."""
+        return self._count_text("".join(str(part) for part in parts))
 
     def compared(self, word: str, left: object, right: object) -> bool:
-        """Return what a comparison says; lists and mappings can only be searched (``in``)."""
+        """Return the result of a comparison. Lists and mappings only support ``in``."""
         for side in (left, right):
             if isinstance(side, Undefined):
-                str(side)  # raises, naming it
+                str(side)  # raises an error with the undefined name
         if word in {"in", "notin"}:
             if not isinstance(right, str | list | Mapping):
                 raise SecurityError("in takes a text, a list or a mapping")
@@ -190,7 +195,7 @@ class Environment(SandboxedEnvironment):
         return bool(_COMPARISONS[word](left, right))
 
     def call_binop(self, context: Context, sign: str, left: object, right: object) -> object:
-        """Return what an operator gives, within bounds; numbers only but for ``+``."""
+        """Return the result of an operator, within bounds. Only ``+`` takes non-numbers."""
         both_numbers = all(isinstance(side, int | float) for side in (left, right))
         if not both_numbers and sign != "+":
             raise SecurityError(f"the operator {sign} takes numbers")
@@ -201,38 +206,38 @@ class Environment(SandboxedEnvironment):
         result: object = super().call_binop(context, sign, left, right)
         if isinstance(result, int | float) and abs(result) >= MAX_NUMBER:
             raise SecurityError("a number becomes too large")
-        return self._made(result) if isinstance(result, str) else result
+        return self._count_text(result) if isinstance(result, str) else result
 
     def is_safe_callable(self, obj: object) -> bool:
-        """Allow macros and what this environment gives, each call a step."""
+        """Return True for macros and the functions of this environment. Each call costs a step."""
         self._step()
-        given = (self.range, self.bounded, self.concatenated, self.compared)
-        return isinstance(obj, Macro) or obj in given
+        functions = (self.range, self.bounded, self.concatenated, self.compared)
+        return isinstance(obj, Macro) or obj in functions
 
     def getattr(self, obj: object, attribute: str) -> object:
-        """Return a member of a mapping, or of ``loop``: objects have no attributes here."""
+        """Return a member of a mapping or of ``loop``. Other objects have no attributes."""
         if isinstance(obj, LoopContext) and attribute in _LOOP_WORDS:
             return getattr(obj, attribute)
         return self.getitem(obj, attribute)
 
     def getitem(self, obj: object, argument: object) -> object:
-        """Return a member of a mapping, an item of a list, or part of either or of a text."""
+        """Return a member of a mapping, or an item or slice of a list or string."""
         if isinstance(obj, Undefined):
-            str(obj)  # raises, naming it
+            str(obj)  # raises an error with the undefined name
         if isinstance(obj, Mapping | list | tuple | str):
             try:
-                found: object = obj[argument]  # type: ignore[index,call-overload]
+                item: object = obj[argument]  # type: ignore[index,call-overload]
             except (LookupError, TypeError):
                 return self.undefined(obj=obj, name=str(argument))
-            return found
+            return item
         return self.undefined(obj=obj, name=str(argument))
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
         for kind, word in _FORBIDDEN_NODES:
-            found = tree.find(kind)
-            if found is not None:
-                raise TemplateSyntaxError(f"{word} isn't there", found.lineno, name, filename)
+            node = tree.find(kind)
+            if node is not None:
+                raise TemplateSyntaxError(f"{word} isn't there", node.lineno, name, filename)
         for loop in list(tree.find_all(nodes.For)):
             if loop.recursive:
                 raise TemplateSyntaxError("recursive isn't there", loop.lineno, name, filename)
@@ -241,30 +246,30 @@ class Environment(SandboxedEnvironment):
         return tree
 
     @pass_context
-    def _written(self, _context: object, value: object) -> object:
-        """Count what is written, be it text of the template or a value."""
+    def _count_output(self, _context: object, value: object) -> object:
+        """Count output: text of the template, or a value."""
         if isinstance(value, Undefined):
             return value
-        return self._made(str(value))
+        return self._count_text(str(value))
 
-    def _metered(self, name: str, function: Callable[..., object]) -> Callable[..., object]:
-        def metered(*arguments: object) -> object:
-            self._step(1 + sum(len(one) for one in arguments if isinstance(one, list | Mapping)))
+    def _count_filter(self, name: str, function: Callable[..., object]) -> Callable[..., object]:
+        def counted(*arguments: object) -> object:
+            self._step(1 + sum(len(each) for each in arguments if isinstance(each, list | Mapping)))
             try:
                 result = function(*arguments)
             except (TypeError, ValueError, LookupError) as error:
-                # Not the error's words: they repeat the value, which may be a secret.
+                # Without the error's message: the message repeats the value, possibly a secret.
                 raise SecurityError(f"the filter {name} can't take this") from error
-            return self._made(result) if isinstance(result, str) else result
+            return self._count_text(result) if isinstance(result, str) else result
 
-        return metered
+        return counted
 
     def _step(self, count: int = 1) -> None:
         self.steps += count
         if self.steps > MAX_STEPS:
             raise _OverBudgetError(f"the template takes more than {MAX_STEPS} steps")
 
-    def _made(self, text: str) -> str:
+    def _count_text(self, text: str) -> str:
         self.characters += len(text)
         if len(text) > MAX_OUTPUT or self.characters > MAX_CHARACTERS:
             raise _OverBudgetError("the template makes too much text")
@@ -277,16 +282,16 @@ def _call(name: str, arguments: Sequence[nodes.Node], line: int) -> nodes.Call:
 
 
 def _replace_below(node: nodes.Node) -> None:
-    """Replace what Jinja would do uncounted, everywhere below *node*."""
+    """Replace the operations without a count below *node* by calls that count."""
     for name in node.fields:
         value = getattr(node, name)
         if isinstance(value, list):
-            setattr(node, name, [_counted(item) for item in value])
+            setattr(node, name, [_with_count(item) for item in value])
         else:
-            setattr(node, name, _counted(value))
+            setattr(node, name, _with_count(value))
 
 
-def _counted(value: object) -> object:
+def _with_count(value: object) -> object:
     if not isinstance(value, nodes.Node):
         return value
     _replace_below(value)
@@ -315,7 +320,7 @@ def _comparison(node: nodes.Compare) -> nodes.Expr:
 
 
 def render_template(text: str, file: str, context: Mapping[str, object]) -> str | Problem:
-    """Return what a template gives with these names, or the problem at its line. Never raises."""
+    """Render a template with a context. Return the text, or the problem at its line. Never raises."""
     if len(text) > MAX_TEMPLATE:
         message = f"the template is over {MAX_TEMPLATE // 1024} KiB"
         return Problem("chart.template", message, file, remedy="split it")
@@ -328,8 +333,8 @@ def render_template(text: str, file: str, context: Mapping[str, object]) -> str 
         message = error.message or "undefined"
         return Problem("chart.template", message, file, _line(error), 1, remedy=remedy)
     except (TemplateError, RecursionError, MemoryError) as error:
-        return Problem("chart.template", _said(error), file, _line(error), 1)
-    except Exception as error:  # noqa: BLE001 - whatever a template does must not stop the loop
+        return Problem("chart.template", _message_of(error), file, _line(error), 1)
+    except Exception as error:  # noqa: BLE001 - no template is allowed to stop the controller
         message = f"the template fails with {type(error).__name__}"
         return Problem("chart.template", message, file, _line(error), 1)
     if len(output) > MAX_OUTPUT:
@@ -338,14 +343,14 @@ def render_template(text: str, file: str, context: Mapping[str, object]) -> str 
     return output
 
 
-def _said(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "the template nests or calls itself too deeply"
     return str(error)[:500] or type(error).__name__
 
 
 def _line(error: BaseException) -> int:
-    """Return the line of the template at which it failed, or 0."""
+    """Return the line of the template with the error, or 0."""
     line, trace = 0, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == "<template>":

@@ -1,9 +1,10 @@
-"""Watching the files: a change wakes, and says nothing more.
+"""The file watch: a change wakes the controller, without further information.
 
-A watch may miss changes and dies silently with the folder it is on, so it is never relied on: each
-wakeup means "read everything", the folders are looked at again after each change and every second,
-and the watch is made anew when they differ, or after a minute. So folders that are made, recreated
-or swapped behind a link are followed, and a lost event costs a second.
+A watch can miss changes, and ends silently together with its folder. So nothing relies on the
+watch. Each wakeup makes the controller read all files. After each change and every second, the set
+of folders is compared. If the set differs, or after a minute, a new watch starts. So the watch
+follows new folders, recreated folders and folders behind a changed link, and a lost event costs
+one second.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ import watchfiles
 from controller.sources import git
 from controller.sources.safe_read import FolderWalk
 
-QUIET_MS = 100  # a batch of changes ends when this long nothing more changed
-BATCH_MS = 5_000  # or when it is this long
-LOOK_MS = 1_000  # how often the folders are looked at without any change
-LOOKS = 60  # without any change, until the watch is made anew
+#: A batch of changes ends after this time without a change …
+QUIET_MS = 100
+#: … or at this length.
+BATCH_MS = 5_000
+#: Time between two comparisons of the folders without a change.
+COMPARE_MS = 1_000
+#: Comparisons until a new watch starts.
+COMPARISONS_MAX = 60
 RETRY_S = 0.5
 MAX_FOLDERS = 10_000
 MAX_LINKS = 40
@@ -31,15 +36,15 @@ MAX_LINKS = 40
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What is watched: folders with their (device, inode).
+    """The folders and files of a watch."""
 
-    ``trees`` are those whose every entry matters, ``anchors`` the roots and the links to them,
-    ``signs`` what Git shows of its work.
-    """
-
+    #: The watched folders: path, device, inode.
     folders: frozenset[tuple[str, int, int]]
+    #: The folders with desired state: every entry is relevant.
     trees: frozenset[str]
+    #: The roots, and the links on the way to the roots.
     anchors: frozenset[str]
+    #: The files that show a Git operation or a commit.
     signs: frozenset[str]
 
     def paths(self) -> list[str]:
@@ -47,12 +52,12 @@ class Scope:
         return sorted(path for path, _, _ in self.folders)
 
     def concerns(self, path: str) -> bool:
-        """Tell whether a change at *path* may be one of the desired state."""
+        """Return True if a change at *path* can change the desired state."""
         inside = os.path.dirname(path) in self.trees  # noqa: PTH120 - called for each change
-        return inside or path in self.signs or self.is_shaken_by(path)
+        return inside or path in self.signs or self.can_end_watch(path)
 
-    def is_shaken_by(self, path: str) -> bool:
-        """Tell whether a change at *path* may have ended a watch."""
+    def can_end_watch(self, path: str) -> bool:
+        """Return True if a change at *path* can end a watch."""
         return path in self.anchors or path in self.trees
 
 
@@ -62,24 +67,24 @@ def watch(
     stop: threading.Event,
     *,
     also: Iterable[Path] = (),
-    look_ms: int = LOOK_MS,
+    compare_ms: int = COMPARE_MS,
 ) -> None:
-    """Call *wake* after each change below *root* (and *also*: the charts) until *stop* is set.
+    """Call *wake* after each change below *root* and below *also* (the charts), until *stop* is set.
 
-    Blocks the caller's thread and never raises. *root* may be a link, may be missing, and may
-    become another folder. It wakes once after each start of a watch too: what changed just before.
+    Blocks the caller's thread and never raises. *root* can be a link, can be missing, and can be
+    replaced. Each start of a watch also calls *wake*, because of changes just before the start.
     """
     roots = (root.absolute(), *(path.absolute() for path in also))
     while not stop.is_set():
         try:
-            _watch_once(roots, wake, stop, look_ms)
-        except Exception:  # noqa: BLE001 - no inotify left, a folder gone meanwhile: look again
+            _watch_once(roots, wake, stop, compare_ms)
+        except Exception:  # noqa: BLE001 - for example no inotify instances left, or a removed folder
             stop.wait(RETRY_S)
             wake()
 
 
 def _watch_once(
-    roots: tuple[Path, ...], wake: Callable[[], None], stop: threading.Event, look_ms: int
+    roots: tuple[Path, ...], wake: Callable[[], None], stop: threading.Event, compare_ms: int
 ) -> None:
     """Watch until the folders differ from those at the start."""
     scope = scope_of(roots)
@@ -89,24 +94,24 @@ def _watch_once(
         debounce=BATCH_MS,
         step=QUIET_MS,
         stop_event=stop,
-        rust_timeout=look_ms,
+        rust_timeout=compare_ms,
         yield_on_timeout=True,
         raise_interrupt=False,
         force_polling=False,
         recursive=False,
         ignore_permission_denied=True,
     )
-    for looks, changes in enumerate(batches):
+    for count, changes in enumerate(batches):
         paths = {path for _, path in changes}
-        if looks == 0 or any(scope.concerns(path) for path in paths):
+        if count == 0 or any(scope.concerns(path) for path in paths):
             wake()
-        shaken = any(scope.is_shaken_by(path) for path in paths)
-        if shaken or looks >= LOOKS or scope_of(roots) != scope:
+        is_doubtful = any(scope.can_end_watch(path) for path in paths)
+        if is_doubtful or count >= COMPARISONS_MAX or scope_of(roots) != scope:
             return
 
 
 def scope_of(roots: Iterable[Path]) -> Scope:
-    """Return what is to be watched for these roots as the folders are now. Never raises."""
+    """Return the scope of a watch for these roots, by the present folders. Never raises."""
     trees: set[str] = set()
     anchors: set[str] = set()
     signs: set[str] = set()
@@ -118,7 +123,7 @@ def scope_of(roots: Iterable[Path]) -> Scope:
         if repository is not None:
             folder = os.path.realpath(repository)
             signs |= {f"{folder}/{name}" for name in (*git.SIGNS, "index", "HEAD")}
-    holders = {_existing(os.path.dirname(name)) for name in anchors | signs}  # noqa: PTH120 - a text
+    holders = {_existing_parent(os.path.dirname(name)) for name in anchors | signs}  # noqa: PTH120 - a text
     folders: set[tuple[str, int, int]] = set()
     for path in sorted(trees | holders)[:MAX_FOLDERS]:
         try:
@@ -130,7 +135,7 @@ def scope_of(roots: Iterable[Path]) -> Scope:
 
 
 def _add_links(root: Path, anchors: set[str]) -> None:
-    """Add the name of the root, and of each link on the way to what it means."""
+    """Add the name of the root, and each link on the way to its target."""
     path = root
     for _ in range(MAX_LINKS):
         holder = Path(os.path.realpath(path.parent))
@@ -138,11 +143,11 @@ def _add_links(root: Path, anchors: set[str]) -> None:
         try:
             path = holder / path.readlink()
         except OSError:
-            return  # no link, or nothing that can be looked at
+            return  # no link, or no access
 
 
-def _existing(folder: str) -> str:
-    """Return the folder, or the nearest above it that is there."""
+def _existing_parent(folder: str) -> str:
+    """Return the folder, or its nearest existing parent."""
     path = Path(folder)
     while not git.is_kind(path, stat.S_ISDIR) and path != path.parent:
         path = path.parent

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from controller.cli.clients.socket_client import BrokerApi
-from controller.engine.responses import header
+from controller.engine.responses import encode_context
 from controller.model.records import Context
 from controller.system.unix_socket import has_listener
 from tests.gate import wire
@@ -45,7 +45,7 @@ class Usurper:
 
     def ask(self, method: str, path: str, *, plan: str = "") -> wire.Answer:
         """Send one request as the controller does, as part of *plan*."""
-        claim = header(Context(cause="all of it", plan=plan))
+        claim = encode_context(Context(cause="all of it", plan=plan))
         target = f"/v1.45{path}".encode()
         raw = wire.request(method, target, headers={"Trimtab-Context": claim})
         return wire.ask(self._connection or self._peer.connect(self._socket), raw)

@@ -217,7 +217,7 @@ class SimController:
             store=self.store,
             clock=LivelyClock(clock, prober),
             random=random.Random(f"controller {seed}").random,
-            fetch_rules=lambda: policy.update(engine.own_route("policy")),
+            fetch_rules=lambda: policy.update(engine.read_own_route("policy")),
             publish=self._publish,
             keeping=QuarantineRules(keep_s, "the only boot"),
         )

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from controller.core.enforcement.disruption_budget import PlannedRemoval
-from controller.engine.responses import header
+from controller.engine.responses import encode_context
 from controller.model import names
 from controller.model.names import Key
 from controller.model.records import Actor, Context, Reply, Request, Role
@@ -29,7 +29,7 @@ MARKER = "ZzMarker"
 CLIENT = Actor(uid=2000, gid=2000, pid=77, role=Role.CLIENT, owner="guest")
 OPERATOR = Actor(uid=0, gid=0, pid=78, role=Role.OPERATOR)
 USURPER = Actor(uid=990, gid=990, pid=79, role=Role.CONTROLLER)
-CLAIM = header(Context(cause="all of it"))
+CLAIM = encode_context(Context(cause="all of it"))
 IMAGE = "trimtab.local/web:1"
 
 

@@ -653,7 +653,7 @@ PLANTS = (
         12,
         "bodies-logged",
         "what is sent to the broker is logged",
-        ((requests, "creation", _logs_bodies),),
+        ((requests, "create_request", _logs_bodies),),
     ),
     Plant(
         13,

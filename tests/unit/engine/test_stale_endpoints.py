@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.engine.stale_endpoints import ObservedEndpoint, strays
+from controller.engine.stale_endpoints import ObservedEndpoint, stale_endpoints
 
 SINCE = "2026-01-01T00:00:00Z"
 
@@ -26,14 +26,17 @@ def network(identifier: str, *members: str) -> dict[str, Any]:
 def test_a_place_that_its_network_does_not_know_of_is_none(status: str) -> None:
     there = shown(status, lan="n1", dmz="n2", host="n3")
     known = [network("n1", "c0"), network("n2", "c0", "c1")]
-    assert strays(there, known) == {ObservedEndpoint("lan", "e-lan", SINCE)}
+    assert stale_endpoints(there, known) == {ObservedEndpoint("lan", "e-lan", SINCE)}
 
 
 @pytest.mark.parametrize("status", ["created", "exited", "restarting", "dead"])
 def test_what_does_not_run_has_places_that_nobody_knows_of_yet(status: str) -> None:
-    assert strays(shown(status, lan="n1"), [network("n1")]) == frozenset()
+    assert stale_endpoints(shown(status, lan="n1"), [network("n1")]) == frozenset()
 
 
 def test_without_networks_there_are_none() -> None:
-    assert strays({"Id": "c1", "State": {"Status": "running"}}, [network("n1")]) == frozenset()
-    assert strays(shown(none="n9"), []) == frozenset()
+    assert (
+        stale_endpoints({"Id": "c1", "State": {"Status": "running"}}, [network("n1")])
+        == frozenset()
+    )
+    assert stale_endpoints(shown(none="n9"), []) == frozenset()

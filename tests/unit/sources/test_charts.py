@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from controller.model.desired.desired import Desired
-from controller.sources.charts import MAX_TEMPLATES, merged
+from controller.sources.charts import MAX_TEMPLATES, merge
 from controller.sources.directory import DirectorySource
 
 REPOSITORY = Path(__file__).parents[3]
@@ -104,7 +104,7 @@ def test_a_release_knows_what_it_rendered_to(place: Path):
 
 
 def test_values_go_over_defaults_member_by_member():
-    assert merged(
+    assert merge(
         {"a": {"b": 1, "c": [1, 2]}, "d": 1}, {"a": {"c": [3]}, "d": {"e": 1}, "f": None}
     ) == {"a": {"b": 1, "c": [3]}, "d": {"e": 1}, "f": None}
 

@@ -170,7 +170,7 @@ def test_a_folder_that_becomes_a_link_while_it_is_read_is_not_followed_outside(
     found = safe_read.FolderWalk(str(root)).files()
     (root / "team").rename(root / ".team")
     (root / "team").symlink_to(tmp_path / "outside")
-    outcome = safe_read.read_whole(found[0], str(root), known=lambda _content: False)
+    outcome = safe_read.read_whole(found[0], str(root), is_known=lambda _content: False)
     assert getattr(outcome, "code", "") == "file.unstable"
 
 

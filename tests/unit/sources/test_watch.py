@@ -17,13 +17,13 @@ WAIT_S = 20  # a bound for slow machines; a wakeup comes in about 0.2 s
 class Watched:
     """A watch in a thread; ``woken_by`` does something and waits for a wakeup after it."""
 
-    def __init__(self, root: Path, *, also: tuple[Path, ...] = (), look_ms: int = 50) -> None:
+    def __init__(self, root: Path, *, also: tuple[Path, ...] = (), compare_ms: int = 50) -> None:
         self.stop = threading.Event()
         self.wakeups = threading.Semaphore(0)
         self.thread = threading.Thread(
             target=watch,
             args=(root, self.wakeups.release, self.stop),
-            kwargs={"also": also, "look_ms": look_ms},
+            kwargs={"also": also, "compare_ms": compare_ms},
         )
 
     def __enter__(self) -> Self:
@@ -52,7 +52,7 @@ class Watched:
 @pytest.fixture(autouse=True)
 def _never_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away the watch that is made anew by itself: it would hide a change that didn't wake."""
-    monkeypatch.setattr("controller.sources.watch.LOOKS", 10**9)
+    monkeypatch.setattr("controller.sources.watch.COMPARISONS_MAX", 10**9)
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_a_directory_that_is_missing_at_the_start_is_waited_for(tmp_path: Path):
 
 
 def test_a_watch_is_made_anew_by_itself(root: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("controller.sources.watch.LOOKS", 2)
+    monkeypatch.setattr("controller.sources.watch.COMPARISONS_MAX", 2)
     with Watched(root) as watched:
         assert watched.wakeups.acquire(timeout=WAIT_S), "it wakes again without any change"
 
