@@ -575,7 +575,7 @@ PLANTS = (
         "cut-in-two",
         "a pass may end between what is stopped and what is started for it",
         (
-            (executor, "stretches", always(lambda actions: [(action,) for action in actions])),
+            (executor, "atomic_groups", always(lambda actions: [(action,) for action in actions])),
             (predecessor, "_plan_fallback", always(lambda *_: None)),
         ),
     ),

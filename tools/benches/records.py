@@ -18,7 +18,7 @@ from controller.core.records.inventory_json import settings_to_json
 from controller.core.records.record import GENESIS, prepare, timestamp
 from controller.core.transparency.checkpoint import Checkpoint, checkpoint_entry, key_entry
 from controller.core.transparency.merkle import Range, leaf_hash
-from controller.core.transparency.signed_note import PrivateKey, signed
+from controller.core.transparency.signed_note import PrivateKey, sign_note
 from controller.journal.store.chain import FORMAT, binding
 from controller.journal.store.folder import FILE_MODE, FOLDER_MODE
 from controller.journal.store.segments import MARK_NAME, DurableMark, name_of
@@ -168,10 +168,12 @@ class Chain:
             self._seal(key_entry(self._identity(), self._key.public, lost=False))
 
     def _sign(self, key: PrivateKey) -> None:
-        self._tree = self._tree.extended(self._leaves)
+        self._tree = self._tree.extend(self._leaves)
         self._leaves.clear()
         text = str(Checkpoint(key.name, self.seq, self._tree.root))
-        self._seal(checkpoint_entry(self._identity(), signed(text, [key]), self._tree, key.public))
+        self._seal(
+            checkpoint_entry(self._identity(), sign_note(text, [key]), self._tree, key.public)
+        )
 
     def _identity(self) -> str:
         return identifier(OWN_IDS + self.seq, FIRST_MS + self._number).decode()

@@ -87,6 +87,6 @@ def kept_checkpoint(path: Path, keys: Mapping[PublicKey, int | None]) -> Checkpo
     except (BadNote, UnicodeDecodeError) as error:
         raise Unsigned(f"{path} is no checkpoint: {error}") from error
     believed = [key for key, end in keys.items() if end is None or checkpoint.size <= end]
-    if keys and not any(map(note.signed_by, believed)):
+    if keys and not any(map(note.is_signed_by, believed)):
         raise Unsigned(f"{path} isn't signed by a key that is trusted")
     return checkpoint

@@ -151,7 +151,7 @@ class RecordContext:
             self.lives[about.id] = replace(life, about=renamed)
 
     def _adopt(self, record: Record, about: RecordSubject) -> None:
-        """Remember an adopted container: the record of its create, if any, is in another journal."""
+        """Remember an adopted container: its create, if recorded, is in another journal."""
         life = self.lives.get(about.id)
         if life is None or life.gone:
             self.lives[about.id] = ContainerLife(about, record.seq)

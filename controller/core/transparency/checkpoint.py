@@ -1,10 +1,11 @@
-"""Checkpoints: what the journal was, signed (https://c2sp.org/tlog-checkpoint).
+"""Checkpoints: signed statements about the journal (https://c2sp.org/tlog-checkpoint).
 
-A checkpoint's text says of which log it is (its origin, which is also the key's name), of how many
-records, and the root of the Merkle tree over their lines (``core.transparency.merkle``). Its record follows
-right after the last of those: seq is the tree's size plus one. Beside the note the record keeps
-the tree's edge and the key, so that both writer and reader can go on from there without what is
-before; the edge proves itself, since its root is the one that was signed.
+The text of a checkpoint has the log's origin, which is also the key's name, the number of records,
+and the root of the Merkle tree over their lines (``core.transparency.merkle``). The checkpoint's
+record directly follows the records of the tree, so its seq is the tree's size plus one. Besides the
+note, the record stores the tree's edge and the key. With these, writer and reader can continue from
+the record without the earlier ones. The edge needs no signature of its own, since its root is
+the signed one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from controller.core.transparency.signed_note import (
 from controller.model.mutations import JOURNAL_KEY, JOURNAL_PRUNE, ROTATE_KEY
 from controller.model.records import Entry, Record, Role
 
-#: No checkpoint's line is longer: 64 hashes of an edge, two signatures, what is around.
+#: The longest line of a checkpoint: 64 hashes of the edge, two signatures, and the frame.
 CHECKPOINT_MAX_BYTES: Final = 6144
 
 _SIZE = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
@@ -41,33 +42,30 @@ class Checkpoint:
     root: bytes
 
     def __str__(self) -> str:
-        """Return the text."""
+        """Return the note's text."""
         return f"{self.origin}\n{self.size}\n{b64encode(self.root).decode()}\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
-    """A checkpoint's record: the note, what it says, the edge of its tree, and who signs.
-
-    ``key`` signed the note, and is the one that signs the next; so says the record.
-    """
+class CheckpointRecord:
+    """The content of a checkpoint's record. Its signatures are not verified yet."""
 
     note: Note
     checkpoint: Checkpoint
-    tree: Range
-    key: PublicKey
+    tree: Range  # the tree's edge
+    key: PublicKey  # by the record: the key of this note and of the next one
 
 
 def origin_of(instance: str) -> str:
-    """Return the name of an instance's journal, and of its keys."""
+    """Return the name of an instance's journal, which is also the name of its keys."""
     return f"trimtab/{instance}"
 
 
 def parse_checkpoint(note: Note) -> Checkpoint:
-    """Read what a note says; lines after the third are nothing to us.
+    """Read the checkpoint in a note; lines after the third are ignored.
 
     Raises:
-        BadNote: it is no checkpoint.
+        BadNote: the note has no checkpoint.
     """
     origin, size, root, *_ = [*note.text.split("\n"), "", ""]
     if not origin or _SIZE.fullmatch(size) is None:
@@ -76,21 +74,21 @@ def parse_checkpoint(note: Note) -> Checkpoint:
 
 
 def checkpoint_entry(identifier: str, note: Note, tree: Range, key: PublicKey) -> Entry:
-    """Return what is recorded of a checkpoint."""
+    """Return the journal entry for a checkpoint."""
     edge = [b64encode(each).decode() for each in tree.hashes]
     result: dict[str, object] = {"note": str(note), "edge": edge, "key": str(key)}
     return Entry(identifier, "checkpoint", actor=dict(_BROKER), result=result)
 
 
-def read_checkpoint(record: Record) -> Sealed:
-    """Read a checkpoint's record. Whose signatures it has is another question.
+def read_checkpoint(record: Record) -> CheckpointRecord:
+    """Read a checkpoint's record. The caller verifies its signatures.
 
     Raises:
-        BadNote: the record doesn't hold together.
+        BadNote: the parts of the record contradict each other.
     """
     match record.entry.result:
-        case {"note": str(told), "edge": [*edge], "key": str(key)}:
-            note = parse_note(told)
+        case {"note": str(text), "edge": [*edge], "key": str(key)}:
+            note = parse_note(text)
             checkpoint = parse_checkpoint(note)
             if checkpoint.size != record.seq - 1:
                 raise BadNote(f"it is of {checkpoint.size} records, and is record {record.seq}")
@@ -100,23 +98,26 @@ def read_checkpoint(record: Record) -> Sealed:
                 raise BadNote(f"its edge: {error}") from error
             if tree.root != checkpoint.root:
                 raise BadNote("its edge hasn't the root that was signed")
-            return Sealed(note, checkpoint, tree, parse_public(key))
+            return CheckpointRecord(note, checkpoint, tree, parse_public(key))
         case _:
             raise BadNote("it holds no note, edge and key")
 
 
 def key_entry(identifier: str, key: PublicKey, *, lost: bool) -> Entry:
-    """Return the record that brings a key in. *lost*: the one before isn't there to sign that."""
+    """Return the journal entry that introduces a key.
+
+    With *lost* the previous key is missing, and cannot sign the introduction.
+    """
     request: dict[str, object] = {"route": JOURNAL_KEY, "object": key.name}
     result: dict[str, object] = {"key": str(key), "lost": lost}
     return Entry(identifier, "operator", actor=dict(_BROKER), request=request, result=result)
 
 
 def read_key(record: Record) -> PublicKey | None:
-    """Return the key that a record brings in, or None when it is about something else.
+    """Return the key that a record introduces, or None for any other record.
 
     Raises:
-        BadNote: it should, and holds none.
+        BadNote: the record introduces a key, but its key is invalid or not the broker's.
     """
     entry = record.entry
     if entry.stage != "operator" or entry.request.get("route") != JOURNAL_KEY:
@@ -127,23 +128,23 @@ def read_key(record: Record) -> PublicKey | None:
 
 
 def asks_for_key(entry: Entry) -> bool:
-    """Tell whether an operator asks for a new key."""
+    """Return True if the entry is an operator's request for a new key."""
     return entry.stage == "operator" and entry.request.get("route") == ROTATE_KEY
 
 
 def prune_entry(identifier: str, *, until: int, reason: str) -> Entry:
-    """Return the record that tells that the records up to one are gone from here on."""
+    """Return the journal entry about the removal of the records up to *until*."""
     request: dict[str, object] = {"route": JOURNAL_PRUNE, "object": ""}
     result: dict[str, object] = {"until": until, "reason": reason}
     return Entry(identifier, "operator", actor=dict(_BROKER), request=request, result=result)
 
 
 def pruned_by(record: Record) -> int:
-    """Return up to which record those before are gone, as a record tells; 0 if it tells nothing."""
+    """Return the seq up to which records are removed, by a record; 0 for any other record."""
     entry, until = record.entry, record.entry.result.get("until")
-    told = entry.stage == "operator" and entry.request.get("route") == JOURNAL_PRUNE
-    ours = told and entry.actor.get("role") == Role.BROKER
-    return until if ours and isinstance(until, int) else 0
+    is_prune = entry.stage == "operator" and entry.request.get("route") == JOURNAL_PRUNE
+    by_broker = is_prune and entry.actor.get("role") == Role.BROKER
+    return until if by_broker and isinstance(until, int) else 0
 
 
 def _hash(encoded: str) -> bytes:

@@ -1,8 +1,8 @@
-"""Merkle trees as RFC 6962 (section 2.1) has them, grown from left to right in little memory.
+"""Merkle trees of RFC 6962 (section 2.1), grown from left to right in little memory.
 
-A leaf is a line of the journal. Of a tree only the hashes of its largest perfect subtrees are kept:
-as many as its size has binary ones. They are enough to add leaves, to join what was hashed apart
-from it, and to tell the root.
+A leaf is a line of the journal. A tree is stored as the hashes of its largest perfect subtrees: as
+many as the tree's size has binary ones. These hashes suffice to append leaves, to join a range that
+was hashed separately, and to compute the root.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ def leaf_hash(line: bytes) -> bytes:
 class Range:
     """The leaves ``begin <= index < end`` of a tree, as hashes of perfect subtrees, left to right.
 
-    Which subtrees these are follows from ``begin`` and ``end``: each is the largest that is
-    aligned to its own size and lies within.
+    ``begin`` and ``end`` determine these subtrees: each is the largest subtree that is aligned to
+    its own size and lies within the range.
     """
 
     begin: int = 0
     end: int = 0
     hashes: tuple[bytes, ...] = ()
 
-    def extended(self, leaves: Iterable[bytes]) -> Range:
+    def extend(self, leaves: Iterable[bytes]) -> Range:
         """Return the range with the hashes of further leaves at its right."""
         added = list(leaves)
         if len(added) > 1:
-            return self.joined(_range_of(self.end, added))
-        return self._grown((1,) * len(added), added)
+            return self.join(_range_of(self.end, added))
+        return self._append((1,) * len(added), added)
 
-    def joined(self, right: Range) -> Range:
-        """Return both ranges as one; *right* begins where this one ends."""
+    def join(self, right: Range) -> Range:
+        """Return both ranges as one; *right* begins at the end of this range."""
         assert right.begin == self.end, f"{right.begin} doesn't follow {self.end}"
-        return self._grown(_spans(right.begin, right.end), right.hashes)
+        return self._append(_spans(right.begin, right.end), right.hashes)
 
-    def _grown(self, spans: Iterable[int], hashes: Iterable[bytes]) -> Range:
-        """Return the range with perfect subtrees of so many leaves at its right."""
+    def _append(self, spans: Iterable[int], hashes: Iterable[bytes]) -> Range:
+        """Append perfect subtrees at the right; *spans* are their numbers of leaves."""
         begin, end = self.begin, self.end
         stack = list(self.hashes)
         for leaves, node in zip(spans, hashes, strict=True):
             span = leaves
             end += span
             top = node
-            # Twice as large a subtree ends here if it is aligned, and begins within.
+            # A subtree of twice the size ends here if it is aligned and begins within the range.
             while not end % (2 * span) and end - 2 * span >= begin:
                 span *= 2
                 top = _node(stack.pop(), top)
@@ -60,7 +60,7 @@ class Range:
 
     @property
     def root(self) -> bytes:
-        """The root of the tree that this range is, from its first leaf on."""
+        """The root of the tree; the range must begin at the first leaf."""
         assert self.begin == 0, "a root is of a whole tree"
         if not self.hashes:
             return hashlib.sha256(b"").digest()
@@ -70,7 +70,7 @@ class Range:
         return root
 
     def beginnings(self) -> Iterator[Range]:
-        """Yield the trees of fewer leaves that can be told from this one, and itself."""
+        """Yield this tree, and the smaller trees whose hashes are among its own."""
         assert self.begin == 0, "a beginning is of a whole tree"
         end = 0
         for count, span in enumerate(_spans(0, self.end)):
@@ -80,10 +80,10 @@ class Range:
 
 
 def tree_of(size: int, hashes: tuple[bytes, ...]) -> Range:
-    """Return the tree of *size* leaves that was kept as *hashes*.
+    """Return the tree of *size* leaves from its stored hashes.
 
     Raises:
-        ValueError: those can't be its hashes.
+        ValueError: the hashes do not fit the size.
     """
     if len(hashes) != size.bit_count() or any(len(each) != HASH_BYTES for each in hashes):
         raise ValueError(f"not the hashes of a tree of {size} leaves")
@@ -91,12 +91,12 @@ def tree_of(size: int, hashes: tuple[bytes, ...]) -> Range:
 
 
 def _range_of(begin: int, leaves: list[bytes]) -> Range:
-    """Return a range of leaves alone: level by level, which is faster than leaf by leaf."""
+    """Return a range of leaves, hashed level by level, which is faster than leaf by leaf."""
     left: list[bytes] = []
     right: list[bytes] = []
     at, span, level = begin, 1, leaves
     while level:
-        # What is no left half of a pair at its left end, or of none at its right, stays as it is.
+        # A node without a partner in the range, at either end, is a subtree of the result.
         if at % (2 * span):
             left.append(level[0])
             level = level[1:]

@@ -1,8 +1,8 @@
-"""Signed notes (https://c2sp.org/signed-note): a text, and Ed25519 signatures of it by named keys.
+"""Signed notes (https://c2sp.org/signed-note): a text with Ed25519 signatures of named keys.
 
-The keys' text forms are those of the same page, so that tools that aren't ours can verify with
-them: ``NAME+HEX+BASE64`` for a public key, ``PRIVATE+KEY+NAME+HEX+BASE64`` for a private one. The
-hex is the key's id: the first 4 bytes of a hash over name and key.
+Keys have the text forms of the same page, so that other tools can verify the notes:
+``NAME+HEX+BASE64`` for a public key, ``PRIVATE+KEY+NAME+HEX+BASE64`` for a private key. The hex is
+the key's id: the first 4 bytes of a hash over name and key.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 ED25519: Final = b"\1"
 KEY_BYTES: Final = 32
-SIGNATURE_BYTES: Final = 64
 ID_BYTES: Final = 4
-#: A note of ours has one signature or two; witnesses may add theirs.
+#: Our notes have one or two signatures; witnesses may add more.
 SIGNATURES_MAX: Final = 32
 NOTE_MAX_BYTES: Final = 64 * 1024
 
@@ -32,27 +31,27 @@ _PRIVATE: Final = "PRIVATE+KEY+"
 
 
 class BadNote(ValueError):
-    """A text that isn't a signed note, or isn't a key; it says why."""
+    """A text is not a signed note, or not a key; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """Whom signatures are checked against."""
+    """A named key that verifies signatures."""
 
     name: str
     key: bytes
 
     @property
     def id(self) -> bytes:
-        """The 4 bytes that a signature names its key by."""
+        """The key's id in signatures: 4 bytes."""
         return hashlib.sha256(self.name.encode() + b"\n" + ED25519 + self.key).digest()[:ID_BYTES]
 
     def __str__(self) -> str:
-        """Return the key as the text that tools take."""
+        """Return the key's text form."""
         return f"{self.name}+{self.id.hex()}+{b64encode(ED25519 + self.key).decode()}"
 
-    def made(self, signature: Signature, text: str) -> bool:
-        """Tell whether a signature that names this key is one, of *text*."""
+    def has_signed(self, signature: Signature, text: str) -> bool:
+        """Return True if a signature is this key's signature of *text*."""
         try:
             Ed25519PublicKey.from_public_bytes(self.key).verify(signature.data, text.encode())
         except InvalidSignature:
@@ -62,27 +61,27 @@ class PublicKey:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One line below a note. Nothing is known of it but whose it says it is."""
+    """A signature line of a note, not yet verified."""
 
     name: str
     id: bytes
     data: bytes
 
     def __str__(self) -> str:
-        """Return the line."""
+        """Return the signature line."""
         return f"— {self.name} {b64encode(self.id + self.data).decode()}"
 
 
 @dataclass(frozen=True, slots=True)
 class PrivateKey:
-    """What signs. Its text form is a secret, and never shown by accident."""
+    """A named key that signs. ``repr`` leaves out the seed, so that no log shows the secret."""
 
     name: str
     seed: bytes = field(repr=False)
 
     @property
     def public(self) -> PublicKey:
-        """The key that checks what this one signs."""
+        """The public key, which verifies the signatures of this key."""
         key = Ed25519PrivateKey.from_private_bytes(self.seed).public_key()
         return PublicKey(self.name, key.public_bytes_raw())
 
@@ -92,7 +91,7 @@ class PrivateKey:
         return Signature(self.name, self.public.id, data)
 
     def secret(self) -> str:
-        """Return the key as the text that is kept."""
+        """Return the key's text form, for storage."""
         return (
             f"{_PRIVATE}{self.name}+{self.public.id.hex()}"
             f"+{b64encode(ED25519 + self.seed).decode()}"
@@ -101,35 +100,35 @@ class PrivateKey:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A text, ending in a newline, and its signatures."""
+    """A text, ending in a newline, with its signatures."""
 
     text: str
     signatures: tuple[Signature, ...]
 
     def __str__(self) -> str:
-        """Return the note as it is written."""
+        """Return the note's text form."""
         return f"{self.text}\n" + "".join(f"{each}\n" for each in self.signatures)
 
-    def signed_by(self, key: PublicKey) -> bool:
-        """Tell whether that key signed it, and no signature that names the key is wrong."""
+    def is_signed_by(self, key: PublicKey) -> bool:
+        """Return True if the key signed the note, and every signature in its name is valid."""
         named = [each for each in self.signatures if (each.name, each.id) == (key.name, key.id)]
-        return bool(named) and all(key.made(each, self.text) for each in named)
+        return bool(named) and all(key.has_signed(each, self.text) for each in named)
 
 
-def signed(text: str, keys: Iterable[PrivateKey]) -> Note:
+def sign_note(text: str, keys: Iterable[PrivateKey]) -> Note:
     """Return a note of *text*, signed by each of *keys* in this order."""
     return Note(text, tuple(key.sign(text) for key in keys))
 
 
-def parse_note(told: str) -> Note:
+def parse_note(content: str) -> Note:
     """Read a signed note.
 
     Raises:
-        BadNote: it isn't one.
+        BadNote: the content is not a signed note.
     """
-    if len(told) > NOTE_MAX_BYTES:
+    if len(content) > NOTE_MAX_BYTES:
         raise BadNote("the note is too long")
-    text, blank, below = told.rpartition("\n\n")
+    text, blank, below = content.rpartition("\n\n")
     if not blank or not text or not below.endswith("\n"):
         raise BadNote("no text, blank line and signatures")
     text += "\n"
@@ -149,13 +148,13 @@ def _signature(line: str) -> Signature:
     return Signature(match[1], data[:ID_BYTES], data[ID_BYTES:])
 
 
-def parse_public(told: str) -> PublicKey:
+def parse_public(text: str) -> PublicKey:
     """Read a public key in its text form.
 
     Raises:
-        BadNote: it isn't one of Ed25519.
+        BadNote: the text is not an Ed25519 key.
     """
-    name, _, rest = told.strip().partition("+")
+    name, _, rest = text.strip().partition("+")
     identity, _, encoded = rest.partition("+")
     key = _key_of(encoded)
     if _NAME.fullmatch(name) is None or key is None:
@@ -166,13 +165,13 @@ def parse_public(told: str) -> PublicKey:
     return public
 
 
-def parse_private(told: str) -> PrivateKey:
-    """Read a private key in its text form. The error repeats nothing of it.
+def parse_private(text: str) -> PrivateKey:
+    """Read a private key in its text form.
 
     Raises:
-        BadNote: it isn't one of Ed25519.
+        BadNote: the text is not an Ed25519 key. The message never repeats the text.
     """
-    rest = told.strip()
+    rest = text.strip()
     name, _, keyed = rest.removeprefix(_PRIVATE).partition("+")
     identity, _, encoded = keyed.partition("+")
     seed = _key_of(encoded)
@@ -189,7 +188,7 @@ def _key_of(encoded: str) -> bytes | None:
 
 
 def _decoded(encoded: str) -> bytes:
-    """Return the bytes, or none where it isn't base64 in the one form that encodes them."""
+    """Return the bytes of canonical base64; b"" for any other text."""
     try:
         data = b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):

@@ -106,7 +106,7 @@ def _scan(file: BinaryIO, scanned: Scanned, job: ScanJob) -> None:
     opens = first_seq_of(job.segment) == first
 
     def tree() -> Range:
-        scanned.tree = scanned.tree.extended(leaves)
+        scanned.tree = scanned.tree.extend(leaves)
         leaves.clear()
         return scanned.tree
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from controller.core.transparency.checkpoint import Sealed, read_checkpoint, read_key
+from controller.core.transparency.checkpoint import CheckpointRecord, read_checkpoint, read_key
 from controller.core.transparency.merkle import Range
 from controller.core.transparency.signed_note import BadNote, PublicKey
 from controller.journal.store.chain import ChainFault
@@ -73,7 +73,7 @@ class TrustChain:
             BadCheckpoint: the checkpoint isn't signed by the key that its record names.
         """
         sealed = _read(record)
-        if not sealed.note.signed_by(sealed.key):
+        if not sealed.note.is_signed_by(sealed.key):
             raise _bad_signature(record, sealed.key)
         self._current = sealed.key
         self._count(record, sealed, (sealed.key,))
@@ -113,7 +113,7 @@ class TrustChain:
         if self._coming not in {None, self._current} and self._current and not self._lost:
             signers.append(self._current)
         for each in signers:
-            if not sealed.note.signed_by(each):
+            if not sealed.note.is_signed_by(each):
                 raise _bad_signature(record, each)
         if sealed.checkpoint.root != tree.root:
             raise BadCheckpoint(
@@ -135,7 +135,9 @@ class TrustChain:
         ends = [self._trusted[each] for each in signers if each in self._trusted]
         return any(end is None or size <= end for end in ends)
 
-    def _count(self, record: Record, sealed: Sealed, signers: Sequence[PublicKey]) -> None:
+    def _count(
+        self, record: Record, sealed: CheckpointRecord, signers: Sequence[PublicKey]
+    ) -> None:
         if not self.keys or self.keys[-1].key != str(sealed.key):
             ended = [
                 KeyValidity(each.key, each.until or sealed.checkpoint.size) for each in self.keys
@@ -151,7 +153,7 @@ class TrustChain:
             self.doubtful = record.seq
 
 
-def _read(record: Record) -> Sealed:
+def _read(record: Record) -> CheckpointRecord:
     try:
         return read_checkpoint(record)
     except BadNote as error:

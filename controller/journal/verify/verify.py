@@ -155,7 +155,7 @@ class _Audit:
             tree = self._chain.begin(record)
         except BadCheckpoint as bad:
             raise self._damage(bad.fault, bad.reason, record.seq) from None
-        self._tree = tree.extended([leaf_hash(line)])
+        self._tree = tree.extend([leaf_hash(line)])
         self._begin, self._seq, self._hash = record.seq, record.seq, record.hash
         self._ids = IdLifetimes(self._folder, partial=True)
         self._compare_before(tree, self._tree)
@@ -201,12 +201,12 @@ class _Audit:
                 unproven.openings.append(opening)
             unproven.add(scanned, tree)
             for point in scanned.points:
-                record, before = parse_or_none(point.line), tree.joined(point.before)
+                record, before = parse_or_none(point.line), tree.join(point.before)
                 if record is None or not self._is_valid(record, before):
                     return
                 if record.entry.stage == "checkpoint":
                     self._accept(point.seq - 1, before, unproven)
-            tree, seq, last = tree.joined(scanned.tree), scanned.last, scanned.hash or last
+            tree, seq, last = tree.join(scanned.tree), scanned.last, scanned.hash or last
             if seq - self._seq > UNSIGNED_MAX:
                 return  # the following records are unsigned, in a journal without a key for instance
             if not scanned.ended:
@@ -248,7 +248,7 @@ class _Audit:
                 self._check_record(record, self._tree)
             except BadCheckpoint as bad:
                 raise self._damage(bad.fault, bad.reason, bad.seq) from None
-            self._seq, self._tree = record.seq, self._tree.extended([leaf_hash(walk.data)])
+            self._seq, self._tree = record.seq, self._tree.extend([leaf_hash(walk.data)])
             if record.seq in self._copies:
                 self._compare(record.seq, self._tree.root)
         if damage := self._ids.finish():
@@ -406,7 +406,7 @@ class _Unproven:
     def add(self, scanned: Scanned, tree: Range) -> None:
         """Add a segment; *tree* is the tree of all records before."""
         self._rows, self._at = self._rows[self._at :] + scanned.rows, 0
-        self.marked |= {size: tree.joined(right) for size, right in scanned.marked.items()}
+        self.marked |= {size: tree.join(right) for size, right in scanned.marked.items()}
 
     def rows_of(self, count: int) -> bytes:
         """Remove and return the rows of the next *count* records."""

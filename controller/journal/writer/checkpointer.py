@@ -20,7 +20,7 @@ from typing import Final
 from controller.core.records.record import BadLine, parse, prepare
 from controller.core.transparency.checkpoint import (
     Checkpoint,
-    Sealed,
+    CheckpointRecord,
     asks_for_key,
     checkpoint_entry,
     key_entry,
@@ -29,7 +29,7 @@ from controller.core.transparency.checkpoint import (
     read_checkpoint,
 )
 from controller.core.transparency.merkle import Range, leaf_hash
-from controller.core.transparency.signed_note import BadNote, Note, PrivateKey, PublicKey, signed
+from controller.core.transparency.signed_note import BadNote, Note, PrivateKey, PublicKey, sign_note
 from controller.journal.store.pruned_base import read_base
 from controller.journal.store.segments import first_seq_of, list_segments, read_lines
 from controller.journal.writer.batch import Batch
@@ -157,7 +157,7 @@ class Checkpointer:
         Raises:
             OSError: a key can't be written.
         """
-        tree = self._tree.extended(map(leaf_hash, batch.lines))
+        tree = self._tree.extend(map(leaf_hash, batch.lines))
         coming, due = self._due(batch, tree, closing=closing)
         if not due:
             return NextTree(tree)
@@ -166,12 +166,12 @@ class Checkpointer:
         if key.public != self._key:
             lost = self._key is None and self._signed > 0
             entry = key_entry(self._new_id(), key.public, lost=lost)
-            tree = tree.extended([leaf_hash(batch.add(prepare(entry)))])
+            tree = tree.extend([leaf_hash(batch.add(prepare(entry)))])
         # The previous key signs for the new key.
         signers = (signing, key) if key != signing and signing.public == self._key else (key,)
-        note = signed(str(Checkpoint(self._origin, tree.end, tree.root)), signers)
+        note = sign_note(str(Checkpoint(self._origin, tree.end, tree.root)), signers)
         line = batch.add(prepare(checkpoint_entry(self._new_id(), note, tree, key.public)))
-        return NextTree(tree.extended([leaf_hash(line)]), note, tree.end, key.public)
+        return NextTree(tree.extend([leaf_hash(line)]), note, tree.end, key.public)
 
     def _due(self, batch: Batch, tree: Range, *, closing: bool) -> tuple[PrivateKey | None, bool]:
         """Return the key to introduce, if requested, and whether a checkpoint is due."""
@@ -212,7 +212,7 @@ class JournalEnd:
     """The end of the journal, for the checkpointer."""
 
     tree: Range
-    sealed: Sealed | None  # the last checkpoint
+    sealed: CheckpointRecord | None  # the last checkpoint
     rotating: bool  # a new key was requested after that
 
 
@@ -238,14 +238,14 @@ def find_end(folder: Path, *, upto: int) -> JournalEnd:
                 f"{segment.name}, {right.begin - end.tree.end} are missing",
                 remedy=f"'trimtab journal verify {folder}' says more; restore it from a backup",
             )
-        right = end.tree.joined(right)
+        right = end.tree.join(right)
         rotating = rotating or end.rotating
         if end.sealed is not None:
             return JournalEnd(right, end.sealed, rotating)
     base = read_base(folder)
     if base is not None and (sealed := _parse_checkpoint(base.line)) is not None:
-        tree = sealed.tree.extended([leaf_hash(base.line)])
-        return JournalEnd(tree.joined(right), sealed, rotating)
+        tree = sealed.tree.extend([leaf_hash(base.line)])
+        return JournalEnd(tree.join(right), sealed, rotating)
     return JournalEnd(right, None, rotating)
 
 
@@ -285,14 +285,14 @@ def _end_of_segment(segment: Path, *, upto: int) -> JournalEnd:
             break
         leaves.append(leaf_hash(line.data))
         if _CHECKPOINT in line.data and (sealed := _parse_checkpoint(line.data)) is not None:
-            end = JournalEnd(sealed.tree.extended(leaves[-1:]), sealed, rotating=False)
+            end = JournalEnd(sealed.tree.extend(leaves[-1:]), sealed, rotating=False)
             leaves.clear()
         elif _ROTATE in line.data and asks_for_key(parse(line.data).entry):
             end = JournalEnd(end.tree, end.sealed, rotating=True)
-    return JournalEnd(end.tree.extended(leaves), end.sealed, end.rotating)
+    return JournalEnd(end.tree.extend(leaves), end.sealed, end.rotating)
 
 
-def _parse_checkpoint(line: bytes) -> Sealed | None:
+def _parse_checkpoint(line: bytes) -> CheckpointRecord | None:
     try:
         record = parse(line)
         return read_checkpoint(record) if record.entry.stage == "checkpoint" else None

@@ -85,7 +85,7 @@ class SigningKeys:
     def signer_of(self, note: Note) -> PublicKey | None:
         """Return the key that signed a note: the next signing key if both did, None if neither."""
         ours = [each.public for each in (self._coming, self._key) if each is not None]
-        return next((key for key in ours if note.signed_by(key)), None)
+        return next((key for key in ours if note.is_signed_by(key)), None)
 
     def promote(self, key: PublicKey) -> None:
         """Make *key* the signing key, if it is the next one.

@@ -13,7 +13,7 @@ import pytest
 from controller.cli.journal.verify import EXIT_CODES
 from controller.cli.main import main
 from controller.core.transparency.checkpoint import Checkpoint
-from controller.core.transparency.signed_note import PrivateKey, parse_private, signed
+from controller.core.transparency.signed_note import PrivateKey, parse_private, sign_note
 from controller.journal.store.segments import MARK_NAME, list_segments
 from controller.journal.writer.checkpointer import CheckpointInterval
 from controller.journal.writer.signing_keys import read_public_keys
@@ -199,7 +199,7 @@ def test_a_key_that_was_rotated_out_proves_nothing_by_the_list_that_says_so(
     log.close()
     assert verified(capsys, journal, *before)[0] == 0
     made = Checkpoint(ORIGIN, 13, bytes(32))
-    (tmp_path / "made").write_text(str(signed(str(made), [old])))
+    (tmp_path / "made").write_text(str(sign_note(str(made), [old])))
     assert verified(capsys, journal, "--checkpoint", tmp_path / "made")[0] == 12
 
     def fork(entries: Entries) -> Entries:
@@ -233,7 +233,7 @@ def test_a_checkpoint_that_cant_be_compared_is_told(
     log.close()
     kept = tmp_path / "kept"
     key = parse_private(key_files(journal).secret.read_text())
-    kept.write_text(str(signed(str(Checkpoint(ORIGIN, 5, bytes(32))), [key])))
+    kept.write_text(str(sign_note(str(Checkpoint(ORIGIN, 5, bytes(32))), [key])))
     assert verified(capsys, journal, "--checkpoint", kept)[0] == 13
     code, words = verified(capsys, journal, "--checkpoint", kept, "--from", 12)
     said = "note: the checkpoint of 5 records that was kept elsewhere wasn't compared"

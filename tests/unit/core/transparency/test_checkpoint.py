@@ -10,7 +10,7 @@ from controller.core.records.record import GENESIS, prepare
 from controller.core.transparency.checkpoint import (
     CHECKPOINT_MAX_BYTES,
     Checkpoint,
-    Sealed,
+    CheckpointRecord,
     asks_for_key,
     checkpoint_entry,
     key_entry,
@@ -20,7 +20,7 @@ from controller.core.transparency.checkpoint import (
     read_key,
 )
 from controller.core.transparency.merkle import Range, leaf_hash
-from controller.core.transparency.signed_note import BadNote, Note, PrivateKey, signed
+from controller.core.transparency.signed_note import BadNote, Note, PrivateKey, sign_note
 from controller.model.records import Entry, Record
 
 IDENTITY = "01890000-0000-7000-8000-000000000000"
@@ -34,12 +34,12 @@ def sealed(entry: Entry, *, seq: int) -> Record:
 
 
 def tree_of(size: int) -> Range:
-    return Range().extended(leaf_hash(str(number).encode()) for number in range(size))
+    return Range().extend(leaf_hash(str(number).encode()) for number in range(size))
 
 
 def written(size: int) -> Record:
     tree = tree_of(size)
-    note = signed(str(Checkpoint(ORIGIN, size, tree.root)), [KEY, OTHER])
+    note = sign_note(str(Checkpoint(ORIGIN, size, tree.root)), [KEY, OTHER])
     return sealed(checkpoint_entry(IDENTITY, note, tree, OTHER.public), seq=size + 1)
 
 
@@ -47,15 +47,17 @@ def test_a_record_says_what_was_signed_and_where_the_tree_goes_on() -> None:
     read = read_checkpoint(written(7))
     tree = tree_of(7)
     checkpoint = Checkpoint("trimtab/5109a1b2c3d4e5f6", 7, tree.root)
-    assert read == Sealed(signed(str(checkpoint), [KEY, OTHER]), checkpoint, tree, OTHER.public)
-    assert read.note.signed_by(KEY.public)
+    assert read == CheckpointRecord(
+        sign_note(str(checkpoint), [KEY, OTHER]), checkpoint, tree, OTHER.public
+    )
+    assert read.note.is_signed_by(KEY.public)
 
 
 def test_no_line_of_a_checkpoint_is_longer_than_what_is_kept_free() -> None:
     # 2^50 records need an edge of up to 50 hashes.
     size = 2**50 - 1
     tree = Range(0, size, (bytes(32),) * 50)
-    note = signed(str(Checkpoint(ORIGIN, size, tree.root)), [KEY, OTHER])
+    note = sign_note(str(Checkpoint(ORIGIN, size, tree.root)), [KEY, OTHER])
     entry = prepare(checkpoint_entry(IDENTITY, note, tree, OTHER.public))
     assert entry.size < CHECKPOINT_MAX_BYTES
 

@@ -32,7 +32,7 @@ ROOTS = [
 
 
 def tree(lines: list[bytes], *, begin: int = 0) -> Range:
-    return Range(begin, begin).extended(map(leaf_hash, lines))
+    return Range(begin, begin).extend(map(leaf_hash, lines))
 
 
 def test_roots_are_those_of_certificate_transparency() -> None:
@@ -50,8 +50,8 @@ def test_ranges_that_are_hashed_apart_join_to_the_same_tree(a: int, b: int, c: i
     lines = [str(number).encode() for number in range(a + b + c)]
     parts = (tree(lines[:a]), tree(lines[a : a + b], begin=a), tree(lines[a + b :], begin=a + b))
     whole = tree(lines)
-    assert parts[0].joined(parts[1]).joined(parts[2]) == whole
-    assert parts[0].joined(parts[1].joined(parts[2])) == whole
+    assert parts[0].join(parts[1]).join(parts[2]) == whole
+    assert parts[0].join(parts[1].join(parts[2])) == whole
     assert len(whole.hashes) == whole.end.bit_count()
     assert tree_of(whole.end, whole.hashes) == whole
 

@@ -14,7 +14,7 @@ from controller.core.transparency.signed_note import (
     parse_note,
     parse_private,
     parse_public,
-    signed,
+    sign_note,
 )
 from tests.others import sigstore_reads
 
@@ -32,31 +32,31 @@ TEXT = "trimtab/5109a1b2c3d4e5f6\n3\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I
 def test_the_example_of_the_format_verifies() -> None:
     note = parse_note(EXAMPLE)
     assert note.text == "This is an example message.\n"
-    assert note.signed_by(parse_public(VKEY))
+    assert note.is_signed_by(parse_public(VKEY))
     assert str(note) == EXAMPLE
     assert str(parse_public(VKEY)) == VKEY
 
 
 def test_sigstore_reads_and_verifies_what_is_signed() -> None:
-    note = str(signed(TEXT, [KEY, OTHER]))
+    note = str(sign_note(TEXT, [KEY, OTHER]))
     for key in (KEY, OTHER):
         read = sigstore_reads(note, key.public)
         assert (read.origin, read.log_size, read.other_content) == (KEY.name, 3, [])
     with pytest.raises(VerificationError, match="Signature not found"):
-        sigstore_reads(str(signed(TEXT, [KEY])), OTHER.public)
+        sigstore_reads(str(sign_note(TEXT, [KEY])), OTHER.public)
     with pytest.raises(VerificationError, match="invalid signature"):
         sigstore_reads(note.replace("\n3\n", "\n4\n"), KEY.public)
 
 
 def test_what_is_signed_is_what_is_verified() -> None:
-    note = signed(TEXT, [KEY, OTHER])
+    note = sign_note(TEXT, [KEY, OTHER])
     read = parse_note(str(note))
     assert read == note
-    assert read.signed_by(KEY.public)
-    assert read.signed_by(OTHER.public)
-    assert not signed(TEXT, [KEY]).signed_by(OTHER.public)
+    assert read.is_signed_by(KEY.public)
+    assert read.is_signed_by(OTHER.public)
+    assert not sign_note(TEXT, [KEY]).is_signed_by(OTHER.public)
     changed = Note(TEXT.replace("\n3\n", "\n4\n"), note.signatures)
-    assert not changed.signed_by(KEY.public)
+    assert not changed.is_signed_by(KEY.public)
 
 
 def test_keys_are_read_as_they_are_written_and_no_secret_shows() -> None:
@@ -121,6 +121,6 @@ def test_what_is_no_private_key_is_refused_and_not_repeated(told: str) -> None:
 
 
 def test_a_wrong_signature_under_a_keys_name_spoils_the_right_one() -> None:
-    note = signed(TEXT, [KEY])
-    wrong = signed(TEXT + "more\n", [KEY]).signatures
-    assert not Note(note.text, (*note.signatures, *wrong)).signed_by(KEY.public)
+    note = sign_note(TEXT, [KEY])
+    wrong = sign_note(TEXT + "more\n", [KEY]).signatures
+    assert not Note(note.text, (*note.signatures, *wrong)).is_signed_by(KEY.public)

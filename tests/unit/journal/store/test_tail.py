@@ -13,7 +13,7 @@ import pytest
 from controller.core.records.record import GENESIS, parse, prepare
 from controller.core.transparency.checkpoint import Checkpoint
 from controller.core.transparency.merkle import Range
-from controller.core.transparency.signed_note import PrivateKey, parse_private, signed
+from controller.core.transparency.signed_note import PrivateKey, parse_private, sign_note
 from controller.journal.store.reader import records
 from controller.journal.store.segments import MARK_NAME, DurableMark, list_segments, name_of
 from controller.journal.verify.verify import verify
@@ -508,7 +508,7 @@ def test_a_last_write_that_was_torn_may_hold_its_checkpoint(sealed: Path) -> Non
 
 def by(name: str, key: PrivateKey, size: int) -> str:
     root = bytes(32) if size else Range().root
-    return str(signed(str(Checkpoint(name, size, root)), [key]))
+    return str(sign_note(str(Checkpoint(name, size, root)), [key]))
 
 
 @pytest.mark.parametrize(

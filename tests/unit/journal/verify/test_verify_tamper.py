@@ -34,7 +34,7 @@ from controller.core.transparency.signed_note import (
     PublicKey,
     parse_note,
     parse_private,
-    signed,
+    sign_note,
 )
 from controller.journal.store.segments import (
     MARK_NAME,
@@ -467,7 +467,7 @@ def test_a_checkpoint_of_records_that_arent_looked_at_is_compared_or_told(
     """From record 14 on: checkpoint 13 tells of the first 12, and of the first 8, 12 and 13."""
     lines = lines_of(journal.folder)
     for size in range(14):
-        kept = Checkpoint(ORIGIN, size, Range().extended(map(leaf_hash, lines[:size])).root)
+        kept = Checkpoint(ORIGIN, size, Range().extend(map(leaf_hash, lines[:size])).root)
         for copies, ok in (((kept,), True), ((other(kept),), False), ((kept, other(kept)), False)):
             trust = TrustAnchors(frozenset({journal.key}), copies)
             found = verify(journal.folder, trust, begin=14)
@@ -488,8 +488,8 @@ def resigned(entries: Entries, *keys: PrivateKey, named: PrivateKey | None = Non
         record, line = prepare(one).seal(seq=seq, time=at, prev=prev)
         prev = record.hash
         lines.append(line)
-    tree = Range().extended(map(leaf_hash, lines))
-    note = signed(str(Checkpoint(ORIGIN, tree.end, tree.root)), keys)
+    tree = Range().extend(map(leaf_hash, lines))
+    note = sign_note(str(Checkpoint(ORIGIN, tree.end, tree.root)), keys)
     made = checkpoint_entry(uuid7(5_000_000), note, tree, (named or keys[-1]).public)
     return [*before, (made, time)]
 

@@ -67,7 +67,7 @@ def check_signed(folder: Path, *keys: PublicKey) -> None:
     signers = keys or read_public_keys(key_files(folder).public)
     for record in checkpoints(folder):
         note = str(record.entry.result["note"])
-        key = next(key for key in signers if parse_note(note).signed_by(key))
+        key = next(key for key in signers if parse_note(note).is_signed_by(key))
         read = sigstore_reads(note, key)
         assert read.origin == "trimtab/5109a1b2c3d4e5f6"
         assert read.log_size == record.seq - 1
@@ -245,13 +245,13 @@ def test_a_new_key_is_signed_by_the_one_before(folder: Path) -> None:
     assert key_files(folder).public.read_text() == f"{new}\n{old} until 6\n"
     assert told(folder) == "sKcroKc"
     note = read_checkpoint(checkpoints(folder)[-1]).note
-    assert (note.signed_by(old), note.signed_by(new)) == (True, True)
+    assert (note.is_signed_by(old), note.is_signed_by(new)) == (True, True)
     assert parse_private(key_files(folder).secret.read_text()).public == new
     assert not key_files(folder).coming.exists()
     log.append(entry(3))
     log.close()
     note = read_checkpoint(checkpoints(folder)[-1]).note
-    assert (note.signed_by(old), note.signed_by(new)) == (False, True)
+    assert (note.is_signed_by(old), note.is_signed_by(new)) == (False, True)
     check_signed(folder)
 
 
