@@ -38,40 +38,45 @@ class Row:
 
 #: In order, first match wins. Members without a row are REPORT.
 MEMBERS: Final = (
-    Row("", "Name", Handling.IN_PLACE, "its own name is given back to it"),
+    Row("", "Name", Handling.IN_PLACE, "the container's own name is restored"),
     Row(
         "",
         "Created Id ResolvConfPath HostnamePath HostsPath LogPath Driver GraphDriver Storage ExecIDs "
         "MountLabel ProcessLabel AppArmorProfile Platform SizeRw SizeRootFs RestartCount Node",
         Handling.IGNORED,
-        "the engine's own, and what happens; confinement is looked at in the kernel",
+        "internal to the engine, or runtime state; confinement is verified in the kernel",
     ),
     Row(
         "",
         "Image ImageManifestDescriptor Path Args Mounts",
         Handling.RECREATE,
-        "fixed for its life; what is mounted is looked at in the kernel",
+        "fixed at the create; mounts are verified in the kernel",
     ),
-    Row("State", "Paused", Handling.IN_PLACE, "it is thawed"),
-    Row("State", "Dead", Handling.RECREATE, "only its removal can be tried again"),
-    Row("State", "*", Handling.IGNORED, "what happens: it is started, restarted or replaced"),
+    Row("State", "Paused", Handling.IN_PLACE, "the container is unpaused"),
+    Row("State", "Dead", Handling.RECREATE, "only the removal can be retried"),
+    Row(
+        "State",
+        "*",
+        Handling.IGNORED,
+        "runtime state: the container is started, restarted or replaced",
+    ),
     Row(
         "HostConfig",
         "Memory MemorySwap NanoCpus PidsLimit RestartPolicy",
         Handling.IN_PLACE,
-        "every container is admitted with them, and an update puts them back",
+        "every container is admitted with values, and an update restores them",
     ),
     Row(
         "HostConfig",
         "MemoryReservation CpuQuota CpuPeriod CpuShares",
         Handling.IN_PLACE,
-        "put back where it was admitted with one; else made anew, since no update unsets it",
+        "restored if admitted with a value; else recreated, because no update unsets it",
     ),
     Row(
         "HostConfig",
         "CpusetCpus CpusetMems BlkioWeight CpuRealtimePeriod CpuRealtimeRuntime",
         Handling.RECREATE,
-        "none is ever admitted, and no update unsets it",
+        "never admitted, and no update unsets it",
     ),
     Row(
         "HostConfig",
@@ -84,7 +89,7 @@ MEMBERS: Final = (
         "ReadonlyPaths ReadonlyRootfs Runtime SecurityOpt ShmSize StorageOpt Sysctls Tmpfs UTSMode "
         "Ulimits UsernsMode VolumeDriver VolumesFrom",
         Handling.RECREATE,
-        "fixed for its life",
+        "fixed at the create",
     ),
     Row(
         "Config",
@@ -92,29 +97,34 @@ MEMBERS: Final = (
         "ExposedPorts Healthcheck Hostname Image Labels MacAddress NetworkDisabled OnBuild OpenStdin "
         "Shell StdinOnce StopSignal StopTimeout Tty User Volumes WorkingDir",
         Handling.RECREATE,
-        "fixed for its life, the image's defaults among it",
+        "fixed at the create, with the image's defaults",
     ),
-    Row("NetworkSettings", "Networks", Handling.IN_PLACE, "what is extra is left, first of all"),
+    Row(
+        "NetworkSettings",
+        "Networks",
+        Handling.IN_PLACE,
+        "extra networks are disconnected first of all",
+    ),
     Row(
         "NetworkSettings",
         "Bridge EndpointID Gateway GlobalIPv6Address GlobalIPv6PrefixLen HairpinMode IPAddress "
         "IPPrefixLen IPv6Gateway LinkLocalIPv6Address LinkLocalIPv6PrefixLen MacAddress Ports "
         "SandboxID SandboxKey SecondaryIPAddresses SecondaryIPv6Addresses",
         Handling.IGNORED,
-        "addresses and places that the engine gives",
+        "addresses and places assigned by the engine",
     ),
     Row(
         "Networks",
         "Aliases",
         Handling.IN_PLACE,
-        "one that answers to another's name joins anew under its own",
+        "a container with another container's name reconnects under its own",
     ),
     Row(
         "Networks",
         "DNSNames DriverOpts EndpointID Gateway GlobalIPv6Address GlobalIPv6PrefixLen GwPriority "
         "IPAMConfig IPAddress IPPrefixLen IPv6Gateway Links MacAddress NetworkID",
         Handling.IGNORED,
-        "addresses are the network's to give; what it says beside its names nobody relies on",
+        "the network assigns addresses, and nothing relies on the other members",
     ),
 )
 _SECTIONS: Final = ("State", "HostConfig", "Config", "NetworkSettings")

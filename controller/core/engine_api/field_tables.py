@@ -50,16 +50,19 @@ CONFIG = (
     Field("Healthcheck", an_object, CONSTRAIN, "a command that the engine runs over and over"),
     Field("ArgsEscaped", flag, DROP, "Windows only"),
     _denied("OnBuild", list_of(free_text), "body.build", "it belongs to a build, not to a run"),
-    Field(
-        "Image", free_text, MUTATE, "an admitted reference, pinned to the id it was trusted with"
-    ),
+    Field("Image", free_text, MUTATE, "an admitted reference, pinned to the trusted image id"),
     Field("Volumes", map_of(anything), CONSTRAIN, "anonymous volumes have no owner and no name"),
-    Field("WorkingDir", text, CONSTRAIN, "absolute; a file descriptor of the runtime leaks there"),
+    Field(
+        "WorkingDir",
+        text,
+        CONSTRAIN,
+        "absolute; file descriptors of the runtime can leak through it",
+    ),
     Field("NetworkDisabled", flag, ALLOW, "docker-py always sends it"),
     _denied("MacAddress", text, "network.address", "a chosen address can pose as another's"),
     Field("Labels", map_of(free_text), MUTATE, "completed with the gate's own"),
     Field("StopSignal", text, CONSTRAIN, "a signal that exists"),
-    Field("StopTimeout", whole, CONSTRAIN, "-1 waits for ever", keep_zero=True),
+    Field("StopTimeout", whole, CONSTRAIN, "-1 waits forever", keep_zero=True),
     Field("Runtime", text, CONSTRAIN, "docker-py writes it here: judged as HostConfig.Runtime"),
     Field("HostConfig", an_object, CONSTRAIN, "see its own table"),
     Field("NetworkingConfig", an_object, CONSTRAIN, "see its own table"),
@@ -80,8 +83,8 @@ RESOURCES = (
     Field("PidsLimit", whole, CONSTRAIN, "the policy's default where unset"),
     _denied("KernelMemory", whole, "resources.kernel-memory", "the engine dropped it"),
     _denied("KernelMemoryTCP", whole, "resources.kernel-memory", "the engine dropped it"),
-    _denied("OomKillDisable", flag, "resources.oom", "the host would kill something else"),
-    _denied("CpusetMems", text, "resources.cpuset", "pinning memory nodes is the gate's to do"),
+    _denied("OomKillDisable", flag, "resources.oom", "the host would kill another process"),
+    _denied("CpusetMems", text, "resources.cpuset", "no policy grants the pinning of memory nodes"),
     # docker-py's spellings.
     _denied(
         "CpuRealtimePeriod",
@@ -115,7 +118,7 @@ RESOURCES = (
 
 HOST_CONFIG = (
     *RESOURCES,
-    Field("CpusetCpus", text, CONSTRAIN, "where the policy allows it: pinning takes from others"),
+    Field("CpusetCpus", text, CONSTRAIN, "if the policy allows it: pinning takes CPUs from others"),
     Field("Ulimits", list_of(anything), CONSTRAIN, "some names, bounded"),
     Field("Binds", list_of(text), CONSTRAIN, "SOURCE:TARGET[:ro|rw]"),
     Field("Mounts", list_of(anything), CONSTRAIN, "bind, volume and tmpfs"),
@@ -142,7 +145,7 @@ HOST_CONFIG = (
         "VolumesFrom",
         list_of(text),
         "mount.volumes-from",
-        "it inherits mounts that nobody judged",
+        "it inherits mounts without a check",
         "name each volume in Mounts",
     ),
     Field("ConsoleSize", list_of(whole), CONSTRAIN, "height and width of the terminal"),
@@ -151,17 +154,22 @@ HOST_CONFIG = (
     Field("CapDrop", command, MUTATE, "always ALL"),
     Field("CgroupnsMode", text, CONSTRAIN, "private"),
     _denied("Cgroup", text, "namespace.cgroup", "it shares another's cgroup"),
-    _denied("Dns", list_of(text), "network.dns", "queries could be led elsewhere"),
-    _denied("DnsOptions", list_of(free_text), "network.dns", "lines could be put into resolv.conf"),
-    _denied("DnsSearch", list_of(free_text), "network.dns", "lines could be put into resolv.conf"),
+    _denied("Dns", list_of(text), "network.dns", "queries could be redirected"),
+    _denied("DnsOptions", list_of(free_text), "network.dns", "lines could be added to resolv.conf"),
+    _denied("DnsSearch", list_of(free_text), "network.dns", "lines could be added to resolv.conf"),
     Field(
-        "ExtraHosts", list_of(text), CONSTRAIN, "where the policy allows it: names led elsewhere"
+        "ExtraHosts", list_of(text), CONSTRAIN, "if the policy allows it: names can be redirected"
     ),
-    Field("GroupAdd", list_of(text), CONSTRAIN, "where the policy allows it: groups may own files"),
+    Field("GroupAdd", list_of(text), CONSTRAIN, "if the policy allows it: groups can own files"),
     Field("IpcMode", text, CONSTRAIN, "private or none"),
-    _denied("Links", list_of(text), "network.links", "names of others could be taken"),
-    Field("OomScoreAdj", whole, CONSTRAIN, "0 to 1000: nobody is spared before others"),
-    _denied("PidMode", text, "namespace.pid", "processes of the host or of others would show"),
+    _denied("Links", list_of(text), "network.links", "names of other containers could be taken"),
+    Field("OomScoreAdj", whole, CONSTRAIN, "0 to 1000: no container is spared before others"),
+    _denied(
+        "PidMode",
+        text,
+        "namespace.pid",
+        "processes of the host or of other containers would be visible",
+    ),
     Field(
         "Privileged",
         flag,
@@ -174,7 +182,7 @@ HOST_CONFIG = (
     Field("SecurityOpt", list_of(free_text), MUTATE, "exactly no-new-privileges:true"),
     Field("StorageOpt", map_of(free_text), CONSTRAIN, "size, where the host can bound it"),
     Field("Tmpfs", map_of(free_text), MUTATE, "bounded, without suid and dev; exec by the policy"),
-    _denied("UTSMode", text, "namespace.uts", "the host's name would be shared"),
+    _denied("UTSMode", text, "namespace.uts", "the container would share the name of the host"),
     _denied("UsernsMode", text, "namespace.user", "it switches the user namespace off"),
     Field("ShmSize", whole, CONSTRAIN, "bounded, and part of the memory"),
     _denied("Sysctls", map_of(anything), "sysctls", "settings of the kernel"),
@@ -256,7 +264,7 @@ MOUNT = (
 
 BIND_OPTIONS = (
     Field("Propagation", text, CONSTRAIN, "rprivate"),
-    _denied("NonRecursive", flag, "mount.options", "what is mounted below would differ"),
+    _denied("NonRecursive", flag, "mount.options", "mounts below the source would be left out"),
     _denied(
         "CreateMountpoint",
         flag,
@@ -297,12 +305,12 @@ NETWORKING_CONFIG = (Field("EndpointsConfig", map_of(anything), MUTATE, "network
 ENDPOINT = (
     Field("Aliases", list_of(text), CONSTRAIN, "the container's own names"),
     _denied("IPAMConfig", structure, "network.address", "a chosen address can pose as another's"),
-    _denied("Links", list_of(text), "network.links", "names of others could be taken"),
+    _denied("Links", list_of(text), "network.links", "names of other containers could be taken"),
     _denied("MacAddress", text, "network.address", "a chosen address can pose as another's"),
     _denied("DriverOpts", map_of(anything), "network.options", "they set sysctls"),
-    _denied("GwPriority", whole, "network.options", "it chooses the way out"),
+    _denied("GwPriority", whole, "network.options", "it chooses the default gateway"),
     *(
-        _denied(name, anything, "network.address", "the engine's to give")
+        _denied(name, anything, "network.address", "the engine assigns it")
         for name in (
             "NetworkID",
             "EndpointID",
@@ -319,7 +327,7 @@ ENDPOINT = (
 
 NETWORK = (
     Field("Name", text, CONSTRAIN, "letters, digits, _ . -"),
-    Field("CheckDuplicate", flag, DROP, "names are unique here anyhow"),
+    Field("CheckDuplicate", flag, DROP, "names are unique here anyway"),
     Field("Driver", text, CONSTRAIN, "bridge"),
     Field("Internal", flag, MUTATE, "always, for clients"),
     Field("Options", map_of(text), CONSTRAIN, "masquerading and inter-container traffic"),
@@ -382,7 +390,12 @@ EXEC = (
         "it has every capability of the host, whatever the container has",
     ),
     Field("Env", list_of(free_text), CONSTRAIN, "NAME=value, bounded; some names choose code"),
-    Field("WorkingDir", text, CONSTRAIN, "absolute; a file descriptor of the runtime leaks there"),
+    Field(
+        "WorkingDir",
+        text,
+        CONSTRAIN,
+        "absolute; file descriptors of the runtime can leak through it",
+    ),
     Field("AttachStdin", flag, ALLOW, "the docker command needs it"),
     Field("AttachStdout", flag, ALLOW, "the docker command needs it"),
     Field("AttachStderr", flag, ALLOW, "the docker command needs it"),
@@ -390,17 +403,17 @@ EXEC = (
     Field("ConsoleSize", list_of(whole), CONSTRAIN, "height and width of the terminal"),
     # docker-py writes it as its configuration file does.
     Field("DetachKeys", text, CONSTRAIN, "a sequence of keys", spellings=("detachKeys",)),
-    Field("Detach", flag, DROP, "the start says it"),
-    Field("Container", text, DROP, "the path says it"),
+    Field("Detach", flag, DROP, "given by the start"),
+    Field("Container", text, DROP, "given by the path"),
 )
 
 EXEC_START = (
-    Field("Detach", flag, ALLOW, "nobody waits for it"),
-    Field("Tty", flag, ALLOW, "how its output comes"),
+    Field("Detach", flag, ALLOW, "the start does not wait for the end"),
+    Field("Tty", flag, ALLOW, "the form of the output"),
     Field("ConsoleSize", list_of(whole), CONSTRAIN, "height and width of the terminal"),
 )
 
 DISCONNECT = (
     Field("Container", text, CONSTRAIN, "a container of ours"),
-    Field("Force", flag, CONSTRAIN, "detaches although the container is gone"),
+    Field("Force", flag, CONSTRAIN, "disconnects even if the container is gone"),
 )
