@@ -1,1 +1,1 @@
-"""The record of every change: written by the broker only, readable by whoever may read its files."""
+"""The journal: a signed record of every change, written by the broker only."""

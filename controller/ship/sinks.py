@@ -122,16 +122,18 @@ class NoteSink:
         if not content:
             return True
         try:
-            kept = parse_checkpoint(parse_note(content.decode()))
+            existing = parse_checkpoint(parse_note(content.decode()))
         except ValueError as error:
             raise self._diverged(f"holds no checkpoint: {error}") from error
-        if kept == checkpoint:
+        if existing == checkpoint:
             return False
-        if kept.origin != checkpoint.origin:
-            raise self._diverged(f"is of {kept.origin}, and this journal is {checkpoint.origin}")
-        if kept.size >= checkpoint.size:
+        if existing.origin != checkpoint.origin:
             raise self._diverged(
-                f"is of {kept.size} records, and what follows of {checkpoint.size}"
+                f"is of {existing.origin}, and this journal is {checkpoint.origin}"
+            )
+        if existing.size >= checkpoint.size:
+            raise self._diverged(
+                f"is of {existing.size} records, and what follows of {checkpoint.size}"
             )
         return True
 

@@ -66,7 +66,7 @@ class IndexSnapshot:
             Misfit: the index is wrong.
         """
         tail = deque(
-            (found for found in self._tail if fits(*found, wanted) and may_read(reader, *found)),
+            (each for each in self._tail if fits(*each, wanted) and may_read(reader, *each)),
             maxlen=limit if limit and last else None,
         )
         if limit and last and len(tail) == limit:
@@ -188,9 +188,9 @@ class FolderArchive:
             yield from self.ask(Question(wanted, limit=limit, last=last)).found
             return
         try:
-            for found in self._snapshot.find(wanted):
-                yield found
-                wanted = replace(wanted, after=found.record.seq)
+            for result in self._snapshot.find(wanted):
+                yield result
+                wanted = replace(wanted, after=result.record.seq)
         except WRONG:
             self._replace_index()
             yield from self._snapshot.find(wanted)

@@ -1,7 +1,7 @@
-"""The index of a journal that this process writes: kept up to date, and queried.
+"""The index of the journal of this process: brought up to date in the background, and queried.
 
-A single thread indexes new records without getting in the writer's way: the thread gathers records
-for a moment, and under load rests as long as it worked. A failure (a full disk, a damaged journal)
+A single thread indexes new records without delaying the writer: the thread gathers records for a
+moment, and under load rests for as long as it worked. A failure (a full disk, a damaged journal)
 is reported in ``error`` and retried; no other part depends on the index.
 """
 
@@ -46,7 +46,7 @@ CLOSE_S: Final = 5.0
 
 
 class LiveIndex:
-    """The index of a journal that this process writes. Implements ``ports.Archive``.
+    """The index of the journal of this process. Implements ``ports.Archive``.
 
     *durable* returns the last durable record: later records are neither indexed nor returned.
     """

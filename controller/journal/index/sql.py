@@ -140,12 +140,12 @@ def _routes(database: sqlite3.Connection, wanted: Filter) -> Term:
 def _service(database: sqlite3.Connection, wanted: Filter) -> Term:
     namespace, slash, name = wanted.service.rpartition("/")
     query = "SELECT service, namespace FROM services WHERE name = ? AND name != ''"
-    found = [
+    rows = [
         service
         for service, stored in database.execute(query, (name,))
         if not slash or (stored or names.DEFAULT_NAMESPACE) == namespace
     ]
-    return _among("service", found)
+    return _among("service", rows)
 
 
 def _container(_: sqlite3.Connection, wanted: Filter) -> Term:
@@ -183,17 +183,17 @@ def _readers(database: sqlite3.Connection, reader: Reader) -> list[Term]:
     """Return the conditions of the rows visible to a reader (``core.records.visibility``)."""
     if reader.role in {Role.OPERATOR, Role.BROKER}:
         return []
-    own, who = _words(database, "role", {reader.role.value})
+    own, roles = _words(database, "role", {reader.role.value})
     adopts, adoptions = _adoptions(database)
     if reader.role is Role.CONTROLLER:
         changes, stages = _words(database, "stage", CHANGES)
-        return [(f"{changes} OR {adopts} OR {own}", (*stages, *adoptions, *who))]
-    asked, asking = _words(database, "stage", ASKED)
-    owner, whose = _words(database, "owner", {reader.owner} if reader.owner else ())
-    about, told = _words(database, "stage", OF_OWNERS)
-    values = (*who, reader.uid, *asking, *whose, *told, *adoptions)
-    asked = f"({own} AND uid = ? AND {asked})"
-    return [(f"{asked} OR ({owner} AND ({about} OR {adopts}))", values)]
+        return [(f"{changes} OR {adopts} OR {own}", (*stages, *adoptions, *roles))]
+    asked, asked_stages = _words(database, "stage", ASKED)
+    owner, owners = _words(database, "owner", {reader.owner} if reader.owner else ())
+    of_owner, owner_stages = _words(database, "stage", OF_OWNERS)
+    values = (*roles, reader.uid, *asked_stages, *owners, *owner_stages, *adoptions)
+    own_requests = f"({own} AND uid = ? AND {asked})"
+    return [(f"{own_requests} OR ({owner} AND ({of_owner} OR {adopts}))", values)]
 
 
 def _adoptions(database: sqlite3.Connection) -> Term:

@@ -67,8 +67,8 @@ def _check_private(folder: Path, descriptor: int) -> None:
 
 
 def _facts(folder: Path, descriptor: int) -> list[tuple[Path, os.stat_result, int]]:
-    beside = [folder / name for name in (MARK_NAME, BASE_NAME, INVENTORY_NAME)]
-    files = [*list_segments(folder), *(path for path in beside if os.path.lexists(path))]
+    others = [folder / name for name in (MARK_NAME, BASE_NAME, INVENTORY_NAME)]
+    files = [*list_segments(folder), *(path for path in others if os.path.lexists(path))]
     return [
         (folder, os.fstat(descriptor), FOLDER_MODE),
         *((path, path.lstat(), FILE_MODE) for path in files),

@@ -101,7 +101,7 @@ def _scan(file: BinaryIO, scanned: Scanned, job: ScanJob) -> None:
     readline = file.readline
     rows = bytearray()
     leaves: list[bytes] = []
-    kept = 0
+    point_bytes = 0
     first, link = job.after + 1, b""
     opens = first_seq_of(job.segment) == first
 
@@ -126,7 +126,7 @@ def _scan(file: BinaryIO, scanned: Scanned, job: ScanJob) -> None:
                 or (rest[118:182] != link and link)
                 or (stage == b"segment") != (opens and not link)
                 or data[-1:] != b"\n"
-                or kept > POINTS_MAX_BYTES
+                or point_bytes > POINTS_MAX_BYTES
                 or sha256(head + rest[66:]).hexdigest().encode() != own
             ):
                 scanned.ended = not data
@@ -135,7 +135,7 @@ def _scan(file: BinaryIO, scanned: Scanned, job: ScanJob) -> None:
                 scanned.opening, scanned.prev = line if opens else b"", rest[118:182]
             if stage == b"checkpoint" or (stage == b"operator" and _OWN in line):
                 scanned.points.append(ScanPoint(seq, line, tree()))
-                kept += len(line)
+                point_bytes += len(line)
             leaves.append(leaf_hash(line))
             rows += rest[72:108] + _LIVES.get(stage, STANDS)
             scanned.last, link = seq, own

@@ -141,16 +141,16 @@ class _Audit:
     def start(self, begin: int) -> None:
         """Begin at the last checkpoint before a record, at the pruned base, or at the start."""
         self._walk.check_files()
-        found = None
+        checkpoint = None
         if begin > 1:
-            found = self._checkpoint_before(begin)
+            checkpoint = self._checkpoint_before(begin)
         base = self._walk.base
-        if found is None and base is not None:
-            found = base.record, base.line
-        if found is None:
+        if checkpoint is None and base is not None:
+            checkpoint = base.record, base.line
+        if checkpoint is None:
             self._compare_before(self._tree)
             return
-        record, line = found
+        record, line = checkpoint
         try:
             tree = self._chain.begin(record)
         except BadCheckpoint as bad:
@@ -162,17 +162,17 @@ class _Audit:
 
     def _checkpoint_before(self, begin: int) -> tuple[Record, bytes] | None:
         for segment in reversed(self._walk.segments):
-            found = None
+            last_line = None
             # The walk from the checkpoint before reports a damaged segment.
             with suppress(BadSegment, OSError):
                 for line in read_lines(segment) if first_seq_of(segment) < begin else ():
                     if first_seq_of(segment) + line.number > begin:
                         break
                     if CHECKPOINT_MARK in line.data:
-                        found = line.data
-            if found is not None:
+                        last_line = line.data
+            if last_line is not None:
                 try:
-                    return parse(found), found
+                    return parse(last_line), last_line
                 except BadLine:
                     return None
         return None
