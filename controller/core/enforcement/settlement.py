@@ -26,6 +26,7 @@ from controller.core.engine_api.timestamps import ZERO_TIME
 from controller.core.engine_api.translate import settings
 from controller.core.records.container_effects import updated_settings
 from controller.core.records.inventory_json import settings_from_json, settings_to_json
+from controller.core.records.parts import SummaryPart
 from controller.model import names
 from controller.model.inventory import ExecSession, OpenIntent
 from controller.model.mutations import Mutation
@@ -206,7 +207,7 @@ def _update_evidence(intent: OpenIntent, inspect: Mapping[str, Any]) -> Settleme
     wanted = settings_to_json(settings_from_json(_summary(intent).get("settings") or {}))
     now = settings_to_json(settings(inspect))
     # Settings that the update did not touch prove nothing about it.
-    same = all(wanted[key] == now[key] for key in updated_settings(_summary(intent)))
+    same = all(wanted[key] == now[key] for key in updated_settings(SummaryPart(_summary(intent))))
     return SettlementEvidence(applied=same, state=json.dumps(now, sort_keys=True))
 
 

@@ -5,11 +5,9 @@ The stage of a closing record is ``outcome``, or ``recovered`` after a crash.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from controller.core.encoding.json_members import mapping_member, text_member
+from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
 from controller.model.inventory import OpenIntent
 from controller.model.records import Record
 
@@ -27,8 +25,8 @@ class Closing:
     seq: int  # of the intent
     role: str
     object: str
-    summary: Mapping[str, Any]  # of the intent's request
-    result: Mapping[str, Any]
+    summary: SummaryPart  # of the intent's request
+    result: ResultPart
     recovered: bool
     applied: bool
     time: str = ""  # of the intent
@@ -37,13 +35,14 @@ class Closing:
     @classmethod
     def of(cls, intent: OpenIntent, record: Record) -> Closing:
         """Return an intent together with its closing record."""
+        request = RequestPart(intent.request)
         return cls(
             id=record.entry.id,
             seq=intent.seq,
             role=intent.role,
-            object=text_member(intent.request, "object"),
-            summary=mapping_member(intent.request, "summary"),
-            result=record.entry.result,
+            object=request.object,
+            summary=request.summary,
+            result=ResultPart(record.entry.result),
             recovered=record.entry.stage == "recovered",
             applied=is_applied(record),
             time=intent.time,
@@ -51,31 +50,22 @@ class Closing:
         )
 
     @property
-    def labels(self) -> Mapping[str, Any]:
-        """The labels of ours that the broker wrote onto the object."""
-        return mapping_member(self.summary, "labels")
-
-    def label(self, name: str) -> str:
-        """Return a label of ours, '' if absent."""
-        return text_member(self.labels, name)
-
-    @property
     def is_gone(self) -> bool:
         """Return True if a removal succeeded, or found no object: both leave none."""
-        return self.applied or self.result.get("status") == _NOT_FOUND
+        return self.applied or self.result.status == _NOT_FOUND
 
 
 def is_applied(record: Record) -> bool:
     """Return True if a closing record says that its intent took effect."""
-    result = record.entry.result
+    result = ResultPart(record.entry.result)
     if record.entry.stage == "recovered":
-        return result.get("settled") == "applied"
-    status = result.get("status")
-    return isinstance(status, int) and (
+        return result.settled == "applied"
+    status = result.status
+    return status is not None and (
         200 <= status < 300 or status in {SWITCHING_PROTOCOLS, NOT_MODIFIED}
     )
 
 
 def is_removed(record: Record) -> bool:
     """Return True if the closing record of a removal says that the object no longer exists."""
-    return is_applied(record) or record.entry.result.get("status") == _NOT_FOUND
+    return is_applied(record) or ResultPart(record.entry.result).status == _NOT_FOUND

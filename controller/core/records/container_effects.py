@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from controller.core.encoding.json_members import mapping_member, text_member, texts_of
 from controller.core.records import endings
 from controller.core.records.closing import NOT_MODIFIED, Closing
-from controller.core.records.inventory_json import SETTINGS_FIELDS, settings_from_json
-from controller.core.rules.confinement import confinement_from_json
+from controller.core.records.inventory_json import SETTINGS_FIELDS
+from controller.core.records.parts import RequestPart, ResultPart, SummaryPart, VerdictPart
 from controller.model import names
 from controller.model.inventory import PINS_MAX, TAKEN_MAX, ContainerItem, Inventory, TakenDown
 from controller.model.mutations import Mutation
@@ -56,32 +55,31 @@ def with_item(inventory: Inventory, item: ContainerItem) -> Inventory:
 
 def create_container(inventory: Inventory, closing: Closing) -> Inventory:
     """Add a created container, and pin its revision to its image."""
-    identifier = text_member(closing.result, "container")
+    identifier, summary = closing.result.container, closing.summary
     if not closing.applied or not identifier:
         return inventory
-    slot = closing.label(names.SLOT)
+    slot = summary.label(names.SLOT)
     item = ContainerItem(
         id=identifier,
-        namespace=closing.label(names.NAMESPACE),
-        service=closing.label(names.SERVICE),
+        namespace=summary.label(names.NAMESPACE),
+        service=summary.label(names.SERVICE),
         slot=int(slot) if slot.isascii() and slot.isdigit() else 0,
-        revision=closing.label(names.REVISION),
-        owner=closing.label(names.OWNER),
-        origin=closing.label(names.ORIGIN),
+        revision=summary.label(names.REVISION),
+        owner=summary.label(names.OWNER),
+        origin=summary.label(names.ORIGIN),
         intent=closing.id,
-        image=closing.label(names.IMAGE) or text_member(closing.summary, "image"),
-        admitted=settings_from_json(mapping_member(closing.summary, "settings")),
+        image=summary.label(names.IMAGE) or summary.image,
+        admitted=summary.settings,
         seq=closing.seq,
         recovered=closing.recovered,
-        aliases=texts_of(closing.summary.get("answersTo")),
-        confined=confinement_from_json(closing.summary.get("confined")),
+        aliases=summary.aliases,
+        confined=summary.confinement,
     )
     inventory = with_item(inventory, item)
-    image = text_member(closing.summary, "imageId")
-    if not item.revision or not image:
+    if not item.revision or not summary.image_id:
         return inventory
-    digest = text_member(closing.summary, "digest")
-    return _pin(inventory, item.revision, inventory.pins.get(item.revision, Image(image, digest)))
+    image = Image(summary.image_id, summary.digest)
+    return _pin(inventory, item.revision, inventory.pins.get(item.revision, image))
 
 
 def _pin(inventory: Inventory, revision: str, image: Image) -> Inventory:
@@ -107,9 +105,9 @@ def start_container(inventory: Inventory, closing: Closing) -> Inventory:
     item = inventory.containers.get(closing.object)
     if item is None or not closing.applied:
         return inventory
-    if closing.result.get("status") != NOT_MODIFIED:
+    if closing.result.status != NOT_MODIFIED:
         inventory = _forget_takedown(inventory, closing)
-    effective = text_member(closing.result, "effective")
+    effective = closing.result.effective
     return with_item(inventory, replace(item, started=True, effective=effective))
 
 
@@ -156,16 +154,15 @@ def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventor
 
     Recorded with the intent, so that no takedown escapes the budget while its reply is pending.
     """
-    request = record.entry.request
-    summary = mapping_member(request, "summary")
-    takes = summary.get("takesDown")
-    if role != "controller" or takes not in ("slot", "service"):
+    request = RequestPart(record.entry.request)
+    summary = request.summary
+    if role != "controller" or summary.takes_down not in ("slot", "service"):
         return inventory
     takedown = TakenDown(
-        container=text_member(request, "object"),
-        service=f"{summary.get('namespace', '')}/{summary.get('service', '')}",
-        route=text_member(request, "route"),
-        last=takes == "service",
+        container=request.object,
+        service=f"{summary.namespace}/{summary.service}",
+        route=request.route,
+        last=summary.takes_down == "service",
         intent=record.entry.id,
         seq=record.seq,
         time=record.time,
@@ -180,21 +177,21 @@ def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventor
 
 def record_ending(inventory: Inventory, route: str, closing: Closing, time: str) -> Inventory:
     """Record who ended a container's run, unless it was down already."""
-    if closing.result.get("status") == NOT_MODIFIED:
+    if closing.result.status == NOT_MODIFIED:
         return inventory
     ending = Ending(closing.object, route, closing.role, closing.uid, time)
-    known = endings.update(inventory.endings, ending, signal=closing.summary.get("signal"))
+    known = endings.update(inventory.endings, ending, signal=closing.summary.signal)
     return inventory if known is inventory.endings else replace(inventory, endings=known)
 
 
 def record_violation(inventory: Inventory, record: Record) -> Inventory:
     """Record that a container's kernel state violated its confinement."""
     entry = record.entry
-    item = inventory.containers.get(text_member(entry.request, "object"))
+    item = inventory.containers.get(RequestPart(entry.request).object)
     if item is None:
         return inventory
-    rules, differences = entry.verdict.get("rules"), entry.result.get("found")
-    ending = endings.violation(item.id, texts_of(rules), texts_of(differences), record.time)
+    rules, differences = VerdictPart(entry.verdict).rules, ResultPart(entry.result).differences
+    ending = endings.violation(item.id, rules, differences, record.time)
     inventory = replace(inventory, endings=endings.add(inventory.endings, ending))
     return with_item(inventory, replace(item, effective="violation", violation=entry.id))
 
@@ -245,16 +242,16 @@ def update_settings(admitted: Settings, closing: Closing) -> Settings:
 
     Only the requested settings are taken over. Any other difference is drift, and remains drift.
     """
-    now = asdict(settings_from_json(mapping_member(closing.summary, "settings")))
+    now = asdict(closing.summary.settings)
     return replace(admitted, **{name: now[name] for name in updated_settings(closing.summary)})
 
 
-def updated_settings(summary: Mapping[str, Any]) -> tuple[str, ...]:
+def updated_settings(summary: SummaryPart) -> tuple[str, ...]:
     """Return the settings that an update changes, by its intent's summary.
 
     Summaries of older brokers lack ``fields``: then all settings except name and networks.
     """
-    members = texts_of(summary.get("fields"))
+    members = summary.updated_members
     if not members:
         return tuple(name for name in SETTINGS_FIELDS if name not in {"name", "networks"})
     return tuple(name for member in members for name in _UPDATED.get(member, ()))
@@ -262,14 +259,14 @@ def updated_settings(summary: Mapping[str, Any]) -> tuple[str, ...]:
 
 def rename(admitted: Settings, closing: Closing) -> Settings:
     """Return the settings with the new name."""
-    return replace(admitted, name=str(closing.summary.get("name", admitted.name)))
+    return replace(admitted, name=closing.summary.name or admitted.name)
 
 
 def connect(inventory: Inventory, closing: Closing) -> Inventory:
     """Record a joined network, and the container's aliases there, whoever sent the request."""
     inventory = network_change(_join_network)(inventory, closing)
     item = inventory.containers.get(closing.object)
-    added = texts_of(closing.summary.get("answersTo"))
+    added = closing.summary.aliases
     if item is None or not closing.applied or not added:
         return inventory
     aliases = tuple(sorted({*item.aliases, *added}))[:ALIASES_MAX]
@@ -277,11 +274,11 @@ def connect(inventory: Inventory, closing: Closing) -> Inventory:
 
 
 def _join_network(admitted: Settings, closing: Closing) -> Settings:
-    joined = {*admitted.networks, text_member(closing.summary, "network")}
+    joined = {*admitted.networks, closing.summary.network}
     return replace(admitted, networks=tuple(sorted(joined)))
 
 
 def leave_network(admitted: Settings, closing: Closing) -> Settings:
     """Return the settings without a network."""
-    left = text_member(closing.summary, "network")
+    left = closing.summary.network
     return replace(admitted, networks=tuple(name for name in admitted.networks if name != left))

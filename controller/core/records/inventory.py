@@ -11,10 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from controller.core.encoding.json_members import mapping_member, text_member, texts_of
 from controller.core.records import container_effects as containers
 from controller.core.records.closing import Closing
 from controller.core.records.container_effects import RecordEffect, without
+from controller.core.records.parts import (
+    ActorPart,
+    RequestPart,
+    ResultPart,
+    SummaryPart,
+    TrustedImagePart,
+    VerdictPart,
+)
 from controller.model import mutations, names
 from controller.model.inventory import (
     APPROVALS_MAX,
@@ -41,34 +48,35 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
     # RFC 3339 in UTC with milliseconds sorts as text. ``max``: the clock may have been set back.
     inventory = replace(inventory, seq=record.seq, time=max(inventory.time, record.time))
     entry = record.entry
-    route = text_member(entry.request, "route")
+    request = RequestPart(entry.request)
+    route = request.route
     match entry.stage:
         case "intent":
             return _open_intent(inventory, record)
         case "outcome" | "recovered":
             return _close_intent(inventory, record)
         case "operator":
-            return _apply_operator_act(inventory, record, route)
-        case "violation" if entry.result.get("putBack") is not True:
+            return _apply_operator_act(inventory, record, request)
+        case "violation" if not ResultPart(entry.result).is_put_back:
             return containers.record_violation(inventory, record)
-        case "read" if route in _GONE and entry.actor.get("role") == "broker":
-            return _GONE[route](inventory, text_member(entry.request, "object"))
+        case "read" if route in _GONE and ActorPart(entry.actor).role == "broker":
+            return _GONE[route](inventory, request.object)
         case _:
             return inventory
 
 
 def _open_intent(inventory: Inventory, record: Record) -> Inventory:
     entry = record.entry
-    role, uid = text_member(entry.actor, "role"), entry.actor.get("uid")
+    actor = ActorPart(entry.actor)
     intent = OpenIntent(
         record.seq,
         record.time,
-        role,
+        actor.role,
         dict(entry.request),
-        uid=uid if isinstance(uid, int) else -1,
+        uid=actor.uid if actor.uid is not None else -1,
     )
     inventory = replace(inventory, open={**inventory.open, entry.id: intent})
-    return _record_used_approvals(containers.record_takedown(inventory, record, role), record)
+    return _record_used_approvals(containers.record_takedown(inventory, record, actor.role), record)
 
 
 def _close_intent(inventory: Inventory, record: Record) -> Inventory:
@@ -77,7 +85,7 @@ def _close_intent(inventory: Inventory, record: Record) -> Inventory:
         return inventory
     inventory = replace(inventory, open=without(inventory.open, record.entry.id))
     closing = Closing.of(intent, record)
-    route = text_member(intent.request, "route")
+    route = RequestPart(intent.request).route
     if closing.applied or (route == Mutation.CONTAINER_REMOVE and closing.is_gone):
         inventory = containers.record_ending(inventory, route, closing, record.time)
     effect = _EFFECTS.get(route)
@@ -87,22 +95,21 @@ def _close_intent(inventory: Inventory, record: Record) -> Inventory:
 # Operators' acts
 
 
-def _apply_operator_act(inventory: Inventory, record: Record, route: str) -> Inventory:
+def _apply_operator_act(inventory: Inventory, record: Record, request: RequestPart) -> Inventory:
     """Return the inventory after an operator's act that does not involve the engine."""
-    summary = mapping_member(record.entry.request, "summary")
-    match route:
+    summary = request.summary
+    match request.route:
         case mutations.TRUST:
-            return _trust_image(inventory, summary)
+            return _trust_image(inventory, summary.trusted_image)
         case mutations.EXEC_END:
-            sessions = without(inventory.sessions, text_member(summary, "exec"))
-            return replace(inventory, sessions=sessions)
+            return replace(inventory, sessions=without(inventory.sessions, summary.exec))
         case mutations.ADOPT:
             return fold_adoption(inventory, record.seq, record.entry.request)
         case mutations.APPROVE:
-            return _add_approval(inventory, record)
+            return _add_approval(inventory, record, summary)
         case mutations.SERVICE_RESTART:
             return _forget_pin(inventory, summary)
-        case _ if summary.get("act") == mutations.DOWN:
+        case _ if summary.act == mutations.DOWN:
             return replace(inventory, taken_down=record.entry.id)
         case _:
             return inventory
@@ -110,51 +117,50 @@ def _apply_operator_act(inventory: Inventory, record: Record, route: str) -> Inv
 
 def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) -> Inventory:
     """Return the inventory with an adopted object, as if a create had made it."""
-    summary, identifier = mapping_member(request, "summary"), text_member(request, "object")
-    effect = _ADOPTIONS.get(text_member(summary, "kind"))
+    part = RequestPart(request)
+    summary, identifier = part.summary, part.object
+    effect = _ADOPTIONS.get(summary.kind)
     if effect is None:
         return inventory  # the record of the whole adoption, which names no object
     closing = Closing(
-        id=text_member(mapping_member(summary, "labels"), names.INTENT),
+        id=summary.label(names.INTENT),
         seq=seq,
         role="operator",
         object=identifier,
         summary=summary,
-        result={"container": identifier, "object": identifier},
+        result=ResultPart({"container": identifier, "object": identifier}),
         recovered=False,
         applied=True,
     )
     inventory = effect(inventory, closing)
     item = inventory.containers.get(identifier)
-    if item is None or not summary.get("started"):
+    if item is None or not summary.started:
         return inventory
-    effective = text_member(summary, "effective")
-    return containers.with_item(inventory, replace(item, started=True, effective=effective))
+    started = replace(item, started=True, effective=summary.effective)
+    return containers.with_item(inventory, started)
 
 
-def _forget_pin(inventory: Inventory, summary: Mapping[str, Any]) -> Inventory:
+def _forget_pin(inventory: Inventory, summary: SummaryPart) -> Inventory:
     """Forget the pin of a revision, if its image is to be resolved again."""
-    if summary.get("anew") is not True:
+    if not summary.resolves_image:
         return inventory
-    return replace(inventory, pins=without(inventory.pins, text_member(summary, "revision")))
+    return replace(inventory, pins=without(inventory.pins, summary.revision))
 
 
-def _add_approval(inventory: Inventory, record: Record) -> Inventory:
-    summary = mapping_member(record.entry.request, "summary")
-    objects = tuple(str(each) for each in summary.get("objects") or ())
-    approval = Approval(record.entry.id, text_member(summary, "plan"), objects, record.time)
+def _add_approval(inventory: Inventory, record: Record, summary: SummaryPart) -> Inventory:
+    approval = Approval(record.entry.id, summary.plan, summary.objects, record.time)
     approvals = {**inventory.approvals, approval.id: approval}
     return replace(inventory, approvals=dict([*approvals.items()][-APPROVALS_MAX:]))
 
 
 def _record_used_approvals(inventory: Inventory, record: Record) -> Inventory:
     """Record the approvals that an intent used up for its object."""
-    request = record.entry.request
-    subject = text_member(request, "object")
-    if request.get("route") == Mutation.VOLUME_REMOVE:
+    request = RequestPart(record.entry.request)
+    subject = request.object
+    if request.route == Mutation.VOLUME_REMOVE:
         subject = VOLUME + subject
     approvals = inventory.approvals
-    for rule in texts_of(record.entry.verdict.get("rules")):
+    for rule in VerdictPart(record.entry.verdict).rules:
         approval = approvals.get(rule.removeprefix(USED))
         if rule.startswith(USED) and approval is not None:
             used = replace(approval, used=(*approval.used, subject))
@@ -183,15 +189,15 @@ def _create_volume(inventory: Inventory, closing: Closing) -> Inventory:
 
 def _owned_object(closing: Closing) -> OwnedObject | None:
     """Return the created network or volume; None if the create failed."""
-    identifier = text_member(closing.result, "object")
+    identifier, summary = closing.result.object, closing.summary
     if not closing.applied or not identifier:
         return None
     return OwnedObject(
         id=identifier,
-        name=text_member(closing.summary, "name"),
-        namespace=closing.label(names.NAMESPACE),
-        owner=closing.label(names.OWNER),
-        origin=closing.label(names.ORIGIN),
+        name=summary.name,
+        namespace=summary.label(names.NAMESPACE),
+        owner=summary.label(names.OWNER),
+        origin=summary.label(names.ORIGIN),
         intent=closing.id,
     )
 
@@ -216,15 +222,14 @@ def _forget_volume(inventory: Inventory, identifier: str) -> Inventory:
 
 
 def _pull_image(inventory: Inventory, closing: Closing) -> Inventory:
-    return _trust_image(inventory, closing.result) if closing.applied else inventory
+    return _trust_image(inventory, closing.result.trusted_image) if closing.applied else inventory
 
 
-def _trust_image(inventory: Inventory, members: Mapping[str, Any]) -> Inventory:
-    reference, image = text_member(members, "reference"), text_member(members, "id")
-    if not reference or not image:
+def _trust_image(inventory: Inventory, image: TrustedImagePart) -> Inventory:
+    if not image.reference or not image.id:
         return inventory
-    trusted = TrustedImage(reference, image, text_member(members, "digest"))
-    return replace(inventory, ledger={**inventory.ledger, reference: trusted})
+    trusted = TrustedImage(image.reference, image.id, image.digest)
+    return replace(inventory, ledger={**inventory.ledger, image.reference: trusted})
 
 
 def _remove_image(inventory: Inventory, closing: Closing) -> Inventory:
@@ -234,8 +239,8 @@ def _remove_image(inventory: Inventory, closing: Closing) -> Inventory:
     """
     if not closing.is_gone:
         return inventory
-    untagged = {closing.object, *texts_of(closing.result.get("untagged"))}
-    deleted = {closing.object, *texts_of(closing.result.get("deleted"))}
+    untagged = {closing.object, *closing.result.untagged}
+    deleted = {closing.object, *closing.result.deleted}
     ledger = {
         reference: trusted
         for reference, trusted in inventory.ledger.items()
@@ -249,7 +254,7 @@ def _remove_image(inventory: Inventory, closing: Closing) -> Inventory:
 
 def _start_exec(inventory: Inventory, closing: Closing) -> Inventory:
     """Add an exec session, also if the engine's reply was lost: the exec may be running."""
-    identifier = text_member(closing.summary, "exec")
+    identifier = closing.summary.exec
     unknown = closing.recovered and not closing.applied
     if not identifier or not (closing.applied or unknown):
         return inventory

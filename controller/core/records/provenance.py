@@ -7,19 +7,19 @@ exit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from controller.core.encoding.json_members import (
-    list_of,
-    mapping_member,
-    mapping_of,
-    text_member,
-    texts_of,
-)
 from controller.core.records.closing import NOT_MODIFIED, is_applied
-from controller.core.records.inventory_json import settings_from_json
+from controller.core.records.parts import (
+    ClaimsPart,
+    MountPart,
+    RequestPart,
+    ResultPart,
+    SummaryPart,
+    VerdictPart,
+)
 from controller.core.records.query import QueryResult, RecordSubject, is_adoption
 from controller.core.records.record import CLOSING
 from controller.core.records.views import SHAPING, SHAPING_MAX
@@ -47,10 +47,7 @@ class Fact:
     @property
     def line(self) -> int:
         """The line of the field in its file, else the first line of the document."""
-        source = mapping_member(self.origin.record.entry.claims, "source")
-        lines = mapping_member(source, "lines")
-        line = lines.get(DOCUMENT_FIELDS.get(self.name, ""), source.get("line", 0))
-        return line if isinstance(line, int) else 0
+        return ClaimsPart(self.origin.record.entry.claims).line(DOCUMENT_FIELDS.get(self.name, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +95,7 @@ class _Builder:
     """The properties and state of one container after the records so far."""
 
     about: RecordSubject | None = None
-    summary: Mapping[str, Any] = field(default_factory=dict)
+    summary: SummaryPart = field(default_factory=SummaryPart)
     facts: dict[tuple[str, str], Fact] = field(default_factory=dict)
     settings: Settings | None = None
     open: dict[str, QueryResult] = field(default_factory=dict)
@@ -130,17 +127,17 @@ class _Builder:
     def _close(self, intent: QueryResult, closing: QueryResult) -> None:
         action = intent.about.action
         if not is_applied(closing.record):
-            if closing.record.entry.result.get("settled") == "unknown":
+            if ResultPart(closing.record.entry.result).settled == "unknown":
                 self._set_state("unknown", intent, f"what came of {action} isn't known")
             return
-        summary = mapping_member(intent.record.entry.request, "summary")
+        summary = RequestPart(intent.record.entry.request).summary
         if action == Mutation.CONTAINER_CREATE:
             self._create(intent, summary)
         elif action in _CHANGES:
             _CHANGES[action](self, intent, summary)
         elif action == Mutation.CONTAINER_KILL:
             self._kill(intent, summary)
-        elif action in _STATES and closing.record.entry.result.get("status") == NOT_MODIFIED:
+        elif action in _STATES and _is_not_modified(closing):
             self._confirm_state(_STATES[action], intent)
         elif action in _STATES:
             self._set_state(_STATES[action], intent)
@@ -155,17 +152,17 @@ class _Builder:
             note = f"it already was when record {intent.record.seq} asked for it"
             self._set_state(state, None, note)
 
-    def _kill(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
-        signal = text_member(summary, "signal")
+    def _kill(self, intent: QueryResult, summary: SummaryPart) -> None:
+        signal = summary.signal
         if signal.upper() in _STOPPING:
             self._set_state("stopped", intent)
         else:
             self.note = f"it was sent {signal} by record {intent.record.seq}"
 
-    def _create(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
+    def _create(self, intent: QueryResult, summary: SummaryPart) -> None:
         self.summary = summary
-        self.settings = settings_from_json(mapping_member(summary, "settings"))
-        rules = frozenset(texts_of(intent.record.entry.verdict.get("rules")))
+        self.settings = summary.settings
+        rules = frozenset(VerdictPart(intent.record.entry.verdict).rules)
         for name, value, rule in _properties(summary, self.settings, rules):
             self._set_fact(name, value, intent, rule if rule in rules else "")
         self._set_state("created", intent)
@@ -174,12 +171,12 @@ class _Builder:
         """Start again from the state at the adoption, whatever the create said."""
         self.about = result.about
         self.facts.clear()
-        summary = mapping_member(result.record.entry.request, "summary")
+        summary = RequestPart(result.record.entry.request).summary
         self._create(result, summary)
         # The summary has the kernel's verified state only for a running container.
-        if text_member(summary, "effective"):
+        if summary.effective:
             self._set_state("running", result, "it was adopted then, and ran already")
-        elif summary.get("started"):
+        elif summary.started:
             self._set_state("stopped", result, "it was adopted then, and didn't run")
         else:
             self._set_state("created", result, "it was adopted then")
@@ -188,8 +185,8 @@ class _Builder:
         key = (name, value if name in _SEVERAL else "")
         self.facts[key] = Fact(name, value, intent, rule)
 
-    def update(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
-        now = settings_from_json(mapping_member(summary, "settings"))
+    def update(self, intent: QueryResult, summary: SummaryPart) -> None:
+        now = summary.settings
         before = self.settings
         for name, attribute, format_value, _ in _SETTINGS:
             value = format_value(getattr(now, attribute), now)
@@ -197,25 +194,23 @@ class _Builder:
                 self._set_fact(name, value, intent)
         self.settings = now
 
-    def rename(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
-        name = text_member(summary, "name")
-        self._set_fact("name", name, intent)
-        self.about = replace(self.about or intent.about, name=name)
+    def rename(self, intent: QueryResult, summary: SummaryPart) -> None:
+        self._set_fact("name", summary.name, intent)
+        self.about = replace(self.about or intent.about, name=summary.name)
 
-    def connect(self, intent: QueryResult, summary: Mapping[str, Any]) -> None:
-        self._set_fact("network", text_member(summary, "network"), intent)
+    def connect(self, intent: QueryResult, summary: SummaryPart) -> None:
+        self._set_fact("network", summary.network, intent)
 
-    def disconnect(self, _: QueryResult, summary: Mapping[str, Any]) -> None:
-        self.facts.pop(("network", text_member(summary, "network")), None)
+    def disconnect(self, _: QueryResult, summary: SummaryPart) -> None:
+        self.facts.pop(("network", summary.network), None)
 
     def build(self) -> Provenance | None:
         if self.about is None:
             return None
-        labels = mapping_member(self.summary, "labels")
         return Provenance(
             about=self.about,
-            slot=text_member(labels, names.SLOT),
-            revision=text_member(labels, names.REVISION),
+            slot=self.summary.label(names.SLOT),
+            revision=self.summary.label(names.REVISION),
             facts=tuple(sorted(self.facts.values(), key=lambda fact: _ORDER[fact.name])),
             state=self.state,
             since=self.since,
@@ -225,7 +220,7 @@ class _Builder:
         )
 
 
-_CHANGES: Final[dict[str, Callable[[_Builder, QueryResult, Mapping[str, Any]], None]]] = {
+_CHANGES: Final[dict[str, Callable[[_Builder, QueryResult, SummaryPart], None]]] = {
     Mutation.CONTAINER_UPDATE: _Builder.update,
     Mutation.CONTAINER_RENAME: _Builder.rename,
     Mutation.NETWORK_CONNECT: _Builder.connect,
@@ -300,31 +295,27 @@ _ORDER: Final = {name: place for place, name in enumerate(_NAMES)}
 
 
 def _properties(
-    summary: Mapping[str, Any], settings: Settings, rules: frozenset[str]
+    summary: SummaryPart, settings: Settings, rules: frozenset[str]
 ) -> Iterator[tuple[str, str, str]]:
     """Yield the properties that a create set: fact, value, and the rule that can set the value."""
-    labels = mapping_member(summary, "labels")
     plain = (
         ("name", settings.name, "name.given"),
-        ("image", text_member(summary, "image"), ""),
-        ("image id", text_member(summary, "imageId"), "image.pinned"),
-        ("revision", text_member(labels, names.REVISION), ""),
+        ("image", summary.image, ""),
+        ("image id", summary.image_id, "image.pinned"),
+        ("revision", summary.label(names.REVISION), ""),
         *(
             (name, format_value(getattr(settings, attribute), settings), rule)
             for name, attribute, format_value, rule in _SETTINGS
         ),
-        ("answers to", ", ".join(texts_of(summary.get("answersTo"))), ""),
+        ("answers to", ", ".join(summary.aliases), ""),
         ("root filesystem", _root(summary), ""),
-        ("capabilities", ", ".join(texts_of(summary.get("caps"))) or "none", ""),
-        ("environment", ", ".join(texts_of(summary.get("env"))), ""),
-        ("healthcheck", ", ".join(texts_of(summary.get("healthcheck"))), ""),
-        ("exceptions", ", ".join(texts_of(summary.get("exceptions"))), ""),
+        ("capabilities", ", ".join(summary.capabilities) or "none", ""),
+        ("environment", ", ".join(summary.environment), ""),
+        ("healthcheck", ", ".join(summary.healthcheck), ""),
+        ("exceptions", ", ".join(summary.exceptions), ""),
         *(("network", network, "network.mode") for network in settings.networks),
-        *(("port", port, "port.loopback") for port in texts_of(summary.get("ports"))),
-        *(
-            ("mount", _mount(mount), text_member(mapping_of(mount), "rule") or "default.tmpfs")
-            for mount in list_of(summary.get("mounts"))
-        ),
+        *(("port", port, "port.loopback") for port in summary.ports),
+        *(("mount", _mount(mount), mount.rule or "default.tmpfs") for mount in summary.mounts),
     )
     yield from ((name, value, rule) for name, value, rule in plain if value)
     if "hardening.privileges" in rules:
@@ -333,16 +324,20 @@ def _properties(
         yield "logs", "rotate", "default.logs"
 
 
-def _root(summary: Mapping[str, Any]) -> str:
-    confined = summary.get("confined")
-    if not isinstance(confined, Mapping):
-        return ""
-    return "read-only" if confined.get("read_only_root") else "writable"
+def _root(summary: SummaryPart) -> str:
+    match summary.has_read_only_root:
+        case None:
+            return ""
+        case read_only:
+            return "read-only" if read_only else "writable"
 
 
-def _mount(value: object) -> str:
-    mount = mapping_of(value)
-    source = text_member(mount, "source")
-    access = "" if mount.get("type") == "tmpfs" else ", read-only" if mount.get("readOnly") else ""
-    kind, target = text_member(mount, "type"), text_member(mount, "target")
-    return f"{kind} {source + ' at ' if source else ''}{target}{access}"
+def _mount(mount: MountPart) -> str:
+    access = "" if mount.type == "tmpfs" else ", read-only" if mount.read_only else ""
+    source = f"{mount.source} at " if mount.source else ""
+    return f"{mount.type} {source}{mount.target}{access}"
+
+
+def _is_not_modified(closing: QueryResult) -> bool:
+    """Return True if the container had the requested state before."""
+    return ResultPart(closing.record.entry.result).status == NOT_MODIFIED

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from controller.core.encoding.json_members import mapping_member, text_member
 from controller.core.records.closing import is_applied, is_removed
+from controller.core.records.parts import ActorPart, RequestPart, ResultPart, VerdictPart
 from controller.core.records.record import CLOSING
 from controller.model import mutations, names
 from controller.model.mutations import Mutation
@@ -95,7 +95,7 @@ class RecordContext:
         entry = record.entry
         if entry.stage in CLOSING:
             about = self.intents.pop(entry.id, None) or RecordSubject()
-            if identifier := text_member(entry.result, "container"):
+            if identifier := ResultPart(entry.result).container:
                 about = replace(about, id=identifier)
             self._settle(record, about)
             return about
@@ -110,26 +110,19 @@ class RecordContext:
 
     def about(self, request: Mapping[str, Any]) -> RecordSubject:
         """Return the subject of a request."""
-        summary = mapping_member(request, "summary")
-        labels = mapping_member(summary, "labels")
-        target = text_member(request, "object")
+        part = RequestPart(request)
+        summary, target, action = part.summary, part.object, part.route
         life = self.lives.get(target) if is_full_id(target) else None
         known = life.about if life is not None else RecordSubject()
-        action = text_member(request, "route")
-        name = text_member(summary, "name")
         return RecordSubject(
-            namespace=text_member(labels, names.NAMESPACE)
-            or text_member(summary, "namespace")
-            or known.namespace,
-            service=text_member(labels, names.SERVICE)
-            or text_member(summary, "service")
-            or known.service,
-            owner=text_member(labels, names.OWNER) or text_member(summary, "owner") or known.owner,
-            name=known.name or name or target,
+            namespace=summary.label(names.NAMESPACE) or summary.namespace or known.namespace,
+            service=summary.label(names.SERVICE) or summary.service or known.service,
+            owner=summary.label(names.OWNER) or summary.owner or known.owner,
+            name=known.name or summary.name or target,
             id=known.id or target,
             action=action,
-            method=text_member(request, "method"),
-            becomes=name if action == Mutation.CONTAINER_RENAME else "",
+            method=part.method,
+            becomes=summary.name if action == Mutation.CONTAINER_RENAME else "",
         )
 
     def _settle(self, record: Record, about: RecordSubject) -> None:
@@ -165,8 +158,8 @@ class RecordContext:
 def is_adoption(record: Record, about: RecordSubject) -> bool:
     """Return True if a record is an operator's adoption of a container."""
     adopts = record.entry.stage == "operator" and about.action == mutations.ADOPT
-    summary = mapping_member(record.entry.request, "summary")
-    return adopts and summary.get("kind") == "container" and is_full_id(about.id)
+    kind = RequestPart(record.entry.request).summary.kind
+    return adopts and kind == "container" and is_full_id(about.id)
 
 
 def is_full_id(text: str) -> bool:
@@ -204,7 +197,7 @@ def fits(record: Record, about: RecordSubject, wanted: Filter) -> bool:
         and record.seq > wanted.after
         and (not wanted.upto or record.seq <= wanted.upto)
         and (not wanted.stages or entry.stage in wanted.stages)
-        and (not wanted.verdict or text_member(entry.verdict, "decision") == wanted.verdict)
+        and (not wanted.verdict or VerdictPart(entry.verdict).decision == wanted.verdict)
         and (not wanted.actor or wanted.actor in actors(entry.actor))
         and (not wanted.action or wanted.action.casefold() in actions(about.action, about.method))
         and (not wanted.routes or about.action in wanted.routes)
@@ -225,8 +218,10 @@ def concerns(about: RecordSubject, wanted: Filter) -> bool:
 
 def actors(actor: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the texts by which a query finds an actor."""
-    role, uid = text_member(actor, "role"), actor.get("uid", "")
-    return (role, str(uid), *([f"{role}:{uid}"] if isinstance(uid, int) else []))
+    part = ActorPart(actor)
+    if part.uid is None:
+        return (part.role, "")
+    return (part.role, str(part.uid), f"{part.role}:{part.uid}")
 
 
 def _services(about: RecordSubject) -> tuple[str, ...]:

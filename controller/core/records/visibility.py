@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from controller.core.records.parts import ActorPart, RequestPart
 from controller.core.records.query import QueryResult, RecordSubject
 from controller.model.mutations import ADOPT
 from controller.model.records import Record, Role
@@ -44,15 +45,15 @@ EVERYTHING: Final = Reader()
 
 def may_read(reader: Reader, record: Record, about: RecordSubject) -> bool:
     """Return True if this reader may see a record."""
-    entry = record.entry
+    entry, actor = record.entry, ActorPart(record.entry.actor)
     match reader.role:
         case Role.OPERATOR | Role.BROKER:
             return True
         case Role.CONTROLLER:
             changes = entry.stage in CHANGES or _adopts(record, about)
-            return changes or entry.actor.get("role") == Role.CONTROLLER
+            return changes or actor.role == Role.CONTROLLER
         case Role.CLIENT:
-            own = (entry.actor.get("role"), entry.actor.get("uid")) == (Role.CLIENT, reader.uid)
+            own = (actor.role, actor.uid) == (Role.CLIENT, reader.uid)
             of_owner = reader.owner != "" and about.owner == reader.owner
             of_owners = entry.stage in OF_OWNERS or _adopts(record, about)
             return (own and entry.stage in ASKED) or (of_owner and of_owners)
@@ -71,7 +72,8 @@ def redact_record(record: Record, reader: Reader) -> dict[str, Any]:
     sees only the actor's role, and not the person in ``onBehalfOf``.
     """
     entry = record.entry
-    own = entry.actor.get("uid") == reader.uid and entry.actor.get("role") == Role.CLIENT
+    asker = ActorPart(entry.actor)
+    own = (asker.role, asker.uid) == (Role.CLIENT, reader.uid)
     persons = reader.role is Role.CONTROLLER
     actor = entry.actor if own or persons else {"role": entry.actor.get("role", "")}
     parts = {
@@ -102,7 +104,7 @@ def redact_subject(result: QueryResult, reader: Reader) -> RecordSubject:
     record, about = result
     if reader.role is not Role.CLIENT or (reader.owner and about.owner == reader.owner):
         return about
-    name = str(record.entry.request.get("object", ""))
+    name = RequestPart(record.entry.request).object
     return RecordSubject(name=name, action=about.action, method=about.method)
 
 

@@ -14,9 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Self
 
-from controller.core.encoding.json_members import (
-    text_member,
-)
+from controller.core.records.parts import ActorPart, VerdictPart
 from controller.core.records.query import ContainerLife, RecordContext, RecordSubject
 from controller.journal.index.database import (
     Index,
@@ -232,7 +230,7 @@ class Builder:
     def _row(self, placed: PositionedRecord, about: RecordSubject) -> tuple[object, ...]:
         record = placed.record
         entry = record.entry
-        uid = entry.actor.get("uid")
+        actor = ActorPart(entry.actor)
         return (
             record.seq,
             placed.segment,
@@ -241,9 +239,9 @@ class Builder:
             milliseconds(record.time),
             bytes.fromhex(entry.id.replace("-", "")),
             self._words[entry.stage,],
-            self._words[text_member(entry.actor, "role"),],
-            uid if isinstance(uid, int) else None,
-            self._words[text_member(entry.verdict, "decision"),],
+            self._words[actor.role,],
+            actor.uid,
+            self._words[VerdictPart(entry.verdict).decision,],
             self._actions[about.action, about.method],
             self._services[about.service, about.namespace],
             self._words[about.owner,],

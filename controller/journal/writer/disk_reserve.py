@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from controller.core.enforcement.rate_limit import LIMITED
+from controller.core.records.parts import ActorPart
 from controller.core.records.record import CLOSING
 from controller.model.records import Entry, Role
 
@@ -27,7 +28,7 @@ def is_scarce(*, free_bytes: int, size_bytes: int) -> bool:
 
 def may_use_reserve(entry: Entry) -> bool:
     """Return True if the entry is recorded even when only the reserve is left."""
-    role = entry.actor.get("role")
+    role = ActorPart(entry.actor).role
     if entry.stage in CLOSING:
         return True  # for every role: an admitted intent must be closed
     if role == Role.BROKER:
