@@ -13,7 +13,7 @@ from controller.cli.containers.log_reader import print_logs
 from controller.cli.containers.previous import print_previous
 from controller.cli.containers.printing import LinePrinter
 from controller.cli.containers.replicas import ContainerTarget, find_replicas
-from controller.cli.journal.filters import moment, now
+from controller.cli.journal.filters import current_timestamp, time_option
 from controller.cli.options import json_option, open_state, state_option
 from controller.core.engine_api.log_stream import engine_time
 from controller.model.errors import UsageError
@@ -65,7 +65,7 @@ Exit codes: 0 done, 1 error (no such container, nothing runs), 4 refused, 64 wro
 @click.option(
     "--since",
     metavar="TIME",
-    callback=moment,
+    callback=time_option,
     help="Only lines since then: 10m (ago), 7d, 03:12 (UTC, the last), or RFC 3339.",
 )
 @click.option("-t", "--timestamps", is_flag=True, help="Show the time of each line.")
@@ -98,7 +98,9 @@ def logs(
     if previous:
         print_previous(found, targets, printer, tail=tail, since=since)
     elif follow:
-        LogFollower(api, targets, query, printer, found.controller_socket, began=now()).run()
+        LogFollower(
+            api, targets, query, printer, found.controller_socket, began=current_timestamp()
+        ).run()
     else:
         print_logs(api, find_replicas(api, targets), query, printer)
     printer.flush()

@@ -1,1 +1,1 @@
-"""`journal` and `ship`: read, verify, export and ship the record of changes."""
+"""`journal` and `ship`: read, verify, export and ship the journal."""

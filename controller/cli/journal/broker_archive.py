@@ -1,4 +1,4 @@
-"""The journal as the running broker tells it: what each may know, page by page."""
+"""The journal of the running broker: the part that is visible to the user, in pages."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from controller.core.records.views import Page, Question
 from controller.core.records.visibility import subject_from_json
 from controller.model.records import ENTRY_PARTS, Entry, Record
 
-#: Records that are asked for at once.
+#: Records in a page.
 PAGE = 200
 FOLLOWING = "trimtab-following"
 
 
 class BrokerArchive:
-    """Asks the broker, page by page."""
+    """Queries the broker, page by page."""
 
     def __init__(self, api: BrokerApi) -> None:
         self._api = api
 
     def find(self, wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterator[QueryResult]:
-        """Yield the records that are wanted, in order; with a *limit* the last so many, or first.
+        """Yield matching records in order; with a *limit* the last ones, or the first if not *last*.
 
         Raises:
-            TrimtabError: the broker doesn't answer, or can't be asked now.
+            TrimtabError: the broker doesn't answer, or refuses the query.
         """
         if limit and last:
             yield from self._last(wanted, limit)
@@ -45,57 +45,57 @@ class BrokerArchive:
             wanted = replace(wanted, after=page.following)
 
     def _last(self, wanted: Filter, limit: int) -> list[QueryResult]:
-        """Return the last records, asking for pages from the end on."""
-        found: list[QueryResult] = []
-        while len(found) < limit:
-            page = self.ask(Question(wanted, limit=min(limit - len(found), PAGE))).found
-            found = [*page, *found]
+        """Return the last records, page by page from the end."""
+        results: list[QueryResult] = []
+        while len(results) < limit:
+            page = self.ask(Question(wanted, limit=min(limit - len(results), PAGE))).found
+            results = [*page, *results]
             if not page or page[0].record.seq <= wanted.after + 1:
                 break
             wanted = replace(wanted, upto=page[0].record.seq - 1)
-        return found
+        return results
 
     def ask(self, question: Question) -> Page:
-        """Answer a question; raises as ``find``."""
+        """Return a page of records; raises as ``find``."""
         query = {**_query(question.wanted), "limit": str(question.limit or PAGE), "about": "1"}
         if question.there:
             query["there"] = question.there
         if question.there or not question.last:
             query["after"] = str(question.wanted.after)
         body, headers = self._api.fetch(f"journal?{urlencode(query)}")
-        found = tuple(found_of(line) for line in body.splitlines())
+        results = tuple(parse_result(line) for line in body.splitlines())
         if not question.last or question.there:
-            return Page(found, int(headers.get(FOLLOWING, "0")))
-        # Without ``after`` the last ones are told: those beyond what is wanted aren't.
-        return Page(tuple(each for each in found if each.record.seq > question.wanted.after))
+            return Page(results, int(headers.get(FOLLOWING, "0")))
+        # A query without ``after`` returns the last records, also those before the range.
+        return Page(tuple(r for r in results if r.record.seq > question.wanted.after))
 
     def follow(self, wanted: Filter) -> Iterator[QueryResult]:
-        """Yield the records that are wanted after one, as they become durable; raises as ``find``."""
+        """Yield matching records as they become durable; raises as ``find``."""
         query = {**_query(wanted), "after": str(wanted.after), "about": "1"}
         for line in self._api.lines(f"journal/follow?{urlencode(query)}"):
-            yield found_of(line)
+            yield parse_result(line)
 
 
 def _query(wanted: Filter) -> dict[str, str]:
     query = {}
-    for each in fields(Filter):
-        value = getattr(wanted, each.name)
+    for field in fields(Filter):
+        value = getattr(wanted, field.name)
         if isinstance(value, frozenset):
             value = ",".join(sorted(value))
-        if value and each.name != "after":
-            query[each.name] = str(value)
+        if value and field.name != "after":
+            query[field.name] = str(value)
     return query
 
 
-def found_of(line: bytes) -> QueryResult:
-    """Return a record as the broker tells of it, with what it is about."""
-    told = json.loads(line)
-    record = told["record"]
+def parse_result(line: bytes) -> QueryResult:
+    """Parse a line of the broker: a record and its subject."""
+    members = json.loads(line)
+    record = members["record"]
     parts: dict[str, Any] = {part: record.get(part, {}) for part in ENTRY_PARTS}
     entry = Entry(record["id"], record["stage"], **parts)
     return QueryResult(
         Record(
             record["seq"], record["time"], entry, record.get("prev", ""), record.get("hash", "")
         ),
-        subject_from_json(told["about"]),
+        subject_from_json(members["about"]),
     )

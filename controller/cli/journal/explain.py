@@ -1,4 +1,4 @@
-"""``journal explain``, ``blame`` and ``state``: why things are as they are, and how they were."""
+"""``journal explain``, ``blame`` and ``state``: the origin of settings, and past states."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.journal.filters import moment, now, scan_option
+from controller.cli.journal.filters import current_timestamp, scan_option, time_option
 from controller.cli.journal.record_text import SHORT_ID, short_actor
 from controller.cli.journal.source import JournalSource, open_source, wants_json
 from controller.cli.options import json_option, print_json, state_option
@@ -35,9 +35,19 @@ FACTS = (
     Column("FROM", shrink=clip, least=24, rank=2),
     Column("CHANGED SINCE"),
 )
-THERE = ("NAMESPACE", "SERVICE", "SLOT", "CONTAINER", "STATE", "SINCE", "RECORD", "BY", "WHY")
+STATE_HEADERS = (
+    "NAMESPACE",
+    "SERVICE",
+    "SLOT",
+    "CONTAINER",
+    "STATE",
+    "SINCE",
+    "RECORD",
+    "BY",
+    "WHY",
+)
 SHORT_COMMIT = 12
-#: Records that are asked for at once: whole containers, until so many are told.
+#: Records in a page. A page has all records of each of its containers, so it can be longer.
 PAGE = 100
 AS_FAR_AS = "as far as the journal knows: what ended by itself isn't recorded"
 
@@ -58,9 +68,10 @@ Examples:
 def explain(
     ctx: click.Context, container: str, scan: bool, state: Path | None, as_json: bool
 ) -> None:
-    """Show where each setting of a container comes from: file and line, commit, actor and record.
+    """Show the origin of each setting of a container: file and line, commit, actor and record.
 
-    CONTAINER is its name, or the start of its id; of several of that name, the last one.
+    CONTAINER is a name, or the start of an id. If several containers had the name, the last one
+    is shown.
     """
     from controller.core.records.provenance import provenance
     from controller.core.records.views import chronicle, containers
@@ -74,13 +85,13 @@ def explain(
                 f"{container} means {', '.join(names)}",
                 remedy="write more of the name, or of the id",
             )
-        told = provenance(chronicle(source.find, known[-1].id)) if known else None
-        if told is None:
+        origin = provenance(chronicle(source.find, known[-1].id)) if known else None
+        if origin is None:
             raise _unknown(source, container)
     if wants_json(ctx, as_json):
-        print_json(provenance_json(told))
+        print_json(provenance_json(origin))
     else:
-        click.echo(render(told))
+        click.echo(render(origin))
 
 
 @click.command(
@@ -97,25 +108,26 @@ Examples:
 @json_option
 @click.pass_context
 def blame(ctx: click.Context, service: str, scan: bool, state: Path | None, as_json: bool) -> None:
-    """Explain every container of a service that is there now."""
+    """Explain every present container of a service."""
     with open_source(ctx, state, scan=scan) as source:
-        found = there(source, now(), Filter(service=service))
-    if not found:
+        origins = containers_at(source, current_timestamp(), Filter(service=service))
+    if not origins:
         raise StateError(
             "container.unknown",
             f"there is no container of {service} now",
             remedy=f"'trimtab journal list --service {service}' shows the ones that were there",
         )
     if wants_json(ctx, as_json):
-        print_json([provenance_json(told) for told in found])
+        print_json([provenance_json(origin) for origin in origins])
     else:
-        click.echo("\n\n".join(render(told) for told in found))
+        click.echo("\n\n".join(map(render, origins)))
 
 
 def _unknown(source: JournalSource, container: str) -> StateError:
-    """Return the error for a name that no container has; it may be that of a service."""
+    """Return the error for an unknown container; the remedy helps if a service has the name."""
     message = f"no container {container} is in the journal"
-    names = [told.about.name for told in there(source, now(), Filter(service=container))]
+    present = containers_at(source, current_timestamp(), Filter(service=container))
+    names = [origin.about.name for origin in present]
     remedy = "see 'trimtab journal state', or 'trimtab journal list --container'"
     if names:
         remedy = (
@@ -134,7 +146,9 @@ Examples:
   trimtab journal state --at 2026-01-01T03:10:00Z --service web
 """,
 )
-@click.option("--at", callback=moment, metavar="TIME", help="1h, 03:12, or RFC 3339; else now.")
+@click.option(
+    "--at", callback=time_option, metavar="TIME", help="1h, 03:12, or RFC 3339; else now."
+)
 @click.option("--service", metavar="NAME", default="", help="NAME, or NAMESPACE/NAME.")
 @click.option("--owner", metavar="NAME", default="", help="The owner of the containers.")
 @scan_option
@@ -150,96 +164,95 @@ def state_at(
     state: Path | None,
     as_json: bool,
 ) -> None:
-    """Show what was there at a time, and whether it ran: as far as the journal knows.
+    """Show the containers at a time, and whether each one ran, as far as the journal knows.
 
-    A container that ended by itself, or past the broker, is told as it was asked to be: no record says
-    otherwise.
+    The journal doesn't record the exit of a container, or changes without the broker. Such a
+    container is shown in its last requested state.
     """
-    at = at or now()
+    at = at or current_timestamp()
     with open_source(ctx, state, scan=scan) as source:
-        found = there(source, at, Filter(service=service, owner=owner))
+        origins = containers_at(source, at, Filter(service=service, owner=owner))
     if wants_json(ctx, as_json):
-        print_json({"at": at, "containers": [state_json(told) for told in found]})
+        print_json({"at": at, "containers": [state_json(origin) for origin in origins]})
         return
     click.echo(f"At {at}, {AS_FAR_AS}.")
-    rows = [_there(told) for told in sorted(found, key=_place)]
-    click.echo(table(THERE, rows) if rows else "No containers.")
+    rows = [_state_row(origin) for origin in sorted(origins, key=_order)]
+    click.echo(table(STATE_HEADERS, rows) if rows else "No containers.")
 
 
-def there(source: JournalSource, at: str, wanted: Filter) -> list[Provenance]:
-    """Return the containers that were there at a time."""
+def containers_at(source: JournalSource, at: str, wanted: Filter) -> list[Provenance]:
+    """Return the matching containers that existed at a time."""
     from controller.core.records.provenance import without_replaced
 
-    return without_replaced(_recorded(source, at, wanted))
+    return without_replaced(_recorded_at(source, at, wanted))
 
 
-def _recorded(source: JournalSource, at: str, wanted: Filter) -> Iterator[Provenance]:
-    """Yield the containers that no record says to be gone at a time, in the order of their creates."""
+def _recorded_at(source: JournalSource, at: str, wanted: Filter) -> Iterator[Provenance]:
+    """Yield the containers without a record of their removal at a time, in the order of creation."""
     from controller.core.records.provenance import provenance
     from controller.core.records.views import Question, chronicles
 
     while True:
         page = source.ask(Question(wanted, limit=PAGE, there=at))
-        for found in chronicles(page):
-            told = provenance(found)
-            if told is not None:
-                yield told
+        for records in chronicles(page):
+            origin = provenance(records)
+            if origin is not None:
+                yield origin
         if not page.following:
             return
         wanted = replace(wanted, after=page.following)
 
 
-# In words
+# As text
 
 
-def render(told: Provenance) -> str:
-    """Return where a container comes from: what it is and how it is, then a line a fact."""
-    about = told.about
+def render(origin: Provenance) -> str:
+    """Return the identity and state of a container, and a row for the origin of each setting."""
+    about = origin.about
     namespace = f"{about.namespace}/" if about.namespace else ""
-    slot = f"slot {told.slot} of " if told.slot else "of " if about.service else ""
-    whose = f", {slot}{namespace}{about.service}" if about.service else ""
+    slot = f"slot {origin.slot} of " if origin.slot else "of " if about.service else ""
+    service = f", {slot}{namespace}{about.service}" if about.service else ""
     owner = f", owner {about.owner}" if about.owner else ""
-    lines = [f"{about.name} ({about.id[:SHORT_ID]}){whose}{owner}", _how(told)]
-    if told.pending is not None:
-        record = told.pending.record
-        asked = f"{told.pending.about.action} was asked for at {record.time}"
+    lines = [f"{about.name} ({about.id[:SHORT_ID]}){service}{owner}", _state_line(origin)]
+    if origin.pending is not None:
+        record = origin.pending.record
+        asked = f"{origin.pending.about.action} was asked for at {record.time}"
         lines.append(f"{asked} (record {record.seq}), and what came of it isn't recorded yet")
-    if told.shown_since:
+    if origin.shown_since:
         lines.append(
-            f"changes before record {told.shown_since} aren't shown, and what they made of it may be "
-            "told as a later one's"
+            f"changes before record {origin.shown_since} aren't shown, and what they made of it may "
+            "be told as a later one's"
         )
-    if not told.facts:
+    if not origin.facts:
         lines.append("the record of its create isn't kept any more")
-    if not told.facts:
         return "\n".join(map(printable, lines))
-    # Most facts are of one record, the create: it is named once, and on rows that are of another.
-    records = Counter(fact.origin.record.seq for fact in told.facts)
+    # Most facts have the same origin, the create: only rows with another origin name it.
+    records = Counter(fact.origin.record.seq for fact in origin.facts)
     (most, _), *_ = records.most_common()
-    made = next(fact.origin for fact in told.facts if fact.origin.record.seq == most)
-    word = "adopted" if made.about.action == ADOPT else "made"
-    lines.append(f"{word} by {_by(made)}")
+    main = next(fact.origin for fact in origin.facts if fact.origin.record.seq == most)
+    verb = "adopted" if main.about.action == ADOPT else "made"
+    lines.append(f"{verb} by {_author(main)}")
     rows = [
-        (fact.name, fact.value, _from(fact), "" if _seq(fact) == most else _by(fact.origin))
-        for fact in told.facts
+        (fact.name, fact.value, _from(fact), "" if _seq(fact) == most else _author(fact.origin))
+        for fact in origin.facts
     ]
     return "\n".join([*map(printable, lines), render_table(FACTS, rows, width=terminal_width())])
 
 
-def _how(told: Provenance) -> str:
-    note = f"; {told.note}" if told.note else ""
-    if told.since is None:
-        return f"{told.state}{note}"
-    record = told.since.record
-    return f"{told.state} since {record.time} (record {record.seq}){note}, {AS_FAR_AS}"
+def _state_line(origin: Provenance) -> str:
+    note = f"; {origin.note}" if origin.note else ""
+    if origin.since is None:
+        return f"{origin.state}{note}"
+    record = origin.since.record
+    return f"{origin.state} since {record.time} (record {record.seq}){note}, {AS_FAR_AS}"
 
 
-def _by(found: QueryResult) -> str:
-    """Return who made a change, when, in which record, and why."""
-    record = found.record
+def _author(result: QueryResult) -> str:
+    """Return the actor, time, record and cause of a change."""
+    record = result.record
     cause = text_member(record.entry.claims, "cause")
-    who = f"{short_actor(record.entry.actor)} at {record.time} (record {record.seq})"
-    return f"{who}: {cause}" if cause else who
+    author = f"{short_actor(record.entry.actor)} at {record.time} (record {record.seq})"
+    return f"{author}: {cause}" if cause else author
 
 
 def _seq(fact: Fact) -> int:
@@ -266,67 +279,67 @@ def _source(fact: Fact) -> dict[str, Any]:
     }
 
 
-def _place(told: Provenance) -> tuple[str, str, int, str]:
-    about = told.about
-    return (about.namespace, about.service, int(told.slot or 0), about.name)
+def _order(origin: Provenance) -> tuple[str, str, int, str]:
+    about = origin.about
+    return (about.namespace, about.service, int(origin.slot or 0), about.name)
 
 
-def _there(told: Provenance) -> tuple[str, ...]:
-    about, record = told.about, told.since.record if told.since is not None else None
-    pending = f", {told.pending.about.action} under way" if told.pending is not None else ""
+def _state_row(origin: Provenance) -> tuple[str, ...]:
+    about, record = origin.about, origin.since.record if origin.since is not None else None
+    pending = f", {origin.pending.about.action} under way" if origin.pending is not None else ""
     cells = (
         about.namespace or "-",
         about.service or "-",
-        told.slot or "-",
+        origin.slot or "-",
         about.name or about.id[:SHORT_ID],
-        told.state + pending,
+        origin.state + pending,
         record.time if record is not None else "-",
         record.seq if record is not None else "-",
         short_actor(record.entry.actor) if record is not None else "-",
-        told.note or (text_member(record.entry.claims, "cause") if record is not None else ""),
+        origin.note or (text_member(record.entry.claims, "cause") if record is not None else ""),
     )
     return tuple(printable(cell) for cell in cells)
 
 
-# For programs
+# As JSON
 
 
-def provenance_json(told: Provenance) -> dict[str, Any]:
-    """Return where a container comes from."""
+def provenance_json(origin: Provenance) -> dict[str, Any]:
+    """Return the identity and state of a container, and the origin of each setting."""
     return {
-        **state_json(told),
-        "toldSince": told.shown_since,
-        "facts": [_fact_json(fact) for fact in told.facts],
+        **state_json(origin),
+        "toldSince": origin.shown_since,
+        "facts": [_fact_json(fact) for fact in origin.facts],
     }
 
 
-def state_json(told: Provenance) -> dict[str, Any]:
-    """Return what a container is and how it is."""
-    about = told.about
+def state_json(origin: Provenance) -> dict[str, Any]:
+    """Return the identity and state of a container."""
+    about = origin.about
     return {
         "container": about.id,
         "name": about.name,
         "namespace": about.namespace,
         "service": about.service,
-        "slot": told.slot,
-        "revision": told.revision,
+        "slot": origin.slot,
+        "revision": origin.revision,
         "owner": about.owner,
-        "state": told.state,
-        "since": _record_json(told.since),
-        "pending": _record_json(told.pending),
-        "note": told.note,
+        "state": origin.state,
+        "since": _record_json(origin.since),
+        "pending": _record_json(origin.pending),
+        "note": origin.note,
     }
 
 
-def _record_json(found: QueryResult | None) -> dict[str, Any] | None:
-    if found is None:
+def _record_json(result: QueryResult | None) -> dict[str, Any] | None:
+    if result is None:
         return None
-    record = found.record
+    record = result.record
     return {
         "seq": record.seq,
         "id": record.entry.id,
         "time": record.time,
-        "action": found.about.action,
+        "action": result.about.action,
         "actor": record.entry.actor,
         "cause": text_member(record.entry.claims, "cause"),
     }

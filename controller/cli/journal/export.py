@@ -1,4 +1,4 @@
-"""``journal follow`` and ``export``: records as they come, and records to hand on."""
+"""``journal follow`` and ``export``: records as they become durable, and records to hand over."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from controller.cli.journal.filters import SEQ_MAX, SPAN_OPTIONS, filter_options, span
+from controller.cli.journal.filters import SEQ_MAX, SPAN_OPTIONS, filter_options, time_range
 from controller.cli.journal.record_text import HEADERS, row
 from controller.cli.journal.source import (
     broker_of,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from controller.cli.journal.source import JournalSource
     from controller.journal.verify.export import Copied
 
-#: How wide columns are where the rows aren't known yet.
+#: Widths of columns; the rows aren't known when the first row is printed.
 WIDTHS = (6, 24, 16, 9, 18, 26, 24, 14, 0)
 CHECKPOINTS = frozenset({"checkpoint"})
 _SEQ = click.IntRange(min=1, max=SEQ_MAX)
@@ -73,10 +73,10 @@ def follow(
     if after is None:
         (last, *_) = (*broker.find(Filter(), limit=1), None)
         after = last.record.seq if last is not None else 0
-        for found in broker.find(replace(wanted, upto=after), limit=limit) if limit else ():
-            _tell(found, as_json)
-    for found in broker.follow(replace(wanted, after=after)):
-        _tell(found, as_json)
+        for result in broker.find(replace(wanted, upto=after), limit=limit) if limit else ():
+            _print_record(result, as_json)
+    for result in broker.follow(replace(wanted, after=after)):
+        _print_record(result, as_json)
     raise EngineUnavailable(
         "broker.ended",
         "the broker ended the connection",
@@ -84,8 +84,8 @@ def follow(
     )
 
 
-def _tell(found: QueryResult, as_json: bool) -> None:
-    click.echo(json_line(found.record) if as_json else _in_columns(row(found)))
+def _print_record(result: QueryResult, as_json: bool) -> None:
+    click.echo(json_line(result.record) if as_json else _in_columns(row(result)))
     sys.stdout.flush()
 
 
@@ -128,16 +128,17 @@ def export(
     state: Path | None,
     as_json: bool,
 ) -> None:
-    """Print records as they are in the journal, a line each: all, or from a record or time to another.
+    """Print the journal's lines: all, or the records between two numbers or times.
 
-    Printed are those from the checkpoint before the first to the checkpoint after the last, which
-    sign what is between them; with --folder, the whole segments that hold them.
+    The range is widened to the checkpoint before the first record and the checkpoint after the
+    last, since these sign the records between them. With --folder, the whole segments of the range
+    are written.
     """
-    since, until = span(since, until)
+    since, until = time_range(since, until)
     with open_source(ctx, state) as source:
         wanted = _range(source, Filter(since=since, until=until), first=first, last=last)
         if folder is not None:
-            copied = _copied(ctx, state, folder, wanted)
+            copied = _copy_segments(ctx, state, folder, wanted)
             if wants_json(ctx, as_json):
                 print_json({"folder": str(folder), **asdict(copied)})
             else:
@@ -155,7 +156,11 @@ def export(
 
 
 def _range(source: JournalSource, wanted: Filter, *, first: int | None, last: int | None) -> Filter:
-    """Return a filter of seqs: the records between the bounds that were given."""
+    """Return a filter by record numbers for the given bounds.
+
+    Raises:
+        StateError: no record is between the bounds.
+    """
     after, upto = (first or 1) - 1, last or 0
     if wanted.since:
         begins = [*source.find(Filter(since=wanted.since), limit=1, last=False)]
@@ -177,21 +182,21 @@ def _no_records(message: str) -> StateError:
 
 
 def _provable(source: JournalSource, wanted: Filter) -> Filter:
-    """Return a range widened to the checkpoints around it, as far as there are any."""
+    """Return a range widened to the checkpoints around it, else to the ends of the journal."""
     after, upto = 0, wanted.upto
     if wanted.after:
         before = Filter(stages=CHECKPOINTS, upto=wanted.after + 1)
-        for found in source.find(before, limit=1):
-            after = found.record.seq - 1
+        for checkpoint in source.find(before, limit=1):
+            after = checkpoint.record.seq - 1
     if upto:
         behind = Filter(stages=CHECKPOINTS, after=upto - 1)
-        found_after = [*source.find(behind, limit=1, last=False)]
-        upto = found_after[0].record.seq if found_after else 0
+        checkpoints = [*source.find(behind, limit=1, last=False)]
+        upto = checkpoints[0].record.seq if checkpoints else 0
     return Filter(after=after, upto=upto)
 
 
-def _copied(ctx: click.Context, state: Path | None, folder: Path, wanted: Filter) -> Copied:
-    """Write the segments that hold the records of a range into a new folder."""
+def _copy_segments(ctx: click.Context, state: Path | None, folder: Path, wanted: Filter) -> Copied:
+    """Copy the segments of a range to a new folder."""
     from controller.journal.verify.export import copy_segments
 
     journal = open_state(state_of(ctx, state))[0].journal

@@ -1,4 +1,4 @@
-"""Which records a command is about: the options, and what they mean."""
+"""The options that filter records, and the parsing of times and actors."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from controller.model.quantities import parse_duration_ms
 
 STAGES = ("intent", "outcome", "recovered", "refusal", "violation", "summary", "read")
 STAGES_OF_OURS = ("operator", "policy", "checkpoint", "segment")
-#: Stages that belong to changes, or to attempts at one: not reads, and not the journal's upkeep.
+#: The stages of changes and attempted changes, without reads and the journal's own maintenance.
 CHANGES = frozenset({*STAGES, *STAGES_OF_OURS} - {"read", "checkpoint", "segment"})
 DECISIONS = ("allow", "mutate", "deny", "audit-deny")
 ROLES = frozenset({"controller", "operator", "client", "broker"})
 DAY_S = 86_400
-#: As far as numbers of records go; what is beyond is mistyped.
+#: The largest number of a record.
 SEQ_MAX = 2**53
 F = TypeVar("F", bound=Callable[..., Any])
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?", re.ASCII)
@@ -36,33 +36,32 @@ def scan_option(command: F) -> F:
     return click.option("--scan", is_flag=True, help=text)(command)
 
 
-def moment(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str:
-    """Return a time as records have it; '' for none.
+def time_option(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+    """Return the value of a time option as a record's timestamp; empty for no value.
 
-    It is given as RFC 3339, as a duration before now, or as the time of day that was last (UTC, as
-    records have it).
+    Forms: RFC 3339, a duration before now, or a time of day (UTC) in the last 24 hours.
     """
-    return timestamp(_instant(value, _now())) if value else ""
+    return timestamp(_parse_time(value, _now())) if value else ""
 
 
-def span(since: str, until: str) -> tuple[str, str]:
-    """Return the times between which records are wanted, as records have them; '' for none.
+def time_range(since: str, until: str) -> tuple[str, str]:
+    """Return the values of ``--since`` and ``--until`` as timestamps; empty for no limit.
 
     Raises:
-        click.UsageError: one of them is none, or the first is later than the last.
+        click.UsageError: a value isn't a time, or ``--since`` is later than ``--until``.
     """
-    return span_at(since, until, now=_now())
+    return time_range_at(since, until, now=_now())
 
 
-def span_at(since: str, until: str, *, now: float) -> tuple[str, str]:
-    """Return what ``span`` does, at the time *now*.
+def time_range_at(since: str, until: str, *, now: float) -> tuple[str, str]:
+    """Return the same as ``time_range``, at the time *now*.
 
-    A time of day is the last one that was, as in ``moment``; as an end it is the first one after the
-    beginning, which may lie ahead. After a duration it is the last one all the same, if it can be:
-    what was asked for since a week ago doesn't end six days ago.
+    A time of day for ``--since`` is in the last 24 hours. For ``--until`` it is the first such time
+    after ``--since``, possibly in the future. If ``--since`` is a duration, it is in the last 24
+    hours when possible: a range from a week ago to 03:20 doesn't end six days ago.
     """
-    begin = _instant(since, now, "'--since'") if since else None
-    end = _instant(until, now, "'--until'") if until else None
+    begin = _parse_time(since, now, "'--since'") if since else None
+    end = _parse_time(until, now, "'--until'") if until else None
     if begin is not None and end is not None:
         if _CLOCK.fullmatch(until) and (end < begin or not _is_duration(since)):
             end += ceil((begin - end) / DAY_S) * DAY_S
@@ -72,21 +71,21 @@ def span_at(since: str, until: str, *, now: float) -> tuple[str, str]:
     return ("" if begin is None else timestamp(begin), "" if end is None else timestamp(end))
 
 
-def _instant(value: str, now: float, option: str | None = None) -> float:
+def _parse_time(value: str, now: float, option: str | None = None) -> float:
     """Return a time in seconds since the epoch.
 
     Raises:
-        click.BadParameter: it is none.
+        click.BadParameter: the value isn't a time.
     """
     try:
         if _is_duration(value):
             ago_ms = _days_ms(value) if value.endswith("d") else parse_duration_ms(value)
             return max(0.0, now - ago_ms / 1000)
         if _CLOCK.fullmatch(value):
-            return _last(value, now)
-        when = datetime.fromisoformat(value.upper())  # RFC 3339 has t and z, too
+            return _last_occurrence(value, now)
+        when = datetime.fromisoformat(value.upper())  # RFC 3339 allows t and z
         when = when if when.tzinfo else when.replace(tzinfo=UTC)
-        return when.astimezone(UTC).timestamp()  # no record is of another year than 1 to 9999
+        return when.astimezone(UTC).timestamp()  # years 1 to 9999, as in records
     except (ValueError, OverflowError):
         text = f"{value!r} is no duration (90s, 1h, 7d), time of day (03:12) or time (RFC 3339)"
         raise click.BadParameter(text, param_hint=option) from None
@@ -102,7 +101,7 @@ def _days_ms(value: str) -> int:
     return int(value[:-1]) * DAY_S * 1000
 
 
-def _last(clock: str, now: float) -> float:
+def _last_occurrence(clock: str, now: float) -> float:
     today = datetime.fromtimestamp(now, UTC).date()
     then = datetime.fromisoformat(f"{today}T{clock}+00:00").timestamp()
     return then if then <= now else then - DAY_S
@@ -112,20 +111,20 @@ def _now() -> float:
     return SystemClock().now()
 
 
-def now() -> str:
-    """Return the present as records have it."""
+def current_timestamp() -> str:
+    """Return the current time as a record's timestamp."""
     return timestamp(_now())
 
 
-def actor_wanted(who: str) -> str:
-    """Return a role, a uid, or ROLE:UID; '' for nobody in particular.
+def parse_actor(value: str) -> str:
+    """Return the value of ``--actor`` as a role, a uid, or ROLE:UID; empty for any actor.
 
-    It is given as such, with a user's name for a uid, as ``uid:N``, or as ACTOR shows it.
+    The value can have a user's name for a uid, the form ``uid:N``, or the form of the ACTOR column.
 
     Raises:
-        click.BadParameter: there is no such role or user, so that nothing would ever be found.
+        click.BadParameter: the role or the user doesn't exist, so that no record can match.
     """
-    role, colon, user = who.removesuffix("?").rpartition(":")
+    role, colon, user = value.removesuffix("?").rpartition(":")
     if not colon and (not user or user in ROLES):
         return user
     uid = _uid_of(user)
@@ -148,7 +147,7 @@ def actor_wanted(who: str) -> str:
 
 
 def _uid_of(user: str) -> str:
-    """Return the uid of a user's name, or a uid as it is; '' for neither."""
+    """Return the uid of a user's name or number; empty for an unknown name."""
     try:
         return str(pwd.getpwnam(user).pw_uid)
     except KeyError:
@@ -184,10 +183,10 @@ _OPTIONS = (
 
 
 def filter_options(command: F) -> F:
-    """Add the options that say which records are wanted, and give the command a ``Filter``."""
+    """Add the options that filter records; the command gets a ``Filter`` as *wanted*."""
 
     @wraps(command)
-    def filtered(
+    def with_filter(
         *,
         since: str,
         until: str,
@@ -200,13 +199,13 @@ def filter_options(command: F) -> F:
         container: str,
         **others: Any,
     ) -> Any:
-        since, until = span(since, until)
+        since, until = time_range(since, until)
         wanted = Filter(
             since=since,
             until=until,
             service=service,
             owner=owner,
-            actor=actor_wanted(actor),
+            actor=parse_actor(actor),
             verdict=verdict or "",
             stages=frozenset(stages),
             action=action,
@@ -214,7 +213,7 @@ def filter_options(command: F) -> F:
         )
         return command(wanted=wanted, **others)
 
-    decorated: Any = filtered
+    decorated: Any = with_filter
     for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated  # type: ignore[no-any-return]

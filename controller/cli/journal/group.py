@@ -1,7 +1,7 @@
-"""``journal``: the record of every change, listed, shown, explained, followed, exported, verified.
+"""``journal``: list, show, explain, follow, export and verify the record of every change.
 
-Reads the broker's files where it may (the broker's user, root), else asks the broker that runs, which
-tells each what they may know.
+Root and the broker's user read the files. Other users ask the running broker, and get the part of
+the journal that is visible to them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from controller.model.errors import StateError
 
 
 class JournalGroup(click.Group):
-    """A group whose command is ``list`` when none is named."""
+    """A group with ``list`` as its default command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put ``list`` first where no command is named, so that its options follow the group."""
+        """Insert ``list`` if no command is named."""
         if not self._names_command(args) and not {"-h", "--help"} & set(args):
             args = ["list", *args]
         return super().parse_args(ctx, args)
@@ -65,7 +65,7 @@ Examples:
 def journal(state: Path | None, as_json: bool) -> None:
     """Read the record of every change. Without a command: list.
 
-    Who may not read the broker's files is told by the broker what is theirs to know.
+    A user who can't read the broker's files gets the visible records from the broker.
     """
 
 
@@ -88,7 +88,7 @@ Examples:
     help="0 lists all.",
 )
 @click.option(
-    "--all", "each", is_flag=True, help="Show every record, reads and checkpoints too, one a line."
+    "--all", "every", is_flag=True, help="Show every record, reads and checkpoints too, one a line."
 )
 @click.option("--utc", is_flag=True, help="Show times in UTC, as in a pipe and with --json.")
 @scan_option
@@ -99,41 +99,41 @@ def list_records(
     ctx: click.Context,
     wanted: Filter,
     limit: int,
-    each: bool,
+    every: bool,
     utc: bool,
     scan: bool,
     state: Path | None,
     as_json: bool,
 ) -> None:
-    """List changes, the last ones at the end: who did what, what came of it, and why.
+    """List changes, the newest last, with actor, outcome and reason.
 
-    A change is an intent and the outcome that closes it; SEQ is the intent's. Reads (such as
+    A change is an intent and its closing record; SEQ is the number of the intent. Reads (such as
     logs) are listed with --actor, --all or --stage, checkpoints with the last two. On a terminal,
     TIME is the local time of day, with the date of any day but today.
     """
     as_json = wants_json(ctx, as_json)
-    each = each or bool(wanted.stages)  # who names stages asks for records
-    if not each and not as_json:
-        # What somebody did is also what they read.
+    every = every or bool(wanted.stages)  # stages are a property of records, not of changes
+    if not every and not as_json:
+        # The acts of an actor include reads.
         wanted = replace(wanted, stages=CHANGES | {"read"} if wanted.actor else CHANGES)
     with open_source(ctx, state, scan=scan) as source:
         # A change has two records at most.
-        records = source.find(wanted, limit=limit if as_json or each else 2 * limit)
+        records = source.find(wanted, limit=limit if as_json or every else 2 * limit)
         if as_json:
             for record, _ in records:
                 click.echo(json_line(record))
             return
-        found = list(records)
-        if not each and (wanted.verdict or wanted.until):
-            found += outcomes_of(source, found)
+        results = list(records)
+        if not every and (wanted.verdict or wanted.until):
+            results += outcomes_of(source, results)
     width = terminal_width()
     clock = clock_for(current_time(), utc=utc, exact=width is None)
-    if not found:
+    if not results:
         click.echo("No records.")
-    elif each:
-        click.echo(render_records(found, clock, width=width))
+    elif every:
+        click.echo(render_records(results, clock, width=width))
     else:
-        click.echo(render_changes(found, clock, limit=limit, width=width))
+        click.echo(render_changes(results, clock, limit=limit, width=width))
 
 
 @journal.command(
@@ -150,22 +150,22 @@ Examples:
 @json_option
 @click.pass_context
 def show(ctx: click.Context, record: str, scan: bool, state: Path | None, as_json: bool) -> None:
-    """Show one record, and for a change its whole story: asked, decided, done."""
-    from controller.core.records.views import story
+    """Show a record, and for a change the request, the verdict and the result."""
+    from controller.core.records.views import story as story_of
 
     with open_source(ctx, state, scan=scan) as source:
-        told = story(source.find, record)
-    if told is None:
+        story = story_of(source.find, record)
+    if story is None:
         raise StateError(
             "record.unknown",
             f"there is no record {record}",
             remedy="'trimtab journal list' shows the last ones",
         )
     if wants_json(ctx, as_json):
-        for one in told.found:
-            click.echo(json_line(one.record))
+        for result in story.found:
+            click.echo(json_line(result.record))
     else:
-        click.echo(render_story(told))
+        click.echo(render_story(story))
 
 
 for command in (

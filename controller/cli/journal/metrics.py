@@ -1,4 +1,4 @@
-"""``journal metrics``: how the journal is, by the word of the broker that writes it."""
+"""``journal metrics``: the health of the journal for Prometheus, from the running broker."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import click
 
-from controller.cli.journal.source import wants_json
+from controller.cli.journal.source import state_of, wants_json
 from controller.cli.options import json_option, open_state, print_json, state_option
 from controller.model.errors import EngineUnavailable
 
-#: Name, what is told of it, and where health tells it. Who is no operator isn't told all.
+#: Name, help, and member of the broker's health. The broker omits some members for clients.
 _METRICS: Final = (
     ("writable", "1 where the last write succeeded; else nothing is changed.", "writable"),
     ("reserved", "1 while the rest of the disk isn't for everybody.", "reserved"),
@@ -38,25 +38,25 @@ Examples:
 @json_option
 @click.pass_context
 def metrics(ctx: click.Context, state: Path | None, as_json: bool) -> None:
-    """Print how the journal is, for Prometheus' textfile collector. Asks the running broker.
+    """Print metrics of the journal for Prometheus' textfile collector. Asks the running broker.
 
-    Where none answers, that is all that is told: trimtab_broker_up is 0.
+    If no broker answers, the only metric is trimtab_broker_up, with the value 0.
     """
     from controller.cli.clients.socket_client import BrokerApi
 
-    given = ctx.parent.params.get("state") if ctx.parent else None
+    folder = open_state(state_of(ctx, state))[0]
     try:
-        told = BrokerApi(open_state(state or given)[0].broker_socket).get("health")
+        health = BrokerApi(folder.broker_socket).get("health")
     except EngineUnavailable:
-        told = None
+        health = None
     if wants_json(ctx, as_json):
-        print_json({name: value for name, _about, value in gauges_of(told)})
+        print_json({name: value for name, _help, value in gauges_of(health)})
     else:
-        click.echo(render(told), nl=False)
+        click.echo(render(health), nl=False)
 
 
 def gauges_of(health: Mapping[str, Any] | None) -> list[tuple[str, str, int]]:
-    """Return name, meaning and value of what the broker tells of itself; None: it doesn't answer."""
+    """Return the name, help and value of each metric; *health* is None if no broker answers."""
     journal = health["journal"] if health is not None else {}
     return [
         ("trimtab_broker_up", "1 while the broker answers.", int(health is not None)),
@@ -69,7 +69,7 @@ def gauges_of(health: Mapping[str, Any] | None) -> list[tuple[str, str, int]]:
 
 
 def render(health: Mapping[str, Any] | None) -> str:
-    """Return the same in Prometheus' text format."""
+    """Return the metrics in the text format of Prometheus."""
     return "".join(
         f"# HELP {name} {about}\n# TYPE {name} gauge\n{name} {value}\n"
         for name, about, value in gauges_of(health)

@@ -1,4 +1,4 @@
-"""Records in words: the row of a table, an intent's whole story, what ``verify`` found."""
+"""Records as text: the row of a table, and the full story of an intent."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ HEADERS = ("SEQ", "TIME", "ACTOR", "STAGE", "ACTION", "OBJECT", "VERDICT", "RESU
 SHORT_ID = 12
 
 
-def row(found: QueryResult) -> tuple[str, ...]:
-    """Return the table's cells of one record."""
-    record, about = found
+def row(result: QueryResult) -> tuple[str, ...]:
+    """Return the cells of a record in the table."""
+    record, about = result
     entry = record.entry
     cells = (
         record.seq,
@@ -38,45 +38,45 @@ def row(found: QueryResult) -> tuple[str, ...]:
         )
         or "-",
         result_of(entry.result) or "-",
-        why(record),
+        reason_of(record),
     )
     return tuple(printable(cell) for cell in cells)
 
 
 def actor_of(actor: Mapping[str, Any]) -> str:
-    """Return who it was: role and user."""
+    """Return the role and the user of an actor; ``?`` if the uid doesn't prove the role."""
     uid = actor.get("uid")
     name = f":{user_name(uid)}" if isinstance(uid, int) and uid >= 0 else ""
-    unsure = "?" if actor.get("separated") is False else ""
-    return f"{text_member(actor, 'role') or '-'}{name}{unsure}"
+    mark = "?" if actor.get("separated") is False else ""
+    return f"{text_member(actor, 'role') or '-'}{name}{mark}"
 
 
 def short_actor(actor: Mapping[str, Any]) -> str:
-    """Return the actor in the form that ``--actor`` takes: ``root``, ``client:ann``, ``controller``."""
+    """Return an actor as a value for ``--actor``: ``root``, ``client:ann``, ``controller``."""
     role, uid = text_member(actor, "role"), actor.get("uid")
-    unsure = "?" if actor.get("separated") is False else ""
+    mark = "?" if actor.get("separated") is False else ""
     if role not in {"operator", "client"} or not isinstance(uid, int) or uid < 0:
-        return f"{role or '-'}{unsure}"
-    return f"{'client:' if role == 'client' else ''}{user_name(uid)}{unsure}"
+        return f"{role or '-'}{mark}"
+    return f"{'client:' if role == 'client' else ''}{user_name(uid)}{mark}"
 
 
 def object_of(about: RecordSubject) -> str:
-    """Return the shortest name of what a record is about."""
+    """Return the shortest name of a record's object."""
     name = about.name or about.id
     is_id = len(name) == 64 and set(name) <= set("0123456789abcdef")
     return (name[:SHORT_ID] if is_id else name) or "-"
 
 
 def result_of(result: Mapping[str, Any]) -> str:
-    """Return what came of it: status or how it was settled, and how long it took."""
+    """Return a result as its status or settlement, and its duration."""
     parts = [str(result[name]) for name in ("status", "settled") if name in result]
-    taken = result.get("durationMs")
-    parts += [f"in {format_duration_ms(taken)}"] if isinstance(taken, int) else []
+    duration_ms = result.get("durationMs")
+    parts += [f"in {format_duration_ms(duration_ms)}"] if isinstance(duration_ms, int) else []
     return " ".join(parts)
 
 
-def why(record: Record) -> str:
-    """Return the error, the cause that was claimed, or what a segment tells."""
+def reason_of(record: Record) -> str:
+    """Return a record's error, else its claimed cause, or the message of a segment."""
     entry = record.entry
     match entry.result:
         case {"repair": {"reason": reason}}:
@@ -86,59 +86,62 @@ def why(record: Record) -> str:
         case {"found": found} if entry.stage == "violation":
             return "; ".join(texts_of(found))
         case {"total": total} if entry.stage == "summary":
-            return f"{total} more of {_told_of(entry.result)}"
+            return f"{total} more of {_counts_of(entry.result)}"
         case _:
             return text_member(entry.result, "error") or text_member(entry.claims, "cause")
 
 
-def _told_of(result: Mapping[str, Any]) -> str:
-    """Return what a summary counts, the most frequent first."""
-    counted = {**(result.get("counts") or {}), **(result.get("reads") or {})}
-    often = sorted(counted.items(), key=lambda each: (-each[1], each[0]))
-    return ", ".join(f"{name} {times}" for name, times in often)
+def _counts_of(result: Mapping[str, Any]) -> str:
+    """Return the counts of a summary, the largest first."""
+    counts = {**(result.get("counts") or {}), **(result.get("reads") or {})}
+    by_count = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {count}" for name, count in by_count)
 
 
 def render_story(story: RecordStory) -> str:
-    """Return an intent and what closed it, or one record, a line a fact."""
+    """Return an intent with its closing record, or a single record, one fact on each line."""
     lines: list[tuple[str, str]] = []
     for record, _ in story.found:
         entry = record.entry
         lines.append((entry.stage, f"record {record.seq} at {record.time}, id {entry.id}"))
         lines += _facts(record)
-    lines += (("before", _in_a_line(each)) for each in story.before)
-    lines += (("after", _in_a_line(each)) for each in story.after)
+    lines += (("before", _line_of(result)) for result in story.before)
+    lines += (("after", _line_of(result)) for result in story.after)
     width = max(len(name) for name, _ in lines)
     return "\n".join(
         f"{printable(name):<{width}}  {printable(value)}".rstrip() for name, value in lines
     )
 
 
-def _in_a_line(found: QueryResult) -> str:
-    """Return what a record of the same object says, in one line."""
-    record, about = found
-    said = (
+def _line_of(result: QueryResult) -> str:
+    """Return another record of the object in a line."""
+    record, about = result
+    reason = reason_of(record)
+    parts = (
         f"record {record.seq} at {record.time}:",
         about.action,
         record.entry.stage,
         f"by {actor_of(record.entry.actor)}",
         result_of(record.entry.result) or text_member(record.entry.verdict, "decision"),
-        f"({told})" if (told := why(record)) else "",
+        f"({reason})" if reason else "",
     )
-    return " ".join(part for part in said if part)
+    return " ".join(part for part in parts if part)
 
 
 def _facts(record: Record) -> Iterable[tuple[str, str]]:
     entry = record.entry
-    yield from _asked(entry.actor, entry.request)
-    yield from _decided(entry.verdict)
-    yield from _claimed(entry.claims)
+    yield from _request_facts(entry.actor, entry.request)
+    yield from _verdict_facts(entry.verdict)
+    yield from _claim_facts(entry.claims)
     if entry.result:
         yield "  result", result_of(entry.result)
-        shown = {"status", "settled", "durationMs"}
-        yield from _members({n: v for n, v in entry.result.items() if n not in shown})
+        in_result = {"status", "settled", "durationMs"}
+        yield from _members({n: v for n, v in entry.result.items() if n not in in_result})
 
 
-def _asked(actor: Mapping[str, Any], request: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _request_facts(
+    actor: Mapping[str, Any], request: Mapping[str, Any]
+) -> Iterable[tuple[str, str]]:
     if actor:
         numbers = [f"{name} {actor[name]}" for name in ("uid", "gid", "pid") if name in actor]
         yield "  actor", actor_of(actor) + (f" ({', '.join(numbers)})" if numbers else "")
@@ -150,7 +153,7 @@ def _asked(actor: Mapping[str, Any], request: Mapping[str, Any]) -> Iterable[tup
         yield from _members(summary)
 
 
-def _decided(verdict: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _verdict_facts(verdict: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if verdict:
         rules = ", ".join(texts_of(verdict.get("rules")))
         yield "  verdict", text_member(verdict, "decision") + (f" by {rules}" if rules else "")
@@ -158,7 +161,7 @@ def _decided(verdict: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield from _members({"policy": verdict.get("policy")})
 
 
-def _claimed(claims: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _claim_facts(claims: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if claims:
         yield "  claimed", text_member(claims, "cause")
         source = claims.get("source")
@@ -177,10 +180,10 @@ def _source(file: str, line: object, commit: str) -> Iterable[tuple[str, str]]:
 
 
 def _members(members: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """Return a line for each member that says something."""
+    """Yield a line for each member with a value."""
     for name, value in members.items():
-        if told := _compact(value):
-            yield f"    {name}", told
+        if text := _compact(value):
+            yield f"    {name}", text
 
 
 def _compact(value: object) -> str:

@@ -1,4 +1,4 @@
-"""``ship``: the journal's records to a SIEM, by a process without privileges."""
+"""``ship``: send the journal's records to a SIEM, from a process without privileges."""
 
 from __future__ import annotations
 
@@ -50,31 +50,31 @@ def ship(
 ) -> int:
     """Ship every record of the journal to other places, at least once and in order.
 
-    Each destination has its own place in the journal, kept across whatever happens, and its own
-    pace: one that is slow or away delays nothing but itself. URLs: file:///PATH (JSON lines),
+    Each destination has its own position in the journal, saved across crashes, and its own pace: a
+    slow or unreachable destination doesn't delay the others. URLs: file:///PATH (JSON lines),
     note:///PATH (the last signed checkpoint), syslog+tcp://, syslog+tls://, syslog+udp://
     (?format=cef, ?facility=N), otlp+http://, otlp+https://; for TLS ?ca=, ?cert=, ?key=; and
-    ?only=checkpoints. As root the files are opened by a small process, and all else is done by
-    a user of its own.
+    ?only=checkpoints. As root, a small process opens the files, and a separate user does everything
+    else.
     """
     from controller.app import shipper
     from controller.ship.destination import read_destination
 
     if handed is not None:
-        destinations = [read_destination(each) for each in targets]
+        destinations = [read_destination(target) for target in targets]
         return shipper.run_shipper(json.loads(handed), destinations, metrics=metrics)
-    found, instance = open_state(state)
+    folder, instance = open_state(state)
     if show:
-        return _show(found.ship / "status.json", as_json=as_json)
+        return _show_status(folder.ship / "status.json", as_json=as_json)
     if not targets:
         raise click.UsageError("name at least one destination: --to NAME=URL")
-    return shipper.ship(found, instance, targets=targets, user_name=user, metrics=metrics)
+    return shipper.ship(folder, instance, targets=targets, user_name=user, metrics=metrics)
 
 
-def _show(path: Path, *, as_json: bool) -> int:
+def _show_status(path: Path, *, as_json: bool) -> int:
     try:
-        told: dict[str, Any] = json.loads(path.read_text())
-        rows = [_row(sink) for sink in told["sinks"]]
+        status: dict[str, Any] = json.loads(path.read_text())
+        rows = [_row(sink) for sink in status["sinks"]]
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise EngineUnavailable(
             "ship.unknown",
@@ -82,7 +82,7 @@ def _show(path: Path, *, as_json: bool) -> int:
             remedy="start it with 'trimtab ship --to NAME=URL'",
         ) from error
     if as_json:
-        print_json(told)
+        print_json(status)
         return 0
     columns = ("NAME", "RECORD", "BEHIND", "OLDEST", "MISSING", "REJECTED", "ERROR")
     click.echo(table(columns, rows))

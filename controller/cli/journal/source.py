@@ -1,4 +1,4 @@
-"""Where commands read the journal: its files where they can be read, else the broker that runs."""
+"""The journal for commands: its files if the user can read them, else the running broker."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class JournalSource(Protocol):
-    """The journal as a command asks it: whole, or what this user may know of it."""
+    """The journal as a command queries it: whole, or the part that is visible to the user."""
 
     def find(self, wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterator[QueryResult]:
-        """Yield the records that are wanted, in order; with a *limit* the last so many, or first."""
+        """Yield matching records in order; with a *limit* the last ones, or the first if not *last*."""
         ...
 
     def ask(self, question: Question) -> Page:
@@ -38,13 +38,13 @@ class JournalSource(Protocol):
 def open_source(
     ctx: click.Context, state: Path | None, *, scan: bool = False
 ) -> Iterator[JournalSource]:
-    """Open the journal of the state folder that is found.
+    """Open the journal of the state folder.
 
     Raises:
-        StateError: it can neither be read nor asked for.
+        StateError: the files can't be read, and no broker answers.
     """
     folder = open_state(state_of(ctx, state))[0].journal
-    if scan or _may_read(folder):
+    if scan or _is_readable(folder):
         from controller.journal.index.archive import FolderArchive
 
         with FolderArchive(folder, scan=scan) as archive:
@@ -54,20 +54,20 @@ def open_source(
 
 
 def broker_of(ctx: click.Context, state: Path | None) -> BrokerArchive:
-    """Return the journal as the running broker tells it.
+    """Return the journal of the running broker.
 
     Raises:
-        EngineUnavailable, StateError: no broker runs, or this user may not ask it.
+        EngineUnavailable, StateError: no broker runs, or the user isn't allowed to connect.
     """
     from controller.cli.clients.socket_client import BrokerApi
     from controller.cli.journal.broker_archive import BrokerArchive
 
-    found = open_state(state_of(ctx, state))[0]
-    api = BrokerApi(found.broker_socket)
+    folder = open_state(state_of(ctx, state))[0]
+    api = BrokerApi(folder.broker_socket)
     try:
         api.get("whoami")
     except EngineUnavailable as error:
-        if _may_read(found.journal):
+        if _is_readable(folder.journal):
             raise
         raise StateError(
             "journal.unreadable",
@@ -78,17 +78,17 @@ def broker_of(ctx: click.Context, state: Path | None) -> BrokerArchive:
 
 
 def state_of(ctx: click.Context, state: Path | None) -> Path | None:
-    """Return ``--state``, which may also stand before the command."""
+    """Return ``--state``, given after or before the name of the command."""
     return state or (ctx.parent.params.get("state") if ctx.parent is not None else None)
 
 
 def wants_json(ctx: click.Context, as_json: bool) -> bool:
-    """Tell whether ``--json`` was given, here or before the command."""
+    """Return True if ``--json`` is given, after or before the name of the command."""
     return as_json or (ctx.parent is not None and bool(ctx.parent.params.get("as_json")))
 
 
-def _may_read(folder: Path) -> bool:
-    """Tell whether this user may read the files; what isn't there is for whoever reads to say."""
+def _is_readable(folder: Path) -> bool:
+    """Return True if the user can read the folder, or if it doesn't exist: the reader reports that."""
     try:
         return os.access(folder, os.R_OK | os.X_OK, effective_ids=True) or not folder.exists()
     except PermissionError:
@@ -96,7 +96,7 @@ def _may_read(folder: Path) -> bool:
 
 
 def json_line(record: Record) -> bytes:
-    """Return a record's line as it is in the journal, or as it was told to one who may not see it."""
+    """Return a record's line in the journal, or the broker's redacted form for a client."""
     if record.hash:
         return line_of(record)
     entry = record.entry

@@ -1,4 +1,4 @@
-"""The table of ``journal list``: one line for each change, with what came of it."""
+"""The table of ``journal list``: a line for each change, with its outcome."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
-from controller.cli.journal.record_text import HEADERS, object_of, row, short_actor, why
+from controller.cli.journal.record_text import HEADERS, object_of, reason_of, row, short_actor
 from controller.cli.output.tables import Column, clip, clip_image, render
 from controller.core.encoding.json_members import (
     text_member,
@@ -19,11 +19,11 @@ from controller.core.records.record import CLOSING
 if TYPE_CHECKING:
     from controller.cli.journal.source import JournalSource
 
-#: Fewer cells than elsewhere: a row of the journal has one short reason.
+#: Narrower than in other tables: the reason of a change is short.
 TEXT_LEAST: Final = 28
 MILLISECONDS_SHOWN: Final = 1000
-#: What came of an action that succeeded, where its name with "ed" isn't English.
-_DONE: Final = {
+#: The past forms of actions, if they aren't the name with "ed".
+_PAST_FORMS: Final = {
     "stop": "stopped",
     "rename": "renamed",
     "create": "created",
@@ -43,34 +43,34 @@ _SETTLED: Final = {
     "unknown": "unknown",
 }
 _NOT_MODIFIED: Final = 304
-#: Verdicts that say no more than the row does.
+#: Verdicts that the other columns imply.
 _PLAIN: Final = frozenset({"", "allow", "mutate", "deny"})
 
 
 @dataclass(frozen=True, slots=True)
 class TimeFormat:
-    """How instants are shown: in which zone, or exactly as records have them."""
+    """The form of times in a table."""
 
     zone: tzinfo | None  # None: the zone of this computer
-    today: str  # YYYY-MM-DD, there
-    exact: bool = False
+    today: str  # YYYY-MM-DD in the zone
+    exact: bool = False  # print the timestamps of records
 
     def cells(self, times: Iterable[str]) -> list[str]:
-        """Return the time of day of each instant, with the date where it changes from row to row."""
+        """Return the time of day of each row, with the date if it differs from the row above."""
         if self.exact:
             return list(times)
-        shown, before = [], self.today
+        cells, previous = [], self.today
         for time in times:
             local = datetime.fromisoformat(time).astimezone(self.zone)
             day = local.date().isoformat()
-            shown.append(f"{local:%H:%M:%S}" if day == before else f"{day} {local:%H:%M:%S}")
-            before = day
-        width = max(map(len, shown), default=0)
-        return [f"{cell:>{width}}" for cell in shown]
+            cells.append(f"{local:%H:%M:%S}" if day == previous else f"{day} {local:%H:%M:%S}")
+            previous = day
+        width = max(map(len, cells), default=0)
+        return [f"{cell:>{width}}" for cell in cells]
 
 
 def clock_for(now: float, *, utc: bool, exact: bool) -> TimeFormat:
-    """Return the clock for a table that is made at an instant."""
+    """Return the form of times for a table printed at *now*."""
     zone = UTC if utc else None
     return TimeFormat(
         zone, datetime.fromtimestamp(now, UTC).astimezone(zone).date().isoformat(), exact
@@ -97,32 +97,32 @@ def columns() -> Sequence[Column]:
 
 
 def render_changes(
-    found: Iterable[QueryResult], clock: TimeFormat, *, limit: int, width: int | None
+    results: Iterable[QueryResult], clock: TimeFormat, *, limit: int, width: int | None
 ) -> str:
-    """Return a line for each change: its intent with what closed it. *limit* 0 shows all."""
-    pairs = _pairs(found)
+    """Return a line for each change: an intent and its closing record. *limit* 0 is no limit."""
+    pairs = _pairs(results)
     pairs = pairs[-limit:] if limit else pairs
     times = clock.cells(first.record.time for first, _ in pairs)
-    rows = [_change(*pair, time=time) for pair, time in zip(pairs, times, strict=True)]
+    rows = [_change_row(*pair, time=time) for pair, time in zip(pairs, times, strict=True)]
     return render(columns(), rows, width=width, text_least=TEXT_LEAST)
 
 
-def render_records(found: Iterable[QueryResult], clock: TimeFormat, *, width: int | None) -> str:
+def render_records(results: Iterable[QueryResult], clock: TimeFormat, *, width: int | None) -> str:
     """Return a line for each record."""
-    records = list(found)
-    times = clock.cells(one.record.time for one in records)
+    results = list(results)
+    times = clock.cells(result.record.time for result in results)
     rows = [
-        (cells[0], time, *cells[2:]) for cells, time in zip(map(row, records), times, strict=True)
+        (cells[0], time, *cells[2:]) for cells, time in zip(map(row, results), times, strict=True)
     ]
     wide = [Column(header) for header in HEADERS]
     return render(wide, rows, width=width, text_least=TEXT_LEAST)
 
 
-def outcomes_of(source: JournalSource, found: Iterable[QueryResult]) -> list[QueryResult]:
-    """Return the outcomes that a filter left out of its answer: they have no verdict, and come later."""
-    records = list(found)
-    closed = {one.record.entry.id for one in records if one.record.entry.stage in CLOSING}
-    intents = (one.record.entry for one in records if one.record.entry.stage == "intent")
+def outcomes_of(source: JournalSource, results: Iterable[QueryResult]) -> list[QueryResult]:
+    """Return the closing records that a filter left out: they have no verdict and a later time."""
+    entries = [result.record.entry for result in results]
+    closed = {entry.id for entry in entries if entry.stage in CLOSING}
+    intents = (entry for entry in entries if entry.stage == "intent")
     return [
         closing
         for entry in intents
@@ -131,23 +131,23 @@ def outcomes_of(source: JournalSource, found: Iterable[QueryResult]) -> list[Que
     ]
 
 
-def _pairs(found: Iterable[QueryResult]) -> list[tuple[QueryResult, QueryResult | None]]:
+def _pairs(results: Iterable[QueryResult]) -> list[tuple[QueryResult, QueryResult | None]]:
     """Return each intent or single record, paired with its closing record or None."""
     pairs: list[tuple[QueryResult, QueryResult | None]] = []
-    intents: dict[str, int] = {}  # id -> its place in the list
-    for one in found:
-        entry = one.record.entry
+    intents: dict[str, int] = {}  # index in pairs, by id
+    for result in results:
+        entry = result.record.entry
         if entry.stage in CLOSING and entry.id in intents:
-            place = intents.pop(entry.id)
-            pairs[place] = (pairs[place][0], one)
+            index = intents.pop(entry.id)
+            pairs[index] = (pairs[index][0], result)
             continue
         if entry.stage == "intent":
             intents[entry.id] = len(pairs)
-        pairs.append((one, None))
+        pairs.append((result, None))
     return pairs
 
 
-def _change(first: QueryResult, closing: QueryResult | None, *, time: str) -> tuple[str, ...]:
+def _change_row(first: QueryResult, closing: QueryResult | None, *, time: str) -> tuple[str, ...]:
     record, about = first
     last = closing or first
     entry = record.entry
@@ -160,21 +160,21 @@ def _change(first: QueryResult, closing: QueryResult | None, *, time: str) -> tu
         object_of(about),
         verdict_of(entry.verdict),
         outcome_of(last),
-        why(last.record) or why(record),
+        reason_of(last.record) or reason_of(record),
     )
 
 
 def verdict_of(verdict: Any) -> str:
-    """Return a verdict that RESULT doesn't say: neither plain permission, with defaults, nor refusal."""
+    """Return a verdict with its first rules, or ``-`` if the RESULT column implies the verdict."""
     decision = text_member(verdict, "decision")
     if decision in _PLAIN:
         return "-"
     return " ".join((decision, *texts_of(verdict.get("rules"))[:2]))
 
 
-def outcome_of(found: QueryResult) -> str:
-    """Return what came of a change, as ``created in 11 ms``, ``failed (409)`` or ``open``."""
-    entry = found.record.entry
+def outcome_of(result: QueryResult) -> str:
+    """Return the outcome of a change, such as ``created in 11 ms``, ``failed (409)`` or ``open``."""
+    entry = result.record.entry
     match entry.stage:
         case "intent":
             return "open"
@@ -192,15 +192,15 @@ def outcome_of(found: QueryResult) -> str:
         return "unchanged"
     if status >= 400:
         return f"failed ({status})"
-    return f"{_done(found.about.action)}{_taken(entry.result.get('durationMs'))}"
+    return f"{_past_form(result.about.action)}{_duration(entry.result.get('durationMs'))}"
 
 
-def _done(action: str) -> str:
-    word = action.rpartition(".")[2]
-    return _DONE.get(word, f"{word}ed" if word else "done")
+def _past_form(action: str) -> str:
+    verb = action.rpartition(".")[2]
+    return _PAST_FORMS.get(verb, f"{verb}ed" if verb else "done")
 
 
-def _taken(milliseconds: object) -> str:
+def _duration(milliseconds: object) -> str:
     if not isinstance(milliseconds, int):
         return ""
     if milliseconds < MILLISECONDS_SHOWN:

@@ -1,6 +1,6 @@
-"""What ``journal verify`` believes: public keys, and checkpoints that were kept elsewhere.
+"""The trust anchors of ``journal verify``: public keys, and saved checkpoints.
 
-A module of its own, so that commands that only read don't load what checks signatures.
+A separate module, so that commands that only read don't import the code for signatures.
 """
 
 from __future__ import annotations
@@ -15,46 +15,46 @@ from controller.model.errors import StateError
 
 
 class Unsigned(Exception):
-    """A checkpoint that was kept isn't one, or nobody trusted signed it."""
+    """A saved checkpoint isn't valid, or has no signature of a trusted key."""
 
 
-def trusted_keys(given: tuple[str, ...]) -> dict[PublicKey, int | None]:
-    """Return the keys that were named, or that are in the files that were.
+def trusted_keys(values: tuple[str, ...]) -> dict[PublicKey, int | None]:
+    """Return the keys of the ``--key`` options: keys, or files of keys.
 
-    Each with the last record that it is believed of, None for one without an end.
+    Each key has the last record for which its signature is trusted; None for no limit.
 
     Raises:
-        StateError: one is neither.
+        StateError: a value is neither a key nor a file of keys.
     """
     keys: dict[PublicKey, int | None] = {}
-    for each in given:
+    for value in values:
         try:
-            listed = _named(each)
+            keys_of_value = _parse_keys(value)
         except (BadNote, OSError) as error:
             raise StateError(
                 "journal.bad-key",
-                f"--key {each}: {error}",
+                f"--key {value}: {error}",
                 remedy="name a copy of journal.pub, or one of the keys in it",
             ) from error
-        for key, until in listed.items():
+        for key, until in keys_of_value.items():
             keys[key] = earlier(keys.get(key), until)
     return keys
 
 
-def _named(given: str) -> dict[PublicKey, int | None]:
-    if not Path(given).exists():
-        return {parse_public(given): None}
-    listed = read_public_keys(Path(given))
-    if not listed:
+def _parse_keys(value: str) -> dict[PublicKey, int | None]:
+    if not Path(value).exists():
+        return {parse_public(value): None}
+    keys = read_public_keys(Path(value))
+    if not keys:
         raise BadNote("there is no key in it")
-    return listed
+    return keys
 
 
 def published_keys(path: Path) -> dict[PublicKey, int | None]:
-    """Return the keys of the state folder, as ``trusted_keys``; none where no broker wrote any yet.
+    """Return the keys of a state folder, as ``trusted_keys``; empty before a broker's first start.
 
     Raises:
-        StateError: they can't be read.
+        StateError: the keys can't be read.
     """
     try:
         return read_public_keys(path)
@@ -68,11 +68,11 @@ def published_keys(path: Path) -> dict[PublicKey, int | None]:
         ) from error
 
 
-def kept_checkpoint(path: Path, keys: Mapping[PublicKey, int | None]) -> Checkpoint:
-    """Return a checkpoint that was kept.
+def read_checkpoint(path: Path, keys: Mapping[PublicKey, int | None]) -> Checkpoint:
+    """Return a saved checkpoint.
 
     Raises:
-        Unsigned: it is none, or none of the keys signed it that are believed of as many records.
+        Unsigned: the file has no checkpoint, or no signature of a key trusted for its records.
         StateError: the file can't be read.
     """
     try:
@@ -86,7 +86,7 @@ def kept_checkpoint(path: Path, keys: Mapping[PublicKey, int | None]) -> Checkpo
         ) from error
     except (BadNote, UnicodeDecodeError) as error:
         raise Unsigned(f"{path} is no checkpoint: {error}") from error
-    believed = [key for key, end in keys.items() if end is None or checkpoint.size <= end]
-    if keys and not any(map(note.is_signed_by, believed)):
+    valid = [key for key, end in keys.items() if end is None or checkpoint.size <= end]
+    if keys and not any(map(note.is_signed_by, valid)):
         raise Unsigned(f"{path} isn't signed by a key that is trusted")
     return checkpoint

@@ -1,4 +1,4 @@
-"""``journal verify``, ``keys`` and ``rotate-key``: that nobody changed a record, and how that shows."""
+"""``journal verify``, ``keys`` and ``rotate-key``: check that no record was changed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from controller.cli.journal.source import state_of, wants_json
 from controller.cli.options import (
     json_option,
     open_state,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from controller.journal.verify.verify import Verification
 
 
-#: What kind of bad the first bad record is -> the exit code of ``verify``.
+#: The exit code of ``verify``, by the fault of the first bad record.
 EXIT_CODES: Final = {
     "changed": 10,
     "gap": 11,
@@ -92,15 +93,15 @@ def verify(
     state: Path | None,
     as_json: bool,
 ) -> int:
-    """Check every record of the journal, or of a copy of its FOLDER. Needs nothing that runs.
+    """Check every record of the journal, or of a copy of its FOLDER. Needs no running process.
 
-    Without --key the public keys are those of the state folder, which somebody who may change the
-    journal may change too: keep a copy of journal.pub and journal.checkpoint on another host.
+    Without --key the public keys come from the state folder. An attacker who changes the journal
+    can change them as well: keep a copy of journal.pub and journal.checkpoint on another host.
     """
     from controller.cli.journal.trusted import (
         Unsigned,
-        kept_checkpoint,
         published_keys,
+        read_checkpoint,
         trusted_keys,
     )
     from controller.journal.verify.verify import TrustAnchors
@@ -108,20 +109,20 @@ def verify(
 
     keys, files = trusted_keys(trusted), list(kept)
     if folder is None and copy is None:
-        found_state = open_state(_state(ctx, state))[0]
-        folder = found_state.journal
+        state_folder = open_state(state_of(ctx, state))[0]
+        folder = state_folder.journal
         if not trusted:
-            keys = published_keys(found_state.journal_public)
-        if _size(found_state.journal_checkpoint):
-            files.append(found_state.journal_checkpoint)
+            keys = published_keys(state_folder.journal_public)
+        if _size(state_folder.journal_checkpoint):
+            files.append(state_folder.journal_checkpoint)
     try:
-        # The checkpoints first: what they are of is then in the segments.
+        # Checkpoints are read before segments, so that the segments have all signed records.
         trust = TrustAnchors(
             frozenset(keys),
-            tuple(kept_checkpoint(path, keys) for path in files),
+            tuple(read_checkpoint(path, keys) for path in files),
             {key: until for key, until in keys.items() if until is not None},
         )
-        found = verify_folder(
+        result = verify_folder(
             copy or folder or Path(),
             trust,
             begin=begin,
@@ -129,16 +130,16 @@ def verify(
             workers=len(os.sched_getaffinity(0)),
         )
     except Unsigned as error:
-        return _tell_bad(ctx, as_json, "signature", str(error))
+        return _report_fault(ctx, as_json, "signature", str(error))
     except StateError as error:
         if error.code != "journal.unreadable":
             raise
-        return _tell_bad(ctx, as_json, "unreadable", f"{error.message} ({error.remedy})")
-    code = EXIT_CODES.get(found.fault, 0)
-    if _as_json(ctx, as_json):
-        print_json({"ok": found.ok, "code": code, **asdict(found)})
+        return _report_fault(ctx, as_json, "unreadable", f"{error.message} ({error.remedy})")
+    code = EXIT_CODES.get(result.fault, 0)
+    if wants_json(ctx, as_json):
+        print_json({"ok": result.ok, "code": code, **asdict(result)})
     else:
-        click.echo(render_verification(found))
+        click.echo(render_verification(result))
     return code
 
 
@@ -149,67 +150,67 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _tell_bad(ctx: click.Context, as_json: bool, fault: str, reason: str) -> int:
-    """Tell what is bad before any record was looked at, and return the exit code."""
+def _report_fault(ctx: click.Context, as_json: bool, fault: str, reason: str) -> int:
+    """Report a fault that prevents the check of records, and return the exit code."""
     code = EXIT_CODES[fault]
-    if _as_json(ctx, as_json):
+    if wants_json(ctx, as_json):
         print_json({"ok": False, "code": code, "fault": fault, "reason": reason})
     else:
         click.echo(printable(reason))
     return code
 
 
-def render_verification(found: Verification) -> str:
-    """Return what ``verify`` found, in words."""
+def render_verification(result: Verification) -> str:
+    """Return the result of ``verify`` as text."""
     lines = []
-    if found.ok:
+    if result.ok:
         lines.append(
-            f"{found.records} records, chain intact, {len(found.open_intents)} open intents"
+            f"{result.records} records, chain intact, {len(result.open_intents)} open intents"
         )
     else:
-        place = f"{found.file or 'the folder'}, line {found.line}"
-        lines.append(f"record {found.first_bad} is bad ({place}): {found.reason}")
-        lines.append(f"{found.records} records before it hold together")
-    lines += _signed(found)
-    if found.pruned:
+        place = f"{result.file or 'the folder'}, line {result.line}"
+        lines.append(f"record {result.first_bad} is bad ({place}): {result.reason}")
+        lines.append(f"{result.records} records before it hold together")
+    lines += _signature_lines(result)
+    if result.pruned:
         lines.append(
-            f"note: records 1 to {found.pruned} were pruned; what is kept holds from the "
-            f"checkpoint {found.pruned} on"
+            f"note: records 1 to {result.pruned} were pruned; what is kept holds from the "
+            f"checkpoint {result.pruned} on"
         )
-    if found.begin > found.pruned + 1:
-        lines.append(f"note: looked at from record {found.begin} on")
+    if result.begin > result.pruned + 1:
+        lines.append(f"note: looked at from record {result.begin} on")
     lines += (
         f"note: the checkpoint of {size} records that was kept elsewhere wasn't compared: what it is "
         "of wasn't looked at"
-        for size in found.uncompared
+        for size in result.uncompared
     )
-    lines += (f"note: record {repair.seq} says: {repair.what}" for repair in found.repairs)
-    if found.unmarked:
+    lines += (f"note: record {repair.seq} says: {repair.what}" for repair in result.repairs)
+    if result.unmarked:
         lines.append(
             "note: the mark .head is missing or empty, which the broker leaves beside the records: "
             "a checkpoint that was kept elsewhere alone shows now that the end was cut"
         )
-    if found.unfinished_bytes:
+    if result.unfinished_bytes:
         lines.append(
-            f"note: {found.unfinished_bytes} bytes after the last record aren't one yet: being "
+            f"note: {result.unfinished_bytes} bytes after the last record aren't one yet: being "
             "written, or left by a crash (the next start moves them aside)"
         )
     lines += (
         f"open: record {seq}, intent {identity}, has no closing record yet"
-        for identity, seq in found.open_intents[:20]
+        for identity, seq in result.open_intents[:20]
     )
     return "\n".join(printable(line) for line in lines)
 
 
-def _signed(found: Verification) -> Iterator[str]:
-    """Yield what is said of signatures."""
-    if not found.signed:
-        if found.ok:
+def _signature_lines(result: Verification) -> Iterator[str]:
+    """Yield the lines about signatures."""
+    if not result.signed:
+        if result.ok:
             yield "note: nothing is signed"
         return
-    by = "a key that is trusted" if found.trusted else "the journal's own key"
-    yield f"signed up to record {found.signed} by {by}"
-    if not found.trusted:
+    by = "a key that is trusted" if result.trusted else "the journal's own key"
+    yield f"signed up to record {result.signed} by {by}"
+    if not result.trusted:
         yield "note: whoever writes a journal anew has a key for it: name yours with --key"
 
 
@@ -225,17 +226,18 @@ Examples:
 @json_option
 @click.pass_context
 def keys(ctx: click.Context, state: Path | None, as_json: bool) -> None:
-    """List the public keys of the journal's checkpoints, the one that signs now first.
+    """List the public keys of the journal's checkpoints, the current key first.
 
-    They lie in the state folder, in journal.pub. Copy that file to another host: whoever may change
-    the journal here may change the file too.
+    The keys are in journal.pub in the state folder. Copy the file to another host: an attacker who
+    changes the journal here can change the file as well.
     """
-    listed = _listed(open_state(_state(ctx, state))[0].journal_public)
-    if _as_json(ctx, as_json):
-        print_json([{"key": key, "until": until} for key, until in listed])
+    key_list = _read_keys(open_state(state_of(ctx, state))[0].journal_public)
+    if wants_json(ctx, as_json):
+        print_json([{"key": key, "until": until} for key, until in key_list])
         return
     rows = [
-        (printable(key), str(until) if until is not None else "signs now") for key, until in listed
+        (printable(key), str(until) if until is not None else "signs now")
+        for key, until in key_list
     ]
     click.echo(table(("KEY", "SIGNED UNTIL"), rows))
 
@@ -253,46 +255,36 @@ Examples:
 @json_option
 @click.pass_context
 def rotate_key(ctx: click.Context, note: str, state: Path | None, as_json: bool) -> None:
-    """Let another key sign the journal from here on; the one before signs for it once.
+    """Sign the journal with a new key from here on; the previous key signs the new one.
 
-    The running broker makes it. Copy journal.pub to the other hosts again afterwards.
+    The running broker generates the key. Copy journal.pub to the other hosts again afterwards.
     """
     from controller.cli.clients.socket_client import BrokerApi
 
-    found, _ = open_state(_state(ctx, state))
-    BrokerApi(found.broker_socket).post("records", {"act": "rotate-key", "note": note[:512]})
-    signing = _listed(found.journal_public)[0][0]
-    if _as_json(ctx, as_json):
-        print_json({"key": signing})
+    folder, _ = open_state(state_of(ctx, state))
+    BrokerApi(folder.broker_socket).post("records", {"act": "rotate-key", "note": note[:512]})
+    current = _read_keys(folder.journal_public)[0][0]
+    if wants_json(ctx, as_json):
+        print_json({"key": current})
     else:
-        click.echo(f"signs now: {signing}")
-        click.echo(f"copy {found.journal_public} to where you verify")
+        click.echo(f"signs now: {current}")
+        click.echo(f"copy {folder.journal_public} to where you verify")
 
 
-def _listed(path: Path) -> list[tuple[str, int | None]]:
-    """Return the public keys, each with the record until which it signed.
+def _read_keys(path: Path) -> list[tuple[str, int | None]]:
+    """Return the public keys, each with the last record that it signed, None for the current key.
 
     Raises:
-        StateError: the list isn't there.
+        StateError: the file can't be read, or isn't a list of keys.
     """
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-        return [(key, int(told[1]) if told else None) for key, *told in lines]
+        return [(key, int(words[1]) if words else None) for key, *words in lines]
     except (OSError, ValueError, IndexError) as error:
         number = getattr(error, "errno", None)
-        why = os.strerror(number) if number else "it isn't as the broker leaves it"
+        reason = os.strerror(number) if number else "it isn't as the broker leaves it"
         raise StateError(
             "journal.bad-key",
-            f"{path}: {why}",
+            f"{path}: {reason}",
             remedy="the broker writes it when it starts: start it once",
         ) from error
-
-
-def _state(ctx: click.Context, state: Path | None) -> Path | None:
-    assert ctx.parent is not None
-    return state or ctx.parent.params.get("state")
-
-
-def _as_json(ctx: click.Context, as_json: bool) -> bool:
-    assert ctx.parent is not None
-    return as_json or bool(ctx.parent.params.get("as_json"))

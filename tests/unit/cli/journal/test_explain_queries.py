@@ -17,8 +17,8 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.handlers.journal_api import line_for
 from controller.cli.clients.socket_client import BrokerApi
-from controller.cli.journal.broker_archive import BrokerArchive, found_of
-from controller.cli.journal.explain import render, there
+from controller.cli.journal.broker_archive import BrokerArchive, parse_result
+from controller.cli.journal.explain import containers_at, render
 from controller.cli.main import main
 from controller.core.records.provenance import provenance
 from controller.core.records.query import Filter, QueryResult
@@ -300,7 +300,7 @@ def test_a_client_is_explained_its_container_and_named_no_person() -> None:
 
     def told(wanted: Filter, *, limit: int = 0, last: bool = True) -> Iterator[QueryResult]:
         for found in happened.find(wanted, limit=limit, last=last):
-            yield found_of(line_for(found, actor=client, state=gate, with_about=True))
+            yield parse_result(line_for(found, actor=client, state=gate, with_about=True))
 
     def words(text: str) -> list[list[str]]:
         return [line.split() for line in text.splitlines()]
@@ -361,7 +361,9 @@ def test_a_broker_tells_the_same_as_the_files(
                         expected = list(archive.find(wanted, limit=limit, last=last))
                         assert list(asked.find(wanted, limit=limit, last=last)) == expected
             at = "2026-01-01T12:00:08.000Z"
-            assert list(there(asked, at, Filter())) == list(there(archive, at, Filter()))
+            assert list(containers_at(asked, at, Filter())) == list(
+                containers_at(archive, at, Filter())
+            )
         follower = asked.follow(Filter(stages=frozenset({"refusal"})))
         refused = [
             record.seq for record in records(bench.journal) if record.entry.stage == "refusal"

@@ -8,7 +8,7 @@ from datetime import datetime
 import click
 import pytest
 
-from controller.cli.journal.filters import actor_wanted, span_at
+from controller.cli.journal.filters import parse_actor, time_range_at
 
 
 def span(now: str, since: str = "", until: str = "") -> str:
@@ -16,7 +16,7 @@ def span(now: str, since: str = "", until: str = "") -> str:
     at = datetime.fromisoformat(f"2026-01-02T{now}:00+00:00").timestamp()
     return " to ".join(
         each.removeprefix("2026-01-").removesuffix(":00.000Z")
-        for each in span_at(since, until, now=at)
+        for each in time_range_at(since, until, now=at)
     )
 
 
@@ -84,7 +84,7 @@ def test_an_end_before_the_beginning_and_what_is_no_time_are_wrong_usage(
     ],
 )
 def test_an_actor_is_wanted_as_it_is_shown(who: str, wanted: str) -> None:
-    assert actor_wanted(who) == wanted
+    assert parse_actor(who) == wanted
 
 
 @pytest.mark.parametrize(
@@ -101,5 +101,5 @@ def test_an_actor_is_wanted_as_it_is_shown(who: str, wanted: str) -> None:
 def test_an_unknown_actor_is_wrong_usage_and_what_is_known_is_said(who: str, said: str) -> None:
     assert "rooot" not in {each.pw_name for each in pwd.getpwall()}
     with pytest.raises(click.BadParameter) as raised:
-        actor_wanted(who)
+        parse_actor(who)
     assert said in str(raised.value)
