@@ -1,1 +1,1 @@
-"""`logs` and `exec`: the output of containers, and commands in them."""
+"""`logs` and `exec`: print the output of containers, and run commands in containers."""

@@ -1,4 +1,4 @@
-"""``exec``: a command in a running container, with its input, output, terminal and exit code."""
+"""``exec``: run a command in a container, with input, output, terminal and exit code."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def execute(
             "-it needs a terminal, and standard input is none",
             remedy="leave out -t",
         )
-    found, _ = open_state(state)
-    api = EngineApi(found.broker_socket)
-    replica = running(select(list_replicas(api), ContainerTarget.parse(name)), name)
+    folder, _ = open_state(state)
+    api = EngineApi(folder.broker_socket)
+    replica = first_running(select(list_replicas(api), ContainerTarget.parse(name)), name)
     body: dict[str, object] = {
         "AttachStdin": interactive,
         "AttachStdout": True,
@@ -79,21 +79,21 @@ def execute(
         "Tty": tty,
         "Cmd": list(command),
     }
-    optional = {"User": user, "WorkingDir": workdir, "Env": [_variable(each) for each in env]}
+    optional = {"User": user, "WorkingDir": workdir, "Env": [_variable(text) for text in env]}
     body |= {key: value for key, value in optional.items() if value}
     return ExecClient(api, tty=tty, interactive=interactive).run(replica.id, body)
 
 
-def running(replicas: list[VisibleContainer], name: str) -> VisibleContainer:
-    """Return the first of some containers that runs.
+def first_running(replicas: list[VisibleContainer], name: str) -> VisibleContainer:
+    """Return the first running container.
 
     Raises:
-        StateError: none does.
+        StateError: no container runs.
     """
     for replica in replicas:
-        if replica.running:
+        if replica.is_running:
             return replica
-    states = ", ".join(f"{each.name} is {each.state}" for each in replicas)
+    states = ", ".join(f"{replica.name} is {replica.state}" for replica in replicas)
     raise StateError(
         "container.not-running",
         f"no container of {name} runs: {states}",
@@ -102,7 +102,7 @@ def running(replicas: list[VisibleContainer], name: str) -> VisibleContainer:
 
 
 def _variable(text: str) -> str:
-    """Return NAME=VALUE; of a bare NAME the value is that of the caller's environment."""
+    """Return NAME=VALUE; a NAME without a value gets the value in the caller's environment."""
     if "=" in text:
         return text
     if text not in os.environ:

@@ -1,7 +1,7 @@
-"""One exec session: prepare, start, carry bytes both ways, return the exit code.
+"""An exec session: create, start, copy input and output, return the exit code.
 
-The caller's terminal is raw only while the command runs, and as it was before whatever ends the
-session: an error, a signal, the broker hanging up.
+The caller's terminal is in raw mode only while the command runs. Its mode is restored at the end of
+the session, also after an error, a signal or a closed connection.
 """
 
 from __future__ import annotations
@@ -23,48 +23,53 @@ from controller.cli.clients.engine_api import READ_BYTES, EngineApi, TakenOver
 from controller.core.engine_api.log_stream import BadFrame, Frames
 from controller.model.errors import EngineFailed, EngineUnavailable, TrimtabError
 
-#: Signals that would end this process without giving the terminal back.
+#: Signals that would end the process without restoring the terminal.
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
+#: The engine can report the exit code later than the end of the output.
 EXIT_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 @dataclass(frozen=True, slots=True)
 class ExecClient:
-    """Runs commands. ``tty``: with a terminal; ``interactive``: with this process's input."""
+    """Runs commands in containers."""
 
     api: EngineApi
-    tty: bool
-    interactive: bool
+    tty: bool  # give the command a terminal
+    interactive: bool  # send standard input to the command
 
     def run(self, container: str, body: dict[str, object]) -> int:
-        """Run what *body* asks for in a container; return its exit code.
+        """Run the command of an exec body in a container, and return the exit code.
 
         Raises:
-            Refused: the policy doesn't admit it, or not for this user.
-            EngineError: it couldn't be started, or the connection broke.
+            Refused: the policy doesn't admit the command, or not for this user.
+            EngineError: the command can't be started, or the connection broke.
         """
         identifier = str(self.api.post(f"/containers/{container}/exec", body)["Id"])
         start: dict[str, object] = {"Detach": False, "Tty": self.tty}
         if self.tty:
             start["ConsoleSize"] = list(_size())
-        taken = self.api.take_over(f"/exec/{identifier}/start", start)
+        stream = self.api.take_over(f"/exec/{identifier}/start", start)
         try:
             with self._raw_terminal(), self._resizing(identifier):
-                self._carry(taken)
+                self._copy(stream)
         except BrokenPipeError:
-            raise  # nobody reads our output any more
+            raise  # the reader of standard output closed the pipe
         except (OSError, BadFrame) as error:
             raise EngineUnavailable("exec.broken", f"the connection broke: {error}") from error
         finally:
-            taken.connection.close()
+            stream.connection.close()
         return self._exit_code(identifier)
 
     def _exit_code(self, identifier: str) -> int:
-        """Return the exit code, once the engine has it: it may follow the end of the output."""
+        """Wait for the exit code, and return it.
+
+        Raises:
+            EngineFailed: the command still runs.
+        """
         for pause_s in EXIT_PAUSES_S:
-            shown = self.api.get(f"/exec/{identifier}/json")
-            code = shown.get("ExitCode")
-            if not shown.get("Running") and isinstance(code, int):
+            session = self.api.get(f"/exec/{identifier}/json")
+            code = session.get("ExitCode")
+            if not session.get("Running") and isinstance(code, int):
                 return code
             time.sleep(pause_s)
         raise EngineFailed(
@@ -73,32 +78,32 @@ class ExecClient:
             remedy="'trimtab journal list --action exec.end' shows how it ends",
         )
 
-    def _carry(self, taken: TakenOver) -> None:
-        """Carry input and output until the output ends.
+    def _copy(self, stream: TakenOver) -> None:
+        """Copy input and output until the output ends.
 
-        Neither waits for the other: a command that writes before it has read all its input blocks
-        until somebody reads what it wrote.
+        Input and output don't wait for each other: a command that writes before it has read its
+        whole input blocks until its output is read.
         """
-        frames, connection = None if self.tty else Frames(), taken.connection
-        waiting = _Input(connection) if self.interactive else None
-        self._show(taken.early, frames)
+        frames, connection = None if self.tty else Frames(), stream.connection
+        command_input = _Input(connection) if self.interactive else None
+        self._print(stream.early, frames)
         connection.setblocking(False)
-        # poll(2) also takes a regular file as input, which epoll(7) doesn't.
-        with selectors.PollSelector() as ready:
-            ready.register(connection, selectors.EVENT_READ)
-            if waiting is not None:
-                ready.register(waiting.descriptor, selectors.EVENT_READ)
+        # poll(2) supports regular files as input, unlike epoll(7).
+        with selectors.PollSelector() as selector:
+            selector.register(connection, selectors.EVENT_READ)
+            if command_input is not None:
+                selector.register(command_input.descriptor, selectors.EVENT_READ)
             while True:
-                found = {key.fd: events for key, events in ready.select()}
-                if found.get(connection.fileno(), 0) & selectors.EVENT_READ:
-                    data = _received(connection)
+                ready = {key.fd: events for key, events in selector.select()}
+                if ready.get(connection.fileno(), 0) & selectors.EVENT_READ:
+                    data = _receive(connection)
                     if not data:
                         return
-                    self._show(data, frames)
-                if waiting is not None:
-                    waiting.go_on(found, ready)
+                    self._print(data, frames)
+                if command_input is not None:
+                    command_input.advance(ready, selector)
 
-    def _show(self, data: bytes, frames: Frames | None) -> None:
+    def _print(self, data: bytes, frames: Frames | None) -> None:
         if frames is None:
             _write(sys.stdout.fileno(), data)
             return
@@ -107,7 +112,7 @@ class ExecClient:
 
     @contextmanager
     def _raw_terminal(self) -> Iterator[None]:
-        """Let each key reach the command's terminal during the block."""
+        """Send each key to the command's terminal during the block."""
         if not (self.tty and self.interactive):
             yield
             return
@@ -124,14 +129,14 @@ class ExecClient:
 
     @contextmanager
     def _resizing(self, identifier: str) -> Iterator[None]:
-        """Give the command's terminal the size of this one, also when that changes."""
+        """Keep the size of the command's terminal equal to the size of the caller's terminal."""
         if not self.tty:
             yield
             return
 
         def resize(_number: int = 0, _frame: FrameType | None = None) -> None:
             height, width = _size()
-            with suppress(TrimtabError):  # it may have ended
+            with suppress(TrimtabError):  # the command has ended
                 self.api.post(
                     f"/exec/{identifier}/resize", query={"h": str(height), "w": str(width)}
                 )
@@ -145,7 +150,7 @@ class ExecClient:
 
 
 class _Input:
-    """This process's input on its way to the command: read only once all of it was sent."""
+    """Standard input for the command. The next chunk is read when the last one has been sent."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.descriptor = sys.stdin.fileno()
@@ -153,37 +158,37 @@ class _Input:
         self._unsent = b""
         self._ended = False
 
-    def go_on(self, found: Mapping[int, int], ready: selectors.PollSelector) -> None:
-        """Read or send as far as *ready* has found it possible; close this direction at the end."""
+    def advance(self, ready: Mapping[int, int], selector: selectors.PollSelector) -> None:
+        """Read or send without blocking; at the end of input, shut down the sending side."""
         if self._ended:
             return
-        if self.descriptor in found and not self._unsent:
+        if self.descriptor in ready and not self._unsent:
             self._unsent = os.read(self.descriptor, READ_BYTES)
             if not self._unsent:
-                self._end(ready)
+                self._end(selector)
                 return
-            ready.unregister(self.descriptor)
-            ready.modify(self._connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            selector.unregister(self.descriptor)
+            selector.modify(self._connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
         if self._unsent:
-            self._send(ready)
+            self._send(selector)
 
-    def _send(self, ready: selectors.PollSelector) -> None:
+    def _send(self, selector: selectors.PollSelector) -> None:
         try:
             self._unsent = self._unsent[self._connection.send(self._unsent) :]
         except BlockingIOError:
             return
-        except (BrokenPipeError, ConnectionResetError):  # the command reads no more
-            self._end(ready)
+        except (BrokenPipeError, ConnectionResetError):  # the command closed its input
+            self._end(selector)
             return
         if not self._unsent:
-            ready.modify(self._connection, selectors.EVENT_READ)
-            ready.register(self.descriptor, selectors.EVENT_READ)
+            selector.modify(self._connection, selectors.EVENT_READ)
+            selector.register(self.descriptor, selectors.EVENT_READ)
 
-    def _end(self, ready: selectors.PollSelector) -> None:
+    def _end(self, selector: selectors.PollSelector) -> None:
         self._ended, self._unsent = True, b""
         with suppress(KeyError):
-            ready.unregister(self.descriptor)
-        ready.modify(self._connection, selectors.EVENT_READ)
+            selector.unregister(self.descriptor)
+        selector.modify(self._connection, selectors.EVENT_READ)
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
 
@@ -193,16 +198,16 @@ def _write(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def _received(connection: socket.socket) -> bytes:
-    """Return what came; nothing once the command ended, also if it left some of its input unread."""
+def _receive(connection: socket.socket) -> bytes:
+    """Return received data; empty after the end of the command."""
     try:
         return connection.recv(READ_BYTES)
-    except ConnectionResetError:
+    except ConnectionResetError:  # the command ended with unread input
         return b""
 
 
 def _size() -> tuple[int, int]:
-    """Return height and width of the terminal."""
+    """Return the height and width of the terminal."""
     for stream in (sys.stdin, sys.stdout):
         with suppress(OSError):
             size = os.get_terminal_size(stream.fileno())

@@ -1,8 +1,8 @@
-"""``logs -f``: the containers that are there, those that replace them, and restarts.
+"""``logs -f``: follow the present containers, their replacements, and restarts.
 
-One thread reads the engine's events, and one the log of each running container; all hand over to the
-thread that prints, through a queue that holds ``WAITING_MAX`` lines. Threads are daemons: whatever
-they wait for ends with the command.
+A thread reads the engine's events, and a thread for each running container reads its log. All of
+them send to the printing thread, through a queue of ``WAITING_MAX`` lines. The threads are
+daemons, so that a blocked read doesn't delay the end of the command.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from controller.model.container_output import LogLine
 from controller.model.errors import EngineError, TrimtabError
 
 WAITING_MAX = 1000
-#: How often it is asked whether the services are still there, while no container runs.
-LOOK_AGAIN_S = 2.0
+#: While no container runs, the interval to check that the services still exist.
+POLL_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class _Started:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """The log of a container ended, or couldn't be read."""
+    """The log of a container ended; with an error if it can't be read."""
 
     replica: VisibleContainer
     error: TrimtabError | None = None
@@ -62,7 +62,7 @@ _Message = tuple[VisibleContainer, LogLine] | _Started | _Ended | _Broken
 
 
 class LogFollower:
-    """Follows the logs of what some targets mean, until nothing of it is declared any more."""
+    """Follows the logs of targets, until no document declares their services."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class LogFollower:
         controller_socket: Path,
         began: str,
     ) -> None:
-        """*began* is the present, as RFC 3339."""
+        """*began* is the current time, in RFC 3339."""
         self._api = api
         self._targets = targets
         self._query = dict(query)
@@ -81,19 +81,22 @@ class LogFollower:
         self._controller_socket = controller_socket
         self._messages: queue.Queue[_Message] = queue.Queue(WAITING_MAX)
         self._began = began
-        self._last: dict[str, str] = {}  # the time of the last line, by container
-        self._known: set[str] = set()  # what was there from the beginning, or was read
+        #: The time of the last printed line, by container.
+        self._last: dict[str, str] = {}
+        #: Containers that were present at the beginning, or have been read.
+        self._known: set[str] = set()
         self._reading: set[str] = set()
-        self._again: set[str] = set()  # restarted before their log's end was seen
+        #: Containers that restarted before the end of their log was received.
+        self._restarted: set[str] = set()
 
     def run(self) -> None:
-        """Print what is there, then what comes.
+        """Print the present output, then new lines.
 
         Raises:
-            StateError: a target means nothing now.
-            EngineError: the broker or the engine went away.
+            StateError: a target has no container.
+            EngineError: the connection to the broker or the engine ended.
         """
-        # Subscribed before the list: a container is in the one or in the other.
+        # The subscription precedes the list, so that no new container is missed.
         filters = json.dumps({"type": ["container"], "event": ["start"]})
         with self._api.stream("/events", {"filters": filters}) as events:
             self._spawn(lambda: self._listen(events.chunks))
@@ -101,19 +104,19 @@ class LogFollower:
             self._last = print_logs(self._api, replicas, self._query, self._printer)
             self._known |= {replica.id for replica in replicas}
             for replica in replicas:
-                if replica.running:
+                if replica.is_running:
                     self._read(replica)
             while self._step():
                 pass
 
     def _step(self) -> bool:
-        """Handle one message; return False once there is nothing left to follow."""
+        """Handle a message; return False when nothing is left to follow."""
         try:
             message = self._messages.get_nowait()
         except queue.Empty:
-            self._printer.flush()  # nothing else comes at once
+            self._printer.flush()  # the queue is empty
             try:
-                message = self._messages.get(timeout=None if self._reading else LOOK_AGAIN_S)
+                message = self._messages.get(timeout=None if self._reading else POLL_S)
             except queue.Empty:
                 return self._is_expected()
         match message:
@@ -121,31 +124,31 @@ class LogFollower:
                 self._last[replica.id] = line.time
                 self._printer.print(origin_of(replica), line)
             case _Started(identifier):
-                self._started(identifier)
+                self._handle_start(identifier)
             case _Ended(replica, error):
-                self._ended(replica, error)
+                self._handle_end(replica, error)
             case _Broken(error):
                 raise error
         return True
 
-    def _started(self, identifier: str) -> None:
+    def _handle_start(self, identifier: str) -> None:
         if identifier in self._reading:
-            self._again.add(identifier)
+            self._restarted.add(identifier)
             return
         for replica in list_replicas(self._api):
-            if replica.id == identifier and any(map(replica.is_meant_by, self._targets)):
+            if replica.id == identifier and any(map(replica.matches, self._targets)):
                 self._read(replica)
 
-    def _ended(self, replica: VisibleContainer, error: TrimtabError | None) -> None:
+    def _handle_end(self, replica: VisibleContainer, error: TrimtabError | None) -> None:
         self._reading.discard(replica.id)
         if error is not None and not _is_missing(error):
             raise error
-        if replica.id in self._again:
-            self._again.discard(replica.id)
+        if replica.id in self._restarted:
+            self._restarted.discard(replica.id)
             self._read(replica)
 
     def _read(self, replica: VisibleContainer) -> None:
-        """Follow one container, from its last line that was printed; a new one from its first."""
+        """Follow a container from its last printed line; a new container from its first line."""
         if len(self._reading) >= CONTAINERS_MAX:
             return
         query = {**self._query, "follow": "1", "tail": "all"}
@@ -180,12 +183,15 @@ class LogFollower:
             self._messages.put(_Broken(EngineError("events.ended", "the broker ended the events")))
 
     def _is_expected(self) -> bool:
-        """Return True if a container may start: its service is declared, as far as is known."""
+        """Return True if a container can start: a service of the targets is declared.
+
+        If no controller answers, a present container is enough.
+        """
         try:
             status = ask_controller(self._controller_socket, {"do": "status"})
         except TrimtabError:
-            there = list_replicas(self._api)
-            return any(each.is_meant_by(target) for each in there for target in self._targets)
+            replicas = list_replicas(self._api)
+            return any(replica.matches(target) for replica in replicas for target in self._targets)
         return any(
             target.is_of_service(resource["namespace"], resource["name"])
             for resource in status["resources"]
@@ -198,11 +204,11 @@ class LogFollower:
 
 
 def _is_missing(error: TrimtabError) -> bool:
-    """Return True if the container was removed before its log could be read."""
+    """Return True if the container was removed before its log was read."""
     return isinstance(error, EngineError) and error.status == HTTPStatus.NOT_FOUND
 
 
 def _is_removed(resource: Mapping[str, Any]) -> bool:
-    """Return True if no document declares a service whose containers are still there."""
+    """Return True if no document declares the service, although its containers exist."""
     reasons = {c["reason"] for c in resource["conditions"] if c["type"] == "Ready"}
     return bool(reasons & {"NotDeclared", "Quarantined"})

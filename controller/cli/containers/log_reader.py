@@ -1,4 +1,4 @@
-"""Reading the logs of containers through the broker, several at once, by time."""
+"""Read the logs of containers through the broker, and merge them by time."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from controller.core.engine_api.log_stream import MULTIPLEXED, BadFrame, LogLine
 from controller.model.container_output import LogLine
 from controller.model.errors import EngineFailed, StateError
 
-#: Each is a connection to the broker, which has a bounded number of them for one user.
+#: Each log needs a connection, and the broker limits the connections of a user.
 CONTAINERS_MAX = 64
-#: The engine's words where a log driver keeps nothing that can be read (moby, daemon/logger).
+#: The engine's message for a log driver without readable logs (moby, daemon/logger).
 _UNREADABLE = "does not support reading"
 
 
 def origin_of(replica: VisibleContainer) -> LineOrigin:
-    """Return where the lines of a container come from."""
+    """Return the origin of a container's lines."""
     return LineOrigin(replica.label, replica.slot, replica.name)
 
 
 def read_log(
     api: EngineApi, replica: VisibleContainer, query: Mapping[str, str]
 ) -> Iterator[tuple[VisibleContainer, LogLine]]:
-    """Yield the lines of one container, as they come if *query* follows it.
+    """Yield the lines of a container; without an end if *query* has ``follow``.
 
     Raises:
-        EngineFailed: its log driver keeps nothing that can be read, and others.
+        EngineFailed: the log driver keeps no readable log, or the log is garbled.
     """
     try:
         with api.stream(f"/containers/{replica.id}/logs", query) as answer:
@@ -55,10 +55,10 @@ def print_logs(
     query: Mapping[str, str],
     printer: LinePrinter,
 ) -> dict[str, str]:
-    """Print what containers printed so far, by time; return the time of each one's last line.
+    """Print the present logs of containers by time; return the time of each container's last line.
 
     Raises:
-        StateError: they are too many.
+        StateError: there are more than CONTAINERS_MAX containers.
     """
     if len(replicas) > CONTAINERS_MAX:
         raise StateError(
@@ -68,7 +68,7 @@ def print_logs(
         )
     printer.expect([replica.label for replica in replicas])
     last: dict[str, str] = {}
-    for replica, line in merge(read_log(api, each, query) for each in replicas):
+    for replica, line in merge(read_log(api, replica, query) for replica in replicas):
         last[replica.id] = line.time
         printer.print(origin_of(replica), line)
     return last

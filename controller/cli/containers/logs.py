@@ -1,4 +1,4 @@
-"""``logs``: what containers print, and what failed ones printed last."""
+"""``logs``: the output of containers, and the last output of failed containers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from controller.core.engine_api.log_stream import engine_time
 from controller.model.errors import UsageError
 
 
-def tail_of(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
+def tail_option(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
     """Return a number of lines, or ``all``."""
     if value != "all" and not (value.isascii() and value.isdigit() and len(value) < 10):
         raise click.BadParameter(f"{value!r} is neither a number of lines nor 'all'")
@@ -59,7 +59,7 @@ Exit codes: 0 done, 1 error (no such container, nothing runs), 4 refused, 64 wro
     "--tail",
     metavar="N",
     default="all",
-    callback=tail_of,
+    callback=tail_option,
     help="Only the last N lines of each container.",
 )
 @click.option(
@@ -81,7 +81,7 @@ def logs(
     state: Path | None,
     as_json: bool,
 ) -> int:
-    """Show what the containers of services print."""
+    """Show the output of the containers of services."""
     if previous and follow:
         raise UsageError(
             "logs.previous",
@@ -90,16 +90,16 @@ def logs(
         )
     targets = [ContainerTarget.parse(name) for name in names]
     printer = LinePrinter(timestamps=timestamps, as_json=as_json)
-    found, _ = open_state(state)
+    folder, _ = open_state(state)
     query = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": tail}
     if since:
         query["since"] = engine_time(since)
-    api = EngineApi(found.broker_socket)
+    api = EngineApi(folder.broker_socket)
     if previous:
-        print_previous(found, targets, printer, tail=tail, since=since)
+        print_previous(folder, targets, printer, tail=tail, since=since)
     elif follow:
         LogFollower(
-            api, targets, query, printer, found.controller_socket, began=current_timestamp()
+            api, targets, query, printer, folder.controller_socket, began=current_timestamp()
         ).run()
     else:
         print_logs(api, find_replicas(api, targets), query, printer)

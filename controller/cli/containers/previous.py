@@ -1,4 +1,4 @@
-"""``logs --previous``: the last lines of containers that failed, which trimtab keeps."""
+"""``logs --previous``: the saved last lines of failed containers."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def print_previous(
     tail: str,
     since: str,
 ) -> None:
-    """Print the last failed run of each slot; what it was goes to stderr, on a line before it.
+    """Print the last failed run of each slot, with a heading on standard error.
 
     Raises:
-        StateError: nothing is kept of a target, or it can't be read.
+        StateError: a target has no saved run, or the caller isn't allowed to read it.
     """
-    kept = fetch_runs(state)
+    saved = fetch_runs(state)
     for target in targets:
-        runs = select(kept, target)
+        runs = select(saved, target)
         if not runs:
             raise StateError(
                 "failure.none",
@@ -44,11 +44,11 @@ def print_previous(
             print_run(run, printer, tail=tail, since=since)
 
 
-def select(kept: Sequence[FailedRun], target: ContainerTarget) -> list[FailedRun]:
-    """Return the last failed run of each slot that a target means."""
+def select(runs: Sequence[FailedRun], target: ContainerTarget) -> list[FailedRun]:
+    """Return the last failed run of each slot of a target."""
     return failed_runs.latest_by_slot(
         run
-        for run in kept
+        for run in runs
         if target.matches(
             namespace=run.key.namespace, service=run.key.name, slot=run.slot, name=run.container
         )
@@ -56,12 +56,12 @@ def select(kept: Sequence[FailedRun], target: ContainerTarget) -> list[FailedRun
 
 
 def print_run(run: FailedRun, printer: LinePrinter, *, tail: str, since: str) -> None:
-    """Print one run."""
+    """Print a run."""
     if not printer.as_json:
         printer.flush()
-        nothing = "" if run.lines else f"; {run.unread or 'it printed nothing'}"
-        head = f"{run.container} {run.cause} at {run.at}{nothing}"
-        click.echo(click.style(printable(head), bold=True), err=True)
+        note = "" if run.lines else f"; {run.unread or 'it printed nothing'}"
+        heading = f"{run.container} {run.cause} at {run.at}{note}"
+        click.echo(click.style(printable(heading), bold=True), err=True)
         sys.stderr.flush()
     lines = [line for line in run.lines if line.time >= since]
     for line in lines if tail == "all" else lines[len(lines) - min(int(tail), len(lines)) :]:
@@ -69,15 +69,18 @@ def print_run(run: FailedRun, printer: LinePrinter, *, tail: str, since: str) ->
 
 
 def fetch_runs(state: StateFolder) -> list[FailedRun]:
-    """Return the kept runs that the caller is allowed to read, from the controller or else its file."""
+    """Return the saved runs that the caller is allowed to read.
+
+    They come from the running controller, else from its file.
+    """
     try:
         answer = ask_controller(state.controller_socket, {"do": "failures"})
     except EngineUnavailable:
-        # Slow to load, and rarely needed.
+        # The import is slow, and rarely needed.
         from controller.loop.state.saved_state import saved_failures
 
         return list(saved_failures(state.controller / "failures.json"))
-    return [failed_runs.from_json(each) for each in answer["runs"]]
+    return [failed_runs.from_json(run) for run in answer["runs"]]
 
 
 def _origin(run: FailedRun) -> LineOrigin:

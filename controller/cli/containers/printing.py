@@ -1,6 +1,6 @@
-"""Prints the output of containers: with the name of the replica, its colour, and escaped.
+"""Print the output of containers: the replica's name in a colour, then the escaped line.
 
-Lines of stdout go to stdout, lines of stderr to stderr, as ``docker logs`` does.
+Lines of stdout go to stdout, and lines of stderr to stderr, as in ``docker logs``.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import click
 from controller.core.encoding.terminal_text import printable_json, printable_output
 from controller.model.container_output import LogLine
 
-#: One after another for each slot, as ``docker compose logs`` does.
+#: The colours of the labels in turn, as in ``docker compose logs``.
 COLOURS = ("cyan", "yellow", "green", "magenta", "blue")
 
 
 @dataclass(frozen=True, slots=True)
 class LineOrigin:
-    """Where a line comes from. ``label`` is what can be given as NAME."""
+    """The container of a line."""
 
-    label: str
+    label: str  # usable as NAME on the command line
     slot: int
     container: str
 
 
 def has_colours(stream: TextIO) -> bool:
-    """Return True if *stream* is a terminal, unless --no-color or NO_COLOR was given."""
+    """Return True if *stream* is a terminal, and neither --no-color nor NO_COLOR is set."""
     context = click.get_current_context(silent=True)
     return stream.isatty() and (context is None or context.find_root().color is not False)
 
 
 @dataclass(slots=True)
 class LinePrinter:
-    """Prints lines. The label stands before each if there is more than one."""
+    """Prints lines, each with its label if there is more than one label."""
 
     timestamps: bool
     as_json: bool
@@ -44,18 +44,18 @@ class LinePrinter:
 
     def __post_init__(self) -> None:
         for stream in (sys.stdout, sys.stderr):
-            reconfigure = getattr(stream, "reconfigure", None)  # a test's has none
+            reconfigure = getattr(stream, "reconfigure", None)  # streams of tests have none
             if reconfigure is not None:
                 reconfigure(errors="backslashreplace")
 
     def expect(self, labels: Collection[str]) -> None:
-        """Learn of labels before their lines come, so that the prefixes have one width."""
+        """Register labels before their lines are printed, so that all prefixes have one width."""
         for label in labels:
             if label not in self._labels:
                 self._labels.append(label)
 
     def print(self, origin: LineOrigin, line: LogLine) -> None:
-        """Print one line."""
+        """Print a line."""
         if self.as_json:
             self._write(sys.stdout, printable_json(_as_json(origin, line)))
             return
@@ -64,11 +64,11 @@ class LinePrinter:
         text = printable_output(line.text, colours=colours)
         time = f"{line.time} " if self.timestamps else ""
         if stream is sys.stderr:
-            sys.stdout.flush()  # the two may lead to the same place
+            sys.stdout.flush()  # keeps the order if both streams are the same file
         self._write(stream, f"{self._prefix(origin.label, colours=colours)}{time}{text}")
 
     def flush(self) -> None:
-        """Show what was printed so far."""
+        """Flush both streams."""
         sys.stdout.flush()
         sys.stderr.flush()
 
@@ -77,8 +77,8 @@ class LinePrinter:
         if len(self._labels) < 2:
             return ""
         text = f"{label:<{max(map(len, self._labels))}} | "
-        place = self._labels.index(label)
-        return click.style(text, fg=COLOURS[place % len(COLOURS)]) if colours else text
+        index = self._labels.index(label)
+        return click.style(text, fg=COLOURS[index % len(COLOURS)]) if colours else text
 
     @staticmethod
     def _write(stream: TextIO, text: str) -> None:

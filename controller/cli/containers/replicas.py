@@ -1,4 +1,4 @@
-"""Which containers a NAME on the command line means, as the broker lists them to the caller."""
+"""Find the containers of a NAME on the command line, among those visible to the caller."""
 
 from __future__ import annotations
 
@@ -17,115 +17,114 @@ _SLOT = re.compile(r"(?P<service>.+)\.(?P<slot>[1-9][0-9]{0,2})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ContainerTarget:
-    """What a NAME means: a service, one slot of it, or a container by its own name."""
+    """A parsed NAME: a service, a slot of a service, or a container."""
 
-    text: str
-    namespace: str | None
-    name: str
+    text: str  # as given
+    namespace: str | None  # None for any namespace
+    name: str  # the whole name, for a container
     service: str
-    slot: int | None
+    slot: int | None  # None for all slots
 
     @classmethod
     def parse(cls, text: str) -> ContainerTarget:
-        """Read NAME, NAMESPACE/NAME or NAME.SLOT."""
+        """Parse NAME, NAMESPACE/NAME or NAME.SLOT."""
         namespace, slash, name = text.rpartition("/")
         match = _SLOT.fullmatch(name)
         service, slot = (match["service"], int(match["slot"])) if match else (name, None)
         return cls(text, namespace if slash else None, name, service, slot)
 
     def matches(self, *, namespace: str, service: str, slot: int, name: str) -> bool:
-        """Return True if it means the container of that place and name."""
+        """Return True if the target includes a container."""
         if self.namespace not in (None, namespace):
             return False
         return name == self.name or (service == self.service and self.slot in (None, slot))
 
     def is_of_service(self, namespace: str, service: str) -> bool:
-        """Return True if it means a service, or one slot of it."""
+        """Return True if the target is a service, or a slot of the service."""
         return self.namespace in (None, namespace) and service == self.service
 
 
 @dataclass(frozen=True, slots=True)
 class VisibleContainer:
-    """A container that is visible to the caller. ``slot`` is 0 for one that a client made."""
+    """A container that is visible to the caller."""
 
     id: str
     name: str
     namespace: str
     service: str
-    slot: int
+    slot: int  # 0 for a client's container
     state: str
 
     @property
-    def running(self) -> bool:
-        """Whether its process runs."""
+    def is_running(self) -> bool:
+        """Return True if the container runs."""
         return self.state == "running"
 
     @property
     def label(self) -> str:
-        """The shortest name that also works as NAME: ``web.1``, ``shop/web.1``."""
+        """The shortest form that is valid as NAME: ``web.1``, ``shop/web.1``."""
         return label_of(self.namespace, self.service, self.slot, self.name)
 
-    def is_meant_by(self, target: ContainerTarget) -> bool:
-        """Return True if *target* means it."""
+    def matches(self, target: ContainerTarget) -> bool:
+        """Return True if *target* includes the container."""
         return target.matches(
             namespace=self.namespace, service=self.service, slot=self.slot, name=self.name
         )
 
 
 def label_of(namespace: str, service: str, slot: int, name: str) -> str:
-    """Return the shortest NAME of a slot; of a container without a slot its name."""
+    """Return the shortest NAME of a slot, or the name of a container without a slot."""
     if not slot:
         return name
-    place = f"{service}.{slot}"
-    return place if namespace == names.DEFAULT_NAMESPACE else f"{namespace}/{place}"
+    label = f"{service}.{slot}"
+    return label if namespace == names.DEFAULT_NAMESPACE else f"{namespace}/{label}"
 
 
 def list_replicas(api: EngineApi) -> list[VisibleContainer]:
-    """Return all containers of this instance that are visible to the caller, by label and name."""
+    """Return the instance's containers that are visible to the caller, sorted by label and name."""
     filters = json.dumps({"label": [f"{names.MANAGED}=true"]})
-    listed = api.get("/containers/json", {"all": "1", "filters": filters})
-    return sorted(map(_replica, listed), key=lambda each: (each.label, each.name))
+    entries = api.get("/containers/json", {"all": "1", "filters": filters})
+    return sorted(map(_replica, entries), key=lambda replica: (replica.label, replica.name))
 
 
 def find_replicas(api: EngineApi, targets: Sequence[ContainerTarget]) -> list[VisibleContainer]:
-    """Return the containers that *targets* mean.
+    """Return the containers of targets.
 
     Raises:
-        StateError: one of them means none, or services of several namespaces.
+        StateError: a target has no container, or has services in several namespaces.
     """
     replicas = list_replicas(api)
-    found = [select(replicas, target) for target in targets]
-    chosen = {replica.id for each in found for replica in each}
-    return [replica for replica in replicas if replica.id in chosen]
+    ids = {replica.id for target in targets for replica in select(replicas, target)}
+    return [replica for replica in replicas if replica.id in ids]
 
 
 def select(replicas: Iterable[VisibleContainer], target: ContainerTarget) -> list[VisibleContainer]:
-    """Return the containers that one target means; raises as ``find_replicas``."""
-    found = [each for each in replicas if each.is_meant_by(target)]
-    if not found:
+    """Return the containers of a target; raises as ``find_replicas``."""
+    selected = [replica for replica in replicas if replica.matches(target)]
+    if not selected:
         raise StateError(
             "container.unknown",
             f"there is no container of {target.text}, or none that is visible to this user",
             remedy=f"see 'trimtab status'; if it failed, 'trimtab logs --previous {target.text}'",
         )
-    services = sorted({f"{each.namespace}/{each.service}" for each in found})
+    services = sorted({f"{replica.namespace}/{replica.service}" for replica in selected})
     if len(services) > 1:
         raise StateError(
             "service.ambiguous",
             f"{target.text} means {', '.join(services)}",
             remedy="write NAMESPACE/NAME",
         )
-    return found
+    return selected
 
 
-def _replica(listed: Mapping[str, Any]) -> VisibleContainer:
-    labels = listed.get("Labels") or {}
+def _replica(entry: Mapping[str, Any]) -> VisibleContainer:
+    labels = entry.get("Labels") or {}
     slot = str(labels.get(names.SLOT) or "")
     return VisibleContainer(
-        id=str(listed["Id"]),
-        name=((listed.get("Names") or ("",))[0]).removeprefix("/"),
+        id=str(entry["Id"]),
+        name=((entry.get("Names") or ("",))[0]).removeprefix("/"),
         namespace=str(labels.get(names.NAMESPACE) or ""),
         service=str(labels.get(names.SERVICE) or ""),
         slot=int(slot) if slot.isdigit() else 0,
-        state=str(listed.get("State") or ""),
+        state=str(entry.get("State") or ""),
     )

@@ -1,1 +1,1 @@
-"""Output for a terminal: tables, times, user names, excerpts of files."""
+"""Output for people: tables, times, user names, excerpts of files."""

@@ -1,6 +1,6 @@
-"""Lines of the desired state below the problems that are in them, on the reader's own terminal.
+"""The lines of a document that have a problem, for the user's own terminal.
 
-Never in a pipe, a log or JSON: what is printed there goes on to others.
+Excerpts can contain secrets. They are never written to a pipe, a log or JSON.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from controller.cli.output.tables import terminal_width
 from controller.model.errors import Problem
 
 Excerpts = Callable[[Problem], Sequence[str]]
-ReportedExcerpts = Callable[[dict[str, Any]], Sequence[str]]
+ReportExcerpts = Callable[[dict[str, Any]], Sequence[str]]
 
 
 def excerpts(folder: Path) -> Excerpts:
-    """Return what shows a problem's line of a file below *folder*; nothing where it isn't a terminal."""
+    """Return a function for the excerpt of a problem in a file below *folder*.
+
+    The function returns no lines if standard output isn't a terminal.
+    """
     width = terminal_width() if sys.stdout.isatty() else None
     texts: dict[str, str | None] = {}
 
     def show(problem: Problem) -> Sequence[str]:
-        from controller.core.encoding.source_excerpt import (
-            excerpt,  # YAML isn't loaded where nothing is wrong
-        )
+        from controller.core.encoding.source_excerpt import excerpt  # imports YAML
 
-        # A rendered document isn't in a file: its lines are those of the template's output.
+        # The line numbers of a rendered document belong to the output of its template.
         if (
             width is None
             or not problem.line
@@ -49,7 +50,7 @@ def excerpts(folder: Path) -> Excerpts:
 
 
 def _text(folder: Path, name: str) -> str | None:
-    """Return the text of a file below *folder*, None where it isn't one: a report may name anything."""
+    """Return the text of a file, None unless it is a file below *folder*: a report can name any."""
     from controller.core.encoding.yaml import MAX_BYTES, decode
 
     try:
@@ -62,12 +63,12 @@ def _text(folder: Path, name: str) -> str | None:
     return decode(content) if len(content) <= MAX_BYTES else None
 
 
-def reported(folder: Path) -> ReportedExcerpts:
-    """Return the same for problems as a report has them."""
+def report_excerpts(folder: Path) -> ReportExcerpts:
+    """Return a function for the excerpt of a problem in a report, as ``excerpts``."""
     show = excerpts(folder)
 
-    def show_reported(problem: dict[str, Any]) -> Sequence[str]:
+    def show_problem(problem: dict[str, Any]) -> Sequence[str]:
         place = {name: problem[name] for name in ("file", "line", "column")}
         return show(Problem(problem["code"], problem["message"], **place))
 
-    return show_reported
+    return show_problem

@@ -1,8 +1,9 @@
 """Tables that fit the terminal.
 
-A table has one layout in a pipe (every column, nothing cut) and one for each width of terminal. There,
-columns give up room in the order of their ``rank``. The last column is a text: it gets what is left and
-is wrapped, never cut. Where too little is left, it moves to lines of its own below its row.
+In a pipe, a table has every column in full. On a terminal, columns shrink or are left out in the
+order of their ``rank``, until the table fits the width. The last column is a text: it gets the
+remaining cells, and is wrapped but never cut. With too few remaining cells, the text moves to
+separate lines below its row.
 """
 
 from __future__ import annotations
@@ -15,29 +16,30 @@ from dataclasses import dataclass, replace
 
 from controller.core.encoding.terminal_text import printable
 
-#: Between columns: on a terminal every cell counts.
+#: Between columns; smaller on a terminal, where space is scarce.
 GAP, GAP_ON_TERMINAL = "   ", "  "
 INDENT = "    "
 ELLIPSIS = "…"
-#: A text that is wrapped into fewer cells than this is hard to read.
+#: Cells; narrower text is hard to read.
 TEXT_LEAST = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its header, and how it gives up room on a terminal that is too narrow.
-
-    The lowest ``rank`` is the first. ``shrink`` makes a cell fit a number of cells; no column gets
-    narrower than ``least``. Where that isn't enough, a column that is ``optional`` is left out. A column
-    in which every cell is ``dull`` is left out on any terminal.
-    """
+    """A column, and its changes on a narrow terminal."""
 
     header: str
+    #: Shortens a text to a number of cells.
     shrink: Callable[[str, int], str] | None = None
+    #: The smallest width after shrinking.
     least: int = 0
+    #: Columns with the lowest rank shrink first.
     rank: int = 0
+    #: The column is left out if shrinking isn't enough.
     optional: bool = False
+    #: The column is left out on every terminal if it has only these texts.
     dull: frozenset[str] = frozenset()
+    #: Adds colours to a text.
     style: Callable[[str], str] | None = None
 
 
@@ -55,14 +57,14 @@ class _Grid:
 
     @property
     def width(self) -> int:
-        """Return how many cells a line has, with the gap before the text."""
+        """The cells of a line, with the gap before the text."""
         return sum(self.width_of(n) + len(self.gap) for n in range(len(self.columns)))
 
-    def without(self, gone: Iterable[int]) -> _Grid:
-        left_out = set(gone)
-        kept = [n for n in range(len(self.columns)) if n not in left_out]
-        rows = (tuple(row[n] for n in kept) for row in self.rows)
-        return replace(self, columns=tuple(self.columns[n] for n in kept), rows=tuple(rows))
+    def without(self, numbers: Iterable[int]) -> _Grid:
+        omitted = set(numbers)
+        rest = [n for n in range(len(self.columns)) if n not in omitted]
+        rows = (tuple(row[n] for n in rest) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[n] for n in rest), rows=tuple(rows))
 
     def with_column(self, number: int, cells: Iterable[str]) -> _Grid:
         rows = zip(self.rows, cells, strict=True)
@@ -70,24 +72,24 @@ class _Grid:
         return replace(self, rows=tuple(changed))
 
     def lines(self) -> Iterator[str]:
-        """Yield the header's line and each row's, styled and padded up to the text."""
+        """Yield the line of the header and the line of each row, with styles, padded to the text."""
         widths = [self.width_of(n) for n in range(len(self.columns))]
         heads = zip(self.columns, widths, strict=True)
-        yield "".join(_padded(c.header, w) + self.gap for c, w in heads)
+        yield "".join(_pad(c.header, w) + self.gap for c, w in heads)
         for row in self.rows:
             yield "".join(
-                _padded(cell, width, column.style) + self.gap
+                _pad(cell, width, column.style) + self.gap
                 for cell, width, column in zip(row, widths, self.columns, strict=True)
             )
 
 
 def terminal_width() -> int | None:
-    """Return how many cells a line of the output has, or None where it isn't a terminal."""
+    """Return the width of the terminal in cells, or None if standard output isn't a terminal."""
     return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table for standard output as it is now; the last column is the text."""
+    """Return a table for standard output; the last column is the text."""
     return render([Column(header) for header in headers], rows, width=terminal_width())
 
 
@@ -98,10 +100,10 @@ def render(
     width: int | None,
     text_least: int = TEXT_LEAST,
 ) -> str:
-    """Return a table for a terminal of *width* cells, or for a pipe where it is None.
+    """Return a table for a terminal of *width* cells, or for a pipe if *width* is None.
 
-    A cell is plain text; what could play tricks on a terminal is escaped. Lines of a text start lines
-    of their own on a terminal.
+    Control characters in cells are escaped. On a terminal the text of a row can have several
+    lines; in a pipe they are joined by ``; ``.
     """
     cells = [list(row) for row in rows]
     texts = [row[-1].split("\n") for row in cells]
@@ -119,11 +121,11 @@ def render(
     longest = max(cell_width(line) for line in (header, *(line for text in texts for line in text)))
     grid = grid.without(_dull(grid))
     room = width - min(longest, text_least)
-    right = _fitted(grid, room, leave_out=False)
+    right = _narrow(grid, room, leave_out=False)
     if right.width <= room:
-        return "\n".join(_text_right(right, header, _wrapped(texts, width - right.width)))
-    below = _fitted(grid, width + len(grid.gap), leave_out=True)
-    return "\n".join(_text_below(below, _wrapped(texts, max(width - len(INDENT), 20))))
+        return "\n".join(_text_right(right, header, _wrap_texts(texts, width - right.width)))
+    below = _narrow(grid, width + len(grid.gap), leave_out=True)
+    return "\n".join(_text_below(below, _wrap_texts(texts, max(width - len(INDENT), 20))))
 
 
 def _dull(grid: _Grid) -> Iterator[int]:
@@ -132,14 +134,14 @@ def _dull(grid: _Grid) -> Iterator[int]:
             yield number
 
 
-def _fitted(grid: _Grid, room: int, *, leave_out: bool) -> _Grid:
-    """Return the grid made as narrow as *room*, as far as its columns allow: shrunk, or left out."""
+def _narrow(grid: _Grid, room: int, *, leave_out: bool) -> _Grid:
+    """Shrink columns, and with *leave_out* omit columns, until the grid fits *room* if possible."""
     for column in sorted(grid.columns, key=lambda column: column.rank):
         number = grid.columns.index(column)
         excess = grid.width - room
         if excess > 0 and column.shrink is not None:
-            aim = max(column.least, cell_width(column.header), grid.width_of(number) - excess)
-            cells = [fit(row[number], aim, column.shrink) for row in grid.rows]
+            target = max(column.least, cell_width(column.header), grid.width_of(number) - excess)
+            cells = [fit(row[number], target, column.shrink) for row in grid.rows]
             grid = grid.with_column(number, cells)
         if grid.width > room and column.optional and leave_out:
             grid = grid.without([number])
@@ -153,7 +155,7 @@ def _text_right(grid: _Grid, header: str, texts: Iterable[Sequence[str]]) -> Ite
     for line, text in zip(lines, texts, strict=True):
         first, *rest = text or [""]
         yield f"{line}{first}".rstrip()
-        yield from (f"{margin}{each}".rstrip() for each in rest)
+        yield from (f"{margin}{part}".rstrip() for part in rest)
 
 
 def _text_below(grid: _Grid, texts: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -161,15 +163,14 @@ def _text_below(grid: _Grid, texts: Iterable[Sequence[str]]) -> Iterator[str]:
     yield head.rstrip()
     for line, text in zip(lines, texts, strict=True):
         yield line.rstrip()
-        yield from (f"{INDENT}{each}" for each in text)
+        yield from (f"{INDENT}{part}" for part in text)
 
 
-def _padded(cell: str, width: int, style: Callable[[str], str] | None = None) -> str:
-    shown = style(cell) if style else cell
-    return shown + " " * (width - cell_width(cell))
+def _pad(cell: str, width: int, style: Callable[[str], str] | None = None) -> str:
+    return (style(cell) if style else cell) + " " * (width - cell_width(cell))
 
 
-def _wrapped(texts: Iterable[Sequence[str]], room: int) -> list[list[str]]:
+def _wrap_texts(texts: Iterable[Sequence[str]], room: int) -> list[list[str]]:
     return [[part for line in text for part in wrap(line, room)] for text in texts]
 
 
@@ -177,28 +178,28 @@ def _wrapped(texts: Iterable[Sequence[str]], room: int) -> list[list[str]]:
 
 
 def cell_width(text: str) -> int:
-    """Return how many cells of a terminal printable text takes (Unicode Standard Annex 11)."""
+    """Return the width of printable text in cells of a terminal (Unicode Standard Annex 11)."""
     return len(text) if text.isascii() else sum(map(_letter_width, text))
 
 
 def _letter_width(letter: str) -> int:
     if unicodedata.category(letter) in {"Mn", "Me"}:
-        return 0  # is drawn over the letter before
+        return 0  # drawn over the previous letter
     return 2 if unicodedata.east_asian_width(letter) in {"W", "F"} else 1
 
 
 def fit(text: str, room: int, shrink: Callable[[str, int], str]) -> str:
-    """Return *text*, shrunk where it takes more than *room* cells."""
+    """Return *text*, shrunk if it is wider than *room* cells."""
     return text if cell_width(text) <= room else shrink(text, room)
 
 
 def clip(text: str, room: int) -> str:
-    """Return the start of *text*, with an ellipsis for what is cut, in *room* cells."""
+    """Return *text* in *room* cells, with an ellipsis in place of a cut end."""
     return text if cell_width(text) <= room else _start(text, room - 1) + ELLIPSIS
 
 
 def _start(text: str, room: int) -> str:
-    """Return as many letters from the start as fit."""
+    """Return the start of a text that fits *room* cells."""
     used = 0
     for number, letter in enumerate(text):
         used += _letter_width(letter)
@@ -208,7 +209,7 @@ def _start(text: str, room: int) -> str:
 
 
 def clip_image(image: str, room: int) -> str:
-    """Return an image's reference without its registry and path, as ``…/web:1.4``, then clipped."""
+    """Return an image's reference without registry and path, such as ``…/web:1.4``, then clipped."""
     _, slash, name = image.rpartition("/")
     repository, sha256, digest = name.partition("@sha256:")
     name = f"{repository}@{digest[:12]}" if sha256 else name
@@ -216,7 +217,7 @@ def clip_image(image: str, room: int) -> str:
 
 
 def wrap(text: str, room: int) -> list[str]:
-    """Return *text* in lines of at most *room* cells, broken at spaces where that is possible."""
+    """Return *text* in lines of at most *room* cells, broken at spaces if possible."""
     lines: list[str] = []
     line = ""
     for word in text.split():
@@ -228,6 +229,6 @@ def wrap(text: str, room: int) -> list[str]:
         while cell_width(word) > room:
             start = _start(word, room) or word[0]
             lines.append(start)
-            word = word[len(start) :]  # noqa: PLW2901 - what is left of it
+            word = word[len(start) :]  # noqa: PLW2901 - the rest of the word
         line = word
     return [*lines, line] if line else lines

@@ -1,4 +1,4 @@
-"""Instants and spans as a person reads them."""
+"""Times and durations for people."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def current_time() -> float:
-    """Return the present in seconds since the epoch."""
+    """Return the current time in seconds since the epoch."""
     return SystemClock().now()
 
 
 def parse_time(text: str) -> float | None:
-    """Return an instant (RFC 3339) in seconds since the epoch, or None where *text* is none.
+    """Return a time (RFC 3339) in seconds since the epoch, or None if *text* isn't a time.
 
-    The engine's year 1 stands for "never".
+    The engine writes year 1 for "never", which gives None.
     """
     try:
         when = datetime.fromisoformat(text)
@@ -29,13 +29,13 @@ def parse_time(text: str) -> float | None:
 
 
 def age(since: str, now: float) -> str:
-    """Return how long ago an instant was, in its largest unit, as ``5m``; ``-`` for no instant."""
+    """Return the time since *since* in its largest unit, such as ``5m``; ``-`` for no time."""
     then = parse_time(since)
     return "-" if then is None else span(max(0.0, now - then))
 
 
 def span(seconds: float) -> str:
-    """Return a span in one unit: ``45s``, ``5m``, ``3h``, ``2d``."""
+    """Return a duration in its largest unit: ``45s``, ``5m``, ``3h``, ``2d``."""
     if seconds < 2 * MINUTE:
         return f"{int(seconds)}s"
     if seconds < 2 * HOUR:
@@ -46,7 +46,7 @@ def span(seconds: float) -> str:
 
 
 def local_time(instant: str) -> str:
-    """Return an instant to the second in the zone of this computer: ``2026-03-01 13:00:00``."""
+    """Return a time to the second in the zone of this computer: ``2026-03-01 13:00:00``."""
     then = parse_time(instant)
     if then is None:
         return instant
@@ -54,7 +54,7 @@ def local_time(instant: str) -> str:
 
 
 def until(instant: str, now: float) -> str:
-    """Return when something is tried again, as ``again in 40 s`` or ``again in 3 min``; ``''`` if unknown."""
+    """Return the time until a retry: ``again in 40 s``, ``again in 3 min``; empty if unknown."""
     then = parse_time(instant)
     if then is None:
         return ""

@@ -1,4 +1,4 @@
-"""Users by their names, wherever a record or a message has a number."""
+"""Names of users in place of uids, in records and messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _UID = re.compile(r"\buid(?P<mark>[: ])(?P<uid>\d{1,10})\b")
 
 @cache
 def user_name(uid: int) -> str:
-    """Return the user's name, or the uid where it has none (any more)."""
+    """Return the name of a user, or the uid if the user is unknown."""
     try:
         return pwd.getpwuid(uid).pw_name
     except (KeyError, OverflowError):
@@ -19,11 +19,11 @@ def user_name(uid: int) -> str:
 
 
 def with_names(text: str) -> str:
-    """Return a message with users by name: ``root`` for ``uid:0``, ``ann (uid 1000)`` for ``uid 1000``."""
-    return _UID.sub(_named, text)
+    """Replace uids by names: ``root`` for ``uid:0``, ``ann (uid 1000)`` for ``uid 1000``."""
+    return _UID.sub(_name_of, text)
 
 
-def _named(match: re.Match[str]) -> str:
+def _name_of(match: re.Match[str]) -> str:
     name = user_name(int(match["uid"]))
     if name == match["uid"]:
         return match[0]

@@ -1,1 +1,1 @@
-"""`policy` and `image`: show, write, reload and ask the policy."""
+"""`policy` and `image`: show, write, reload and query the policy."""

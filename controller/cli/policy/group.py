@@ -1,4 +1,4 @@
-"""``policy``: the rules in force, and what they say of a file or a request."""
+"""``policy``: show the policy in force, and its verdict on a file or a request."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=PassingGroup)
 def policy() -> None:
-    """Show the rules in force, and judge files, requests and docker lines by them."""
+    """Show the policy in force, and judge files, requests and docker commands."""
 
 
 @policy.command(
@@ -94,9 +94,9 @@ Exit codes: 0 allowed, 3 the file is invalid, 4 refused, 64 wrong usage.
 def check(file: Any, role: str, policy: str | None, state: Path | None, as_json: bool) -> int:
     """Judge FILE (or - for stdin): resources in YAML, or the JSON body of a container create.
 
-    Everything that is wrong is told, each with what would pass. Resources are judged as the
-    controller's, a body as the one's of --as. What only the engine knows (images, volumes,
-    networks, paths) is judged by the broker later.
+    Every finding is printed with its remedy. Resources are judged as the controller's requests, a
+    body as a request of --as. The broker later checks images, volumes, networks and paths, which
+    need the engine.
     """
     actor, root = actor_of(role), state_root(state)
     rules = policy_in_force(policy, root=root, instance=read_instance(root))
@@ -105,21 +105,21 @@ def check(file: Any, role: str, policy: str | None, state: Path | None, as_json:
         content = file.read()
     except UnicodeDecodeError:
         raise click.BadParameter("it isn't text in UTF-8", param_hint="'FILE'") from None
-    invalid, judged = _judge(content, name, rules, actor)
+    invalid, decisions = _judge(content, name, rules, actor)
     if as_json:
-        print_json([_json(what, admission, rules) for what, admission in judged])
+        print_json([_decision_json(label, decision, rules) for label, decision in decisions])
     else:
-        for what, admission in judged:
-            _print(what, admission, rules)
+        for label, decision in decisions:
+            _print(label, decision, rules)
     if invalid:
         return EXIT_INVALID
-    return EXIT_REFUSED if any(a.verdict.decision == "deny" for _, a in judged) else 0
+    return EXIT_REFUSED if any(d.verdict.decision == "deny" for _, d in decisions) else 0
 
 
 def _judge(
     content: str, name: str, rules: Policy, actor: Actor
 ) -> tuple[bool, list[tuple[str, AdmissionDecision]]]:
-    """Return whether the file is invalid, and what is said of each thing in it."""
+    """Return True if the file is invalid, and the decision on each object in the file."""
     from controller.cli.clients import offline
     from controller.core.admission import preview
     from controller.core.encoding.strict_json import InvalidJson, parse
@@ -135,38 +135,38 @@ def _judge(
     desired = desired_of({name: content})
     for problem in desired.problems:
         click.echo(problem.render(), err=True)
-    judged = [
+    decisions = [
         (
             str(action.object),
-            replace(told, verdict=verdict_in_document(told, action.service, rules)),
+            replace(decision, verdict=verdict_in_document(decision, action.service, rules)),
         )
-        for action, told in offline.check_creations(desired, rules)
+        for action, decision in offline.check_creations(desired, rules)
     ]
-    return not desired.valid, judged
+    return not desired.valid, decisions
 
 
-def _json(what: str, admission: AdmissionDecision, rules: Policy) -> dict[str, object]:
+def _decision_json(label: str, decision: AdmissionDecision, rules: Policy) -> dict[str, object]:
     from controller.core.review.text import verdict_json
 
     return {
-        "object": what,
-        "verdict": verdict_json(admission.verdict),
-        "findings": findings_json(admission.findings, rules),
-        "warnings": list(admission.warnings),
+        "object": label,
+        "verdict": verdict_json(decision.verdict),
+        "findings": findings_json(decision.findings, rules),
+        "warnings": list(decision.warnings),
     }
 
 
-def _print(what: str, admission: AdmissionDecision, rules: Policy) -> None:
-    verdict = admission.verdict
+def _print(label: str, decision: AdmissionDecision, rules: Policy) -> None:
+    verdict = decision.verdict
     colour = {"deny": "red", "audit-deny": "yellow"}.get(verdict.decision, "green")
-    told = f" [{', '.join(verdict.rules)}]" if verdict.rules else ""
-    click.echo(f"{what}: {click.style(verdict.decision, fg=colour)} by {rules.name}{told}")
+    rule_ids = f" [{', '.join(verdict.rules)}]" if verdict.rules else ""
+    click.echo(f"{label}: {click.style(verdict.decision, fg=colour)} by {rules.name}{rule_ids}")
     if verdict.decision == "deny" and verdict.problems:
         for problem in verdict.problems:
             click.echo(textwrap.indent(problem.render(), "    "))
     else:
-        print_findings(admission.findings, rules)
-    for line in (*verdict.mutations, *(f"warning: {text}" for text in admission.warnings)):
+        print_findings(decision.findings, rules)
+    for line in (*verdict.mutations, *(f"warning: {text}" for text in decision.warnings)):
         click.echo(f"    {line}")
 
 

@@ -1,4 +1,4 @@
-"""``image trust``: an operator vouches for a local image."""
+"""``image trust``: an operator trusts a local image."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Example:
 @state_option
 @json_option
 def trust(reference: str, state: Path | None, as_json: bool) -> int:
-    """Trust the local image REFERENCE, as it is now.
+    """Trust the present local image REFERENCE.
 
-    The gate refuses a local image under an admitted name unless it pulled it itself or an
-    operator vouches for it: anybody who can build can also tag.
+    Every user who can build an image can tag it with an admitted name. The gate therefore refuses
+    a local image, unless the broker pulled the image or an operator trusts it.
     """
-    found, _ = open_state(state)
-    answer = BrokerApi(found.broker_socket).post("trust", {"reference": reference})
+    folder, _ = open_state(state)
+    answer = BrokerApi(folder.broker_socket).post("trust", {"reference": reference})
     if as_json:
         print_json(answer)
     else:

@@ -1,4 +1,4 @@
-"""``policy init``: write a policy of one's own, by a few questions or by flags."""
+"""``policy init``: write a policy from flags, or from answers to a few questions."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ Examples:
 )
 @state_option
 @json_option
-def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **given: Any) -> int:
+def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **flags: Any) -> int:
     """Write a commented policy for this machine.
 
-    On a terminal without any of the answers it asks a few questions; elsewhere, what isn't given
-    is as in the policy `home`.
+    Without flags for the content, it asks a few questions on a terminal. Otherwise missing values
+    are taken from the policy `home`.
     """
     from controller.app.policy import policy_file
     from controller.core.policy.template import policy_text
@@ -100,23 +100,23 @@ def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **
             f"{target} is there already",
             remedy="name another file with --output, or replace it with --force",
         )
-    asking = not any(given.values()) and sys.stdin.isatty() and not as_json
-    answers = ask() if asking else answers_of(**given)
-    shown = "/etc/trimtab/policy.yaml" if to_stdout else str(target.absolute())
-    text = policy_text(policy_file("home").read_text("utf-8"), answers, file=shown)
+    asks = not any(flags.values()) and sys.stdin.isatty() and not as_json
+    answers = ask() if asks else answers_of(**flags)
+    file = "/etc/trimtab/policy.yaml" if to_stdout else str(target.absolute())
+    text = policy_text(policy_file("home").read_text("utf-8"), answers, file=file)
     if to_stdout:
         click.echo(text, nl=False)
         return 0
     _write(target, text)
     instance = read_instance(state_root(state))
     directory = instance.dir if instance is not None else "desired-state"
-    after = f"trimtab up {directory} --policy {target.absolute()}"
+    command = f"trimtab up {directory} --policy {target.absolute()}"
     if instance is not None and instance.policy == str(target.absolute()):
-        after = "trimtab policy reload"
+        command = "trimtab policy reload"
     if as_json:
-        print_json({"file": str(target.absolute()), "next": after})
+        print_json({"file": str(target.absolute()), "next": command})
     else:
-        click.echo(f"wrote {target.absolute()}\nnext: {after}")
+        click.echo(f"wrote {target.absolute()}\nnext: {command}")
     return 0
 
 
@@ -137,10 +137,10 @@ def answers_of(
     clients: tuple[str, ...],
     volumes: AnonymousVolumes | None,
 ) -> TemplateAnswers:
-    """Return the answers that flags give; what isn't given is as in ``home``.
+    """Return the answers of flags; missing values are taken from the policy ``home``.
 
     Raises:
-        UsageError: an owner or a client can't be read.
+        UsageError: a client isn't of the form UID=OWNER.
     """
     from controller.core.policy.template import TemplateAnswers
 
@@ -171,7 +171,7 @@ def _client(text: str) -> tuple[int, str]:
 
 
 def ask() -> TemplateAnswers:
-    """Return what a person answers on the terminal; Enter takes the answer in brackets."""
+    """Ask the questions on the terminal, and return the answers."""
     from controller.core.policy.template import TemplateAnswers
 
     usual = TemplateAnswers()
@@ -210,7 +210,7 @@ def ask() -> TemplateAnswers:
 def _several(
     question: str, usual: tuple[str, ...], *, read: Callable[[str], Any] = str
 ) -> tuple[Any, ...]:
-    """Ask for words with blanks between them."""
+    """Ask for a list of words, separated by spaces."""
 
     def words(text: str) -> tuple[Any, ...]:
         try:
@@ -218,10 +218,10 @@ def _several(
         except UsageError as error:
             raise click.BadParameter(f"{error.message} ({error.remedy})") from error
 
-    found: tuple[Any, ...] = click.prompt(
+    answer: tuple[Any, ...] = click.prompt(
         question, default=" ".join(usual) or "none", value_proc=words
     )
-    return found
+    return answer
 
 
 def _low_ports(text: str) -> tuple[int, ...]:
@@ -232,14 +232,14 @@ def _low_ports(text: str) -> tuple[int, ...]:
 
 
 def _write(target: Path, text: str) -> None:
-    """Write the file whole or not at all, readable by everybody and written by its owner.
+    """Write the file atomically, with mode 0644.
 
     Raises:
-        StateError: it can't be written.
+        StateError: the file can't be written.
     """
     try:
         target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        # Of a name that nobody knows beforehand: others may write to the folder, such as /tmp.
+        # An unpredictable name, since other users can write to folders such as /tmp.
         descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""``policy reload``: the running broker reads its policy's file again."""
+"""``policy reload``: make the running broker read its policy file again."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ Exit codes: 0 the file is in force, 1 it isn't valid (the policy before it stays
 @state_option
 @json_option
 def reload(state: Path | None, as_json: bool) -> int:
-    """Make the running broker read its policy's file again, as SIGHUP does.
+    """Make the running broker read its policy file again, as SIGHUP does.
 
-    Nothing that runs is stopped by a new policy: what it no longer admits gets the condition
-    PolicyViolation, and isn't started again.
+    A new policy stops no running container. A service that the new policy refuses gets the
+    condition PolicyViolation, and isn't started again.
     """
-    found, _ = open_state(state)
-    api = BrokerApi(found.broker_socket)
-    before = _told(api)
-    signal_broker(found.broker_socket)
+    folder, _ = open_state(state)
+    api = BrokerApi(folder.broker_socket)
+    before = _policy_health(api)
+    signal_broker(folder.broker_socket)
     deadline = time.monotonic() + RELOAD_TIMEOUT_S
-    while (after := _told(api))["reloads"] == before["reloads"]:
+    while (after := _policy_health(api))["reloads"] == before["reloads"]:
         if time.monotonic() >= deadline:
             raise StateError(
                 "policy.not-reloaded",
@@ -58,39 +58,39 @@ def reload(state: Path | None, as_json: bool) -> int:
     elif after["error"]:
         click.echo(f"{after['error']}\nthe policy {after['name']} stays in force", err=True)
     else:
-        word = "is in force now" if changed else "is unchanged"
-        click.echo(f"policy {after['name']} {word}, digest {after['digest']}")
+        result = "is in force now" if changed else "is unchanged"
+        click.echo(f"policy {after['name']} {result}, digest {after['digest']}")
     return 1 if after["error"] else 0
 
 
-def _told(api: BrokerApi) -> dict[str, Any]:
-    """Return what the broker says of its policy.
+def _policy_health(api: BrokerApi) -> dict[str, Any]:
+    """Return the broker's health of its policy.
 
     Raises:
-        UsageError: this user is no operator.
+        UsageError: the user isn't an operator.
     """
-    told = dict(api.get("health")["policy"])
-    if "reloads" not in told:
+    health = dict(api.get("health")["policy"])
+    if "reloads" not in health:  # the broker omits it for clients
         raise UsageError(
             "policy.not-operator",
             "only an operator reloads the policy",
             remedy="run it as root, or as a user whom the policy lists in operators",
         )
-    return told
+    return health
 
 
 def signal_broker(path: Path) -> None:
-    """Send SIGHUP to the process that listens on the broker's socket.
+    """Send SIGHUP to the process behind the broker's socket.
 
     Raises:
-        StateError: this user may not, or the broker is in another pid namespace.
+        StateError: the user isn't allowed to, or the broker is in another PID namespace.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
         peer.connect(str(path))
-        told = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, _, _ = struct.unpack("3i", told)
+        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, _, _ = struct.unpack("3i", credentials)
     with suppress(PermissionError, ProcessLookupError):
-        if pid > 0:  # 0: of another pid namespace
+        if pid > 0:  # 0: in another PID namespace
             os.kill(pid, signal.SIGHUP)
             return
     raise StateError(

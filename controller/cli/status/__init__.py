@@ -1,1 +1,1 @@
-"""`status` and `describe`: the report as tables and screens."""
+"""`status` and `describe`: the status report as tables and screens."""

@@ -1,4 +1,4 @@
-"""``describe``: one resource in full."""
+"""``describe``: a resource in full."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.clients.status_report import fetch, raise_if_unknown, select
 from controller.cli.options import json_option, open_state, print_json, state_option
 from controller.cli.status.description import MARGIN, describe_resource
-from controller.cli.status.status import end_of
+from controller.cli.status.status import warn_if_outdated
 from controller.cli.status.table import TableView, terminal_view
 from controller.core.records.query import Filter
 from controller.model.errors import TrimtabError
 
-#: Changes of the journal that are shown.
+#: Changes of the journal in the section Events.
 EVENTS = 8
 
 
@@ -36,32 +36,33 @@ Examples:
 @json_option
 @click.pass_context
 def describe(ctx: click.Context, name: str, wide: bool, state: Path | None, as_json: bool) -> int:
-    """Show one resource in detail: its replicas, limits, conditions, mounts and last changes."""
-    found, _ = open_state(state)
+    """Show a resource in detail: its replicas, limits, conditions, mounts and last changes."""
+    folder, _ = open_state(state)
     view = terminal_view(wide=wide)
     fetched = fetch(state, now=view.now)
     report = fetched.report
-    chosen = select(report, name=name)
-    raise_if_unknown(report, chosen, name)
+    selected = select(report, name=name)
+    raise_if_unknown(report, selected, name)
     items: list[dict[str, Any]] = []
     try:
-        items = BrokerApi(found.broker_socket).get("inventory")["containers"]
+        items = BrokerApi(folder.broker_socket).get("inventory")["containers"]
     except TrimtabError as error:
         if fetched.lost is None:
             click.echo(f"warning: the inventory can't be read: {error.message}", err=True)
-    described = [
-        {**resource, "containers": _containers(resource, items)} for resource in chosen["resources"]
+    resources = [
+        {**resource, "containers": _containers(resource, items)}
+        for resource in selected["resources"]
     ]
     if as_json:
-        print_json(described if len(described) > 1 else described[0])
-        return end_of(fetched)
+        print_json(resources if len(resources) > 1 else resources[0])
+        return warn_if_outdated(fetched)
     click.echo(
         "\n\n".join(
             describe_resource(resource, report, view, events=_events(ctx, resource, state, view))
-            for resource in described
+            for resource in resources
         )
     )
-    return end_of(fetched)
+    return warn_if_outdated(fetched)
 
 
 def _containers(resource: dict[str, Any], items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -74,7 +75,7 @@ def _containers(resource: dict[str, Any], items: list[dict[str, Any]]) -> list[d
 def _events(
     ctx: click.Context, resource: dict[str, Any], state: Path | None, view: TableView
 ) -> list[str]:
-    """Return the last changes of a service, as far as this user may know of them."""
+    """Return the last changes of a service that are visible to the user."""
     if resource["kind"] != "Service":
         return []
     from controller.cli.journal.filters import CHANGES
@@ -84,11 +85,11 @@ def _events(
     wanted = Filter(service=f"{resource['namespace']}/{resource['name']}", stages=CHANGES)
     try:
         with open_source(ctx, state) as source:
-            found = list(source.find(wanted, limit=2 * EVENTS))
+            records = list(source.find(wanted, limit=2 * EVENTS))
     except TrimtabError as error:
         return [f"the journal can't be read: {error.message}"]
-    if not found:
+    if not records:
         return []
     clock = clock_for(view.now, utc=False, exact=view.width is None)
     width = None if view.width is None else view.width - len(MARGIN)
-    return render_changes(found, clock, limit=EVENTS, width=width).split("\n")
+    return render_changes(records, clock, limit=EVENTS, width=width).split("\n")

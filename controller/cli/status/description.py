@@ -1,4 +1,4 @@
-"""What ``describe`` shows of a resource: sections of facts and tables, each only where there is something."""
+"""The sections of ``describe``; empty sections are omitted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CONDITIONS = (
 def describe_resource(
     resource: StatusJson, report: StatusJson, view: TableView, *, events: Sequence[str] = ()
 ) -> str:
-    """Return the sections of one resource. *events* are the lines of its last records."""
+    """Return the sections of a resource. *events* are the lines of its last changes."""
     inner = view.width - len(MARGIN) if view.width is not None else None
     sections: list[tuple[str, Iterable[str]]] = [
         ("", _facts(resource, view)),
@@ -63,10 +63,10 @@ def describe_resource(
     ]
     lines = [f"{resource['kind']} {resource['namespace']}/{resource['name']}"]
     for title, body in sections:
-        shown = list(body)
-        if shown:
+        body_lines = list(body)
+        if body_lines:
             lines += ["", title] if title else []
-            lines += [f"{MARGIN}{line}".rstrip() for line in shown]
+            lines += [f"{MARGIN}{line}".rstrip() for line in body_lines]
     return "\n".join(lines)
 
 
@@ -83,9 +83,9 @@ def _facts(resource: StatusJson, view: TableView) -> Iterator[str]:
         ("Rollout", _rollout(resource)),
         ("Next try", _next_try(resource, view)),
     ]
-    known = [(name, value) for name, value in facts if value]
-    width = max(len(name) for name, _ in known) + 1
-    for name, value in known:
+    present = [(name, value) for name, value in facts if value]
+    width = max(len(name) for name, _ in present) + 1
+    for name, value in present:
         text = value if name == "Condition" else printable(value)
         yield f"{name + ':':<{width}} {text}"
 
@@ -94,8 +94,8 @@ def _revision(resource: StatusJson) -> str:
     if not resource.get("revision"):
         return ""
     short = resource["revision"].removeprefix("v1:")[:8]
-    generation, seen = resource.get("generation", 0), resource.get("observedGeneration", 0)
-    behind = f", of which {seen} is acted on" if seen != generation else ""
+    generation, observed = resource.get("generation", 0), resource.get("observedGeneration", 0)
+    behind = f", of which {observed} is acted on" if observed != generation else ""
     return f"{short}, generation {generation}{behind}"
 
 
@@ -150,8 +150,8 @@ def _last_output(resource: StatusJson) -> Iterator[str]:
             yield printable(f"{head}; it printed nothing")
         else:
             yield printable(head)
-            shown = (printable_output(line["line"], colours=False) for line in failure["lines"])
-            yield from (f"| {line}" for line in shown)
+            output = (printable_output(line["line"], colours=False) for line in failure["lines"])
+            yield from (f"| {line}" for line in output)
 
 
 def _admitted(resource: StatusJson, view: TableView, width: int | None) -> Iterator[str]:
@@ -159,7 +159,7 @@ def _admitted(resource: StatusJson, view: TableView, width: int | None) -> Itera
     rows = []
     for item in resource.get("containers", []):
         if ids and item["id"] not in ids and not view.wide:
-            continue  # its container is gone, or about to be
+            continue  # the container is removed, or about to be removed
         admitted = item["admitted"]
         wide = (item["id"][:SHORT_ID], item["intent"]) if view.wide else ()
         rows.append(
@@ -196,9 +196,9 @@ def _mounts(resource: StatusJson) -> Iterator[str]:
         source = f"{mount['type']} {mount['source']}" if mount.get("source") else mount["type"]
         read_only = " (read-only)" if mount.get("readOnly") else ""
         yield printable(f"{mount['target']}: {source}{read_only}")
-    for each in resource.get("volumes", ()):
-        what = f"volume {each['volume']}" if each["volume"] else "tmpfs"
-        yield printable(f"slot {each['slot']}: {each['path']}: {what} ({each['keeping']})")
+    for mount in resource.get("volumes", ()):
+        source = f"volume {mount['volume']}" if mount["volume"] else "tmpfs"
+        yield printable(f"slot {mount['slot']}: {mount['path']}: {source} ({mount['keeping']})")
 
 
 def _environment(resource: StatusJson, width: int | None) -> Iterator[str]:
@@ -207,7 +207,7 @@ def _environment(resource: StatusJson, width: int | None) -> Iterator[str]:
 
 
 def _users(resource: StatusJson, report: StatusJson) -> Iterator[str]:
-    """Yield the services that use a volume, and the containers in a network with their addresses."""
+    """Yield the services with a mount of a volume, or the containers in a network."""
     for other in report["resources"]:
         if resource["kind"] == "Volume" and other["namespace"] == resource["namespace"]:
             for mount in other.get("mounts", []):
@@ -215,9 +215,9 @@ def _users(resource: StatusJson, report: StatusJson) -> Iterator[str]:
                     yield printable(f"{other['kind']} {other['name']} at {mount['target']}")
         if resource["kind"] == "Network":
             for slot in other.get("slots", []):
-                for each in slot.get("addresses", []):
-                    if each["network"] == resource.get("engineName"):
-                        yield printable(f"{slot['container']} at {each['address']}")
+                for endpoint in slot.get("addresses", []):
+                    if endpoint["network"] == resource.get("engineName"):
+                        yield printable(f"{slot['container']} at {endpoint['address']}")
 
 
 def _members(resource: StatusJson, report: StatusJson) -> Iterator[str]:

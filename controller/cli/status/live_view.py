@@ -1,4 +1,4 @@
-"""What ``up`` shows while it runs: a live table on a terminal, a line for each change elsewhere."""
+"""The output of ``up``: a live table on a terminal, elsewhere a line for each change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.options import command_line
-from controller.cli.output.excerpts import reported
+from controller.cli.output.excerpts import report_excerpts
 from controller.cli.output.tables import cell_width, wrap
 from controller.cli.output.times import current_time
 from controller.cli.status.conditions import word_of
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from controller.process.process_group import ProcessGroup
 
 REFRESH_S = 0.5
-#: Children are looked after between two questions: no answer may hold that up for long.
+#: The children are checked between two questions, so an answer must come soon.
 ANSWER_S = 1.0
 CONNECT_S, ADDRESSES_MAX = 0.3, 10
-#: What to try once an instance has started.
+#: Commands to suggest after the start of an instance.
 NEXT = ("status", "journal list")
 
 
@@ -46,7 +46,7 @@ class LiveView(Protocol):
 
 
 def watch(assembly: ProcessGroup, launch: Launch, *, as_json: bool) -> None:
-    """Show the instance until SIGINT or SIGTERM, looking after the children meanwhile."""
+    """Show the instance and supervise the child processes until SIGINT, SIGTERM or SIGHUP."""
     stop = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -65,25 +65,26 @@ def _show_until(
     stop: threading.Event,
     assembly: ProcessGroup,
     launch: Launch,
-    shower: LiveView,
+    view: LiveView,
     *,
     output: bool = False,
 ) -> None:
-    """Show the status until *stop* is set; *output*: with lines of failed containers, in no log."""
+    """Show the status until *stop* is set; with *output*, including lines of failed containers.
+
+    These lines can contain secrets: *output* is only for terminals, whose text isn't logged.
+    """
     question: dict[str, object] = {"do": "status", "output": output}
     while not stop.is_set():
         assembly.restart_ended()
         try:
-            shower.show(
-                ask_controller(launch.state.controller_socket, question, timeout_s=ANSWER_S)
-            )
+            view.show(ask_controller(launch.state.controller_socket, question, timeout_s=ANSWER_S))
         except TrimtabError as error:
-            shower.wait(error)
+            view.wait(error)
         stop.wait(REFRESH_S)
 
 
-class Start:
-    """The start of an instance: which policy it has and, once nothing progresses, what answers."""
+class StartText:
+    """The heading of an instance, and the lines after its start."""
 
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
@@ -91,48 +92,50 @@ class Start:
         self._lines: list[str] | None = None
 
     def heading(self) -> str:
-        """Return which files are followed, under which policy."""
-        where = f"{self._launch.instance.dir} under the policy {self._name()}"
-        return f"trimtab keeps {where}; Ctrl-C stops it"
+        """Return the directory and the policy of the instance."""
+        instance = f"{self._launch.instance.dir} under the policy {self._policy_name()}"
+        return f"trimtab keeps {instance}; Ctrl-C stops it"
 
     def ending(self, report: dict[str, Any]) -> list[str]:
-        """Return the lines that end the start, from the moment on when nothing progresses."""
-        if self._lines is None and is_settled(report):
-            self._lines = [*answering(report), f"next: {self._next()}"]
+        """Return the addresses and suggestions; empty until all resources have settled once."""
+        if self._lines is None and has_settled(report):
+            self._lines = [*reachable_services(report), f"next: {self._next_commands()}"]
         return self._lines or []
 
-    def _next(self) -> str:
+    def _next_commands(self) -> str:
         return ", ".join(command_line(words, self._launch.state.root) for words in NEXT)
 
-    def _name(self) -> str:
-        """Return the policy's own name, which its file may not have."""
+    def _policy_name(self) -> str:
+        """Return the policy's own name, or the name of its file until the broker answers."""
         if not self._policy:
             try:
                 health = BrokerApi(self._launch.state.broker_socket, ANSWER_S).get("health")
                 self._policy = str(health["policy"]["name"])
             except TrimtabError:
-                return self._launch.policy.stem  # the broker is about to start
+                return self._launch.policy.stem
         return self._policy
 
 
-def is_settled(report: dict[str, Any]) -> bool:
-    """Return True if there are resources, and each is Ready or waits for a person."""
+def has_settled(report: dict[str, Any]) -> bool:
+    """Return True if there are resources, and each one is Ready or waits for a person."""
     words = {word_of(resource) for resource in report["resources"]}
     return bool(words) and not words & {"Progressing", "NotReady", "Degraded", "-"}
 
 
-def answering(report: dict[str, Any]) -> list[str]:
-    """Return a line for each service with published addresses at which something answers.
+def reachable_services(report: dict[str, Any]) -> list[str]:
+    """Return a line for each service with the published addresses that accept a connection.
 
-    At most ``ADDRESSES_MAX`` are tried: one that doesn't answer takes a moment.
+    Only ``ADDRESSES_MAX`` addresses are tried, since an unreachable address takes a moment.
     """
-    published = [(_name_of(each), url) for each in report["resources"] for url in urls_of(each)]
-    found: dict[str, list[str]] = {}
+    published = [
+        (_name_of(resource), url) for resource in report["resources"] for url in urls_of(resource)
+    ]
+    reachable: dict[str, list[str]] = {}
     for name, url in published[:ADDRESSES_MAX]:
-        if _answers(url):
-            found.setdefault(name, []).append(url)
-    width = max(map(len, found), default=0)
-    lines = [f"{name:<{width}}  {'  '.join(urls)}" for name, urls in found.items()]
+        if _is_reachable(url):
+            reachable.setdefault(name, []).append(url)
+    width = max(map(len, reachable), default=0)
+    lines = [f"{name:<{width}}  {'  '.join(urls)}" for name, urls in reachable.items()]
     more = len(published) - ADDRESSES_MAX
     return [*lines, f"and {more} more: see PORTS"] if more > 0 else lines
 
@@ -142,7 +145,7 @@ def _name_of(resource: dict[str, Any]) -> str:
     return name if namespace == DEFAULT_NAMESPACE else f"{namespace}/{name}"
 
 
-def _answers(url: str) -> bool:
+def _is_reachable(url: str) -> bool:
     parts = urlsplit(url)
     assert parts.hostname is not None, f"{url} names a host"
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -154,12 +157,12 @@ def _answers(url: str) -> bool:
 
 
 class _Lines:
-    """A line for each change and, once, the addresses that answer."""
+    """Prints a line for each change, and once the reachable addresses."""
 
     def __init__(self, launch: Launch, *, as_json: bool) -> None:
         self._as_json = as_json
         self._changes = ChangeLines(as_json=as_json, timestamps=False)
-        self._start = Start(launch)
+        self._start = StartText(launch)
         self._began = self._ended = False
 
     def show(self, report: dict[str, Any]) -> None:
@@ -167,7 +170,7 @@ class _Lines:
             click.echo(self._start.heading())
         self._began = True
         self._changes.show(report)
-        if not self._ended and not self._as_json and is_settled(report):
+        if not self._ended and not self._as_json and has_settled(report):
             self._ended = True
             for line in self._start.ending(report):
                 click.echo(line)
@@ -177,27 +180,27 @@ class _Lines:
 
 
 def screen_of(heading: list[str], report: dict[str, Any], view: TableView, *, height: int) -> str:
-    """Return what a terminal shows: the heading, and as much of the table as fits below it."""
+    """Return the heading, and below the heading as much of the table as fits the screen."""
     assert view.width is not None, "a terminal has a width"
     width = view.width
-    head = [part for line in heading for part in _fitting(line, width)]
+    head = [part for line in heading for part in _fit_line(line, width)]
     return "\n".join([*head, "", fit_status(report, view, height - len(head) - 2)])
 
 
-def _fitting(line: str, width: int) -> list[str]:
+def _fit_line(line: str, width: int) -> list[str]:
     return [line] if cell_width(line) <= width else wrap(line, width)
 
 
 class _Live:
-    """The table of the resources, redrawn in place, with what answers above it."""
+    """Redraws the table of resources in place, below the heading and the reachable addresses."""
 
     def __init__(self, launch: Launch, screen: Screen) -> None:
-        self._start = Start(launch)
+        self._start = StartText(launch)
         self._screen = screen
         self._folder = Path(launch.instance.dir)
 
     def show(self, report: dict[str, Any]) -> None:
-        excerpt = reported(self._folder)  # of the files as they are now
+        excerpt = report_excerpts(self._folder)  # reads the files again
         view = TableView(self._screen.width, current_time(), excerpt=excerpt)
         lines = [self._start.heading(), *(f"  {line}" for line in self._start.ending(report))]
         self._screen.draw(screen_of(lines, report, view, height=self._screen.height))

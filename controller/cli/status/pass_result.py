@@ -1,4 +1,4 @@
-"""The result of a pass that a command waited for: one line, the resources that aren't Ready, an exit code."""
+"""The result of a pass: a summary line, the unready resources, and the exit code."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from controller.cli.status.table import show_status
 
 
 def show_done(answer: dict[str, Any], *, verbose: bool = False) -> None:
-    """Print what a pass came to: its summary, and the resources that aren't Ready, or all."""
+    """Print the summary of a pass and the unready resources; all resources if *verbose*."""
     click.echo(done_text(answer))
     status = answer["status"]
     unsettled = [resource for resource in status["resources"] if not is_settled(resource)]
-    shown = status["resources"] if verbose else unsettled
-    if shown:
-        show_status({**status, "resources": shown})
+    resources = status["resources"] if verbose else unsettled
+    if resources:
+        show_status({**status, "resources": resources})
     else:
         for line in render_problems(status["problems"], width=terminal_width()):
             click.echo(line)
 
 
 def done_text(answer: dict[str, Any]) -> str:
-    """Return one line on what a pass came to."""
-    took, summary = _duration(answer["seconds"]), answer["summary"]["text"]
+    """Return the summary of a pass in one line."""
+    duration, summary = _duration(answer["seconds"]), answer["summary"]["text"]
     if not answer["converged"]:
-        before = (
+        recently = (
             f"; done within the last minute: {answer['recently']}" if "recently" in answer else ""
         )
-        return f"Done in {took}: {summary}{before}."
+        return f"Done in {duration}: {summary}{recently}."
     if answer["acts"]:
-        return f"Applied in {took}: {summary}."
+        return f"Applied in {duration}: {summary}."
     if "recently" in answer:
         return f"Nothing left to do; done within the last minute: {answer['recently']}."
     return "Nothing to do."
@@ -48,7 +48,7 @@ def _duration(seconds: float) -> str:
 
 
 def exit_code_of(answer: dict[str, Any]) -> int:
-    """Return apply's exit code for the controller's answer: the first that holds."""
+    """Return the exit code of ``apply`` for the controller's answer."""
     status = answer["status"]
     if any(problem["severity"] == "error" for problem in status["problems"]):
         return EXIT_INVALID

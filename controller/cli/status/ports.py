@@ -1,11 +1,11 @@
-"""Published ports as a person uses them: an address to click on, or where it leads."""
+"""Published ports as links, or as ``ADDRESS:PORT->CONTAINER PORT``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-#: Addresses that stand for every address of the host, and where the host itself reaches them.
+#: Addresses that stand for every address of the host, each with the address to use on the host.
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -16,13 +16,13 @@ def addresses_of(resource: dict[str, Any]) -> list[str]:
 
 
 def urls_of(resource: dict[str, Any]) -> list[str]:
-    """Return the addresses of a resource that a browser can open."""
+    """Return the published ports of a resource that a browser can open."""
     return [address for address in _addresses(resource) if "://" in address]
 
 
 def urls_in_network(resource: dict[str, Any], slot: dict[str, Any]) -> list[str]:
-    """Return where a replica's web ports are reached from this host, whether published or not."""
-    addresses = [each["address"] for each in slot.get("addresses", [])][:1]
+    """Return the URLs of a replica's web ports in its network, published or not."""
+    addresses = [endpoint["address"] for endpoint in slot.get("addresses", [])][:1]
     return [
         _url(port["scheme"], address, port["container"])
         for address in addresses
@@ -39,22 +39,22 @@ def _addresses(resource: dict[str, Any]) -> Iterator[str]:
             yield _url(scheme, _EVERYWHERE.get(port["address"], port["address"]), port["host"])
         else:
             udp = "/udp" if port["protocol"] == "udp" else ""
-            yield f"{_bracketed(port['address'])}:{port['host']}->{port['container']}{udp}"
+            yield f"{_url_host(port['address'])}:{port['host']}->{port['container']}{udp}"
 
 
 def _url(scheme: str, address: str, port: int) -> str:
-    where = _bracketed(address)
-    return f"{scheme}://{where}" if _DEFAULT_PORTS[scheme] == port else f"{scheme}://{where}:{port}"
+    host = _url_host(address)
+    return f"{scheme}://{host}" if _DEFAULT_PORTS[scheme] == port else f"{scheme}://{host}:{port}"
 
 
-def _bracketed(address: str) -> str:
+def _url_host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
 def clip_addresses(cell: str, room: int) -> str:
-    """Return as many addresses as fit, and how many more there are, as ``http://127.0.0.1:80, +2``.
+    """Return as many addresses as fit, and the number of others: ``http://127.0.0.1:80, +2``.
 
-    An address is never cut: what is left of one is no address.
+    An address is never cut, since a part of an address is useless.
     """
     addresses = cell.split(", ")
     for count in range(len(addresses) - 1, 0, -1):

@@ -1,4 +1,4 @@
-"""The problems of a status report, each once, with what several of them have in common."""
+"""The problems of a status report. Equal problems and remedies are printed once."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _KEY = re.compile(r"((?:[A-Z]\w+)/[a-z0-9-]+/[a-z0-9-]+): (.+)", re.DOTALL)
 
 
 def place_of(problem: ProblemJson) -> str:
-    """Return ``FILE:LINE:COLUMN``, or as much of it as a problem has."""
+    """Return ``FILE:LINE:COLUMN``, without the parts that a problem lacks."""
     return ":".join(str(problem[part]) for part in ("file", "line", "column") if problem.get(part))
 
 
 def problem_of(
     resource: dict[str, Any], message: str, problems: list[ProblemJson]
 ) -> ProblemJson | None:
-    """Return the problem that already says what a condition of a resource says, if there is one."""
+    """Return the problem with the same text as the message of a resource's condition, if any."""
     key = f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
     for problem in problems:
         text = problem["message"].removeprefix(f"{key}: ")
@@ -37,7 +37,7 @@ def problem_of(
 
 
 def no_excerpt(_problem: ProblemJson) -> Sequence[str]:
-    """Return no lines of a problem's file."""
+    """Return no lines."""
     return ()
 
 
@@ -47,14 +47,15 @@ def render_problems(
     width: int | None,
     excerpt: Callable[[ProblemJson], Sequence[str]] = no_excerpt,
 ) -> list[str]:
-    """Return the lines of the problems: what is the same is said once.
+    """Return the lines of problems.
 
-    *excerpt* returns the lines that show a problem in its file. Where there is a remedy, what was expected is left to ``validate``: it may be a long list.
+    *excerpt* returns the lines of a file that show a problem. The expected value is printed only
+    without a remedy, since it can be a long list; ``validate`` always prints it.
     """
     lines: list[str] = []
-    merged = list(_merged(problems))
+    merged = list(_merge(problems))
     for problem, following in pairwise([*merged, None]):
-        assert problem is not None, "only the end is None"
+        assert problem is not None, "only the last element is None"
         place = place_of(problem)
         text = f"{place + ': ' if place else ''}{problem['message']} [{problem['code']}]"
         word, *rest = _wrapped(f"problem {text}", "", width)
@@ -73,11 +74,11 @@ def _wrapped(text: str, indent: str, width: int | None) -> list[str]:
     if width is None:
         return [f"{indent}{text}"]
     first, *rest = wrap(text, max(width - len(INDENT), 20)) or [""]
-    return [f"{indent}{first}", *(f"{INDENT}{each}" for each in rest)]
+    return [f"{indent}{first}", *(f"{INDENT}{line}" for line in rest)]
 
 
-def _merged(problems: list[ProblemJson]) -> Iterator[ProblemJson]:
-    """Yield each problem once: those of one kind together, and one for all keys that have the same."""
+def _merge(problems: list[ProblemJson]) -> Iterator[ProblemJson]:
+    """Yield a problem for all resources with the same one; problems with one remedy are adjacent."""
     groups: dict[tuple[str, ...], tuple[ProblemJson, list[str]]] = {}
     for problem in problems:
         match = _KEY.fullmatch(problem["message"])
@@ -86,21 +87,21 @@ def _merged(problems: list[ProblemJson]) -> Iterator[ProblemJson]:
         _, keys = groups.setdefault(same, ({**problem, "message": text}, []))
         if key and key not in keys:
             keys.append(key)
-    # Those with the same remedy stand together, where the first of them stood.
-    order: dict[tuple[str, str], list[tuple[ProblemJson, list[str]]]] = {}
+    # Groups with the same remedy move to the position of the first.
+    by_remedy: dict[tuple[str, str], list[tuple[ProblemJson, list[str]]]] = {}
     for (_, _, code, remedy), group in groups.items():
-        order.setdefault((code, remedy), []).append(group)
-    for group_of_one_remedy in order.values():
-        for problem, keys in group_of_one_remedy:
-            who = f"{_names(keys)}: " if keys else ""
-            yield {**problem, "message": f"{who}{problem['message']}"}
+        by_remedy.setdefault((code, remedy), []).append(group)
+    for groups_of_remedy in by_remedy.values():
+        for problem, keys in groups_of_remedy:
+            prefix = f"{_names(keys)}: " if keys else ""
+            yield {**problem, "message": f"{prefix}{problem['message']}"}
 
 
 def _names(keys: list[str]) -> str:
-    """Return keys as a list, the kind and namespace of the one before left out: ``Service/default/a, b``."""
-    before, names = "", []
+    """Return keys as a list without repeated kinds and namespaces: ``Service/default/a, b``."""
+    previous, names = "", []
     for key in keys:
-        place, _, name = key.rpartition("/")
-        names.append(name if place == before else key)
-        before = place
+        namespace, _, name = key.rpartition("/")
+        names.append(name if namespace == previous else key)
+        previous = namespace
     return ", ".join(names)

@@ -1,4 +1,4 @@
-"""What is shown of a report as it changes: a screen that is redrawn, or a line for each change."""
+"""A changing report: a screen that is redrawn, or a line for each change."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from controller.model.quantities import format_instant
 
 
 class Screen:
-    """A part of the terminal that is redrawn in place, or all of it on its alternate screen."""
+    """A part of the terminal that is redrawn in place, or the whole alternate screen."""
 
     def __init__(self, *, alternate: bool) -> None:
-        from rich.console import Console  # only terminals need it, and it takes long to load
+        from rich.console import Console  # a slow import, and only for terminals
         from rich.live import Live
 
         self._console = Console(no_color=click.get_current_context().color is False)
@@ -41,26 +41,26 @@ class Screen:
 
     @property
     def width(self) -> int:
-        """Return how many cells a line of the terminal has now."""
+        """The current width of the terminal, in cells."""
         return self._console.width
 
     @property
     def height(self) -> int:
-        """Return how many lines the terminal has now."""
+        """The current height of the terminal, in lines."""
         return self._console.height
 
     def draw(self, text: str) -> None:
-        """Show *text*, which may have colours, in place of what was shown."""
+        """Replace the content with *text*, which can have colours."""
         from rich.text import Text
 
-        shown = Text.from_ansi(text)
-        shown.no_wrap = True
-        shown.overflow = "crop"
-        self._live.update(shown, refresh=True)
+        content = Text.from_ansi(text)
+        content.no_wrap = True
+        content.overflow = "crop"
+        self._live.update(content, refresh=True)
 
 
 class ChangeLines:
-    """A line for each resource or problem that changes, or with ``as_json`` each report that does."""
+    """Prints a line for each changed resource or problem; with ``as_json`` each changed report."""
 
     def __init__(self, *, as_json: bool, timestamps: bool) -> None:
         self._as_json = as_json
@@ -68,22 +68,22 @@ class ChangeLines:
         self._shown: dict[str, str] = {}
 
     def show(self, report: dict[str, Any]) -> None:
-        """Print what is another than in the report before."""
-        now = dict(_lines_of(report))
+        """Print the differences from the previous report."""
+        current = dict(_lines_of(report))
         if self._as_json:
-            if now != self._shown:
+            if current != self._shown:
                 click.echo(json.dumps(report))
         else:
-            for key, text in now.items():
+            for key, text in current.items():
                 if self._shown.get(key) != text:
                     self._print(f"{key}  {text}")
-            for key in self._shown.keys() - now.keys():
+            for key in self._shown.keys() - current.keys():
                 if key != "waiting":
                     self._print(f"{key}  gone")
-        self._shown = now
+        self._shown = current
 
     def wait(self, error: TrimtabError) -> None:
-        """Print that nothing answers, once."""
+        """Print once that the command waits for an answer."""
         text = f"waiting: {error.message}"
         if self._shown.get("waiting") != text and not self._as_json:
             self._print(text)
@@ -95,21 +95,21 @@ class ChangeLines:
 
 
 def _lines_of(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return a line for each resource, and for each problem that no resource's line has."""
+    """Return a line for each resource, and for each problem that no resource's line contains."""
     lines = []
-    said: list[dict[str, Any]] = []
+    printed: list[dict[str, Any]] = []
     for resource in report["resources"]:
         key = f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
         count = ready_of(resource) if resource["kind"] == "Service" else ""
-        where = " ".join(addresses_of(resource)) if word_of(resource) == "Ready" else ""
-        parts = (word_of(resource), count, message_of(resource), where)
+        addresses = " ".join(addresses_of(resource)) if word_of(resource) == "Ready" else ""
+        parts = (word_of(resource), count, message_of(resource), addresses)
         lines.append((key, "  ".join(filter(None, parts))))
         for condition in resource["conditions"]:
             problem = problem_of(resource, condition["message"], report["problems"])
-            said += [problem] if condition["message"] and problem else []
+            printed += [problem] if condition["message"] and problem else []
     for problem in report["problems"]:
         place = place_of(problem)
-        if place or problem not in said:
+        if place or problem not in printed:
             head = f"problem {place} {problem['code']}" if place else f"problem {problem['code']}"
             lines.append((head, problem["message"]))
     return lines

@@ -1,4 +1,4 @@
-"""``status``: every resource on one line, what is wrong with it, and the problems of the files."""
+"""``status``: the table of resources with their conditions, and the problems of files."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def status(
     state: Path | None,
     as_json: bool,
 ) -> int:
-    """Show every resource, its replicas and conditions, and the problems of the files.
+    """Show every resource with its replicas and conditions, and the problems of files.
 
-    Where nothing runs, it shows the state that was known last.
+    If nothing runs, the last known state is shown.
     """
     as_json = as_json or output == "json"
     view = terminal_view(wide=wide or output == "wide")
@@ -65,17 +65,17 @@ def status(
 
         return watch_status(state, name, namespace, wide=view.wide, as_json=as_json)
     fetched = fetch(state, now=view.now)
-    shown = select(fetched.report, name=name, namespace=namespace)
-    raise_if_unknown(fetched.report, shown, name)
+    selected = select(fetched.report, name=name, namespace=namespace)
+    raise_if_unknown(fetched.report, selected, name)
     if as_json:
-        print_json(shown)
+        print_json(selected)
     else:
-        click.echo(render_status(shown, view))
-    return end_of(fetched)
+        click.echo(render_status(selected, view))
+    return warn_if_outdated(fetched)
 
 
-def end_of(fetched: FetchedReport) -> int:
-    """Say below a report that it isn't of now, and return the exit code of a command that looks."""
+def warn_if_outdated(fetched: FetchedReport) -> int:
+    """Print a warning if a report isn't current, and return the exit code of the command."""
     if fetched.lost is None:
         return 0
     click.echo(f"warning: {fetched.warning}; it may have changed", err=True)

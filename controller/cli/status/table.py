@@ -1,4 +1,4 @@
-"""The table of resources, and the problems below it: one view for ``status``, ``up`` and ``apply``."""
+"""The table of resources with the problems below, for ``status``, ``up`` and ``apply``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from controller.cli.output.excerpts import ReportedExcerpts
+from controller.cli.output.excerpts import ReportExcerpts
 from controller.cli.output.tables import Column, clip, clip_image, render, terminal_width
 from controller.cli.output.times import age, current_time, parse_time, until
 from controller.cli.status.conditions import conditions_of, message_of, styled, word_of
 from controller.cli.status.ports import addresses_of, clip_addresses
 from controller.cli.status.problems import no_excerpt, place_of, problem_of, render_problems
 
-#: Kinds of which there can be more or less than all.
+#: Kinds with a number of ready members.
 COUNTED = ("Service", "Release")
 _DASH = frozenset({"-"})
 COLUMNS = (
@@ -42,48 +42,50 @@ StatusJson = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """How a report is shown: for how wide a terminal (None: a pipe), and at which instant.
+    """The form of a table."""
 
-    ``excerpt`` returns the lines that show a problem in its file.
-    """
-
+    #: The width of the terminal in cells; None for a pipe.
     width: int | None
+    #: The current time in seconds since the epoch.
     now: float
+    #: Print owner, revision and last output.
     wide: bool = False
-    excerpt: ReportedExcerpts = no_excerpt
+    #: Returns the lines of a file that show a problem.
+    excerpt: ReportExcerpts = no_excerpt
 
 
 def terminal_view(*, wide: bool = False) -> TableView:
-    """Return the view for standard output as it is."""
+    """Return the form for standard output."""
     return TableView(terminal_width(), current_time(), wide)
 
 
 def show_status(status: StatusJson) -> None:
-    """Print a report for standard output as it is."""
+    """Print a report."""
     click.echo(render_status(status, terminal_view()))
 
 
 def render_status(status: StatusJson, view: TableView) -> str:
-    """Return the table of resources and, below it, the problems."""
+    """Return the table of resources, and the problems below."""
     lines = render_problems(status["problems"], width=view.width)
     return "\n".join([_table(status["resources"], status["problems"], view), *lines])
 
 
 def fit_status(status: StatusJson, view: TableView, height: int) -> str:
-    """Return the table in at most *height* lines, where that is possible.
+    """Return the table in at most *height* lines, if possible.
 
-    Lines of files are left out first, then resources that are Ready, from the end, then problems, then
-    other resources; the last lines say how many.
+    Omitted are, in this order: excerpts of files, Ready resources from the end, problems, other
+    resources. The last lines have the numbers of omitted rows.
     """
     resources, problems = list(status["resources"]), list(status["problems"])
     hidden: list[StatusJson] = []
-    unsaid = 0
+    hidden_problems = 0
     while True:
-        none = hidden and not resources
-        parts = [] if none else [_table(resources, status["problems"], view)]
+        is_empty = hidden and not resources
+        parts = [] if is_empty else [_table(resources, status["problems"], view)]
         parts += [_summary(hidden)] if hidden else []
         parts += render_problems(problems, width=view.width, excerpt=view.excerpt)
-        parts += [f"and {unsaid} more problems; see 'trimtab status'"] if unsaid else []
+        if hidden_problems:
+            parts.append(f"and {hidden_problems} more problems; see 'trimtab status'")
         text = "\n".join(parts)
         excess = text.count("\n") + 1 - height
         if excess > 0 and view.excerpt is not no_excerpt:
@@ -93,12 +95,12 @@ def fit_status(status: StatusJson, view: TableView, height: int) -> str:
         if excess <= 0 or not (ready or len(problems) > 1 or len(resources) > 1):
             return text
         if ready:
-            gone = ready[-(excess if hidden else excess + 1) :]
-            resources = [r for r in resources if not any(r is other for other in gone)]
-            hidden = [*gone, *hidden]
+            omitted = ready[-(excess if hidden else excess + 1) :]
+            resources = [r for r in resources if not any(r is other for other in omitted)]
+            hidden = [*omitted, *hidden]
         elif len(problems) > 1:
             problems.pop()
-            unsaid += 1
+            hidden_problems += 1
         else:
             hidden = [resources.pop(), *hidden]
 
@@ -146,9 +148,9 @@ def _revision(resource: StatusJson) -> str:
 
 
 def ready_of(resource: StatusJson) -> str:
-    """Return how many replicas are ready, of whichever revision, and how many are declared.
+    """Return the number of ready replicas, of any revision, and the declared number: ``2/3``.
 
-    ``2/?`` where the document can't be read, ``2/-`` where no document declares the service.
+    ``2/?`` if the document can't be read, ``2/-`` if no document declares the service.
     """
     if resource["kind"] not in COUNTED:
         return "-"
@@ -159,16 +161,16 @@ def ready_of(resource: StatusJson) -> str:
 
 
 def age_of(resource: StatusJson, now: float) -> str:
-    """Return how long the container runs that was started last."""
+    """Return the time since the last start of a container."""
     starts = [slot["started"] for slot in resource.get("slots", []) if slot.get("started")]
-    known = [start for start in starts if parse_time(start) is not None]
-    return age(max(known, key=lambda start: parse_time(start) or 0.0), now) if known else "-"
+    valid = [start for start in starts if parse_time(start) is not None]
+    return age(max(valid, key=lambda start: parse_time(start) or 0.0), now) if valid else "-"
 
 
 def text_of(resource: StatusJson, problems: list[StatusJson], view: TableView) -> str:
-    """Return what a row says in words: why, when it is tried again, and with ``wide`` its last output.
+    """Return the message of a row: the cause, the time of the next try, and if wide the last output.
 
-    A problem that stands below the table isn't repeated.
+    A problem below the table isn't repeated: the message refers to it.
     """
     listed = {}
     for condition in conditions_of(resource):
@@ -191,5 +193,5 @@ def text_of(resource: StatusJson, problems: list[StatusJson], view: TableView) -
 
 
 def _last_outputs(resource: StatusJson) -> list[str]:
-    found = (slot.get("lastFailure", {}) for slot in resource.get("slots", []))
-    return [failure["line"] for failure in found if failure.get("line")]
+    failures = (slot.get("lastFailure", {}) for slot in resource.get("slots", []))
+    return [failure["line"] for failure in failures if failure.get("line")]

@@ -1,4 +1,4 @@
-"""``status --watch``: a table that is redrawn on a terminal, a line for each change in a pipe."""
+"""``status --watch``: redraw the table on a terminal, print a line for each change in a pipe."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def watch_status(
     """Show the status until Ctrl-C, also while nothing runs; return the exit code of an interrupt.
 
     Raises:
-        StateError: there is no instance, or this user can't ask it.
+        StateError: there is no instance, or the user isn't allowed to connect.
     """
     wake = threading.Event()
     stop = threading.Event()
@@ -54,16 +54,16 @@ def watch_status(
     with Screen(alternate=True) as screen:
         while not stop.is_set():
             wake.clear()
-            report, head = _report(state)
-            shown = select(report, name=name, namespace=namespace)
+            report, head = _fetch_report(state)
+            selected = select(report, name=name, namespace=namespace)
             view = TableView(screen.width, current_time(), wide)
-            screen.draw(f"{head}\n{fit_status(shown, view, screen.height - 1)}")
+            screen.draw(f"{head}\n{fit_status(selected, view, screen.height - 1)}")
             wake.wait(REFRESH_S)
     return EXIT_INTERRUPTED
 
 
-def _report(state: Path | None) -> tuple[dict[str, Any], str]:
-    """Return the report, or the last known one, and a line that says how old it is."""
+def _fetch_report(state: Path | None) -> tuple[dict[str, Any], str]:
+    """Return the current or the last known report, and a line with its age."""
     try:
         fetched = fetch(state, now=current_time())
     except EngineUnavailable as error:

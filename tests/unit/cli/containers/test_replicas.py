@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.cli.containers.exec import running
+from controller.cli.containers.exec import first_running
 from controller.cli.containers.replicas import ContainerTarget, VisibleContainer, select
 from controller.model.errors import StateError
 
@@ -60,6 +60,6 @@ def test_a_label_can_be_given_as_a_name() -> None:
 
 def test_a_command_runs_in_the_first_replica_that_runs() -> None:
     down = replica("web.1-bbbbbbbb", "web", 1, state="exited")
-    assert running([down, WEB_2], "web") == WEB_2
+    assert first_running([down, WEB_2], "web") == WEB_2
     with pytest.raises(StateError, match=r"no container of web runs: web\.1-bbbbbbbb is exited"):
-        running([down], "web")
+        first_running([down], "web")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.cli.output.excerpts import excerpts, reported
+from controller.cli.output.excerpts import excerpts, report_excerpts
 from controller.cli.status.table import TableView, fit_status
 from controller.model.errors import Problem
 
@@ -41,7 +41,7 @@ def plain(lines: Any) -> list[str]:
 def test_a_problem_shows_its_line_on_a_terminal(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(TEXT)
     assert plain(excerpts(tmp_path)(PROBLEM)) == LINES
-    assert plain(reported(tmp_path)(REPORTED)) == LINES
+    assert plain(report_excerpts(tmp_path)(REPORTED)) == LINES
 
 
 def test_no_line_is_shown_in_a_pipe(tmp_path: Path) -> None:
@@ -70,6 +70,6 @@ def test_what_has_no_line_in_a_file_shows_none(tmp_path: Path, problem: Problem)
 def test_lines_of_files_give_way_first_where_the_screen_is_full(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(TEXT)
     report = {"resources": [], "problems": [REPORTED]}
-    view = TableView(80, 0.0, excerpt=reported(tmp_path))
+    view = TableView(80, 0.0, excerpt=report_excerpts(tmp_path))
     assert "replicas: two" in fit_status(report, view, 24)
     assert "replicas: two" not in fit_status(report, view, 4)

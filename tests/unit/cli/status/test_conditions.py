@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.cli.status.conditions import conditions_of, message_of, why_of, word_of
+from controller.cli.status.conditions import conditions_of, message_of, messages_of, word_of
 
 
 def condition(
@@ -43,16 +43,16 @@ def test_a_task_that_has_ended_is_completed() -> None:
 def test_a_message_of_two_conditions_is_shown_once() -> None:
     stalled = condition("Stalled", "it died (resume it)", reason="rollout.failed")
     degraded = condition("Degraded", "0 of 1 running; web.1 exited with 1", reason="TooFew")
-    assert why_of([stalled, condition("Paused", "it died"), degraded]) == (
+    assert messages_of([stalled, condition("Paused", "it died"), degraded]) == (
         "it died (resume it); 0 of 1 running; web.1 exited with 1"
     )
     before = condition("Stalled", "would be removed, but 4 of 7 go", reason="PrunePending")
     now = condition("PrunePending", "would be removed, but 5 of 9 go (approve)", reason="Held")
-    assert why_of([before, now]) == "would be removed, but 5 of 9 go (approve)"
-    assert why_of([condition("Stalled", "no name"), condition("PolicyViolation", "no name")]) == (
-        "no name"
-    )
-    assert why_of([before]) == "would be removed, but 4 of 7 go"
+    assert messages_of([before, now]) == "would be removed, but 5 of 9 go (approve)"
+    assert messages_of(
+        [condition("Stalled", "no name"), condition("PolicyViolation", "no name")]
+    ) == ("no name")
+    assert messages_of([before]) == "would be removed, but 4 of 7 go"
 
 
 def test_a_count_that_the_table_shows_is_not_repeated() -> None:

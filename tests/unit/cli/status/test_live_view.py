@@ -13,7 +13,7 @@ import pytest
 from controller.app.state_folder import Launch
 from controller.app.users import User
 from controller.cli.status import live_view
-from controller.cli.status.live_view import answering, is_settled, screen_of
+from controller.cli.status.live_view import has_settled, reachable_services, screen_of
 from controller.cli.status.table import TableView
 from controller.settings import Instance, state_of
 from tests.unit.cli.reports import condition, report, resource
@@ -51,7 +51,7 @@ def launch(tmp_path: Path) -> Launch:
 def test_the_start_has_ended_once_each_resource_is_ready_or_waits_for_a_person(
     words: list[str], settled: bool
 ) -> None:
-    assert is_settled(report(*(resource("web", condition(word)) for word in words))) is settled
+    assert has_settled(report(*(resource("web", condition(word)) for word in words))) is settled
 
 
 def test_addresses_are_shown_where_something_answers() -> None:
@@ -60,7 +60,7 @@ def test_addresses_are_shown_where_something_answers() -> None:
         there, away = server.getsockname()[1], closed.getsockname()[1]
         web = resource("web", ports=[port(there), port(away)])
         shop = resource("front", namespace="shop", ports=[port(there)])
-        assert answering(report(web, shop, resource("db"))) == [
+        assert reachable_services(report(web, shop, resource("db"))) == [
             f"web         http://127.0.0.1:{there}",
             f"shop/front  http://127.0.0.1:{there}",
         ]
@@ -71,7 +71,7 @@ def test_of_many_addresses_the_first_are_tried() -> None:
         closed.bind(("127.0.0.1", 0))
         away = port(closed.getsockname()[1])
         many = report(*(resource(f"web{number}", ports=[away]) for number in range(12)))
-        assert answering(many) == ["and 2 more: see PORTS"]
+        assert reachable_services(many) == ["and 2 more: see PORTS"]
 
 
 def test_in_a_pipe_the_policy_comes_first_and_the_addresses_once(
