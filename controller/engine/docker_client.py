@@ -150,7 +150,7 @@ class SdkStream:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all nested errors: requests nests in arguments, Python in ``__cause__``."""
+    """Yield an error and all nested errors, in ``args`` (requests) and in ``__cause__``."""
     todo: list[BaseException] = [error]
     seen: set[int] = set()
     while todo:

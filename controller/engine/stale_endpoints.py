@@ -1,4 +1,4 @@
-"""Stale endpoints: a container's endpoints that are missing in their networks.
+"""Stale endpoints: endpoints of a container without an entry in their network.
 
 After a failed join, an engine still shows the endpoint at the container, with address and aliases.
 But no other container can resolve the name. Engine 26.1 fails in this way with every container that
@@ -29,7 +29,7 @@ class ObservedEndpoint:
 def stale_endpoints(
     inspect: Mapping[str, Any], networks: Iterable[Mapping[str, Any]]
 ) -> frozenset[ObservedEndpoint]:
-    """Return the endpoints in a container's inspect that its network's inspect doesn't have.
+    """Return the endpoints in a container's inspect without an entry in the network's inspect.
 
     Endpoints in networks outside of *networks* are ignored.
     """

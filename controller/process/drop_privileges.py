@@ -1,6 +1,6 @@
 """Run a command as an unprivileged user, without capabilities.
 
-``trimtab up`` runs ``python -m controller.process.drop_privileges JSON`` as root. The steps, in order:
+``trimtab up`` runs ``python -m controller.process.drop_privileges JSON`` as root. The steps:
 
 1. enter the private mount view (``mount_view``);
 2. drop the supplementary groups, then change gid and uid;
@@ -136,7 +136,7 @@ def main() -> None:
     drop = PrivilegeDrop.from_json(sys.argv[1])
     enter(drop.view)
     become(uid=drop.uid, gid=drop.gid)
-    # After the change of uid, which clears the signal. The lifeline covers the time before.
+    # After the change of uid, which clears the signal. The lifeline covers a lost signal.
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != drop.parent:
         sys.exit(1)

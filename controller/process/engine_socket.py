@@ -1,4 +1,4 @@
-"""A check at the start: is this user allowed to open the engine's socket?
+"""A check at the start: the user must be allowed to open the engine's socket.
 
 An engine that is down is accepted, because trimtab waits for the engine. Missing permissions are an
 error, because waiting doesn't grant them.
@@ -24,7 +24,7 @@ POLL_S = 0.05
 def check_access(
     path: str, *, monotonic: Callable[[], float], wait: Callable[[float], None]
 ) -> None:
-    """Check that this user is allowed to open the engine's socket.
+    """Check that the user is allowed to open the engine's socket.
 
     Raises:
         StateError: access is denied.

@@ -1,7 +1,7 @@
-"""The lock of an instance on an engine: at most one broker, also with a copied state folder.
+"""The lock of an instance on an engine: a single broker, also with a copied state folder.
 
-A copied state folder has its own lock file. So this second lock lies in a folder that all brokers
-of one user on this host share. The lock covers no broker in a container or on another host.
+A copied state folder has its own lock file. So this second lock lies in a shared folder of all
+brokers of a user on this host. The lock covers no broker in a container or on another host.
 ``broker.guards.split_brain`` detects such brokers by the objects they create.
 """
 
@@ -23,7 +23,7 @@ _OWNER_MAX = 4096
 
 
 def shared_folder(uid: int) -> Path | None:
-    """Return the folder for the locks of one user's brokers, None if the host has none."""
+    """Return the folder for the locks of a user's brokers, None if the host has no such folder."""
     if uid == 0:
         return Path("/run/trimtab")
     runtime = Path(f"/run/user/{uid}")  # pam_systemd(8)
@@ -32,7 +32,7 @@ def shared_folder(uid: int) -> Path | None:
 
 @dataclass(slots=True)
 class InstanceLock:
-    """The lock of one instance. Call ``release`` at the end."""
+    """The lock of an instance. Call ``release`` at the end."""
 
     #: The shared folder of the locks. None: no lock.
     folder: Path | None

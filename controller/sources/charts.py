@@ -206,7 +206,7 @@ def _unusable(
 
 
 def _attribute(problems: tuple[Problem, ...], release: Declaration) -> tuple[Problem, ...]:
-    """Return the problems with the Release in their messages, because lines are of the rendering."""
+    """Add the Release to the messages, because line numbers are of the rendered text."""
     suffix = f" (rendered for {_describe(release)})"
     return tuple(replace(problem, message=problem.message + suffix) for problem in problems)
 
@@ -298,7 +298,7 @@ def _check_values(
     except SchemaError as error:
         message = f"the schema is wrong: {error.message[:300]}"
         return [problem_at(document, tuple(error.absolute_path), "chart.schema", message)]
-    except Exception as error:  # noqa: BLE001 - a schema can fail in any way, and must not stop the load
+    except Exception as error:  # noqa: BLE001 - no schema is allowed to stop the load
         message = f"the schema can't be used: {type(error).__name__}"
         return [problem_at(document, (), "chart.schema", message)]
     return [_value_problem(release, defaults, error) for error in errors]

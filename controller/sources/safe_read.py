@@ -195,7 +195,7 @@ def _read_once(
 
 
 def _read(descriptor: int, expected: int, pread: Pread) -> bytes:
-    """Return the content. Of a file longer than *expected*, return one byte more than *expected*."""
+    """Return the content, *expected* + 1 bytes at most."""
     chunks: list[bytes] = []
     size = 0
     while size <= expected:

@@ -320,7 +320,7 @@ def _comparison(node: nodes.Compare) -> nodes.Expr:
 
 
 def render_template(text: str, file: str, context: Mapping[str, object]) -> str | Problem:
-    """Render a template with a context. Return the text, or the problem at its line. Never raises."""
+    """Render a template. Return the text, or the problem at its line. Never raises."""
     if len(text) > MAX_TEMPLATE:
         message = f"the template is over {MAX_TEMPLATE // 1024} KiB"
         return Problem("chart.template", message, file, remedy="split it")

@@ -69,7 +69,7 @@ def watch(
     also: Iterable[Path] = (),
     compare_ms: int = COMPARE_MS,
 ) -> None:
-    """Call *wake* after each change below *root* and below *also* (the charts), until *stop* is set.
+    """Call *wake* after each change below *root* and *also* (the charts), until *stop* is set.
 
     Blocks the caller's thread and never raises. *root* can be a link, can be missing, and can be
     replaced. Each start of a watch also calls *wake*, because of changes just before the start.

@@ -1,4 +1,4 @@
-"""Lock files: at most one process holds a lock, and the kernel releases it when the process ends.
+"""Lock files: at most one process holds a lock. The kernel releases a lock when its process ends.
 
 The locks are those of flock(2). They belong to the open file, so closing the descriptor releases
 the lock.
@@ -22,7 +22,7 @@ _PAUSE_S = 0.05
 def hold_lock(
     path: Path, *, program: str, monotonic: Callable[[], float], wait_s: float = LOCK_WAIT_S
 ) -> int:
-    """Lock *path* for this process and return the descriptor. Waits up to *wait_s* seconds.
+    """Lock *path* and return the descriptor. Waits up to *wait_s* seconds for the lock.
 
     *program* is named in errors, for example ``controller``.
 
@@ -64,7 +64,7 @@ async def hold_lock_async(
 
 
 def open_lock_file(path: Path) -> int:
-    """Open a lock file, create it if it is missing, and return the descriptor.
+    """Open a lock file, or create a missing file. Return the descriptor.
 
     Raises:
         OSError: the file can't be opened, or *path* is a symbolic link.

@@ -2,7 +2,7 @@
 
 The engine reports a pid. By the time of the signal, the pid can belong to another process or, with
 a remote engine, to another host. So the process is opened as a pidfd first, and its cgroup must
-name the container. The pidfd gets the signal. A broker that runs as root needs CAP_KILL.
+name the container. The pidfd gets the signal. A broker with the uid of root needs CAP_KILL.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 PROC = Path("/proc")
 #: Processes of one session killed at most. A container's limit on processes is lower.
 PROCESSES_MAX = 4096
-#: The index of the session in the fields after the name in /proc/PID/stat: state, ppid, pgrp, session.
+#: The index of the session in the fields of /proc/PID/stat after the name: state, ppid, pgrp,
+#: session.
 _SESSION = 3
 
 

@@ -56,7 +56,7 @@ MASKABLE = (
 )
 #: File systems recognised by name alone: they are never the source of a mount.
 NO_FILES = frozenset({"cgroup", "cgroup2", "devpts", "mqueue", "proc", "sysfs"})
-#: Errors that the container's programs cause by moving folders. Other errors come from a file system.
+#: Errors that the container's programs cause by moving folders. Other errors are a file system's.
 BY_CONTAINER = frozenset(
     {errno.EAGAIN, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
 )

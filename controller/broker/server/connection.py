@@ -290,7 +290,7 @@ class Connection:
             client.gone = True
 
     async def _end_stream(self, answer: Reply, client: ClientStream) -> None:
-        """End a response relayed while the engine sent it. An error of the gate is the last line."""
+        """End a response relayed during the pull. An error of the gate is the last line."""
         try:
             async with asyncio.timeout(self._timeouts.write_s):
                 if answer.status >= HTTPStatus.BAD_REQUEST:
@@ -333,7 +333,7 @@ class Connection:
         )
 
     async def _linger(self) -> None:
-        """Read further input for a bounded time: a close with unread bytes discards the response."""
+        """Read input for a bounded time: a close with unread bytes discards the response."""
         left = self._timeouts.linger_bytes
         try:
             if self._writer.can_write_eof():

@@ -43,7 +43,7 @@ class ConnectionSlots:
         self._queue = RoundRobin()
 
     async def take(self, uid: int) -> bool:
-        """Take a slot, and wait for one if necessary. Return False if none became free in time.
+        """Take a slot, and wait for a free slot if necessary. Return False after a timeout.
 
         The caller returns the slot with ``leave``.
         """

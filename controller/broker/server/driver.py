@@ -49,7 +49,7 @@ from controller.model.records import Actor, Entry, Record, Reply, Role
 LOG = logging.getLogger(__name__)
 #: How long a mutation waits for the admissions before it.
 ADMISSION_S = 30.0
-#: Timeout for the inspection of bind sources. A file system can hang while others wait for the lock.
+#: Timeout for the inspection of bind sources. Others wait for the lock while a file system hangs.
 INSPECT_S = 5.0
 #: Inspections in threads at a time. More are answered as unreadable paths.
 INSPECTIONS_MAX = 8
@@ -277,8 +277,8 @@ class Driver:
     ) -> T:
         """Run a flow to its end, or with a client to its early response.
 
-        *admission* is closed, which releases the admission lock, as soon as nothing more can be
-        refused.
+        *admission* holds the admission lock. Closed, and so released, after the first refusal,
+        record or mutation.
         """
         reads = _EngineReads(self._client, self._authorise)
         try:
@@ -315,7 +315,7 @@ class Driver:
             rest.cancel()
 
     async def write(self, entry: Entry) -> Record | None:
-        """Write an entry of the server itself, or count it. Return None without a durable record."""
+        """Write or count an entry of the server itself. Return None without a durable record."""
         return await self._limiter.write(entry)
 
     async def _open_result(

@@ -1,7 +1,7 @@
-"""Fairness between uids: waiting tasks continue in turn, one of each uid after the other.
+"""Fairness between uids: the waiting tasks of all uids continue in turn.
 
 - ``FairQueue`` lets one request per iteration of the event loop be read and judged. A thousand
-  requests at once delay another client by one request, not by a thousand.
+  requests at once delay another client by a single request.
 - ``AdmissionLock`` is the lock that a mutation holds until its intent is written.
 """
 

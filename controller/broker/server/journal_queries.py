@@ -121,7 +121,7 @@ class JournalQueries:
             page = await self.ask(question)
             if isinstance(page, JournalNotReadable):
                 if page.code == DAMAGED:
-                    return  # no record would ever follow, and silence would look like a quiet journal
+                    return  # silence without an end would look like a quiet journal
                 await asyncio.sleep(POLL_S)
                 continue
             for match in page.found:

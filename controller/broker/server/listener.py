@@ -1,4 +1,4 @@
-"""Accepting connections: each one waits in the fair queue, then for a connection slot.
+"""Accepting connections: each waits in the fair queue, then for a connection slot.
 
 A connection without a slot gets 503. The broker reads nothing from a connection that waits.
 """
@@ -26,7 +26,7 @@ ACCEPTED_AT_ONCE = 16
 
 
 class Listener:
-    """Accepts connections on one socket and serves each in a task of its own.
+    """Accepts connections on a socket and serves each in its own task.
 
     *on_end* is called after each served connection.
     """
@@ -55,7 +55,7 @@ class Listener:
 
     async def start(self, listener: socket.socket) -> None:
         """Accept connections on a listening socket."""
-        # asyncio takes this one number as the backlog and as the connections per iteration. The
+        # asyncio takes this number as the backlog and as the connections per iteration. The
         # socket itself keeps its longer backlog (``host.listen_socket``).
         self._server = await asyncio.start_unix_server(
             self._serve, sock=listener, limit=READ_BYTES, backlog=ACCEPTED_AT_ONCE

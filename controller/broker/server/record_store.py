@@ -68,7 +68,7 @@ class RecordStore:
         self._idle.set()
 
     def load(self) -> None:
-        """Load the inventory and fold the journal up to its last record. Blocks; call before serving."""
+        """Load the inventory and fold the journal. Blocks; call this before serving."""
         inventory = read_snapshot(self._snapshot)
         self._saved_seq = inventory.seq
         if inventory.seq > self.journal.last_seq:
@@ -130,7 +130,7 @@ class RecordStore:
         try:
             record = future.result()
         except (JournalUnavailable, CancelledError) as error:
-            # Only privileged entries use the disk reserve: another one fails in a healthy journal.
+            # Only some entries may use the disk reserve. A refusal of others is no journal error.
             if getattr(error, "code", "") != RESERVED:
                 self._state.health.journal_error = str(error) or "the journal is closed"
                 LOG.error("journal.unavailable error=%s", error)  # noqa: TRY400 - the reason is enough

@@ -99,7 +99,7 @@ class RecoveryTask:
         return any(intent.seq <= state.start_seq for intent in state.inventory.open.values())
 
     async def _clean_up(self) -> None:
-        """Forget missing objects. Remove containers that an earlier broker process never started."""
+        """Forget missing objects. Remove containers never started by an earlier broker process."""
         forgotten = await self._driver.run(recovery.forget_gone(self._state))
         removed = 0
         if self._state.split_brain.rivals:

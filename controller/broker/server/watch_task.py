@@ -1,7 +1,7 @@
 """Background tasks that watch containers and exec sessions.
 
 - ``ContainerWatcher`` verifies a container of this instance as soon as the engine reports a start
-  or a change. An event is only a hint: it names the container to check. Every container is checked
+  or a change. An event is only a hint about the container to check. Every container is checked
   when an event stream begins, so that nothing between two streams is missed, and periodically
   without a stream. Each container waits at most once for its check.
 - ``ExecReaper`` records the results of exec sessions and ends those beyond their time.

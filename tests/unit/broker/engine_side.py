@@ -1,4 +1,4 @@
-"""The engine's side of its socket: answers as a test says, and keeps what it was sent."""
+"""The engine's end of its socket: responds as the test says, and stores the requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A broker that serves in a test: a real socket, a real journal, an engine's side, any gate."""
+"""A broker for tests: a real socket, a real journal, a fake engine, and any gate."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STRICT = Policy(name="test")
 
 
 class TestClock:
-    """Real time, and what a test adds to it."""
+    """Real time plus an offset set by the test."""
 
     __test__ = False
 
@@ -45,19 +45,19 @@ class TestClock:
 
 
 def ids() -> Callable[[], str]:
-    """Return a maker of UUIDv7s that count."""
+    """Return a function that returns consecutive UUIDv7s."""
     numbers = itertools.count(1)
     return lambda: f"00000000-0000-7000-8000-{next(numbers):012x}"
 
 
 def entry(number: int, stage: Stage = "intent", **parts: dict[str, object]) -> Entry:
-    """Return an entry with an id of its own range."""
+    """Return an entry with an id of a separate range."""
     return Entry(f"00000000-0000-7000-9000-{number:012x}", stage, **parts)
 
 
 @dataclass
 class Bench:
-    """What a test of the server has in hand."""
+    """The parts of a server test."""
 
     root: Path
     handle: HandleRequest
@@ -82,7 +82,7 @@ class Bench:
         self.journal.chmod(0o700)
 
     def broker(self) -> Broker:
-        """Make a broker; each has the journal as it is then."""
+        """Create a broker on the present journal."""
         new_id = ids()
         services = HostServices(
             clock=self.clock,
@@ -129,7 +129,7 @@ class Bench:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Broker]:
-        """Serve while the block runs, then stop and see the broker end."""
+        """Serve during the block, then stop the broker and wait for its end."""
         self.stop, self.reload = asyncio.Event(), asyncio.Event()
         broker = self.broker()
         async with self.engine.serving():
@@ -152,7 +152,7 @@ class Bench:
 
 
 def run(test: Awaitable[None], *, within_s: float = 20) -> None:
-    """Run a test's coroutine; none waits for ever."""
+    """Run a test's coroutine with a timeout."""
 
     async def bounded() -> None:
         await asyncio.wait_for(test, within_s)
@@ -160,16 +160,16 @@ def run(test: Awaitable[None], *, within_s: float = 20) -> None:
     asyncio.run(bounded())
 
 
-async def until(told: Callable[[], bool]) -> None:
-    """Wait until *told* is true; ``run`` ends what waits for too long."""
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until *condition* returns True. ``run`` has the timeout."""
     while True:
-        if told():
+        if condition():
             return
         await asyncio.sleep(0.005)
 
 
 async def ask(path: Path, raw: bytes, *, half_close: bool = False) -> bytes:
-    """Send bytes over a connection of its own, and return all that comes back until its end."""
+    """Send bytes over a new connection, and return all received bytes."""
     reader, writer = await asyncio.open_unix_connection(path)
     try:
         writer.write(raw)
@@ -182,7 +182,7 @@ async def ask(path: Path, raw: bytes, *, half_close: bool = False) -> bytes:
 
 
 def get(path: str, *headers: str, method: str = "GET") -> bytes:
-    """Return a request without a body, after whose answer the connection ends."""
+    """Return a request without a body that closes the connection."""
     lines = (f"{method} {path} HTTP/1.1", "Host: d", "Connection: close", *headers, "", "")
     return "\r\n".join(lines).encode()
 
@@ -202,12 +202,12 @@ def post(path: str, body: bytes = b"", *headers: str, connection: str = "close")
 
 
 def status_of(answer: bytes) -> int:
-    """Return the status of an answer; 0 for none."""
+    """Return the status of a response, 0 for no response."""
     return int(answer.split(b" ", 2)[1]) if answer else 0
 
 
 def body_of(answer: bytes) -> bytes:
-    """Return an answer's body, chunked or not."""
+    """Return a response's body, chunked or not."""
     head, _, body = answer.partition(b"\r\n\r\n")
     if b"transfer-encoding: chunked" not in head.lower():
         return body

@@ -1,4 +1,4 @@
-"""The adapter: which request an action is, and what each answer means."""
+"""The adapter: the request of each action, and the meaning of each response."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CONTEXT = Context(cause="slot is empty", file="web.yaml", line=3, plan="abc")
 
 @dataclass
 class Lines:
-    """A stream whose lines are known; an exception in them is raised there."""
+    """A stream of given lines. An exception among the lines is raised at its place."""
 
     status: int
     content: list[bytes | Exception]
@@ -65,7 +65,7 @@ class Lines:
 
 @dataclass
 class Wire:
-    """A transport in memory: answers by method and path, and remembers what was sent."""
+    """A transport in memory: responds by method and path, and stores the requests."""
 
     answers: dict[str, Any] = field(default_factory=dict)
     sent: list[tuple[str, str, dict[str, str], object]] = field(default_factory=list)
@@ -366,7 +366,7 @@ def test_a_pull_is_read_to_its_end_and_fails_by_what_is_said_in_it() -> None:
 
 
 def told(rule: str, **more: str) -> bytes:
-    """Return what the gate says, as a whole answer or as the last line of a stream."""
+    """Return a refusal of the gate, as a whole response or as the last line of a stream."""
     said = {"rule": rule, "reason": "why", "remedy": "do so", "id": "1"}
     return json.dumps({"message": f"{rule}: why", "trimtab": said, **more}).encode()
 

@@ -1,4 +1,4 @@
-"""The last output of a container, through the broker: one short try."""
+"""The last output of a container, through the broker: one short attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Docker SDK as a transport: what went out, what didn't, and streams that end."""
+"""The Docker SDK as a transport: sent and unsent requests, and the ends of streams."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def chunk(data: bytes) -> bytes:
 
 
 class Received(list[bytes]):
-    """The requests that came; ``closed`` counts the connections that were closed."""
+    """The received requests. ``closed`` counts the closed connections."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def reply(body: bytes) -> Callable[[socket.socket], None]:
 
 
 def hang_up(_peer: socket.socket) -> None:
-    """Read the request, and say nothing."""
+    """Read the request and send nothing."""
 
 
 def call(

@@ -1,4 +1,4 @@
-"""Endpoints that a container's inspect shows, and its networks don't."""
+"""Endpoints in a container's inspect that are missing in its networks' inspects."""
 
 from __future__ import annotations
 

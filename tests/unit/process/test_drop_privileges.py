@@ -1,4 +1,4 @@
-"""The drop: a real process, as root, in a closed home, seen from inside."""
+"""Dropping privileges: a real process that starts as root in a closed home reports its state."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run_dropped(drop: PrivilegeDrop) -> subprocess.CompletedProcess[str]:
 
 
 def make_closed(tmp_path: Path) -> Path:
-    """Return a folder 0700 of root that holds one needed folder and one secret."""
+    """Return a folder of root with mode 0700, with one needed folder and one secret."""
     for parent in (tmp_path, *tmp_path.parents):
         if parent != Path("/tmp") and str(parent).startswith("/tmp/"):
             parent.chmod(0o755)

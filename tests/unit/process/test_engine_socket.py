@@ -1,4 +1,4 @@
-"""Whether this user may open the engine's socket, and what helps if not."""
+"""The check of access to the engine's socket, and its remedies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ USER, GROUP = "games", "audio"
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that every user can enter, which pytest's own is not."""
+    """A folder that every user can enter, unlike pytest's own."""
     with tempfile.TemporaryDirectory(prefix="trimtab-", dir="/tmp") as made:
         Path(made).chmod(0o755)
         yield Path(made)

@@ -1,4 +1,4 @@
-"""A copy of a state folder is noticed where both brokers run on one host."""
+"""A copied state folder is detected if both brokers run on one host."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_file_that_its_holder_removed_meanwhile_is_not_taken_for_the_lock(
     opened = instance_lock._open_again
 
     def late(path: Path):
-        """The first time, its holder gives it back between our open and our lock."""
+        """The first time, the holder releases the lock between our open and our lock."""
         for handle in opened(path):
             first.release()
             yield handle

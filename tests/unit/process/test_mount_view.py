@@ -1,4 +1,4 @@
-"""What a user must be let see when folders above it are closed."""
+"""The mounts that give a user access to paths below closed folders."""
 
 from __future__ import annotations
 

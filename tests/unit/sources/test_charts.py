@@ -1,4 +1,4 @@
-"""A Release is a chart with values; what is wrong with either is told where it is written."""
+"""A Release renders a chart with values. A problem of either has the place of its text."""
 
 import socket
 from pathlib import Path
@@ -72,7 +72,7 @@ def load(place: Path) -> Desired:
 
 
 def check(place: Path, problems: list[str]) -> None:
-    """Compare the problems; with any, nothing of the Release acts and the source is blind."""
+    """Compare the problems. With a problem, the Release has no effect and the source is blind."""
     desired = load(place)
     assert [
         f"{p.file}:{p.line}:{p.column} {p.code}: {p.message}" for p in desired.problems

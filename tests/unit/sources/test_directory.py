@@ -1,4 +1,4 @@
-"""The directory of the desired state: what lies there is read whole, within bounds, or makes blind.
+"""The desired-state directory: files are read whole and within bounds, or the result is blind.
 
 Each kind of bad input gives a problem; everything else stands, and nothing is raised.
 """
@@ -42,7 +42,7 @@ def told(desired: Desired) -> list[str]:
 
 
 def check(root: Path, *, services: str, problems: list[str], blind: bool) -> Desired:
-    """Compare what a first look at *root* gives."""
+    """Compare the result of a first load of *root*."""
     desired = DirectorySource(root).load()
     assert (names(desired), told(desired), desired.blind) == (services, problems, blind)
     return desired

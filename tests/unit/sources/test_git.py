@@ -1,4 +1,4 @@
-"""Where Git works; what can't be looked at is nobody's folder, and no error."""
+"""The Git state of a folder. A folder without access counts as no repository, without an error."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def test_a_directory_that_may_not_be_looked_at_is_no_error():
 
 
 def git(folder: Path, *argv: str) -> str:
-    """Run Git in a folder, as somebody with a name, and return what it said."""
+    """Run Git in a folder, with a user name set, and return the output."""
     who = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
     done = subprocess.run(["git", *who, *argv], cwd=folder, check=True, capture_output=True)
     return done.stdout.decode().strip()

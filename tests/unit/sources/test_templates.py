@@ -1,4 +1,4 @@
-"""Templates are a small closed language: same inputs, same text, and never more than a budget."""
+"""Templates are a small language: the same inputs give the same text, within a budget."""
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ def check(template: str, text: str) -> None:
 
 
 def refused(template: str) -> str:
-    """Return ``LINE message`` of the problem that a template is."""
+    """Return ``LINE message`` of a template's problem."""
     problem = render_template(template, "t.yaml", CONTEXT)
     assert isinstance(problem, Problem), problem
     assert (problem.code, problem.file) == ("chart.template", "t.yaml")

@@ -1,4 +1,4 @@
-"""Watching wakes after every change, whatever becomes of the directory, and ends when told."""
+"""The watch wakes after every change, whatever happens to the directory, and ends on request."""
 
 import shutil
 import threading
@@ -15,7 +15,7 @@ WAIT_S = 20  # a bound for slow machines; a wakeup comes in about 0.2 s
 
 
 class Watched:
-    """A watch in a thread; ``woken_by`` does something and waits for a wakeup after it."""
+    """A watch in a thread. ``woken_by`` calls a function and waits for the next wakeup."""
 
     def __init__(self, root: Path, *, also: tuple[Path, ...] = (), compare_ms: int = 50) -> None:
         self.stop = threading.Event()
@@ -51,7 +51,7 @@ class Watched:
 
 @pytest.fixture(autouse=True)
 def _never_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away the watch that is made anew by itself: it would hide a change that didn't wake."""
+    """Disable the periodic restart of the watch: a restart would hide a missed change."""
     monkeypatch.setattr("controller.sources.watch.COMPARISONS_MAX", 10**9)
 
 

@@ -1,4 +1,4 @@
-"""What the broker's client makes of an engine that answers, lies, hangs, or isn't there."""
+"""The broker's client with an engine that responds, sends garbage, hangs, or is down."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ JSON = (("content-type", "application/json"),)
 def with_engine(
     tmp_path: Path, test: Callable[[EngineSide, EngineClient], Awaitable[None]]
 ) -> EngineSide:
-    """Run *test* with an engine and a client of it."""
+    """Run *test* with an engine and a client."""
     engine = EngineSide(tmp_path / "e.sock")
 
     async def run() -> None:
@@ -298,7 +298,7 @@ def test_a_mutation_passes_the_crash_points_and_a_read_none(tmp_path: Path) -> N
 
 
 class Keeping:
-    """An engine that goes on with its connections; ``counted`` has the requests of each."""
+    """An engine with persistent connections. ``counted`` has the requests of each connection."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

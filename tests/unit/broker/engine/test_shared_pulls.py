@@ -1,4 +1,4 @@
-"""Pulls under way: merged, watched, given up when nothing new is said, and no client's."""
+"""Shared pulls: joined by clients, ended without progress, and independent of any client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ JSON = (("content-type", "application/json"),)
 
 
 def said(status: str, layer: str = "", **detail: int) -> bytes:
-    """Return a line of the engine's."""
+    """Return a line of the engine."""
     value = {"status": status, "id": layer, "progressDetail": detail}
     return json.dumps({name: each for name, each in value.items() if each}).encode() + b"\r\n"
 
@@ -40,7 +40,7 @@ def chunk(data: bytes) -> bytes:
 
 
 class Engine:
-    """An engine that is in the middle of a pull, and says what a test has it say."""
+    """An engine in the middle of a pull. The test sends its lines."""
 
     def __init__(self) -> None:
         self._writers: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
@@ -61,7 +61,7 @@ class Engine:
 
 
 class Pulling:
-    """A gate whose every request pulls; keeps the answers by intent."""
+    """A gate that pulls at every request, and stores the responses by intent."""
 
     def __init__(self, *, deadline_s: float = 5) -> None:
         self.answers: dict[str, CommandResult] = {}
@@ -120,7 +120,7 @@ class Watcher:
         return await self._reader.readuntil(b"\r\n\r\n")
 
     async def lines(self, count: int) -> list[bytes]:
-        """Read until so many lines came."""
+        """Read a number of lines."""
         found: list[bytes] = []
         while len(found) < count:
             size = int(await self._reader.readuntil(b"\r\n"), 16)

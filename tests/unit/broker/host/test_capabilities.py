@@ -1,4 +1,4 @@
-"""What a broker's process keeps of its rights: looked at from /proc, in a process of its own."""
+"""The privileges that a broker keeps, read from /proc in a separate process."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a bind source is, seen without following a link, and what of the broker's it touches."""
+"""The facts of a bind source, without following links, and the protected places it touches."""
 
 import ctypes
 import errno
@@ -98,7 +98,7 @@ def test_a_path_that_isn_t_plain_is_unreadable(path: str) -> None:
 def test_what_the_kernel_won_t_open_is_unreadable(
     root: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """Also where it hasn't got openat2 (ENOSYS), or a container's seccomp hides it (EPERM)."""
+    """Also without openat2 (ENOSYS), or if a container's seccomp profile denies it (EPERM)."""
 
     class Refusing:
         def syscall(self, *_arguments: object) -> int:
@@ -186,7 +186,7 @@ def test_a_hard_link_to_a_protected_file_is_protected(root: Path) -> None:
 
 
 def test_the_links_that_lead_to_a_protected_place_are_protected_too(root: Path) -> None:
-    """Who may change the link decides what the place is."""
+    """A user who can change the link can change the place."""
     (root / "real" / "state").mkdir(parents=True)
     (root / "links" / "more").mkdir(parents=True)
     (root / "links" / "state").symlink_to("more/again")

@@ -1,4 +1,4 @@
-"""Who is at the other end, and which role that gives."""
+"""The credentials of a peer, and the role that follows from them."""
 
 import os
 import socket
@@ -109,7 +109,7 @@ connection.recv(1)
 
 
 def accepted(path: str, *argv: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """Have another process connect, and return our end."""
+    """Let another process connect, and return our end of the connection."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
@@ -146,7 +146,7 @@ def test_a_peer_in_a_pid_namespace_of_its_own_is_elsewhere(tmp_path: Path) -> No
 
 
 def test_where_a_process_lives_is_read_of_proc(tmp_path: Path) -> None:
-    """Also without the right to read its namespace: then the number of its pids tells."""
+    """Also without access to the namespace: then the number of pids decides."""
 
     def proc(pid: str, *, namespace: str = "", pids: str = "") -> None:
         folder = tmp_path / pid

@@ -1,4 +1,4 @@
-"""Ending processes: only those whose cgroup names the container, by what the kernel shows."""
+"""Killing processes: only processes with the container in their cgroup."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONTAINER = "ab" * 32
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    """A session of its own, as an exec's is: a shell and another process."""
+    """A separate session like that of an exec: a shell and another process."""
     started = subprocess.Popen(
         ["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, start_new_session=True
     )
@@ -29,7 +29,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def shown(root: Path, pid: int, *, cgroup: str, session: int) -> None:
-    """Write what /proc shows of a process."""
+    """Write the files of a process in /proc."""
     folder = root / str(pid)
     folder.mkdir()
     (folder / "cgroup").write_text(f"0::/docker/{cgroup}\n")
@@ -66,7 +66,7 @@ def test_what_names_no_process_ends_none(pid: int, container: str) -> None:
 
 
 def test_a_process_that_has_ended_already_is_ended(tmp_path: Path) -> None:
-    """The engine tells of one for a moment longer than it is there."""
+    """The engine reports a process for a moment after its end."""
     ended = subprocess.Popen(["true"])
     ended.wait()
     assert kill_session(ended.pid, CONTAINER, proc=tmp_path) == ""

@@ -1,4 +1,4 @@
-"""Reading a process: real ones, and what isn't the container's."""
+"""Reading a process: real processes, and processes outside of the container."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ID = "ab" * 32
 
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that waits until it is ended."""
+    """A process that waits for its end."""
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as running:
         yield running
         running.kill()
@@ -36,7 +36,7 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def own_name() -> str:
-    """A component of this process's own cgroups, which stands in for a container's id."""
+    """A component of this process's cgroup path, in place of a container's id."""
     cgroups = read_cgroups(Path("/proc/self/cgroup").read_text())
     paths = (cgroups.unified, *cgroups.by_controller.values())
     return next((part for path in paths for part in path.split("/") if part), "")
@@ -81,7 +81,7 @@ def test_a_program_has_a_moment_to_begin_and_no_more(
 def test_what_the_kernel_shows_of_a_process(
     process: subprocess.Popen[bytes], own_name: str, tmp_path: Path
 ) -> None:
-    """One that isn't confined at all shares every namespace, and has the mounts of the host."""
+    """An unconfined process shares every namespace, and has the mounts of the host."""
     file = tmp_path / "here"
     file.write_text("")
     link = tmp_path / "link"
@@ -130,7 +130,7 @@ def test_the_folder_of_a_containers_cgroup(root: str, path: str, folder: str | N
 def test_the_root_of_a_mount_is_found_without_links_and_not_where_folders_moved(
     tmp_path: Path,
 ) -> None:
-    """A place behind a link, one that is too long, and one that isn't there have no root."""
+    """A path with a link, a path that is too long, and a missing path have no root."""
     (tmp_path / "link").symlink_to("/proc")
     long = "/".join([str(tmp_path), *["d" * 250] * 20])
     mounts = [
@@ -148,7 +148,7 @@ def test_the_root_of_a_mount_is_found_without_links_and_not_where_folders_moved(
 
 @pytest.mark.needs_root
 def test_the_root_of_a_filesystem_that_is_gone_is_unreadable(tmp_path: Path) -> None:
-    """A FUSE whose server ended: nobody can tell what lies there, and that hides nothing else."""
+    """A FUSE mount without its server is unreadable, and hides nothing else."""
     # Made here, since not every root has it in /dev: misc(4), the number of fuse.
     device, point = tmp_path / "fuse", tmp_path / "point"
     os.mknod(device, stat.S_IFCHR | 0o600, os.makedev(10, 229))

@@ -1,4 +1,4 @@
-"""The kernel's texts, as kernels write them, and texts that no kernel writes."""
+"""The kernel's texts in their real form, and texts that no kernel writes."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_no_limits_of_version_1() -> None:
 
 
 def test_limits_of_version_2() -> None:
-    """There swap is a limit of its own, and none of it is 0."""
+    """In version 2 swap has its own limit, and 0 means no swap."""
     files = {
         "memory.max": "67108864\n",
         "memory.swap.max": "0\n",

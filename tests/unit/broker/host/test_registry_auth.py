@@ -1,4 +1,4 @@
-"""Registry credentials: docker's form, what of it is refused, and that nothing of it is repeated."""
+"""Registry credentials: docker's form, its refused parts, and messages without secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of registry credentials: whose it may be, when it is read, and who gets what is in it."""
+"""The file of registry credentials: its owner and mode, its reloads, and the use of its content."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def bench_of(root: Path) -> Bench:
 
 
 def sent_with(bench: Bench) -> dict[str, str]:
-    """Return the credentials that each request to the engine came with."""
+    """Return the credentials of each request to the engine."""
     found = {}
     for head in bench.engine.heads:
         first, *lines = head.decode().split("\r\n")

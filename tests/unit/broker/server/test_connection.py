@@ -1,4 +1,4 @@
-"""One client's connection: what is answered, what is refused, and what ends it."""
+"""One client's connection: responses, refusals, and its end."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ IMPATIENT = ServerLimits(
 
 
 def echo(request: Request, _state: GateState) -> Steps:
-    """Answer with what was asked."""
+    """Respond with the request."""
     yield from ()
     actor = request.actor
     told = f"{request.method} {request.path}?{request.query} {request.body.decode()} "
@@ -100,7 +100,7 @@ def test_a_head_has_the_length_and_no_body(tmp_path: Path) -> None:
 
 
 def test_a_refused_head_says_its_rule_in_a_header(tmp_path: Path) -> None:
-    """An answer to HEAD has no body to say it in."""
+    """A response to HEAD has no body for the reason."""
 
     async def talk(bench: Bench) -> None:
         for raw, rule in (
@@ -127,7 +127,7 @@ def test_a_refused_head_says_its_rule_in_a_header(tmp_path: Path) -> None:
 def test_what_isn_t_a_request_is_refused_recorded_and_ends_the_connection(
     tmp_path: Path, raw: bytes, expected: str
 ) -> None:
-    """Also where the client is still sending: its answer comes through."""
+    """Also while the client is still sending: the client gets the response."""
 
     async def talk(bench: Bench) -> None:
         assert rule_of(await ask(bench.socket, raw)) == expected
@@ -263,7 +263,7 @@ def test_beyond_the_limit_of_connections_a_client_gets_a_503(tmp_path: Path) -> 
 
 
 def test_admissions_come_one_after_the_other_and_reads_beside_them(tmp_path: Path) -> None:
-    """The second create sees what the first one's intent counts."""
+    """The second create counts the intent of the first."""
     seen: list[tuple[str, int]] = []
     looked = asyncio.Event()
 
@@ -380,7 +380,7 @@ async def asked_by(uid: int, path: Path) -> bytes:
 
 
 def test_refusals_beyond_the_limit_are_counted_also_by_a_broker_that_ends(tmp_path: Path) -> None:
-    """The last answer names the record that counts it, and waits no second when the broker ends."""
+    """The last response names its summary record, and is sent at once when the broker ends."""
     asked = asyncio.Event()
     told: list[bytes] = []
 

@@ -1,4 +1,4 @@
-"""Connections that are served, and those that wait for it."""
+"""Connection slots, and the connections that wait for them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ ALICE, BOB, ROOT = 1000, 1001, 0
 
 
 def seats(*, waiting: int = 10, wait_s: float = 60.0) -> ConnectionSlots:
-    """Return four places, one of them left to root, two at most for a client."""
+    """Return four slots: one reserved for root, at most two for a client."""
     size = SlotLimits(all=4, of_a_client=2, reserved=1, waiting=waiting, wait_s=wait_s)
     return ConnectionSlots(size, trusted=lambda uid: uid == ROOT)
 
 
 async def begun(tasks: list[asyncio.Task[bool]]) -> list[bool]:
-    """Let all come as far as they can, and return which have their places."""
+    """Let all tasks run until they wait, and return those with a slot."""
     for _ in range(5):
         await asyncio.sleep(0)
     return [task.done() for task in tasks]

@@ -1,4 +1,4 @@
-"""Answers that come as they come: relayed, hijacked, or watched while a mutation goes on."""
+"""Responses in parts: relayed, hijacked, or watched during a mutation."""
 
 import asyncio
 import socket
@@ -42,7 +42,7 @@ AGREED = (
 
 
 def relay(_request: Request, _state: GateState) -> Steps:
-    """Hand over what is asked for, logs for one, and attach both ways."""
+    """Relay the requested path, for example logs, and attach in both directions."""
     yield from ()
     if _request.path.endswith("/attach"):
         return Relay("POST", "/containers/x/attach", hijack=True)
@@ -68,7 +68,7 @@ def check(
 
 
 class Talk:
-    """An engine's side that a test speaks through, once the broker has connected."""
+    """An engine's end of the connection for the test, after the broker's connect."""
 
     def __init__(self, head: bytes) -> None:
         self._head = head
@@ -199,7 +199,7 @@ def test_a_client_that_only_ended_its_own_side_gets_the_whole_stream(tmp_path: P
 
 
 def test_who_reads_slowly_slows_down_who_writes(tmp_path: Path) -> None:
-    """Nothing is kept: the engine's side stalls after what the sockets hold."""
+    """Nothing is buffered: the engine's side stalls when the socket buffers are full."""
     engine = Talk(b"HTTP/1.1 200 OK\r\n\r\n")
     size = 4_000_000
 
@@ -262,7 +262,7 @@ def test_after_a_hijack_both_sides_say_what_they_like(tmp_path: Path) -> None:
 
 
 def test_output_never_comes_together_with_the_head(tmp_path: Path) -> None:
-    """docker-py reads the head through a buffer and loses whatever comes with it."""
+    """docker-py reads the head through a buffer, and loses output that arrives with the head."""
     engine = Talk(AGREED + b"early")
 
     async def talk(bench: Bench) -> None:
@@ -281,7 +281,7 @@ def test_output_never_comes_together_with_the_head(tmp_path: Path) -> None:
 
 
 def test_a_half_close_of_the_client_is_passed_on_and_output_goes_on(tmp_path: Path) -> None:
-    """The docker CLI ends its side at once where there is no input."""
+    """The docker CLI ends its direction at once without input."""
     engine = Talk(AGREED)
 
     async def talk(bench: Bench) -> None:

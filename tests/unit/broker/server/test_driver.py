@@ -1,4 +1,4 @@
-"""What the driver does of itself: no command waits without an end, and nobody for a refusal."""
+"""The driver: every command has a timeout, and a refusal delays no other request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOTHING: Any = None
 
 
 class Books:
-    """The books' side: each write waits until the test lets it go."""
+    """A record store: each write waits for the test."""
 
     def __init__(self) -> None:
         self.released = asyncio.Event()
@@ -41,7 +41,7 @@ class Books:
 
 
 class Engine:
-    """The engine's side: each look waits until the test lets it go."""
+    """An engine client: each read waits for the test."""
 
     def __init__(self) -> None:
         self.released = asyncio.Event()
@@ -65,7 +65,7 @@ def refused() -> Any:
 
 
 def changing(name: str) -> Callable[[], Any]:
-    """Return steps that look, and write an intent."""
+    """Return a flow that reads from the engine and writes an intent."""
 
     def steps() -> Any:
         yield ReadEngine(f"/{name}")

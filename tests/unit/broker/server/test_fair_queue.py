@@ -1,4 +1,4 @@
-"""Who comes next, where many ask at once."""
+"""The order of waiting tasks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_one_turn_is_given_in_each_round_of_the_loop_and_the_uids_alternate() ->
 
 
 async def order_of(admission: AdmissionLock, askers: list[tuple[str, int, bool]]) -> list[str]:
-    """Return the order in which waiters get the admission, that somebody holds when they come."""
+    """Return the order in which waiters get a lock that is held at their start."""
     order: list[str] = []
 
     async def ask(name: str, uid: int, trusted: bool) -> None:

@@ -1,4 +1,4 @@
-"""What goes to the journal of refusals and reads: one by one, or counted, and never lost."""
+"""Journal records of refusals and reads: individual or counted, and never lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMIT = Limit(per_s=0, burst=2, summary_s=3600)
 
 
 def asked(stage: Stage, what: str, *, uid: int = ALICE, role: str = "client") -> Entry:
-    """Return what somebody asks to be recorded: a refusal by a rule, a read of a route."""
+    """Return an entry: a refusal by a rule, or a read of a route."""
     verdict: dict[str, object] = {
         "decision": "deny",
         "rules": [what, "also"],
@@ -32,7 +32,7 @@ def asked(stage: Stage, what: str, *, uid: int = ALICE, role: str = "client") ->
 
 
 class Written:
-    """The journal's side: keeps what is written; ``works`` tells whether it can be."""
+    """A journal that stores its entries. Writes fail if ``works`` is false."""
 
     def __init__(self) -> None:
         self.works = True
@@ -53,7 +53,7 @@ def told(records: list[Record | None]) -> list[str]:
 
 
 async def all_of(meter: RecordLimiter, entries: list[Entry]) -> list[Record | None]:
-    """Ask for all at once, and close the meter so that no summary waits."""
+    """Write all entries at once, and close the limiter so that no summary waits."""
     asking = [asyncio.ensure_future(meter.write(entry)) for entry in entries]
     for _ in range(3):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The journal and the inventory that is folded from it, in step, also across restarts."""
+"""The record store: journal and inventory agree, also after restarts."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ def opened(root: Path, *, passed: list[str] | None = None) -> tuple[RecordStore,
 def check(
     root: Path, test: Callable[[RecordStore, Writer, GateState], Awaitable[None]]
 ) -> GateState:
-    """Run *test* on books that are opened anew, and closed at its end."""
+    """Run *test* on a new record store, and close the store afterwards."""
 
     async def bounded() -> GateState:
         books, journal, state = opened(root)
@@ -63,7 +63,7 @@ def refolded(root: Path) -> Inventory:
 
 
 async def nothing(_books: RecordStore, _journal: Writer, _state: GateState) -> None:
-    """Open and close."""
+    """Open and close a store."""
 
 
 def test_a_record_is_folded_before_anybody_is_told(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_journal_that_mended_itself_while_nothing_was_written_is_seen(tmp_path
 
 
 def creating(number: int) -> tuple[Entry, Entry]:
-    """Return the two entries of a create of a container called c1, c2 and so on."""
+    """Return the two entries of a container create; names are c1, c2 and so on."""
     summary = {"labels": {"io.trimtab.owner": "alice"}, "settings": {"name": f"web-{number}"}}
     request: dict[str, object] = {"route": "container.create", "summary": summary}
     made: dict[str, object] = {"status": 201, "container": f"c{number}"}

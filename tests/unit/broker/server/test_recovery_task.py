@@ -1,4 +1,4 @@
-"""Recovery in the background: at start, after a lost answer, until the engine tells."""
+"""Recovery in the background: after a start and after a lost response, until settled."""
 
 import asyncio
 from collections.abc import Generator

@@ -1,4 +1,4 @@
-"""A broker's life: its start, the engine's identity, the policy, the end."""
+"""The broker process: start, identity of the engine, policy, end."""
 
 import asyncio
 import fcntl
@@ -60,7 +60,7 @@ def served(bench: Bench) -> None:
 
 
 class Hurried(TestClock):
-    """Each look at it is a second later."""
+    """A clock that advances by a second at each reading."""
 
     def monotonic(self) -> float:
         self.ahead += 1
@@ -86,7 +86,7 @@ def test_after_its_end_nothing_of_the_broker_is_left_but_its_books(tmp_path: Pat
 
 
 def test_the_broker_ends_with_streams_open_and_answers_due(tmp_path: Path) -> None:
-    """A stream is cut, an idle client is left, a mutation gets its answer."""
+    """Streams are cut, idle clients are disconnected, and a mutation gets its response."""
     released = asyncio.Event()
 
     async def slow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -227,7 +227,7 @@ def test_a_policy_that_is_wrong_at_the_start_ends_the_broker(tmp_path: Path) -> 
 
 
 def test_what_a_policy_is_wrong_in_is_recorded_escaped_and_cut(tmp_path: Path) -> None:
-    """A name without a form in Unicode, or without an end, would otherwise end the reload."""
+    """Otherwise a name with invalid Unicode, or an endless name, would end the reload."""
     wrong = ("\x1b[2J\u202e", "\ud800", "x" * 2 * 1024 * 1024)
     policies: list[Policy | PolicyInvalid] = [Policy(name="good")]
     policies += [PolicyInvalid("policy.invalid", each) for each in wrong]

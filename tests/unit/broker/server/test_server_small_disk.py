@@ -1,4 +1,4 @@
-"""A broker whose state lies on a disk of 8 MiB that fills up: first who may wait, then everybody."""
+"""A broker on a disk of 8 MiB that fills up: first clients are refused, then everybody."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LATER = "2100-01-01T00:00:00Z"
 
 
 def recording(request: Request, state: GateState) -> Steps:
-    """Record an intent of the role that the path names, and its outcome; our own routes are real."""
+    """Record an intent of the role in the path, and its outcome. Own routes are real."""
     if request.path.startswith("/trimtab"):
         answer = yield from dispatch.handle(request, state)
         assert isinstance(answer, Reply), "health, inventory and their like are read at once"
@@ -59,12 +59,12 @@ if os.geteuid() == 0:
         return {**told["journal"], "open": told["openIntents"]}
 
     async def indexed(bench: Bench) -> None:
-        """Wait until there is an index of what is recorded."""
+        """Wait until the index has all records."""
         while (await health(bench))["index"]["behind"]:
             pass
 
     def test_a_broker_that_starts_on_a_full_disk_answers_without_its_index(disk: Disk) -> None:
-        """SQLite would end the process: it maps a file that has no room (ext4 of small blocks)."""
+        """SQLite would end the process: it maps a file without disk space (ext4 with small blocks)."""
         bench = Bench(disk.root, recording, signed=True)
 
         async def test() -> None:

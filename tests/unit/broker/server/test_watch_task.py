@@ -1,4 +1,4 @@
-"""Following the engine's events: what they name is looked at, and everything at each beginning."""
+"""Following the engine's events: named containers are checked, and all at each start."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOBODYS = "9" * 64
 
 
 def ours() -> Inventory:
-    """Return three containers of ours that can be compared with something."""
+    """Return three managed containers with an admitted state."""
     known = inventory()
     return replace(
         known,
@@ -68,7 +68,7 @@ def look(identifier: str) -> str:
 
 
 def test_what_events_name_is_looked_at_and_everything_at_each_beginning(tmp_path: Path) -> None:
-    """Also after the stream broke: what happened meanwhile isn't missed."""
+    """Also after a broken stream, so that no change in between is missed."""
     bench = Bench(tmp_path, nothing)
     streams: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
     known, ended = asyncio.Event(), asyncio.Event()
