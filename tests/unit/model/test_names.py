@@ -1,4 +1,4 @@
-"""Names: made of what they name, final, and never longer than the engine or DNS takes."""
+"""Names are derived from their resource, final, and within the limits of engine and DNS."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Graphs of keys: cycles are found, and an order that every edge agrees with."""
+"""Graphs of keys: cycles, paths, and orders along every edge."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +22,7 @@ def graph(text: str) -> dict[Key, set[Key]]:
     return made
 
 
-def told(found) -> str:
+def join_names(found) -> str:
     return " ".join(key.name for key in found)
 
 
@@ -35,16 +35,16 @@ graphs = st.dictionaries(st.sampled_from(NAMES), st.sets(st.sampled_from(NAMES),
 
 
 def test_what_is_pointed_at_comes_first_and_else_the_name_decides():
-    assert told(topological_order(graph("a: c, b:, c:, d: a"))) == "b c a d"
-    assert told(topological_order(graph("a: nobody, b: b"))) == "a b"
+    assert join_names(topological_order(graph("a: c, b:, c:, d: a"))) == "b c a d"
+    assert join_names(topological_order(graph("a: nobody, b: b"))) == "a b"
 
 
 def test_in_a_circle_the_first_by_name_goes_first():
-    assert told(topological_order(graph("a: b, b: c, c: a, d: a"))) == "a c b d"
+    assert join_names(topological_order(graph("a: b, b: c, c: a, d: a"))) == "a c b d"
 
 
 def test_dependents_are_in_an_earlier_wave():
-    assert [told(wave) for wave in waves(graph("web: api db, api: db, db:, log:"))] == [
+    assert [join_names(wave) for wave in waves(graph("web: api db, api: db, db:, log:"))] == [
         "log web",
         "api",
         "db",
@@ -54,14 +54,14 @@ def test_dependents_are_in_an_earlier_wave():
 
 def test_rings_are_the_groups_that_lead_to_one_another():
     found = cycles(graph("a: b, b: a c, c: c, d: a, e: f, f: e"))
-    assert sorted(told(sorted(ring)) for ring in found) == ["a b", "c", "e f"]
+    assert sorted(join_names(sorted(ring)) for ring in found) == ["a b", "c", "e f"]
 
 
 def test_the_way_is_the_shortest_one():
     there = graph("a: b c, b: c, c: a")
-    assert told(shortest_path(there, *keys("a c"))) == "a c"
-    assert told(shortest_path(there, *keys("b a"))) == "b c a"
-    assert told(shortest_path(there, *keys("a a"))) == "a c a"
+    assert join_names(shortest_path(there, *keys("a c"))) == "a c"
+    assert join_names(shortest_path(there, *keys("b a"))) == "b c a"
+    assert join_names(shortest_path(there, *keys("a a"))) == "a c a"
     assert shortest_path(graph("a: b, b:"), *keys("b a")) == ()
 
 

@@ -26,7 +26,7 @@ DIGEST = "sha256:" + "a" * 64
         (f"ghcr.io/a/b:1@{DIGEST}", f"ghcr.io/a/b:1@{DIGEST}"),
         # Another port is another name, even the usual one.
         ("ghcr.io:443/a/b", "ghcr.io:443/a/b:latest"),
-        # Hex digits are an id only where no name is said to be one.
+        # Hex digits are an id only without a host, a path or a tag.
         ("cafe:1", "docker.io/library/cafe:1"),
         ("library/cafe", "docker.io/library/cafe:latest"),
     ],
@@ -121,7 +121,7 @@ def test_an_image_id_is_a_digest_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "shown"),
     [
         ("ghcr.io/a/b:1", "ghcr.io/a/b:1"),
         (f"ghcr.io/a/b:1@{DIGEST}", f"ghcr.io/a/b:1@{DIGEST}"),
@@ -134,8 +134,8 @@ def test_an_image_id_is_a_digest_and_nothing_else():
         ("x" * 1_000_000, "x" * 1_000_000),
     ],
 )  # fmt: skip
-def test_what_stands_before_the_host_is_not_told(text, told):
-    assert without_credentials(text) == told
+def test_what_stands_before_the_host_is_not_told(text, shown):
+    assert without_credentials(text) == shown
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The line of a problem, with a mark, and nothing in it that may be a secret."""
+"""The excerpt of a problem has the line and a mark, and no possible secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML text is read with places, within limits, and never raises for what it says."""
+"""YAML text is read with places and within limits, and no content raises."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check(text: str, *, values: list[object], problems: list[str]) -> None:
 
 
 def refused(text: str) -> str:
-    """Return the code of the one problem of a text that gives no document."""
+    """Return the code of the only problem of a text without a readable document."""
     documents, found = compose(text, "f.yaml")
     assert documents == []
     (problem,) = found
@@ -187,7 +187,7 @@ def test_an_alias_bomb_is_refused_in_little_memory() -> None:
 
 def test_a_document_of_very_many_values_is_left_while_it_is_parsed() -> None:
     _, (problem,) = compose("- a\n" * 250_000, "f.yaml")
-    # The parser's own word: not that of the reader, which would come after a tree of them all.
+    # The parser stops by itself. The reader would stop only after a tree of all nodes is built.
     assert problem.message == "more than 100000 values in one document"
 
 
@@ -214,10 +214,10 @@ def test_places_are_those_in_the_file() -> None:
     assert document.locate_key(("spec",)) == SourcePosition(3, 1)
     assert document.locate(("spec", "ports", 0, "container")) == SourcePosition(5, 19)
     assert document.locate_key(("spec", "ports", 0, "container")) == SourcePosition(5, 8)
-    # A word that isn't in the document (a union's member) is passed over.
+    # A name that is not in the document (a union's member) is skipped.
     assert document.locate(("spec", "ports", 0, "tcp", "container")) == SourcePosition(5, 19)
     assert document.lines[("spec", "ports")] == 4
-    # What is missing is where its parent is.
+    # A missing value has the place of its parent.
     assert document.locate(("spec", "nothing")) == SourcePosition(4, 3)
     assert document.locate(("spec", "image")) == SourcePosition(6, 15)
 

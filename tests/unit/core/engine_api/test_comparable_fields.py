@@ -1,4 +1,4 @@
-"""Every member of an inspect has its handling, and every setting that is compared its row."""
+"""Every member of an inspect has its handling, and every compared setting its row."""
 
 from dataclasses import fields
 from typing import Any

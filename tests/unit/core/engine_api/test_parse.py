@@ -1,4 +1,4 @@
-"""What a body means: grammar alone, without a policy."""
+"""The grammar of bodies, without a policy."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ from controller.core.engine_api.requests import (
 
 
 def check(body, **expected):
-    """Parse a create that is good, and compare all of it with what is expected."""
+    """Parse a valid create and compare the whole request."""
     assert parse_create({"Image": "x", **body}) == CreateRequest(image="x", **expected)
 
 
@@ -41,13 +41,13 @@ def check_host(body, **expected):
 
 
 def refused(body):
-    """Return the rules and places of what is wrong with a create."""
+    """Return the rules and places of a create's findings."""
     findings = parse_create({"Image": "x", **body}).findings
     return [(found.rule, found.path) for found in findings]
 
 
 def rules(findings):
-    """Return the rules of what is wrong with another request."""
+    """Return the rules of another request's findings."""
     return [found.rule for found in findings]
 
 
@@ -93,7 +93,7 @@ def test_zeros_with_a_meaning_are_kept():
     check({"StopTimeout": 0}, stop_timeout=0)
     check_host({"Init": False}, init=False)
     check_host({"MemorySwappiness": 0}, limits=ResourceLimits(memory_swappiness=0))
-    # -1 is how the docker command says unset.
+    # -1 means unset in the docker command.
     check_host({"MemorySwappiness": -1})
 
 
@@ -217,7 +217,7 @@ def test_masked_paths_are_refused_even_when_empty():
 
 def test_scalars_become_lists_of_one():
     check({"Entrypoint": "/bin/sh", "Cmd": "x"}, entrypoint=("/bin/sh",), command=("x",))
-    # An entrypoint of one empty text resets the image's: it isn't unset.
+    # An entrypoint of one empty text resets the image's entrypoint: it is not unset.
     check({"Entrypoint": [""]}, entrypoint=("",))
 
 
@@ -513,8 +513,8 @@ def test_a_read_only_folder_below_etc_may_be_bound_and_dots_in_names_are_no_trav
 def test_endpoints_have_names_and_nothing_else(endpoint, rule):
     networking = {"EndpointsConfig": {"net": endpoint}}
     assert [found for found, _ in refused({"NetworkingConfig": networking})] == [rule]
-    told = parse_connect({"Container": "x", "EndpointConfig": endpoint}, network="net")
-    assert rules(told.findings) == [rule]
+    request = parse_connect({"Container": "x", "EndpointConfig": endpoint}, network="net")
+    assert rules(request.findings) == [rule]
 
 
 def test_what_an_update_asks_for():
@@ -586,8 +586,8 @@ def test_what_a_volume_create_asks_for():
 
 
 def test_what_connecting_asks_for():
-    told = parse_connect({"Container": "c", "EndpointConfig": {"Aliases": ["w"]}}, network="n")
-    assert (told.container, told.endpoint) == ("c", EndpointRequest("n", ("w",)))
+    request = parse_connect({"Container": "c", "EndpointConfig": {"Aliases": ["w"]}}, network="n")
+    assert (request.container, request.endpoint) == ("c", EndpointRequest("n", ("w",)))
     assert parse_disconnect({"Container": "c", "Force": True}, network="n").force is True
 
 
@@ -599,6 +599,6 @@ def test_an_object_whose_members_are_all_unset_is_unset():
     for taken in ({"IPAMConfig": {**blank, "IPv4Address": "10.0.0.9"}}, {"IPAMConfig": [0]}):
         refused = parse_connect({"Container": "c", "EndpointConfig": taken}, network="n")
         assert rules(refused.findings) == ["network.address"]
-    # Names that a user gives are no fields: an empty value of theirs says something.
+    # Names given by a user are not fields: their empty values have a meaning.
     options = {"Container": "c", "EndpointConfig": {"DriverOpts": {"a": ""}}}
     assert parse_connect(options, network="n").findings != ()

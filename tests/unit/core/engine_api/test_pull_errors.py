@@ -1,4 +1,4 @@
-"""Why pulls fail: the engine's own texts, and what a person is told of them."""
+"""Reasons of failed pulls: the engine's texts and the resulting messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a pull is, from the engine's lines."""
+"""The progress of a pull, from the engine's lines."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_it_is_told_in_layers_and_bytes(lines: tuple[bytes, ...], shown: str) ->
     [
         (BEGUN, line("Pulling fs layer", "a")),
         ((*BEGUN, line("Downloading", "a", 5, 10)), line("Downloading", "a", 5, 10)),
-        # Only so many tries are counted down to, and each begins with another line.
+        # The number of retries is limited, and each begins with another line.
         ((*BEGUN, line("Retrying in 5 seconds", "a")), line("Retrying in 4 seconds", "a")),
         ((b"noise",), b"noise"),
         ((b'{"status":"Digest: x"}',), b'{"status":"Digest: x"}'),

@@ -1,4 +1,4 @@
-"""Bodies out, inspects in."""
+"""Bodies to the engine, and inspects from the engine."""
 
 from __future__ import annotations
 
@@ -420,7 +420,7 @@ def test_a_container_without_network_has_none() -> None:
         ("running", {"Status": "none"}, 3, ""),
         ("running", {"Status": "unhealthy", "FailingStreak": 3}, 3, "unhealthy"),
         ("running", {"Status": "unhealthy", "FailingStreak": 3}, 0, "unhealthy"),
-        # An engine calls unhealthy what it stopped to probe: it waits for its next probe.
+        # The engine reports unhealthy after it stopped probing: the state is starting.
         ("running", {"Status": "unhealthy", "FailingStreak": 0}, 3, "starting"),
         ("running", {"Status": "unhealthy", "FailingStreak": 1}, 2, "starting"),
         ("paused", {"Status": "unhealthy", "FailingStreak": 0}, 3, "unhealthy"),

@@ -1,4 +1,4 @@
-"""Words and short forms of compose, docker and Kubernetes get the line to write here."""
+"""Fields and short forms of compose, docker and Kubernetes get the line to write instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents become the desired state, or problems that say where, what and what to do."""
+"""Documents become the desired state, or problems with place, fault and remedy."""
 
 import json
 
@@ -13,7 +13,7 @@ HEAD = "apiVersion: trimtab/v1\nkind: Service\n"
 
 
 def service(spec: str = "", *, name: str = "web", image: str = "team/web:1", more: str = "") -> str:
-    """Return a Service whose spec is in line 4, beginning at column 8."""
+    """Return a Service with its spec in line 4 at column 8."""
     return (
         f"{HEAD}metadata: {{name: {name}, owner: team{more}}}\nspec: {{{spec}, image: '{image}'}}\n"
         if spec
@@ -21,7 +21,7 @@ def service(spec: str = "", *, name: str = "web", image: str = "team/web:1", mor
     )
 
 
-def told(text: str | dict[str, str]) -> list[str]:
+def problem_lines(text: str | dict[str, str]) -> list[str]:
     """Return each problem as ``FILE:LINE:COLUMN code: message``."""
     found = desired_of(text if isinstance(text, dict) else {"f.yaml": text})
     return [f"{p.file}:{p.line}:{p.column} {p.code}: {p.message}" for p in found.problems]
@@ -30,10 +30,10 @@ def told(text: str | dict[str, str]) -> list[str]:
 def check(
     text: str | dict[str, str], *, problems: list[str], keys: str, blind: str, all_blind=False
 ):
-    """Compare the problems, the services that stand, and what is blind."""
+    """Compare the problems, the valid services and the blind keys."""
     files = text if isinstance(text, dict) else {"f.yaml": text}
     found = desired_of(files)
-    assert told(files) == problems
+    assert problem_lines(files) == problems
     assert " ".join(str(one.key) for one in found.services) == keys
     assert " ".join(sorted(map(str, found.blind_keys))) == blind
     assert found.blind is all_blind
@@ -162,8 +162,8 @@ def test_an_unknown_key_names_the_one_that_was_meant():
 def test_what_is_wrong_is_told_at_its_place_and_blinds_one_key(spec, problem):
     found = desired_of({"f.yaml": service(spec)})
     place, _, _ = problem.partition(" ")
-    told_first = told(service(spec))[0]
-    assert told_first.startswith(f"f.yaml:{problem}"), told_first
+    first = problem_lines(service(spec))[0]
+    assert first.startswith(f"f.yaml:{problem}"), first
     assert place
     assert (found.services, found.blind) == ((), False)
     assert {str(key) for key in found.blind_keys} == {"Service/default/web"}
@@ -181,7 +181,7 @@ def test_what_is_wrong_is_told_at_its_place_and_blinds_one_key(spec, problem):
     ],
 )
 def test_a_field_that_comes_later_is_refused_by_name(spec, place):
-    (problem,) = told(service(spec))
+    (problem,) = problem_lines(service(spec))
     assert problem.startswith(f"f.yaml:{place} unsupported: "), problem
     assert problem.endswith(" not supported yet")
 
@@ -221,7 +221,7 @@ def test_a_kind_that_comes_later_blinds_its_key_only(kind):
 def test_a_document_that_may_have_declared_anything_blinds_the_source(document, problem):
     text = service() + "---\n" + document + "\n---\n" + service(name="other")
     found = desired_of({"f.yaml": text})
-    assert told(text)[0] == f"f.yaml:{problem}"
+    assert problem_lines(text)[0] == f"f.yaml:{problem}"
     assert [str(one.key) for one in found.services] == [
         "Service/default/other",
         "Service/default/web",
@@ -264,19 +264,21 @@ def test_an_image_without_a_version_is_a_warning(image):
     "image", ["team/web:1", "localhost:5000/web:1", "team/web@sha256:" + "a" * 64]
 )
 def test_an_image_with_a_version_is_no_problem(image):
-    assert told(service(image=image)) == []
+    assert problem_lines(service(image=image)) == []
 
 
 @pytest.mark.parametrize(
     "image", ["", "team/Web:1", "web:1 ", "web@sha256:12", "https://x/y", ":1"]
 )
 def test_an_image_that_is_no_reference_is_refused(image):
-    assert told(service(image=image)) == ["f.yaml:4:15 field.value: spec.image is not valid"]
+    assert problem_lines(service(image=image)) == [
+        "f.yaml:4:15 field.value: spec.image is not valid"
+    ]
 
 
 def test_a_writable_bind_is_a_warning():
     text = service("mounts: [{type: bind, source: /tmp/a, target: /a}]")
-    assert [line.split(":", 3)[2] for line in told(text)] == ["17 mount.writable"]
+    assert [line.split(":", 3)[2] for line in problem_lines(text)] == ["17 mount.writable"]
     (problem,) = desired_of({"f.yaml": text}).problems
     assert problem.severity.value == "warning"
 
@@ -338,7 +340,7 @@ def test_a_port_conflict_names_the_other_place():
     other = service(
         "ports: [{container: 90, host: 8080}, {container: 91, host: 8080}]", name="other"
     )
-    assert told({"a.yaml": text, "b.yaml": other}) == [
+    assert problem_lines({"a.yaml": text, "b.yaml": other}) == [
         "a.yaml:4:38 port.conflict: host port 8080/tcp on 127.0.0.1 is also claimed by Service/default/other (b.yaml:1)",
         "b.yaml:4:38 port.conflict: host port 8080/tcp on 127.0.0.1 is also claimed by Service/default/web (a.yaml:1)",
         "b.yaml:4:67 port.conflict: host port 8080/tcp on 127.0.0.1 is also claimed by Service/default/web (a.yaml:1)",
@@ -414,25 +416,27 @@ def test_a_service_stands_back_while_its_network_has_errors():
 )
 def test_a_network_cannot_have_the_name_of_an_implied_one(name, namespace):
     text = f"apiVersion: trimtab/v1\nkind: Network\nmetadata: {{name: {name}, namespace: {namespace}, owner: t}}\n"
-    (line,) = told(text)
+    (line,) = problem_lines(text)
     assert "network.reserved" in line
 
 
 def test_a_volume_cannot_be_declared_to_be_thrown_away():
     text = "apiVersion: trimtab/v1\nkind: Volume\nmetadata: {name: data, owner: t}\nspec: {retain: false}\n"
-    assert told(text) == ["f.yaml:4:8 unsupported: spec.retain: false is not supported yet"]
+    assert problem_lines(text) == [
+        "f.yaml:4:8 unsupported: spec.retain: false is not supported yet"
+    ]
 
 
 @pytest.mark.parametrize(("name", "namespace"), [("a", "default"), ("ab", "default"), ("a", "b")])
 def test_a_volumes_name_is_as_long_as_the_engine_wants_it(name, namespace):
     text = f"apiVersion: trimtab/v1\nkind: Volume\nmetadata: {{name: {name}, namespace: {namespace}, owner: t}}\n"
     short = 'f.yaml:3:18 volume.name: metadata.name "a" is too short for a volume of the engine'
-    assert told(text) == ([short] if (name, namespace) == ("a", "default") else [])
+    assert problem_lines(text) == ([short] if (name, namespace) == ("a", "default") else [])
 
 
 def test_very_many_problems_of_one_document_are_bounded():
     env = ", ".join(f"A{number}: {number}" for number in range(500))
-    problems = told(service(f"env: {{{env}}}"))
+    problems = problem_lines(service(f"env: {{{env}}}"))
     assert len(problems) == 51
     assert "f.yaml:1:0 problem.more: there are more problems in this document" in problems
 
@@ -507,7 +511,7 @@ def test_no_document_makes_it_raise_and_none_is_passed_over_in_silence(documents
 
 
 def depending(name: str, *on: str, more: str = "") -> str:
-    """Return a Service that depends on others; the first name is at 4:27 if *more* is empty."""
+    """Return a Service with dependencies; the first name is at 4:27 if *more* is empty."""
     listed = ", ".join(one if one.startswith("{") else f"{{name: {one}}}" for one in on)
     return service(f"{more}dependsOn: [{listed}]", name=name)
 
@@ -539,7 +543,7 @@ def test_a_dependency_that_cannot_be_is_told_at_its_place(spec, problem):
 
 
 def test_an_undeclared_dependency_is_told_beside_other_errors_of_its_document():
-    assert told(
+    assert problem_lines(
         service("replicas: two, dependsOn: [{name: bd}]") + "---\n" + service(name="db")
     ) == [
         "f.yaml:4:18 field.type: spec.replicas is a string; expected a whole number",
@@ -559,7 +563,7 @@ spec:
   env: {1A: b, DEBUG: false}
   healthcheck: {test: [CMD, /check]}
 """
-    assert [line.partition(": ")[0] for line in told(text)] == [
+    assert [line.partition(": ")[0] for line in problem_lines(text)] == [
         "f.yaml:3:1 field.missing",
         "f.yaml:3:18 name.invalid",
         "f.yaml:7:33 port.replicas",
@@ -579,7 +583,7 @@ def test_a_misspelt_dependency_names_the_one_that_was_meant():
 
 def test_a_dependency_is_of_the_same_namespace():
     other = service(name="db", more=", namespace: lab")
-    assert told({"a.yaml": depending("web", "db"), "b.yaml": other}) == [
+    assert problem_lines({"a.yaml": depending("web", "db"), "b.yaml": other}) == [
         "a.yaml:4:27 dependency.undeclared: Service/default/db is not declared"
     ]
 
@@ -609,7 +613,7 @@ def test_a_long_cycle_is_cut():
     files = {
         f"{n}.yaml": depending(n, m) for n, m in zip(names, [*names[1:], names[0]], strict=True)
     }
-    assert told(files)[0].split(": ")[2] == (
+    assert problem_lines(files)[0].split(": ")[2] == (
         "s00 -> s01 -> s02 -> s03 -> s04 -> s05 -> s06 -> s07 -> s08 -> s09 -> … -> s00"
         " (also s01.yaml:1, s02.yaml:1, s03.yaml:1, s04.yaml:1, s05.yaml:1)"
     )
@@ -632,7 +636,9 @@ def test_a_condition_that_never_comes_true_is_refused_with_its_remedy(condition,
         "web.yaml": depending("web", f"{{name: db, condition: {condition}}}"),
     }
     found = desired_of(files)
-    assert told(files) == ([f"web.yaml:4:42 dependency.condition: {problem}"] if problem else [])
+    assert problem_lines(files) == (
+        [f"web.yaml:4:42 dependency.condition: {problem}"] if problem else []
+    )
     assert [one.key.name for one in found.services] == (["db"] if problem else ["db", "web"])
     assert all("condition: Started here" in problem.remedy for problem in found.problems)
 

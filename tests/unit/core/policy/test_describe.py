@@ -1,4 +1,4 @@
-"""A policy in words: all that it decides, a line each."""
+"""A policy as text: one line for each of its settings."""
 
 from controller.core.policy.describe import describe
 from controller.model.policy.document import Policy

@@ -1,4 +1,4 @@
-"""Remedies that name the line of the policy: each one admits what was refused, and nothing else is named."""
+"""Remedies with the line of the policy: each suggested change admits the denied request."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.unit.core.creates import (
 
 @dataclass(frozen=True)
 class Refused:
-    """A create that exactly one rule refuses, and the change of the policy that would admit it."""
+    """A create denied by exactly one rule, and the change of the policy to admit it."""
 
     rule: str
     grant: Grant
@@ -70,8 +70,8 @@ class Refused:
 
 
 def ports(*bound: tuple[str, str]) -> dict[str, Any]:
-    told = {f"{n}/tcp": [{"HostIp": a, "HostPort": p}] for n, (a, p) in enumerate(bound, 80)}
-    return {"PortBindings": told}
+    bindings = {f"{n}/tcp": [{"HostIp": a, "HostPort": p}] for n, (a, p) in enumerate(bound, 80)}
+    return {"PortBindings": bindings}
 
 
 def check(**members: Any) -> dict[str, Any]:
@@ -385,7 +385,7 @@ def test_so_does_one_that_other_calls_name(rule: str, grant: Grant, judge: Any) 
 
 def test_each_rule_of_the_table_is_tried() -> None:
     tried = {case.rule for case in CREATES} | {rule for rule, _, _ in ELSEWHERE}
-    # Two are of the controller's own networks and owners, one of what the broker then makes: see below.
+    # Two are about the controller's own networks and owners, one about the broker's create: see below.
     assert set(GRANTS) - tried == {"network.internal", "owner.namespace", "volume.missing"}
 
 
@@ -413,9 +413,9 @@ def test_the_controllers_networks_and_namespaces() -> None:
     shown = judged(actor=CLIENT, rules=listed).findings
     assert not [f for f in shown if f.rule == "owner.namespace"], "a client is in its own"
     finding = Finding("owner.namespace", "Labels", "no")
-    (told,) = with_grants([finding], GrantRequest(owner="alice", namespace="shop"), listed)
+    (finding,) = with_grants([finding], GrantRequest(owner="alice", namespace="shop"), listed)
     assert (
-        told.grant
+        finding.grant
         == "add shop to owners.0.namespaces in /p.yaml (line 9), then trimtab policy reload"
     )
 
@@ -483,8 +483,8 @@ def test_the_file_and_the_line_are_named() -> None:
 
 def test_a_list_that_the_file_does_not_write_is_written_out_with_its_defaults() -> None:
     mine = load_policy(TEXT, "mine.yaml")
-    told = remedy(mine, host={"CapAdd": ["KILL"]}, image="redis")
-    assert told.endswith(
+    sentence = remedy(mine, host={"CapAdd": ["KILL"]}, image="redis")
+    assert sentence.endswith(
         'or write capabilities.allowed: ["CHOWN", "SETUID", "SETGID", "KILL"] in mine.yaml, '
         "then trimtab policy reload"
     )
@@ -495,15 +495,17 @@ def test_a_shipped_policy_is_not_to_be_edited() -> None:
     shipped = policy().read_from(PolicyOrigin("/x/strict.yaml", shipped=True, home=home))
     own = "in a policy of your own (trimtab policy init)"
     assert remedy(shipped).endswith(f"images.allow {own}, or start with --policy home")
-    # What home refuses too isn't had by it.
+    # The policy home also denies this request.
     assert remedy(shipped, image="quay.io/a/b").endswith(f'"quay.io/a/" to images.allow {own}')
 
 
 def test_a_client_is_not_told_where_the_policy_lies() -> None:
     mine = load_policy(TEXT, "/etc/trimtab/mine.yaml")
-    told = remedy(mine, actor=CLIENT)
-    assert told.endswith('or ask root to add "docker.io/library/" to images.allow in the policy')
-    assert "/etc" not in told
+    sentence = remedy(mine, actor=CLIENT)
+    assert sentence.endswith(
+        'or ask root to add "docker.io/library/" to images.allow in the policy'
+    )
+    assert "/etc" not in sentence
 
 
 def test_a_policy_without_a_file_names_no_line() -> None:
@@ -525,7 +527,7 @@ def test_what_is_named_for_many_findings_is_bounded() -> None:
 
 
 def test_a_request_of_any_kind_is_no_error() -> None:
-    """A finding may come from a body that lacks what its rule is about."""
+    """The body of a finding possibly lacks the field of its rule."""
     for rule in GRANTS:
         for path in ("", "Env[3]", "HostConfig.CapAdd[0]", "Labels.x", "Healthcheck.Retries"):
             found = Finding(rule, path, "why", tolerable=True)

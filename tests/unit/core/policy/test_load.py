@@ -32,8 +32,8 @@ def test_every_shipped_policy_is_in_the_package_and_loads():
 
 def test_strict_writes_out_every_default():
     assert shipped("strict") == Policy.from_json({"name": "strict"})
-    told = (SHIPPED / "strict.yaml").read_text()
-    missing = [key for key in _keys(shipped("strict").to_json()) if f"{key}:" not in told]
+    text = (SHIPPED / "strict.yaml").read_text()
+    missing = [key for key in _keys(shipped("strict").to_json()) if f"{key}:" not in text]
     assert missing == []
 
 
@@ -56,7 +56,7 @@ def test_the_other_policies_differ_where_they_mean_to():
 
 
 def test_home_admits_what_a_first_stack_asks_for_and_strict_refuses():
-    """Public images that start as root, a port for the network, port 80, a network with a way out."""
+    """Public images with root, a published port, port 80, a network with internet access."""
     home = shipped("home")
     for image in ("nginx", "postgres:17", "ghcr.io/someone/app:2", "trimtab.local/web:1"):
         reference = parse_reference(image)

@@ -1,4 +1,4 @@
-"""What the policy refuses, led back to file, line, column and field of the document."""
+"""Denials of the policy, with file, line, column and field of the document."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ FIELDS = {
 
 
 def places(value: Any, place: str = "") -> list[str]:
-    """Return the places of everything in a body; lists of texts count as one, but for Env and CapAdd."""
+    """Return all places in a body. A list of texts is one place, except Env and CapAdd."""
     if isinstance(value, dict) and value:
         inner = [places(member, f"{place}.{key}".lstrip(".")) for key, member in value.items()]
         return [each for several in inner for each in several]
@@ -230,7 +230,7 @@ def places(value: Any, place: str = "") -> list[str]:
 
 
 def everything() -> Service:
-    """Return a service that says all that a document can say."""
+    """Return a service with every field of a document."""
     (service,) = desired_of({"shop.yaml": EVERYTHING}).services
     return service
 

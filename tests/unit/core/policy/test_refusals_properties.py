@@ -1,4 +1,4 @@
-"""What ``validate`` passes, the gate admits by its text rules: for each slot, whatever the policy."""
+"""The gate's text rules admit all that ``validate`` accepts, for each slot and any policy."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def sent(body: dict[str, Any]) -> object:
 
 
 def creates(desired: Desired, rules: Policy) -> Iterator[tuple[str, AdmissionDecision]]:
-    """Yield what the gate says of each request that the controller would make, by what is made."""
+    """Yield the gate's decision on each create of the controller, by the created object."""
     base = rules.networks.names
     supplies = Prerequisites(desired, Observed(instance=""), base)
     declared: list[Network | Volume] = [*desired.networks, *desired.volumes]
@@ -228,7 +228,7 @@ def creates(desired: Desired, rules: Policy) -> Iterator[tuple[str, AdmissionDec
 
 
 def judged(action: object, rules: Policy) -> AdmissionDecision:
-    """Return what the gate says of a create by its text."""
+    """Return the gate's decision on a create, without facts of the host."""
     match action:
         case CreateContainer():
             body = container_body(action, rules.networks.names)

@@ -1,4 +1,4 @@
-"""What ``policy init`` writes loads, means what was answered, and explains itself."""
+"""A policy of ``policy init`` loads, has the given answers and explains its lines."""
 
 from __future__ import annotations
 
