@@ -50,11 +50,11 @@ def normalize(value: object) -> object:
     if isinstance(value, list | tuple):
         return [normalize(item) for item in value]
     if isinstance(value, dict | Mapping):
-        return {str.__str__(key): normalize(value[key]) for key in _ordered(value)}
+        return {str.__str__(key): normalize(value[key]) for key in _sort_keys(value)}
     raise TypeError(f"not a canonical JSON value: {type(value).__name__}")
 
 
-def _ordered(keys: Iterable[str]) -> list[str]:
+def _sort_keys(keys: Iterable[str]) -> list[str]:
     """Return keys in the order of RFC 8785: by UTF-16 code units.
 
     For ASCII keys this is the order by code points.

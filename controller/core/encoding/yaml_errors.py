@@ -83,8 +83,8 @@ def _plain_words(problem: str, text: str, column: int) -> tuple[str, str] | None
         remedy = "name an anchor (&NAME) of the same document, or quote the text"
         return "an alias (*NAME) without an anchor of that name", remedy
     if "cannot start any token" in problem:
-        found = _SPECIAL.get(text[column : column + 1], "this character")
-        return f"a text can't begin with {found} here", "put quotes around the text"
+        character = _SPECIAL.get(text[column : column + 1], "this character")
+        return f"a text can't begin with {character} here", "put quotes around the text"
     return None
 
 

@@ -68,15 +68,15 @@ def _is_zero(value: object) -> bool:
 class FindingCollector:
     """Collects the findings of a body, place by place."""
 
-    found: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
     def add(self, rule: str, path: str, reason: str, remedy: str = "") -> None:
         """Add one finding."""
-        self.found.append(Finding(rule, path, reason, remedy))
+        self.findings.append(Finding(rule, path, reason, remedy))
 
     def all(self) -> tuple[Finding, ...]:
         """Return all findings, in the order of the body's table."""
-        return tuple(self.found)
+        return tuple(self.findings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,11 +153,11 @@ def signal_name(value: str, path: str, findings: FindingCollector) -> str:
 
 def exposed_ports(config: Values, findings: FindingCollector) -> tuple[str, ...]:
     """Return exposed ports as ``PORT/PROTOCOL`` (or ``FROM-TO/PROTOCOL``)."""
-    found = config.members("ExposedPorts")
-    if len(found) > EXPOSED_MAX:
+    members = config.members("ExposedPorts")
+    if len(members) > EXPOSED_MAX:
         findings.add("port.count", "ExposedPorts", f"more than {EXPOSED_MAX} ports")
     ports = []
-    for key, value in found.items():
+    for key, value in members.items():
         if not _is_port_or_range(key) or not is_unset(value):
             reason = f"{key!r} is no port: PORT/PROTOCOL, 1 to 65535"
             findings.add("port.invalid", f"ExposedPorts.{key}", reason)
@@ -244,13 +244,13 @@ def is_host_address(text: str) -> bool:
 
 def groups(host: Values, findings: FindingCollector) -> tuple[str, ...]:
     """Return further groups, by name or number."""
-    found = host.texts("GroupAdd")
-    for index, group in enumerate(found):
+    names = host.texts("GroupAdd")
+    for index, group in enumerate(names):
         if not _GROUP.fullmatch(group):
             where = f"HostConfig.GroupAdd[{index}]"
             reason = f"{quote(group)} is not a group"
             findings.add("user.groups", where, reason, "write a name or a number")
-    return found
+    return names
 
 
 def cpuset(host: Values, findings: FindingCollector) -> str:
@@ -293,22 +293,22 @@ def _has_arguments(test: tuple[str, ...]) -> bool:
 
 def ulimits(host: Values, findings: FindingCollector) -> tuple[Ulimit, ...]:
     """Return the ulimits."""
-    found = []
+    limits = []
     for index, item in enumerate(host.items("Ulimits")):
         read = read_object(ULIMIT, item, f"HostConfig.Ulimits[{index}]", findings)
-        found.append(Ulimit(read.text("Name"), read.whole("Soft"), read.whole("Hard")))
-    return tuple(found)
+        limits.append(Ulimit(read.text("Name"), read.whole("Soft"), read.whole("Hard")))
+    return tuple(limits)
 
 
 def endpoints(
     networking: Values, path: str, findings: FindingCollector
 ) -> tuple[EndpointRequest, ...]:
     """Return the networks to join, as the client named them."""
-    found = (
+    requests = (
         endpoint(name, config, f"{path}.{name}", findings)
         for name, config in networking.members("EndpointsConfig").items()
     )
-    return tuple(item for item in found if item is not None)
+    return tuple(item for item in requests if item is not None)
 
 
 def endpoint(

@@ -45,12 +45,12 @@ TMPFS_FLAGS = ("nosuid", "nodev")
 
 def mounts(host: Values, findings: FindingCollector) -> tuple[MountRequest, ...]:
     """Return every mount, in the order Binds, Mounts, Tmpfs; no target twice."""
-    found = [
+    parsed = [
         *(_bind(text, index, findings) for index, text in enumerate(host.texts("Binds"))),
         *(_mount(item, index, findings) for index, item in enumerate(host.items("Mounts"))),
         *(_tmpfs(target, str(o), findings) for target, o in host.members("Tmpfs").items()),
     ]
-    result = tuple(mount for mount in found if mount is not None)
+    result = tuple(mount for mount in parsed if mount is not None)
     targets: set[str] = set()
     for mount in result:
         _check_target(mount, findings)

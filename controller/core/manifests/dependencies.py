@@ -40,7 +40,7 @@ def dependencies_of(key: Key, spec: ServiceSpec) -> dict[Key, DependencyConditio
     return {service_key(key.namespace, d.name): d.condition for d in spec.depends_on}
 
 
-def flaws(
+def find_flaws(
     services: Mapping[Key, Declaration], *, broken: Collection[Key], blind: bool
 ) -> Iterator[DependencyFlaw]:
     """Yield the problems of the dependencies of *services*.
@@ -67,7 +67,7 @@ def flaws(
         )
 
 
-def undeclared(
+def find_undeclared(
     declarations: Iterable[Declaration], *, known: Collection[Key]
 ) -> Iterator[DependencyFlaw]:
     """Yield the undeclared dependencies of documents with other errors."""

@@ -161,14 +161,14 @@ def parse_document(document: Document) -> ParsedDocument:
         declaration,
         tuple(
             replace(problem, key=key if declaration else blinds)
-            for problem in _bounded(document, problems)
+            for problem in _limit_problems(document, problems)
         ),
         declaration.key if declaration else blinds,
         partial=partial,
     )
 
 
-def _bounded(document: Document, problems: list[Problem]) -> list[Problem]:
+def _limit_problems(document: Document, problems: list[Problem]) -> list[Problem]:
     if len(problems) <= MAX_PROBLEMS:
         return problems
     message, remedy = "there are more problems in this document", "correct those above first"
@@ -238,7 +238,7 @@ def _declare(document: Document) -> tuple[Declaration | None, list[Problem]]:
         manifest, details = _validate(model, remaining)
     if manifest is None:
         return None, problems
-    checks = (found for found in _checks(document, manifest) if found.field not in wrong)
+    checks = (problem for problem in _checks(document, manifest) if problem.field not in wrong)
     return _declaration(document, manifest), [*problems, *islice(checks, MAX_PROBLEMS + 1)]
 
 
@@ -279,8 +279,8 @@ def _declaration(document: Document, manifest: AnyManifest) -> Declaration:
 
 def _lines(document: Document) -> tuple[tuple[str, int], ...]:
     """Return the lines of the fields in TRACED."""
-    found = ((name, document.lines.get(("spec", *name.split(".")))) for name in TRACED)
-    return tuple((name, line) for name, line in found if line is not None)
+    lines = ((name, document.lines.get(("spec", *name.split(".")))) for name in TRACED)
+    return tuple((name, line) for name, line in lines if line is not None)
 
 
 def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
@@ -291,11 +291,11 @@ def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
         return problem_at(document, ("kind",), "unsupported", message, remedy=remedy)
     if value.get("apiVersion") != API_VERSION:
         version = value.get("apiVersion")
-        found = "apiVersion is missing" if version is None else f"apiVersion is {_short(version)}"
+        message = "apiVersion is missing" if version is None else f"apiVersion is {_short(version)}"
         expected = f"apiVersion: {API_VERSION}"
         remedy = _foreign_document_remedy(value)
         path: YamlPath = ("apiVersion",)
-        return problem_at(document, path, "apiversion", found, expected=expected, remedy=remedy)
+        return problem_at(document, path, "apiversion", message, expected=expected, remedy=remedy)
     expected = ", ".join([*MANIFESTS][:-1]) + f" or {[*MANIFESTS][-1]}"
     message = "kind is missing" if kind is None else f"kind {_short(kind)} is unknown"
     remedy = did_you_mean(str(kind), MANIFESTS) or "write kind: Service"
@@ -311,12 +311,12 @@ def _unsupported_fields(
     retained: YamlPath = ("spec", "retain")
     spec = value.get("spec")
     if value.get("kind") == "Volume" and isinstance(spec, dict) and spec.get("retain") is False:
-        yield retained, _unsupported(document, retained, "spec.retain: false is")
+        yield retained, _unsupported_problem(document, retained, "spec.retain: false is")
     if value.get("kind") != "Service":
         return
     for path in LATER_FIELDS:
         if _holds(value, path):
-            yield path, _unsupported(document, path, f"{'.'.join(map(str, path))} is")
+            yield path, _unsupported_problem(document, path, f"{'.'.join(map(str, path))} is")
     if not isinstance(spec, dict):
         return
     mounts = spec.get("mounts")
@@ -324,15 +324,21 @@ def _unsupported_fields(
         kind = mount.get("type") if isinstance(mount, dict) else None
         if kind in LATER_MOUNTS:
             path = ("spec", "mounts", index)
-            yield path, _unsupported(document, (*path, "type"), f"mounts of type {kind} are")
+            yield (
+                path,
+                _unsupported_problem(document, (*path, "type"), f"mounts of type {kind} are"),
+            )
     env = spec.get("env")
     for name, content in (env if isinstance(env, dict) else {}).items():
         if isinstance(content, dict):
             path = ("spec", "env", name)
-            yield path, _unsupported(document, path, "a secret as an environment variable is")
+            yield (
+                path,
+                _unsupported_problem(document, path, "a secret as an environment variable is"),
+            )
 
 
-def _unsupported(document: Document, path: YamlPath, what: str) -> Problem:
+def _unsupported_problem(document: Document, path: YamlPath, what: str) -> Problem:
     message = f"{what} not supported yet"
     return problem_at(document, path, "unsupported", message, remedy="remove it", at_key=True)
 

@@ -13,7 +13,7 @@ from typing import assert_never
 
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.yaml import YamlPath
-from controller.core.manifests.dependencies import flaws, undeclared
+from controller.core.manifests.dependencies import find_flaws, find_undeclared
 from controller.core.manifests.parse import Declaration, ParsedDocument, read_text
 from controller.core.manifests.problems import dotted
 from controller.core.manifests.validate import exclusive_volumes, overlap
@@ -115,7 +115,7 @@ def resolve(
     for reading in readings:
         if reading.release is not None and reading.declaration is not None:
             members.setdefault(reading.release, []).append(reading.declaration.key)
-    return _desired(sound, findings, members, blind=blind, identity=identity)
+    return _build_desired(sound, findings, members, blind=blind, identity=identity)
 
 
 def desired_of(texts: Mapping[str, str]) -> Desired:
@@ -125,7 +125,7 @@ def desired_of(texts: Mapping[str, str]) -> Desired:
     return resolve(readings, identity=SourceIdentity("texts", present=True, documents=count))
 
 
-def _desired(
+def _build_desired(
     sound: list[Declaration],
     findings: _Findings,
     members: Mapping[Key, list[Key]],
@@ -320,10 +320,10 @@ def _check_dependencies(
 ) -> None:
     # Of two documents with one key, either one will do: both are broken.
     by_key = {declaration.key: declaration for declaration in services}
-    found = list(flaws(by_key, broken=frozenset(findings.blind_keys), blind=blind))
+    flaws = list(find_flaws(by_key, broken=frozenset(findings.blind_keys), blind=blind))
     if not blind:
-        found += undeclared(partials, known=by_key.keys() | findings.blind_keys)
-    for flaw in found:
+        flaws += find_undeclared(partials, known=by_key.keys() | findings.blind_keys)
+    for flaw in flaws:
         findings.add(
             flaw.declaration,
             flaw.path,

@@ -86,20 +86,20 @@ def sizes(value: object) -> list[str]:
     number, fraction, unit = int(match[1]), match[2] or "", match[3]
     letter, rest = unit[:1].lower(), unit[1:].lower()
     if unit.lower() in ("", "b"):
-        return [_rounded(number)] if number >= 1024 and not fraction else []
+        return [_round_down(number)] if number >= 1024 and not fraction else []
     power = _POWERS.get(letter)
     if power is None or rest not in ("", "b", "i", "ib"):
         return []
     scale = 10 ** len(fraction)
     thousandfold = int(match[1] + fraction)
-    options = [_rounded(thousandfold * 1024**power // scale)]
+    options = [_round_down(thousandfold * 1024**power // scale)]
     # docker reads 512m as binary; elsewhere a capital without i is decimal.
     if unit[:1].isupper() and rest in ("", "b"):
         options.append(_below(thousandfold * 1000**power // scale))
     return list(dict.fromkeys(options))
 
 
-def _rounded(count: int) -> str:
+def _round_down(count: int) -> str:
     """Return a size in a unit of trimtab, rounded down if no unit divides it."""
     exact = format_bytes(count)
     return _below(count) if exact.endswith("B") else exact

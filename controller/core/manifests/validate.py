@@ -113,11 +113,11 @@ def exclusive_volumes(spec: ServiceSpec) -> dict[str, int]:
 
     A volume is exclusive if its mount is writable and not ``shared``.
     """
-    found: dict[str, int] = {}
+    volumes: dict[str, int] = {}
     for index, mount in enumerate(spec.mounts):
         if isinstance(mount, VolumeMount) and not mount.read_only and not mount.shared:
-            found.setdefault(mount.source, index)
-    return found
+            volumes.setdefault(mount.source, index)
+    return volumes
 
 
 def overlap(one: str, other: str) -> bool:

@@ -68,8 +68,8 @@ def _at(items: Sequence[Item], path: str) -> Item | None:
 
 def _add(key: str, value: Callable[[Finding, GrantRequest, Policy], Value | None]) -> Suggest:
     def suggest(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
-        found = value(finding, asked, policy)
-        return None if found is None else Grant("add", key, found)
+        entry = value(finding, asked, policy)
+        return None if entry is None else Grant("add", key, entry)
 
     return suggest
 
@@ -82,8 +82,8 @@ def _raise(key: str, value: Callable[[Finding, GrantRequest, Policy], Value | No
     """Suggest a new bound, if the request only exceeds the bound of the policy."""
 
     def suggest(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
-        found = value(finding, asked, policy) if finding.tolerable else None
-        return None if found is None else Grant("set", key, found)
+        bound = value(finding, asked, policy) if finding.tolerable else None
+        return None if bound is None else Grant("set", key, bound)
 
     return suggest
 

@@ -120,7 +120,7 @@ def with_document_fields(reason: str, rule: str, service: Service, base: Network
     finding = Finding(rule, match["place"], match["reason"])
     problem = _problem(finding, service, fields, Severity.REFUSED)
 
-    def other(found: re.Match[str]) -> str:
-        return f"{found['rule']} at {dotted(field_at(fields, found['place'], found['rule']))}"
+    def other(match: re.Match[str]) -> str:
+        return f"{match['rule']} at {dotted(field_at(fields, match['place'], match['rule']))}"
 
     return f"{problem.place}: {_ALSO.sub(other, problem.message)}"
