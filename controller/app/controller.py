@@ -23,7 +23,7 @@ from controller.core.drift.failed_runs import Readers
 from controller.core.engine_api.translate import container_body
 from controller.core.planning.image_volumes import volume_rule_of
 from controller.core.planning.quarantine import QuarantineRules
-from controller.engine.adapter import BrokerEngine
+from controller.engine.adapter import BrokerEngine, ignore_progress
 from controller.engine.docker_client import SdkTransport
 from controller.engine.host_ports import bound_ports
 from controller.engine.policy_cache import PolicyCache
@@ -31,12 +31,16 @@ from controller.loop.controller import Controller
 from controller.loop.passes import PassPolicy
 from controller.loop.probes.prober import ProbedEngine, Prober
 from controller.loop.probes.sockets import ProbeSockets
+from controller.loop.shared_state import ControllerParts
 from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.store import StateStore
 from controller.loop.supervisor import ControlEndpoints, Supervisor
+from controller.loop.workers.stop_signal import StopSignal
+from controller.loop.workers.triggers import Triggers
+from controller.loop.workers.worker_slots import WorkerSlots
 from controller.model.desired.plan import AnyAction, CreateContainer, Verdict
 from controller.model.errors import Problem, StateError
-from controller.model.names import NetworkNames
+from controller.model.names import Key, NetworkNames
 from controller.model.policy.document import Policy
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.settings import StateFolder, read_instance, state_of
@@ -46,12 +50,16 @@ from controller.system.file_lock import hold_lock
 
 
 def broker_engine(
-    broker_socket: Path, *, networks: Callable[[], NetworkNames] = NetworkNames
+    broker_socket: Path,
+    *,
+    networks: Callable[[], NetworkNames] = NetworkNames,
+    on_progress: Callable[[Key, str], None] = ignore_progress,
 ) -> BrokerEngine:
     """Return the engine as the broker at *broker_socket* shows it."""
     return BrokerEngine(
         SdkTransport(broker_socket),
         networks=networks,
+        on_progress=on_progress,
         pause=time.sleep,
         reach=crash_reach(os.environ),
         listening=bound_ports,
@@ -87,10 +95,12 @@ def pass_policy(policy: Policy, digest: str) -> PassPolicy:
 
 @dataclass(frozen=True, slots=True)
 class BuiltController:
-    """A controller without threads, and its engine."""
+    """A controller without threads, and the parts that its supervisor shares with it."""
 
     controller: Controller
     engine: BrokerEngine
+    worker_slots: WorkerSlots
+    stop: StopSignal
     #: Set if the saved state was damaged.
     problem: Problem | None
 
@@ -113,10 +123,13 @@ def build_controller(
     """
     clock = SystemClock()
     reach = crash_reach(os.environ)
+    triggers, worker_slots, stop = Triggers(clock.monotonic), WorkerSlots(), StopSignal()
     store = StateStore(state.controller / "state.json", reach=reach)
     problem = store.load(stamp=f"{time.time_ns()}" if acts else "")
     policy_cache = PolicyCache(parse_pass_policy)
-    engine = broker_engine(broker_socket, networks=policy_cache.networks)
+    engine = broker_engine(
+        broker_socket, networks=policy_cache.networks, on_progress=triggers.report_progress
+    )
     failure_log = FailureLog(
         clock, file=state.controller / "failures.json", reader=engine, reach=reach
     )
@@ -126,19 +139,22 @@ def build_controller(
     def publish(report: dict[str, object]) -> None:
         write_atomic(report_file, json.dumps(report).encode())
 
-    controller = Controller(
+    prober = Prober(ProbeSockets(clock.monotonic), clock, triggers.check)
+    parts = ControllerParts(
         source=directory_source(directory),
-        engine=ProbedEngine(engine, Prober(ProbeSockets(clock.monotonic), clock)),
+        engine=ProbedEngine(engine, prober),
         store=store,
         clock=clock,
         random=random.random,
-        fetch_rules=lambda: policy_cache.update(engine.read_own_route("policy")),
+        triggers=triggers,
+        fetch_policy=lambda: policy_cache.update(engine.read_own_route("policy")),
         publish=publish,
-        keeping=QuarantineRules(quarantine_ms / 1000, boot_id()),
+        quarantine_rules=QuarantineRules(quarantine_ms / 1000, boot_id()),
+        failure_log=failure_log,
+        outside_slot=worker_slots.outside_slot,
+        stopping=stop.is_set,
     )
-    controller.keep_failures(failure_log)
-    engine.progress = controller.progressed
-    return BuiltController(controller, engine, problem)
+    return BuiltController(Controller(parts), engine, worker_slots, stop, problem)
 
 
 def read_report(path: Path) -> dict[str, object] | None:
@@ -199,10 +215,12 @@ def run_controller(
         built.engine,
         clock=SystemClock(),
         random=random.random,
-        doors=endpoints,
+        endpoints=endpoints,
+        worker_slots=built.worker_slots,
+        stop=built.stop,
         paused=paused,
     )
-    call_on_termination(supervisor.stop)
+    call_on_termination(built.stop.set)
     previous = read_report(state.controller / "status.json")
     built.controller.begin(previous=previous, problem=built.problem)
     supervisor.run()

@@ -101,6 +101,10 @@ _WATCHED = {
 }
 
 
+def ignore_progress(_key: Key, _text: str) -> None:
+    """Ignore the progress of a long action."""
+
+
 class BrokerEngine:
     """``ports.Engine`` over the broker."""
 
@@ -112,12 +116,13 @@ class BrokerEngine:
         pause: Callable[[float], None],
         reach: Reach = pass_by,
         listening: Callable[[], frozenset[HostPort]] = frozenset,
+        on_progress: Callable[[Key, str], None] = ignore_progress,
     ) -> None:
         self._transport = transport
         self._listening = listening
         self._networks = networks  # a function: a reloaded policy can rename networks
-        #: Called with the progress of a long action for a key, and with '' at its end.
-        self.progress: Callable[[Key, str], None] = lambda _key, _text: None
+        #: Called with how far a long action of a key is; '' once it has ended.
+        self._on_progress = on_progress
         self._reach = reach
         self._reads = Retrying(
             stop=stop_after_attempt(READ_ATTEMPTS),
@@ -341,7 +346,7 @@ class BrokerEngine:
     def _pull(self, action: PullImage, context: Context | None) -> str:
         repository, tag = requests.split_reference(action.target)
         self._reach("broker.send.before")
-        self.progress(action.object, _describe(action, PullProgress()))
+        self._on_progress(action.object, _describe(action, PullProgress()))
         try:
             stream = self._transport.stream(
                 "POST",
@@ -356,7 +361,7 @@ class BrokerEngine:
         except ConnectionBroken as failure:
             raise ReplyLost("reply.lost", str(failure)) from failure
         finally:
-            self.progress(action.object, "")
+            self._on_progress(action.object, "")
         self._reach_received()
         error = pull_error(EngineResponse(stream.status, last), action.target)
         if error is not None:
@@ -372,7 +377,7 @@ class BrokerEngine:
             progress = pull_progress.advance(progress, line)
             text = _describe(action, progress)
             if text != shown and stream.status < 400:
-                self.progress(action.object, text)
+                self._on_progress(action.object, text)
                 shown = text
         return last
 

@@ -1,8 +1,9 @@
-"""The controller's own socket: one JSON line in, one JSON line out, then it hangs up.
+"""The control socket: one JSON line in, one JSON line out, then the server closes the connection.
 
-Whoever can connect may ask for status. What containers printed is only for root, the controller's
-own user, and those whom the policy lets read their logs. Who wants something done must be root or the controller's
-own user, told by SO_PEERCRED: the user who connected, whatever the question claims.
+Every client that can connect is allowed to read the status. The output of containers is restricted
+to root, the controller's own user, and users that the policy lets read their logs. Only root and
+the controller's own user are allowed to change anything. SO_PEERCRED determines the user; claims in
+the question don't count.
 """
 
 from __future__ import annotations
@@ -33,27 +34,31 @@ _PEERCRED = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
 
 @dataclass(frozen=True, slots=True)
 class PassRequest:
-    """Converge now: everything, one key, or exactly one plan; and wait until then."""
+    """A request to converge everything, one key, or exactly one plan, and to wait for that."""
 
     timeout_s: float
     approve_prune: bool
     on_behalf_of: str
+    #: The only key to wait for; None: everything.
     key: Key | None
-    plan: str = ""  # digest of the only plan to apply
-    approved: str = ""  # digest of the plan that an operator approved, with what it holds back
+    #: The digest of the only plan to apply.
+    plan: str = ""
+    #: The digest of the plan that an operator approved, including blocked removals.
+    approved: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ActRequest:
-    """What somebody wants of a service. ``only_ask``: say what would be, and do nothing."""
+    """A request to change an override of a service."""
 
     act: ServiceAct
+    #: Return the decision without changing anything.
     only_ask: bool
     timeout_s: float
 
 
-class ControlApi(Protocol):
-    """What the socket speaks for."""
+class ControlBackend(Protocol):
+    """The methods behind the socket."""
 
     def status(self) -> dict[str, object]: ...
 
@@ -71,37 +76,37 @@ class ControlApi(Protocol):
 
 
 def answer(
-    question: Mapping[str, object], *, peer_uid: int, own_uid: int, desk: ControlApi
+    question: Mapping[str, object], *, peer_uid: int, own_uid: int, backend: ControlBackend
 ) -> dict[str, object]:
-    """Return the answer to one question; errors of ours become ``{"error": …}``."""
+    """Return the answer to one question; a TrimtabError becomes ``{"error": …}``."""
     try:
-        return _answer(question, peer_uid=peer_uid, own_uid=own_uid, desk=desk)
+        return _answer(question, peer_uid=peer_uid, own_uid=own_uid, backend=backend)
     except TrimtabError as error:
         return failure(error.code, error.message, remedy=error.remedy)
 
 
 def failure(code: str, message: str, *, remedy: str = "") -> dict[str, object]:
-    """Return an answer that says what went wrong."""
+    """Return the answer for an error."""
     return {"error": {"code": code, "message": message, "remedy": remedy}}
 
 
 def _answer(
-    question: Mapping[str, object], *, peer_uid: int, own_uid: int, desk: ControlApi
+    question: Mapping[str, object], *, peer_uid: int, own_uid: int, backend: ControlBackend
 ) -> dict[str, object]:
     match question.get("do"):
         case "ping":
             return {"pong": True}
         case "status" | "plan" | "history" | "failures" as what:
-            runs = desk.failed_runs(peer_uid, owns_all=peer_uid in (0, own_uid))
-            return _look(what, question, desk, runs)
+            runs = backend.failed_runs(peer_uid, owns_all=peer_uid in (0, own_uid))
+            return _read(what, question, backend, runs)
         case "progress":
-            return desk.progress(_since(question))
+            return backend.progress(_since(question))
         case "pass":
-            _check_may_act(peer_uid, own_uid)
-            return desk.run_pass(pass_request(question, peer_uid=peer_uid))
+            _raise_if_not_allowed(peer_uid, own_uid)
+            return backend.run_pass(pass_request(question, peer_uid=peer_uid))
         case "rollback" | "restart" | "suspend" | "resume" as verb:
-            _check_may_act(peer_uid, own_uid)
-            return desk.act(act_request(verb, question, peer_uid=peer_uid))
+            _raise_if_not_allowed(peer_uid, own_uid)
+            return backend.act(act_request(verb, question, peer_uid=peer_uid))
         case other:
             raise UsageError(
                 "control.unknown",
@@ -110,24 +115,24 @@ def _answer(
             )
 
 
-def _look(
-    what: str, question: Mapping[str, object], desk: ControlApi, runs: tuple[FailedRun, ...]
+def _read(
+    what: str, question: Mapping[str, object], backend: ControlBackend, runs: tuple[FailedRun, ...]
 ) -> dict[str, object]:
-    """Answer a question that changes nothing; *runs* are the failed ones that the peer may read."""
+    """Answer a read-only question; *runs* are the failed runs whose output the peer may read."""
     output = question.get("output") is True
     match what:
         case "status":
-            return with_last_lines(desk.status(), runs) if output else desk.status()
+            return with_last_lines(backend.status(), runs) if output else backend.status()
         case "plan":
-            return desk.plan()
+            return backend.plan()
         case "history":
-            history = desk.history(_key(question.get("key")))
+            history = backend.history(_key(question.get("key")))
             return with_failures(history, runs) if output else history
         case _:
             return {"runs": [failures.to_json(run) for run in runs]}
 
 
-def _check_may_act(peer_uid: int, own_uid: int) -> None:
+def _raise_if_not_allowed(peer_uid: int, own_uid: int) -> None:
     if peer_uid not in (0, own_uid):
         raise UsageError(
             "control.denied",
@@ -137,7 +142,7 @@ def _check_may_act(peer_uid: int, own_uid: int) -> None:
 
 
 def pass_request(question: Mapping[str, object], *, peer_uid: int) -> PassRequest:
-    """Return what is asked for.
+    """Parse a request for a pass.
 
     Raises:
         UsageError: a member has the wrong type.
@@ -156,7 +161,7 @@ def pass_request(question: Mapping[str, object], *, peer_uid: int) -> PassReques
 
 
 def act_request(verb: Verb, question: Mapping[str, object], *, peer_uid: int) -> ActRequest:
-    """Return what is wanted of a service.
+    """Parse a request to change an override.
 
     Raises:
         UsageError: a member has the wrong type.
@@ -207,7 +212,7 @@ def _text(question: Mapping[str, object], member: str) -> str:
 
 
 def _who(question: Mapping[str, object], peer_uid: int) -> str:
-    """Return who asks: a claim may add to what the kernel says, never replace it."""
+    """Return the requesting user: the kernel's uid, followed by the claim."""
     who = f"uid:{peer_uid}"
     claim = _text(question, "on_behalf_of").removeprefix(who).strip()[:_CLAIM_MAX]
     return f"{who} {claim}".strip()
@@ -218,35 +223,35 @@ def _wrong(member: str, expected: str) -> UsageError:
 
 
 def peer_uid_of(peer: socket.socket) -> int:
-    """Return the uid of whoever connected."""
+    """Return the uid of the connected process (SO_PEERCRED)."""
     raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
     _pid, uid, _gid = _PEERCRED.unpack(raw)
     return int(uid)
 
 
-def converse(peer: socket.socket, *, own_uid: int, desk: ControlApi) -> None:
-    """Read one question from a connection and send its answer; the caller closes it.
+def converse(peer: socket.socket, *, own_uid: int, backend: ControlBackend) -> None:
+    """Read one question from a connection and send the answer; the caller closes the connection.
 
-    A peer that is silent, talks nonsense or hangs up costs a few seconds at most.
+    A peer that is silent, sends malformed data or disconnects costs a few seconds at most.
     """
     try:
         peer.settimeout(TIMEOUT_S)
         line = _read_line(peer)
         if line is None:
             return
-        question = _parsed(line)
+        question = _parse_json(line)
         if question is None:
             reply = failure("control.malformed", "expected one JSON object on one line")
         else:
             peer_uid = peer_uid_of(peer)
-            reply = answer(question, peer_uid=peer_uid, own_uid=own_uid, desk=desk)
+            reply = answer(question, peer_uid=peer_uid, own_uid=own_uid, backend=backend)
         peer.sendall(json.dumps(reply, ensure_ascii=False).encode() + b"\n")
     except OSError:
-        return  # it went away, or said nothing in time: nobody is left to tell
+        return  # the peer disconnected, or sent nothing in time
 
 
 def _read_line(peer: socket.socket) -> bytes | None:
-    """Return the line without its end; None when the peer hung up before one was whole."""
+    """Return the line without its end; None if the peer disconnected before the end of the line."""
     data = b""
     while b"\n" not in data:
         if len(data) > QUESTION_MAX:
@@ -258,7 +263,7 @@ def _read_line(peer: socket.socket) -> bytes | None:
     return data.partition(b"\n")[0]
 
 
-def _parsed(line: bytes) -> Mapping[str, object] | None:
+def _parse_json(line: bytes) -> Mapping[str, object] | None:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,65 +1,40 @@
-"""The controller without its threads: what each chore and each pass does, and what is shared.
+"""The controller without its threads: its chores and its passes.
 
-Two queues feed it: chores (read the files, look at everything, glance, save) and keys. Whoever
-drives it takes from them, the supervisor with threads, the simulation with one. Chores run one at
-a time; passes of different keys run side by side.
+Two queues feed the controller: chores (read the files, observe everything, save) and keys. The
+supervisor drives it with threads, the simulation with a single one. Chores run one at a time; passes
+of different keys run concurrently.
 
-Invariant: ``DesiredView`` is swapped as one value, so that no pass ever sees desired resources with
-another desired state's word of the prune guard.
+Invariant: ``DesiredView`` is replaced as one value. So no pass combines a desired state with the
+prune guard's decision on another.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 
-from controller.core.drift.failed_runs import Readers
 from controller.core.planning import planner
-from controller.core.planning.image_volumes import with_image_volumes
 from controller.core.planning.ordering import Ordering
 from controller.core.planning.prerequisites import image_references
-from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
-from controller.core.review.progress import acts_json, down_s, summary_of_acts
-from controller.core.review.review import review
+from controller.core.review.progress import down_s
 from controller.core.service import prune_guard
-from controller.core.service.history import HistoryInputs, history
-from controller.core.service.operator_actions import Decision, unknown
 from controller.core.service.overrides import persistent_keys
 from controller.core.service.prune_guard import PruneDecision
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.details import Report
 from controller.core.status.facts import Failure
-from controller.loop.executor import Execution, execute, not_stopping
-from controller.loop.full_plan import Convergence, FullPlan, convergence_of
-from controller.loop.passes import (
-    DesiredView,
-    PassOutcome,
-    PassPolicy,
-    Result,
-    claims,
-    declared_keys,
-)
-from controller.loop.plan_gates import PlanGates
-from controller.loop.probes.prober import ProbedEngine
+from controller.loop.executor import Execution
+from controller.loop.full_plan import FullPlan, approved_keys
+from controller.loop.passes import DesiredView, PassOutcome, Result, declared_keys
 from controller.loop.reconciler import WAIT_S, Reconciler
+from controller.loop.shared_state import ControllerParts, SharedState
 from controller.loop.state import snapshot
-from controller.loop.state.action_log import Logged
-from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.generations import accept_desired
 from controller.loop.state.overrides import OverrideStore
 from controller.loop.state.retries import AWAY_LONGEST_S, delay_s
-from controller.loop.state.store import StateStore
-from controller.loop.state.waiters import Waiters
-from controller.loop.status_reporter import Reporter, ReportInputs
-from controller.loop.workers.worker_slots import OutsideSlot
-from controller.loop.workers.workqueue import WorkQueue
-from controller.model.container_output import FailedRun
+from controller.loop.status_reporter import Reporter
+from controller.loop.workers.triggers import Chore
 from controller.model.desired.desired import Desired, Service
-from controller.model.desired.field_changes import Review
-from controller.model.desired.overrides import NO_OVERRIDES, ServiceAct
 from controller.model.desired.plan import Plan, StopContainer
 from controller.model.errors import (
     Act,
@@ -69,721 +44,457 @@ from controller.model.errors import (
     Problem,
     Severity,
     StateError,
-    UsageError,
 )
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.quantities import format_instant
-from controller.ports import DesiredSource, EngineEvent, Timer
+from controller.ports import EngineEvent
 
-FIRST_LOOK_S = 2.0
-GLANCE_S = 30.0
-LOOK_S = 300.0
+FIRST_OBSERVE_S = 2.0
+#: How often the engine's list is compared with the last snapshot.
+LIST_S = 30.0
+#: How often everything is observed.
+OBSERVE_S = 300.0
 SPREAD = 0.1
 SAVE_S = 0.5
 SAVE_AGAIN_S = 10.0
-PUBLISH_S = 0.2
-PUBLISH_SHARE = 20
-RECENT_S = 60.0
-
-
-class Chore(StrEnum):
-    """What is done beside passes, one at a time."""
-
-    RELOAD = "reload"  # read the files
-    LOOK = "look"  # read the files, look at everything, plan all
-    GLANCE = "glance"  # compare the engine's list with what is known
-    SAVE = "save"  # the memory
-    PUBLISH = "publish"  # the status, for when nobody runs to be asked
-
-
-@dataclass(slots=True)
-class _Shared:
-    """What chores and passes share, under one lock."""
-
-    declared: Desired | None = None  # as the files say; ``view`` has it as people want it
-    view: DesiredView = field(default_factory=DesiredView)
-    known: Observed | None = None
-    rules: PassPolicy | None = None
-    away: EngineError | None = None
-    aways: int = 0
-    version: int = 0  # counts changes of all that a report shows
-    failures: dict[Key, Failure] = field(default_factory=dict)
-    progress: dict[Key, str] = field(default_factory=dict)  # of what takes long, and runs now
-    crashes: dict[Key, int] = field(default_factory=dict)  # exceptions in a row
-    asked: dict[Key, str] = field(default_factory=dict)  # who asked for a pass of it
-    approved: dict[Key, str] = field(default_factory=dict)  # the approved plan that it is part of
-    problems: dict[str, Problem] = field(default_factory=dict)  # the controller's own
-    waits: Waiters = field(default_factory=Waiters)
 
 
 class Controller:
     """Converges the engine with the files, one chore or pass at a time."""
 
-    def __init__(
-        self,
-        *,
-        source: DesiredSource,
-        engine: ProbedEngine,
-        store: StateStore,
-        clock: Timer,
-        random: Callable[[], float],
-        fetch_rules: Callable[[], PassPolicy],
-        publish: Callable[[Report], None],
-        keeping: QuarantineRules = AT_ONCE,
-    ) -> None:
-        self.keys: WorkQueue[Key] = WorkQueue(clock.monotonic)
-        self.chores: WorkQueue[Chore] = WorkQueue(clock.monotonic)
-        self._source = source
-        self._engine = engine
-        self.prober = engine.prober
-        self.prober.hint = self._suspect
-        self._store = store
-        self._clock = clock
-        self._random = random
-        self._fetch_rules = fetch_rules
-        self._publish = publish
-        self._reconciler = Reconciler(
-            engine, store, clock=clock, random=random, quarantine_rules=keeping
+    def __init__(self, parts: ControllerParts) -> None:
+        self.parts = parts
+        self.shared = SharedState()
+        self.keys, self.chores = parts.triggers.keys, parts.triggers.chores
+        self.prober = parts.engine.prober
+        self.reconciler = Reconciler(
+            parts.engine,
+            parts.store,
+            clock=parts.clock,
+            random=parts.random,
+            quarantine_rules=parts.quarantine_rules,
+            failure_log=parts.failure_log,
+            outside_slot=parts.outside_slot,
         )
-        self.acts = self._reconciler.action_log
-        self._overrides = OverrideStore(store, clock)
-        self._reporter = Reporter(self._reconciler, store)
-        self._lock = threading.RLock()
-        self._surveying = threading.Lock()
-        self._shared = _Shared()
-        self._published: Report | None = None
-        self._publish_s = PUBLISH_S
-        self.stopping: Callable[[], bool] = not_stopping
+        self.overrides = OverrideStore(parts.store, parts.clock)
+        self._store = parts.store
+        self._clock = parts.clock
+        self._random = parts.random
+        self._reporter = Reporter(self.reconciler, self.shared, parts)
+        self._lock = self.shared.lock
+        #: Held while the files are read or everything is observed.
+        self._observing = threading.Lock()
 
-    def sideline(self, aside: OutsideSlot) -> None:
-        """Perform pulls beside other passes from now on."""
-        self._reconciler.outside_slot = aside
-
-    def keep_failures(self, log: FailureLog) -> None:
-        """Keep failed runs there from now on."""
-        self._reconciler.failure_log = log
-
-    # Hints: they carry no facts, and only put something into a queue
+    # Events: they only queue keys and chores
 
     def begin(self, *, previous: object = None, problem: Problem | None = None) -> None:
-        """Ask for the first chores. *previous* is the last published status, if it can be read,
-        *problem* what is wrong with the memory.
+        """Queue the first chores; ``subscribed`` queues an observation earlier than this method.
 
-        The first look comes with the subscription to events (``subscribed``), or soon without it.
+        *previous* is the last published status, *problem* the problem of a damaged state file.
         """
         self._reporter.recall(previous)
-        with self._lock:
-            if problem is not None:
-                self._shared.problems["memory"] = replace(problem, severity=Severity.WARNING)
+        if problem is not None:
+            with self._lock:
+                self.shared.problems["memory"] = replace(problem, severity=Severity.WARNING)
         self.chores.add(Chore.RELOAD)
-        self.chores.add_after(Chore.LOOK, FIRST_LOOK_S)
+        self.chores.add_after(Chore.OBSERVE, FIRST_OBSERVE_S)
 
     def files_changed(self) -> None:
-        """Take a hint that the files changed."""
+        """Handle a change of the files."""
         self.chores.add(Chore.RELOAD)
 
     def subscribed(self, *, after_silence: bool = False) -> None:
-        """Take note that events come (again): what happened before is only seen by a look.
+        """Handle a new subscription to events: observe everything, since earlier events can be lost.
 
-        After mere silence nothing is missing but, perhaps, what a list shows.
+        *after_silence*: no event was due for long. Then the engine's list is enough.
         """
-        self.chores.add(Chore.GLANCE if after_silence else Chore.LOOK)
+        self.chores.add(Chore.LIST if after_silence else Chore.OBSERVE)
 
-    def hint(self, event: EngineEvent) -> None:
-        """Take an event of the engine's."""
+    def handle_event(self, event: EngineEvent) -> None:
+        """Handle an event of the engine."""
         with self._lock:
-            known = self._shared.known
+            key, observed = event.key, self.shared.observed
+        if key is None and observed is not None:
+            key = snapshot.owner_of(observed, event.id)
         if event.kind != "container":
-            self.chores.add(Chore.LOOK)
-            return
-        key = event.key or (snapshot.owner_of(known, event.id) if known is not None else None)
-        if key is not None:
-            self._suspect(key)
+            self.chores.add(Chore.OBSERVE)
+        elif key is not None:
+            self.parts.triggers.check(key)
 
-    def _suspect(self, key: Key) -> None:
-        if not self.keys.add(key):
-            self.chores.add(Chore.LOOK)
-
-    def lost(self, error: EngineError) -> None:
-        """Take note that the engine or the broker doesn't answer; a look is tried soon."""
+    def connection_lost(self, error: EngineError) -> None:
+        """Handle an unreachable engine or broker; everything is observed again soon."""
         with self._lock:
-            self._shared.away = error
-            self._shared.aways += 1
-            wait_s = min(AWAY_LONGEST_S, delay_s(error, self._shared.aways, self._random))
-        self.chores.add_after(Chore.LOOK, wait_s)
-        self._changed()
-
-    def progressed(self, key: Key, text: str) -> None:
-        """Take note of how far an action is that takes long; '' once it is over."""
-        with self._lock:
-            if text:
-                self._shared.progress[key] = text
-            else:
-                self._shared.progress.pop(key, None)
-            self._shared.version += 1
-        self.chores.add_after(Chore.PUBLISH, self._publish_s)
+            self.shared.unreachable = error
+            self.shared.unreachable_count += 1
+            count = self.shared.unreachable_count
+            wait_s = min(AWAY_LONGEST_S, delay_s(error, count, self._random))
+        self.chores.add_after(Chore.OBSERVE, wait_s)
+        self.changed()
 
     # Chores
 
-    def do(self, chore: Chore) -> None:
-        """Do one chore; errors of the engine's are noted and tried again, not raised."""
+    def run_chore(self, chore: Chore) -> None:
+        """Run one chore; its engine and state errors are recorded and the chore repeated, not raised."""
         try:
             match chore:
                 case Chore.RELOAD:
                     self.reload()
-                case Chore.LOOK:
-                    self.look()
-                case Chore.GLANCE:
-                    self.glance()
+                case Chore.OBSERVE:
+                    self.observe_everything()
+                case Chore.LIST:
+                    self.list_containers()
                 case Chore.SAVE:
                     self.save()
                 case Chore.PUBLISH:
                     self.publish()
         except EngineError as error:
-            self.lost(error)
+            self.connection_lost(error)
         except StateError as error:
-            self._own_problem("state", error.code, error.message, error.remedy)
+            self._add_state_problem(error)
             self.chores.add_after(Chore.SAVE, SAVE_AGAIN_S)
 
     def reload(self) -> None:
-        """Read the files, and ask for passes of what they change."""
-        with self._surveying:
-            declared = self._source.load()
+        """Read the files, and queue the keys that need a pass."""
+        with self._observing:
+            declared = self.parts.source.load()
             with self._lock:
-                known = self._shared.known
-                steered = self._overrides.apply(declared)
-                decision = self._decide(steered, known, approved=False, looked=False)
-                self._take(declared, known, decision)
-        self._changed()
+                observed = self.shared.observed
+                desired = self.overrides.apply(declared)
+                decision = self._guard(desired, observed, approved=False, looked=False)
+                self._adopt(declared, observed, decision)
+        self.changed()
 
-    def look(self, *, approved: bool = False, asked_by: str = "", plan: str = "") -> FullPlan:
-        """Look at everything, and ask for passes of what isn't as desired.
+    def observe_everything(
+        self, *, approved: bool = False, requested_by: str = "", plan: str = ""
+    ) -> FullPlan:
+        """Observe and plan everything, and queue the keys that need a pass.
 
-        *approved* is an operator's approval of what the prune guard holds back at this look,
-        *plan* the digest of the plan that was shown for it: what is done of it is told with that.
+        Args:
+            approved: an operator approves the removals that the prune guard would block.
+            requested_by: the user who requested this, if any.
+            plan: the digest of the approved plan. The actions that follow claim it.
 
         Raises:
-            EngineError: it can't be looked at.
-            UsageError: the plan is another one now.
+            EngineError: engine or broker can't be reached.
+            UsageError: the plan has changed.
         """
-        with self._surveying:
-            self.chores.forget(Chore.LOOK)  # this is the one that was to come
+        with self._observing:
+            self.chores.forget(Chore.OBSERVE)  # this observation takes its place
             try:
-                shown = self._survey(approved=False, keep=False) if plan else None
-                survey = self._survey(approved=approved, keep=True)
+                shown = self._plan_everything(approved=False, record=False) if plan else None
+                full_plan = self._plan_everything(approved=approved, record=True)
             finally:
-                self.chores.add_after(Chore.LOOK, self._spread(LOOK_S))
-                self.chores.add_after(Chore.GLANCE, self._spread(GLANCE_S))
-            part = frozenset[Key]() if shown is None else _part_of(plan, shown, survey)
-            declared, observed = survey.declared, survey.observed
+                self.chores.add_after(Chore.OBSERVE, self._spread(OBSERVE_S))
+                self.chores.add_after(Chore.LIST, self._spread(LIST_S))
+            part = frozenset[Key]() if shown is None else approved_keys(plan, shown, full_plan)
+            declared, observed = full_plan.declared, full_plan.observed
             with self._lock:
-                self._shared.known = observed
-                self._shared.rules = survey.policy
-                self._shared.away, self._shared.aways = None, 0
-                keys = self._take(declared, observed, survey.decision)
-                if asked_by:
-                    self._shared.asked |= dict.fromkeys(keys, asked_by)
-                self._shared.approved |= dict.fromkeys(part, plan)
+                shared = self.shared
+                shared.observed = observed
+                shared.policy = full_plan.policy
+                shared.unreachable, shared.unreachable_count = None, 0
+                keys = self._adopt(declared, observed, full_plan.decision)
+                if requested_by:
+                    shared.requested_by |= dict.fromkeys(keys, requested_by)
+                shared.approved_plans |= dict.fromkeys(part, plan)
                 everything = planner.keys(declared, observed) | declared.blind_keys
-                for gone in self._shared.failures.keys() - everything:
-                    del self._shared.failures[gone]
-                self._shared.waits.forget_all_but(everything)
+                for gone in shared.failures.keys() - everything:
+                    del shared.failures[gone]
+                shared.waiters.forget_all_but(everything)
             releases = frozenset(release.key for release in declared.releases)
-            steered = persistent_keys(declared, self._store.all_overrides())
+            overridden = persistent_keys(declared, self._store.all_overrides())
             if declared.whole:
-                self._store.forget_all_but(everything | releases | steered)
-                self._reconciler.tracker.forget_all_but(everything)
-                self._reconciler.failure_log.forget_all_but(everything)
-        self._changed()
-        return survey
+                self._store.forget_all_but(everything | releases | overridden)
+                self.reconciler.tracker.forget_all_but(everything)
+                self.reconciler.failure_log.forget_all_but(everything)
+        self.changed()
+        return full_plan
 
-    def survey(self) -> FullPlan:
-        """Look at everything and plan, changing nothing, not even what is remembered.
+    def plan_everything(self) -> FullPlan:
+        """Observe and plan everything. Changes nothing, not even the saved state.
 
         Raises:
-            EngineError: it can't be looked at.
+            EngineError: engine or broker can't be reached.
         """
-        with self._surveying:
-            return self._survey(approved=False, keep=False)
+        with self._observing:
+            return self._plan_everything(approved=False, record=False)
 
-    def review(self, survey: FullPlan, *, reveal: bool = False) -> Review:
-        """Return a survey's plan with the fields that it changes; *reveal* includes secret values."""
-        return review(
-            survey.plan,
-            declared=survey.declared,
-            desired=with_image_volumes(
-                survey.view.desired, survey.observed, survey.policy.volume_rule
-            ),
-            observed=survey.observed,
-            all_overrides=self._store.all_overrides(),
-            reveal=reveal,
-        )
+    def list_containers(self) -> None:
+        """Compare the engine's list with the last snapshot, and queue the services that differ.
 
-    def glance(self) -> None:
-        """Compare the engine's list with what is known; look at all if the policy changed."""
-        self.chores.add_after(Chore.GLANCE, self._spread(GLANCE_S))
-        rules, seen = self._fetch_rules(), self._engine.list_containers()
+        Observes everything instead if the policy changed.
+        """
+        self.chores.add_after(Chore.LIST, self._spread(LIST_S))
+        policy, listed = self.parts.fetch_policy(), self.parts.engine.list_containers()
         with self._lock:
-            known, before = self._shared.known, self._shared.rules
-        if known is None or before is None or before.digest != rules.digest:
-            self.chores.add(Chore.LOOK)
+            observed, before = self.shared.observed, self.shared.policy
+        if observed is None or before is None or before.digest != policy.digest:
+            self.chores.add(Chore.OBSERVE)
             return
-        for key in sorted(snapshot.changed_services(known, seen)):
+        for key in sorted(snapshot.changed_services(observed, listed)):
             self.keys.add(key)
 
     def publish(self) -> None:
-        """Publish the status, if it is another than the last one published.
+        """Publish the status if it changed.
 
         Raises:
-            StateError: it can't be written.
+            StateError: the status can't be written.
         """
-        began = self._clock.monotonic()
-        report = self.status()
-        # While much happens, a twentieth of one CPU is enough for telling of it.
-        cost_s = self._clock.monotonic() - began
-        self._publish_s = max(PUBLISH_S, PUBLISH_SHARE * cost_s)
-        if report != self._published:
-            try:
-                self._publish(report)
-            except OSError as error:
-                raise StateError(
-                    "state.unwritable", f"the status can't be written: {error}"
-                ) from error
-            self._published = report
+        self._reporter.publish()
 
     def save(self) -> None:
-        """Save the memory.
+        """Save the state.
 
         Raises:
-            StateError: it can't be written.
+            StateError: a file can't be written.
         """
         self._store.save()
-        self._reconciler.failure_log.save()
+        self.reconciler.failure_log.save()
         with self._lock:
-            if self._shared.problems.pop("state", None) is not None:
-                self._shared.version += 1
+            if self.shared.problems.pop("state", None) is not None:
+                self.shared.version += 1
 
-    def _survey(self, *, approved: bool, keep: bool) -> FullPlan:
-        rules, declared = self._fetch_rules(), self._source.load()
-        desired = self._overrides.apply(declared)
+    def status(self) -> Report:
+        """Return the status of every resource, in the form of ``status --json``."""
+        return self._reporter.report(now=self._clock.now())
+
+    def _plan_everything(self, *, approved: bool, record: bool) -> FullPlan:
+        policy, declared = self.parts.fetch_policy(), self.parts.source.load()
+        desired = self.overrides.apply(declared)
         with self._lock:
-            known, failures = self._shared.known, dict(self._shared.failures)
-        self.prober.declare(desired.services, rules.networks)
-        observed = self._engine.observe(images=image_references(desired, known))
-        if keep:
-            self._reconciler.tracker.count_exits(desired, observed)
-        decision = self._decide(desired, observed, approved=approved)
-        if keep:
-            self._reconciler.count_quarantine(observed, decision.prunable)
-        # What would go after a second look is shown as going.
-        shown = DesiredView(desired, decision.prunable | decision.settling, decision.blocked)
-        plan = self._reconciler.plan(shown, observed, rules, failures=failures)
-        return FullPlan(shown, observed, decision, rules, plan, declared)
+            known, failures = self.shared.observed, dict(self.shared.failures)
+        self.prober.declare(desired.services, policy.networks)
+        observed = self.parts.engine.observe(images=image_references(desired, known))
+        if record:
+            self.reconciler.tracker.count_exits(desired, observed)
+        decision = self._guard(desired, observed, approved=approved)
+        if record:
+            self.reconciler.count_quarantine(observed, decision.prunable)
+        # Removals that only wait for the guard's second observation are part of the plan.
+        view = DesiredView(desired, decision.prunable | decision.settling, decision.blocked)
+        plan = self.reconciler.plan(view, observed, policy, failures=failures)
+        return FullPlan(view, observed, decision, policy, plan, declared)
 
-    def _decide(
+    def _guard(
         self, desired: Desired, observed: Observed | None, *, approved: bool, looked: bool = True
     ) -> PruneDecision:
-        memory = self._store.prune
+        before, now = self._store.prune, self.reconciler.guard_now()
         if observed is None:
-            return PruneDecision(frozenset(), (), memory)
-        now = self._reconciler.guard_now()
+            return PruneDecision(frozenset(), (), before)
         return prune_guard.guard(
-            desired, observed, memory, now=now, approved=approved, looked=looked
+            desired, observed, before, now=now, approved=approved, looked=looked
         )
 
-    def _take(
+    def _adopt(
         self, declared: Desired, observed: Observed | None, decision: PruneDecision
     ) -> frozenset[Key]:
-        """Make *declared* the one that passes see, and ask for passes; the lock is held.
+        """Make *declared* the desired state of passes, and queue keys; the caller holds the lock.
 
-        It is steered here, as it was for the guard: people may have acted since then.
+        Overrides are applied here, and before for the guard: operators can have acted between.
         """
+        shared = self.shared
         self._store.prune = decision.memory
         if decision.recheck_at is not None:
-            wait_s = decision.recheck_at - self._reconciler.guard_now()
-            self.chores.add_after(Chore.LOOK, max(0.05, wait_s))
-        for key in accept_desired(
-            declared, self._store, observed, now=format_instant(self._clock.now())
-        ):
-            self._reconciler.reset(key)
-            self._shared.failures.pop(key, None)
-        desired = self._overrides.apply(declared)
+            wait_s = max(0.05, decision.recheck_at - self.reconciler.guard_now())
+            self.chores.add_after(Chore.OBSERVE, wait_s)
+        now = format_instant(self._clock.now())
+        for key in accept_desired(declared, self._store, observed, now=now):
+            self.reconciler.reset(key)
+            shared.failures.pop(key, None)
+        desired = self.overrides.apply(declared)
         view = DesiredView(desired, decision.prunable, decision.blocked)
-        self._shared.declared, self._shared.view = declared, view
-        if observed is None or self._shared.rules is None:
-            return frozenset()  # the first look asks for passes
-        there = self._overrides.running_revisions(desired, observed)
-        self.prober.declare(there, self._shared.rules.networks)
-        plan = self._reconciler.plan(
-            view, observed, self._shared.rules, failures=self._shared.failures
+        shared.declared, shared.view = declared, view
+        if observed is None or shared.policy is None:
+            return frozenset()  # the first observation of everything queues keys
+        self.prober.declare(
+            self.overrides.running_revisions(desired, observed), shared.policy.networks
         )
-        wanting = frozenset(action.object for action in plan.actions)
-        self._note_in_sync(planner.keys(desired, observed) - wanting, view, observed, plan)
-        for key in sorted(wanting):
+        plan = self.reconciler.plan(view, observed, shared.policy, failures=shared.failures)
+        changing = frozenset(action.object for action in plan.actions)
+        self._record_in_sync(planner.keys(desired, observed) - changing, view, observed, plan)
+        for key in sorted(changing):
             self.keys.add(key)
-        return wanting
+        return changing
 
-    def _note_in_sync(
+    def _record_in_sync(
         self, keys: frozenset[Key], view: DesiredView, observed: Observed, plan: Plan
     ) -> None:
-        """Note of *keys*, on which nothing is to be done, that their generation is acted on."""
+        """Record that the generations of *keys*, without actions in *plan*, are acted on."""
         blocked = {blocked.key for blocked in plan.blocked}
         blocked |= {p.key for p in plan.problems if p.key and p.severity is Severity.ERROR}
         as_declared = declared_keys(view.desired) - {hold.key for hold in plan.holds}
         for key in keys - blocked:
             generation = self._store.generation(key)
             if generation is not None:
-                self._shared.failures.pop(key, None)
+                self.shared.failures.pop(key, None)
                 if key in as_declared:
                     self._store.mark_acted_on(key, generation.number)
                 if (service := view.desired.service(key)) is not None:
-                    self._note_applied(service, view)
-        tracker = self._reconciler.tracker
+                    self._record_applied(service, view)
+        tracker = self.reconciler.tracker
         for service in view.desired.services:
             if service.key in keys - blocked - view.desired.suspended:
-                self._judge(
-                    service, tracker.observe_rollout(service, observed, stalled=False), observed
-                )
-                due_s = tracker.due_in_s(service, observed)
-                if due_s is not None:
+                rollout = tracker.observe_rollout(service, observed, stalled=False)
+                self._record_rollout(service, rollout, observed)
+                if (due_s := tracker.due_in_s(service, observed)) is not None:
                     self.keys.add_after(service.key, due_s)
 
     # Passes
 
     def handle(self, key: Key) -> Result | None:
-        """Run a pass of *key* and ask for the next one; None: nothing can be looked at yet."""
+        """Run a pass of *key*, and queue the next; None before the first observation of everything."""
+        shared = self.shared
         with self._lock:
-            view, rules, known = self._shared.view, self._shared.rules, self._shared.known
-            asked_by = self._shared.asked.get(key, "")
-            approved = self._shared.approved.get(key, "")
-            failures = dict(self._shared.failures)
-        if rules is None or known is None:
-            return None  # the first look asks for it again
-        result = self._reconciler.run(
+            view, policy, observed = shared.view, shared.policy, shared.observed
+            requested_by = shared.requested_by.get(key, "")
+            approved = shared.approved_plans.get(key, "")
+            failures = dict(shared.failures)
+        if policy is None or observed is None:
+            return None  # the first observation of everything queues the key again
+        result = self.reconciler.run(
             key,
             view,
-            rules,
-            known=known,
+            policy,
+            known=observed,
             failures=failures,
-            on_behalf_of=asked_by,
+            on_behalf_of=requested_by,
             approved=approved,
-            stopping=lambda: self.stopping() or self._is_superseded(key, view),
+            stopping=lambda: self.parts.stopping() or self._is_superseded(key, view),
         )
-        self._learn(key, view, result)
+        self._record_result(key, view, result)
         return result
 
     def _is_superseded(self, key: Key, view: DesiredView) -> bool:
-        """Tell whether a pass of *key* works for what isn't wanted, or may not be, any more.
+        """Return True if the desired state of *key* changed since *view*, or isn't prunable any more.
 
-        What is blind elsewhere ends no pass but one that takes down by the guard's leave.
+        An unreadable document of another resource ends no pass but a removal that needs the prune
+        guard's permission.
         """
         with self._lock:
-            now = self._shared.view
+            now = self.shared.view
         if now is view:
             return False
-        return key in view.prunable - now.prunable or _wanted(now, key) != _wanted(view, key)
+        return key in view.prunable - now.prunable or now.goal(key) != view.goal(key)
 
     def crashed(self, key: Key, error: Exception) -> None:
-        """Take note that a pass raised: a bug, or a world that nobody thought of. Try again."""
+        """Record an unexpected exception of a pass, which is a bug, and queue the key again."""
         with self._lock:
-            count = self._shared.crashes[key] = self._shared.crashes.get(key, 0) + 1
+            count = self.shared.crashes[key] = self.shared.crashes.get(key, 0) + 1
             message = f"a pass ended in {type(error).__name__}; the log has more"
-            self._shared.failures[key] = Failure(Act.RETRY, "internal.error", message)
-        cause = EngineError("internal.error", str(error))
-        self.keys.add_after(key, delay_s(cause, count, self._random))
-        self._changed()
+            self.shared.failures[key] = Failure(Act.RETRY, "internal.error", message)
+        wait_s = delay_s(EngineError("internal.error", str(error)), count, self._random)
+        self.keys.add_after(key, wait_s)
+        self.changed()
 
-    def _learn(self, key: Key, view: DesiredView, result: Result) -> None:
+    def _record_result(self, key: Key, view: DesiredView, result: Result) -> None:
+        shared = self.shared
         with self._lock:
-            shared = self._shared
             shared.crashes.pop(key, None)
-            if result.observed is not None and shared.known is not None:
-                shared.known = snapshot.merge(shared.known, result.observed, key)
+            if result.observed is not None and shared.observed is not None:
+                shared.observed = snapshot.merge(shared.observed, result.observed, key)
             if result.failure is not None:
                 shared.failures[key] = result.failure
             else:
                 shared.failures.pop(key, None)
             if result.outcome in {PassOutcome.DONE, PassOutcome.STALLED}:
-                shared.asked.pop(key, None)
+                shared.requested_by.pop(key, None)
             if result.outcome is PassOutcome.DONE or isinstance(result.execution.error, OverShare):
-                shared.approved.pop(key, None)  # it is done, or the approval is used up
+                shared.approved_plans.pop(key, None)  # carried out, or the approval is used up
             service = view.desired.service(key)
             if result.observed is not None and service is not None:
-                if self._overrides.record_restart(key, result.observed.of(key)):
-                    self._see_anew()
-                if result.rollout is not None and _wanted(shared.view, key) == _wanted(view, key):
-                    self._judge(service, result.rollout, result.observed)
-                self._note_done(service, view, result)
+                self._record_service(service, view, result, result.observed)
             self._wake(key, result)
         if result.requeue_after_s is not None:
             self.keys.add_after(key, result.requeue_after_s)
         error = result.execution.error
         if result.observed is None or isinstance(error, EngineUnavailable):
-            self.chores.add_after(Chore.LOOK, delay_s(EngineUnavailable("", ""), 1, self._random))
-        self._changed()
+            wait_s = delay_s(EngineUnavailable("", ""), 1, self._random)
+            self.chores.add_after(Chore.OBSERVE, wait_s)
+        self.changed()
 
-    def _note_done(self, service: Service, view: DesiredView, result: Result) -> None:
-        """Note what a pass did of that later plans are compared with; the lock is held."""
+    def _record_service(
+        self, service: Service, view: DesiredView, result: Result, observed: Observed
+    ) -> None:
+        """Record a pass's effects on overrides and revisions; the caller holds the lock."""
+        key = service.key
+        if self.overrides.record_restart(key, observed.of(key)):
+            self._apply_overrides()
+        if result.rollout is not None and self.shared.view.goal(key) == view.goal(key):
+            self._record_rollout(service, result.rollout, observed)
         if result.outcome is PassOutcome.DONE:
-            self._note_applied(service, view)
-        self._note_downtime(result.execution)
+            self._record_applied(service, view)
+        self.record_downtime(result.execution)
 
-    def _note_downtime(self, execution: Execution) -> None:
-        """Note how long slots were down that an execution stopped; the lock is held."""
-        stops = (each.action for each in execution.done if isinstance(each.action, StopContainer))
+    def record_downtime(self, execution: Execution) -> None:
+        """Record how long stopped slots were down; the caller holds the lock."""
+        stops = (done.action for done in execution.done if isinstance(done.action, StopContainer))
         for key in sorted({stop.object for stop in stops}):
-            self._overrides.record_downtime(key, down_s(self.acts.actions(), key))
+            self.overrides.record_downtime(key, down_s(self.reconciler.action_log.actions(), key))
 
-    def _note_applied(self, service: Service, view: DesiredView) -> None:
-        """Note which fields of a service as a whole are in force; the lock is held."""
+    def _record_applied(self, service: Service, view: DesiredView) -> None:
+        """Record that all fields of a service are in force; the caller holds the lock."""
         if service.key not in view.desired.suspended:
-            self._overrides.record_applied(service)
+            self.overrides.record_applied(service)
 
-    def _judge(self, service: Service, course: RolloutProgress, observed: Observed) -> None:
-        """Note what became of a revision, and go back from one that failed; the lock is held."""
-        self._overrides.record_outcome(service, course)
-        if not course.failed or course.revision != service.revision:
+    def _record_rollout(
+        self, service: Service, rollout: RolloutProgress, observed: Observed
+    ) -> None:
+        """Record a rollout's outcome, and roll a failed one back; the caller holds the lock."""
+        self.overrides.record_outcome(service, rollout)
+        if not rollout.failed or rollout.revision != service.revision:
             return
+        declared = self.shared.declared
         try:
-            gone_back = self._overrides.roll_back(
-                service, course.failed, self._shared.declared, observed
-            )
+            rolled_back = self.overrides.roll_back(service, rollout.failed, declared, observed)
         except StateError as error:  # the next pass tries again
-            self._own_problem("state", error.code, error.message, error.remedy)
+            self._add_state_problem(error)
             return
-        if gone_back:
-            self._see_anew()
-            self._reconciler.reset(service.key)
-            self._shared.failures.pop(service.key, None)
+        if rolled_back:
+            self.restart_convergence(service.key)
             self.keys.add(service.key)
 
-    # What people want beside the files
+    def restart_convergence(self, key: Key) -> None:
+        """Apply changed overrides of *key*, and forget its failures; the caller holds the lock."""
+        self._apply_overrides()
+        self.reconciler.reset(key)
+        self.shared.failures.pop(key, None)
 
-    def act(self, act: ServiceAct, *, only_ask: bool = False) -> Decision:
-        """Do what somebody wants of a service; it is durable once this returns.
-
-        With *only_ask* nothing is done: the decision says what would be.
-
-        Raises:
-            UsageError: it can't be done; why, and what can.
-            StateError: it can't be saved, and so isn't done.
-            EngineError: what is to be replaced can't be looked at.
-        """
-        if self._shared.declared is None:
-            self.reload()
-        there = None
-        if act.verb == "restart":  # what is to be replaced is what is there now
-            there = self._engine.observe(images=frozenset(), only=act.key)
-        with self._lock:
-            if there is not None and self._shared.known is not None:
-                self._shared.known = snapshot.merge(self._shared.known, there, act.key)
-            known = there or self._shared.known
-            declared = self._shared.declared
-            assert declared is not None, "the files were read"
-            containers = () if known is None else known.of(act.key)
-            decision = self._overrides.decide(act, declared, containers)
-            if only_ask or not decision.changed:
-                return decision
-            self._overrides.save(act.key, decision)
-            if act.verb == "resume":
-                self._reconciler.tracker.retry_rollout(act.key)
-            self._see_anew()
-            self._reconciler.reset(act.key)
-            self._shared.failures.pop(act.key, None)
-        self.keys.add(act.key)
-        self.chores.add(Chore.LOOK)  # the guard has its say on what may go now
-        self._changed()
-        return decision
-
-    def history(self, key: Key) -> dict[str, object]:
-        """Return a service's revisions, in the shape of ``history --json``.
-
-        Raises:
-            UsageError: there is no such service.
-        """
-        with self._lock:
-            known, service = self._shared.known, self._shared.view.desired.service(key)
-            steering = self._store.overrides(key)
-            declared = None if self._shared.declared is None else self._shared.declared.service(key)
-        if service is None and steering == NO_OVERRIDES:
-            raise unknown(key)
-        generation = self._store.generation(key)
-        return history(
-            HistoryInputs(
-                key=key,
-                overrides=steering,
-                declared="" if declared is None else declared.revision,
-                generation=0 if generation is None else generation.number,
-                pins={} if known is None else known.pins,
-                running=Counter(() if known is None else (c.revision for c in known.of(key))),
-            )
-        )
-
-    def _see_anew(self) -> None:
-        """Have passes see what people want now; the lock is held."""
-        declared = self._shared.declared
+    def _apply_overrides(self) -> None:
+        """Replace the desired state of passes after overrides changed; the caller holds the lock."""
+        declared = self.shared.declared
         assert declared is not None, "there is nothing to steer before the files were read"
-        self._shared.view = replace(self._shared.view, desired=self._overrides.apply(declared))
+        self.shared.view = replace(self.shared.view, desired=self.overrides.apply(declared))
 
     def _wake(self, key: Key, result: Result) -> None:
-        """Ask for passes of what need wait no more, and of what is waited for; the lock is held."""
-        waits = self._shared.waits
-        waits.set_waits(key, result.waits)
-        for waiting in waits.released_by(key, self._order):
+        """Queue services that *key* no longer blocks, or that it waits for; the caller holds the lock."""
+        shared = self.shared
+
+        def order() -> Ordering:
+            assert shared.observed is not None, "there was a look before any pass"
+            return self.reconciler.order(shared.view, shared.observed, failures=shared.failures)
+
+        shared.waiters.set_waits(key, result.waits)
+        for waiting in shared.waiters.released_by(key, order):
             self.keys.add(waiting)
         if result.outcome is PassOutcome.WAIT:
-            # The event that ends the wait may be lost.
-            for other in {each for wait in result.waits for each in wait.on}:
+            # The event that ends the wait can be lost.
+            for other in {other for wait in result.waits for other in wait.on}:
                 self.keys.add_after(other, WAIT_S)
 
-    def _order(self) -> Ordering:
-        """Return the order among services as it is known now; the lock is held."""
-        shared = self._shared
-        assert shared.known is not None, "there was a look before any pass"
-        return self._reconciler.order(shared.view, shared.known, failures=shared.failures)
-
-    # One plan, exactly
-
-    def apply_exactly(self, digest: str, *, approved: bool, asked_by: str) -> Execution:
-        """Plan again and, if it is the plan of *digest*, perform exactly its actions or stop.
-
-        Nobody else may run passes meanwhile.
-
-        Raises:
-            UsageError: the plan is another one now.
-            EngineError: it can't be looked at.
-        """
-        survey = self.look(approved=approved, asked_by=asked_by, plan=digest if approved else "")
-        if not approved and survey.plan.digest != digest:
-            raise _changed_to(survey.plan.digest, digest)
-
-        def stopping() -> bool:
-            return self.stopping() or self._is_another(survey.view)
-
-        engine, view = self._engine, survey.view
-        gates = PlanGates(engine, self._reconciler, self._clock, view, survey.policy, stopping)
-        done = execute(
-            survey.plan.actions,
-            engine=Logged(engine, self.acts),
-            context=claims(view.desired, digest, asked_by),
-            observe=lambda action: engine.observe(images=frozenset(), only=action.object),
-            await_open=gates.await_open,
-            stopping=stopping,
-        )
+    def _add_state_problem(self, error: StateError) -> None:
+        problem = Problem(error.code, error.message, remedy=error.remedy, severity=Severity.WARNING)
         with self._lock:
-            self._note_downtime(done)
-        return done
+            self.shared.problems["state"] = problem
+            self.shared.version += 1
+        self.parts.triggers.publish_soon()
 
-    def _is_another(self, view: DesiredView) -> bool:
-        """Tell whether people want something else than when a plan was made."""
+    def changed(self) -> None:
+        """Request that the state is saved and the status published."""
         with self._lock:
-            return self._shared.view.desired.holds != view.desired.holds
-
-    # What is shown
-
-    def standing(self, only: Key | None = None) -> Convergence:
-        """Look at everything and say how far it, or one key of it, is.
-
-        Raises:
-            EngineError: it can't be looked at.
-        """
-        survey = self.look()
-        starting = survey.starting if only is None else survey.starting & {only}
-        with self._lock:
-            standing = convergence_of(survey.plan, self._shared.failures, only)
-        return replace(standing, starting=bool(starting))
-
-    def progress(self, since: int) -> dict[str, object]:
-        """Return the acts after number *since*, and how far what takes long is, by its object."""
-        with self._lock:
-            working = {str(key): text for key, text in self._shared.progress.items()}
-        acts = self.acts.actions()
-        last = acts[-1].number if acts else 0
-        return {"acts": acts_json(acts, since=since), "last": last, "working": working}
-
-    def done_since(self, number: int) -> dict[str, object]:
-        """Return the acts after *number* and what they came to; if none, those of the last minute."""
-        acts, since = self.acts.actions(), self._clock.now() - RECENT_S
-        with self._lock:
-            desired = self._shared.view.desired
-        mine = [act for act in acts if act.number > number]
-        recent = [act for act in acts if act.at > since]
-        done: dict[str, object] = {
-            "summary": summary_of_acts(mine, desired).to_json(),
-            "acts": acts_json(acts, since=number),
-        }
-        if recent and not mine:
-            done["recently"] = summary_of_acts(recent, desired).text
-        return done
-
-    def status(self) -> Report:
-        """Return the status of every resource, in the shape of ``status --json``."""
-        with self._lock:
-            known = ReportInputs(
-                version=self._shared.version,
-                view=self._shared.view,
-                observed=self._shared.known,
-                rules=self._shared.rules,
-                away=self._shared.away,
-                failures=dict(self._shared.failures),
-                problems=(*self._shared.problems.values(), *self.prober.problems()),
-                progress=dict(self._shared.progress),
-            )
-        return self._reporter.report(known, now=self._clock.now())
-
-    def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]:
-        """Return the failed runs that a user may read the output of; *owns_all*: whatever it is."""
-        with self._lock:
-            rules = self._shared.rules
-        readers = Readers() if rules is None else rules.readers
-        runs = self._reconciler.failure_log.runs()
-        return tuple(run for run in runs if owns_all or readers.may_read(uid, run.owner))
-
-    def _own_problem(self, name: str, code: str, message: str, remedy: str) -> None:
-        problem = Problem(code, message, remedy=remedy, severity=Severity.WARNING)
-        with self._lock:
-            self._shared.problems[name] = problem
-            self._shared.version += 1
-        self.chores.add_after(Chore.PUBLISH, self._publish_s)
-
-    def _changed(self) -> None:
-        with self._lock:
-            self._shared.version += 1
+            self.shared.version += 1
         self.chores.add_after(Chore.SAVE, SAVE_S)
-        self.chores.add_after(Chore.PUBLISH, self._publish_s)
+        self.parts.triggers.publish_soon()
 
     def _spread(self, seconds: float) -> float:
         return seconds * (1 - SPREAD + 2 * SPREAD * self._random())
-
-
-def _wanted(view: DesiredView, key: Key) -> tuple[object, ...]:
-    """Return what makes a pass of a key another one."""
-    desired = view.desired
-    left_alone = (key in desired.suspended, key in desired.blind_keys)
-    service = desired.service(key)
-    if service is None:
-        return left_alone
-    spec = service.spec
-    return (*left_alone, service.revision, service.restarting, spec.state, spec.replicas)
-
-
-def _part_of(digest: str, shown: FullPlan, survey: FullPlan) -> frozenset[Key]:
-    """Return what is part of an approved plan: as it is shown, with what it holds back, or done.
-
-    Raises:
-        UsageError: it is another plan now.
-    """
-    same = shown.view.desired.digest == survey.view.desired.digest
-    if digest not in {shown.plan.digest, survey.plan.digest} or not same:
-        raise _changed_to(shown.plan.digest, digest)
-    blocked = {each.key for each in shown.plan.blocked}
-    return frozenset({action.object for action in survey.plan.actions} | blocked)
-
-
-def _changed_to(now: str, digest: str) -> UsageError:
-    return UsageError(
-        "plan.changed",
-        f"the plan is {now} now, not {digest}",
-        remedy="look at it again with 'trimtab plan'",
-    )

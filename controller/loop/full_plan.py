@@ -10,7 +10,7 @@ from controller.core.status.facts import Failure
 from controller.loop.passes import DesiredView, PassPolicy
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import NeedsOperator, Plan
-from controller.model.errors import Act, Severity
+from controller.model.errors import Act, Severity, UsageError
 from controller.model.names import Key
 from controller.model.observed import Observed
 
@@ -75,3 +75,27 @@ def convergence_of(plan: Plan, failures: Mapping[Key, Failure], only: Key | None
 
 def _is_stalled(failure: Failure | None) -> bool:
     return failure is not None and failure.act is Act.STALLED
+
+
+def approved_keys(digest: str, shown: FullPlan, full_plan: FullPlan) -> frozenset[Key]:
+    """Return the keys of an approved plan.
+
+    *digest* is that of the plan without the approval (*shown*) or with it (*full_plan*).
+
+    Raises:
+        UsageError: the plan has changed.
+    """
+    same = shown.view.desired.digest == full_plan.view.desired.digest
+    if digest not in {shown.plan.digest, full_plan.plan.digest} or not same:
+        raise plan_changed(shown.plan.digest, digest)
+    blocked = {blocked.key for blocked in shown.plan.blocked}
+    return frozenset({action.object for action in full_plan.plan.actions} | blocked)
+
+
+def plan_changed(now: str, digest: str) -> UsageError:
+    """Return the error for a request of plan *digest* if the plan is *now* another."""
+    return UsageError(
+        "plan.changed",
+        f"the plan is {now} now, not {digest}",
+        remedy="look at it again with 'trimtab plan'",
+    )

@@ -53,6 +53,16 @@ class DesiredView:
     prunable: frozenset[Key] = frozenset()
     blocked: tuple[Blocked, ...] = ()
 
+    def goal(self, key: Key) -> tuple[object, ...]:
+        """Return the parts of the desired state that a pass of *key* works towards."""
+        desired = self.desired
+        left_alone = (key in desired.suspended, key in desired.blind_keys)
+        service = desired.service(key)
+        if service is None:
+            return left_alone
+        spec = service.spec
+        return (*left_alone, service.revision, service.restarting, spec.state, spec.replicas)
+
 
 class PassOutcome(StrEnum):
     """How a pass ended."""

@@ -1,106 +1,160 @@
-"""Reporting: the status of everything, from what is known now. Never an input for a decision."""
+"""The status of all resources, from the last snapshot. Never an input of a decision."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from controller.core.planning.image_volumes import with_image_volumes
+from controller.core.planning.prerequisites import Prerequisites
+from controller.core.planning.successor import hypothetical_create
 from controller.core.status import report as status
 from controller.core.status.details import Report
-from controller.core.status.facts import Failure, StatusInputs
-from controller.loop.passes import DesiredView, PassPolicy
+from controller.core.status.facts import StatusInputs
+from controller.loop.passes import PassPolicy
 from controller.loop.reconciler import Reconciler
-from controller.loop.state.store import StateStore
-from controller.loop.status_verdicts import StatusVerdicts
-from controller.model.desired.plan import Plan
-from controller.model.errors import EngineError, Problem, Severity
+from controller.loop.shared_state import ControllerParts, SharedState
+from controller.loop.workers.triggers import PUBLISH_S
+from controller.model.desired.desired import Desired, Service
+from controller.model.desired.plan import Plan, Verdict
+from controller.model.errors import EngineError, Problem, Severity, StateError
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 from controller.model.quantities import format_instant
 
-#: How old a report may be when nothing changed: somebody who watches asks twice a second.
+#: The maximum age of a report while nothing changes: ``status --watch`` asks twice a second.
 FRESH_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class ReportInputs:
-    """What is known now. ``away``: why the engine can't be looked at, if so. ``version`` counts
-    its changes.
-    """
-
-    version: int
-    view: DesiredView
-    observed: Observed | None
-    rules: PassPolicy | None
-    away: EngineError | None
-    failures: Mapping[Key, Failure]
-    progress: Mapping[Key, str]
-    problems: tuple[Problem, ...]
+#: Reports take at most a twentieth of one CPU while much changes.
+PUBLISH_SHARE = 20
 
 
 class Reporter:
-    """Makes reports, each with the one before in mind. Safe to use from several threads."""
+    """Makes reports. Each takes the instants of its conditions from the one before. Thread-safe."""
 
-    def __init__(self, reconciler: Reconciler, store: StateStore) -> None:
+    def __init__(self, reconciler: Reconciler, shared: SharedState, parts: ControllerParts) -> None:
         self._reconciler = reconciler
-        self._store = store
-        self._admissions = StatusVerdicts()
+        self._shared = shared
+        self._parts = parts
+        self._triggers = parts.triggers
+        self._prober = parts.engine.prober
+        self._verdicts = StatusVerdicts()
         self._lock = threading.Lock()
         self._previous: Report | None = None
-        self._made: tuple[int, float] | None = None  # version and instant of the report before
+        self._published: Report | None = None
+        #: The version and the instant of the previous report.
+        self._made: tuple[int, float] | None = None
 
     def recall(self, previous: object) -> None:
-        """Take up a report that was published earlier, for its instants; anything else is ignored."""
+        """Take the instants of a published report; a value of another form is ignored."""
         with self._lock:
-            self._previous = _checked(previous)
+            self._previous = _validate(previous)
 
-    def report(self, known: ReportInputs, *, now: float) -> Report:
-        """Return the status in the shape of ``status --json``."""
+    def report(self, *, now: float) -> Report:
+        """Return the status in the form of ``status --json``."""
         with self._lock:
-            if self._previous is not None and self._is_fresh(known, now):
+            # Copied, so that passes don't wait for the report.
+            with self._shared.lock:
+                shared = self._shared.copy()
+            version = shared.version + self._triggers.version
+            if self._previous is not None and self._is_fresh(version, now):
                 return self._previous
-            self._made = (known.version, now)
-            view, rules = known.view, known.rules
-            observed = known.observed if known.away is None else None
-            plan, desired = Plan(problems=view.desired.problems, blocked=view.blocked), view.desired
-            if rules is not None and observed is not None:
-                desired = with_image_volumes(desired, observed, rules.volume_rule)
-                plan = self._reconciler.plan(view, observed, rules, failures=known.failures)
-            generations = self._store.generations().items()
-            world = StatusInputs(
-                desired=desired,
-                observed=observed,
-                plan=plan,
-                networks=NetworkNames() if rules is None else rules.networks,
-                generations={key: (each.number, each.observed) for key, each in generations},
-                breaches=self._reconciler.tracker.violations(now),
-                pauses=self._reconciler.tracker.pauses(now),
-                causes={slot: each.cause for slot, each in self._store.histories().items()},
-                crash_looping=self._reconciler.tracker.crash_frequencies(now),
-                contended=self._reconciler.tracker.contended_fields(now),
-                failed=self._reconciler.tracker.failed_rollouts(view.desired),
-                failures=known.failures,
-                progress=known.progress,
-                violations=self._admissions.violations(view.desired, observed, rules),
-                problems=(*known.problems, *_away(known.away)),
-                looked=known.observed is not None or known.away is not None,
-            )
-            report = status.report(world, previous=self._previous, now=format_instant(now))
+            self._made = (version, now)
+            inputs = self._inputs(shared, now)
+            report = status.report(inputs, previous=self._previous, now=format_instant(now))
             self._previous = report
             return report
 
-    def _is_fresh(self, known: ReportInputs, now: float) -> bool:
-        """Tell whether nothing changed since the report before but, perhaps, what time changes."""
+    def publish(self) -> None:
+        """Publish the status if it changed.
+
+        Raises:
+            StateError: the status can't be written.
+        """
+        clock = self._parts.clock
+        began = clock.monotonic()
+        report = self.report(now=clock.now())
+        cost_s = clock.monotonic() - began
+        self._triggers.publish_delay_s = max(PUBLISH_S, PUBLISH_SHARE * cost_s)
+        if report != self._published:
+            try:
+                self._parts.publish(report)
+            except OSError as error:
+                raise StateError(
+                    "state.unwritable", f"the status can't be written: {error}"
+                ) from error
+            self._published = report
+
+    def _inputs(self, shared: SharedState, now: float) -> StatusInputs:
+        tracker = self._reconciler.tracker
+        view, policy, unreachable = shared.view, shared.policy, shared.unreachable
+        observed = shared.observed if unreachable is None else None
+        plan, desired = Plan(problems=view.desired.problems, blocked=view.blocked), view.desired
+        if policy is not None and observed is not None:
+            desired = with_image_volumes(desired, observed, policy.volume_rule)
+            plan = self._reconciler.plan(view, observed, policy, failures=shared.failures)
+        generations = self._parts.store.generations().items()
+        histories = self._parts.store.histories().items()
+        problems = (*shared.problems.values(), *self._prober.problems())
+        return StatusInputs(
+            desired=desired,
+            observed=observed,
+            plan=plan,
+            networks=NetworkNames() if policy is None else policy.networks,
+            generations={key: (each.number, each.observed) for key, each in generations},
+            breaches=tracker.violations(now),
+            pauses=tracker.pauses(now),
+            causes={slot: history.cause for slot, history in histories},
+            crash_looping=tracker.crash_frequencies(now),
+            contended=tracker.contended_fields(now),
+            failed=tracker.failed_rollouts(view.desired),
+            failures=shared.failures,
+            progress=self._triggers.progress(),
+            violations=self._verdicts.violations(view.desired, observed, policy),
+            problems=(*problems, *_unreachable(unreachable)),
+            looked=shared.observed is not None or unreachable is not None,
+        )
+
+    def _is_fresh(self, version: int, now: float) -> bool:
+        """Return True if nothing changed since the previous report, except by time alone."""
         if self._made is None:
             return False
-        version, at = self._made
-        return version == known.version and 0 <= now - at < FRESH_S
+        made_version, made_at = self._made
+        return made_version == version and 0 <= now - made_at < FRESH_S
 
 
-def _checked(value: object) -> Report | None:
-    """Return a report that was read from a file, if all that the next one takes from it is there."""
+class StatusVerdicts:
+    """The verdicts of the current policy on running services, cached by spec and policy.
+
+    A changed policy makes no service stale: nothing is stopped, but the status shows the verdict.
+    """
+
+    def __init__(self) -> None:
+        self._digest = ""
+        self._verdicts: dict[Key, tuple[Service, Verdict]] = {}
+
+    def violations(
+        self, desired: Desired, observed: Observed | None, policy: PassPolicy | None
+    ) -> dict[Key, Verdict]:
+        """Return the services that the policy denies, or would deny if it were enforced."""
+        if policy is None or observed is None:
+            return {}
+        if policy.digest != self._digest:
+            self._digest, self._verdicts = policy.digest, {}
+        denials = {}
+        for service in desired.services:
+            cached = self._verdicts.get(service.key)
+            if cached is None or cached[0] != service:
+                prerequisites = Prerequisites(desired, observed, policy.networks)
+                verdict = policy.judge(hypothetical_create(service, prerequisites))
+                cached = self._verdicts[service.key] = (service, verdict)
+            if cached[1].decision in {"deny", "audit-deny"}:
+                denials[service.key] = cached[1]
+        for key in self._verdicts.keys() - {service.key for service in desired.services}:
+            del self._verdicts[key]
+        return denials
+
+
+def _validate(value: object) -> Report | None:
+    """Return the parts of a published report that the next report reads; None if any is missing."""
     match value:
         case {"resources": list(resources)}:
             pass
@@ -108,11 +162,11 @@ def _checked(value: object) -> Report | None:
             return None
     for resource in resources:
         match resource:
-            case {"kind": str(), "namespace": str(), "name": str(), "conditions": list(found)}:
+            case {"kind": str(), "namespace": str(), "name": str(), "conditions": list(conditions)}:
                 pass
             case _:
                 return None
-        for condition in found:
+        for condition in conditions:
             match condition:
                 case {"type": str(), "status": str(), "since": str()}:
                     pass
@@ -121,9 +175,9 @@ def _checked(value: object) -> Report | None:
     return {"resources": resources, "problems": []}
 
 
-def _away(error: EngineError | None) -> tuple[Problem, ...]:
+def _unreachable(error: EngineError | None) -> tuple[Problem, ...]:
     if error is None:
         return ()
     remedy = error.remedy or "it is looked for again and again; what runs keeps running"
-    # A warning: nothing is wrong with what users wrote.
+    # A warning: the files are valid.
     return (Problem(error.code, error.message, remedy=remedy, severity=Severity.WARNING),)

@@ -16,10 +16,13 @@ from controller.core.review import text
 from controller.engine.adapter import BrokerEngine
 from controller.engine.policy_cache import PolicyCache
 from controller.engine.transport import ConnectionBroken, EngineResponse, NotSent
-from controller.loop.controller import Chore, Controller
+from controller.loop.controller import Controller
+from controller.loop.operator_api import OperatorApi
 from controller.loop.passes import DesiredView, PassPolicy
 from controller.loop.probes.prober import ProbedEngine, Prober
+from controller.loop.shared_state import ControllerParts
 from controller.loop.state.store import StateStore
+from controller.loop.workers.triggers import Chore, Triggers
 from controller.model.desired.plan import Plan
 from controller.model.names import Key
 from controller.model.observed import Observed
@@ -209,20 +212,31 @@ class SimController:
         self.store = StateStore(memory, reach=reach)
         self.published: object = None
         policy = PolicyCache(parse_pass_policy)
-        engine = BrokerEngine(transport, networks=policy.networks, pause=clock.advance, reach=reach)
-        prober = Prober(probes, clock)
-        self.loop = Controller(
-            source=self.source,
-            engine=ProbedEngine(engine, prober),
-            store=self.store,
-            clock=LivelyClock(clock, prober),
-            random=random.Random(f"controller {seed}").random,
-            fetch_rules=lambda: policy.update(engine.read_own_route("policy")),
-            publish=self._publish,
-            keeping=QuarantineRules(keep_s, "the only boot"),
+        triggers = Triggers(clock.monotonic)
+        engine = BrokerEngine(
+            transport,
+            networks=policy.networks,
+            pause=clock.advance,
+            reach=reach,
+            on_progress=triggers.report_progress,
         )
-        self._plan = self.loop._reconciler.plan
-        self.loop._reconciler.plan = self._planned  # type: ignore[method-assign]
+        prober = Prober(probes, clock, triggers.check)
+        self.loop = Controller(
+            ControllerParts(
+                source=self.source,
+                engine=ProbedEngine(engine, prober),
+                store=self.store,
+                clock=LivelyClock(clock, prober),
+                random=random.Random(f"controller {seed}").random,
+                triggers=triggers,
+                fetch_policy=lambda: policy.update(engine.read_own_route("policy")),
+                publish=self._publish,
+                quarantine_rules=QuarantineRules(keep_s, "the only boot"),
+            )
+        )
+        self.operator = OperatorApi(self.loop)
+        self._plan = self.loop.reconciler.plan
+        self.loop.reconciler.plan = self._planned  # type: ignore[method-assign]
         problem = self.store.load(stamp="sim")
         self.loop.begin(problem=problem)
         self.loop.subscribed()
@@ -259,7 +273,7 @@ class SimController:
         if isinstance(what, Prober):
             what.step(longest_s=0.0)
         elif isinstance(what, Chore):
-            self.loop.do(what)
+            self.loop.run_chore(what)
             self.loop.chores.done(what)
         else:
             self.loop.handle(what)

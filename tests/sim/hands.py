@@ -74,13 +74,13 @@ class Hands:
         to = self._earlier(controller, key) if verb == "rollback" else ""
         wanted = ServiceAct(verb, key, "uid:0", to=to)
         try:
-            planned = controller.loop.act(wanted, only_ask=True)
+            planned = controller.operator.act(wanted, only_ask=True)
             if planned.changed and not self._recorded(verb, key, planned.revision):
                 return f"{verb} {key}: not recorded"
             if planned.changed:
                 self.unsure.add(key)
                 self._note_replaced(wanted)
-                controller.loop.act(wanted)
+                controller.operator.act(wanted)
         except (UsageError, EngineError) as error:
             self.unsure.discard(key)
             return f"{verb} {key}: {error}"

@@ -62,13 +62,13 @@ class Judge:
 
     def _view(self) -> Desired:
         assert self._world.controller is not None
-        return self._world.controller.loop._shared.view.desired
+        return self._world.controller.loop.shared.view.desired
 
     def truth_seen(self) -> Truth | None:
         """What the directory held when the controller's view was read."""
         if self._world.controller is None:
             return None
-        known = self._truths.get(id(self._world.controller.loop._shared.declared))
+        known = self._truths.get(id(self._world.controller.loop.shared.declared))
         return None if known is None else known[1]
 
     def wanted(self, key: Key) -> tuple[Doc, str] | None:
@@ -147,7 +147,7 @@ class Judge:
         if inventory.open:
             return "intents are open"
         # Until that is over the controller has the restart policy.
-        if self._world.controller.loop._reconciler.tracker.crash_looping(self._world.clock.now()):
+        if self._world.controller.loop.reconciler.tracker.crash_looping(self._world.clock.now()):
             return "a crash loop isn't over"
         if self.hands.suspended or self.hands.unsure:
             return "somebody still holds a service"
@@ -188,7 +188,7 @@ class Judge:
         assert self._world.controller is not None
         loop = self._world.controller.loop
         probed = {s.revision for s in self._view().services if s.spec.healthcheck is not None}
-        known = loop._shared.known
+        known = loop.shared.observed
         for container in () if known is None else known.containers:
             if container.revision in probed and container.running and container.health != "healthy":
                 return f"{container.name} is {container.health or 'without a word'}"
@@ -242,7 +242,7 @@ class Judge:
         )
         try:
             truth = self._world.controller.source.truth
-            survey = loop.survey()
+            survey = loop.plan_everything()
             self._world.controller.source.truth = truth
         except EngineError:
             return
@@ -259,7 +259,7 @@ class Judge:
         slots = sum(s.spec.replicas for s in survey.view.desired.services)
         if len(first.actions) > 12 * (len(survey.observed.containers) + slots + 2):
             raise Violation(11, f"a plan of {len(first.actions)} actions")
-        review = loop.review(survey)
+        review = self._world.controller.operator.review(survey)
         shown = render_review(review, width=80, verbose=True), review_json(review)
         told = text.render(first) + str(shown) + str(loop.status())
         if self._world.secret in told:
@@ -271,7 +271,7 @@ class Judge:
         """Return what the product itself says is to be done, once all seems to be there."""
         assert self._world.controller is not None, "all is there, so is the controller"
         self._world.controller.transport.turn(None, stale=False)
-        plan = self._world.controller.loop.survey().plan
+        plan = self._world.controller.loop.plan_everything().plan
         return f"the plan isn't empty:\n{text.render(plan)}" if plan.actions or plan.blocked else ""
 
     def check_rest(self) -> None:

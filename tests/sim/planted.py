@@ -299,7 +299,7 @@ def _acts(original: Any) -> Any:
         told = original(self)
         wanted = [a for a in told.plan.actions if not isinstance(a, Wait) and a.precondition.id]
         if wanted:
-            self._engine.perform(wanted[0], Context(cause="plan"))
+            self.parts.engine.perform(wanted[0], Context(cause="plan"))
         return told
 
     return survey
@@ -307,7 +307,7 @@ def _acts(original: Any) -> Any:
 
 def _remembers(_original: Any) -> Any:
     def survey(self: Any) -> Any:
-        told = self._survey(approved=False, keep=True)
+        told = self._plan_everything(approved=False, record=True)
         self._store.prune = told.decision.memory
         return told
 
@@ -562,13 +562,13 @@ PLANTS = (
         8,
         "plan-acts",
         "a plan performs its first action",
-        ((loop.Controller, "survey", _acts),),
+        ((loop.Controller, "plan_everything", _acts),),
     ),
     Plant(
         8,
         "plan-remembers",
         "a plan counts as a look of the prune guard",
-        ((loop.Controller, "survey", _remembers),),
+        ((loop.Controller, "plan_everything", _remembers),),
     ),
     Plant(
         7,
@@ -619,7 +619,7 @@ PLANTS = (
         10,
         "no-resync",
         "without a hint nobody looks again",
-        ((loop, "LOOK_S", always(1e9)), (loop, "GLANCE_S", always(1e9))),
+        ((loop, "OBSERVE_S", always(1e9)), (loop, "LIST_S", always(1e9))),
     ),
     Plant(
         11,

@@ -14,8 +14,8 @@ from functools import partial
 
 from controller.core.enforcement.disruption_budget import planned_removals
 from controller.engine.adapter import event_of
-from controller.loop.controller import Chore
 from controller.loop.probes.prober import Prober
+from controller.loop.workers.triggers import Chore
 from controller.model.errors import EngineError, UsageError
 from controller.model.names import Key
 from controller.model.records import Reply, Request, Role
@@ -186,9 +186,11 @@ class World(Hazards):
         self.controller.transport.turn(None, stale=False)
         loop = self.controller.loop
         try:
-            shown = loop.survey()
+            shown = loop.plan_everything()
             self.people.approve(shown.plan.digest, planned_removals(shown.plan, shown.observed))
-            survey = loop.look(approved=True, asked_by="uid:0", plan=shown.plan.digest)
+            survey = loop.observe_everything(
+                approved=True, requested_by="uid:0", plan=shown.plan.digest
+            )
         except (EngineError, UsageError):
             return False
         except ControllerDied:
@@ -245,7 +247,7 @@ class World(Hazards):
             self._bury_controller()
         except Exception as error:
             raise Violation(0, f"{what} raised {type(error).__name__}: {error}") from error
-        if self.controller is not None and what in (Chore.LOOK, Chore.RELOAD):
+        if self.controller is not None and what in (Chore.OBSERVE, Chore.RELOAD):
             self.judge.remember(controller.source.desired)
             if self.random.random() < 0.2:
                 self._ask_for_a_plan()
@@ -271,7 +273,7 @@ class World(Hazards):
         for told in fresh:
             event = event_of(told)
             if event is not None and self.random.random() < 0.9:
-                self.controller.loop.hint(event)
+                self.controller.loop.handle_event(event)
 
     def apply_plan(self) -> str:
         """An operator looks at a plan and applies exactly that."""
@@ -281,8 +283,8 @@ class World(Hazards):
         controller.transport.turn(None, stale=False)
         self._sent = []
         try:
-            plan = controller.loop.survey().plan
-            controller.loop.apply_exactly(plan.digest, approved=False, asked_by="uid:0")
+            plan = controller.loop.plan_everything().plan
+            controller.operator.apply_exactly(plan.digest, approved=False, requested_by="uid:0")
         except (EngineError, UsageError) as error:
             return f"apply: {error}"
         except ControllerDied:

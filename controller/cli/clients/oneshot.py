@@ -81,21 +81,23 @@ def make_review(
         Refused: *reveal* is set, and the caller isn't an operator.
     """
     from controller.app.controller import build_controller  # a slow import
+    from controller.loop.operator_api import OperatorApi
 
     with broker_of(root, directory=directory, engine=engine, policy=policy) as state:
         instance = read_instance(root)
         assert instance is not None, "a broker made its state folder"
-        controller = build_controller(
+        built = build_controller(
             state,
             directory,
             state.broker_socket,
             quarantine_ms=instance.quarantine_ms,
             acts=False,
-        ).controller
+        )
         if reveal:
             act = {"act": SHOW_VALUES, "object": instance.id, "note": f"by uid {os.getuid()}"}
             BrokerApi(state.broker_socket).post("records", act)
-        return controller.review(controller.survey(), reveal=reveal)
+        full_plan = built.controller.plan_everything()
+        return OperatorApi(built.controller).review(full_plan, reveal=reveal)
 
 
 def ask_for_pass(

@@ -1,13 +1,16 @@
-"""The prober: asks containers by the http and tcp checks of their revisions, and knows their health.
+"""The prober: probes containers by the http and tcp checks of their revisions.
 
-It learns of containers from the looks that pass through ``ProbedEngine``, and fills in the health
-that the engine doesn't know. A changed word is a hint for a pass, no more. Nothing is remembered
-across restarts of the controller: every container is asked anew, and is starting until it answered.
+``ProbedEngine`` shows each snapshot to the prober, which learns the containers from it and adds the
+health that the engine doesn't know. A change of health only triggers a pass. Nothing survives a
+restart of the controller: every container is probed again, and is starting until its first answer.
 
-Invariants: a container is asked by the check of its own revision, at an address that the last look
-showed; at most ``AT_ONCE`` at a time, each once; an answer that was asked of an earlier run counts
-for nothing. That nobody answers at a container's address says nothing of it as long as nobody at all
-was reached, nor where others are asked and none of them is reached any more: then the way is lost.
+Invariants:
+
+- A container is probed by the check of its own revision, at an address in the last snapshot.
+- At most ``AT_ONCE`` probes run at a time, one per container.
+- An answer of an earlier run of a container is ignored.
+- An unreachable container isn't unhealthy while no container was ever reached, or while several are
+  probed and none is reached any more. Then the network path is broken, not the container.
 """
 
 from __future__ import annotations
@@ -31,9 +34,9 @@ from controller.model.records import Context
 from controller.ports import Clock, ContainerSummary, Engine, EngineFacts, Events, ProbeTransport
 
 AT_ONCE = 64
-#: A container that a look didn't show may be back in the next one, with all that is known of it.
+#: How long a container that is missing from snapshots keeps its progress, in case it reappears.
 FORGET_S = 60.0
-#: So many probes in a row that reach nobody are told as a problem.
+#: This many unreached probes in a row are reported as a problem.
 UNREACHED_MIN = 3
 
 _ALIVE = frozenset({ContainerState.RUNNING, ContainerState.PAUSED})
@@ -41,7 +44,7 @@ _ALIVE = frozenset({ContainerState.RUNNING, ContainerState.PAUSED})
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """How containers of one revision are asked: by what, and on which network."""
+    """The check of one revision, and the network on which its containers are probed."""
 
     check: Healthcheck
     network: str
@@ -49,41 +52,60 @@ class _Check:
 
 @dataclass(slots=True)
 class _Watched:
-    """One run of one container. ``gone_at``: since when looks don't show that it runs."""
+    """One run of one container."""
 
     key: Key
     revision: str
     address: str
     started: float
-    course: ProbeProgress
+    progress: ProbeProgress
+    #: When the run disappeared from snapshots; None while it is running.
     gone_at: float | None = None
     asked_at: float = 0.0
-    in_vain: float | None = None  # when it was asked last, if nobody answered there
+    #: When the last probe began, if it reached no process.
+    unreached_at: float | None = None
+
+
+def ignore_change(_key: Key) -> None:
+    """Ignore a change of health."""
 
 
 class Prober:
-    """Asks what is due at each ``step``. Safe to use from several threads; one calls ``step``.
+    """Sends the probes that are due at each ``step``.
 
-    ``hint`` is told whose health changed.
+    Thread-safe, but only one thread calls ``step``. *on_change* is called with the key of a
+    container whose health changed.
     """
 
-    def __init__(self, transport: ProbeTransport, clock: Clock) -> None:
-        self.hint: Callable[[Key], None] = lambda _key: None
+    def __init__(
+        self,
+        transport: ProbeTransport,
+        clock: Clock,
+        on_change: Callable[[Key], None] = ignore_change,
+    ) -> None:
+        self._on_change = on_change
         self._transport = transport
         self._clock = clock
         self._lock = threading.Lock()
-        self._checks: dict[str, _Check] = {}  # by revision
-        self._watched: dict[str, _Watched] = {}  # by container id
-        self._due: list[tuple[float, str]] = []  # entries that are out of date are passed over
+        #: The checks by revision.
+        self._checks: dict[str, _Check] = {}
+        #: The runs by container id.
+        self._watched: dict[str, _Watched] = {}
+        #: A heap of due times and container ids; outdated entries are skipped.
+        self._due: list[tuple[float, str]] = []
+        #: The runs with a probe under way, by container id.
         self._asked: dict[str, _Watched] = {}
-        self._reached: float | None = None  # when somebody was asked last who was reached
-        self._unreached = 0  # answers in a row, whoever was asked
+        #: When the last probe began that reached its container.
+        self._reached: float | None = None
+        #: Unreached probes in a row, of any container.
+        self._unreached = 0
 
-    # What is to be asked
+    # Containers to probe
 
     def declare(self, services: Iterable[Service], networks: NetworkNames) -> None:
-        """Learn the checks of declared revisions; one that isn't declared any more is kept while
-        a container of it is there.
+        """Set the checks of declared revisions.
+
+        The check of an undeclared revision is kept while the revision has a container.
         """
         declared = {
             service.revision: _Check(check, joined_networks(service, networks)[0])
@@ -96,45 +118,45 @@ class Prober:
             self._checks = {**kept, **declared}
 
     def with_health(self, observed: Observed, *, only: Key | None = None) -> Observed:
-        """Return a fresh look with the health of what is probed; what it shows is probed from now.
+        """Return a fresh snapshot with the health of probed containers, and start to probe new ones.
 
-        *only* is the one service whose containers it shows, if it was narrowed.
+        *only* is the service of a snapshot that was narrowed to one service.
         """
         narrowed = only is not None and only.kind != "Service"
         with self._lock:
-            containers = tuple(self._seen(container) for container in observed.containers)
+            containers = tuple(self._with_health(container) for container in observed.containers)
             if not narrowed:
                 shown = {c.id for c in observed.containers if c.state in _ALIVE}
                 self._miss(shown, only)
         return replace(observed, containers=containers)
 
-    def _seen(self, container: Container) -> Container:
+    def _with_health(self, container: Container) -> Container:
         check = self._checks.get(container.revision)
         started = seconds(container.started_at)
         if check is None or container.state not in _ALIVE or started is None:
             return container
         watched = self._watched.get(container.id)
-        # A look that is older than what is known shows an earlier run.
+        # An older snapshot shows an earlier run.
         if watched is None or watched.started < started:
             up_s = self._clock.now() - started
-            course = probing.begin(self._clock.monotonic(), up_s=up_s)
-            watched = _Watched(container.key, container.revision, "", started, course)
+            progress = probing.begin(self._clock.monotonic(), up_s=up_s)
+            watched = _Watched(container.key, container.revision, "", started, progress)
             self._watched[container.id] = watched
             self._plan(container.id, watched)
         address = _address(container, check.network)
         if address and address != watched.address:
-            # What was asked elsewhere since it moved says nothing of it.
-            watched.course = probing.address_changed(watched.course, self._clock.monotonic())
-            watched.in_vain = None
+            # Probes of the old address say nothing about the container.
+            watched.progress = probing.address_changed(watched.progress, self._clock.monotonic())
+            watched.unreached_at = None
             self._plan(container.id, watched)
         watched.address = address
-        # One that is frozen has no process that could answer.
+        # A paused container can't answer.
         self._mark_gone(container.id, watched, gone=not container.running)
-        course = watched.course
-        return replace(container, health=course.health.value, complaint=course.said)
+        progress = watched.progress
+        return replace(container, health=progress.health.value, complaint=progress.said)
 
     def _miss(self, shown: set[str], only: Key | None) -> None:
-        """Stop asking those of *only* (or of all) that a look didn't show, and forget them later."""
+        """Stop probing the containers of *only* (or all) that aren't *shown*, and drop them later."""
         now = self._clock.monotonic()
         for identifier, watched in list(self._watched.items()):
             if identifier in shown or only not in {None, watched.key}:
@@ -151,16 +173,13 @@ class Prober:
             self._plan(identifier, watched)
 
     def _plan(self, identifier: str, watched: _Watched) -> None:
-        heapq.heappush(self._due, (watched.course.due, identifier))
+        heapq.heappush(self._due, (watched.progress.due, identifier))
         self._transport.wake()
 
-    # Asking
+    # Probing
 
     def step(self, *, longest_s: float) -> None:
-        """Ask whom it is time to ask, and take the answers that came; wait for some so long at most.
-
-        Changed words are told as hints.
-        """
+        """Send the due probes, and handle answers; wait for answers at most *longest_s*."""
         with self._lock:
             for probe in self._take_due():
                 self._transport.ask(probe)
@@ -169,17 +188,19 @@ class Prober:
         wait_s = longest_s if full else max(0.0, min(longest_s, wait_s))
         answers = self._transport.answers(wait_s=wait_s)
         with self._lock:
-            changed = {key for answer in answers if (key := self._answered(answer)) is not None}
+            changed = {
+                key for answer in answers if (key := self._handle_answer(answer)) is not None
+            }
         for key in sorted(changed):
-            self.hint(key)
+            self._on_change(key)
 
     def next_due(self) -> float | None:
-        """Return when somebody is to be asked (monotonic), None if nobody is."""
+        """Return when the next probe is due (monotonic); None without containers to probe."""
         with self._lock:
             return self._due[0][0] if self._due else None
 
     def wake(self) -> None:
-        """End a step that waits, from another thread."""
+        """End a waiting step, from another thread."""
         self._transport.wake()
 
     def _take_due(self) -> Iterable[Probe]:
@@ -187,43 +208,43 @@ class Prober:
         while self._due and self._due[0][0] <= now and len(self._asked) < AT_ONCE:
             due, identifier = heapq.heappop(self._due)
             watched = self._watched.get(identifier)
-            if watched is None or watched.course.due != due or watched.gone_at is not None:
+            if watched is None or watched.progress.due != due or watched.gone_at is not None:
                 continue
-            if identifier not in self._asked:  # else it is planned again with the answer
+            if identifier not in self._asked:  # else the answer schedules the next probe
                 self._asked[identifier] = watched
                 watched.asked_at = now
                 check = self._checks[watched.revision].check
                 yield _probe(identifier, watched.address, check)
 
-    def _answered(self, answer: ProbeResult) -> Key | None:
-        """Take one answer; return whose word it changed, if it did."""
+    def _handle_answer(self, answer: ProbeResult) -> Key | None:
+        """Handle one answer; return the key of the container if its health changed."""
         asked = self._asked.pop(answer.container)
         watched = self._watched.get(answer.container)
         if watched is None:
             return None
         if watched is not asked or watched.gone_at is not None:
-            # An earlier run was asked, or this one ended meanwhile.
+            # The probe is of an earlier run, or the run has ended.
             self._plan(answer.container, watched)
             return None
-        answer = self._weighed(answer, watched)
-        before, now = watched.course.health, self._clock.monotonic()
+        answer = self._weigh(answer, watched)
+        before, now = watched.progress.health, self._clock.monotonic()
         check = self._checks[watched.revision].check
-        watched.course = probing.advance(watched.course, answer, check, now)
+        watched.progress = probing.advance(watched.progress, answer, check, now)
         self._plan(answer.container, watched)
-        return watched.key if watched.course.health is not before else None
+        return watched.key if watched.progress.health is not before else None
 
-    def _weighed(self, answer: ProbeResult, watched: _Watched) -> ProbeResult:
-        """Return an answer as it counts: that nobody was there may say nothing of the container."""
+    def _weigh(self, answer: ProbeResult, watched: _Watched) -> ProbeResult:
+        """Return an answer as it counts: an unreached container isn't always the container's fault."""
         match answer.verdict:
             case ProbeOutcome.GOOD | ProbeOutcome.BAD:
                 self._reached = max(self._reached or 0.0, watched.asked_at)
-                self._unreached, watched.in_vain = 0, None
+                self._unreached, watched.unreached_at = 0, None
             case ProbeOutcome.UNREACHED:
-                # It is bad only if somebody was reached who was asked no earlier than it was in
-                # vain: what others answered before the way was lost proves nothing.
-                since = watched.asked_at if watched.in_vain is None else watched.in_vain
-                self._unreached, watched.in_vain = self._unreached + 1, watched.asked_at
-                # Of one that is alone the way can't be told apart.
+                # The container is bad only if another was reached by a probe that didn't begin
+                # earlier. Answers from before the network path broke prove nothing.
+                since = watched.asked_at if watched.unreached_at is None else watched.unreached_at
+                self._unreached, watched.unreached_at = self._unreached + 1, watched.asked_at
+                # With a single container, path and container can't be distinguished.
                 proven = self._reached is not None and (
                     self._reached >= since or self._count() == 1
                 )
@@ -236,16 +257,16 @@ class Prober:
     def _count(self) -> int:
         return sum(each.gone_at is None for each in self._watched.values())
 
-    # What is told
+    # Problems
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return what keeps it from asking at all, if something does."""
+        """Return the problem that no container can be reached, if that is so."""
         with self._lock:
             shown = [each for each in self._watched.values() if each.gone_at is None]
             count, before = len(shown), self._reached is not None
             enough = self._unreached >= max(UNREACHED_MIN, count)
-            nobody = all(each.in_vain is not None for each in shown)
-        # Where one is alone, that it was reached before is enough to call it unhealthy.
+            nobody = all(each.unreached_at is not None for each in shown)
+        # A single container that was reached before is unhealthy, and no problem of the path.
         if not (shown and enough and nobody) or (before and count == 1):
             return ()
         if before:
@@ -266,7 +287,7 @@ class Prober:
 
 
 def _address(container: Container, network: str) -> str:
-    """Return the address on its first network, else (a policy names networks anew) on any."""
+    """Return the address on *network*, else on any network (the policy can have renamed networks)."""
     addresses = dict(container.addresses)
     return addresses.get(network) or next(iter(addresses.values()), "")
 
@@ -280,7 +301,7 @@ def _probe(identifier: str, address: str, check: Healthcheck) -> Probe:
 
 
 class ProbedEngine:
-    """The engine port, its looks with the health of what the controller probes itself."""
+    """The engine port, with the health of the containers that the controller probes itself."""
 
     def __init__(self, engine: Engine, prober: Prober) -> None:
         self._engine = engine

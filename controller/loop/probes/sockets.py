@@ -1,7 +1,7 @@
-"""Probes over sockets: one thread, many at a time, none waited for beyond its time-out.
+"""Probes over sockets: one thread, many probes at a time, each with a timeout.
 
-Promises: a connection only to the address and port that are asked, never to a name and never
-anywhere that an answer points at; at most ``READ_MAX`` bytes are read, and none of them is kept.
+Promises: connections go only to the address and port of the probe, never to a host name or to a
+redirect's target. At most ``READ_MAX`` bytes are read, and none is kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from controller.core.drift.probe import (
 )
 
 _CHUNK = 4096
-#: Errors that say that nothing of the container's answered; any other came from it.
+#: Errors without any answer from the container; every other error comes from the container.
 _NOBODY = frozenset(
     {
         errno.EACCES,
@@ -38,7 +38,7 @@ _NOBODY = frozenset(
         errno.ETIMEDOUT,
     }
 )
-#: Errors that say that this process couldn't ask.
+#: Errors of this process: the probe wasn't sent.
 _OWN = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -69,7 +69,7 @@ class ProbeSockets:
         self._selector.register(self._woken, selectors.EVENT_READ)
 
     def close(self) -> None:
-        """Give up on all that is under way."""
+        """Drop all probes under way."""
         for conversation in list(self._open.values()):
             self._drop(conversation)
         self._selector.close()
@@ -78,11 +78,11 @@ class ProbeSockets:
 
     def wake(self) -> None:
         """End a wait, from any thread."""
-        with suppress(OSError):  # full: it is awake already; closed: nobody waits
+        with suppress(OSError):  # full: a wake-up is pending; closed: no thread waits
             self._waker.send(b".")
 
     def ask(self, probe: Probe) -> None:
-        """Begin to connect."""
+        """Begin to connect to a probe's container."""
         try:
             address = ipaddress.ip_address(probe.address)
         except ValueError:
@@ -109,7 +109,7 @@ class ProbeSockets:
         self._selector.register(peer, selectors.EVENT_WRITE, conversation)
 
     def answers(self, *, wait_s: float) -> list[ProbeResult]:
-        """Go on with all that is under way, and return what came of it."""
+        """Advance all probes under way, waiting at most *wait_s*; return the results."""
         now = self._monotonic()
         soonest = min((each.deadline for each in self._open.values()), default=now + wait_s)
         wait_s = 0.0 if self._answers else min(wait_s, soonest - now)
@@ -118,17 +118,17 @@ class ProbeSockets:
                 with suppress(OSError):
                     self._woken.recv(_CHUNK)
             else:
-                self._go_on(ready.data)
+                self._advance(ready.data)
         now = self._monotonic()
         for late in [each for each in self._open.values() if each.deadline <= now]:
-            self._end(late, _too_late(late))
+            self._end(late, _timed_out(late))
         answers, self._answers = self._answers, []
         return answers
 
-    def _go_on(self, conversation: _Conversation) -> None:
+    def _advance(self, conversation: _Conversation) -> None:
         try:
             if not conversation.connected:
-                self._connected(conversation)
+                self._finish_connect(conversation)
             elif conversation.to_send:
                 self._send(conversation)
             else:
@@ -138,7 +138,7 @@ class ProbeSockets:
         except OSError as error:
             self._end(conversation, _failure(conversation.probe, error.errno))
 
-    def _connected(self, conversation: _Conversation) -> None:
+    def _finish_connect(self, conversation: _Conversation) -> None:
         code = conversation.peer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, os.strerror(code))
@@ -193,7 +193,7 @@ def _unreached(probe: Probe) -> ProbeResult:
     return ProbeResult(probe.container, ProbeOutcome.UNREACHED, said)
 
 
-def _too_late(conversation: _Conversation) -> ProbeResult:
+def _timed_out(conversation: _Conversation) -> ProbeResult:
     probe = conversation.probe
     if not conversation.connected:
         return _unreached(probe)

@@ -17,6 +17,11 @@ from controller.model.errors import TooManyRequests
 from controller.model.records import Context
 from controller.ports import ActionPerformer
 
+#: The default number of worker slots.
+WORKERS = 4
+#: The default limit of pulls that run outside the slots.
+PULLS = 8
+
 #: Leaves the worker's slot during the block; yields False if the limit outside slots is reached.
 OutsideSlot = Callable[[], AbstractContextManager[bool]]
 
@@ -24,7 +29,7 @@ OutsideSlot = Callable[[], AbstractContextManager[bool]]
 class WorkerSlots:
     """Slots for *workers* passes, and for *outside* pulls outside of these."""
 
-    def __init__(self, *, workers: int, outside: int) -> None:
+    def __init__(self, *, workers: int = WORKERS, outside: int = PULLS) -> None:
         #: The number of threads that occupy all slots.
         self.threads = workers + outside
         self._slots = workers

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from controller.engine.adapter import BrokerEngine, event_of
+from controller.engine.adapter import BrokerEngine, event_of, ignore_progress
 from controller.engine.requests import split_reference
 from controller.engine.transport import ConnectionBroken, EngineResponse, NotSent
 from controller.model import errors
@@ -126,13 +126,18 @@ def decoded(context: str) -> dict[str, object]:
     return claims
 
 
-def engine(wire: Wire, points: list[str] | None = None) -> BrokerEngine:
+def engine(
+    wire: Wire,
+    points: list[str] | None = None,
+    on_progress: Callable[[Key, str], None] = ignore_progress,
+) -> BrokerEngine:
     """Return an adapter that never pauses."""
     return BrokerEngine(
         wire,
         networks=NetworkNames,
         pause=lambda _seconds: None,
         reach=(points if points is not None else []).append,
+        on_progress=on_progress,
     )
 
 
@@ -403,8 +408,10 @@ def test_a_pull_fails_by_its_last_word(
     lines: Lines, error: type[errors.EngineError], code: str, act: Act
 ) -> None:
     pull = PullImage(object=KEY, target="reg.example:5000/web:1", cause="absent")
-    adapter, shown = engine(Wire({"POST /images/create": lines})), list[str]()
-    adapter.progress = lambda _key, text: shown.append(text)
+    shown = list[str]()
+    adapter = engine(
+        Wire({"POST /images/create": lines}), on_progress=lambda _key, text: shown.append(text)
+    )
     with pytest.raises(errors.EngineError) as raised:
         adapter.perform(pull, CONTEXT)
     assert (type(raised.value), raised.value.code, raised.value.act) == (error, code, act)
@@ -414,8 +421,11 @@ def test_a_pull_fails_by_its_last_word(
 def test_how_far_a_pull_is_is_told_when_it_changes() -> None:
     layer = b'{"id":"a","status":"Pull complete"}'
     lines = Lines(200, [b'{"id":"a","status":"Waiting"}', layer, layer, b'{"status":"Digest: x"}'])
-    adapter, shown = engine(Wire({"POST /images/create": lines})), list[tuple[Key, str]]()
-    adapter.progress = lambda key, text: shown.append((key, text))
+    shown = list[tuple[Key, str]]()
+    adapter = engine(
+        Wire({"POST /images/create": lines}),
+        on_progress=lambda key, text: shown.append((key, text)),
+    )
     pull = PullImage(object=KEY, target="reg.example:5000/web:1", cause="absent")
     adapter.perform(pull, CONTEXT)
     assert shown == [

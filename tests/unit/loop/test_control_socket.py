@@ -88,7 +88,7 @@ class Desk:
 
 
 def ask(question: dict[str, object], uid: int = 0) -> dict[str, Any]:
-    return answer(question, peer_uid=uid, own_uid=OWN, desk=Desk())
+    return answer(question, peer_uid=uid, own_uid=OWN, backend=Desk())
 
 
 def code(reply: dict[str, Any]) -> str:
@@ -212,7 +212,7 @@ def converse_with(sent: bytes, *, hang_up: bool = False) -> bytes:
         ours.settimeout(10)
 
         def serve() -> None:
-            converse(theirs, own_uid=os.getuid(), desk=Desk())
+            converse(theirs, own_uid=os.getuid(), backend=Desk())
             theirs.shutdown(socket.SHUT_RDWR)
 
         server = threading.Thread(target=serve)

@@ -13,8 +13,8 @@ import pytest
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.review.plan_text import change_text
 from controller.core.service.rollout_progress import WATCH_S
-from controller.loop.controller import Chore
 from controller.loop.state.store import StateStore
+from controller.loop.workers.triggers import Chore
 from controller.model.desired.desired import Desired, Service, SourceIdentity
 from controller.model.desired.overrides import ServiceAct
 from controller.model.desired.plan import AnyAction, PullImage, StopContainer
@@ -97,12 +97,12 @@ def test_a_removed_container_is_replaced_whatever_notices_it(tmp_path: Path, not
     home.settle()
     home.engine.change(WEB1, lambda _container: None)
     if noticed == "by its event":
-        home.controller.hint(EngineEvent(1, "container", "destroy", f"id:{WEB1}", None))
+        home.controller.handle_event(EngineEvent(1, "container", "destroy", f"id:{WEB1}", None))
         assert home.settle() == RUN_WEB1
     elif noticed == "by the next list":
         assert home.let_pass(35) == RUN_WEB1
     else:
-        home.controller.chores.add(Chore.LOOK)
+        home.controller.chores.add(Chore.OBSERVE)
         assert home.settle() == RUN_WEB1
 
 
@@ -121,7 +121,7 @@ def test_what_is_altered_again_and_again_is_healed_more_slowly_and_said(tmp_path
 
     def alter() -> list[str]:
         home.engine.change(WEB1, lambda c: replace(c, settings=replace(c.settings, pids=9)))
-        home.controller.hint(EngineEvent(1, "container", "update", f"id:{WEB1}", None))
+        home.controller.handle_event(EngineEvent(1, "container", "update", f"id:{WEB1}", None))
         return home.settle()
 
     def contended() -> list[str]:
@@ -170,7 +170,7 @@ def test_what_nobody_has_seen_yet_goes_before_what_it_depends_on(tmp_path: Path)
     home.settle()
     (seen,) = (c for c in home.engine.world.containers if c.key == front.key)
     home.engine.change(seen.name, lambda _container: None)
-    home.controller.look()
+    home.controller.observe_everything()
     home.controller.keys.forget(seen.key)
     there = (*home.engine.world.containers, seen)
     home.engine.world = replace(home.engine.world, containers=there)
@@ -208,14 +208,14 @@ def test_a_clock_that_is_set_makes_no_second_look_of_the_next_and_none_late(
         home.declare(API)
         assert home.settle() == []
         home.watch.jumped += jump_s
-        home.controller.look()
+        home.controller.observe_everything()
         assert home.let_pass(1.5) == []
         home.declare(service(), API)
         assert home.settle() == []
     home.declare(API)
     home.settle()
     home.watch.jumped -= 86_400.0
-    home.controller.look()
+    home.controller.observe_everything()
     assert home.let_pass(2.5)[-1] == f"remove-container {WEB1}"
 
 
@@ -227,7 +227,7 @@ def test_an_emptied_directory_removes_nothing_and_says_so(tmp_path: Path) -> Non
     home.controller.files_changed()
     assert home.let_pass(700) == []
     assert home.condition("web", "PrunePending") == ("True", "PrunePending")
-    home.controller.look(approved=True)
+    home.controller.observe_everything(approved=True)
     assert home.settle()[-1] == f"remove-container {WEB1}"
 
 
@@ -298,7 +298,7 @@ def test_what_is_wanted_again_is_taken_down_no_further(tmp_path: Path, less: Ser
 
 def test_what_cannot_be_read_interrupts_nothing_that_takes_nothing_down(tmp_path: Path) -> None:
     home = house(tmp_path, container("api"), services=(service(replicas=3), API))
-    home.controller.look()
+    home.controller.observe_everything()
 
     def flaps(_action: AnyAction) -> EngineError | None:
         home.files.desired = replace(home.files.desired, blind=not home.files.desired.blind)
@@ -368,7 +368,7 @@ def test_why_it_fails_is_told_in_the_plan_and_the_status_also_after_a_restart(
     why = "failed to start: port 8081 is taken by another container"
     home.restart()
     home.settle()
-    (action,) = home.controller.survey().plan.actions
+    (action,) = home.controller.plan_everything().plan.actions
     assert action.cause.startswith(f"failed 6 times in a row (it {why}), next try at ")
     assert home.message("web", "CrashLoop") == f"slot 1 failed 6 times in a row: {why}"
 
@@ -440,7 +440,7 @@ def test_a_refused_action_is_not_repeated_hot_and_the_rest_is_looked_after(
     assert home.settle() == [f"create-container {WEB2} !"]
     assert home.condition("web", "Stalled") == ("True", "image.not-allowed")
     home.engine.change(WEB1, lambda _container: None)
-    home.controller.hint(EngineEvent(1, "container", "destroy", f"id:{WEB1}", None))
+    home.controller.handle_event(EngineEvent(1, "container", "destroy", f"id:{WEB1}", None))
     assert home.settle() == RUN_WEB1, "the refused slot doesn't hold up the other one"
     tries = home.let_pass(300)
     assert 3 <= len(tries) <= 5, tries
@@ -508,7 +508,7 @@ def test_an_engine_that_goes_in_the_middle_is_noticed_and_found_again(tmp_path: 
     home = house(tmp_path, container(), services=(service(),))
     home.settle()
     home.engine.away = AWAY
-    home.controller.hint(EngineEvent(1, "container", "die", f"id:{WEB1}", None))
+    home.controller.handle_event(EngineEvent(1, "container", "die", f"id:{WEB1}", None))
     home.let_pass(5)
     assert home.problems() == ["broker.unavailable"]
     assert home.condition("web", "Ready") == ("Unknown", "EngineUnavailable")
@@ -560,33 +560,33 @@ def test_a_review_says_what_changed_since_the_document_was_acted_on(tmp_path: Pa
     home = house(tmp_path, services=(service(),))
     home.settle()
     home.files.desired = declared(service(replicas=2))
-    (entry,) = home.controller.review(home.controller.survey()).entries
+    (entry,) = home.operator.review(home.controller.plan_everything()).entries
     changes = [change_text(c) for each in entry.differences for c in each.changes]
     assert changes == ["spec.replicas: 1 -> 2"]
     home.declare(service(replicas=2))
     home.settle()
     home.restart()
-    assert home.controller.review(home.controller.survey()).entries == ()
+    assert home.operator.review(home.controller.plan_everything()).entries == ()
 
 
 def test_what_was_done_is_told_to_whoever_asks(tmp_path: Path) -> None:
     home = house(tmp_path, services=(service(),))
     home.settle()
-    told = home.controller.progress(0)
+    told = home.operator.progress(0)
     assert [act["text"] for act in acts_of(told)] == [
         "web: created web.1-bbbbbbbb",
         "web: started web.1-bbbbbbbb",
     ]
     assert (told["last"], told["working"]) == (2, {})
-    done = home.controller.done_since(0)
+    done = home.operator.done_since(0)
     assert (acts_of(done), "recently" in done) == (acts_of(told), False)
-    done = home.controller.done_since(2)
+    done = home.operator.done_since(2)
     assert (done["acts"], done["recently"]) == (
         [],
         "1 created, 0 replaced, 0 updated in place, 0 removed",
     )
     home.let_pass(61)
-    assert "recently" not in home.controller.done_since(2)
+    assert "recently" not in home.operator.done_since(2)
 
 
 def acts_of(told: dict[str, object]) -> list[Any]:
@@ -633,13 +633,13 @@ def test_what_cannot_be_read_and_has_no_container_keeps_its_generation_and_histo
     home.settle()
     home.declare(service(rev="c", command=["new"]))
     home.settle()
-    before = home.store.generation(worlds.WEB), home.controller.history(worlds.WEB)
+    before = home.store.generation(worlds.WEB), home.operator.history(worlds.WEB)
     home.files.desired = unread
     home.controller.files_changed()
     home.let_pass(400)
     home.declare(service(rev="c", command=["new"]))
     home.settle()
-    assert (home.store.generation(worlds.WEB), home.controller.history(worlds.WEB)) == before
+    assert (home.store.generation(worlds.WEB), home.operator.history(worlds.WEB)) == before
     home.declare()
     home.let_pass(400)
     assert home.store.generation(worlds.WEB) is None
@@ -668,11 +668,11 @@ def test_a_pass_that_somebody_asked_for_says_who(tmp_path: Path) -> None:
     home = empty_house(tmp_path)
     home.settle()
     home.files.desired = declared(service())
-    home.controller.look(asked_by="uid:0 alice")
+    home.controller.observe_everything(requested_by="uid:0 alice")
     home.settle()
     assert {context.on_behalf_of for context in home.engine.contexts} == {"uid:0 alice"}
     home.engine.change(WEB1, lambda _container: None)
-    home.controller.hint(EngineEvent(1, "container", "destroy", f"new:{WEB1}", worlds.WEB))
+    home.controller.handle_event(EngineEvent(1, "container", "destroy", f"new:{WEB1}", worlds.WEB))
     assert home.settle() == RUN_WEB1
     assert home.engine.contexts[-1].on_behalf_of == "", "nobody asked for the heal"
 
@@ -682,7 +682,7 @@ def test_a_survey_changes_nothing_and_shows_as_going_what_settles(tmp_path: Path
     home.settle()
     home.files.desired = declared(service("api"))
     before = home.store.prune
-    plan = home.controller.survey().plan
+    plan = home.controller.plan_everything().plan
     assert [action.verb for action in plan.actions] == [
         "update-container",
         "stop-container",
@@ -695,17 +695,17 @@ def test_a_survey_changes_nothing_and_shows_as_going_what_settles(tmp_path: Path
 def test_exactly_the_approved_plan_is_performed(tmp_path: Path) -> None:
     home = house(tmp_path, services=(service(),))
     home.controller.chores.poll()
-    digest = home.controller.survey().plan.digest
-    done = home.controller.apply_exactly(digest, approved=False, asked_by="uid:0")
+    digest = home.controller.plan_everything().plan.digest
+    done = home.operator.apply_exactly(digest, approved=False, requested_by="uid:0")
     assert [each.action.verb for each in done.done] == ["create-container", "start-container"]
 
 
 def test_another_plan_than_the_approved_one_performs_nothing(tmp_path: Path) -> None:
     home = house(tmp_path, services=(service(),))
-    digest = home.controller.survey().plan.digest
+    digest = home.controller.plan_everything().plan.digest
     home.files.desired = declared(service(), service("api"))
     with pytest.raises(UsageError, match="not"):
-        home.controller.apply_exactly(digest, approved=False, asked_by="uid:0")
+        home.operator.apply_exactly(digest, approved=False, requested_by="uid:0")
     assert home.engine.done == []
 
 
@@ -716,12 +716,12 @@ def test_what_was_approved_is_told_by_the_plan_that_was_shown(tmp_path: Path) ->
     home.files.desired = declared(identity=empty)
     home.controller.files_changed()
     assert home.let_pass(10) == []
-    shown = home.controller.survey().plan
+    shown = home.controller.plan_everything().plan
     assert [blocked.code for blocked in shown.blocked] == ["PrunePending"]
     with pytest.raises(UsageError, match="not"):
-        home.controller.look(approved=True, asked_by="uid:0", plan="ab" * 32)
+        home.controller.observe_everything(approved=True, requested_by="uid:0", plan="ab" * 32)
     assert home.settle() == []
-    home.controller.look(approved=True, asked_by="uid:0", plan=shown.digest)
+    home.controller.observe_everything(approved=True, requested_by="uid:0", plan=shown.digest)
     home.engine.contexts.clear()
     assert home.settle()[-1] == f"remove-container {WEB1}"
     told = {(context.plan, context.on_behalf_of) for context in home.engine.contexts}
@@ -758,12 +758,12 @@ def test_own_exits_are_counted_and_stops_from_outside_are_not(tmp_path: Path) ->
         )
 
     home.engine.change(WEB1, stop)
-    home.controller.hint(EngineEvent(1, "container", "die", f"id:{WEB1}", None))
+    home.controller.handle_event(EngineEvent(1, "container", "die", f"id:{WEB1}", None))
     assert home.settle() == [f"start-container {WEB1}"], "stopped from outside: healed at once"
     assert home.store.histories() == {}
 
     home.engine.change(WEB1, lambda c: replace(c, restart_count=3))
-    home.controller.hint(EngineEvent(2, "container", "start", f"id:{WEB1}", None))
+    home.controller.handle_event(EngineEvent(2, "container", "start", f"id:{WEB1}", None))
     home.settle()
     assert home.store.history((worlds.WEB, 1)).count == 3
 
@@ -785,7 +785,7 @@ def test_ten_minutes_up_are_a_clean_slate(tmp_path: Path) -> None:
     home.engine.change(
         WEB1, lambda c: replace(c, restart_count=2, started_at="1970-01-12T13:46:40Z")
     )  # the instant at which the clock stands
-    home.controller.hint(EngineEvent(1, "container", "start", f"id:{WEB1}", None))
+    home.controller.handle_event(EngineEvent(1, "container", "start", f"id:{WEB1}", None))
     home.settle()
     assert home.store.history((worlds.WEB, 1)).count == 2
     home.let_pass(500)
@@ -798,7 +798,7 @@ def test_a_container_that_the_engine_restarts_too_often_is_taken_over(tmp_path: 
     home = house(tmp_path, container(), services=(service(),))
     home.settle()
     home.engine.change(WEB1, lambda c: replace(c, restart_count=5))
-    home.controller.hint(EngineEvent(1, "container", "start", f"id:{WEB1}", None))
+    home.controller.handle_event(EngineEvent(1, "container", "start", f"id:{WEB1}", None))
     assert home.settle() == [f"update-container {WEB1}"]
     assert home.condition("web", "CrashLoop") == ("True", "KeepsFailing")
 
@@ -816,9 +816,9 @@ def engine_is_away(home: House, seconds: float) -> None:
 
 
 def service_is_suspended(home: House, seconds: float) -> None:
-    home.controller.act(ServiceAct("suspend", worlds.WEB, "uid:0"))
+    home.operator.act(ServiceAct("suspend", worlds.WEB, "uid:0"))
     home.let_pass(seconds)
-    home.controller.act(ServiceAct("resume", worlds.WEB, "uid:0"))
+    home.operator.act(ServiceAct("resume", worlds.WEB, "uid:0"))
 
 
 @pytest.mark.parametrize("away", [controller_is_away, engine_is_away, service_is_suspended])
@@ -853,7 +853,7 @@ def test_a_service_that_never_comes_to_rest_is_slowed_down(tmp_path: Path) -> No
                 engine.change(each.name, lambda c: replace(c, state=ContainerState.PAUSED))
 
     home.engine.before_look = meddle
-    home.controller.hint(EngineEvent(1, "container", "pause", f"id:{WEB1}", None))
+    home.controller.handle_event(EngineEvent(1, "container", "pause", f"id:{WEB1}", None))
     first = len(home.settle())
     assert first < 60
     assert len(home.let_pass(60)) < 8 * 6
@@ -899,7 +899,7 @@ def test_memory_that_cannot_be_written_is_said_and_tried_again(tmp_path: Path) -
 
 def test_a_stop_begins_no_further_action(tmp_path: Path) -> None:
     home = house(tmp_path, services=(service(replicas=3),))
-    home.controller.stopping = lambda: len(home.engine.done) >= 1
+    home.stopping = lambda: len(home.engine.done) >= 1
     for _ in range(20):
         home.step()
     assert home.engine.done == [RUN_WEB1[0]]
@@ -915,9 +915,9 @@ def test_how_far_a_pull_is_is_told_while_it_runs(tmp_path: Path) -> None:
 
     def pulls(action: AnyAction) -> EngineError | None:
         if isinstance(action, PullImage):
-            home.controller.progressed(action.object, "1 of 3 layers")
+            home.triggers.report_progress(action.object, "1 of 3 layers")
             seen.append((home.message("web", "Progressing"), home.message("web", "Ready")))
-            home.controller.progressed(action.object, "")
+            home.triggers.report_progress(action.object, "")
         return None
 
     home.engine.fault = pulls
@@ -954,7 +954,7 @@ def test_a_pull_that_took_long_is_followed_by_a_look_and_by_no_older_spec(tmp_pa
             home.declare(service(rev="c", command=["new"]))
             chore = home.controller.chores.poll()
             assert chore is not None
-            home.controller.do(chore)
+            home.controller.run_chore(chore)
             home.controller.chores.done(chore)
         looks.append(home.engine.looks)
         return None
@@ -990,7 +990,7 @@ def test_what_is_pruned_is_stopped_kept_and_removed_when_its_time_is_over(tmp_pa
     assert home.condition("web", "Quarantined") == ("True", "Pruned")
     assert home.condition("web", "Ready") == ("True", "Quarantined")
     assert home.condition("web", "Progressing") == ("False", "NothingToDo")
-    assert home.controller.standing().converged
+    assert home.operator.convergence().converged
     looks = home.engine.looks
     assert home.let_pass(3580) == []
     assert home.engine.looks - looks < 60, "a quarantine isn't watched closely"

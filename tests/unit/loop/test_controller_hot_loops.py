@@ -44,7 +44,7 @@ def ends_each_start(home: House) -> Callable[[AnyAction], EngineError | None]:
             )
 
         home.engine.change(action.target, end)
-        home.controller.hint(EngineEvent(count[0], "container", "die", "", action.object))
+        home.controller.handle_event(EngineEvent(count[0], "container", "die", "", action.object))
         return Refused("effective.mount", "the container was stopped")
 
     return fault
@@ -118,7 +118,7 @@ def ending(home: House, how: str) -> Callable[[], None]:
                     container.name, lambda c: replace(c, state=ContainerState.EXITED)
                 )
             event = EngineEvent(1, "container", "die", container.id, container.key)
-            home.controller.hint(event)
+            home.controller.handle_event(event)
 
     return end
 
@@ -195,7 +195,7 @@ def test_after_down_what_failed_before_is_tried_at_once_and_what_people_hold_sta
     services = (service(rollout={"onFailure": "Pause"}), held)
     home = house(tmp_path, services=services)
     home.settle()
-    home.controller.act(ServiceAct("suspend", held.key, "uid:0"))
+    home.operator.act(ServiceAct("suspend", held.key, "uid:0"))
     home.engine.fault = ends_each_start(home)
     home.declare(service(rev="c", rollout={"onFailure": "Pause"}), held)
     home.let_pass(60)
@@ -206,7 +206,7 @@ def test_after_down_what_failed_before_is_tried_at_once_and_what_people_hold_sta
     home.engine.fault = lambda _action: None
     home.restart()
     home.controller.reload()
-    first = home.controller.survey().plan.actions[0]
+    first = home.controller.plan_everything().plan.actions[0]
     assert (first.verb, first.cause) == ("create-container", "slot 1 is missing"), "plan knows too"
     assert home.settle() == ["create-container web.1-cccccccc", "start-container web.1-cccccccc"]
     for condition in ("CrashLoop", "Paused", "PolicyViolation", "Contended"):

@@ -88,7 +88,7 @@ def named(home: House) -> list[str]:
 
 
 def act(home: House, verb: Verb) -> None:
-    home.controller.act(ServiceAct(verb, WEB, "uid:0"))
+    home.operator.act(ServiceAct(verb, WEB, "uid:0"))
 
 
 def test_the_old_serves_and_is_named_alone_until_the_new_is_available(tmp_path: Path) -> None:
@@ -370,13 +370,13 @@ def test_each_further_try_with_an_unhealthy_replica_is_a_fresh_one(tmp_path: Pat
 
 def test_who_waits_for_all_waits_for_health_checks_to_speak(tmp_path: Path) -> None:
     home = house(tmp_path, CHECKED)
-    assert home.controller.standing() == Convergence(converged=True, stuck=False)
+    assert home.operator.convergence() == Convergence(converged=True, stuck=False)
     make(home, "blue", health="starting")
     for only in (None, WEB):
-        standing = home.controller.standing(only)
+        standing = home.operator.convergence(only)
         assert standing == Convergence(converged=True, stuck=False, starting=True)
     make(home, "blue", health="healthy")
-    assert not home.controller.standing().starting
+    assert not home.operator.convergence().starting
 
 
 # What serves, while its successor can't
@@ -411,7 +411,7 @@ def somebody_suspends_it(home: House) -> None:
 
 
 def the_controller_is_to_end(home: House) -> None:
-    home.controller.stopping = lambda: True
+    home.stopping = lambda: True
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def test_nothing_comes_between_what_is_stopped_and_what_is_started_for_it(
 
     home.engine.fault = meanwhile
     home.declare(web("green", PORT))
-    while home.step() and not home.controller.stopping():
+    while home.step() and not home.stopping():
         pass
     assert running(home) == [called("green", PORT)]
 

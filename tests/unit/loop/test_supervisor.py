@@ -22,8 +22,12 @@ from controller.loop.controller import Controller
 from controller.loop.passes import PassPolicy
 from controller.loop.probes.prober import ProbedEngine, Prober
 from controller.loop.probes.sockets import ProbeSockets
+from controller.loop.shared_state import ControllerParts
 from controller.loop.state.store import StateStore
-from controller.loop.supervisor import PULLS, ControlEndpoints, Supervisor
+from controller.loop.supervisor import ControlEndpoints, Supervisor
+from controller.loop.workers.stop_signal import StopSignal
+from controller.loop.workers.triggers import Triggers
+from controller.loop.workers.worker_slots import PULLS, WorkerSlots
 from controller.model.desired.plan import AnyAction, PullImage, StopContainer
 from controller.model.errors import EngineError, EngineUnavailable
 from controller.model.names import Key
@@ -111,6 +115,7 @@ class Plant:
     engine: LiveEngine
     files: Files
     supervisor: Supervisor
+    stop: StopSignal
     controller: Controller
     memory: StateStore
     peer: Path
@@ -150,14 +155,20 @@ def plant(
     engine.explode, engine.fault = set(explode), fault
     published: list[Report] = []
     probes = ProbeSockets(Clock().monotonic)
+    triggers, worker_slots, stop = Triggers(time.monotonic), WorkerSlots(), StopSignal()
     controller = Controller(
-        source=files,
-        engine=ProbedEngine(engine, Prober(probes, Clock())),
-        store=memory,
-        clock=Clock(),
-        random=lambda: 0.0,
-        fetch_rules=lambda: PassPolicy(worlds.NAMES, judge, "policy"),
-        publish=published.append,
+        ControllerParts(
+            source=files,
+            engine=ProbedEngine(engine, Prober(probes, Clock(), triggers.check)),
+            store=memory,
+            clock=Clock(),
+            random=lambda: 0.0,
+            triggers=triggers,
+            fetch_policy=lambda: PassPolicy(worlds.NAMES, judge, "policy"),
+            publish=published.append,
+            outside_slot=worker_slots.outside_slot,
+            stopping=stop.is_set,
+        )
     )
     wakes: queue.Queue[Callable[[], None]] = queue.Queue()
 
@@ -175,19 +186,21 @@ def plant(
         engine,
         clock=Clock(),
         random=lambda: 0.0,
-        doors=ControlEndpoints(watch=watch, listener=listener, lifeline=reading),
+        worker_slots=worker_slots,
+        stop=stop,
+        endpoints=ControlEndpoints(watch=watch, listener=listener, lifeline=reading),
         paused=paused,
     )
     controller.begin()
     thread = threading.Thread(target=supervisor.run)
     thread.start()
     made = Plant(
-        engine, files, supervisor, controller, memory, path, thread, writing, wakes, published
+        engine, files, supervisor, stop, controller, memory, path, thread, writing, wakes, published
     )
     try:
         yield made
     finally:
-        supervisor.stop()
+        stop.set()
         thread.join(timeout=PATIENCE_S)
         listener.close()
         probes.close()
@@ -354,7 +367,7 @@ def test_paused_it_acts_only_while_a_pass_is_asked_for_and_exactly_one_plan(
         assert made.engine.done == []
         assert made.ask(do="pass", timeout_s=PATIENCE_S, plan=plan["digest"])["converged"]
         files.desired = declared(service(), service("api"))
-        made.controller.look()
+        made.controller.observe_everything()
         assert made.ask(do="ping") == {"pong": True}
         assert len(made.engine.done) == 2
         assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
@@ -390,7 +403,7 @@ def test_a_stop_waits_for_the_running_action_and_begins_no_other(
 
     with plant(tmp_path, worlds.engine(), files, fault=hold) as made:
         assert running.wait(PATIENCE_S)
-        made.supervisor.stop()
+        made.stop.set()
         go_on.set()
         made.thread.join(timeout=PATIENCE_S)
         assert len(made.engine.done) == 1
@@ -412,7 +425,7 @@ def test_a_stop_waits_until_what_is_down_for_its_successor_serves_again(
     world = worlds.engine(container(rev="a"))
     with plant(tmp_path, world, files, fault=hold) as made:
         assert stopping.wait(PATIENCE_S)
-        made.supervisor.stop()
+        made.stop.set()
         go_on.set()
         made.thread.join(timeout=PATIENCE_S)
         assert made.engine.done[-1] == "start-container web.1-bbbbbbbb"

@@ -10,10 +10,15 @@ from controller.core.drift.actions import Judge
 from controller.core.drift.probe import Probe, ProbeOutcome, ProbeResult
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
 from controller.core.status.details import Report
-from controller.loop.controller import Chore, Controller
+from controller.loop.controller import Controller
+from controller.loop.executor import not_stopping
+from controller.loop.operator_api import OperatorApi
 from controller.loop.passes import PassPolicy
 from controller.loop.probes.prober import ProbedEngine, Prober
+from controller.loop.shared_state import ControllerParts
+from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.store import StateStore
+from controller.loop.workers.triggers import Chore, Triggers
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, CreateContainer
 from controller.model.errors import EngineError
@@ -168,7 +173,11 @@ class House:
     policy: str = "policy"
     keeping: QuarantineRules = AT_ONCE
     published: list[Report] = field(default_factory=list)
+    failure_log: FailureLog | None = None
+    stopping: Callable[[], bool] = not_stopping
     controller: Controller = field(init=False)
+    operator: OperatorApi = field(init=False)
+    triggers: Triggers = field(init=False)
     memory: StateStore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -178,18 +187,29 @@ class House:
         """Start the controller anew, as after a crash: only what was saved is left."""
         self.store = StateStore(self.folder / "state.json")
         problem = self.store.load(stamp="1")
+        self.triggers = Triggers(self.watch.monotonic)
+        prober = Prober(self.probes, self.watch, self.triggers.check)
         self.controller = Controller(
-            source=self.files,
-            engine=ProbedEngine(self.engine, Prober(self.probes, self.watch)),
-            store=self.store,
-            clock=self.watch,
-            random=lambda: 0.0,
-            fetch_rules=self.rules,
-            publish=self.published.append,
-            keeping=self.keeping,
+            ControllerParts(
+                source=self.files,
+                engine=ProbedEngine(self.engine, prober),
+                store=self.store,
+                clock=self.watch,
+                random=lambda: 0.0,
+                triggers=self.triggers,
+                fetch_policy=self.rules,
+                publish=self.published.append,
+                quarantine_rules=self.keeping,
+                failure_log=self.failure_log,
+                stopping=self._is_stopping,
+            )
         )
+        self.operator = OperatorApi(self.controller)
         self.controller.begin(problem=problem)
         self.controller.subscribed()
+
+    def _is_stopping(self) -> bool:
+        return self.stopping()
 
     def rules(self) -> PassPolicy:
         if self.engine.away is not None:
@@ -206,7 +226,7 @@ class House:
         chores, keys = self.controller.chores, self.controller.keys
         chore = chores.poll()
         if chore is not None:
-            self.controller.do(chore)
+            self.controller.run_chore(chore)
             chores.done(chore)
             return True
         key = keys.poll()

@@ -36,8 +36,7 @@ class Desk:
         self.watch = Watch()
         self.transport = ToyProbes()
         self.hints: list[Key] = []
-        self.prober = Prober(self.transport, self.watch)
-        self.prober.hint = self.hints.append
+        self.prober = Prober(self.transport, self.watch, self.hints.append)
         self.declare(service(healthcheck={**HTTP, "interval": "10s"}))
 
     def declare(self, *services: Any) -> None:
@@ -391,7 +390,7 @@ def test_the_controller_sees_the_health_in_plans_and_in_the_status(tmp_path: Pat
     assert home.let_pass(3.5) == []
     assert home.condition("web", "Degraded") == ("True", "Unhealthy")
     assert home.message("web", "Degraded") == "web.1-bbbbbbbb is unhealthy: no"
-    assert home.controller.survey().observed.containers[0].health == "unhealthy"
+    assert home.controller.plan_everything().observed.containers[0].health == "unhealthy"
 
 
 DOCUMENT = """
@@ -412,7 +411,7 @@ def test_an_earlier_revision_is_asked_by_its_own_check_also_after_a_restart(tmp_
     home.probes.asked.clear()
     home.let_pass(60)
     assert {probe.port for probe in home.probes.asked} == {1}
-    assert [c.health for c in home.controller.survey().observed.containers] == ["healthy"]
+    assert [c.health for c in home.controller.plan_everything().observed.containers] == ["healthy"]
 
 
 def test_services_that_were_healthy_run_on_while_the_way_to_all_of_them_is_lost(

@@ -125,14 +125,13 @@ def test_what_could_not_be_saved_is_saved_later(tmp_path: Path) -> None:
 
 def kept_in(house: House) -> Reader:
     reader = Reader(house)
-    house.controller.keep_failures(
-        FailureLog(house.watch, file=house.folder / "failures.json", reader=reader)
-    )
+    house.failure_log = FailureLog(house.watch, file=house.folder / "failures.json", reader=reader)
+    house.restart()
     return reader
 
 
 def runs_of(house: House) -> tuple[FailedRun, ...]:
-    return house.controller.failed_runs(0, owns_all=True)
+    return house.operator.failed_runs(0, owns_all=True)
 
 
 def test_a_pass_reads_before_it_removes(tmp_path: Path) -> None:

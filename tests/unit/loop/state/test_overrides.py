@@ -37,7 +37,7 @@ def house(folder: Path, *resources: Service, there: tuple[Container, ...] = ()) 
 
 
 def act(home: House, verb: Verb, to: str = "") -> str:
-    return home.controller.act(ServiceAct(verb, WEB, BY, to=to)).text
+    return home.operator.act(ServiceAct(verb, WEB, BY, to=to)).text
 
 
 def rolled_out(folder: Path) -> House:
@@ -225,7 +225,7 @@ def test_it_is_durable_once_it_is_answered(tmp_path: Path) -> None:
 def test_who_only_asks_changes_nothing(tmp_path: Path) -> None:
     home = house(tmp_path, service(), there=(container(),))
     before = home.store.all_overrides()
-    done = home.controller.act(ServiceAct("suspend", WEB, BY), only_ask=True)
+    done = home.operator.act(ServiceAct("suspend", WEB, BY), only_ask=True)
     assert (done.changed, home.store.all_overrides()) == (True, before)
 
 
@@ -251,14 +251,14 @@ def test_a_restart_that_nobody_can_look_at_is_not_begun(tmp_path: Path) -> None:
 def test_a_plan_is_applied_no_further_once_people_want_something_else(tmp_path: Path) -> None:
     home = house(tmp_path, service(), there=(container(),))
     home.files.desired = declared(service(rev="a"))
-    digest = home.controller.survey().plan.digest
+    digest = home.controller.plan_everything().plan.digest
 
     def fault(action: AnyAction) -> None:
         if isinstance(action, StopContainer):
             act(home, "suspend")
 
     home.engine.fault = fault
-    done = home.controller.apply_exactly(digest, approved=False, asked_by=BY)
+    done = home.operator.apply_exactly(digest, approved=False, requested_by=BY)
     assert done.interrupted
     assert home.engine.done[-1] == "stop-container web.1-bbbbbbbb"
 

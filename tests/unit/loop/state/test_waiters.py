@@ -38,7 +38,7 @@ def healthy(home: House, name: str = DB1, health: str = "healthy") -> None:
 
 
 def event(home: House, name: str = DB1) -> None:
-    home.controller.hint(EngineEvent(1, "container", "health_status", f"id:{name}", None))
+    home.controller.handle_event(EngineEvent(1, "container", "health_status", f"id:{name}", None))
 
 
 def said(home: House, type_: str) -> str:
@@ -103,7 +103,7 @@ def test_a_failed_dependency_stalls_its_dependents_until_it_recovers(tmp_path: P
     assert home.condition("api", "Stalled") == ("True", "dependency.failed")
     assert home.condition("api", "Progressing") == ("False", "NothingToDo")
     assert said(home, "Stalled").startswith("db can't start: team/db:1 isn't here")
-    standing = home.controller.standing()
+    standing = home.operator.convergence()
     assert (standing.converged, standing.stuck) == (False, True)
     home.engine.world = replace(
         home.engine.world,
@@ -186,8 +186,8 @@ def test_one_plan_exactly_waits_for_what_it_starts_and_goes_on(tmp_path: Path) -
             engine.change(DB1, lambda c: replace(c, health="healthy"))
 
     home.engine.before_look = later
-    done = home.controller.apply_exactly(
-        home.controller.look().plan.digest, approved=False, asked_by="uid:0"
+    done = home.operator.apply_exactly(
+        home.controller.observe_everything().plan.digest, approved=False, requested_by="uid:0"
     )
     assert home.engine.done == [*RUN_DB, *RUN_API]
     assert (done.error, 30 <= home.watch.time - began < 32) == (None, True)
@@ -209,8 +209,8 @@ def test_one_plan_exactly_ends_where_what_it_waits_for_does_not_come(
         engine.change(DB1, lambda c: replace(c, **change) if c.running else c)
 
     home.engine.before_look = later
-    digest = home.controller.look().plan.digest
-    done = home.controller.apply_exactly(digest, approved=False, asked_by="uid:0")
+    digest = home.controller.observe_everything().plan.digest
+    done = home.operator.apply_exactly(digest, approved=False, requested_by="uid:0")
     assert home.engine.done == RUN_DB
     assert done.error is not None
     assert done.error.message == f"waiting for db to be healthy: {said}"

@@ -72,7 +72,7 @@ def crowd(folder: Path) -> House:
 def pass_together(home: House) -> list[str]:
     """Run a pass of each service at the same time; return how those that failed did."""
     for _ in range(2):  # the files, and the first look
-        home.controller.do(home.controller.chores.poll())  # type: ignore[arg-type]
+        home.controller.run_chore(home.controller.chores.poll())  # type: ignore[arg-type]
     keys = [service(name).key for name in NAMES]
     assert isinstance(home.engine, Crowd)
     home.engine.meeting = threading.Barrier(len(keys))
@@ -138,7 +138,7 @@ def test_what_somebody_removes_again_and_again_is_created_after_growing_pauses(
     def remove() -> None:
         networks = tuple(n for n in home.engine.world.networks if n.name != "lan")
         home.engine.world = replace(home.engine.world, networks=networks)
-        home.controller.hint(EngineEvent(1, "network", "destroy", "", None))
+        home.controller.handle_event(EngineEvent(1, "network", "destroy", "", None))
 
     for _ in range(4):  # first, and then three times at once
         assert home.settle() == create

@@ -1,0 +1,158 @@
+"""The control API: answers the requests of the control socket, among them passes on request."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict, replace
+
+from controller.core.enforcement import disruption_budget
+from controller.core.review import text
+from controller.core.review.plan_json import review_json
+from controller.loop.control_socket import ActRequest, PassRequest
+from controller.loop.full_plan import Convergence
+from controller.loop.operator_api import OperatorApi
+from controller.loop.workers.pass_lock import PassLock
+from controller.model.container_output import FailedRun
+from controller.model.errors import EngineError, UsageError
+from controller.model.names import Key
+from controller.ports import Clock
+
+#: How often a waiting request checks the convergence, besides after each pass.
+CONVERGENCE_S = 1.0
+
+
+class ControlApi:
+    """``control_socket.ControlBackend`` over a controller. Thread-safe.
+
+    *stopped* is set once the process stops: waiting requests then end.
+    """
+
+    def __init__(
+        self, operator: OperatorApi, pass_lock: PassLock, clock: Clock, stopped: threading.Event
+    ) -> None:
+        self._operator = operator
+        self._controller = operator.controller
+        self._pass_lock = pass_lock
+        self._clock = clock
+        self._stopped = stopped
+
+    def status(self) -> dict[str, object]:
+        """Return the status of every resource."""
+        return self._controller.status()
+
+    def plan(self) -> dict[str, object]:
+        """Return the plan of everything, and the removals that an approval permits."""
+        full_plan = self._controller.plan_everything()
+        plan = full_plan.plan
+        going = [
+            asdict(each) for each in disruption_budget.planned_removals(plan, full_plan.observed)
+        ]
+        shown = review_json(self._operator.review(full_plan))
+        return {"plan": shown, "text": text.render(plan), "going": going}
+
+    def progress(self, since: int) -> dict[str, object]:
+        """Return the actions after number *since*, and the progress of long actions."""
+        return self._operator.progress(since)
+
+    def history(self, key: Key) -> dict[str, object]:
+        """Return a service's revisions and overrides."""
+        return self._operator.history(key)
+
+    def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]:
+        """Return the failed runs whose output a user is allowed to read."""
+        return self._operator.failed_runs(uid, owns_all=owns_all)
+
+    def act(self, request: ActRequest) -> dict[str, object]:
+        """Change an override of a service; passes carry it out later.
+
+        The answer to a suspension waits until the actions that began before have ended, at most
+        until the request's timeout; ``quiet`` is False on timeout.
+        """
+        deadline = self._clock.monotonic() + request.timeout_s
+        decision = self._operator.act(request.act, only_ask=request.only_ask)
+        quiet = True
+        if request.act.verb == "suspend" and not request.only_ask:
+            keys = self._controller.keys
+            quiet = keys.await_done(request.act.key, timeout_s=request.timeout_s)
+            left_s = max(0.0, deadline - self._clock.monotonic())
+            quiet = self._pass_lock.await_shared(timeout_s=left_s) and quiet
+        return {
+            "changed": decision.changed,
+            "text": decision.text,
+            "revision": decision.revision,
+            "anew": decision.anew,
+            "quiet": quiet,
+        }
+
+    def run_pass(self, request: PassRequest) -> dict[str, object]:
+        """Converge until everything is as desired, no action is possible, or the timeout passes.
+
+        The answer has all actions meanwhile, including those of passes that nobody requested.
+        """
+        began, before = self._clock.monotonic(), self._controller.reconciler.action_log.last
+        deadline = began + request.timeout_s
+        if request.plan:
+            convergence = self._apply(request, deadline)
+        else:
+            with self._pass_lock.open():
+                convergence = self._converge(request, deadline)
+        return {
+            "converged": convergence.converged,
+            "stuck": convergence.stuck,
+            "seconds": round(self._clock.monotonic() - began, 1),
+            **self._operator.done_since(before),
+            "status": self.status(),
+        }
+
+    def _apply(self, request: PassRequest, deadline: float) -> Convergence:
+        """Perform one plan while no pass runs."""
+        wait_s = max(0.0, deadline - self._clock.monotonic())
+        with self._pass_lock.exclusive(timeout_s=wait_s) as granted:
+            if not granted:
+                raise UsageError(
+                    "controller.busy",
+                    "passes that run already didn't end in time",
+                    remedy="try again, or with a longer --timeout",
+                )
+            execution = self._operator.apply_exactly(
+                request.plan, approved=request.approve_prune, requested_by=request.on_behalf_of
+            )
+            if execution.error is not None:
+                raise execution.error
+            convergence = self._operator.convergence()
+            return replace(convergence, converged=convergence.converged and not execution.refused)
+
+    def _converge(self, request: PassRequest, deadline: float) -> Convergence:
+        keys, approved = self._controller.keys, request.approve_prune
+        was_stuck = False
+        while True:
+            try:
+                self._controller.observe_everything(
+                    approved=approved,
+                    requested_by=request.on_behalf_of,
+                    plan=request.approved if approved else "",
+                )
+                approved = False
+                convergence = self._operator.convergence(request.key)
+                settled = convergence.converged and not convergence.starting
+                # Observing queues the keys with actions, so the queue is busy right afterwards.
+                # Only a key that is still stuck after its pass waits for a person.
+                if settled or (convergence.stuck and (was_stuck or keys.idle)):
+                    return convergence
+                was_stuck = convergence.stuck
+            except EngineError as error:
+                self._controller.connection_lost(error)
+            left_s = deadline - self._clock.monotonic()
+            if left_s <= 0 or self._stopped.is_set():
+                return Convergence(converged=False, stuck=False)
+            self._wait_for_passes(min(CONVERGENCE_S, left_s))
+
+    def _wait_for_passes(self, longest_s: float) -> None:
+        """Wait until all queued keys were handled, at most *longest_s*."""
+        keys = self._controller.keys
+        if keys.idle:
+            self._stopped.wait(min(longest_s, CONVERGENCE_S / 4))
+        else:
+            self._pass_lock.wait_for(
+                lambda: keys.idle or self._stopped.is_set(), timeout_s=longest_s
+            )

@@ -1,0 +1,205 @@
+"""Requests of operators to the controller: overrides, exact plans, progress, history, convergence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from controller.core.drift.failed_runs import Readers
+from controller.core.planning.image_volumes import with_image_volumes
+from controller.core.review.progress import acts_json, summary_of_acts
+from controller.core.review.review import review
+from controller.core.service.history import HistoryInputs, history
+from controller.core.service.operator_actions import Decision, unknown
+from controller.loop.controller import Controller
+from controller.loop.executor import Execution, execute
+from controller.loop.full_plan import Convergence, FullPlan, convergence_of, plan_changed
+from controller.loop.passes import DesiredView, claims
+from controller.loop.plan_gates import PlanGates
+from controller.loop.state import snapshot
+from controller.loop.state.action_log import Logged
+from controller.loop.workers.triggers import Chore
+from controller.model.container_output import FailedRun
+from controller.model.desired.field_changes import Review
+from controller.model.desired.overrides import NO_OVERRIDES, ServiceAct
+from controller.model.names import Key
+
+#: How old actions are that ``done_since`` shows if there are no newer ones.
+RECENT_S = 60.0
+
+
+class OperatorApi:
+    """The requests of operators to one controller. Thread-safe."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.controller = controller
+        self._shared = controller.shared
+        self._reconciler = controller.reconciler
+        self._overrides = controller.overrides
+        self._engine = controller.parts.engine
+        self._store = controller.parts.store
+        self._clock = controller.parts.clock
+
+    # Overrides
+
+    def act(self, act: ServiceAct, *, only_ask: bool = False) -> Decision:
+        """Pin, unpin, restart, suspend or resume a service. Durable once this method returns.
+
+        With *only_ask* nothing changes; the decision says what would change.
+
+        Raises:
+            UsageError: the act isn't possible; the message names the reason and alternatives.
+            StateError: the state can't be saved; nothing changed.
+            EngineError: the containers to restart can't be observed.
+        """
+        controller, shared = self.controller, self._shared
+        if shared.declared is None:
+            controller.reload()
+        fresh = None
+        if act.verb == "restart":  # replaces the containers that exist now
+            fresh = self._engine.observe(images=frozenset(), only=act.key)
+        with shared.lock:
+            if fresh is not None and shared.observed is not None:
+                shared.observed = snapshot.merge(shared.observed, fresh, act.key)
+            observed = fresh or shared.observed
+            assert shared.declared is not None, "the files were read"
+            containers = () if observed is None else observed.of(act.key)
+            decision = self._overrides.decide(act, shared.declared, containers)
+            if only_ask or not decision.changed:
+                return decision
+            self._overrides.save(act.key, decision)
+            if act.verb == "resume":
+                self._reconciler.tracker.retry_rollout(act.key)
+            controller.restart_convergence(act.key)
+        controller.keys.add(act.key)
+        controller.chores.add(Chore.OBSERVE)  # the prune guard decides again
+        controller.changed()
+        return decision
+
+    def history(self, key: Key) -> dict[str, object]:
+        """Return a service's revisions, in the form of ``history --json``.
+
+        Raises:
+            UsageError: the service is unknown.
+        """
+        shared = self._shared
+        with shared.lock:
+            observed, service = shared.observed, shared.view.desired.service(key)
+            overrides = self._store.overrides(key)
+            declared = None if shared.declared is None else shared.declared.service(key)
+        if service is None and overrides == NO_OVERRIDES:
+            raise unknown(key)
+        generation = self._store.generation(key)
+        containers = () if observed is None else observed.of(key)
+        return history(
+            HistoryInputs(
+                key=key,
+                overrides=overrides,
+                declared="" if declared is None else declared.revision,
+                generation=0 if generation is None else generation.number,
+                pins={} if observed is None else observed.pins,
+                running=Counter(container.revision for container in containers),
+            )
+        )
+
+    # Plans
+
+    def review(self, full_plan: FullPlan, *, reveal: bool = False) -> Review:
+        """Return a plan with the fields that it changes; *reveal* includes secret values."""
+        return review(
+            full_plan.plan,
+            declared=full_plan.declared,
+            desired=with_image_volumes(
+                full_plan.view.desired, full_plan.observed, full_plan.policy.volume_rule
+            ),
+            observed=full_plan.observed,
+            all_overrides=self._store.all_overrides(),
+            reveal=reveal,
+        )
+
+    def apply_exactly(self, digest: str, *, approved: bool, requested_by: str) -> Execution:
+        """Plan again and, if the plan's digest is *digest*, perform exactly its actions.
+
+        No passes may run meanwhile.
+
+        Raises:
+            UsageError: the plan has changed.
+            EngineError: engine or broker can't be reached.
+        """
+        controller = self.controller
+        full_plan = controller.observe_everything(
+            approved=approved, requested_by=requested_by, plan=digest if approved else ""
+        )
+        if not approved and full_plan.plan.digest != digest:
+            raise plan_changed(full_plan.plan.digest, digest)
+
+        def stopping() -> bool:
+            return controller.parts.stopping() or self._overrides_changed(full_plan.view)
+
+        engine, view = self._engine, full_plan.view
+        gates = PlanGates(engine, self._reconciler, self._clock, view, full_plan.policy, stopping)
+        execution = execute(
+            full_plan.plan.actions,
+            engine=Logged(engine, self._reconciler.action_log),
+            context=claims(view.desired, digest, requested_by),
+            observe=lambda action: engine.observe(images=frozenset(), only=action.object),
+            await_open=gates.await_open,
+            stopping=stopping,
+        )
+        with self._shared.lock:
+            controller.record_downtime(execution)
+        return execution
+
+    def _overrides_changed(self, view: DesiredView) -> bool:
+        """Return True if operators changed overrides after *view* was made."""
+        with self._shared.lock:
+            return self._shared.view.desired.holds != view.desired.holds
+
+    # Answers
+
+    def convergence(self, only: Key | None = None) -> Convergence:
+        """Observe everything, and return how far everything, or *only* one key, has converged.
+
+        Raises:
+            EngineError: engine or broker can't be reached.
+        """
+        full_plan = self.controller.observe_everything()
+        starting = full_plan.starting if only is None else full_plan.starting & {only}
+        with self._shared.lock:
+            convergence = convergence_of(full_plan.plan, self._shared.failures, only)
+        return replace(convergence, starting=bool(starting))
+
+    def progress(self, since: int) -> dict[str, object]:
+        """Return the actions after number *since*, and the progress of long actions by object."""
+        progress = self.controller.parts.triggers.progress()
+        actions = self._reconciler.action_log.actions()
+        last = actions[-1].number if actions else 0
+        return {
+            "acts": acts_json(actions, since=since),
+            "last": last,
+            "working": {str(key): text for key, text in progress.items()},
+        }
+
+    def done_since(self, number: int) -> dict[str, object]:
+        """Return the actions after *number* with a summary; without any, the last minute's summary."""
+        actions = self._reconciler.action_log.actions()
+        since = self._clock.now() - RECENT_S
+        with self._shared.lock:
+            desired = self._shared.view.desired
+        newer = [action for action in actions if action.number > number]
+        recent = [action for action in actions if action.at > since]
+        done: dict[str, object] = {
+            "summary": summary_of_acts(newer, desired).to_json(),
+            "acts": acts_json(actions, since=number),
+        }
+        if recent and not newer:
+            done["recently"] = summary_of_acts(recent, desired).text
+        return done
+
+    def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]:
+        """Return the failed runs whose output a user is allowed to read; with *owns_all* all runs."""
+        with self._shared.lock:
+            policy = self._shared.policy
+        readers = Readers() if policy is None else policy.readers
+        runs = self._reconciler.failure_log.runs()
+        return tuple(run for run in runs if owns_all or readers.may_read(uid, run.owner))
