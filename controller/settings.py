@@ -1,7 +1,7 @@
-"""Process settings: where the state is, which engine, which policy, whose controller.
+"""Process settings: the state folder, the engine, the policy and the controller's user.
 
-Everything here is found out once at start and frozen. Environment, working directory and uid come
-in as arguments.
+All settings are read once at start, and frozen. Environment, working directory and uid are
+arguments.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from controller.system.atomic_file import write_atomic
 
 STANDARD_SOCKET = "unix:///var/run/docker.sock"
 SYSTEM_STATE = Path("/var/lib/trimtab")
-#: Where registry credentials are looked for when no file is named.
+#: The default file of registry credentials.
 REGISTRY_AUTH = Path("/etc/trimtab/registry.json")
 GROUP = "trimtab"
-#: For the sockets of state folders whose own paths are too long.
+#: The parent of the sockets' folder for state folders with long paths.
 SHORT_RUN = Path("/run/trimtab")
 #: sun_path is 108 bytes (unix(7)); beyond this the sockets move to /run.
 SOCKET_PATH_MAX = 100
@@ -29,25 +29,25 @@ SOCKET_PATH_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """``instance.json``: what this state folder belongs to.
-
-    ``engine_id`` is '' until an engine answered for the first time. ``quarantine_ms`` is how long
-    what was pruned is kept.
-    """
+    """The content of ``instance.json``: the identity and the settings of a state folder."""
 
     id: str
     dir: str
     engine: str
+    #: '' until an engine answered for the first time.
     engine_id: str = ""
     policy: str = DEFAULT_POLICY
-    registry_auth: str = ""  # the file that was named, '' for the standard one
-    run: str = ""  # the folder of the sockets
+    #: The file of registry credentials; '' for ``REGISTRY_AUTH``.
+    registry_auth: str = ""
+    #: The folder of the sockets.
+    run: str = ""
+    #: How long pruned containers are kept.
     quarantine_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class StateFolder:
-    """The state folder and what is in it."""
+    """The state folder and its files."""
 
     root: Path
     run: Path
@@ -66,22 +66,22 @@ class StateFolder:
 
     @property
     def journal_key(self) -> Path:
-        """What signs the journal: the broker's secret."""
+        """The signing key of the journal; a secret of the broker."""
         return self.broker / "journal.key"
 
     @property
     def hash_key(self) -> Path:
-        """What makes the hashes of secrets in the journal: the broker's secret."""
+        """The key of the hashes of secrets in the journal; a secret of the broker."""
         return self.broker / "secrets.key"
 
     @property
     def journal_public(self) -> Path:
-        """The journal's public keys, for everybody to copy."""
+        """The journal's public keys, readable by all users."""
         return self.root / "journal.pub"
 
     @property
     def journal_checkpoint(self) -> Path:
-        """The journal's last checkpoint, for everybody to copy."""
+        """The journal's last checkpoint, readable by all users."""
         return self.root / "journal.checkpoint"
 
     @property
@@ -103,8 +103,13 @@ class StateFolder:
 
 
 def find_state(explicit: Path | None, *, environ: Mapping[str, str], cwd: Path, uid: int) -> Path:
-    """Return the state folder: ``--state``, ``$TRIMTAB_STATE``, ``.state/`` here or above, the
-    system's for root, else the user's (XDG Base Directory: ``$XDG_STATE_HOME``).
+    """Return the state folder.
+
+    In this order: ``--state``, ``$TRIMTAB_STATE``, ``.state/`` in *cwd* or a parent, for root the
+    system's, else the user's (XDG Base Directory: ``$XDG_STATE_HOME``).
+
+    Raises:
+        StateError: the ``.state/`` folder belongs to another user.
     """
     if explicit is not None:
         return (cwd / explicit).absolute()
@@ -113,7 +118,7 @@ def find_state(explicit: Path | None, *, environ: Mapping[str, str], cwd: Path, 
     for folder in (cwd, *cwd.parents):
         found = folder / ".state"
         if (found / "instance.json").is_file():
-            _check_ours(found, uid=uid)
+            _raise_if_foreign(found, uid=uid)
             return found
     if uid == 0:
         return SYSTEM_STATE
@@ -121,11 +126,11 @@ def find_state(explicit: Path | None, *, environ: Mapping[str, str], cwd: Path, 
     return Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "trimtab"
 
 
-def _check_ours(found: Path, *, uid: int) -> None:
-    """Take nobody's word for policy and sockets because we work below a folder of theirs.
+def _raise_if_foreign(found: Path, *, uid: int) -> None:
+    """Refuse the policy and sockets of another user in whose folder the caller works.
 
     Raises:
-        StateError: the state folder, or its instance file, is another user's.
+        StateError: the state folder or its instance file belongs to another user.
     """
     owners = {path.lstat().st_uid for path in (found, found / "instance.json")}
     strangers = sorted((owners | {found.stat().st_uid}) - {0, uid})
@@ -138,7 +143,7 @@ def _check_ours(found: Path, *, uid: int) -> None:
 
 
 def run_folder(root: Path, instance_id: str) -> Path:
-    """Return the folder of the sockets: ``run/``, or one under /run where the path is too long."""
+    """Return the folder of the sockets: ``run/``, or a folder in /run if the path is too long."""
     folder = root / "run"
     if len(os.fsencode(folder / "controller.sock")) <= SOCKET_PATH_MAX:
         return folder
@@ -146,10 +151,10 @@ def run_folder(root: Path, instance_id: str) -> Path:
 
 
 def read_instance(root: Path) -> Instance | None:
-    """Return the instance of a state folder, or None where there is none yet.
+    """Return the instance of a state folder; None before the first start.
 
     Raises:
-        StateError: the file can't be read or isn't an instance.
+        StateError: the file can't be read or is damaged.
     """
     path = root / "instance.json"
     try:
@@ -186,10 +191,10 @@ def write_instance(root: Path, instance: Instance) -> None:
 
 
 def bind_engine(root: Path, engine_id: str) -> None:
-    """Remember the engine that this state folder belongs to.
+    """Bind a state folder to its engine.
 
     Raises:
-        StateError: it belongs to another one.
+        StateError: the folder belongs to another engine.
     """
     instance = read_instance(root)
     assert instance is not None, "an instance is made before its engine is asked"
@@ -208,7 +213,7 @@ def bind_engine(root: Path, engine_id: str) -> None:
 def state_of(root: Path, instance: Instance) -> StateFolder:
     """Return the layout of an instance's state folder.
 
-    One that was moved, or is a copy, has its sockets where it is now, never at the original's.
+    A moved or copied folder has its sockets in the new place, never in the original's.
     """
     run = Path(instance.run)
     if run.parent not in {root, SHORT_RUN}:

@@ -138,7 +138,7 @@ def open_launch(
 
 
 def open_journal(state: StateFolder, instance: str, *, clock: Clock, reach: Reach) -> Writer:
-    """Open the instance's journal for writing, with the key that signs it.
+    """Open the instance's journal for writing, with its signing key.
 
     Raises:
         StateError: the journal or its key can't be used.
@@ -158,5 +158,5 @@ def open_journal(state: StateFolder, instance: str, *, clock: Clock, reach: Reac
 
 
 def open_index(state: StateFolder, journal: QueuedJournal, *, clock: Clock) -> LiveIndex:
-    """Open the index that follows the journal while it is written."""
+    """Open the index of the journal, which follows new records."""
     return LiveIndex(state.journal, durable=lambda: journal.last_seq, clock=clock)

@@ -27,7 +27,7 @@ EXPORTERS = ("OTEL_EXPORTER_OTLP_", "TRIMTAB_LOG")
 
 
 def broker_recipe(launch: Launch, environ: Mapping[str, str]) -> Recipe:
-    """Return the broker's command. The broker keeps the caller's uid: it opens the engine's socket."""
+    """Return the broker's command. The broker opens the engine's socket, so the caller's uid is kept."""
     argv = (
         *_python(),
         "broker",
@@ -46,7 +46,7 @@ def controller_recipe(
     """Return the controller's command; for root, the command drops to the controller's user first.
 
     Raises:
-        StateError: the controller's user has no access to a file that the controller needs.
+        StateError: the controller's user has no access to a required file.
     """
     argv = (
         *_python(),
@@ -71,7 +71,7 @@ def controller_recipe(
 
 
 def needs_of(launch: Launch) -> list[Need]:
-    """Return the paths that the controller's user must reach: interpreter, package, state, DIR.
+    """Return the paths to be reachable for the controller's user: interpreter, package, state, DIR.
 
     DIR is reached through its parent: a bind mount of DIR itself would keep showing a DIR that
     was replaced.
@@ -101,7 +101,7 @@ def shipper_argv(
     *handed* becomes the shipper's ``--handed``: its folder, its instance and a descriptor.
 
     Raises:
-        StateError: the shipper's user has no access to a file that the shipper needs.
+        StateError: the shipper's user has no access to a required file.
     """
     needs = [*_python_needs(), Need(state.ship, "the shipper's state", writable=True)]
     for destination in map(read_destination, targets):
@@ -126,7 +126,7 @@ def shipper_argv(
 
 
 def shipper_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the shipper's environment, with the variables that its exporter reads."""
+    """Return the shipper's environment, with the exporter's variables."""
     return _inherited(environ) | {
         name: text for name, text in environ.items() if name.startswith(EXPORTERS)
     }

@@ -1,4 +1,4 @@
-"""The machine's clocks. A module of its own, so that commands that only need the time start fast."""
+"""The machine's clocks. A separate module keeps the start of simple commands fast."""
 
 from __future__ import annotations
 

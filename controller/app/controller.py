@@ -1,4 +1,4 @@
-"""The controller's process, and the parts of it that one-shot commands use to plan."""
+"""The controller's process, and its parts for one-shot commands."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def broker_engine(
     networks: Callable[[], NetworkNames] = NetworkNames,
     on_progress: Callable[[Key, str], None] = ignore_progress,
 ) -> BrokerEngine:
-    """Return the engine as the broker at *broker_socket* shows it."""
+    """Return the engine behind the broker at *broker_socket*."""
     return BrokerEngine(
         SdkTransport(broker_socket),
         networks=networks,
@@ -72,7 +72,7 @@ def parse_pass_policy(payload: Mapping[str, Any]) -> PassPolicy:
 
 
 def pass_policy(policy: Policy, digest: str) -> PassPolicy:
-    """Return the parts of a policy that passes need: network names, verdicts, readers of output."""
+    """Return the parts of a policy for passes: network names, verdicts, readers of output."""
     networks = policy.networks.names
 
     def judge(action: AnyAction) -> Verdict:
@@ -95,7 +95,7 @@ def pass_policy(policy: Policy, digest: str) -> PassPolicy:
 
 @dataclass(frozen=True, slots=True)
 class BuiltController:
-    """A controller without threads, and the parts that its supervisor shares with it."""
+    """A controller without threads, and the parts shared with its supervisor."""
 
     controller: Controller
     engine: BrokerEngine
@@ -115,8 +115,8 @@ def build_controller(
 ) -> BuiltController:
     """Build a controller on the saved state.
 
-    A damaged state file is moved aside only if the controller *acts*: a controller that only
-    plans leaves the file for one that acts, which then reports the damage.
+    A damaged state file is moved aside only if the controller *acts*. Planning alone leaves the
+    file in place for the next acting controller, which reports the damage.
 
     Raises:
         StateError: the saved state can't be read.
@@ -158,7 +158,7 @@ def build_controller(
 
 
 def read_report(path: Path) -> dict[str, object] | None:
-    """Return the status that was published last, so that conditions keep their ``since``."""
+    """Return the last published status, from which conditions keep their ``since``."""
     try:
         report = json.loads(path.read_bytes())
     except (OSError, ValueError):

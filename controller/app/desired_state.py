@@ -1,4 +1,4 @@
-"""Desired state: the source for a DIR, with the charts beside it."""
+"""Desired state: the source for a DIR and its charts."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def directory_source(directory: Path) -> DirectorySource:
 
 
 def charts_folder(directory: Path) -> Path:
-    """Return the folder in which the Releases of DIR find their charts."""
+    """Return the charts folder of DIR's Releases."""
     return directory.parent / "configs"

@@ -25,7 +25,7 @@ def policy_file(name: str) -> Path:
     policy.
 
     Raises:
-        UsageError: no policy has this name.
+        UsageError: the policy is unknown.
     """
     if "/" in name or name.endswith((".yaml", ".yml")):
         return Path(name).absolute()
@@ -77,9 +77,9 @@ def policy_from_route(payload: Mapping[str, Any]) -> Policy:
 
 
 def _with_shipped(policy: Policy) -> Policy:
-    """Mark a policy whose file is part of the package, and attach the policy ``home`` to it.
+    """Attach the policy ``home`` to a policy from the package.
 
-    Remedies name ``home`` if it grants what the policy denies.
+    Remedies then name ``home`` for permissions that only ``home`` grants.
     """
     origin = policy.origin
     if origin is None or not is_shipped(Path(origin.file)):

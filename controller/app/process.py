@@ -1,6 +1,6 @@
-"""Services that every process needs from the machine: ids, crash points, logging, the boot id.
+"""Services of the machine for every process: ids, crash points, logging, the boot id.
 
-Only this module makes ids and reads randomness for them. Only ``clock`` reads the clock.
+No other module makes ids. Only ``clock`` reads the clock.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def new_instance_id() -> str:
 
 
 def crash_reach(environ: Mapping[str, str]) -> Reach:
-    """Return the ``reach`` callback of this process.
+    """Return the process's ``reach`` callback.
 
     The callback does nothing, unless the environment names a crash point: then the process kills
     itself there. ``TRIMTAB_CRASH_AT=NAME:N`` selects the N-th time; ``NAME`` alone the first.
 
     Raises:
-        UsageError: no crash point has this name.
+        UsageError: the crash point is unknown.
     """
     wanted = environ.get(CRASH_AT)
     if not wanted:
@@ -78,7 +78,7 @@ def boot_id() -> str:
 
 
 def log_to_stderr(name: str) -> None:
-    """Log to stderr, one line per message, as journald and docker expect."""
+    """Log to stderr, a line per message, as journald and docker expect."""
     logging.basicConfig(
         stream=sys.stderr,
         level=os.environ.get("TRIMTAB_LOG", "WARNING").upper(),

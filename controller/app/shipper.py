@@ -1,7 +1,7 @@
 """The shipper's processes.
 
-As root, two: a privileged parent that only opens the journal's files and passes their descriptors,
-and a child with the shipper's user that does everything else. Otherwise one process.
+As root, two: a privileged parent, which opens the journal's files and passes their descriptors,
+and a child with the shipper's user for everything else. Otherwise one process.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ def run_shipper(
 ) -> int:
     """Run the shipper until a signal arrives; return the exit code.
 
-    *handed* is what the parent passed on: ``folder`` (cursors and status), ``instance``, and either
+    *handed* comes from the parent: ``folder`` (cursors and status), ``instance``, and either
     ``handle`` (the descriptor of the parent's file server) or ``journal`` (a path).
 
     Raises:
-        StateError: the journal doesn't continue what was shipped, or another shipper runs.
-        UsageError: a destination needs an optional package that isn't installed.
+        StateError: the journal doesn't continue the shipped records, or another shipper runs.
+        UsageError: a destination's optional package isn't installed.
     """
     log_to_stderr("ship")
     folder, clock = Path(str(handed["folder"])), SystemClock()

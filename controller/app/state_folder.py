@@ -1,4 +1,4 @@
-"""The state folder: open or create it, settle the instance's settings, set owners and modes."""
+"""The state folder: creation, the instance's settings, owners and modes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FREE_WAIT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class LaunchOptions:
-    """Settings of an instance that a start can change. None leaves a setting as it is."""
+    """Settings of an instance for a start to change. None leaves a setting unchanged."""
 
     #: How long pruned containers are kept.
     quarantine_ms: int | None = None
@@ -42,7 +42,7 @@ UNCHANGED = LaunchOptions()
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Everything that ``up`` needs to start its children."""
+    """The parameters of the children of ``up``."""
 
     state: StateFolder
     instance: Instance
@@ -68,11 +68,11 @@ def prepare(
 ) -> Launch:
     """Create or open the state folder, and save the instance's settings.
 
-    Settings that aren't given (None) keep their saved values.
+    Settings without a value (None) keep their saved values.
 
     Raises:
         StateError: the folder can't be created, belongs to another user, or to another DIR.
-        UsageError: a new instance names a DIR that doesn't exist, or an unknown policy.
+        UsageError: a new instance names a missing DIR, or an unknown policy.
     """
     if root.exists():
         _raise_if_foreign(root)
@@ -108,9 +108,9 @@ def prepare(
 
 
 def _raise_if_no_directory(root: Path, directory: Path) -> None:
-    """Raise UsageError before an instance is bound to a DIR that doesn't exist.
+    """Raise UsageError before an instance is bound to a missing DIR.
 
-    A DIR that vanishes later, such as an unmounted disk, is waited for.
+    If DIR vanishes later, as with an unmounted disk, the controller waits.
     """
     instance = read_instance(root)
     if instance is not None and instance.dir == str(directory):

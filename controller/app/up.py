@@ -1,4 +1,4 @@
-"""The processes of ``up``, and of commands that start what they need: broker and controller.
+"""The processes of ``up``, and of one-shot commands: broker and controller.
 
 Broker and controller are children of the command. The broker starts first and stops last.
 """

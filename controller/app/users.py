@@ -1,4 +1,4 @@
-"""The users that the processes run as.
+"""The users of the processes.
 
 As root, controller and shipper run as unprivileged users of their own. Otherwise all processes
 share the caller's uid.
@@ -22,7 +22,7 @@ NOBODY_UID = 65534
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """The user of a child process; ``dropped`` is False if it shares the parent's uid."""
+    """The user of a child process; ``dropped`` is False for the parent's own uid."""
 
     uid: int
     gid: int
@@ -66,7 +66,7 @@ def controller_user(name: str | None, *, uid: int) -> User:
 
 
 def shipper_user(name: str | None) -> User:
-    """Return the shipper's user, an unprivileged user that owns nothing else. For root only.
+    """Return the shipper's user, an unprivileged user without other files. For root only.
 
     Raises:
         StateError: the user doesn't exist, or is root, nobody, or in root's group.
@@ -91,7 +91,7 @@ def shipper_user(name: str | None) -> User:
 
 
 def trimtab_gid() -> int:
-    """Return the gid of the group whose members may connect, or the caller's if it is missing."""
+    """Return the gid of the group whose members may connect, or the caller's without such a group."""
     try:
         return grp.getgrnam(GROUP).gr_gid
     except KeyError:

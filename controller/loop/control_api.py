@@ -41,7 +41,7 @@ class ControlApi:
         return self._controller.status()
 
     def plan(self) -> dict[str, object]:
-        """Return the plan of everything, and the removals that an approval permits."""
+        """Return the plan of everything, and the removals permitted by an approval."""
         full_plan = self._controller.plan_everything()
         plan = full_plan.plan
         going = [
@@ -65,7 +65,7 @@ class ControlApi:
     def act(self, request: ActRequest) -> dict[str, object]:
         """Change an override of a service; passes carry it out later.
 
-        The answer to a suspension waits until the actions that began before have ended, at most
+        The answer to a suspension waits until earlier actions have ended, at most
         until the request's timeout; ``quiet`` is False on timeout.
         """
         deadline = self._clock.monotonic() + request.timeout_s
@@ -87,7 +87,7 @@ class ControlApi:
     def run_pass(self, request: PassRequest) -> dict[str, object]:
         """Converge until everything is as desired, no action is possible, or the timeout passes.
 
-        The answer has all actions meanwhile, including those of passes that nobody requested.
+        The answer has all actions meanwhile, including the actions of other passes.
         """
         began, before = self._clock.monotonic(), self._controller.reconciler.action_log.last
         deadline = began + request.timeout_s

@@ -1,6 +1,6 @@
 """The control socket: one JSON line in, one JSON line out, then the server closes the connection.
 
-Every client that can connect is allowed to read the status. The output of containers is restricted
+Every connected client is allowed to read the status. The output of containers is restricted
 to root, the controller's own user, and users that the policy lets read their logs. Only root and
 the controller's own user are allowed to change anything. SO_PEERCRED determines the user; claims in
 the question don't count.
@@ -232,7 +232,7 @@ def peer_uid_of(peer: socket.socket) -> int:
 def converse(peer: socket.socket, *, own_uid: int, backend: ControlBackend) -> None:
     """Read one question from a connection and send the answer; the caller closes the connection.
 
-    A peer that is silent, sends malformed data or disconnects costs a few seconds at most.
+    A silent, malformed or broken connection costs a few seconds at most.
     """
     try:
         peer.settimeout(TIMEOUT_S)

@@ -155,7 +155,7 @@ class Controller:
             self.chores.add_after(Chore.SAVE, SAVE_AGAIN_S)
 
     def reload(self) -> None:
-        """Read the files, and queue the keys that need a pass."""
+        """Read the files, and queue the keys with pending actions."""
         with self._observing:
             declared = self.parts.source.load()
             with self._lock:
@@ -168,11 +168,11 @@ class Controller:
     def observe_everything(
         self, *, approved: bool = False, requested_by: str = "", plan: str = ""
     ) -> FullPlan:
-        """Observe and plan everything, and queue the keys that need a pass.
+        """Observe and plan everything, and queue the keys with pending actions.
 
         Args:
-            approved: an operator approves the removals that the prune guard would block.
-            requested_by: the user who requested this, if any.
+            approved: an operator approves removals beyond the prune guard's limits.
+            requested_by: the requesting user, if any.
             plan: the digest of the approved plan. The actions that follow claim it.
 
         Raises:
@@ -221,7 +221,7 @@ class Controller:
             return self._plan_everything(approved=False, record=False)
 
     def list_containers(self) -> None:
-        """Compare the engine's list with the last snapshot, and queue the services that differ.
+        """Compare the engine's list with the last snapshot, and queue services with differences.
 
         Observes everything instead if the policy changed.
         """
@@ -236,7 +236,7 @@ class Controller:
             self.keys.add(key)
 
     def publish(self) -> None:
-        """Publish the status if it changed.
+        """Publish a changed status.
 
         Raises:
             StateError: the status can't be written.
@@ -368,7 +368,7 @@ class Controller:
     def _is_superseded(self, key: Key, view: DesiredView) -> bool:
         """Return True if the desired state of *key* changed since *view*, or isn't prunable any more.
 
-        An unreadable document of another resource ends no pass but a removal that needs the prune
+        An unreadable document of another resource ends no pass except a removal with the prune
         guard's permission.
         """
         with self._lock:
@@ -378,7 +378,7 @@ class Controller:
         return key in view.prunable - now.prunable or now.goal(key) != view.goal(key)
 
     def crashed(self, key: Key, error: Exception) -> None:
-        """Record an unexpected exception of a pass, which is a bug, and queue the key again."""
+        """Record an unexpected exception of a pass (a bug), and queue the key again."""
         with self._lock:
             count = self.shared.crashes[key] = self.shared.crashes.get(key, 0) + 1
             message = f"a pass ended in {type(error).__name__}; the log has more"
@@ -433,7 +433,7 @@ class Controller:
             self.overrides.record_downtime(key, down_s(self.reconciler.action_log.actions(), key))
 
     def _record_applied(self, service: Service, view: DesiredView) -> None:
-        """Record that all fields of a service are in force; the caller holds the lock."""
+        """Record a service whose fields are all in force; the caller holds the lock."""
         if service.key not in view.desired.suspended:
             self.overrides.record_applied(service)
 
@@ -467,7 +467,7 @@ class Controller:
         self.shared.view = replace(self.shared.view, desired=self.overrides.apply(declared))
 
     def _wake(self, key: Key, result: Result) -> None:
-        """Queue services that *key* no longer blocks, or that it waits for; the caller holds the lock."""
+        """Queue the services released by *key*, and its dependencies; the caller holds the lock."""
         shared = self.shared
 
         def order() -> Ordering:
@@ -490,7 +490,7 @@ class Controller:
         self.parts.triggers.publish_soon()
 
     def changed(self) -> None:
-        """Request that the state is saved and the status published."""
+        """Request a save of the state and a publication of the status."""
         with self._lock:
             self.shared.version += 1
         self.chores.add_after(Chore.SAVE, SAVE_S)

@@ -1,9 +1,9 @@
 """The executor: performs a plan's actions in order, and decides nothing.
 
 Right before each action, the executor checks the action's precondition against a fresh snapshot.
-It ends at the first action whose precondition is unmet, or that fails. No mutation is ever
-repeated here. A group of actions that belong together (``core.drift.actions.stretches``) is begun
-only if the policy and the retries allow all of it.
+An unmet precondition or a failed action ends the execution. No mutation is ever repeated here. An
+atomic group of actions (``core.drift.actions.atomic_groups``) begins only if policy and retries
+allow the whole group.
 """
 
 from __future__ import annotations
@@ -114,13 +114,13 @@ def execute(  # noqa: PLR0913 - the seam of passes and exact plans, each input b
         actions: one key's sequence, or a whole plan.
         engine: performs the actions.
         context: returns the claims to send with an action.
-        observe: takes a fresh snapshot that includes an action's object.
+        observe: takes a fresh snapshot with an action's object.
         observed: a snapshot taken just now, for the first precondition.
         is_deferred: returns True for an action whose retry isn't due.
         await_open: called at a barrier; returns True to perform the actions behind the barrier. May
             block, and raise an EngineError.
-        creations: shares created objects with concurrent executions. Without it no other execution
-            runs, and an object that exists already is a conflict.
+        creations: shares created objects with concurrent executions. None: no other execution runs,
+            and an existing object is a conflict.
         stopping: returns True if the process stops: the current group is finished, no further
             group begins.
     """
@@ -190,7 +190,7 @@ class _Run:
     def is_deferred(
         self, group: Sequence[AnyAction], is_deferred: Callable[[AnyAction], bool]
     ) -> bool:
-        """Return True if an action of a group, or an earlier action that it depends on, is deferred."""
+        """Return True if an action of a group, or one of its dependencies, is deferred."""
         if any(self._depends(action, on) for action in group for on in self.deferred):
             return True
         # From last to first: a stop takes from the disruption budget, which must not be spent on a
@@ -252,7 +252,7 @@ class _Run:
         return replace(action, precondition=replace(wanted, id=container.id))
 
     def _container(self, action: AnyAction, observed: Observed) -> Container | None:
-        """Return an action's container: by id, or by name if this execution created it."""
+        """Return an action's container: by id, or by name if the execution created the container."""
         container_id = action.precondition.id or self._created.get(action.target, "")
         return next((c for c in observed.containers if c.id == container_id), None)
 

@@ -1,4 +1,4 @@
-"""Full plans: a snapshot of everything, the plan for it, and how far everything has converged."""
+"""Full plans: a snapshot of everything, its plan, and the convergence."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from controller.model.observed import Observed
 class FullPlan:
     """A snapshot of everything, the prune guard's decision on it, and the plan.
 
-    Resources that the guard releases after its second observation count as prunable in ``view``
-    and ``plan``.
+    Resources awaiting only the guard's second observation count as prunable in ``view`` and
+    ``plan``.
     """
 
     view: DesiredView
@@ -80,7 +80,7 @@ def _is_stalled(failure: Failure | None) -> bool:
 def approved_keys(digest: str, shown: FullPlan, full_plan: FullPlan) -> frozenset[Key]:
     """Return the keys of an approved plan.
 
-    *digest* is that of the plan without the approval (*shown*) or with it (*full_plan*).
+    *digest* belongs to the plan without the approval (*shown*), or with the approval (*full_plan*).
 
     Raises:
         UsageError: the plan has changed.

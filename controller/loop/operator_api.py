@@ -105,7 +105,7 @@ class OperatorApi:
     # Plans
 
     def review(self, full_plan: FullPlan, *, reveal: bool = False) -> Review:
-        """Return a plan with the fields that it changes; *reveal* includes secret values."""
+        """Return a plan with the changed fields; *reveal* includes secret values."""
         return review(
             full_plan.plan,
             declared=full_plan.declared,

@@ -1,4 +1,4 @@
-"""Passes as values: what a pass works from, what it sends with its requests, how it ends."""
+"""Passes as values: the inputs, the claims of requests, and the result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOCKED = "held"
 
 @dataclass(frozen=True, slots=True)
 class PassPolicy:
-    """The parts of the policy that passes use."""
+    """The parts of the policy for passes."""
 
     networks: NetworkNames
     #: Returns the verdict on an action before it is requested.
@@ -47,7 +47,7 @@ class PassPolicy:
 
 @dataclass(frozen=True, slots=True)
 class DesiredView:
-    """The desired state with overrides applied, and the prune guard's decision on exactly that."""
+    """The desired state with overrides applied, and the prune guard's decision on exactly this state."""
 
     desired: Desired = field(default_factory=Desired)
     prunable: frozenset[Key] = frozenset()
@@ -102,7 +102,7 @@ class Result:
 
 
 def images_for(key: Key, view: DesiredView, known: Observed | None) -> frozenset[str]:
-    """Return the images that a pass of *key* must look up."""
+    """Return the images to look up in a pass of *key*."""
     service = view.desired.service(key)
     if service is None:
         return frozenset()
@@ -112,7 +112,7 @@ def images_for(key: Key, view: DesiredView, known: Observed | None) -> frozenset
 def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[AnyAction], Context]:
     """Return a function from an action to its claims: the cause, the source and the plan.
 
-    An undeclared resource has no file; its commit is the one from which it is absent.
+    An undeclared resource has no file; its commit is the first without the resource.
     """
     sources = sources_of(desired)
     absent = SourceLocation("", commit=desired.identity.commit)
@@ -151,8 +151,8 @@ def is_slot_failure(error: EngineError, *, down: bool) -> bool:
     """Return True if a failed start counts as a failure of its slot.
 
     Only failures of the engine count: not a locked object, a lost reply, an unmet precondition, or
-    an unavailable engine. *down*: a running container was stopped for the start. Then every
-    failure counts but those that pass by themselves, so that the stop isn't repeated soon.
+    an unavailable engine. *down*: a running container was stopped for the start. Then all but
+    temporary failures count, to avoid another stop soon.
     """
     if isinstance(error, EngineUnavailable | ReplyLost) or error.code == LOCKED:
         return False
@@ -160,7 +160,7 @@ def is_slot_failure(error: EngineError, *, down: bool) -> bool:
 
 
 def is_violation(error: EngineError) -> bool:
-    """Return True if the broker ended a container because it didn't run as admitted."""
+    """Return True if the broker ended a container for not running as admitted."""
     return isinstance(error, Refused) and error.code.startswith("effective.")
 
 
@@ -171,7 +171,7 @@ def failure_of(error: EngineError, retry_at: float | None = None) -> Failure:
 
 
 def stall_of(key: Key, plan: Plan, execution: Execution) -> Failure | None:
-    """Return why a pass without actions needs a person to go on; None if it doesn't."""
+    """Return why only a person can help after a pass without actions; None if time can."""
     for action in execution.refused:
         verdict = action.verdict
         return Failure(Act.STALLED, ", ".join(verdict.rules) or "denied", verdict.reason)

@@ -1,4 +1,4 @@
-"""Barriers of an exact plan: wait at each barrier until it opens.
+"""Barriers of an exact plan: wait for each barrier to open.
 
 Passes never wait: a pass ends at a closed barrier, and the next pass observes again.
 """
@@ -34,7 +34,7 @@ class _BarrierState:
 
 @dataclass(frozen=True, slots=True)
 class PlanGates:
-    """The barriers of one plan, which was made from *view* under *policy*."""
+    """The barriers of a plan for *view* under *policy*."""
 
     engine: Engine
     reconciler: Reconciler

@@ -1,7 +1,7 @@
 """One pass for one key: observe, count failures, plan, execute, and decide when the next pass runs.
 
 A pass takes nothing from the pass before but the contents of ``StateStore``, ``ServiceTracker`` and
-``Retries``; the event that triggered it carries no facts. A pass never waits, and raises no engine
+``Retries``; the triggering event carries no facts. A pass never waits, and raises no engine
 errors: they are part of its result.
 """
 
@@ -135,8 +135,8 @@ class Reconciler:
             policy: the policy in force.
             known: the last snapshot of everything, for resources other than *key*.
             failures: the failures of the last passes of services.
-            on_behalf_of: the user who requested this pass, if any.
-            approved: the digest of the approved plan that this pass is part of, if any.
+            on_behalf_of: the requesting user, if any.
+            approved: the digest of the approved plan of the pass, if any.
             stopping: returns True if no further action is to begin.
         """
         generation = self._store.generation(key)
@@ -290,7 +290,7 @@ class Reconciler:
     def _budget_for(
         self, key: Key, plan: Plan, observed: Observed, running: frozenset[Key]
     ) -> Callable[[AnyAction], Attempt | None]:
-        """Return a function that takes an action's share of the disruption budget.
+        """Return a function for taking an action's share of the disruption budget.
 
         The function returns the refusal if the action would leave too many services without a
         running slot.
@@ -375,7 +375,7 @@ class Reconciler:
         return result
 
     def _record(self, key: Key, plan: Plan, execution: Execution, policy: PassPolicy) -> None:
-        """Record an execution: new containers, contention, and failures that still count."""
+        """Record an execution: new containers, contention, and remaining failures."""
         for done in execution.done:
             self.tracker.record_action(done.action)
             if not done.shared:
@@ -434,7 +434,7 @@ class Reconciler:
     ) -> Result:
         """Return the result of a pass that failed at *action*.
 
-        *down*: this pass stopped the running container of the action's slot.
+        *down*: the pass stopped the running container of the action's slot.
         """
         requeue_after_s = self._retries.record_failure(
             key, signature(action, policy.digest), error, down=down

@@ -1,4 +1,4 @@
-"""The state that chores, passes and operators' requests share, and the parts of a controller."""
+"""The shared state of chores, passes and operators' requests, and the parts of a controller."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ControllerParts:
 
 @dataclass(slots=True)
 class SharedState:
-    """The state that chores, passes and operators' requests share. ``lock`` guards all of it."""
+    """The shared state of chores, passes and operators' requests, guarded by ``lock``."""
 
     lock: threading.RLock = field(default_factory=threading.RLock)
     #: The desired state as the files have it; ``view`` has it with overrides applied.

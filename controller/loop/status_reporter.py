@@ -28,7 +28,7 @@ PUBLISH_SHARE = 20
 
 
 class Reporter:
-    """Makes reports. Each takes the instants of its conditions from the one before. Thread-safe."""
+    """Makes reports. Conditions keep their instants from report to report. Thread-safe."""
 
     def __init__(self, reconciler: Reconciler, shared: SharedState, parts: ControllerParts) -> None:
         self._reconciler = reconciler
@@ -64,7 +64,7 @@ class Reporter:
             return report
 
     def publish(self) -> None:
-        """Publish the status if it changed.
+        """Publish a changed status.
 
         Raises:
             StateError: the status can't be written.
@@ -134,7 +134,7 @@ class StatusVerdicts:
     def violations(
         self, desired: Desired, observed: Observed | None, policy: PassPolicy | None
     ) -> dict[Key, Verdict]:
-        """Return the services that the policy denies, or would deny if it were enforced."""
+        """Return the services denied by the policy, enforced or not."""
         if policy is None or observed is None:
             return {}
         if policy.digest != self._digest:
@@ -154,7 +154,7 @@ class StatusVerdicts:
 
 
 def _validate(value: object) -> Report | None:
-    """Return the parts of a published report that the next report reads; None if any is missing."""
+    """Return the parts of a published report for the next report; None if any is missing."""
     match value:
         case {"resources": list(resources)}:
             pass

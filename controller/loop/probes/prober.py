@@ -1,7 +1,7 @@
 """The prober: probes containers by the http and tcp checks of their revisions.
 
-``ProbedEngine`` shows each snapshot to the prober, which learns the containers from it and adds the
-health that the engine doesn't know. A change of health only triggers a pass. Nothing survives a
+``ProbedEngine`` passes each snapshot to the prober. The prober learns the containers and adds their
+health, unknown to the engine. A change of health only triggers a pass. Nothing survives a
 restart of the controller: every container is probed again, and is starting until its first answer.
 
 Invariants:
@@ -71,7 +71,7 @@ def ignore_change(_key: Key) -> None:
 
 
 class Prober:
-    """Sends the probes that are due at each ``step``.
+    """Sends the due probes at each ``step``.
 
     Thread-safe, but only one thread calls ``step``. *on_change* is called with the key of a
     container whose health changed.
@@ -120,7 +120,7 @@ class Prober:
     def with_health(self, observed: Observed, *, only: Key | None = None) -> Observed:
         """Return a fresh snapshot with the health of probed containers, and start to probe new ones.
 
-        *only* is the service of a snapshot that was narrowed to one service.
+        *only* is the service of a snapshot of a single service.
         """
         narrowed = only is not None and only.kind != "Service"
         with self._lock:
@@ -156,7 +156,7 @@ class Prober:
         return replace(container, health=progress.health.value, complaint=progress.said)
 
     def _miss(self, shown: set[str], only: Key | None) -> None:
-        """Stop probing the containers of *only* (or all) that aren't *shown*, and drop them later."""
+        """Stop probing containers of *only* (or all) outside of *shown*, and drop them later."""
         now = self._clock.monotonic()
         for identifier, watched in list(self._watched.items()):
             if identifier in shown or only not in {None, watched.key}:
@@ -234,7 +234,7 @@ class Prober:
         return watched.key if watched.progress.health is not before else None
 
     def _weigh(self, answer: ProbeResult, watched: _Watched) -> ProbeResult:
-        """Return an answer as it counts: an unreached container isn't always the container's fault."""
+        """Return the effective answer: an unreached container isn't always the container's fault."""
         match answer.verdict:
             case ProbeOutcome.GOOD | ProbeOutcome.BAD:
                 self._reached = max(self._reached or 0.0, watched.asked_at)
@@ -260,7 +260,7 @@ class Prober:
     # Problems
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return the problem that no container can be reached, if that is so."""
+        """Return the problem of unreachable containers, if all are."""
         with self._lock:
             shown = [each for each in self._watched.values() if each.gone_at is None]
             count, before = len(shown), self._reached is not None
@@ -301,7 +301,7 @@ def _probe(identifier: str, address: str, check: Healthcheck) -> Probe:
 
 
 class ProbedEngine:
-    """The engine port, with the health of the containers that the controller probes itself."""
+    """The engine port, with the health from the controller's own probes."""
 
     def __init__(self, engine: Engine, prober: Prober) -> None:
         self._engine = engine

@@ -1,1 +1,1 @@
-"""The controller's state: what it remembers of services, in memory and in files."""
+"""The controller's state of services, in memory and in files."""

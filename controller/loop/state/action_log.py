@@ -1,6 +1,6 @@
-"""The log of the actions that this controller performed, for commands that show progress.
+"""The log of performed actions, for commands with a progress display.
 
-The journal is the record. This log is a bounded copy in memory of the newest actions, without ids.
+The journal is the record. The log is a bounded copy in memory of the newest actions, without ids.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ActionLog:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """An ``ActionPerformer`` that logs each action after the engine performed or failed it."""
+    """An ``ActionPerformer`` that logs each action after its success or failure."""
 
     engine: ActionPerformer
     log: ActionLog

@@ -1,9 +1,9 @@
 """The controller's own disruption budget: take down only as many services at a time as the gate allows.
 
-The controller doesn't request an action that the gate would refuse. A pass that would leave one
-service too many without a running slot waits until other services run again. The budget is in
-memory only. After a restart the gate still enforces its own, which is persistent, and its refusal
-makes the pass wait as well.
+The controller doesn't request actions beyond the gate's limit. A pass waits while its stop would
+leave one service too many without a running slot. The budget is in
+memory only. After a restart the gate's persistent budget still holds, and a refusal makes the pass
+wait as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REPLACING_S = 60.0
 
 
 class DisruptionBudget:
-    """Services that this controller left without a running slot. Thread-safe."""
+    """Services without a running slot by the controller's own actions. Thread-safe."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -33,13 +33,13 @@ class DisruptionBudget:
         self._down: dict[Key, float] = {}
 
     def record_observation(self, key: Key, *, running: bool) -> None:
-        """Release *key* if a pass observed that the service runs."""
+        """Release *key* if a pass observed a running slot."""
         if running:
             with self._lock:
                 self._down.pop(key, None)
 
     def take(self, key: Key, running: frozenset[Key]) -> OverShare | None:
-        """Count *key* as down, or return the refusal; *running* are all services that run."""
+        """Count *key* as down, or return the refusal; *running* are all running services."""
         with self._lock:
             now = self._monotonic()
             self._down = {
@@ -63,7 +63,7 @@ class DisruptionBudget:
 
 
 def running_keys(known: Observed | None, observed: Observed, key: Key) -> frozenset[Key]:
-    """Return the services that run.
+    """Return the running services.
 
     *key* is judged by *observed*, a snapshot of *key* alone; other services by *known*, the last
     snapshot of all.

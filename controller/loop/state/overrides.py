@@ -42,7 +42,7 @@ class OverrideStore:
         return apply_overrides(declared, self._store.all_overrides())
 
     def running_revisions(self, desired: Desired, observed: Observed) -> Iterator[Service]:
-        """Yield each desired service, and the earlier revisions of it that still have containers."""
+        """Yield each desired service, and its earlier revisions with containers."""
         overrides_by_key = self._store.all_overrides()
         for service in desired.services:
             yield service
@@ -56,7 +56,7 @@ class OverrideStore:
     def decide(
         self, act: ServiceAct, declared: Desired, containers: tuple[Container, ...]
     ) -> Decision:
-        """Return the decision on an operator's act; *containers* are those of its service.
+        """Return the decision on an operator's act; *containers* belong to its service.
 
         Raises:
             UsageError: the act isn't possible; the message names the reason and alternatives.
@@ -88,7 +88,7 @@ class OverrideStore:
     def roll_back(
         self, service: Service, reason: str, declared: Desired | None, observed: Observed
     ) -> bool:
-        """Roll a failed rollout back, if the spec asks for that; return True if anything changed.
+        """Roll a failed rollout back, if the spec asks for a rollback; return True if anything changed.
 
         Raises:
             StateError: the state can't be saved; the rollback isn't in force.
@@ -114,12 +114,12 @@ class OverrideStore:
         return after != before
 
     def record_applied(self, service: Service) -> None:
-        """Record that a service runs as its document declares."""
+        """Record a service as running by its document."""
         before = self._store.overrides(service.key)
         self._store.set_overrides(service.key, revisions.record_applied(before, service))
 
     def record_downtime(self, key: Key, seconds: float | None) -> None:
-        """Record how long a slot was down while it was replaced; None: not measured."""
+        """Record a slot's downtime during a replacement; None: not measured."""
         if seconds is not None:
             before = self._store.overrides(key)
             self._store.set_overrides(key, replace(before, down_ms=round(seconds * 1000)))

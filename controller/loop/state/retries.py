@@ -1,8 +1,8 @@
 """Retries: when a failed action is tried again, per action and not per key.
 
 A failed action is deferred until its time, while the other actions of its key go on: a refused
-successor must not keep a killed replica down. A changed spec or policy makes it a different
-action, which is tried at once. In memory only, on the monotonic clock.
+successor must not keep a killed replica down. After a change of spec or policy, the
+action counts as new and is tried at once. In memory only, on the monotonic clock.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Retries:
         """Record a failure in a pass of *key*; return the seconds until the next try.
 
         *down*: a running container was stopped for the action. Its first retry after a conflict
-        is slower, so that the stop isn't repeated at once.
+        is slower, to avoid another stop at once.
         """
         with self._lock:
             attempts = self._attempts.setdefault(key, {})
@@ -115,19 +115,19 @@ class Retries:
             return wait_s
 
     def attempt(self, error: EngineError, wait_s: float, *, count: int = 0) -> Attempt:
-        """Return a failed action that is tried again after *wait_s* seconds."""
+        """Return a failed action with a retry after *wait_s* seconds."""
         clock = self._clock
         return Attempt(count, error, clock.monotonic() + wait_s, clock.now() + wait_s)
 
     def deferred(self, key: Key, action: ActionKey) -> Attempt | None:
-        """Return the failure that defers an action now, or None."""
+        """Return the failure by which an action is deferred now, or None."""
         with self._lock:
             attempt = self._attempts.get(key, {}).get(action)
             due = attempt is None or attempt.not_before <= self._clock.monotonic()
             return None if due else attempt
 
     def keep_only(self, key: Key, planned: frozenset[ActionKey]) -> None:
-        """Forget the failures of a key's actions that aren't planned any more, or succeeded."""
+        """Forget the failures of a key's actions outside of *planned*."""
         with self._lock:
             attempts = self._attempts.get(key)
             if attempts is None:

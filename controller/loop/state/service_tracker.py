@@ -1,7 +1,7 @@
-"""The tracker: what consecutive observations showed, as far as later plans depend on it.
+"""The tracker: the history of observations, as input for later plans.
 
-It tracks failures of slots, contention with other clients, since when containers are healthy, and
-the progress of rollouts. The state that must survive a restart is in ``StateStore``; the rest is in
+The tracker records failures of slots, contention with other clients, since when containers are
+healthy, and the progress of rollouts. Persistent parts are in ``StateStore``, the rest is in
 memory, by key.
 """
 
@@ -41,7 +41,7 @@ LOOK_S = 30.0
 class ServiceTracker:
     """The history of all services.
 
-    A key's entries change only in passes of that key, and in observations of everything.
+    A key's entries change only in the key's passes, and in observations of everything.
     """
 
     def __init__(self, store: StateStore, clock: Clock) -> None:
@@ -83,7 +83,7 @@ class ServiceTracker:
     def _count_violations(
         self, slot: SlotKey, containers: Iterable[Container], service: Service, now: float
     ) -> None:
-        """Count each container of the desired revision that the broker ended, once."""
+        """Count each container of the desired revision ended by the broker, once."""
         ended = [c for c in containers if c.violation and c.revision == service.revision]
         cursor = self._store.exit_cursor(slot) or ExitCursor("")
         for container in ended:
@@ -126,7 +126,7 @@ class ServiceTracker:
     ) -> RolloutProgress:
         """Record a pass's observation of one service; return the progress of its rollout.
 
-        *stalled*: the service's last pass ended with a problem that a person must solve.
+        *stalled*: only a person can solve the problem of the service's last pass.
         """
         key, now = service.key, self._clock.monotonic()
         self._sightings[key] = self._good_since(key, observed, now)
@@ -176,7 +176,7 @@ class ServiceTracker:
             self._store.set_contentions(slot, contention.record_healing(contentions, action))
 
     def record_failure(self, key: Key, reason: str) -> None:
-        """Record why a service's pass failed; '' if it didn't."""
+        """Record why a service's pass failed; '' after a success."""
         if reason:
             self._failures[key] = reason
         else:
@@ -248,7 +248,7 @@ class ServiceTracker:
         )
 
     def _removals(self, desired: Desired, observed: Observed) -> Iterable[tuple[SlotKey, str]]:
-        """Yield how the last container of a slot was removed, for slots that others emptied."""
+        """Yield how the last container of a slot was removed, for slots emptied by others."""
         for service in desired.services:
             by_slot = _by_slot(observed.of(service.key))
             for number in range(1, service.spec.replicas + 1):
@@ -330,7 +330,7 @@ class ServiceTracker:
         return pauses
 
     def contended_fields(self, now: float) -> dict[SlotKey, tuple[str, ...]]:
-        """Return the fields that another client alters again and again, by slot."""
+        """Return the fields altered again and again by another client, by slot."""
         fields = {
             slot: tuple(
                 name for name, each in sorted(contentions.items()) if is_contended(each, now)
@@ -365,7 +365,7 @@ class ServiceTracker:
         }
 
     def _failing_predecessors(self, service: Service, observed: Observed) -> Iterable[Container]:
-        """Yield the unhealthy containers of earlier revisions that have run for ``CURE_S``."""
+        """Yield the unhealthy containers of earlier revisions, at least ``CURE_S`` old."""
         now = self._clock.now()
         for container in observed.of(service.key):
             unhealthy = container.running and container.health == "unhealthy"
@@ -417,7 +417,7 @@ def _describe_removal(
 
 
 def _again_and_again(*names: str) -> str:
-    """Return the reason of a pause for contended fields, or for containers that others end."""
+    """Return the reason of a pause for contended fields, or for containers ended by others."""
     ended = [name for name in names if name in contention.ENDED]
     if ended:
         return f"its container is {' and '.join(sorted(ended))} from outside again and again"

@@ -1,4 +1,4 @@
-"""Snapshots: merge the snapshot of one key into the snapshot of everything."""
+"""Snapshots: merge a key's snapshot into the snapshot of everything."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def changed_services(known: Observed, listed: frozenset[ContainerSummary]) -> fr
 
 
 def owner_of(known: Observed, container_id: str) -> Key | None:
-    """Return the controller's service that a container belongs to; None if unknown."""
+    """Return the controller's service of a container; None if unknown."""
     containers = (c for c in known.containers if c.id == container_id and c.origin == "controller")
     return next((container.key for container in containers), None)
 

@@ -1,10 +1,10 @@
-"""The controller's persistent state, in one file that is replaced atomically.
+"""The controller's persistent state, in a file with atomic replacement.
 
 Losing the file costs waiting times, counters, and operators' overrides (pins and suspensions; the
-journal has who asked for them). No container is lost: the files have the desired state, the engine
+journal names the operators). No container is lost: the files have the desired state, the engine
 has the containers, and the broker's inventory has their ownership.
 
-The controller never starts empty in place of a file that is possibly intact. If the file can't be
+The controller never starts empty in place of a possibly intact file. If the file can't be
 read now, the controller exits. If its content is damaged, the file is moved aside.
 """
 
@@ -53,7 +53,7 @@ class Generation:
 
 
 class StateStore:
-    """The persistent state of all services. Thread-safe. ``save`` writes the file if it changed."""
+    """The persistent state of all services. Thread-safe. ``save`` writes changes."""
 
     def __init__(self, file: Path, *, reach: Reach = pass_by) -> None:
         self._file = file
@@ -80,7 +80,7 @@ class StateStore:
             return self._histories.get(slot, backoff.CLEAN)
 
     def histories(self) -> dict[SlotKey, SlotHistory]:
-        """Return the failures of all slots that have any."""
+        """Return the failures of all slots."""
         with self._lock:
             return dict(self._histories)
 
@@ -90,7 +90,7 @@ class StateStore:
             self._set(self._histories, slot, None if history == backoff.CLEAN else history)
 
     def clear_failures(self, key: Key) -> None:
-        """Forget failures and contentions of all slots of a service, so that retries start at once."""
+        """Forget failures and contentions of all slots of a service, for retries at once."""
         with self._lock:
             for table in (self._histories, self._contentions):
                 for slot in [slot for slot in table if slot[0] == key]:
@@ -98,7 +98,7 @@ class StateStore:
 
     @property
     def taken_down(self) -> str:
-        """The journal record of the last ``trimtab down`` that ``reset_after_down`` handled."""
+        """The journal record of the last ``trimtab down`` handled by ``reset_after_down``."""
         with self._lock:
             return self._taken_down
 
@@ -131,7 +131,7 @@ class StateStore:
             return dict(self._contentions.get(slot, {}))
 
     def all_contentions(self) -> dict[SlotKey, dict[str, Contention]]:
-        """Return the contentions of all slots that have any."""
+        """Return the contentions of all slots."""
         with self._lock:
             return dict(self._contentions)
 
@@ -168,7 +168,7 @@ class StateStore:
             return dict(self._generations)
 
     def accept_spec(self, key: Key, digest: str) -> bool:
-        """Accept the spec of a resource; return True if it changed, and count its generation up."""
+        """Accept the spec of a resource; return True after a change, and count its generation up."""
         with self._lock:
             before = self._generations.get(key)
             if before is not None and before.digest == digest:
@@ -191,7 +191,7 @@ class StateStore:
             return self._overrides.get(key, NO_OVERRIDES)
 
     def all_overrides(self) -> dict[Key, Overrides]:
-        """Return the overrides of all services that have any."""
+        """Return the overrides of all services."""
         with self._lock:
             return dict(self._overrides)
 
@@ -237,7 +237,7 @@ class StateStore:
         *,
         only: frozenset[str] | None = None,
     ) -> None:
-        """Replace the quarantined containers; with *only*, those among these ids."""
+        """Replace the quarantined containers; with *only*, only containers with these ids."""
         with self._lock:
             for container_id in (
                 self._quarantined.keys() | quarantined.keys() if only is None else only
@@ -245,7 +245,7 @@ class StateStore:
                 self._set(self._quarantined, container_id, quarantined.get(container_id))
 
     def forget_all_but(self, keys: frozenset[Key]) -> None:
-        """Drop resources that are neither declared nor running, so that the state stays bounded."""
+        """Drop resources that are neither declared nor running, to bound the state."""
         with self._lock:
             for table in (self._histories, self._cursors, self._contentions):
                 for slot in [slot for slot in table if slot[0] not in keys]:
@@ -281,7 +281,7 @@ class StateStore:
         self._restore(json.loads(_read_ordinary(self._file)))
 
     def load(self, *, stamp: str) -> Problem | None:
-        """Read the file if it exists; move a damaged file aside, to a name that ends in *stamp*.
+        """Read an existing file; move a damaged file aside, to a name ending in *stamp*.
 
         Without a stamp, a damaged file stays in place: the caller never saves.
 
@@ -289,8 +289,8 @@ class StateStore:
             The problem to show, if the file was damaged.
 
         Raises:
-            StateError: the file can't be read now, or can't be moved aside. It stays in place,
-                since it is possibly intact.
+            StateError: the file can't be read now, or can't be moved aside. The possibly
+                intact file stays in place.
         """
         try:
             self.read()
@@ -310,7 +310,7 @@ class StateStore:
         return None
 
     def save(self) -> bool:
-        """Write the file if anything changed; return True if it was written.
+        """Write the file if anything changed; return True after a write.
 
         Raises:
             StateError: the file can't be written; the next save tries again.
@@ -334,7 +334,7 @@ class StateStore:
             return True
 
     def to_json(self) -> dict[str, object]:
-        """Return the content of the file. Member names are those of the first version."""
+        """Return the content of the file. Member names are unchanged since the first version."""
         return {
             "version": VERSION,
             "prune": prune.to_json(self._prune),
@@ -373,7 +373,7 @@ class StateStore:
         }
 
     def _restore(self, value: Mapping[str, Any]) -> None:
-        """Parse a file's content. Members that earlier versions didn't write are optional."""
+        """Parse a file's content. Members missing in earlier versions are optional."""
         if value["version"] != VERSION:
             raise ValueError(f"version {value['version']} is not {VERSION}")
         prune_memory = prune.from_json(value["prune"])

@@ -1,4 +1,4 @@
-"""Which services wait for which other services, as of their last passes."""
+"""The waits of services for other services, as of their last passes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from controller.model.names import Key
 
 
 class Waiters:
-    """Services that wait for other services. Not thread-safe: the holder's lock guards it."""
+    """Services that wait for other services. Not thread-safe: guarded by the holder's lock."""
 
     def __init__(self) -> None:
         self._waits: dict[Key, tuple[Wait, ...]] = {}
@@ -24,8 +24,8 @@ class Waiters:
     def released_by(self, key: Key, order: Callable[[], Ordering]) -> list[Key]:
         """Return the services to wake after a pass of *key*: *key* itself, or waiters for *key*.
 
-        A service that would only wait again for the same cause isn't woken: a dependency that
-        keeps failing wakes nothing.
+        A service isn't woken only to wait for the same cause again: a dependency in a loop of
+        failures wakes nothing.
         """
         concerned = {
             waiting: {wait.cause for wait in waits}

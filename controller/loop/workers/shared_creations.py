@@ -1,8 +1,8 @@
-"""Shared creations: passes that need the same network or volume create it once.
+"""Shared creations: passes create a common network or volume once.
 
-Passes of different services run concurrently, and each plans to create the objects that it finds
-missing. One pass creates a network; the others wait for its end, observe again, and use it. An
-object that another client removes again and again is created after growing pauses
+Passes of different services run concurrently, and each plans to create missing objects. A
+single pass creates a network; the others wait, observe again, and use the network. An object
+removed again and again by another client is created after growing pauses
 (``core.drift.contention``).
 """
 
@@ -20,7 +20,7 @@ from controller.model.observed import Observed
 
 
 class SharedCreations:
-    """Lets one pass at a time create the object of a given name. Thread-safe."""
+    """Lets a single pass at a time create the object of a given name. Thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -43,7 +43,7 @@ class SharedCreations:
                 self._changed.notify_all()
 
     def record_action(self, action: AnyAction, now: float) -> None:
-        """Record a successful action. A repeated creation means that another client removed the object."""
+        """Record a successful action. A repeated creation proves a removal by another client."""
         with self._changed:
             match action:
                 case CreateNetwork() | CreateVolume():
@@ -61,14 +61,14 @@ class SharedCreations:
                     pass
 
     def wait_s(self, action: AnyAction, now: float) -> float:
-        """Return how long an object isn't created because another client keeps removing it."""
+        """Return the pause of a creation because of repeated removals by another client."""
         with self._changed:
             each = self._contentions.get((action.verb, action.target), contention.CALM)
         return max(0.0, contention.not_before(each) - now)
 
 
 def existing(action: CreateNetwork | CreateVolume, observed: Observed) -> str:
-    """Return the id of this instance's network, or the name of its volume; '' if it is missing."""
+    """Return the id of this instance's network, or the name of its volume; '' if missing."""
     if isinstance(action, CreateVolume):
         return next((v.name for v in observed.volumes if v.name == action.target and v.ours), "")
     return next((n.id for n in observed.networks if n.name == action.target and n.ours), "")

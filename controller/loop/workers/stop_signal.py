@@ -27,7 +27,7 @@ class StopSignal:
         return self._is_set
 
     def fileno(self) -> int:
-        """Return the descriptor that becomes readable once the stop was requested."""
+        """Return the descriptor, readable once the stop was requested."""
         return self._read_end
 
     def close(self) -> None:

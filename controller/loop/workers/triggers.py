@@ -1,6 +1,6 @@
-"""Triggers: the controller's two queues, and the callbacks of event sources that fill them.
+"""Triggers: the controller's two queues, and the callbacks of event sources.
 
-Engine adapter, prober and controller share one ``Triggers``. A trigger carries no facts: it only
+Engine adapter, prober and controller share one ``Triggers``. A trigger carries no facts, and only
 queues a key or a chore, and the pass or chore observes the world itself.
 """
 
@@ -18,7 +18,7 @@ PUBLISH_S = 0.2
 
 
 class Chore(StrEnum):
-    """Work that concerns all keys. Chores run one at a time."""
+    """Work for all keys. Chores run one at a time."""
 
     RELOAD = "reload"  # read the files
     OBSERVE = "observe"  # read the files, observe everything, plan everything
@@ -59,7 +59,7 @@ class Triggers:
         self.publish_soon()
 
     def progress(self) -> dict[Key, str]:
-        """Return the progress of the long actions that run now."""
+        """Return the progress of running long actions."""
         with self._lock:
             return dict(self._progress)
 

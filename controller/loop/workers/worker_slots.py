@@ -1,8 +1,8 @@
 """Worker slots: how many passes run at a time. Pulls run outside these slots.
 
-A pull can take minutes, and hang for two. While it runs, its worker gives its slot to another, so
-that no registry delays the repair of other services. Pulls have a limit of their own. A pull beyond
-that limit fails at once: a wait for a slot would occupy a thread.
+A pull can take minutes, and hang for two. Meanwhile its worker gives the slot to another, so
+no registry delays the repair of other services. Pulls have a limit of their own. A pull beyond
+their limit fails at once: a wait for a slot would occupy a thread.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def in_place() -> Iterator[bool]:
 
 @dataclass(frozen=True, slots=True)
 class OutsideSlotPerformer:
-    """An ``ActionPerformer`` that performs pulls outside the worker slots."""
+    """An ``ActionPerformer`` with pulls outside the worker slots."""
 
     engine: ActionPerformer
     outside_slot: OutsideSlot

@@ -1,7 +1,7 @@
 """The keyed work queue, after client-go's: deduplicates and delays keys, one worker per key.
 
-A key that is added while a worker handles it is handled once more afterwards, however often it was
-added. So events are cheap: an event source adds the key and keeps nothing.
+A key added while a worker handles the same key is handled once more afterwards, however often it
+was added. So events are cheap: an event source adds the key and keeps nothing.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class WorkQueue(Generic[K]):
 
     @property
     def waiting(self) -> int:
-        """The number of keys that wait for a worker now."""
+        """The number of keys waiting for a worker now."""
         with self._changed:
             return len(self._dirty)
 
@@ -144,7 +144,7 @@ class WorkQueue(Generic[K]):
         return key
 
     def _promote(self) -> None:
-        """Queue the delayed keys that are due."""
+        """Queue the due delayed keys."""
         now = self._monotonic()
         while self._heap and self._heap[0][0] <= now:
             due, _, key = self._heap[0]
