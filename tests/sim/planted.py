@@ -30,9 +30,8 @@ from controller.engine import adapter, requests
 from controller.loop import controller as loop
 from controller.loop import executor, reconciler
 from controller.loop.probes import prober
-from controller.loop.state import overrides as helm
-from controller.loop.state import retries
-from controller.loop.state import store as loop_memory
+from controller.loop.state import overrides, retries
+from controller.loop.state import store as state_store
 from controller.model import names
 from controller.model.confinement import KernelDifference
 from controller.model.desired.plan import CreateContainer, StopContainer, UpdateContainer, Wait
@@ -659,7 +658,7 @@ PLANTS = (
         13,
         "suspension-overlooked",
         "a suspended service is worked for like any other",
-        ((helm, "steer", returning(lambda desired: replace(desired, holds=()))),),
+        ((overrides, "apply_overrides", returning(lambda desired: replace(desired, holds=()))),),
     ),
     Plant(
         13,
@@ -677,7 +676,7 @@ PLANTS = (
         14,
         "no-order",
         "services start whatever becomes of what they depend on",
-        ((ordering.Ordering, "hindrances", _unhindered),),
+        ((ordering.Ordering, "blockers", _unhindered),),
     ),
     Plant(
         14,
@@ -689,12 +688,12 @@ PLANTS = (
         14,
         "no-farewell",
         "what goes doesn't wait for what depends on it",
-        ((ordering.Ordering, "farewell", _unasked),),
+        ((ordering.Ordering, "teardown_blocker", _unasked),),
     ),
     Plant(
         14,
         "nothing-remembered",
         "what services depended on is forgotten with their documents",
-        ((loop_memory.StateStore, "dependencies", always(lambda _self: {})),),
+        ((state_store.StateStore, "dependencies", always(lambda _self: {})),),
     ),
 )
