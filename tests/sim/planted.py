@@ -30,7 +30,8 @@ from controller.engine import adapter, requests
 from controller.loop import controller as loop
 from controller.loop import executor, reconciler
 from controller.loop.probes import prober
-from controller.loop.state import overrides, retries
+from controller.loop.state import overrides as override_store
+from controller.loop.state import retries
 from controller.loop.state import store as state_store
 from controller.model import names
 from controller.model.confinement import KernelDifference
@@ -658,7 +659,13 @@ PLANTS = (
         13,
         "suspension-overlooked",
         "a suspended service is worked for like any other",
-        ((overrides, "apply_overrides", returning(lambda desired: replace(desired, holds=()))),),
+        (
+            (
+                override_store,
+                "apply_overrides",
+                returning(lambda desired: replace(desired, holds=())),
+            ),
+        ),
     ),
     Plant(
         13,
