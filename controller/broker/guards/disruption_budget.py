@@ -1,7 +1,8 @@
-"""The blast radius at the gate: what the controller takes down, held to its share.
+"""The disruption budget at the gate: how much of the running containers the controller takes down.
 
-Looked up and judged while mutations run one at a time until their intent is written, and counted
-from that intent on: requests that meet each other can't pass between look and count.
+The gate looks up and judges a take-down while mutations run one at a time until their intent is
+written. From the intent on the take-down counts, so that concurrent requests can't pass between
+look-up and count.
 """
 
 from __future__ import annotations
@@ -35,22 +36,22 @@ _STARTS = frozenset(
 
 
 def enforce_budget(
-    call: GateRequest, state: GateState, found: OwnContainer, judged: AdmissionDecision
+    call: GateRequest, state: GateState, container: OwnContainer, judged: AdmissionDecision
 ) -> Flow[AdmissionDecision]:
-    """Return the admission of what takes a container down, with what is to be counted of it.
+    """Return the admission of a take-down, with the take-down in its summary.
 
-    Only the controller is held; what operators and clients take down is theirs to answer for.
+    Only the controller has a budget; operators and clients answer for their own actions.
 
     Raises:
-        Denied: ``blast.radius``: beyond the share, and nobody approved it; ``blast.client``: it
-            isn't the controller's.
+        Denied: ``blast.radius``: beyond the budget and without an approval; ``blast.client``: the
+            container isn't the controller's.
     """
-    item = found.item
+    item = container.item
     if call.actor.role is not Role.CONTROLLER:
         return judged
     refuse_client_objects(call, item.origin, item.admitted.name)
     starting = _is_starting(state, item.id)
-    runs = (found.inspect.get("State") or {}).get("Status") == RUNNING
+    runs = (container.inspect.get("State") or {}).get("Status") == RUNNING
     if not runs and not starting:
         return judged
     target = RunningReplica(item.id, service_of(item))
@@ -72,7 +73,7 @@ def enforce_budget(
 
 
 def refuse_client_objects(call: GateRequest, origin: str, name: str) -> None:
-    """Keep the controller off what a client made: a limit or a lost network can end it, too.
+    """Keep the controller off objects of clients: even a limit or a lost network can stop them.
 
     Raises:
         Denied: ``blast.client``.
@@ -87,12 +88,12 @@ def refuse_client_objects(call: GateRequest, origin: str, name: str) -> None:
 
 
 def service_of(item: ContainerItem) -> str:
-    """Return the service of a container of the controller's as it is counted and told."""
+    """Return the service of a controller's container, as the budget counts it."""
     return f"{item.namespace}/{item.service}"
 
 
 def approval_of(call: GateRequest, state: GateState, subject: str) -> Approval | None:
-    """Return the approval that the controller's mutation of *subject* may use up, if there is one."""
+    """Return the approval that the controller's change of *subject* would use up, or None."""
     plan = call.context.plan if call.context is not None else ""
     return disruption_budget.approval_for(
         subject,
@@ -105,7 +106,7 @@ def approval_of(call: GateRequest, state: GateState, subject: str) -> Approval |
 
 
 def with_approval(verdict: Verdict, approval: Approval) -> Verdict:
-    """Return a verdict that names the approval; its intent uses it up."""
+    """Return a verdict with the approval; the intent uses the approval up."""
     return replace(verdict, rules=(*verdict.rules, f"{USED}{approval.id}"))
 
 
@@ -115,7 +116,7 @@ def _is_starting(state: GateState, identifier: str) -> bool:
 
 
 def _running_replicas(state: GateState) -> Flow[set[RunningReplica]]:
-    """Look at what runs of the controller's containers."""
+    """List the running containers of the controller."""
     labels = [f"{names.INSTANCE}={state.instance}", f"{names.ORIGIN}={Role.CONTROLLER.value}"]
     query = {"filters": filters_of({"label": labels, "status": [RUNNING]})}
     listed = yield from read_json(build_path("/containers/json", query))
@@ -130,6 +131,6 @@ def _running_replicas(state: GateState) -> Flow[set[RunningReplica]]:
 
 def _recent_removals(state: GateState) -> Iterable[RecentRemoval]:
     for taken in state.inventory.taken.values():
-        # One that seems to be of the future counts as of now: a clock that was set back.
+        # A take-down in the future counts as of now: the clock was set back.
         age_s = max(0.0, state.age_s(taken.intent, taken.time))
         yield RecentRemoval(taken.container, taken.service, taken.last, age_s, taken.down)

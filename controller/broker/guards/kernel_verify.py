@@ -1,12 +1,12 @@
-"""Effective state: looking whether a container runs as it was admitted, and stopping it if not.
+"""Verification: whether the kernel confines a container as admission decided, and the reaction.
 
-What somebody changed on a living container of the controller's is taken back instead, where that
-can be: limits and networks. Whoever does so again and again has it ended all the same.
+On containers of the controller, changed limits and networks are restored. A container that is
+changed again and again, and any other breach, is stopped.
 
-A breach must show in several looks within a quarter of a second: a runtime's first process gets
-its last restrictions just before it becomes the container's program, and an engine changes two
-limits one after the other. A violation is recorded before anything is done about it; stopping it
-is an intent of the broker's own, like every change.
+A breach counts only if several observations within a quarter of a second show it. A runtime's
+first process gets its last restrictions just before it becomes the program of the container, and
+an engine changes two limits one after the other. A violation is recorded before any reaction;
+stopping a container is an intent of the broker's own, like every change.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ from controller.model.observed import Settings
 from controller.model.policy.document import Policy
 from controller.model.records import Context, Entry, Record, Reply, Role
 
-#: Pauses before each look, in seconds: a difference counts if the last look still shows it.
+#: Pause before each observation, in seconds. A difference counts if the last observation shows it.
 PAUSES_S = (0.0, 0.02, 0.05, 0.1)
-#: How often more a process is waited for that is still the runtime's own.
+#: Extra observations while the first process is still the runtime's own.
 STARTING_LOOKS = 8
 REMEDY = "remove the container and create it anew; look who changes things beside trimtab"
 CAUSE = "violation"
-#: So often within so many seconds a container is put back; then it is ended.
+#: A container is restored at most this often within this time; then it is stopped.
 PUT_BACK_MAX = 3
 PUT_BACK_WITHIN_S = 600.0
 _OLD = "it was created before trimtab recorded what to compare with"
@@ -72,7 +72,7 @@ _NOTHING = Settings("")
 
 
 class RecheckReason(Enum):
-    """Why it is looked at again, though nothing differs."""
+    """Why a container without a difference is observed again."""
 
     STARTING = "its program hasn't begun yet"
     UNSEEN = "the engine may not have seen yet that it ended"
@@ -80,17 +80,20 @@ class RecheckReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
-    """What looking at a container came to."""
+    """The result of comparing a container with its admission."""
 
     breaches: tuple[KernelDifference, ...] = ()
-    doubt: str = ""  # why not all could be seen
+    #: Why the container could be observed only in part.
+    doubt: str = ""
     drift: str = ""
-    now: Settings = _NOTHING  # what the engine has for it
-    foreign: tuple[JoinedNetwork, ...] = ()  # networks that aren't its own
+    #: The settings in the engine.
+    now: Settings = _NOTHING
+    #: Joined networks that the container has no right to.
+    foreign: tuple[JoinedNetwork, ...] = ()
 
     @property
     def text(self) -> str:
-        """How a start's outcome tells it."""
+        """The result in the outcome of a start."""
         if self.breaches:
             return "violation"
         if self.doubt:
@@ -99,28 +102,28 @@ class VerificationResult:
 
 
 def verify(state: GateState, item: ContainerItem, policy: Policy) -> Flow[VerificationResult]:
-    """Compare what the kernel shows of a container with what was admitted."""
+    """Compare the kernel's view of a container with its admission."""
     if item.confined is None:
         return VerificationResult(doubt=_OLD)
-    sight, waited = VerificationResult(), 0
+    result, waited = VerificationResult(), 0
     pauses = list(PAUSES_S)
     try:
         while pauses:
-            sight, again = yield from _observe(state, item, item.confined, policy, pauses.pop(0))
-            if not sight.breaches and not again:
+            result, again = yield from _observe(state, item, item.confined, policy, pauses.pop(0))
+            if not result.breaches and not again:
                 break
             if again is RecheckReason.STARTING and not pauses and waited < STARTING_LOOKS:
                 pauses.append(PAUSES_S[-1])
                 waited += 1
     except Answered:
         return VerificationResult(doubt="the engine doesn't answer")
-    return sight
+    return result
 
 
 def _observe(
     state: GateState, item: ContainerItem, confined: Confinement, policy: Policy, pause_s: float
 ) -> Flow[tuple[VerificationResult, RecheckReason | None]]:
-    """Look once; the second value tells why another look may show something else."""
+    """Observe a container once; return also why another observation may differ."""
     inspect = yield from read_json(f"/containers/{item.id}/json")
     now = (inspect or {}).get("State") or {}
     pid = now.get("Pid")
@@ -144,21 +147,21 @@ def _observe(
         seccomp=state.seccomp,
     )
     joined = joined_of(state, item, policy, inspect)
-    found = compare(expected, answer, joined)
-    told = texts_by_kind(found)
-    breaches = tuple(each for each in found if each.kind is DifferenceKind.BREACH)
-    sight = _unverified(told.get(DifferenceKind.DOUBT, ""), inspect, policy)
+    differences = compare(expected, answer, joined)
+    texts = texts_by_kind(differences)
+    breaches = tuple(each for each in differences if each.kind is DifferenceKind.BREACH)
+    result = _unverified(texts.get(DifferenceKind.DOUBT, ""), inspect, policy)
     whole = replace(
-        sight,
-        breaches=(*breaches, *sight.breaches),
-        drift=told.get(DifferenceKind.DRIFT, ""),
+        result,
+        breaches=(*breaches, *result.breaches),
+        drift=texts.get(DifferenceKind.DRIFT, ""),
         foreign=tuple(network for network in joined if not network.own),
     )
     return whole, RecheckReason.STARTING if answer.starting else None
 
 
 def _unverified(doubt: str, inspect: Mapping[str, Any], policy: Policy) -> VerificationResult:
-    """Return what the policy makes of what can't be seen."""
+    """Return the result that the policy demands for an incomplete observation."""
     now = settings(inspect)
     if doubt and policy.security.unverified == "stop":
         return VerificationResult(
@@ -168,7 +171,7 @@ def _unverified(doubt: str, inspect: Mapping[str, Any], policy: Policy) -> Verif
 
 
 def bounds_of(policy: Policy, item: ContainerItem, now: float) -> PolicyBounds:
-    """Return the most that the policy admits for a container, exceptions for it included."""
+    """Return the highest limits that the policy admits for a container, with its exceptions."""
     resources = policy.resources
     grants = [
         exemption.loosens
@@ -187,10 +190,10 @@ def bounds_of(policy: Policy, item: ContainerItem, now: float) -> PolicyBounds:
 def joined_of(
     state: GateState, item: ContainerItem, policy: Policy, inspect: Mapping[str, Any]
 ) -> tuple[JoinedNetwork, ...]:
-    """Return the networks that a container is in, by the ids that the engine shows."""
+    """Return the networks that a container has joined, by their ids in the engine."""
     ends = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
     namespace = item.namespace or policy.namespace_of(item.owner)
-    found = []
+    joined = []
     for name, end in ends.items():
         identifier = str((end or {}).get("NetworkID") or "")
         if name == "none" or not identifier:
@@ -201,68 +204,68 @@ def joined_of(
             or made.namespace == namespace
             or (made.owner != "" and made.owner == item.owner)
         )
-        found.append(JoinedNetwork(name, own, identifier))
-    return tuple(found)
+        joined.append(JoinedNetwork(name, own, identifier))
+    return tuple(joined)
 
 
 def perform_verified(
     state: GateState, call_by: Author, item: ContainerItem, policy: Policy, change: Change
 ) -> Flow[Reply]:
-    """Do a change after which a container runs, and stop it if it doesn't run as admitted."""
-    sights: list[VerificationResult] = []
+    """Perform a change that leaves a container running, and stop the container after a breach."""
+    results: list[VerificationResult] = []
 
     def learn(_: Reply) -> Flow[dict[str, object]]:
-        sights.append((yield from verify(state, item, policy)))
-        return {"effective": sights[0].text}
+        results.append((yield from verify(state, item, policy)))
+        return {"effective": results[0].text}
 
-    def told(reply: Reply) -> Reply | None:
-        return None if sights and sights[0].breaches else reply
+    def reply_unless_breached(reply: Reply) -> Reply | None:
+        return None if results and results[0].breaches else reply
 
     state.verification.in_progress.add(item.id)
     try:
-        reply = yield from perform(state, call_by, change, learn, early_reply=told)
-        if told(reply) is None:
-            return (yield from stop_violator(state, item, sights[0], policy))
+        reply = yield from perform(state, call_by, change, learn, early_reply=reply_unless_breached)
+        if reply_unless_breached(reply) is None:
+            return (yield from stop_violator(state, item, results[0], policy))
     finally:
         state.verification.in_progress.discard(item.id)
     return reply
 
 
 def verify_container(state: GateState, identifier: str) -> Flow[VerificationResult | None]:
-    """Look at a container of ours that something happened to; None when there is nothing to see."""
+    """Verify a container after an event; None if the container is unknown or under verification."""
     item = state.inventory.containers.get(identifier)
     if item is None or identifier in state.verification.in_progress:
         return None
     policy = state.policy
     state.verification.in_progress.add(identifier)
     try:
-        sight = yield from verify(state, item, policy)
-        if sight.breaches and _can_restore(state, item, sight):
-            yield from _restore(state, item, sight, policy)
-            sight = yield from verify(state, item, policy)
-        if sight.breaches:
-            yield from stop_violator(state, item, sight, policy)
+        result = yield from verify(state, item, policy)
+        if result.breaches and _can_restore(state, item, result):
+            yield from _restore(state, item, result, policy)
+            result = yield from verify(state, item, policy)
+        if result.breaches:
+            yield from stop_violator(state, item, result, policy)
     finally:
         state.verification.in_progress.discard(identifier)
-    return sight
+    return result
 
 
 def stop_violator(
-    state: GateState, item: ContainerItem, sight: VerificationResult, policy: Policy
+    state: GateState, item: ContainerItem, result: VerificationResult, policy: Policy
 ) -> Flow[Reply]:
-    """Record a violation, then end the container, for good: no restart policy brings it back."""
-    reason = "; ".join(each.text for each in sight.breaches)
-    identifier, recorded = yield from _record_violation(state, item, sight, policy)
+    """Record a violation, then stop the container and disable its restart policy."""
+    reason = "; ".join(each.text for each in result.breaches)
+    identifier, recorded = yield from _record_violation(state, item, result, policy)
     if not recorded:
         return journal_unavailable(identifier)
     place = place_of(item)
     changes = [_kill(item, place)]
-    if sight.now.restart != "no":
-        changes.insert(0, _disable_restart(item, place, sight.now))
+    if result.now.restart != "no":
+        changes.insert(0, _disable_restart(item, place, result.now))
     yield from _perform_all(state, changes, f"{CAUSE} {identifier}", policy)
     return refusal(
         403,
-        sight.breaches[0].rule,
+        result.breaches[0].rule,
         f"the container was stopped, since it didn't run as admitted: {redact.text(reason)}",
         remedy=REMEDY,
         record=identifier,
@@ -270,19 +273,23 @@ def stop_violator(
 
 
 def _record_violation(
-    state: GateState, item: ContainerItem, sight: VerificationResult, policy: Policy, **more: object
+    state: GateState,
+    item: ContainerItem,
+    result: VerificationResult,
+    policy: Policy,
+    **more: object,
 ) -> Flow[tuple[str, bool]]:
-    """Record a violation; return its id, and whether it is durable."""
+    """Record a violation; return the id of the record, and whether the record is durable."""
     identifier = state.new_id()
-    rules = tuple(dict.fromkeys(each.rule for each in sight.breaches))
-    reason = "; ".join(each.text for each in sight.breaches)
+    rules = tuple(dict.fromkeys(each.rule for each in result.breaches))
+    reason = "; ".join(each.text for each in result.breaches)
     entry = Entry(
         identifier,
         "violation",
         actor=actor_of(BROKER),
         request=request_of("POST", Mutation.CONTAINER_START, item.id, place_of(item)),
         verdict=verdict_of(Verdict("deny", rules, reason, REMEDY), policy.digest),
-        result={"found": [redact.text(each.text) for each in sight.breaches], **more},
+        result={"found": [redact.text(each.text) for each in result.breaches], **more},
     )
     return identifier, isinstance((yield WriteRecord(entry)), Record)
 
@@ -295,13 +302,13 @@ def _perform_all(
         yield from perform(state, by, change, despite_hold=True)
 
 
-def _can_restore(state: GateState, item: ContainerItem, sight: VerificationResult) -> bool:
-    """Tell whether a breach is taken back: on the controller's containers, and not over and over.
+def _can_restore(state: GateState, item: ContainerItem, result: VerificationResult) -> bool:
+    """Return True if a breach can be undone: on the controller's containers, and not too often.
 
-    What a client made is nobody's to look after: it is ended.
+    Containers of clients are never restored, but stopped: their limits are the client's business.
     """
     since = state.clock.monotonic() - PUT_BACK_WITHIN_S
-    # Of containers that are gone nothing is kept, nor of what is long ago.
+    # Drop removed containers and old times.
     state.verification.restored_at = {
         identifier: recent
         for identifier, times in state.verification.restored_at.items()
@@ -309,24 +316,24 @@ def _can_restore(state: GateState, item: ContainerItem, sight: VerificationResul
         and (recent := tuple(at for at in times if at > since))
     }
     again = len(state.verification.restored_at.get(item.id, ()))
-    reversible = all(each.rule in REVERSIBLE for each in sight.breaches)
+    reversible = all(each.rule in REVERSIBLE for each in result.breaches)
     return item.origin == Role.CONTROLLER.value and reversible and again < PUT_BACK_MAX
 
 
 def _restore(
-    state: GateState, item: ContainerItem, sight: VerificationResult, policy: Policy
+    state: GateState, item: ContainerItem, result: VerificationResult, policy: Policy
 ) -> Flow[None]:
-    """Record a violation, then give the container the limits and networks that it was admitted with."""
+    """Record a violation, then restore the admitted limits and networks of the container."""
     times = state.verification.restored_at.get(item.id, ())
     state.verification.restored_at[item.id] = (*times, state.clock.monotonic())
-    identifier, recorded = yield from _record_violation(state, item, sight, policy, putBack=True)
+    identifier, recorded = yield from _record_violation(state, item, result, policy, putBack=True)
     if not recorded:
         return
-    changes = [_disconnect(item, network) for network in sight.foreign]
-    if any(each.rule == "effective.limit" for each in sight.breaches):
-        changes.append(_restore_limits(item, sight.now))
-    told = "; ".join(redact.text(each.text) for each in sight.breaches)
-    yield from _perform_all(state, changes, f"{CAUSE} {identifier}: {told}", policy)
+    changes = [_disconnect(item, network) for network in result.foreign]
+    if any(each.rule == "effective.limit" for each in result.breaches):
+        changes.append(_restore_limits(item, result.now))
+    reason = "; ".join(redact.text(each.text) for each in result.breaches)
+    yield from _perform_all(state, changes, f"{CAUSE} {identifier}: {reason}", policy)
 
 
 def _disconnect(item: ContainerItem, network: JoinedNetwork) -> Change:
@@ -343,7 +350,7 @@ def _disconnect(item: ContainerItem, network: JoinedNetwork) -> Change:
 
 
 def _restore_limits(item: ContainerItem, now: Settings) -> Change:
-    """Return the update that gives all limits again, those too that inspect shows unchanged."""
+    """Return the update that sets all limits, even those that inspect shows unchanged."""
     admitted = item.admitted
     limits: dict[str, Any] = {
         "memory": admitted.memory,
@@ -388,7 +395,7 @@ def _kill(item: ContainerItem, place: dict[str, object]) -> Change:
 
 
 def _disable_restart(item: ContainerItem, place: dict[str, object], now: Settings) -> Change:
-    """Return the update after which the engine doesn't start it again."""
+    """Return the update that keeps the engine from restarting the container."""
     return Change(
         mutation=Mutation.CONTAINER_UPDATE,
         subject=item.id,

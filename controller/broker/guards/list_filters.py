@@ -1,8 +1,8 @@
-"""The ``filters`` parameter: parsed, bounded, and narrowed to what is ours and the caller's.
+"""The ``filters`` parameter: parsed, bounded, and restricted to objects that the caller can see.
 
-What of others a filter could be asked about is answered from what the caller sees, or not at all:
-containers, networks, volumes and events by labels that the gate adds to whatever is asked (other
-filters only narrow that further); images by the names that the policy admits.
+A filter must not reveal objects of others. The gate adds labels to filters of containers,
+networks, volumes and events; other filters only narrow the result further. Image filters are
+answered from the names that the policy admits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from controller.model.records import Actor, Role
 
 VALUES_MAX = 64
 PATTERN_MAX = 255
-#: Labels that the gate sets itself: whatever a client asks of them is replaced, never added to.
+#: Labels that the gate sets itself. A client's filter for these labels is replaced.
 _REPLACED = frozenset({strict_json.fold(key) for key in (names.INSTANCE, names.OWNER)})
 
 CONTAINER_KEYS = frozenset(
@@ -36,7 +36,7 @@ Filters = dict[str, list[str]]
 
 
 def parse(text: str, known: frozenset[str]) -> Filters:
-    """Return what ``filters`` asks for: each key's values.
+    """Return the values of each key in ``filters``.
 
     Raises:
         Denied: ``filters.malformed`` or ``filters.unknown``.
@@ -52,8 +52,8 @@ def parse(text: str, known: frozenset[str]) -> Filters:
     if not isinstance(value, dict):
         raise _malformed("expected an object")
     found: Filters = {}
-    for key, told in value.items():
-        values = _values(told)
+    for key, raw in value.items():
+        values = _values(raw)
         if not values:
             continue
         if key not in known:
@@ -67,16 +67,16 @@ def parse(text: str, known: frozenset[str]) -> Filters:
     return found
 
 
-def _values(told: object) -> list[str]:
-    """Read both forms that clients send: a list, or a map of values to true."""
-    if told is None:
+def _values(raw: object) -> list[str]:
+    """Return the values of a key. Clients send a list, or a map of values to true."""
+    if raw is None:
         return []
-    if isinstance(told, Mapping):
-        values = [key for key, wanted in told.items() if wanted is True]
-        plain = all(isinstance(wanted, bool) for wanted in told.values())
+    if isinstance(raw, Mapping):
+        values = [key for key, wanted in raw.items() if wanted is True]
+        plain = all(isinstance(wanted, bool) for wanted in raw.values())
     else:
-        values = [item for item in told if isinstance(item, str)] if isinstance(told, list) else []
-        plain = isinstance(told, list) and len(values) == len(told)
+        values = [item for item in raw if isinstance(item, str)] if isinstance(raw, list) else []
+        plain = isinstance(raw, list) and len(values) == len(raw)
     if not plain or len(values) > VALUES_MAX:
         raise _malformed(f"expected a list of at most {VALUES_MAX} texts for each filter")
     return values
@@ -92,16 +92,16 @@ def _malformed(reason: str) -> Denied:
 
 
 def is_name_wanted(patterns: list[str], name: str) -> bool:
-    """Tell whether a name of an image is one that ``reference`` asks for; no pattern asks for all.
+    """Return True if there are no ``reference`` patterns, or if a pattern matches the image name.
 
-    The engine's way, which judges by all names of an image, would tell of names that aren't shown.
+    The engine matches all names of an image, and so would reveal names that the client can't see.
     """
     if not patterns:
         return True
     repository = name.partition("@")[0]
     head, slash, last = repository.rpartition("/")
-    told = (name, f"{head}{slash}{last.partition(':')[0]}")
-    return any(_matches(pattern[:PATTERN_MAX], each) for pattern in patterns for each in told)
+    spellings = (name, f"{head}{slash}{last.partition(':')[0]}")
+    return any(_matches(pattern[:PATTERN_MAX], each) for pattern in patterns for each in spellings)
 
 
 def _matches(pattern: str, name: str) -> bool:
@@ -110,7 +110,7 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def restrict(filters: Filters, state: GateState, actor: Actor) -> Filters:
-    """Return the filters with the labels that keep the result to ours, and to the caller's."""
+    """Return the filters with the labels that limit the result to the caller's objects."""
     labels = [
         label
         for label in filters.get("label", [])

@@ -1,8 +1,8 @@
-"""From what a path names to an object of ours, by full id, or to "no such object".
+"""Look-up: from the name in a path to an object of this instance, by full id, or to a 404.
 
-The engine resolves names before ids and ids by any prefix, so that a name can be made to mean
-another's container (gate hazard H20). Here: full id, exact name, or an unambiguous prefix of at
-least twelve digits, and always checked against the instance label and the inventory.
+The engine resolves names before ids, and ids by any prefix, so that a crafted name can address
+another container. The gate accepts a full id, an exact name, or an unambiguous prefix of at least
+twelve digits, and always checks the instance label and the inventory.
 """
 
 from __future__ import annotations
@@ -32,24 +32,25 @@ _PLAIN_OPTIONS = frozenset({MASQUERADE, ICC})
 
 @dataclass(frozen=True, slots=True)
 class OwnContainer:
-    """A container of ours that the caller may see, and the engine's inspect of it."""
+    """A container of this instance that the caller can see."""
 
     item: ContainerItem
+    #: The engine's inspect.
     inspect: dict[str, Any]
 
     @property
     def path(self) -> str:
-        """Its path, by full id."""
+        """The path of the container, by full id."""
         return f"/containers/{self.item.id}"
 
 
 def can_see(actor: Actor, owner: str) -> bool:
-    """Tell whether an object of ours is the caller's to see and to act on."""
+    """Return True if the actor can see and change objects of this owner."""
     return actor.role is not Role.CLIENT or (owner != "" and owner == actor.owner)
 
 
 def can_see_host(actor: Actor) -> bool:
-    """Return True if the actor may learn where things lie on the host: operators alone."""
+    """Return True if the actor can see paths of the host: only operators can."""
     return actor.role is Role.OPERATOR
 
 
@@ -59,12 +60,14 @@ def find_container(
     name: str,
     ahead: Callable[[ContainerItem], tuple[str, ...]] = lambda _item: (),
 ) -> Flow[OwnContainer]:
-    """Return the container of ours that *name* means; what is *ahead* of it is looked at next.
+    """Return the container of this instance with a name or id.
+
+    The reads that *ahead* returns will follow (``ReadEngine.ahead``).
 
     Raises:
-        Answered: there is none, as the engine would say it.
-        Denied: ``foreign``: there is one, and it isn't the caller's; or there is none, and the
-            caller is a client, who can't tell the two apart.
+        Answered: no such container, in the engine's wording.
+        Denied: ``foreign``: the container isn't the caller's. A client gets the same refusal for a
+            missing container, and can't tell the two cases apart.
     """
     missing = f"No such container: {redact.text(name)}"
     if not _NAME.fullmatch(name):
@@ -88,7 +91,7 @@ def find_container(
 
 
 def _read_named(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
-    """Return what the engine has under a name; several that a prefix fits are none."""
+    """Return the engine's object of a name; None also for a prefix of several ids."""
     try:
         return (yield from read_json(path, ahead))
     except Answered as answered:
@@ -108,7 +111,7 @@ def _known_id(state: GateState, name: str) -> str:
 
 
 def foreign_object(missing: str, subject: str) -> Denied:
-    """Return the refusal of an object that isn't the caller's: it reads as if there were none."""
+    """Return the refusal of a foreign object, with the message for a missing object."""
     return Denied(
         "foreign",
         f"{subject} isn't one of the caller's",
@@ -120,10 +123,10 @@ def foreign_object(missing: str, subject: str) -> Denied:
 
 
 def not_found(actor: Actor, missing: str, subject: str) -> Exception:
-    """Return how it is told that there is none of that name.
+    """Return the exception for a name that no object has.
 
-    A client reads (and the journal keeps) the same as of a foreign object: names of others can't
-    be found out. Controller and operators see all of ours, and need to know.
+    A client gets (and the journal keeps) the same refusal as for a foreign object, and so can't
+    find out names of others. Controller and operators see all objects, and get a plain 404.
     """
     if actor.role is Role.CLIENT:
         return foreign_object(missing, subject)
@@ -131,13 +134,13 @@ def not_found(actor: Actor, missing: str, subject: str) -> Exception:
 
 
 def record_gone(state: GateState, route: str, identifier: str) -> Flow[bool]:
-    """Record that an object of ours isn't on the engine any more, and take it off the inventory."""
+    """Record that an object disappeared from the engine, and drop it from the inventory."""
     request = request_of("GET", route, identifier, {})
     return (yield from record_event("read", Author(state.new_id(), BROKER), request)) is not None
 
 
 def container_facts(found: OwnContainer) -> ContainerFacts:
-    """Return what admission must know of a container."""
+    """Return the facts of a container for admission."""
     item, inspect = found.item, found.inspect
     host = inspect.get("HostConfig") or {}
     return ContainerFacts(
@@ -157,17 +160,18 @@ def container_facts(found: OwnContainer) -> ContainerFacts:
 
 @dataclass(frozen=True, slots=True)
 class FoundNetwork:
-    """A network of the engine: ``belonging`` is None when it isn't ours."""
+    """A network of the engine."""
 
     inspect: dict[str, Any]
-    belonging: OwnedObject | None
+    #: The item in the inventory; None for an object of somebody else.
+    owned: OwnedObject | None
 
     @property
     def facts(self) -> NetworkFacts:
-        """What admission must know of it."""
+        """The facts of the network for admission."""
         options = self.inspect.get("Options") or {}
         ipam = self.inspect.get("IPAM") or {}
-        mine = self.belonging
+        mine = self.owned
         return NetworkFacts(
             id=str(self.inspect.get("Id", "")),
             name=str(self.inspect.get("Name", "")),
@@ -186,23 +190,23 @@ class FoundNetwork:
 
 
 def _instance_of(inspect: dict[str, Any]) -> str:
-    """Return the instance that the labels of a network or volume name, '' for what isn't one."""
-    told = str((inspect.get("Labels") or {}).get(names.INSTANCE) or "")
-    return told if names.is_instance(told) else ""
+    """Return the instance in the labels of a network or volume; '' without a valid one."""
+    instance = str((inspect.get("Labels") or {}).get(names.INSTANCE) or "")
+    return instance if names.is_instance(instance) else ""
 
 
 def network_path(name: str) -> str:
-    """Return the path at which a network is looked up, '' for what can't be a name."""
+    """Return the path of a network, '' for an invalid name."""
     return f"/networks/{name}" if _NAME.fullmatch(name) else ""
 
 
 def volume_path(name: str) -> str:
-    """Return the path at which a volume is looked up, '' for what can't be a name."""
+    """Return the path of a volume, '' for an invalid name."""
     return f"/volumes/{name}" if _NAME.fullmatch(name) else ""
 
 
 def find_network(state: GateState, name: str) -> Flow[FoundNetwork | None]:
-    """Return the network of the engine that is called exactly *name*, or has that id."""
+    """Return the network of the engine with exactly this name or id, or None."""
     path = network_path(name)
     if not path:
         return None
@@ -212,24 +216,24 @@ def find_network(state: GateState, name: str) -> Flow[FoundNetwork | None]:
             yield from record_gone(state, mutations.NETWORK_GONE, name)
         return None
     if name not in {inspect.get("Id"), inspect.get("Name")}:
-        # The engine resolves a prefix of an id; such a name means nothing here, unless ours.
-        belonging = state.inventory.networks.get(str(inspect.get("Id", "")))
-        if not _PREFIX.fullmatch(name) or belonging is None:
+        # The engine resolves a prefix of an id; the gate does so only for its own networks.
+        owned = state.inventory.networks.get(str(inspect.get("Id", "")))
+        if not _PREFIX.fullmatch(name) or owned is None:
             return None
     return FoundNetwork(inspect, owned_network(state, inspect))
 
 
 def owned_network(state: GateState, inspect: dict[str, Any]) -> OwnedObject | None:
-    """Return the inventory's word on a network, if its labels agree."""
-    belonging = state.inventory.networks.get(str(inspect.get("Id", "")))
-    return belonging if belonging and _has_own_labels(state, inspect, belonging) else None
+    """Return the inventory's item of a network, if the labels agree."""
+    owned = state.inventory.networks.get(str(inspect.get("Id", "")))
+    return owned if owned and _has_own_labels(state, inspect, owned) else None
 
 
 def find_own_network(state: GateState, actor: Actor, name: str) -> Flow[FoundNetwork]:
-    """Return the network of ours that *name* means.
+    """Return the network of this instance with a name or id.
 
     Raises:
-        Answered, Denied: as ``container``.
+        Answered, Denied: as ``find_container``.
     """
     return _visible_network(actor, name, (yield from find_network(state, name)))
 
@@ -238,7 +242,7 @@ def _visible_network(actor: Actor, name: str, found: FoundNetwork | None) -> Fou
     missing = f"network {redact.text(name)} not found"
     if found is None:
         raise not_found(actor, missing, redact.text(name))
-    if found.belonging is None or not can_see(actor, found.belonging.owner):
+    if found.owned is None or not can_see(actor, found.owned.owner):
         raise foreign_object(missing, name)
     return found
 
@@ -246,13 +250,13 @@ def _visible_network(actor: Actor, name: str, found: FoundNetwork | None) -> Fou
 def find_network_to_leave(
     state: GateState, actor: Actor, name: str, found: OwnContainer
 ) -> Flow[FoundNetwork]:
-    """Return the network that *found* is to leave: one of ours, or one that it is in by mistake.
+    """Return the network for *found* to leave: a network of this instance, or a joined foreign one.
 
-    To keep a container off what isn't ours touches nothing that isn't ours. A client isn't told
-    of such networks.
+    Leaving a foreign network changes nothing of that network. A client gets no information about
+    foreign networks.
 
     Raises:
-        Answered, Denied: as ``container``.
+        Answered, Denied: as ``find_container``.
     """
     left = yield from find_network(state, name)
     ends = (found.inspect.get("NetworkSettings") or {}).get("Networks") or {}
@@ -263,20 +267,21 @@ def find_network_to_leave(
 
 @dataclass(frozen=True, slots=True)
 class FoundVolume:
-    """A volume of the engine: ``belonging`` is None when it isn't ours."""
+    """A volume of the engine."""
 
     inspect: dict[str, Any]
-    belonging: OwnedObject | None
+    #: The item in the inventory; None for an object of somebody else.
+    owned: OwnedObject | None
 
     @property
     def facts(self) -> VolumeFacts:
-        """What admission must know of it."""
+        """The facts of the volume for admission."""
         options = self.inspect.get("Options") or {}
         return VolumeFacts(
             name=str(self.inspect.get("Name", "")),
-            ours=self.belonging is not None,
-            owner=self.belonging.owner if self.belonging else "",
-            namespace=self.belonging.namespace if self.belonging else "",
+            ours=self.owned is not None,
+            owner=self.owned.owner if self.owned else "",
+            namespace=self.owned.namespace if self.owned else "",
             driver=str(self.inspect.get("Driver", "")),
             options=tuple(sorted((str(k), str(v)) for k, v in options.items())),
             instance=_instance_of(self.inspect),
@@ -284,7 +289,7 @@ class FoundVolume:
 
 
 def find_volume(state: GateState, name: str) -> Flow[FoundVolume | None]:
-    """Return the volume of that name. One that was removed and made anew elsewhere isn't ours."""
+    """Return the volume of a name. A volume that was removed and created elsewhere is foreign."""
     path = volume_path(name)
     if not path:
         return None
@@ -297,29 +302,28 @@ def find_volume(state: GateState, name: str) -> Flow[FoundVolume | None]:
 
 
 def owned_volume(state: GateState, inspect: dict[str, Any]) -> OwnedObject | None:
-    """Return the inventory's word on a volume, if its labels agree."""
-    belonging = state.inventory.volumes.get(str(inspect.get("Name", "")))
-    return belonging if belonging and _has_own_labels(state, inspect, belonging) else None
+    """Return the inventory's item of a volume, if the labels agree."""
+    owned = state.inventory.volumes.get(str(inspect.get("Name", "")))
+    return owned if owned and _has_own_labels(state, inspect, owned) else None
 
 
 def find_own_volume(state: GateState, actor: Actor, name: str) -> Flow[FoundVolume]:
-    """Return the volume of ours that *name* means.
+    """Return the volume of this instance with a name.
 
     Raises:
-        Answered, Denied: as ``container``.
+        Answered, Denied: as ``find_container``.
     """
     missing = f"get {redact.text(name)}: no such volume"
     found = yield from find_volume(state, name)
     if found is None:
         raise not_found(actor, missing, redact.text(name))
-    if found.belonging is None or not can_see(actor, found.belonging.owner):
+    if found.owned is None or not can_see(actor, found.owned.owner):
         raise foreign_object(missing, name)
     return found
 
 
-def _has_own_labels(state: GateState, inspect: dict[str, Any], belonging: OwnedObject) -> bool:
+def _has_own_labels(state: GateState, inspect: dict[str, Any], owned: OwnedObject) -> bool:
     labels = inspect.get("Labels") or {}
     return bool(
-        labels.get(names.INSTANCE) == state.instance
-        and labels.get(names.INTENT) == belonging.intent
+        labels.get(names.INSTANCE) == state.instance and labels.get(names.INTENT) == owned.intent
     )

@@ -1,6 +1,7 @@
-"""Names that others hold: refused before the engine is asked, and without saying whose they are.
+"""Name conflicts: names in use are refused before the engine is asked, without naming the holder.
 
-The engine's own refusal of a name that is taken tells the holder's id; and it takes any alias.
+The engine's own refusal of a taken name reveals the id of the holder, and the engine accepts any
+alias.
 """
 
 from __future__ import annotations
@@ -29,23 +30,24 @@ from controller.model.records import Role
 
 
 def name_path(name: str) -> str:
-    """Return the path of whichever container has a name."""
+    """Return the path of the container with a name."""
     return f"/containers/{name}/json"
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The container that has a name: its id ('' for none), ours by that id, and the instance that
-    its labels name ('' for what isn't one).
-    """
+    """The container that holds a name."""
 
+    #: '' if the name is free.
     id: str = ""
+    #: The item in the inventory; None for a container of somebody else.
     item: ContainerItem | None = None
+    #: The instance in the labels; '' without a valid one.
     instance: str = ""
 
 
 def find_holder(state: GateState, name: str) -> Flow[Holder]:
-    """Return who has a name."""
+    """Return the holder of a name."""
     inspect = (yield from read_json(name_path(name))) if name else None
     if inspect is None or inspect.get("Name") != f"/{name}":
         return Holder()
@@ -57,9 +59,9 @@ def find_holder(state: GateState, name: str) -> Flow[Holder]:
 
 
 def refuse_if_taken(call: GateRequest, name: str, taken: Holder) -> None:
-    """Refuse a client a name that isn't free, in one way whoever holds it.
+    """Refuse a taken name to a client, with the same message for every foreign holder.
 
-    Its own container's name is the engine's to refuse: the client may know that id.
+    The engine itself refuses the name of the client's own container: the client can see that id.
 
     Raises:
         Denied: ``name.taken``.
@@ -79,7 +81,7 @@ def refuse_if_taken(call: GateRequest, name: str, taken: Holder) -> None:
 
 
 def names_in_use(state: GateState) -> Iterator[DnsNames]:
-    """Yield what every container of ours answers to: those there are, and those on their way."""
+    """Yield the DNS names of all containers of this instance, including creates in progress."""
     for item in state.inventory.containers.values():
         yield of_item(item)
     for intent in state.inventory.open.values():
@@ -90,7 +92,7 @@ def names_in_use(state: GateState) -> Iterator[DnsNames]:
 
 @contextmanager
 def reserve_names(call: GateRequest, state: GateState, mine: DnsNames) -> Iterator[None]:
-    """Keep names for the caller while they are being taken.
+    """Reserve DNS names for a request while it takes them.
 
     Raises:
         Denied: ``network.name-taken``.
@@ -104,15 +106,15 @@ def reserve_names(call: GateRequest, state: GateState, mine: DnsNames) -> Iterat
         state.reservations.names.pop(call.id, None)
 
 
-def names_after_rename(found: OwnContainer, name: str) -> DnsNames:
-    """Return what a container answers to under another name."""
-    item = found.item
+def names_after_rename(container: OwnContainer, name: str) -> DnsNames:
+    """Return the DNS names of a container under a new name."""
+    item = container.item
     return make_dns_names(item.owner, item.admitted.networks, [name], service=service_of(item))
 
 
-def names_after_join(found: OwnContainer, network: str, aliases: tuple[str, ...]) -> DnsNames:
-    """Return what a container answers to in a network that it joins."""
-    whole = of_item(found.item)
-    host = str((found.inspect.get("Config") or {}).get("Hostname") or "")
-    told = (*whole.names, host, *aliases)
-    return make_dns_names(found.item.owner, [network], told, service=whole.service)
+def names_after_join(container: OwnContainer, network: str, aliases: tuple[str, ...]) -> DnsNames:
+    """Return the DNS names of a container in a network that the container joins."""
+    whole = of_item(container.item)
+    host = str((container.inspect.get("Config") or {}).get("Hostname") or "")
+    dns_names = (*whole.names, host, *aliases)
+    return make_dns_names(container.item.owner, [network], dns_names, service=whole.service)

@@ -1,7 +1,7 @@
-"""Recovery: closing what was left open, and taking off the inventory what is gone.
+"""Recovery: close open intents, and drop disappeared objects from the inventory.
 
-The driver settles every open intent that no request of this process is working on: at start,
-after a lost reply, and again until it is closed. Until then the gate holds its object.
+The driver settles every open intent without a request in progress: at start, after a lost reply,
+and again until the intent is closed. Until then the gate holds the object.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STALE = Verdict("allow", ("stale.clean-up",), "it was created and never started"
 
 
 def intents_to_settle(state: GateState) -> tuple[str, ...]:
-    """Return the ids of the intents that are recovery's to close, oldest first."""
+    """Return the ids of the intents for recovery to close, oldest first."""
     mine = [
         (i.seq, key)
         for key, i in state.inventory.open.items()
@@ -43,11 +43,10 @@ def intents_to_settle(state: GateState) -> tuple[str, ...]:
 def settle(
     state: GateState, identifier: str, *, earlier: SettlementEvidence | None
 ) -> Flow[SettlementEvidence | None]:
-    """Look at what became of an open intent, and close it if that can be said.
+    """Find out whether the change of an open intent took effect, and close the intent if known.
 
-    Returns None once it is closed, with exactly one ``recovered`` record; else what was seen, to
-    be given as *earlier* the next time. A look that failed, or a record that couldn't be made
-    durable, changes nothing.
+    Returns None once the intent is closed, with exactly one ``recovered`` record. Otherwise returns
+    the evidence, which the next call takes as *earlier*. A failed read or write changes nothing.
     """
     intent = state.inventory.open.get(identifier)
     if intent is None or identifier in state.intents.in_flight:
@@ -69,7 +68,7 @@ def _settle(
     route: Route,
     earlier: SettlementEvidence | None,
 ) -> Flow[SettlementEvidence | None]:
-    sighting = SettlementEvidence(applied=False, state="")
+    evidence = SettlementEvidence(applied=False, state="")
     path = settlement.evidence_path(route.evidence, intent, identifier)
     if path:
         answer = yield ReadEngine(path)
@@ -79,33 +78,34 @@ def _settle(
         if answer.status >= 400 and answer.status != 404:
             return earlier
         try:
-            told = None if answer.status == 404 else parse_json(answer)
+            value = None if answer.status == 404 else parse_json(answer)
         except Answered:
             return earlier
-        sighting = settlement.evidence_of(route.evidence, intent, identifier, told)
+        evidence = settlement.evidence_of(route.evidence, intent, identifier, value)
     expired = _expired(state, intent, route, identifier)
-    how = settlement.conclude(route.evidence, sighting, earlier, expired=expired)
+    how = settlement.conclude(route.evidence, evidence, earlier, expired=expired)
     if how is None:
-        return sighting
+        return evidence
     result: dict[str, object] = {
         "settled": how.value,
         "evidence": route.evidence.value,
-        **(sighting.result if how is Settled.APPLIED else {}),
+        **(evidence.result if how is Settled.APPLIED else {}),
     }
     record = yield WriteRecord(
         Entry(identifier, "recovered", actor=actor_of(BROKER), result=result)
     )
     if not isinstance(record, Record):
-        return sighting
+        return evidence
     state.intents.recorded_at.pop(identifier, None)
     return None
 
 
 def _expired(state: GateState, intent: OpenIntent, route: Route, identifier: str) -> bool:
-    """Tell whether the engine can't be at it any more.
+    """Return True if the engine can't work on the change any more.
 
-    By the clock that never jumps: since the intent, or, where a broker before this one recorded it,
-    since this one's start. What the wall clock says proves nothing: it may have been set meanwhile.
+    The time counts from the intent, by the monotonic clock; for an intent of an earlier broker,
+    from the start of this process. The wall clock proves nothing: an operator may have set it
+    meanwhile.
     """
     limit = route.deadline_s + settlement.grace_s(intent)
     since = state.intents.recorded_at.get(identifier, state.start_monotonic)
@@ -113,11 +113,11 @@ def _expired(state: GateState, intent: OpenIntent, route: Route, identifier: str
 
 
 def forget_gone(state: GateState) -> Flow[int]:
-    """Take off the inventory what was removed behind the broker's back; return how many.
+    """Drop objects that were removed behind the broker's back; return their number.
 
-    Each is looked at by itself before it is forgotten: a list may be older than a create. What is
-    being changed is left to that change. When the engine can't be asked, or isn't the one that
-    this state belongs to, nothing is forgotten.
+    Each object is read by itself first: a list may be older than a create. Objects with an open
+    intent are left to recovery. Nothing is dropped while the engine doesn't answer, or if it is
+    another engine than that of the state.
     """
     try:
         info = yield from read_json("/info")
@@ -163,11 +163,11 @@ def _has_open_intent(state: GateState, subject: str) -> bool:
 
 
 def stale_containers(state: GateState) -> tuple[str, ...]:
-    """Return the containers that an earlier broker's intent created and that never started.
+    """Return the containers of an earlier broker that never started.
 
-    To be called once, at start, after the first round of settling; what is created from then on
-    is on its way. A client's is kept, since ``docker create`` promises it, unless nobody ever got
-    its id: the answer was lost, and recovery found it.
+    Called once at start, after the first round of settling: later creates are still in progress. A
+    client's container stays, as ``docker create`` promises, unless recovery found it after a lost
+    reply: then its client never got the id.
     """
     return tuple(
         item.id
@@ -179,7 +179,7 @@ def stale_containers(state: GateState) -> tuple[str, ...]:
 
 
 def remove_stale(state: GateState, identifier: str) -> Flow[bool]:
-    """Remove one container of ``stale``, unless it ran after all; tell whether it was removed."""
+    """Remove a container of ``stale_containers`` unless it ran; return True if it was removed."""
     item = state.inventory.containers.get(identifier)
     if item is None or item.started or _has_open_intent(state, identifier):
         return False

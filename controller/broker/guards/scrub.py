@@ -1,8 +1,8 @@
-"""What an error of the engine's tells a client: nothing of others.
+"""Scrubbing: an engine error must not reveal foreign objects to a client.
 
-The engine words its errors for whoever owns the host: they name containers that hold a name, a
-port, a volume or a network. To a client, ids and names of what isn't its own are blanked; what
-the client wrote itself it may read again.
+The engine words its errors for the owner of the host, with the names of containers that hold a
+name, a port, a volume or a network. For a client, ids and names of foreign objects are blanked,
+except those in the client's own request.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from controller.model.records import Actor, Reply, Request, Role
 
 BLANK = "…"
 _ID = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{12,64}(?![0-9A-Za-z])", re.ASCII)
-#: How newer engines name what is attached to a network.
+#: The form in which newer engines name the endpoints of a network.
 _ATTACHED = re.compile(r'name:"(?P<name>[^"]*)"')
 
 
 def scrub_reply(reply: Reply, request: Request, actor: Actor, state: GateState) -> Reply:
-    """Return an answer as this caller may read it: a client's errors are blanked."""
+    """Return a reply for this caller: errors to clients are scrubbed."""
     if actor.role is not Role.CLIENT or reply.status < 400 or not reply.body:
         return reply
     try:
-        told = json.loads(reply.body)
+        error = json.loads(reply.body)
     except ValueError:
         return reply
-    message = told.get("message") if isinstance(told, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
     if not isinstance(message, str):
         return reply
     said = f"{request.path}?{request.query} {request.body.decode(errors='replace')}"
-    kept = scrub_text(message, said, actor, state)
-    if kept == message:
+    scrubbed = scrub_text(message, said, actor, state)
+    if scrubbed == message:
         return reply
     return Reply(
-        reply.status, json_reply(reply.status, {**told, "message": kept}).body, reply.headers
+        reply.status, json_reply(reply.status, {**error, "message": scrubbed}).body, reply.headers
     )
 
 
 def scrub_text(message: str, said: str, actor: Actor, state: GateState) -> str:
-    """Return an error of the engine's with what is others' blanked, but what the client *said*."""
+    """Return an engine error without foreign names and ids, except those in *said*, the request."""
     own_ids, own_names = _visible_objects(actor, state)
 
     def identifier(match: re.Match[str]) -> str:

@@ -1,10 +1,12 @@
-"""Strangers and rivals: containers that carry this instance's label, and that it didn't make.
+"""Unknown containers with the label of this instance, and signs of a second broker (split brain).
 
-A stranger may be anything: whoever has the engine's socket can copy labels. It is told of, and
-neither adopted nor touched. A *rival's* intent is later than all that this journal had when this
-broker began, and not this broker's own: another broker is this instance too, from a copy of the
-state folder, or this folder is older than what it was (restored, or its journal is lost). Then two
-journals and two inventories are wrong about each other, so nothing is changed but by operators.
+An unknown container may be anything: anybody with the engine's socket can copy labels. Unknown
+containers are reported, never adopted automatically, never changed.
+
+The intent of a *rival* is later than every record at the start of this broker, and not its own.
+Then another broker runs as this instance, from a copy of the state folder; or the state folder is
+older than the containers (restored, or its journal lost). Two journals and two inventories
+contradict each other, so only operators can change anything.
 """
 
 from __future__ import annotations
@@ -28,11 +30,11 @@ REMEDY = (
     "if another trimtab runs on a copy of this state folder, end it; then look at "
     "'trimtab adopt', which takes over what was made"
 )
-TOLD_MAX = 5
+SHOWN_MAX = 5
 
 
 def begin_in_doubt(state: GateState) -> None:
-    """Begin: what is labelled as ours, and is later than all that is known, is another's."""
+    """Begin: every labelled container with a later intent than the inventory is somebody else's."""
     known = state.inventory
     if known.time:
         state.split_brain.alone_since = datetime.fromisoformat(known.time).timestamp()
@@ -42,9 +44,10 @@ def begin_in_doubt(state: GateState) -> None:
 
 
 def refuse_if_forked(call: GateRequest, state: GateState) -> Flow[None]:
-    """Refuse a change of the controller's or a client's while there are rivals.
+    """Refuse changes of the controller and of clients while there are rivals.
 
-    Operators aren't refused: they put it right. What is there is looked at when that is in doubt.
+    Operators aren't refused, since they resolve the conflict. In doubt, the containers are listed
+    first.
 
     Raises:
         Denied: ``state.forked``.
@@ -56,14 +59,14 @@ def refuse_if_forked(call: GateRequest, state: GateState) -> Flow[None]:
         return
     yield from survey(state)
     if state.split_brain.rivals:
-        told = ", ".join(
-            name or key[:12] for key, name in sorted(state.split_brain.rivals.items())[:TOLD_MAX]
+        shown = ", ".join(
+            name or key[:12] for key, name in sorted(state.split_brain.rivals.items())[:SHOWN_MAX]
         )
-        raise Denied(CODE, f"another broker of this instance made {told}", REMEDY)
+        raise Denied(CODE, f"another broker of this instance made {shown}", REMEDY)
 
 
 def survey(state: GateState) -> Flow[None]:
-    """Look at all that carries this instance's label.
+    """List every container with the label of this instance.
 
     Raises:
         Answered: the engine doesn't answer.
@@ -74,13 +77,13 @@ def survey(state: GateState) -> Flow[None]:
 
 
 def instance_list_path(path: str, state: GateState, **query: str) -> str:
-    """Return the path of a list of what carries this instance's label."""
+    """Return the path of a list of objects with the label of this instance."""
     filters = filters_of({"label": [f"{names.INSTANCE}={state.instance}"]})
     return build_path(path, {**query, "filters": filters})
 
 
 def record_listed(state: GateState, listed: Any) -> None:
-    """Take note of the strangers and rivals in a list of containers."""
+    """Remember the unknown containers and the rivals of a list of containers."""
     found = list(unknown_containers(state, listed))
     state.split_brain.unknown = {identifier: name for identifier, name, _ in found}
     state.split_brain.rivals = {
@@ -90,7 +93,7 @@ def record_listed(state: GateState, listed: Any) -> None:
 
 
 def unknown_containers(state: GateState, listed: Any) -> Iterable[tuple[str, str, str]]:
-    """Yield id, name and intent of the containers that aren't ours; what an open create made is."""
+    """Yield id, name and intent of containers that neither the inventory nor an open create has."""
     inventory = state.inventory
     for each in listed or ():
         labels: Mapping[str, str] = each.get("Labels") or {}
@@ -98,16 +101,17 @@ def unknown_containers(state: GateState, listed: Any) -> Iterable[tuple[str, str
         if labels.get(names.INSTANCE) != state.instance or identifier in inventory.containers:
             continue
         if intent not in inventory.open:
-            told = [str(name).removeprefix("/") for name in each.get("Names") or ()]
-            yield identifier, redact.text(told[0]) if told else "", intent
+            listed_names = [str(name).removeprefix("/") for name in each.get("Names") or ()]
+            yield identifier, redact.text(listed_names[0]) if listed_names else "", intent
 
 
 def is_rival(state: GateState, intent: str) -> bool:
-    """Tell whether an intent is one that this instance made, and neither this broker nor one
-    whose journal it goes on with.
+    """Return True if another broker of this instance created a container with this intent.
+
+    Intents of this broker, and of the brokers before it in the same journal, are no rivals.
     """
     at = timestamp_s(intent)
     if at is None or at <= state.split_brain.alone_since or intent in state.split_brain.own_creates:
         return False
-    # A copy of a container of ours has its intent, too.
+    # A copy of an own container carries the same intent.
     return all(item.intent != intent for item in state.inventory.containers.values())

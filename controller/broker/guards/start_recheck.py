@@ -1,8 +1,8 @@
-"""Before a start: what a container was admitted with must still be what it would get.
+"""Checks before a start: the engine must still resolve the admitted objects to the same things.
 
-Names are resolved again by the engine when a container starts: a bind source by its path, a
-network by its name at the first start, a volume with the options that it has then. What was
-swapped since is refused here; what is swapped after this look shows in the kernel (``verifying``).
+The engine resolves names again when a container starts: a bind source by its path, a network by
+its name at the first start, a volume with its current options. Objects that were swapped since
+admission are refused here. A swap after this check shows in the kernel (``kernel_verify``).
 """
 
 from __future__ import annotations
@@ -21,56 +21,56 @@ from controller.model.host_paths import ENGINE_DATA, PathFacts
 from controller.model.inventory import ContainerItem
 
 
-def refuse_if_violated(found: OwnContainer) -> None:
-    """Refuse to let a container run, or change it, that was stopped for a violation.
+def refuse_if_violated(container: OwnContainer) -> None:
+    """Refuse to start or change a container that was stopped for a violation.
 
     Raises:
         Denied: ``effective.violated``.
     """
-    if found.item.violation:
+    if container.item.violation:
         raise Denied(
             "effective.violated",
-            f"it was stopped since it didn't run as admitted, see record {found.item.violation}",
+            f"it was stopped since it didn't run as admitted, see record {container.item.violation}",
             "remove the container and create it anew",
-            subject=found.item.id,
+            subject=container.item.id,
         )
 
 
-def refuse_if_changed(state: GateState, found: OwnContainer) -> Flow[None]:
-    """Refuse when a network, a volume or a bind source isn't what was admitted any more.
+def refuse_if_changed(state: GateState, container: OwnContainer) -> Flow[None]:
+    """Refuse if a network, a volume or a bind source differs from the admitted one.
 
     Raises:
         Denied: ``network.changed``, ``volume.changed``, ``mount.changed``.
     """
-    yield from _refuse_changed_networks(state, found)
-    yield from _refuse_changed_volumes(state, found)
-    yield from _refuse_changed_sources(state, found)
+    yield from _refuse_changed_networks(state, container)
+    yield from _refuse_changed_volumes(state, container)
+    yield from _refuse_changed_sources(state, container)
 
 
 def paths_to_read(item: ContainerItem) -> tuple[str, ...]:
-    """Return what ``refuse_if_changed`` asks the engine for."""
+    """Return the engine paths that ``refuse_if_changed`` reads."""
     networks = map(lookup.network_path, item.admitted.networks)
     return tuple(filter(None, (*networks, *map(lookup.volume_path, _volume_names(item)))))
 
 
-def _refuse_changed_networks(state: GateState, found: OwnContainer) -> Flow[None]:
-    for name in found.item.admitted.networks:
+def _refuse_changed_networks(state: GateState, container: OwnContainer) -> Flow[None]:
+    for name in container.item.admitted.networks:
         network = yield from lookup.find_network(state, name)
-        if network is not None and network.belonging is None:
+        if network is not None and network.owned is None:
             raise Denied(
                 "network.changed",
                 f"the network {name} was made anew by somebody else",
                 "remove it, and create the container anew",
-                subject=found.item.id,
+                subject=container.item.id,
             )
 
 
-def _refuse_changed_volumes(state: GateState, found: OwnContainer) -> Flow[None]:
-    for name in _volume_names(found.item):
+def _refuse_changed_volumes(state: GateState, container: OwnContainer) -> Flow[None]:
+    for name in _volume_names(container.item):
         volume = yield from lookup.find_volume(state, name)
         if volume is None:
             changed = "isn't there any more"
-        elif volume.belonging is None:
+        elif volume.owned is None:
             changed = "was made anew by somebody else"
         elif volume.facts.options:
             changed = "has options now"
@@ -80,7 +80,7 @@ def _refuse_changed_volumes(state: GateState, found: OwnContainer) -> Flow[None]
             "volume.changed",
             f"the volume {name} {changed}",
             "create the container anew",
-            subject=found.item.id,
+            subject=container.item.id,
         )
 
 
@@ -94,17 +94,17 @@ def _admitted_mounts(item: ContainerItem, kind: str) -> Iterator[ExpectedMount]:
             yield mount
 
 
-def _refuse_changed_sources(state: GateState, found: OwnContainer) -> Flow[None]:
-    """Refuse when a source isn't any more what was admitted: swapped for a link, or ours."""
+def _refuse_changed_sources(state: GateState, container: OwnContainer) -> Flow[None]:
+    """Refuse if a bind source was replaced, by a link for example, or is protected."""
     binds = {
         str(mount.get("Source"))
-        for mount in found.inspect.get("Mounts") or ()
+        for mount in container.inspect.get("Mounts") or ()
         if mount.get("Type") == "bind"
     }
-    known = {mount.source: mount for mount in _admitted_mounts(found.item, "bind")}
+    known = {mount.source: mount for mount in _admitted_mounts(container.item, "bind")}
     known |= {
         data_path(state.volumes_root, mount.source): mount
-        for mount in _admitted_mounts(found.item, "volume")
+        for mount in _admitted_mounts(container.item, "volume")
         if mount.inode
     }
     sources = sorted({*binds, *known})
@@ -116,12 +116,12 @@ def _refuse_changed_sources(state: GateState, found: OwnContainer) -> Flow[None]
                 "mount.changed",
                 f"the bind source {source} is now {changed}",
                 "put back what was admitted, or create the container anew",
-                subject=found.item.id,
+                subject=container.item.id,
             )
 
 
 def _difference(state: GateState, seen: PathFacts, admitted: ExpectedMount | None) -> str:
-    """Return what a source is now; '' while it is what was admitted."""
+    """Return the difference of a source to the admitted one; '' if there is none."""
     in_volume = is_below(seen.path, state.volumes_root) and seen.protected == ENGINE_DATA
     protected = "" if in_volume else seen.protected
     if seen.kind not in {"dir", "file"} or protected:

@@ -210,7 +210,7 @@ def _plan_kept(
 def _future_facts(name: str, judged: AdmissionDecision) -> NetworkFacts:
     """Return the facts of a network as they will be once it is made."""
     labels = _labels(judged)
-    belonging = OwnedObject(
+    owned = OwnedObject(
         id="",
         name=name,
         namespace=str(labels.get(names.NAMESPACE, "")),
@@ -218,7 +218,7 @@ def _future_facts(name: str, judged: AdmissionDecision) -> NetworkFacts:
         origin=str(labels.get(names.ORIGIN, "")),
         intent="",
     )
-    return lookup.FoundNetwork({"Name": name, **(judged.body or {})}, belonging).facts
+    return lookup.FoundNetwork({"Name": name, **(judged.body or {})}, owned).facts
 
 
 def _refuse_while_made(state: GateState, route: Mutation, name: str) -> None:

@@ -52,16 +52,18 @@ _SHOWN_PROCESS = ("tty", "entrypoint", "arguments", "privileged", "user")
 
 def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """POST /containers/{container}/exec: prepare a command; the id is the caller's alone."""
-    found = yield from _find_running(call, state, call.names["container"])
+    container = yield from _find_running(call, state, call.names["container"])
     request = parse.parse_exec(call.body)
-    judged = raise_if_denied(admit_exec(request, policy=call.policy, container_user=_user(found)))
+    judged = raise_if_denied(
+        admit_exec(request, policy=call.policy, container_user=_user(container))
+    )
     _make_room(state)
     change = Change(
         mutation=Mutation.EXEC_CREATE,
-        subject=found.item.id,
+        subject=container.item.id,
         method="POST",
-        path=f"{found.path}/exec",
-        summary={**place_of(found.item), **judged.summary},
+        path=f"{container.path}/exec",
+        summary={**place_of(container.item), **judged.summary},
         verdict=judged.verdict,
         body=judged.body,
     )
@@ -70,11 +72,11 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
         return reply
     identifier = str(parse_json(reply).get("Id", ""))
     state.execs.created[identifier] = CreatedExec(
-        container=found.item.id,
+        container=container.item.id,
         uid=call.actor.uid,
         role=call.actor.role,
         created_at=state.clock.monotonic(),
-        container_started=_started(found),
+        container_started=_started(container),
         request=request,
     )
     return json_reply(reply.status, {"Id": identifier})
@@ -93,22 +95,22 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
         raise _refusal("exec.started", "it was started before", identifier)
     if state.clock.monotonic() - created.created_at > START_S:
         raise _refusal("exec.expired", f"it wasn't started within {START_S:g} s", identifier)
-    found = yield from _find_unchanged(call, state, identifier, created)
+    container = yield from _find_unchanged(call, state, identifier, created)
     yield from _refuse_if_different(identifier, created)
     request, created.request = created.request, None
     if request is None:  # by another request, while this one looked
         raise _refusal("exec.started", "it was started before", identifier)
-    made = raise_if_denied(admit_exec(request, policy=call.policy, container_user=_user(found)))
+    made = raise_if_denied(admit_exec(request, policy=call.policy, container_user=_user(container)))
     judged = raise_if_denied(
         admit_exec_start(parse.parse_exec_start(call.body), request, hijack=_is_hijack(call))
     )
     assert judged.body is not None, "an admitted start has a body"
     change = Change(
         mutation=Mutation.EXEC_START,
-        subject=found.item.id,
+        subject=container.item.id,
         method="POST",
         path=f"/exec/{identifier}/start",
-        summary={**place_of(found.item), "exec": identifier, **judged.summary},
+        summary={**place_of(container.item), "exec": identifier, **judged.summary},
         verdict=judged.verdict,
         body=judged.body,
         runs=made.body,
@@ -145,17 +147,17 @@ def _is_hijack(call: GateRequest) -> bool:
 
 
 def _find_running(call: GateRequest, state: GateState, name: str) -> Flow[OwnContainer]:
-    found = yield from lookup.find_container(state, call.actor, name)
-    told = found.inspect.get("State") or {}
+    container = yield from lookup.find_container(state, call.actor, name)
+    told = container.inspect.get("State") or {}
     if not told.get("Running") or told.get("Paused"):
         raise Denied(
             "exec.not-running",
             f"the container is {told.get('Status', 'not running')}",
             "start it, or thaw it, first",
             status=409,
-            subject=found.item.id,
+            subject=container.item.id,
         )
-    return found
+    return container
 
 
 def _find_unchanged(
@@ -167,14 +169,14 @@ def _find_unchanged(
         Denied: ``exec.changed``, ``exec.not-running``, ``foreign``.
     """
     try:
-        found = yield from _find_running(call, state, created.container)
+        container = yield from _find_running(call, state, created.container)
     except Answered as answered:
         if answered.reply.status != 404:
             raise
         raise _refusal("exec.changed", "its container is gone", identifier) from None
-    if _started(found) != created.container_started:
+    if _started(container) != created.container_started:
         raise _refusal("exec.changed", "its container was started anew since", identifier)
-    return found
+    return container
 
 
 def _refuse_if_different(identifier: str, created: CreatedExec) -> Flow[None]:
@@ -237,12 +239,12 @@ def _make_room(state: GateState) -> None:
         )
 
 
-def _started(found: OwnContainer) -> str:
-    return str((found.inspect.get("State") or {}).get("StartedAt", ""))
+def _started(container: OwnContainer) -> str:
+    return str((container.inspect.get("State") or {}).get("StartedAt", ""))
 
 
-def _user(found: OwnContainer) -> str:
-    return str((found.inspect.get("Config") or {}).get("User") or "")
+def _user(container: OwnContainer) -> str:
+    return str((container.inspect.get("Config") or {}).get("User") or "")
 
 
 # Looking

@@ -50,31 +50,31 @@ _INSTANTS = {"start": "StartedAt", "stop": "FinishedAt"}
 
 def start(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Start it: what it was admitted as must still hold, on the host and in the policy."""
-    found = yield from lookup.find_container(
+    container = yield from lookup.find_container(
         state, call.actor, call.names["container"], paths_to_read
     )
     try:
         judged = raise_if_denied(calls.admit_start(call.query))
-        judged = _judge_image_again(call, found, judged)
-        refuse_if_violated(found)
-        yield from refuse_if_changed(state, found)
+        judged = _judge_image_again(call, container, judged)
+        refuse_if_violated(container)
+        yield from refuse_if_changed(state, container)
     except Denied:
-        if (found.inspect.get("HostConfig") or {}).get("AutoRemove"):
+        if (container.inspect.get("HostConfig") or {}).get("AutoRemove"):
             # As the engine does when a start fails: `docker run --rm` waits for the removal.
-            yield from remove_stale(state, found.item.id)
+            yield from remove_stale(state, container.item.id)
         raise
-    return (yield from _post_action(call, state, found, "start", judged))
+    return (yield from _post_action(call, state, container, "start", judged))
 
 
 def _judge_image_again(
-    call: GateRequest, found: OwnContainer, judged: AdmissionDecision
+    call: GateRequest, container: OwnContainer, judged: AdmissionDecision
 ) -> AdmissionDecision:
     """Return the admission of a start, with what the policy says of the image today.
 
     Raises:
         Denied: it doesn't admit it any more.
     """
-    image = raise_if_denied(calls.admit_restart_allowed(found.item.image, policy=call.policy))
+    image = raise_if_denied(calls.admit_restart_allowed(container.item.image, policy=call.policy))
     return replace(judged, verdict=image.verdict)
 
 
@@ -88,13 +88,13 @@ def stop(call: GateRequest, state: GateState) -> Flow[Reply]:
 def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Stop it and start it: what it was admitted as must still hold."""
     judged = raise_if_denied(calls.admit_stop(call.query))
-    found = yield from lookup.find_container(
+    container = yield from lookup.find_container(
         state, call.actor, call.names["container"], paths_to_read
     )
-    judged = _judge_image_again(call, found, judged)
-    refuse_if_violated(found)
-    yield from refuse_if_changed(state, found)
-    return (yield from _take_down(call, state, "restart", judged, found))
+    judged = _judge_image_again(call, container, judged)
+    refuse_if_violated(container)
+    yield from refuse_if_changed(state, container)
+    return (yield from _take_down(call, state, "restart", judged, container))
 
 
 def kill(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -115,14 +115,14 @@ def _take_down(
     state: GateState,
     verb: str,
     judged: AdmissionDecision,
-    found: OwnContainer | None = None,
+    container: OwnContainer | None = None,
 ) -> Flow[Reply]:
     """Do what may leave a service without a running slot: everything of that kind passes here.
 
     Raises:
         Denied: ``blast.radius``: it is the controller's to do, and too much of what runs.
     """
-    target = found if found is not None else (yield from _find(call, state))
+    target = container if container is not None else (yield from _find(call, state))
     judged = yield from disruption_budget.enforce_budget(call, state, target, judged)
     query = dict(judged.query)
     if verb == "remove":
@@ -148,55 +148,63 @@ def pause(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 def unpause(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Thaw it."""
-    found = yield from _find(call, state)
-    refuse_if_violated(found)
-    return (yield from _post_action(call, state, found, "unpause", AdmissionDecision(ALLOW)))
+    container = yield from _find(call, state)
+    refuse_if_violated(container)
+    return (yield from _post_action(call, state, container, "unpause", AdmissionDecision(ALLOW)))
 
 
 def rename(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Give it another name."""
-    found = yield from _find(call, state)
+    container = yield from _find(call, state)
     judged = raise_if_denied(
         calls.admit_rename(
             call.query,
             actor=call.actor,
             policy=call.policy,
-            admitted=found.item.admitted.name,
-            origin=found.item.origin,
+            admitted=container.item.admitted.name,
+            origin=container.item.origin,
         )
     )
     name = dict(judged.query).get("name", "")
     taken = yield from name_conflicts.find_holder(state, name)
-    if taken.id != found.item.id:
+    if taken.id != container.item.id:
         name_conflicts.refuse_if_taken(call, name, taken)
-    with name_conflicts.reserve_names(call, state, name_conflicts.names_after_rename(found, name)):
-        return (yield from _post_action(call, state, found, "rename", judged, told={"name": name}))
+    with name_conflicts.reserve_names(
+        call, state, name_conflicts.names_after_rename(container, name)
+    ):
+        return (
+            yield from _post_action(call, state, container, "rename", judged, told={"name": name})
+        )
 
 
 def update(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Change its limits or restart policy, judged by the state that this leads to."""
-    found = yield from _find(call, state)
-    disruption_budget.refuse_client_objects(call, found.item.origin, found.item.admitted.name)
-    refuse_if_violated(found)
+    container = yield from _find(call, state)
+    disruption_budget.refuse_client_objects(
+        call, container.item.origin, container.item.admitted.name
+    )
+    refuse_if_violated(container)
     judged = raise_if_denied(
         admit_update(
             parse.parse_update(call.body),
             actor=call.actor,
             policy=call.policy,
-            current=container_facts(found),
+            current=container_facts(container),
             host=host_facts(state),
         )
     )
     assert judged.settings is not None, "an admitted update has settings"
     told = {"settings": settings_to_json(judged.settings)}
     answer = partial(add_warnings, warnings=judged.warnings)
-    return (yield from _post_action(call, state, found, "update", judged, told=told, answer=answer))
+    return (
+        yield from _post_action(call, state, container, "update", judged, told=told, answer=answer)
+    )
 
 
 def _post_action(
     call: GateRequest,
     state: GateState,
-    found: OwnContainer,
+    container: OwnContainer,
     verb: str,
     judged: AdmissionDecision,
     *,
@@ -204,17 +212,19 @@ def _post_action(
     told: Mapping[str, object] | None = None,
     answer: Callable[[Reply], Reply] = unchanged_reply,
 ) -> Flow[Reply]:
-    path = build_path(f"{found.path}/{verb}", dict(judged.query))
+    path = build_path(f"{container.path}/{verb}", dict(judged.query))
     extra = {**(told or {}), **({"graceS": grace_s} if grace_s else {})}
     if verb in _INSTANTS:  # what recovery compares with
-        extra["before"] = str((found.inspect.get("State") or {}).get(_INSTANTS[verb]) or ZERO_TIME)
-    change = _change(call, found, judged, method="POST", path=path, extra=extra, grace_s=grace_s)
+        extra["before"] = str((container.inspect.get("State") or {}).get(_INSTANTS[verb]) or ZERO_TIME)
+    change = _change(
+        call, container, judged, method="POST", path=path, extra=extra, grace_s=grace_s
+    )
     if verb in _STARTS:
-        change = replace(change, runs=found.inspect.get("Config") or {})
+        change = replace(change, runs=container.inspect.get("Config") or {})
     if verb in _RUNS:
         return (
             yield from kernel_verify.perform_verified(
-                state, call.by, found.item, call.policy, change
+                state, call.by, container.item, call.policy, change
             )
         )
     return answer((yield from perform(state, call.by, change, early_reply=answer)))
@@ -222,7 +232,7 @@ def _post_action(
 
 def _change(
     call: GateRequest,
-    found: OwnContainer,
+    container: OwnContainer,
     judged: AdmissionDecision,
     *,
     method: str,
@@ -230,7 +240,7 @@ def _change(
     extra: Mapping[str, object] | None = None,
     grace_s: int = 0,
 ) -> Change:
-    item = found.item
+    item = container.item
     return Change(
         mutation=Mutation(call.route.name),
         subject=item.id,

@@ -158,20 +158,20 @@ def _requested_image(
 
 def container_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /containers/{container}/json. Operators alone see env values, and that is journaled."""
-    found = yield from _find(call, state)
-    inspect = found.inspect
+    container = yield from _find(call, state)
+    inspect = container.inspect
     if call.query.get("size") == "1":
-        again = yield from read_json(f"{found.path}/json?size=1")
+        again = yield from read_json(f"{container.path}/json?size=1")
         if again is None:
             raise Answered(Reply(404))
         inspect = again
     if call.actor.role is Role.OPERATOR:
-        yield from record_read(call, found.item.id)
+        yield from record_read(call, container.item.id)
     else:
         # Secrets come to a container from others than who may look at it, too.
         inspect = _hide_host_paths(hide_env_values(inspect))
     config = inspect.get("Config") or {}
-    config = {**config, **_requested_image(config, call, found.item)}
+    config = {**config, **_requested_image(config, call, container.item)}
     return json_reply(200, {**inspect, "Config": config})
 
 
@@ -213,43 +213,43 @@ def _find(call: GateRequest, state: GateState) -> Flow[OwnContainer]:
 
 def container_logs(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """GET /containers/{container}/logs."""
-    found = yield from _find(call, state)
-    yield from record_read(call, found.item.id)
-    return Relay("GET", build_path(f"{found.path}/logs", call.query))
+    container = yield from _find(call, state)
+    yield from record_read(call, container.item.id)
+    return Relay("GET", build_path(f"{container.path}/logs", call.query))
 
 
 def container_stats(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """GET /containers/{container}/stats."""
-    found = yield from _find(call, state)
-    return Relay("GET", build_path(f"{found.path}/stats", call.query))
+    container = yield from _find(call, state)
+    return Relay("GET", build_path(f"{container.path}/stats", call.query))
 
 
 def container_top(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /containers/{container}/top."""
-    found = yield from _find(call, state)
-    return engine_reply((yield from read_engine(build_path(f"{found.path}/top", call.query))))
+    container = yield from _find(call, state)
+    return engine_reply((yield from read_engine(build_path(f"{container.path}/top", call.query))))
 
 
 def container_changes(call: GateRequest, state: GateState) -> Flow[Reply]:
     """GET /containers/{container}/changes."""
-    found = yield from _find(call, state)
-    return engine_reply((yield from read_engine(f"{found.path}/changes")))
+    container = yield from _find(call, state)
+    return engine_reply((yield from read_engine(f"{container.path}/changes")))
 
 
 def container_attach(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """POST /containers/{container}/attach."""
-    found = yield from _find(call, state)
-    yield from record_read(call, found.item.id)
-    return Relay("POST", build_path(f"{found.path}/attach", call.query), hijack=True)
+    container = yield from _find(call, state)
+    yield from record_read(call, container.item.id)
+    return Relay("POST", build_path(f"{container.path}/attach", call.query), hijack=True)
 
 
 def container_wait(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """POST /containers/{container}/wait."""
-    found = yield from _find(call, state)
-    return Relay("POST", build_path(f"{found.path}/wait", call.query))
+    container = yield from _find(call, state)
+    return Relay("POST", build_path(f"{container.path}/wait", call.query))
 
 
 def container_resize(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """POST /containers/{container}/resize."""
-    found = yield from _find(call, state)
-    return Relay("POST", build_path(f"{found.path}/resize", call.query))
+    container = yield from _find(call, state)
+    return Relay("POST", build_path(f"{container.path}/resize", call.query))

@@ -53,8 +53,8 @@ def network_list(call: GateRequest, state: GateState) -> Flow[Reply]:
         return engine_reply(reply)
     shown = []
     for told in parse_json(reply):
-        belonging = owned_network(state, told)
-        if belonging is not None and can_see(call.actor, belonging.owner):
+        owned = owned_network(state, told)
+        if owned is not None and can_see(call.actor, owned.owner):
             shown.append(_visible_network(told, call, state))
     return json_reply(200, shown)
 
@@ -81,7 +81,7 @@ def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:
     request = parse.parse_network(call.body)
     policy = call.policy
     existing = yield from lookup.find_network(state, request.name)
-    if existing is not None and existing.belonging is None:
+    if existing is not None and existing.owned is None:
         # What an open intent made isn't in the inventory yet: it is nobody else's for that.
         refuse_if_held(state, Mutation.NETWORK_CREATE, request.name, under_way=True)
     judged = raise_if_denied(
@@ -103,8 +103,8 @@ def network_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     """DELETE /networks/{network}."""
     found = yield from lookup.find_own_network(state, call.actor, call.names["network"])
     identifier = found.facts.id
-    if found.belonging is not None:
-        disruption_budget.refuse_client_objects(call, found.belonging.origin, found.facts.name)
+    if found.owned is not None:
+        disruption_budget.refuse_client_objects(call, found.owned.origin, found.facts.name)
     change = Change(
         mutation=Mutation.NETWORK_REMOVE,
         subject=identifier,
@@ -210,8 +210,8 @@ def volume_list(call: GateRequest, state: GateState) -> Flow[Reply]:
         return engine_reply(reply)
     shown = []
     for told in parse_json(reply).get("Volumes") or ():
-        belonging = owned_volume(state, told)
-        if belonging is not None and can_see(call.actor, belonging.owner):
+        owned = owned_volume(state, told)
+        if owned is not None and can_see(call.actor, owned.owner):
             shown.append(_visible_volume(told, call.actor))
     return json_reply(200, {"Volumes": shown, "Warnings": None})
 
@@ -233,7 +233,7 @@ def volume_create(call: GateRequest, state: GateState) -> Flow[Reply]:
     request = parse.parse_volume(call.body)
     request = networks_volumes.named_volume(request, actor=call.actor, policy=policy, stamp=stamp)
     existing = yield from lookup.find_volume(state, request.name)
-    if existing is not None and existing.belonging is None:
+    if existing is not None and existing.owned is None:
         # What an open intent made isn't in the inventory yet: it is nobody else's for that.
         refuse_if_held(state, Mutation.VOLUME_CREATE, request.name, under_way=True)
     judged = raise_if_denied(
