@@ -1,9 +1,9 @@
-"""Adoption at the gate: what carries this instance's label is shown, and taken in by an operator.
+"""Adoption: unknown containers, networks and volumes with this instance's label, taken over.
 
-For a state folder that was lost, or that is older than what was made with its id. Each object is
-judged as a create of today's (``core.admission.adoption``), a container that runs by what the kernel shows
-as well, and before anything is recorded: one that isn't adopted stays foreign, and is neither
-stopped nor changed. Nothing is forwarded here; what is adopted is a record each, by an operator.
+For a state folder that was lost, or that is older than the objects. Each object is judged like a
+create of today (``core.admission.adoption``), a running container also by the kernel's view, and
+before anything is recorded. Nothing is forwarded to the engine. An adoption is one record for each
+object, by an operator; the rest stays foreign and unchanged.
 """
 
 from __future__ import annotations
@@ -41,31 +41,29 @@ from controller.model.mutations import ADOPT
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Reply, Role
 
-#: Each is looked at while other mutations wait.
+#: Other mutations wait while the objects are judged.
 OBJECTS_MAX = 100
 
 
 @dataclass(slots=True)
 class Candidate:
-    """An object that carries our label and isn't ours: what it says, and what is wrong with it.
-
-    ``summary`` is what its record will tell, of a container once it was judged.
-    """
+    """An object with this instance's label outside the inventory, and the findings about it."""
 
     claim: Claim
     inspect: Mapping[str, Any]
     state: str = ""
     created: str = ""
     findings: list[Finding] = field(default_factory=list)
+    #: The summary for the record; of a container, once judged.
     summary: dict[str, object] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
-        """Whether it may be adopted."""
+        """Whether the object can be adopted."""
         return verdict_of(self.findings)
 
-    def told(self) -> dict[str, object]:
-        """Return it as an operator reads it."""
+    def to_json(self) -> dict[str, object]:
+        """Return the candidate for an operator."""
         claim, verdict = self.claim, self.verdict
         texts = {
             name: redact.text(str(getattr(claim, name)))
@@ -92,14 +90,14 @@ class Candidate:
 
 
 def strangers(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET strangers: what carries this instance's label and isn't in the inventory, each judged."""
+    """Handle ``GET strangers``: list and judge the unknown objects with this instance's label."""
     found = yield from _Survey(call.policy, state).run()
-    shown = [candidate.told() for candidate in found]
+    shown = [candidate.to_json() for candidate in found]
     return json_reply(200, {"instance": state.instance, "objects": shown})
 
 
 def adopt(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Flow[Reply]:
-    """POST records, act adopt: take in what is named, as far as it may be."""
+    """Handle ``POST records``, act adopt: adopt the named objects, as far as admission allows."""
     wanted, remark = _read(body)
     found = yield from _Survey(call.policy, state, only=wanted.__contains__).run()
     taken, left = list[Candidate](), list[Candidate]()
@@ -114,14 +112,17 @@ def adopt(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Fl
         if not (yield from record_event("operator", by, request)):
             return journal_unavailable(call.id)
         taken.append(candidate)
-    told = {"act": "adopt", "adopted": len(taken), "left": len(left), "note": remark}
-    request = request_of("POST", ADOPT, state.instance, told)
+    totals = {"act": "adopt", "adopted": len(taken), "left": len(left), "note": remark}
+    request = request_of("POST", ADOPT, state.instance, totals)
     if not (yield from record_event("operator", call.by, request)):
         return journal_unavailable(call.id)
-    # Somebody looked at what is there: from here on only what is newer is another broker's.
+    # An operator reviewed the present objects: from now on only newer ones are a rival's.
     state.split_brain.alone_since = state.clock.now()
     yield from split_brain.survey(state)
-    shown = {"adopted": [each.told() for each in taken], "left": [each.told() for each in left]}
+    shown = {
+        "adopted": [each.to_json() for each in taken],
+        "left": [each.to_json() for each in left],
+    }
     return json_reply(200, {"id": call.id, **shown})
 
 
@@ -159,10 +160,11 @@ def _is_known(inventory: Inventory, claim: Claim) -> bool:
 
 
 class _Survey:
-    """One look at all that carries our label and isn't ours.
+    """One survey of all objects with this instance's label outside the inventory.
 
-    Judged with an inventory that has what is adopted so far: a container's network is ours once
-    it is. The gate's own inventory isn't changed.
+    The survey judges with a copy of the inventory and adds each adoptable object, since a
+    container's network must be known before the container. The gate's own inventory stays
+    unchanged.
     """
 
     def __init__(
@@ -180,7 +182,7 @@ class _Survey:
         self._defaults = Defaults()
 
     def run(self) -> Flow[list[Candidate]]:
-        """Return everything, networks and volumes first.
+        """Return all candidates, networks and volumes first.
 
         Raises:
             Answered: the engine doesn't answer.
@@ -199,7 +201,7 @@ class _Survey:
             *self._candidates("volume", volumes or ()),
         ]
         for each in listed or ():
-            # A list shows less of a container than is needed, and names it otherwise.
+            # A list has too few members of a container, under other names.
             inspect = yield from read_json(f"/containers/{each.get('Id', '')}/json")
             self._found += self._candidates("container", () if inspect is None else (inspect,))
         self._found.sort(key=lambda c: (adoption.KINDS.index(c.claim.kind), c.created, c.claim.id))
@@ -289,7 +291,7 @@ class _Survey:
         return self._images[identifier]
 
     def _admitted_name(self, image: Mapping[str, Any]) -> str:
-        """Return a name of an image that the policy admits: a client's container doesn't keep it."""
+        """Return an admitted name of an image. The containers of clients don't record the name."""
         shown = images.admitted_names(dict(image), self._policy) or {}
         return next(iter((*shown.get("RepoTags", ()), *shown.get("RepoDigests", ()))), "")
 
@@ -301,7 +303,7 @@ class _Survey:
         image: dict[str, Any],
         reference: str,
     ) -> Flow[AdmissionDecision]:
-        """Judge the create that leads to a container, by what is there now."""
+        """Judge the create that would lead to a container, by the present facts."""
         state, policy = self._state, self._policy
         request = parse.parse_create(body)
         wants = create.needs(request, actor=actor, policy=policy, volumes_root=state.volumes_root)
@@ -319,7 +321,7 @@ class _Survey:
         facts = CreateFacts(
             host=host_facts(state),
             image=images.facts_of(image, reference),
-            pinned=True,  # the operator vouches for what runs, under its revision
+            pinned=True,  # the operator vouches for the running image, under its revision
             paths=paths,
             networks=networks,
             volumes=volumes,
@@ -337,7 +339,7 @@ class _Survey:
     def _conflicts(
         self, summary: Mapping[str, Any], claim: Claim, image: Mapping[str, Any]
     ) -> Iterator[Finding]:
-        """Yield in what it is at odds with what is ours: names, and the image of its revision."""
+        """Yield conflicts with own objects: DNS names, and the image of the revision."""
         free = self._policy.networks.aliases
         yield from clashes(of_summary(summary), name_conflicts.names_in_use(self._state), free=free)
         pin = self._state.inventory.pins.get(claim.revision)
@@ -346,7 +348,7 @@ class _Survey:
             yield Finding("adopt.image", "Image", reason, "remove it, and let it be made anew")
 
     def _verify_running(self, candidate: Candidate) -> Flow[None]:
-        """Compare what the kernel shows of a container with what it would be admitted as."""
+        """Compare the kernel's view of a running container with its would-be admission."""
         request = request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
         inventory = self._state.inventory
         item = fold_adoption(inventory, inventory.seq, request).containers[candidate.claim.id]

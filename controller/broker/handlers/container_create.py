@@ -1,7 +1,7 @@
-"""POST /containers/create: facts gathered, judged by one policy, and forwarded as rebuilt.
+"""Handle ``POST /containers/create``: gather facts, judge by one policy, forward the rebuilt body.
 
-Nothing is looked up for a request that is refused by its text alone. What is judged is what is
-forwarded: the body comes from the admission, with the image by id.
+A request that its text alone refuses causes no look-up. The forwarded body comes from the
+admission, with the image by id, so that exactly the judged body is forwarded.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ QUOTA_RULES = "quota."
 
 
 def create(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Judge a create and do it."""
+    """Handle ``POST /containers/create``."""
     request = parse.parse_create(call.body)
     by_text = raise_if_denied(_judge(call, state, request, None))
     wants = needs(request, actor=call.actor, policy=call.policy, volumes_root=state.volumes_root)
@@ -62,7 +62,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     yield from _gather(call, state, wants, found)
     judged = yield from _judge_with_counts(call, state, request, found)
     if found.unmade or found.unmade_volumes:
-        # Only for a create that is admitted; then it is judged by what was made.
+        # Only an admitted create makes its networks and volumes; the result is judged again.
         yield from _make_implied(call, state, found)
         yield from _gather(call, state, wants, found)
         judged = yield from _judge_with_counts(call, state, request, found)
@@ -72,7 +72,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
 def _add_kept_volumes(
     call: GateRequest, state: GateState, request: CreateRequest, wants: Needs, image: ImageFacts
 ) -> Needs:
-    """Return what to look at, with the volumes that the policy keeps where the image declares one."""
+    """Add the volumes that the policy keeps where the image declares a VOLUME."""
     kept = kept_volumes(
         request,
         name=call.query.get("name", ""),
@@ -85,7 +85,7 @@ def _add_kept_volumes(
 
 
 def _paths_to_read(wants: Needs, by_text: AdmissionDecision) -> tuple[str, ...]:
-    """Return what ``_gather`` looks at."""
+    """Return the engine paths that ``_gather`` reads."""
     name = dict(by_text.query).get("name", "")
     found = (*map(lookup.network_path, wants.networks), *map(lookup.volume_path, wants.volumes))
     return (*filter(None, found), *((name_conflicts.name_path(name),) if name else ()))
@@ -97,11 +97,11 @@ def _judge_with_counts(
     """Return the admission by all facts; nothing is yielded between counting and admitting.
 
     Raises:
-        Denied: it isn't admitted.
+        Denied: admission denies the create.
     """
     judged = _judge(call, state, request, _facts(state, found))
     if _over_quota(judged) and (yield from forget_gone(state)):
-        # What went away behind the broker's back counted until somebody looked.
+        # Containers that were removed behind the broker's back still counted.
         judged = _judge(call, state, request, _facts(state, found))
     return raise_if_denied(judged)
 
@@ -135,10 +135,10 @@ def _find_image(
     reference: str,
     ahead: tuple[str, ...],
 ) -> Flow[tuple[ImageFacts, bool]]:
-    """Return the image to run: the pinned one of the revision, else what the reference means.
+    """Return the image to run, and whether the revision pins it.
 
     Raises:
-        Answered: there is none, in the engine's words, so that clients pull.
+        Answered: no such image, in the engine's wording, so that clients pull.
     """
     revision = request.label(names.REVISION) if call.actor.role is Role.CONTROLLER else ""
     pin = state.inventory.pins.get(revision)
@@ -165,7 +165,7 @@ def _members(facts: ImageFacts) -> dict[str, Any]:
 
 
 def _make_implied(call: GateRequest, state: GateState, found: _Lookups) -> Flow[None]:
-    """Make the networks and volumes that a container implies and that aren't there yet."""
+    """Create the missing networks and volumes of a container."""
     for name, (identifier, judged) in found.unmade.items():
         _refuse_while_made(state, Mutation.NETWORK_CREATE, name)
         change = networks_volumes.network_change(name, judged)
@@ -182,7 +182,7 @@ def _make_implied(call: GateRequest, state: GateState, found: _Lookups) -> Flow[
 
 
 def _plan_implied(call: GateRequest, state: GateState, name: str) -> tuple[str, AdmissionDecision]:
-    """Return how an implied network will be made: its intent's id, and the admission."""
+    """Return the id of the intent and the admission of an implied network."""
     identifier = state.new_id()
     stamp = Stamp(instance=state.instance, intent=identifier)
     return identifier, raise_if_denied(
@@ -193,7 +193,7 @@ def _plan_implied(call: GateRequest, state: GateState, name: str) -> tuple[str, 
 def _plan_kept(
     call: GateRequest, state: GateState, name: str, by_text: AdmissionDecision
 ) -> tuple[str, AdmissionDecision]:
-    """Return how a kept volume will be made: its intent's id, and the admission."""
+    """Return the id of the intent and the admission of a kept volume."""
     identifier, labels = state.new_id(), _labels(by_text)
     return identifier, raise_if_denied(
         admit_kept_volume(
@@ -208,7 +208,7 @@ def _plan_kept(
 
 
 def _future_facts(name: str, judged: AdmissionDecision) -> NetworkFacts:
-    """Return the facts of a network as they will be once it is made."""
+    """Return the facts of a network before its creation."""
     labels = _labels(judged)
     owned = OwnedObject(
         id="",
@@ -236,7 +236,7 @@ def _refuse_while_made(state: GateState, route: Mutation, name: str) -> None:
 
 
 class _Lookups:
-    """What was looked up for a create."""
+    """The facts that were looked up for a create."""
 
     def __init__(
         self, by_text: AdmissionDecision, reference: str, image: ImageFacts, *, pinned: bool
@@ -251,9 +251,9 @@ class _Lookups:
         self.volumes: dict[str, VolumeFacts] = {}
         self.name_taken = ""
         self.name_of = ""
-        #: Implied networks to make, by name: the intent's id, and the admission.
+        #: Implied networks to create, by name: the id of the intent, and the admission.
         self.unmade: dict[str, tuple[str, AdmissionDecision]] = {}
-        #: Likewise for volumes that the policy keeps.
+        #: Kept volumes to create, likewise.
         self.unmade_volumes: dict[str, tuple[str, AdmissionDecision]] = {}
 
 
@@ -283,16 +283,16 @@ def _gather(call: GateRequest, state: GateState, wants: Needs, found: _Lookups) 
     found.name_taken = "foreign" if taken.id and taken.item is None else ""
     found.name_of = taken.instance
     if found.name_taken:
-        # What an open intent made isn't in the inventory yet: it is nobody else's for that.
+        # A container of an open intent isn't in the inventory yet, but isn't foreign either.
         refuse_if_held(state, Mutation.CONTAINER_CREATE, name, under_way=True)
     name_conflicts.refuse_if_taken(call, name, taken)
-    # Last, as near to the create as can be: paths can be swapped.
+    # Last, as close to the create as possible: paths can be swapped.
     data = (data_path(state.volumes_root, name) for name in wants.volumes)
     found.paths = yield from inspect_paths((*wants.paths, *data))
 
 
 def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
-    """Return what admission must know of the engine's host."""
+    """Return the facts of the engine's host for admission."""
     return HostFacts(
         cpus=state.engine.cpus,
         memory_bytes=state.engine.memory_bytes,
@@ -303,7 +303,7 @@ def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
 
 
 def _facts(state: GateState, found: _Lookups) -> CreateFacts:
-    """Return all facts, with the counts as they are at this very moment."""
+    """Return all facts, with the current counts."""
     owner, namespace, service = _placement(found.by_text)
     taken = list(_placements(state))
     return CreateFacts(
@@ -323,7 +323,7 @@ def _facts(state: GateState, found: _Lookups) -> CreateFacts:
 
 
 def _replaces(state: GateState, judged: AdmissionDecision) -> bool:
-    """Tell whether the slot has a container already, which the new one is to replace."""
+    """Return True if the slot already has a container, for the new one to replace."""
     labels = _labels(judged)
     slot, place = str(labels.get(names.SLOT, "")), _placement_of(labels)
     return slot != "" and any(
@@ -349,7 +349,7 @@ def _placement_of(labels: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _placements(state: GateState) -> Iterator[tuple[str, str, str]]:
-    """Yield whose every container is: those of the inventory, and those being created."""
+    """Yield owner, namespace and service of every container, including creates in progress."""
     made = {item.intent for item in state.inventory.containers.values()}
     for item in state.inventory.containers.values():
         yield item.owner, item.namespace, item.service
@@ -384,23 +384,25 @@ def _create(
     )
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
     mine = of_summary(summary)
-    told = partial(add_warnings, warnings=judged.warnings)
+    early_reply = partial(add_warnings, warnings=judged.warnings)
     state.reservations.places[call.id] = _placement(judged)
     try:
         with name_conflicts.reserve_names(call, state, mine):
-            reply = yield from perform(state, call.by, change, _created_details, early_reply=told)
+            reply = yield from perform(
+                state, call.by, change, _created_details, early_reply=early_reply
+            )
     finally:
         state.reservations.places.pop(call.id, None)
-    return told(reply)
+    return early_reply(reply)
 
 
 def add_warnings(reply: Reply, warnings: tuple[str, ...]) -> Reply:
-    """Return the answer to a create or an update with our warnings beside the engine's."""
+    """Return the reply to a create or an update with the gate's warnings added to the engine's."""
     if reply.status >= 400 or not warnings:
         return reply
-    told = parse_json(reply)
+    created = parse_json(reply)
     return json_reply(
-        reply.status, {**told, "Warnings": [*(told.get("Warnings") or ()), *warnings]}
+        reply.status, {**created, "Warnings": [*(created.get("Warnings") or ()), *warnings]}
     )
 
 

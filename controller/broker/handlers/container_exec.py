@@ -1,10 +1,10 @@
-"""Execs: commands that an operator runs in a container of ours, from their making to their end.
+"""Execs: commands that an operator runs in a container, from creation to end.
 
-Making one is a mutation, and so is starting it. The engine starts any exec whose id one knows, so
-an id counts only here, where it was created: for the same user, once, within a minute, while the
-container still runs and the policy in force still admits what was asked for. What was started is
-a session in the inventory until a record (``exec.end``) says what it came to; when its time is
-over its connection is cut and its processes are ended.
+Creating an exec is a mutation, and so is starting it. The engine starts any exec by its id, so the
+gate accepts only the ids that it created: for the same user, once, within a minute, while the
+container still runs and the current policy still admits the command. A started exec is a session
+in the inventory until a record (``exec.end``) has its result. When a session runs out of time, its
+connection is cut and its processes are ended.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from controller.model.inventory import ExecSession
 from controller.model.mutations import Mutation
 from controller.model.records import Entry, Record, Reply
 
-#: Execs that are remembered, started or not.
+#: Most execs in memory, started or not.
 EXECS_MAX = 1000
-#: An exec that wasn't started by then never is.
+#: The time limit between creation and start.
 START_S = 60.0
-#: How long its exit code can be asked for once it ended.
+#: How long the exit code is available after the end.
 KEPT_S = 600.0
-#: How often ending a process is tried before it is recorded as left.
+#: Attempts to end a process before the record says that the process was left.
 TRIES_MAX = 5
 
 _ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -47,11 +47,11 @@ _SHOWN = ("ID", "Running", "ExitCode", "OpenStdin", "OpenStderr", "OpenStdout", 
 _SHOWN_PROCESS = ("tty", "entrypoint", "arguments", "privileged", "user")
 
 
-# Making and starting
+# Creation and start
 
 
 def create(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """POST /containers/{container}/exec: prepare a command; the id is the caller's alone."""
+    """Handle ``POST /containers/{container}/exec``: create an exec for the caller."""
     container = yield from _find_running(call, state, call.names["container"])
     request = parse.parse_exec(call.body)
     judged = raise_if_denied(
@@ -88,7 +88,7 @@ def _exec_details(reply: Reply) -> Flow[dict[str, object]]:
 
 
 def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
-    """POST /exec/{exec}/start: run it, if all that it was made for still holds."""
+    """Handle ``POST /exec/{exec}/start``: start an exec, if all its conditions still hold."""
     identifier = call.names["exec"]
     created = _find_created(call, state, identifier)
     if created.request is None:
@@ -98,7 +98,7 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     container = yield from _find_unchanged(call, state, identifier, created)
     yield from _refuse_if_different(identifier, created)
     request, created.request = created.request, None
-    if request is None:  # by another request, while this one looked
+    if request is None:  # another request started the exec meanwhile
         raise _refusal("exec.started", "it was started before", identifier)
     made = raise_if_denied(admit_exec(request, policy=call.policy, container_user=_user(container)))
     judged = raise_if_denied(
@@ -121,14 +121,14 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     else:
         reply = yield from _start_attached(call, state, change, identifier)
     if identifier not in state.inventory.sessions:
-        created.ended_at = state.clock.monotonic()  # it didn't begin, as far as is known
+        created.ended_at = state.clock.monotonic()  # as far as known, the exec never began
     return reply
 
 
 def _start_attached(
     call: GateRequest, state: GateState, change: Change, identifier: str
 ) -> Flow[Reply | Relay]:
-    """Start it with its input and output on the caller's connection, for as long as it may take."""
+    """Start an exec with its input and output on the caller's connection, until its time limit."""
     relay = Relay(
         change.method,
         change.path,
@@ -148,11 +148,11 @@ def _is_hijack(call: GateRequest) -> bool:
 
 def _find_running(call: GateRequest, state: GateState, name: str) -> Flow[OwnContainer]:
     container = yield from lookup.find_container(state, call.actor, name)
-    told = container.inspect.get("State") or {}
-    if not told.get("Running") or told.get("Paused"):
+    status = container.inspect.get("State") or {}
+    if not status.get("Running") or status.get("Paused"):
         raise Denied(
             "exec.not-running",
-            f"the container is {told.get('Status', 'not running')}",
+            f"the container is {status.get('Status', 'not running')}",
             "start it, or thaw it, first",
             status=409,
             subject=container.item.id,
@@ -163,7 +163,7 @@ def _find_running(call: GateRequest, state: GateState, name: str) -> Flow[OwnCon
 def _find_unchanged(
     call: GateRequest, state: GateState, identifier: str, created: CreatedExec
 ) -> Flow[OwnContainer]:
-    """Return the container of an exec, which must run since before the exec was made.
+    """Return the container of an exec, which must have run without a restart since the creation.
 
     Raises:
         Denied: ``exec.changed``, ``exec.not-running``, ``foreign``.
@@ -180,12 +180,12 @@ def _find_unchanged(
 
 
 def _refuse_if_different(identifier: str, created: CreatedExec) -> Flow[None]:
-    """Refuse an exec that the engine doesn't have any more, or shows as something else."""
-    told = yield from read_json(f"/exec/{identifier}/json")
-    if told is None:
+    """Refuse an exec that the engine lost, or shows with other members than at creation."""
+    shown = yield from read_json(f"/exec/{identifier}/json")
+    if shown is None:
         raise _refusal("exec.changed", "the engine doesn't have it any more", identifier)
-    privileged = (told.get("ProcessConfig") or {}).get("privileged")
-    if told.get("ContainerID") != created.container or told.get("Running") or privileged:
+    privileged = (shown.get("ProcessConfig") or {}).get("privileged")
+    if shown.get("ContainerID") != created.container or shown.get("Running") or privileged:
         raise _refusal("exec.changed", "the engine shows it as another one", identifier)
 
 
@@ -194,10 +194,10 @@ def _refusal(rule: str, reason: str, identifier: str) -> Denied:
 
 
 def _find_created(call: GateRequest, state: GateState, identifier: str) -> CreatedExec:
-    """Return an exec that was made here for this caller; of others there is none.
+    """Return an exec that this caller created.
 
     Raises:
-        Denied: ``exec.unknown``.
+        Denied: ``exec.unknown``: also for execs of other callers.
     """
     created = state.execs.created.get(identifier)
     mine = created is not None and (created.uid, created.role) == (call.actor.uid, call.actor.role)
@@ -207,14 +207,14 @@ def _find_created(call: GateRequest, state: GateState, identifier: str) -> Creat
 
 
 def _unknown(identifier: str) -> Denied:
-    told = redact.text(identifier, limit=64)
+    shown = redact.text(identifier, limit=64)
     return Denied(
         "exec.unknown",
         "no exec of that id was made through this broker for this caller",
         "create one with POST /containers/NAME/exec",
         status=404,
-        message=f"No such exec instance: {told}",
-        subject=told,
+        message=f"No such exec instance: {shown}",
+        subject=shown,
     )
 
 
@@ -247,24 +247,24 @@ def _user(container: OwnContainer) -> str:
     return str((container.inspect.get("Config") or {}).get("User") or "")
 
 
-# Looking
+# Reads
 
 
 def inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /exec/{exec}/json."""
+    """Handle ``GET /exec/{exec}/json``."""
     identifier = call.names["exec"]
     _refuse_unless_mine(call, state, identifier)
-    told = yield from read_json(f"/exec/{identifier}/json")
-    if told is None:
+    details = yield from read_json(f"/exec/{identifier}/json")
+    if details is None:
         raise _unknown(identifier)
-    process = told.get("ProcessConfig") or {}
-    shown = {name: told[name] for name in _SHOWN if name in told}
+    process = details.get("ProcessConfig") or {}
+    shown = {name: details[name] for name in _SHOWN if name in details}
     shown["ProcessConfig"] = {name: process[name] for name in _SHOWN_PROCESS if name in process}
     return json_reply(200, shown)
 
 
 def resize(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
-    """POST /exec/{exec}/resize."""
+    """Handle ``POST /exec/{exec}/resize``."""
     identifier = call.names["exec"]
     _refuse_unless_mine(call, state, identifier)
     yield from ()
@@ -277,13 +277,13 @@ def _refuse_unless_mine(call: GateRequest, state: GateState, identifier: str) ->
         _find_created(call, state, identifier)
 
 
-# Its time, and its end
+# Time limit and end
 
 
 def supervise(state: GateState, identifier: str) -> Flow[None]:
-    """Record what a session came to, once it ended, and end it when its time is over.
+    """Record the result of an ended session, and end a session that ran out of time.
 
-    A look that fails changes nothing: it is done again (``watching``).
+    A failed read changes nothing: ``broker.server.watching`` repeats the call.
     """
     session = state.inventory.sessions.get(identifier)
     if session is None:
@@ -299,27 +299,27 @@ def supervise(state: GateState, identifier: str) -> Flow[None]:
         yield from _record_end(state, session, {"error": "the engine doesn't have it any more"})
         return
     try:
-        told = parse_json(answer) if answer.status < 400 else None
+        shown = parse_json(answer) if answer.status < 400 else None
     except Answered:
-        told = None
-    if not isinstance(told, dict):
+        shown = None
+    if not isinstance(shown, dict):
         return
-    if not told.get("Running"):
-        yield from _record_end(state, session, _exit_result(told))
+    if not shown.get("Running"):
+        yield from _record_end(state, session, _exit_result(shown))
     elif over:
-        yield from _cut_off(state, session, told)
+        yield from _cut_off(state, session, shown)
 
 
-def _exit_result(told: dict[str, Any]) -> dict[str, object]:
-    code = told.get("ExitCode")
+def _exit_result(shown: dict[str, Any]) -> dict[str, object]:
+    code = shown.get("ExitCode")
     return {"exitCode": code} if isinstance(code, int) else {"error": "it never ran"}
 
 
 def _is_over(state: GateState, session: ExecSession) -> bool:
-    """Tell whether a session's time is over.
+    """Return True if a session ran out of time.
 
-    By the clock that never jumps, for one that this broker started; for an older one by the wall
-    clock, or, should that have jumped back, by this process's own uptime.
+    By the monotonic clock for a session of this process. For an older one by the wall clock or, in
+    case that was set back, by the uptime of this process.
     """
     limit, now = _limit_s(state), state.clock.monotonic()
     created = state.execs.created.get(session.id)
@@ -332,25 +332,25 @@ def _limit_s(state: GateState) -> float:
     return state.policy.exec.max_duration / 1000
 
 
-def _cut_off(state: GateState, session: ExecSession, told: dict[str, Any]) -> Flow[None]:
-    """End the processes of a session: recorded before, and given up after some tries."""
+def _cut_off(state: GateState, session: ExecSession, shown: dict[str, Any]) -> Flow[None]:
+    """End the processes of a session: recorded first, and given up after some attempts."""
     if session.id not in state.execs.end_attempts:
         result: dict[str, object] = {"reason": f"it took longer than {_limit_s(state):g} s"}
         if not (yield from _record(state, session, mutations.EXEC_CUT, result)):
             return
     state.execs.end_attempts[session.id] = state.execs.end_attempts.get(session.id, 0) + 1
-    pid = told.get("Pid")
+    pid = shown.get("Pid")
     why = yield EndProcess(pid if isinstance(pid, int) else 0, session.container)
     assert isinstance(why, str), f"ending a process was answered by {why!r}"
     if not why and state.execs.end_attempts[session.id] < TRIES_MAX:
-        return  # the next look shows its exit code
+        return  # the next call reads the exit code
     left = why or "its process doesn't end"
     yield from _record_end(state, session, {"error": f"cut, and left running: {left}"})
 
 
 def _record_end(state: GateState, session: ExecSession, result: dict[str, object]) -> Flow[None]:
-    told = {**result, "cut": True} if session.id in state.execs.end_attempts else result
-    if not (yield from _record(state, session, mutations.EXEC_END, told)):
+    outcome = {**result, "cut": True} if session.id in state.execs.end_attempts else result
+    if not (yield from _record(state, session, mutations.EXEC_END, outcome)):
         return
     state.execs.end_attempts.pop(session.id, None)
     created = state.execs.created.get(session.id)
@@ -361,7 +361,7 @@ def _record_end(state: GateState, session: ExecSession, result: dict[str, object
 def _record(
     state: GateState, session: ExecSession, route: str, result: dict[str, object]
 ) -> Flow[bool]:
-    """Record something of a session's life, under the id of its start."""
+    """Record an event of a session, under the id of its start."""
     item = state.inventory.containers.get(session.container)
     place = {"name": item.admitted.name, "owner": item.owner} if item is not None else {}
     request = request_of("POST", route, session.container, {**place, "exec": session.id})

@@ -1,4 +1,4 @@
-"""Changes of a container of ours: start, stop, and all that ends or alters it."""
+"""Changes of a container: start, stop, and everything that ends or alters a container."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from controller.model.records import Reply
 
 ANSWER_SPARE_S = 15.0
 DEFAULT_GRACE_S = 10
-#: After these a container runs: what the kernel shows is compared with what was admitted.
+#: After these changes a container runs, and is compared with its admission.
 _RUNS = frozenset({"start", "restart", "unpause"})
-#: Whose errors may repeat the command.
+#: Changes with errors that may repeat the command.
 _STARTS = frozenset({"start", "restart"})
 
 
@@ -44,12 +44,12 @@ def _find(call: GateRequest, state: GateState) -> Flow[OwnContainer]:
     return (yield from lookup.find_container(state, call.actor, call.names["container"]))
 
 
-#: What shows that it happened: that this is another instant than before.
+#: The member that shows a change took effect, by a later time than before.
 _INSTANTS = {"start": "StartedAt", "stop": "FinishedAt"}
 
 
 def start(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Start it: what it was admitted as must still hold, on the host and in the policy."""
+    """Start a container, if its admission still holds on the host and in the policy."""
     container = yield from lookup.find_container(
         state, call.actor, call.names["container"], paths_to_read
     )
@@ -60,7 +60,7 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply]:
         yield from refuse_if_changed(state, container)
     except Denied:
         if (container.inspect.get("HostConfig") or {}).get("AutoRemove"):
-            # As the engine does when a start fails: `docker run --rm` waits for the removal.
+            # The engine does so when a start fails: `docker run --rm` waits for the removal.
             yield from remove_stale(state, container.item.id)
         raise
     return (yield from _post_action(call, state, container, "start", judged))
@@ -69,24 +69,24 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply]:
 def _judge_image_again(
     call: GateRequest, container: OwnContainer, judged: AdmissionDecision
 ) -> AdmissionDecision:
-    """Return the admission of a start, with what the policy says of the image today.
+    """Return the admission of a start, with today's verdict on the image.
 
     Raises:
-        Denied: it doesn't admit it any more.
+        Denied: the policy doesn't admit the image any more.
     """
     image = raise_if_denied(calls.admit_restart_allowed(container.item.image, policy=call.policy))
     return replace(judged, verdict=image.verdict)
 
 
 def stop(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Stop it."""
+    """Stop a container."""
     return (
         yield from _take_down(call, state, "stop", raise_if_denied(calls.admit_stop(call.query)))
     )
 
 
 def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Stop it and start it: what it was admitted as must still hold."""
+    """Stop and start a container, if its admission still holds."""
     judged = raise_if_denied(calls.admit_stop(call.query))
     container = yield from lookup.find_container(
         state, call.actor, call.names["container"], paths_to_read
@@ -98,14 +98,14 @@ def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def kill(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Send it a signal."""
+    """Send a signal to a container."""
     return (
         yield from _take_down(call, state, "kill", raise_if_denied(calls.admit_kill(call.query)))
     )
 
 
 def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Remove it. Its volumes stay, anonymous ones too: ``v=1`` isn't forwarded."""
+    """Remove a container. Its volumes stay, even anonymous ones: ``v=1`` isn't forwarded."""
     judged = raise_if_denied(calls.admit_remove(call.query))
     return (yield from _take_down(call, state, "remove", judged))
 
@@ -117,10 +117,10 @@ def _take_down(
     judged: AdmissionDecision,
     container: OwnContainer | None = None,
 ) -> Flow[Reply]:
-    """Do what may leave a service without a running slot: everything of that kind passes here.
+    """Do a change that may leave a service without a running replica; all such changes pass here.
 
     Raises:
-        Denied: ``blast.radius``: it is the controller's to do, and too much of what runs.
+        Denied: ``blast.radius``: beyond the controller's disruption budget.
     """
     target = container if container is not None else (yield from _find(call, state))
     judged = yield from disruption_budget.enforce_budget(call, state, target, judged)
@@ -130,31 +130,33 @@ def _take_down(
         change = _change(call, target, judged, method="DELETE", path=path)
         return (yield from perform(state, call.by, change, early_reply=unchanged_reply))
     grace = 0 if verb == "kill" else _grace_s(query, target.inspect)
-    told = {name: query[name] for name in ("signal",) if name in query}
-    return (yield from _post_action(call, state, target, verb, judged, grace_s=grace, told=told))
+    extra = {name: query[name] for name in ("signal",) if name in query}
+    return (yield from _post_action(call, state, target, verb, judged, grace_s=grace, extra=extra))
 
 
 def _grace_s(query: Mapping[str, str], inspect: Mapping[str, Any]) -> int:
     if "t" in query:
         return int(query["t"])
-    told = (inspect.get("Config") or {}).get("StopTimeout")
-    return told if isinstance(told, int) and not isinstance(told, bool) else DEFAULT_GRACE_S
+    timeout = (inspect.get("Config") or {}).get("StopTimeout")
+    return (
+        timeout if isinstance(timeout, int) and not isinstance(timeout, bool) else DEFAULT_GRACE_S
+    )
 
 
 def pause(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Freeze it: a service whose container is frozen doesn't serve."""
+    """Pause a container. A service with a paused container doesn't serve."""
     return (yield from _take_down(call, state, "pause", AdmissionDecision(ALLOW)))
 
 
 def unpause(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Thaw it."""
+    """Resume a paused container."""
     container = yield from _find(call, state)
     refuse_if_violated(container)
     return (yield from _post_action(call, state, container, "unpause", AdmissionDecision(ALLOW)))
 
 
 def rename(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Give it another name."""
+    """Rename a container."""
     container = yield from _find(call, state)
     judged = raise_if_denied(
         calls.admit_rename(
@@ -173,12 +175,12 @@ def rename(call: GateRequest, state: GateState) -> Flow[Reply]:
         call, state, name_conflicts.names_after_rename(container, name)
     ):
         return (
-            yield from _post_action(call, state, container, "rename", judged, told={"name": name})
+            yield from _post_action(call, state, container, "rename", judged, extra={"name": name})
         )
 
 
 def update(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Change its limits or restart policy, judged by the state that this leads to."""
+    """Change limits or the restart policy of a container; the resulting state is judged."""
     container = yield from _find(call, state)
     disruption_budget.refuse_client_objects(
         call, container.item.origin, container.item.admitted.name
@@ -194,10 +196,12 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
         )
     )
     assert judged.settings is not None, "an admitted update has settings"
-    told = {"settings": settings_to_json(judged.settings)}
+    extra = {"settings": settings_to_json(judged.settings)}
     answer = partial(add_warnings, warnings=judged.warnings)
     return (
-        yield from _post_action(call, state, container, "update", judged, told=told, answer=answer)
+        yield from _post_action(
+            call, state, container, "update", judged, extra=extra, answer=answer
+        )
     )
 
 
@@ -209,13 +213,14 @@ def _post_action(
     judged: AdmissionDecision,
     *,
     grace_s: int = 0,
-    told: Mapping[str, object] | None = None,
+    extra: Mapping[str, object] | None = None,
     answer: Callable[[Reply], Reply] = unchanged_reply,
 ) -> Flow[Reply]:
     path = build_path(f"{container.path}/{verb}", dict(judged.query))
-    extra = {**(told or {}), **({"graceS": grace_s} if grace_s else {})}
-    if verb in _INSTANTS:  # what recovery compares with
-        extra["before"] = str((container.inspect.get("State") or {}).get(_INSTANTS[verb]) or ZERO_TIME)
+    extra = {**(extra or {}), **({"graceS": grace_s} if grace_s else {})}
+    if verb in _INSTANTS:  # recovery compares with this time
+        times = container.inspect.get("State") or {}
+        extra["before"] = str(times.get(_INSTANTS[verb]) or ZERO_TIME)
     change = _change(
         call, container, judged, method="POST", path=path, extra=extra, grace_s=grace_s
     )

@@ -1,4 +1,4 @@
-"""Looking at containers and the engine: ours only, the caller's only, and no values of env."""
+"""Reads of containers and of the engine: only the caller's objects, and no values of variables."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from controller.model.records import Reply, Role
 
 
 def ping(_: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /_ping, with the versions that clients negotiate by."""
+    """Handle ``GET /_ping``, with the versions for negotiation."""
     return (yield from _ping(state))
 
 
 def ping_head(_: GateRequest, state: GateState) -> Flow[Reply]:
-    """HEAD /_ping."""
+    """Handle ``HEAD /_ping``."""
     reply = yield from _ping(state)
     return Reply(reply.status, b"", reply.headers)
 
@@ -59,29 +59,30 @@ def _version(version: tuple[int, int]) -> str:
 
 
 def version(_: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /version: the engine's, with the API versions of this gate."""
-    told = (yield from read_json("/version")) or {}
+    """Handle ``GET /version``: the engine's versions, with the API versions of this gate."""
+    engine = (yield from read_json("/version")) or {}
     bounds = {
         "ApiVersion": _version(state.api_version),
         "MinAPIVersion": _version(OLDEST_API),
     }
     components = []
-    for part in told.get("Components") or ():
+    for part in engine.get("Components") or ():
         details = dict(part.get("Details") or {})
         details.update({key: value for key, value in bounds.items() if key in details})
         components.append({**part, "Details": details})
-    return json_reply(200, {**told, **bounds, "Components": components})
+    return json_reply(200, {**engine, **bounds, "Components": components})
 
 
 def system_df(call: GateRequest, _: GateState) -> Flow[Reply]:
-    """GET /system/df."""
+    """Handle ``GET /system/df``."""
     return engine_reply((yield from read_engine(build_path("/system/df", call.query))))
 
 
 def events(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
-    """GET /events: narrowed by the label of this instance, and for clients of their owner.
+    """Handle ``GET /events``, restricted to this instance, and for clients to their owner.
 
-    What a network or a volume tells has no labels, and the controller must know of it.
+    Events of networks and volumes have no labels, and the controller needs them: its stream is
+    filtered line by line.
     """
     yield from ()
     asked = list_filters.parse(call.query.get("filters", ""), list_filters.EVENT_KEYS)
@@ -94,28 +95,28 @@ def events(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
 
 
 def is_own_event(state: GateState, line: bytes) -> bool:
-    """Tell whether an event of the engine's is about something of ours."""
+    """Return True if an event of the engine concerns an object of this instance."""
     try:
         event = json.loads(line)
-        subject, told = event["Actor"]["ID"], event["Actor"]["Attributes"]
+        subject, attributes = event["Actor"]["ID"], event["Actor"]["Attributes"]
         match event["Type"]:
             case "network":
-                item = state.inventory.containers.get(told.get("container", ""))
+                item = state.inventory.containers.get(attributes.get("container", ""))
                 ours = item is not None and item.origin == Role.CONTROLLER.value
                 return ours or subject in state.inventory.networks
             case "volume":
                 return subject in state.inventory.volumes
             case _:
-                return bool(told.get(names.INSTANCE) == state.instance)
+                return bool(attributes.get(names.INSTANCE) == state.instance)
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /containers/json."""
+    """Handle ``GET /containers/json``."""
     asked = list_filters.parse(call.query.get("filters", ""), list_filters.CONTAINER_KEYS)
     ancestors = asked.pop("ancestor", [])
-    # Whether an image that isn't shown is a part of one's own tells of its name.
+    # Whether a hidden image is an ancestor of an own one would reveal the name of the hidden one.
     known = [name for name in ancestors if image.is_known(name, call.policy, state.inventory)]
     if ancestors and not known:
         return json_reply(200, [])
@@ -128,36 +129,36 @@ def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
         return engine_reply(reply)
     return json_reply(
         200,
-        [each for told in parse_json(reply) if (each := _list_row(told, call, state)) is not None],
+        [each for row in parse_json(reply) if (each := _list_row(row, call, state)) is not None],
     )
 
 
 def _list_row(
-    told: Mapping[str, Any], call: GateRequest, state: GateState
+    row: Mapping[str, Any], call: GateRequest, state: GateState
 ) -> Mapping[str, Any] | None:
-    """Return what the list shows of a container, None where the caller doesn't see it."""
-    item = state.inventory.containers.get(str(told.get("Id", "")))
+    """Return the row of a container in a list, None if the caller can't see the container."""
+    item = state.inventory.containers.get(str(row.get("Id", "")))
     if item is None or not can_see(call.actor, item.owner):
         return None
-    shown = {**told, **_requested_image(told, call, item)}
-    if "Mounts" in told and not can_see_host(call.actor):
-        shown["Mounts"] = _visible_mounts(told["Mounts"])
+    shown = {**row, **_requested_image(row, call, item)}
+    if "Mounts" in row and not can_see_host(call.actor):
+        shown["Mounts"] = _visible_mounts(row["Mounts"])
     return shown
 
 
 def _requested_image(
-    told: Mapping[str, Any], call: GateRequest, item: ContainerItem
+    shown: Mapping[str, Any], call: GateRequest, item: ContainerItem
 ) -> dict[str, str]:
-    """Return the image under the name by which people asked for it.
+    """Return the image under the name of the create request, for people.
 
-    It runs by its id, and so the engine names that; the controller is to see it.
+    The container runs by image id, so the engine shows the id; the controller needs the id.
     """
-    named = item.image and "Image" in told and call.actor.role is not Role.CONTROLLER
+    named = item.image and "Image" in shown and call.actor.role is not Role.CONTROLLER
     return {"Image": item.image} if named else {}
 
 
 def container_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /containers/{container}/json. Operators alone see env values, and that is journaled."""
+    """Handle ``GET /containers/{container}/json``. Only operators get env values, journaled."""
     container = yield from _find(call, state)
     inspect = container.inspect
     if call.query.get("size") == "1":
@@ -168,7 +169,7 @@ def container_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     if call.actor.role is Role.OPERATOR:
         yield from record_read(call, container.item.id)
     else:
-        # Secrets come to a container from others than who may look at it, too.
+        # The secrets of a container may belong to somebody else than its reader.
         inspect = _hide_host_paths(hide_env_values(inspect))
     config = inspect.get("Config") or {}
     config = {**config, **_requested_image(config, call, container.item)}
@@ -176,23 +177,23 @@ def container_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def hide_env_values(inspect: dict[str, Any]) -> dict[str, Any]:
-    """Return an inspect in which the environment is a list of names.
+    """Return an inspect with the names of variables instead of the environment.
 
-    What has no ``=`` is left out: it may be a value that lost its name.
+    An entry without ``=`` is left out: it may be a value that lost its name.
     """
     config = inspect.get("Config") or {}
     named = variable_names(tuple(map(str, config.get("Env") or ())))
     return {**inspect, "Config": {**config, "Env": redact.env_names(named)}}
 
 
-#: Files of the engine's on the host.
+#: Members with files of the engine on the host.
 _PLACES = ("ResolvConfPath", "HostnamePath", "HostsPath", "LogPath")
 
 
 def _hide_host_paths(inspect: dict[str, Any]) -> dict[str, Any]:
-    """Return an inspect without where the engine keeps the container's files and volumes.
+    """Return an inspect without the host paths of the engine's files and volumes.
 
-    The members stay, since clients rely on them; sources of binds were the client's to name.
+    The members stay, since clients rely on them. Bind sources stay too: the client named them.
     """
     blank: dict[str, Any] = {name: "" for name in _PLACES if name in inspect}
     driver = inspect.get("GraphDriver")
@@ -212,44 +213,44 @@ def _find(call: GateRequest, state: GateState) -> Flow[OwnContainer]:
 
 
 def container_logs(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
-    """GET /containers/{container}/logs."""
+    """Handle ``GET /containers/{container}/logs``."""
     container = yield from _find(call, state)
     yield from record_read(call, container.item.id)
     return Relay("GET", build_path(f"{container.path}/logs", call.query))
 
 
 def container_stats(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
-    """GET /containers/{container}/stats."""
+    """Handle ``GET /containers/{container}/stats``."""
     container = yield from _find(call, state)
     return Relay("GET", build_path(f"{container.path}/stats", call.query))
 
 
 def container_top(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /containers/{container}/top."""
+    """Handle ``GET /containers/{container}/top``."""
     container = yield from _find(call, state)
     return engine_reply((yield from read_engine(build_path(f"{container.path}/top", call.query))))
 
 
 def container_changes(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /containers/{container}/changes."""
+    """Handle ``GET /containers/{container}/changes``."""
     container = yield from _find(call, state)
     return engine_reply((yield from read_engine(f"{container.path}/changes")))
 
 
 def container_attach(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
-    """POST /containers/{container}/attach."""
+    """Handle ``POST /containers/{container}/attach``."""
     container = yield from _find(call, state)
     yield from record_read(call, container.item.id)
     return Relay("POST", build_path(f"{container.path}/attach", call.query), hijack=True)
 
 
 def container_wait(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
-    """POST /containers/{container}/wait."""
+    """Handle ``POST /containers/{container}/wait``."""
     container = yield from _find(call, state)
     return Relay("POST", build_path(f"{container.path}/wait", call.query))
 
 
 def container_resize(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
-    """POST /containers/{container}/resize."""
+    """Handle ``POST /containers/{container}/resize``."""
     container = yield from _find(call, state)
     return Relay("POST", build_path(f"{container.path}/resize", call.query))
