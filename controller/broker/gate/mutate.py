@@ -1,7 +1,7 @@
-"""The steps that handlers are made of: looking, recording, and the one way to change the engine.
+"""The only path to change the engine: record the intent, forward, record the outcome.
 
-``perform`` is that way: intent, forward, outcome. Abandoned at any of its yields (a crash), it
-leaves either no intent, or an open one that recovery closes.
+``perform`` takes this path for every handler. A flow that is abandoned at any command (a crash)
+leaves no intent, or an open intent for recovery to close.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OUTCOME_UNKNOWN = "outcome.unknown"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One admitted change of the engine: what is recorded, and what is forwarded."""
+    """An admitted change of the engine: the recorded request and the forwarded one."""
 
     mutation: Mutation
     #: The object: its full id, the name of an object to create, or the reference of an image.
@@ -108,8 +108,8 @@ def perform(
     recorded, the intent stays open and the object is held until recovery closes the intent.
 
     The controller gets *early_reply* of a successful reply while the outcome is being written, so
-    it must be all that the caller would return. *despite_hold* is only for containers that must be
-    stopped at once.
+    the early reply must be the caller's whole reply. *despite_hold* is only for stopping a
+    container at once.
 
     Raises:
         Denied: ``held``, before anything is recorded.

@@ -1,8 +1,8 @@
-"""The state that all requests share: the policy, the inventory, and the state of each feature.
+"""The state shared by all requests: the policy, the inventory, and the state of each feature.
 
-``GateState`` is read and changed by one thread only, between two commands of a flow. The driver
-replaces ``policy`` (reload) and ``inventory`` (after each record); handlers never do. A feature
-keeps its state in one small class, so that a handler names the state that it touches.
+``GateState`` is read and changed by a single thread, between two commands of a flow. The driver
+replaces ``policy`` (reload) and ``inventory`` (after each record); handlers never do. Each feature
+keeps its state in a small class, so that a handler names the state in use.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OWN_CREATES_MAX = 4096
 
 @dataclass(slots=True)
 class IntentState:
-    """Intents of this process (``gate.mutate``, ``guards.recovery``)."""
+    """Intents of the process (``gate.mutate``, ``guards.recovery``)."""
 
     #: Intents that a request still works on. Recovery closes every other open intent; until then
     #: the object of the intent is held.
@@ -42,7 +42,7 @@ class IntentState:
 
 @dataclass(slots=True)
 class CreatedExec:
-    """An exec that the broker created: its creator may start it once. Times are monotonic."""
+    """An exec created by the broker, for its creator to start once. Times are monotonic."""
 
     container: str
     uid: int
@@ -58,7 +58,7 @@ class CreatedExec:
 
 @dataclass(slots=True)
 class ExecState:
-    """Execs of this process (``handlers.container_exec``), by the engine's id."""
+    """Execs created by the broker (``handlers.container_exec``), by the engine's id."""
 
     created: dict[str, CreatedExec] = field(default_factory=dict)
     #: Execs with a connection that is being relayed.
@@ -69,7 +69,7 @@ class ExecState:
 
 @dataclass(slots=True)
 class VerificationState:
-    """Containers that are compared with their admission (``guards.kernel_verify``)."""
+    """Containers under comparison with their admission (``guards.kernel_verify``)."""
 
     #: Containers under verification: a second one does not begin meanwhile.
     in_progress: set[str] = field(default_factory=set)
@@ -79,7 +79,7 @@ class VerificationState:
 
 @dataclass(slots=True)
 class ReservationState:
-    """What creates, renames and joins in progress claim, by the id of the request."""
+    """The claims of creates, renames and joins in progress, by the id of the request."""
 
     #: Owner, namespace and service of a container, for quotas (``handlers.container_create``).
     places: dict[str, tuple[str, str, str]] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class ReservationState:
 
 @dataclass(slots=True)
 class SplitBrainState:
-    """Containers with the label of this instance that another process created.
+    """Containers with the label of the instance, created by another process.
 
     See ``guards.split_brain``.
     """
@@ -106,7 +106,7 @@ class SplitBrainState:
     own_creates: dict[str, None] = field(default_factory=dict)
 
     def add_create(self, intent: str) -> None:
-        """Remember an intent that the label of a new container carries."""
+        """Remember the intent in the label of a new container."""
         self.own_creates[intent] = None
         if len(self.own_creates) > OWN_CREATES_MAX:
             del self.own_creates[next(iter(self.own_creates))]
@@ -114,7 +114,7 @@ class SplitBrainState:
 
 @dataclass(slots=True)
 class HealthState:
-    """What ``GET health`` reports besides the engine."""
+    """The report of ``GET health``, besides the engine."""
 
     journal: JournalHealth = field(default_factory=JournalHealth)
     #: Why no record can be written now; '' while records can be written.
@@ -182,8 +182,8 @@ class GateState:
     def age_s(self, identifier: str, time: str) -> float:
         """Return the age of a record, by the monotonic clock: the wall clock may jump.
 
-        A record from before this process has the age that the wall clock showed at the start,
-        plus the time since. The age is negative if that record is dated in the future.
+        A record from before the start of the process has its age at the start, by the wall clock,
+        plus the time since. The age of a record dated in the future is negative.
         """
         now = self.clock.monotonic()
         at = self.recorded_at.get(identifier)

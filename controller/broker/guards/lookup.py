@@ -32,7 +32,7 @@ _PLAIN_OPTIONS = frozenset({MASQUERADE, ICC})
 
 @dataclass(frozen=True, slots=True)
 class OwnContainer:
-    """A container of this instance that the caller can see."""
+    """A container of the instance, visible to the caller."""
 
     item: ContainerItem
     #: The engine's inspect.
@@ -45,7 +45,7 @@ class OwnContainer:
 
 
 def can_see(actor: Actor, owner: str) -> bool:
-    """Return True if the actor can see and change objects of this owner."""
+    """Return True if the actor can see and change objects of an owner."""
     return actor.role is not Role.CLIENT or (owner != "" and owner == actor.owner)
 
 
@@ -60,9 +60,9 @@ def find_container(
     name: str,
     ahead: Callable[[ContainerItem], tuple[str, ...]] = lambda _item: (),
 ) -> Flow[OwnContainer]:
-    """Return the container of this instance with a name or id.
+    """Return the container of the instance with a name or id.
 
-    The reads that *ahead* returns will follow (``ReadEngine.ahead``).
+    The reads of *ahead* will follow (``ReadEngine.ahead``).
 
     Raises:
         Answered: no such container, in the engine's wording.
@@ -123,7 +123,7 @@ def foreign_object(missing: str, subject: str) -> Denied:
 
 
 def not_found(actor: Actor, missing: str, subject: str) -> Exception:
-    """Return the exception for a name that no object has.
+    """Return the exception for a missing object.
 
     A client gets (and the journal keeps) the same refusal as for a foreign object, and so can't
     find out names of others. Controller and operators see all objects, and get a plain 404.
@@ -206,7 +206,7 @@ def volume_path(name: str) -> str:
 
 
 def find_network(state: GateState, name: str) -> Flow[FoundNetwork | None]:
-    """Return the network of the engine with exactly this name or id, or None."""
+    """Return the network of the engine with exactly the given name or id, or None."""
     path = network_path(name)
     if not path:
         return None
@@ -230,7 +230,7 @@ def owned_network(state: GateState, inspect: dict[str, Any]) -> OwnedObject | No
 
 
 def find_own_network(state: GateState, actor: Actor, name: str) -> Flow[FoundNetwork]:
-    """Return the network of this instance with a name or id.
+    """Return the network of the instance with a name or id.
 
     Raises:
         Answered, Denied: as ``find_container``.
@@ -308,7 +308,7 @@ def owned_volume(state: GateState, inspect: dict[str, Any]) -> OwnedObject | Non
 
 
 def find_own_volume(state: GateState, actor: Actor, name: str) -> Flow[FoundVolume]:
-    """Return the volume of this instance with a name.
+    """Return the volume of the instance with a name.
 
     Raises:
         Answered, Denied: as ``find_container``.

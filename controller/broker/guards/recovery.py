@@ -116,8 +116,8 @@ def forget_gone(state: GateState) -> Flow[int]:
     """Drop objects that were removed behind the broker's back; return their number.
 
     Each object is read by itself first: a list may be older than a create. Objects with an open
-    intent are left to recovery. Nothing is dropped while the engine doesn't answer, or if it is
-    another engine than that of the state.
+    intent are left to recovery. Nothing is dropped while the engine doesn't answer, or if another
+    engine answers.
     """
     try:
         info = yield from read_json("/info")
@@ -163,11 +163,11 @@ def _has_open_intent(state: GateState, subject: str) -> bool:
 
 
 def stale_containers(state: GateState) -> tuple[str, ...]:
-    """Return the containers of an earlier broker that never started.
+    """Return the containers of an earlier broker without any start.
 
-    Called once at start, after the first round of settling: later creates are still in progress. A
-    client's container stays, as ``docker create`` promises, unless recovery found it after a lost
-    reply: then its client never got the id.
+    Called once at the start of the broker, after the first round of settling: later creates are
+    still in progress. A client's container stays, as ``docker create`` promises, unless recovery
+    found the container after a lost reply: then its client never got the id.
     """
     return tuple(
         item.id

@@ -66,7 +66,7 @@ def refuse_if_forked(call: GateRequest, state: GateState) -> Flow[None]:
 
 
 def survey(state: GateState) -> Flow[None]:
-    """List every container with the label of this instance.
+    """List every container with the label of the instance.
 
     Raises:
         Answered: the engine doesn't answer.
@@ -77,7 +77,7 @@ def survey(state: GateState) -> Flow[None]:
 
 
 def instance_list_path(path: str, state: GateState, **query: str) -> str:
-    """Return the path of a list of objects with the label of this instance."""
+    """Return the path of a list of objects with the label of the instance."""
     filters = filters_of({"label": [f"{names.INSTANCE}={state.instance}"]})
     return build_path(path, {**query, "filters": filters})
 
@@ -106,7 +106,7 @@ def unknown_containers(state: GateState, listed: Any) -> Iterable[tuple[str, str
 
 
 def is_rival(state: GateState, intent: str) -> bool:
-    """Return True if another broker of this instance created a container with this intent.
+    """Return True if another broker of the instance created a container with the given intent.
 
     Intents of this broker, and of the brokers before it in the same journal, are no rivals.
     """

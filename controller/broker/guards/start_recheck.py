@@ -1,8 +1,8 @@
-"""Checks before a start: the engine must still resolve the admitted objects to the same things.
+"""Checks before a start: the engine must still resolve names to the admitted objects.
 
 The engine resolves names again when a container starts: a bind source by its path, a network by
-its name at the first start, a volume with its current options. Objects that were swapped since
-admission are refused here. A swap after this check shows in the kernel (``kernel_verify``).
+its name at the first start, a volume with its current options. Objects swapped since admission are
+refused here. A swap after the check shows in the kernel (``kernel_verify``).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def refuse_if_violated(container: OwnContainer) -> None:
 
 
 def refuse_if_changed(state: GateState, container: OwnContainer) -> Flow[None]:
-    """Refuse if a network, a volume or a bind source differs from the admitted one.
+    """Refuse if a network, a volume or a bind source isn't the admitted one.
 
     Raises:
         Denied: ``network.changed``, ``volume.changed``, ``mount.changed``.
@@ -48,7 +48,7 @@ def refuse_if_changed(state: GateState, container: OwnContainer) -> Flow[None]:
 
 
 def paths_to_read(item: ContainerItem) -> tuple[str, ...]:
-    """Return the engine paths that ``refuse_if_changed`` reads."""
+    """Return the engine paths for ``refuse_if_changed``."""
     networks = map(lookup.network_path, item.admitted.networks)
     return tuple(filter(None, (*networks, *map(lookup.volume_path, _volume_names(item)))))
 
@@ -121,7 +121,7 @@ def _refuse_changed_sources(state: GateState, container: OwnContainer) -> Flow[N
 
 
 def _difference(state: GateState, seen: PathFacts, admitted: ExpectedMount | None) -> str:
-    """Return the difference of a source to the admitted one; '' if there is none."""
+    """Return how a source differs from its admission; '' for no difference."""
     in_volume = is_below(seen.path, state.volumes_root) and seen.protected == ENGINE_DATA
     protected = "" if in_volume else seen.protected
     if seen.kind not in {"dir", "file"} or protected:

@@ -1,6 +1,6 @@
-"""Adoption: unknown containers, networks and volumes with this instance's label, taken over.
+"""Adoption: unknown containers, networks and volumes with the label of the instance, taken over.
 
-For a state folder that was lost, or that is older than the objects. Each object is judged like a
+For a state folder that was lost, or is older than the objects. Each object is judged like a
 create of today (``core.admission.adoption``), a running container also by the kernel's view, and
 before anything is recorded. Nothing is forwarded to the engine. An adoption is one record for each
 object, by an operator; the rest stays foreign and unchanged.
@@ -160,7 +160,7 @@ def _is_known(inventory: Inventory, claim: Claim) -> bool:
 
 
 class _Survey:
-    """One survey of all objects with this instance's label outside the inventory.
+    """Judges all objects with the label of the instance outside the inventory.
 
     The survey judges with a copy of the inventory and adds each adoptable object, since a
     container's network must be known before the container. The gate's own inventory stays
@@ -303,7 +303,7 @@ class _Survey:
         image: dict[str, Any],
         reference: str,
     ) -> Flow[AdmissionDecision]:
-        """Judge the create that would lead to a container, by the present facts."""
+        """Judge the create of a container like the present one, by the present facts."""
         state, policy = self._state, self._policy
         request = parse.parse_create(body)
         wants = create.needs(request, actor=actor, policy=policy, volumes_root=state.volumes_root)

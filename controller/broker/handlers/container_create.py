@@ -1,7 +1,7 @@
 """Handle ``POST /containers/create``: gather facts, judge by one policy, forward the rebuilt body.
 
-A request that its text alone refuses causes no look-up. The forwarded body comes from the
-admission, with the image by id, so that exactly the judged body is forwarded.
+A request with a refused text causes no look-up. The forwarded body comes from the admission, with
+the image by id: only the judged body is forwarded.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _add_kept_volumes(
 
 
 def _paths_to_read(wants: Needs, by_text: AdmissionDecision) -> tuple[str, ...]:
-    """Return the engine paths that ``_gather`` reads."""
+    """Return the engine paths for ``_gather``."""
     name = dict(by_text.query).get("name", "")
     found = (*map(lookup.network_path, wants.networks), *map(lookup.volume_path, wants.volumes))
     return (*filter(None, found), *((name_conflicts.name_path(name),) if name else ()))
@@ -236,7 +236,7 @@ def _refuse_while_made(state: GateState, route: Mutation, name: str) -> None:
 
 
 class _Lookups:
-    """The facts that were looked up for a create."""
+    """The looked-up facts for a create."""
 
     def __init__(
         self, by_text: AdmissionDecision, reference: str, image: ImageFacts, *, pinned: bool

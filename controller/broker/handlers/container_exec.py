@@ -1,7 +1,7 @@
-"""Execs: commands that an operator runs in a container, from creation to end.
+"""Execs: commands of an operator in a container, from creation to end.
 
-Creating an exec is a mutation, and so is starting it. The engine starts any exec by its id, so the
-gate accepts only the ids that it created: for the same user, once, within a minute, while the
+Creating an exec is a mutation, and so is starting an exec. The engine starts any exec by its id, so
+the gate accepts only ids of its own execs: for the same user, once, within a minute, while the
 container still runs and the current policy still admits the command. A started exec is a session
 in the inventory until a record (``exec.end``) has its result. When a session runs out of time, its
 connection is cut and its processes are ended.
@@ -163,7 +163,7 @@ def _find_running(call: GateRequest, state: GateState, name: str) -> Flow[OwnCon
 def _find_unchanged(
     call: GateRequest, state: GateState, identifier: str, created: CreatedExec
 ) -> Flow[OwnContainer]:
-    """Return the container of an exec, which must have run without a restart since the creation.
+    """Return the container of an exec, if it has run without a restart since the creation.
 
     Raises:
         Denied: ``exec.changed``, ``exec.not-running``, ``foreign``.
@@ -180,7 +180,7 @@ def _find_unchanged(
 
 
 def _refuse_if_different(identifier: str, created: CreatedExec) -> Flow[None]:
-    """Refuse an exec that the engine lost, or shows with other members than at creation."""
+    """Refuse an exec if the engine lost it, or shows other members than at creation."""
     shown = yield from read_json(f"/exec/{identifier}/json")
     if shown is None:
         raise _refusal("exec.changed", "the engine doesn't have it any more", identifier)
@@ -194,7 +194,7 @@ def _refusal(rule: str, reason: str, identifier: str) -> Denied:
 
 
 def _find_created(call: GateRequest, state: GateState, identifier: str) -> CreatedExec:
-    """Return an exec that this caller created.
+    """Return an exec created by this caller.
 
     Raises:
         Denied: ``exec.unknown``: also for execs of other callers.
@@ -219,7 +219,7 @@ def _unknown(identifier: str) -> Denied:
 
 
 def _make_room(state: GateState) -> None:
-    """Forget execs that nobody can use any more.
+    """Forget expired and ended execs.
 
     Raises:
         Denied: ``exec.too-many``.
@@ -281,7 +281,7 @@ def _refuse_unless_mine(call: GateRequest, state: GateState, identifier: str) ->
 
 
 def supervise(state: GateState, identifier: str) -> Flow[None]:
-    """Record the result of an ended session, and end a session that ran out of time.
+    """Record the result of an ended session, and end a session after its time limit.
 
     A failed read changes nothing: ``broker.server.watching`` repeats the call.
     """
@@ -316,10 +316,10 @@ def _exit_result(shown: dict[str, Any]) -> dict[str, object]:
 
 
 def _is_over(state: GateState, session: ExecSession) -> bool:
-    """Return True if a session ran out of time.
+    """Return True if a session is beyond its time limit.
 
-    By the monotonic clock for a session of this process. For an older one by the wall clock or, in
-    case that was set back, by the uptime of this process.
+    By the monotonic clock for a session of this process. For an older session by the wall clock or,
+    if the wall clock was set back, by the uptime of the process.
     """
     limit, now = _limit_s(state), state.clock.monotonic()
     created = state.execs.created.get(session.id)

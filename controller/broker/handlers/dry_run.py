@@ -183,15 +183,15 @@ def _explain(
     refusing = [f for f, mode in zip(findings, modes, strict=True) if mode == "enforce"]
     verdict = verdict_of(refusing) if refusing else judged.verdict
     rebuilt = {} if unreadable else _rebuilt(route, request, judged)
-    told = () if unreadable else tuple(_field_outcomes(request.body, rebuilt, findings, modes))
-    asked = {one.path for one in told}
+    outcomes = () if unreadable else tuple(_field_outcomes(request.body, rebuilt, findings, modes))
+    asked = {outcome.path for outcome in outcomes}
     added = ((p, v) for p, v in _leaves(rebuilt) if p and p not in asked and not _is_gate_label(p))
     given = tuple((place, _shorten(place, value)) for place, value in added)
     later = _LATER.get(Mutation(route.name), ()) if route.name in set(Mutation) else ()
     if request.names and not {"image"} >= request.names.keys():
         later = (f"whose the {next(iter(request.names))} is", *later)
     return Explanation(
-        method, path, route, verdict, findings, modes, told, given, later, judged.warnings
+        method, path, route, verdict, findings, modes, outcomes, given, later, judged.warnings
     )
 
 

@@ -1,7 +1,7 @@
-"""Images: which may be seen, pulling, and the ledger that tells pulled from forged.
+"""Images: visibility, pulls, and the ledger of trusted images.
 
-A local image proves nothing by its name. The ledger has what the engine said after a pull that
-the broker asked for, or what an operator vouched for (gate hazards H24 and H25).
+The name of a local image proves nothing. The ledger has the digests of pulls through the broker,
+and the images that an operator vouched for.
 """
 
 from __future__ import annotations
@@ -58,30 +58,30 @@ from controller.model.records import Reply, Role
 
 #: A registry may be far away.
 REGISTRY_S = 30.0
-#: By which the gate itself answers a change: journal or engine are away, or its answer was lost.
+#: Statuses of the gate's own replies: no journal, no engine, or a lost reply.
 _OURS = frozenset({502, 503, 504})
 _DESCRIPTOR = ("mediaType", "digest", "size")
 _PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
 _DIGEST_LINE = "Digest: "
 _ID = re.compile(r"(?:sha256:)?[0-9a-f]{12,64}", re.ASCII)
-#: How docker-py asks for a container's image. No repository may be called so.
+#: docker-py asks for the image of a container by a bare id. No repository can have such a name.
 _BARE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def inspect_image(reference: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
-    """Return the engine's inspect of an image, or None; what is *ahead* is looked at next."""
+    """Return the engine's inspect of an image, or None. The reads at *ahead* will follow."""
     return (yield from read_json(f"/images/{reference}/json", ahead))
 
 
 def digest_of(inspect: dict[str, Any], reference: str) -> str:
-    """Return the digest under which *reference*'s repository has the image, or ''."""
+    """Return the digest of an image in the repository of *reference*, or ''."""
     try:
         repository = parse_reference(reference).repository
     except ValueError:
         return ""
-    for told in inspect.get("RepoDigests") or ():
+    for name in inspect.get("RepoDigests") or ():
         try:
-            known = parse_reference(str(told))
+            known = parse_reference(str(name))
         except ValueError:
             continue
         if known.repository == repository:
@@ -90,7 +90,7 @@ def digest_of(inspect: dict[str, Any], reference: str) -> str:
 
 
 def facts_of(inspect: dict[str, Any], reference: str) -> ImageFacts:
-    """Return what admission must know of an image."""
+    """Return the facts of an image for admission."""
     config = inspect.get("Config") or {}
     parts = (inspect.get("Os"), inspect.get("Architecture"), inspect.get("Variant"))
     return ImageFacts(
@@ -105,30 +105,30 @@ def facts_of(inspect: dict[str, Any], reference: str) -> ImageFacts:
 
 
 def image_list(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /images/json: images under names that the policy admits, under those names only."""
+    """Handle ``GET /images/json``: list images under admitted names, with these names only."""
     asked = list_filters.parse(call.query.get("filters", ""), list_filters.IMAGE_KEYS)
     for name in (*asked.get("before", ()), *asked.get("since", ())):
         if not is_known(name, call.policy, state.inventory):
-            raise no_such_image(call, name)  # as the engine says it of an image that isn't there
+            raise no_such_image(call, name)  # the engine's reply for a missing image
     return json_reply(200, (yield from visible_images(call, asked)))
 
 
 def visible_images(call: GateRequest, asked: list_filters.Filters) -> Flow[list[dict[str, Any]]]:
-    """Return the images that the caller may see, of those that filters ask for."""
+    """Return the images that the caller can see, after filters."""
     patterns = asked.pop("reference", [])
     query = {**call.query, "filters": list_filters.encode(asked)}
-    told = parse_json((yield from _read_ok(build_path("/images/json", query))))
-    found = (admitted_names(image, call.policy, patterns) for image in told)
-    return [image for image in found if image is not None]
+    listed = parse_json((yield from _read_ok(build_path("/images/json", query))))
+    rows = (admitted_names(image, call.policy, patterns) for image in listed)
+    return [image for image in rows if image is not None]
 
 
 def is_known(name: str, policy: Policy, inventory: Inventory) -> bool:
-    """Tell whether clients may ask about an image by this name or id: others aren't there."""
+    """Return True if clients can ask about an image by this name or id."""
     if _ID.fullmatch(name):
-        told = name.removeprefix("sha256:")
+        digits = name.removeprefix("sha256:")
         known = {pin.id for pin in inventory.pins.values()}
         known |= {trusted.id for trusted in inventory.ledger.values()}
-        return any(each.removeprefix("sha256:").startswith(told) for each in known)
+        return any(each.removeprefix("sha256:").startswith(digits) for each in known)
     return calls.admit_reference(name, policy=policy).verdict.decision != "deny"
 
 
@@ -142,15 +142,15 @@ def _read_ok(path: str) -> Flow[Reply]:
 def admitted_names(
     image: dict[str, Any], policy: Policy, patterns: list[str] | None = None
 ) -> dict[str, Any] | None:
-    """Return an image with those of its names that the policy admits; None if there are none."""
+    """Return an image with its admitted names only; None without any."""
     names = (image.get("RepoTags") or (), image.get("RepoDigests") or ())
     tags, digests = (
         [
             name
-            for name in _admitted_references(told, policy)
+            for name in _admitted_references(references, policy)
             if list_filters.is_name_wanted(patterns or [], name)
         ]
-        for told in names
+        for references in names
     )
     if not tags and not digests:
         return None
@@ -166,15 +166,15 @@ def _admitted_references(references: Iterable[str], policy: Policy) -> list[str]
 
 
 def image_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /images/{image}/json."""
+    """Handle ``GET /images/{image}/json``."""
     return json_reply(200, (yield from _find_visible(call, state)))
 
 
 def image_history(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /images/{image}/history."""
+    """Handle ``GET /images/{image}/history``."""
     inspect = yield from _find_visible(call, state)
     layers = parse_json((yield from _read_ok(f"/images/{inspect['Id']}/history")))
-    # A layer is also an image, and may have names that aren't shown.
+    # A layer is an image too, and may have hidden names.
     shown = [
         {**layer, "Tags": _admitted_references(layer.get("Tags") or (), call.policy)}
         for layer in layers
@@ -183,9 +183,10 @@ def image_history(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def distribution_inspect(call: GateRequest, _: GateState) -> Flow[Reply]:
-    """GET /distribution/{image}/json: the engine asks the registry of an admitted reference.
+    """Handle ``GET /distribution/{image}/json``: the engine asks the registry of a reference.
 
-    Only of one: it could be any host otherwise. What credentials a client sends stay here.
+    Only for admitted references, since a reference could name any host. Credentials of a client are
+    not forwarded.
     """
     judged = raise_if_denied(
         calls.admit_reference(
@@ -203,19 +204,21 @@ def distribution_inspect(call: GateRequest, _: GateState) -> Flow[Reply]:
     assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
     if answer.status >= 400:
         raise Answered(engine_reply(answer))
-    told = parse_json(answer)
+    distribution = parse_json(answer)
     return json_reply(
         200,
         {
-            "Descriptor": _members(told.get("Descriptor"), _DESCRIPTOR),
-            "Platforms": [_members(each, _PLATFORM) for each in told.get("Platforms") or ()],
+            "Descriptor": _members(distribution.get("Descriptor"), _DESCRIPTOR),
+            "Platforms": [
+                _members(each, _PLATFORM) for each in distribution.get("Platforms") or ()
+            ],
         },
     )
 
 
 def _members(value: object, known: tuple[str, ...]) -> dict[str, object]:
-    told = value if isinstance(value, dict) else {}
-    return {name: told[name] for name in known if name in told}
+    members = value if isinstance(value, dict) else {}
+    return {name: members[name] for name in known if name in members}
 
 
 def _find_visible(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]:
@@ -232,18 +235,18 @@ def _find_visible(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]:
             )
         )
     except Denied as denied:
-        # The controller looks at every image that a document names. The create is refused and
-        # recorded; a record of each look would fill the journal.
+        # The controller reads every image that a document names. The create is refused and
+        # recorded; a record of each read would fill the journal.
         if call.actor.role is Role.CONTROLLER:
             raise missing from denied
-        # Clients that look for any kind of object by a name ask here too: to them it isn't there.
+        # Clients that search all kinds of objects for a name ask here too: for them, a 404.
         denied.status, denied.message = 404, no_such_image_message(name)
         raise
     reference = parse_reference(name).canonical
     inspect = yield from inspect_image(reference)
     if inspect is None:
         raise missing
-    # An image that a create would refuse isn't there for the controller: so it pulls it.
+    # The controller gets a 404 for an image that a create would refuse, and so pulls the image.
     if call.actor.role is Role.CONTROLLER and not is_trusted(
         inspect, reference, call.policy, state.inventory
     ):
@@ -252,20 +255,20 @@ def _find_visible(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]:
 
 
 def no_such_image_message(name: str) -> str:
-    """Return the engine's words for an image that isn't there."""
+    """Return the engine's message for a missing image."""
     return f"No such image: {redact.text(without_credentials(name))}"
 
 
 def no_such_image(call: GateRequest, name: str) -> Answered:
-    """Return that there is no image of that name, as the engine says it: clients then pull.
+    """Return the exception for a missing image, in the engine's wording: clients then pull.
 
-    People also get the rule; to the controller a missing image is no refusal.
+    People also get the rule; for the controller a missing image is no refusal.
     """
     message = no_such_image_message(name)
     if call.actor.role is Role.CONTROLLER:
         return Answered(message_reply(404, message))
-    told = Denied("image.missing", "the image isn't here", "pull it first", 404, message)
-    return Answered(told.reply(call.id))
+    denied = Denied("image.missing", "the image isn't here", "pull it first", 404, message)
+    return Answered(denied.reply(call.id))
 
 
 def _find_visible_by_id(
@@ -289,7 +292,7 @@ def _hide_other_names(inspect: dict[str, Any], policy: Policy) -> dict[str, Any]
 def is_trusted(
     inspect: dict[str, Any], reference: str, policy: Policy, inventory: Inventory
 ) -> bool:
-    """Tell whether the ledger, or the policy's trustLocal, vouches for a local image."""
+    """Return True if the ledger, or the policy's trustLocal, vouches for a local image."""
     trusted = inventory.ledger.get(reference)
     if trusted is not None and trusted.id == inspect.get("Id"):
         return True
@@ -298,12 +301,12 @@ def is_trusted(
 
 def host_platform() -> Flow[str]:
     """Return the platform of the engine's host, ``OS/ARCHITECTURE``."""
-    told = (yield from read_json("/version")) or {}
-    return f"{told.get('Os', '')}/{told.get('Arch', '')}"
+    versions = (yield from read_json("/version")) or {}
+    return f"{versions.get('Os', '')}/{versions.get('Arch', '')}"
 
 
 def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """POST /images/create: pull; what the engine then says of the image goes into the ledger."""
+    """Handle ``POST /images/create``: pull an image, and record its digest in the ledger."""
     host = (yield from host_platform()) if call.query.get("platform") else ""
     judged = raise_if_denied(
         calls.admit_pull(call.query, actor=call.actor, policy=call.policy, host=host)
@@ -331,23 +334,26 @@ def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def _explain_failure(reply: Reply, reference: str, identifier: str, state: GateState) -> Reply:
-    """Return the answer to a pull; of one that failed, what a person understands of it.
+    """Return the reply to a pull; for a failed pull, with an explanation.
 
-    Where the lines of it went to the client already, this is one more, in the form of an error's.
+    If the client already got lines of the pull, the explanation is one more line, in the form of an
+    error line.
     """
     error = _error_of(reply)
     if not error:
         return reply
-    told = pull_errors.explain(reference, error, access=state.access)
+    explanation = pull_errors.explain(reference, error, access=state.access)
     status = reply.status if reply.status >= 400 else 500
-    reply = refusal(status, told.code, told.reason, remedy=told.remedy, record=identifier)
+    reply = refusal(
+        status, explanation.code, explanation.reason, remedy=explanation.remedy, record=identifier
+    )
     value = json.loads(reply.body)
     line = {"error": value["message"], "errorDetail": {"message": value["message"]}}
     return Reply(status, json.dumps({**value, **line}).encode(), reply.headers)
 
 
 def _error_of(reply: Reply) -> str:
-    """Return what the engine said of a pull that failed, or that it said nothing new for long."""
+    """Return the engine's error for a failed pull, or an error if the pull made no progress."""
     if reply.status < 400:
         return redact.text(read_progress(reply.body)[0])
     if reply.status in _OURS:
@@ -355,14 +361,14 @@ def _error_of(reply: Reply) -> str:
         if rule == OUTCOME_UNKNOWN and pull_errors.NO_PROGRESS in reason:
             return reason
         if rule:
-            return ""  # it isn't the pull that failed
+            return ""  # the gate refused; the pull itself did not fail
     return error_text(reply)
 
 
 def _pull_details(reply: Reply, reference: str) -> Flow[dict[str, object]]:
-    """Read the end of the progress: it alone tells whether the pull succeeded, and of what.
+    """Read success or failure of a pull, and the digest, from the end of the progress.
 
-    A good status only says that the pull began; an image of that name may have been there before.
+    A status of 200 only means that the pull began, and an older image may have the same name.
     """
     error, digest = read_progress(reply.body)
     if error:
@@ -376,24 +382,24 @@ def _pull_details(reply: Reply, reference: str) -> Flow[dict[str, object]]:
 
 
 def read_progress(tail: bytes) -> tuple[str, str]:
-    """Return the error and the digest that the last lines of a pull tell, '' for none."""
+    """Return the error and the digest in the last lines of a pull; '' for none."""
     error = digest = ""
     for line in tail.splitlines():
         try:
-            told = json.loads(line)
+            progress = json.loads(line)
         except ValueError:  # the first line may be cut
             continue
-        if not isinstance(told, dict):
+        if not isinstance(progress, dict):
             continue
-        error = redact.withhold_secrets(str(told.get("error") or error), {})
-        status = told.get("status")
+        error = redact.withhold_secrets(str(progress.get("error") or error), {})
+        status = progress.get("status")
         if isinstance(status, str) and status.startswith(_DIGEST_LINE):
             digest = status.removeprefix(_DIGEST_LINE)
     return error, digest
 
 
 def trust(call: GateRequest, _: GateState) -> Flow[Reply]:
-    """POST /trimtab/v1/trust: an operator vouches for the local image of a reference."""
+    """Handle ``POST /trimtab/v1/trust``: an operator vouches for the local image of a reference."""
     body = call.body
     if not isinstance(body, dict) or set(body) != {"reference"}:
         raise Denied("body.invalid", 'expected {"reference": …}', status=400)
@@ -405,12 +411,12 @@ def trust(call: GateRequest, _: GateState) -> Flow[Reply]:
     inspect = yield from inspect_image(reference)
     if inspect is None:
         raise Answered(message_reply(404, f"No such image: {reference}"))
-    told: dict[str, object] = {
+    trusted: dict[str, object] = {
         "reference": reference,
         "id": str(inspect.get("Id", "")),
         "digest": digest_of(inspect, reference),
     }
-    request = request_of("POST", TRUST, reference, told)
+    request = request_of("POST", TRUST, reference, trusted)
     if not (yield from record_event("operator", call.by, request)):
         return journal_unavailable(call.id)
-    return json_reply(200, told)
+    return json_reply(200, trusted)

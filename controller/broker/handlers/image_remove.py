@@ -1,7 +1,7 @@
-"""DELETE /images/{image}: images that came through the broker, and that nothing uses any more.
+"""Handle ``DELETE /images/{image}``: remove unused images that came through the broker.
 
-The ledger says what came through it. What a container of whomever is made of stays, and so does,
-for the controller, what a revision is pinned to: a rollback would need it.
+The ledger has every image from the broker. An image stays while any container uses it. The
+controller can't remove a pinned image either: a rollback would need the image.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEARNED_MAX = 64
 
 
 def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Judge a removal and do it: of a name, or of an image by its id."""
+    """Judge and perform a removal: of a name, or of an image by its id."""
     judged = raise_if_denied(calls.admit_image_remove(call.query))
     named = call.names["image"]
     subject = named if is_image_id(named) else _canonical(named)
@@ -62,9 +62,9 @@ def _canonical(named: str) -> str:
 
 
 def _is_in_ledger(state: GateState, subject: str, identifier: str, inspect: dict[str, Any]) -> bool:
-    """Tell whether the ledger has the name for this image; of an id, whether it has all its names.
+    """Return True if the ledger has the name of the image or, for an id, all names of the image.
 
-    Removing by id takes every name along, those that somebody else gave it too.
+    A removal by id removes every name, including names added by somebody else.
     """
     known = {r for r, trusted in state.inventory.ledger.items() if trusted.id == identifier}
     if subject != identifier:
@@ -84,7 +84,7 @@ def _canonical_references(references: Iterable[str]) -> Iterable[str]:
 def _refuse_if_used(
     call: GateRequest, state: GateState, subject: str, identifier: str
 ) -> Flow[None]:
-    """Refuse what a container is made of, or will be, and what the controller may still need.
+    """Refuse to remove the image of a container or of a create in progress, or a pinned image.
 
     Raises:
         Denied: ``image.used``, ``image.needed``.
@@ -116,10 +116,10 @@ def _refuse_if_used(
 
 
 def _removal_details(reply: Reply) -> Flow[dict[str, object]]:
-    """Learn which names and images are gone."""
+    """Return the removed names and images."""
     yield from ()
-    told = parse_json(reply)
-    rows = [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
+    removed = parse_json(reply)
+    rows = [each for each in removed if isinstance(each, dict)] if isinstance(removed, list) else []
     untagged = _canonical_references(str(row["Untagged"]) for row in rows if "Untagged" in row)
     deleted = (str(row["Deleted"]) for row in rows if "Deleted" in row)
     return {"untagged": [*untagged][:LEARNED_MAX], "deleted": [*deleted][:LEARNED_MAX]}

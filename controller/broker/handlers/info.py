@@ -1,7 +1,7 @@
-"""GET /info: what clients need of the engine, with the caller's own numbers.
+"""Handle ``GET /info``: facts about the engine for clients, with the caller's own counts.
 
-Nothing of it tells a client of others on this host, or where things lie on it. Members that SDKs
-index are always there.
+The reply reveals neither objects of others nor paths of the host. Members that SDKs index are
+always present.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from controller.broker.wire.responses import json_reply
 from controller.model.policy.document import Policy
 from controller.model.records import Reply
 
-#: Members that are passed on as the engine has them.
+#: Members that are passed on unchanged.
 _KEPT = (
     "ID",
     "Driver",
@@ -53,10 +53,10 @@ _KEPT = (
 
 
 def info(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /info, without what is private to the host; counts are the caller's."""
-    told = (yield from read_json("/info")) or {}
+    """Handle ``GET /info``, without private facts of the host; the counts are the caller's."""
+    engine = (yield from read_json("/info")) or {}
     shown = {
-        **{key: told[key] for key in _KEPT if key in told},
+        **{key: engine[key] for key in _KEPT if key in engine},
         **(yield from _container_counts(call, state)),
         "Images": len((yield from image.visible_images(call, {}))),
         "Name": "trimtab",
@@ -72,16 +72,16 @@ def info(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def _container_counts(call: GateRequest, state: GateState) -> Flow[dict[str, int]]:
-    """Return the numbers of containers that the caller sees, by what they do."""
+    """Return the counts of the caller's containers, by state."""
     query = {
         "all": "1",
         "filters": list_filters.encode(list_filters.restrict({}, state, call.actor)),
     }
     states: Counter[str] = Counter()
-    for told in (yield from read_json(build_path("/containers/json", query))) or ():
-        item = state.inventory.containers.get(str(told.get("Id", "")))
+    for row in (yield from read_json(build_path("/containers/json", query))) or ():
+        item = state.inventory.containers.get(str(row.get("Id", "")))
         if item is not None and can_see(call.actor, item.owner):
-            states[str(told.get("State", ""))] += 1
+            states[str(row.get("State", ""))] += 1
     running, paused = states["running"] + states["restarting"], states["paused"]
     return {
         "Containers": states.total(),
@@ -92,7 +92,7 @@ def _container_counts(call: GateRequest, state: GateState) -> Flow[dict[str, int
 
 
 def _policy_members(policy: Policy) -> dict[str, object]:
-    """Return the members that list what may be chosen: the policy's choice, not the host's."""
+    """Return the members that list options: the options of the policy, not of the host."""
     return {
         "Plugins": {
             "Volume": ["local"],

@@ -1,4 +1,7 @@
-"""The journal through the broker: for whoever may not read its files, as far as each may know it."""
+"""The journal through the broker, for callers without access to its files.
+
+Each caller gets the records, and the parts of a record, that the caller can see.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,14 @@ from controller.model.records import Actor, Reply, Role
 PAGE_MAX = 500
 PAGE_MAX_OF_CLIENTS = 200
 NDJSON = ("content-type", "application/x-ndjson")
-#: Where to go on (``after``), when there may be more.
+#: The header with the next ``after``, if there may be more records.
 FOLLOWING = "trimtab-following"
 _MANY = frozenset({"stages", "routes", "ids"})
 _NUMBERS = frozenset({"after", "upto"})
 
 
 def journal(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET journal: the last records that are wanted, or the first ones ``after`` one."""
+    """Handle ``GET journal``: the last matching records, or the first ones ``after`` a number."""
     query, actor = call.query, call.actor
     most = PAGE_MAX_OF_CLIENTS if actor.role is Role.CLIENT else PAGE_MAX
     question = Question(
@@ -51,14 +54,16 @@ def journal(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def follow(call: GateRequest, state: GateState) -> Flow[Follow]:
-    """GET journal/follow: records ``after`` one, or from now on, as they become durable."""
+    """Handle ``GET journal/follow``: matching records as they become durable, ``after`` one or from
+    now.
+    """
     yield from ()
     wanted = filter_of({"after": str(state.inventory.seq), **call.query})
     return Follow(Question(wanted, reader_of(call.actor)), _line_for(call, state))
 
 
 def filter_of(query: Mapping[str, str]) -> Filter:
-    """Return which records checked parameters want."""
+    """Return the filter of checked parameters."""
     members: dict[str, Any] = {}
     for each in fields(Filter):
         value = query.get(each.name, "")
@@ -74,7 +79,7 @@ def filter_of(query: Mapping[str, str]) -> Filter:
 
 
 def reader_of(actor: Actor) -> Reader:
-    """Return who reads."""
+    """Return the actor as a reader of records."""
     return Reader(actor.role, actor.uid, actor.owner)
 
 
@@ -85,7 +90,7 @@ def _line_for(call: GateRequest, state: GateState) -> partial[bytes]:
 
 
 def line_for(found: QueryResult, *, actor: Actor, state: GateState, with_about: bool) -> bytes:
-    """Return a record's line for this caller: the segment's own for an operator."""
+    """Return the line of a record for this caller; an operator gets the line of the segment."""
     reader = reader_of(actor)
     if actor.role is Role.OPERATOR:
         line = line_of(found.record)

@@ -45,44 +45,46 @@ VOLUME_RACED = "somebody made a volume of that name meanwhile"
 
 
 def network_list(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /networks."""
+    """Handle ``GET /networks``."""
     asked = list_filters.parse(call.query.get("filters", ""), list_filters.NETWORK_KEYS)
     query = {"filters": list_filters.encode(list_filters.restrict(asked, state, call.actor))}
     reply = yield from read_engine(build_path("/networks", query))
     if reply.status >= 400:
         return engine_reply(reply)
     shown = []
-    for told in parse_json(reply):
-        owned = owned_network(state, told)
+    for row in parse_json(reply):
+        owned = owned_network(state, row)
         if owned is not None and can_see(call.actor, owned.owner):
-            shown.append(_visible_network(told, call, state))
+            shown.append(_visible_network(row, call, state))
     return json_reply(200, shown)
 
 
 def network_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /networks/{network}."""
+    """Handle ``GET /networks/{network}``."""
     found = yield from lookup.find_own_network(state, call.actor, call.names["network"])
     return json_reply(200, _visible_network(found.inspect, call, state))
 
 
-def _visible_network(told: dict[str, Any], call: GateRequest, state: GateState) -> dict[str, Any]:
-    """Return a network with those of its containers that the caller may see."""
+def _visible_network(
+    inspect: dict[str, Any], call: GateRequest, state: GateState
+) -> dict[str, Any]:
+    """Return a network with only the caller's containers."""
     containers = {
         identifier: endpoint
-        for identifier, endpoint in (told.get("Containers") or {}).items()
+        for identifier, endpoint in (inspect.get("Containers") or {}).items()
         if (item := state.inventory.containers.get(identifier)) is not None
         and can_see(call.actor, item.owner)
     }
-    return {**told, "Containers": containers}
+    return {**inspect, "Containers": containers}
 
 
 def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """POST /networks/create."""
+    """Handle ``POST /networks/create``."""
     request = parse.parse_network(call.body)
     policy = call.policy
     existing = yield from lookup.find_network(state, request.name)
     if existing is not None and existing.owned is None:
-        # What an open intent made isn't in the inventory yet: it is nobody else's for that.
+        # The object of an open intent isn't in the inventory yet, but isn't foreign either.
         refuse_if_held(state, Mutation.NETWORK_CREATE, request.name, under_way=True)
     judged = raise_if_denied(
         networks_volumes.admit_network(
@@ -100,7 +102,7 @@ def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def network_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """DELETE /networks/{network}."""
+    """Handle ``DELETE /networks/{network}``."""
     found = yield from lookup.find_own_network(state, call.actor, call.names["network"])
     identifier = found.facts.id
     if found.owned is not None:
@@ -123,12 +125,12 @@ def _network_summary(found: FoundNetwork) -> dict[str, object]:
 
 
 def network_connect(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """POST /networks/{network}/connect."""
+    """Handle ``POST /networks/{network}/connect``."""
     return (yield from _join(call, state, leave=False))
 
 
 def network_disconnect(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """POST /networks/{network}/disconnect."""
+    """Handle ``POST /networks/{network}/disconnect``."""
     return (yield from _join(call, state, leave=True))
 
 
@@ -143,7 +145,7 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
         if leave
         else lookup.find_own_network(state, call.actor, name)
     )
-    # What is judged is the network that was found, however the client called it.
+    # Judge the network under its real name, whatever the client called it.
     request = replace(request, endpoint=replace(request.endpoint, network=network.facts.name))
     judge = networks_volumes.admit_disconnect if leave else networks_volumes.admit_connect
     judged = raise_if_denied(
@@ -179,7 +181,7 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
 
 
 def network_change(name: str, judged: AdmissionDecision) -> Change:
-    """Return the create of an admitted network."""
+    """Return the change that creates an admitted network."""
     return Change(
         mutation=Mutation.NETWORK_CREATE,
         subject=name,
@@ -193,7 +195,7 @@ def network_change(name: str, judged: AdmissionDecision) -> Change:
 
 
 def network_details(reply: Reply) -> Flow[dict[str, object]]:
-    """Learn the id of a network that was made."""
+    """Return the id of a new network, for the outcome."""
     yield from ()
     return {"object": str(parse_json(reply).get("Id", ""))}
 
@@ -202,39 +204,39 @@ def network_details(reply: Reply) -> Flow[dict[str, object]]:
 
 
 def volume_list(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /volumes."""
+    """Handle ``GET /volumes``."""
     asked = list_filters.parse(call.query.get("filters", ""), list_filters.VOLUME_KEYS)
     query = {"filters": list_filters.encode(list_filters.restrict(asked, state, call.actor))}
     reply = yield from read_engine(build_path("/volumes", query))
     if reply.status >= 400:
         return engine_reply(reply)
     shown = []
-    for told in parse_json(reply).get("Volumes") or ():
-        owned = owned_volume(state, told)
+    for row in parse_json(reply).get("Volumes") or ():
+        owned = owned_volume(state, row)
         if owned is not None and can_see(call.actor, owned.owner):
-            shown.append(_visible_volume(told, call.actor))
+            shown.append(_visible_volume(row, call.actor))
     return json_reply(200, {"Volumes": shown, "Warnings": None})
 
 
 def volume_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET /volumes/{volume}."""
+    """Handle ``GET /volumes/{volume}``."""
     found = yield from lookup.find_own_volume(state, call.actor, call.names["volume"])
     return json_reply(200, _visible_volume(found.inspect, call.actor))
 
 
-def _visible_volume(told: dict[str, Any], actor: Actor) -> dict[str, Any]:
-    """Return a volume as the actor may see it; without its place the member itself stays."""
-    return told if can_see_host(actor) else {**told, "Mountpoint": ""}
+def _visible_volume(inspect: dict[str, Any], actor: Actor) -> dict[str, Any]:
+    """Return a volume for this actor: the mount point is empty except for operators."""
+    return inspect if can_see_host(actor) else {**inspect, "Mountpoint": ""}
 
 
 def volume_create(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """POST /volumes/create. The engine takes an existing name for success: one is looked for."""
+    """Handle ``POST /volumes/create``, after a look-up: the engine accepts an existing name."""
     policy, stamp = call.policy, Stamp(instance=state.instance, intent=call.id)
     request = parse.parse_volume(call.body)
     request = networks_volumes.named_volume(request, actor=call.actor, policy=policy, stamp=stamp)
     existing = yield from lookup.find_volume(state, request.name)
     if existing is not None and existing.owned is None:
-        # What an open intent made isn't in the inventory yet: it is nobody else's for that.
+        # The object of an open intent isn't in the inventory yet, but isn't foreign either.
         refuse_if_held(state, Mutation.VOLUME_CREATE, request.name, under_way=True)
     judged = raise_if_denied(
         networks_volumes.admit_volume(
@@ -256,7 +258,7 @@ def volume_create(call: GateRequest, state: GateState) -> Flow[Reply]:
 def create_admitted_volume(
     state: GateState, by: Author, name: str, judged: AdmissionDecision
 ) -> Flow[Reply]:
-    """Make an admitted volume; 409 when somebody else made one of that name meanwhile."""
+    """Create an admitted volume; 409 if somebody else created the same name meanwhile."""
     change = Change(
         mutation=Mutation.VOLUME_CREATE,
         subject=name,
@@ -273,28 +275,28 @@ def create_admitted_volume(
     return refusal(409, "name.foreign", VOLUME_RACED, record=by.id)
 
 
-def _was_created_by(intent: str, told: dict[str, Any]) -> bool:
-    return (told.get("Labels") or {}).get(names.INTENT) == intent
+def _was_created_by(intent: str, inspect: dict[str, Any]) -> bool:
+    return (inspect.get("Labels") or {}).get(names.INTENT) == intent
 
 
 def _volume_details(intent: str) -> OutcomeDetails:
     def learn(reply: Reply) -> Flow[dict[str, object]]:
         yield from ()
-        told = parse_json(reply)
-        if not _was_created_by(intent, told):
+        volume = parse_json(reply)
+        if not _was_created_by(intent, volume):
             return {"status": 409, "error": VOLUME_RACED}
-        return {"object": str(told.get("Name", ""))}
+        return {"object": str(volume.get("Name", ""))}
 
     return learn
 
 
 def volume_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """DELETE /volumes/{volume}: a person's own act; the controller's once a person approved it."""
+    """Handle ``DELETE /volumes/{volume}``. The controller needs an approval by an operator."""
     found = yield from lookup.find_own_volume(state, call.actor, call.names["volume"])
     facts = found.facts
     verdict = ALLOW
     if call.actor.role is Role.CONTROLLER:
-        # Judged when it runs alone: two requests can't use up one approval.
+        # Mutations are judged one at a time, so two requests can't use up one approval.
         approval = disruption_budget.approval_of(call, state, f"{VOLUME}{facts.name}")
         if approval is None:
             raise Denied(

@@ -1,4 +1,4 @@
-"""The gate's own routes, /trimtab/v1: who the caller is, how the broker is, what is ours."""
+"""The routes of trimtab itself, /trimtab/v1: the caller, health, policy, inventory, records."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ STRANGERS_TOLD = 32
 SERVICE_PREFIX = "service."
 ACT_MAX = 64
 ROTATE_ACT = "rotate-key"
-#: Acts that have a route of their own in the journal.
+#: Acts with a route of their own in the journal.
 _ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW}
 TEXT_MAX = 512
 
 
 def whoami(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET whoami."""
+    """Handle ``GET whoami``."""
     yield from ()
     actor = call.actor
     return json_reply(
@@ -48,7 +48,7 @@ def whoami(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def health(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET health. It answers also when nothing else is well; clients hear whether, not why."""
+    """Handle ``GET health``, even if all else fails. Clients get the state without the reasons."""
     answer = yield ReadEngine("/_ping", deadline_s=2.0)
     engine, policy = state.engine, state.policy
     reachable = isinstance(answer, Reply) and answer.status == 200
@@ -108,17 +108,17 @@ def _sample(containers: dict[str, str]) -> dict[str, object]:
 
 
 def policy(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET policy: the rules; of people, a client reads of itself alone."""
+    """Handle ``GET policy``: the policy in force; a client gets its own entries about people."""
     yield from ()
-    told = state.policy
+    current = state.policy
     shown: dict[str, object] = {
-        "digest": told.digest,
-        "name": told.name,
-        "policy": _visible_policy(call.actor, told),
+        "digest": current.digest,
+        "name": current.name,
+        "policy": _visible_policy(call.actor, current),
     }
-    if told.origin is not None and call.actor.role is not Role.CLIENT:
-        # Where files of the host are is nothing for clients, which may be in a container.
-        shown["origin"] = {"file": told.origin.file, "lines": dict(told.origin.lines)}
+    if current.origin is not None and call.actor.role is not Role.CLIENT:
+        # Clients, possibly in a container, have no business with paths of the host.
+        shown["origin"] = {"file": current.origin.file, "lines": dict(current.origin.lines)}
     return json_reply(200, shown)
 
 
@@ -138,14 +138,14 @@ def _visible_policy(actor: Actor, policy: Policy) -> dict[str, object]:
     }
 
 
-def _select(told: object, keep: list[bool]) -> object:
-    if not isinstance(told, list):
-        return told
-    return [each for each, wanted in zip(told, keep, strict=True) if wanted]
+def _select(rows: object, keep: list[bool]) -> object:
+    if not isinstance(rows, list):
+        return rows
+    return [each for each, wanted in zip(rows, keep, strict=True) if wanted]
 
 
 def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """GET inventory: for clients, of their owner only, and nothing of the host's or of images."""
+    """Handle ``GET inventory``; for clients, only the objects of their owner."""
     yield from ()
     known, actor = state.inventory, call.actor
     shown: dict[str, object] = {
@@ -171,7 +171,7 @@ def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def records(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """POST records: an operator's act, with who asked, made durable."""
+    """Handle ``POST records``: make the act of an operator durable, with its author."""
     body = call.body
     if isinstance(body, dict) and body.get("act") == "approve":
         return (yield from _record_approval(call, state, body))
@@ -181,7 +181,7 @@ def records(call: GateRequest, state: GateState) -> Flow[Reply]:
         return (yield from _record_service_act(call, body))
     if not isinstance(body, dict) or not body.keys() <= {"act", "object", "note"}:
         raise _invalid_record()
-    # The journal's writer rotates the key with the record itself, in one write.
+    # The writer of the journal rotates the key in the same write as the record.
     route = _ROUTES.get(str(body.get("act")), call.route.name)
     texts = {name: body.get(name, "") for name in ("act", "object", "note")}
     for name, text in texts.items():
@@ -197,7 +197,7 @@ def records(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def _record_approval(call: GateRequest, state: GateState, body: dict[str, object]) -> Flow[Reply]:
-    """Record what the controller may take down or remove, each object once, for one plan."""
+    """Record an approval: objects for the controller to take down or remove once, for one plan."""
     asked = disruption_budget.read_approval(body)
     if isinstance(asked, str):
         raise Denied(
@@ -208,7 +208,7 @@ def _record_approval(call: GateRequest, state: GateState, body: dict[str, object
         )
     plan, objects, remark = asked
     request = request_of("POST", APPROVE, plan, {"act": "approve", "plan": plan, "note": remark})
-    # Each object was checked by its form, and none may be cut off.
+    # The form of each object was checked, and the record must have them all.
     summary = {**cast("dict[str, object]", request["summary"]), "objects": list(objects)}
     request |= {"summary": summary, "digest": digest({"summary": summary, "body": {}})}
     if not (yield from record_event("operator", call.by, request)):
@@ -221,7 +221,7 @@ def _record_approval(call: GateRequest, state: GateState, body: dict[str, object
 
 
 def _record_service_act(call: GateRequest, body: dict[str, object]) -> Flow[Reply]:
-    """Record what the controller is asked to do with a service."""
+    """Record an operator's request to the controller about a service."""
     act = read_service_act(body)
     if isinstance(act, str):
         raise Denied(

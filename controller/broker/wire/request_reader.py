@@ -1,9 +1,9 @@
-"""Framing: the bytes of a client into one request. No sockets here.
+"""From the bytes of a client to requests. No sockets here.
 
 A request is accepted only if two parsers agree on it: the strict checks of this module, and
-llhttp. What could be read in two ways is refused (rules ``wire.*``), never repaired: a request
-that two readers frame differently is how others' brokers were smuggled past (RFC 9112, section
-11.2). Bytes beyond a request are never a second request.
+llhttp. An ambiguous request is refused (rules ``wire.*``), never repaired: request smuggling
+relies on two readers that frame a request differently (RFC 9112, section 11.2). Bytes beyond a
+request are never a second request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from controller.broker.wire.responses import Headers
 HEAD_BYTES_MAX = 32 * 1024
 HEADERS_MAX = 100
 TARGET_BYTES_MAX = 16 * 1024
-#: A chunked body of one-byte chunks is six times as long on the wire.
+#: The longest ratio of a chunked body on the wire to its content: one-byte chunks are six times as
+#: long.
 CHUNK_OVERHEAD_MAX = 6
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
@@ -30,13 +31,13 @@ _HIJACK = re.compile(r"(/v[0-9.]+)?/(containers/[^/]+/attach|exec/[^/]+/start)",
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (\S{1,16384}) HTTP/(1\.[01])")
 _TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*")  # visible ASCII without '#'
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\x20-\x7e\t]*)")
-#: What a host's name may be written in (RFC 3986); older clients put an escaped path there.
+#: The characters of a host name (RFC 3986). Older clients send an escaped path.
 _HOST = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]{0,255}", re.ASCII)
 _UPGRADE_LINE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,12}", re.ASCII)
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 _CHUNK_SIZE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,8}\r?")
-#: Headers that steer framing or admission: a second one could be read by someone else.
+#: Headers that control framing or admission: another reader could prefer a second one.
 _SINGLE = frozenset(
     {
         "connection",
@@ -56,7 +57,7 @@ _CONNECTION_WORDS = frozenset({"keep-alive", "close", "upgrade"})
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A request that isn't one: rule ``wire.*`` and why. The connection ends with it."""
+    """The error for malformed bytes: rule ``wire.*`` and reason. The connection ends."""
 
     rule: str
     reason: str
@@ -66,26 +67,31 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """One whole request. ``path`` and ``query`` are as sent, header names in lower case."""
+    """One whole request."""
 
     method: str
+    #: Path and query as sent.
     path: str
     query: str
+    #: Names in lower case.
     headers: Headers
     body: bytes
-    version: str  # "1.1" or "1.0"
+    #: "1.1" or "1.0".
+    version: str
     keep_alive: bool
-    upgrade: bool  # the client asked for a hijack, on a route that has one
+    #: The client requested a hijack, on a route that supports hijacking.
+    upgrade: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A checked head; ``length`` is None for a chunked body."""
+    """A checked head."""
 
     method: str
     target: str
     version: str
     headers: Headers
+    #: None for a chunked body.
     length: int | None
     keep_alive: bool
     upgrade: bool
@@ -99,26 +105,28 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class BodyLimit:
-    """How many bytes a body may have, and what is said of a longer one where that isn't all."""
+    """The longest body of a request."""
 
     most: int
+    #: The error for a longer body, if not ``wire.body-size``.
     beyond: Malformed | None = None
 
     @property
     def refusal(self) -> Malformed:
-        """What a longer body is refused with."""
+        """The error for a longer body."""
         return self.beyond or Malformed("wire.body-size", f"the body passes {self.most} bytes", 413)
 
 
 class RequestReader:
-    """Turns the bytes of one connection into requests, one at a time.
+    """Reads the requests of one connection, one at a time.
 
-    ``feed`` bytes, then ask ``poll``: None wants more, a Malformed ends the connection. After a
-    Framed the reader is ready for the next one. It never holds more than the limits allow.
+    Call ``feed`` with bytes, then ``poll``: None needs more bytes, a Malformed ends the connection,
+    and after a ParsedRequest the reader is ready for the next request. The buffer never exceeds the
+    limits.
     """
 
     def __init__(self, bound: Callable[[str, str], BodyLimit]) -> None:
-        self._bound = bound  # of a method and a target as sent
+        self._bound = bound  # of a method and a raw target
         self._buffer = bytearray()
         self._head: Head | None = None
         self._head_end = 0
@@ -126,12 +134,12 @@ class RequestReader:
 
     @property
     def idle(self) -> bool:
-        """Whether no byte of a request is there."""
+        """Whether the buffer is empty."""
         return not self._buffer
 
     @property
     def wants_continue(self) -> bool:
-        """Whether the client waits for ``100 Continue`` before it sends its body."""
+        """Whether the client waits for ``100 Continue`` before sending the body."""
         return (
             self._head is not None
             and self._head.expects_continue
@@ -140,26 +148,26 @@ class RequestReader:
 
     @property
     def head_complete(self) -> bool:
-        """Whether the head of the request under way has been accepted."""
+        """Whether the head of the current request has been accepted."""
         return self._head is not None
 
     @property
     def asks_for_a_head(self) -> bool:
-        """Whether what is there begins like a HEAD, whose answer has no body."""
+        """Whether the buffer begins like a HEAD request: its reply has no body."""
         return self._buffer.startswith(b"HEAD ")
 
     def feed(self, data: bytes) -> None:
-        """Take what the client sent."""
+        """Add bytes from the client."""
         self._buffer += data
 
     def rest(self) -> bytes:
-        """Give out the bytes after the last request: the first of a hijacked connection."""
+        """Take the bytes after the last request: the first bytes of a hijacked connection."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         return rest
 
     def poll(self) -> ParsedRequest | Malformed | None:
-        """Return the next request, what is wrong with it, or None when more must come."""
+        """Return the next request, an error, or None if more bytes are needed."""
         if self._head is None:
             if not self._buffer:
                 return None
@@ -221,7 +229,7 @@ class RequestReader:
 
 
 def parse_head(raw: bytes) -> Head | Malformed:
-    """Check a head, from its first byte to the empty line that ends it."""
+    """Check a head, from the first byte to the empty line at its end."""
     first, *lines = raw[:-4].split(b"\r\n")
     match = _REQUEST_LINE.fullmatch(first)
     if match is None:
@@ -282,7 +290,7 @@ def _may_upgrade(method: str, target: str, version: str, words: set[str], protoc
 
 
 def _body_length(method: str, version: str, value: dict[str, str]) -> int | Malformed | None:
-    """Return the body's length, None for a chunked one."""
+    """Return the length of the body, None for a chunked body."""
     if "trailer" in value or "te" in value:
         return Malformed("wire.trailer", "trailers aren't taken")
     length, encoding = value.get("content-length"), value.get("transfer-encoding")
@@ -304,7 +312,7 @@ def _body_length(method: str, version: str, value: dict[str, str]) -> int | Malf
 
 
 class _Chunks:
-    """Decodes a chunked body step by step: no extensions, no trailers."""
+    """Decodes a chunked body step by step, without extensions and trailers."""
 
     def __init__(self, bound: BodyLimit) -> None:
         self.body = bytearray()
@@ -312,7 +320,7 @@ class _Chunks:
         self._at = -1
 
     def advance(self, buffer: bytearray, start: int) -> int | Malformed | None:
-        """Go on in *buffer*, whose body starts at *start*; return where the body ends."""
+        """Continue in *buffer*, with the body from *start*; return the end of the body."""
         at = max(self._at, start)
         while (line_end := buffer.find(b"\r\n", at, at + 16)) >= 0:
             size = _CHUNK_SIZE.fullmatch(buffer, at, line_end)
@@ -341,13 +349,13 @@ class _Chunks:
 
 
 def _lone_line_break(raw: bytes) -> bool:
-    """Tell whether a CR or LF stands alone; a CR at the very end may get its LF yet."""
+    """Return True if CR or LF stands alone; a CR at the very end may still get its LF."""
     bare = raw.removesuffix(b"\r").replace(b"\r\n", b"")
     return b"\r" in bare or b"\n" in bare
 
 
 class _LlhttpEvents:
-    """Callbacks of llhttp that keep what it read."""
+    """Callbacks of llhttp that collect the parsed request."""
 
     def __init__(self) -> None:
         self.url = b""
@@ -371,8 +379,8 @@ class _LlhttpEvents:
 def _second_parser_agrees(raw: bytes, head: Head, body: bytes) -> bool:
     headers = head.headers
     if head.upgrade:
-        # llhttp reads no body of a request that upgrades: it must say so where the head ends, and
-        # is asked about the body without that header.
+        # llhttp doesn't read the body of an upgrade: llhttp must report the upgrade at the end of
+        # the head, and parses the body again without the upgrade header.
         end = raw.index(b"\r\n\r\n") + 4
         if _upgrade_at(raw) != end:
             return False
@@ -391,7 +399,7 @@ def _second_parser_agrees(raw: bytes, head: Head, body: bytes) -> bool:
 
 
 def _upgrade_at(raw: bytes) -> int:
-    """Return where llhttp takes the connection for handed over, -1 for nowhere."""
+    """Return the position where llhttp reports an upgrade, -1 for none."""
     try:
         httptools.HttpRequestParser(_LlhttpEvents()).feed_data(raw)
     except httptools.HttpParserUpgrade as upgrade:
