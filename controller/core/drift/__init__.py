@@ -1,1 +1,1 @@
-"""Drift between a container and its document: what differs, what failed, what repairs it."""
+"""Drift of containers: differences, failures, repairs, backoff and probes."""

@@ -1,7 +1,7 @@
-"""Moves: the actions on one container, each with its precondition, and the verdicts on them.
+"""Builds the actions on one container, with their preconditions and verdicts.
 
-A deliberate stop first takes the restart policy away, so that an engine that restarts between a
-stop and the removal doesn't revive what was stopped.
+A deliberate stop first sets the restart policy to ``no``. Otherwise an engine that restarts between
+the stop and the removal would start the container again.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from controller.model.desired.plan import (
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
 
-#: How the causes begin of the steps that make a container answer to its service's name.
+#: Prefix of the cause of actions that attach the service's alias.
 TAKES_NAME = "takes the name"
-#: The engine's own grace, for a container that was created without one.
+#: The engine's default stop timeout, for a container created without one.
 DEFAULT_GRACE_S = 10
 
 Judge = Callable[[AnyAction], Verdict]
 
 
 class _OnIt(TypedDict):
-    """What all actions on one container have in common."""
+    """The common members of all actions on a container."""
 
     object: Key
     target: str
@@ -53,7 +53,7 @@ class _OnIt(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class ContainerHandle:
-    """A container that actions act on: one that was observed, or one that the plan creates."""
+    """The object of actions: a container, observed or still to be created by the plan."""
 
     key: Key
     name: str
@@ -62,13 +62,13 @@ class ContainerHandle:
 
     @classmethod
     def of(cls, container: Container) -> ContainerHandle:
-        """Return the handle of an observed container: acted on by its full id only."""
+        """Return the handle of an observed container. Its actions use the full id."""
         precondition = Precondition(id=container.id, revision=container.revision)
         return cls(container.key, container.name, container.slot, precondition)
 
     @classmethod
     def to_create(cls, create: CreateContainer) -> ContainerHandle:
-        """Return the handle of a container whose id isn't known before it is created."""
+        """Return the handle of a container that the plan creates. Its id is not known yet."""
         precondition = Precondition(revision=create.service.revision)
         return cls(create.object, create.target, create.slot, precondition)
 
@@ -82,54 +82,55 @@ class ContainerHandle:
         }
 
     def start(self, cause: str) -> StartContainer:
-        """Return the action that starts it."""
+        """Return the action to start the container."""
         return StartContainer(**self._on_it(cause))
 
     def set_restart_policy(self, policy: tuple[str, int], cause: str) -> UpdateContainer:
-        """Return the action that sets its restart policy."""
+        """Return the action to set the container's restart policy and its retries."""
         return UpdateContainer(**self._on_it(cause), restart=policy[0], restart_max=policy[1])
 
     def stop(self, grace_s: int, cause: str) -> StopContainer:
-        """Return the action that stops it."""
+        """Return the action to stop the container."""
         return StopContainer(**self._on_it(cause), grace_s=grace_s)
 
     def unpause(self, cause: str) -> UnpauseContainer:
-        """Return the action that thaws it."""
+        """Return the action to unpause the container."""
         return UnpauseContainer(**self._on_it(cause))
 
     def rename(self, name: str, cause: str) -> RenameContainer:
-        """Return the action that gives it its own name back."""
+        """Return the action to restore the container's own name."""
         return RenameContainer(**self._on_it(cause), name=name)
 
     def connect(self, network: str, aliases: tuple[str, ...], cause: str) -> ConnectNetwork:
-        """Return the action that joins it to a network."""
+        """Return the action to connect the container to a network."""
         return ConnectNetwork(**self._on_it(cause), network=network, aliases=aliases)
 
     def disconnect(self, network: str, cause: str) -> DisconnectNetwork:
-        """Return the action that takes it off a network."""
+        """Return the action to disconnect the container from a network."""
         return DisconnectNetwork(**self._on_it(cause), network=network)
 
     def remove(self, cause: str) -> RemoveContainer:
-        """Return the action that removes it."""
+        """Return the action to remove the container."""
         return RemoveContainer(**self._on_it(cause))
 
 
 def delay(key: Key, *, target: str, slot: int, cause: str) -> Delay:
-    """Return an action that leaves *slot* alone in this pass."""
+    """Return an action to leave *slot* alone in this pass."""
     return Delay(object=key, target=target, cause=cause, slot=slot)
 
 
 def barrier(key: Key, *, target: str, slot: int, cause: str) -> Barrier:
-    """Return a barrier that opens when *target* is available."""
+    """Return a barrier until *target* is available."""
     return Barrier(object=key, target=target, cause=cause, slot=slot)
 
 
 def attach_service_alias(
     handle: ContainerHandle, service: Service, networks: Iterable[str]
 ) -> list[AnyAction]:
-    """Return what makes a container answer to its service's name on *networks*.
+    """Return the actions to give a container its service's name as alias on *networks*.
 
-    An alias is only taken at joining, so that it leaves each and joins it again.
+    The engine accepts an alias only at connect, so each network is disconnected and connected
+    again.
     """
     actions: list[AnyAction] = []
     for network in networks:
@@ -140,7 +141,7 @@ def attach_service_alias(
 
 
 def stop_for_good(container: Container, service: Service | None, cause: str) -> list[AnyAction]:
-    """Return what stops a container for good: an engine that restarts must not revive it."""
+    """Return the actions to stop a container, safe from a restart by the engine."""
     handle, actions = ContainerHandle.of(container), list[AnyAction]()
     if container.settings.restart != "no":
         actions.append(handle.set_restart_policy(("no", 0), cause))
@@ -153,7 +154,7 @@ def stop_for_good(container: Container, service: Service | None, cause: str) -> 
 
 
 def stop_and_remove(container: Container, service: Service | None, cause: str) -> list[AnyAction]:
-    """Return what stops and removes a container."""
+    """Return the actions to stop and remove a container."""
     if container.state is ContainerState.REMOVING:
         cause = f"{container.name} is being removed"
         return [delay(container.key, target=container.name, slot=container.slot, cause=cause)]
@@ -162,11 +163,11 @@ def stop_and_remove(container: Container, service: Service | None, cause: str) -
 
 
 def atomic_groups(actions: Iterable[AnyAction]) -> list[tuple[AnyAction, ...]]:
-    """Return a sequence cut into stretches, each of which is done whole or not begun.
+    """Return a sequence of actions cut into groups. An executor performs a group as a whole, or not
+    at all.
 
-    What goes down for something that comes up in its slot is one stretch with it, and so is a
-    container's leaving of a network with its joining it again: ended in between, nothing would
-    serve, and nobody might be there or be allowed to go on.
+    A stop and the start of its replacement form one group, and so do a disconnect and its connect.
+    An interruption in between would leave no container serving, with no guarantee of a next pass.
     """
     rest, found = list(actions), list[tuple[AnyAction, ...]]()
     while rest:
@@ -177,7 +178,7 @@ def atomic_groups(actions: Iterable[AnyAction]) -> list[tuple[AnyAction, ...]]:
 
 
 def _bound(rest: Sequence[AnyAction]) -> int:
-    """Return how many actions the first one of *rest* is bound to, itself counted."""
+    """Return the size of the group at the start of *rest*."""
     first = rest[0]
     match first:
         case DisconnectNetwork():
@@ -201,7 +202,7 @@ def _stops(action: AnyAction, target: str) -> bool:
 
 
 def _until_start(rest: Sequence[AnyAction]) -> int:
-    """Return how many actions it takes until the slot of the first one is started again."""
+    """Return the number of actions until the slot of the first one is started again; 1 if never."""
     for index, action in enumerate(rest):
         if action.object != rest[0].object or isinstance(action, Wait):
             return 1
@@ -215,20 +216,21 @@ def _until_start(rest: Sequence[AnyAction]) -> int:
 
 
 def with_verdicts(actions: Iterable[AnyAction], judge: Judge) -> list[AnyAction]:
-    """Return the actions with their verdicts; a wait mutates nothing, so nobody judges it."""
+    """Return the actions with their verdicts. A wait changes nothing, so it gets no verdict."""
     return [a if isinstance(a, Wait) else replace(a, verdict=judge(a)) for a in actions]
 
 
 def is_denied(action: AnyAction) -> bool:
-    """Tell whether policy refuses an action."""
+    """Return True if the policy denies an action."""
     return action.verdict.decision == "deny"
 
 
 def refusals(actions: Iterable[AnyAction]) -> list[AnyAction]:
-    """Return the denied actions that say something of their own.
+    """Return the denied actions, without repetitions.
 
-    Those whose findings have places in a document come first; one that is denied by the same rules
-    for the same object (the pull of an image, beside the create) is left out.
+    Actions whose findings have places in a document come first. An action is left out if the same
+    rules already denied another action on the same object: the pull of an image after the create,
+    for example.
     """
     found = sorted(filter(is_denied, actions), key=lambda action: not action.verdict.problems)
     told: dict[Key, set[str]] = {}
@@ -242,7 +244,7 @@ def refusals(actions: Iterable[AnyAction]) -> list[AnyAction]:
 
 
 def until_denied(actions: Sequence[AnyAction]) -> list[AnyAction]:
-    """Return a sequence up to and with its first denied action: what follows depends on it."""
+    """Return a sequence up to and including its first denied action. Later actions depend on it."""
     for index, action in enumerate(actions):
         if is_denied(action):
             return list(actions[: index + 1])

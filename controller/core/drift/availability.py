@@ -1,9 +1,9 @@
-"""Readiness: whether a container may take over what another one serves.
+"""Availability: whether a container can take over from the serving container.
 
-A container is available when it runs, its health check (if it has one) says so, and it has been
-so for ``minHealthy``. For how long is told from what was seen of it: the first look at it credits
-what the engine says of its start, every later change of its run or of its health begins anew, and
-durations run on a clock that doesn't jump. Pure; instants are monotonic seconds but where said.
+A container is available when it runs, its health check (if any) passes, and both have held for
+``minHealthy``. The first observation of a container credits the time since its start, as the engine
+reports it. Every later change of its run or its health restarts the time. Durations use a clock
+without jumps. Pure: instants are monotonic seconds unless noted.
 """
 
 from __future__ import annotations
@@ -19,28 +19,35 @@ from controller.model.quantities import format_duration_ms
 
 
 class AvailabilityWord(StrEnum):
-    """How far a container is."""
+    """The availability of a container."""
 
     AVAILABLE = "available"
-    SETTLING = "settling"  # runs, and isn't healthy (for long enough) yet
-    UNHEALTHY = "unhealthy"  # its check failed too often
-    DOWN = "down"  # its process doesn't run
+    #: The container runs, but is not healthy yet, or not for long enough.
+    SETTLING = "settling"
+    #: The health check failed too often.
+    UNHEALTHY = "unhealthy"
+    #: The container has no running process.
+    DOWN = "down"
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """The word for one container, why (in words that follow its name), and when time alone makes it available (None: unknown)."""
+    """The availability of one container, with its cause."""
 
     word: AvailabilityWord
+    #: The cause, in words that follow the container's name.
     why: str = ""
+    #: The instant at which time alone makes the container available; None if unknown.
     until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GoodSince:
-    """Since when one run of a container is seen as good; None: its check didn't pass yet."""
+    """The start of the good time in one run of a container."""
 
-    started_at: str  # as the engine writes it: another one is another run
+    #: The engine's start time. Another value means another run.
+    started_at: str
+    #: None if the health check has not passed yet.
     since: float | None
 
 
@@ -52,15 +59,15 @@ def update_good_since(
     wall: float,
     unseen_s: float,
 ) -> dict[str, GoodSince]:
-    """Return what is known after a look at *containers*; of others nothing is kept.
+    """Return the good times after an observation. Containers outside *containers* are dropped.
 
     Args:
-        before: what was known, by the containers' ids.
-        containers: what the look showed.
-        now: its instant.
-        wall: the same in seconds since the epoch, which the engine's own instants are in.
-        unseen_s: how long nobody looked; what wasn't seen before can't be up for longer. Without an
-            earlier look it is infinite: what the engine says of its start is believed.
+        before: the good times so far, by container id.
+        containers: the observed containers.
+        now: the instant of the observation.
+        wall: the same instant in seconds since the epoch, as in the engine's timestamps.
+        unseen_s: the time since the last observation. A new container gets credit for at most this
+            long. Infinite without an earlier observation: then the engine's start time counts.
     """
     return {
         c.id: _sighting(before.get(c.id), c, now, min(unseen_s, failures.up_s(c, wall)))
@@ -87,7 +94,9 @@ def _is_good(container: Container) -> bool:
 def availability_of(
     container: Container, spec: ServiceSpec, sighting: GoodSince | None, *, now: float
 ) -> Availability:
-    """Return how far a container is, as *spec* asks for it. Without a sighting it begins now."""
+    """Return the availability of a container under *spec*. Without a sighting its good time begins
+    now.
+    """
     if not container.running:
         return Availability(AvailabilityWord.DOWN, f"is {container.state.value}")
     if container.health == "unhealthy":
@@ -104,7 +113,7 @@ def availability_of(
 
 
 def at_first_sight(container: Container) -> Availability:
-    """Return how far a container is as a look by itself shows it: whoever is good is available."""
+    """Return the availability of a container from one snapshot: a good container is available."""
     if not container.running:
         return Availability(AvailabilityWord.DOWN, f"is {container.state.value}")
     if container.health == "unhealthy":

@@ -1,9 +1,10 @@
-"""Backoff: how long a slot whose container fails is left alone before it is tried again.
+"""Backoff: how long a slot with a failing container waits before the next attempt.
 
-A failure is a container's own exit, a start that failed, or a container that the broker ended for a
-violation. One that was removed or stopped from outside is drift, and ``core.drift.contention``'s to pace. Instants are seconds since the epoch, given by
-the caller: histories outlive the controller, so they can't rest on a clock that starts anew. A
-clock that jumped back never makes a wait longer than the longest pause from the next look on.
+A failure is a container's own exit, a failed start, or a container that the broker ended for a
+violation. A stop or removal from outside is drift, and ``core.drift.contention`` paces its repair.
+Instants are seconds since the epoch, given by the caller. Histories outlive the controller, so no
+clock that restarts can serve. After a clock that jumped back, no wait is longer than the longest
+pause.
 """
 
 from __future__ import annotations
@@ -11,31 +12,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-#: The pause after each failure in a row, in seconds; the last one holds for all that follow.
+#: The pause after each failure in a row, in seconds. The last value repeats.
 PAUSES_S = (1, 5, 10, 20, 40, 80, 160, 300)
-#: Having run this long, a container starts with a clean slate.
+#: A run this long, in seconds, clears the history.
 RESET_AFTER_S = 600
-#: So many failures within ``RESET_AFTER_S`` are a crash loop.
+#: This many failures within ``RESET_AFTER_S`` are a crash loop.
 LOOP_FAILURES = 5
-#: More than any pause can need: a bound for what a state file may claim.
+#: A bound for counts in a state file, above any useful value.
 _COUNT_MAX = 1_000_000
 _CAUSE_MAX = 300
 
 
 @dataclass(frozen=True, slots=True)
 class SlotHistory:
-    """The failures of one slot: how many in a row, when the last ones were, and why the last one
-    was, as far as anybody saw it.
+    """The failures of one slot."""
 
-    ``crash_looping`` stays once a crash loop was seen, until a run of ten minutes or as long without a
-    failure: with pauses of five minutes, five failures don't fit into ten any more.
-    """
-
+    #: Failures in a row.
     count: int = 0
-    recent: tuple[float, ...] = ()  # the last LOOP_FAILURES at most, oldest first
+    #: The instants of the last failures, at most ``LOOP_FAILURES``, oldest first.
+    recent: tuple[float, ...] = ()
+    #: True once a crash loop was detected, until ten minutes pass in a run or without a
+    #: failure. Pauses of five minutes would hide the loop otherwise: ten minutes have no room
+    #: for five failures.
     crash_looping: bool = False
+    #: The cause of the last failure, if known.
     cause: str = ""
-    violation: str = ""  # the record for which the broker ended it the last time, if it did
+    #: The id of the broker's record if the last failure was a violation.
+    violation: str = ""
 
 
 CLEAN = SlotHistory()
@@ -44,10 +47,10 @@ CLEAN = SlotHistory()
 def record_failure(
     history: SlotHistory, now: float, *, up_s: float = 0.0, cause: str = "", violation: str = ""
 ) -> SlotHistory:
-    """Return the history after one more failure at *now*, of a container that ran for *up_s*.
+    """Return the history after a failure at *now* of a container with a run of *up_s* seconds.
 
-    A failure that nobody saw a cause of is taken to have that of the one before. *violation* is the
-    record of the broker's that ended the container.
+    A failure without a known cause keeps the cause before. *violation* is the id of the broker's
+    record if the broker ended the container.
     """
     before = reset_after_run(history, up_s)
     recent = (*_recent(before, now), now)[-LOOP_FAILURES:]
@@ -61,15 +64,15 @@ def record_failure(
 
 
 def reset_after_run(history: SlotHistory, up_s: float) -> SlotHistory:
-    """Return the history of a slot whose container runs since *up_s* seconds."""
+    """Return the history of a slot whose container has run for *up_s* seconds."""
     return CLEAN if up_s >= RESET_AFTER_S else history
 
 
 def without_future(history: SlotHistory, now: float) -> SlotHistory:
-    """Return the history as of a look: a failure in the future is one before the clock was set back.
+    """Return the history with instants in the future set to *now*.
 
-    It counts as of now, and so must be remembered: else its pause would begin anew at each look, until
-    the clock is where it was.
+    Such an instant is from before the clock was set back. Store the result: otherwise the pause
+    would restart at each observation, until the clock reaches the former time.
     """
     if all(at <= now for at in history.recent):
         return history
@@ -77,31 +80,31 @@ def without_future(history: SlotHistory, now: float) -> SlotHistory:
 
 
 def pause_s(history: SlotHistory) -> int:
-    """Return the pause after the last failure, in seconds; 0 without one."""
+    """Return the pause after the last failure, in seconds; 0 without a failure."""
     return PAUSES_S[min(history.count, len(PAUSES_S)) - 1] if history.count else 0
 
 
 def not_before(history: SlotHistory, now: float) -> float:
-    """Return the instant before which the slot isn't tried; never after *now* and the pause."""
+    """Return the instant of the next attempt: at most *now* plus the pause."""
     if not history.recent:
         return 0.0
     return min(history.recent[-1], now) + pause_s(history)
 
 
 def frequency(history: SlotHistory, now: float) -> str:
-    """Return how often a slot failed: ``5 times in 10 min``, and more as ``8 times in a row``."""
+    """Return how often a slot failed: ``5 times in 10 min``, or ``8 times in a row`` for more."""
     if history.count == len(_recent(history, now)):
         return f"{history.count} times in {RESET_AFTER_S // 60} min"
     return f"{history.count} times in a row"
 
 
 def is_crash_looping(history: SlotHistory, now: float) -> bool:
-    """Tell whether a slot is in a crash loop."""
+    """Return True if a slot is in a crash loop."""
     return history.crash_looping and bool(_recent(history, now))
 
 
 def _recent(history: SlotHistory, now: float) -> tuple[float, ...]:
-    # A failure in the future is one before the clock was set back: it counts as of now.
+    # An instant in the future is from before the clock was set back: it counts as now.
     return tuple(min(at, now) for at in history.recent if now - at < RESET_AFTER_S)
 
 
@@ -117,10 +120,10 @@ def to_json(history: SlotHistory) -> dict[str, object]:
 
 
 def from_json(value: Mapping[str, object]) -> SlotHistory:
-    """Read back what ``to_json`` wrote.
+    """Parse the output of ``to_json``.
 
     Raises:
-        ValueError: *value* isn't a history.
+        ValueError: *value* is not a history.
     """
     match value:
         case {"count": int(count), "recentMs": list(recent), "looping": bool(crash_looping)}:

@@ -1,11 +1,12 @@
-"""Contention: somebody else alters, stops or removes the container of the same slot, again and again.
+"""Contention: another program alters, stops or removes a slot's container again and again.
 
-To heal at once is right against a mistake. Against another program that never gives up either it
-would change a container for ever: from the fourth alteration of a field within ten minutes on it is
-contended, and healed after pauses that grow. A stop and a removal count as fields of their own.
-Ten minutes without one, and nothing is remembered.
+Healing at once is right against a mistake. Against a program that never gives up, each side would
+change the container forever. From its fourth alteration within ten minutes a field is contended,
+and healed only after growing pauses. A stop and a removal count as fields. Ten minutes without an
+alteration clear the history.
 
-Pure. Instants are seconds of the wall clock, which may jump: what is of the future is of now.
+Pure. Instants are seconds of the wall clock, which can jump: an instant in the future counts as
+now.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from controller.core.drift.repair import healed_by
 from controller.model.desired.plan import AnyAction
 from controller.model.observed import Container
 
-#: What is done to a container as a whole, beside the fields that are altered.
+#: The "fields" for a stop and a removal of the whole container.
 REMOVED = "removed"
 STOPPED = "stopped"
 ENDED = frozenset({REMOVED, STOPPED})
-#: Altered again so often within so many seconds; as long without it, and it is over.
+#: More than this many alterations within ``WITHIN_S`` seconds are a contention.
 AGAIN = 3
 WITHIN_S = 600.0
 FIRST_S = 2.0
@@ -34,11 +35,14 @@ LONGEST_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Contention:
-    """What is remembered of one field of one slot."""
+    """The alterations of a field in a slot."""
 
-    times: tuple[float, ...] = ()  # of its alterations, the last of them last
-    rounds: int = 0  # alterations since it is contended; 0: it isn't
-    altered: frozenset[str] = frozenset()  # containers in which it is, as of the last look
+    #: The instants of the last alterations, oldest first.
+    times: tuple[float, ...] = ()
+    #: Alterations since the contention began; 0: not contended.
+    rounds: int = 0
+    #: The ids of containers with the alteration at the last observation.
+    altered: frozenset[str] = frozenset()
 
 
 CALM = Contention()
@@ -52,9 +56,10 @@ def observe(
     *,
     ended: Mapping[str, str] = NOTHING_ENDED,
 ) -> dict[str, Contention]:
-    """Return what is known of a slot's fields after a look at its containers; calm ones aren't in it.
+    """Return a slot's contentions after an observation; fields without alterations are left out.
 
-    *ended* has the container that was stopped or removed from outside, by ``STOPPED`` and ``REMOVED``.
+    *ended* has the container that was stopped or removed from outside, by ``STOPPED`` and
+    ``REMOVED``.
     """
     altered = {name: {identifier} for name, identifier in ended.items()}
     for container in containers:
@@ -70,9 +75,9 @@ def observe(
 
 
 def update(contention: Contention, altered: Collection[str], now: float) -> Contention:
-    """Return a fight after a look; *altered* are the containers in which the field is.
+    """Return a contention after an observation; *altered* are the containers with the alteration.
 
-    That it stays altered in one while it isn't healed is no alteration more.
+    A container counts once, even if it stays altered because its repair waits.
     """
     times = tuple(at for each in contention.times if now - (at := min(each, now)) < WITHIN_S)
     rounds = contention.rounds if times else 0
@@ -85,7 +90,7 @@ def update(contention: Contention, altered: Collection[str], now: float) -> Cont
 def record_healing(
     contentions: Mapping[str, Contention], action: AnyAction
 ) -> dict[str, Contention]:
-    """Return a slot's fights after an action on a container: what it heals isn't altered any more."""
+    """Return a slot's contentions after an action: its healed fields are no longer altered."""
     names = healed_by(action)
     return {
         name: replace(contention, altered=contention.altered - {action.precondition.id})
@@ -96,19 +101,19 @@ def record_healing(
 
 
 def not_before(contention: Contention) -> float:
-    """Return from when on a field may be healed again; 0 for one that isn't contended."""
+    """Return the next instant to heal a field; 0 without contention."""
     if not contention.rounds:
         return 0.0
     return contention.times[-1] + min(LONGEST_S, FIRST_S * FACTOR ** min(contention.rounds - 1, 10))
 
 
 def is_contended(contention: Contention, now: float) -> bool:
-    """Tell whether a field is contended, and was altered not long ago."""
+    """Return True if a field is contended and was altered recently."""
     return contention.rounds > 0 and now - contention.times[-1] < WITHIN_S
 
 
 def to_json(contentions: Mapping[str, Contention]) -> dict[str, object]:
-    """Return a slot's fights as JSON."""
+    """Return a slot's contentions as JSON."""
     return {
         name: [list(each.times), each.rounds, sorted(each.altered)]
         for name, each in contentions.items()
@@ -116,10 +121,10 @@ def to_json(contentions: Mapping[str, Contention]) -> dict[str, object]:
 
 
 def from_json(value: Mapping[str, Any]) -> dict[str, Contention]:
-    """Return what ``to_json`` wrote.
+    """Parse the output of ``to_json``.
 
     Raises:
-        ValueError, TypeError, AttributeError: it isn't that.
+        ValueError, TypeError, AttributeError: *value* has another form.
     """
     return {
         str(name): Contention(tuple(float(at) for at in times), int(rounds), _identifiers(altered))
@@ -128,5 +133,5 @@ def from_json(value: Mapping[str, Any]) -> dict[str, Contention]:
 
 
 def _identifiers(value: Any) -> frozenset[str]:
-    # Earlier versions wrote the one container, or ''.
+    # Earlier versions wrote a single container id, or ''.
     return frozenset(filter(None, [value] if isinstance(value, str) else map(str, value)))

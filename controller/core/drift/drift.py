@@ -1,7 +1,7 @@
-"""Drift: one word for how a replica differs from what is declared, and why.
+"""Drift: how a container differs from the desired state, as one word with a cause.
 
-Classification is an ordered table, first match wins. Nothing here decides what to do about it
-(``core.planning.rollout``), and nothing here looks at a clock.
+``DRIFT_RULES`` is an ordered table; the first match wins. This module does not decide on actions
+(``core.planning.rollout`` does), and reads no clock.
 """
 
 from __future__ import annotations
@@ -19,79 +19,85 @@ from controller.model.desired.spec import RestartPolicy, RunState
 from controller.model.names import REVISION_DIGITS
 from controller.model.observed import Container, ContainerState
 
-#: Exit codes of programs that are asked to end, or killed.
+#: Exit codes of programs that ended on a stop signal or were killed.
 _STOPPED = frozenset({0, *(128 + number for number in (2, 9, 15))})
-#: Its process is there, so it must be stopped before it is removed.
+#: States with a process: the container must be stopped before its removal.
 ALIVE = frozenset({ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING})
 
 
 class Drift(StrEnum):
-    """How something observed differs from what is declared."""
+    """The difference between a container, or an empty slot, and the desired state."""
 
-    MISSING = "missing"  # a slot without a container
-    STALE = "stale"  # of another revision, or to be replaced by one of the same
-    ALTERED = "altered"  # changed from outside
-    STOPPED = "stopped"  # not running, and should
-    UNHEALTHY = "unhealthy"  # its check fails
-    ORPHAN = "orphan"  # no longer declared
-    BLIND = "blind"  # what declares it couldn't be read
+    #: The slot has no container.
+    MISSING = "missing"
+    #: The container has another revision, or is to be replaced by one of the same revision.
+    STALE = "stale"
+    #: Something outside trimtab changed the container.
+    ALTERED = "altered"
+    #: The container is down, but is declared to run.
+    STOPPED = "stopped"
+    #: The health check fails.
+    UNHEALTHY = "unhealthy"
+    #: No document declares the container.
+    ORPHAN = "orphan"
+    #: The document that could declare the container is unreadable.
+    BLIND = "blind"
     IN_SYNC = "in-sync"
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaState:
-    """A container beside what is declared for it.
-
-    ``service`` is None when none is declared; ``blind`` says that a document that couldn't be
-    read may declare it; ``replace_reason`` why it must be replaced though its revision is right.
-    """
+    """A container with its declaration."""
 
     container: Container
+    #: None if no readable document declares the service.
     service: Service | None
+    #: True if an unreadable document could declare the container.
     blind: bool = False
+    #: Why the container is to be replaced although its revision is current.
     replace_reason: str = ""
 
     @property
     def spare(self) -> bool:
-        """Tell whether nothing declares its slot."""
+        """Return True if no document declares the container's slot."""
         return self.service is None or not 1 <= self.container.slot <= self.service.spec.replicas
 
     @property
     def stale(self) -> bool:
-        """Tell whether it is of another revision than the declared one."""
+        """Return True if the container's revision is not the declared one."""
         return self.service is not None and self.container.revision != self.service.revision
 
     @property
     def leaving(self) -> bool:
-        """Tell whether somebody asked for it to be replaced."""
+        """Return True if a person asked for the container's replacement."""
         restarting = None if self.service is None else self.service.restarting
         return restarting is not None and self.container.id in restarting.ids
 
     @property
     def resting(self) -> bool:
-        """Tell whether its service is declared not to run."""
+        """Return True if the service is declared Stopped."""
         return self.service is not None and self.service.spec.state is RunState.STOPPED
 
     @property
     def is_finished(self) -> bool:
-        """Tell whether it ran, and by its restart policy isn't started again."""
+        """Return True if the container ran to its end, and its restart policy leaves it there."""
         return self.service is not None and is_finished(self.container, self.service)
 
 
-#: In order, first match wins.
+#: In order; the first match wins.
 DRIFT_RULES: tuple[tuple[Drift, Callable[[ReplicaState], bool]], ...] = (
-    # Never call a replica an orphan, or anything else, while its document can't be read.
+    # First: while its document is unreadable, nothing else is known of a container.
     (Drift.BLIND, lambda r: r.blind),
     (Drift.ORPHAN, lambda r: r.spare),
-    # A stopped service's replicas are only asked to be down; what else differs waits for a start.
+    # Containers of a stopped service only have to be down. Other differences matter at the start.
     (Drift.ALTERED, lambda r: r.resting and r.container.state in ALIVE),
     (Drift.IN_SYNC, lambda r: r.resting),
     (Drift.STALE, lambda r: r.stale or bool(r.replace_reason)),
-    # Before finished: who asks for a restart wants a task to run again, too.
+    # Before finished: a restart by a person runs a finished task again.
     (Drift.STALE, lambda r: r.leaving),
-    # A task that is done stays done, whatever happens to its remains.
+    # A finished task stays finished, even if its container is altered.
     (Drift.IN_SYNC, lambda r: r.is_finished),
-    # Before stopped: a changed container must not be started again as it is.
+    # Before stopped: an altered container must not be started again as it is.
     (Drift.ALTERED, lambda r: bool(alterations(r.container))),
     (Drift.STOPPED, lambda r: not r.container.running),
     (Drift.UNHEALTHY, lambda r: r.container.health == "unhealthy"),
@@ -100,14 +106,15 @@ DRIFT_RULES: tuple[tuple[Drift, Callable[[ReplicaState], bool]], ...] = (
 
 
 def drift_of(replica: ReplicaState) -> Drift:
-    """Return the word for one replica: that of the first rule that matches."""
+    """Return the drift of one container: the first match in ``DRIFT_RULES``."""
     return next(drift for drift, matches in DRIFT_RULES if matches(replica))
 
 
 def is_finished(container: Container, service: Service) -> bool:
-    """Tell whether a container ran to its end, so that its restart policy leaves it.
+    """Return True if a container ran to its end, and its restart policy leaves it there.
 
-    A stop of ours isn't an end: it set the restart policy to `no`, which OnFailure's own isn't.
+    A stop by trimtab is no end: such a stop sets the restart policy to ``no``, and OnFailure never
+    is ``no``.
     """
     if container.state is not ContainerState.EXITED:
         return False
@@ -121,30 +128,29 @@ def is_finished(container: Container, service: Service) -> bool:
 
 
 def restart_of(service: Service, *, controller_restarts: bool = False) -> tuple[str, int]:
-    """Return the engine's restart policy that a slot's container should have now.
+    """Return the restart policy, and its retries, for the engine to use on a slot's container.
 
-    A slot that was taken over is restarted by the controller, with its backoff, and so not by
-    the engine.
+    The policy is ``no`` if the controller restarts the slot's containers itself, with its own
+    backoff.
     """
     return ("no", 0) if controller_restarts else RESTART[service.spec.restart.policy]
 
 
 @dataclass(frozen=True, slots=True)
 class Alteration:
-    """One thing that isn't as admitted: which (a field of ``Settings``, or its own word), and why.
+    """One difference between a container and its admitted settings."""
 
-    ``in_place``: it can be put back where it stands, by ``core.drift.repair``.
-    """
-
+    #: A field of ``Settings``, or a word such as ``paused``, ``aliases`` or ``violation``.
     what: str
     why: str
+    #: True if ``core.drift.repair`` can undo the alteration while the container runs.
     in_place: bool = False
 
 
 def alterations(container: Container) -> tuple[Alteration, ...]:
-    """Return every way in which a container isn't what was admitted."""
+    """Return all differences between a container and its admitted settings."""
     if container.violation:
-        # The broker has it started no more.
+        # The broker refuses to start such a container again.
         why = explain(container) or "is ended by the broker"
         return (Alteration("violation", f"{container.name} {why}"),)
     if container.state is ContainerState.DEAD:
@@ -163,7 +169,7 @@ def alterations(container: Container) -> tuple[Alteration, ...]:
             Alteration(setting.name, describe_difference(setting, now, admitted), in_place=in_place)
         )
     if container.cut_off:
-        # Not to be joined again: what the engine left of its place is in the way.
+        # No rejoin is possible: the engine keeps a stale endpoint of the container.
         why = f"the engine has no place for it on {' and '.join(container.cut_off)}"
         found.append(Alteration("endpoints", why))
     for network, names in foreign_aliases(container):
@@ -173,9 +179,9 @@ def alterations(container: Container) -> tuple[Alteration, ...]:
 
 
 def foreign_aliases(container: Container) -> Iterable[tuple[str, tuple[str, ...]]]:
-    """Yield the names that a container answers to and shouldn't, by network.
+    """Yield the names, by network, to which a container answers without being admitted to.
 
-    That it doesn't answer to its service's name (yet) is no alteration.
+    A missing alias with the service's name is no alteration: the plan may add the name later.
     """
     networks = () if container.admitted is None else container.admitted.networks
     for network, asked in container.aliases:
@@ -185,12 +191,11 @@ def foreign_aliases(container: Container) -> Iterable[tuple[str, tuple[str, ...]
 
 
 def is_healable(container: Container, deferred: Collection[str] = ()) -> bool:
-    """Tell whether a container is altered, and can be put back in place while it serves.
+    """Return True if a running or paused container is altered, and can be healed without a restart.
 
-    Alterations that are *deferred* (by their words) keep it where it is: they are left for now.
-
-    One that is down is made anew: nothing is lost by that. What the broker stopped for a violation
-    isn't changed any more.
+    Alterations whose ``what`` is in *deferred* don't count: their repair waits. A stopped container
+    is replaced instead, at no loss. A container that the broker ended for a violation is never
+    healed.
     """
     altered = alterations(container)
     there = container.state in (ContainerState.RUNNING, ContainerState.PAUSED)
@@ -203,12 +208,12 @@ def is_healable(container: Container, deferred: Collection[str] = ()) -> bool:
 
 
 def short_revision(revision: str) -> str:
-    """Return the digits of a revision that names carry."""
+    """Return the digits of a revision that container names carry."""
     return revision.removeprefix("v1:")[:REVISION_DIGITS]
 
 
 def why_stopped(container: Container, service: Service) -> str:
-    """Return why a container of the wanted revision that doesn't run should be started."""
+    """Return why a stopped container of the current revision is to be started."""
     name = container.name
     if container.state is ContainerState.RESTARTING:
         return f"the engine is restarting {name}, which {explain(container)}"
@@ -243,13 +248,13 @@ def _why_stale(container: Container, service: Service) -> str:
 
 
 def unhealthy_cause(container: Container) -> str:
-    """Return one sentence on a container that is unhealthy."""
+    """Return the cause for an unhealthy container."""
     why = f": {container.complaint}" if container.complaint else ""
     return f"{container.name} is unhealthy{why}"
 
 
 def cause_of(replica: ReplicaState) -> str:
-    """Return one sentence on why a replica has its word."""
+    """Return the cause of a container's drift, as a plan shows it."""
     container, service = replica.container, replica.service
     match drift_of(replica):
         case Drift.BLIND:
@@ -277,25 +282,24 @@ def cause_of(replica: ReplicaState) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SlotState:
-    """A numbered place of a service that should run, and the containers in it.
-
-    ``keep`` is the one that fills it, or can by being started: of the wanted revision, and not
-    altered beyond what can be healed where it stands. ``extra`` are to go, once something runs in their place.
-    """
+    """A numbered slot of a service, and its containers."""
 
     number: int
+    #: The container that fills the slot, or does once it is started. Its revision is current,
+    #: and its alterations can be healed in place.
     current: Container | None
+    #: Containers to remove once another container serves in the slot.
     extra: tuple[Container, ...]
     drift: Drift
     why: str
 
     @property
     def alive(self) -> tuple[Container, ...]:
-        """The others whose process is there."""
+        """The extra containers with a process."""
         return tuple(other for other in self.extra if other.state in ALIVE)
 
 
-#: Which of several candidates to keep: the one that runs, else the one that is nearest to it.
+#: The preference among candidates: running first, then those closest to running.
 _RANK = {
     state: rank
     for rank, state in enumerate(
@@ -319,18 +323,24 @@ def slot_of(
     deferred: Collection[str] = (),
     missing_cause: str = "",
 ) -> SlotState:
-    """Return one slot of a running service, with the word for it.
+    """Return the state of one slot of a running service.
 
-    *containers* are those of that slot, *replace_reason* why some must be replaced, by id, *deferred*
-    which alterations are left for now, and *missing_cause* what became of its last container. Of several
-    of the wanted revision the best is kept: one that runs before one that doesn't, what is as
-    admitted before what must be healed, and of those the one that was started first.
+    Among containers of the current revision, a running one is preferred, then one without
+    alterations, then the oldest start.
+
+    Args:
+        number: the slot.
+        containers: the containers in the slot.
+        service: the declared service.
+        replace_reasons: why containers are to be replaced, by id.
+        deferred: alterations whose repair waits, by ``Alteration.what``.
+        missing_cause: how the slot's last container disappeared.
     """
     replicas = [
         ReplicaState(c, service, replace_reason=replace_reasons.get(c.id, "")) for c in containers
     ]
-    # What had its turn before one that must be replaced isn't started again in its place: the two
-    # would take turns for ever.
+    # A stopped older attempt is not restarted in place of a container to be replaced: the two
+    # would replace each other forever.
     replaced = any(r.replace_reason for r in replicas)
     fit = [
         r
@@ -366,11 +376,11 @@ def _rank(replica: ReplicaState) -> tuple[int, bool, tuple[bool, str, str, str]]
 
 
 def _age(container: Container) -> tuple[bool, str, str, str]:
-    # RFC 3339 in UTC sorts as text; what was never started comes last.
+    # RFC 3339 in UTC sorts as text. Containers without a start come last.
     return (not container.started_at, container.started_at, container.name, container.id)
 
 
 def _by_prominence(replica: ReplicaState) -> tuple[bool, bool, str]:
-    # The cause names what serves now, and of those what is of the wanted revision.
+    # The cause names a serving container, preferably one of the current revision.
     container = replica.container
     return (container.state not in ALIVE, replica.stale, container.name)

@@ -1,7 +1,7 @@
-"""Failed runs of containers: which runs count as failed, and which of them are kept.
+"""Failed runs of containers: their detection, and the limits on kept runs.
 
-A run is kept with its cause and the last lines of its output, because the container that shows both is
-soon replaced. Everything is bounded: lines, their length, runs of a slot, of a service, and of all.
+A run is kept with its cause and the last lines of its output, because its container is soon
+replaced. Everything is bounded: lines, their length, and runs per slot, per service and in total.
 The lines are the container's own output. They never go into the journal, a label or a log.
 """
 
@@ -23,14 +23,14 @@ from controller.model.observed import Container, ContainerState
 
 LINES_MAX = 20
 TEXT_MAX = 512
-#: Of one slot and revision: a crash loop doesn't push out what failed before it.
+#: Runs kept per slot and revision: a crash loop must not displace earlier failures.
 OF_A_SLOT = 2
 OF_A_SERVICE = 10
 OF_ALL = 200
-#: Lines get their time when the engine reads them, which may be shortly after the end of the run. The
-#: engine starts a container again after 100 ms at the earliest.
+#: The engine stamps lines when it reads them, sometimes after the run's end. The engine
+#: restarts a container after 100 ms at the earliest.
 LATE_NS = 50_000_000
-#: The run of a container that failed only in that its rollout did.
+#: The run of a container whose only failure is the failure of its rollout.
 REJECTED = "rejected"
 _SIGNALS = range(129, 193)
 _STREAMS: dict[str, StreamName] = {"stdout": "stdout", "stderr": "stderr"}
@@ -38,9 +38,10 @@ _STREAMS: dict[str, StreamName] = {"stdout": "stdout", "stderr": "stderr"}
 
 @dataclass(frozen=True, slots=True)
 class Readers:
-    """The users who are allowed to read output, by the policy: operators, and owners by uid."""
+    """The users who are allowed to read output, by the policy."""
 
     operators: frozenset[int] = frozenset({0})
+    #: Owners by uid.
     owners: Mapping[int, str] = field(default_factory=dict)
 
     def may_read(self, uid: int, owner: str) -> bool:
@@ -51,13 +52,13 @@ class Readers:
 def failed_run(
     container: Container, service: Service, *, controller_restarts: bool, rejected: str = ""
 ) -> FailedRun | None:
-    """Return the failed run that a look at a container shows, without its lines.
+    """Return the failed run of a container, without its lines; None without a failure.
 
     Args:
-        container: as the look shows it.
-        service: as it is desired now.
-        taken_over: the controller restarts the slot's containers, and not the engine.
-        rejected: why the rollout of the container's revision failed, if it did.
+        container: the observed container.
+        service: the desired service.
+        controller_restarts: True if the controller, and not the engine, restarts the container.
+        rejected: why the rollout of the container's revision failed; '' if it did not.
     """
     cause, run = _failure(container, service, controller_restarts=controller_restarts)
     if not cause and rejected and container.running:
@@ -85,7 +86,9 @@ def failed_run(
 def _failure(
     container: Container, service: Service, *, controller_restarts: bool
 ) -> tuple[str, str]:
-    """Return why a container failed, in words that follow its name, and which run; '' if it didn't."""
+    """Return why a container failed, in words to follow its name, and the run; '' without a
+    failure.
+    """
     ended = f"ended {container.finished_at}"
     if container.violation and container.state is ContainerState.EXITED:
         return failures.explain(container), ended
@@ -103,7 +106,7 @@ def _failure(
 
 
 def _failed_for_good(container: Container, service: Service) -> bool:
-    """Return True if it is a task that failed and isn't started again."""
+    """Return True if a container is a task that failed and is not started again."""
     return (
         container.state is ContainerState.EXITED
         and container.exit_code != 0
@@ -124,13 +127,13 @@ def _signal(code: int | None) -> str:
 def with_output(
     run: FailedRun, lines: Iterable[LogLine], *, previous_end: str = "", restarted: bool = False
 ) -> FailedRun:
-    """Return a run with its last lines, of all that its container printed.
+    """Return a run with its last lines.
 
     Args:
         run: the run.
-        lines: the last lines of the container, oldest first.
-        previous_end: when the container's run before ended, if that failed too.
-        restarted: whether the container runs again, so that lines of the next run may follow.
+        lines: the last lines of the container, oldest first, of all its runs.
+        previous_end: the end of the container's failed run before; '' if there was none.
+        restarted: True if the container runs again, so lines of the next run can follow.
     """
     since = _end_ns(previous_end, 0)
     until = _end_ns(run.at, math.inf) if restarted else math.inf
@@ -140,7 +143,9 @@ def with_output(
 
 
 def _end_ns(time: str, default: float) -> float:
-    """Return when a run that ended at *time* has printed everything, in nanoseconds."""
+    """Return the instant, in nanoseconds, at which the output of a run with the end *time* is
+    complete.
+    """
     try:
         return nanoseconds(time) + LATE_NS
     except ValueError:
@@ -152,7 +157,9 @@ def _cut(text: str) -> str:
 
 
 def keep(kept: tuple[FailedRun, ...], run: FailedRun) -> tuple[FailedRun, ...]:
-    """Return the kept runs with one more, oldest first; the oldest beyond a bound go."""
+    """Return the kept runs with *run* added, oldest first. The oldest runs beyond a bound are
+    dropped.
+    """
     runs = (*(each for each in kept if not is_same(each, run)), run)
     runs = _newest(runs, [(each.key, each.slot, each.revision) for each in runs], OF_A_SLOT)
     runs = _newest(runs, [each.key for each in runs], OF_A_SERVICE)
@@ -160,7 +167,7 @@ def keep(kept: tuple[FailedRun, ...], run: FailedRun) -> tuple[FailedRun, ...]:
 
 
 def _newest(runs: tuple[FailedRun, ...], groups: list[Any], most: int) -> tuple[FailedRun, ...]:
-    """Return the runs of which there are at most *most* in each group."""
+    """Return the newest runs, at most *most* of each group."""
     counts: dict[Any, int] = {}
     chosen = []
     for run, group in zip(reversed(runs), reversed(groups), strict=True):
@@ -171,12 +178,12 @@ def _newest(runs: tuple[FailedRun, ...], groups: list[Any], most: int) -> tuple[
 
 
 def is_same(one: FailedRun, other: FailedRun) -> bool:
-    """Return True if both are of the same run of the same container."""
+    """Return True if both are the same run of the same container."""
     return (one.id, one.run) == (other.id, other.run)
 
 
 def is_known(kept: Iterable[FailedRun], run: FailedRun) -> bool:
-    """Return True if a run is kept, or a replaced container's own failures, which say more."""
+    """Return True if a run is kept already, or a failure of its own of the same replaced container."""
     return any(is_same(e, run) or (run.run == REJECTED and e.id == run.id) for e in kept)
 
 
@@ -207,7 +214,7 @@ def shown(run: FailedRun) -> dict[str, object]:
 
 
 def last_line(run: FailedRun) -> str:
-    """Return the last line that says something; '' if there is none."""
+    """Return the last line with visible text; '' without any."""
     return next((line.text for line in reversed(run.lines) if line.text.strip()), "")
 
 
@@ -216,16 +223,16 @@ def _line_json(line: LogLine) -> dict[str, str]:
 
 
 def to_json(run: FailedRun) -> dict[str, object]:
-    """Return a run as it is kept in the state folder."""
+    """Return a run in the form of the state folder."""
     more = {"key": str(run.key), "id": run.id, "run": run.run, "owner": run.owner}
     return {**more, **shown(run)}
 
 
 def from_json(value: Mapping[str, Any]) -> FailedRun:
-    """Read back what ``to_json`` wrote.
+    """Parse the output of ``to_json``.
 
     Raises:
-        ValueError: *value* isn't a failed run.
+        ValueError: *value* is not a failed run.
     """
     match value:
         case {

@@ -1,11 +1,11 @@
-"""Exits: which of them are a container's own failures, told from what two looks show, and why.
+"""Exits: how a container's own failures are told apart from stops, and their causes.
 
-The engine doesn't say why a container is down. It restarts by itself whatever exits under its
-restart policy, so that one which is down under `always` was stopped from outside: that is drift,
-and no failure. A deliberate stop of ours sets the policy to `no` before.
+The engine does not report why a container is down. With a restart policy, the engine restarts every
+exited container. So a container that is down under ``always`` was stopped from outside: drift, not
+a failure. A deliberate stop by trimtab sets the policy to ``no`` first.
 
-What is said of a cause names ports, bind sources and users, never a command's words or a
-variable: those may be secret.
+A cause names ports, bind sources and users, but never words of a command or a variable: those can
+be secret.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from controller.model.desired.spec import RestartPolicy
 from controller.model.observed import Container, ContainerState
 from controller.model.quantities import format_bytes
 
-#: As much of what an engine says is read, and as much of it repeated where nothing else is known.
+#: The longest part of an engine's error that is read, and the longest part that is repeated.
 _TEXT_MAX = 4000
 _TAIL_MAX = 160
 _KILLED = 128 + signal.SIGKILL
@@ -37,17 +37,17 @@ _CRASHES = frozenset(
         signal.SIGTRAP,
     }
 )
-#: Exit codes that shells and their like have for what isn't the program's own failure.
+#: Exit codes of shells for failures other than the program's own.
 _CODES = {
     125: "what should run its command failed",
     126: "its command can't be executed",
     127: "its command wasn't found",
 }
-#: What dockerd and runc say of a start that failed, in order: first match wins.
+#: Errors of dockerd and runc for a failed start. In order; the first match wins.
 _START_ERRORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL), meaning)
     for pattern, meaning in (
-        # Before what follows, since a command may have any name.
+        # First, because the name of a command can match the later patterns.
         (r"exec: .*: (?:no such file or directory|executable file not found)", _CODES[127]),
         (r"exec: .*: (?:permission denied|is a directory)", _CODES[126]),
         (r"exec: .*: exec format error", "its command is for another kind of machine"),
@@ -74,20 +74,22 @@ _START_ERRORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class ExitCursor:
-    """What was counted of a slot's container: the engine's restarts, its last exit, which run of it
-    (by its start) was unhealthy, and the violations for which containers of the slot were ended.
-    """
+    """The exits of a slot's container counted so far."""
 
     id: str
+    #: The engine's restart count.
     restarts: int = 0
+    #: The last exit.
     finished_at: str = ""
+    #: The start of the run that was counted as unhealthy.
     unhealthy: str = ""
     name: str = ""
-    violations: tuple[str, ...] = ()  # records, of containers that were there at the last look
+    #: Record ids of violations, for containers that existed at the last observation.
+    violations: tuple[str, ...] = ()
 
 
 def cursor_of(container: Container, before: ExitCursor | None = None) -> ExitCursor:
-    """Return the mark after a look at a container; *before* is the one that it replaces."""
+    """Return the cursor after an observation of a container; *before* is the former cursor."""
     unhealthy = before.unhealthy if before is not None and before.id == container.id else ""
     if _is_unhealthy(container):
         unhealthy = container.started_at
@@ -108,11 +110,12 @@ def _is_unhealthy(container: Container) -> bool:
 def count_failures(
     container: Container, service: Service, cursor: ExitCursor | None, *, controller_restarts: bool
 ) -> int:
-    """Return how often a container failed on its own since it was marked: exits, and a run that
-    turned unhealthy.
+    """Return how often a container failed on its own since *cursor*: exits, and a run turned
+    unhealthy.
 
-    Without a mark, or with another container's, the engine's earlier restarts don't count: nobody
-    knows when they were. *controller_restarts*: the controller restarts it, and not the engine.
+    Without a cursor, or with another container's, earlier restarts by the engine don't count, as
+    their times are unknown. *controller_restarts*: the controller, and not the engine, restarts the
+    container.
     """
     known = cursor if cursor is not None and cursor.id == container.id else None
     restarts = 0 if known is None else max(0, container.restart_count - known.restarts)
@@ -126,18 +129,18 @@ def count_failures(
 
 
 def is_own_exit(container: Container, service: Service, *, controller_restarts: bool) -> bool:
-    """Tell whether a container is down because it failed, and not because somebody stopped it."""
+    """Return True if a container is down because it failed, and not because of a stop."""
     if container.state is not ContainerState.EXITED or not container.finished_at:
         return False
     match container.settings.restart:
         case "no":
-            # Without a take-over it is a stop of ours, or a task that ended as it may.
+            # With the engine's restarts, `no` means a stop by trimtab, or a finished task.
             task_done = (
                 service.spec.restart.policy is RestartPolicy.ON_FAILURE and container.exit_code == 0
             )
             return controller_restarts and not task_done
         case "on-failure":
-            # The engine would go on restarting it, had it any tries left.
+            # The engine restarts the container until its retries are used up.
             tried = container.settings.restart_max or 1
             return container.exit_code != 0 and container.restart_count >= tried
         case _:
@@ -149,7 +152,8 @@ def is_stopped_from_outside(
 ) -> bool:
     """Return True if a container is down, and neither failed nor was stopped by trimtab.
 
-    The engine restarts what exits by itself, and a stop of ours takes the restart policy away before.
+    The engine restarts an exited container by itself, and a stop by trimtab removes the restart
+    policy first.
     """
     if container.state is not ContainerState.EXITED or container.violation or container.error:
         return False
@@ -165,7 +169,7 @@ def is_stopped_from_outside(
 
 
 def explain(container: Container) -> str:
-    """Return why a container is down, in words that follow its name; '' where it isn't."""
+    """Return why a container is down, in words to follow its name; '' for a running one."""
     if _is_unhealthy(container):
         return "was unhealthy"
     if container.error:
@@ -201,18 +205,18 @@ def _by_signal(number: int) -> str:
 
 
 def start_failure(said: str) -> str:
-    """Return what an engine means by what it says of a start that failed."""
+    """Return the meaning of an engine's error for a failed start."""
     text = said[:_TEXT_MAX]
     for pattern, meaning in _START_ERRORS:
         if match := pattern.search(text):
             return meaning.format(*match.groups())
-    # The last words are the system's; what is quoted before them may be anything.
+    # The last part is the system's error. Quoted parts before it can have secrets.
     words = [part for part in re.sub(r'"[^"]*"', '"…"', text).split(": ") if part != "unknown"]
     return words[-1][:_TAIL_MAX] if words else "nobody says why"
 
 
 def up_s(container: Container, now: float) -> float:
-    """Return how long a container runs, or ran the last time; 0 where nothing says it."""
+    """Return for how long a container runs, or ran the last time, in seconds; 0 if unknown."""
     started = seconds(container.started_at)
     if started is None:
         return 0.0
@@ -221,7 +225,7 @@ def up_s(container: Container, now: float) -> float:
 
 
 def to_json(cursor: ExitCursor) -> dict[str, object]:
-    """Return a mark as JSON."""
+    """Return a cursor as JSON."""
     return {
         "id": cursor.id,
         "restarts": cursor.restarts,
@@ -233,14 +237,14 @@ def to_json(cursor: ExitCursor) -> dict[str, object]:
 
 
 def from_json(value: Mapping[str, object]) -> ExitCursor:
-    """Read back what ``to_json`` wrote.
+    """Parse the output of ``to_json``.
 
     Raises:
-        ValueError: *value* isn't a mark.
+        ValueError: *value* is not a cursor.
     """
     match value:
         case {"id": str(container), "restarts": int(restarts), "finishedAt": str(finished_at)}:
-            # Older files lack the rest.
+            # Files of earlier versions lack the other members.
             counted = value.get("violations", [])
             violations = tuple(map(str, counted)) if isinstance(counted, list) else ()
             unhealthy, name = str(value.get("unhealthy", "")), str(value.get("name", ""))

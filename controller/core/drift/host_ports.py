@@ -1,7 +1,8 @@
-"""Host ports: whether one that a successor wants is taken by somebody else, before anything stops.
+"""Host ports: whether another program holds a port of the next container, before anything stops.
 
-Only told where it is certain: what listens is read from this process's network namespace, which is
-the engine's only if the ports that the service's own containers publish are seen in it.
+The answer is given only where it is certain. Listening ports come from the network namespace of
+this process. The engine has the same namespace only if the published ports of the service's own
+containers show up there.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from controller.model.desired.desired import Service
 from controller.model.observed import Container, HostPort
 
 _LISTEN = "0A"
-_UNBOUND = "07"  # what udp(7) sockets that are bound and not connected show
+#: The state of udp(7) sockets that are bound and not connected.
+_UNBOUND = "07"
 
 
 def parse_sockets(text: str, protocol: str) -> frozenset[HostPort]:
-    """Return what is bound in ``/proc/net/tcp``, ``tcp6``, ``udp`` or ``udp6`` (proc(5)).
+    """Return the bound ports in ``/proc/net/tcp``, ``tcp6``, ``udp`` or ``udp6`` (proc(5)).
 
-    *protocol* is ``tcp`` or ``udp``. Lines that can't be read are passed over.
+    *protocol* is ``tcp`` or ``udp``. Unreadable lines are skipped.
     """
     wanted = _LISTEN if protocol == "tcp" else _UNBOUND
     found = set()
@@ -49,7 +51,8 @@ def _address(digits: str) -> str:
 def taken(
     service: Service, containers: Iterable[Container], listening: frozenset[HostPort]
 ) -> HostPort | None:
-    """Return a host port of *service* that somebody else holds; None also where nobody can tell.
+    """Return a host port of *service* that another program holds; None if there is none, or
+    unknown.
 
     *containers* are the service's own.
     """
@@ -66,7 +69,7 @@ def taken(
 
 
 def meet(one: HostPort, other: HostPort) -> bool:
-    """Tell whether only one of two can be bound."""
+    """Return True if only one of two ports can be bound."""
     if (one.port, one.protocol) != (other.port, other.protocol):
         return False
     first, second = ipaddress.ip_address(one.address), ipaddress.ip_address(other.address)

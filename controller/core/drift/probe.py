@@ -1,7 +1,7 @@
-"""Probing: what a container's http or tcp check says of it, one answer after the other.
+"""Probing: the health of a container by its http or tcp check, one probe result after the other.
 
-Pure, and bounded: a course holds counts and a few instants, however long it goes on. Instants are
-seconds of a clock that never jumps.
+Pure and bounded: the progress of a check has counts and a few instants. Instants are seconds of a
+clock without jumps.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from enum import StrEnum
 
 from controller.model.desired.spec import Healthcheck
 
-#: While it starts, a container is asked after so long, then after twice as long, …, at most this.
+#: The pause between probes while a container starts; it doubles up to the maximum.
 START_PAUSE_S = 0.25
 START_PAUSE_MAX_S = 5.0
-#: Turns to unhealthy within so long make each return take one good answer more, at most so many.
+#: Each turn to unhealthy within this time makes a recovery need one more good result, up to a
+#: limit.
 FLAP_WINDOW_S = 600.0
 FLAPS_MAX = 5
-#: An answer needs no more than its first line; more than this is never read.
+#: The most bytes that are read of a response. Only its first line matters.
 READ_MAX = 64 * 1024
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?", re.ASCII)
@@ -33,69 +34,79 @@ class Health(StrEnum):
 
 
 class ProbeOutcome(StrEnum):
-    """What one probe came to."""
+    """The outcome of one probe."""
 
     GOOD = "good"
-    BAD = "bad"  # it answered, or refused to
-    UNREACHED = "unreached"  # nobody answered at its address
-    UNASKED = "unasked"  # the controller couldn't ask: that says nothing
+    #: The container responded, or refused the connection.
+    BAD = "bad"
+    #: Nothing responded at the address.
+    UNREACHED = "unreached"
+    #: The controller could not probe; the container's health is unknown.
+    UNASKED = "unasked"
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What one probe of a container came to; ``said`` is why it isn't good.
-
-    Nothing that a container sent is repeated but a status.
-    """
+    """The result of one probe of a container."""
 
     container: str
     verdict: ProbeOutcome
+    #: Why the result is not good. Of the response only the status is repeated.
     said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One question: does this container answer here?
-
-    ``address`` is an IP address, never a name. ``path`` is that of a GET; None: that a connection
-    is taken is answer enough. ``timeout_s`` is for all of it.
-    """
+    """A single probe of a container."""
 
     container: str
+    #: An IP address, never a name.
     address: str
     port: int
+    #: The path of a GET; None: an accepted connection is a good result.
     path: str | None
+    #: For the whole probe.
     timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeProgress:
-    """How far the checks of one run of a container are."""
+    """The progress of the checks in one run of a container."""
 
-    started: float  # when its process started
-    due: float  # when it is to be asked next
+    #: The start of the process.
+    started: float
+    #: The instant of the next probe.
+    due: float
     health: Health = Health.STARTING
-    proven: bool = False  # it was good once
-    good: int = 0  # in a row
-    bad: int = 0  # in a row, of those that count
-    asked: int = 0  # while it started
-    turns: tuple[float, ...] = ()  # when it turned unhealthy of late, oldest first
-    said: str = ""  # why it wasn't good the last time; '' once it is
+    #: True once a result was good.
+    proven: bool = False
+    #: Good results in a row.
+    good: int = 0
+    #: Bad results in a row that count.
+    bad: int = 0
+    #: Probes during the start.
+    asked: int = 0
+    #: Recent turns to unhealthy, oldest first.
+    turns: tuple[float, ...] = ()
+    #: Why the last result was not good; '' after a good one.
+    said: str = ""
 
 
 def begin(now: float, *, up_s: float) -> ProbeProgress:
-    """Return the course of a container that runs since *up_s* seconds: it is due at once."""
+    """Return the progress of a container that has run for *up_s* seconds. Its first probe is due at
+    once.
+    """
     return ProbeProgress(started=now - max(0.0, up_s), due=now)
 
 
 def advance(
     progress: ProbeProgress, answer: ProbeResult, check: Healthcheck, now: float
 ) -> ProbeProgress:
-    """Return the course after one more answer, with when the next one is due.
+    """Return the progress after a probe result, with the instant of the next probe.
 
-    It is starting until its first good answer. Bad ones don't count within the start period
-    before that; ``retries`` of them in a row make it unhealthy. Who turns unhealthy again and again
-    needs more than one good answer to be healthy.
+    The health is starting until the first good result. Earlier bad results don't count within the
+    start period. After ``retries`` bad results in a row the health is unhealthy. After repeated
+    turns to unhealthy, the recovery needs more than one good result.
     """
     match answer.verdict:
         case ProbeOutcome.GOOD:
@@ -110,7 +121,7 @@ def advance(
 
 
 def address_changed(progress: ProbeProgress, now: float) -> ProbeProgress:
-    """Return the course of a container that has another address than the one that was asked."""
+    """Return the progress of a container with a new address: results from the old one don't count."""
     progress = replace(progress, bad=0, due=now)
     if progress.health is not Health.UNHEALTHY:
         return progress
@@ -158,7 +169,7 @@ def _recent(progress: ProbeProgress, now: float) -> tuple[float, ...]:
 
 
 def request_of(probe: Probe) -> bytes:
-    """Return what is sent to ask: one GET, after which the connection is to be closed."""
+    """Return the bytes of a probe's request: a GET, with the connection closed afterwards."""
     host = f"[{probe.address}]" if ":" in probe.address else probe.address
     lines = (
         f"GET {probe.path} HTTP/1.1",
@@ -171,7 +182,7 @@ def request_of(probe: Probe) -> bytes:
 
 
 def read_status_line(probe: Probe, line: bytes) -> ProbeResult:
-    """Return what the first line of an HTTP answer means: 200 to 399 is good."""
+    """Return the result for the first line of an HTTP response: 200 to 399 is good."""
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
         return ProbeResult(

@@ -1,9 +1,10 @@
-"""Healing: the actions that put an altered container back in place, where it stands.
+"""Healing: the actions to undo alterations of a running container.
 
-An alteration is a difference from what was admitted (``core.drift.drift.alterations``); which of them an
-engine can put back is ``core.engine_api.comparable_fields``'s to say. Nothing here restarts a container, and nothing
-makes it other than it was admitted. Its restart policy isn't healed here: what it should be
-depends on who restarts it (``core.planning.rollout``).
+An alteration is a difference from the admitted settings (``core.drift.drift.alterations``).
+``core.engine_api.comparable_fields`` has the alterations an engine can undo. Healing never restarts
+a container, and never changes it beyond its admitted settings. The restart policy is not healed
+here but in ``core.planning.slot``: its value depends on whether the controller or the engine
+restarts the container.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from controller.model.desired.plan import (
 from controller.model.errors import Problem, Severity
 from controller.model.observed import Container, ContainerState, Settings
 
-#: What an update sends together: the engine refuses a memory above a swap that it isn't told.
+#: Fields that an update sends together: the engine refuses a memory limit above the swap limit.
 _TOGETHER = {
     "memory": ("memory", "memory_swap"),
     "memory_swap": ("memory", "memory_swap"),
@@ -45,7 +46,7 @@ _TOGETHER = {
 
 
 def healed_by(action: AnyAction) -> frozenset[str]:
-    """Return which alterations of its container an action takes back, by their words."""
+    """Return the alterations undone by an action, by ``Alteration.what``."""
     match action:
         case UpdateContainer():
             limits = {name for name in _TOGETHER if getattr(action, name) is not None}
@@ -69,16 +70,17 @@ def heal(
     joining: bool = True,
     deferred: Collection[str] = (),
 ) -> tuple[AnyAction, ...]:
-    """Return what puts a container back that ``diff.is_healable``; () for one that is as admitted.
+    """Return the actions to heal a container, if ``is_healable`` is true; () without alterations.
 
-    What isolates it comes first, what an engine is likeliest to refuse last.
+    Disconnects come first, because they isolate the container. Updates come last, because an engine
+    is most likely to refuse them.
 
     Args:
-        container: one that runs or is paused.
-        announced: it may answer to its service's name on what it joins; else only where it did, or
-            if another of its networks knows it by that.
-        joining: its networks are there to be joined; else that part is left for later.
-        spared: alterations to be left for now, by their words; a network too many never is.
+        container: a running or paused container.
+        with_alias: the container may answer to its service's name on every network it joins.
+            Otherwise only where it did before, or if another of its networks has the alias.
+        joining: its networks exist, so it can join them now.
+        deferred: alterations to skip, by ``Alteration.what``. An extra network is never skipped.
     """
     admitted = container.admitted
     if admitted is None:
@@ -93,7 +95,7 @@ def heal(
 
 
 def unknown_members(service: Service, containers: Iterable[Container]) -> tuple[Problem, ...]:
-    """Return that the engine shows of a service's containers what nobody here knows, if so."""
+    """Return a problem if the engine shows container members unknown to this version."""
     members = sorted({member for container in containers for member in container.unknown})
     if not members:
         return ()

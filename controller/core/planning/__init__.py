@@ -1,1 +1,1 @@
-"""Plans: the ordered actions that make observed state match desired state."""
+"""Plans: the actions from the observed to the desired state, in order."""

@@ -1,4 +1,4 @@
-"""The inputs of a plan: what earlier passes learned, and the situation of one service."""
+"""The inputs of a plan: knowledge of earlier passes, and the situation of a service."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class ServiceContext:
         return replaced_at_once(self.service)
 
     def availability_of(self, container: Container) -> AvailabilityWord:
-        """Return the availability of a container, from this snapshot alone if no pass saw it yet."""
+        """Return the availability of a container, from the snapshot alone for a new one."""
         return (self.plan_context.availability.get(container.id) or at_first_sight(container)).word
 
     def backoff_reason(self, slot: int) -> str | None:

@@ -1,12 +1,11 @@
-"""Order among services: what must be so of others before a service's containers are started.
+"""The state of a dependency, as its dependents see it.
 
-One word for each dependency by an ordered table, first match wins, with its sentence. Nothing here
-stops, restarts or replaces what runs: a dependency that fails only keeps those that depend on it
-from being started, or replaced.
+``RULES`` is an ordered table; the first match wins, and gives a status with a cause. A failed
+dependency only delays starts and replacements of its dependents. It never stops, restarts or
+replaces a container.
 
-A service is up when one of its replicas is: the others' troubles needn't be its dependents'. For a
-replacement more is asked, that the dependency isn't to be replaced itself: a new revision meets the
-new one of what it depends on.
+A service is up if one of its replicas is up. For a replacement the dependency must also be current:
+a new revision meets the new revision of its dependency.
 """
 
 from __future__ import annotations
@@ -23,43 +22,46 @@ from controller.model.desired.spec import DependencyCondition, RestartPolicy, Ru
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
 
-#: The reason of the condition Stalled of a service whose dependency can't become ready.
+#: The reason of the condition Stalled if a dependency cannot become ready.
 FAILED = "dependency.failed"
-#: A cause is told along a chain of dependents, and cut here.
+#: The longest cause, in characters. Causes grow along a chain of dependents.
 CAUSE_MAX = 300
 
 
 class DependencyStatus(StrEnum):
-    """How a dependency is, for those that wait for it."""
+    """The status of a dependency."""
 
     MET = "met"
-    WAITING = "waiting"  # time, or what is under way, may make it so
-    FAILED = "failed"  # only a person can
+    #: Time, or actions under way, can meet the condition.
+    WAITING = "waiting"
+    #: Only a person can meet the condition.
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class DependencyState:
-    """A service that another one depends on, and what is known of it.
-
-    ``service`` and ``slots`` are empty where nothing declares it that can be read. ``stalled`` is
-    why a person must act on it. ``starting``: the same plan starts it before. ``replacing``: it is
-    asked for a replacement.
-    """
+    """A dependency, and the facts about it."""
 
     key: Key
     condition: DependencyCondition
+    #: None if no readable document declares the service.
     service: Service | None = None
     containers: tuple[Container, ...] = ()
+    #: Empty if no readable document declares the service.
     slots: tuple[SlotState, ...] = ()
+    #: Why a person must act on the service; '' if no one must.
     stalled: str = ""
-    crash_looping: frozenset[int] = frozenset()  # slots in a crash loop
+    #: Slots in a crash loop.
+    crash_looping: frozenset[int] = frozenset()
     suspended: bool = False
+    #: True if the same plan starts the service first.
     starting: bool = False
+    #: True if the dependent's container is to be replaced, False if it is to be started.
     replacing: bool = False
 
     @property
     def up(self) -> bool:
-        """Tell whether what is waited for is so, by what runs or ran."""
+        """Return True if a container meets the condition, or met it before its end."""
         kept = [slot.current for slot in self.slots if slot.current is not None]
         if self.condition is DependencyCondition.COMPLETED and self.service is not None:
             return len(kept) == len(self.slots) and all(map(self._completed, kept))
@@ -73,7 +75,7 @@ class DependencyState:
             case DependencyCondition.COMPLETED:
                 return self._completed(container)
             case DependencyCondition.STARTED:
-                # What keeps failing runs between its failures too.
+                # A container in a crash loop also runs between its failures.
                 runs = container.running and container.slot not in self.crash_looping
                 return runs or self._completed(container)
             case _:
@@ -84,7 +86,7 @@ class DependencyState:
             return False
         if self.service is None:
             return container.settings.restart != "always"
-        # A task that the controller restarts has its restart policy from the controller.
+        # The controller sets the restart policy of a task in a crash loop.
         task = self.service.spec.restart.policy is RestartPolicy.ON_FAILURE
         return is_finished(container, self.service) or (
             task and container.slot in self.crash_looping
@@ -92,12 +94,12 @@ class DependencyState:
 
     @property
     def current(self) -> bool:
-        """Tell whether nothing of it is to be replaced."""
+        """Return True if no slot is to be replaced."""
         return all(slot.current is not None for slot in self.slots)
 
     @property
     def dead_end(self) -> str:
-        """Return how it ended, where nobody starts it again; '' if it didn't."""
+        """Return how the service ended for good; '' otherwise."""
         over = [s.current for s in self.slots if s.current is not None and self._is_over(s.current)]
         if self.condition is DependencyCondition.COMPLETED:
             over = [container for container in over if container.exit_code]
@@ -112,13 +114,15 @@ class DependencyState:
 
     @property
     def unchecked(self) -> bool:
-        """Tell whether nothing ever says that it is healthy: an earlier revision of it may be so."""
+        """Return True if Healthy is asked of a service without a healthcheck, such as a pinned
+        revision.
+        """
         checked = self.service is not None and self.service.spec.healthcheck is not None
         return self.condition is DependencyCondition.HEALTHY and not checked
 
     @property
     def keeps_failing(self) -> bool:
-        """Tell whether none of its slots is without a crash loop."""
+        """Return True if every slot is in a crash loop."""
         return self.crash_looping >= {slot.number for slot in self.slots}
 
 
@@ -128,7 +132,7 @@ def _declared_stopped(dependency: DependencyState) -> bool:
 
 
 def _seen(dependency: DependencyState) -> str:
-    """Return what is seen of a dependency that isn't up yet, '' if nothing is."""
+    """Return the state of a dependency before it is up; '' without a container."""
     for slot in dependency.slots:
         if slot.current is not None and slot.current.state is not ContainerState.CREATED:
             current = slot.current
@@ -136,26 +140,26 @@ def _seen(dependency: DependencyState) -> str:
     return ""
 
 
-#: In order, first match wins: the word, when it is it, and why.
+#: In order; the first match wins: the status, its condition, and its cause.
 RULES: tuple[
     tuple[DependencyStatus, Callable[[DependencyState], object], Callable[[DependencyState], str]],
     ...,
 ] = (
-    # A bad document leaves what runs of it as it is: its dependents have it.
+    # Containers of an unreadable document keep serving their dependents.
     (DependencyStatus.MET, lambda d: d.service is None and d.up, lambda _: ""),
     (
         DependencyStatus.FAILED,
         lambda d: d.service is None,
         lambda _: "what declares it can't be read",
     ),
-    # Left as it is, and that is what it is.
+    # A suspended service is left alone, so its status does not change.
     (DependencyStatus.MET, lambda d: d.suspended and d.up, lambda _: ""),
     (DependencyStatus.FAILED, lambda d: d.suspended, lambda _: "it is suspended"),
     (DependencyStatus.FAILED, _declared_stopped, lambda _: "it is declared Stopped"),
     (DependencyStatus.FAILED, lambda d: not d.slots, lambda _: "it is scaled to 0"),
-    # Before all that may be wrong with it: what serves, serves.
+    # Before the failures below: a serving container is enough.
     (DependencyStatus.MET, lambda d: d.up and (d.current or not d.replacing), lambda _: ""),
-    # The plan of everything goes on where the first of its actions lead.
+    # An earlier action of the same plan starts the dependency.
     (
         DependencyStatus.MET,
         lambda d: d.starting and d.condition is DependencyCondition.STARTED,
@@ -184,7 +188,7 @@ _GOAL = {
 
 
 def status_of(dependency: DependencyState) -> tuple[DependencyStatus, str]:
-    """Return the word for a dependency, that of the first rule that matches, and a sentence."""
+    """Return the status of a dependency, and the cause if the status is not MET."""
     word, why = next((w, say(dependency)) for w, matches, say in RULES if matches(dependency))
     name, goal = dependency.key.name, _GOAL[dependency.condition]
     match word:

@@ -1,8 +1,8 @@
-"""Holdings: host ports and volumes that a service wants for itself while another service's
-container has them still.
+"""Host ports and volumes in use by one service, and wanted exclusively by another.
 
-Documents that want the same are refused where they are read. What runs may be of a document that is
-gone or changed by now: a service that was renamed, or moved to another namespace, is two for a while.
+Documents with such a conflict are refused when they are read. But a running container may stem from
+a former document: after a rename, or a move to another namespace, a service exists twice for a
+while.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from controller.model.observed import Container, HostPort
 
 
 class ExclusiveResources:
-    """What the containers of a snapshot hold of ports and volumes."""
+    """The ports and volumes in use by the containers of a snapshot."""
 
     def __init__(self, containers: Iterable[Container]) -> None:
         self._ports: dict[tuple[int, str], list[tuple[HostPort, Container]]] = {}
@@ -32,7 +32,7 @@ class ExclusiveResources:
                 self._writers.setdefault(volume, []).append(container)
 
     def held_by_others(self, service: Service) -> list[tuple[str, Container]]:
-        """Return what a service wants for itself and others hold: what, and which container."""
+        """Return the exclusive resources of *service* in use by other services, with the holder."""
         held: list[tuple[str, Container]] = []
         for port in service.spec.ports:
             if port.host is None:
@@ -49,7 +49,9 @@ class ExclusiveResources:
     def is_exclusive_to_others(
         self, volumes: Iterable[str], key: Key, services: Mapping[Key, Service]
     ) -> bool:
-        """Tell whether another service than *key* has one of *volumes* (of the engine) alone."""
+        """Return True if a service other than *key* has one of *volumes* (engine names)
+        exclusively.
+        """
         return any(
             volume in own_volumes(services[container.key])
             for volume in volumes
@@ -59,6 +61,6 @@ class ExclusiveResources:
 
 
 def own_volumes(service: Service) -> frozenset[str]:
-    """Return the volumes (of the engine) that a service writes to alone."""
+    """Return the engine names of the volumes that a service writes to exclusively."""
     namespace = service.key.namespace
     return frozenset(qualified(namespace, name) for name in exclusive_volumes(service.spec))

@@ -1,6 +1,6 @@
-"""Which volumes without a name the services of a plan need, by the policy's rule for them.
+"""Adds the VOLUMEs of images to the services of a plan, by the policy's rule.
 
-See ``core.rules.image_volumes`` for what the policy can decide.
+``core.rules.image_volumes`` has the choices of a policy.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from controller.model.observed import Observed
 from controller.model.policy.document import Policy
 from controller.model.policy.values import AnonymousVolumes
 
-#: Returns what the policy does with a service's volumes without a name.
+#: Returns the policy's treatment of a service's image volumes.
 VolumeRule = Callable[[Service], AnonymousVolumes]
 
 
 def always_refuse(_service: Service) -> AnonymousVolumes:
-    """Return that a volume without a name is refused, as ``strict`` does."""
+    """Return ``refuse``, as the policy ``strict`` does."""
     return "refuse"
 
 
 def volume_rule_of(policy: Policy) -> VolumeRule:
-    """Return a policy's rule for services' volumes without a name, exceptions included.
+    """Return a policy's rule for image volumes, its exceptions included.
 
-    An exception counts as if it were not expired: the broker, which knows the time, decides.
+    Expired exceptions count here, too: the broker knows the time, and decides.
     """
 
     def rule(service: Service) -> AnonymousVolumes:
@@ -49,10 +49,10 @@ def volume_rule_of(policy: Policy) -> VolumeRule:
 def with_image_volumes(
     desired: Desired, observed: Observed, rule: VolumeRule, *, only: Key | None = None
 ) -> Desired:
-    """Return *desired* with what each service's image declares and no mount covers.
+    """Return *desired* with each service's image volumes that no mount covers.
 
-    ``image_volumes`` is None where that must be known and isn't yet: the image isn't here.
-    With *only*, other services are left as they are.
+    ``image_volumes`` is None if the image is not present yet and its volumes matter. With *only*,
+    the other services stay unchanged.
     """
     images = KnownImages(observed)
     services = tuple(

@@ -54,7 +54,7 @@ class Blocker:
     code: str = ""
 
     def wait(self, key: Key, *, target: str, slot: int = 0) -> Delay | NeedsOperator:
-        """Return the action that shows this blocker in a plan."""
+        """Return an action to show the blocker in a plan."""
         if self.code:
             return NeedsOperator(
                 object=key, target=target, slot=slot, cause=self.cause, on=self.on, code=self.code
@@ -62,13 +62,13 @@ class Blocker:
         return Delay(object=key, target=target, slot=slot, cause=self.cause, on=self.on)
 
     def barrier(self, key: Key) -> Barrier:
-        """Return a barrier in front of the actions that follow once the blocker is gone."""
+        """Return a barrier in front of the actions behind the blocker."""
         return Barrier(object=key, target=key.name, cause=self.cause, on=self.on)
 
 
 @dataclass(frozen=True, slots=True)
 class Blockers:
-    """The dependencies that block a service's containers."""
+    """The dependencies in the way of a service's containers."""
 
     #: Blocks a start.
     start: Blocker | None = None
@@ -153,7 +153,7 @@ class Ordering:
         )
 
     def _predecessors(self, key: Key) -> frozenset[Key]:
-        """Return the services that are planned before a staying one."""
+        """Return the services planned before a staying service."""
         service, first = self._services.get(key), self._dependencies(key) - self._leaving
         if service is None or not self._leaving:
             return first
@@ -172,7 +172,9 @@ class Ordering:
         return self.resources.held_by_others(service)
 
     def resource_conflict(self, service: Service) -> Blocker | None:
-        """Return the containers of other services that hold a port or volume of *service*."""
+        """Return the containers of other services with a port or volume of *service*; None without
+        any.
+        """
         holders = [(w, c) for w, c in self._held_by_others(service) if c.key not in self._left]
         if not holders:
             return None
@@ -193,14 +195,14 @@ class Ordering:
         return any(graph.shortest_path(wants, start, key) for start in keys)
 
     def has_lost_volume(self, container: Container) -> bool:
-        """Return True if a container writes to a volume that another service now has alone."""
+        """Return True if a container writes to a volume now exclusive to another service."""
         volumes, key = container.writes, container.key
         return self.resources.is_exclusive_to_others(volumes, key, self._services)
 
     # Dependencies
 
     def blockers(self, service: Service) -> Blockers:
-        """Return the dependencies that block a declared service."""
+        """Return the unmet dependencies of a declared service."""
         wanted = dependencies_of(service.key, service.spec)
         if not wanted:
             return NO_BLOCKERS
@@ -256,7 +258,7 @@ class Ordering:
         return self._slots[key]
 
     def teardown_blocker(self, key: Key) -> Blocker | None:
-        """Return the leaving dependents that still run: *key* is removed after them."""
+        """Return the leaving dependents with a running container: *key* is removed after them."""
         if not _runs(self._observed.of(key)):
             return None
         dependents = self._dependents.get(key, set()) - self._left
@@ -287,7 +289,7 @@ class Ordering:
     def record_planned(
         self, key: Key, actions: Iterable[AnyAction], problems: Iterable[Problem]
     ) -> None:
-        """Record the plan of a service. The plans of later services build on it."""
+        """Record the plan of a service, as input for the plans of later services."""
         stalled = [problem.message for problem in problems if problem.severity is Severity.ERROR]
         waits = behind_barrier = False
         for action in actions:

@@ -1,11 +1,11 @@
-"""The planner: all actions that turn the observed state into the desired state.
+"""The planner: all actions from the observed state to the desired state.
 
-Pure: no I/O, no clock, no randomness, no logging. The same inputs, in any order, give the same plan,
-byte for byte. The planner assumes that each action succeeds. If one fails, the executor ends the
-pass, and the next pass observes and plans again.
+Pure: no I/O, no clock, no randomness, no logging. The same inputs, in any order, give the same
+plan, byte for byte. The planner assumes that each action succeeds. After a failed action the
+executor ends the pass, and the next pass observes and plans again.
 
 A plan never touches a client's container or a suspended service, and never removes a volume. While
-a part of the desired state is blind, nothing that this part could declare is removed.
+a document is unreadable, the plan removes no object that the document could declare.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ ACTIONS_MAX = 10_000
 
 
 def keys(desired: Desired, observed: Observed) -> frozenset[Key]:
-    """Return every key that could need a pass."""
+    """Return every key that a pass could have work for."""
     services = frozenset(service.key for service in desired.services)
     resources = frozenset(resource.key for resource in declared_resources(desired))
     return services | resources | _observed_services(observed) | _network_keys(observed)
 
 
 def orphan_keys(desired: Desired, observed: Observed) -> frozenset[Key]:
-    """Return the services that have containers, but no document. Blind keys are left out."""
+    """Return the services with containers but without a document. Blind keys are left out."""
     declared = {service.key for service in desired.services}
     return _observed_services(observed) - declared - desired.blind_keys
 
@@ -104,16 +104,16 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     """Return all actions until convergence.
 
     Args:
-        desired: the desired state, as the files declare it.
-        observed: one snapshot; with *only*, the containers of that service are enough.
+        desired: the desired state, as declared in the files.
+        observed: a snapshot; with *only*, the containers of the one service are enough.
         networks: the base names of the implied networks.
         judge: returns the policy's verdict on an action; the plan carries the verdicts.
-        prunable: services that the prune guard lets be removed, scaled to 0 or stopped.
-        blocked: removals that the prune guard holds back; the plan shows them.
+        prunable: services with the prune guard's permission to be removed, scaled to 0 or stopped.
+        blocked: removals held back by the prune guard; the plan shows them.
         policy_digest: the digest of the policy behind *judge*.
-        only: plan this key alone; None: plan every key.
+        only: plan a single key; None: plan every key.
         context: knowledge of earlier passes.
-        volume_rule: the policy's rule for a VOLUME of an image that no mount covers.
+        volume_rule: the policy's rule for a VOLUME of an image without a mount.
     """
     desired = with_image_volumes(desired, observed, volume_rule, only=only)
     order = Ordering(
@@ -216,8 +216,8 @@ def _unused_networks(
 ) -> list[seen.ObservedNetwork]:
     """Return the instance's networks that are unused once *actions* are done.
 
-    Return none while a document is blind, or the directory is missing or has no document: then
-    the network of an unread service would look unused.
+    Return none while a document is blind, or the directory is missing or has no document: then the
+    network of an unread service would look unused.
     """
     if desired.blind_keys or not desired.whole:
         return []
@@ -300,7 +300,7 @@ def problem_order(problem: Problem) -> tuple[str, int, int, str, str, str]:
 
 
 def _essence(action: AnyAction) -> dict[str, object]:
-    """Return the members of an action that its plan's digest covers: no number, text or time."""
+    """Return the digested members of an action: no number, text or time."""
     return {
         "action": action.verb,
         "object": str(action.object),

@@ -1,7 +1,7 @@
-"""The predecessor: a slot's older container, kept alive while its replacement is not available.
+"""The predecessor: a slot's older container, kept alive until its replacement is available.
 
-A predecessor that runs is healed, or restarted if it keeps failing. If none runs, the last good one
-is started again. A replacement that is available at once needs none of this: then
+A running predecessor is healed, or restarted if it keeps failing. If none runs, the last good one
+is started again. A replacement that is available at once needs no predecessor: then
 ``core.planning.slot`` alone plans the slot.
 """
 
@@ -47,7 +47,7 @@ def plan_slot(slot: SlotState, context: ServiceContext) -> SlotPlan:
 
 
 def _is_given_up(container: Container, context: ServiceContext) -> bool:
-    """Return True if a container of a paused rollout stays unhealthy and is in nobody's way."""
+    """Return True if a container of a paused rollout is unhealthy and another can run next to it."""
     paused = context.key in context.plan_context.paused
     overlaps = order_of(context.service) is Order.START_FIRST
     unhealthy = context.availability_of(container) is AvailabilityWord.UNHEALTHY
@@ -62,7 +62,7 @@ def _takes_long(plan: SlotPlan, context: ServiceContext) -> bool:
 
 
 def _restart_failing(slot: SlotState, context: ServiceContext, plan: SlotPlan) -> list[AnyAction]:
-    """Return the restart of an unhealthy predecessor whose replacement makes no progress."""
+    """Return the restart of an unhealthy predecessor, if its replacement makes no progress."""
     failed = context.key in context.plan_context.last_pass_failed
     if not (plan.blocked or failed) or not slot.alive:
         return []
@@ -79,7 +79,7 @@ def _restart_failing(slot: SlotState, context: ServiceContext, plan: SlotPlan) -
 
 
 def keep_alive_actions(slot: SlotState, context: ServiceContext) -> list[AnyAction]:
-    """Return the actions that heal the container which serves until its replacement does."""
+    """Return the actions to heal the serving container until its replacement serves."""
     predecessors = slots.by_rank(slot, context)[:1]  # the others are removed as soon as possible
     deferred = context.deferred_repairs(slot.number)
     if not predecessors or not is_healable(predecessors[0], deferred):
@@ -92,7 +92,7 @@ def keep_alive_actions(slot: SlotState, context: ServiceContext) -> list[AnyActi
 
 
 def _plan_fallback(slot: SlotState, context: ServiceContext) -> SlotPlan | None:
-    """Return a plan that starts the predecessor and then goes on; None if it cannot be started.
+    """Return a plan to start the predecessor and then go on; None without a startable one.
 
     Actions behind its barrier are planned as if the predecessor ran already.
     """

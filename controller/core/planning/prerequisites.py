@@ -1,7 +1,7 @@
-"""Supplies: what a container needs before it can be created: its image, networks and volumes.
+"""The image, networks and volumes that must exist before a container is created.
 
-Whatever is foreign, or not what it should be, is a problem and is never used. Networks and volumes
-are made on first use; volumes are never removed.
+A foreign object, or one of the wrong kind, is a problem and is never used. Networks and volumes are
+created at first use. Volumes are never removed.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ from controller.model.observed import Observed
 
 @dataclass(frozen=True, slots=True)
 class NetworkShape:
-    """What a network must be like. An internal one has no way out, so masquerading says nothing."""
+    """The required properties of a network.
+
+    Masquerading means nothing for an internal network: packets cannot leave it.
+    """
 
     internal: bool
     masquerade: bool = True
     icc: bool = True
 
     def fits(self, network: seen.ObservedNetwork) -> bool:
-        """Tell whether a network on the engine is like this."""
+        """Return True if a network on the engine has this shape."""
         return (
             network.driver == "bridge"
             and network.internal == self.internal
@@ -50,28 +53,28 @@ class NetworkShape:
 
 
 ISOLATED = NetworkShape(internal=True)
-#: Published ports work, and there is no way out and none between containers.
+#: Published ports work. Containers reach neither the outside nor one another.
 INGRESS = NetworkShape(internal=False, masquerade=False, icc=False)
 BRIDGE = NetworkShape(internal=False)
 
 
 def wanted_networks(service: Service, names: NetworkNames) -> tuple[str, ...]:
-    """Return the engine's names of the networks that a service's containers join, primary first."""
+    """Return the engine names of a service's networks, the primary network first."""
     return joined_networks(service, names)
 
 
 def network_name(network: Network) -> str:
-    """Return the engine's name of a declared network."""
+    """Return the engine name of a declared network."""
     return qualified(network.key.namespace, network.key.name)
 
 
 def volume_name(volume: Volume) -> str:
-    """Return the engine's name of a declared volume."""
+    """Return the engine name of a declared volume."""
     return qualified(volume.key.namespace, volume.key.name)
 
 
 def network_key(network: seen.ObservedNetwork) -> Key:
-    """Return the key under which a network of ours on the engine is reconciled."""
+    """Return the key of the instance's network on the engine."""
     namespace = network.namespace or DEFAULT_NAMESPACE
     prefix = "" if namespace == DEFAULT_NAMESPACE else f"{namespace}."
     return Key("Network", namespace, network.name.removeprefix(prefix))
@@ -80,7 +83,7 @@ def network_key(network: seen.ObservedNetwork) -> Key:
 def network_action(
     name: str, shape: NetworkShape, *, key: Key, owner: str, cause: str
 ) -> CreateNetwork:
-    """Return the action that makes a network."""
+    """Return the action to create a network."""
     return CreateNetwork(
         object=key,
         target=name,
@@ -94,7 +97,7 @@ def network_action(
 
 
 def volume_action(name: str, *, key: Key, owner: str, cause: str) -> CreateVolume:
-    """Return the action that makes a volume."""
+    """Return the action to create a volume."""
     return CreateVolume(
         object=key, target=name, cause=cause, precondition=Precondition(absent=name), owner=owner
     )
@@ -102,25 +105,27 @@ def volume_action(name: str, *, key: Key, owner: str, cause: str) -> CreateVolum
 
 @dataclass(frozen=True, slots=True)
 class KnownImages:
-    """What is known of the images on the engine."""
+    """The images on the engine, as far as known."""
 
     observed: Observed
 
     def present(self, image: seen.Image) -> bool | None:
-        """Tell whether an image is there; None: nobody looked."""
+        """Return whether an image is present; None if the snapshot does not say."""
         images = self.observed.images
         if image.id in images:
             return images[image.id] is not None
         if any(known is not None and known.id == image.id for known in images.values()):
             return True
-        # An image that a container was made from can't have gone.
+        # The engine keeps the image of an existing container.
         return True if any(c.image_id == image.id for c in self.observed.containers) else None
 
     def of(self, service: Service) -> str:
-        """Return what a service's containers run: its revision's pin, else the reference.
+        """Return the image for a service's containers: the pin of its revision, or else the
+        reference.
 
-        A tag that moves later changes nothing. The pin is an id while that image is there, else
-        the digest to get it back by, in the repository that was written.
+        A later move of the tag has no effect. The pin is an image id while the image is present.
+        Otherwise the pin is a digest in the declared repository, from which the image can be pulled
+        again.
         """
         pin = self.observed.pins.get(service.revision)
         if pin is None:
@@ -130,14 +135,14 @@ class KnownImages:
         return pin.id
 
     def pull(self, service: Service) -> str | None:
-        """Return what must be pulled before a container can be created; None: nothing."""
+        """Return the reference to pull before a create; None if the image is present."""
         pin = self.observed.pins.get(service.revision)
         if pin is not None:
             return None if self.of(service) == pin.id else self.of(service)
         reference = service.spec.image
         absent = self.observed.images.get(reference) is None
-        # Always resolves a tag anew for a new revision and for a restart that somebody asked for
-        # (the broker forgets the pin with that), else a heal would change its image.
+        # Always resolves the tag again for a new revision, and for a restart by a person (the broker
+        # drops the pin then). Otherwise a replacement after a failure would change the image.
         leaving = service.restarting.ids if service.restarting is not None else frozenset()
         anew = service.spec.pull_policy is PullPolicy.ALWAYS and not any(
             c.revision == service.revision and c.id not in leaving
@@ -146,13 +151,13 @@ class KnownImages:
         return reference if absent or anew else None
 
     def volumes(self, service: Service) -> tuple[str, ...] | None:
-        """Return the paths that a service's image declares as VOLUMEs; None: nobody looked."""
+        """Return the VOLUME paths of a service's image; None if the snapshot does not say."""
         wanted = self.of(service)
         image = self.observed.images.get(wanted)
         return self.observed.image_volumes.get(wanted if image is None else image.id)
 
     def problem(self, service: Service) -> Problem | None:
-        """Return why a service's image can't be had, if so."""
+        """Return why a service's image is not available; None if it is, or can be pulled."""
         pin = self.observed.pins.get(service.revision)
         lost = pin is not None and not pin.digest and self.present(pin) is False
         forbidden = service.spec.pull_policy is PullPolicy.NEVER and self.pull(service) is not None
@@ -182,26 +187,21 @@ def repository(reference: str) -> str:
 
 
 def image_of(service: Service, observed: Observed) -> str:
-    """Return the image that a service's containers run: an id, a digest or the reference."""
+    """Return the image for a service's containers: an id, a digest or the reference."""
     return KnownImages(observed).of(service)
 
 
 def image_references(desired: Desired, observed: Observed | None = None) -> frozenset[str]:
-    """Return every image that the planner needs to know of.
-
-    The references as written and, with the last snapshot at hand, the ids that their revisions
-    are pinned to.
-    """
+    """Return the images to look up before a plan: references, and ids of pinned revisions."""
     pins = {} if observed is None else observed.pins
     ids = {pins[s.revision].id for s in desired.services if s.revision in pins}
     return frozenset(ids | {service.spec.image for service in desired.services})
 
 
 class Prerequisites:
-    """The supplies of one plan: what is there, and what the plan makes on the way.
+    """The prerequisites of one plan: existing objects, and objects created by the plan.
 
-    ``made`` has the names that an earlier action of the same plan makes, so that a network is
-    made once, in the sequence that needs it first.
+    Each object is created once, in the first sequence with a need for it.
     """
 
     def __init__(self, desired: Desired, observed: Observed, names: NetworkNames) -> None:
@@ -212,12 +212,12 @@ class Prerequisites:
         self._volumes = {volume_name(volume): volume for volume in desired.volumes}
         self._networks_seen: dict[str, seen.ObservedNetwork] = {}
         for network in sorted(observed.networks, key=lambda n: (n.name, n.ours, n.id)):
-            # Engines allow two networks of one name: a foreign one beside ours must be noticed.
+            # Engines allow two networks of the same name. A foreign one sorts first, to be reported.
             self._networks_seen.setdefault(network.name, network)
         self._volumes_seen = {volume.name: volume for volume in observed.volumes}
 
     def shape(self, name: str, service: Service) -> NetworkShape | None:
-        """Return what a network that a service joins must be like; None: nothing says it."""
+        """Return the shape of a service's network; None without a declaration."""
         if name in self._declared:
             return NetworkShape(internal=self._declared[name].spec.internal)
         return self._implied(service.key.namespace).get(name)
@@ -231,7 +231,7 @@ class Prerequisites:
         }
 
     def problems(self, service: Service, *, creating: bool) -> tuple[Problem, ...]:
-        """Return why a container of a service can't be created, or (not *creating*) started."""
+        """Return why a container cannot be created, or, without *creating*, cannot be started."""
         networks = [self._network_problem(n, service) for n in wanted_networks(service, self.names)]
         volumes = [self._volume_problem(name, service) for name in _volumes_of(service)]
         image = [self.images.problem(service), _order_problem(service)] if creating else []
@@ -258,7 +258,7 @@ class Prerequisites:
         return None if volume is None else foreign_volume(volume, service.key, source=service)
 
     def declared_problem(self, resource: Network | Volume) -> Problem | None:
-        """Return why a declared network or volume can't be what holds its name."""
+        """Return why an existing object cannot serve as a declared network or volume, if so."""
         if isinstance(resource, Volume):
             volume = self._volumes_seen.get(volume_name(resource))
             return None if volume is None else foreign_volume(volume, resource.key, source=resource)
@@ -270,7 +270,7 @@ class Prerequisites:
         return foreign_network(network, resource.key, source=resource)
 
     def missing(self, service: Service, *, creating: bool) -> tuple[AnyAction, ...]:
-        """Return the actions that must come before a create (or, not *creating*, a start)."""
+        """Return the actions before a create or, without *creating*, before a start."""
         actions: list[AnyAction] = []
         pull = self.images.pull(service) if creating else None
         if pull is not None and (str(service.key), pull) not in self.made:
@@ -303,7 +303,7 @@ class Prerequisites:
         return network_action(name, shape, key=by.key, owner=by.owner, cause=cause)
 
     def declared(self, resource: Network | Volume) -> tuple[AnyAction, ...]:
-        """Return the action that makes a declared network or volume, if it isn't there."""
+        """Return the action to create a declared network or volume; empty for an existing one."""
         cause = "declared, and not there"
         if isinstance(resource, Volume):
             name = volume_name(resource)
@@ -317,7 +317,7 @@ class Prerequisites:
         return (network_action(name, shape, key=resource.key, owner=resource.owner, cause=cause),)
 
     def record_created(self, action: AnyAction) -> None:
-        """Remember what an action of this plan makes."""
+        """Record an object created or pulled by an action of the plan."""
         match action:
             case CreateNetwork():
                 self.made.add(("network", action.target))
@@ -330,7 +330,7 @@ class Prerequisites:
 
 
 def _order_problem(service: Service) -> Problem | None:
-    """Return why the declared order can't hold with the volumes that the image declares, if so."""
+    """Return why the declared order conflicts with the image's volumes; None if it does not."""
     kept = [each.path for each in service.image_volumes or () if each.keeping == "slot"]
     if not kept or service.spec.rollout.order is not Order.START_FIRST:
         return None
@@ -353,7 +353,7 @@ def _volumes_of(service: Service) -> tuple[str, ...]:
 def foreign_network(
     network: seen.ObservedNetwork, key: Key, *, source: Service | Network
 ) -> Problem:
-    """Return the problem of a network that holds our name and must not be used."""
+    """Return the problem of an unusable network with a needed name."""
     why = "isn't what it should be" if network.ours else "isn't ours"
     return _problem(
         key,
@@ -368,9 +368,9 @@ def foreign_network(
 def foreign_volume(
     volume: seen.ObservedVolume, key: Key, *, source: Service | Volume
 ) -> Problem | None:
-    """Return the problem of a volume that holds our name and must not be used, if it is one.
+    """Return the problem of an unusable volume with a needed name; None for a usable one.
 
-    A volume with a driver or options of its own can be any folder of the host.
+    A volume with a driver or options of its own can be any directory of the host.
     """
     if volume.ours and volume.driver == "local" and not volume.options:
         return None

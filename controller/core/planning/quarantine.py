@@ -1,9 +1,9 @@
-"""Quarantine: what was pruned is kept for a while, stopped, so that a mistake can be taken back.
+"""Quarantine: a pruned container is stopped and kept for a while, so a mistake can be undone.
 
-The time is counted while the container is seen down, by the monotonic clock of one boot of the
-host after another: no clock that is set, forward or back, makes it shorter. What can't be known
-(how long the host was down) isn't counted, so that it is rather kept too long. What is declared
-again meanwhile isn't pruned any more: the ordinary rules start it (``core.planning.rollout``).
+Quarantine time counts while the container is observed down, on the monotonic clock of each boot.
+Setting the wall clock therefore never shortens a quarantine. Unknown time, such as host downtime,
+does not count: a container is kept too long rather than too short. If the service is declared
+again, the ordinary rules apply (``core.planning.rollout``).
 """
 
 from __future__ import annotations
@@ -27,58 +27,62 @@ from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
 from controller.model.quantities import format_duration_ms, format_instant
 
-#: Nobody needs to be told of differences below this, or to have them written down.
+#: Smaller changes of a quarantine are neither shown nor stored.
 GRAIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineRules:
-    """How long what was pruned is kept (0: it is removed at once), and this boot of the host."""
+    """The length of a quarantine, and the current boot of the host."""
 
+    #: 0: pruned containers are removed at once.
     keep_s: float = 0.0
     boot: str = ""
 
 
-#: Unless somebody says otherwise.
+#: The default: no quarantine.
 AT_ONCE = QuarantineRules()
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Now: by the wall clock, for people, and by the monotonic clock of this boot."""
+    """The current time on two clocks."""
 
+    #: Wall clock, for people.
     wall_s: float
+    #: Monotonic clock of ``boot``.
     monotonic_s: float
     boot: str
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedContainer:
-    """A container in quarantine: how long it was seen down, and when that was counted last.
+    """The progress of one container's quarantine."""
 
-    ``at_s`` is of the monotonic clock, and means nothing in another boot than ``boot``.
-    ``until_s`` is of the wall clock, and only for people.
-    """
-
+    #: Seconds for which the container was observed down.
     counted_s: float
+    #: Monotonic time of the last count. Meaningless in any boot but ``boot``.
     at_s: float
     boot: str
+    #: Wall clock time of the end, only for people.
     until_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineLeft:
-    """What is left of a container's quarantine, and its end as it is told."""
+    """The rest of a container's quarantine."""
 
     seconds: float
+    #: The end as text.
     until: str
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """What a plan needs to know of it, by the containers' ids."""
+    """The quarantines, as input for a plan."""
 
     keep_s: float = 0.0
+    #: By container id.
     left: Mapping[str, QuarantineLeft] = field(default_factory=dict)
 
 
@@ -88,7 +92,7 @@ NO_QUARANTINE = Quarantine()
 def quarantine_at(
     kept: Mapping[str, QuarantinedContainer], *, keep_s: float, now: Moment
 ) -> Quarantine:
-    """Return what is left of each quarantine now."""
+    """Return the rest of each quarantine at *now*."""
     return Quarantine(
         keep_s,
         {
@@ -101,7 +105,7 @@ def quarantine_at(
 
 
 def counted_s(kept: QuarantinedContainer, now: Moment) -> float:
-    """Return how long a container was seen down."""
+    """Return for how long a container was observed down, in seconds."""
     if kept.boot != now.boot:
         return kept.counted_s
     return kept.counted_s + max(0.0, now.monotonic_s - kept.at_s)
@@ -115,10 +119,9 @@ def watched(
     keep_s: float,
     now: Moment,
 ) -> dict[str, QuarantinedContainer]:
-    """Return what is kept after one more look at *containers*.
+    """Return the quarantines after an observation of *containers*.
 
-    Those of *pruned* services that are down begin to be counted; what runs again, or is gone from
-    the look's services, isn't counted any more.
+    Stopped containers of *pruned* services enter quarantine. Running and missing containers leave.
     """
     if keep_s <= 0:
         return {}
@@ -145,13 +148,13 @@ def _counted(kept: QuarantinedContainer, *, keep_s: float, now: Moment) -> Quara
     return replace(kept, counted_s=counted, at_s=now.monotonic_s, boot=now.boot)
 
 
-# What is planned
+# Actions
 
 
 def removal_actions(
     containers: Iterable[Container], judge: Judge, quarantine: Quarantine = NO_QUARANTINE
 ) -> list[AnyAction]:
-    """Return what removes the containers of a service that is no longer declared, in the end."""
+    """Return the actions to remove the containers of an undeclared service, after their quarantine."""
     actions: list[AnyAction] = []
     for container in containers:
         cause = cause_of(ReplicaState(container, None))
@@ -166,7 +169,7 @@ def _removal(container: Container, cause: str, quarantine: Quarantine) -> list[A
         return stop_and_remove(container, None, cause)
     if container.state not in ALIVE and left is not None and left.seconds <= 0:
         return [ContainerHandle.of(container).remove(f"{cause}, and its quarantine is over")]
-    # An engine that restarts must not revive what was put away.
+    # A restart of the engine must not start a quarantined container.
     return [*stop_for_good(container, None, cause), _rest(container, quarantine.keep_s, left)]
 
 
@@ -186,9 +189,10 @@ def _rest(container: Container, keep_s: float, left: QuarantineLeft | None) -> Q
 def expired_tasks(
     service: Service, containers: Iterable[Container], quarantine: Quarantine
 ) -> tuple[Container, ...]:
-    """Return what was put away of a task that is declared again, and runs only anew.
+    """Return the quarantined containers of a task that is declared again.
 
-    With the restart policy Never a container that was stopped can't be told from one that ended.
+    With the restart policy Never, a stopped container looks like a finished one. A new container
+    runs the task again.
     """
     never = service.spec.restart.policy is RestartPolicy.NEVER
     if not never or service.spec.state is not RunState.RUNNING:
@@ -198,7 +202,7 @@ def expired_tasks(
 
 
 def renewal_actions(put_away: Iterable[Container], judge: Judge) -> list[AnyAction]:
-    """Return what makes room for a task that runs anew."""
+    """Return the removals of expired task containers."""
     removals = [
         ContainerHandle.of(each).remove(f"{each.name} was put away, and a task runs only anew")
         for each in put_away
@@ -206,11 +210,11 @@ def renewal_actions(put_away: Iterable[Container], judge: Judge) -> list[AnyActi
     return with_verdicts(removals, judge)
 
 
-# The memory's form
+# JSON
 
 
 def to_json(kept: QuarantinedContainer) -> dict[str, object]:
-    """Return it as JSON, in whole milliseconds."""
+    """Return a quarantine as JSON, in whole milliseconds."""
     return {
         "countedMs": round(kept.counted_s * 1000),
         "atMs": round(kept.at_s * 1000),
@@ -220,10 +224,10 @@ def to_json(kept: QuarantinedContainer) -> dict[str, object]:
 
 
 def from_json(value: Mapping[str, object]) -> QuarantinedContainer:
-    """Read back what ``to_json`` wrote.
+    """Parse the output of ``to_json``.
 
     Raises:
-        ValueError: *value* isn't that.
+        ValueError: *value* is not a quarantine.
     """
     match value:
         case {

@@ -57,8 +57,8 @@ class RolloutPlan:
 def plan_service(context: ServiceContext) -> RolloutPlan:
     """Return the actions for one declared service, in order.
 
-    First come the slots in which no container is interrupted, then those whose container is
-    replaced, then the containers of slots beyond ``replicas``.
+    First come the slots without an interruption, then the slots with a replacement, then the
+    containers of slots beyond ``replicas``.
     """
     plan = RolloutPlan()
     service = context.service
@@ -117,7 +117,7 @@ def _run(context: ServiceContext, plan: RolloutPlan) -> None:
 
 
 def _slots_by_blocker(context: ServiceContext) -> list[tuple[Blocker | None, list[SlotState]]]:
-    """Return the slots grouped by the dependency that blocks them, the unblocked ones first."""
+    """Return the slots grouped by their blocking dependency, the unblocked ones first."""
     start, replacement = context.blockers.start, context.blockers.replace
     groups: dict[Blocker | None, list[SlotState]] = {None: [], start: [], replacement: []}
     for slot in _slots(context):
@@ -126,7 +126,7 @@ def _slots_by_blocker(context: ServiceContext) -> list[tuple[Blocker | None, lis
 
 
 def _blocker_of(slot: SlotState, context: ServiceContext) -> Blocker | None:
-    """Return the dependency that blocks a slot's start or replacement; None if neither is due."""
+    """Return the dependency in the way of a slot's start or replacement; None if neither is due."""
     current, blockers = slot.current, context.blockers
     controller_restarts = context.is_restarted_by_controller(slot.number)
     if current is not None and has_process(current):
@@ -183,10 +183,10 @@ def _plan_waves(
 def _fitting(
     slots: list[SlotState], wave: list[SlotPlan], context: ServiceContext
 ) -> list[SlotState]:
-    """Return the slots that join a wave. Each of them uses up parallelism.
+    """Return the next slots of a wave. Each of them uses up parallelism.
 
     While a slot of the wave is blocked, no serving container is replaced. Restarts of unhealthy
-    containers wait only for pending slots, not for blocked ones: otherwise one bad slot would keep
+    containers wait only for pending slots, not for blocked ones: otherwise a bad slot would keep
     all others unhealthy.
     """
     if _blocked_cause(wave):
@@ -275,7 +275,7 @@ def _finish(
 ) -> None:
     """Emit the barriers of a wave and the actions behind them.
 
-    *more*: another wave follows, so that all slots of this one need a barrier.
+    *more*: another wave follows, so every pending slot needs a barrier.
     """
     for slot_plan in sorted(wave, key=lambda each: each.barrier is not None):
         if slot_plan.barrier is not None and (slot_plan.after or more):

@@ -1,10 +1,11 @@
 """The plan of one slot: start, heal, restart or replace its container, then remove the rest.
 
 A serving container is stopped only for its replacement, and as late as possible. Before the stop,
-the replacement's image is present, the policy admits it, and it is created. With StartFirst it is
-also available (``core.drift.availability``). The service's DNS name leads to it only after that.
+the replacement is admitted by the policy and created, with its image present. With StartFirst the
+replacement is also available (``core.drift.availability``), and only then gets the service's DNS
+name.
 
-A plan shows each action that the policy denies, and omits the actions that depend on it.
+A denied action is shown in the plan; actions with a dependency on a denied action are left out.
 """
 
 from collections.abc import Collection
@@ -50,7 +51,7 @@ RESTARTS = frozenset({"restart", "restart_max"})
 
 @dataclass(frozen=True, slots=True)
 class SlotPlan:
-    """The actions for one slot, split by the barrier at which a pass ends."""
+    """The actions for a slot, before and after its barrier. A pass ends at the barrier."""
 
     slot: int
     #: Actions up to the barrier.
@@ -102,13 +103,13 @@ def has_process(container: Container) -> bool:
 
 
 def blocked_plan(slot: SlotState, context: ServiceContext, cause: str, target: str) -> SlotPlan:
-    """Return a plan that leaves a slot alone in this pass, because of *cause*."""
+    """Return a plan to leave a slot alone in this pass, with the reason *cause*."""
     action = delay(context.key, target=target, slot=slot.number, cause=cause)
     return SlotPlan(slot.number, [action], blocked=True)
 
 
 def container_name_in(slot: SlotState, context: ServiceContext) -> str:
-    """Return the name of a slot's container, or of the container that it gets next."""
+    """Return the name of a slot's container, present or next."""
     if slot.current is not None:
         return slot.current.name
     return next_name(context.service, slot.number, context.containers)
@@ -118,7 +119,7 @@ def container_name_in(slot: SlotState, context: ServiceContext) -> str:
 
 
 def _plan_running(slot: SlotState, current: Container, context: ServiceContext) -> SlotPlan:
-    """Plan a slot whose container runs: heal it, give it the service's name, remove the rest."""
+    """Plan a slot with a running container: heal, attach the service's name, remove the rest."""
     service, judge = context.service, context.judge
     policy = context.restart_policy(slot.number)
     # If no other container serves, an unready one under the service's name is better than none.
@@ -145,7 +146,7 @@ def _plan_running(slot: SlotState, current: Container, context: ServiceContext) 
 def healing_actions(
     container: Container, context: ServiceContext, *, with_alias: bool
 ) -> tuple[list[AnyAction], tuple[Problem, ...]]:
-    """Return the actions that heal a serving container, and problems with networks to join."""
+    """Return the actions to heal a serving container, and problems with networks to join."""
     prerequisites, service = context.prerequisites, context.service
     admitted = container.admitted.networks if container.admitted else ()
     missing = not set(admitted) <= set(container.settings.networks)
@@ -202,10 +203,10 @@ def _restart_policy_actions(
 
 
 def needs_health_restart(container: Container, context: ServiceContext) -> bool:
-    """Return True if a running container is to be restarted because it is unhealthy.
+    """Return True if a running container is to be restarted because of its health.
 
-    A container that is about to rejoin a network is left running: its health check gets another
-    chance once the network is back.
+    A container about to rejoin a network is left running: its health check gets another chance once
+    the network is back.
     """
     restarts = context.service.spec.restart.policy is not RestartPolicy.NEVER
     unhealthy = context.availability_of(container) is AvailabilityWord.UNHEALTHY
@@ -239,7 +240,7 @@ def _restart_unhealthy(slot: SlotState, current: Container, context: ServiceCont
 
 
 def restart_actions(container: Container, context: ServiceContext, cause: str) -> list[AnyAction]:
-    """Return the actions that stop a container and start it again, with their verdicts."""
+    """Return the actions to stop a container and start it again, with their verdicts."""
     handle = ContainerHandle.of(container)
     policy = context.restart_policy(container.slot)
     actions = [*stop_for_good(container, context.service, cause), handle.start(cause)]
@@ -252,8 +253,8 @@ def restart_actions(container: Container, context: ServiceContext, cause: str) -
 def is_finished_task(container: Container, service: Service, *, controller_restarts: bool) -> bool:
     """Return True if a container is a task that ended successfully.
 
-    Unlike ``ReplicaState.is_finished``, this includes tasks whose restart policy the controller
-    set to ``no`` in order to restart them itself.
+    Unlike ``ReplicaState.is_finished``, this includes tasks whose restart policy the controller set
+    to ``no`` in order to restart them itself.
     """
     succeeded = container.state is ContainerState.EXITED and container.exit_code == 0
     task = service.spec.restart.policy is RestartPolicy.ON_FAILURE
@@ -266,7 +267,7 @@ def is_finished_task(container: Container, service: Service, *, controller_resta
 
 @dataclass(frozen=True, slots=True)
 class _NextContainer:
-    """The container that a slot gets: a new one, or the slot's stopped one."""
+    """The next container of a slot: a new one, or the slot's stopped container."""
 
     handle: ContainerHandle
     #: Pull the image, create networks and volumes, create the container.
@@ -280,9 +281,9 @@ def replace_slot(slot: SlotState, context: ServiceContext) -> SlotPlan:
     """Plan the replacement of a slot's container, or the start of its stopped container.
 
     Order: prepare the next container; stop the containers that cannot run at the same time; start
-    the next container; barrier until it is available; give it the service's name; remove the
-    rest. If the policy denies any of these actions, the plan has only the denied ones: no image is
-    pulled and no container stopped for a replacement that cannot finish.
+    the next container; barrier until it is available; attach the service's name; remove the rest.
+    If the policy denies any of these actions, the plan has only the denied ones: no image is pulled
+    and no container stopped for a replacement that cannot finish.
     """
     blocked = _blocked_replacement(slot, context)
     if blocked is not None:
@@ -332,10 +333,10 @@ def replace_slot(slot: SlotState, context: ServiceContext) -> SlotPlan:
 
 
 def _blocked_replacement(slot: SlotState, context: ServiceContext) -> SlotPlan | None:
-    """Return the plan of a slot that cannot be replaced now; None if it can.
+    """Return a plan without a replacement, if one is impossible now; None otherwise.
 
-    Reasons, in this order: a missing prerequisite, backoff, a port or volume that another service
-    holds, a host port on which another program listens.
+    Reasons, in this order: a missing prerequisite, backoff, a port or volume in use by another
+    service, a host port in use by another program.
     """
     service, current = context.service, slot.current
     problems = context.prerequisites.problems(service, creating=current is None)
@@ -356,7 +357,7 @@ def _blocked_replacement(slot: SlotState, context: ServiceContext) -> SlotPlan |
 
 
 def _next_container(slot: SlotState, context: ServiceContext, *, overlaps: bool) -> _NextContainer:
-    """Return how a slot gets its container; *overlaps*: it starts while an older one serves."""
+    """Return how a slot gets its container. *overlaps*: an older container serves meanwhile."""
     service, current = context.service, slot.current
     prepare = list(context.prerequisites.missing(service, creating=current is None))
     if current is not None:
@@ -383,7 +384,7 @@ def _next_container(slot: SlotState, context: ServiceContext, *, overlaps: bool)
 def _start_actions(
     slot: SlotState, context: ServiceContext, handle: ContainerHandle, restart: str
 ) -> list[AnyAction]:
-    """Return the start of a container that has the restart policy *restart*."""
+    """Return the start of a container with the restart policy *restart*."""
     current = slot.current
     controller_restarts = context.is_restarted_by_controller(slot.number)
     policy = context.restart_policy(slot.number)
@@ -399,9 +400,9 @@ def _start_actions(
 
 
 def _containers_to_stop_first(slot: SlotState, context: ServiceContext) -> tuple[Container, ...]:
-    """Return the containers to stop before the next one starts.
+    """Return the containers to stop before the next container starts.
 
-    With StopFirst: all of them. With StartFirst: only those that do not serve well.
+    With StopFirst: all of them. With StartFirst: only unhealthy and cut-off ones.
     """
     if order_of(context.service) is Order.STOP_FIRST:
         return slot.alive
@@ -420,7 +421,8 @@ def _containers_to_stop_first(slot: SlotState, context: ServiceContext) -> tuple
 def _is_in_the_way(container: Container, slot: SlotState) -> bool:
     """Return True if a container is cut off from its networks and no longer needed.
 
-    Such a container still holds its former addresses, and the engine gives them to the next one.
+    Such a container still holds its former addresses, and the engine gives them to the next
+    container.
     """
     cut_off_everywhere = set(container.cut_off) >= set(container.settings.networks)
     replaceable = any(extra.running and not extra.cut_off for extra in slot.alive)
@@ -430,11 +432,11 @@ def _is_in_the_way(container: Container, slot: SlotState) -> bool:
 def _surplus_replacements(
     slot: SlotState, context: ServiceContext, stop_first: tuple[Container, ...]
 ) -> tuple[Container, ...]:
-    """Return the containers to remove before the next one starts, as a better one serves.
+    """Return the containers to remove before the next one starts: all but the best.
 
     Example: a second edit during a rollout makes the container of the first edit surplus. Without
-    this removal, edits in a row would pile up running containers. While the best container is
-    paused, a running surplus one stays: it may be the only container that answers.
+    the removal, edits in a row would pile up running containers. While the best container is
+    paused, a running surplus container stays: no other container may be answering.
     """
     alive = [extra for extra in by_rank(slot, context) if extra not in stop_first]
     surplus = alive[1:]
@@ -444,7 +446,7 @@ def _surplus_replacements(
 
 
 def by_rank(slot: SlotState, context: ServiceContext) -> list[Container]:
-    """Return the extra containers with a process, the one that serves best first."""
+    """Return the extra containers with a process, the best first."""
     wanted = set(joined_networks(context.service, context.prerequisites.names))
 
     def rank(extra: Container) -> tuple[bool, bool, bool, bool, str, str]:

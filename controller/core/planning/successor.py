@@ -1,4 +1,4 @@
-"""Succession: the container that comes next in a slot, its name, and whether it starts first."""
+"""The next container of a slot: its name, its create action, and the order of the replacement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from controller.model.observed import Container
 
 
 def order_of(service: Service) -> Order:
-    """Return whether a successor starts before or after its predecessor stops."""
+    """Return whether a replacement starts before or after its predecessor stops."""
     return service.spec.rollout.order or (
         Order.STOP_FIRST if exclusive_of(service) else Order.START_FIRST
     )
@@ -30,7 +30,7 @@ def replaced_at_once(service: Service) -> int:
 
 
 def why_order(service: Service) -> str:
-    """Return why a service's order is what ``order_of`` says, for who reads its status."""
+    """Return the reason for the result of ``order_of``, for the status report."""
     if service.spec.rollout.order is not None:
         return "declared"
     what = exclusive_of(service)
@@ -40,7 +40,7 @@ def why_order(service: Service) -> str:
 
 
 def exclusive_of(service: Service) -> str:
-    """Return what only one container of a service can have, so that it must stop first; else ''."""
+    """Return a resource only one container can hold, so the old container stops first; '' if none."""
     for port in service.spec.ports:
         if port.host is not None:
             return f"host port {port.host}"
@@ -54,10 +54,10 @@ def exclusive_of(service: Service) -> str:
 
 
 def next_name(service: Service, slot: int, containers: Iterable[Container]) -> str:
-    """Return the name of the next container of a slot.
+    """Return the name of a slot's next container.
 
-    It follows the highest attempt of that slot and revision among *containers*, a service's, so
-    that a stale snapshot leads to a conflict instead of a double.
+    The number follows the highest attempt among *containers* of the same slot and revision. With a
+    stale snapshot the create then fails with a name conflict, instead of making a second container.
     """
     everyone = tuple(containers)
     stem = container_name(
@@ -67,7 +67,7 @@ def next_name(service: Service, slot: int, containers: Iterable[Container]) -> s
     mine = [c for c in everyone if c.slot == slot and c.revision == service.revision]
     attempts = [_attempt(name, stem) for container in mine for name in _names_of(container)]
     first = max([len(mine), *attempts]) + 1
-    # Only where the numbers don't fit any more do they begin again.
+    # Numbers start again only if they no longer fit into a name.
     for attempt in chain(range(first, first + len(taken) + 1), range(1, len(taken) + 2)):
         name = stem if attempt == 1 else f"{stem}.{attempt}"
         if name not in taken and len(name) <= CONTAINER_NAME_MAX:
@@ -76,7 +76,7 @@ def next_name(service: Service, slot: int, containers: Iterable[Container]) -> s
 
 
 def _names_of(container: Container) -> set[str]:
-    # A renamed container has two: the one that it holds, and the one that it was given.
+    # A renamed container has two names: its current one, and its admitted one.
     return {container.name, *([container.admitted.name] if container.admitted else [])}
 
 
@@ -96,7 +96,10 @@ def create_of(
     cause: str,
     with_alias: bool = True,
 ) -> CreateContainer:
-    """Return the create of a slot's next container; not *with_alias* it has no name in DNS yet."""
+    """Return the create action of a slot's next container.
+
+    *with_alias*: the container answers to its service's name as soon as it runs.
+    """
     name = next_name(service, slot, containers)
     return CreateContainer(
         object=service.key,
@@ -113,5 +116,5 @@ def create_of(
 def hypothetical_create(
     service: Service, prerequisites: Prerequisites, *, slot: int = 1
 ) -> CreateContainer:
-    """Return the create of a slot's first container: what a policy is asked about a service."""
+    """Return the create action of a slot's first container, as input for a policy verdict."""
     return create_of(service, prerequisites, slot=slot, containers=(), cause="as declared")

@@ -1,11 +1,11 @@
 """Field differences between two documents of a service, and between a container and its document.
 
-Documents are compared with their defaults filled in. A field that only changed its spelling
-(``1024Mi`` and ``1Gi``), or that was written out with its default, is no difference.
+Documents are compared with their defaults filled in. A field with only a new spelling (``1024Mi``
+and ``1Gi``), or with its default written out, is no difference.
 
-Values of environment variables, arguments, health check commands and container labels may be
-secrets. They are compared, and only named: a ``FieldChange`` carries them only if *reveal* is true.
-A field that ``SHOWN`` doesn't list is treated the same way.
+Values of environment variables, arguments, health check commands and container labels can be
+secret. They are compared, but only named: a ``FieldChange`` has them only if *reveal* is true. The
+same holds for a field missing from ``SHOWN``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from controller.model.desired.spec import ServiceSpec
 from controller.model.observed import Container
 from controller.model.quantities import format_bytes
 
-#: Characters of one value that are shown.
+#: The most characters of one value that are shown.
 VALUE_MAX: Final = 160
 
 #: The fields below ``spec`` whose values are shown. ``[]`` stands for an item of a list.
@@ -83,18 +83,18 @@ SHOWN: Final = frozenset(
 )
 _ITEM = re.compile(r"\[[^\]]*\]")
 
-#: The lists of objects, and what tells one of their items from another.
+#: The lists of objects, and the identity of their items.
 _ITEMS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "ports": lambda port: f"{port['container']}/{port['protocol']}",
     "mounts": lambda mount: str(mount["target"]),
     "dependsOn": lambda dependency: str(dependency["name"]),
 }
-#: The members of items that their paths show already.
+#: The members of items that their paths already show.
 _IN_PATH: Final = frozenset({"target", "name", "container", "protocol"})
-#: Mappings whose keys users choose, and that are shown as ``name[key]``.
+#: Mappings with keys that users choose. They are shown as ``name[key]``.
 _KEYED: Final = frozenset({"containerLabels"})
 
-#: Where a document has what ``Settings`` has; the others are shown as ``container.NAME``.
+#: The document path of each field of ``Settings``; fields without one are ``container.NAME``.
 _DRIFT_PATHS: Final = {
     "memory": "spec.resources.memory",
     "nano_cpus": "spec.resources.cpus",
@@ -120,19 +120,19 @@ _POLICIES: Final = {word: policy.value for policy, (word, _) in RESTART.items()}
 def slot_changes(
     old: ServiceSpec, new: ServiceSpec, *, reveal: bool = False
 ) -> tuple[FieldChange, ...]:
-    """Return the fields by which the replicas of two documents differ, by path."""
+    """Return the fields of the replicas by which two documents differ, by path."""
     return _compared(_document(old), _document(new), reveal=reveal)
 
 
 def service_changes(
     old: ServiceSpec, new: ServiceSpec, *, reveal: bool = False
 ) -> tuple[FieldChange, ...]:
-    """Return the fields that differ and belong to a service as a whole, such as its replicas."""
+    """Return the different fields of a service as a whole, such as its replicas."""
     return _compared(_document(old, whole=True), _document(new, whole=True), reveal=reveal)
 
 
 def written_fields(spec: ServiceSpec, *, reveal: bool = False) -> tuple[FieldChange, ...]:
-    """Return all fields that a document sets, as added ones, by path."""
+    """Return all fields set in a document, as added ones, by path."""
     everything = [_document(spec), _document(spec, whole=True)]
     found = [change for each in everything for change in _compared(_NOTHING, each, reveal=reveal)]
     return tuple(sorted(found, key=_by_path))
@@ -145,13 +145,13 @@ def scalar_change(path: str, old: object, new: object) -> FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """The leaves of a spec by path: with all defaults, and only those that aren't defaults."""
+    """The leaves of a spec by path: all of them, and those with other values than the defaults."""
 
     full: Mapping[str, object]
     written: Mapping[str, object]
 
     def items(self) -> frozenset[str]:
-        """Return the paths of list items (``mounts[/data]``)."""
+        """Return the paths of list items, such as ``mounts[/data]``."""
         return frozenset(path[: path.index("]") + 1] for path in self.full if _is_in_item(path))
 
 
@@ -170,7 +170,7 @@ def _document(spec: ServiceSpec, *, whole: bool = False) -> _Document:
         )
         for exclude_defaults in (False, True)
     )
-    # An item is recognised by members that may be defaults, so it is written whole or not at all.
+    # Members that identify an item can be defaults, so an item is written whole or not at all.
     written |= {name: full[name] for name in _ITEMS if name in written}
     return _Document(dict(_leaves(full)), dict(_leaves(written)))
 
@@ -205,7 +205,7 @@ def _compared(old: _Document, new: _Document, *, reveal: bool) -> tuple[FieldCha
         if any(path.startswith(f"{item}.") for item in whole):
             continue
         was, now = old.full.get(path), new.full.get(path)
-        # A default that comes with a new object says nothing.
+        # A default of a new object is no information.
         shown = path in (new.written if was is None else old.written) or None not in (was, now)
         if was != now and shown:
             sensitive = not _is_shown(path, was, now)
@@ -219,7 +219,7 @@ def _item_change(item: str, old: _Document, new: _Document) -> FieldChange:
 
 
 def _item_text(item: str, document: _Document) -> str | None:
-    """Return an item in one line, or None if the document hasn't got it."""
+    """Return an item in one line; None for an item missing from the document."""
     if item not in document.items():
         return None
     members = {
@@ -268,7 +268,7 @@ def _text(value: object) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text of the user's without control characters, and cut."""
+    """Return a user's text without control characters, shortened."""
     shown = printable(text[:VALUE_MAX])
     return shown if len(text) <= VALUE_MAX else f"{shown}…"
 
@@ -277,9 +277,9 @@ def _escaped(text: str) -> str:
 
 
 def drift_changes(container: Container) -> tuple[FieldChange, ...]:
-    """Return the settings of a container that were changed outside trimtab, by path.
+    """Return the settings of a container changed outside trimtab, by path.
 
-    ``new`` is the value that it was admitted with, and that a plan restores.
+    ``new`` is the admitted value, to be restored by a plan.
     """
     now, admitted = container.settings, container.admitted
     if admitted is None:
@@ -304,10 +304,10 @@ def _setting_text(name: str, show: Callable[..., str], value: object) -> str:
 
 
 def admitted_changes(container: Container, service: Service) -> tuple[FieldChange, ...]:
-    """Return how a document differs from what a container was admitted with, as far as is known.
+    """Return how a document differs from a container's admitted settings, as far as is known.
 
-    For a container whose own document isn't kept. Only image, owner and the limits that the document
-    sets can be compared: unset limits were filled in by the policy.
+    For a container without a kept document. Only image, owner and the limits in the document can be
+    compared, because the policy filled in unset limits.
     """
     spec, admitted = service.spec, container.admitted
     pairs: list[tuple[str, object, object]] = [

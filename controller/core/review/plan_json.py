@@ -1,7 +1,7 @@
-"""A reviewed plan as programs read it: ``plan --json`` and ``diff --json``.
+"""A reviewed plan as JSON: ``plan --json`` and ``diff --json``.
 
-Never a value that may be a secret: such a change has ``changed``, ``added`` or ``removed`` in the
-place of ``old`` and ``new``.
+Values are left out if they can be secret. Such a change has ``changed``, ``added`` or ``removed``
+instead of ``old`` and ``new``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from controller.model.desired.field_changes import (
 
 
 def review_json(review: Review) -> dict[str, object]:
-    """Return a plan in the shape of ``plan --json``: the plan, its summary, and the objects in it."""
+    """Return the shape of ``plan --json``: the plan, its summary, and its objects."""
     return {
         **to_json(review.plan),
         "summary": summary_of(review).to_json(),
@@ -31,7 +31,7 @@ def review_json(review: Review) -> dict[str, object]:
 
 
 def differences_json(review: Review) -> dict[str, object]:
-    """Return the fields that differ in the shape of ``diff --json``."""
+    """Return the different fields in the shape of ``diff --json``."""
     entries = sorted(review.entries, key=lambda entry: entry.key)
     return {
         "objects": [
@@ -75,7 +75,7 @@ def _entry(entry: ReviewEntry) -> dict[str, object]:
 
 
 def changes_json(differences: Iterable[ServiceDifference]) -> list[dict[str, object]]:
-    """Return changed fields, each with the revision and the containers that it was found in."""
+    """Return changed fields, each with its revision and containers."""
     return [
         {**_change(change), **dict(_found_in(difference))}
         for difference in differences

@@ -1,7 +1,7 @@
-"""A plan as people read it on a terminal: by object, with the fields that change and its steps.
+"""A plan as text for a terminal: by object, with the changed fields and the steps.
 
-Pure: the width is an argument, and so is the function that colours. The same review gives the same
-text. ``core.review.text.render`` has the flat form, one line for each action.
+Pure: the width and the function that colours are arguments. The same review gives the same text.
+``core.review.text.render`` has the flat form, one line for each action.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Paint = Callable[[Style, str], str]
 #: Returns the lines that show a problem in its file.
 Excerpt = Callable[[Problem], Sequence[str]]
 
-#: What a line begins with, and its colour.
+#: The first character of a line, and its colour.
 SIGNS: Final[dict[Effect, tuple[str, Style]]] = {
     Effect.REMOVE: ("-", "remove"),
     Effect.REPLACE: ("~", "change"),
@@ -61,14 +61,14 @@ SIGNS: Final[dict[Effect, tuple[str, Style]]] = {
     Effect.HELD: ("=", "dim"),
     Effect.NONE: ("=", "dim"),
 }
-#: Causes that are shown of one object; the flat form has them all.
+#: The most causes shown for one object; the flat form has all of them.
 CAUSES_MAX: Final = 4
 _STYLES: Final[dict[str, Style]] = {"added": "add", "removed": "remove", "changed": "change"}
 WIDTH_MIN: Final = 40
 
 
 def nothing(_problem: Problem) -> Sequence[str]:
-    """Return no lines: where they would go on to others."""
+    """Return no lines, for output that leaves the host."""
     return ()
 
 
@@ -85,12 +85,14 @@ def render_review(
     verbose: bool = False,
     excerpt: Excerpt = nothing,
 ) -> str:
-    """Return a reviewed plan as lines of at most *width* characters where words allow it.
+    """Return a reviewed plan as lines of at most *width* characters, where words allow it.
 
-    None is a pipe, in which no line is wrapped. *excerpt* returns the lines that show a problem in
-    its file.
-
-    With *verbose* the flat form of all actions follows, with their verdicts and what the policy fills in.
+    Args:
+        review: the reviewed plan.
+        width: None for a pipe, in which no line is wrapped.
+        paint: colours a text.
+        verbose: add the flat form of all actions, with verdicts and the policy's defaults.
+        excerpt: returns the lines around a problem in its file.
     """
     page = _Page(width, paint, excerpt)
     for entry in review.entries:
@@ -104,7 +106,7 @@ def render_review(
 
 
 def render_differences(review: Review, *, width: int | None, paint: Paint = plain) -> str:
-    """Return the fields that differ, object by object; nothing but a newline where none does."""
+    """Return the different fields, object by object; a single newline if there is none."""
     page = _Page(width, paint)
     for entry in sorted(review.entries, key=lambda entry: entry.key):
         if is_different(entry):
@@ -113,7 +115,7 @@ def render_differences(review: Review, *, width: int | None, paint: Paint = plai
 
 
 class _Page:
-    """Lines that are filled up to a width."""
+    """Lines filled up to a width."""
 
     def __init__(self, width: int | None, paint: Paint, excerpt: Excerpt = nothing) -> None:
         self.lines: list[str] = []
@@ -122,7 +124,7 @@ class _Page:
         self._paint = paint
 
     def put(self, text: str, *, indent: str = "", style: Style | None = None) -> None:
-        """Add a text, wrapped between its words."""
+        """Add a text, wrapped between words."""
         wrapped = textwrap.wrap(
             printable(text),
             self._width,
@@ -174,7 +176,7 @@ class _Page:
                 self.put(f"note: {difference.note}", indent="    ")
 
     def _verdicts(self, actions: Sequence[AnyAction]) -> None:
-        """Add what the policy refuses, or would refuse, once for each reason."""
+        """Add the actions denied by the policy, or only warned about, once for each reason."""
         shown: set[tuple[str, ...]] = set()
         warned = [action for action in actions if action.verdict.decision == "audit-deny"]
         for action in (*refusals(actions), *warned):
@@ -203,7 +205,7 @@ class _Page:
                 self.put(f"remedy: {verdict.remedy}", indent="      ")
 
     def rest(self, plan: Plan, *, verbose: bool) -> None:
-        """Add what a plan holds back, its problems and, if *verbose*, its flat form."""
+        """Add a plan's blocked removals, its problems and, if *verbose*, its flat form."""
         for blocked in plan.blocked:
             self.put(
                 f"! {blocked.key}  removal blocked ({blocked.code}): {blocked.reason}", style="bad"
@@ -222,7 +224,7 @@ class _Page:
             self.lines.append("")
 
 
-# Heads
+# Headlines
 
 
 def _headline(entry: ReviewEntry) -> str:
@@ -296,7 +298,7 @@ def _title(difference: ServiceDifference, *, several: bool) -> str:
 
 
 def _causes(entry: ReviewEntry) -> list[str]:
-    """Return why, once each; that the revision is another one is told by the fields."""
+    """Return the causes, once each. A cause visible in the changed fields is left out."""
     told_by_fields = any(each.changes for each in entry.differences)
     changed = {change.path for each in entry.differences for change in each.changes}
     wanted = entry.effect is Effect.CREATE or "spec.replicas" in changed
@@ -315,7 +317,7 @@ def _causes(entry: ReviewEntry) -> list[str]:
 
 
 def _steps(actions: Iterable[AnyAction]) -> Iterator[str]:
-    """Yield the actions, those in a row on one target as one line; denied ones are told below."""
+    """Yield the actions, one line for successive actions on a target. Denied ones are left out."""
     target, words = "", list[str]()
     sequence = [action for action in actions if not is_denied(action)]
     for index, action in enumerate(sequence):
@@ -332,7 +334,7 @@ def _steps(actions: Iterable[AnyAction]) -> Iterator[str]:
 
 
 def _word(action: AnyAction, follower: AnyAction | None) -> str:
-    """Return a short word for an action; none for what belongs to the one that follows it."""
+    """Return a short word for an action; '' for a part of the following action."""
     same = follower is not None and follower.target == action.target
     match action:
         case UpdateContainer() if same and isinstance(follower, StopContainer):

@@ -1,4 +1,4 @@
-"""What a controller did, in words and counts, for commands that wait for it."""
+"""The actions of a controller as text and counts, for waiting commands."""
 
 from __future__ import annotations
 
@@ -30,22 +30,23 @@ from controller.model.desired.plan import (
 from controller.model.names import Key
 from controller.model.quantities import format_instant
 
-#: Beyond, something else was waited for in between.
+#: A longer interruption, in seconds, included a wait for something else.
 DOWN_MAX_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class PerformedAction:
-    """An action that was performed, or that failed with ``error``, ``at`` seconds since the epoch."""
+    """An action after its success, or after its failure with ``error``."""
 
     number: int
+    #: Seconds since the epoch.
     at: float
     action: AnyAction
     error: str | None = None
 
 
 def acts_json(acts: Iterable[PerformedAction], *, since: int) -> list[dict[str, object]]:
-    """Return the acts after number *since*; ``text`` is None for a mere part of another one."""
+    """Return the acts after number *since*; ``text`` is None for a part of another action."""
     return [
         {
             "number": act.number,
@@ -64,7 +65,7 @@ def acts_json(acts: Iterable[PerformedAction], *, since: int) -> list[dict[str, 
 
 
 def summary_of_acts(acts: Iterable[PerformedAction], desired: Desired) -> Summary:
-    """Return what acts came to: each service is counted once, what failed isn't."""
+    """Return the summary of successful acts; each service is counted once."""
     by_key: dict[Key, list[AnyAction]] = {}
     for act in acts:
         if act.error is None:
@@ -75,9 +76,10 @@ def summary_of_acts(acts: Iterable[PerformedAction], desired: Desired) -> Summar
 
 
 def down_s(acts: Iterable[PerformedAction], key: Key) -> float | None:
-    """Return how long a slot of a service was down when it was last stopped for its successor.
+    """Return for how long a slot was down when it was last stopped for its replacement, in seconds.
 
-    In seconds: from the action before the stop until after the start. None: that wasn't seen.
+    The time is from the action before the stop until after the start. None if no such stop is
+    known.
     """
     found = None
     before: float | None = None
@@ -120,7 +122,7 @@ def _name(action: AnyAction) -> str:
 
 
 def _words(action: AnyAction) -> str | None:
-    """Return what an action did; None for what is only a part of another one."""
+    """Return an action as text; None for a part of another action."""
     target = action.target
     match action:
         case UpdateContainer() if action.restart == "no" and action.memory is None:

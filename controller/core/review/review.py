@@ -1,7 +1,7 @@
-"""The review of a plan: what it does to each object, which fields changed, and what it interrupts.
+"""The review of a plan: its effect on each object, the changed fields, and the interruptions.
 
-Pure, and only for showing: nothing is decided by a review, and a plan's digest doesn't depend on
-it. Services are counted, not actions.
+Pure, and only for display: no decision and no digest depends on a review. Services are counted, not
+actions.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ def review(
 
     Args:
         plan: the plan of everything.
-        declared: what the files say.
-        desired: what the plan is for: *declared* with pins and suspensions applied.
-        observed: the snapshot that the plan was made from.
-        steerings: the kept revisions of each service, with its pin and suspension.
-        reveal: include values that may be secrets.
+        declared: the files.
+        desired: the plan's desired state: *declared* with pins and suspensions applied.
+        observed: the plan's snapshot.
+        all_overrides: the kept revisions of each service, with its pin and suspension.
+        reveal: include values that can be secret.
     """
     services = {service.key: service for service in desired.services}
     holds: dict[Key, tuple[OverrideReason, ...]] = {}
@@ -119,7 +119,7 @@ def review(
 
 
 def is_different(entry: ReviewEntry) -> bool:
-    """Return True if an object isn't what is declared, by its fields or because it is to go."""
+    """Return True if an object differs from its declaration, by a field or by its removal."""
     return bool(entry.differences) or entry.effect is Effect.REMOVE
 
 
@@ -129,10 +129,10 @@ def is_different(entry: ReviewEntry) -> bool:
 def container_differences(
     service: Service, containers: Iterable[Container], overrides: Overrides, *, reveal: bool
 ) -> list[ServiceDifference]:
-    """Return how the containers of a service differ from its document, and from their own settings.
+    """Return how a service's containers differ from its document, and from their own settings.
 
-    Containers of slots that are no longer wanted aren't compared. A service is new if nothing of it
-    is there and its document was never acted on.
+    Containers of undeclared slots are not compared. A service is new if it has no container and its
+    document was never applied.
     """
     there = tuple(containers)
     wanted = [c for c in there if not ReplicaState(c, service).spare]
@@ -176,7 +176,7 @@ def document_changes(
 
 
 def _service_difference(service: Service, overrides: Overrides) -> list[ServiceDifference]:
-    """Return the fields of a service as a whole that changed since its document was acted on."""
+    """Return the fields of the service as a whole with a change since the document was applied."""
     if overrides.applied is None:
         return []
     try:
@@ -189,7 +189,7 @@ def _service_difference(service: Service, overrides: Overrides) -> list[ServiceD
 
 
 def _ahead(service: Service, declared: Service | None, *, reveal: bool) -> list[ServiceDifference]:
-    """Return the fields of a pinned service's document that aren't applied."""
+    """Return the unapplied fields of a pinned service's document."""
     if declared is None or declared.revision == service.revision:
         return []
     changes = document_changes(service, declared, reveal=reveal)
@@ -201,17 +201,18 @@ def _ahead(service: Service, declared: Service | None, *, reveal: bool) -> list[
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The slots of one service that actions create, take down, start and update."""
+    """The effect of actions on the slots of a service."""
 
     created: frozenset[int]
-    going: frozenset[int]  # stopped or removed
+    #: Stopped or removed.
+    going: frozenset[int]
     removed: frozenset[int]
     started: frozenset[int]
     updated: frozenset[int]
 
 
 def work_of(actions: Iterable[AnyAction]) -> Work:
-    """Return the work of the actions of one service; denied ones do nothing."""
+    """Return the work of one service's actions. Denied actions do nothing."""
     done = [action for action in actions if not is_denied(action)]
     made = {a.target for a in done if isinstance(a, CreateContainer)}
     down = {a.target for a in done if isinstance(a, StopContainer | RemoveContainer)}
@@ -229,7 +230,7 @@ def work_of(actions: Iterable[AnyAction]) -> Work:
         started=frozenset(
             a.slot for a in done if isinstance(a, StartContainer) and a.target not in made
         ),
-        # The restart policy that is taken away before a stop belongs to the stop.
+        # The change of the restart policy before a stop belongs to the stop.
         updated=frozenset(
             a.slot for a in done if isinstance(a, changes) and a.target not in made | down
         ),
@@ -259,12 +260,12 @@ def _entry(
 
 
 def entry_of(key: Key, actions: Iterable[AnyAction], service: Service | None) -> ReviewEntry:
-    """Return the effect of actions on one object; *service* is None for one that isn't declared."""
+    """Return the effect of actions on one object; *service* is None if none is declared."""
     actions = tuple(actions)
     work = work_of(actions)
     running = service is not None and service.spec.state is RunState.RUNNING
     slots = range(1, service.spec.replicas + 1) if service is not None and running else range(0)
-    # A slot whose old container goes and whose new one is there already is being replaced, too.
+    # A slot counts as replaced also if its new container exists already.
     replaced = {slot for slot in work.going if slot in work.created or slot in slots}
     entry = ReviewEntry(
         key,

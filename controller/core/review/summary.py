@@ -1,4 +1,4 @@
-"""The summary of a plan, or of what was done: services counted by the effect on them, in one line."""
+"""The summary of a plan, or of its execution, in one line: services counted by effect."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ NOTHING_TO_DO: Final = "nothing to do"
 AHEAD: Final = ", its document is ahead"
 _SERVICE: Final = "Service"
 
-#: Effects that are always counted, and those that are only mentioned if there are any; how each is
-#: said of a plan, and of what was done.
+#: Effects that are always counted, with the words for a plan and for its execution.
 ALWAYS: Final = {
     Effect.CREATE: ("to create", "created"),
     Effect.REPLACE: ("to replace", "replaced"),
     Effect.UPDATE: ("to update in place", "updated in place"),
     Effect.REMOVE: ("to remove", "removed"),
 }
+#: Effects that are mentioned only if there are any.
 SOMETIMES: Final = {
     Effect.ADD: ("to add replicas to", "with replicas added"),
     Effect.SCALE_DOWN: ("to scale down", "scaled down"),
@@ -40,7 +40,7 @@ SOMETIMES: Final = {
     Effect.RESTART: ("to restart", "restarted"),
     Effect.START: ("to start", "started"),
 }
-#: The same of images, networks and volumes; they are mentioned if there are any.
+#: Actions on images, networks and volumes; they are mentioned only if there are any.
 _SUPPLIES: Final = (
     ("pulls", PullImage, "image", "pull", "pulled"),
     ("networksCreated", CreateNetwork, "network", "create", "created"),
@@ -51,16 +51,15 @@ _SUPPLIES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Services by the effect on them, and other objects by what is done to them.
-
-    ``refused`` counts services of which the policy denies an action, ``waiting`` those of which
-    nothing but a wait is planned, ``blocked`` removals that wait for an approval.
-    """
+    """Services counted by effect, and other objects counted by action."""
 
     services: Mapping[Effect, int]
     supplies: Mapping[str, int]
+    #: Services with an action that the policy denies.
     refused: int = 0
+    #: Services for which only a wait is planned.
     waiting: int = 0
+    #: Removals that wait for an approval.
     blocked: int = 0
     errors: int = 0
     downtime: tuple[Downtime, ...] = ()
@@ -69,7 +68,7 @@ class Summary:
 
     @property
     def text(self) -> str:
-        """The one line."""
+        """The summary in one line."""
         tense = int(self.done)
         parts = []
         if any(self.services.get(effect) for effect in (*ALWAYS, *SOMETIMES)):
@@ -145,7 +144,7 @@ def summary_of(review: Review) -> Summary:
 
 
 def summary_of_done(entries: Iterable[ReviewEntry]) -> Summary:
-    """Return the summary of what was done."""
+    """Return the summary of an execution."""
     everything = tuple(entries)
     return Summary(
         services=Counter(entry.effect for entry in everything if entry.key.kind == _SERVICE),
@@ -163,7 +162,7 @@ def _count_supplies(actions: Iterable[AnyAction]) -> dict[str, int]:
 
 
 def downtime_text(downtime: Downtime) -> str:
-    """Return how long a service is expected to be down, and how far that is known."""
+    """Return the expected downtime of a service, and how it is known."""
     name = display_name(downtime.key)
     if downtime.measured_s is not None:
         return f"{name} about {_seconds(downtime.measured_s)}"
@@ -181,7 +180,7 @@ def downtime_json(downtime: Downtime) -> dict[str, object]:
 
 
 def hold_word(hold: OverrideReason) -> str:
-    """Return in a few words how a service is held."""
+    """Return a short phrase for an override, such as ``pinned to 1a2b3c4d``."""
     if hold.revision is None:
         return hold.word
     verb = "rolled back" if hold.code == "Automatic" else "pinned"

@@ -1,4 +1,4 @@
-"""Plans as people and programs read them: the same plan is the same bytes, always."""
+"""Plans as text and JSON. The same plan always gives the same bytes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ INCOMPLETE = "incomplete: part of the desired state can't be read, so nothing of
 
 
 def render(plan: Plan) -> str:
-    """Return a plan as lines of text: actions in columns, what is held and blocked, then problems.
+    """Return a plan as text: actions in columns, then overrides, blocked removals and problems.
 
-    A denied action's reason and remedy stand below it.
+    The reason and remedy of a denied action follow on the lines below.
     """
     lines = action_table(plan.actions) if plan.actions else [NOTHING_TO_DO]
     for hold in plan.holds:
@@ -41,7 +41,7 @@ def render(plan: Plan) -> str:
 
 
 def action_table(actions: tuple[AnyAction, ...]) -> list[str]:
-    """Return the flat form of actions: a line each, in columns, with what is refused below."""
+    """Return actions in the flat form: one line each, in columns, with denials below."""
     rows = [
         (str(seq), action.verb, action.target, action.cause, _verdict(action))
         for seq, action in enumerate(actions, 1)
@@ -57,7 +57,7 @@ def action_table(actions: tuple[AnyAction, ...]) -> list[str]:
 
 
 def volume_lines(action: AnyAction) -> list[str]:
-    """Return what a new container gets where its image declares a VOLUME that no mount covers."""
+    """Return the volumes of a new container for the VOLUMEs without a mount."""
     if not isinstance(action, CreateContainer):
         return []
     return [describe(volume, name) for volume, name in slot_volumes(action.service, action.slot)]
@@ -81,7 +81,7 @@ def _explanation(verdict: Verdict) -> Iterable[str]:
 
 
 def to_json(plan: Plan) -> dict[str, object]:
-    """Return a plan in the shape of `trimtab plan --json`; blocked removals are problems there."""
+    """Return a plan in the shape of ``trimtab plan --json``. Blocked removals are problems there."""
     return {
         "digest": plan.digest,
         "complete": plan.complete,
@@ -134,7 +134,7 @@ def _precondition(precondition: Precondition) -> dict[str, object]:
 
 
 def verdict_json(verdict: Verdict) -> dict[str, object]:
-    """Return a verdict with what it says; a member that says nothing is left out."""
+    """Return a verdict; empty members are left out."""
     said = {
         "reason": verdict.reason,
         "remedy": verdict.remedy,
@@ -149,7 +149,7 @@ def verdict_json(verdict: Verdict) -> dict[str, object]:
 
 
 def problem_json(problem: Problem) -> dict[str, object]:
-    """Return a problem as `plan --json` and `status --json` show it."""
+    """Return a problem in the shape of ``plan --json`` and ``status --json``."""
     return {
         "code": problem.code,
         "severity": problem.severity.value,
@@ -164,7 +164,7 @@ def problem_json(problem: Problem) -> dict[str, object]:
 
 
 def blocked_json(blocked: Blocked) -> dict[str, object]:
-    """Return a blocked removal as a problem: it waits for a person, and makes nothing invalid."""
+    """Return a blocked removal as a problem: a warning, because a person can approve it."""
     return {
         "code": blocked.code,
         "severity": "warning",

@@ -1,4 +1,4 @@
-"""The history of a service: its revisions, what became of them, and what people want of it."""
+"""The history of a service: its revisions, their outcomes, and its overrides."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from controller.model.observed import Image
 
 @dataclass(frozen=True, slots=True)
 class HistoryInputs:
-    """What a history is told from. ``declared`` is the document's revision, '' where it is gone.
-
-    ``pins`` are the images that the broker pinned revisions to, ``running`` how many containers
-    there are of a revision; both as far as they are known.
-    """
+    """The inputs of a history."""
 
     key: Key
     overrides: Overrides
+    #: The revision of the document; '' if there is none.
     declared: str
     generation: int
+    #: The images to which the broker pinned revisions, as far as known.
     pins: Mapping[str, Image] = field(default_factory=dict)
+    #: The number of containers by revision, as far as known.
     running: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -70,7 +69,7 @@ def _row(each: Revision, inputs: HistoryInputs) -> dict[str, object]:
 
 
 def with_failures(history: dict[str, object], runs: Iterable[FailedRun]) -> dict[str, object]:
-    """Return a history with the last failed run of each revision that failed, as ``failure``."""
+    """Return a history with the last failed run of each failed revision, as ``failure``."""
     key = (history["kind"], history["namespace"], history["name"])
     last = {r.revision: r for r in runs if (r.key.kind, r.key.namespace, r.key.name) == key}
     rows = history["revisions"]

@@ -1,7 +1,7 @@
-"""Acts: what suspend, resume, rollback and restart make of a service's steering.
+"""Operator actions: the effect of suspend, resume, rollback and restart on a service's overrides.
 
-Each is decided as a whole, before anything is done: it holds, or it is an error that says what to
-do instead. An automatic rollback is decided by the same function as a person's.
+An action is decided as a whole before anything is done. An impossible action is an error with an
+alternative. An automatic rollback uses the same function as a person's.
 """
 
 from __future__ import annotations
@@ -28,42 +28,43 @@ from controller.model.errors import UsageError
 from controller.model.names import Key
 from controller.model.observed import Container
 
-#: Services that can be suspended at a time.
+#: The most services that can be suspended at the same time.
 SUSPENDED_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class ActionInputs:
-    """What an act is decided on: the files as they were read, what is there of the service, and
-    why its rollout failed, if so.
-    """
+    """The inputs of a decision."""
 
+    #: The files, without overrides.
     declared: Desired
     all_overrides: Mapping[Key, Overrides]
+    #: The containers of the service.
     containers: tuple[Container, ...]
     generation: int
+    #: Why the service's rollout failed; '' if it did not.
     failed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an act comes to. ``changed``: whether anything is to be done for it.
-
-    ``revision`` is the one that it is about; ``anew``: its image is looked up anew.
-    """
+    """The effect of an action."""
 
     overrides: Overrides
+    #: True if the action changes anything.
     changed: bool
     text: str
+    #: The revision that the action is about.
     revision: str = ""
+    #: True if the revision's image is looked up again.
     anew: bool = False
 
 
 def decide(act: ServiceAct, inputs: ActionInputs, *, now: str) -> Decision:
-    """Return what an act comes to, *now* (RFC 3339).
+    """Return the effect of an action at *now* (RFC 3339).
 
     Raises:
-        UsageError: it can't be done; why, and what can.
+        UsageError: the action is impossible; the error gives the reason and an alternative.
     """
     match act.verb:
         case "suspend":
@@ -144,10 +145,10 @@ def _rollback(act: ServiceAct, inputs: ActionInputs, now: str) -> Decision:
 def should_roll_back(
     service: Service, overrides: Overrides, containers: Iterable[Container]
 ) -> bool:
-    """Tell whether a service is to go back by itself from its revision, whose rollout failed.
+    """Return True if a service rolls back automatically from its revision after a failed rollout.
 
-    Once. Where somebody had it tried again and it failed again, it goes no further, as long as what
-    was before serves in every slot: nothing may be down for that.
+    A revision is rolled back once. After a retry by a person, a second failure causes a rollback
+    only if some slot has no serving container of an older revision.
     """
     if overrides.pin is not None or service.spec.rollout.on_failure is not OnFailure.ROLLBACK:
         return False
@@ -160,7 +161,7 @@ def should_roll_back(
 
 
 def _chosen(act: ServiceAct, service: Service, overrides: Overrides) -> Revision:
-    """Return the revision to go back to."""
+    """Return the revision to roll back to."""
     name = display_name(act.key)
     remedy = f"see 'trimtab history {name}'"
     if not act.to:
@@ -188,7 +189,7 @@ def _chosen(act: ServiceAct, service: Service, overrides: Overrides) -> Revision
 
 
 def _check_fit(key: Key, service: Service, earlier: Revision, inputs: ActionInputs) -> None:
-    """Raise what keeps a service from running an earlier revision now."""
+    """Raise an error if a service cannot run an earlier revision now."""
     name, which = display_name(key), short_revision(earlier.revision)
     slots = slots_of(earlier, service)
     if slots is None:
@@ -231,10 +232,10 @@ def _restart(act: ServiceAct, inputs: ActionInputs) -> Decision:
 
 
 def _workable(act: ServiceAct, inputs: ActionInputs) -> tuple[Service, Overrides]:
-    """Return a service that passes work for, and its steering.
+    """Return a service that is neither blind nor suspended, and its overrides.
 
     Raises:
-        UsageError: there is none, or it is left as it is.
+        UsageError: the service does not exist, or is left alone.
     """
     key, name = act.key, display_name(act.key)
     if key in inputs.declared.blind_keys:
@@ -258,7 +259,7 @@ def _workable(act: ServiceAct, inputs: ActionInputs) -> tuple[Service, Overrides
 
 
 def unknown(key: Key) -> UsageError:
-    """Return the error that there is no such service."""
+    """Return the error for a service that does not exist."""
     return UsageError(
         "service.unknown", f"there is no service {display_name(key)}", remedy="see 'trimtab status'"
     )

@@ -1,9 +1,9 @@
-"""Steering: what passes work for where people want something else than the files say.
+"""Overrides: applies suspensions, pins and restarts by people to the declared state.
 
-A suspended service is left as it is. A pinned one gets the slots of an earlier revision, with the
-replicas and all that isn't of the slot as its document has them now, until that asks for something
-else; for other slots, where it went back by itself. What was pinned may not fit in any more beside
-what others ask for since: then all that it concerns is left as it is.
+A suspended service is left alone. A pinned service has the slot settings of an earlier revision.
+Its replicas, and all settings of the service as a whole, come from the current document. A pin ends
+when the document changes; an automatic pin ends only with a change of the slot settings. A pinned
+revision can conflict with newer documents of other services: then all of them are left alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from controller.model.names import DEFAULT_NAMESPACE, Key
 
 
 def apply_overrides(declared: Desired, all_overrides: Mapping[Key, Overrides]) -> Desired:
-    """Return what passes work for: *declared* itself where nobody wants anything else."""
+    """Return the desired state: *declared* with overrides, or *declared* itself without any."""
     services: list[Service] = []
     holds: list[OverrideReason] = []
     for service in declared.services:
@@ -35,7 +35,7 @@ def apply_overrides(declared: Desired, all_overrides: Mapping[Key, Overrides]) -
         holds += own
     there = {service.key for service in services}
     for key, overrides in all_overrides.items():
-        # Its document is gone, or can't be read: that changes nothing.
+        # A missing or unreadable document does not end a suspension.
         if overrides.suspension is not None and key not in there:
             holds.append(suspension_of(key, overrides.suspension, None))
     pinned = {hold.key for hold in holds if hold.word == "pinned"}
@@ -52,9 +52,9 @@ def apply_overrides(declared: Desired, all_overrides: Mapping[Key, Overrides]) -
 
 
 def persistent_keys(declared: Desired, all_overrides: Mapping[Key, Overrides]) -> frozenset[Key]:
-    """Return the services whose steering is kept though nothing of them is to be seen.
+    """Return the services whose overrides are kept without any container or readable document.
 
-    A suspension ends when a person says so. A pin is kept while its document can't be read.
+    A suspension lasts until a person ends it. A pin is kept while its document is unreadable.
     """
     unread = declared.blind_keys if declared.whole else all_overrides.keys()
     return frozenset(
@@ -86,7 +86,7 @@ def _steered(service: Service, overrides: Overrides) -> tuple[Service, list[Over
 
 
 def slots_of(earlier: Revision | None, service: Service) -> Service | None:
-    """Return a service with the slots of an earlier revision; None: they aren't known any more."""
+    """Return a service with the slot settings of an earlier revision; None if those are not kept."""
     if earlier is None or not earlier.spec:
         return None
     try:
@@ -105,18 +105,18 @@ def slots_of(earlier: Revision | None, service: Service) -> Service | None:
     )
 
 
-# What is told of it
+# Reasons
 
 
 def display_name(key: Key) -> str:
-    """Return how a command names a service."""
+    """Return a service's name as commands accept it: ``web`` or ``shop/web``."""
     return key.name if key.namespace == DEFAULT_NAMESPACE else f"{key.namespace}/{key.name}"
 
 
 def suspension_of(
     key: Key, suspension: Suspension | None, service: Service | None
 ) -> OverrideReason:
-    """Return the hold of a service that is suspended by a command, or else by its document."""
+    """Return the override reason of a service suspended by a command or by its document."""
     reasons, remedies = [], []
     if suspension is not None:
         reasons.append(f"suspended by {suspension.by} since {suspension.since}")
@@ -151,11 +151,13 @@ def _lost(key: Key, pin: Pin) -> OverrideReason:
     return OverrideReason(key, "suspended", "PinLost", reason, remedy)
 
 
-# What doesn't fit in any more
+# Conflicts
 
 
 def pin_conflict(service: Service) -> str:
-    """Return why slots of an earlier revision can't be as the document wants them; '' if they can."""
+    """Return why the current document forbids the slot settings of a pinned revision; '' if it does
+    not.
+    """
     spec = service.spec
     alone = [f"host port {port.host}" for port in spec.ports if port.host is not None]
     alone += [f"volume {name}" for name in exclusive_volumes(spec)]
@@ -169,7 +171,7 @@ def pin_conflict(service: Service) -> str:
 
 
 def shared_resource(one: Service, other: Service) -> str:
-    """Return what two services both want for themselves; '' if nothing."""
+    """Return a port or volume that two services both want exclusively; '' if there is none."""
     for mine in one.spec.ports:
         for theirs in other.spec.ports:
             same = mine.host is not None and (mine.host, mine.protocol) == (

@@ -1,14 +1,15 @@
-"""The prune guard: which services may be taken down now, and which wait for a person.
+"""The prune guard: permits the teardown of services, or holds it back for an approval.
 
-A service goes when its document does, when it is scaled to 0, or when it is declared Stopped; all
-three pass here. The guard looks at what runs, not at what was declared before: a controller that
-starts beside an emptied directory blocks as well.
+A service is taken down when its document disappears, or says replicas 0 or Stopped. All three pass
+through the guard. The guard compares with running containers, not with earlier documents. So a
+controller with an empty directory at its start is blocked as well.
 
-It counts as the gate does (``core.enforcement.disruption_budget``): what it lets pass, the gate's share has room for.
+The guard counts as the gate does (``core.enforcement.disruption_budget``): the gate's budget has
+room for every removal allowed by the guard.
 
-An operator's approval passes the rules that count, and those about an empty or exchanged
-directory. It never passes blindness: a file that couldn't be read may declare anything, and a
-directory that isn't there is one that can't be read.
+An operator's approval overrides the count rules, and the rules for an empty or exchanged directory.
+It never overrides blindness: an unreadable file could declare anything, and a missing directory
+counts as unreadable.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from controller.model.names import Key
 from controller.model.observed import ContainerState, Observed
 
 CODE = "PrunePending"
-#: A removal needs a second look that is equal to the first, this much later.
+#: A removal needs a second, equal observation after this many seconds.
 SETTLE_S = 2.0
-#: The window in which removals are counted.
+#: The window, in seconds, in which removals are counted.
 WINDOW_S = disruption_budget.WINDOW_S
-#: So long what goes waits for what depends on it to go first, and then no more.
+#: The longest time, in seconds, for which a leaving service waits for its dependents to leave.
 FAREWELL_S = 300.0
 
 APPROVE = "look at `trimtab plan`, then approve it with `trimtab approve`"
@@ -39,57 +40,60 @@ KEEP = "to keep it, put its document back"
 
 @dataclass(frozen=True, slots=True)
 class PruneMemory:
-    """What the guard must remember between looks; the controller persists it.
+    """The guard's memory between observations. The controller stores it."""
 
-    ``settling`` is the last look's new candidates, unchanged since ``settling_since``. ``going``
-    are those that passed and aren't gone yet, ``standing`` those of them that were still declared
-    (scaled to 0, or Stopped) when they passed: that their document may go has no one said.
-    ``passed`` says when each of the window's passed.
-    ``device`` is the filesystem that the directory was on when last all was well.
-    """
-
+    #: The filesystem of the directory when all was well.
     device: int = 0
+    #: The new candidates of the last observation.
     settling: frozenset[Key] = frozenset()
+    #: When these candidates first appeared.
     settling_since: float = 0.0
+    #: Services that may go and are not gone yet.
     going: frozenset[Key] = frozenset()
+    #: Those of ``going`` that were still declared (scaled to 0, or Stopped). The removal of
+    #: their documents is not allowed yet.
     standing: frozenset[Key] = frozenset()
+    #: When each service of the window was allowed.
     passed: tuple[tuple[Key, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PruneDecision:
-    """The guard's word.
+    """The guard's decision."""
 
-    ``prunable`` may go now. ``settling`` will, if the next look is equal: `plan` shows them as
-    going. ``recheck_at`` is when a look could let more of them go; None: no time helps.
-    """
-
+    #: Services that may go now.
     prunable: frozenset[Key]
     blocked: tuple[Blocked, ...]
     memory: PruneMemory
+    #: When another observation could allow more; None if time does not help.
     recheck_at: float | None = None
+    #: Services that may go if the next observation is equal. ``plan`` shows them as leaving.
     settling: frozenset[Key] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class PruneObservation:
-    """One look at what would go."""
+    """An observation of the services about to be taken down."""
 
     desired: Desired
     memory: PruneMemory
-    services: frozenset[Key]  # observed, of the controller's
-    running: frozenset[Key]  # those of them that run
-    candidates: frozenset[Key]  # those of them that would go
-    new: frozenset[Key]  # those that didn't pass before
+    #: Observed services of the controller.
+    services: frozenset[Key]
+    #: Those with a running container.
+    running: frozenset[Key]
+    #: Those that would go.
+    candidates: frozenset[Key]
+    #: Candidates that were not allowed before.
+    new: frozenset[Key]
 
     @property
     def identity(self) -> SourceIdentity:
-        """What the directory is now."""
+        """The identity of the directory now."""
         return self.desired.identity
 
     @property
     def recent(self) -> frozenset[Key]:
-        """What passed within the window, gone or not."""
+        """The services allowed within the window, gone or not."""
         return frozenset(key for key, _ in self.memory.passed)
 
 
@@ -120,7 +124,7 @@ def _exchanged(observation: PruneObservation) -> str:
 
 
 def _too_many(observation: PruneObservation) -> str:
-    # What doesn't run (any more) makes room for nothing at the gate.
+    # Stopped services do not count at the gate, so running ones have a limit of their own.
     for services, word in (
         (observation.services, "services"),
         (observation.running, "running services"),
@@ -132,12 +136,12 @@ def _too_many(observation: PruneObservation) -> str:
     return ""
 
 
-#: Nothing goes while one of these holds, approved or not.
+#: No service goes while one of these holds, approved or not.
 BLIND_RULES: tuple[tuple[Callable[[PruneObservation], str], str], ...] = (
     (_unreadable, "repair what `trimtab status` names"),
     (_missing, "bring the directory back, or take all down with `trimtab down`"),
 )
-#: What didn't pass before waits for an approval while one of these holds.
+#: New candidates wait for an approval while one of these holds.
 COUNT_RULES: tuple[Callable[[PruneObservation], str], ...] = (_empty, _exchanged, _too_many)
 
 
@@ -150,13 +154,18 @@ def guard(
     approved: bool,
     looked: bool = True,
 ) -> PruneDecision:
-    """Return what may go now, what is blocked and why, and what to remember.
+    """Return the services permitted to go, the blocked ones with reasons, and the new memory.
 
-    *now* is in seconds since the epoch, by a clock that nobody sets while the controller runs (it
-    may be another's after a restart). *approved* is an operator's approval of all that is
-    pending at this look; what it lets pass needs no second look. Nothing new passes unless
-    *looked*: if only the files were read again, *observed* may be of long ago, and lack what
-    should go first.
+    Args:
+        desired: the desired state.
+        observed: the observed state.
+        memory: the result of the guard before.
+        now: seconds since the epoch, on a clock without jumps while the controller runs. After a
+            restart it can differ from the clock before.
+        approved: an operator approved everything pending at this observation. No second observation
+            is needed then.
+        looked: *observed* is fresh. If only the files were read again, *observed* can be old and lack
+            services with an earlier turn. Then no new service is allowed.
     """
     memory = _aged(memory, now)
     gone = _candidates(desired, observed)
@@ -176,7 +185,7 @@ def guard(
 
     for rule, remedy in BLIND_RULES:
         if reason := rule(observation):
-            # Nothing settles while blind: the look after it is a first one.
+            # A blind observation restarts the settling.
             blocked = dict.fromkeys(candidates, (reason, remedy))
             memory = replace(memory, settling=frozenset(), settling_since=0.0)
             return PruneDecision(frozenset(), _blocked(blocked, gone), memory)
@@ -206,13 +215,15 @@ def guard(
 
 
 def overdue(memory: PruneMemory, *, now: float) -> frozenset[Key]:
-    """Return what passed the guard so long ago that it waits for nobody any more."""
+    """Return the leaving services whose teardown waits for dependents no more: it was allowed long
+    ago.
+    """
     passed = dict(memory.passed)
     return frozenset(key for key in memory.going if now - passed.get(key, 0.0) >= FAREWELL_S)
 
 
 def _candidates(desired: Desired, observed: Observed) -> dict[Key, str]:
-    """Return the services that would go, each with the words for it."""
+    """Return the services to take down, each with a phrase for the reason."""
     services = {service.key: service for service in desired.services}
     left_alone = desired.blind_keys | desired.suspended
     gone: dict[Key, str] = {}
@@ -231,18 +242,18 @@ def _candidates(desired: Desired, observed: Observed) -> dict[Key, str]:
 
 
 def _held_back(observation: PruneObservation) -> dict[Key, tuple[str, str]]:
-    """Return what waits for an approval, with reason and remedy."""
+    """Return the services in need of an approval, with reason and remedy."""
     for rule in COUNT_RULES:
         if reason := rule(observation):
             return dict.fromkeys(observation.new, (reason, APPROVE))
-    # Scaled to 0 or stopped, a service is declared and yet doesn't keep its set from going.
+    # A service scaled to 0 or stopped is declared, but does not occupy its namespace.
     down = {s.key for s in observation.desired.services if _is_down(s)} & observation.recent
     left = {service.key for service in observation.desired.services} - observation.candidates - down
     occupied = {key.namespace for key in left | observation.desired.blind_keys}
     held: dict[Key, tuple[str, str]] = {}
     for namespace in {key.namespace for key in observation.new} - occupied:
         new = {key for key in observation.new if key.namespace == namespace}
-        # One file may be gone a while before the other: a set goes within the window, too.
+        # Files can disappear one after another: removals within the window count together.
         count = len(new | {key for key in observation.recent if key.namespace == namespace})
         if count > 1:
             reason = f"nothing would be left of the {count} services of namespace {namespace}"
@@ -266,7 +277,9 @@ def _blocked(
 
 
 def _device(observation: PruneObservation, *, approved: bool) -> int:
-    """Return the filesystem to expect from now on: another one only when nothing hangs on it."""
+    """Return the filesystem to expect from now on. While a removal is new, a new filesystem is
+    refused.
+    """
     if approved or not observation.memory.device or not observation.new:
         return (
             observation.identity.device
@@ -277,7 +290,7 @@ def _device(observation: PruneObservation, *, approved: bool) -> int:
 
 
 def _aged(memory: PruneMemory, now: float) -> PruneMemory:
-    # What lies in the future is from before the clock was set back: it counts as of now.
+    # An instant in the future is from before the clock was set back: it counts as now.
     passed = tuple((key, min(at, now)) for key, at in memory.passed if now - at < WINDOW_S)
     return replace(memory, passed=passed, settling_since=min(memory.settling_since, now))
 
@@ -293,7 +306,7 @@ def _recheck_at(
 ) -> float | None:
     times = [memory.settling_since + SETTLE_S] if memory.settling else []
     if blocked and observation.memory.passed:
-        # Too many within the window: fewer once the oldest leaves it.
+        # The count falls when the oldest removal leaves the window.
         times.append(min(at for _, at in observation.memory.passed) + WINDOW_S)
     return min(times, default=None)
 
@@ -311,10 +324,10 @@ def to_json(memory: PruneMemory) -> dict[str, object]:
 
 
 def from_json(value: Mapping[str, object]) -> PruneMemory:
-    """Read back what ``to_json`` wrote.
+    """Parse the output of ``to_json``.
 
     Raises:
-        ValueError: *value* isn't a memory.
+        ValueError: *value* is not a memory.
     """
     match value:
         case {

@@ -1,7 +1,7 @@
-"""Revisions: which ones of a service are remembered, for looking back and for going back.
+"""The kept revisions of a service, for its history and for rollbacks.
 
-Ten of a service are kept, the oldest going first, but never the one that it is pinned to nor one
-of which a container is there. What a revision runs as image is the broker's to know.
+Ten revisions per service are kept; the oldest is dropped first. The pinned revision, and revisions
+with a container, are never dropped. The broker knows the image of each revision.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from controller.model.names import Key
 from controller.model.observed import Container
 
 _T = TypeVar("_T")
-#: Revisions that are kept of a service.
+#: Revisions kept per service.
 KEPT = 10
-#: Characters of all specs that are kept: beyond, the oldest can be told of, and not gone back to.
+#: The most characters of all kept specs. Beyond that, the oldest revisions lose their spec:
+#: they stay in the history, but a rollback to them is impossible.
 SPECS_MAX = 8 * 1024 * 1024
 
 
@@ -32,11 +33,16 @@ def record_document(
     since: str,
     containers: tuple[Container, ...] | None,
 ) -> Overrides:
-    """Return a service's steering after its document was read.
+    """Return a service's overrides after its document was read.
 
-    *generation* is that of the document, *since* now, *containers* what is there of the service
-    (None: not known). Ends what the document ends: a pin when it asks for something else, a
-    restart when nothing is to run.
+    A changed document ends a pin. A service with nothing to run ends a restart.
+
+    Args:
+        overrides: the overrides before.
+        service: the service, as declared.
+        generation: the generation of the document.
+        since: now, as RFC 3339.
+        containers: the service's containers; None if unknown.
     """
     overrides = _declared(overrides, service, generation, since)
     if not is_pinned(overrides, service):
@@ -52,13 +58,13 @@ def record_document(
 
 
 def is_pinned(overrides: Overrides, service: Service) -> bool:
-    """Tell whether a service is pinned, and its document doesn't ask for something else by now."""
+    """Return True if a service is pinned, and its document has not asked for something else since."""
     pin = overrides.pin
     return pin is not None and pin.asked in (service.revision, spec_digest(service))
 
 
 def finish_restart(overrides: Overrides, containers: Iterable[Container]) -> Overrides:
-    """Return the steering after a look at a service: a restart is over once nothing of it is left."""
+    """Return the overrides after an observation: a restart ends once its old containers are gone."""
     restarting = overrides.restarting
     if restarting is None or any(container.id in restarting.ids for container in containers):
         return overrides
@@ -78,7 +84,7 @@ def _declared(overrides: Overrides, service: Service, generation: int, since: st
         image=service.spec.image,
         spec=slot_text(service.spec),
         source=service.source,
-        # One that failed is tried again; one that ran well did so.
+        # A failed revision is tried again. A good one stays good.
         outcome="good" if before is not None and before.outcome == "good" else "",
     )
     others = tuple(each for each in revisions if each.revision != service.revision)
@@ -90,7 +96,7 @@ def _trimmed(overrides: Overrides, running: frozenset[str]) -> Overrides:
     if surplus <= 0:
         return overrides
     pinned = "" if overrides.pin is None else overrides.pin.revision
-    # The last is the declared one.
+    # The last revision is the declared one.
     dropped = [
         each.revision
         for each in overrides.revisions[:-1]
@@ -105,7 +111,7 @@ def _trimmed(overrides: Overrides, running: frozenset[str]) -> Overrides:
 def record_outcome(
     overrides: Overrides, revision: str, outcome: RevisionOutcome, reason: str = ""
 ) -> Overrides:
-    """Return the steering with what became of a revision."""
+    """Return the overrides with the outcome of a revision."""
     revisions = tuple(
         replace(each, outcome=outcome, reason=reason) if each.revision == revision else each
         for each in overrides.revisions
@@ -114,12 +120,12 @@ def record_outcome(
 
 
 def record_applied(overrides: Overrides, service: Service) -> Overrides:
-    """Return the steering once a service's document was fully acted on."""
+    """Return the overrides after a service's document was fully applied."""
     return replace(overrides, applied=service_text(service.spec))
 
 
 def record_rollback(overrides: Overrides, revision: str) -> Overrides:
-    """Return the steering once a revision was gone back from by itself."""
+    """Return the overrides after an automatic rollback from a revision."""
     revisions = tuple(
         replace(each, left=True) if each.revision == revision else each
         for each in overrides.revisions
@@ -128,12 +134,12 @@ def record_rollback(overrides: Overrides, revision: str) -> Overrides:
 
 
 def in_force(overrides: Overrides, declared: str) -> str:
-    """Return the revision that passes work for."""
+    """Return the revision of the desired state: the pinned one, or else the declared one."""
     return declared if overrides.pin is None else overrides.pin.revision
 
 
 def last_good(overrides: Overrides, declared: str) -> Revision | None:
-    """Return the last revision that ran well before the one that passes work for."""
+    """Return the last good revision before the one in force; None without any."""
     now = in_force(overrides, declared)
     places = [n for n, each in enumerate(overrides.revisions) if each.revision == now]
     before = overrides.revisions[: places[0] if places else None]
@@ -142,9 +148,9 @@ def last_good(overrides: Overrides, declared: str) -> Revision | None:
 
 
 def drop_old_specs(steerings: Mapping[Key, Overrides]) -> dict[Key, Overrides]:
-    """Return what of *steerings* must change so that all specs stay within their bound.
+    """Return the changed entries of *steerings*, so that all specs stay within ``SPECS_MAX``.
 
-    The oldest lose theirs; never a declared or a pinned one.
+    The oldest revisions lose their spec first. Declared and pinned ones never do.
     """
     total = sum(len(each.spec) for s in steerings.values() for each in s.revisions)
     if total <= SPECS_MAX:
@@ -168,11 +174,11 @@ def drop_old_specs(steerings: Mapping[Key, Overrides]) -> dict[Key, Overrides]:
     return changed
 
 
-# The file
+# JSON
 
 
 def to_json(overrides: Overrides) -> dict[str, object]:
-    """Return a steering as JSON; what there is none of isn't in it."""
+    """Return overrides as JSON. Absent parts have no member."""
     members: dict[str, object] = {"revisions": [asdict(each) for each in overrides.revisions]}
     if overrides.pin is not None:
         members["pin"] = asdict(overrides.pin)
@@ -189,10 +195,10 @@ def to_json(overrides: Overrides) -> dict[str, object]:
 
 
 def from_json(value: Mapping[str, object]) -> Overrides:
-    """Read back what ``to_json`` wrote.
+    """Parse the output of ``to_json``.
 
     Raises:
-        ValueError: *value* isn't a steering.
+        ValueError: *value* does not describe overrides.
     """
     match value:
         case {"revisions": list(revisions)}:

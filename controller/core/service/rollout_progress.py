@@ -1,13 +1,13 @@
-"""The course of a rollout: how far it is, when it has failed, and when its revision counts as good.
+"""Rollout progress: how far a rollout is, whether it failed, and when its revision is good.
 
-A revision is good once all slots were available and nothing went wrong for the watch period after
-that; a failure that is none of the rollout yet makes the period longer. It has failed when a replica
-of it is unhealthy, when a slot's container dies again and again, or when it got no further within
-its deadline; getting further means more slots made, started or available than ever before. What
-follows of a failure is said by ``spec.rollout.onFailure``.
+A revision is good once all slots were available and no failure followed for the watch period. A
+minor failure, without a failed rollout, extends the period. A rollout fails if a replica is
+unhealthy, if a slot's container fails repeatedly, or after no progress within its deadline.
+Progress means more slots created, started or available than ever before. ``spec.rollout.onFailure``
+decides the consequence of a failure.
 
-Pure. Time comes as what passed since the look before, so that neither a clock that jumps nor an
-absent controller brings a deadline nearer.
+Pure. Time is the time since the last observation. So neither a clock with jumps nor an absent
+controller brings a deadline nearer.
 """
 
 from __future__ import annotations
@@ -24,25 +24,32 @@ from controller.model.desired.spec import RunState
 from controller.model.observed import Container
 from controller.model.quantities import format_duration_ms
 
-#: For so long after a rollout its revision is watched before it counts as good, in seconds; once
-#: more for each failure of the slot that failed most often, and so ``FAILURES`` times at most.
+#: The watch period after a rollout, in seconds. The failures of the worst slot multiply it, up
+#: to ``FAILURES`` times.
 WATCH_S = 60.0
-#: A slot whose container failed so often in a row fails the rollout, whether it runs now or not.
+#: So many failures of a slot in a row fail the rollout, even if its container runs now.
 FAILURES = 3
 _SECONDS_MAX = 10.0**9
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutProgress:
-    """How far one service's rollout is. Durations in seconds."""
+    """The progress of one service's rollout. Durations are in seconds."""
 
-    revision: str = ""  # what is, or was last, rolled out
-    furthest: tuple[int, int, int] = (0, 0, 0)  # the most slots made, started, available
-    idle_s: float = 0.0  # since it last got further
-    held_s: float | None = None  # since all slots were available; None: they weren't yet
-    failed: str = ""  # why it failed
-    good: str = ""  # the last revision that held
-    forgiven: tuple[tuple[int, int], ...] = ()  # failures by slot before it came right after all
+    #: The revision that is, or was last, rolled out.
+    revision: str = ""
+    #: The most slots created, started and available so far.
+    furthest: tuple[int, int, int] = (0, 0, 0)
+    #: Time since the last progress.
+    idle_s: float = 0.0
+    #: Time since all slots were available; None if they were not yet.
+    held_s: float | None = None
+    #: Why the rollout failed; '' if it did not.
+    failed: str = ""
+    #: The last revision that completed its watch period.
+    good: str = ""
+    #: Failures by slot before a failed rollout recovered.
+    forgiven: tuple[tuple[int, int], ...] = ()
 
 
 NEW = RolloutProgress()
@@ -50,36 +57,36 @@ NEW = RolloutProgress()
 
 @dataclass(frozen=True, slots=True)
 class RolloutView:
-    """What one look shows of a service: its containers, how far they are, and its slots' failures.
-
-    ``last_error`` is what the last try to get further failed with, if it did.
-    """
+    """The inputs of one step: a service, its containers and the failures of its slots."""
 
     service: Service
     containers: tuple[Container, ...]
+    #: By container id.
     availability: Mapping[str, Availability]
+    #: By slot.
     histories: Mapping[int, SlotHistory]
+    #: The error of the last pass; '' if it succeeded.
     last_error: str = ""
 
     @property
     def mine(self) -> tuple[Container, ...]:
-        """The containers of the wanted revision, in slots that are wanted."""
+        """The containers of the current revision, in declared slots."""
         replicas = [ReplicaState(container, self.service) for container in self.containers]
         return tuple(r.container for r in replicas if not r.stale and not r.spare)
 
     def ended_well(self, container: Container) -> bool:
-        """Tell whether a container is a task that is done."""
+        """Return True if a container is a task that succeeded."""
         return ReplicaState(container, self.service).is_finished and container.exit_code == 0
 
     def availability_of(self, container: Container) -> AvailabilityWord:
-        """Return how far a container is; a task that has ended is as far as can be."""
+        """Return the availability of a container; a task that succeeded counts as available."""
         if self.ended_well(container):
             return AvailabilityWord.AVAILABLE
         return (self.availability.get(container.id) or at_first_sight(container)).word
 
     @property
     def reached(self) -> tuple[int, int, int]:
-        """How many slots are made, started and available."""
+        """The number of slots created, started and available."""
         mine = self.mine
         available = {c.slot for c in mine if self.availability_of(c) is AvailabilityWord.AVAILABLE}
         started = {c.slot for c in mine if c.running} | available
@@ -87,7 +94,9 @@ class RolloutView:
 
     @property
     def complete(self) -> bool:
-        """Tell whether every slot is available, and nothing of another revision runs."""
+        """Return True if every slot is available, and no container of another revision has a
+        process.
+        """
         others = any(
             ReplicaState(c, self.service).stale and c.state in ALIVE for c in self.containers
         )
@@ -97,21 +106,21 @@ class RolloutView:
 def advance(
     progress: RolloutProgress, view: RolloutView, *, elapsed_s: float, stalled: bool
 ) -> RolloutProgress:
-    """Return the course after a look.
+    """Return the progress after an observation.
 
     Args:
-        course: the one before.
-        scene: what the look showed.
-        elapsed_s: what passed since the look before; 0 at the first.
-        stalled: a person must act before anything can go on, or another service be ready, so that
-            no deadline runs.
+        progress: the progress before.
+        view: the observation.
+        elapsed_s: time since the observation before; 0 at the first one.
+        stalled: a person or another service must act before the rollout can continue, so no deadline
+            runs.
     """
     service = view.service
     if progress.revision != service.revision:
         progress = RolloutProgress(revision=service.revision, good=progress.good)
         elapsed_s = 0.0
     if progress.failed and view.complete:
-        # It came right after all: only what fails from now on counts.
+        # The failed rollout recovered: only later failures count.
         found = sorted(view.histories.items())
         counts = tuple((slot, history.count) for slot, history in found if history.count)
         progress = replace(resume(progress), forgiven=counts)
@@ -132,7 +141,7 @@ def advance(
 
 
 def _idle(service: Service) -> bool:
-    """Tell whether nothing of a service should run, so that nothing is judged."""
+    """Return True if a service has nothing to run, so that there is no rollout."""
     return service.spec.state is RunState.STOPPED or service.spec.replicas == 0
 
 
@@ -152,13 +161,13 @@ def _unhealthy(_course: RolloutProgress, view: RolloutView) -> str:
 
 
 def _watch_s(progress: RolloutProgress, view: RolloutView) -> float:
-    """Return how long a revision is watched, in seconds."""
+    """Return the watch period of a revision, in seconds."""
     failures = (_failures(progress, view, container.slot) for container in view.mine)
     return WATCH_S * (1 + max(failures, default=0))
 
 
 def _failures(progress: RolloutProgress, view: RolloutView, slot: int) -> int:
-    """Return how often in a row a slot's container failed, as far as that counts for the rollout."""
+    """Return how often in a row a slot's container failed, as far as the failures count."""
     history = view.histories.get(slot, CLEAN)
     return max(0, history.count - dict(progress.forgiven).get(slot, 0))
 
@@ -177,7 +186,7 @@ def _too_slow(progress: RolloutProgress, view: RolloutView) -> str:
     limit_ms = _deadline_ms(view)
     made, started, available = progress.furthest
     replicas = view.service.spec.replicas
-    # With all of it available, only what it replaced is left: that is nothing to go back for.
+    # With all slots available, only old containers are left: no reason for a rollback.
     if (
         view.reached[2] >= replicas
         or progress.held_s is not None
@@ -192,23 +201,23 @@ def _too_slow(progress: RolloutProgress, view: RolloutView) -> str:
 
 
 def _deadline_ms(view: RolloutView) -> int:
-    """Return how long a rollout may stand where it is, in milliseconds."""
+    """Return how long a rollout may stay without progress, in milliseconds."""
     rollout = view.service.spec.rollout
     settling = any(view.availability_of(c) is AvailabilityWord.SETTLING for c in view.mine)
     if not settling:
         return rollout.progress_deadline
-    # It must be given what it was promised, whatever the deadlines say.
+    # A container gets its declared start-up time, whatever the deadlines say.
     promised = rollout.min_healthy
     if (check := view.service.spec.healthcheck) is not None:
         promised += check.start_period + check.interval * (check.retries + 1)
     return max(min(rollout.health_deadline, rollout.progress_deadline), promised)
 
 
-#: Why a rollout has failed; the first that says something.
+#: The reasons for a failed rollout; the first one that applies wins.
 FAILURE_RULES: tuple[Callable[[RolloutProgress, RolloutView], str], ...] = (
-    # Its own check says so: no deadline need pass.
+    # The container's own check failed: no deadline is needed.
     _unhealthy,
-    # The engine or the controller restarted it, and it ended each time.
+    # The engine or the controller restarted the container, and each run ended.
     _dies,
     _too_slow,
 )
@@ -219,8 +228,10 @@ def _failure(progress: RolloutProgress, view: RolloutView) -> str:
 
 
 def outcome_of(progress: RolloutProgress) -> RevisionOutcome:
-    """Return what is to be told of the revision that is rolled out: it may be gone back to once all
-    of it was available, unless it fails while it is watched.
+    """Return the outcome of the rollout's revision.
+
+    A revision is good for a rollback once all its slots were available, unless it fails during the
+    watch period.
     """
     if progress.failed:
         return "failed"
@@ -228,12 +239,12 @@ def outcome_of(progress: RolloutProgress) -> RevisionOutcome:
 
 
 def resume(progress: RolloutProgress) -> RolloutProgress:
-    """Return the course where a person wants a rollout that failed to go on."""
+    """Return the progress after a person asked to retry a failed rollout."""
     return RolloutProgress(revision=progress.revision, good=progress.good)
 
 
 def due_in_s(progress: RolloutProgress, view: RolloutView) -> float | None:
-    """Return when a look is needed though nothing happens; None: time alone changes nothing."""
+    """Return when the next observation is needed without any event; None if time changes nothing."""
     over = progress.failed or progress.good == progress.revision
     if over or progress.revision != view.service.revision or _idle(view.service):
         return None
@@ -246,7 +257,7 @@ def due_in_s(progress: RolloutProgress, view: RolloutView) -> float | None:
 
 
 def to_json(progress: RolloutProgress) -> dict[str, object]:
-    """Return a course as JSON, in whole milliseconds."""
+    """Return the progress as JSON, in whole milliseconds."""
     return {
         "revision": progress.revision,
         "furthest": list(progress.furthest),
@@ -259,10 +270,10 @@ def to_json(progress: RolloutProgress) -> dict[str, object]:
 
 
 def from_json(value: Mapping[str, object]) -> RolloutProgress:
-    """Read back what ``to_json`` wrote.
+    """Parse the output of ``to_json``.
 
     Raises:
-        ValueError: *value* isn't a course.
+        ValueError: *value* is not the progress of a rollout.
     """
     forgiven = value.get("forgiven", [])  # most have none
     match value:

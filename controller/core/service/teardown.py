@@ -1,7 +1,7 @@
-"""What ``down`` does: everything of the instance goes, except volumes.
+"""The actions of ``down``: remove everything of the instance except volumes.
 
-A decision like the planner's, on what is observed: of the desired state only the order of going is
-taken, as far as it is known.
+Like the planner, this decides from the observed state. The desired state only gives the teardown
+order, as far as it is known.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from controller.model.names import Key
 from controller.model.observed import Container, ContainerState, Observed
 
 CAUSE = "the instance is taken down"
-#: States in which the engine has a process to stop.
+#: States with a process to stop.
 ALIVE = (ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.PAUSED)
 
 
 def teardown(
     observed: Observed, *, depends: Mapping[Key, Collection[Key]], grace_s: int = 10
 ) -> tuple[tuple[AnyAction, ...], ...]:
-    """Return the actions that remove all containers, and then all networks, that are ours.
+    """Return the actions that remove all containers, and then all networks, of the instance.
 
-    In waves, each to be begun after the one before: what depends on others goes before them, as
-    *depends* says. Within a wave different containers are independent.
+    The actions come in waves; each wave begins after the one before. Services precede their
+    dependencies, as *depends* has them. Containers within a wave are independent.
     """
     keys = {container.key for container in observed.containers}
     containers = sorted(observed.containers, key=lambda c: (c.key, c.slot, c.name))
@@ -56,7 +56,7 @@ def _removal(container: Container, *, grace_s: int) -> Iterator[AnyAction]:
     precondition = Precondition(id=container.id)
     if container.state in ALIVE:
         if container.settings.restart != "no":
-            # Or an engine that restarts between stop and removal would start it again.
+            # An engine that restarts between stop and removal must not start the container.
             yield UpdateContainer(
                 object=container.key,
                 target=container.name,

@@ -1,6 +1,6 @@
-"""The conditions of a resource: Ready, Progressing, Degraded, Stalled, and named ones while they hold.
+"""The conditions of a resource: Ready, Progressing, Degraded, Stalled, and others while they hold.
 
-Pure. Each condition has a reason for programs and a message for people.
+Pure. A condition has a reason for programs and a message for people.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from controller.model.desired.plan import (
 from controller.model.errors import Act, Severity
 
 ConditionStatus = Literal["True", "False", "Unknown"]
-#: The reason where the broker ended a container, since it didn't run as admitted.
+#: The reason if the broker ended a container because of a violation.
 BREACHED = "effective.violated"
-#: What helps a rollout that failed on.
+#: The remedies for a failed rollout.
 PAUSED_REMEDY = "change its document, or try the same again: trimtab resume {}"
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One statement about a resource, with its reason."""
+    """A statement about a resource, with its reason."""
 
     type: str
     status: ConditionStatus
@@ -45,7 +45,9 @@ class Condition:
 
 
 def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
-    """Return a resource's conditions; Ready, Progressing, Degraded and Stalled always, in this order."""
+    """Return a resource's conditions. The first four are always Ready, Progressing, Degraded,
+    Stalled.
+    """
     stalled = _stalled(facts, inputs)
     held = [_held(hold) for hold in inputs.desired.holds if hold.key == facts.key]
     suspended = [condition for condition in held if condition.type == "Suspended"][:1]
@@ -82,7 +84,7 @@ def _held(hold: OverrideReason) -> Condition:
 
 
 def _ready(facts: Facts, inputs: StatusInputs, blockers: Iterable[Condition]) -> Condition:
-    """Return whether it is as declared; if not, the gravest of *blockers* says why."""
+    """Return the condition Ready. If false, the most severe of *blockers* gives the reason."""
     if facts.key in inputs.desired.blind_keys:
         message = "its document can't be read: it is left as it is"
         return Condition("Ready", "Unknown", "Blind", message)
@@ -146,7 +148,7 @@ def _degraded(facts: Facts, inputs: StatusInputs) -> Condition:
 
 
 def _stalled(facts: Facts, inputs: StatusInputs) -> list[Condition]:
-    """Return why a person must act, if so."""
+    """Return the condition Stalled if a person must act; empty otherwise."""
     problems = (*inputs.desired.problems, *inputs.plan.problems)
     for problem in problems:
         if problem.key == facts.key and problem.severity is Severity.ERROR:
@@ -157,7 +159,7 @@ def _stalled(facts: Facts, inputs: StatusInputs) -> list[Condition]:
     failure = inputs.failures.get(facts.key)
     if failure is not None and failure.act is Act.STALLED and failure.code != FAILED:
         return [Condition("Stalled", "True", failure.code, failure.message)]
-    # Told by the plan, which knows whether it is so still.
+    # The plan knows whether the dependency still fails; the last pass may not.
     for action in inputs.plan.of(facts.key):
         if isinstance(action, NeedsOperator):
             return [Condition("Stalled", "True", FAILED, action.cause)]
@@ -183,7 +185,7 @@ def _paused(facts: Facts, inputs: StatusInputs) -> Condition | None:
 
 
 def _contended(facts: Facts, inputs: StatusInputs) -> Condition | None:
-    """Return that somebody else alters, stops or removes what is healed, again and again."""
+    """Return the condition Contended if another program keeps altering or ending containers."""
     mine = [
         (slot, names) for (key, slot), names in sorted(inputs.contended.items()) if key == facts.key
     ]
@@ -222,7 +224,7 @@ def _because(cause: str | None) -> str:
 
 
 def _violation(facts: Facts, inputs: StatusInputs) -> Condition | None:
-    """Return that the policy doesn't admit it (any more); what runs keeps running."""
+    """Return the condition PolicyViolation if the policy would not admit the service now."""
     verdict = inputs.violations.get(facts.key)
     refused = refusals(inputs.plan.of(facts.key))
     if verdict is None and refused:
@@ -230,19 +232,19 @@ def _violation(facts: Facts, inputs: StatusInputs) -> Condition | None:
     if verdict is None:
         told = next(_breaches(facts, inputs), "")
         return Condition("PolicyViolation", "True", BREACHED, told) if told else None
-    # Let through for now by the rule's mode: a warning, and nothing is held back for it.
+    # A rule in audit mode admits the service: a warning, and nothing is blocked.
     kind = "PolicyViolation" if verdict.decision == "deny" else "PolicyWarning"
     return Condition(kind, "True", *_of(verdict))
 
 
 def _breaches(facts: Facts, inputs: StatusInputs) -> Iterator[str]:
-    """Yield what is to be said of each slot whose container the broker ended for a violation."""
+    """Yield a message for each slot whose container the broker ended because of a violation."""
     for row in facts.slots:
         slot = (facts.key, int(str(row["slot"])))
         record = row.get("violation") or inputs.breaches.get(slot)
         if not record:
             continue
-        # The row's container may be the next one already.
+        # The row can already show the next container.
         name = row["container"] if row.get("violation") else f"the last container of slot {slot[1]}"
         cause = row.get("cause") if row.get("violation") else inputs.causes.get(slot)
         why = cause or "was ended by the broker"
@@ -250,7 +252,7 @@ def _breaches(facts: Facts, inputs: StatusInputs) -> Iterator[str]:
 
 
 def _quarantined(facts: Facts, inputs: StatusInputs) -> Condition | None:
-    """Return that it was put away, and until when it is kept."""
+    """Return the condition Quarantined if the service was pruned and is still kept."""
     actions = inputs.plan.of(facts.key)
     if not actions or not all(isinstance(action, QuarantineWait) for action in actions):
         return None

@@ -1,7 +1,7 @@
-"""What a status report says of a service apart from its conditions: ports, mounts, variables, containers.
+"""The details of a service in a status report: ports, mounts, variables, containers.
 
-Pure. All of it is shown, and nothing of it is an input for a decision. Values of variables never are in
-a report, only their names.
+Pure. Details are only shown; no decision depends on them. A report has the names of variables,
+never their values.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from controller.model.observed import Container
 #: The status as JSON, or an object within it.
 Report = dict[str, object]
 
-#: Ports of containers on which images serve HTTP by custom: their addresses are links.
+#: Container ports on which images usually serve HTTP. Their addresses become links.
 HTTP_PORTS = frozenset({80, 3000, 5000, 8000, 8008, 8080, 8081, 8088, 8888, 9090})
 HTTPS_PORTS = frozenset({443, 8443})
 
 
 def details_of(spec: ServiceSpec) -> Report:
-    """Return the members ``ports``, ``mounts`` and ``env``, each only where there is something."""
+    """Return the members ``ports``, ``mounts`` and ``env``, without the empty ones."""
     details = {
         "ports": [_port(port, spec) for port in spec.ports],
         "mounts": [_mount(mount) for mount in spec.mounts],
@@ -31,7 +31,7 @@ def details_of(spec: ServiceSpec) -> Report:
 
 
 def volume_details(service: Service, replicas: int) -> Report:
-    """Return the member ``volumes``: what slots get where the image declares a VOLUME."""
+    """Return the member ``volumes``: the volumes of slots for the VOLUMEs of the image."""
     found = [
         {"slot": number, "path": volume.path, "keeping": volume.keeping, "volume": name}
         for number in range(1, replicas + 1)
@@ -41,7 +41,7 @@ def volume_details(service: Service, replicas: int) -> Report:
 
 
 def container_details(container: Container) -> Report:
-    """Return what a slot's row says of its container, each member only where it is known."""
+    """Return the members of a slot's row about its container, without the unknown ones."""
     details = {
         "id": container.id,
         "started": container.started_at if container.running else "",
@@ -68,7 +68,7 @@ def _port(port: Port, spec: ServiceSpec) -> Report:
 
 
 def _scheme(port: Port, spec: ServiceSpec) -> str:
-    """Return ``http`` or ``https`` where that is what the port most probably speaks."""
+    """Return ``http`` or ``https`` if the port most probably serves it; '' otherwise."""
     if port.protocol != "tcp":
         return ""
     check = spec.healthcheck.http if spec.healthcheck else None

@@ -1,6 +1,7 @@
-"""What a status report says of each resource, as facts: how many replicas are ready, and in which slots.
+"""The facts about each resource in a status report: ready replicas and the state of slots.
 
-Pure. ``core.status.conditions`` makes conditions of these facts, ``core.status.report`` the report.
+Pure. ``core.status.conditions`` derives conditions from these facts, and ``core.status.report`` the
+report.
 """
 
 from __future__ import annotations
@@ -36,69 +37,77 @@ from controller.model.observed import Container, Observed
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How the last pass of a key ended, where it didn't end well."""
+    """The failure of the last pass of a key."""
 
     act: Act
     code: str
     message: str
-    retry_at: float | None = None  # seconds since the epoch; None: at no known time
+    #: Seconds since the epoch; None if unknown.
+    retry_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StatusInputs:
-    """What a report is made from.
-
-    ``observed`` is None while the engine can't be looked at, or, with ``looked`` False, before the
-    first look at it. ``generations`` has the counter of
-    accepted spec changes of a key and the last one fully acted on. ``violations`` are the verdicts
-    on services that the policy doesn't admit any more, or only for now (``audit-deny``). ``causes``
-    say why slots failed the last time. ``breaches`` has the slots in a crash loop whose last container
-    the broker ended, with the record of the violation. ``problems`` are the controller's own.
-    """
+    """The inputs of a status report."""
 
     desired: Desired
+    #: None if the engine is unreachable or, with ``looked`` False, was not observed yet.
     observed: Observed | None
     plan: Plan
     networks: NetworkNames
+    #: By key: the generation of the accepted spec, and the last one that was fully applied.
     generations: Mapping[Key, tuple[int, int]] = field(default_factory=dict)
-    crash_looping: Mapping[tuple[Key, int], str] = field(
-        default_factory=dict
-    )  # and how often they failed
+    #: How often the slots in a crash loop failed.
+    crash_looping: Mapping[tuple[Key, int], str] = field(default_factory=dict)
+    #: The fields of each slot that another program keeps altering.
     contended: Mapping[tuple[Key, int], tuple[str, ...]] = field(default_factory=dict)
+    #: The cause of each slot's last failure.
     causes: Mapping[tuple[Key, int], str] = field(default_factory=dict)
+    #: Slots in a crash loop whose last container the broker ended, with the id of the
+    #: violation's record.
     breaches: Mapping[tuple[Key, int], str] = field(default_factory=dict)
     pauses: Mapping[tuple[Key, int], SlotPause] = field(default_factory=dict)
-    failed: Mapping[Key, str] = field(default_factory=dict)  # rollouts, and why
+    #: Failed rollouts, with the reason.
+    failed: Mapping[Key, str] = field(default_factory=dict)
     failures: Mapping[Key, Failure] = field(default_factory=dict)
-    progress: Mapping[Key, str] = field(default_factory=dict)  # of what takes long, and runs now
+    #: The progress of long actions under way.
+    progress: Mapping[Key, str] = field(default_factory=dict)
+    #: Verdicts on services that the policy no longer admits, or admits only for now
+    #: (``audit-deny``).
     violations: Mapping[Key, Verdict] = field(default_factory=dict)
+    #: The controller's own problems.
     problems: tuple[Problem, ...] = ()
     looked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of one resource."""
+    """The facts about one resource."""
 
     key: Key
     owner: str
     desired: int
     ready: int
     serving: int = 0
-    earlier: int = 0  # slots where another revision serves, while the declared one isn't there yet
+    #: Slots in which an older revision serves because the declared one is not there yet.
+    earlier: int = 0
     revision: str = ""
     image: str = ""
     slots: tuple[Report, ...] = ()
     unhealthy: tuple[str, ...] = ()
     declared: bool = True
-    resting: int = 0  # replicas that run and shouldn't
-    failed: tuple[str, ...] = ()  # tasks that ended badly and aren't started again
-    rollout: Report = field(default_factory=dict)  # in what order a replica is replaced, and why
-    details: Report = field(default_factory=dict)  # ports, mounts and variables
+    #: Running replicas of a service that is declared Stopped.
+    resting: int = 0
+    #: Failed tasks that are not started again.
+    failed: tuple[str, ...] = ()
+    #: The order of replacements, and the reason for it.
+    rollout: Report = field(default_factory=dict)
+    #: Ports, mounts and variables.
+    details: Report = field(default_factory=dict)
 
 
 def all_facts(inputs: StatusInputs) -> Iterator[Facts]:
-    """Yield the facts of every resource but Releases."""
+    """Yield the facts of every resource except Releases."""
     desired = inputs.desired
     for service in desired.services:
         yield _service_facts(service, inputs.observed)
@@ -111,7 +120,7 @@ def all_facts(inputs: StatusInputs) -> Iterator[Facts]:
     for key in orphan_keys(desired, inputs.observed) | (there & desired.blind_keys) - declared:
         yield _orphan_facts(key, inputs.observed.of(key))
     for key in desired.suspended - declared - there:
-        # Nothing is left of it but that it is to be left so.
+        # No container and no document is left, only the suspension.
         yield Facts(key, "", desired=0, ready=0, declared=False)
 
 
@@ -168,7 +177,7 @@ def _spare(number: int, containers: tuple[Container, ...]) -> SlotState:
 
 
 def _slot_report(slot: SlotState) -> Report:
-    """Return one row: the container that fills the slot now, else the first of those in it."""
+    """Return a slot's row, for its current container or else the first container in the slot."""
     fills = slot.current if slot.current and slot.current.running else None
     alive = next(iter(slot.alive), None)
     container = fills or alive or slot.current or next(iter(slot.extra), None)
@@ -225,7 +234,7 @@ def _orphan_facts(key: Key, containers: tuple[Container, ...]) -> Facts:
 
 
 def release_facts(release: Release, ready: set[str]) -> Facts:
-    """Return the facts of a release; *ready* has the keys that are Ready, as text."""
+    """Return the facts of a release; *ready* has the keys of Ready resources, as text."""
     count = sum(str(member) in ready for member in release.members)
     return Facts(
         release.key,

@@ -1,7 +1,7 @@
-"""Adds failed runs to a report, for a reader who is allowed to see their output.
+"""Adds failed runs to a status report, for a reader with permission to see container output.
 
-A report itself has no output in it: it is published, and anybody who reaches the controller's socket
-may ask for it. This adds ``lastFailure`` to slots, and the last line to the condition that it explains.
+A report itself has no output, because every user of the controller's socket can read the report.
+``lastFailure`` is added to slots, and the last line of output to the condition about the failure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LINE_MAX = 120
 
 
 def with_last_lines(report: Report, runs: Iterable[FailedRun]) -> Report:
-    """Return a report with what *runs* say of its resources; the given one stays as it is."""
+    """Return a copy of a report with *runs* added to its resources."""
     by_key: dict[Key, list[FailedRun]] = {}
     for run in runs:
         by_key.setdefault(run.key, []).append(run)
@@ -45,14 +45,16 @@ def _explained(resource: dict[str, Any], by_key: Mapping[Key, list[FailedRun]]) 
 
 
 def _with_line(resource: dict[str, Any], runs: list[FailedRun]) -> list[dict[str, str]]:
-    """Return the conditions; the one that a failed run explains ends with its last line."""
+    """Return the conditions, with the last line of a failed run at the end of the condition about
+    it.
+    """
     conditions: list[dict[str, str]] = resource["conditions"]
     true = {c["type"]: c for c in conditions if c["status"] == "True"}
     for name in ("CrashLoop", "Stalled", "RolledBack", "Degraded"):
         condition = true.get(name)
         if condition is None or not _is_about_failures(condition):
             continue
-        # After a rollback it is another revision than the one that runs which failed.
+        # After a rollback, the failed revision is not the running one.
         of_it = [
             run
             for run in runs

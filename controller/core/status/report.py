@@ -1,11 +1,11 @@
-"""Status: what is reported of each resource, in the shape of `trimtab status --json`.
+"""The status report of all resources, in the shape of ``trimtab status --json``.
 
-Pure: `since` comes from the report before as long as a condition's status is the same. Nothing
-here is ever read as input for a decision.
+Pure: ``since`` is copied from the report before while a condition's status is unchanged. No
+decision depends on a report.
 
-A resource, and each of its slots, has ``nextTry`` while something waits for an instant:
-``{"at": "2026-03-01T12:00:40Z", "reason": "failed 3 times in a row (it exited with 1)"}``. A
-resource has that of its slot, or failed action, that is tried first.
+A resource, and each of its slots, has ``nextTry`` while it waits for an instant: ``{"at":
+"2026-03-01T12:00:40Z", "reason": "failed 3 times in a row (it exited with 1)"}``. A resource shows
+the earliest instant of its slots and failed actions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from controller.model.quantities import format_instant
 def report(inputs: StatusInputs, *, previous: Report | None, now: str) -> Report:
     """Return the report: every resource by key, and every problem.
 
-    *previous* is the report before, *now* the instant of this one as RFC 3339.
+    *previous* is the report before; *now* is the current instant as RFC 3339.
     """
     before = _conditions_before(previous)
     resources = [_resource(facts, inputs, before, now) for facts in all_facts(inputs)]
@@ -47,7 +47,7 @@ def report(inputs: StatusInputs, *, previous: Report | None, now: str) -> Report
 
 
 def all_ready(value: Report) -> bool:
-    """Tell whether every resource of a report is Ready."""
+    """Return True if every resource of a report is Ready."""
     resources = value["resources"]
     assert isinstance(resources, list), "a report's resources are a list"
     return all(_is_ready(resource) for resource in resources)
@@ -100,7 +100,7 @@ def _resource(
 
 
 def _pauses(facts: Facts, inputs: StatusInputs) -> Iterator[SlotPause]:
-    """Yield what a resource waits for: its slots' pauses, and the retry of a failed action."""
+    """Yield the pauses of a resource: those of its slots, and the retry of a failed action."""
     for row in facts.slots:
         pause = inputs.pauses.get((facts.key, int(str(row["slot"]))))
         if pause is not None:
@@ -118,7 +118,7 @@ def _next_try(pauses: Iterable[SlotPause]) -> Report:
 
 
 def _recalled(row: Report, key: Key, inputs: StatusInputs) -> Report:
-    """Return a slot's row with why it failed the last time, where it isn't down for a cause now."""
+    """Return a slot's row with the cause of its last failure, unless the row has a current cause."""
     slot = (key, int(str(row["slot"])))
     cause, pause = inputs.causes.get(slot, ""), inputs.pauses.get(slot)
     row = {"cause": cause, **row} if cause else row
@@ -126,7 +126,7 @@ def _recalled(row: Report, key: Key, inputs: StatusInputs) -> Report:
 
 
 def _digest(facts: Facts, observed: Observed | None) -> str:
-    """Return what the reference was resolved to: a digest, or the id of a local image."""
+    """Return the resolved image: a digest, or the id of a local image."""
     if observed is None:
         return ""
     image = observed.pins.get(facts.revision) or observed.images.get(facts.image)
