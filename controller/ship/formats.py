@@ -8,10 +8,17 @@ the receiver can check hash and chain.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal
 
+from controller.core.records.parts import (
+    ActorPart,
+    ClaimsPart,
+    RequestPart,
+    ResultPart,
+    VerdictPart,
+)
 from controller.model.records import Record
 
 Form = Literal["json", "cef"]
@@ -39,7 +46,7 @@ def severity(record: Record) -> int:
         case "outcome" | "recovered":
             return _ERROR if _failed(record) else _INFO
         case "policy":
-            return _WARNING if entry.result.get("error") else _NOTICE
+            return _WARNING if ResultPart(entry.result).error else _NOTICE
         case "operator":
             return _NOTICE
         case _:
@@ -75,7 +82,7 @@ def counted(message: bytes) -> bytes:
 def cef(record: Record, *, version: str) -> str:
     """Return a record in the Common Event Format, version 0: the main facts, not the whole line."""
     entry = record.entry
-    route = str(entry.request.get("route") or "")
+    route = RequestPart(entry.request).route
     kind = f"{entry.stage}:{route}" if route else entry.stage
     name = f"{entry.stage} of {route}" if route else entry.stage
     fields = (_VENDOR, _VENDOR, version, kind, name, str(_CEF_SEVERITY[severity(record)]))
@@ -87,38 +94,43 @@ def cef(record: Record, *, version: str) -> str:
 def attributes(record: Record) -> dict[str, str | int]:
     """Return the searchable attributes of a record."""
     entry = record.entry
-    values: dict[str, object] = {
+    actor, request, result = _parts(record)
+    values: dict[str, str | int | None] = {
         "trimtab.seq": record.seq,
         "trimtab.id": entry.id,
         "trimtab.stage": entry.stage,
         "trimtab.hash": record.hash,
-        "trimtab.route": entry.request.get("route"),
-        "trimtab.object": entry.request.get("object"),
-        "trimtab.decision": entry.verdict.get("decision"),
+        "trimtab.route": request.route,
+        "trimtab.object": request.object,
+        "trimtab.decision": VerdictPart(entry.verdict).decision,
         "trimtab.rules": _rules(record),
-        "trimtab.actor.uid": entry.actor.get("uid"),
-        "trimtab.actor.role": entry.actor.get("role"),
-        "trimtab.error": entry.result.get("error"),
-        "trimtab.container": entry.result.get("container"),
-        "trimtab.cause": entry.claims.get("cause"),
+        "trimtab.actor.uid": actor.uid,
+        "trimtab.actor.role": actor.role,
+        "trimtab.error": result.error,
+        "trimtab.container": result.container,
+        "trimtab.cause": ClaimsPart(entry.claims).cause,
     }
-    return {
-        name: each for name, each in values.items() if isinstance(each, int | str) and each != ""
-    }
+    return {name: value for name, value in values.items() if value is not None and value != ""}
+
+
+def _parts(record: Record) -> tuple[ActorPart, RequestPart, ResultPart]:
+    entry = record.entry
+    return ActorPart(entry.actor), RequestPart(entry.request), ResultPart(entry.result)
 
 
 def _extension(record: Record) -> Iterator[tuple[str, str]]:
-    entry, request = record.entry, record.entry.request
+    entry, verdict = record.entry, VerdictPart(record.entry.verdict)
+    actor, request, result = _parts(record)
     yield "rt", str(int(datetime.fromisoformat(record.time).timestamp() * 1000))
     yield "externalId", entry.id
     yield "cn1", str(record.seq)
     yield "cn1Label", "seq"
-    yield "suid", _text(entry.actor, "uid")
-    yield "spriv", _text(entry.actor, "role")
-    yield "act", _text(request, "route")
-    yield "requestMethod", _text(request, "method")
+    yield "suid", "" if actor.uid is None else str(actor.uid)
+    yield "spriv", actor.role
+    yield "act", request.route
+    yield "requestMethod", request.method
     yield "outcome", _outcome(record)
-    yield "reason", _text(entry.result, "error") or _text(entry.verdict, "reason")
+    yield "reason", result.error or verdict.reason
     for number, (label, text) in enumerate(_customs(record), 1):
         if text:
             yield f"cs{number}", text
@@ -126,12 +138,12 @@ def _extension(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _customs(record: Record) -> Iterator[tuple[str, str]]:
-    entry = record.entry
-    yield "object", _text(entry.request, "object")
+    _, request, result = _parts(record)
+    yield "object", request.object
     yield "rules", _rules(record)
-    yield "container", _text(entry.result, "container")
-    yield "cause", _text(entry.claims, "cause")
-    yield "policy", _text(entry.verdict, "policy")
+    yield "container", result.container
+    yield "cause", ClaimsPart(record.entry.claims).cause
+    yield "policy", VerdictPart(record.entry.verdict).policy
     yield "hash", record.hash
 
 
@@ -143,26 +155,19 @@ def _outcome(record: Record) -> str:
         case "outcome":
             return "failure" if _failed(record) else "success"
         case "recovered":
-            return _text(entry.result, "settled")
+            return ResultPart(entry.result).settled
         case _:
             return ""
 
 
 def _failed(record: Record) -> bool:
     """Return True if a change failed: the engine can refuse a change without an error text."""
-    result = record.entry.result
-    status = result.get("status")
-    return bool(result.get("error")) or (isinstance(status, int) and status >= _BAD_REQUEST)
+    result = ResultPart(record.entry.result)
+    return bool(result.error) or (result.status is not None and result.status >= _BAD_REQUEST)
 
 
 def _rules(record: Record) -> str:
-    rules = record.entry.verdict.get("rules")
-    return ", ".join(map(str, rules)) if isinstance(rules, list) else ""
-
-
-def _text(members: Mapping[str, object], name: str) -> str:
-    value = members.get(name)
-    return "" if value is None else str(value)
+    return ", ".join(VerdictPart(record.entry.verdict).rules)
 
 
 def plain(text: str) -> str:

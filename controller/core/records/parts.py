@@ -60,6 +60,16 @@ class VerdictPart:
         """The ids of the rules, the deciding one first."""
         return texts_of(self.members.get("rules"))
 
+    @property
+    def reason(self) -> str:
+        """The reason of a denial."""
+        return text_member(self.members, "reason")
+
+    @property
+    def policy(self) -> str:
+        """The digest of the policy."""
+        return text_member(self.members, "policy")
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimsPart:
@@ -71,16 +81,6 @@ class ClaimsPart:
     def cause(self) -> str:
         """The reason of the change."""
         return text_member(self.members, "cause")
-
-    @property
-    def file(self) -> str:
-        """The file with the document."""
-        return text_member(self._source, "file")
-
-    @property
-    def commit(self) -> str:
-        """The commit of the file."""
-        return text_member(self._source, "commit")
 
     def line(self, path: str) -> int:
         """Return the line of a field (path under ``spec``), else the document's first line."""
@@ -365,6 +365,11 @@ class ResultPart:
     def settled(self) -> str:
         """The conclusion of a recovery: applied, not-applied or unknown."""
         return text_member(self.members, "settled")
+
+    @property
+    def error(self) -> str:
+        """The error of the engine or the broker; '' without an error."""
+        return text_member(self.members, "error")
 
     @property
     def container(self) -> str:
