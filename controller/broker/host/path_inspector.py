@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from controller.broker.host import procfs
+from controller.model.confinement import MountinfoLine
 from controller.model.host_paths import ENGINE_DATA, PathFacts, StickyParent
 
 _SYS_OPENAT2 = 437
@@ -108,7 +110,10 @@ class PathInspector:
         return tuple(self._facts(path, mounts, chains) for path in paths)
 
     def _facts(
-        self, path: str, mounts: dict[int, _Mount], chains: list[tuple[str, list[_Component]]]
+        self,
+        path: str,
+        mounts: dict[int, MountinfoLine],
+        chains: list[tuple[str, list[_Component]]],
     ) -> PathFacts:
         if not _is_plain(path):
             return PathFacts(path, "unreadable")
@@ -232,7 +237,7 @@ def _link_target(path: str) -> str:
         return ""
 
 
-def _chain(path: str, mounts: dict[int, _Mount]) -> list[_Component]:
+def _chain(path: str, mounts: dict[int, MountinfoLine]) -> list[_Component]:
     """Return the components of a path without links, [] for a missing path."""
     try:
         return list(_walk(path, mounts))
@@ -287,7 +292,7 @@ def _openat2(name: str, flags: int, resolve: int, folder: int) -> int:
     return handle
 
 
-def _walk(path: str, mounts: dict[int, _Mount]) -> Iterator[_Component]:
+def _walk(path: str, mounts: dict[int, MountinfoLine]) -> Iterator[_Component]:
     """Yield each component of *path* from the root on. Each is opened below its parent."""
     handle = open_without_links("/")
     try:
@@ -304,20 +309,13 @@ def _walk(path: str, mounts: dict[int, _Mount]) -> Iterator[_Component]:
         os.close(handle)
 
 
-def _component(handle: int, path: str, mounts: dict[int, _Mount]) -> _Component:
+def _component(handle: int, path: str, mounts: dict[int, MountinfoLine]) -> _Component:
     status = os.fstat(handle)
     mount = mounts.get(mount_id(handle))
     if mount is None or not posixpath.join(path, "").startswith(posixpath.join(mount.point, "")):
         return _Component(status, "")
     inside = posixpath.relpath(path, mount.point)
     return _Component(status, posixpath.normpath(posixpath.join(mount.root, inside)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Mount:
-    #: The folder inside the file system that is mounted.
-    root: str
-    point: str
 
 
 def mount_id(handle: int) -> int:
@@ -333,20 +331,10 @@ def mount_id(handle: int) -> int:
     return -1
 
 
-def _mounts() -> dict[int, _Mount]:
+def _mounts() -> dict[int, MountinfoLine]:
     """Return the mounts by id, {} if they can't be read (proc_pid_mountinfo(5))."""
-    mounts = {}
     try:
-        with Path("/proc/self/mountinfo").open("rb") as file:
-            for line in file:
-                fields = [os.fsdecode(_unescape(field)) for field in line.split(b" ")[:5]]
-                mounts[int(fields[0])] = _Mount(root=fields[3], point=fields[4])
-    except (OSError, ValueError, IndexError):
+        text = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
+        return {mount.id: mount for mount in procfs.read_mounts(text)}
+    except (OSError, ValueError):
         return {}
-    return mounts
-
-
-def _unescape(field: bytes) -> bytes:
-    for escape, byte in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
-        field = field.replace(escape, byte)
-    return field

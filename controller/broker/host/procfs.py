@@ -122,8 +122,8 @@ def _mount(line: str) -> MountinfoLine:
         raise ValueError(f"not a line of mountinfo: {line[:200]!r}")
     return MountinfoLine(
         id=int(fields[0]),
-        root=unescape(fields[3]),
-        point=unescape(fields[4]),
+        root=_unescape(fields[3]),
+        point=_unescape(fields[4]),
         options=frozenset(fields[5].split(",")),
         shared=any(field.startswith("shared:") for field in fields[6:]),
         filesystem=rest[0],
@@ -133,7 +133,7 @@ def _mount(line: str) -> MountinfoLine:
     )
 
 
-def unescape(field: str) -> str:
+def _unescape(field: str) -> str:
     """Return a field of mountinfo without its octal escapes."""
     for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         field = field.replace(escape, character)
