@@ -1,1 +1,1 @@
-"""The command line: parse, call ``app``, print. One module a group of commands, loaded on use."""
+"""The command line: parses arguments, calls ``app``, prints results. Imports commands on use."""

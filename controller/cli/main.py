@@ -78,7 +78,7 @@ SECTIONS = {
     },
 }
 COMMANDS = {name: row for section in SECTIONS.values() for name, row in section.items()}
-#: Processes whose standard error is a log: it gets the traceback of a bug.
+#: Processes with a log on standard error; a bug prints a traceback to the log.
 DAEMONS = frozenset({"broker", "run", "ship"})
 
 EPILOG = """\b

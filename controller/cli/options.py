@@ -99,15 +99,6 @@ def open_state(explicit: Path | None) -> tuple[StateFolder, Instance]:
     return state_of(root, instance), instance
 
 
-def journal_folder(explicit: Path | None) -> Path:
-    """Return the folder of the journal.
-
-    Raises:
-        StateError: there is no state folder.
-    """
-    return open_state(explicit)[0].journal
-
-
 def default_directory(directory: Path | None, instance: Instance | None) -> Path:
     """Return the given directory, else the instance's, else ``./desired-state``.
 

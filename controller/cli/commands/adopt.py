@@ -68,7 +68,7 @@ Exit codes: 0 all of it can be (or was) taken over, 4 something can't be.
     help="The instance whose state folder is lost (default: the one of the state folder here).",
 )
 @click.option("--yes", is_flag=True, help="Do it; without, it is only shown.")
-@click.option("--note", default="", help="Why; it goes into the journal.")
+@click.option("--note", default="", help="The reason, for the journal.")
 @engine_option
 @policy_option
 @state_option

@@ -45,7 +45,7 @@ refused, 5 not converged in time.
 )
 @click.argument("digest", metavar="[PLAN-DIGEST]", required=False, default="")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-@click.option("--note", default="", help="Why; it goes into the journal.")
+@click.option("--note", default="", help="The reason, for the journal.")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -53,7 +53,7 @@ refused, 5 not converged in time.
     show_default=True,
     callback=duration_s,
     metavar="DURATION",
-    help="How long to wait until all is as declared: 30s, 5m, 1h.",
+    help="How long to wait for convergence: 30s, 5m, 1h.",
 )
 @state_option
 @json_option

@@ -116,11 +116,11 @@ Exit codes: 0 converged, 3 invalid files, 4 something is refused, 5 not converge
     show_default=True,
     callback=duration_s,
     metavar="DURATION",
-    help="How long to wait until all is as declared: 30s, 5m, 1h.",
+    help="How long to wait for convergence: 30s, 5m, 1h.",
 )
 @click.option("--plan", "digest", metavar="DIGEST", help="Apply only the plan of this digest.")
-@click.option("--approve-prune", is_flag=True, help="Approve what PrunePending names, too.")
-@click.option("--rebind", is_flag=True, help="Let the instance converge another DIR than its own.")
+@click.option("--approve-prune", is_flag=True, help="Also approve the removals of PrunePending.")
+@click.option("--rebind", is_flag=True, help="Change the directory of the instance to DIR.")
 @click.option("-v", "--verbose", is_flag=True, help="List all resources at the end.")
 @engine_option
 @policy_option

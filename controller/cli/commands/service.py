@@ -60,10 +60,10 @@ def action_options(command: F) -> F:
             show_default=True,
             callback=duration_s,
             metavar="DURATION",
-            help="How long to wait until it is done: 30s, 5m, 1h.",
+            help="How long to wait: 30s, 5m, 1h.",
         ),
         click.option("--no-wait", is_flag=True, help="Don't wait until it is done."),
-        click.option("--note", default="", help="Why; it goes into the journal."),
+        click.option("--note", default="", help="The reason, for the journal."),
         click.argument("name", shell_complete=complete_names),
     ):
         command = option(command)

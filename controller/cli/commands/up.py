@@ -27,7 +27,7 @@ engine_option = click.option(
     help="The engine's socket (default: $DOCKER_HOST, else the standard one).",
 )
 rebind_option = click.option(
-    "--rebind", is_flag=True, help="Let this instance converge another DIR than its own."
+    "--rebind", is_flag=True, help="Change the directory of the instance to DIR."
 )
 auth_option = click.option(
     "--registry-auth",
@@ -36,7 +36,9 @@ auth_option = click.option(
     help="Registry credentials, as docker's config.json (default: /etc/trimtab/registry.json).",
 )
 user_option = click.option(
-    "--controller-user", metavar="NAME", help="As root: who runs the controller (default: trimtab)."
+    "--controller-user",
+    metavar="NAME",
+    help="As root: the user of the controller (default: trimtab).",
 )
 
 

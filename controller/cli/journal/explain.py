@@ -139,7 +139,7 @@ def _unknown(source: JournalSource, container: str) -> StateError:
 
 @click.command(
     "state",
-    short_help="Show what was there at a time.",
+    short_help="Show the containers at a time.",
     epilog="""\b
 Examples:
   trimtab journal state --at 03:10              the last time that it was 03:10 (UTC)

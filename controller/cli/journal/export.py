@@ -95,7 +95,7 @@ def _in_columns(cells: tuple[str, ...]) -> str:
 
 
 @click.command(
-    short_help="Print records to hand on, with what proves them.",
+    short_help="Print records to hand over, with the checkpoints that sign them.",
     epilog="""\b
 Examples:
   trimtab journal export > journal.jsonl
@@ -108,7 +108,9 @@ Examples:
 @click.option("--to", "last", type=_SEQ, metavar="SEQ", help="To this record.")
 @SPAN_OPTIONS[0]
 @SPAN_OPTIONS[1]
-@click.option("--exact", is_flag=True, help="These records, without those that prove them.")
+@click.option(
+    "--exact", is_flag=True, help="Only these records, without the checkpoints around them."
+)
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),

@@ -32,7 +32,7 @@ _CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?", re.ASCII)
 
 def scan_option(command: F) -> F:
     """Add ``--scan``."""
-    text = "Believe no index: read and check every record."
+    text = "Use no index: read and check every record."
     return click.option("--scan", is_flag=True, help=text)(command)
 
 
@@ -167,13 +167,13 @@ _OPTIONS = (
     click.option("--service", metavar="NAME", default="", help="NAME, or NAMESPACE/NAME."),
     click.option("--owner", metavar="NAME", default="", help="The owner of the object."),
     click.option("--actor", metavar="WHO", default="", help="A role, a user, uid:N, or ROLE:USER."),
-    click.option("--verdict", type=click.Choice(DECISIONS), help="What was decided."),
+    click.option("--verdict", type=click.Choice(DECISIONS), help="The decision."),
     click.option(
         "--stage",
         "stages",
         type=click.Choice(STAGES + STAGES_OF_OURS),
         multiple=True,
-        help="What kind of record; may be repeated.",
+        help="The kind of record; repeatable.",
     ),
     click.option("--action", metavar="NAME", default="", help="container.create, create, POST, …"),
     click.option(

@@ -71,7 +71,7 @@ def journal(state: Path | None, as_json: bool) -> None:
 
 @journal.command(
     "list",
-    short_help="List changes: who, what, what came of it.",
+    short_help="List changes with actor and outcome.",
     epilog="""\b
 Examples:
   trimtab journal list --since 24h --actor operator

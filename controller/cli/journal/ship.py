@@ -26,7 +26,9 @@ Examples:
 """
 )
 @click.option("--to", "targets", multiple=True, metavar="NAME=URL", help="Where to; repeatable.")
-@click.option("--status", "show", is_flag=True, help="Say how far each destination is, and exit.")
+@click.option(
+    "--status", "show", is_flag=True, help="Show the position of each destination, and exit."
+)
 @click.option(
     "--metrics",
     type=click.Path(path_type=Path),
@@ -34,7 +36,7 @@ Examples:
     help="Write metrics for Prometheus' textfile collector here.",
 )
 @click.option(
-    "--user", metavar="NAME", help="As root: who ships, and parses (default: trimtab-ship)."
+    "--user", metavar="NAME", help="As root: the user of the shipper (default: trimtab-ship)."
 )
 @state_option
 @click.option("--handed", hidden=True)

@@ -68,7 +68,7 @@ Exit codes: 0 every record is as it was written; else what the first bad one is:
     "kept",
     multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A checkpoint that was kept elsewhere: nothing before it was changed or cut.",
+    help="A saved checkpoint: no record before it was changed or removed.",
 )
 @click.option(
     "--from",
@@ -78,7 +78,7 @@ Exit codes: 0 every record is as it was written; else what the first bad one is:
     metavar="SEQ",
     help="Begin at the last checkpoint before this record.",
 )
-@click.option("--thorough", is_flag=True, help="Parse each line, what is signed included; slower.")
+@click.option("--thorough", is_flag=True, help="Parse each line, also of signed records; slower.")
 @state_option
 @json_option
 @click.pass_context
@@ -250,7 +250,7 @@ Examples:
   sudo trimtab journal rotate-key --note "an admin left"
 """,
 )
-@click.option("--note", default="", help="Why; it goes into the journal.")
+@click.option("--note", default="", help="The reason, for the journal.")
 @state_option
 @json_option
 @click.pass_context

@@ -57,13 +57,13 @@ as_option = click.option(
     metavar="ROLE",
     default="operator",
     show_default=True,
-    help="Who asks: client:OWNER, controller or operator.",
+    help="The role of the caller: client:OWNER, controller or operator.",
 )
 
 
 @click.command(
     name="explain",
-    short_help="Show what the gate makes of a docker command.",
+    short_help="Show the gate's verdict on a docker command.",
     epilog="""\b
 Examples:
   trimtab policy explain -- docker run --rm -v /etc:/e -p 80:80 alpine
