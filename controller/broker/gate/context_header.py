@@ -43,7 +43,7 @@ def identify(request: Request) -> tuple[Actor, Context | None]:
     if actor.role is Role.CONTROLLER and context is None:
         raise Denied(
             "role.denied",
-            "the controller's user has no rights beside the controller's requests",
+            "the controller's user has no rights besides the controller's requests",
             "use another user, or send the request through the controller",
         )
     # A context from any other caller is ignored.

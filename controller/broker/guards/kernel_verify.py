@@ -59,7 +59,7 @@ from controller.model.records import Context, Entry, Record, Reply, Role
 PAUSES_S = (0.0, 0.02, 0.05, 0.1)
 #: Extra observations while the first process is still the runtime's own.
 STARTING_LOOKS = 8
-REMEDY = "remove the container and create it anew; look who changes things beside trimtab"
+REMEDY = "remove the container and create it again; find out who changes containers outside trimtab"
 CAUSE = "violation"
 #: A container is restored at most this often within this time; then it is stopped.
 PUT_BACK_MAX = 3

@@ -31,7 +31,7 @@ def refuse_if_violated(container: OwnContainer) -> None:
         raise Denied(
             "effective.violated",
             f"it was stopped since it didn't run as admitted, see record {container.item.violation}",
-            "remove the container and create it anew",
+            "remove the container and create it again",
             subject=container.item.id,
         )
 
@@ -59,8 +59,8 @@ def _refuse_changed_networks(state: GateState, container: OwnContainer) -> Flow[
         if network is not None and network.owned is None:
             raise Denied(
                 "network.changed",
-                f"the network {name} was made anew by somebody else",
-                "remove it, and create the container anew",
+                f"the network {name} was created again by somebody else",
+                "remove it, and create the container again",
                 subject=container.item.id,
             )
 
@@ -71,7 +71,7 @@ def _refuse_changed_volumes(state: GateState, container: OwnContainer) -> Flow[N
         if volume is None:
             changed = "isn't there any more"
         elif volume.owned is None:
-            changed = "was made anew by somebody else"
+            changed = "was created again by somebody else"
         elif volume.facts.options:
             changed = "has options now"
         else:
@@ -79,7 +79,7 @@ def _refuse_changed_volumes(state: GateState, container: OwnContainer) -> Flow[N
         raise Denied(
             "volume.changed",
             f"the volume {name} {changed}",
-            "create the container anew",
+            "create the container again",
             subject=container.item.id,
         )
 
@@ -115,7 +115,7 @@ def _refuse_changed_sources(state: GateState, container: OwnContainer) -> Flow[N
             raise Denied(
                 "mount.changed",
                 f"the bind source {source} is now {changed}",
-                "put back what was admitted, or create the container anew",
+                "put back what was admitted, or create the container again",
                 subject=container.item.id,
             )
 

@@ -345,7 +345,9 @@ class _Survey:
         pin = self._state.inventory.pins.get(claim.revision)
         if claim.revision and pin is not None and pin.id != image.get("Id"):
             reason = f"its revision runs the image {pin.id}, and it is of {image.get('Id')}"
-            yield Finding("adopt.image", "Image", reason, "remove it, and let it be made anew")
+            yield Finding(
+                "adopt.image", "Image", reason, "remove it, and let trimtab create it again"
+            )
 
     def _verify_running(self, candidate: Candidate) -> Flow[None]:
         """Compare the kernel's view of a running container with its would-be admission."""

@@ -175,7 +175,7 @@ def _find_unchanged(
             raise
         raise _refusal("exec.changed", "its container is gone", identifier) from None
     if _started(container) != created.container_started:
-        raise _refusal("exec.changed", "its container was started anew since", identifier)
+        raise _refusal("exec.changed", "its container was restarted since", identifier)
     return container
 
 
@@ -190,7 +190,7 @@ def _refuse_if_different(identifier: str, created: CreatedExec) -> Flow[None]:
 
 
 def _refusal(rule: str, reason: str, identifier: str) -> Denied:
-    return Denied(rule, reason, "create the exec anew", status=409, subject=identifier)
+    return Denied(rule, reason, "create the exec again", status=409, subject=identifier)
 
 
 def _find_created(call: GateRequest, state: GateState, identifier: str) -> CreatedExec:

@@ -509,7 +509,7 @@ VOLUME = Confinement(mounts=(ExpectedMount("volume", "/store", "alice-data", dev
     ("volume", "reason"),
     [
         (NOT_FOUND, "isn't there any more"),
-        (reply({"Name": "alice-data", "Labels": None}), "was made anew by somebody else"),
+        (reply({"Name": "alice-data", "Labels": None}), "was created again by somebody else"),
         (
             reply({"Name": "alice-data", "Labels": labels("alice"), "Options": {"o": "bind"}}),
             "has options now",
