@@ -120,6 +120,12 @@ def exclusive_volumes(spec: ServiceSpec) -> dict[str, int]:
     return volumes
 
 
+def exclusive_resources(spec: ServiceSpec) -> list[str]:
+    """Return the resources of a service that only one replica can hold, such as ``host port 80``."""
+    ports = [f"host port {port.host}" for port in spec.ports if port.host is not None]
+    return ports + [f"volume {name}" for name in exclusive_volumes(spec)]
+
+
 def overlap(one: str, other: str) -> bool:
     """Return True if a port on one address also occupies the other address."""
     first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
@@ -287,9 +293,7 @@ def _network(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
 def _order(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
     if spec.rollout.order is not Order.START_FIRST:
         return
-    held = [f"host port {port.host}" for port in spec.ports if port.host is not None]
-    held += [f"volume {name}" for name in exclusive_volumes(spec)]
-    if held:
+    if held := exclusive_resources(spec):
         yield problem_at(
             document,
             ("spec", "rollout", "order"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 
+from controller.core.manifests.validate import exclusive_resources
 from controller.core.planning.prerequisites import Prerequisites
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer, Precondition
-from controller.model.desired.spec import Order, VolumeMount
+from controller.model.desired.spec import Order
 from controller.model.names import CONTAINER_NAME_MAX, container_name
 from controller.model.observed import Container
 
@@ -41,12 +42,8 @@ def why_order(service: Service) -> str:
 
 def exclusive_of(service: Service) -> str:
     """Return a resource only one container can hold, so the old container stops first; '' if none."""
-    for port in service.spec.ports:
-        if port.host is not None:
-            return f"host port {port.host}"
-    for mount in service.spec.mounts:
-        if isinstance(mount, VolumeMount) and not mount.read_only and not mount.shared:
-            return f"volume {mount.source}"
+    if resources := exclusive_resources(service.spec):
+        return resources[0]
     for volume in service.image_volumes or ():
         if volume.keeping == "slot":
             return f"the volume at {volume.path}"

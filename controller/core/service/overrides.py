@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from controller.core.drift.drift import short_revision
 from controller.core.manifests.resolve import desired_digest
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, revision_of
-from controller.core.manifests.validate import exclusive_volumes, overlap
+from controller.core.manifests.validate import exclusive_resources, exclusive_volumes, overlap
 from controller.core.service.revisions import is_pinned
 from controller.model.desired.desired import Desired, OverrideReason, Service
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Revision, Suspension
@@ -159,8 +159,7 @@ def pin_conflict(service: Service) -> str:
     not.
     """
     spec = service.spec
-    alone = [f"host port {port.host}" for port in spec.ports if port.host is not None]
-    alone += [f"volume {name}" for name in exclusive_volumes(spec)]
+    alone = exclusive_resources(spec)
     if not alone:
         return ""
     if spec.replicas > 1:
