@@ -92,7 +92,7 @@ def claim_of(kind: ObjectKind, inspect: Mapping[str, Any]) -> Claim:
 
 
 def judge_claim(claim: Claim, *, taken: Iterable[str]) -> Iterator[Finding]:
-    """Yield the reasons why an object's labels cannot be this instance's own.
+    """Yield the reasons why an object's labels cannot be the instance's own.
 
     *taken* are the intents of other objects with the instance's label.
     """
@@ -175,7 +175,7 @@ def create_body_of(
 def _asked_labels(
     labels: Mapping[str, str], images: Mapping[str, str], actor: Actor
 ) -> dict[str, str]:
-    """Return the labels without those from the broker or the image."""
+    """Return the labels without the broker's and the image's."""
     written = {*names.BROKER_LABELS}
     if actor.role is not Role.CONTROLLER:
         written |= {*names.CONTROLLER_LABELS}

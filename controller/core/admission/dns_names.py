@@ -1,8 +1,8 @@
 """The DNS names of containers, and the check against taking over another owner's name.
 
 On a network of ours the engine resolves a container's name, aliases and host name. If owners share
-a network, one name for two containers could lead traffic to the wrong one. So the later container
-is refused. Containers of one service never clash, because the owner of a service can change.
+a network, two containers with the same name could get each other's traffic. So the later container
+is refused. Containers of the same service never clash, because the owner of a service can change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from controller.model.inventory import ContainerItem
 
 @dataclass(frozen=True, slots=True)
 class DnsNames:
-    """The names of one container, and the networks (by name) on which they resolve."""
+    """A container's names, and the networks (by name) on which they resolve."""
 
     owner: str
     networks: frozenset[str]

@@ -65,9 +65,9 @@ POOLS_MAX = 4
 
 
 def _is_own_existing(existing: NetworkFacts, actor: Actor, owner: str, kind: str) -> bool:
-    """Return True if the actor owns the existing network of this name.
+    """Return True if the actor owns the existing network of the same name.
 
-    The engine then answers that the network exists.
+    For such a create the engine answers that the network exists.
     """
     if not existing.ours:
         return False
@@ -217,7 +217,7 @@ def _judge_pools(
 
 
 def _is_within(text: str, ranges: Iterable[str]) -> bool:
-    """Return True if a text is an IPv4 network or address within one of *ranges*."""
+    """Return True if a text is an IPv4 network or address within any of *ranges*."""
     try:
         network = ipaddress.IPv4Network(text)
     except ValueError:

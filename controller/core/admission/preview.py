@@ -117,7 +117,7 @@ def check_volume(policy: Policy, action: CreateVolume) -> AdmissionDecision:
 def outline_body(
     request: CreateRequest, *, name: str, actor: Actor, policy: Policy
 ) -> dict[str, object]:
-    """Return the body that the gate would build from a create, also from a refused one.
+    """Return the gate's body for a create, also for a refused create.
 
     For display only: the gate never forwards this body. Refused values appear unchanged.
     """

@@ -168,7 +168,7 @@ def _blanked_image_labels(case: Case) -> dict[str, str]:
 
 
 def _changes(case: Case, final: FinalRequest) -> list[AdmissionPatch]:
-    """Return one patch for each change of the request."""
+    """Return a patch for each change of the request."""
     asked, limits = case.request, final.request.limits
     rows = [
         ("image.pinned", f"runs the image {final.image}", case.image is not None),

@@ -1,1 +1,1 @@
-"""What the broker enforces besides admission: kernel state, budgets, settlement of open intents."""
+"""Enforcement besides admission: kernel state, disruption budget, settlement of open intents."""

@@ -1,8 +1,8 @@
 """The disruption budget: how many services the controller may leave without a running slot.
 
 The services that run, or that the controller took down in the last 10 minutes, are counted. At most
-``max_unavailable`` of them may be down at a time because of the controller. A service counts as
-available again when it runs, or when another slot of it runs.
+``max_unavailable`` of them may be down at a time because of the controller. A service is available
+again once any of its slots runs.
 
 Pure. The broker judges by its look-ups, and the control loop by its own knowledge. So the
 controller respects the same limit before a request reaches the gate.
@@ -76,7 +76,7 @@ class RecentRemoval:
 
 @dataclass(frozen=True, slots=True)
 class BudgetDecision:
-    """The decision on one mutation; with a finding the mutation exceeds the budget."""
+    """The decision on a mutation; with a finding the mutation exceeds the budget."""
 
     takes: RemovalScope
     finding: Finding | None = None
@@ -238,7 +238,7 @@ def approval_for(
 
 @dataclass(frozen=True, slots=True)
 class PlannedRemoval:
-    """A container that a plan takes down, or would take down after an approval."""
+    """A container to take down by a plan, now or after an approval."""
 
     service: str
     container: str  # its name

@@ -5,8 +5,8 @@ Pure. The kinds of differences:
 - A *breach* gives the container more than its confinement, and more than the policy admits. The
   broker reports a violation and stops the container.
 - A *drift* is any other difference: another limit within the policy, or a network of the own
-  namespace. The controller repairs it.
-- A *doubt* is a state that cannot be read. It never counts as one of the others.
+  namespace. The controller repairs drift.
+- A *doubt* is a state that cannot be read. A doubt never counts as a breach or drift.
 
 Fewer rights than admitted are no difference, since programs drop capabilities themselves.
 """
@@ -245,7 +245,7 @@ def _networks(
 
 
 def texts_by_kind(differences: tuple[KernelDifference, ...]) -> Mapping[DifferenceKind, str]:
-    """Return the descriptions of each kind of difference, joined into one text."""
+    """Return the descriptions of each kind of difference, joined into a text."""
     return {
         kind: "; ".join(each.text for each in differences if each.kind is kind)
         for kind in DifferenceKind

@@ -94,11 +94,11 @@ class _View:
         return self.mounts.get(self._reached.get(target, -1))
 
     def root(self, mount: MountinfoLine) -> Root | None:
-        """Return the object at a mount's root; None if the broker could not open it."""
+        """Return the object at a mount's root; None if the broker could not open the root."""
         return self._roots.get(mount.id)
 
     def is_own_tmpfs(self, mount: MountinfoLine) -> bool:
-        """Return True if the mount is a whole tmpfs, and not one of the host's."""
+        """Return True if the mount is a whole tmpfs, and none of the host's."""
         whole = mount.filesystem == "tmpfs" and mount.root == "/"
         return whole and mount.device not in self._host_tmpfs
 
@@ -109,7 +109,7 @@ class _View:
         return "another mount covers it" if self.is_covered(mount) else ""
 
     def is_covered(self, mount: MountinfoLine) -> bool:
-        """Return True if another mount lies over this one, so that no path leads to it."""
+        """Return True if another mount covers the mount, so that no path leads there."""
         above = {mount.id}
         parent = self.mounts.get(mount.parent)
         while parent is not None and parent.id not in above:
@@ -130,8 +130,8 @@ class _View:
 def _assign(mounts: tuple[ExpectedMount, ...], view: _View) -> dict[int, ExpectedMount]:
     """Return the admitted mount of each mount in the kernel, by the id of the latter.
 
-    The strictest choose first. Otherwise a lenient one could take the only mount that fits a
-    stricter one.
+    The strictest choose first. Otherwise a lenient mount could take the only match of a stricter
+    mount.
     """
     assigned: dict[int, ExpectedMount] = {}
 
@@ -184,7 +184,7 @@ def _is_anonymous(root: str) -> bool:
 
 
 def _flags(expected: ExpectedMount, mount: MountinfoLine) -> Iterator[KernelDifference]:
-    """Yield the rights that a mount of the right source gives beyond the admitted ones."""
+    """Yield the rights of a mount with the right source beyond the admitted rights."""
     target = expected.target
     if expected.read_only and not mount.read_only:
         yield _difference(f"{target} is writable, and was admitted read-only")

@@ -1,9 +1,9 @@
-"""The rate limit on journal records per peer, and the counts of the records beyond it.
+"""The rate limit on journal records per peer, and the counts of all further records.
 
 Refusals and journaled reads cost a peer nothing, but cost the broker a line and a flush each. So
-each peer (a uid) has a token bucket. Records within it are written in full. The others go into one
-``summary`` record a second, with counts by rule. Details can be lost, counts never. The number of
-distinct peers is bounded, and so is the number of rules in a summary.
+each peer (a uid) has a token bucket. Records within the limit are written in full. The others go
+into one ``summary`` record a second, with counts by rule. Details can be lost, counts never. The
+number of distinct peers is bounded, and so is the number of rules in a summary.
 
 Times are seconds of a monotonic clock in buckets, and seconds since the epoch in records.
 """
@@ -49,7 +49,7 @@ Buckets = Mapping[int, Bucket]
 def spend(buckets: Buckets, peer: int, now: float, limit: Limit) -> tuple[dict[int, Bucket], bool]:
     """Take one token from a peer's bucket: return the new buckets, and True if there was a token.
 
-    A new peer gets its own bucket if there is room. Otherwise it shares one bucket with others.
+    A new peer gets its own bucket if there is room. Otherwise the peer shares a bucket with others.
     """
     kept = dict(buckets)
     if peer not in kept and len(kept) >= limit.peers:
@@ -78,7 +78,7 @@ def _filled(bucket: Bucket, now: float, limit: Limit) -> Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """The counts of one peer's records since its last summary; times since the epoch."""
+    """The counts of a peer's records since its last summary; times since the epoch."""
 
     first: float
     last: float

@@ -54,7 +54,7 @@ class Settled(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SettlementEvidence:
-    """The result of one look at the engine."""
+    """The result of a look at the engine."""
 
     applied: bool
     state: str  # the state of the object; equal after two looks if nothing changed in between
@@ -82,7 +82,7 @@ def conclude(
 
 
 def evidence_path(proof: ProofKind, intent: OpenIntent, identifier: str) -> str:
-    """Return the engine's path that shows the evidence, '' if there is none."""
+    """Return the engine's path to the evidence, '' if there is none."""
     subject = str(intent.request.get("object", ""))
     kind = _kind(intent)
     if proof is ProofKind.NONE:

@@ -41,7 +41,7 @@ _UPDATED: dict[str, tuple[str, ...]] = {
 
 
 def without(mapping: Mapping[str, _T], key: str) -> dict[str, _T]:
-    """Return a copy of a mapping without one key."""
+    """Return a copy of a mapping without a key."""
     return {name: value for name, value in mapping.items() if name != key}
 
 
@@ -83,7 +83,7 @@ def create_container(inventory: Inventory, closing: Closing) -> Inventory:
 
 
 def _pin(inventory: Inventory, revision: str, image: Image) -> Inventory:
-    """Pin a revision to an image; beyond the limit drop the pin that was used longest ago.
+    """Pin a revision to an image; beyond the limit drop the least recently used pin.
 
     The pin of a revision with a container stays: its replacement uses the same image. A rollback
     to a revision without a pin resolves the image again.
@@ -101,7 +101,7 @@ def _pin(inventory: Inventory, revision: str, image: Image) -> Inventory:
 
 
 def start_container(inventory: Inventory, closing: Closing) -> Inventory:
-    """Record that a container was started, with the kernel state that the broker verified."""
+    """Record a container's start, with the kernel state verified by the broker."""
     item = inventory.containers.get(closing.object)
     if item is None or not closing.applied:
         return inventory
@@ -112,7 +112,7 @@ def start_container(inventory: Inventory, closing: Closing) -> Inventory:
 
 
 def stop_container(inventory: Inventory, closing: Closing) -> Inventory:
-    """Record that a container that the controller takes down has stopped, or is paused."""
+    """Record the stop or pause of a container in the course of a takedown."""
     taken = inventory.taken.get(closing.object)
     if taken is None or taken.seq != closing.seq or not closing.applied:
         return inventory
@@ -121,14 +121,14 @@ def stop_container(inventory: Inventory, closing: Closing) -> Inventory:
 
 
 def unpause_container(inventory: Inventory, closing: Closing) -> Inventory:
-    """Forget that the controller paused a container."""
+    """Forget the controller's pause of a container."""
     taken = inventory.taken.get(closing.object)
     paused = taken is not None and taken.route == Mutation.CONTAINER_PAUSE
     return _forget_takedown(inventory, closing) if paused and closing.applied else inventory
 
 
 def _forget_takedown(inventory: Inventory, closing: Closing) -> Inventory:
-    """Forget that a container was taken down, unless the request for that followed this start."""
+    """Forget a container's takedown, unless the takedown was requested after the start."""
     taken = inventory.taken.get(closing.object)
     if taken is None or taken.seq > closing.seq:
         return inventory
@@ -141,7 +141,7 @@ def remove_container(inventory: Inventory, closing: Closing) -> Inventory:
 
 
 def forget_container(inventory: Inventory, identifier: str) -> Inventory:
-    """Forget a container that no longer exists."""
+    """Forget a removed container."""
     taken = inventory.taken.get(identifier)
     # A takedown of a service's last running slot still counts against the disruption budget.
     if taken is not None and not taken.last:
@@ -150,7 +150,7 @@ def forget_container(inventory: Inventory, identifier: str) -> Inventory:
 
 
 def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventory:
-    """Record that the controller takes down a container.
+    """Record a takedown by the controller.
 
     Recorded with the intent, so that no takedown escapes the budget while its reply is pending.
     """
@@ -176,7 +176,7 @@ def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventor
 
 
 def record_ending(inventory: Inventory, route: str, closing: Closing, time: str) -> Inventory:
-    """Record who ended a container's run, unless it was down already."""
+    """Record the actor who ended a container's run, unless the container was down already."""
     if closing.result.status == NOT_MODIFIED:
         return inventory
     ending = Ending(closing.object, route, closing.role, closing.uid, time)
@@ -185,7 +185,7 @@ def record_ending(inventory: Inventory, route: str, closing: Closing, time: str)
 
 
 def record_violation(inventory: Inventory, record: Record) -> Inventory:
-    """Record that a container's kernel state violated its confinement."""
+    """Record a violation of a container's confinement in the kernel."""
     entry = record.entry
     item = inventory.containers.get(RequestPart(entry.request).object)
     if item is None:
@@ -247,7 +247,7 @@ def update_settings(admitted: Settings, closing: Closing) -> Settings:
 
 
 def updated_settings(summary: SummaryPart) -> tuple[str, ...]:
-    """Return the settings that an update changes, by its intent's summary.
+    """Return the names of the settings in an update, by its intent's summary.
 
     Summaries of older brokers lack ``fields``: then all settings except name and networks.
     """

@@ -34,7 +34,7 @@ def settings_to_json(settings: Settings) -> dict[str, object]:
 
 
 def settings_from_json(value: Mapping[str, Any]) -> Settings:
-    """Return the settings that ``settings_to_json`` wrote; unknown members are ignored.
+    """Return the settings written by ``settings_to_json``; unknown members are ignored.
 
     The journal writes numbers beyond 2^53 as strings, so numbers are read from strings too.
     """
@@ -81,7 +81,7 @@ def to_json(inventory: Inventory) -> dict[str, object]:
 
 
 def from_json(value: Mapping[str, Any]) -> Inventory:
-    """Return the inventory that ``to_json`` wrote.
+    """Return the inventory written by ``to_json``.
 
     Raises:
         KeyError, TypeError, ValueError: the value is not an inventory.
@@ -127,6 +127,6 @@ def _approval(members: Mapping[str, Any]) -> Approval:
 
 
 def item_to_json(item: ContainerItem) -> dict[str, object]:
-    """Return one container of the inventory as JSON."""
+    """Return a container of the inventory as JSON."""
     confined = None if item.confined is None else confinement_to_json(item.confined)
     return {**asdict(item), "admitted": settings_to_json(item.admitted), "confined": confined}

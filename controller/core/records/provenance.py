@@ -80,9 +80,9 @@ def provenance(chronicle: Iterable[QueryResult]) -> Provenance | None:
 
 
 def without_replaced(containers: Iterable[Provenance]) -> list[Provenance]:
-    """Return the containers except those with the name of a later one.
+    """Return the containers whose name no later container has.
 
-    An engine has one container with a name, so an earlier one was removed past the broker.
+    Names are unique in an engine, so the earlier container was removed past the broker.
     *containers* are in the order of their creates.
     """
     listed = list(containers)
@@ -92,7 +92,7 @@ def without_replaced(containers: Iterable[Provenance]) -> list[Provenance]:
 
 @dataclass(slots=True)
 class _Builder:
-    """The properties and state of one container after the records so far."""
+    """The properties and state of a container after the records so far."""
 
     about: RecordSubject | None = None
     summary: SummaryPart = field(default_factory=SummaryPart)
@@ -146,7 +146,7 @@ class _Builder:
         self.state, self.since, self.note = state, since, note
 
     def _confirm_state(self, state: str, intent: QueryResult) -> None:
-        """Set a state that the container had before the request, so not by this intent."""
+        """Set a state without an origin: the container had the state before the request."""
         never_ran = (self.state, state) == ("created", "stopped")
         if self.state != state and not never_ran:
             note = f"it already was when record {intent.record.seq} asked for it"
@@ -297,7 +297,7 @@ _ORDER: Final = {name: place for place, name in enumerate(_NAMES)}
 def _properties(
     summary: SummaryPart, settings: Settings, rules: frozenset[str]
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield the properties that a create set: fact, value, and the rule that can set the value."""
+    """Yield the properties set by a create: fact, value, and the rule behind a default."""
     plain = (
         ("name", settings.name, "name.given"),
         ("image", summary.image, ""),

@@ -217,7 +217,7 @@ def concerns(about: RecordSubject, wanted: Filter) -> bool:
 
 
 def actors(actor: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the texts by which a query finds an actor."""
+    """Return the texts for an actor in queries."""
     part = ActorPart(actor)
     if part.uid is None:
         return (part.role, "")
@@ -232,7 +232,7 @@ def _services(about: RecordSubject) -> tuple[str, ...]:
 
 
 def actions(route: str, method: str) -> tuple[str, ...]:
-    """Return the texts by which a query finds an action."""
+    """Return the texts for an action in queries."""
     return (route, route.rpartition(".")[2], method.casefold())
 
 

@@ -1,7 +1,6 @@
 """Questions to the journal that need several queries, and the pages of an answer.
 
-Anything that can find records by a filter can answer them: the index, or a command that asks the
-broker.
+Any source with queries by filter can answer them: the index, or a command through the broker.
 """
 
 from __future__ import annotations

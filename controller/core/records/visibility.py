@@ -1,13 +1,13 @@
-"""The records of the journal that a reader may see, and the parts of them that are left out.
+"""The visible records of the journal for each reader, and the parts left out.
 
 - Operators see everything.
-- The controller sees its own requests and every change of our objects, including adoptions. It does
-  not see reads and refusals of others.
-- A client sees the records of its owner's objects, and its own refusals. It sees the role of other
-  actors, never a person.
+- The controller sees its own requests and every change of our objects, including adoptions. Reads
+  and refusals of others are hidden.
+- A client sees the records of its owner's objects, and its own refusals. Of other actors the client
+  sees the role, never a person.
 
-Keyed hashes are for operators alone. All hashes use one key, so a reader who can have a guess
-recorded could compare the hashes.
+Keyed hashes are for operators alone. All hashes use the same key, so a reader could have a guess
+recorded and compare the hashes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ EVERYTHING: Final = Reader()
 
 
 def may_read(reader: Reader, record: Record, about: RecordSubject) -> bool:
-    """Return True if this reader may see a record."""
+    """Return True if the reader may see the record."""
     entry, actor = record.entry, ActorPart(record.entry.actor)
     match reader.role:
         case Role.OPERATOR | Role.BROKER:
@@ -65,7 +65,7 @@ def _adopts(record: Record, about: RecordSubject) -> bool:
 
 
 def redact_record(record: Record, reader: Reader) -> dict[str, Any]:
-    """Return the members of a record that a reader other than an operator may see.
+    """Return the visible members of a record for a reader other than an operator.
 
     The hash chain is left out: hashing guesses would reveal the missing members. The controller
     sees the whole rest, and so does a client for its own requests. For requests of others a client
@@ -97,7 +97,7 @@ def _without(names: Collection[str], part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def redact_subject(result: QueryResult, reader: Reader) -> RecordSubject:
-    """Return the subject of a record as far as this reader may see it.
+    """Return the visible part of a record's subject.
 
     For a refused request a client gets the object as it named the object, without the owner.
     """
@@ -123,6 +123,6 @@ def subject_to_json(about: RecordSubject) -> dict[str, str]:
 
 
 def subject_from_json(value: Mapping[str, Any]) -> RecordSubject:
-    """Return the subject that ``subject_to_json`` wrote."""
+    """Return the subject written by ``subject_to_json``."""
     members = subject_to_json(RecordSubject())
     return RecordSubject(**{name: str(value.get(name, "")) for name in members})

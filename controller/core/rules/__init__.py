@@ -1,1 +1,1 @@
-"""The rules of admission: one function each, on one request with its facts."""
+"""The rules of admission: a function for each rule, from a request with its facts to findings."""

@@ -33,7 +33,7 @@ def uncovered(declared: Iterable[str], targets: Iterable[str]) -> tuple[str, ...
 
 
 def volume_name(holder: str, path: str) -> str:
-    """Return the name of the volume that *holder* keeps at *path*.
+    """Return the name of the volume of *holder* at *path*.
 
     The holder is a slot, or a client's container.
     Example: ``volume_name("shop.redis.1", "/data")`` is ``shop.redis.1.data-`` and 6 hex digits.
@@ -48,7 +48,7 @@ def volume_name(holder: str, path: str) -> str:
 
 
 def slot_volume(key: Key, slot: int | str, path: str) -> str:
-    """Return the name of the volume that a service's slot keeps at *path*."""
+    """Return the name of a slot's volume at *path*."""
     return volume_name(qualified(key.namespace, f"{key.name}.{slot}"), path)
 
 

@@ -65,9 +65,9 @@ def _expected_mount(mount: MountRequest, facts: PathFacts | None) -> ExpectedMou
 
 
 def confinement_to_json(confinement: Confinement) -> dict[str, object] | None:
-    """Return the confinement as the journal stores it.
+    """Return the confinement in the journal's form.
 
-    None if the journal would cut or escape one of the texts.
+    None if the journal would cut or escape any of the texts.
     """
     texts = [
         text
@@ -86,7 +86,7 @@ def _without_empty(members: dict[str, object]) -> dict[str, object]:
 
 
 def confinement_from_json(value: object) -> Confinement | None:
-    """Return the confinement that ``confinement_to_json`` wrote; None for a record without one."""
+    """Return the confinement from the journal's form; None for a record without a confinement."""
     if not isinstance(value, Mapping):
         return None
     members: dict[str, Any] = {name: value[name] for name in _NAMES & value.keys()}

@@ -50,7 +50,7 @@ def environment_bounded(case: Case) -> Findings:
 def variable_names(env: tuple[str, ...]) -> list[str]:
     """Return the names of ``NAME=value`` entries.
 
-    An entry without ``=`` may be a secret, so it is left out.
+    Entries without ``=`` are left out, since any part of them may be secret.
     """
     return [name for name, equals, _ in (entry.partition("=") for entry in env) if equals]
 
@@ -103,7 +103,7 @@ def limits_bounded(case: Case) -> Findings:
 
 
 def judge_limits(limits: ResourceLimits, policy: Policy, host: HostFacts, path: str) -> Findings:
-    """Yield the limits that are out of bounds, except unset ones (0, or None for pids)."""
+    """Yield the limits out of bounds, except unset ones (0, or None for pids)."""
     yield from _judge_memory(limits, policy, path)
     yield from _judge_cpus(limits, policy, host, path)
     most = policy.resources.pids.max
@@ -169,7 +169,7 @@ def _judge_cpus(limits: ResourceLimits, policy: Policy, host: HostFacts, path: s
 
 
 def ulimits_bounded(case: Case) -> Findings:
-    """Only ulimits that the policy lists are set, each within the policy's maximum."""
+    """Only listed ulimits are set, each within the policy's maximum."""
     allowed = case.policy.resources.ulimits
     for index, ulimit in enumerate(case.request.ulimits):
         most, more = allowed.get(ulimit.name), False
@@ -185,7 +185,7 @@ def ulimits_bounded(case: Case) -> Findings:
 
 
 def storage_bounded(case: Case) -> Findings:
-    """The writable layer has a size limit only if the policy says that the host supports it."""
+    """The writable layer has a size limit only on a host that the policy declares capable."""
     most = case.policy.resources.disk_max
     for key, value in case.request.storage:
         where = f"HostConfig.StorageOpt.{key}"
@@ -200,7 +200,7 @@ def storage_bounded(case: Case) -> Findings:
 
 
 def capabilities_listed(case: Case) -> Findings:
-    """All capabilities are dropped, and only those that the policy lists are added."""
+    """All capabilities are dropped, and only listed capabilities are added."""
     allowed = case.policy.capabilities.allowed
     for index, asked in enumerate(case.request.cap_add):
         if capability(asked) not in allowed:
@@ -268,7 +268,7 @@ def judge_non_root(user: str) -> Findings:
 
 
 def groups_allowed(case: Case) -> Findings:
-    """The policy allows further groups; if it forbids root, root's group is not among them."""
+    """The policy allows further groups; root's group is refused if the policy forbids root."""
     security = case.policy.security
     for index, group in enumerate(case.request.groups):
         where = f"HostConfig.GroupAdd[{index}]"
@@ -281,7 +281,7 @@ def groups_allowed(case: Case) -> Findings:
 
 
 def cpuset_allowed(case: Case) -> Findings:
-    """CPUs are pinned only if the policy allows it, and only to CPUs that the host has."""
+    """CPUs are pinned only with the policy's permission, and only to existing CPUs."""
     text, path = case.request.cpuset, "HostConfig.CpusetCpus"
     if not text:
         return
@@ -297,7 +297,7 @@ def cpuset_allowed(case: Case) -> Findings:
 
 
 def root_filesystem(case: Case) -> Findings:
-    """The root filesystem is read-only if the policy requires it."""
+    """The root filesystem is read-only if the policy requires a read-only one."""
     if case.policy.security.require_read_only_root and not case.request.read_only_root:
         reason = "the policy requires a read-only root filesystem"
         remedy = "set readOnlyRootFilesystem: true, and mount a tmpfs or volume to write to"
@@ -306,7 +306,7 @@ def root_filesystem(case: Case) -> Findings:
 
 
 def restart_bounded(case: Case) -> Findings:
-    """The restart policy is one of the engine's, with bounded retries."""
+    """The restart policy is allowed, with bounded retries."""
     auto_remove = case.request.auto_remove
     yield from judge_restart(case.request.restart, case.policy, "HostConfig.RestartPolicy")
     if auto_remove and not case.policy.auto_remove:

@@ -31,7 +31,7 @@ SERVICE_LABEL_MAX = 63
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A create with its sender, and the policy including the exceptions for this service."""
+    """A create with its sender, and the policy including the service's exceptions."""
 
     request: CreateRequest
     name: str
@@ -148,7 +148,7 @@ def make_case(
     stamp: Stamp,
     platform: str,
 ) -> Case:
-    """Resolve the owner of the container and the exceptions that apply to it."""
+    """Resolve the container's owner and the exceptions for its service."""
     owner = owner_of(actor, request.label(names.OWNER))
     namespace = namespace_of(actor, request.label(names.NAMESPACE), policy)
     service = service_of(request)
@@ -182,7 +182,7 @@ PREVIEW_STAMP = Stamp(instance="", intent="00000000-0000-7000-8000-000000000000"
 
 
 def preview_case(request: CreateRequest, *, name: str, actor: Actor, policy: Policy) -> Case:
-    """Return the case of a create about which nothing has been looked up."""
+    """Return the case of a create without any look-ups."""
     return make_case(
         request, name=name, actor=actor, policy=policy, facts=None, stamp=PREVIEW_STAMP, platform=""
     )
@@ -209,7 +209,7 @@ def exceptions_of(
 
 
 def name_of(case: Case) -> str:
-    """Return the container's name: the requested one, or one made from the intent."""
+    """Return the container's requested name, or a name made from the intent."""
     if case.name:
         return case.name
     stem = (case.service or case.owner)[: CONTAINER_NAME_MAX - 13]

@@ -1,4 +1,4 @@
-"""The facts that admission needs about the engine and the host.
+"""The facts for admission about the engine and the host.
 
 The gate looks them up; a rule never does.
 """
@@ -71,7 +71,7 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class CreateFacts:
-    """The facts for one create: the results of every look-up that ``Needs`` lists."""
+    """The facts for a create: the results of every look-up in ``Needs``."""
 
     host: HostFacts = HostFacts()
     #: The image to which the engine resolves the reference now. If the engine resolves it to none:
@@ -132,7 +132,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """The labels that the broker writes onto every object that it lets through."""
+    """The broker's labels on every admitted object."""
 
     instance: str
     intent: str  # UUIDv7 of the intent

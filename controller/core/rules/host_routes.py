@@ -13,7 +13,7 @@ _DEFAULT_MAX = 1
 
 
 def parse_routes(text: str) -> tuple[str, ...]:
-    """Return the IPv4 networks of ``/proc/net/route`` that are up, without default routes.
+    """Return the active IPv4 networks of ``/proc/net/route``, without default routes.
 
     See proc(5) for the columns.
 

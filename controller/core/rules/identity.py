@@ -142,7 +142,7 @@ def slot_labelled(case: Case) -> Findings:
 
 
 def service_named(case: Case) -> Findings:
-    """A service's name is a DNS label, since containers resolve it as a host name."""
+    """A service's name is a DNS label, since containers resolve the name as a host name."""
     service = case.service
     if service and not names.is_dns_label(service, length=63):
         reason = f"{service!r} is no service's name"
@@ -151,7 +151,7 @@ def service_named(case: Case) -> Findings:
 
 
 def is_reserved(key: str) -> bool:
-    """Return True if a label's key is one of ours, in any spelling."""
+    """Return True if a label's key is reserved for trimtab, in any spelling."""
     folded = fold(key)
     return folded.startswith(RESERVED) or folded == RESERVED.removesuffix(".")
 

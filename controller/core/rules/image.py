@@ -100,7 +100,7 @@ _VARIANTS = {
 
 
 def judge_platform(asked: str, host: str, policy: Policy) -> Findings:
-    """Yield a finding for a platform that is neither the host's own nor listed."""
+    """Yield a finding for a platform other than the host's own and the listed ones."""
     own = (host, *(f"{host}/{variant}" for variant in _VARIANTS.get(host, ())))
     if asked and asked not in (*own, *policy.images.platforms):
         reason = f"the platform {asked!r}" + (f", on a host of {host}" if host else "")

@@ -1,10 +1,10 @@
 """The policy's mounts for unnamed volumes: a VOLUME of the image, or one that the request asks for.
 
-Without them the engine would create a volume with a random name that no later container finds.
+Without them the engine would create a volume with a random name, lost to later containers.
 The policy decides instead (``images.anonymousVolumes``):
 
 - ``refuse``: the create is refused; the remedy names the mount to add.
-- ``slot``: a named volume that is kept. A service's replica gets the volume of its slot
+- ``slot``: a named, permanent volume. A service's replica gets the volume of its slot
   (``shop.redis.1.data-1a2b3c``), so its successor finds the same data. A client's container gets
   a volume named after the container. With ``--rm`` it gets a tmpfs instead, since nothing would
   use the volume again.
@@ -29,7 +29,7 @@ from controller.model.names import qualified
 def mounts_of(case: Case) -> tuple[MountRequest, ...]:
     """Return the mounts of a create: the requested ones with their volumes, then the policy's own.
 
-    An existing container keeps the mounts that the engine gave it.
+    An existing container keeps its mounts.
     """
     if case.facts is not None and case.facts.existing:
         return case.request.mounts
@@ -67,7 +67,7 @@ def _with_source(case: Case, mount: MountRequest) -> MountRequest:
 def kept_volumes(case: Case) -> tuple[str, ...]:
     """Return the names of the volumes that the gate creates if they are absent.
 
-    These are the policy's own volumes and, if the policy allows, the volumes that a client names.
+    These are the policy's own volumes and, if the policy allows, a client's named volumes.
     Empty if there are too many mounts: an image can declare thousands, each a look-up.
     """
     if len(mounts_of(case)) > case.policy.mounts.max:

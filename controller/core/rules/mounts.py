@@ -143,7 +143,7 @@ def _bind(case: Case, mount: MountRequest) -> Findings:
 
 
 def project_of(case: Case, source: str) -> Project | None:
-    """Return the policy's project folder around a source, if the actor may mount from it.
+    """Return the policy's project folder around a source, if the actor may mount from there.
 
     The policy lists project folders in addition to its forbidden paths, each with the user that
     owns the files.
@@ -159,10 +159,10 @@ def _judge_project_user(case: Case, mount: MountRequest, project: Project) -> Fi
     """A client's container runs as the project's user, without other groups.
 
     The user can replace the folder by a link before the start, and later runs programs that the
-    container leaves there. A container with root's rights would therefore make this user root: by
+    container leaves there. A container with root's rights would therefore make the user root: by
     access to a file of the host until the broker stops the container, or by a program with the
     set-user-id bit. A group of the host, such as docker, would do the same. Only numeric ids
-    count, since the image chooses what a name stands for.
+    count, since the image chooses the meaning of names.
     """
     uid = str(project.uid)
     alone = case.request.user == f"{uid}:{uid}" and not set(case.request.groups) - {uid}

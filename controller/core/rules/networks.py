@@ -42,7 +42,7 @@ RANGE_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class JoinedNetworks:
-    """The networks that a container joins, the first one as its mode; () for none."""
+    """The networks of a container, the first as its mode; () for none."""
 
     networks: tuple[EndpointRequest, ...] = ()
 
@@ -63,7 +63,7 @@ class JoinedNetworks:
 
 
 def network_facts(case: Case, name: str) -> NetworkFacts | None:
-    """Return the facts of the network with exactly this name or full id.
+    """Return the facts of the network with exactly the given name or full id.
 
     The engine's inspect also accepts prefixes of ids, so its answer can be another network.
     """
@@ -115,7 +115,7 @@ def _default_mode(case: Case) -> ContainerNetworkMode:
 
 
 def wanted(case: Case) -> tuple[str, ...]:
-    """Return the networks that the mode and the ports imply, then the other requested ones."""
+    """Return the networks implied by mode and ports, then the other requested networks."""
     mode = mode_of(case)
     if mode.kind == "none":
         return ()
@@ -126,7 +126,7 @@ def wanted(case: Case) -> tuple[str, ...]:
 
 
 def _resolved(case: Case, name: str) -> str:
-    """Return the network that a name in EndpointsConfig stands for."""
+    """Return the network for a name in EndpointsConfig."""
     # The docker command gives the endpoint the same name as the mode.
     same = {case.request.network_mode, "default" if case.request.network_mode == "" else ""}
     if not case.by_controller and name and name in same:
@@ -140,7 +140,7 @@ def _is_internal(case: Case, name: str) -> bool:
 
 
 def joined(case: Case) -> JoinedNetworks:
-    """Return the networks that an admitted container joins, with its aliases."""
+    """Return the networks of an admitted container, with its aliases."""
     aliases: dict[str, tuple[str, ...]] = {}
     for end in case.request.endpoints:
         name = _resolved(case, end.network)
@@ -207,7 +207,7 @@ def _excluded(case: Case, mode: ContainerNetworkMode) -> set[str]:
 
 
 def networks_ours(case: Case) -> Findings:
-    """Each network is ours, open to this owner, and has its required properties."""
+    """Each network is ours, open to the owner, and has its required properties."""
     if case.facts is None:
         return
     for name in wanted(case):
@@ -305,7 +305,7 @@ def hosts_allowed(case: Case) -> Findings:
 def aliases_own(case: Case) -> Findings:
     """A container uses only its own names as aliases, so that it cannot take over another's name.
 
-    In a network that only its owner's containers join, the policy may allow any alias.
+    In a network of the owner's containers alone, the policy may allow any alias.
     """
     own = {case.service, case.name, *case.policy.networks.aliases}
     if not case.by_controller:
@@ -329,7 +329,7 @@ def _is_free(case: Case, network: str, alias: str) -> bool:
 
 
 def is_own_network(facts: NetworkFacts, owner: str) -> bool:
-    """Return True if an owner created this network, so that only its own containers join it."""
+    """Return True if an owner created a network by hand, for its own containers only."""
     return facts.ours and facts.owner == owner and facts.namespace == ""
 
 

@@ -1,4 +1,4 @@
-"""From the findings of the rules to a verdict, with the body, warnings and summary around it."""
+"""From the rules' findings to a decision: verdict, body, warnings and summary."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ Modes = Mapping[str, Mode]
 
 
 def enforced_findings(findings: Iterable[Finding], modes: Modes) -> list[Finding]:
-    """Return the findings that refuse a request: those whose rule is in mode ``enforce``."""
+    """Return the refusing findings: their rule is in mode ``enforce``."""
     return [finding for finding in findings if mode_of(finding, modes) == "enforce"]
 
 
@@ -106,7 +106,7 @@ def _audit_deny(verdict: Verdict, findings: tuple[Finding, ...]) -> Verdict:
 
 
 def warning_of(finding: Finding) -> str:
-    """Return the warning to a client about a finding that the policy tolerates for now."""
+    """Return the warning to a client about a finding in mode ``warn``."""
     remedy = f" ({finding.remedy})" if finding.remedy else ""
     text = f"{finding.rule}: {finding.path}: {finding.reason}{remedy}"
     return shorten(f"the policy will refuse this: {text}")

@@ -2,10 +2,9 @@
 
 The text of a checkpoint has the log's origin, which is also the key's name, the number of records,
 and the root of the Merkle tree over their lines (``core.transparency.merkle``). The checkpoint's
-record directly follows the records of the tree, so its seq is the tree's size plus one. Besides the
+record directly follows the records of the tree, so its seq is the tree's size plus 1. Besides the
 note, the record stores the tree's edge and the key. With these, writer and reader can continue from
-the record without the earlier ones. The edge needs no signature of its own, since its root is
-the signed one.
+the record without the earlier ones. The edge needs no signature, since its root is signed.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Range:
         return self._append((1,) * len(added), added)
 
     def join(self, right: Range) -> Range:
-        """Return both ranges as one; *right* begins at the end of this range."""
+        """Return both ranges joined; *right* begins at the end of the left range."""
         assert right.begin == self.end, f"{right.begin} doesn't follow {self.end}"
         return self._append(_spans(right.begin, right.end), right.hashes)
 

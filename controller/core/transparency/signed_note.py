@@ -51,7 +51,7 @@ class PublicKey:
         return f"{self.name}+{self.id.hex()}+{b64encode(ED25519 + self.key).decode()}"
 
     def has_signed(self, signature: Signature, text: str) -> bool:
-        """Return True if a signature is this key's signature of *text*."""
+        """Return True if a signature is the key's signature of *text*."""
         try:
             Ed25519PublicKey.from_public_bytes(self.key).verify(signature.data, text.encode())
         except InvalidSignature:
@@ -81,7 +81,7 @@ class PrivateKey:
 
     @property
     def public(self) -> PublicKey:
-        """The public key, which verifies the signatures of this key."""
+        """The public key for the signatures of the private key."""
         key = Ed25519PrivateKey.from_private_bytes(self.seed).public_key()
         return PublicKey(self.name, key.public_bytes_raw())
 
@@ -116,7 +116,7 @@ class Note:
 
 
 def sign_note(text: str, keys: Iterable[PrivateKey]) -> Note:
-    """Return a note of *text*, signed by each of *keys* in this order."""
+    """Return a note of *text*, signed by each of *keys* in order."""
     return Note(text, tuple(key.sign(text) for key in keys))
 
 
