@@ -27,7 +27,7 @@ EXPORTERS = ("OTEL_EXPORTER_OTLP_", "TRIMTAB_LOG")
 
 
 def broker_recipe(launch: Launch, environ: Mapping[str, str]) -> Recipe:
-    """Return the broker's command. The broker opens the engine's socket, so the caller's uid is kept."""
+    """Return the broker's command; the broker keeps the caller's uid to open the engine's socket."""
     argv = (
         *_python(),
         "broker",
@@ -71,7 +71,7 @@ def controller_recipe(
 
 
 def needs_of(launch: Launch) -> list[Need]:
-    """Return the paths to be reachable for the controller's user: interpreter, package, state, DIR.
+    """Return the paths that the controller's user must reach: interpreter, package, state, DIR.
 
     DIR is reached through its parent: a bind mount of DIR itself would keep showing a DIR that
     was replaced.

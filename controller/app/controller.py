@@ -72,7 +72,7 @@ def parse_pass_policy(payload: Mapping[str, Any]) -> PassPolicy:
 
 
 def pass_policy(policy: Policy, digest: str) -> PassPolicy:
-    """Return the parts of a policy for passes: network names, verdicts, readers of output."""
+    """Return the parts of a policy that passes use: network names, verdicts, readers of output."""
     networks = policy.networks.names
 
     def judge(action: AnyAction) -> Verdict:

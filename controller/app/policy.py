@@ -79,7 +79,7 @@ def policy_from_route(payload: Mapping[str, Any]) -> Policy:
 def _with_shipped(policy: Policy) -> Policy:
     """Attach the policy ``home`` to a policy from the package.
 
-    Remedies then name ``home`` for permissions that only ``home`` grants.
+    Remedies name ``home`` if ``home`` grants a denied permission.
     """
     origin = policy.origin
     if origin is None or not is_shipped(Path(origin.file)):

@@ -1,7 +1,7 @@
 """The shipper's processes.
 
 As root, two: a privileged parent, which opens the journal's files and passes their descriptors,
-and a child with the shipper's user for everything else. Otherwise one process.
+and a child with the shipper's user for everything else. Otherwise a single process.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def run_shipper(
 
     Raises:
         StateError: the journal doesn't continue the shipped records, or another shipper runs.
-        UsageError: a destination's optional package isn't installed.
+        UsageError: a destination's package is missing, or a TLS file can't be used.
     """
     log_to_stderr("ship")
     folder, clock = Path(str(handed["folder"])), SystemClock()

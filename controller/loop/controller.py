@@ -107,7 +107,7 @@ class Controller:
     def subscribed(self, *, after_silence: bool = False) -> None:
         """Handle a new subscription to events: observe everything, since earlier events can be lost.
 
-        *after_silence*: no event was due for long. Then the engine's list is enough.
+        *after_silence*: the previous one ended only for its silence. Then the engine's list is enough.
         """
         self.chores.add(Chore.LIST if after_silence else Chore.OBSERVE)
 
@@ -135,7 +135,7 @@ class Controller:
     # Chores
 
     def run_chore(self, chore: Chore) -> None:
-        """Run one chore; its engine and state errors are recorded and the chore repeated, not raised."""
+        """Run one chore. Engine and state errors are recorded, and queue another chore; none is raised."""
         try:
             match chore:
                 case Chore.RELOAD:

@@ -43,7 +43,7 @@ class OperatorApi:
     # Overrides
 
     def act(self, act: ServiceAct, *, only_ask: bool = False) -> Decision:
-        """Pin, unpin, restart, suspend or resume a service. Durable once this method returns.
+        """Roll back, restart, suspend or resume a service. Durable once this method returns.
 
         With *only_ask* nothing changes; the decision says what would change.
 

@@ -34,7 +34,7 @@ LOCKED = "held"
 
 @dataclass(frozen=True, slots=True)
 class PassPolicy:
-    """The parts of the policy for passes."""
+    """The parts of the policy that passes use."""
 
     networks: NetworkNames
     #: Returns the verdict on an action before it is requested.
@@ -112,7 +112,7 @@ def images_for(key: Key, view: DesiredView, known: Observed | None) -> frozenset
 def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[AnyAction], Context]:
     """Return a function from an action to its claims: the cause, the source and the plan.
 
-    An undeclared resource has no file; its commit is the first without the resource.
+    An undeclared resource has no file; its commit is the desired state's, in which the resource is missing.
     """
     sources = sources_of(desired)
     absent = SourceLocation("", commit=desired.identity.commit)

@@ -1,7 +1,7 @@
 """The prober: probes containers by the http and tcp checks of their revisions.
 
-``ProbedEngine`` passes each snapshot to the prober. The prober learns the containers and adds their
-health, unknown to the engine. A change of health only triggers a pass. Nothing survives a
+``ProbedEngine`` passes each snapshot to the prober. The prober learns the containers, and adds the
+health that the engine doesn't know. A change of health only triggers a pass. Nothing survives a
 restart of the controller: every container is probed again, and is starting until its first answer.
 
 Invariants:
@@ -260,7 +260,7 @@ class Prober:
     # Problems
 
     def problems(self) -> tuple[Problem, ...]:
-        """Return the problem of unreachable containers, if all are."""
+        """Return the problem that no container can be reached, if so."""
         with self._lock:
             shown = [each for each in self._watched.values() if each.gone_at is None]
             count, before = len(shown), self._reached is not None

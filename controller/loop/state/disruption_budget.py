@@ -1,9 +1,8 @@
 """The controller's own disruption budget: take down only as many services at a time as the gate allows.
 
 The controller doesn't request actions beyond the gate's limit. A pass waits while its stop would
-leave one service too many without a running slot. The budget is in
-memory only. After a restart the gate's persistent budget still holds, and a refusal makes the pass
-wait as well.
+leave one service too many without a running slot. The budget is in memory only. After a restart the
+gate's persistent budget still holds, and a refusal makes the pass wait as well.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ REPLACING_S = 60.0
 
 
 class DisruptionBudget:
-    """Services without a running slot by the controller's own actions. Thread-safe."""
+    """Services that the controller itself left without a running slot. Thread-safe."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic

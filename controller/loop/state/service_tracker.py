@@ -83,7 +83,7 @@ class ServiceTracker:
     def _count_violations(
         self, slot: SlotKey, containers: Iterable[Container], service: Service, now: float
     ) -> None:
-        """Count each container of the desired revision ended by the broker, once."""
+        """Count each container of the desired revision that the broker ended, once."""
         ended = [c for c in containers if c.violation and c.revision == service.revision]
         cursor = self._store.exit_cursor(slot) or ExitCursor("")
         for container in ended:
@@ -365,7 +365,7 @@ class ServiceTracker:
         }
 
     def _failing_predecessors(self, service: Service, observed: Observed) -> Iterable[Container]:
-        """Yield the unhealthy containers of earlier revisions, at least ``CURE_S`` old."""
+        """Yield the unhealthy containers of earlier revisions that have run for ``CURE_S``."""
         now = self._clock.now()
         for container in observed.of(service.key):
             unhealthy = container.running and container.health == "unhealthy"

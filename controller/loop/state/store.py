@@ -90,7 +90,7 @@ class StateStore:
             self._set(self._histories, slot, None if history == backoff.CLEAN else history)
 
     def clear_failures(self, key: Key) -> None:
-        """Forget failures and contentions of all slots of a service, for retries at once."""
+        """Forget failures and contentions of all slots of a service, so that retries start at once."""
         with self._lock:
             for table in (self._histories, self._contentions):
                 for slot in [slot for slot in table if slot[0] == key]:
@@ -334,7 +334,7 @@ class StateStore:
             return True
 
     def to_json(self) -> dict[str, object]:
-        """Return the content of the file. Member names are unchanged since the first version."""
+        """Return the content of the file. Member names are a stored form: they never change."""
         return {
             "version": VERSION,
             "prune": prune.to_json(self._prune),

@@ -27,7 +27,7 @@ OutsideSlot = Callable[[], AbstractContextManager[bool]]
 
 
 class WorkerSlots:
-    """Slots for *workers* passes, and for *outside* pulls outside of these."""
+    """*workers* slots for passes, and at most *outside* pulls outside of these slots."""
 
     def __init__(self, *, workers: int = WORKERS, outside: int = PULLS) -> None:
         #: The number of threads that occupy all slots.
