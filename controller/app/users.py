@@ -91,7 +91,7 @@ def shipper_user(name: str | None) -> User:
 
 
 def trimtab_gid() -> int:
-    """Return the gid of the group whose members may connect, or the caller's without such a group."""
+    """Return the gid of the group with access to the sockets; without such a group the caller's."""
     try:
         return grp.getgrnam(GROUP).gr_gid
     except KeyError:
