@@ -23,7 +23,7 @@ PATH = re.compile(
     r"`((?:controller|tests|configs|docs|tools|desired-state)/[A-Za-z0-9_.{}/-]+|[A-Z]+\.md)`"
 )
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
-ARCHITECTURE_LINES = 300
+ARCHITECTURE_LINES = 370
 
 
 def named(path: Path) -> str:
