@@ -1,6 +1,6 @@
 """Ports: the interfaces of the outside world, as narrow as their users need.
 
-Adapters are built in ``wiring`` and nowhere else.
+Adapters are built in ``app`` and nowhere else.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class ServerLimits:
 
 @dataclass(frozen=True, slots=True)
 class HostServices:
-    """Services that the composition root (``app.wiring``) provides."""
+    """Services that the composition root (``app.broker``) provides."""
 
     clock: Clock
     new_id: NewId

@@ -67,7 +67,7 @@ def heal(
     container: Container,
     *,
     with_alias: bool = True,
-    joining: bool = True,
+    joinable: Collection[str] | None = None,
     deferred: Collection[str] = (),
 ) -> tuple[AnyAction, ...]:
     """Return the actions to heal a container, if ``is_healable`` is true; () without alterations.
@@ -79,7 +79,9 @@ def heal(
         container: a running or paused container.
         with_alias: the container may answer to its service's name on every network it joins.
             Otherwise only where it did before, or if another of its networks has the alias.
-        joining: its networks exist, so it can join them now.
+        joinable: the networks that exist or will exist; None for all. A container of an earlier
+            revision may miss a network that nobody creates any more: joining it would fail in each
+            pass, and the replacement of the container would never be reached.
         deferred: alterations to skip, by ``Alteration.what``. An extra network is never skipped.
     """
     admitted = container.admitted
@@ -88,7 +90,7 @@ def heal(
     return (
         *_leave(container, admitted),
         *(_thaw(container) if "paused" not in deferred else ()),
-        *(_join(container, admitted, with_alias, deferred) if joining else ()),
+        *_join(container, admitted, with_alias, joinable, deferred),
         *(_rename(container, admitted) if "name" not in deferred else ()),
         *_limit(container, admitted, deferred),
     )
@@ -128,15 +130,19 @@ def _join(
     container: Container,
     admitted: Settings,
     with_alias: bool,  # noqa: FBT001 - heal's own
+    joinable: Collection[str] | None,
     deferred: Collection[str],
 ) -> Iterator[AnyAction]:
     handle, name = ContainerHandle.of(container), container.key.name
     known = any(name in asked for _, asked in container.aliases)
-    for network in admitted.networks:
+    networks = [n for n in admitted.networks if joinable is None or n in joinable]
+    for network in networks:
         if network not in container.settings.networks and "networks" not in deferred:
             cause = f"{container.name} isn't in its network {network}"
             yield handle.connect(network, (name,) if known or with_alias else (), cause)
     for network, names in foreign_aliases(container) if "aliases" not in deferred else ():
+        if network not in networks:
+            continue
         cause = f"{container.name} answers to {' and '.join(names)} on {network}"
         kept = (name,) if with_alias or name in dict(container.aliases)[network] else ()
         yield handle.disconnect(network, cause)

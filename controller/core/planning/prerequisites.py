@@ -269,6 +269,10 @@ class Prerequisites:
             return None
         return foreign_network(network, resource.key, source=resource)
 
+    def joinable(self, service: Service) -> frozenset[str]:
+        """Return the networks on the engine, and those that the service's plan creates."""
+        return frozenset(self._networks_seen) | frozenset(wanted_networks(service, self.names))
+
     def missing(self, service: Service, *, creating: bool) -> tuple[AnyAction, ...]:
         """Return the actions before a create or, without *creating*, before a start."""
         actions: list[AnyAction] = []

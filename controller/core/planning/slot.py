@@ -152,12 +152,12 @@ def healing_actions(
     missing = not set(admitted) <= set(container.settings.networks)
     problems = prerequisites.problems(service, creating=False) if missing else ()
     deferred = context.deferred_repairs(container.slot)
-    actions = list(heal(container, with_alias=with_alias, joining=not problems, deferred=deferred))
-    joins = (i for i, action in enumerate(actions) if isinstance(action, ConnectNetwork))
-    at = next(joins, len(actions))
+    joinable = frozenset() if problems else prerequisites.joinable(service)
+    actions = list(heal(container, with_alias=with_alias, joinable=joinable, deferred=deferred))
+    joins = [i for i, action in enumerate(actions) if isinstance(action, ConnectNetwork)]
+    at = joins[0] if joins else len(actions)
     # Networks are created only before the first join: isolation must not wait for them.
-    joined = missing and not problems and "networks" not in deferred
-    created = prerequisites.missing(service, creating=False) if joined else ()
+    created = prerequisites.missing(service, creating=False) if missing and joins else ()
     altered = (alteration.what for alteration in alterations(container))
     reasons = dict.fromkeys(deferred[what] for what in altered if what in deferred)
     delays = [

@@ -32,9 +32,6 @@ from controller.model.errors import Act, Problem
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, Observed
 
-#: A JSON object of a status report.
-
-
 @dataclass(frozen=True, slots=True)
 class Failure:
     """The failure of the last pass of a key."""

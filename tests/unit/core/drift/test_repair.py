@@ -128,7 +128,7 @@ def test_one_that_is_not_announced_yet_joins_again_without_its_service_s_name() 
 
 def test_what_can_not_be_joined_is_left_for_later() -> None:
     there = container(settings={"networks": ("bridge",), "pids": 1})
-    verbs = [action.verb for action in heal(there, joining=False)]
+    verbs = [action.verb for action in heal(there, joinable=())]
     assert verbs == ["disconnect-network", "update-container"]
 
 

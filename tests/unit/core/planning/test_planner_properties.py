@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.core.drift.drift import ALIVE, alterations, is_finished
-from controller.core.planning.prerequisites import wanted_networks
 from controller.core.planning.successor import order_of
 from controller.core.review.text import render, to_json
 from controller.model.desired.desired import Desired, Service
@@ -23,7 +22,6 @@ from tests.worlds import (
     IMAGE_ID,
     INGRESS,
     ISOLATED,
-    NAMES,
     Step,
     container,
     declared,
@@ -115,12 +113,7 @@ def worlds(draw: st.DrawFn) -> tuple[Desired, Observed]:
     unique = {c.id: c for c in there}
     # A pin is the image that a revision was first admitted with; one container's is enough.
     pins = {c.revision: Image(IMAGE_ID) for c in unique.values() if draw(st.booleans())}
-    # Containers joined ISOLATED when they were created. Only a service that joins it makes it again.
-    joining = {s.key for s in wanted if ISOLATED.name in wanted_networks(s, NAMES)}
-    kept = any(c.admitted and c.key not in joining for c in unique.values())
-    networks = tuple(
-        n for n in (ISOLATED, INGRESS, BRIDGE) if draw(st.booleans()) or (kept and n is ISOLATED)
-    )
+    networks = tuple(n for n in (ISOLATED, INGRESS, BRIDGE) if draw(st.booleans()))
     images = {IMAGE: Image(IMAGE_ID) if draw(st.booleans()) else None}
     observed = engine(*unique.values(), networks=networks, images=images, pins=pins)
     return declared(*wanted, *extra, *back), observed

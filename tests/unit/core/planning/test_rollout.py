@@ -1472,3 +1472,13 @@ def test_a_task_that_served_before_is_not_run_again():
         backoff={(WEB, 1): "failed once, next try at noon"},
         gives="1 wait web.1-bbbbbbbb failed once, next try at noon",
     )
+
+
+def test_a_network_that_nobody_makes_any_more_is_not_joined() -> None:
+    """The old container was cut off from a network that is gone, and has no successor yet."""
+    wanted = service(rev="c", network={"mode": "none"})
+    cut_off = container(rev="b", settings={"networks": (), "pids": 1})
+    made = plan(declared(wanted), engine(cut_off, networks=()), judge=deny("create-container"))
+    verbs = [action.verb for action in made.actions]
+    assert "connect-network" not in verbs
+    assert "update-container" in verbs, "the rest of it is healed"
