@@ -32,6 +32,7 @@ from controller.model.errors import Act, Problem
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, Observed
 
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """The failure of the last pass of a key."""
