@@ -25,9 +25,6 @@ from controller.model.errors import UsageError
 from controller.settings import Instance, StateFolder
 from controller.ship import fd_server
 from controller.ship.destination import Destination, read_destination
-from controller.ship.shipper import Shipper, ShipperPaths
-from controller.ship.sink import Sender
-from controller.ship.sinks import open_sink
 from controller.system.file_lock import hold_lock
 
 
@@ -88,6 +85,11 @@ def run_shipper(
         StateError: the journal doesn't continue the shipped records, or another shipper runs.
         UsageError: a destination's package is missing, or a TLS file can't be used.
     """
+    # The privileged parent must not load what parses records and talks to the network.
+    from controller.ship.shipper import Shipper, ShipperPaths
+    from controller.ship.sink import Sender
+    from controller.ship.sinks import open_sink
+
     log_to_stderr("ship")
     folder, clock = Path(str(handed["folder"])), SystemClock()
     lock = hold_lock(folder / "lock", program="shipper", monotonic=time.monotonic)

@@ -16,14 +16,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
-from controller.cli.clients.docker_recorder import REQUESTS_MAX, DockerRecorder, EngineRequest
+from controller.cli.clients.docker_recorder import (
+    ALL_BODIES_BYTES_MAX,
+    REQUESTS_MAX,
+    DockerRecorder,
+    EngineRequest,
+)
 from controller.model.errors import UsageError
 
 TIMEOUT_S = 20.0
 _STDERR_BYTES_MAX = 4096
 _POLL_S = 0.05
+_TMPDIR_MAX = 60
+_MIB = ALL_BODIES_BYTES_MAX >> 20
 #: Commands that only ask the engine. The others contact registries or builders themselves, change
 #: the settings of docker, or are plugins of the user.
 _COMMANDS = """
@@ -31,6 +38,14 @@ _COMMANDS = """
     import info inspect kill load logs network node pause plugin port ps pull push rename restart rm
     rmi run save search secret service stack start stats stop swarm system tag top unpause update
     version volume wait
+"""
+#: Commands of compose that only ask the engine. `config -o` writes a file, `publish` pushes itself.
+_COMPOSE_COMMANDS = """
+    attach build create down events exec images kill logs ls pause port ps pull push restart rm run
+    scale start stats stop top unpause up version wait
+"""
+_COMPOSE_OPTIONS_WITH_VALUE = """
+    --ansi --env-file -f --file --parallel --profile --progress --project-directory -p --project-name
 """
 #: Options in front of the command: they choose an engine, and no engine is asked.
 _GLOBAL_OPTIONS_WITH_VALUE = """
@@ -40,6 +55,9 @@ _GLOBAL_OPTIONS_WITH_VALUE = """
 _PREAMBLE = frozenset({"/info", "/version"})
 #: Options that write a file.
 _FILE_OPTIONS = frozenset({"--cidfile", "--iidfile"})
+#: Docker verifies pulls with a notary server unless this option is true. Go reads these as true.
+_CONTENT_TRUST = "--disable-content-trust"
+_TRUE = frozenset({"1", "t", "T", "true", "True", "TRUE"})
 #: Variables that lead docker to other engines, registries or builders.
 _VARIABLES = (
     "BUILDKIT_",
@@ -77,7 +95,9 @@ def record(words: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> Recording:
             remedy="install it (Debian: docker-cli, for compose also docker-compose), or name the "
             "request: trimtab policy explain METHOD PATH --body FILE",
         )
-    with TemporaryDirectory(prefix="trimtab-docker-") as name:
+    # The path of a Unix socket has at most 107 bytes.
+    parent = None if len(gettempdir()) <= _TMPDIR_MAX else "/tmp"  # noqa: S108 - made 0700
+    with TemporaryDirectory(prefix="trimtab-docker-", dir=parent) as name:
         folder = Path(name)
         host = f"unix://{folder / 'docker.sock'}"
         with DockerRecorder(folder / "docker.sock") as recorder:
@@ -88,7 +108,7 @@ def record(words: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> Recording:
             finally:
                 recorder.shutdown()
     if recorder.is_full:
-        error = f"docker sent more than {REQUESTS_MAX} requests"
+        error = f"docker sent more than {REQUESTS_MAX} requests, or {_MIB} MiB"
     requests = tuple(dict.fromkeys(recorder.requests))
     command = tuple(request for request in requests if request.path not in _PREAMBLE)
     return Recording(command or (() if error else requests), error)
@@ -111,14 +131,44 @@ def _command_line(words: Sequence[str]) -> list[str]:
             f"'{command}' isn't a command that only asks the engine",
             remedy=f"use one of {', '.join(_COMMANDS.split())}",
         )
+    if line[0] == "compose":
+        _check_compose(line[1:])
     for word in line:
-        if word.partition("=")[0] in _FILE_OPTIONS or word == "--disable-content-trust=false":
+        option, _, value = word.partition("=")
+        if option in _FILE_OPTIONS or (option == _CONTENT_TRUST and value and value not in _TRUE):
             raise UsageError(
                 "line.invalid",
                 f"{word} does more than ask the engine",
                 remedy="leave it out: the requests are the same without it",
             )
     return line
+
+
+def _check_compose(words: Sequence[str]) -> None:
+    """Check the words behind ``compose``.
+
+    Raises:
+        UsageError: the command does more than ask the engine, or a file is on another host.
+    """
+    rest = list(words)
+    with_value = (*_COMPOSE_OPTIONS_WITH_VALUE.split(), *_GLOBAL_OPTIONS_WITH_VALUE.split())
+    while rest and rest[0].startswith("-"):
+        option, _, value = rest[0].partition("=")
+        count = 2 if rest[0] in with_value else 1
+        file = value or "".join(rest[1:count])
+        if option in {"-f", "--file"} and ("://" in file or "git@" in file):
+            raise UsageError(
+                "line.invalid",
+                f"{file} is on another host, and no other host is asked",
+                remedy="name a file of this host",
+            )
+        del rest[:count]
+    if rest and rest[0] not in _COMPOSE_COMMANDS.split():
+        raise UsageError(
+            "line.invalid",
+            f"'docker compose {rest[0]}' isn't a command that only asks the engine",
+            remedy=f"use one of {', '.join(_COMPOSE_COMMANDS.split())}",
+        )
 
 
 def _environment(folder: Path, host: str) -> dict[str, str]:
@@ -143,6 +193,9 @@ def _environment(folder: Path, host: str) -> dict[str, str]:
         **{name: value for name, value in os.environ.items() if not name.startswith(_VARIABLES)},
         "DOCKER_HOST": host,
         "DOCKER_CONFIG": str(folder),
+        # Compose doesn't read files of registries and repositories.
+        "COMPOSE_EXPERIMENTAL_GIT_REMOTE": "0",
+        "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "0",
         "DOCKER_BUILDKIT": "0",  # BuildKit doesn't send a request that could be judged
         "PATH": str(programs),  # empty: no credential helper, no provider of a compose service
     }

@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, unquote
 API_VERSION = "1.45"
 REQUESTS_MAX = 1000
 BODY_BYTES_MAX = 4 * 1024 * 1024
+ALL_BODIES_BYTES_MAX = 64 * 1024 * 1024
 IDLE_S = 20.0
 _READ_BYTES = 4096
 _VERSION = re.compile(r"^/v[0-9.]+(?=/)")
@@ -71,7 +72,8 @@ class DockerRecorder(socketserver.ThreadingUnixStreamServer):
     @property
     def is_full(self) -> bool:
         """Return True if the recorder takes no more requests."""
-        return len(self.requests) >= REQUESTS_MAX
+        size = sum(len(request.body) for request in self.requests)
+        return len(self.requests) >= REQUESTS_MAX or size >= ALL_BODIES_BYTES_MAX
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Print nothing: docker's own error shows that a connection broke."""

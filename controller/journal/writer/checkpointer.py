@@ -96,8 +96,8 @@ class Checkpointer:
     def published(self) -> int:
         """Return the number of records covered by the published checkpoint of this instance, or 0.
 
-        A checkpoint is published once its record is durable, without a flush. After a loss of power
-        the file can lag behind the journal or be empty, but is never ahead.
+        A checkpoint is published, durably, after its record is durable. After a crash between the
+        two the file lags behind the journal; it is never ahead.
         """
         self._published = self._read_published()
         return self._published.size if self._published is not None else 0

@@ -279,5 +279,5 @@ class Plan:
 
     @property
     def pending(self) -> tuple[AnyAction, ...]:
-        """The actions without retentions: a kept container is in its desired state."""
+        """The actions without quarantine waits: a container in quarantine is as desired."""
         return tuple(action for action in self.actions if not isinstance(action, QuarantineWait))

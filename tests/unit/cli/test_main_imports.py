@@ -44,3 +44,10 @@ def test_questions_to_the_journal_start_light(tmp_path: Path) -> None:
     heavy = ("docker", "requests", "jinja2", "rich", "pydantic", "yaml", "httptools", "http")
     for command in (("list", "--since", "1d"), ("explain", "web.1-1f0c22aa"), ("verify",)):
         assert not of_package(loaded_by("journal", *command, "--state", str(tmp_path)), *heavy)
+
+
+def test_the_parent_of_the_shipper_loads_no_sink(tmp_path: Path) -> None:
+    """As root the parent opens files and nothing else: its child parses records and sends them."""
+    modules = loaded_by("ship", "--state", str(tmp_path), "--to", "a=file:///tmp/a")
+    assert "controller.app.shipper" in modules
+    assert not of_package(modules, "controller.ship.shipper", "controller.ship.sinks")

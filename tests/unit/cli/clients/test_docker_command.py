@@ -178,6 +178,14 @@ def test_a_line_that_docker_rejects_has_no_requests_and_its_error(line: str, err
         "run --cidfile x a",
         "build --iidfile=x .",
         "pull --disable-content-trust=false a",
+        "pull --disable-content-trust=0 a",
+        "run --disable-content-trust=F a",
+        "compose config -o x",
+        "compose convert -o x",
+        "compose --project-directory . alpha publish 127.0.0.1:1/x",
+        "compose publish 127.0.0.1:1/x",
+        "compose -f oci://127.0.0.1:1/x up",
+        "compose --file=https://127.0.0.1:1/x up",
     ],
 )
 def test_a_command_that_does_more_than_ask_the_engine_is_not_run(line: str) -> None:
