@@ -306,7 +306,7 @@ class World:
         docker("volume", "create", "gate-unlabelled")
         bridge = self.engine_id("network", "bridge")
         link = Path("/tmp", f"gate-link-{self.folder.name}")
-        link.symlink_to("/etc")
+        link.symlink_to(self.folder)
         self._stack.callback(link.unlink, missing_ok=True)
         # Other processes' worlds have the same folders: this one's lock is held while it has them.
         self._made = self._stack.enter_context(MADE.open("a+"))

@@ -58,6 +58,7 @@ def folder() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="trimtab-effective-", dir="/tmp"))
     made.chmod(0o755)
     (made / "data").mkdir()
+    (made / "elsewhere").mkdir()  # what attacks lead to; never a folder of the host's own
     yield made
     shutil.rmtree(made)
 
@@ -269,7 +270,7 @@ def test_no_race_of_swaps_gets_another_place_into_a_container(
     """S1: while a process swaps directory and link in a loop, each start is right or ended."""
     place, aside = folder / "data", folder / "link"
     inode = place.stat().st_ino
-    aside.symlink_to("/etc")
+    aside.symlink_to(folder / "elsewhere")
     binds = {"Binds": [f"{place}:/data:ro"]}
     made = [create(world, f"alice-race-{number}", HostConfig=binds) for number in range(12)]
     argv = [sys.executable, "-c", SWAP, str(place), str(aside), pause_s]
@@ -307,7 +308,7 @@ def test_what_slips_past_every_look_is_stopped_soon(world: World, folder: Path) 
 
         def swap() -> None:
             place.rename(folder / "was")
-            place.symlink_to("/etc")
+            place.symlink_to(folder / "elsewhere")
 
         answer = between(world, f"/containers/{made}/start", swap, lambda: start(world, made))
         assert (answer.status, answer.rule) == (403, "effective.mount")
@@ -332,14 +333,15 @@ def test_what_slips_past_every_look_is_stopped_soon(world: World, folder: Path) 
 # S2: a volume is made anew with options.
 
 
-def test_a_volume_made_anew_with_options_reaches_no_container(world: World) -> None:
+def test_a_volume_made_anew_with_options_reaches_no_container(world: World, folder: Path) -> None:
     """S2: in the moment between the last look at the volume and the engine's create."""
     world.must("alice", "POST", "/volumes/create", {"Name": "alice-bait"})
     docker = world.engine.docker
 
     def swap() -> None:
         docker("volume", "rm", "alice-bait")
-        options = [f"--opt={each}" for each in ("type=none", "o=bind", "device=/etc")]
+        bind = ("type=none", "o=bind", f"device={folder / 'elsewhere'}")
+        options = [f"--opt={each}" for each in bind]
         docker("volume", "create", *options, "alice-bait")
 
     binds = {"Binds": ["alice-bait:/data"]}

@@ -138,6 +138,9 @@ def place() -> Iterator[Path]:
     made.chmod(0o755)
     (made / "data").mkdir()
     (made / "file").write_text("text\n")
+    # What attacks lead to. Never a folder of the host's own: a container that moves its folders
+    # about copies what is mounted in them, and then removes it.
+    (made / "elsewhere").mkdir()
     yield made
     shutil.rmtree(made)
 
@@ -244,7 +247,7 @@ def test_a_swapped_source_is_seen_wherever_the_images_links_put_it(
 ) -> None:
     host = {"Mounts": [{"Type": "bind", "Source": "FOLDER/data", "Target": "/data"}]}
     with container(world, "links", place, host) as made:
-        assert slipped(world, made, place / "data", Path("/etc")) == [["effective.mount"]]
+        assert slipped(world, made, place / "data", place / "elsewhere") == [["effective.mount"]]
 
 
 def test_a_swapped_source_is_seen_where_the_container_hides_the_way_to_it(
@@ -255,7 +258,7 @@ def test_a_swapped_source_is_seen_where_the_container_hides_the_way_to_it(
     add_image(world, "hides", "debian", folder("srv"), command=moves)
     host = {"Mounts": [{"Type": "bind", "Source": "FOLDER/data", "Target": "/srv/data"}]}
     with container(world, "hides", place, host) as made:
-        assert slipped(world, made, place / "data", Path("/etc")) == [["effective.mount"]]
+        assert slipped(world, made, place / "data", place / "elsewhere") == [["effective.mount"]]
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
