@@ -55,10 +55,13 @@ def enforce_budget(
     if not runs and not starting:
         return judged
     target = RunningReplica(item.id, service_of(item))
+    # A container that goes down while the engine lists the running ones is in the list, and looks
+    # as if it had been started again. It still counts as taken down.
+    down = frozenset(taken.container for taken in state.inventory.taken.values() if taken.down)
     running = yield from _running_replicas(state)
     running |= {target} if runs else set()
     word = disruption_budget.judge(
-        target, starting=starting, running=running, recent=_recent_removals(state)
+        target, starting=starting, running=running, recent=_recent_removals(state, down)
     )
     takes: RemovalScope = word.takes
     verdict = judged.verdict
@@ -129,8 +132,10 @@ def _running_replicas(state: GateState) -> Flow[set[RunningReplica]]:
     }
 
 
-def _recent_removals(state: GateState) -> Iterable[RecentRemoval]:
+def _recent_removals(state: GateState, down: frozenset[str]) -> Iterable[RecentRemoval]:
+    """Yield the take-downs so far; *down* are the containers that were down before the list."""
     for taken in state.inventory.taken.values():
         # A take-down in the future counts as of now: the clock was set back.
         age_s = max(0.0, state.age_s(taken.intent, taken.time))
-        yield RecentRemoval(taken.container, taken.service, taken.last, age_s, taken.down)
+        is_down = taken.container in down
+        yield RecentRemoval(taken.container, taken.service, taken.last, age_s, is_down)

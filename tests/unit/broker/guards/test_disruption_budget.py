@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Forward, ReadEngine
+from controller.broker.gate.commands import Forward, ReadEngine, WriteRecord
 from controller.broker.gate.state import GateState
 from controller.core.records import inventory_json
 from controller.model.inventory import Inventory, OwnedObject
@@ -129,6 +129,23 @@ def test_the_controller_stops_at_its_share(verb: str) -> None:
         "default/s3 would be one more of 10 services without a running slot: the controller took "
         "down default/s0, default/s1, default/s2 within 10 minutes, and may at most 3"
     )
+
+
+def test_what_goes_down_while_the_engine_lists_what_runs_is_counted() -> None:
+    """It is in the list, and down when the list is there: not started again."""
+    knows = state(services())
+    for number in range(3):
+        take_down(knows, number, range(COUNT), answer=lost())
+    asked = request("POST", f"/containers/{full(3)}/stop", actor=CONTROLLER)
+    flow: Any = handle(asked, knows)
+    assert next(flow) == shown(3)[0]
+    listing, listed = running(*range(COUNT))
+    assert flow.send(shown(3)[1]) == listing
+    taken = {key: replace(each, down=True) for key, each in knows.inventory.taken.items()}
+    knows.inventory = replace(knows.inventory, taken=taken)
+    command = flow.send(listed)
+    assert isinstance(command, WriteRecord)
+    assert command.entry.stage == "refusal"
 
 
 def test_requests_whose_answer_is_not_there_yet_are_counted() -> None:
