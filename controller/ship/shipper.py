@@ -247,7 +247,9 @@ class Shipper:
 
     def stop(self) -> None:
         """Request the end of ``run``; safe in a signal handler."""
-        self._stop.set()
+        # Not in the thread of `run`: the lock of an Event isn't reentrant, so that a signal during
+        # `wait` would block the handler for ever.
+        threading.Thread(target=self._stop.set, daemon=True).start()
 
     def run(self) -> None:
         """Ship until ``stop``; running deliveries have ``STOP_S`` to end.

@@ -5,9 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -16,6 +14,7 @@ import click
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.options import command_line
 from controller.cli.output.excerpts import report_excerpts
+from controller.cli.output.signals import SignalWaiter
 from controller.cli.output.tables import cell_width, wrap
 from controller.cli.output.times import current_time
 from controller.cli.status.conditions import word_of
@@ -47,40 +46,34 @@ class LiveView(Protocol):
 
 def watch(assembly: ProcessGroup, launch: Launch, *, as_json: bool) -> None:
     """Show the instance and supervise the child processes until SIGINT, SIGTERM or SIGHUP."""
-    stop = threading.Event()
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+    signals = SignalWaiter(stop=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     if as_json or not sys.stdout.isatty():
-        _show_until(stop, assembly, launch, _Lines(launch, as_json=as_json))
+        _show_until(signals, assembly, launch, _Lines(launch, as_json=as_json))
         return
     with Screen(alternate=False) as screen:
-        _show_until(stop, assembly, launch, _Live(launch, screen), output=True)
+        _show_until(signals, assembly, launch, _Live(launch, screen), output=True)
 
 
 def _show_until(
-    stop: threading.Event,
+    signals: SignalWaiter,
     assembly: ProcessGroup,
     launch: Launch,
     view: LiveView,
     *,
     output: bool = False,
 ) -> None:
-    """Show the status until *stop* is set; with *output*, including lines of failed containers.
+    """Show the status until a stop is requested; with *output*, including lines of failed containers.
 
     These lines can contain secrets: *output* is only for terminals, whose text isn't logged.
     """
     question: dict[str, object] = {"do": "status", "output": output}
-    while not stop.is_set():
+    while not signals.stopped:
         assembly.restart_ended()
         try:
             view.show(ask_controller(launch.state.controller_socket, question, timeout_s=ANSWER_S))
         except TrimtabError as error:
             view.wait(error)
-        stop.wait(REFRESH_S)
+        signals.wait(REFRESH_S)
 
 
 class StartText:

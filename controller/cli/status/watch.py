@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 
 from controller.cli.clients.status_report import fetch, fetch_status, select
 from controller.cli.exit_codes import EXIT_INTERRUPTED
+from controller.cli.output.signals import SignalWaiter
 from controller.cli.output.times import current_time
 from controller.cli.status.screen import ChangeLines, Screen
 from controller.cli.status.table import TableView, fit_status
@@ -29,36 +28,23 @@ def watch_status(
     Raises:
         StateError: there is no instance, or the user isn't allowed to connect.
     """
-    wake = threading.Event()
-    stop = threading.Event()
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        wake.set()
-
-    def resized(_number: int, _frame: FrameType | None) -> None:
-        wake.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    signal.signal(signal.SIGWINCH, resized)
+    signals = SignalWaiter(stop=(signal.SIGINT, signal.SIGTERM), wake=(signal.SIGWINCH,))
     if as_json or not sys.stdout.isatty():
         changes = ChangeLines(as_json=as_json, timestamps=True)
-        while not stop.is_set():
+        while not signals.stopped:
             try:
                 changes.show(select(fetch_status(state), name=name, namespace=namespace))
             except EngineUnavailable as error:
                 changes.wait(error)
-            stop.wait(REFRESH_S)
+            signals.wait(REFRESH_S)
         return EXIT_INTERRUPTED
     with Screen(alternate=True) as screen:
-        while not stop.is_set():
-            wake.clear()
+        while not signals.stopped:
             report, head = _fetch_report(state)
             selected = select(report, name=name, namespace=namespace)
             view = TableView(screen.width, current_time(), wide)
             screen.draw(f"{head}\n{fit_status(selected, view, screen.height - 1)}")
-            wake.wait(REFRESH_S)
+            signals.wait(REFRESH_S)
     return EXIT_INTERRUPTED
 
 
