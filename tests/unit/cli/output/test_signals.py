@@ -21,7 +21,8 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_a_signal_before_or_during_a_wait_ends_it() -> None:
+@pytest.mark.timeout(20)  # a signal that ends no wait takes 60 s
+def test_a_signal_before_a_wait_ends_it() -> None:
     waiter = SignalWaiter(stop=[signal.SIGUSR1], wake=[signal.SIGUSR2])
     os.kill(os.getpid(), signal.SIGUSR2)
     waiter.wait(60)
