@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.compat.row import Row
-from tests.compat.table import CODES, TABLE, page
-from tests.compat.world import PATIENCE_S, PROJECT, REGISTRY, REMOTE
+from tests.compat.table import TABLE
+from tests.compat.world import PATIENCE_S, REGISTRY, REMOTE
 
 if TYPE_CHECKING:
     from tests.compat.world import World
@@ -83,19 +83,6 @@ def test_an_expression_does_what_the_table_says(sdks: dict[str, Sdk], row: Row) 
         assert row.instead in told["error"]
     else:
         assert re.search(row.see, told.get("value", "")), told
-
-
-def test_the_page_is_the_table() -> None:
-    assert (PROJECT / "docs" / "compatibility.md").read_text() == page(CODES.read_text()), (
-        "write it anew: python -m tests.compat.table > docs/compatibility.md"
-    )
-
-
-def test_each_rule_of_the_table_is_in_the_list_of_codes() -> None:
-    codes = set(
-        re.findall(r"^\| `([a-z0-9.-]+)`", (PROJECT / "docs/errors.md").read_text(), re.MULTILINE)
-    )
-    assert {row.refused for row in TABLE if row.refused} - codes == set()
 
 
 def test_every_command_stands_in_the_table_once_in_one_role() -> None:

@@ -250,7 +250,7 @@ def _with_volumes(judged: Any) -> Any:
 
 
 def _kept_for_nothing(original: Any) -> Any:
-    return lambda containers, judge, _quarantine: original(containers, judge)
+    return lambda containers, judge, _quarantine=None: original(containers, judge)
 
 
 # Replicas
@@ -517,7 +517,7 @@ PLANTS = (
         5,
         "radius-counts-one-look",
         "the gate forgets what the controller took down before",
-        ((disruption_budget, "_recent_removals", always(lambda _state: ())),),
+        ((disruption_budget, "_recent_removals", returning(lambda _removals: ())),),
     ),
     Plant(
         6,
