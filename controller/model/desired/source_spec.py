@@ -1,0 +1,159 @@
+"""The ``spec`` of a Source: a Git repository with documents, and what the documents may declare."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from controller.model.desired.fields import DurationMs
+from controller.model.desired.spec import Model
+
+INTERVAL_MIN_MS = 10_000
+INTERVAL_MAX_MS = 86_400_000
+NAMESPACES_MAX = 100
+URL_MAX = 2048
+REF_MAX = 255
+
+#: No host and no user begins with '-': git and ssh would take it for an option.
+_URL = re.compile(
+    r"(?:https?://|ssh://(?:[A-Za-z0-9][\w.-]*@)?)[A-Za-z0-9\[][!-~]*|file:///[!-~]+", re.ASCII
+)
+_SCP_LIKE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[!-~]+", re.ASCII)
+_USER_INFO = re.compile(r"https?://[^/]*@", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
+#: Of git-check-ref-format(1): no '..', '@{', control characters, or characters of patterns.
+_REF = re.compile(
+    r"(?!.*(?:\.\.|@\{|//|\.lock(?:/|$)))[^\s\x00-\x20~^:?*\[\\\x7f/.-][^\s\x00-\x20~^:?*\[\\\x7f]*"
+)
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_SEMVER_RANGE = re.compile(r"[0-9xX*^~<>=|. v-]{1,100}", re.ASCII)
+
+
+def _url(text: str) -> str:
+    if len(text) > URL_MAX or not (_URL.fullmatch(text) or _SCP_LIKE.fullmatch(text)):
+        raise ValueError(
+            "expected a URL such as https://example.org/team/deploy.git, ssh://git@host/deploy.git or "
+            "file:///srv/git/deploy.git"
+        )
+    if _USER_INFO.match(text):
+        raise ValueError("expected a URL without user and password; name credentials instead")
+    return text
+
+
+def _ref(text: str) -> str:
+    if len(text) > REF_MAX or text.endswith(("/", ".")) or not _REF.fullmatch(text):
+        raise ValueError("expected the name of a Git reference, such as main")
+    return text
+
+
+def _full_ref(text: str) -> str:
+    if not text.startswith("refs/"):
+        raise ValueError("expected a full reference, such as refs/heads/main")
+    return _ref(text)
+
+
+def _commit(text: str) -> str:
+    if not _COMMIT.fullmatch(text):
+        raise ValueError("expected a full commit id: 40 or 64 lower-case hex digits")
+    return text
+
+
+def _semver(text: str) -> str:
+    if not _SEMVER_RANGE.fullmatch(text):
+        raise ValueError('expected a range of versions, such as "1.x" or ">=1.2.0 <2.0.0"')
+    return text
+
+
+def _folder(text: str) -> str:
+    parts = text.split("/")
+    clean = text == "." or not {"", ".", "..", ".git"} & set(parts)
+    if not clean or len(text) > 1024 or not text.isprintable():
+        raise ValueError("expected a folder of the repository, such as deploy/prod, or '.'")
+    return text
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("expected the name of a file: lower-case letters, digits and '-'")
+    return text
+
+
+class GitRef(Model):
+    """The commit to follow: exactly one of the fields."""
+
+    branch: Annotated[str, AfterValidator(_ref)] | None = None
+    tag: Annotated[str, AfterValidator(_ref)] | None = None
+    #: A range; the highest matching tag is followed.
+    semver: Annotated[str, AfterValidator(_semver)] | None = None
+    commit: Annotated[str, AfterValidator(_commit)] | None = None
+    #: A full reference, such as ``refs/pull/7/head``.
+    name: Annotated[str, AfterValidator(_full_ref)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if len(self.model_fields_set & set(type(self).model_fields)) != 1:
+            raise ValueError("expected exactly one of branch, tag, semver, commit and name")
+        return self
+
+    def __str__(self) -> str:
+        field = next(iter(self.model_fields_set))
+        return f"{field} {getattr(self, field)}"
+
+
+class GitSpec(Model):
+    """The repository of a Source."""
+
+    url: Annotated[str, AfterValidator(_url)]
+    ref: GitRef = Field(default_factory=lambda: GitRef(branch="main"))
+    #: The folder of the documents.
+    path: Annotated[str, AfterValidator(_folder)] = "."
+    #: The time between two fetches.
+    interval: Annotated[DurationMs, Field(ge=INTERVAL_MIN_MS, le=INTERVAL_MAX_MS)] = 60_000
+    #: A file or folder in /etc/trimtab/git; '' for none.
+    credentials: Annotated[str, AfterValidator(_name)] | None = None
+    #: Permits plain HTTP to an address of this host.
+    allow_insecure_loopback: bool = False
+
+
+class VerifyMode(StrEnum):
+    """The signatures that must be good."""
+
+    NONE = "none"
+    #: The commit that the reference leads to.
+    HEAD = "head"
+    #: The annotated tag.
+    TAG = "tag"
+    #: All commits since the last served one.
+    ALL = "all"
+
+
+class VerifySpec(Model):
+    """The verification of signatures."""
+
+    mode: VerifyMode = VerifyMode.NONE
+    #: A folder of public keys in /etc/trimtab/keys.
+    keys: Annotated[str, AfterValidator(_name)] | None = None
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> Self:
+        if self.mode is not VerifyMode.NONE and self.keys is None:
+            raise ValueError("expected keys: the name of a folder in /etc/trimtab/keys")
+        return self
+
+
+class SourceSpec(Model):
+    """The spec of a Source."""
+
+    git: GitSpec
+    verify: VerifySpec = VerifySpec()
+    #: The namespaces whose resources the documents may declare.
+    namespaces: Annotated[tuple[str, ...], Field(min_length=1, max_length=NAMESPACES_MAX)]
+    #: The permitted owners; empty for any owner.
+    owners: Annotated[tuple[str, ...], Field(max_length=NAMESPACES_MAX)] = ()
+    #: Other Sources with ``shared: true`` may list the same namespaces.
+    shared: bool = False
+    #: Leave the served commit in place, and fetch nothing.
+    suspend: bool = False
