@@ -19,20 +19,65 @@ from controller.settings import Instance, StateFolder, find_state, read_instance
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: Options and arguments that several commands have.
+state_option = click.option(
+    "--state",
+    "state",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The state folder (default: $TRIMTAB_STATE, .state/ here or above, the system's).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+directory_argument = click.argument(
+    "directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path)
+)
+policy_option = click.option(
+    "--policy",
+    metavar="NAME|FILE",
+    help=f"The policy: {', '.join(SHIPPED_POLICIES)}, or a file.",
+)
+engine_option = click.option(
+    "--engine",
+    metavar="URL",
+    help="The engine's socket (default: $DOCKER_HOST, else the standard one).",
+)
+rebind_option = click.option(
+    "--rebind", is_flag=True, help="Change the directory of the instance to DIR."
+)
+note_option = click.option("--note", default="", help="The reason, for the journal.")
 
-def state_option(command: F) -> F:
-    """Add ``--state DIR``."""
+
+def timeout_option(purpose: str) -> Callable[[F], F]:
+    """Add ``--timeout DURATION``, as ``timeout_s``."""
     return click.option(
-        "--state",
-        "state",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="The state folder (default: $TRIMTAB_STATE, .state/ here or above, the system's).",
-    )(command)
+        "--timeout",
+        "timeout_s",
+        default="5m",
+        show_default=True,
+        callback=_duration_s,
+        metavar="DURATION",
+        help=f"{purpose}: 30s, 5m, 1h.",
+    )
 
 
-def json_option(command: F) -> F:
-    """Add ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+def _duration_s(_context: click.Context, _option: click.Parameter, value: str) -> float:
+    try:
+        return parse_duration_ms(value) / 1000
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def command(epilog: str, **attributes: Any) -> Callable[[F], click.Command]:
+    """Return a decorator for a command with ``--state`` and ``--json``, by default as last options."""
+
+    def decorate(function: F) -> click.Command:
+        made = click.command(cls=click.Command, epilog=epilog, **attributes)(function)
+        present = {parameter.name for parameter in made.params}
+        for name, add in (("state", state_option), ("as_json", json_option)):
+            if name not in present:
+                add(made)
+        return made
+
+    return decorate
 
 
 class PassingGroup(click.Group):
@@ -47,22 +92,6 @@ class PassingGroup(click.Group):
             if options[-1] == "--state" and rest:
                 options.append(rest.pop(0))
         return super().parse_args(ctx, [*rest[:1], *options, *rest[1:]] if rest else args)
-
-
-def directory_argument(command: F) -> F:
-    """Add ``[DIR]``."""
-    return click.argument(
-        "directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path)
-    )(command)
-
-
-def policy_option(command: F) -> F:
-    """Add ``--policy NAME|FILE``."""
-    return click.option(
-        "--policy",
-        metavar="NAME|FILE",
-        help=f"The policy: {', '.join(SHIPPED_POLICIES)}, or a file.",
-    )(command)
 
 
 def state_root(explicit: Path | None) -> Path:
@@ -99,15 +128,15 @@ def open_state(explicit: Path | None) -> tuple[StateFolder, Instance]:
     return state_of(root, instance), instance
 
 
-def default_directory(directory: Path | None, instance: Instance | None) -> Path:
-    """Return the given directory, else the instance's, else ``./desired-state``.
+def default_directory(directory: Path | None, root: Path) -> Path:
+    """Return the given directory, else the one of *root*'s instance, else ``./desired-state``.
 
     Raises:
         UsageError: no directory is given, and there is no default.
     """
     if directory is not None:
         return directory.absolute()
-    if instance is not None:
+    if (instance := read_instance(root)) is not None:
         return Path(instance.dir)
     folder = Path.cwd() / "desired-state"
     if not folder.exists():
@@ -119,9 +148,22 @@ def default_directory(directory: Path | None, instance: Instance | None) -> Path
     return folder
 
 
+def calling_user() -> str:
+    """Return the uid of the caller, and the name of the user behind sudo."""
+    return f"uid:{os.getuid()} {os.environ.get('SUDO_USER', '')}".strip()
+
+
 def print_json(value: object) -> None:
     """Print a value as JSON: indented on a terminal, else on one line."""
     click.echo(printable_json(value, indent=2 if sys.stdout.isatty() else None))
+
+
+def print_result(value: object, text: str, *, as_json: bool) -> None:
+    """Print the result of a command: *value* as JSON, or *text*."""
+    if as_json:
+        print_json(value)
+    else:
+        click.echo(text)
 
 
 def counted(number: int, noun: str) -> str:
@@ -136,11 +178,3 @@ _PAINTS = {"add": "green", "change": "yellow", "remove": "red", "bad": "red"}
 def paint(style: str, text: str) -> str:
     """Return a line of a plan in its colour; click strips colours if output isn't a terminal."""
     return click.style(text, dim=True) if style == "dim" else click.style(text, fg=_PAINTS[style])
-
-
-def duration_s(_context: click.Context, _option: click.Parameter, value: str) -> float:
-    """Parse ``90s`` or ``5m`` into seconds, for click."""
-    try:
-        return parse_duration_ms(value) / 1000
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error

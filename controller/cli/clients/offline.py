@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from controller.cli.clients.socket_client import BrokerApi
 from controller.model.errors import EngineUnavailable
 from controller.model.policy.shipped import DEFAULT_POLICY
-from controller.settings import Instance, state_of
+from controller.settings import read_instance, state_of
 
 if TYPE_CHECKING:
     from controller.core.rules.verdict import AdmissionDecision
@@ -94,8 +94,8 @@ def render_chart(
     return (rendered, ()) if isinstance(rendered, dict) else ({}, rendered)
 
 
-def policy_in_force(explicit: str | None, *, root: Path, instance: Instance | None) -> Policy:
-    """Return the given policy, else the running broker's, else the instance's, else strict.
+def policy_in_force(explicit: str | None, root: Path) -> Policy:
+    """Return the given policy, else the running broker's, else *root*'s instance's, else strict.
 
     Raises:
         PolicyInvalid: the file isn't a valid policy.
@@ -103,7 +103,7 @@ def policy_in_force(explicit: str | None, *, root: Path, instance: Instance | No
     """
     from controller.app.policy import policy_file, policy_from_route, read_policy
 
-    if explicit is None and instance is not None:
+    if explicit is None and (instance := read_instance(root)) is not None:
         try:
             body = BrokerApi(state_of(root, instance).broker_socket).get("policy")
             return policy_from_route(body)

@@ -14,15 +14,16 @@ from typing import Any
 import click
 
 from controller.cli.clients.socket_client import BrokerApi
-from controller.cli.commands.up import engine_option
 from controller.cli.exit_codes import EXIT_REFUSED
 from controller.cli.options import (
+    command,
     default_directory,
     directory_argument,
-    json_option,
+    engine_option,
+    note_option,
     policy_option,
     print_json,
-    state_option,
+    print_result,
     state_root,
 )
 from controller.cli.output.tables import table
@@ -47,8 +48,7 @@ def _instance_id(_context: click.Context, _option: click.Parameter, value: str) 
     return value
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   docker ps -a --format '{{.Label "io.trimtab.instance"}}' | sort | uniq -c    which ids there are
   trimtab adopt /srv/desired --instance 0123456789abcdef          show what there is of it
@@ -56,8 +56,7 @@ Examples:
 
 \b
 Exit codes: 0 all of it can be (or was) taken over, 4 something can't be.
-"""
-)
+""")
 @directory_argument
 @click.option(
     "--instance",
@@ -68,11 +67,9 @@ Exit codes: 0 all of it can be (or was) taken over, 4 something can't be.
     help="The instance whose state folder is lost (default: the one of the state folder here).",
 )
 @click.option("--yes", is_flag=True, help="Do it; without, it is only shown.")
-@click.option("--note", default="", help="The reason, for the journal.")
+@note_option
 @engine_option
 @policy_option
-@state_option
-@json_option
 def adopt(
     directory: Path | None,
     instance_id: str,
@@ -99,7 +96,7 @@ def adopt(
         )
     request = AdoptRequest(
         instance_id or (instance.id if instance is not None else ""),
-        default_directory(directory, instance),
+        default_directory(directory, root),
         engine or (instance.engine if instance is not None else None),
         policy,
     )
@@ -120,10 +117,9 @@ def adopt(
         replies = list(_adopt(api, objects, note))
     adopted = [item for reply in replies for item in reply["adopted"]]
     left = [item for reply in replies for item in reply["left"]]
-    if as_json:
-        print_json({"instance": request.instance_id, "adopted": adopted, "left": left})
-    else:
-        click.echo(f"Took over {len(adopted)} of {len(objects)}. 'trimtab up' goes on with them.")
+    report = {"instance": request.instance_id, "adopted": adopted, "left": left}
+    text = f"Took over {len(adopted)} of {len(objects)}. 'trimtab up' goes on with them."
+    print_result(report, text, as_json=as_json)
     return EXIT_REFUSED if left else 0
 
 

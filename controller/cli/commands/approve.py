@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +11,13 @@ import click
 from controller.cli.clients.socket_client import PLAN_S, BrokerApi, ask_controller
 from controller.cli.clients.wait_for_pass import in_silence, showing_progress
 from controller.cli.options import (
-    duration_s,
-    json_option,
+    calling_user,
+    command,
+    note_option,
     open_state,
     print_json,
-    state_option,
+    print_result,
+    timeout_option,
 )
 from controller.cli.output.tables import table
 from controller.cli.status.pass_result import exit_code_of, show_done
@@ -32,8 +33,7 @@ ANSWER_S = 30.0
 TRIES = 5
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   trimtab approve                    show what waits, ask, and let it go
   trimtab approve DIGEST --yes       exactly the plan that was reviewed, without asking
@@ -41,22 +41,11 @@ Examples:
 \b
 Exit codes: 0 converged (or nothing waits), 1 not confirmed, 3 invalid files, 4 something is
 refused, 5 not converged in time.
-"""
-)
+""")
 @click.argument("digest", metavar="[PLAN-DIGEST]", required=False, default="")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-@click.option("--note", default="", help="The reason, for the journal.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    default="5m",
-    show_default=True,
-    callback=duration_s,
-    metavar="DURATION",
-    help="How long to wait for convergence: 30s, 5m, 1h.",
-)
-@state_option
-@json_option
+@note_option
+@timeout_option("How long to wait for convergence")
 def approve(
     digest: str, yes: bool, note: str, timeout_s: float, state: Path | None, as_json: bool
 ) -> int:
@@ -68,16 +57,14 @@ def approve(
     folder, _ = open_state(state)
     pending = _pending(folder, digest)
     if not pending["going"]:
-        if as_json:
-            print_json({"plan": pending["plan"]["digest"], "approved": []})
-        else:
-            click.echo("Nothing waits for an approval.")
+        nothing = {"plan": pending["plan"]["digest"], "approved": []}
+        print_result(nothing, "Nothing waits for an approval.", as_json=as_json)
         return 0
     if not as_json:
         _print_pending(pending)
     if not yes:
         _confirm()
-    question = {"do": "pass", "timeout_s": timeout_s, "on_behalf_of": _operator()}
+    question = {"do": "pass", "timeout_s": timeout_s, "on_behalf_of": calling_user()}
 
     def ask(more: dict[str, object]) -> Any:
         socket = folder.controller_socket
@@ -194,7 +181,3 @@ def _record(state: StateFolder, pending: Any, *, note: str) -> dict[str, object]
         approval = {"act": "approve", "plan": plan, "objects": part, "note": note[:512]}
         api.post("records", approval)
     return {"approve_prune": True, "approved": plan}
-
-
-def _operator() -> str:
-    return f"uid:{os.getuid()} {os.environ.get('SUDO_USER', '')}".strip()

@@ -11,15 +11,14 @@ import click
 
 from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.status_report import matches, raise_if_unknown, select
-from controller.cli.commands.plan import engine_option
+from controller.cli.commands.plan import once_engine_option
 from controller.cli.exit_codes import EXIT_PENDING
 from controller.cli.options import (
+    command,
     default_directory,
-    json_option,
     paint,
     policy_option,
-    print_json,
-    state_option,
+    print_result,
     state_root,
 )
 from controller.cli.output.tables import terminal_width
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
     from controller.model.names import Key
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   trimtab diff
   trimtab diff web shop/api
@@ -39,18 +37,15 @@ Examples:
 
 \b
 Exit codes: 0 no difference, 2 differences.
-"""
-)
+""")
 @click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete_names)
 @click.option(
     "--show-values",
     is_flag=True,
     help="Show values of env, arguments, check commands and labels. On a terminal only; recorded.",
 )
-@engine_option
+@once_engine_option
 @policy_option
-@state_option
-@json_option
 def diff(
     names: tuple[str, ...],
     show_values: bool,
@@ -66,7 +61,6 @@ def diff(
     from controller.cli.clients import oneshot
     from controller.core.review.plan_json import differences_json
     from controller.core.review.plan_text import render_differences
-    from controller.settings import read_instance
 
     if show_values and (as_json or not sys.stdout.isatty()):
         raise UsageError(
@@ -77,7 +71,7 @@ def diff(
     root = state_root(state)
     review = oneshot.make_review(
         root,
-        directory=default_directory(None, read_instance(root)),
+        directory=default_directory(None, root),
         engine=engine,
         policy=policy,
         reveal=show_values,
@@ -88,13 +82,8 @@ def diff(
     entries = (e for e in review.entries if _is_named(e.key, names))
     review = replace(review, entries=tuple(entries))
     differences = differences_json(review)
-    if as_json:
-        print_json(differences)
-    elif not differences["objects"]:
-        click.echo("no differences")
-    else:
-        text = render_differences(review, width=terminal_width(), paint=paint)
-        click.echo(text.rstrip())
+    text = render_differences(review, width=terminal_width(), paint=paint).rstrip()
+    print_result(differences, text if differences["objects"] else "no differences", as_json=as_json)
     return EXIT_PENDING if differences["objects"] else 0
 
 

@@ -23,7 +23,7 @@ import click
 from controller import __version__
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.invocation import with_program
-from controller.cli.options import json_option, print_json, state_option, state_root
+from controller.cli.options import command, counted, engine_option, print_json, state_root
 from controller.cli.status.conditions import Resource
 from controller.model.errors import TrimtabError
 from controller.model.quantities import format_duration_ms
@@ -42,20 +42,14 @@ NAMES_MAX = 10
 #: Conditions that are findings: condition, check, level, message, remedy.
 _UNSETTLED = (
     (
-        "PolicyViolation",
-        "policy",
-        "warning",
-        "the policy refuses resources",
+        ("PolicyViolation", "policy", "warning", "the policy refuses resources"),
         "'trimtab status' names the rule, and what to change in the document or the policy",
     ),
     (
-        "Paused",
-        "rollout",
-        "warning",
-        "a rollout failed, and is paused",
+        ("Paused", "rollout", "warning", "a rollout failed, and is paused"),
         "'trimtab logs --previous NAME' says why; change the document, or 'trimtab resume NAME'",
     ),
-    ("Progressing", "rollout", "ok", "in progress", ""),
+    (("Progressing", "rollout", "ok", "in progress"), ""),
 )
 #: Less free space is a warning.
 FREE_BYTES, FREE_SHARE = 1024**3, 0.05
@@ -71,20 +65,12 @@ class CheckResult:
     remedy: str = ""
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   trimtab doctor
   trimtab doctor --json | jq '.[] | select(.level != "ok")'
-"""
-)
-@click.option(
-    "--engine",
-    metavar="URL",
-    help="The engine's socket (default: $DOCKER_HOST, else the standard one).",
-)
-@state_option
-@json_option
+""")
+@engine_option
 def doctor(engine: str | None, state: Path | None, as_json: bool) -> int:
     """Check engine, state folder, broker, controller and host; exit 1 if a check is an error."""
     root = state_root(state)
@@ -115,24 +101,19 @@ def own_findings() -> Iterator[CheckResult]:
     yield CheckResult("trimtab", "ok", f"version {__version__}, {python}, {kernel}")
     if shutil.which("trimtab") is None:
         program = Path(sys.argv[0]).absolute()
-        yield CheckResult(
-            "PATH",
-            "hint",
-            f"trimtab isn't on PATH; it is {program}",
-            f"ln -s {program} /usr/local/bin/trimtab, or call it by its path",
-        )
+        remedy = f"ln -s {program} /usr/local/bin/trimtab, or call it by its path"
+        yield CheckResult("PATH", "hint", f"trimtab isn't on PATH; it is {program}", remedy)
 
 
 def _is_served(root: Path) -> bool:
     """Return True if a broker of the instance answers: then only the broker needs the engine."""
     try:
         instance = read_instance(root)
-        if instance is None:
-            return False
-        BrokerApi(state_of(root, instance).broker_socket).get("whoami")
+        if instance is not None:
+            BrokerApi(state_of(root, instance).broker_socket).get("whoami")
     except TrimtabError:
         return False
-    return True
+    return instance is not None
 
 
 def disk_findings(label: str, path: Path) -> Iterator[CheckResult]:
@@ -143,15 +124,11 @@ def disk_findings(label: str, path: Path) -> Iterator[CheckResult]:
     except OSError:
         return  # the user has no access to the folder
     free = f"{label} {path}: {usage.free / 1024**3:.1f} GiB free of {usage.total / 1024**3:.1f} GiB"
-    if usage.free < FREE_BYTES or usage.free < FREE_SHARE * usage.total:
-        yield CheckResult(
-            "disk",
-            "warning",
-            free,
-            "free space there: nothing is changed while the journal can't be written",
-        )
-    else:
-        yield CheckResult("disk", "ok", free)
+    is_low = usage.free < FREE_BYTES or usage.free < FREE_SHARE * usage.total
+    remedy = "free space there: nothing is changed while the journal can't be written"
+    yield (
+        CheckResult("disk", "warning", free, remedy) if is_low else CheckResult("disk", "ok", free)
+    )
 
 
 def engine_findings(url: str, *, served: bool) -> Iterator[CheckResult]:
@@ -201,11 +178,10 @@ def ask_engine(path: str, target: str, *, timeout_s: float = 5) -> Any:
     Raises:
         OSError, ValueError, http.client.HTTPException: there is no answer, or no JSON in the answer.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
-        peer.settimeout(timeout_s)
-        peer.connect(path)
-        connection = http.client.HTTPConnection("engine", timeout=timeout_s)
-        connection.sock = peer
+    connection = http.client.HTTPConnection("engine", timeout=timeout_s)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection.sock:
+        connection.sock.settimeout(timeout_s)
+        connection.sock.connect(path)
         connection.request("GET", target)
         return json.loads(connection.getresponse().read(ANSWER_MAX))
 
@@ -225,12 +201,11 @@ def leftover_volumes(path: str) -> Iterator[CheckResult]:
     if not names:
         yield CheckResult("volumes", "ok", "no volume without a name is left over")
         return
-    count = "1 volume" if len(names) == 1 else f"{len(names)} volumes"
+    count = f"{counted(len(names), 'volume')} without a name, used by no container"
     yield CheckResult(
         "volumes",
         "warning",
-        f"{count} without a name, used by no container{_size_of(path, names)}: left by earlier "
-        "versions of trimtab, or by docker",
+        f"{count}{_size_of(path, names)}: left by earlier versions of trimtab, or by docker",
         "look: docker volume ls --filter dangling=true; remove one: docker volume rm NAME; remove "
         "all that have no name: docker volume prune",
     )
@@ -260,9 +235,8 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
         yield CheckResult("state", "error", error.message, error.remedy)
         return
     if instance is None:
-        yield CheckResult(
-            "state", "warning", f"no instance at {root}", "start one with 'trimtab up'"
-        )
+        remedy = "start one with 'trimtab up'"
+        yield CheckResult("state", "warning", f"no instance at {root}", remedy)
         return
     yield CheckResult("state", "ok", f"{root}, instance {instance.id}, DIR {instance.dir}")
     yield from _policy_file(Path(instance.policy))
@@ -293,12 +267,11 @@ def resource_findings(resources: Iterable[Resource]) -> Iterator[CheckResult]:
         for condition in resource["conditions"]:
             if condition["status"] == "True":
                 by_condition.setdefault(condition["type"], []).append(name)
-    for condition, check, level, message, remedy in _UNSETTLED:
+    for (condition, check, level, message), remedy in _UNSETTLED:
         if names := by_condition.get(condition):
             more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
-            yield CheckResult(
-                check, level, f"{message}: {', '.join(names[:NAMES_MAX])}{more}", remedy
-            )
+            listed = f"{message}: {', '.join(names[:NAMES_MAX])}{more}"
+            yield CheckResult(check, level, listed, remedy)
 
 
 def _quarantine(milliseconds: int) -> CheckResult:
@@ -316,9 +289,8 @@ def _policy_file(path: Path) -> Iterator[CheckResult]:
         yield CheckResult("policy", "error", f"{path}: {error.strerror}", "restore the policy file")
         return
     if status.st_mode & 0o022:
-        yield CheckResult(
-            "policy", "warning", f"{path} can be written by others", f"chmod go-w {path}"
-        )
+        message = f"{path} can be written by others"
+        yield CheckResult("policy", "warning", message, f"chmod go-w {path}")
     else:
         yield CheckResult("policy", "ok", str(path))
 
@@ -326,76 +298,58 @@ def _policy_file(path: Path) -> Iterator[CheckResult]:
 def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterator[CheckResult]:
     journal, engine, policy = health["journal"], health["engine"], health["policy"]
     if not journal["writable"]:
-        yield CheckResult(
-            "journal",
-            "error",
-            f"can't be written: {journal.get('error') or 'its log says why'}",
-            "free space, or mount it rw",
-        )
+        message = f"can't be written: {journal.get('error') or 'its log says why'}"
+        yield CheckResult("journal", "error", message, "free space, or mount it rw")
     else:
         at = f", at record {journal['seq']}" if "seq" in journal else ""
         yield CheckResult("journal", "ok", f"writable{at}")
     if not engine["reachable"]:
         yield CheckResult("broker", "error", "the broker doesn't reach the engine", "start dockerd")
     if policy.get("error"):
-        yield CheckResult(
-            "policy",
-            "error",
-            f"the last reload failed: {policy['error']}",
-            "correct the file, then run 'trimtab policy reload'",
-        )
+        message = f"the last reload failed: {policy['error']}"
+        remedy = "correct the file, then run 'trimtab policy reload'"
+        yield CheckResult("policy", "error", message, remedy)
     yield from _registry_auth(health.get("registryAuth") or {})
     yield from _strangers(health.get("strangers") or {}, health.get("rivals") or {})
     if not separated:
-        yield CheckResult(
-            "separation",
-            "warning",
-            "controller and operator share a uid: roles rest on the controller's own word",
-            "run 'trimtab up' as root, so that the controller has a user of its own",
-        )
+        message = "controller and operator share a uid: roles rest on the controller's own word"
+        remedy = "run 'trimtab up' as root, so that the controller has a user of its own"
+        yield CheckResult("separation", "warning", message, remedy)
 
 
 def _registry_auth(health: dict[str, object]) -> Iterator[CheckResult]:
     names = health.get("registries")
     if health.get("error"):
         message = f"the last good credentials stay in use: {health['error']}"
-        yield CheckResult(
-            "registry-auth", "error", message, "correct the file; it is read again by itself"
-        )
+        remedy = "correct the file; it is read again by itself"
+        yield CheckResult("registry-auth", "error", message, remedy)
     elif isinstance(names, list) and names:
-        yield CheckResult(
-            "registry-auth", "ok", f"{health.get('file')}: {', '.join(map(str, names))}"
-        )
+        message = f"{health.get('file')}: {', '.join(map(str, names))}"
+        yield CheckResult("registry-auth", "ok", message)
 
 
-def _strangers(strangers: dict[str, object], rivals: dict[str, object]) -> Iterator[CheckResult]:
+def _strangers(strangers: dict[str, Any], rivals: dict[str, Any]) -> Iterator[CheckResult]:
     """Report containers with the label of this instance that aren't in its inventory."""
-    if listed := _list_of(rivals):
-        yield CheckResult(
-            "forked",
-            "error",
-            f"another broker of this instance made {rivals.get('count')} containers, so nothing is "
-            f"changed: {listed}",
-            "end the other one, if a copy of this state folder runs; then look at 'trimtab adopt'",
+    if rivals.get("some"):
+        made = f"another broker of this instance made {rivals.get('count')} containers"
+        message = f"{made}, so nothing is changed: {_list_of(rivals)}"
+        remedy = (
+            "end the other one, if a copy of this state folder runs; then look at 'trimtab adopt'"
         )
-    elif listed := _list_of(strangers):
-        yield CheckResult(
-            "strangers",
-            "warning",
-            f"{strangers.get('count')} containers carry this instance's label, and it didn't make "
-            f"them: {listed}",
+        yield CheckResult("forked", "error", message, remedy)
+    elif strangers.get("some"):
+        carried = f"{strangers.get('count')} containers carry this instance's label"
+        message = f"{carried}, and it didn't make them: {_list_of(strangers)}"
+        remedy = (
             "they aren't touched: 'trimtab adopt' shows and takes over what is its own; remove "
-            "the others by hand",
+            "the others by hand"
         )
+        yield CheckResult("strangers", "warning", message, remedy)
 
 
-def _list_of(containers: dict[str, object]) -> str:
-    names = containers.get("some")
-    if not isinstance(names, dict):
-        return ""
-    return ", ".join(
-        f"{name or '(no name)'} ({identifier[:12]})" for identifier, name in names.items()
-    )
+def _list_of(containers: dict[str, Any]) -> str:
+    some = containers["some"].items()
+    return ", ".join(f"{name or '(no name)'} ({identifier[:12]})" for identifier, name in some)
 
 
 def host_findings() -> Iterator[CheckResult]:
@@ -404,32 +358,22 @@ def host_findings() -> Iterator[CheckResult]:
         pwd.getpwnam(GROUP)
         yield CheckResult("user", "ok", f"{GROUP} exists")
     except KeyError:
-        yield CheckResult(
-            "user",
-            "warning",
-            f"there is no user {GROUP} to run the controller as",
-            f"useradd --system --no-create-home --shell /usr/sbin/nologin {GROUP}",
-        )
+        remedy = f"useradd --system --no-create-home --shell /usr/sbin/nologin {GROUP}"
+        message = f"there is no user {GROUP} to run the controller as"
+        yield CheckResult("user", "warning", message, remedy)
     try:
         members = grp.getgrnam("docker").gr_mem
     except KeyError:
         members = []
     if members:
-        yield CheckResult(
-            "docker group",
-            "warning",
-            f"{', '.join(members)} may use the engine's socket directly, past the gate",
-            "take them out of the group docker, and put them into the group trimtab",
-        )
-    ports = sorted(set(open_ports()))
-    if ports:
-        port_list = ", ".join(str(port) for port in ports[:20])
-        yield CheckResult(
-            "host services",
-            "warning",
-            f"listen on all addresses, so that isolated containers reach them: {port_list}",
-            "bind them to an address, or filter what comes from the containers' networks",
-        )
+        message = f"{', '.join(members)} may use the engine's socket directly, past the gate"
+        remedy = "take them out of the group docker, and put them into the group trimtab"
+        yield CheckResult("docker group", "warning", message, remedy)
+    if ports := sorted(set(open_ports())):
+        port_list = ", ".join(map(str, ports[:20]))
+        message = f"listen on all addresses, so that isolated containers reach them: {port_list}"
+        remedy = "bind them to an address, or filter what comes from the containers' networks"
+        yield CheckResult("host services", "warning", message, remedy)
 
 
 def open_ports(files: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> Iterator[int]:

@@ -7,18 +7,14 @@ from pathlib import Path
 import click
 
 from controller.cli.exit_codes import EXIT_ERROR
-from controller.cli.options import json_option, open_state, print_json, state_option
+from controller.cli.options import command, open_state, print_json
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   trimtab down
   trimtab down --state .state
-"""
-)
-@state_option
-@json_option
+""")
 def down(state: Path | None, as_json: bool) -> int:
     """Remove this instance's containers and networks, through the broker. Volumes stay.
 

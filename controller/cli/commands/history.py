@@ -10,7 +10,7 @@ import click
 from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.socket_client import ask_controller
 from controller.cli.clients.status_report import key_of
-from controller.cli.options import json_option, open_state, print_json, state_option
+from controller.cli.options import command, open_state, print_result
 from controller.cli.output.tables import Column, clip, clip_image, terminal_width
 from controller.cli.output.tables import render as render_table
 from controller.cli.output.times import local_time
@@ -31,16 +31,12 @@ COLUMNS = (
 )
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   trimtab history web
   trimtab history shop/web --json | jq -r '.revisions[0].digest'
-"""
-)
+""")
 @click.argument("name", shell_complete=complete_names)
-@state_option
-@json_option
 def history(name: str, state: Path | None, as_json: bool) -> int:
     """Show the last revisions of a service: start, source, image and outcome.
 
@@ -48,20 +44,13 @@ def history(name: str, state: Path | None, as_json: bool) -> int:
     """
     folder, _ = open_state(state)
     report = _fetch_history(folder, name)
-    if as_json:
-        print_json(report)
-    else:
-        click.echo(render(report, width=terminal_width()))
+    print_result(report, render(report, width=terminal_width()), as_json=as_json)
     return 0
 
 
 def _fetch_history(state: StateFolder, name: str) -> Any:
     try:
-        question: dict[str, object] = {
-            "do": "history",
-            "key": key_of(state, name),
-            "output": True,
-        }
+        question = {"do": "history", "key": key_of(state, name), "output": True}
         return ask_controller(state.controller_socket, question)
     except EngineUnavailable as error:
         # The import is slow, and rarely needed.

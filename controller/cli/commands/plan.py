@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,28 @@ from controller.cli.exit_codes import (
     EXIT_REFUSED,
 )
 from controller.cli.options import (
+    calling_user,
+    command,
     default_directory,
     directory_argument,
-    duration_s,
-    json_option,
     paint,
     policy_option,
     print_json,
-    state_option,
+    rebind_option,
     state_root,
+    timeout_option,
 )
 from controller.cli.output.excerpts import excerpts
 from controller.cli.output.tables import terminal_width
 from controller.cli.status.pass_result import exit_code_of, show_done
 from controller.model.quantities import format_duration_ms
 
-engine_option = click.option(
+once_engine_option = click.option(
     "--engine", metavar="URL", help="The engine's socket, when nothing runs yet."
 )
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   trimtab plan
   trimtab plan -v                  also each action, with the policy's verdict and what it fills in
@@ -45,14 +44,11 @@ Examples:
 
 \b
 Exit codes: 0 nothing to do, 2 changes pending, 3 invalid files, 4 something is refused.
-"""
-)
+""")
 @directory_argument
-@engine_option
+@once_engine_option
 @policy_option
 @click.option("-v", "--verbose", is_flag=True, help="Show each action and all fields, too.")
-@state_option
-@json_option
 def plan(
     directory: Path | None,
     engine: str | None,
@@ -68,26 +64,15 @@ def plan(
     from controller.cli.clients import oneshot
     from controller.core.review.plan_json import review_json
     from controller.core.review.plan_text import render_review
-    from controller.settings import read_instance
 
     root = state_root(state)
-    folder = default_directory(directory, read_instance(root))
-    review = oneshot.make_review(
-        root,
-        directory=folder,
-        engine=engine,
-        policy=policy,
-    )
+    folder = default_directory(directory, root)
+    review = oneshot.make_review(root, directory=folder, engine=engine, policy=policy)
     if as_json:
         print_json(review_json(review))
     else:
-        text = render_review(
-            review,
-            width=terminal_width(),
-            paint=paint,
-            verbose=verbose,
-            excerpt=excerpts(folder),
-        )
+        width, excerpt = terminal_width(), excerpts(folder)
+        text = render_review(review, width=width, paint=paint, verbose=verbose, excerpt=excerpt)
         click.echo(text.rstrip())
         click.echo(f"digest {review.plan.digest}")
     if any(problem.severity == "error" for problem in review.plan.problems):
@@ -97,8 +82,7 @@ def plan(
     return EXIT_PENDING if review.plan.pending or review.plan.blocked else 0
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   trimtab apply desired-state --timeout 2m
   trimtab apply --plan DIGEST            exactly the plan that was reviewed, or nothing
@@ -106,26 +90,15 @@ Examples:
 
 \b
 Exit codes: 0 converged, 3 invalid files, 4 something is refused, 5 not converged in time.
-"""
-)
+""")
 @directory_argument
-@click.option(
-    "--timeout",
-    "timeout_s",
-    default="5m",
-    show_default=True,
-    callback=duration_s,
-    metavar="DURATION",
-    help="How long to wait for convergence: 30s, 5m, 1h.",
-)
+@timeout_option("How long to wait for convergence")
 @click.option("--plan", "digest", metavar="DIGEST", help="Apply only the plan of this digest.")
 @click.option("--approve-prune", is_flag=True, help="Also approve the removals of PrunePending.")
-@click.option("--rebind", is_flag=True, help="Change the directory of the instance to DIR.")
+@rebind_option
 @click.option("-v", "--verbose", is_flag=True, help="List all resources at the end.")
-@engine_option
+@once_engine_option
 @policy_option
-@state_option
-@json_option
 def apply(
     directory: Path | None,
     timeout_s: float,
@@ -146,7 +119,6 @@ def apply(
     from controller.cli.clients import oneshot
     from controller.cli.clients.wait_for_pass import in_silence, show_changes, showing_progress
     from controller.cli.commands.approve import approving
-    from controller.settings import read_instance
 
     root = state_root(state)
     question: dict[str, object] = {
@@ -154,12 +126,12 @@ def apply(
         "timeout_s": timeout_s,
         "approve_prune": approve_prune,
         "plan": digest or "",
-        "on_behalf_of": f"uid:{os.getuid()} {os.environ.get('SUDO_USER', '')}".strip(),
+        "on_behalf_of": calling_user(),
     }
     answer = oneshot.ask_for_pass(
         root,
         question,
-        directory=default_directory(directory, read_instance(root)),
+        directory=default_directory(directory, root),
         engine=engine,
         policy=policy,
         rebind=rebind,

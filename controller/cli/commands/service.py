@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -19,13 +19,20 @@ from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.clients.status_report import key_of
 from controller.cli.exit_codes import EXIT_NOT_CONVERGED, EXIT_REFUSED
-from controller.cli.options import duration_s, json_option, open_state, print_json, state_option
+from controller.cli.options import (
+    command,
+    json_option,
+    note_option,
+    open_state,
+    print_json,
+    state_option,
+    timeout_option,
+)
 from controller.cli.output.user_names import with_names
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import EngineUnavailable
 from controller.settings import StateFolder
 
-F = TypeVar("F", bound=Callable[..., Any])
 #: Time for the controller's answer, in addition to the timeout of the action.
 ANSWER_S = 30.0
 LOOK_AGAIN_S = 0.3
@@ -41,113 +48,75 @@ class Options:
 
     #: The reason, for the journal.
     note: str
-    #: Wait until the action is done.
-    wait: bool
+    #: Don't wait until the action is done.
+    no_wait: bool
     timeout_s: float
     state: Path | None
     as_json: bool
 
 
-def action_options(command: F) -> F:
-    """Add the name and the options that all actions share."""
-    for option in (
-        json_option,
-        state_option,
-        click.option(
-            "--timeout",
-            "timeout_s",
-            default="5m",
-            show_default=True,
-            callback=duration_s,
-            metavar="DURATION",
-            help="How long to wait: 30s, 5m, 1h.",
-        ),
-        click.option("--no-wait", is_flag=True, help="Don't wait until it is done."),
-        click.option("--note", default="", help="The reason, for the journal."),
-        click.argument("name", shell_complete=complete_names),
-    ):
-        command = option(command)
-    return command
+def action(examples: str) -> Callable[[Callable[..., int]], click.Command]:
+    """Return a decorator for the command of an action, with the options that all actions share."""
+
+    def decorate(function: Callable[..., int]) -> click.Command:
+        for option in (
+            json_option,
+            state_option,
+            timeout_option("How long to wait"),
+            click.option("--no-wait", is_flag=True, help="Don't wait until it is done."),
+            note_option,
+            click.argument("name", shell_complete=complete_names),
+        ):
+            function = option(function)
+        return command(f"\b\nExamples:{examples}\n{EXIT_CODES}")(function)
+
+    return decorate
 
 
-@click.command(
-    epilog=f"""\b
-Examples:
+@action("""
   trimtab rollback web                       to the last revision that ran well
   trimtab rollback shop/web --to 3f2a91bc    to one that 'trimtab history shop/web' shows
-
-{EXIT_CODES}"""
-)
-@action_options
+""")
 @click.option("--to", metavar="REV", default="", help="The revision to go back to.")
-def rollback(
-    name: str,
-    to: str,
-    note: str,
-    no_wait: bool,
-    timeout_s: float,
-    state: Path | None,
-    as_json: bool,
-) -> int:
+def rollback(name: str, to: str, **options: Any) -> int:
     """Return a service to an earlier revision, with the image of that revision.
 
     The service keeps the revision until its document changes, or until 'trimtab resume'.
     """
-    return act("rollback", name, Options(note, not no_wait, timeout_s, state, as_json), to=to)
+    return act("rollback", name, Options(**options), to=to)
 
 
-@click.command(
-    epilog=f"""\b
-Examples:
+@action("""
   trimtab restart web
   trimtab restart web --note "certificates were renewed"
-
-{EXIT_CODES}"""
-)
-@action_options
-def restart(
-    name: str, note: str, no_wait: bool, timeout_s: float, state: Path | None, as_json: bool
-) -> int:
+""")
+def restart(name: str, **options: Any) -> int:
     """Replace the containers of a service one by one, as a rollout does.
 
     With pullPolicy Always the image is pulled again first.
     """
-    return act("restart", name, Options(note, not no_wait, timeout_s, state, as_json))
+    return act("restart", name, Options(**options))
 
 
-@click.command(
-    epilog=f"""\b
-Examples:
+@action("""
   trimtab suspend db --note "restoring a backup by hand"
   trimtab resume db
-
-{EXIT_CODES}"""
-)
-@action_options
-def suspend(
-    name: str, note: str, no_wait: bool, timeout_s: float, state: Path | None, as_json: bool
-) -> int:
+""")
+def suspend(name: str, **options: Any) -> int:
     """Stop changing a service, running or not, until 'trimtab resume'.
 
     A suspended service isn't repaired, changed or removed, even if its document changes or is
     deleted.
     """
-    return act("suspend", name, Options(note, not no_wait, timeout_s, state, as_json))
+    return act("suspend", name, Options(**options))
 
 
-@click.command(
-    epilog=f"""\b
-Examples:
+@action("""
   trimtab resume db
-
-{EXIT_CODES}"""
-)
-@action_options
-def resume(
-    name: str, note: str, no_wait: bool, timeout_s: float, state: Path | None, as_json: bool
-) -> int:
+""")
+def resume(name: str, **options: Any) -> int:
     """Return a service to its document: end a suspension or a rollback, and retry failures."""
-    return act("resume", name, Options(note, not no_wait, timeout_s, state, as_json))
+    return act("resume", name, Options(**options))
 
 
 def act(verb: str, name: str, options: Options, *, to: str = "") -> int:
@@ -173,33 +142,33 @@ def act(verb: str, name: str, options: Options, *, to: str = "") -> int:
     plan = ask_controller(folder.controller_socket, {**question, "only_ask": True})
     report = {"object": key, "act": verb, **plan}
     if not plan["changed"]:
-        _print_unchanged(report, options)
+        if options.as_json:
+            print_json({**report, "done": True})
+        else:
+            _print_line(f"{key}: {plan['text']}; nothing to do")
         return 0
     record = _record(folder, verb, key, plan, note=options.note)
     if verb == "rollback":
         question["to"] = plan["revision"]  # the recorded revision, even if a better one exists now
-    timeout_s = options.timeout_s + ANSWER_S
-    result = ask_controller(folder.controller_socket, question, timeout_s=timeout_s)
+    result = ask_controller(
+        folder.controller_socket, question, timeout_s=options.timeout_s + ANSWER_S
+    )
     report = {**report, **result, "record": record}
     if not options.as_json:
         _print_line(f"{key}: {result['text']}")
-    if not options.wait:
-        code, resource = 0, None
-    elif verb == "suspend":
-        code, resource = (0 if result["quiet"] else EXIT_NOT_CONVERGED), None
-    else:
-        show = _ignore_line if options.as_json else _print_line
-        code, resource = _wait(folder, key, deadline, show)
+    code, resource = 0, None
+    if verb == "suspend" and not options.no_wait:
+        code = 0 if result["quiet"] else EXIT_NOT_CONVERGED
+    elif not options.no_wait:
+        code, resource = _wait(folder, key, deadline, quiet=options.as_json)
     if options.as_json:
         print_json({**report, "done": code == 0, "resource": resource})
     elif code == EXIT_NOT_CONVERGED:
-        timed_out = time.monotonic() >= deadline
-        click.echo(
-            f"{key}: not done within the timeout"
-            if timed_out
-            else f"{key}: not done, and nothing more happens by itself: see 'trimtab describe {name}'",
-            err=True,
-        )
+        if time.monotonic() >= deadline:
+            problem = "not done within the timeout"
+        else:
+            problem = f"not done, and nothing more happens by itself: see 'trimtab describe {name}'"
+        click.echo(f"{key}: {problem}", err=True)
     return code
 
 
@@ -213,26 +182,13 @@ def _record(state: StateFolder, verb: str, key: str, plan: Any, *, note: str) ->
     return str(BrokerApi(state.broker_socket).post("records", record)["id"])
 
 
-def _print_unchanged(report: dict[str, Any], options: Options) -> None:
-    if options.as_json:
-        print_json({**report, "done": True})
-    else:
-        _print_line(f"{report['object']}: {report['text']}; nothing to do")
-
-
 def _print_line(line: str) -> None:
     """Print a line; control characters in an engine's message are escaped."""
     click.echo(printable(with_names(line)))
 
 
-def _ignore_line(_line: str) -> None:
-    """Print nothing."""
-
-
-def _wait(
-    state: StateFolder, key: str, deadline: float, show: Callable[[str], None]
-) -> tuple[int, Any]:
-    """Wait until a service has converged, and show each step; return exit code and resource."""
+def _wait(state: StateFolder, key: str, deadline: float, *, quiet: bool) -> tuple[int, Any]:
+    """Wait until a service has converged; return exit code and resource. Print steps unless *quiet*."""
     previous = ""
     while True:
         try:
@@ -241,9 +197,9 @@ def _wait(
             line, code, resource = "the controller is away", None, {}
         else:
             line, code = describe_progress(resource)
-        if line != previous:
-            show(f"{key}: {line}")
-            previous = line
+        if line != previous and not quiet:
+            _print_line(f"{key}: {line}")
+        previous = line
         if code is not None:
             return code, resource
         if time.monotonic() >= deadline:

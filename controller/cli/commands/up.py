@@ -9,10 +9,13 @@ from pathlib import Path
 import click
 
 from controller.cli.options import (
+    command,
     command_line,
     default_directory,
-    json_option,
+    directory_argument,
+    engine_option,
     policy_option,
+    rebind_option,
     state_option,
     state_root,
 )
@@ -21,24 +24,11 @@ from controller.model.quantities import parse_duration_ms
 #: After a month, nobody remembers the purpose of a stopped container.
 QUARANTINE_MAX_MS = 30 * 24 * 3_600_000
 
-engine_option = click.option(
-    "--engine",
-    metavar="URL",
-    help="The engine's socket (default: $DOCKER_HOST, else the standard one).",
-)
-rebind_option = click.option(
-    "--rebind", is_flag=True, help="Change the directory of the instance to DIR."
-)
 auth_option = click.option(
     "--registry-auth",
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="Registry credentials, as docker's config.json (default: /etc/trimtab/registry.json).",
-)
-user_option = click.option(
-    "--controller-user",
-    metavar="NAME",
-    help="As root: the user of the controller (default: trimtab).",
 )
 
 
@@ -64,25 +54,26 @@ quarantine_option = click.option(
 )
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   trimtab up                                  ./desired-state under the policy 'strict'
   trimtab up /srv/desired --policy production
   trimtab up desired-state --policy development --state .state
-"""
-)
-@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+""")
+@directory_argument
 @engine_option
 @policy_option
 @state_option
 @auth_option
-@user_option
+@click.option(
+    "--controller-user",
+    metavar="NAME",
+    help="As root: the user of the controller (default: trimtab).",
+)
 @rebind_option
 @quarantine_option
 @click.option("--web", metavar="ADDR", hidden=True)
 @click.option("--no-web", is_flag=True, hidden=True)
-@json_option
 def up(
     directory: Path | None,
     engine: str | None,
@@ -106,12 +97,11 @@ def up(
     from controller.app.state_folder import LaunchOptions
     from controller.app.up import prepare_launch, run_both
     from controller.cli.status.live_view import watch
-    from controller.settings import read_instance
 
     root = state_root(state)
     launch = prepare_launch(
         root,
-        directory=default_directory(directory, read_instance(root)),
+        directory=default_directory(directory, root),
         engine=engine,
         policy=policy,
         controller_user_name=controller_user,
@@ -128,13 +118,11 @@ def up(
     return 0
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Example:
   trimtab broker --engine unix:///var/run/docker.sock --policy production \\
       --controller-uid $(id -u trimtab)
-"""
-)
+""")
 @engine_option
 @policy_option
 @state_option
@@ -143,7 +131,6 @@ Example:
 @click.option("--controller-uid", type=int, help="The uid that is the controller.")
 @quarantine_option
 @click.option("--lifeline", type=int, hidden=True)
-@json_option
 def broker(
     engine: str | None,
     policy: str | None,
@@ -170,13 +157,11 @@ def broker(
     )
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Example:
   sudo -u trimtab trimtab run /srv/desired --broker /var/lib/trimtab/run/broker.sock
-"""
-)
-@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+""")
+@directory_argument
 @click.option(
     "--broker", "broker_socket", type=click.Path(path_type=Path), help="The broker's socket."
 )
@@ -185,7 +170,6 @@ Example:
 @click.option("--listen-fd", type=int, hidden=True)
 @click.option("--lifeline", type=int, hidden=True)
 @click.option("--paused", is_flag=True, hidden=True)
-@json_option
 def run(
     directory: Path | None,
     broker_socket: Path | None,

@@ -10,13 +10,12 @@ import click
 
 from controller.cli.exit_codes import EXIT_INVALID, EXIT_REFUSED
 from controller.cli.options import (
+    command,
     counted,
     default_directory,
     directory_argument,
-    json_option,
     policy_option,
     print_json,
-    state_option,
     state_root,
 )
 from controller.cli.output.excerpts import Excerpts, excerpts
@@ -34,17 +33,13 @@ def problem_lines(problems: Iterable[Problem], show: Excerpts = lambda _problem:
     return "\n".join(problem.render(show(problem)) for problem in problems)
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   trimtab validate desired-state --policy production
   trimtab validate --json | jq '.problems'
-"""
-)
+""")
 @directory_argument
 @policy_option
-@state_option
-@json_option
 def validate(directory: Path | None, policy: str | None, state: Path | None, as_json: bool) -> int:
     """Check schema, references and policy of all files, offline; for CI.
 
@@ -52,15 +47,12 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
     """
     from controller.app.desired_state import directory_source
     from controller.cli.clients import offline
-    from controller.cli.clients.offline import policy_in_force
     from controller.core.planning.planner import problem_order
     from controller.core.review import text
-    from controller.settings import read_instance
 
     root = state_root(state)
-    instance = read_instance(root)
-    folder = default_directory(directory, instance)
-    rules = policy_in_force(policy, root=root, instance=instance)
+    folder = default_directory(directory, root)
+    rules = offline.policy_in_force(policy, root)
     desired = directory_source(folder).load()
     verdicts = tuple(offline.preview_creations(desired, rules))
     denied = [item for item in verdicts if item[1].decision == "deny"]
@@ -103,13 +95,11 @@ def _summary(folder: Path, policy: str, desired: Desired, *, denied: Sized, warn
     return f"{folder}: {', '.join(counts)}"
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   trimtab render                         all resources, charts included
   trimtab render --chart configs/validator --values my-values.yaml
-"""
-)
+""")
 @directory_argument
 @click.option(
     "--chart",
@@ -123,8 +113,6 @@ Examples:
 )
 @click.option("--name", default="release", help="With --chart: the release's name.")
 @click.option("--namespace", default="default", help="With --chart: the release's namespace.")
-@state_option
-@json_option
 def render(
     directory: Path | None,
     chart: Path | None,
@@ -139,25 +127,19 @@ def render(
 
     from controller.app.desired_state import directory_source
     from controller.cli.clients import offline
-    from controller.settings import read_instance
 
     if chart is not None:
         texts, problems = offline.render_chart(chart, values, name=name, namespace=namespace)
         if as_json:
-            documents = [
-                document
-                for text in texts.values()
-                for document in yaml.safe_load_all(text)
-                if document is not None
-            ]
-            print_json(documents)
+            parsed = (document for text in texts.values() for document in yaml.safe_load_all(text))
+            print_json([document for document in parsed if document is not None])
         else:
             for file, text in texts.items():
                 click.echo(f"---\n# {file}\n{text.strip()}")
         if problems:
             click.echo(problem_lines(problems), err=True)
         return EXIT_INVALID if any(p.severity == "error" for p in problems) else 0
-    folder = default_directory(directory, read_instance(state_root(state)))
+    folder = default_directory(directory, state_root(state))
     desired = directory_source(folder).load()
     documents = resource_documents(desired)
     if as_json:
@@ -171,30 +153,19 @@ def render(
 
 def resource_documents(desired: Desired) -> list[dict[str, Any]]:
     """Return the resources as documents, as a user would write them."""
-    documents = []
-    resources: list[Service | Network | Volume] = [
-        *desired.services,
-        *desired.networks,
-        *desired.volumes,
-    ]
-    for resource in resources:
-        metadata: dict[str, Any] = {
-            "name": resource.key.name,
-            "namespace": resource.key.namespace,
-            "owner": resource.owner,
-        }
-        labels = dict(getattr(resource, "labels", ()))
-        if labels:
-            metadata["labels"] = labels
-        spec = resource.spec.model_dump(
+    resources: list[Service | Network | Volume] = [*desired.services]
+    resources += [*desired.networks, *desired.volumes]
+    return [_document(resource) for resource in resources]
+
+
+def _document(resource: Service | Network | Volume) -> dict[str, Any]:
+    key, labels = resource.key, dict(getattr(resource, "labels", ()))
+    metadata = {"name": key.name, "namespace": key.namespace, "owner": resource.owner}
+    return {
+        "apiVersion": "trimtab/v1",
+        "kind": key.kind,
+        "metadata": {**metadata, **({"labels": labels} if labels else {})},
+        "spec": resource.spec.model_dump(
             mode="json", by_alias=True, exclude_defaults=True, context=AS_WRITTEN
-        )
-        documents.append(
-            {
-                "apiVersion": "trimtab/v1",
-                "kind": resource.key.kind,
-                "metadata": metadata,
-                "spec": spec,
-            }
-        )
-    return documents
+        ),
+    }

@@ -5,21 +5,15 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-import click
-
 from controller import __version__
-from controller.cli.options import json_option, print_json, state_option
+from controller.cli.options import command, print_result
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   trimtab version
   trimtab version --json
-"""
-)
-@state_option
-@json_option
+""")
 def version(state: Path | None, as_json: bool) -> int:  # noqa: ARG001 - may follow any command
     """Print the versions of trimtab, Python and the kernel, for a bug report."""
     versions = {
@@ -27,9 +21,6 @@ def version(state: Path | None, as_json: bool) -> int:  # noqa: ARG001 - may fol
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
-    if as_json:
-        print_json(versions)
-    else:
-        click.echo(f"trimtab {__version__}")
-        click.echo(f"Python {versions['python']}, {versions['system']}")
+    text = f"trimtab {__version__}\nPython {versions['python']}, {versions['system']}"
+    print_result(versions, text, as_json=as_json)
     return 0

@@ -14,7 +14,7 @@ from controller.cli.containers.previous import print_previous
 from controller.cli.containers.printing import LinePrinter
 from controller.cli.containers.replicas import ContainerTarget, find_replicas
 from controller.cli.journal.filters import current_timestamp, time_option
-from controller.cli.options import json_option, open_state, state_option
+from controller.cli.options import command, open_state
 from controller.core.engine_api.log_stream import engine_time
 from controller.model.errors import UsageError
 
@@ -26,8 +26,7 @@ def tail_option(_ctx: click.Context, _parameter: click.Parameter, value: str) ->
     return value
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   trimtab logs web                       all replicas, interleaved by time
   trimtab logs -f web gateway            and new lines, also of replacement containers
@@ -47,8 +46,7 @@ journal records who read which log.
 
 \b
 Exit codes: 0 done, 1 error (no such container, nothing runs), 4 refused, 64 wrong usage.
-"""
-)
+""")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_names)
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new lines as they come.")
 @click.option(
@@ -69,8 +67,6 @@ Exit codes: 0 done, 1 error (no such container, nothing runs), 4 refused, 64 wro
     help="Only lines since then: 10m (ago), 7d, 03:12 (UTC, the last), or RFC 3339.",
 )
 @click.option("-t", "--timestamps", is_flag=True, help="Show the time of each line.")
-@state_option
-@json_option
 def logs(
     names: tuple[str, ...],
     follow: bool,

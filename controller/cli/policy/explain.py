@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controller.cli.exit_codes import EXIT_REFUSED
-from controller.cli.options import json_option, policy_option, print_json, state_option, state_root
+from controller.cli.options import command, policy_option, print_json, state_root
 from controller.model.errors import UsageError
 from controller.model.records import Actor, Role
-from controller.settings import read_instance
 
 if TYPE_CHECKING:
     from controller.broker.handlers.dry_run import Explanation
@@ -61,10 +60,8 @@ as_option = click.option(
 )
 
 
-@click.command(
-    name="explain",
-    short_help="Show the gate's verdict on a docker command.",
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab policy explain -- docker run --rm -v /etc:/e -p 80:80 alpine
   trimtab policy explain --as client:alice -- create --cap-add SYS_ADMIN ghcr.io/platformnetwork/a:1
@@ -75,14 +72,14 @@ Examples:
 \b
 Exit codes: 0 admitted (as far as can be said without the engine), 4 refused, 64 wrong usage.
 """,
+    name="explain",
+    short_help="Show the gate's verdict on a docker command.",
 )
 @click.argument("words", nargs=-1, metavar="METHOD PATH | -- docker COMMAND …")
 @click.option("--body", type=click.File("rb"), help="The request's JSON body: a file, or - .")
 @click.option("--query", default="", metavar="NAME=VALUE&…", help="The request's query.")
 @as_option
 @policy_option
-@state_option
-@json_option
 def explain(
     words: tuple[str, ...],
     body: Any,
@@ -102,8 +99,7 @@ def explain(
     from controller.cli.clients.offline import policy_in_force
 
     actor, (requests, error) = actor_of(role), _requests(words, body, query)
-    root = state_root(state)
-    rules = policy_in_force(policy, root=root, instance=read_instance(root))
+    rules = policy_in_force(policy, state_root(state))
     explanations: list[Explanation] = []
     for request in requests:
         explanations.append(explain_request(*request, actor=actor, policy=rules))

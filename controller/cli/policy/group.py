@@ -14,10 +14,10 @@ from controller.cli.clients.offline import policy_in_force
 from controller.cli.exit_codes import EXIT_INVALID, EXIT_REFUSED
 from controller.cli.options import (
     PassingGroup,
-    json_option,
+    command,
     policy_option,
     print_json,
-    state_option,
+    print_result,
     state_root,
 )
 from controller.cli.policy.explain import (
@@ -30,7 +30,6 @@ from controller.cli.policy.explain import (
 from controller.cli.policy.init import init
 from controller.cli.policy.reload import reload
 from controller.model.errors import UsageError
-from controller.settings import read_instance
 
 if TYPE_CHECKING:
     from controller.core.rules.verdict import AdmissionDecision
@@ -38,45 +37,28 @@ if TYPE_CHECKING:
     from controller.model.records import Actor
 
 
-@click.group(cls=PassingGroup)
-def policy() -> None:
-    """Show the policy in force, and judge files, requests and docker commands."""
-
-
-@policy.command(
-    short_help="Show the policy in force, or another one.",
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab policy show
   trimtab policy show --policy production --json
 """,
+    short_help="Show the policy in force, or another one.",
 )
 @policy_option
-@state_option
-@json_option
 def show(policy: str | None, state: Path | None, as_json: bool) -> int:
     """Show the policy: --policy, else the running broker's, else the instance's, else strict."""
     from controller.core.policy.describe import describe
 
-    root = state_root(state)
-    rules = policy_in_force(policy, root=root, instance=read_instance(root))
-    if as_json:
-        print_json(
-            {
-                "name": rules.name,
-                "digest": rules.digest,
-                "policy": json.loads(rules.model_dump_json(by_alias=True)),
-            }
-        )
-    else:
-        for line in describe(rules):
-            click.echo(line)
+    rules = policy_in_force(policy, state_root(state))
+    content = json.loads(rules.model_dump_json(by_alias=True))
+    report = {"name": rules.name, "digest": rules.digest, "policy": content}
+    print_result(report, "\n".join(describe(rules)), as_json=as_json)
     return 0
 
 
-@policy.command(
-    short_help="Judge a file of resources, or a request's body.",
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab policy check web.yaml --policy strict
   trimtab policy check web.yaml --json | jq '.[].findings'
@@ -85,12 +67,11 @@ Examples:
 \b
 Exit codes: 0 allowed, 3 the file is invalid, 4 refused, 64 wrong usage.
 """,
+    short_help="Judge a file of resources, or a request's body.",
 )
 @click.argument("file", type=click.File("r"))
 @as_option
 @policy_option
-@state_option
-@json_option
 def check(file: Any, role: str, policy: str | None, state: Path | None, as_json: bool) -> int:
     """Judge FILE (or - for stdin): resources in YAML, or the JSON body of a container create.
 
@@ -98,8 +79,8 @@ def check(file: Any, role: str, policy: str | None, state: Path | None, as_json:
     body as a request of --as. The broker later checks images, volumes, networks and paths, which
     need the engine.
     """
-    actor, root = actor_of(role), state_root(state)
-    rules = policy_in_force(policy, root=root, instance=read_instance(root))
+    actor = actor_of(role)
+    rules = policy_in_force(policy, state_root(state))
     name = getattr(file, "name", "-")
     try:
         content = file.read()
@@ -170,6 +151,6 @@ def _print(label: str, decision: AdmissionDecision, rules: Policy) -> None:
         click.echo(f"    {line}")
 
 
-policy.add_command(explain)
-policy.add_command(init)
-policy.add_command(reload)
+@click.group(cls=PassingGroup, commands=[show, check, explain, init, reload])
+def policy() -> None:
+    """Show the policy in force, and judge files, requests and docker commands."""

@@ -7,23 +7,14 @@ from pathlib import Path
 import click
 
 from controller.cli.clients.socket_client import BrokerApi
-from controller.cli.options import PassingGroup, json_option, open_state, print_json, state_option
+from controller.cli.options import PassingGroup, command, open_state, print_result
 
 
-@click.group(cls=PassingGroup)
-def image() -> None:
-    """Trust local images."""
-
-
-@image.command(
-    epilog="""\b
+@command("""\b
 Example:
   trimtab image trust ghcr.io/platformnetwork/web:1.2.3
-"""
-)
+""")
 @click.argument("reference")
-@state_option
-@json_option
 def trust(reference: str, state: Path | None, as_json: bool) -> int:
     """Trust the present local image REFERENCE.
 
@@ -32,8 +23,10 @@ def trust(reference: str, state: Path | None, as_json: bool) -> int:
     """
     folder, _ = open_state(state)
     answer = BrokerApi(folder.broker_socket).post("trust", {"reference": reference})
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"{answer['reference']} is trusted as {answer['id']}")
+    print_result(answer, f"{answer['reference']} is trusted as {answer['id']}", as_json=as_json)
     return 0
+
+
+@click.group(cls=PassingGroup, commands=[trust])
+def image() -> None:
+    """Trust local images."""

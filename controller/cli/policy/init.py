@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.options import json_option, print_json, state_option, state_root
+from controller.cli.options import command, print_result, state_root
 from controller.model.errors import StateError, UsageError
 from controller.settings import read_instance
 
@@ -24,15 +24,15 @@ VOLUMES: tuple[AnonymousVolumes, ...] = ("slot", "scratch", "refuse")
 PUBLISH: tuple[Publish, ...] = ("asked", "all", "loopback")
 
 
-@click.command(
-    name="init",
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab policy init
   trimtab policy init --output /etc/trimtab/policy.yaml --allow docker.io/ --allow quay.io/
   trimtab policy init --publish loopback --low-port 443 --owner shop:shop,default --client 1000=shop
   trimtab policy init --output -
 """,
+    name="init",
 )
 @click.option(
     "--output",
@@ -81,8 +81,6 @@ Examples:
     help="Where an image declares a VOLUME that no mount covers: a volume that the slot keeps "
     "(slot), a tmpfs (scratch), or a refusal (refuse).",
 )
-@state_option
-@json_option
 def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **flags: Any) -> int:
     """Write a commented policy for this machine.
 
@@ -110,13 +108,11 @@ def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **
     _write(target, text)
     instance = read_instance(state_root(state))
     directory = instance.dir if instance is not None else "desired-state"
-    command = f"trimtab up {directory} --policy {target.absolute()}"
+    following = f"trimtab up {directory} --policy {target.absolute()}"
     if instance is not None and instance.policy == str(target.absolute()):
-        command = "trimtab policy reload"
-    if as_json:
-        print_json({"file": str(target.absolute()), "next": command})
-    else:
-        click.echo(f"wrote {target.absolute()}\nnext: {command}")
+        following = "trimtab policy reload"
+    report = {"file": str(target.absolute()), "next": following}
+    print_result(report, f"wrote {target.absolute()}\nnext: {following}", as_json=as_json)
     return 0
 
 

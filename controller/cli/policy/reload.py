@@ -14,25 +14,23 @@ from typing import Any
 import click
 
 from controller.cli.clients.socket_client import BrokerApi
-from controller.cli.options import json_option, open_state, print_json, state_option
+from controller.cli.options import command, open_state, print_json
 from controller.model.errors import StateError, UsageError
 
 RELOAD_TIMEOUT_S = 10.0
 RELOAD_POLL_S = 0.05
 
 
-@click.command(
-    short_help="Make the running broker read its policy again.",
-    epilog="""\b
+@command(
+    """\b
 Example:
   trimtab policy reload
 
 \b
 Exit codes: 0 the file is in force, 1 it isn't valid (the policy before it stays in force).
 """,
+    short_help="Make the running broker read its policy again.",
 )
-@state_option
-@json_option
 def reload(state: Path | None, as_json: bool) -> int:
     """Make the running broker read its policy file again, as SIGHUP does.
 

@@ -10,7 +10,7 @@ import click
 from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.clients.status_report import fetch, raise_if_unknown, select
-from controller.cli.options import json_option, open_state, print_json, state_option
+from controller.cli.options import command, open_state, print_json
 from controller.cli.status.description import MARGIN, describe_resource
 from controller.cli.status.status import warn_if_outdated
 from controller.cli.status.table import TableView, terminal_view
@@ -21,19 +21,15 @@ from controller.model.errors import TrimtabError
 EVENTS = 8
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   trimtab describe web
   trimtab describe Volume/shop/data
   trimtab describe web --wide                 with ids of containers and of the records that admitted them
   trimtab describe Service/default/web --json
-"""
-)
+""")
 @click.argument("name", shell_complete=complete_names)
 @click.option("--wide", is_flag=True, help="Show ids, and containers that are about to go.")
-@state_option
-@json_option
 @click.pass_context
 def describe(ctx: click.Context, name: str, wide: bool, state: Path | None, as_json: bool) -> int:
     """Show a resource in detail: its replicas, limits, conditions, mounts and last changes."""

@@ -9,14 +9,13 @@ import click
 from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.status_report import FetchedReport, fetch, raise_if_unknown, select
 from controller.cli.invocation import with_program
-from controller.cli.options import json_option, print_json, state_option
+from controller.cli.options import command, print_result
 from controller.cli.status.table import render_status, terminal_view
 
 EXIT_NOTHING_RUNS = 1
 
 
-@click.command(
-    epilog="""\b
+@command("""\b
 Examples:
   trimtab status
   trimtab status web --watch
@@ -26,8 +25,7 @@ Examples:
 \b
 Exit codes: 0 shown (whatever it shows), 1 nothing runs: the last known state is shown.
 --watch ends with Ctrl-C, which exits with 130.
-"""
-)
+""")
 @click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_names)
 @click.option("-n", "--namespace", metavar="NAMESPACE", help="Only this namespace.")
 @click.option(
@@ -37,14 +35,7 @@ Exit codes: 0 shown (whatever it shows), 1 nothing runs: the last known state is
     help="Redraw it as it changes, until Ctrl-C. In a pipe: a line with the time for each change.",
 )
 @click.option("--wide", is_flag=True, help="Show owner, revision and the last output, too.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["wide", "json"]),
-    help="As --wide or --json.",
-)
-@state_option
-@json_option
+@click.option("-o", "--output", type=click.Choice(["wide", "json"]), help="As --wide or --json.")
 def status(
     name: str | None,
     namespace: str | None,
@@ -67,10 +58,7 @@ def status(
     fetched = fetch(state, now=view.now)
     selected = select(fetched.report, name=name, namespace=namespace)
     raise_if_unknown(fetched.report, selected, name)
-    if as_json:
-        print_json(selected)
-    else:
-        click.echo(render_status(selected, view))
+    print_result(selected, render_status(selected, view), as_json=as_json)
     return warn_if_outdated(fetched)
 
 
