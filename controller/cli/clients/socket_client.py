@@ -10,7 +10,9 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ TIMEOUT_S = 15.0
 #: Time for the controller to plan everything.
 PLAN_S = 60.0
 REPLY_MAX = 64 * 1024 * 1024
+#: The prefix of the broker's own routes.
+OWN_PREFIX = "/trimtab/v1/"
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -65,74 +69,85 @@ def connect(path: Path, timeout_s: float) -> socket.socket:
     return peer
 
 
+@contextmanager
+def translated_errors(path: Path) -> Iterator[None]:
+    """Turn errors of a connection into EngineUnavailable with the socket's path."""
+    try:
+        yield
+    except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
+        # ValueError, AttributeError: another thread closed the connection during a read.
+        raise EngineUnavailable(
+            "broker.lost", f"the broker at {path} doesn't answer: {error}"
+        ) from error
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerApi:
-    """The broker's own routes (``/trimtab/v1/…``)."""
+    """Requests to the broker, as the user of the command. *prefix* begins each path.
+
+    Each method raises:
+        EngineUnavailable: no broker answers.
+        StateError: the user isn't allowed to connect.
+        Refused: the gate refuses the request.
+        EngineFailed: the engine answers with an error.
+    """
 
     path: Path
     timeout_s: float = TIMEOUT_S
+    prefix: str = OWN_PREFIX
 
     def get(self, route: str) -> Any:
-        """Return the JSON of a route.
+        """Return the JSON of a route."""
+        return json.loads(self.fetch(route)[0])
 
-        Raises:
-            EngineUnavailable: no broker answers.
-            StateError: the user isn't allowed to connect.
-            Refused: the gate refuses the request.
-        """
-        return json.loads(self.call("GET", route))
+    def post(self, route: str, body: object | None = None) -> Any:
+        """Send JSON to a route. Return its JSON, None for an empty answer."""
+        data, _ = self.fetch(route, "POST", body)
+        return json.loads(data) if data else None
 
-    def post(self, route: str, body: object) -> Any:
-        """Send JSON to a route and return its JSON; raises as ``get``."""
-        return json.loads(self.call("POST", route, json.dumps(body).encode()))
-
-    def call(self, method: str, route: str, body: bytes | None = None) -> bytes:
-        """Return the body of an answer with a status below 400; raises as ``get``."""
-        return self._answer(method, route, body)[0]
-
-    def fetch(self, route: str) -> tuple[bytes, Mapping[str, str]]:
-        """Return the body and the headers of an answer; raises as ``get``."""
-        return self._answer("GET", route, None)
+    def fetch(
+        self, route: str, method: str = "GET", body: object | None = None
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """Return the body and the headers of an answer."""
+        with self.open(method, route, body) as reply, translated_errors(self.path):
+            headers = {name.lower(): value for name, value in reply.getheaders()}
+            return reply.read(REPLY_MAX), headers
 
     def lines(self, route: str) -> Iterator[bytes]:
-        """Yield the lines of an answer as they arrive; raises as ``get``."""
-        connection = UnixConnection(self.path, self.timeout_s)
-        try:
-            connection.connect()
-            peer = connection.sock  # getresponse clears the attribute
-            connection.request("GET", f"/trimtab/v1/{route}")
-            reply = connection.getresponse()
-            if reply.status >= 400:
-                raise error_of(reply.status, reply.read(REPLY_MAX))
-            peer.settimeout(None)  # a stream can be silent for days
+        """Yield the lines of an answer as they arrive, without a timeout."""
+        with self.open("GET", route, endless=True) as reply, translated_errors(self.path):
             while line := reply.readline(REPLY_MAX):
                 yield line
-        except (OSError, http.client.HTTPException) as error:
-            raise self._lost(error) from error
-        finally:
-            connection.close()
 
-    def _answer(
-        self, method: str, route: str, body: bytes | None
-    ) -> tuple[bytes, Mapping[str, str]]:
+    @contextmanager
+    def open(
+        self, method: str, route: str, body: object | None = None, *, endless: bool = False
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Send a request, and yield the answer after its head, with a status below 400.
+
+        An *endless* body can be silent for days: it is read without a timeout.
+        """
         connection = UnixConnection(self.path, self.timeout_s)
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        data = None if body is None else json.dumps(body).encode()
+        headers = {} if body is None else {"Content-Type": "application/json"}
         try:
-            connection.request(method, f"/trimtab/v1/{route}", body=body, headers=headers)
-            reply = connection.getresponse()
-            data = reply.read(REPLY_MAX)
-        except (OSError, http.client.HTTPException) as error:
-            raise self._lost(error) from error
+            with translated_errors(self.path):
+                connection.connect()
+                peer = connection.sock  # getresponse clears the attribute
+                connection.request(method, f"{self.prefix}{route}", body=data, headers=headers)
+                reply = connection.getresponse()
+                if reply.status >= HTTPStatus.BAD_REQUEST:
+                    raise error_of(reply.status, reply.read(REPLY_MAX))
+                if endless:
+                    peer.settimeout(None)
+            try:
+                yield reply
+            finally:
+                with suppress(OSError):
+                    # close waits for a reading thread, and a shutdown ends the thread's read.
+                    peer.shutdown(socket.SHUT_RDWR)
         finally:
             connection.close()
-        if reply.status >= 400:
-            raise error_of(reply.status, data)
-        return data, {name.lower(): value for name, value in reply.getheaders()}
-
-    def _lost(self, error: Exception) -> EngineUnavailable:
-        return EngineUnavailable(
-            "broker.lost", f"the broker at {self.path} doesn't answer: {error}"
-        )
 
 
 def error_of(status: int, data: bytes) -> Exception:
