@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import starmap
 from typing import Any
@@ -24,7 +25,6 @@ from controller.core.engine_api import pull_progress, translate
 from controller.core.engine_api.log_stream import BadFrame, LogLines, is_multiplexed
 from controller.core.engine_api.pull_progress import PullProgress
 from controller.engine import requests
-from controller.engine.requests import OutgoingRequest
 from controller.engine.responses import (
     InventoryResponse,
     encode_context,
@@ -39,6 +39,7 @@ from controller.engine.transport import (
     EngineResponse,
     EngineStream,
     NotSent,
+    OutgoingRequest,
     Silent,
     Transport,
 )
@@ -80,21 +81,7 @@ _OBSERVE_CONTEXT = encode_context(Context(cause="look"))
 _OUTPUT_CONTEXT = encode_context(Context(cause="keep the last output of a failed container"))
 _WATCHED = {
     "container": frozenset(
-        {
-            "create",
-            "destroy",
-            "die",
-            "health_status",
-            "kill",
-            "oom",
-            "pause",
-            "rename",
-            "restart",
-            "start",
-            "stop",
-            "unpause",
-            "update",
-        }
+        ["create", "destroy", "die", "health_status", "kill", "oom", "pause", "rename", "restart", "start", "stop", "unpause", "update"]
     ),
     "network": frozenset({"connect", "destroy", "disconnect"}),
     "volume": frozenset({"destroy"}),
@@ -198,17 +185,9 @@ class BrokerEngine:
         """Return the last lines of a container's output. One attempt, two seconds at most."""
         query = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": str(OUTPUT_LINES)}
         path = f"/containers/{container}/logs"
-        try:
-            response = self._transport.call(
-                "GET",
-                path,
-                query=query,
-                body=None,
-                context=_OUTPUT_CONTEXT,
-                timeout_s=OUTPUT_TIMEOUT_S,
-            )
-        except (NotSent, ConnectionBroken) as error:
-            raise EngineUnavailable("broker.unavailable", str(error)) from error
+        request = OutgoingRequest("GET", path, query, timeout_s=OUTPUT_TIMEOUT_S)
+        with _translated_errors(mutation=False):
+            response = self._transport.call(request, _OUTPUT_CONTEXT)
         if response.status >= 400:
             raise error_of(response, mutation=False)
         lines = LogLines(multiplexed=is_multiplexed(response.body))
@@ -278,19 +257,10 @@ class BrokerEngine:
         except NotFound:
             return None
 
-    def _get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
-        try:
-            response = self._reads(
-                self._transport.call,
-                "GET",
-                path,
-                query=query or {},
-                body=None,
-                context=_OBSERVE_CONTEXT,
-                timeout_s=READ_TIMEOUT_S,
-            )
-        except (NotSent, ConnectionBroken) as error:
-            raise EngineUnavailable("broker.unavailable", str(error)) from error
+    def _get(self, path: str, query: dict[str, str] | None = None) -> Any:
+        request = OutgoingRequest("GET", path, query or {}, timeout_s=READ_TIMEOUT_S)
+        with _translated_errors(mutation=False):
+            response = self._reads(self._transport.call, request, _OBSERVE_CONTEXT)
         if response.status >= 400:
             raise error_of(response, mutation=False)
         return parse_json(response)
@@ -317,19 +287,10 @@ class BrokerEngine:
 
     def _send(self, request: OutgoingRequest, context: Context | None) -> str:
         self._reach("broker.send.before")
-        try:
+        with _translated_errors(mutation=True):
             response = self._transport.call(
-                request.method,
-                request.path,
-                query=request.query,
-                body=request.body,
-                context="" if context is None else encode_context(context),
-                timeout_s=request.timeout_s,
+                request, "" if context is None else encode_context(context)
             )
-        except NotSent as error:
-            raise EngineUnavailable("broker.unavailable", str(error)) from error
-        except ConnectionBroken as error:
-            raise ReplyLost("reply.lost", str(error)) from error
         self._reach_received()
         if response.status >= 400:
             raise error_of(response, mutation=True)
@@ -345,21 +306,16 @@ class BrokerEngine:
 
     def _pull(self, action: PullImage, context: Context | None) -> str:
         repository, tag = requests.split_reference(action.target)
+        query = {"fromImage": repository, "tag": tag}
+        request = OutgoingRequest("POST", "/images/create", query, timeout_s=PULL_IDLE_TIMEOUT_S)
         self._reach("broker.send.before")
         self._on_progress(action.object, _describe(action, PullProgress()))
         try:
-            stream = self._transport.stream(
-                "POST",
-                "/images/create",
-                query={"fromImage": repository, "tag": tag},
-                context="" if context is None else encode_context(context),
-                idle_timeout_s=PULL_IDLE_TIMEOUT_S,
-            )
-            last = self._follow_pull(stream, action)
-        except NotSent as failure:
-            raise EngineUnavailable("broker.unavailable", str(failure)) from failure
-        except ConnectionBroken as failure:
-            raise ReplyLost("reply.lost", str(failure)) from failure
+            with _translated_errors(mutation=True):
+                stream = self._transport.stream(
+                    request, "" if context is None else encode_context(context)
+                )
+                last = self._follow_pull(stream, action)
         finally:
             self._on_progress(action.object, "")
         self._reach_received()
@@ -386,19 +342,15 @@ class BrokerEngine:
     def events(self, *, since_ns: int) -> EventStream:
         """Subscribe to events. Returns after the engine's response."""
         seconds, rest = divmod(max(0, since_ns), 1_000_000_000)
-        filters = {"type": sorted(_WATCHED)}
-        try:
-            stream = self._transport.stream(
-                "GET",
-                "/events",
-                query={"since": f"{seconds}.{rest:09d}", "filters": json.dumps(filters)},
-                context=_OBSERVE_CONTEXT,
-                idle_timeout_s=EVENTS_IDLE_TIMEOUT_S,
-            )
+        query = {
+            "since": f"{seconds}.{rest:09d}",
+            "filters": json.dumps({"type": sorted(_WATCHED)}),
+        }
+        request = OutgoingRequest("GET", "/events", query, timeout_s=EVENTS_IDLE_TIMEOUT_S)
+        with _translated_errors(mutation=False):
+            stream = self._transport.stream(request, _OBSERVE_CONTEXT)
             if stream.status >= 400:
                 raise error_of(EngineResponse(stream.status, _read_whole(stream)), mutation=False)
-        except (NotSent, ConnectionBroken) as error:
-            raise EngineUnavailable("broker.unavailable", str(error)) from error
         return EventStream(stream)
 
 
@@ -444,6 +396,19 @@ def event_of(event: Mapping[str, Any]) -> EngineEvent | None:
     elif attributes.get(names.SERVICE) and attributes.get(names.NAMESPACE):
         key = service_key(attributes[names.NAMESPACE], attributes[names.SERVICE])
     return EngineEvent(int(event.get("timeNano") or 0), kind, action, subject, key)
+
+
+@contextmanager
+def _translated_errors(*, mutation: bool) -> Iterator[None]:
+    """Turn errors of the connection into errors of the engine port."""
+    try:
+        yield
+    except NotSent as error:
+        raise EngineUnavailable("broker.unavailable", str(error)) from error
+    except ConnectionBroken as error:
+        if mutation:
+            raise ReplyLost("reply.lost", str(error)) from error
+        raise EngineUnavailable("broker.unavailable", str(error)) from error
 
 
 def _describe(action: PullImage, progress: PullProgress) -> str:

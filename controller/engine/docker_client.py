@@ -7,7 +7,7 @@ because mutations need the header Trimtab-Context, and ``translate`` builds the 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,13 @@ import docker
 import requests
 from docker.types import CancellableStream
 
-from controller.engine.transport import ConnectionBroken, EngineResponse, NotSent, Silent
+from controller.engine.transport import (
+    ConnectionBroken,
+    EngineResponse,
+    NotSent,
+    OutgoingRequest,
+    Silent,
+)
 
 API_VERSION = "1.45"
 CONNECT_TIMEOUT_S = 5.0
@@ -41,62 +47,34 @@ class SdkTransport:
         self._client.trust_env = False  # no proxies, no .netrc
         self._client.headers.pop("Accept-Encoding", None)  # no compressed responses
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        body: object | None,
-        context: str,
-        timeout_s: float,
-    ) -> EngineResponse:
+    def call(self, request: OutgoingRequest, context: str) -> EngineResponse:
         """Send one request and return its response."""
-        try:
-            reply = self._client.request(
-                method,
-                self._url(path),
-                params=dict(query),
-                json=body,
-                headers={"Trimtab-Context": context} if context else {},
-                timeout=(CONNECT_TIMEOUT_S, timeout_s),
-                allow_redirects=False,
-            )
-        except (requests.RequestException, OSError) as error:
-            raise self._failure(error) from error
+        reply = self._send(request, context, stream=False)
         return EngineResponse(reply.status_code, reply.content)
 
-    def stream(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        context: str,
-        idle_timeout_s: float,
-    ) -> SdkStream:
+    def stream(self, request: OutgoingRequest, context: str) -> SdkStream:
         """Send one request. Returns as soon as the head of the response arrives."""
+        return SdkStream(self._send(request, context, stream=True))
+
+    def _send(self, request: OutgoingRequest, context: str, *, stream: bool) -> requests.Response:
+        version = "" if request.path.startswith("/trimtab/") else f"/v{API_VERSION}"
         try:
-            reply = self._client.request(
-                method,
-                self._url(path),
-                params=dict(query),
+            return self._client.request(
+                request.method,
+                f"{self._client.base_url}{version}{request.path}",
+                params=request.query,
+                json=request.body,
                 headers={"Trimtab-Context": context} if context else {},
-                timeout=(CONNECT_TIMEOUT_S, idle_timeout_s),
+                timeout=(CONNECT_TIMEOUT_S, request.timeout_s),
                 allow_redirects=False,
-                stream=True,
+                stream=stream,
             )
         except (requests.RequestException, OSError) as error:
             raise self._failure(error) from error
-        return SdkStream(reply)
 
     def close(self) -> None:
         """Close all idle connections."""
         self._client.close()
-
-    def _url(self, path: str) -> str:
-        version = "" if path.startswith("/trimtab/") else f"/v{API_VERSION}"
-        return f"{self._client.base_url}{version}{path}"
 
     def _failure(self, error: Exception) -> NotSent | ConnectionBroken:
         numbers = {cause.errno for cause in _causes(error) if isinstance(cause, OSError)}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import assert_never
 from urllib.parse import quote
 
 from controller.core.engine_api import translate
+from controller.engine.transport import OutgoingRequest
 from controller.model.desired.plan import (
     ConnectNetwork,
     ContainerChange,
@@ -24,24 +24,10 @@ from controller.model.desired.plan import (
 )
 from controller.model.names import NetworkNames
 
-TIMEOUT_S = 60.0
 STOP_MARGIN_S = 15.0
 
 CreateAction = CreateNetwork | CreateVolume | CreateContainer
 ChangeAction = ContainerChange | RemoveNetwork
-
-
-@dataclass(frozen=True, slots=True)
-class OutgoingRequest:
-    """A mutation to send."""
-
-    method: str
-    path: str
-    query: dict[str, str] = field(default_factory=dict)
-    body: dict[str, object] | None = None
-    timeout_s: float = TIMEOUT_S
-    #: The member of the response with the id of a created object, '' for no object.
-    id_member: str = ""
 
 
 def create_request(action: CreateAction, networks: NetworkNames) -> OutgoingRequest:
@@ -70,9 +56,8 @@ def change_request(action: ChangeAction) -> OutgoingRequest:
         case StartContainer():
             return OutgoingRequest("POST", f"{container}/start")
         case UpdateContainer():
-            return OutgoingRequest(
-                "POST", f"{container}/update", body=translate.update_body(action)
-            )
+            body = translate.update_body(action)
+            return OutgoingRequest("POST", f"{container}/update", body=body)
         case StopContainer():
             query = {"t": str(action.grace_s)}
             timeout_s = action.grace_s + STOP_MARGIN_S

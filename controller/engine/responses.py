@@ -147,40 +147,27 @@ class InventoryResponse:
 
 
 def _parse_item(payload: Mapping[str, Any]) -> ContainerItem:
+    texts = "namespace service revision owner origin intent image effective violation"
     return ContainerItem(
         id=payload["id"],
-        namespace=payload.get("namespace") or "",
-        service=payload.get("service") or "",
         slot=payload.get("slot") or 0,
-        revision=payload.get("revision") or "",
-        owner=payload.get("owner") or "",
-        origin=payload.get("origin") or "",
-        intent=payload.get("intent") or "",
-        image=payload.get("image") or "",
         started=bool(payload.get("started")),
-        effective=payload.get("effective") or "",
-        violation=payload.get("violation") or "",
         admitted=settings_from_json(payload.get("admitted") or {}),
+        **_texts(payload, texts),
     )
 
 
 def _parse_ending(payload: Mapping[str, Any]) -> Ending:
+    uid = int(payload.get("uid") or 0)
     return Ending(
-        container=payload["container"],
-        route=payload.get("route") or "",
-        role=payload.get("role") or "",
-        uid=int(payload.get("uid") or 0),
-        time=payload.get("time") or "",
-        reason=payload.get("reason") or "",
+        container=payload["container"], uid=uid, **_texts(payload, "route role time reason")
     )
 
 
 def _parse_owned(payload: Mapping[str, Any]) -> OwnedObject:
-    return OwnedObject(
-        id=payload.get("id") or "",
-        name=payload.get("name") or "",
-        namespace=payload.get("namespace") or "",
-        owner=payload.get("owner") or "",
-        origin=payload.get("origin") or "",
-        intent=payload.get("intent") or "",
-    )
+    return OwnedObject(**_texts(payload, "id name namespace owner origin intent"))
+
+
+def _texts(payload: Mapping[str, Any], names: str) -> dict[str, Any]:
+    """Return the texts of some members, '' for a missing one."""
+    return {name: payload.get(name) or "" for name in names.split()}

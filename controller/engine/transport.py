@@ -6,9 +6,28 @@ over the real gate.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Protocol
+
+#: How long a mutation takes at most, unless the engine waits for a container.
+TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingRequest:
+    """A request to send."""
+
+    method: str
+    #: Begins with ``/`` and has no API version.
+    path: str
+    query: dict[str, str] = field(default_factory=dict)
+    #: Sent as JSON.
+    body: dict[str, object] | None = None
+    #: For the whole response; of a stream, the longest time without a byte.
+    timeout_s: float = TIMEOUT_S
+    #: The member of the response with the id of a created object, '' for no object.
+    id_member: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +71,9 @@ class EngineStream(Protocol):
 
 
 class Transport(Protocol):
-    """Requests to the broker.
+    """Requests to the broker. *context* is the header Trimtab-Context, '' for no header."""
 
-    Arguments of both methods: *path* begins with ``/`` and has no API version. *context* is the
-    value of the header Trimtab-Context, '' for no header. Bodies are JSON.
-    """
-
-    def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        body: object | None,
-        context: str,
-        timeout_s: float,
-    ) -> EngineResponse:
+    def call(self, request: OutgoingRequest, context: str) -> EngineResponse:
         """Send one request and return its response, whatever its status.
 
         Raises:
@@ -75,16 +81,8 @@ class Transport(Protocol):
         """
         ...
 
-    def stream(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        context: str,
-        idle_timeout_s: float,
-    ) -> EngineStream:
-        """Send one request without a body. Returns as soon as the head of the response arrives.
+    def stream(self, request: OutgoingRequest, context: str) -> EngineStream:
+        """Send one request. Returns as soon as the head of the response arrives.
 
         Raises:
             NotSent, ConnectionBroken

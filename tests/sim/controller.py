@@ -15,7 +15,12 @@ from controller.core.planning.quarantine import QuarantineRules
 from controller.core.review import text
 from controller.engine.adapter import BrokerEngine
 from controller.engine.policy_cache import PolicyCache
-from controller.engine.transport import ConnectionBroken, EngineResponse, NotSent
+from controller.engine.transport import (
+    ConnectionBroken,
+    EngineResponse,
+    NotSent,
+    OutgoingRequest,
+)
 from controller.loop.controller import Controller
 from controller.loop.operator_api import OperatorApi
 from controller.loop.passes import DesiredView, PassPolicy
@@ -104,23 +109,15 @@ class SimTransport:
         if key is not None and not self._showing:
             self._seen[key] = self._noting
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        body: object | None,
-        context: str,
-        timeout_s: float,
-    ) -> EngineResponse:
-        assert timeout_s > 0, "a request without a deadline"
-        encoded = b"" if body is None else json.dumps(body).encode()
-        request = request_of(CONTROLLER, method, path, query=query, body=encoded, context=context)
+    def call(self, request: OutgoingRequest, context: str) -> EngineResponse:
+        assert request.timeout_s > 0, "a request without a deadline"
+        method, path = request.method, request.path
+        body = b"" if request.body is None else json.dumps(request.body).encode()
+        sent = request_of(CONTROLLER, method, path, query=request.query, body=body, context=context)
         action = action_of(method, path)
         if action is None:
-            return self._look(request)
-        reply = self._sent(lambda: self._act(action, request))
+            return self._look(sent)
+        reply = self._sent(lambda: self._act(action, sent))
         return EngineResponse(reply.status, reply.body)
 
     def _look(self, request: Request) -> EngineResponse:
@@ -142,19 +139,8 @@ class SimTransport:
         except BrokerDied as error:
             raise ConnectionBroken("the broker hung up") from error
 
-    def stream(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        context: str,
-        idle_timeout_s: float,
-    ) -> SimStream:
-        answer = self.call(
-            method, path, query=query, body=None, context=context, timeout_s=idle_timeout_s
-        )
-        return SimStream(answer)
+    def stream(self, request: OutgoingRequest, context: str) -> SimStream:
+        return SimStream(self.call(request, context))
 
 
 class SimStream:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,12 @@ import pytest
 
 from controller.engine.adapter import BrokerEngine, event_of, ignore_progress
 from controller.engine.requests import split_reference
-from controller.engine.transport import ConnectionBroken, EngineResponse, NotSent
+from controller.engine.transport import (
+    ConnectionBroken,
+    EngineResponse,
+    NotSent,
+    OutgoingRequest,
+)
 from controller.model import errors
 from controller.model.desired.desired import TRACED, Service, SourceLocation
 from controller.model.desired.plan import (
@@ -72,8 +77,11 @@ class Wire:
     contexts: list[dict[str, object]] = field(default_factory=list)
     timeouts: list[float] = field(default_factory=list)
 
-    def _answer(self, method: str, path: str, query: Mapping[str, str], body: object) -> Any:
-        self.sent.append((method, path, dict(query), body))
+    def _answer(self, request: OutgoingRequest, context: str) -> Any:
+        method, path = request.method, request.path
+        self.contexts.append(decoded(context))
+        self.timeouts.append(request.timeout_s)
+        self.sent.append((method, path, request.query, request.body))
         answer = self.answers.get(
             f"{method} {path}", EngineResponse(404, b'{"message": "no such thing"}')
         )
@@ -84,37 +92,16 @@ class Wire:
             raise answer
         return answer
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        body: object | None,
-        context: str,
-        timeout_s: float,
-    ) -> EngineResponse:
-        self.contexts.append(decoded(context))
-        self.timeouts.append(timeout_s)
-        answer = self._answer(method, path, query, body)
+    def call(self, request: OutgoingRequest, context: str) -> EngineResponse:
+        answer = self._answer(request, context)
         return (
             answer
             if isinstance(answer, EngineResponse)
             else EngineResponse(200, json.dumps(answer).encode())
         )
 
-    def stream(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        context: str,
-        idle_timeout_s: float,
-    ) -> Lines:
-        self.contexts.append(decoded(context))
-        self.timeouts.append(idle_timeout_s)
-        answer = self._answer(method, path, query, None)
+    def stream(self, request: OutgoingRequest, context: str) -> Lines:
+        answer = self._answer(request, context)
         assert isinstance(answer, Lines)
         return answer
 

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from controller.engine.docker_client import SdkTransport
-from controller.engine.transport import ConnectionBroken, EngineResponse, NotSent, Silent
+from controller.engine.transport import (
+    ConnectionBroken,
+    EngineResponse,
+    NotSent,
+    OutgoingRequest,
+    Silent,
+)
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -78,16 +84,11 @@ def hang_up(_peer: socket.socket) -> None:
 
 
 def call(
-    transport: SdkTransport, *, body: object | None = None, timeout_s: float = 5
+    transport: SdkTransport, *, body: dict[str, object] | None = None, timeout_s: float = 5
 ) -> EngineResponse:
-    return transport.call(
-        "POST",
-        "/containers/create",
-        query={"name": "web.1-0"},
-        body=body,
-        context="Y29udGV4dA",
-        timeout_s=timeout_s,
-    )
+    query = {"name": "web.1-0"}
+    request = OutgoingRequest("POST", "/containers/create", query, body, timeout_s=timeout_s)
+    return transport.call(request, "Y29udGV4dA")
 
 
 def test_a_request_is_versioned_and_carries_the_claims_and_nothing_of_the_environment(
@@ -116,9 +117,7 @@ def test_a_request_is_versioned_and_carries_the_claims_and_nothing_of_the_enviro
 def test_own_routes_have_no_version(tmp_path: Path) -> None:
     path = tmp_path / "broker.sock"
     with broker(path, reply(b"{}")) as received:
-        SdkTransport(path).call(
-            "GET", "/trimtab/v1/health", query={}, body=None, context="x", timeout_s=5
-        )
+        SdkTransport(path).call(OutgoingRequest("GET", "/trimtab/v1/health", timeout_s=5), "x")
     assert received[0].startswith(b"GET /trimtab/v1/health HTTP/1.1\r\n")
 
 
@@ -168,9 +167,7 @@ def test_a_connection_that_the_broker_closed_between_two_calls_is_replaced(
 
 
 def open_stream(transport: SdkTransport, *, idle_timeout_s: float = 5) -> Iterator[bytes]:
-    stream = transport.stream(
-        "GET", "/events", query={}, context="x", idle_timeout_s=idle_timeout_s
-    )
+    stream = transport.stream(OutgoingRequest("GET", "/events", timeout_s=idle_timeout_s), "x")
     assert stream.status == 200
     return stream.lines()
 
@@ -216,9 +213,7 @@ def test_closing_wakes_a_reader_in_another_thread(tmp_path: Path) -> None:
         over.wait(10)
 
     with broker(path, one_line):
-        stream = SdkTransport(path).stream(
-            "GET", "/events", query={}, context="x", idle_timeout_s=30
-        )
+        stream = SdkTransport(path).stream(OutgoingRequest("GET", "/events", timeout_s=30), "x")
         reading, ended = threading.Event(), threading.Event()
 
         def read() -> None:
