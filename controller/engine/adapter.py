@@ -79,10 +79,11 @@ Inspect = dict[str, Any]
 
 _OBSERVE_CONTEXT = encode_context(Context(cause="look"))
 _OUTPUT_CONTEXT = encode_context(Context(cause="keep the last output of a failed container"))
+_CONTAINER_EVENTS = """
+    create destroy die health_status kill oom pause rename restart start stop unpause update
+"""
 _WATCHED = {
-    "container": frozenset(
-        ["create", "destroy", "die", "health_status", "kill", "oom", "pause", "rename", "restart", "start", "stop", "unpause", "update"]
-    ),
+    "container": frozenset(_CONTAINER_EVENTS.split()),
     "network": frozenset({"connect", "destroy", "disconnect"}),
     "volume": frozenset({"destroy"}),
 }
