@@ -8,6 +8,7 @@ The tree::
       PolicyInvalid              the policy file has errors: the broker does not start
       CredentialsInvalid         the file of registry credentials cannot be used
       StateError                 the state folder is locked, another engine's, or not writable
+      SourceError                a Git source could not be fetched, verified or exported
       JournalUnavailable         a record could not be made durable: mutations are refused
       EngineError                the engine, or the broker in front of it, failed a request
         EngineUnavailable        no answer, possibly for a short time (waiting)
@@ -126,6 +127,10 @@ class CredentialsInvalid(TrimtabError):
 
 class StateError(TrimtabError):
     """The state folder cannot be used in its present state."""
+
+
+class SourceError(TrimtabError):
+    """A Git source could not be fetched, verified or exported. What it serves stays."""
 
 
 class JournalUnavailable(TrimtabError):

@@ -1,0 +1,1 @@
+"""Git without I/O: objects, references, trees, and the decision which commit is served."""

@@ -1,0 +1,1 @@
+"""Fetching of Git sources: a process of its own, with no way to the engine or the broker."""
