@@ -22,7 +22,7 @@ from controller.broker.dispatch import handle
 from controller.broker.host.capabilities import drop_privileges
 from controller.broker.server.server import Broker, BrokerPaths, HostServices
 from controller.core.encoding import engine_address
-from controller.core.transparency.checkpoint import origin_of
+from controller.core.records.checkpoint import origin_of
 from controller.journal.index.live_index import LiveIndex
 from controller.journal.writer.checkpointer import Checkpointer
 from controller.journal.writer.retention import KEEP

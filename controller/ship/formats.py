@@ -46,7 +46,7 @@ def severity(record: Record) -> int:
         case "outcome" | "recovered":
             return _ERROR if _failed(record) else _INFO
         case "policy":
-            return _WARNING if ResultPart(entry.result).error else _NOTICE
+            return _WARNING if ResultPart.read(entry.result).error else _NOTICE
         case "operator":
             return _NOTICE
         case _:
@@ -82,7 +82,7 @@ def counted(message: bytes) -> bytes:
 def cef(record: Record, *, version: str) -> str:
     """Return a record in the Common Event Format, version 0: the main facts, not the whole line."""
     entry = record.entry
-    route = RequestPart(entry.request).route
+    route = RequestPart.read(entry.request).route
     kind = f"{entry.stage}:{route}" if route else entry.stage
     name = f"{entry.stage} of {route}" if route else entry.stage
     fields = (_VENDOR, _VENDOR, version, kind, name, str(_CEF_SEVERITY[severity(record)]))
@@ -102,24 +102,28 @@ def attributes(record: Record) -> dict[str, str | int]:
         "trimtab.hash": record.hash,
         "trimtab.route": request.route,
         "trimtab.object": request.object,
-        "trimtab.decision": VerdictPart(entry.verdict).decision,
+        "trimtab.decision": VerdictPart.read(entry.verdict).decision,
         "trimtab.rules": _rules(record),
         "trimtab.actor.uid": actor.uid,
         "trimtab.actor.role": actor.role,
         "trimtab.error": result.error,
         "trimtab.container": result.container,
-        "trimtab.cause": ClaimsPart(entry.claims).cause,
+        "trimtab.cause": ClaimsPart.read(entry.claims).cause,
     }
     return {name: value for name, value in values.items() if value is not None and value != ""}
 
 
 def _parts(record: Record) -> tuple[ActorPart, RequestPart, ResultPart]:
     entry = record.entry
-    return ActorPart(entry.actor), RequestPart(entry.request), ResultPart(entry.result)
+    return (
+        ActorPart.read(entry.actor),
+        RequestPart.read(entry.request),
+        ResultPart.read(entry.result),
+    )
 
 
 def _extension(record: Record) -> Iterator[tuple[str, str]]:
-    entry, verdict = record.entry, VerdictPart(record.entry.verdict)
+    entry, verdict = record.entry, VerdictPart.read(record.entry.verdict)
     actor, request, result = _parts(record)
     yield "rt", str(int(datetime.fromisoformat(record.time).timestamp() * 1000))
     yield "externalId", entry.id
@@ -142,8 +146,8 @@ def _customs(record: Record) -> Iterator[tuple[str, str]]:
     yield "object", request.object
     yield "rules", _rules(record)
     yield "container", result.container
-    yield "cause", ClaimsPart(record.entry.claims).cause
-    yield "policy", VerdictPart(record.entry.verdict).policy
+    yield "cause", ClaimsPart.read(record.entry.claims).cause
+    yield "policy", VerdictPart.read(record.entry.verdict).policy
     yield "hash", record.hash
 
 
@@ -155,19 +159,19 @@ def _outcome(record: Record) -> str:
         case "outcome":
             return "failure" if _failed(record) else "success"
         case "recovered":
-            return ResultPart(entry.result).settled
+            return ResultPart.read(entry.result).settled
         case _:
             return ""
 
 
 def _failed(record: Record) -> bool:
     """Return True if a change failed: the engine can refuse a change without an error text."""
-    result = ResultPart(record.entry.result)
+    result = ResultPart.read(record.entry.result)
     return bool(result.error) or (result.status is not None and result.status >= _BAD_REQUEST)
 
 
 def _rules(record: Record) -> str:
-    return ", ".join(VerdictPart(record.entry.verdict).rules)
+    return ", ".join(VerdictPart.read(record.entry.verdict).rules)
 
 
 def plain(text: str) -> str:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import assert_never
 
-from controller.core.transparency.checkpoint import Checkpoint, parse_checkpoint, read_checkpoint
+from controller.core.records.checkpoint import Checkpoint, parse_checkpoint, read_checkpoint
 from controller.core.transparency.signed_note import NOTE_MAX_BYTES, BadNote, parse_note
 from controller.ship.destination import Destination, ToFile, ToNote, ToOtlp, ToSyslog
 from controller.ship.follower import Diverged, Shipped, checkpoints

@@ -25,6 +25,7 @@ from controller.core.enforcement import settlement as settling
 from controller.core.manifests import resolve as render
 from controller.core.planning import ordering, planner, predecessor, rollout
 from controller.core.planning import slot as slots
+from controller.core.records.parts import ResultPart
 from controller.core.service import overrides, prune_guard, revisions
 from controller.engine import adapter, requests
 from controller.loop import controller as loop
@@ -230,7 +231,8 @@ def _any_intent(_original: Any) -> Any:
             return settling.SettlementEvidence(applied=False, state="")
         made = str(ours[0].get("Id") or ours[0].get("Name"))
         key = "container" if "container" in str(intent.request["route"]) else "object"
-        return settling.SettlementEvidence(applied=True, state=made, result={key: made})
+        result = ResultPart.read({key: made})
+        return settling.SettlementEvidence(applied=True, state=made, result=result)
 
     return sight
 

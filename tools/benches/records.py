@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from controller.core.records.checkpoint import Checkpoint, checkpoint_entry, key_entry
 from controller.core.records.inventory_json import settings_to_json
 from controller.core.records.record import GENESIS, prepare, timestamp
-from controller.core.transparency.checkpoint import Checkpoint, checkpoint_entry, key_entry
 from controller.core.transparency.merkle import Range, leaf_hash
 from controller.core.transparency.signed_note import PrivateKey, sign_note
 from controller.journal.store.chain import FORMAT, binding

@@ -17,6 +17,14 @@ from controller.broker.gate.commands import (
 from controller.broker.wire.responses import refusal
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.image_reference import without_credentials
+from controller.core.records.parts import (
+    ActorPart,
+    ClaimsPart,
+    RequestPart,
+    SourcePart,
+    SummaryPart,
+    VerdictPart,
+)
 from controller.model.desired.plan import Verdict
 from controller.model.inventory import ContainerItem
 from controller.model.records import Actor, Context, Entry, Record, Reply, Stage
@@ -24,31 +32,31 @@ from controller.model.records import Actor, Context, Entry, Record, Reply, Stage
 
 def actor_of(actor: Actor) -> dict[str, object]:
     """Return an actor in its recorded form."""
-    return {
-        "uid": actor.uid,
-        "gid": actor.gid,
-        "pid": actor.pid,
-        "role": actor.role.value,
-        "separated": actor.separated,
-    }
+    return ActorPart(
+        uid=actor.uid,
+        gid=actor.gid,
+        pid=actor.pid,
+        role=actor.role.value,
+        separated=actor.separated,
+    ).members
 
 
 def claims_of(context: Context | None) -> dict[str, object]:
     """Return the controller's claims about its request, in their recorded form."""
     if context is None:
         return {}
-    source = {
-        "file": redact.text(context.file),
-        "line": context.line,
-        "commit": redact.text(context.commit),
-        **({"lines": dict(context.lines)} if context.lines else {}),
-    }
-    return {
-        "cause": redact.text(context.cause),
-        "source": source,
-        "plan": redact.text(context.plan),
-        "onBehalfOf": redact.text(context.on_behalf_of),
-    }
+    source = SourcePart(
+        file=redact.text(context.file),
+        first_line=context.line,
+        commit=redact.text(context.commit),
+        lines=dict(context.lines),
+    )
+    return ClaimsPart(
+        cause=redact.text(context.cause),
+        source=source,
+        plan=redact.text(context.plan),
+        on_behalf_of=redact.text(context.on_behalf_of),
+    ).members
 
 
 def verdict_of(verdict: Verdict, policy: str) -> dict[str, object]:
@@ -58,23 +66,23 @@ def verdict_of(verdict: Verdict, policy: str) -> dict[str, object]:
     the error.
     """
     let_through = verdict.decision == "audit-deny"
-    return {
-        "decision": verdict.decision,
-        "rules": list(verdict.rules),
-        **({"reason": redact.text(verdict.reason)} if let_through else {}),
-        "mutations": [redact.text(mutation) for mutation in verdict.mutations],
-        "policy": policy,
-    }
+    return VerdictPart(
+        decision=verdict.decision,
+        rules=verdict.rules,
+        reason=redact.text(verdict.reason) if let_through else "",
+        mutations=tuple(map(redact.text, verdict.mutations)),
+        policy=policy,
+    ).members
 
 
 def place_of(item: ContainerItem) -> dict[str, object]:
     """Return the name and the owner of a container, for a record."""
-    return {
-        "name": item.admitted.name,
-        "owner": item.owner,
-        "namespace": item.namespace,
-        "service": item.service,
-    }
+    return SummaryPart(
+        name=item.admitted.name,
+        owner=item.owner,
+        namespace=item.namespace,
+        service=item.service,
+    ).members
 
 
 def request_of(
@@ -85,6 +93,7 @@ def request_of(
     body: Mapping[str, object] | None = None,
     *,
     key: bytes = b"",
+    secrets: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """Return a request in its recorded form.
 
@@ -92,18 +101,21 @@ def request_of(
     digest would let a reader guess unrecorded parts of a body, such as arguments. With a body the
     digest is therefore keyed; without a *key* the digest doesn't cover the body.
     """
-    redacted = redact.summary(summary)
+    redacted = SummaryPart.read(redact.summary(summary))
     if body and key:
-        proof = redact.keyed_digest(key, {"summary": redacted, "body": redact.summary(body)})
+        proof = redact.keyed_digest(
+            key, {"summary": redacted.members, "body": redact.summary(body)}
+        )
     else:
-        proof = digest({"summary": redacted, "body": {}})
-    return {
-        "method": method,
-        "route": str(route),
-        "object": redact.text(without_credentials(subject)),
-        "summary": redacted,
-        "digest": proof,
-    }
+        proof = digest({"summary": redacted.members, "body": {}})
+    return RequestPart(
+        method=method,
+        route=str(route),
+        object=redact.text(without_credentials(subject)),
+        summary=redacted,
+        digest=proof,
+        secrets=secrets or {},
+    ).members
 
 
 def record_event(

@@ -35,7 +35,7 @@ from controller.broker.gate.journal_entries import (
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import refusal
-from controller.core.encoding.json_members import mapping_member
+from controller.core.records.parts import ActorPart, RequestPart, ResultPart, SummaryPart
 from controller.model import names
 from controller.model.desired.plan import Verdict
 from controller.model.mutations import Mutation
@@ -72,16 +72,16 @@ class Change:
 
 
 #: Returns the members of an outcome besides the status, after a successful reply of the engine.
-OutcomeDetails = Callable[[Reply], Flow[dict[str, object]]]
+OutcomeDetails = Callable[[Reply], Flow[ResultPart]]
 #: Returns the client's reply from a successful reply of the engine. None: the client's reply isn't
 #: known before the outcome is recorded.
 ReplyHook = Callable[[Reply], Reply | None]
 
 
-def learn_nothing(_: Reply) -> Flow[dict[str, object]]:
+def learn_nothing(_: Reply) -> Flow[ResultPart]:
     """Record nothing but the status."""
     yield from ()
-    return {}
+    return ResultPart()
 
 
 def no_early_reply(_: Reply) -> None:
@@ -123,9 +123,8 @@ def perform(
         change.summary,
         change.body,
         key=state.hash_key,
+        secrets=_env_hashes(state, change),
     )
-    if secrets := _env_hashes(state, change):
-        request["secrets"] = secrets
     intent = Entry(
         by.id,
         "intent",
@@ -148,8 +147,8 @@ def perform(
 
 def _env_hashes(state: GateState, change: Change) -> dict[str, str]:
     """Return keyed hashes of the values in the environment of a change."""
-    owned = mapping_member(change.summary, "labels")
-    owner = str(owned.get(names.OWNER) or change.summary.get("owner") or "")
+    summary = SummaryPart.read(change.summary)
+    owner = summary.label(names.OWNER) or summary.owner
     return redact.hashes(state.hash_key, owner, (change.body or {}).get("Env"))
 
 
@@ -169,10 +168,9 @@ def _forward_recorded(
         registry=change.registry,
         by=intent.id,
     )
-    shared: dict[str, object] = {}
+    shared_with = ""
     if isinstance(answer, SharedPull):
-        shared = {"with": answer.by}
-        answer = answer.answer
+        shared_with, answer = answer.by, answer.answer
     if isinstance(answer, Lost) and answer.sent:
         return refusal(
             504,
@@ -182,27 +180,29 @@ def _forward_recorded(
             record=intent.id,
         )
     if isinstance(answer, Lost):
-        reply, learned = engine_unavailable(answer), {}
+        reply, learned = engine_unavailable(answer), ResultPart()
     else:
         assert isinstance(answer, Reply), f"a mutation was answered by {answer!r}"
         reply = engine_reply(answer)
-        learned = (yield from _outcome_details(learn, answer)) if answer.status < 400 else {}
+        learned = ResultPart()
+        if answer.status < 400:
+            learned = yield from _outcome_details(learn, answer)
     # The details take precedence over the status: a stream may end in an error after 200.
-    result: dict[str, object] = {
-        "status": reply.status,
-        "error": error_text(reply, change.runs or change.body or {}),
-        "durationMs": max(0, round((state.clock.monotonic() - started) * 1000)),
-        **learned,
-        **shared,
-    }
-    if change.code_of is not None and result["error"]:
-        result["code"] = change.code_of(str(result["error"]))
-    outcome = Entry(intent.id, "outcome", actor=intent.actor, result=result)
-    yield WriteRecord(outcome, _early_reply(early_reply, reply, intent.actor.get("role")))
+    error = learned.error or error_text(reply, change.runs or change.body or {})
+    result = ResultPart(
+        status=reply.status,
+        error=error,
+        duration_ms=max(0, round((state.clock.monotonic() - started) * 1000)),
+        shared_with=shared_with,
+        code=change.code_of(error) if change.code_of is not None and error else "",
+    )
+    result |= learned
+    outcome = Entry(intent.id, "outcome", actor=intent.actor, result=result.members)
+    yield WriteRecord(outcome, _early_reply(early_reply, reply, ActorPart.read(intent.actor).role))
     return reply
 
 
-def _early_reply(early_reply: ReplyHook, reply: Reply, role: object) -> Reply | None:
+def _early_reply(early_reply: ReplyHook, reply: Reply, role: str) -> Reply | None:
     """Return the early reply, for successful changes of the controller only.
 
     Other clients, and every failure, are answered after the outcome is recorded.
@@ -215,11 +215,11 @@ def _early_reply(early_reply: ReplyHook, reply: Reply, role: object) -> Reply | 
         return None
 
 
-def _outcome_details(learn: OutcomeDetails, answer: Reply) -> Flow[dict[str, object]]:
+def _outcome_details(learn: OutcomeDetails, answer: Reply) -> Flow[ResultPart]:
     try:
         return (yield from learn(answer))
     except Answered:  # the engine went away meanwhile: the outcome is recorded all the same
-        return {}
+        return ResultPart()
 
 
 def refuse_if_held(
@@ -237,11 +237,11 @@ def refuse_if_held(
     for identifier, intent in state.inventory.open.items():
         if identifier in state.intents.in_flight and not under_way:
             continue
-        request = intent.request
-        if request.get("object") == subject and _object_kind(str(request.get("route"))) == kind:
+        request = RequestPart.read(intent.request)
+        if request.object == subject and _object_kind(request.route) == kind:
             raise Denied(
                 "held",
-                f"what became of {request.get('route')} {identifier} isn't known yet",
+                f"what became of {request.route} {identifier} isn't known yet",
                 "wait until recovery has settled it",
                 status=409,
                 subject=subject,

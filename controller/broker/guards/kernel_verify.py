@@ -41,6 +41,7 @@ from controller.core.enforcement.kernel_compare import (
 )
 from controller.core.engine_api.translate import limits_body, settings
 from controller.core.records.inventory_json import settings_to_json
+from controller.core.records.parts import ResultPart
 from controller.model.confinement import (
     Confinement,
     DifferenceKind,
@@ -214,9 +215,9 @@ def perform_verified(
     """Perform a change that leaves a container running, and stop the container after a breach."""
     results: list[VerificationResult] = []
 
-    def learn(_: Reply) -> Flow[dict[str, object]]:
+    def learn(_: Reply) -> Flow[ResultPart]:
         results.append((yield from verify(state, item, policy)))
-        return {"effective": results[0].text}
+        return ResultPart(effective=results[0].text)
 
     def reply_unless_breached(reply: Reply) -> Reply | None:
         return None if results and results[0].breaches else reply
@@ -277,7 +278,8 @@ def _record_violation(
     item: ContainerItem,
     result: VerificationResult,
     policy: Policy,
-    **more: object,
+    *,
+    is_put_back: bool = False,
 ) -> Flow[tuple[str, bool]]:
     """Record a violation; return the id of the record, and whether the record is durable."""
     identifier = state.new_id()
@@ -289,7 +291,10 @@ def _record_violation(
         actor=actor_of(BROKER),
         request=request_of("POST", Mutation.CONTAINER_START, item.id, place_of(item)),
         verdict=verdict_of(Verdict("deny", rules, reason, REMEDY), policy.digest),
-        result={"found": [redact.text(each.text) for each in result.breaches], **more},
+        result=ResultPart(
+            differences=tuple(redact.text(each.text) for each in result.breaches),
+            is_put_back=is_put_back,
+        ).members,
     )
     return identifier, isinstance((yield WriteRecord(entry)), Record)
 
@@ -326,7 +331,9 @@ def _restore(
     """Record a violation, then restore the admitted limits and networks of the container."""
     times = state.verification.restored_at.get(item.id, ())
     state.verification.restored_at[item.id] = (*times, state.clock.monotonic())
-    identifier, recorded = yield from _record_violation(state, item, result, policy, putBack=True)
+    identifier, recorded = yield from _record_violation(
+        state, item, result, policy, is_put_back=True
+    )
     if not recorded:
         return
     changes = [_disconnect(item, network) for network in result.foreign]

@@ -22,7 +22,7 @@ from controller.core.admission.dns_names import (
     of_summary,
     service_of,
 )
-from controller.core.encoding.json_members import mapping_member
+from controller.core.records.parts import RequestPart
 from controller.model import names
 from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation
@@ -85,8 +85,9 @@ def names_in_use(state: GateState) -> Iterator[DnsNames]:
     for item in state.inventory.containers.values():
         yield of_item(item)
     for intent in state.inventory.open.values():
-        if intent.request.get("route") == Mutation.CONTAINER_CREATE:
-            yield of_summary(mapping_member(intent.request, "summary"))
+        request = RequestPart.read(intent.request)
+        if request.route == Mutation.CONTAINER_CREATE:
+            yield of_summary(request.summary)
     yield from state.reservations.names.values()
 
 

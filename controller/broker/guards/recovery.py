@@ -21,6 +21,7 @@ from controller.broker.guards import split_brain
 from controller.broker.guards.lookup import record_gone
 from controller.core.enforcement import settlement
 from controller.core.enforcement.settlement import Settled, SettlementEvidence
+from controller.core.records.parts import RequestPart, ResultPart
 from controller.model import mutations, names
 from controller.model.desired.plan import Verdict
 from controller.model.inventory import OpenIntent
@@ -51,8 +52,9 @@ def settle(
     intent = state.inventory.open.get(identifier)
     if intent is None or identifier in state.intents.in_flight:
         return None
-    route = route_named(str(intent.request.get("route", "")))
-    assert route is not None, f"an intent of no route: {intent.request.get('route')}"
+    name = RequestPart.read(intent.request).route
+    route = route_named(name)
+    assert route is not None, f"an intent of no route: {name}"
     assert identifier not in state.intents.settling, f"{identifier} is being settled already"
     state.intents.settling.add(identifier)
     try:
@@ -86,13 +88,11 @@ def _settle(
     how = settlement.conclude(route.evidence, evidence, earlier, expired=expired)
     if how is None:
         return evidence
-    result: dict[str, object] = {
-        "settled": how.value,
-        "evidence": route.evidence.value,
-        **(evidence.result if how is Settled.APPLIED else {}),
-    }
+    result = ResultPart(settled=how.value, evidence=route.evidence.value)
+    if how is Settled.APPLIED:
+        result |= evidence.result
     record = yield WriteRecord(
-        Entry(identifier, "recovered", actor=actor_of(BROKER), result=result)
+        Entry(identifier, "recovered", actor=actor_of(BROKER), result=result.members)
     )
     if not isinstance(record, Record):
         return evidence
@@ -159,7 +159,8 @@ def _missing_from(known: Iterable[str], listed: Any, member: str) -> list[str]:
 
 
 def _has_open_intent(state: GateState, subject: str) -> bool:
-    return any(intent.request.get("object") == subject for intent in state.inventory.open.values())
+    intents = state.inventory.open.values()
+    return any(RequestPart.read(intent.request).object == subject for intent in intents)
 
 
 def stale_containers(state: GateState) -> tuple[str, ...]:

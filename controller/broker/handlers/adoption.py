@@ -31,6 +31,7 @@ from controller.core.engine_api.requests import Finding
 from controller.core.engine_api.timestamps import ZERO_TIME
 from controller.core.records.inventory import fold_adoption
 from controller.core.records.inventory_json import settings_to_json
+from controller.core.records.parts import SummaryPart
 from controller.core.rules.confinement import data_path
 from controller.core.rules.facts import CreateFacts, Stamp
 from controller.core.rules.identity import is_reserved
@@ -341,7 +342,11 @@ class _Survey:
     ) -> Iterator[Finding]:
         """Yield conflicts with own objects: DNS names, and the image of the revision."""
         free = self._policy.networks.aliases
-        yield from clashes(of_summary(summary), name_conflicts.names_in_use(self._state), free=free)
+        yield from clashes(
+            of_summary(SummaryPart.read(summary)),
+            name_conflicts.names_in_use(self._state),
+            free=free,
+        )
         pin = self._state.inventory.pins.get(claim.revision)
         if claim.revision and pin is not None and pin.id != image.get("Id"):
             reason = f"its revision runs the image {pin.id}, and it is of {image.get('Id')}"

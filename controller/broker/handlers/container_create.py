@@ -29,6 +29,7 @@ from controller.core.encoding.json_members import mapping_member
 from controller.core.engine_api import parse
 from controller.core.engine_api.requests import CreateRequest
 from controller.core.records.inventory_json import settings_to_json
+from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
 from controller.core.rules.confinement import data_path
 from controller.core.rules.facts import (
     CreateFacts,
@@ -354,9 +355,9 @@ def _placements(state: GateState) -> Iterator[tuple[str, str, str]]:
     for item in state.inventory.containers.values():
         yield item.owner, item.namespace, item.service
     for intent in state.inventory.open.values():
-        if intent.request.get("route") == Mutation.CONTAINER_CREATE:
-            summary = mapping_member(intent.request, "summary")
-            yield _placement_of(mapping_member(summary, "labels"))
+        request = RequestPart.read(intent.request)
+        if request.route == Mutation.CONTAINER_CREATE:
+            yield _placement_of(request.summary.labels)
     for identifier, place in state.reservations.places.items():
         if identifier not in state.inventory.open and identifier not in made:
             yield place
@@ -383,7 +384,7 @@ def _create(
         body=judged.body,
     )
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
-    mine = of_summary(summary)
+    mine = of_summary(SummaryPart.read(summary))
     early_reply = partial(add_warnings, warnings=judged.warnings)
     state.reservations.places[call.id] = _placement(judged)
     try:
@@ -406,6 +407,6 @@ def add_warnings(reply: Reply, warnings: tuple[str, ...]) -> Reply:
     )
 
 
-def _created_details(reply: Reply) -> Flow[dict[str, object]]:
+def _created_details(reply: Reply) -> Flow[ResultPart]:
     yield from ()
-    return {"container": str(parse_json(reply).get("Id", ""))}
+    return ResultPart(container=str(parse_json(reply).get("Id", "")))

@@ -28,6 +28,7 @@ from controller.broker.wire.responses import json_reply
 from controller.core.admission.exec import admit_exec, admit_exec_start
 from controller.core.enforcement.settlement import age_s
 from controller.core.engine_api import parse
+from controller.core.records.parts import ResultPart, SummaryPart
 from controller.model import mutations
 from controller.model.inventory import ExecSession
 from controller.model.mutations import Mutation
@@ -82,9 +83,9 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     return json_reply(reply.status, {"Id": identifier})
 
 
-def _exec_details(reply: Reply) -> Flow[dict[str, object]]:
+def _exec_details(reply: Reply) -> Flow[ResultPart]:
     yield from ()
-    return {"exec": str(parse_json(reply).get("Id", ""))}
+    return ResultPart(exec=str(parse_json(reply).get("Id", "")))
 
 
 def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
@@ -296,7 +297,9 @@ def supervise(state: GateState, identifier: str) -> Flow[None]:
         return
     assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
     if answer.status == 404:
-        yield from _record_end(state, session, {"error": "the engine doesn't have it any more"})
+        yield from _record_end(
+            state, session, ResultPart(error="the engine doesn't have it any more")
+        )
         return
     try:
         shown = parse_json(answer) if answer.status < 400 else None
@@ -310,9 +313,10 @@ def supervise(state: GateState, identifier: str) -> Flow[None]:
         yield from _cut_off(state, session, shown)
 
 
-def _exit_result(shown: dict[str, Any]) -> dict[str, object]:
+def _exit_result(shown: dict[str, Any]) -> ResultPart:
     code = shown.get("ExitCode")
-    return {"exitCode": code} if isinstance(code, int) else {"error": "it never ran"}
+    is_known = isinstance(code, int)
+    return ResultPart(exit_code=code) if is_known else ResultPart(error="it never ran")
 
 
 def _is_over(state: GateState, session: ExecSession) -> bool:
@@ -335,7 +339,7 @@ def _limit_s(state: GateState) -> float:
 def _cut_off(state: GateState, session: ExecSession, shown: dict[str, Any]) -> Flow[None]:
     """End the processes of a session: recorded first, and given up after some attempts."""
     if session.id not in state.execs.end_attempts:
-        result: dict[str, object] = {"reason": f"it took longer than {_limit_s(state):g} s"}
+        result = ResultPart(reason=f"it took longer than {_limit_s(state):g} s")
         if not (yield from _record(state, session, mutations.EXEC_CUT, result)):
             return
     state.execs.end_attempts[session.id] = state.execs.end_attempts.get(session.id, 0) + 1
@@ -345,12 +349,12 @@ def _cut_off(state: GateState, session: ExecSession, shown: dict[str, Any]) -> F
     if not why and state.execs.end_attempts[session.id] < TRIES_MAX:
         return  # the next call reads the exit code
     left = why or "its process doesn't end"
-    yield from _record_end(state, session, {"error": f"cut, and left running: {left}"})
+    yield from _record_end(state, session, ResultPart(error=f"cut, and left running: {left}"))
 
 
-def _record_end(state: GateState, session: ExecSession, result: dict[str, object]) -> Flow[None]:
-    outcome = {**result, "cut": True} if session.id in state.execs.end_attempts else result
-    if not (yield from _record(state, session, mutations.EXEC_END, outcome)):
+def _record_end(state: GateState, session: ExecSession, result: ResultPart) -> Flow[None]:
+    result |= ResultPart(was_cut=session.id in state.execs.end_attempts)
+    if not (yield from _record(state, session, mutations.EXEC_END, result)):
         return
     state.execs.end_attempts.pop(session.id, None)
     created = state.execs.created.get(session.id)
@@ -358,14 +362,15 @@ def _record_end(state: GateState, session: ExecSession, result: dict[str, object
         created.ended_at = state.clock.monotonic()
 
 
-def _record(
-    state: GateState, session: ExecSession, route: str, result: dict[str, object]
-) -> Flow[bool]:
+def _record(state: GateState, session: ExecSession, route: str, result: ResultPart) -> Flow[bool]:
     """Record an event of a session, under the id of its start."""
     item = state.inventory.containers.get(session.container)
-    place = {"name": item.admitted.name, "owner": item.owner} if item is not None else {}
-    request = request_of("POST", route, session.container, {**place, "exec": session.id})
+    place = SummaryPart()
+    if item is not None:
+        place = SummaryPart(name=item.admitted.name, owner=item.owner)
+    summary = place | SummaryPart(exec=session.id)
+    request = request_of("POST", route, session.container, summary.members)
     entry = Entry(
-        session.intent, "operator", actor=actor_of(BROKER), request=request, result=result
+        session.intent, "operator", actor=actor_of(BROKER), request=request, result=result.members
     )
     return isinstance((yield WriteRecord(entry)), Record)

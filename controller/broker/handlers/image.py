@@ -50,6 +50,7 @@ from controller.core.encoding.image_reference import (
     without_credentials,
 )
 from controller.core.engine_api import pull_errors
+from controller.core.records.parts import ResultPart, TrustedImagePart
 from controller.core.rules.facts import ImageFacts
 from controller.model.inventory import Inventory
 from controller.model.mutations import TRUST, Mutation
@@ -314,7 +315,7 @@ def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
     reference = str(judged.summary.get("reference", ""))
     before = yield from inspect_image(reference)
 
-    def learn(reply: Reply) -> Flow[dict[str, object]]:
+    def learn(reply: Reply) -> Flow[ResultPart]:
         return (yield from _pull_details(reply, reference))
 
     change = Change(
@@ -365,20 +366,21 @@ def _error_of(reply: Reply) -> str:
     return error_text(reply)
 
 
-def _pull_details(reply: Reply, reference: str) -> Flow[dict[str, object]]:
+def _pull_details(reply: Reply, reference: str) -> Flow[ResultPart]:
     """Read success or failure of a pull, and the digest, from the end of the progress.
 
     A status of 200 only means that the pull began, and an older image may have the same name.
     """
     error, digest = read_progress(reply.body)
     if error:
-        return {"status": 500, "error": redact.text(error)}
+        return ResultPart(status=500, error=redact.text(error))
     inspect = yield from inspect_image(reference)
     if inspect is None:
-        return {"status": 500, "error": "the image isn't there after the pull"}
+        return ResultPart(status=500, error="the image isn't there after the pull")
     if not digest or digest_of(inspect, reference) != digest:
-        return {"error": "the engine named no digest for it, so the ledger doesn't know it"}
-    return {"reference": reference, "id": str(inspect.get("Id", "")), "digest": digest}
+        return ResultPart(error="the engine named no digest for it, so the ledger doesn't know it")
+    image = TrustedImagePart(reference=reference, id=str(inspect.get("Id", "")), digest=digest)
+    return ResultPart.read(image.members)
 
 
 def read_progress(tail: bytes) -> tuple[str, str]:

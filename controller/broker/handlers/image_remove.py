@@ -19,6 +19,7 @@ from controller.broker.guards.lookup import foreign_object
 from controller.broker.handlers import image as images
 from controller.core.admission import calls
 from controller.core.encoding.image_reference import is_image_id, parse_reference
+from controller.core.records.parts import RequestPart, ResultPart
 from controller.model.mutations import Mutation
 from controller.model.records import Reply, Role
 
@@ -92,10 +93,9 @@ def _refuse_if_used(
     listed = (yield from read_json("/containers/json?all=1")) or []
     users = sum(1 for each in listed if each.get("ImageID") == identifier)
     for intent in state.inventory.open.values():
-        summary = intent.request.get("summary")
-        made_of = summary.get("imageId") if isinstance(summary, dict) else None
-        creates = intent.request.get("route") == Mutation.CONTAINER_CREATE
-        users += creates and made_of == identifier
+        request = RequestPart.read(intent.request)
+        creates = request.route == Mutation.CONTAINER_CREATE
+        users += creates and request.summary.image_id == identifier
     if users:
         raise Denied(
             "image.used",
@@ -115,11 +115,11 @@ def _refuse_if_used(
         )
 
 
-def _removal_details(reply: Reply) -> Flow[dict[str, object]]:
+def _removal_details(reply: Reply) -> Flow[ResultPart]:
     """Return the removed names and images."""
     yield from ()
     removed = parse_json(reply)
     rows = [each for each in removed if isinstance(each, dict)] if isinstance(removed, list) else []
     untagged = _canonical_references(str(row["Untagged"]) for row in rows if "Untagged" in row)
     deleted = (str(row["Deleted"]) for row in rows if "Deleted" in row)
-    return {"untagged": [*untagged][:LEARNED_MAX], "deleted": [*deleted][:LEARNED_MAX]}
+    return ResultPart(untagged=tuple(untagged)[:LEARNED_MAX], deleted=tuple(deleted)[:LEARNED_MAX])

@@ -30,6 +30,7 @@ from controller.broker.guards.lookup import (
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.admission import networks_volumes
 from controller.core.engine_api import parse
+from controller.core.records.parts import ResultPart
 from controller.core.rules.facts import Stamp
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
@@ -194,10 +195,10 @@ def network_change(name: str, judged: AdmissionDecision) -> Change:
     )
 
 
-def network_details(reply: Reply) -> Flow[dict[str, object]]:
+def network_details(reply: Reply) -> Flow[ResultPart]:
     """Return the id of a new network, for the outcome."""
     yield from ()
-    return {"object": str(parse_json(reply).get("Id", ""))}
+    return ResultPart(object=str(parse_json(reply).get("Id", "")))
 
 
 # Volumes
@@ -280,12 +281,12 @@ def _was_created_by(intent: str, inspect: dict[str, Any]) -> bool:
 
 
 def _volume_details(intent: str) -> OutcomeDetails:
-    def learn(reply: Reply) -> Flow[dict[str, object]]:
+    def learn(reply: Reply) -> Flow[ResultPart]:
         yield from ()
         volume = parse_json(reply)
         if not _was_created_by(intent, volume):
-            return {"status": 409, "error": VOLUME_RACED}
-        return {"object": str(volume.get("Name", ""))}
+            return ResultPart(status=409, error=VOLUME_RACED)
+        return ResultPart(object=str(volume.get("Name", "")))
 
     return learn
 

@@ -25,6 +25,7 @@ from controller.broker.server.fair_queue import FairQueue
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.wire.request_reader import Malformed, ParsedRequest, RequestReader
 from controller.broker.wire.responses import CONTINUE, refusal, reply_bytes
+from controller.core.records.parts import ActorPart
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.plan import Verdict
 from controller.model.records import Actor, Entry, Reply, Request
@@ -327,7 +328,7 @@ class Connection:
         return Entry(
             record_id,
             "refusal",
-            actor={"uid": peer.uid, "gid": peer.gid, "pid": peer.pid, "role": role},
+            actor=ActorPart(uid=peer.uid, gid=peer.gid, pid=peer.pid, role=role).members,
             request=request,
             verdict=verdict_of(Verdict("deny", (refused.rule,)), self._state.policy.digest),
         )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from controller.core.enforcement import rate_limit
 from controller.core.enforcement.rate_limit import Bucket, Limit, Tally
+from controller.core.records.parts import ActorPart, RequestPart, VerdictPart
 from controller.model.records import Entry, Record, Role
 from controller.ports import Clock, NewId
 
@@ -26,9 +27,9 @@ WriteEntry = Callable[[Entry], Awaitable[Record | None]]
 class _PendingSummary:
     """A peer's summary that is not written yet, and the requests that wait for the summary."""
 
-    actor: dict[str, object]
+    actor: ActorPart
     #: The digest of the policy that the last request was judged by.
-    policy: object
+    policy: str
     tally: Tally
     waiting: list[asyncio.Future[Record | None]] = field(default_factory=list)
 
@@ -48,9 +49,9 @@ class RecordLimiter:
 
     async def write(self, entry: Entry) -> Record | None:
         """Write *entry*, or count it in a summary. Return the durable record, or None."""
-        uid = entry.actor.get("uid")
-        is_own = entry.actor.get("role") == Role.BROKER
-        if entry.stage not in rate_limit.LIMITED or is_own or not isinstance(uid, int):
+        actor = ActorPart.read(entry.actor)
+        uid, is_own = actor.uid, actor.role == Role.BROKER
+        if entry.stage not in rate_limit.LIMITED or is_own or uid is None:
             return await self._write(entry)
         now = self._clock.monotonic()
         self._buckets, is_within = rate_limit.spend(self._buckets, uid, now, self._limit)
@@ -66,17 +67,17 @@ class RecordLimiter:
 
     async def _count(self, peer: int, entry: Entry) -> Record | None:
         now = self._clock.now()
-        summary = self._pending.get(peer)
+        summary, policy = self._pending.get(peer), VerdictPart.read(entry.verdict).policy
         if summary is None:
             tally = rate_limit.count(None, entry.stage, _name_of(entry), now)
-            summary = _PendingSummary(_actor_of(peer, entry), entry.verdict.get("policy"), tally)
+            summary = _PendingSummary(_actor_of(peer, entry), policy, tally)
             self._pending[peer] = summary
             task = asyncio.create_task(self._write_summary(peer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
             summary.tally = rate_limit.count(summary.tally, entry.stage, _name_of(entry), now)
-            summary.policy = entry.verdict.get("policy") or summary.policy
+            summary.policy = policy or summary.policy
         future: asyncio.Future[Record | None] = asyncio.get_running_loop().create_future()
         summary.waiting.append(future)
         return await future
@@ -105,27 +106,29 @@ class RecordLimiter:
 
 
 def _summary_entry(record_id: str, summary: _PendingSummary) -> Entry:
-    rules = sorted(summary.tally.refusals)
-    verdict: dict[str, object] = {"decision": "deny", "rules": rules, "policy": summary.policy}
+    verdict = VerdictPart()
+    if rules := tuple(sorted(summary.tally.refusals)):
+        verdict = VerdictPart(decision="deny", rules=rules, policy=summary.policy)
     return Entry(
         record_id,
         "summary",
-        actor=summary.actor,
-        verdict=verdict if rules else {},
-        result=rate_limit.result_of(summary.tally),
+        actor=summary.actor.members,
+        verdict=verdict.members,
+        result=rate_limit.result_of(summary.tally).members,
     )
 
 
-def _actor_of(peer: int, entry: Entry) -> dict[str, object]:
+def _actor_of(peer: int, entry: Entry) -> ActorPart:
     """Return the actor of a summary: the uid, with the role of the first counted request."""
     if peer == rate_limit.OTHERS:
-        return {"role": rate_limit.OTHER}
-    return {name: entry.actor[name] for name in ("uid", "role") if name in entry.actor}
+        return ActorPart(role=rate_limit.OTHER)
+    actor = ActorPart.read(entry.actor)
+    return ActorPart(uid=actor.uid, role=actor.role)
 
 
 def _name_of(entry: Entry) -> str:
     """Return the name to count an entry under: the first rule of a refusal, the route of a read."""
     if entry.stage == "read":
-        return str(entry.request.get("route", ""))
-    rules = entry.verdict.get("rules")
-    return str(rules[0]) if isinstance(rules, list) and rules else rate_limit.OTHER
+        return RequestPart.read(entry.request).route
+    rules = VerdictPart.read(entry.verdict).rules
+    return rules[0] if rules else rate_limit.OTHER

@@ -47,6 +47,7 @@ from controller.broker.server.recovery_task import RecoveryTask
 from controller.broker.server.watch_task import ContainerWatcher, ExecReaper
 from controller.core.encoding.engine_address import socket_path
 from controller.core.enforcement.rate_limit import Limit
+from controller.core.records.parts import RequestPart, ResultPart, SummaryPart, VerdictPart
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import CredentialsInvalid, EngineError, PolicyInvalid
 from controller.model.host_paths import PathFacts
@@ -455,12 +456,12 @@ class Broker:
             self.state.new_id(),
             "policy",
             actor=actor_of(BROKER),
-            request={
-                "route": "registry-auth.load",
-                "object": access.file,
-                "summary": {"registries": sorted(access.hosts)},
-            },
-            result={"error": redact.text(self.state.health.access_error)},
+            request=RequestPart(
+                route="registry-auth.load",
+                object=access.file,
+                summary=SummaryPart(registries=tuple(sorted(access.hosts))),
+            ).members,
+            result=ResultPart(error=redact.text(self.state.health.access_error)).members,
         )
 
     def _policy_entry(self) -> Entry:
@@ -470,7 +471,7 @@ class Broker:
             self.state.new_id(),
             "policy",
             actor=actor_of(BROKER),
-            request={"route": "policy.load", "object": policy.name},
-            verdict={"policy": policy.digest},
-            result={"error": self.state.health.policy_error},
+            request=RequestPart(route="policy.load", object=policy.name).members,
+            verdict=VerdictPart(policy=policy.digest).members,
+            result=ResultPart(error=self.state.health.policy_error).members,
         )

@@ -16,11 +16,8 @@ from controller.cli.journal.source import JournalSource, open_source, wants_json
 from controller.cli.options import json_option, print_json, state_option
 from controller.cli.output.tables import Column, clip, table, terminal_width
 from controller.cli.output.tables import render as render_table
-from controller.core.encoding.json_members import (
-    mapping_member,
-    text_member,
-)
 from controller.core.encoding.terminal_text import printable
+from controller.core.records.parts import ClaimsPart
 from controller.core.records.query import Filter
 from controller.model.errors import StateError
 from controller.model.mutations import ADOPT
@@ -250,8 +247,8 @@ def _state_line(origin: Provenance) -> str:
 def _author(result: QueryResult) -> str:
     """Return the actor, time, record and cause of a change."""
     record = result.record
-    cause = text_member(record.entry.claims, "cause")
-    author = f"{short_actor(record.entry.actor)} at {record.time} (record {record.seq})"
+    cause = _claims(result).cause
+    author = f"{short_actor(record)} at {record.time} (record {record.seq})"
     return f"{author}: {cause}" if cause else author
 
 
@@ -262,21 +259,16 @@ def _seq(fact: Fact) -> int:
 def _from(fact: Fact) -> str:
     if fact.rule:
         return f"policy: {fact.rule}"
-    source = _source(fact)
-    if not source["file"]:
+    source = _claims(fact.origin).source
+    if not source.file:
         adopted = fact.origin.about.action == ADOPT
         return "the adoption" if adopted else "the request"
-    commit = f" of {source['commit'][:SHORT_COMMIT]}" if source["commit"] else ""
-    return f"{source['file']}:{source['line']}{commit}"
+    commit = f" of {source.commit[:SHORT_COMMIT]}" if source.commit else ""
+    return f"{source.file}:{fact.line}{commit}"
 
 
-def _source(fact: Fact) -> dict[str, Any]:
-    source = mapping_member(fact.origin.record.entry.claims, "source")
-    return {
-        "file": text_member(source, "file"),
-        "line": fact.line,
-        "commit": text_member(source, "commit"),
-    }
+def _claims(result: QueryResult) -> ClaimsPart:
+    return ClaimsPart.read(result.record.entry.claims)
 
 
 def _order(origin: Provenance) -> tuple[str, str, int, str]:
@@ -285,7 +277,7 @@ def _order(origin: Provenance) -> tuple[str, str, int, str]:
 
 
 def _state_row(origin: Provenance) -> tuple[str, ...]:
-    about, record = origin.about, origin.since.record if origin.since is not None else None
+    about, since = origin.about, origin.since
     pending = f", {origin.pending.about.action} under way" if origin.pending is not None else ""
     cells = (
         about.namespace or "-",
@@ -293,10 +285,10 @@ def _state_row(origin: Provenance) -> tuple[str, ...]:
         origin.slot or "-",
         about.name or about.id[:SHORT_ID],
         origin.state + pending,
-        record.time if record is not None else "-",
-        record.seq if record is not None else "-",
-        short_actor(record.entry.actor) if record is not None else "-",
-        origin.note or (text_member(record.entry.claims, "cause") if record is not None else ""),
+        since.record.time if since else "-",
+        since.record.seq if since else "-",
+        short_actor(since.record) if since else "-",
+        origin.note or (_claims(since).cause if since else ""),
     )
     return tuple(printable(cell) for cell in cells)
 
@@ -341,17 +333,18 @@ def _record_json(result: QueryResult | None) -> dict[str, Any] | None:
         "time": record.time,
         "action": result.about.action,
         "actor": record.entry.actor,
-        "cause": text_member(record.entry.claims, "cause"),
+        "cause": _claims(result).cause,
     }
 
 
 def _fact_json(fact: Fact) -> dict[str, Any]:
-    claims = fact.origin.record.entry.claims
+    claims = _claims(fact.origin)
+    source = claims.source
     return {
         "field": fact.name,
         "value": fact.value,
         "rule": fact.rule,
-        "source": _source(fact),
-        "plan": text_member(claims, "plan"),
+        "source": {"file": source.file, "line": fact.line, "commit": source.commit},
+        "plan": claims.plan,
         "record": _record_json(fact.origin),
     }

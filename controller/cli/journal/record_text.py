@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from controller.cli.output.user_names import user_name
-from controller.core.encoding.json_members import (
-    text_member,
-    texts_of,
-)
 from controller.core.encoding.terminal_text import printable
+from controller.core.records.parts import (
+    ActorPart,
+    ClaimsPart,
+    RequestPart,
+    ResultPart,
+    VerdictPart,
+)
 from controller.core.records.query import QueryResult, RecordSubject
 from controller.model.quantities import format_duration_ms
 from controller.model.records import Record
@@ -25,37 +28,32 @@ SHORT_ID = 12
 def row(result: QueryResult) -> tuple[str, ...]:
     """Return the cells of a record in the table."""
     record, about = result
-    entry = record.entry
+    entry, verdict = record.entry, VerdictPart.read(record.entry.verdict)
     cells = (
         record.seq,
         record.time,
-        actor_of(entry.actor),
+        actor_of(ActorPart.read(entry.actor)),
         entry.stage,
         about.action or "-",
         object_of(about),
-        " ".join(
-            (text_member(entry.verdict, "decision"), *texts_of(entry.verdict.get("rules"))[:2])
-        )
-        or "-",
-        result_of(entry.result) or "-",
+        " ".join((verdict.decision, *verdict.rules[:2])) or "-",
+        result_of(ResultPart.read(entry.result)) or "-",
         reason_of(record),
     )
     return tuple(printable(cell) for cell in cells)
 
 
-def actor_of(actor: Mapping[str, Any]) -> str:
+def actor_of(actor: ActorPart) -> str:
     """Return the role and the user of an actor; ``?`` if the uid doesn't prove the role."""
-    uid = actor.get("uid")
-    name = f":{user_name(uid)}" if isinstance(uid, int) and uid >= 0 else ""
-    mark = "?" if actor.get("separated") is False else ""
-    return f"{text_member(actor, 'role') or '-'}{name}{mark}"
+    name = f":{user_name(actor.uid)}" if actor.uid is not None and actor.uid >= 0 else ""
+    return f"{actor.role or '-'}{name}{'' if actor.separated else '?'}"
 
 
-def short_actor(actor: Mapping[str, Any]) -> str:
+def short_actor(record: Record) -> str:
     """Return an actor as a value for ``--actor``: ``root``, ``client:ann``, ``controller``."""
-    role, uid = text_member(actor, "role"), actor.get("uid")
-    mark = "?" if actor.get("separated") is False else ""
-    if role not in {"operator", "client"} or not isinstance(uid, int) or uid < 0:
+    actor = ActorPart.read(record.entry.actor)
+    role, uid, mark = actor.role, actor.uid, "" if actor.separated else "?"
+    if role not in {"operator", "client"} or uid is None or uid < 0:
         return f"{role or '-'}{mark}"
     return f"{'client:' if role == 'client' else ''}{user_name(uid)}{mark}"
 
@@ -67,33 +65,30 @@ def object_of(about: RecordSubject) -> str:
     return (name[:SHORT_ID] if is_id else name) or "-"
 
 
-def result_of(result: Mapping[str, Any]) -> str:
+def result_of(result: ResultPart) -> str:
     """Return a result as its status or settlement, and its duration."""
-    parts = [str(result[name]) for name in ("status", "settled") if name in result]
-    duration_ms = result.get("durationMs")
-    parts += [f"in {format_duration_ms(duration_ms)}"] if isinstance(duration_ms, int) else []
-    return " ".join(parts)
+    status = "" if result.status is None else str(result.status)
+    took = "" if result.duration_ms is None else f"in {format_duration_ms(result.duration_ms)}"
+    return " ".join(part for part in (status, result.settled, took) if part)
 
 
 def reason_of(record: Record) -> str:
     """Return a record's error, else its claimed cause, or the message of a segment."""
-    entry = record.entry
-    match entry.result:
-        case {"repair": {"reason": reason}}:
-            return f"a torn end was moved aside: {reason}"
-        case {"outage": {"since": since, "error": error}}:
-            return f"not writable since {since}: {error}"
-        case {"found": found} if entry.stage == "violation":
-            return "; ".join(texts_of(found))
-        case {"total": total} if entry.stage == "summary":
-            return f"{total} more of {_counts_of(entry.result)}"
-        case _:
-            return text_member(entry.result, "error") or text_member(entry.claims, "cause")
+    entry, result = record.entry, ResultPart.read(record.entry.result)
+    if result.repair.reason:
+        return f"a torn end was moved aside: {result.repair.reason}"
+    if result.outage.since:
+        return f"not writable since {result.outage.since}: {result.outage.error}"
+    if entry.stage == "violation" and result.differences:
+        return "; ".join(result.differences)
+    if entry.stage == "summary" and result.total is not None:
+        return f"{result.total} more of {_counts_of(result)}"
+    return result.error or ClaimsPart.read(entry.claims).cause
 
 
-def _counts_of(result: Mapping[str, Any]) -> str:
+def _counts_of(result: ResultPart) -> str:
     """Return the counts of a summary, the largest first."""
-    counts = {**(result.get("counts") or {}), **(result.get("reads") or {})}
+    counts = {**result.counts, **result.reads}
     by_count = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{name} {count}" for name, count in by_count)
 
@@ -121,8 +116,9 @@ def _line_of(result: QueryResult) -> str:
         f"record {record.seq} at {record.time}:",
         about.action,
         record.entry.stage,
-        f"by {actor_of(record.entry.actor)}",
-        result_of(record.entry.result) or text_member(record.entry.verdict, "decision"),
+        f"by {actor_of(ActorPart.read(record.entry.actor))}",
+        result_of(ResultPart.read(record.entry.result))
+        or VerdictPart.read(record.entry.verdict).decision,
         f"({reason})" if reason else "",
     )
     return " ".join(part for part in parts if part)
@@ -130,53 +126,44 @@ def _line_of(result: QueryResult) -> str:
 
 def _facts(record: Record) -> Iterable[tuple[str, str]]:
     entry = record.entry
-    yield from _request_facts(entry.actor, entry.request)
-    yield from _verdict_facts(entry.verdict)
-    yield from _claim_facts(entry.claims)
+    yield from _request_facts(ActorPart.read(entry.actor), RequestPart.read(entry.request))
+    yield from _verdict_facts(VerdictPart.read(entry.verdict))
+    yield from _claim_facts(ClaimsPart.read(entry.claims))
     if entry.result:
-        yield "  result", result_of(entry.result)
+        yield "  result", result_of(ResultPart.read(entry.result))
         in_result = {"status", "settled", "durationMs"}
         yield from _members({n: v for n, v in entry.result.items() if n not in in_result})
 
 
-def _request_facts(
-    actor: Mapping[str, Any], request: Mapping[str, Any]
-) -> Iterable[tuple[str, str]]:
+def _request_facts(actor: ActorPart, request: RequestPart) -> Iterable[tuple[str, str]]:
     if actor:
-        numbers = [f"{name} {actor[name]}" for name in ("uid", "gid", "pid") if name in actor]
-        yield "  actor", actor_of(actor) + (f" ({', '.join(numbers)})" if numbers else "")
+        ids = (("uid", actor.uid), ("gid", actor.gid), ("pid", actor.pid))
+        numbers = ", ".join(f"{name} {number}" for name, number in ids if number is not None)
+        yield "  actor", actor_of(actor) + (f" ({numbers})" if numbers else "")
     if request:
-        parts = (text_member(request, name) for name in ("method", "route", "object"))
+        parts = (request.method, request.route, request.object)
         yield "  asked", " ".join(part for part in parts if part)
-    summary = request.get("summary")
-    if isinstance(summary, Mapping):
-        yield from _members(summary)
+    yield from _members(request.summary.members)
 
 
-def _verdict_facts(verdict: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _verdict_facts(verdict: VerdictPart) -> Iterable[tuple[str, str]]:
     if verdict:
-        rules = ", ".join(texts_of(verdict.get("rules")))
-        yield "  verdict", text_member(verdict, "decision") + (f" by {rules}" if rules else "")
-        yield from (("    injected", change) for change in texts_of(verdict.get("mutations")))
-        yield from _members({"policy": verdict.get("policy")})
+        rules = ", ".join(verdict.rules)
+        yield "  verdict", verdict.decision + (f" by {rules}" if rules else "")
+        yield from (("    injected", change) for change in verdict.mutations)
+        yield from _members({"policy": verdict.policy})
 
 
-def _claim_facts(claims: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _claim_facts(claims: ClaimsPart) -> Iterable[tuple[str, str]]:
+    source = claims.source
     if claims:
-        yield "  claimed", text_member(claims, "cause")
-        source = claims.get("source")
-        if isinstance(source, Mapping):
-            yield from _source(
-                text_member(source, "file"), source.get("line", 0), text_member(source, "commit")
-            )
-        yield from _members({name: claims.get(name) for name in ("plan", "onBehalfOf")})
-
-
-def _source(file: str, line: object, commit: str) -> Iterable[tuple[str, str]]:
-    if file:
-        yield "    source", f"{file}:{line}" + (f" of {commit}" if commit else "")
-    elif commit:
-        yield "    source", f"not declared in {commit}"
+        yield "  claimed", claims.cause
+    if source.file:
+        commit = f" of {source.commit}" if source.commit else ""
+        yield "    source", f"{source.file}:{source.line()}{commit}"
+    elif source.commit:
+        yield "    source", f"not declared in {source.commit}"
+    yield from _members({"plan": claims.plan, "onBehalfOf": claims.on_behalf_of})
 
 
 def _members(members: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

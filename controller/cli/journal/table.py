@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from controller.cli.journal.record_text import HEADERS, object_of, reason_of, row, short_actor
 from controller.cli.output.tables import Column, clip, clip_image, render
-from controller.core.encoding.json_members import (
-    text_member,
-    texts_of,
-)
+from controller.core.records.parts import NOT_MODIFIED, ResultPart, VerdictPart
 from controller.core.records.query import Filter, QueryResult
 from controller.core.records.record import CLOSING
 
@@ -42,7 +39,6 @@ _SETTLED: Final = {
     "not-applied": "not done",
     "unknown": "unknown",
 }
-_NOT_MODIFIED: Final = 304
 #: Verdicts that the other columns imply.
 _PLAIN: Final = frozenset({"", "allow", "mutate", "deny"})
 
@@ -155,44 +151,42 @@ def _change_row(first: QueryResult, closing: QueryResult | None, *, time: str) -
     return (
         str(record.seq),
         time,
-        short_actor(entry.actor),
+        short_actor(record),
         action,
         object_of(about),
-        verdict_of(entry.verdict),
+        verdict_of(VerdictPart.read(entry.verdict)),
         outcome_of(last),
         reason_of(last.record) or reason_of(record),
     )
 
 
-def verdict_of(verdict: Any) -> str:
+def verdict_of(verdict: VerdictPart) -> str:
     """Return a verdict with its first rules, or ``-`` if the RESULT column implies the verdict."""
-    decision = text_member(verdict, "decision")
-    if decision in _PLAIN:
+    if verdict.decision in _PLAIN:
         return "-"
-    return " ".join((decision, *texts_of(verdict.get("rules"))[:2]))
+    return " ".join((verdict.decision, *verdict.rules[:2]))
 
 
 def outcome_of(result: QueryResult) -> str:
     """Return the outcome of a change, such as ``created in 11 ms``, ``failed (409)`` or ``open``."""
-    entry = result.record.entry
+    entry, part = result.record.entry, ResultPart.read(result.record.entry.result)
     match entry.stage:
         case "intent":
             return "open"
         case "refusal":
-            rules = texts_of(entry.verdict.get("rules"))
+            rules = VerdictPart.read(entry.verdict).rules
             return f"refused: {rules[0]}" if rules else "refused"
-        case "recovered" if "settled" in entry.result:
-            settled = str(entry.result["settled"])
-            return _SETTLED.get(settled, settled)
-        case stage:
-            status = entry.result.get("status")
-            if not isinstance(status, int):
-                return "-" if stage not in CLOSING else "unknown"
-    if status == _NOT_MODIFIED:
+        case "recovered" if part.settled:
+            return _SETTLED.get(part.settled, part.settled)
+        case _:
+            pass
+    if part.status is None:
+        return "unknown" if entry.stage in CLOSING else "-"
+    if part.status == NOT_MODIFIED:
         return "unchanged"
-    if status >= 400:
-        return f"failed ({status})"
-    return f"{_past_form(result.about.action)}{_duration(entry.result.get('durationMs'))}"
+    if part.status >= 400:
+        return f"failed ({part.status})"
+    return f"{_past_form(result.about.action)}{_duration(part.duration_ms)}"
 
 
 def _past_form(action: str) -> str:
@@ -200,8 +194,8 @@ def _past_form(action: str) -> str:
     return _PAST_FORMS.get(verb, f"{verb}ed" if verb else "done")
 
 
-def _duration(milliseconds: object) -> str:
-    if not isinstance(milliseconds, int):
+def _duration(milliseconds: int | None) -> str:
+    if milliseconds is None:
         return ""
     if milliseconds < MILLISECONDS_SHOWN:
         return f" in {milliseconds} ms"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from controller.core.transparency.checkpoint import Checkpoint, parse_checkpoint
+from controller.core.records.checkpoint import Checkpoint, parse_checkpoint
 from controller.core.transparency.signed_note import BadNote, PublicKey, parse_note, parse_public
 from controller.journal.writer.signing_keys import earlier, read_public_keys
 from controller.model.errors import StateError

@@ -7,12 +7,11 @@ is refused. Containers of the same service never clash, because the owner of a s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from controller.core.encoding.json_members import mapping_member, texts_of
 from controller.core.engine_api.requests import CreateRequest, Finding
+from controller.core.records.parts import SummaryPart
 from controller.model import names
 from controller.model.inventory import ContainerItem
 
@@ -48,15 +47,14 @@ def service_of(item: ContainerItem) -> str:
     return f"{item.namespace}/{item.service}" if item.origin == "controller" else ""
 
 
-def of_summary(summary: Mapping[str, Any]) -> DnsNames:
+def of_summary(summary: SummaryPart) -> DnsNames:
     """Return the future names of the container of an open create, by the summary of its intent."""
-    labels, settings = mapping_member(summary, "labels"), mapping_member(summary, "settings")
-    by_controller = labels.get(names.ORIGIN) == "controller"
-    service = str(labels.get(names.SERVICE, "")) if by_controller else ""
-    texts = (str(summary.get("name", "")), service, *texts_of(summary.get("answersTo")))
-    owner, networks = str(labels.get(names.OWNER, "")), texts_of(settings.get("networks"))
-    key = f"{labels.get(names.NAMESPACE, '')}/{service}" if by_controller else ""
-    return make_dns_names(owner, networks, texts, service=key)
+    by_controller = summary.label(names.ORIGIN) == "controller"
+    service = summary.label(names.SERVICE) if by_controller else ""
+    texts = (summary.name, service, *summary.aliases)
+    key = f"{summary.label(names.NAMESPACE)}/{service}" if by_controller else ""
+    networks = summary.settings.networks
+    return make_dns_names(summary.label(names.OWNER), networks, texts, service=key)
 
 
 def extra_names(request: CreateRequest, aliases: Iterable[str]) -> list[str]:

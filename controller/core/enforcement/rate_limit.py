@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from controller.core.records.parts import ResultPart
 from controller.core.records.record import timestamp
 
 #: The limited stages: a peer can cause such records as often as it likes.
@@ -107,13 +108,12 @@ def _more(counts: Mapping[str, int], name: str) -> dict[str, int]:
     return {**counts, name: counts.get(name, 0) + 1}
 
 
-def result_of(tally: Tally) -> dict[str, object]:
+def result_of(tally: Tally) -> ResultPart:
     """Return the result member of a ``summary`` record: counts by rule, and the span of time."""
-    members: dict[str, object] = {
-        "total": tally.total,
-        "counts": dict(sorted(tally.refusals.items())),
-        "first": timestamp(tally.first),
-        "last": timestamp(tally.last),
-    }
-    reads = {"reads": dict(sorted(tally.reads.items()))} if tally.reads else {}
-    return {**members, **reads}
+    return ResultPart(
+        total=tally.total,
+        counts=dict(sorted(tally.refusals.items())),
+        reads=dict(sorted(tally.reads.items())),
+        first=timestamp(tally.first),
+        last=timestamp(tally.last),
+    )

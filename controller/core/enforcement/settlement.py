@@ -18,15 +18,12 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
-from controller.core.encoding.json_members import (
-    list_of,
-    mapping_member,
-)
+from controller.core.encoding.json_members import list_of
 from controller.core.engine_api.timestamps import ZERO_TIME
 from controller.core.engine_api.translate import settings
 from controller.core.records.container_effects import updated_settings
-from controller.core.records.inventory_json import settings_from_json, settings_to_json
-from controller.core.records.parts import SummaryPart
+from controller.core.records.inventory_json import settings_to_json
+from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
 from controller.model import names
 from controller.model.inventory import ExecSession, OpenIntent
 from controller.model.mutations import Mutation
@@ -58,7 +55,7 @@ class SettlementEvidence:
 
     applied: bool
     state: str  # the state of the object; equal after two looks if nothing changed in between
-    result: dict[str, object] = field(default_factory=dict)
+    result: ResultPart = field(default_factory=ResultPart)
 
 
 def conclude(
@@ -83,7 +80,7 @@ def conclude(
 
 def evidence_path(proof: ProofKind, intent: OpenIntent, identifier: str) -> str:
     """Return the engine's path to the evidence, '' if there is none."""
-    subject = str(intent.request.get("object", ""))
+    subject = RequestPart.read(intent.request).object
     kind = _kind(intent)
     if proof is ProofKind.NONE:
         return ""
@@ -130,8 +127,7 @@ def age_s(intent: OpenIntent | ExecSession, now: float) -> float:
 
 def grace_s(intent: OpenIntent) -> float:
     """Return the grace period of a stop or restart, which extends the route's deadline."""
-    value = _summary(intent).get("graceS", 0)
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else 0.0
+    return float(_summary(intent).grace_s or 0)
 
 
 def _labelled_object(intent: OpenIntent, identifier: str, answer: Any) -> SettlementEvidence:
@@ -141,7 +137,7 @@ def _labelled_object(intent: OpenIntent, identifier: str, answer: Any) -> Settle
     """
     kind = _kind(intent)
     listed = ([] if answer is None else [answer]) if kind == "volume" else list_of(answer)
-    name = str(intent.request.get("object", ""))
+    name = RequestPart.read(intent.request).object
     ours = [
         each
         for each in listed
@@ -151,8 +147,9 @@ def _labelled_object(intent: OpenIntent, identifier: str, answer: Any) -> Settle
         # A volume with this name and another intent's label existed before.
         return SettlementEvidence(applied=False, state=f"{len(listed)}")
     created = str(ours[0].get("Name" if kind == "volume" else "Id", ""))
-    key = "container" if kind == "container" else "object"
-    return SettlementEvidence(applied=True, state=created, result={key: created})
+    is_container = kind == "container"
+    result = ResultPart(container=created) if is_container else ResultPart(object=created)
+    return SettlementEvidence(applied=True, state=created, result=result)
 
 
 def _names(inspect: Mapping[str, Any]) -> set[str]:
@@ -164,7 +161,7 @@ def _pulled_image(intent: OpenIntent, inspect: Mapping[str, Any]) -> SettlementE
     # No result, so no ledger entry: another image under the name does not prove that the image came
     # from the registry. The next pull proves it.
     image = str(inspect.get("Id", ""))
-    return SettlementEvidence(applied=image != _summary(intent).get("before"), state=image)
+    return SettlementEvidence(applied=image != _summary(intent).before, state=image)
 
 
 def _timestamp_change(
@@ -175,8 +172,8 @@ def _timestamp_change(
     Intents of older versions lack that value. For those the timestamp must follow the intent.
     """
     at = str((inspect.get("State") or {}).get(member) or ZERO_TIME)
-    before = _summary(intent).get("before")
-    if isinstance(before, str):
+    before = _summary(intent).before
+    if before is not None:
         return SettlementEvidence(applied=at != before, state=at)
     return SettlementEvidence(applied=_epoch_s(at) >= _epoch_s(intent.time), state=at)
 
@@ -200,14 +197,14 @@ def _pause_evidence(
 
 def _rename_evidence(intent: OpenIntent, inspect: Mapping[str, Any]) -> SettlementEvidence:
     name = str(inspect.get("Name", "")).removeprefix("/")
-    return SettlementEvidence(applied=name == _summary(intent).get("name"), state=name)
+    return SettlementEvidence(applied=name == _summary(intent).name, state=name)
 
 
 def _update_evidence(intent: OpenIntent, inspect: Mapping[str, Any]) -> SettlementEvidence:
-    wanted = settings_to_json(settings_from_json(_summary(intent).get("settings") or {}))
-    now = settings_to_json(settings(inspect))
+    summary = _summary(intent)
+    wanted, now = settings_to_json(summary.settings), settings_to_json(settings(inspect))
     # Settings that the update did not touch prove nothing about it.
-    same = all(wanted[key] == now[key] for key in updated_settings(SummaryPart(_summary(intent))))
+    same = all(wanted[key] == now[key] for key in updated_settings(summary))
     return SettlementEvidence(applied=same, state=json.dumps(now, sort_keys=True))
 
 
@@ -216,7 +213,7 @@ def _network_evidence(
 ) -> Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]:
     def check(intent: OpenIntent, inspect: Mapping[str, Any]) -> SettlementEvidence:
         networks = settings(inspect).networks
-        joined = _summary(intent).get("network") in networks
+        joined = _summary(intent).network in networks
         return SettlementEvidence(applied=joined is wanted, state=" ".join(networks))
 
     return check
@@ -233,7 +230,7 @@ _FIELDS: dict[str, Callable[[OpenIntent, Mapping[str, Any]], SettlementEvidence]
 
 
 def _mutation(intent: OpenIntent) -> str:
-    return str(intent.request.get("route", ""))
+    return RequestPart.read(intent.request).route
 
 
 def _kind(intent: OpenIntent) -> str:
@@ -243,8 +240,8 @@ def _kind(intent: OpenIntent) -> str:
     return mutation.partition(".")[0]
 
 
-def _summary(intent: OpenIntent) -> Mapping[str, Any]:
-    return mapping_member(intent.request, "summary")
+def _summary(intent: OpenIntent) -> SummaryPart:
+    return RequestPart.read(intent.request).summary
 
 
 _RFC3339 = re.compile(r"(.{19})(?:\.([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII)

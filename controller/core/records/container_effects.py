@@ -11,9 +11,15 @@ from dataclasses import asdict, replace
 from typing import TypeVar
 
 from controller.core.records import endings
-from controller.core.records.closing import NOT_MODIFIED, Closing
 from controller.core.records.inventory_json import SETTINGS_FIELDS
-from controller.core.records.parts import RequestPart, ResultPart, SummaryPart, VerdictPart
+from controller.core.records.parts import (
+    NOT_MODIFIED,
+    Closing,
+    RequestPart,
+    ResultPart,
+    SummaryPart,
+    VerdictPart,
+)
 from controller.model import names
 from controller.model.inventory import PINS_MAX, TAKEN_MAX, ContainerItem, Inventory, TakenDown
 from controller.model.mutations import Mutation
@@ -154,7 +160,7 @@ def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventor
 
     Recorded with the intent, so that no takedown escapes the budget while its reply is pending.
     """
-    request = RequestPart(record.entry.request)
+    request = RequestPart.read(record.entry.request)
     summary = request.summary
     if role != "controller" or summary.takes_down not in ("slot", "service"):
         return inventory
@@ -187,10 +193,13 @@ def record_ending(inventory: Inventory, route: str, closing: Closing, time: str)
 def record_violation(inventory: Inventory, record: Record) -> Inventory:
     """Record a violation of a container's confinement in the kernel."""
     entry = record.entry
-    item = inventory.containers.get(RequestPart(entry.request).object)
+    item = inventory.containers.get(RequestPart.read(entry.request).object)
     if item is None:
         return inventory
-    rules, differences = VerdictPart(entry.verdict).rules, ResultPart(entry.result).differences
+    rules, differences = (
+        VerdictPart.read(entry.verdict).rules,
+        ResultPart.read(entry.result).differences,
+    )
     ending = endings.violation(item.id, rules, differences, record.time)
     inventory = replace(inventory, endings=endings.add(inventory.endings, ending))
     return with_item(inventory, replace(item, effective="violation", violation=entry.id))

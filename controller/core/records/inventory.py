@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from controller.core.records import container_effects as containers
-from controller.core.records.closing import Closing
 from controller.core.records.container_effects import RecordEffect, without
 from controller.core.records.parts import (
     ActorPart,
+    Closing,
     RequestPart,
     ResultPart,
     SummaryPart,
@@ -48,7 +48,7 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
     # RFC 3339 in UTC with milliseconds sorts as text. ``max``: the clock may have been set back.
     inventory = replace(inventory, seq=record.seq, time=max(inventory.time, record.time))
     entry = record.entry
-    request = RequestPart(entry.request)
+    request = RequestPart.read(entry.request)
     route = request.route
     match entry.stage:
         case "intent":
@@ -57,9 +57,9 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
             return _close_intent(inventory, record)
         case "operator":
             return _apply_operator_act(inventory, record, request)
-        case "violation" if not ResultPart(entry.result).is_put_back:
+        case "violation" if not ResultPart.read(entry.result).is_put_back:
             return containers.record_violation(inventory, record)
-        case "read" if route in _GONE and ActorPart(entry.actor).role == "broker":
+        case "read" if route in _GONE and ActorPart.read(entry.actor).role == "broker":
             return _GONE[route](inventory, request.object)
         case _:
             return inventory
@@ -67,7 +67,7 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
 
 def _open_intent(inventory: Inventory, record: Record) -> Inventory:
     entry = record.entry
-    actor = ActorPart(entry.actor)
+    actor = ActorPart.read(entry.actor)
     intent = OpenIntent(
         record.seq,
         record.time,
@@ -85,7 +85,7 @@ def _close_intent(inventory: Inventory, record: Record) -> Inventory:
         return inventory
     inventory = replace(inventory, open=without(inventory.open, record.entry.id))
     closing = Closing.of(intent, record)
-    route = RequestPart(intent.request).route
+    route = RequestPart.read(intent.request).route
     if closing.applied or (route == Mutation.CONTAINER_REMOVE and closing.is_gone):
         inventory = containers.record_ending(inventory, route, closing, record.time)
     effect = _EFFECTS.get(route)
@@ -117,7 +117,7 @@ def _apply_operator_act(inventory: Inventory, record: Record, request: RequestPa
 
 def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) -> Inventory:
     """Return the inventory with an adopted object, as if a create had made it."""
-    part = RequestPart(request)
+    part = RequestPart.read(request)
     summary, identifier = part.summary, part.object
     effect = _ADOPTIONS.get(summary.kind)
     if effect is None:
@@ -128,7 +128,7 @@ def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) ->
         role="operator",
         object=identifier,
         summary=summary,
-        result=ResultPart({"container": identifier, "object": identifier}),
+        result=ResultPart(container=identifier, object=identifier),
         recovered=False,
         applied=True,
     )
@@ -155,12 +155,12 @@ def _add_approval(inventory: Inventory, record: Record, summary: SummaryPart) ->
 
 def _record_used_approvals(inventory: Inventory, record: Record) -> Inventory:
     """Record the approvals that an intent used up for its object."""
-    request = RequestPart(record.entry.request)
+    request = RequestPart.read(record.entry.request)
     subject = request.object
     if request.route == Mutation.VOLUME_REMOVE:
         subject = VOLUME + subject
     approvals = inventory.approvals
-    for rule in VerdictPart(record.entry.verdict).rules:
+    for rule in VerdictPart.read(record.entry.verdict).rules:
         approval = approvals.get(rule.removeprefix(USED))
         if rule.startswith(USED) and approval is not None:
             used = replace(approval, used=(*approval.used, subject))

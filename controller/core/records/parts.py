@@ -1,203 +1,189 @@
-"""Typed views of the parts of a record, for readers.
+"""Typed payloads of a record: its parts, written and read through one definition.
 
-The parts of an ``Entry`` are JSON objects. A view names each member once, with its type, so that
-the type checker finds a misspelt member. Example: ``RequestPart(entry.request).summary.image_id``.
+The parts of an ``Entry`` are JSON objects. A payload declares each member once, so that the type
+checker finds a misspelt member. Example: ``RequestPart.read(entry.request).summary.image_id``, or
+``VerdictPart(decision="deny", rules=("name.taken",), policy=digest).members``.
 
-A view copies nothing. A missing member, or a value of another type, reads as empty: older brokers
-wrote fewer members. Golden files (``tests/golden/records``) hold every form of a record.
+A missing member, or a value of another type, reads as empty: older brokers wrote fewer members.
+Golden files (``tests/golden/records``) hold every form of a record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from controller.core.encoding.json_members import (
-    list_of,
-    mapping_member,
+    Payload,
+    flag,
+    items,
+    mapping,
     mapping_of,
-    text_member,
-    texts_of,
+    member,
+    nested,
+    number,
+    text,
+    texts,
 )
-from controller.core.records.inventory_json import settings_from_json
-from controller.core.rules.confinement import confinement_from_json
+from controller.core.records.inventory_json import settings_from_json, settings_to_json
+from controller.core.rules.confinement import confinement_from_json, confinement_to_json
 from controller.model.confinement import Confinement
+from controller.model.inventory import OpenIntent
 from controller.model.observed import Settings
+from controller.model.records import Record
+
+SWITCHING_PROTOCOLS = 101  # the engine handed over an exec's connection
+#: The engine's answer to the start of a running container, or the stop of a stopped one.
+NOT_MODIFIED = 304
+_NOT_FOUND = 404
 
 
-@dataclass(frozen=True, slots=True)
-class ActorPart:
+class ActorPart(Payload):
     """The member ``actor``: the peer of the request."""
 
-    members: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def role(self) -> str:
-        """The role; '' if absent."""
-        return text_member(self.members, "role")
-
-    @property
-    def uid(self) -> int | None:
-        """The user; None if absent."""
-        uid = self.members.get("uid")
-        return uid if isinstance(uid, int) else None
+    role: str = text("role")
+    uid: int | None = number("uid")
+    gid: int | None = number("gid")
+    pid: int | None = number("pid")
+    #: False if the uid does not prove the role.
+    separated: bool = flag("separated", default=True)
 
 
-@dataclass(frozen=True, slots=True)
-class VerdictPart:
+class VerdictPart(Payload):
     """The member ``verdict``: the decision of admission."""
 
-    members: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def decision(self) -> str:
-        """Allow, mutate or deny; '' if absent."""
-        return text_member(self.members, "decision")
-
-    @property
-    def rules(self) -> tuple[str, ...]:
-        """The ids of the rules, the deciding one first."""
-        return texts_of(self.members.get("rules"))
-
-    @property
-    def reason(self) -> str:
-        """The reason of a denial."""
-        return text_member(self.members, "reason")
-
-    @property
-    def policy(self) -> str:
-        """The digest of the policy."""
-        return text_member(self.members, "policy")
+    decision: str = text("decision")  # allow, mutate, deny or audit-deny
+    rules: tuple[str, ...] = texts("rules")  # the deciding rule first
+    #: The reason of a denial that a mode let through.
+    reason: str = text("reason", optional=True)
+    #: The changes that the policy made to the request.
+    mutations: tuple[str, ...] = texts("mutations")
+    policy: str = text("policy")  # its digest
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimsPart:
-    """The member ``claims``: the controller's reasons, which prove nothing else."""
+class SourcePart(Payload):
+    """The member ``claims.source``: the document behind a change."""
 
-    members: Mapping[str, Any] = field(default_factory=dict)
+    file: str = text("file")
+    first_line: int | None = number("line")
+    commit: str = text("commit")
+    #: The line of each field, by its path under ``spec``.
+    lines: Mapping[str, Any] = mapping("lines", optional=True)
 
-    @property
-    def cause(self) -> str:
-        """The reason of the change."""
-        return text_member(self.members, "cause")
-
-    def line(self, path: str) -> int:
+    def line(self, path: str = "") -> int:
         """Return the line of a field (path under ``spec``), else the document's first line."""
-        lines = mapping_member(self._source, "lines")
-        line = lines.get(path, self._source.get("line", 0))
+        line = self.lines.get(path, self.first_line)
         return line if isinstance(line, int) else 0
 
-    @property
-    def _source(self) -> Mapping[str, Any]:
-        return mapping_member(self.members, "source")
+
+class ClaimsPart(Payload):
+    """The member ``claims``: the controller's reasons, which prove nothing else."""
+
+    cause: str = text("cause")
+    source: SourcePart = nested("source", SourcePart)
+    plan: str = text("plan")
+    on_behalf_of: str = text("onBehalfOf")
 
 
-@dataclass(frozen=True, slots=True)
-class MountPart:
+class MountPart(Payload):
     """An item of ``mounts`` in the summary of a create."""
 
-    members: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def type(self) -> str:
-        """One of bind, volume and tmpfs."""
-        return text_member(self.members, "type")
-
-    @property
-    def source(self) -> str:
-        """The host path, or the volume; '' for tmpfs."""
-        return text_member(self.members, "source")
-
-    @property
-    def target(self) -> str:
-        """The path in the container."""
-        return text_member(self.members, "target")
-
-    @property
-    def read_only(self) -> bool:
-        """True for a read-only mount."""
-        return bool(self.members.get("readOnly"))
-
-    @property
-    def rule(self) -> str:
-        """The policy rule that added the mount; '' if the request named it."""
-        return text_member(self.members, "rule")
+    type: str = text("type")  # bind, volume or tmpfs
+    source: str = text("source")  # the host path, or the volume; '' for tmpfs
+    target: str = text("target")
+    read_only: bool = flag("readOnly")
+    #: The policy rule that added the mount; '' if the request named it.
+    rule: str = text("rule", optional=True)
 
 
-@dataclass(frozen=True, slots=True)
-class SummaryPart:
+class TrustedImagePart(Payload):
+    """A trusted image: in the summary of a trust record, and in the result of a pull."""
+
+    reference: str = text("reference")
+    id: str = text("id")
+    digest: str = text("digest")  # '' if local
+
+
+class SummaryPart(Payload):
     """The member ``request.summary``: facts for recovery, the inventory and queries, by route."""
 
-    members: Mapping[str, Any] = field(default_factory=dict)
+    # Of every object. Namespace, service and owner are in records without labels.
+    name: str = text("name")  # the new name in a rename
+    namespace: str = text("namespace")
+    service: str = text("service")
+    owner: str = text("owner")
+    #: The labels that the broker wrote onto the object.
+    labels: Mapping[str, Any] = mapping("labels")
 
-    # Of every object.
+    # Of creates, adoptions and updates.
+    kind: str = text("kind")  # of an adopted object: container, network or volume
+    image: str = text("image")
+    image_id: str = text("imageId")
+    digest: str = text("digest")  # of the image in its registry; '' if local
+    settings: Settings = member(
+        "settings", lambda value: settings_from_json(mapping_of(value)), settings_to_json
+    )
+    #: The members of an update's body; () in records of older brokers.
+    updated_members: tuple[str, ...] = texts("fields")
+    #: The container's DNS names; in a connect, the added ones.
+    aliases: tuple[str, ...] = texts("answersTo")
+    #: The confinement that the kernel must show; None in records of older brokers.
+    confinement: Confinement | None = member(
+        "confined",
+        confinement_from_json,
+        lambda confined: confined and confinement_to_json(confined),
+    )
+    mounts: tuple[MountPart, ...] = items("mounts", MountPart)
+    ports: tuple[str, ...] = texts("ports")  # published, as ADDRESS:PORT:PORT/PROTOCOL
+    capabilities: tuple[str, ...] = texts("caps")  # the added ones
+    groups: tuple[str, ...] = texts("groups", optional=True)
+    extra_hosts: tuple[str, ...] = texts("extraHosts", optional=True)
+    environment: tuple[str, ...] = texts("env")  # names of variables
+    healthcheck: tuple[str, ...] = texts("healthcheck")
+    #: The policy exceptions used by the container.
+    exceptions: tuple[str, ...] = texts("exceptions")
+    started: bool = flag("started")  # an adopted container was started before
+    effective: str = text("effective")  # verification result of an adopted, running container
 
-    @property
-    def name(self) -> str:
-        """The name of the object; the new name in a rename."""
-        return text_member(self.members, "name")
+    # Of networks.
+    internal: bool = flag("internal")
+    subnets: tuple[str, ...] = texts("subnets", optional=True)
 
-    @property
-    def namespace(self) -> str:
-        """The namespace, in records without labels."""
-        return text_member(self.members, "namespace")
+    # Of other mutations.
+    network: str = text("network")  # of a connect or disconnect
+    signal: str = text("signal")  # of a kill
+    #: What a mutation of the controller takes down: slot, service, or ''.
+    takes_down: str = text("takesDown")
+    #: The value that the mutation changes: a timestamp, or the id of an image.
+    before: str | None = member("before", lambda value: value if isinstance(value, str) else None)
+    grace_s: int | None = number("graceS")  # of a stop or restart
+    reference: str = text("reference")  # of an image
 
-    @property
-    def service(self) -> str:
-        """The service, in records without labels."""
-        return text_member(self.members, "service")
+    # Of execs.
+    exec: str = text("exec")  # the id of the session
+    program: str = text("program")
+    arguments: int | None = number("arguments")  # how many
+    user: str = text("user")
+    working_dir: str = text("workingDir")
+    tty: bool = flag("tty")
+    stdin: bool = flag("stdin")
+    detach: bool = flag("detach")
 
-    @property
-    def owner(self) -> str:
-        """The owner, in records without labels."""
-        return text_member(self.members, "owner")
+    # Of operators' acts.
+    act: str = text("act")
+    plan: str = text("plan")  # the digest of the approved plan
+    objects: tuple[str, ...] = texts("objects")  # of an approval
+    revision: str = text("revision", optional=True)  # of a service
+    #: True if a restart resolves the image of the revision again.
+    resolves_image: bool = flag("anew", optional=True)
+    note: str = text("note")
+    registries: tuple[str, ...] = texts("registries")  # with credentials
 
     def label(self, name: str) -> str:
         """Return a label that the broker wrote onto the object; '' if absent."""
-        return text_member(mapping_member(self.members, "labels"), name)
-
-    # Of creates, adoptions and updates.
-
-    @property
-    def kind(self) -> str:
-        """The kind of an adopted object: container, network or volume."""
-        return text_member(self.members, "kind")
-
-    @property
-    def image(self) -> str:
-        """The reference of the image."""
-        return text_member(self.members, "image")
-
-    @property
-    def image_id(self) -> str:
-        """The id of the image."""
-        return text_member(self.members, "imageId")
-
-    @property
-    def digest(self) -> str:
-        """The digest of the image in its registry; '' if local."""
-        return text_member(self.members, "digest")
-
-    @property
-    def settings(self) -> Settings:
-        """The admitted settings of the container."""
-        return settings_from_json(mapping_member(self.members, "settings"))
-
-    @property
-    def updated_members(self) -> tuple[str, ...]:
-        """The members of an update's body; () in records of older brokers."""
-        return texts_of(self.members.get("fields"))
-
-    @property
-    def aliases(self) -> tuple[str, ...]:
-        """The container's DNS names; in a connect, the added ones."""
-        return texts_of(self.members.get("answersTo"))
-
-    @property
-    def confinement(self) -> Confinement | None:
-        """The confinement that the kernel must show; None in records of older brokers."""
-        return confinement_from_json(self.members.get("confined"))
+        value = self.labels.get(name)
+        return value if isinstance(value, str) else ""
 
     @property
     def has_read_only_root(self) -> bool | None:
@@ -206,207 +192,149 @@ class SummaryPart:
         return bool(confined.get("read_only_root")) if isinstance(confined, Mapping) else None
 
     @property
-    def mounts(self) -> tuple[MountPart, ...]:
-        """The mounts of the container."""
-        return tuple(MountPart(mapping_of(each)) for each in list_of(self.members.get("mounts")))
-
-    @property
-    def ports(self) -> tuple[str, ...]:
-        """The published ports, as ADDRESS:PORT:PORT/PROTOCOL."""
-        return texts_of(self.members.get("ports"))
-
-    @property
-    def capabilities(self) -> tuple[str, ...]:
-        """The added capabilities."""
-        return texts_of(self.members.get("caps"))
-
-    @property
-    def environment(self) -> tuple[str, ...]:
-        """The names of the environment variables."""
-        return texts_of(self.members.get("env"))
-
-    @property
-    def healthcheck(self) -> tuple[str, ...]:
-        """The command of the health check."""
-        return texts_of(self.members.get("healthcheck"))
-
-    @property
-    def exceptions(self) -> tuple[str, ...]:
-        """The policy exceptions used by the container."""
-        return texts_of(self.members.get("exceptions"))
-
-    @property
-    def started(self) -> bool:
-        """True if an adopted container was started before."""
-        return bool(self.members.get("started"))
-
-    @property
-    def effective(self) -> str:
-        """The verification result of an adopted, running container."""
-        return text_member(self.members, "effective")
-
-    # Of other mutations.
-
-    @property
-    def network(self) -> str:
-        """The network of a connect or disconnect."""
-        return text_member(self.members, "network")
-
-    @property
-    def signal(self) -> str:
-        """The signal of a kill."""
-        return text_member(self.members, "signal")
-
-    @property
-    def takes_down(self) -> str:
-        """What a mutation of the controller takes down: slot, service, or ''."""
-        return text_member(self.members, "takesDown")
-
-    @property
-    def exec(self) -> str:
-        """The id of the exec session."""
-        return text_member(self.members, "exec")
-
-    # Of operators' acts.
-
-    @property
-    def act(self) -> str:
-        """The name of the act."""
-        return text_member(self.members, "act")
-
-    @property
-    def plan(self) -> str:
-        """The digest of the approved plan."""
-        return text_member(self.members, "plan")
-
-    @property
-    def objects(self) -> tuple[str, ...]:
-        """The objects that an approval covers."""
-        return texts_of(self.members.get("objects"))
-
-    @property
-    def revision(self) -> str:
-        """The revision of a service."""
-        return text_member(self.members, "revision")
-
-    @property
-    def resolves_image(self) -> bool:
-        """True if a restart resolves the image of the revision again."""
-        return self.members.get("anew") is True
-
-    @property
     def trusted_image(self) -> TrustedImagePart:
         """The image that an operator trusts."""
-        return TrustedImagePart(self.members)
+        return TrustedImagePart.read(self.members)
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedImagePart:
-    """A trusted image: in the summary of a trust record, and in the result of a pull."""
-
-    members: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def reference(self) -> str:
-        """The reference of the image."""
-        return text_member(self.members, "reference")
-
-    @property
-    def id(self) -> str:
-        """The id of the image."""
-        return text_member(self.members, "id")
-
-    @property
-    def digest(self) -> str:
-        """The digest of the image; '' if local."""
-        return text_member(self.members, "digest")
-
-
-@dataclass(frozen=True, slots=True)
-class RequestPart:
+class RequestPart(Payload):
     """The member ``request``: the operation and its object."""
 
-    members: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def route(self) -> str:
-        """The name of the route, such as ``container.create``."""
-        return text_member(self.members, "route")
-
-    @property
-    def method(self) -> str:
-        """The HTTP method."""
-        return text_member(self.members, "method")
-
-    @property
-    def object(self) -> str:
-        """The id of the object; in a create its name."""
-        return text_member(self.members, "object")
-
-    @property
-    def summary(self) -> SummaryPart:
-        """The facts about the request."""
-        return SummaryPart(mapping_member(self.members, "summary"))
+    method: str = text("method")
+    route: str = text("route")  # such as ``container.create``
+    object: str = text("object")  # an id; in a create the name
+    summary: SummaryPart = nested("summary", SummaryPart)
+    digest: str = text("digest")  # of the summary and the body
+    #: Keyed hashes of the values in the environment, by name.
+    secrets: Mapping[str, Any] = mapping("secrets", optional=True)
 
 
-@dataclass(frozen=True, slots=True)
-class ResultPart:
-    """The member ``result``: the effect of a request."""
+class RepairPart(Payload):
+    """The member ``result.repair`` of a segment record: bytes of a torn write, moved aside."""
 
-    members: Mapping[str, Any] = field(default_factory=dict)
+    bytes: int | None = number("bytes")
+    reason: str = text("reason")
+    #: True if an acknowledged record was lost.
+    durable: bool = flag("durable")
+    files: tuple[str, ...] = texts("files")  # that have the bytes now
 
-    @property
-    def status(self) -> int | None:
-        """The engine's HTTP status; None without an answer."""
-        status = self.members.get("status")
-        return status if isinstance(status, int) else None
 
-    @property
-    def settled(self) -> str:
-        """The conclusion of a recovery: applied, not-applied or unknown."""
-        return text_member(self.members, "settled")
+class OutagePart(Payload):
+    """The member ``result.outage`` of a segment record: a time without successful writes."""
 
-    @property
-    def error(self) -> str:
-        """The error of the engine or the broker; '' without an error."""
-        return text_member(self.members, "error")
+    since: str = text("since")
+    error: str = text("error")
+    refused: int | None = number("refused")  # entries
 
-    @property
-    def container(self) -> str:
-        """The id of a created container."""
-        return text_member(self.members, "container")
 
-    @property
-    def object(self) -> str:
-        """The id of a created network or volume."""
-        return text_member(self.members, "object")
+class ResultPart(Payload):
+    """The member ``result``: the effect of a request, or the content of a journal's own record."""
 
-    @property
-    def effective(self) -> str:
-        """The verification result of a start."""
-        return text_member(self.members, "effective")
+    status: int | None = number("status")  # of the engine's response; None without a response
+    #: The error of the engine or the broker; '' without an error.
+    error: str = text("error")
+    code: str = text("code", optional=True)  # of the error
+    duration_ms: int | None = number("durationMs")
+    shared_with: str = text("with", optional=True)  # the intent of a shared pull
 
-    @property
-    def differences(self) -> tuple[str, ...]:
-        """The differences that a violation found."""
-        return texts_of(self.members.get("found"))
+    # Of recoveries.
+    settled: str = text("settled")  # applied, not-applied or unknown
+    evidence: str = text("evidence")
 
-    @property
-    def is_put_back(self) -> bool:
-        """True if the broker undid a violation."""
-        return self.members.get("putBack") is True
+    # Of mutations.
+    container: str = text("container")  # the id of a created container
+    object: str = text("object")  # the id of a created network or volume
+    effective: str = text("effective")  # the verification result of a start
+    untagged: tuple[str, ...] = texts("untagged")  # by the removal of an image
+    deleted: tuple[str, ...] = texts("deleted")  # likewise: images
 
-    @property
-    def untagged(self) -> tuple[str, ...]:
-        """The references that the removal of an image removed."""
-        return texts_of(self.members.get("untagged"))
+    # Of execs.
+    exec: str = text("exec")  # the id of a created session
+    exit_code: int | None = number("exitCode")
+    was_cut: bool = flag("cut", optional=True)  # the broker ended the session
 
-    @property
-    def deleted(self) -> tuple[str, ...]:
-        """The images that the removal of an image deleted."""
-        return texts_of(self.members.get("deleted"))
+    # Of violations.
+    differences: tuple[str, ...] = texts("found")
+    is_put_back: bool = flag("putBack", optional=True)  # the broker undid the violation
+
+    # Of summaries: counted records, by rule and by route.
+    total: int | None = number("total")
+    counts: Mapping[str, Any] = mapping("counts")
+    reads: Mapping[str, Any] = mapping("reads", optional=True)
+    first: str = text("first")
+    last: str = text("last")
+
+    # Of the journal's own records.
+    format: int | None = number("format")
+    #: The record before, and its segment.
+    previous: Mapping[str, Any] = mapping("previous")
+    repair: RepairPart = nested("repair", RepairPart, optional=True)
+    outage: OutagePart = nested("outage", OutagePart, optional=True)
+    note: str = text("note")  # a signed checkpoint
+    edge: tuple[str, ...] = texts("edge")  # of the Merkle tree, in base64
+    key: str = text("key")
+    is_key_lost: bool = flag("lost")  # the previous key did not sign this one
+    until: int | None = number("until")  # the last pruned record
+    reason: str = text("reason")
 
     @property
     def trusted_image(self) -> TrustedImagePart:
         """The pulled image."""
-        return TrustedImagePart(self.members)
+        return TrustedImagePart.read(self.members)
+
+
+# Closing records
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """An intent with the record that closes it: an outcome, or a recovery after a crash."""
+
+    id: str
+    seq: int  # of the intent
+    role: str
+    object: str
+    summary: SummaryPart  # of the intent's request
+    result: ResultPart
+    recovered: bool
+    applied: bool
+    time: str = ""  # of the intent
+    uid: int = -1
+
+    @classmethod
+    def of(cls, intent: OpenIntent, record: Record) -> Closing:
+        """Return an intent together with its closing record."""
+        request = RequestPart.read(intent.request)
+        return cls(
+            id=record.entry.id,
+            seq=intent.seq,
+            role=intent.role,
+            object=request.object,
+            summary=request.summary,
+            result=ResultPart.read(record.entry.result),
+            recovered=record.entry.stage == "recovered",
+            applied=is_applied(record),
+            time=intent.time,
+            uid=intent.uid,
+        )
+
+    @property
+    def is_gone(self) -> bool:
+        """Return True if a removal succeeded, or found no object: both leave none."""
+        return self.applied or self.result.status == _NOT_FOUND
+
+
+def is_applied(record: Record) -> bool:
+    """Return True if a closing record says that its intent took effect."""
+    result = ResultPart.read(record.entry.result)
+    if record.entry.stage == "recovered":
+        return result.settled == "applied"
+    status = result.status
+    return status is not None and (
+        200 <= status < 300 or status in {SWITCHING_PROTOCOLS, NOT_MODIFIED}
+    )
+
+
+def is_removed(record: Record) -> bool:
+    """Return True if the closing record of a removal says that the object no longer exists."""
+    return is_applied(record) or ResultPart.read(record.entry.result).status == _NOT_FOUND

@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from controller.core.records.closing import NOT_MODIFIED, is_applied
 from controller.core.records.parts import (
+    NOT_MODIFIED,
     ClaimsPart,
     MountPart,
     RequestPart,
     ResultPart,
     SummaryPart,
     VerdictPart,
+    is_applied,
 )
 from controller.core.records.query import QueryResult, RecordSubject, is_adoption
 from controller.core.records.record import CLOSING
@@ -47,7 +48,9 @@ class Fact:
     @property
     def line(self) -> int:
         """The line of the field in its file, else the first line of the document."""
-        return ClaimsPart(self.origin.record.entry.claims).line(DOCUMENT_FIELDS.get(self.name, ""))
+        return ClaimsPart.read(self.origin.record.entry.claims).source.line(
+            DOCUMENT_FIELDS.get(self.name, "")
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +130,10 @@ class _Builder:
     def _close(self, intent: QueryResult, closing: QueryResult) -> None:
         action = intent.about.action
         if not is_applied(closing.record):
-            if ResultPart(closing.record.entry.result).settled == "unknown":
+            if ResultPart.read(closing.record.entry.result).settled == "unknown":
                 self._set_state("unknown", intent, f"what came of {action} isn't known")
             return
-        summary = RequestPart(intent.record.entry.request).summary
+        summary = RequestPart.read(intent.record.entry.request).summary
         if action == Mutation.CONTAINER_CREATE:
             self._create(intent, summary)
         elif action in _CHANGES:
@@ -162,7 +165,7 @@ class _Builder:
     def _create(self, intent: QueryResult, summary: SummaryPart) -> None:
         self.summary = summary
         self.settings = summary.settings
-        rules = frozenset(VerdictPart(intent.record.entry.verdict).rules)
+        rules = frozenset(VerdictPart.read(intent.record.entry.verdict).rules)
         for name, value, rule in _properties(summary, self.settings, rules):
             self._set_fact(name, value, intent, rule if rule in rules else "")
         self._set_state("created", intent)
@@ -171,7 +174,7 @@ class _Builder:
         """Start again from the state at the adoption, whatever the create said."""
         self.about = result.about
         self.facts.clear()
-        summary = RequestPart(result.record.entry.request).summary
+        summary = RequestPart.read(result.record.entry.request).summary
         self._create(result, summary)
         # The summary has the kernel's verified state only for a running container.
         if summary.effective:
@@ -340,4 +343,4 @@ def _mount(mount: MountPart) -> str:
 
 def _is_not_modified(closing: QueryResult) -> bool:
     """Return True if the container had the requested state before."""
-    return ResultPart(closing.record.entry.result).status == NOT_MODIFIED
+    return ResultPart.read(closing.record.entry.result).status == NOT_MODIFIED

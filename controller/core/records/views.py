@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final, Protocol
 
-from controller.core.records.closing import is_applied
+from controller.core.records.parts import is_applied
 from controller.core.records.query import (
     Filter,
     QueryResult,

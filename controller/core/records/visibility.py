@@ -45,7 +45,7 @@ EVERYTHING: Final = Reader()
 
 def may_read(reader: Reader, record: Record, about: RecordSubject) -> bool:
     """Return True if the reader may see the record."""
-    entry, actor = record.entry, ActorPart(record.entry.actor)
+    entry, actor = record.entry, ActorPart.read(record.entry.actor)
     match reader.role:
         case Role.OPERATOR | Role.BROKER:
             return True
@@ -72,7 +72,7 @@ def redact_record(record: Record, reader: Reader) -> dict[str, Any]:
     sees only the actor's role, and not the person in ``onBehalfOf``.
     """
     entry = record.entry
-    asker = ActorPart(entry.actor)
+    asker = ActorPart.read(entry.actor)
     own = (asker.role, asker.uid) == (Role.CLIENT, reader.uid)
     persons = reader.role is Role.CONTROLLER
     actor = entry.actor if own or persons else {"role": entry.actor.get("role", "")}
@@ -104,7 +104,7 @@ def redact_subject(result: QueryResult, reader: Reader) -> RecordSubject:
     record, about = result
     if reader.role is not Role.CLIENT or (reader.owner and about.owner == reader.owner):
         return about
-    name = RequestPart(record.entry.request).object
+    name = RequestPart.read(record.entry.request).object
     return RecordSubject(name=name, action=about.action, method=about.method)
 
 

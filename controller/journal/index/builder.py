@@ -230,7 +230,7 @@ class Builder:
     def _row(self, placed: PositionedRecord, about: RecordSubject) -> tuple[object, ...]:
         record = placed.record
         entry = record.entry
-        actor = ActorPart(entry.actor)
+        actor = ActorPart.read(entry.actor)
         return (
             record.seq,
             placed.segment,
@@ -241,7 +241,7 @@ class Builder:
             self._words[entry.stage,],
             self._words[actor.role,],
             actor.uid,
-            self._words[VerdictPart(entry.verdict).decision,],
+            self._words[VerdictPart.read(entry.verdict).decision,],
             self._actions[about.action, about.method],
             self._services[about.service, about.namespace],
             self._words[about.owner,],

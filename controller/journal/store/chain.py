@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from controller.core.records.parts import ResultPart
 from controller.core.records.record import GENESIS, BadLine, parse
 from controller.journal.store.pruned_base import BadBase, PrunedBase, read_base
 from controller.journal.store.segments import (
@@ -84,10 +85,11 @@ def binding_flaw(record: Record, *, segment: int) -> str:
 
     *segment* is the first seq of the segment before. The caller has checked ``prev``.
     """
-    if record.entry.result.get("format") != FORMAT:
+    result = ResultPart.read(record.entry.result)
+    if result.format != FORMAT:
         return "its segment's format isn't known to this version"
     expected = binding(segment=segment, seq=record.seq - 1, digest=record.prev)
-    if record.entry.result.get("previous") != expected:
+    if result.previous != expected:
         return "its segment doesn't continue the one before it"
     return ""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from controller.core.records.parts import ResultPart
 from controller.core.records.record import BadLine, parse
 from controller.journal.store.chain import ChainWalk, Damage
 from controller.journal.store.segments import (
@@ -125,17 +126,13 @@ def _unnamed_pieces(segments: tuple[Path, ...]) -> tuple[str, ...]:
     return tuple(sorted({name for name in pieces if name not in named}))
 
 
-def _named_pieces(segment: Path) -> list[object]:
+def _named_pieces(segment: Path) -> tuple[str, ...]:
     line = next(read_lines(segment), None)
     try:
         opening = parse(line.data) if line else None
     except BadLine:
         opening = None
-    match opening.entry.result.get("repair") if opening else None:
-        case {"files": [*names]}:
-            return names
-        case _:
-            return []
+    return ResultPart.read(opening.entry.result).repair.files if opening else ()
 
 
 def _torn_or_raise(folder: Path, walk: ChainWalk, damage: Damage) -> TornTail:

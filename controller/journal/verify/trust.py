@@ -13,7 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from controller.core.transparency.checkpoint import CheckpointRecord, read_checkpoint, read_key
+from controller.core.records.checkpoint import (
+    CheckpointRecord,
+    is_key_lost,
+    read_checkpoint,
+    read_key,
+)
 from controller.core.transparency.merkle import Range
 from controller.core.transparency.signed_note import BadNote, PublicKey
 from controller.journal.store.chain import ChainFault
@@ -89,7 +94,7 @@ class TrustChain:
             self._coming = read_key(record) or self._coming
         except BadNote as error:
             raise BadCheckpoint(ChainFault.SIGNATURE, str(error), seq=record.seq) from error
-        self._lost = record.entry.result.get("lost") is True
+        self._lost = is_key_lost(record)
 
     def forget(self) -> None:
         """Forget a key noted since the last checkpoint: its record is read again."""

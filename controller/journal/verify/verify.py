@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from controller.core.records.checkpoint import Checkpoint, is_key_lost, pruned_by, read_key
+from controller.core.records.parts import ResultPart
 from controller.core.records.record import GENESIS, BadLine, parse
-from controller.core.transparency.checkpoint import Checkpoint, pruned_by, read_key
 from controller.core.transparency.merkle import Range, leaf_hash
 from controller.core.transparency.signed_note import PublicKey
 from controller.journal.store.chain import ChainFault, ChainWalk, Damage, binding_flaw
@@ -441,7 +442,7 @@ def parse_or_none(line: bytes) -> Record | None:
 def _losses(record: Record) -> Iterator[Repair]:
     """Yield the repair of a key that replaced a lost one, unsigned by the previous key."""
     key = read_key(record)
-    if key is not None and record.entry.result.get("lost") is True:
+    if key is not None and is_key_lost(record):
         what = (
             f"the key before was lost, so that it didn't sign for {key}, which signs from here on"
         )
@@ -449,17 +450,12 @@ def _losses(record: Record) -> Iterator[Repair]:
 
 
 def _repairs(record: Record) -> Iterator[Repair]:
-    match record.entry.result.get("repair"):
-        case {"bytes": size, "reason": reason, "durable": durable}:
-            lost = ", and an acknowledged record was lost" if durable else ""
-            yield Repair(record.seq, f"{size} torn bytes were moved aside: {reason}{lost}")
-        case _:
-            pass
-    match record.entry.result.get("outage"):
-        case {"since": since, "error": error, "refused": refused}:
-            yield Repair(
-                record.seq,
-                f"not writable from {since} to {record.time}: {error}; {refused} entries refused",
-            )
-        case _:
-            pass
+    result = ResultPart.read(record.entry.result)
+    repair, outage = result.repair, result.outage
+    if repair.reason:
+        lost = ", and an acknowledged record was lost" if repair.durable else ""
+        what = f"{repair.bytes} torn bytes were moved aside: {repair.reason}{lost}"
+        yield Repair(record.seq, what)
+    if outage.since:
+        what = f"not writable from {outage.since} to {record.time}: {outage.error}"
+        yield Repair(record.seq, f"{what}; {outage.refused} entries refused")

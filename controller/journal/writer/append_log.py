@@ -19,8 +19,9 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from controller.core.records.checkpoint import CHECKPOINT_MAX_BYTES
+from controller.core.records.parts import ActorPart, OutagePart, RepairPart, ResultPart
 from controller.core.records.record import GENESIS, Prepared, prepare, timestamp
-from controller.core.transparency.checkpoint import CHECKPOINT_MAX_BYTES
 from controller.journal.store.chain import FORMAT, binding
 from controller.journal.store.folder import FILE_MODE, lock_folder
 from controller.journal.store.reader import records
@@ -38,7 +39,7 @@ from controller.journal.writer.disk import Disk, DiskSpace
 from controller.journal.writer.disk_reserve import is_scarce
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import JournalUnavailable
-from controller.model.records import Entry, Record
+from controller.model.records import Entry, Record, Role
 from controller.ports import Clock, NewId
 
 
@@ -132,7 +133,7 @@ class Log:
         self._cut: _PendingCut | None = None
         self._outage: _Outage | None = None
         self._lost = ""
-        self._repair: dict[str, object] = {}
+        self._repair = RepairPart()
         self._aside: tuple[str, ...] = ()
         self.opened = 0  # number of segments opened by this process
         self.room: DiskSpace | None = None  # at the last ``measure_room``
@@ -241,7 +242,7 @@ class Log:
             self._cut = _PendingCut(tail.segment, tail.size, tail.torn)
         elif tail.aside and tail.segment is not None:
             reason = "a start that got no further moved it aside"
-            self._repair = self._repair_members(TornTail(tail.size, 0, reason, durable=False))
+            self._repair = self._repair_of(TornTail(tail.size, 0, reason, durable=False))
         packed = tail.segment is not None and tail.segment.suffix == COMPRESSED
         needs_new_segment = self._cut or self._repair or packed
         try:
@@ -301,7 +302,7 @@ class Log:
         self._seq, self._hash = last.seq, last.hash
         self._previous = first_seq_of(segment.path)
         self._last_line = batch.lines[-1] + b"\n"
-        self._repair, self._aside = {}, ()
+        self._repair, self._aside = RepairPart(), ()
         with suppress(OSError):
             # The mark is allowed to lag behind, so its failure doesn't fail the records.
             self._write_mark()
@@ -317,16 +318,14 @@ class Log:
 
     def _opening_entry(self) -> Entry:
         previous = binding(segment=self._previous, seq=self._seq, digest=self._hash)
-        result: dict[str, object] = {"format": FORMAT, "previous": previous}
-        if self._repair:
-            result["repair"] = self._repair
+        outage = OutagePart()
         if self._outage is not None:
-            result["outage"] = {
-                "since": self._outage.since,
-                "error": self._outage.error,
-                "refused": self._outage.refused,
-            }
-        return Entry(id=self._new_id(), stage="segment", actor={"role": "broker"}, result=result)
+            outage = OutagePart(
+                since=self._outage.since, error=self._outage.error, refused=self._outage.refused
+            )
+        result = ResultPart(format=FORMAT, previous=previous, repair=self._repair, outage=outage)
+        actor = ActorPart(role=Role.BROKER.value)
+        return Entry(self._new_id(), "segment", actor=actor.members, result=result.members)
 
     def _create(self, now: float) -> _Segment:
         path = self.folder / name_of(self._seq + 1)
@@ -370,7 +369,7 @@ class Log:
         try:
             if cut.torn is not None:
                 self._move_aside(cut.path, file, cut.torn)
-                self._repair = self._repair_members(cut.torn)
+                self._repair = self._repair_of(cut.torn)
                 # The next record takes the lost record's seq: the mark must not cover the lost one.
                 self._write_mark(durably=True)
             self._disk.truncate(file, cut.size)
@@ -404,14 +403,11 @@ class Log:
         self._sync_folder()
         self._aside = (*self._aside, name)
 
-    def _repair_members(self, torn: TornTail) -> dict[str, object]:
-        """Return the ``repair`` member of the next segment record."""
-        return {
-            "bytes": torn.size,
-            "files": list(self._aside),
-            "reason": torn.reason,
-            "durable": torn.durable,
-        }
+    def _repair_of(self, torn: TornTail) -> RepairPart:
+        """Return the repair to record in the next segment record."""
+        return RepairPart(
+            bytes=torn.size, files=self._aside, reason=torn.reason, durable=torn.durable
+        )
 
     def _sync_folder(self) -> None:
         assert self._holder is not None, "the journal is closed"

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from controller.core.records.record import BadLine, parse, prepare
-from controller.core.transparency.checkpoint import (
+from controller.core.records.checkpoint import (
     Checkpoint,
     CheckpointRecord,
     asks_for_key,
@@ -28,6 +27,7 @@ from controller.core.transparency.checkpoint import (
     pruned_by,
     read_checkpoint,
 )
+from controller.core.records.record import BadLine, parse, prepare
 from controller.core.transparency.merkle import Range, leaf_hash
 from controller.core.transparency.signed_note import BadNote, Note, PrivateKey, PublicKey, sign_note
 from controller.journal.store.pruned_base import read_base

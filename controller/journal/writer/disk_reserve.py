@@ -28,7 +28,7 @@ def is_scarce(*, free_bytes: int, size_bytes: int) -> bool:
 
 def may_use_reserve(entry: Entry) -> bool:
     """Return True if the entry is recorded even when only the reserve is left."""
-    role = ActorPart(entry.actor).role
+    role = ActorPart.read(entry.actor).role
     if entry.stage in CLOSING:
         return True  # for every role: an admitted intent must be closed
     if role == Role.BROKER:

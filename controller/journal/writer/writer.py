@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
+from controller.core.records.checkpoint import prune_entry
 from controller.core.records.record import CLOSING, Prepared, prepare
-from controller.core.transparency.checkpoint import prune_entry
 from controller.journal.store.pruned_base import foundation
 from controller.journal.writer.append_log import DEFAULT_LIMITS, Log, SegmentLimits
 from controller.journal.writer.checkpointer import Checkpointer

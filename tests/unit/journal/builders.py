@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from controller.core.transparency.checkpoint import origin_of
+from controller.core.records.checkpoint import origin_of
 from controller.journal.store.segments import list_segments
 from controller.journal.writer.append_log import Log, SegmentLimits
 from controller.journal.writer.checkpointer import Checkpointer, CheckpointInterval

@@ -12,7 +12,7 @@ from controller.broker.gate.commands import ReadEngine, Relay
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.container_read import is_own_event
 from controller.core.engine_api.pull_errors import Access
-from controller.core.transparency.checkpoint import asks_for_key
+from controller.core.records.checkpoint import asks_for_key
 from controller.model.records import Reply
 from controller.ports import JournalHealth
 from tests.unit.broker.dialogue import (

@@ -15,6 +15,7 @@ from controller.cli.journal.table import (
     verdict_of,
 )
 from controller.cli.output.tables import cell_width
+from controller.core.records.parts import VerdictPart
 from controller.core.records.query import QueryResult, RecordSubject
 from controller.model.records import Entry, Record
 
@@ -64,7 +65,7 @@ def test_a_result_is_in_words(shown: str, text: str) -> None:
     ],
 )
 def test_a_verdict_is_shown_where_it_is_more_than_permission(verdict: Any, text: str) -> None:
-    assert verdict_of(verdict) == text
+    assert verdict_of(VerdictPart.read(verdict)) == text
 
 
 def test_the_date_stands_where_it_changes() -> None:

@@ -15,6 +15,7 @@ from controller.core.admission.dns_names import (
 from controller.core.engine_api.requests import Finding
 from controller.core.records.inventory import fold
 from controller.core.records.inventory_json import from_json, to_json
+from controller.core.records.parts import SummaryPart
 from controller.model.inventory import Inventory
 from controller.model.observed import Settings
 from controller.model.records import Entry, Record
@@ -74,8 +75,11 @@ def test_an_open_create_answers_as_its_container_will() -> None:
         "answersTo": ["host"],
     }
     answers = ["soon", "web", "host"]
-    assert of_summary(summary) == make_dns_names("team", ["sea"], answers, service="default/web")
-    assert of_summary({"name": 1, "answersTo": "x", "labels": []}) == make_dns_names("", [], ["1"])
+    assert of_summary(SummaryPart.read(summary)) == make_dns_names(
+        "team", ["sea"], answers, service="default/web"
+    )
+    damaged = SummaryPart.read({"name": 1, "answersTo": "x", "labels": []})
+    assert of_summary(damaged) == make_dns_names("", [], [])
 
 
 def changed(known: Inventory, route: str, subject: str, summary: dict[str, object]) -> Inventory:

@@ -15,6 +15,7 @@ from controller.core.enforcement.settlement import (
     grace_s,
 )
 from controller.core.records.inventory_json import settings_to_json
+from controller.core.records.parts import ResultPart
 from controller.model.inventory import OpenIntent
 from controller.model.observed import Settings
 
@@ -153,7 +154,7 @@ def test_what_shows_that_it_happened(
 
 
 def seen(text: str, *, applied: bool = False, **result: object) -> SettlementEvidence:
-    return SettlementEvidence(applied, text, result)
+    return SettlementEvidence(applied, text, ResultPart.read(result))
 
 
 NETWORK = {"Id": "n1", "Name": "n", **LABELLED}

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from controller.core.records.checkpoint import prune_entry
 from controller.core.records.query import Filter
 from controller.core.records.views import Page, Question
-from controller.core.transparency.checkpoint import prune_entry
 from controller.journal.index import archive as archives
 from controller.journal.index.archive import FolderArchive
 from controller.journal.index.builder import Builder, IndexLocked

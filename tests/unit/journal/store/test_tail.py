@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from controller.core.records.checkpoint import Checkpoint
 from controller.core.records.record import GENESIS, parse, prepare
-from controller.core.transparency.checkpoint import Checkpoint
 from controller.core.transparency.merkle import Range
 from controller.core.transparency.signed_note import PrivateKey, parse_private, sign_note
 from controller.journal.store.reader import records

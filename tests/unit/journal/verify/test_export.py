@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from controller.core.records.checkpoint import prune_entry
 from controller.core.records.record import parse
-from controller.core.transparency.checkpoint import prune_entry
 from controller.journal.store.reader import last_seq, records
 from controller.journal.store.segments import MARK_NAME, first_seq_of, list_segments, read_lines
 from controller.journal.verify.export import Copied, copy_segments

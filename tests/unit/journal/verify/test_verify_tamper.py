@@ -20,14 +20,14 @@ from typing import NamedTuple
 
 import pytest
 
-from controller.core.records.record import GENESIS, parse, prepare
-from controller.core.transparency.checkpoint import (
+from controller.core.records.checkpoint import (
     Checkpoint,
     checkpoint_entry,
     key_entry,
     parse_checkpoint,
     read_checkpoint,
 )
+from controller.core.records.record import GENESIS, parse, prepare
 from controller.core.transparency.merkle import Range, leaf_hash
 from controller.core.transparency.signed_note import (
     PrivateKey,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.transparency.checkpoint import prune_entry, read_checkpoint, read_key
+from controller.core.records.checkpoint import prune_entry, read_checkpoint, read_key
 from controller.core.transparency.signed_note import (
     BadNote,
     PrivateKey,

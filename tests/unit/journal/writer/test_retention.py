@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.core.records import inventory as inventories
-from controller.core.transparency.checkpoint import parse_checkpoint, prune_entry, read_checkpoint
+from controller.core.records.checkpoint import parse_checkpoint, prune_entry, read_checkpoint
 from controller.core.transparency.signed_note import parse_note
 from controller.journal.store.pruned_base import (
     BASE_NAME,

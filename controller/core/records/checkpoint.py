@@ -14,6 +14,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Final
 
+from controller.core.records.parts import ActorPart, RequestPart, ResultPart
 from controller.core.transparency.merkle import HASH_BYTES, Range, tree_of
 from controller.core.transparency.signed_note import (
     BadNote,
@@ -29,7 +30,7 @@ from controller.model.records import Entry, Record, Role
 CHECKPOINT_MAX_BYTES: Final = 6144
 
 _SIZE = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
-_BROKER: Final = {"role": Role.BROKER.value}
+_BROKER: Final = ActorPart(role=Role.BROKER.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,9 @@ def parse_checkpoint(note: Note) -> Checkpoint:
 
 def checkpoint_entry(identifier: str, note: Note, tree: Range, key: PublicKey) -> Entry:
     """Return the journal entry for a checkpoint."""
-    edge = [b64encode(each).decode() for each in tree.hashes]
-    result: dict[str, object] = {"note": str(note), "edge": edge, "key": str(key)}
-    return Entry(identifier, "checkpoint", actor=dict(_BROKER), result=result)
+    edge = tuple(b64encode(each).decode() for each in tree.hashes)
+    result = ResultPart(note=str(note), edge=edge, key=str(key))
+    return Entry(identifier, "checkpoint", actor=_BROKER.members, result=result.members)
 
 
 def read_checkpoint(record: Record) -> CheckpointRecord:
@@ -85,21 +86,20 @@ def read_checkpoint(record: Record) -> CheckpointRecord:
     Raises:
         BadNote: the parts of the record contradict each other.
     """
-    match record.entry.result:
-        case {"note": str(text), "edge": [*edge], "key": str(key)}:
-            note = parse_note(text)
-            checkpoint = parse_checkpoint(note)
-            if checkpoint.size != record.seq - 1:
-                raise BadNote(f"it is of {checkpoint.size} records, and is record {record.seq}")
-            try:
-                tree = tree_of(checkpoint.size, tuple(_hash(str(each)) for each in edge))
-            except ValueError as error:
-                raise BadNote(f"its edge: {error}") from error
-            if tree.root != checkpoint.root:
-                raise BadNote("its edge hasn't the root that was signed")
-            return CheckpointRecord(note, checkpoint, tree, parse_public(key))
-        case _:
-            raise BadNote("it holds no note, edge and key")
+    result = ResultPart.read(record.entry.result)
+    if not (result.note and result.key):
+        raise BadNote("it holds no note and key")
+    note = parse_note(result.note)
+    checkpoint = parse_checkpoint(note)
+    if checkpoint.size != record.seq - 1:
+        raise BadNote(f"it is of {checkpoint.size} records, and is record {record.seq}")
+    try:
+        tree = tree_of(checkpoint.size, tuple(map(_hash, result.edge)))
+    except ValueError as error:
+        raise BadNote(f"its edge: {error}") from error
+    if tree.root != checkpoint.root:
+        raise BadNote("its edge hasn't the root that was signed")
+    return CheckpointRecord(note, checkpoint, tree, parse_public(result.key))
 
 
 def key_entry(identifier: str, key: PublicKey, *, lost: bool) -> Entry:
@@ -107,9 +107,8 @@ def key_entry(identifier: str, key: PublicKey, *, lost: bool) -> Entry:
 
     With *lost* the previous key is missing, and cannot sign the introduction.
     """
-    request: dict[str, object] = {"route": JOURNAL_KEY, "object": key.name}
-    result: dict[str, object] = {"key": str(key), "lost": lost}
-    return Entry(identifier, "operator", actor=dict(_BROKER), request=request, result=result)
+    result = ResultPart(key=str(key), is_key_lost=lost)
+    return _own_entry(identifier, RequestPart(route=JOURNAL_KEY, object=key.name), result)
 
 
 def read_key(record: Record) -> PublicKey | None:
@@ -118,32 +117,52 @@ def read_key(record: Record) -> PublicKey | None:
     Raises:
         BadNote: the record introduces a key, but its key is invalid or not the broker's.
     """
-    entry = record.entry
-    if entry.stage != "operator" or entry.request.get("route") != JOURNAL_KEY:
+    if not _is_act(record.entry, JOURNAL_KEY):
         return None
-    if entry.actor.get("role") != Role.BROKER:
+    if not _is_brokers(record.entry):
         raise BadNote("a key that the broker didn't bring in")
-    return parse_public(str(entry.result.get("key", "")))
+    return parse_public(ResultPart.read(record.entry.result).key)
 
 
 def asks_for_key(entry: Entry) -> bool:
     """Return True if the entry is an operator's request for a new key."""
-    return entry.stage == "operator" and entry.request.get("route") == ROTATE_KEY
+    return _is_act(entry, ROTATE_KEY)
 
 
 def prune_entry(identifier: str, *, until: int, reason: str) -> Entry:
     """Return the journal entry about the removal of the records up to *until*."""
-    request: dict[str, object] = {"route": JOURNAL_PRUNE, "object": ""}
-    result: dict[str, object] = {"until": until, "reason": reason}
-    return Entry(identifier, "operator", actor=dict(_BROKER), request=request, result=result)
+    result = ResultPart(until=until, reason=reason)
+    return _own_entry(identifier, RequestPart(route=JOURNAL_PRUNE, object=""), result)
 
 
 def pruned_by(record: Record) -> int:
     """Return the seq up to which records are removed, by a record; 0 for any other record."""
-    entry, until = record.entry, record.entry.result.get("until")
-    is_prune = entry.stage == "operator" and entry.request.get("route") == JOURNAL_PRUNE
-    by_broker = is_prune and entry.actor.get("role") == Role.BROKER
-    return until if by_broker and isinstance(until, int) else 0
+    entry = record.entry
+    is_prune = _is_act(entry, JOURNAL_PRUNE) and _is_brokers(entry)
+    return ResultPart.read(entry.result).until or 0 if is_prune else 0
+
+
+def is_key_lost(record: Record) -> bool:
+    """Return True if the key that a record introduces replaces a missing key."""
+    return ResultPart.read(record.entry.result).is_key_lost
+
+
+def _own_entry(identifier: str, request: RequestPart, result: ResultPart) -> Entry:
+    return Entry(
+        identifier,
+        "operator",
+        actor=_BROKER.members,
+        request=request.members,
+        result=result.members,
+    )
+
+
+def _is_act(entry: Entry, route: str) -> bool:
+    return entry.stage == "operator" and RequestPart.read(entry.request).route == route
+
+
+def _is_brokers(entry: Entry) -> bool:
+    return ActorPart.read(entry.actor).role == Role.BROKER
 
 
 def _hash(encoded: str) -> bytes:

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.records.record import GENESIS, prepare
-from controller.core.transparency.checkpoint import (
+from controller.core.records.checkpoint import (
     CHECKPOINT_MAX_BYTES,
     Checkpoint,
     CheckpointRecord,
@@ -19,6 +18,7 @@ from controller.core.transparency.checkpoint import (
     read_checkpoint,
     read_key,
 )
+from controller.core.records.record import GENESIS, prepare
 from controller.core.transparency.merkle import Range, leaf_hash
 from controller.core.transparency.signed_note import BadNote, Note, PrivateKey, sign_note
 from controller.model.records import Entry, Record
@@ -75,9 +75,9 @@ def changed(record: Record, **result: object) -> Record:
         (changed(written(7), edge=written(7).entry.result["edge"][::-1]), "hasn't the root"),  # type: ignore[index]
         (changed(written(7), edge=["x", "y", "z"]), "a hash isn't in base64"),
         (changed(written(7), edge=["AAAA"] * 3), "a hash hasn't 32 bytes"),
-        (changed(written(7), edge="AAAA"), "it holds no note, edge and key"),
+        (changed(written(7), edge="AAAA"), "its edge: not the hashes of a tree of 7 leaves"),
         (changed(written(7), note="text"), "no text, blank line and signatures"),
-        (changed(written(7), note=7), "it holds no note, edge and key"),
+        (changed(written(7), note=7), "it holds no note and key"),
     ],
 )
 def test_a_record_that_does_not_hold_together_is_none(record: Record, reason: str) -> None:
