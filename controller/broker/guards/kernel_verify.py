@@ -30,7 +30,6 @@ from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import refusal
-from controller.core.admission.rebuild import restart_body
 from controller.core.enforcement.kernel_compare import (
     REVERSIBLE,
     ExpectedState,
@@ -410,6 +409,6 @@ def _disable_restart(item: ContainerItem, place: dict[str, object], now: Setting
         path=f"/containers/{item.id}/update",
         summary={**place, "settings": settings_to_json(replace(now, restart="no", restart_max=0))},
         verdict=_verdict(),
-        body={"RestartPolicy": restart_body("no", 0)},
+        body={"RestartPolicy": {"Name": "no"}},
         deadline_s=15.0,
     )

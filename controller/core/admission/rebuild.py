@@ -13,10 +13,18 @@ from controller.core.admission.dns_names import extra_names
 from controller.core.encoding.image_reference import without_credentials
 from controller.core.encoding.quoting import shorten
 from controller.core.encoding.strict_json import fold
+from controller.core.engine_api.field_reader import members_of
+from controller.core.engine_api.field_tables import (
+    CONFIG,
+    ENDPOINT,
+    HEALTHCHECK,
+    HOST,
+    RESOURCES,
+    RESTART_POLICY,
+)
 from controller.core.engine_api.mount_grammar import TMPFS_FLAGS
 from controller.core.engine_api.requests import (
     CreateRequest,
-    HealthcheckRequest,
     LogConfig,
     MountRequest,
     PortRequest,
@@ -236,100 +244,47 @@ def _unbound(request: CreateRequest) -> bool:
 def body_of(final: FinalRequest) -> RequestBody:
     """Return the body to forward."""
     request = final.request
-    body: RequestBody = {
-        "Hostname": request.hostname,
-        "Domainname": request.domainname,
-        "User": request.user,
-        "AttachStdin": request.attach_stdin,
-        "AttachStdout": request.attach_stdout,
-        "AttachStderr": request.attach_stderr,
-        "Tty": request.tty,
-        "OpenStdin": request.open_stdin,
-        "StdinOnce": request.stdin_once,
-        "ExposedPorts": {port: {} for port in request.exposed_ports},
-        "Env": list(request.env),
-        "Shell": list(request.shell),
-        "Healthcheck": _healthcheck(request.healthcheck),
-        "Volumes": {path: {} for path in request.volumes},
-        "WorkingDir": request.working_dir,
-        "NetworkDisabled": request.network_disabled,
-        "StopSignal": request.stop_signal,
+    ends = {end.network: members_of(ENDPOINT, end) for end in final.networks.networks}
+    return {
+        **members_of(CONFIG, request),
+        **_only_set(
+            ExposedPorts={port: {} for port in request.exposed_ports},
+            Healthcheck=request.healthcheck and members_of(HEALTHCHECK, request.healthcheck),
+            Volumes={path: {} for path in request.volumes},
+            NetworkingConfig={"EndpointsConfig": ends} if ends else None,
+        ),
+        "Image": final.image,
+        "Labels": dict(final.labels),
+        "HostConfig": _host_config(final),
     }
-    body = {key: value for key, value in body.items() if value}
-    body["Image"] = final.image
-    for key, command in (("Cmd", request.command), ("Entrypoint", request.entrypoint)):
-        if command is not None:
-            body[key] = list(command)
-    if request.stop_timeout is not None:
-        body["StopTimeout"] = request.stop_timeout
-    body["Labels"] = dict(final.labels)
-    body["HostConfig"] = _host_config(final)
-    if final.networks.networks:
-        body["NetworkingConfig"] = {
-            "EndpointsConfig": {
-                end.network: {"Aliases": list(end.aliases)} if end.aliases else {}
-                for end in final.networks.networks
-            }
-        }
-    return body
+
+
+def _only_set(**members: object) -> RequestBody:
+    return {name: value for name, value in members.items() if value}
 
 
 def _host_config(final: FinalRequest) -> RequestBody:
-    request = final.request
-    mounts = request.mounts
-    optional: RequestBody = {
-        "Binds": [_bind(mount) for mount in mounts if mount.form == "binds"],
-        "Mounts": [_mount(mount) for mount in mounts if mount.form == "mounts"],
-        "Tmpfs": {mount.target: _tmpfs(mount) for mount in mounts if mount.form == "tmpfs"},
-        "PortBindings": _bindings(request.ports),
-        "AutoRemove": request.auto_remove,
-        "ConsoleSize": list(request.console_size) if any(request.console_size) else [],
-        "CapAdd": list(request.cap_add),
-        "GroupAdd": list(request.groups),
-        "ExtraHosts": list(request.extra_hosts),
-        "CpusetCpus": request.cpuset,
-        "CgroupnsMode": request.cgroupns_mode,
-        "IpcMode": request.ipc_mode,
-        "OomScoreAdj": request.oom_score_adj,
-        "ReadonlyRootfs": request.read_only_root,
-        "StorageOpt": dict(request.storage),
-        "ShmSize": request.shm_size,
-        "Runtime": request.runtime,
-        "Isolation": request.isolation,
-        "Ulimits": [{"Name": u.name, "Soft": u.soft, "Hard": u.hard} for u in request.ulimits],
-        **_only_set_limits(request.limits),
-    }
-    body = {key: value for key, value in optional.items() if value}
-    if request.restart.name:
-        body["RestartPolicy"] = restart_body(request.restart.name, request.restart.max_retries)
-    if request.init is not None:
-        body["Init"] = request.init
-    if request.limits.memory_swappiness is not None:
-        body["MemorySwappiness"] = request.limits.memory_swappiness
-    return body | {
-        "NetworkMode": final.networks.mode,
-        "Memory": request.limits.memory,
-        "MemorySwap": request.limits.memory_swap,
+    request, mounts = final.request, final.request.mounts
+    return {
+        **members_of(HOST, request),
+        **members_of(RESOURCES, request.limits),
         "NanoCpus": request.limits.nano_cpus,
-        "PidsLimit": request.limits.pids,
+        **_only_set(
+            Binds=[_bind(mount) for mount in mounts if mount.form == "binds"],
+            Mounts=[_mount(mount) for mount in mounts if mount.form == "mounts"],
+            Tmpfs={mount.target: _tmpfs(mount) for mount in mounts if mount.form == "tmpfs"},
+            PortBindings=_bindings(request.ports),
+            ConsoleSize=list(request.console_size) if any(request.console_size) else [],
+            StorageOpt=dict(request.storage),
+            Runtime=request.runtime,
+            Ulimits=[{"Name": u.name, "Soft": u.soft, "Hard": u.hard} for u in request.ulimits],
+            RestartPolicy=members_of(RESTART_POLICY, request.restart),
+        ),
+        "NetworkMode": final.networks.mode,
         "CapDrop": ["ALL"],
         "SecurityOpt": [NO_NEW_PRIVILEGES],
         "LogConfig": {"Type": request.log.type, "Config": dict(request.log.options)},
     }
-
-
-def _only_set_limits(limits: ResourceLimits) -> RequestBody:
-    return {
-        "MemoryReservation": limits.memory_reservation,
-        "CpuQuota": limits.cpu_quota,
-        "CpuPeriod": limits.cpu_period,
-        "CpuShares": limits.cpu_shares,
-    }
-
-
-def restart_body(name: str, max_retries: int) -> RequestBody:
-    """Return a restart policy in the engine's form."""
-    return {"Name": name} | ({"MaximumRetryCount": max_retries} if max_retries else {})
 
 
 def _bind(mount: MountRequest) -> str:
@@ -344,48 +299,28 @@ def _tmpfs(mount: MountRequest) -> str:
 
 
 def _mount(mount: MountRequest) -> RequestBody:
-    body: RequestBody = {"Type": mount.type, "Target": mount.target}
-    if mount.source:
-        body["Source"] = mount.source
-    if mount.read_only:
-        body["ReadOnly"] = True
-    if mount.propagation:
-        body["BindOptions"] = {"Propagation": mount.propagation}
-    options: RequestBody = {}
-    if mount.type == "tmpfs":
-        options = {"SizeBytes": mount.size}
-        options |= {"Mode": mount.mode} if mount.mode is not None else {}
-        body["TmpfsOptions"] = options
-    elif mount.no_copy or mount.subpath or mount.driver:
-        options = {"NoCopy": mount.no_copy, "Subpath": mount.subpath}
-        options |= {"DriverConfig": {"Name": mount.driver} if mount.driver else None}
-        body["VolumeOptions"] = {key: value for key, value in options.items() if value}
-    return body
+    tmpfs: RequestBody = {"SizeBytes": mount.size}
+    tmpfs |= {} if mount.mode is None else {"Mode": mount.mode}
+    volume = _only_set(
+        NoCopy=mount.no_copy,
+        Subpath=mount.subpath,
+        DriverConfig={"Name": mount.driver} if mount.driver else None,
+    )
+    return {"Type": mount.type, "Target": mount.target} | _only_set(
+        Source=mount.source,
+        ReadOnly=mount.read_only,
+        BindOptions={"Propagation": mount.propagation} if mount.propagation else None,
+        TmpfsOptions=tmpfs if mount.type == "tmpfs" else None,
+        VolumeOptions=volume if mount.type != "tmpfs" else None,
+    )
 
 
 def _bindings(ports: tuple[PortRequest, ...]) -> RequestBody:
     bindings: dict[str, list[RequestBody]] = {}
     for port in ports:
-        binding: RequestBody = {
-            "HostIp": port.host_ip,
-            "HostPort": port.host_text,
-        }
+        binding = {"HostIp": port.host_ip, "HostPort": port.host_text}
         bindings.setdefault(f"{port.container}/{port.protocol}", []).append(binding)
     return dict(bindings)
-
-
-def _healthcheck(check: HealthcheckRequest | None) -> RequestBody:
-    if check is None:
-        return {}
-    body: RequestBody = {
-        "Test": list(check.test),
-        "Interval": check.interval_ns,
-        "Timeout": check.timeout_ns,
-        "Retries": check.retries,
-        "StartPeriod": check.start_period_ns,
-        "StartInterval": check.start_interval_ns,
-    }
-    return {key: value for key, value in body.items() if value}
 
 
 def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controller.core.admission.rebuild import restart_body
+from controller.core.engine_api.field_reader import members_of
+from controller.core.engine_api.field_tables import RESTART_POLICY
 from controller.core.engine_api.requests import (
     CreateRequest,
     Finding,
@@ -133,7 +134,7 @@ def _update_body(
     }
     body |= {key: value for key, value in values.items() if value}
     if request.restart.name:
-        body["RestartPolicy"] = restart_body(request.restart.name, request.restart.max_retries)
+        body["RestartPolicy"] = members_of(RESTART_POLICY, request.restart)
     return body, changes
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from typing import Any
 
 from controller.core.encoding.strict_json import fold
 from controller.core.engine_api.requests import Finding
@@ -43,16 +44,19 @@ ValueReader = Callable[[object], object]
 class Field:
     """One field of a body: its type, its treatment with the reason, and the rule to refuse it."""
 
+    posture: Posture
     name: str
     read: ValueReader
-    posture: Posture
     why: str
+    #: The attribute of the typed request with the same value. None: the value has another form
+    #: there, or is not part of the request.
+    attribute: str | None = None
     rule: str = "body.field"
     remedy: str = ""
     #: The zero value of the type has a meaning of its own; it is not "unset".
     keep_zero: bool = False
-    #: Other spellings of the name sent by ordinary clients; the engine accepts any.
-    spellings: tuple[str, ...] = ()
+    #: Another spelling of the name that ordinary clients send; the engine accepts any.
+    spelling: str | None = None
 
 
 def is_unset(value: object) -> bool:
@@ -131,6 +135,26 @@ class Values:
         """Return True if the field is set."""
         return name in self.values
 
+    def attributes(self, table: Sequence[Field]) -> dict[str, Any]:
+        """Return the set fields that a typed request has unchanged, by their attributes."""
+        return {
+            entry.attribute: self.values[entry.name]
+            for entry in table
+            if entry.attribute is not None and entry.name in self.values
+        }
+
+
+def members_of(table: Sequence[Field], request: object) -> dict[str, Any]:
+    """Return the set attributes of a typed request as members of a body."""
+    values = {
+        entry: getattr(request, entry.attribute) for entry in table if entry.attribute is not None
+    }
+    return {
+        entry.name: list(value) if isinstance(value, tuple) else value
+        for entry, value in values.items()
+        if value or (entry.keep_zero and value is not None)
+    }
+
 
 @dataclass(frozen=True, slots=True)
 class _Index:
@@ -143,7 +167,7 @@ class _Index:
 
 @lru_cache(maxsize=256)
 def _index(table: tuple[Field, ...], legacy: str) -> _Index:
-    known = {name: entry for entry in table for name in (entry.name, *entry.spellings)}
+    known = {name: entry for entry in table for name in (entry.name, entry.spelling) if name}
     names = {name: entry.name for name, entry in known.items()}
     old = legacy.split()
     return _Index(known, frozenset(old), {fold(n): names.get(n, n) for n in [*known, *old]})
@@ -281,6 +305,12 @@ def structure(value: object) -> object:
 def anything(value: object) -> object:
     """Read any JSON value. The value is checked elsewhere, or refused if set."""
     return value
+
+
+texts = list_of(free_text)
+lines = list_of(text)
+members = map_of(anything)
+text_members = map_of(free_text)
 
 
 def is_unicode(value: str) -> bool:

@@ -81,13 +81,12 @@ def is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith("/" if folder == "/" else f"{folder}/")
 
 
-def host_name(config: Values, name: str, findings: FindingCollector, *, most: int) -> str:
-    """Return a host or domain name."""
+def check_host_name(config: Values, name: str, findings: FindingCollector, *, most: int) -> None:
+    """Check a host or domain name."""
     value = config.text(name)
     if value and not is_host_name(value, most=most):
         reason = f"{value!r} is no host name of at most {most} characters (RFC 1123)"
         findings.add("host.name", name, reason, "letters, digits and dashes, in parts by dots")
-    return value
 
 
 def is_host_name(text: str, *, most: int = 253) -> bool:
@@ -95,43 +94,30 @@ def is_host_name(text: str, *, most: int = 253) -> bool:
     return len(text) <= most and all(_HOST_LABEL.fullmatch(part) for part in text.split("."))
 
 
-def user(value: str, path: str, findings: FindingCollector) -> str:
-    """Return a user, ``NAME|UID[:GROUP|GID]``."""
-    if value and not _USER.fullmatch(value):
-        findings.add("user.invalid", path, f"{value!r} is no user", "write USER, or USER:GROUP")
-    return value
-
-
-def environment(values: tuple[str, ...], path: str, findings: FindingCollector) -> tuple[str, ...]:
-    """Return variables: ``NAME=value``, or ``NAME`` to unset the image's variable."""
-    for index, entry in enumerate(values):
+def check_process(config: Values, findings: FindingCollector) -> None:
+    """Check the user, variables and working directory of a container or an exec."""
+    user = config.text("User")
+    if user and not _USER.fullmatch(user):
+        findings.add("user.invalid", "User", f"{user!r} is no user", "write USER, or USER:GROUP")
+    for index, entry in enumerate(config.texts("Env")):
         name, equals, _ = entry.partition("=")
         good = is_one_line(name) and " " not in name if equals else _UNSET.fullmatch(name)
         if not name or not good:
             # The value is never repeated: it may be a secret.
             reason = "not of the form NAME=value"
-            findings.add("env.invalid", f"{path}[{index}]", reason, "write NAME=value")
-    return values
-
-
-def command_or_none(config: Values, name: str) -> tuple[str, ...] | None:
-    """Return a command; None for the image's own."""
-    return config.texts(name) if config.has(name) else None
+            findings.add("env.invalid", f"Env[{index}]", reason, "write NAME=value")
+    folder = config.text("WorkingDir")
+    if folder and not is_clean(folder):
+        reason = f"{folder!r} isn't a clean absolute path"
+        findings.add("workdir.invalid", "WorkingDir", reason)
+    elif any(is_below(folder, top) for top in ("/proc", "/sys", "/dev")):
+        reason = f"{folder!r} lies where the runtime's own files can be reached (CVE-2024-21626)"
+        findings.add("workdir.forbidden", "WorkingDir", reason, "choose a folder of the image")
 
 
 def labels(config: Values) -> tuple[tuple[str, str], ...]:
     """Return labels, sorted by name."""
     return tuple(sorted((key, str(value)) for key, value in config.members("Labels").items()))
-
-
-def working_dir(value: str, path: str, findings: FindingCollector) -> str:
-    """Return a working directory: absolute, and outside folders with file descriptors."""
-    if value and not is_clean(value):
-        findings.add("workdir.invalid", path, f"{value!r} isn't a clean absolute path")
-    elif any(is_below(value, folder) for folder in ("/proc", "/sys", "/dev")):
-        reason = f"{value!r} lies where the runtime's own files can be reached (CVE-2024-21626)"
-        findings.add("workdir.forbidden", path, reason, "choose a folder of the image")
-    return value
 
 
 def volume_paths(config: Values, findings: FindingCollector) -> tuple[str, ...]:
@@ -143,12 +129,12 @@ def volume_paths(config: Values, findings: FindingCollector) -> tuple[str, ...]:
     return paths
 
 
-def signal_name(value: str, path: str, findings: FindingCollector) -> str:
-    """Return a signal."""
-    if value and not is_signal(value):
-        reason = f"{value!r} is no signal"
-        findings.add("signal.invalid", path, reason, "write SIGTERM, or another one's name")
-    return value
+def check_signal(config: Values, findings: FindingCollector) -> None:
+    """Check the signal to stop."""
+    signal = config.text("StopSignal")
+    if signal and not is_signal(signal):
+        reason = f"{signal!r} is no signal"
+        findings.add("signal.invalid", "StopSignal", reason, "write SIGTERM, or another one's name")
 
 
 def exposed_ports(config: Values, findings: FindingCollector) -> tuple[str, ...]:
@@ -218,8 +204,8 @@ def _binding(
     return PortRequest(container[0], container[1], int(text), read.text("HostIp"), path=where)
 
 
-def extra_hosts(host: Values, findings: FindingCollector) -> tuple[str, ...]:
-    """Return further entries of /etc/hosts, each ``NAME:ADDRESS`` or ``NAME:host-gateway``."""
+def check_extra_hosts(host: Values, findings: FindingCollector) -> None:
+    """Check further entries of /etc/hosts, each ``NAME:ADDRESS`` or ``NAME:host-gateway``."""
     entries = host.texts("ExtraHosts")
     if len(entries) > EXTRA_HOSTS_MAX:
         reason = f"{len(entries)} entries: at most {EXTRA_HOSTS_MAX}"
@@ -230,7 +216,6 @@ def extra_hosts(host: Values, findings: FindingCollector) -> tuple[str, ...]:
             reason = f"{quote(entry)} is not NAME:ADDRESS or NAME:{HOST_GATEWAY}"
             remedy = "write the name, a colon and an IP address"
             findings.add("network.hosts", f"HostConfig.ExtraHosts[{index}]", reason, remedy)
-    return entries
 
 
 def is_host_address(text: str) -> bool:
@@ -242,24 +227,21 @@ def is_host_address(text: str) -> bool:
     return "%" not in text  # any text can follow a %
 
 
-def groups(host: Values, findings: FindingCollector) -> tuple[str, ...]:
-    """Return further groups, by name or number."""
-    names = host.texts("GroupAdd")
-    for index, group in enumerate(names):
+def check_groups(host: Values, findings: FindingCollector) -> None:
+    """Check further groups, by name or number."""
+    for index, group in enumerate(host.texts("GroupAdd")):
         if not _GROUP.fullmatch(group):
             where = f"HostConfig.GroupAdd[{index}]"
             reason = f"{quote(group)} is not a group"
             findings.add("user.groups", where, reason, "write a name or a number")
-    return names
 
 
-def cpuset(host: Values, findings: FindingCollector) -> str:
-    """Return a set of CPUs, such as ``0-2,4``."""
+def check_cpuset(host: Values, findings: FindingCollector) -> None:
+    """Check a set of CPUs, such as ``0-2,4``."""
     text = host.text("CpusetCpus")
     if text and not _CPUSET.fullmatch(text):
         reason = f"{quote(text)} is not a set of CPUs"
         findings.add("resources.cpuset", "HostConfig.CpusetCpus", reason, "write it as in 0-2,4")
-    return text
 
 
 def healthcheck(config: Values, findings: FindingCollector) -> HealthcheckRequest | None:
@@ -271,14 +253,7 @@ def healthcheck(config: Values, findings: FindingCollector) -> HealthcheckReques
     if test and (test[0] not in HEALTHCHECK_KINDS or not _has_arguments(test)):
         reason = "it starts with CMD and a command, CMD-SHELL and one line, or is NONE"
         findings.add("healthcheck.invalid", "Healthcheck.Test", reason, 'write ["CMD", "/check"]')
-    return HealthcheckRequest(
-        test,
-        read.whole("Interval"),
-        read.whole("Timeout"),
-        read.whole("Retries"),
-        read.whole("StartPeriod"),
-        read.whole("StartInterval"),
-    )
+    return HealthcheckRequest(**read.attributes(HEALTHCHECK))
 
 
 def _has_arguments(test: tuple[str, ...]) -> bool:
@@ -293,11 +268,11 @@ def _has_arguments(test: tuple[str, ...]) -> bool:
 
 def ulimits(host: Values, findings: FindingCollector) -> tuple[Ulimit, ...]:
     """Return the ulimits."""
-    limits = []
-    for index, item in enumerate(host.items("Ulimits")):
-        read = read_object(ULIMIT, item, f"HostConfig.Ulimits[{index}]", findings)
-        limits.append(Ulimit(read.text("Name"), read.whole("Soft"), read.whole("Hard")))
-    return tuple(limits)
+    items = (
+        read_object(ULIMIT, item, f"HostConfig.Ulimits[{index}]", findings)
+        for index, item in enumerate(host.items("Ulimits"))
+    )
+    return tuple(Ulimit(**read.attributes(ULIMIT)) for read in items)
 
 
 def endpoints(

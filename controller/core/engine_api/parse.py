@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from controller.core.engine_api.field_reader import FindingCollector, Values, read_object
 from controller.core.engine_api.field_tables import (
@@ -17,6 +18,7 @@ from controller.core.engine_api.field_tables import (
     DISCONNECT,
     EXEC,
     EXEC_START,
+    HOST,
     HOST_CONFIG,
     IPAM,
     IPAM_CONFIG,
@@ -24,28 +26,26 @@ from controller.core.engine_api.field_tables import (
     LOG_CONFIG,
     NETWORK,
     NETWORKING_CONFIG,
+    RESOURCES,
     RESTART_POLICY,
     UPDATE,
     VOLUME,
 )
 from controller.core.engine_api.grammar import (
-    command_or_none,
-    cpuset,
+    check_cpuset,
+    check_extra_hosts,
+    check_groups,
+    check_host_name,
+    check_process,
+    check_signal,
     endpoint,
     endpoints,
-    environment,
     exposed_ports,
-    extra_hosts,
-    groups,
     healthcheck,
-    host_name,
     labels,
     port_bindings,
-    signal_name,
     ulimits,
-    user,
     volume_paths,
-    working_dir,
 )
 from controller.core.engine_api.mount_grammar import mounts
 from controller.core.engine_api.requests import (
@@ -80,49 +80,27 @@ def parse_create(body: object) -> CreateRequest:
     networking = read_object(
         NETWORKING_CONFIG, config.values.get("NetworkingConfig"), "NetworkingConfig", findings
     )
+    check_host_name(config, "Hostname", findings, most=63)
+    check_host_name(config, "Domainname", findings, most=253)
+    check_process(config, findings)
+    check_signal(config, findings)
+    check_extra_hosts(host, findings)
+    check_groups(host, findings)
+    check_cpuset(host, findings)
+    _check_stop_timeout(config, findings)
     return CreateRequest(
-        image=config.text("Image"),
-        hostname=host_name(config, "Hostname", findings, most=63),
-        domainname=host_name(config, "Domainname", findings, most=253),
-        user=user(config.text("User"), "User", findings),
-        attach_stdin=config.flag("AttachStdin"),
-        attach_stdout=config.flag("AttachStdout"),
-        attach_stderr=config.flag("AttachStderr"),
-        tty=config.flag("Tty"),
-        open_stdin=config.flag("OpenStdin"),
-        stdin_once=config.flag("StdinOnce"),
+        **config.attributes(CONFIG),
+        **host.attributes(HOST),
         exposed_ports=exposed_ports(config, findings),
-        env=environment(config.texts("Env"), "Env", findings),
-        command=command_or_none(config, "Cmd"),
-        entrypoint=command_or_none(config, "Entrypoint"),
-        shell=config.texts("Shell"),
         healthcheck=healthcheck(config, findings),
         volumes=volume_paths(config, findings),
-        working_dir=working_dir(config.text("WorkingDir"), "WorkingDir", findings),
-        network_disabled=config.flag("NetworkDisabled"),
         labels=labels(config),
-        stop_signal=signal_name(config.text("StopSignal"), "StopSignal", findings),
-        stop_timeout=_stop_timeout(config, findings),
         limits=_limits(host),
         restart=_restart(host, "HostConfig.RestartPolicy", findings),
         log=_log(host, findings),
-        network_mode=host.text("NetworkMode"),
         ports=port_bindings(host, findings),
-        extra_hosts=extra_hosts(host, findings),
         mounts=mounts(host, findings),
-        cap_add=host.texts("CapAdd"),
-        groups=groups(host, findings),
-        security_opt=host.texts("SecurityOpt"),
-        auto_remove=host.flag("AutoRemove"),
-        read_only_root=host.flag("ReadonlyRootfs"),
-        init=host.optional_flag("Init"),
-        ipc_mode=host.text("IpcMode"),
-        cgroupns_mode=host.text("CgroupnsMode"),
-        isolation=host.text("Isolation"),
         runtime=_runtime(config, host, findings),
-        oom_score_adj=host.whole("OomScoreAdj"),
-        shm_size=host.whole("ShmSize"),
-        cpuset=cpuset(host, findings),
         storage=tuple(sorted((k, str(v)) for k, v in host.members("StorageOpt").items())),
         console_size=_console_size(host, "HostConfig.ConsoleSize", findings),
         ulimits=ulimits(host, findings),
@@ -157,12 +135,9 @@ def parse_network(body: object) -> NetworkRequest:
         findings.add("network.options", "EnableIPv4", "networks here have IPv4", "leave it out")
     options = {key: str(value) for key, value in values.members("Options").items()}
     return NetworkRequest(
-        name=values.text("Name"),
-        driver=values.text("Driver"),
-        internal=values.flag("Internal"),
+        **values.attributes(NETWORK),
         masquerade=_switch(options, MASQUERADE, findings),
         icc=_switch(options, ICC, findings),
-        ipv6=values.flag("EnableIPv6"),
         pools=tuple(_pools(ipam, findings)),
         options=tuple(sorted(set(options) - {MASQUERADE, ICC})),
         labels=labels(values),
@@ -174,7 +149,7 @@ def _pools(ipam: Values, findings: FindingCollector) -> Iterator[Pool]:
     for index, item in enumerate(ipam.items("Config")):
         read = read_object(IPAM_CONFIG, item, f"IPAM.Config[{index}]", findings)
         if read.values:
-            yield Pool(read.text("Subnet"), read.text("IPRange"), read.text("Gateway"))
+            yield Pool(**read.attributes(IPAM_CONFIG))
 
 
 def parse_volume(body: object) -> VolumeRequest:
@@ -182,10 +157,7 @@ def parse_volume(body: object) -> VolumeRequest:
     findings = FindingCollector()
     values = read_object(VOLUME, body, "", findings)
     return VolumeRequest(
-        name=values.text("Name"),
-        driver=values.text("Driver"),
-        labels=labels(values),
-        findings=findings.all(),
+        **values.attributes(VOLUME), labels=labels(values), findings=findings.all()
     )
 
 
@@ -195,7 +167,7 @@ def parse_connect(body: object, *, network: str) -> ConnectRequest:
     values = read_object(CONNECT, body, "", findings)
     config = values.values.get("EndpointConfig")
     return ConnectRequest(
-        container=values.text("Container"),
+        **values.attributes(CONNECT),
         endpoint=endpoint(network, config, "EndpointConfig", findings) or EndpointRequest(network),
         findings=findings.all(),
     )
@@ -206,9 +178,8 @@ def parse_disconnect(body: object, *, network: str) -> ConnectRequest:
     findings = FindingCollector()
     values = read_object(DISCONNECT, body, "", findings)
     return ConnectRequest(
-        container=values.text("Container"),
+        **values.attributes(DISCONNECT),
         endpoint=EndpointRequest(network),
-        force=values.flag("Force"),
         findings=findings.all(),
     )
 
@@ -220,17 +191,10 @@ def parse_exec(body: object) -> ExecRequest:
     keys = values.text("DetachKeys")
     if keys and not DETACH_KEYS.fullmatch(keys):
         findings.add("body.type", "DetachKeys", "expected a sequence such as ctrl-p,ctrl-q")
+    check_process(values, findings)
     return ExecRequest(
-        command=values.texts("Cmd"),
-        user=user(values.text("User"), "User", findings),
-        env=environment(values.texts("Env"), "Env", findings),
-        working_dir=working_dir(values.text("WorkingDir"), "WorkingDir", findings),
-        attach_stdin=values.flag("AttachStdin"),
-        attach_stdout=values.flag("AttachStdout"),
-        attach_stderr=values.flag("AttachStderr"),
-        tty=values.flag("Tty"),
+        **values.attributes(EXEC),
         console_size=_console_size(values, "ConsoleSize", findings),
-        detach_keys=keys,
         findings=findings.all(),
     )
 
@@ -240,8 +204,7 @@ def parse_exec_start(body: object) -> ExecStart:
     findings = FindingCollector()
     values = read_object(EXEC_START, body, "", findings)
     return ExecStart(
-        detach=values.flag("Detach"),
-        tty=values.flag("Tty"),
+        **values.attributes(EXEC_START),
         console_size=_console_size(values, "ConsoleSize", findings),
         findings=findings.all(),
     )
@@ -257,23 +220,13 @@ def _runtime(config: Values, host: Values, findings: FindingCollector) -> str:
 
 
 def _limits(values: Values) -> ResourceLimits:
-    swappiness = values.optional_whole("MemorySwappiness")
-    return ResourceLimits(
-        memory=values.whole("Memory"),
-        memory_swap=values.whole("MemorySwap"),
-        memory_reservation=values.whole("MemoryReservation"),
-        memory_swappiness=None if swappiness == -1 else swappiness,
-        nano_cpus=values.whole("NanoCpus"),
-        cpu_quota=values.whole("CpuQuota"),
-        cpu_period=values.whole("CpuPeriod"),
-        cpu_shares=values.whole("CpuShares"),
-        pids=values.optional_whole("PidsLimit"),
-    )
+    limits = ResourceLimits(**values.attributes(RESOURCES))
+    return replace(limits, memory_swappiness=None) if limits.memory_swappiness == -1 else limits
 
 
 def _restart(values: Values, path: str, findings: FindingCollector) -> RestartRequest:
     read = read_object(RESTART_POLICY, values.values.get("RestartPolicy"), path, findings)
-    return RestartRequest(read.text("Name"), read.whole("MaximumRetryCount"))
+    return RestartRequest(**read.attributes(RESTART_POLICY))
 
 
 def _log(host: Values, findings: FindingCollector) -> LogConfig:
@@ -282,7 +235,7 @@ def _log(host: Values, findings: FindingCollector) -> LogConfig:
     return LogConfig(read.text("Type"), tuple(sorted(options)))
 
 
-def _stop_timeout(config: Values, findings: FindingCollector) -> int | None:
+def _check_stop_timeout(config: Values, findings: FindingCollector) -> None:
     seconds = config.optional_whole("StopTimeout")
     if seconds is not None and not 0 <= seconds <= STOP_TIMEOUT_MAX_S:
         findings.add(
@@ -291,7 +244,6 @@ def _stop_timeout(config: Values, findings: FindingCollector) -> int | None:
             f"{seconds} s to stop: it may take 0 to {STOP_TIMEOUT_MAX_S}",
             "ask for less",
         )
-    return seconds
 
 
 def _console_size(values: Values, path: str, findings: FindingCollector) -> tuple[int, int]:

@@ -107,9 +107,9 @@ class HealthcheckRequest:
 class Ulimit:
     """A resource limit of processes."""
 
-    name: str
-    soft: int
-    hard: int
+    name: str = ""
+    soft: int = 0
+    hard: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ class UpdateRequest:
 class Pool:
     """The addresses of a network. The engine chooses ``ip_range`` and ``gateway`` if ''."""
 
-    subnet: str
+    subnet: str = ""
     ip_range: str = ""
     gateway: str = ""
 

@@ -16,7 +16,7 @@ ROW = re.compile(r"^\| `([A-Za-z0-9.-]+)` \| ([^|]+) \| ?([^|]*)\|$", re.MULTILI
 DOTTED = re.compile(r"[a-z][a-z-]*(?:\.[a-z0-9][a-z0-9-]*)+")
 WORD = re.compile(r"[a-z][a-z-]+")
 #: Who takes a code, and as which of its arguments.
-TAKERS = {"Finding": 0, "Denied": 0, "Problem": 0, "problem_at": 2, "_denied": 2, "Field": 4}
+TAKERS = {"Finding": 0, "Denied": 0, "Problem": 0, "problem_at": 2, "deny": 3}
 #: Texts with a dot that are no codes: places, hosts, loggers, records of the journal, fields.
 ELSE = re.compile(
     r".*\.(json|yaml|sock|lock|sqlite|conf)|journal\.(pub|checkpoint)|secrets\.key|(index\.)?docker\.io|io\.|com\.|trimtab\.(loop|up)|controller\..*\.drop"
@@ -77,7 +77,7 @@ def test_each_code_stands_once() -> None:
 
 
 def test_codes_are_found_wherever_they_stand() -> None:
-    code = 'Finding("sysctls", "a", "b")\nx = "wire.new"\n_denied("A", text, "devices", "why")\n'
+    code = 'Finding("sysctls", "a", "b")\nx = "wire.new"\ndeny("A", text, "why", "devices")\n'
     assert sorted(told(code)) == ["devices", "sysctls", "wire.new"]
 
 
