@@ -53,10 +53,6 @@ class StateFolder:
     run: Path
 
     @property
-    def instance_file(self) -> Path:
-        return self.root / "instance.json"
-
-    @property
     def broker(self) -> Path:
         return self.root / "broker"
 

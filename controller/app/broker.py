@@ -35,16 +35,7 @@ from controller.process.instance_lock import InstanceLock, shared_folder
 from controller.settings import StateFolder, bind_engine, read_instance
 
 
-def run_broker(
-    root: Path,
-    *,
-    engine: str | None,
-    policy: str | None,
-    socket_path: Path | None,
-    controller_uid: int | None,
-    lifeline_fd: int | None,
-    chosen: LaunchOptions = UNCHANGED,
-) -> int:
+def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | None) -> int:
     """Run the broker until a signal arrives or the parent ends; return the exit code.
 
     Raises:
@@ -53,13 +44,6 @@ def run_broker(
         CredentialsInvalid: the file of registry credentials can't be used.
     """
     log_to_stderr("broker")
-    launch = open_launch(
-        root,
-        engine=engine,
-        policy=policy,
-        controller_uid=controller_uid,
-        chosen=chosen,
-    )
     state, instance = launch.state, launch.instance
     check_access(
         engine_address.socket_path(instance.engine), monotonic=time.monotonic, wait=time.sleep

@@ -59,15 +59,10 @@ def controller_recipe(
         *(("--paused",) if paused else ()),
     )
     environment = _inherited(environ)
-    if not launch.user.dropped:
-        return Recipe("controller", argv, environment, _crash(environ), (listener.fileno(),))
-    view = plan_view(needs_of(launch), uid=launch.user.uid, gid=launch.user.gid)
-    environment[EXPECTED_PROGRAM] = expected_program(Path(sys.executable), PACKAGE)
-
-    drop = PrivilegeDrop(
-        uid=launch.user.uid, gid=launch.user.gid, parent=os.getpid(), view=view, argv=argv
-    )
-    return Recipe("controller", _dropping(drop), environment, _crash(environ), (listener.fileno(),))
+    if launch.user.dropped:
+        argv = _dropping(argv, launch.user, needs_of(launch))
+        environment[EXPECTED_PROGRAM] = expected_program(Path(sys.executable), PACKAGE)
+    return Recipe("controller", argv, environment, _crash(environ), (listener.fileno(),))
 
 
 def needs_of(launch: Launch) -> list[Need]:
@@ -119,10 +114,7 @@ def shipper_argv(
         *("--handed", json.dumps(handed)),
         *(("--metrics", str(metrics.absolute())) if metrics is not None else ()),
     )
-    view = plan_view(needs, uid=user.uid, gid=user.gid)
-    return _dropping(
-        PrivilegeDrop(uid=user.uid, gid=user.gid, parent=os.getpid(), view=view, argv=argv)
-    )
+    return _dropping(argv, user, needs)
 
 
 def shipper_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -137,8 +129,10 @@ def _python() -> tuple[str, ...]:
     return (sys.executable, "-I", "-m", "controller")
 
 
-def _dropping(drop: PrivilegeDrop) -> tuple[str, ...]:
-    """Return the command that drops privileges and then runs the command of *drop*."""
+def _dropping(argv: tuple[str, ...], user: User, needs: list[Need]) -> tuple[str, ...]:
+    """Return the command that drops to *user*, who sees only *needs*, and then runs *argv*."""
+    view = plan_view(needs, uid=user.uid, gid=user.gid)
+    drop = PrivilegeDrop(uid=user.uid, gid=user.gid, parent=os.getpid(), view=view, argv=argv)
     return (sys.executable, "-I", "-m", "controller.process.drop_privileges", drop.to_json())
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,12 +79,8 @@ def prepare(
     if root.exists():
         _raise_if_foreign(root)
     _raise_if_no_directory(root, directory)
-    try:
+    with _writing(root, remedy="name another with --state"):
         root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StateError(
-            "state.unwritable", f"{root}: {error.strerror}", remedy="name another with --state"
-        ) from error
     instance = read_instance(root)
     if instance is None:
         instance = Instance(id=new_instance_id, dir=str(directory), engine=engine)
@@ -113,15 +111,14 @@ def _raise_if_no_directory(root: Path, directory: Path) -> None:
     If DIR vanishes later, as with an unmounted disk, the controller waits.
     """
     instance = read_instance(root)
-    if instance is not None and instance.dir == str(directory):
+    is_bound = instance is not None and instance.dir == str(directory)
+    if is_bound or directory.is_dir():
         return
-    if not directory.is_dir():
-        if directory.exists():
-            message, remedy = f"{directory} isn't a directory", "name the directory that it is in"
-        else:
-            message = f"{directory} doesn't exist"
-            remedy = f"create it with 'mkdir -p {directory}', or name another directory"
-        raise UsageError("dir.missing", message, remedy=remedy)
+    message, remedy = f"{directory} isn't a directory", "name the directory that it is in"
+    if not directory.exists():
+        message = f"{directory} doesn't exist"
+        remedy = f"create it with 'mkdir -p {directory}', or name another directory"
+    raise UsageError("dir.missing", message, remedy=remedy)
 
 
 def _raise_if_foreign(root: Path) -> None:
@@ -175,17 +172,13 @@ def lay_out(state: StateFolder, *, user: User) -> None:
         (state.run, 0o750, (0, user.gid)),
     )
     for folder, mode, (uid, gid) in wanted:
-        try:
+        with _writing(
+            folder, remedy="make the state folder writable, or name another with --state"
+        ):
             folder.mkdir(parents=True, exist_ok=True)
             if root:
                 os.chown(folder, uid, gid)
             folder.chmod(mode)
-        except OSError as error:
-            raise StateError(
-                "state.unwritable",
-                f"{folder}: {error.strerror}",
-                remedy="make the state folder writable, or name another with --state",
-            ) from error
     if root and state.controller.is_dir():
         for path in state.controller.iterdir():
             _hand_over(path, user)
@@ -197,16 +190,22 @@ def lay_out_shipper(folder: Path, user: User) -> None:
     Raises:
         StateError: the folder can't be created.
     """
-    try:
+    with _writing(folder, remedy="make it writable"):
         folder.mkdir(mode=0o700, exist_ok=True)
         os.chown(folder, user.uid, user.gid, follow_symlinks=False)
         folder.chmod(0o700)
-    except OSError as error:
-        raise StateError(
-            "state.unwritable", f"{folder}: {error.strerror}", remedy="make it writable"
-        ) from error
     for path in folder.iterdir():
         _hand_over(path, user)
+
+
+@contextmanager
+def _writing(folder: Path, *, remedy: str) -> Iterator[None]:
+    """Raise StateError for an OSError of the block, which creates *folder*."""
+    try:
+        yield
+    except OSError as error:
+        message = f"{folder}: {error.strerror}"
+        raise StateError("state.unwritable", message, remedy=remedy) from error
 
 
 def _hand_over(path: Path, user: User) -> None:

@@ -63,29 +63,26 @@ def run_both(launch: Launch, *, paused: bool = False) -> Iterator[ProcessGroup]:
 
     A *paused* controller runs passes only on request.
     """
-    group = ProcessGroup(monotonic=time.monotonic, wait=time.sleep)
-    try:
-        child = group.start(broker_recipe(launch, os.environ))
-        group.await_socket(child, launch.state.broker_socket)
-        with controller_socket(launch.state, user=launch.user) as listener:
-            group.start(controller_recipe(launch, os.environ, listener=listener, paused=paused))
-            try:
-                yield group
-            finally:
-                group.stop()
-                launch.state.controller_socket.unlink(missing_ok=True)
-    finally:
-        group.stop()
+    with (
+        run_broker_only(launch) as group,
+        controller_socket(launch.state, user=launch.user) as listener,
+    ):
+        group.start(controller_recipe(launch, os.environ, listener=listener, paused=paused))
+        try:
+            yield group
+        finally:
+            group.stop()
+            launch.state.controller_socket.unlink(missing_ok=True)
 
 
 @contextmanager
-def run_broker_only(launch: Launch) -> Iterator[Path]:
-    """Run a broker as a child during the block, and yield its socket."""
+def run_broker_only(launch: Launch) -> Iterator[ProcessGroup]:
+    """Run a broker as a child during the block."""
     group = ProcessGroup(monotonic=time.monotonic, wait=time.sleep)
     try:
         child = group.start(broker_recipe(launch, os.environ))
         group.await_socket(child, launch.state.broker_socket)
-        yield launch.state.broker_socket
+        yield group
     finally:
         group.stop()
 

@@ -41,25 +41,14 @@ def controller_user(name: str | None, *, uid: int) -> User:
             raise UsageError("user.not-root", "--controller-user can only be given by root")
         return User(uid, os.getgid(), dropped=False)
     wanted = name or GROUP
-    try:
-        entry = pwd.getpwnam(wanted)
-    except KeyError as error:
-        raise StateError(
-            "user.missing",
-            f"there is no user {wanted!r} to run the controller as",
-            remedy=f"useradd --system --no-create-home --shell /usr/sbin/nologin {wanted}, "
-            "or name another with --controller-user",
-        ) from error
+    entry = _find_user(wanted, purpose="run the controller as", option="--controller-user")
     if entry.pw_uid in (0, NOBODY_UID) or entry.pw_name == "nobody":
         raise StateError(
             "user.unfit",
             f"the controller never runs as {entry.pw_name}",
             remedy="give it a user of its own with --controller-user",
         )
-    try:
-        gid = grp.getgrnam(GROUP).gr_gid
-    except KeyError:
-        gid = entry.pw_gid
+    gid = _gid_of_group(default=entry.pw_gid)
     if gid == 0:
         raise StateError("user.unfit", f"the group of {wanted!r} is root's")
     return User(entry.pw_uid, gid, dropped=True)
@@ -71,16 +60,7 @@ def shipper_user(name: str | None) -> User:
     Raises:
         StateError: the user doesn't exist, or is root, nobody, or in root's group.
     """
-    wanted = name or SHIPPER
-    try:
-        entry = pwd.getpwnam(wanted)
-    except KeyError as error:
-        raise StateError(
-            "user.missing",
-            f"there is no user {wanted!r} to ship as",
-            remedy=f"useradd --system --no-create-home --shell /usr/sbin/nologin {wanted}, "
-            "or name another with --user",
-        ) from error
+    entry = _find_user(name or SHIPPER, purpose="ship as", option="--user")
     if entry.pw_uid in (0, NOBODY_UID) or entry.pw_gid == 0:
         raise StateError(
             "user.unfit",
@@ -92,7 +72,23 @@ def shipper_user(name: str | None) -> User:
 
 def trimtab_gid() -> int:
     """Return the gid of the group with access to the sockets; without such a group the caller's."""
+    return _gid_of_group(default=os.getgid())
+
+
+def _gid_of_group(*, default: int) -> int:
     try:
         return grp.getgrnam(GROUP).gr_gid
     except KeyError:
-        return os.getgid()
+        return default
+
+
+def _find_user(name: str, *, purpose: str, option: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError as error:
+        raise StateError(
+            "user.missing",
+            f"there is no user {name!r} to {purpose}",
+            remedy=f"useradd --system --no-create-home --shell /usr/sbin/nologin {name}, "
+            f"or name another with {option}",
+        ) from error

@@ -17,7 +17,6 @@ import click
 from controller.cli.invocation import program, with_program
 from controller.model.errors import (
     InvalidDesiredState,
-    PolicyInvalid,
     Refused,
     StateError,
     TrimtabError,
@@ -55,8 +54,6 @@ def exit_code_of(error: TrimtabError) -> int:
             return EXIT_INVALID
         case Refused():
             return EXIT_REFUSED
-        case PolicyInvalid():
-            return EXIT_ERROR
         case _:
             return EXIT_ERROR
 

@@ -17,66 +17,54 @@ from controller import __version__
 from controller.cli import exit_codes
 from controller.cli.exit_codes import DEBUG, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_USAGE
 
-#: Section of the help -> name -> (module:attribute, one line of help). In the order of help.
+#: Section of the help -> name -> (module below cli, one line of help). In the order of help. The command is
+#: the module's attribute of the same name.
 SECTIONS = {
     "Run": {
-        "up": ("commands.up:up", "Run trimtab here: keep this host as a directory declares it."),
-        "down": (
-            "commands.down:down",
-            "Remove this instance's containers and networks; keep volumes.",
-        ),
-        "plan": ("commands.plan:plan", "Show what would change, and why."),
-        "diff": ("commands.diff:diff", "Show the fields that would change."),
-        "apply": ("commands.plan:apply", "Make the changes once, and exit."),
-        "approve": ("commands.approve:approve", "Allow a removal that is held back."),
+        "up": ("commands/up", "Run trimtab here: keep this host as a directory declares it."),
+        "down": ("commands/down", "Remove this instance's containers and networks; keep volumes."),
+        "plan": ("commands/plan", "Show what would change, and why."),
+        "diff": ("commands/diff", "Show the fields that would change."),
+        "apply": ("commands/plan", "Make the changes once, and exit."),
+        "approve": ("commands/approve", "Allow a removal that is held back."),
     },
     "Look": {
-        "status": ("status.status:status", "List resources: ready, condition, ports, problems."),
-        "describe": ("status.describe:describe", "Show one resource in detail."),
-        "history": ("commands.history:history", "Show the revisions of a service."),
+        "status": ("status/status", "List resources: ready, condition, ports, problems."),
+        "describe": ("status/describe", "Show one resource in detail."),
+        "history": ("commands/history", "Show the revisions of a service."),
         "logs": (
-            "containers.logs:logs",
+            "containers/logs",
             "Show what containers print, or what failed ones printed last.",
         ),
-        "doctor": ("commands.doctor:doctor", "Check this host and the instance."),
+        "doctor": ("commands/doctor", "Check this host and the instance."),
     },
     "Change": {
-        "exec": ("containers.exec:execute", "Run a command in a running container."),
-        "restart": ("commands.service:restart", "Replace the containers of a service, one by one."),
-        "rollback": ("commands.service:rollback", "Return a service to an earlier revision."),
-        "suspend": ("commands.service:suspend", "Stop changing a service until it is resumed."),
-        "resume": (
-            "commands.service:resume",
-            "Return a service to its document: unpin, resume, retry.",
-        ),
+        "exec": ("containers/exec", "Run a command in a running container."),
+        "restart": ("commands/service", "Replace the containers of a service, one by one."),
+        "rollback": ("commands/service", "Return a service to an earlier revision."),
+        "suspend": ("commands/service", "Stop changing a service until it is resumed."),
+        "resume": ("commands/service", "Return a service to its document: unpin, resume, retry."),
     },
     "Record": {
-        "journal": ("journal.group:journal", "Read and verify the record of every change."),
-        "ship": ("journal.ship:ship", "Send the journal to a SIEM: file, syslog, CEF, OTLP."),
+        "journal": ("journal/group", "Read and verify the record of every change."),
+        "ship": ("journal/ship", "Send the journal to a SIEM: file, syslog, CEF, OTLP."),
     },
     "Policy": {
-        "validate": (
-            "commands.validate:validate",
-            "Check files against schema and policy, offline.",
-        ),
-        "render": (
-            "commands.validate:render",
-            "Print the resources that files and charts declare.",
-        ),
-        "policy": (
-            "policy.group:policy",
-            "Show the policy; ask it about a file or a docker command.",
-        ),
-        "image": ("policy.image:image", "Trust a local image."),
+        "validate": ("commands/validate", "Check files against schema and policy, offline."),
+        "render": ("commands/validate", "Print the resources that files and charts declare."),
+        "policy": ("policy/group", "Show the policy; ask it about a file or a docker command."),
+        "image": ("policy/image", "Trust a local image."),
     },
     "Maintain": {
-        "broker": ("commands.up:broker", "Run the broker alone, as a service of its own."),
-        "run": ("commands.up:run", "Run the controller alone, behind a broker."),
-        "adopt": ("commands.adopt:adopt", "Take over the containers of a lost state folder."),
-        "completion": ("commands.completion:completion", "Print the completion script of a shell."),
-        "version": ("commands.version:version", "Print the version."),
+        "broker": ("commands/up", "Run the broker alone, as a service of its own."),
+        "run": ("commands/up", "Run the controller alone, behind a broker."),
+        "adopt": ("commands/adopt", "Take over the containers of a lost state folder."),
+        "completion": ("commands/completion", "Print the completion script of a shell."),
+        "version": ("commands/version", "Print the version."),
     },
 }
+#: The name of a command's attribute, where the command's own name is taken.
+_ATTRIBUTES = {"exec": "execute"}
 COMMANDS = {name: row for section in SECTIONS.values() for name, row in section.items()}
 #: Processes with a log on standard error; a bug prints a traceback to the log.
 DAEMONS = frozenset({"broker", "run", "ship"})
@@ -108,8 +96,8 @@ class LazyGroup(click.Group):
         row = COMMANDS.get(cmd_name)
         if row is None:
             return None
-        module, _, attribute = row[0].partition(":")
-        command = getattr(importlib.import_module(f"controller.cli.{module}"), attribute)
+        module = importlib.import_module(f"controller.cli.{row[0].replace('/', '.')}")
+        command = getattr(module, _ATTRIBUTES.get(cmd_name, cmd_name))
         assert isinstance(command, click.Command)
         return command
 

@@ -143,18 +143,17 @@ def broker(
     as_json: bool,  # noqa: ARG001 - may follow any command
 ) -> int:
     """Run the broker alone: the privileged gate before the engine, and the journal's only writer."""
-    from controller.app.broker import run_broker
+    from controller.app.broker import open_launch, run_broker
     from controller.app.state_folder import LaunchOptions
 
-    return run_broker(
+    launch = open_launch(
         state_root(state),
         engine=engine,
         policy=policy,
-        socket_path=socket_path,
         controller_uid=controller_uid,
-        lifeline_fd=lifeline,
         chosen=LaunchOptions(quarantine_ms, registry_auth),
     )
+    return run_broker(launch, socket_path=socket_path, lifeline_fd=lifeline)
 
 
 @command("""\b

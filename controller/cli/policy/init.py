@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import click
 from controller.cli.options import command, print_result, state_root
 from controller.model.errors import StateError, UsageError
 from controller.settings import read_instance
+from controller.system.atomic_file import write_atomic
 
 if TYPE_CHECKING:
     from controller.core.policy.template import Publish, TemplateAnswers
@@ -22,6 +22,25 @@ if TYPE_CHECKING:
 SYSTEM_FILE = Path("/etc/trimtab/policy.yaml")
 VOLUMES: tuple[AnonymousVolumes, ...] = ("slot", "scratch", "refuse")
 PUBLISH: tuple[Publish, ...] = ("asked", "all", "loopback")
+
+
+def _parsed_by(parse: Callable[[Any], Any]) -> Callable[..., tuple[Any, ...]]:
+    """Return a callback for an option that can be repeated: the parsed values, each once."""
+    return lambda _context, _option, values: tuple(dict.fromkeys(map(parse, values)))
+
+
+def _owner(text: str) -> tuple[str, tuple[str, ...]]:
+    name, _, namespaces = text.strip().partition(":")
+    return name, tuple(part.strip() for part in namespaces.split(",") if part.strip())
+
+
+def _client(text: str) -> tuple[int, str]:
+    uid, equals, owner = text.strip().partition("=")
+    if not (equals and uid.isascii() and uid.isdigit()):
+        raise UsageError(
+            "policy.client", f"{text!r} names no client", remedy="write UID=OWNER, such as 1000=me"
+        )
+    return int(uid), owner
 
 
 @command(
@@ -44,7 +63,9 @@ Examples:
 @click.option("--name", help="The policy's name in verdicts and the journal.")
 @click.option(
     "--allow",
+    "images",
     multiple=True,
+    callback=_parsed_by(str),
     metavar="PREFIX",
     help="Images that may run: a registry (docker.io/), a folder or one repository; repeat it.",
 )
@@ -59,12 +80,14 @@ Examples:
     "low_ports",
     multiple=True,
     type=click.IntRange(1, 1023),
+    callback=_parsed_by(int),
     help="A port below 1024 that may be published; repeat it.",
 )
 @click.option(
     "--owner",
     "owners",
     multiple=True,
+    callback=_parsed_by(_owner),
     metavar="NAME[:NAMESPACE,…]",
     help="Who may own services, and in which namespaces; without any, any owner is admitted.",
 )
@@ -72,11 +95,13 @@ Examples:
     "--client",
     "clients",
     multiple=True,
+    callback=_parsed_by(_client),
     metavar="UID=OWNER",
     help="A user who may use docker through the broker, for that owner; repeat it.",
 )
 @click.option(
     "--volumes",
+    "anonymous_volumes",
     type=click.Choice(VOLUMES),
     help="Where an image declares a VOLUME that no mount covers: a volume that the slot keeps "
     "(slot), a tmpfs (scratch), or a refusal (refuse).",
@@ -88,7 +113,7 @@ def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **
     are taken from the policy `home`.
     """
     from controller.app.policy import policy_file
-    from controller.core.policy.template import policy_text
+    from controller.core.policy.template import TemplateAnswers, policy_text
 
     target = output or _standard_file()
     to_stdout = str(target) == "-"
@@ -98,8 +123,9 @@ def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **
             f"{target} is there already",
             remedy="name another file with --output, or replace it with --force",
         )
-    asks = not any(flags.values()) and sys.stdin.isatty() and not as_json
-    answers = ask() if asks else answers_of(**flags)
+    given = {name: value for name, value in flags.items() if value}
+    asks = not given and sys.stdin.isatty() and not as_json
+    answers = ask() if asks else TemplateAnswers(**given)
     file = "/etc/trimtab/policy.yaml" if to_stdout else str(target.absolute())
     text = policy_text(policy_file("home").read_text("utf-8"), answers, file=file)
     if to_stdout:
@@ -123,83 +149,34 @@ def _standard_file() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "trimtab" / "policy.yaml"
 
 
-def answers_of(
-    *,
-    name: str | None,
-    allow: tuple[str, ...],
-    publish: Publish | None,
-    low_ports: tuple[int, ...],
-    owners: tuple[str, ...],
-    clients: tuple[str, ...],
-    volumes: AnonymousVolumes | None,
-) -> TemplateAnswers:
-    """Return the answers of flags; missing values are taken from the policy ``home``.
-
-    Raises:
-        UsageError: a client isn't of the form UID=OWNER.
-    """
-    from controller.core.policy.template import TemplateAnswers
-
-    usual = TemplateAnswers()
-    return TemplateAnswers(
-        name=name or usual.name,
-        images=tuple(dict.fromkeys(allow)) or usual.images,
-        publish=publish or usual.publish,
-        low_ports=tuple(dict.fromkeys(low_ports)) or usual.low_ports,
-        owners=tuple(_owner(text) for text in owners),
-        clients=tuple(_client(text) for text in clients),
-        anonymous_volumes=volumes or usual.anonymous_volumes,
-    )
-
-
-def _owner(text: str) -> tuple[str, tuple[str, ...]]:
-    name, _, namespaces = text.strip().partition(":")
-    return name, tuple(part.strip() for part in namespaces.split(",") if part.strip())
-
-
-def _client(text: str) -> tuple[int, str]:
-    uid, equals, owner = text.strip().partition("=")
-    if not (equals and uid.isascii() and uid.isdigit()):
-        raise UsageError(
-            "policy.client", f"{text!r} names no client", remedy="write UID=OWNER, such as 1000=me"
-        )
-    return int(uid), owner
-
-
 def ask() -> TemplateAnswers:
     """Ask the questions on the terminal, and return the answers."""
     from controller.core.policy.template import TemplateAnswers
 
     usual = TemplateAnswers()
     click.echo("A policy for this machine. Enter takes the answer in brackets.\n")
-    allow = _several("Images may come from (registries, folders or repositories)", usual.images)
-    publish: Publish = click.prompt(
-        "Published ports are on loopback unless asked, on all addresses, or on loopback only",
-        type=click.Choice(PUBLISH),
-        default=usual.publish,
-    )
-    low = click.prompt(
-        "Ports below 1024 that may be published",
-        default=" ".join(map(str, usual.low_ports)),
-        value_proc=_low_ports,
-    )
-    owners = _several("Owners, as NAME or NAME:NAMESPACE (none: any)", (), read=_owner)
-    clients = _several(
-        "Users who may use docker through the broker, as UID=OWNER", (), read=_client
-    )
-    volumes: AnonymousVolumes = click.prompt(
-        "Where an image declares a VOLUME without a mount: keep a volume (slot), a tmpfs "
-        "(scratch), or refuse",
-        type=click.Choice(VOLUMES),
-        default=usual.anonymous_volumes,
-    )
     return TemplateAnswers(
-        images=allow,
-        publish=publish,
-        low_ports=low,
-        owners=owners,
-        clients=clients,
-        anonymous_volumes=volumes,
+        images=_several("Images may come from (registries, folders or repositories)", usual.images),
+        publish=click.prompt(
+            "Published ports are on loopback unless asked, on all addresses, or on loopback only",
+            type=click.Choice(PUBLISH),
+            default=usual.publish,
+        ),
+        low_ports=click.prompt(
+            "Ports below 1024 that may be published",
+            default=" ".join(map(str, usual.low_ports)),
+            value_proc=_low_ports,
+        ),
+        owners=_several("Owners, as NAME or NAME:NAMESPACE (none: any)", (), read=_owner),
+        clients=_several(
+            "Users who may use docker through the broker, as UID=OWNER", (), read=_client
+        ),
+        anonymous_volumes=click.prompt(
+            "Where an image declares a VOLUME without a mount: keep a volume (slot), a tmpfs "
+            "(scratch), or refuse",
+            type=click.Choice(VOLUMES),
+            default=usual.anonymous_volumes,
+        ),
     )
 
 
@@ -235,16 +212,7 @@ def _write(target: Path, text: str) -> None:
     """
     try:
         target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        # An unpredictable name, since other users can write to folders such as /tmp.
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                os.fchmod(file.fileno(), 0o644)
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_atomic(target, text.encode(), mode=0o644, folder_sync_required=False)
     except OSError as error:
         raise StateError(
             "policy.unwritable",

@@ -101,10 +101,8 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
         def fail() -> None:
             raise error
 
-        monkeypatch.setitem(cli_module.COMMANDS, "fail", ("main:failing", ""))
-        monkeypatch.setattr(
-            cli_module, "failing", click.Command("fail", callback=fail), raising=False
-        )
+        monkeypatch.setitem(cli_module.COMMANDS, "fail", ("main", ""))
+        monkeypatch.setattr(cli_module, "fail", click.Command("fail", callback=fail), raising=False)
 
     return fail_with
 
@@ -137,8 +135,8 @@ def test_colours_can_be_switched_off(
 ) -> None:
     seen = []
     shown = click.Command("show", callback=lambda: seen.append(click.get_current_context().color))
-    monkeypatch.setitem(cli_module.COMMANDS, "show", ("main:shown", ""))
-    monkeypatch.setattr(cli_module, "shown", shown, raising=False)
+    monkeypatch.setitem(cli_module.COMMANDS, "show", ("main", ""))
+    monkeypatch.setattr(cli_module, "show", shown, raising=False)
     monkeypatch.setenv("NO_COLOR", "")  # so that it is as before after the test
     run(*arguments, "show")
     monkeypatch.setenv("NO_COLOR", "1")
