@@ -90,6 +90,11 @@ class StateFolder:
         return self.root / "ship"
 
     @property
+    def fetcher(self) -> Path:
+        """The fetcher's own folder: the exported files of Git sources."""
+        return self.root / "fetcher"
+
+    @property
     def broker_socket(self) -> Path:
         return self.run / "broker.sock"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.app.clock import SystemClock
-from controller.app.desired_state import charts_folder, directory_source
+from controller.app.desired_state import DesiredFiles, charts_folder, directory_source
 from controller.app.policy import PACKAGE, policy_from_route
 from controller.app.process import boot_id, call_on_termination, crash_reach, log_to_stderr
 from controller.app.up import controller_socket
@@ -141,7 +141,9 @@ def build_controller(
 
     prober = Prober(ProbeSockets(clock.monotonic), clock, triggers.check)
     parts = ControllerParts(
-        source=directory_source(directory),
+        source=DesiredFiles(
+            directory_source(directory), state.fetcher, lambda: dict(store.prune.sources)
+        ),
         engine=ProbedEngine(engine, prober),
         store=store,
         clock=clock,

@@ -1,10 +1,18 @@
-"""Desired state: the source for a DIR and its charts."""
+"""Desired state: the source for a DIR, its charts and its Git sources."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from controller.core.manifests.resolve import desired_from
+from controller.model.desired.desired import Desired
+from controller.model.names import Key
 from controller.sources.directory import DirectorySource
+
+if TYPE_CHECKING:
+    from controller.sources.fetched import FetchedSources
 
 
 def directory_source(directory: Path) -> DirectorySource:
@@ -15,3 +23,32 @@ def directory_source(directory: Path) -> DirectorySource:
 def charts_folder(directory: Path) -> Path:
     """Return the charts folder of DIR's Releases."""
     return directory.parent / "configs"
+
+
+class DesiredFiles:
+    """A ``ports.DesiredSource`` for DIR and the Git sources that DIR declares.
+
+    *serving* returns the source of each known resource, by name. Without any Source, all is as with
+    ``directory_source``.
+    """
+
+    def __init__(
+        self, directory: DirectorySource, fetcher: Path, serving: Callable[[], Mapping[Key, str]]
+    ) -> None:
+        self._directory = directory
+        self._fetcher = fetcher
+        self._serving = serving
+        self._fetched: FetchedSources | None = None
+
+    def load(self) -> Desired:
+        """Return the desired state of the present files."""
+        reading, serving = self._directory.read(), self._serving()
+        desired = desired_from(reading)
+        has_broken = any(key.kind == "Source" for key in desired.blind_keys)
+        if not (desired.sources or has_broken or any(serving.values())):
+            return desired
+        if self._fetched is None:
+            from controller.sources.fetched import FetchedSources
+
+            self._fetched = FetchedSources(self._fetcher)
+        return self._fetched.combine(reading, desired.sources, serving)

@@ -1,1 +1,1 @@
-"""The desired-state directory: files, charts and Git state to documents and problems; the watch."""
+"""The desired-state directory and fetched commits: files and charts to documents and problems; the watch."""

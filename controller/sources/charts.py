@@ -28,7 +28,8 @@ from controller.core.encoding.yaml import (
     decode,
 )
 from controller.core.encoding.yaml import YamlPath as ValuePath
-from controller.core.manifests.parse import Declaration, ParsedDocument, parse_document
+from controller.core.manifests.declaration import Declaration, ParsedDocument
+from controller.core.manifests.parse import parse_document
 from controller.core.manifests.problems import dotted, explain, problem_at
 from controller.model.desired.spec import Model, ReleaseSpec
 from controller.model.errors import Problem
@@ -74,8 +75,11 @@ class Chart:
         return ((name, text) for name, text in self.files if name.startswith(prefix))
 
 
-def load_chart(charts: Path | None, name: str) -> Chart:
-    """Read the chart *name* below *charts*. Problems are in the result. Never raises."""
+def load_chart(charts: Path | None, name: str, *, prefix: str = "") -> Chart:
+    """Read the chart *name* below *charts*. Problems are in the result. Never raises.
+
+    *prefix* precedes the names of files.
+    """
     if charts is None:
         problem = Problem("chart.missing", "there is no directory of charts (configs/)")
         return Chart(name, problems=(problem,))
@@ -83,7 +87,7 @@ def load_chart(charts: Path | None, name: str) -> Chart:
         expected = f"lower-case letters, digits and '-', at most {SERVICE_NAME_MAX} characters"
         problem = Problem("chart.missing", "no chart can have that name", expected=expected)
         return Chart(name, problems=(problem,))
-    place = f"{charts.name}/{name}"
+    place = f"{prefix}{charts.name}/{name}"
     try:
         top = os.path.realpath(charts / name, strict=True)
         is_in_charts = is_inside(top, os.path.realpath(charts, strict=True))

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller.core.encoding.yaml import decode
-from controller.core.manifests.parse import Declaration, ParsedDocument, read_text
-from controller.core.manifests.resolve import resolve
+from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
+from controller.core.manifests.parse import read_text
+from controller.core.manifests.resolve import desired_from
 from controller.model.desired.desired import Desired, SourceIdentity
 from controller.model.desired.spec import ReleaseSpec
 from controller.model.errors import Problem, Severity
@@ -35,29 +36,59 @@ class _ParsedFile:
     documents: tuple[ParsedDocument, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The exported files of one commit of a Git source. They never change."""
+
+    #: The source's name, which precedes the names of files.
+    name: str
+    commit: str
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of the names of files."""
+        return f"{self.name}:"
+
+
 class DirectorySource:
     """A ``ports.DesiredSource`` for a directory. *charts* is the folder of the charts of Releases.
+
+    With *export*, the directory has the files of a commit: Git's state of a working tree around the
+    directory says nothing about them.
 
     ``load`` is thread-safe; one thread at a time reads. Each call reads all files, because a
     change within the resolution of a timestamp must be noticed. Only changed files are parsed.
     """
 
-    def __init__(self, root: Path, *, charts: Path | None = None, pread: Pread = os.pread) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        charts: Path | None = None,
+        pread: Pread = os.pread,
+        export: Export | None = None,
+    ) -> None:
         self._root = root.absolute()
+        self._export = export
+        self._prefix = export.prefix if export else ""
         self._charts = charts
         self._pread = pread
         self._lock = threading.Lock()
         self._files: dict[str, _ParsedFile] = {}
-        self._last: Desired | None = None
+        self._last: FolderReading | None = None
         #: The documents of rendered Releases, by all inputs of the rendering.
         self._releases: dict[object, tuple[ParsedDocument, ...]] = {}
 
     def load(self) -> Desired:
         """Return the desired state of the present files."""
-        with self._lock:
-            return self._load()
+        return desired_from(self.read())
 
-    def _load(self) -> Desired:
+    def read(self) -> FolderReading:
+        """Return the documents of the present files."""
+        with self._lock:
+            return self._read_folder()
+
+    def _read_folder(self) -> FolderReading:
         try:
             top = os.path.realpath(self._root, strict=True)
             status = Path(top).stat()
@@ -65,7 +96,7 @@ class DirectorySource:
             return self._absent(f"{self._root} can't be found: {error.strerror}")
         if not stat.S_ISDIR(status.st_mode):
             return self._absent(f"{self._root} is no directory")
-        repository = git.git_folder(Path(top))
+        repository = None if self._export else git.git_folder(Path(top))
         before = git.fingerprint(repository) if repository else ()
         sign = git.operation_sign(repository) if repository else ""
         if sign:
@@ -78,26 +109,38 @@ class DirectorySource:
             present=True,
             device=status.st_dev,
             documents=sum(document.declaration is not None for document in documents),
-            commit=git.commit_of(repository) if repository else "",
+            commit=self._commit(repository),
         )
         rendered = self._render(documents)
         charts = git.git_folder(self._charts) if rendered and self._charts else None
-        charts_commit = git.commit_of(charts) if charts else ""
-        documents = [
-            *_with_commit(documents, identity.commit),
-            *_with_commit(rendered, charts_commit),
+        located = [
+            *self._located(documents, identity.commit),
+            *self._located(rendered, self._commit(charts)),
         ]
-        self._last = resolve(documents, identity=identity, problems=problems)
+        self._last = FolderReading(tuple(located), identity, tuple(problems))
         return self._last
 
-    def _absent(self, message: str) -> Desired:
-        """Return a blind desired state without a directory, so that nothing is pruned."""
+    def _commit(self, repository: Path | None) -> str:
+        """Return the commit of the files, '' if unknown."""
+        if self._export:
+            return self._export.commit
+        return git.commit_of(repository) if repository else ""
+
+    def _located(self, documents: list[ParsedDocument], commit: str) -> list[ParsedDocument]:
+        """Return the documents with their commit and their source."""
+        origin = self._export.name if self._export else ""
+        if not commit and not origin:
+            return documents
+        return [_at_commit(document, commit, origin) for document in documents]
+
+    def _absent(self, message: str) -> FolderReading:
+        """Return a blind reading without a directory, so that nothing is pruned."""
         problem = Problem("source.missing", message, remedy="create it, or name another directory")
         identity = SourceIdentity(path=str(self._root), present=False)
-        return resolve((), identity=identity, problems=(problem,), blind=True)
+        return FolderReading((), identity, (problem,), absent=True)
 
-    def _while_busy(self, sign: str, device: int) -> Desired:
-        """Return the desired state before a Git operation in progress, blind."""
+    def _while_busy(self, sign: str, device: int) -> FolderReading:
+        """Return the reading before a Git operation in progress, blind."""
         problem = Problem(
             "git.busy",
             f"a Git operation is under way here ({sign}): what was read before it stays in force",
@@ -106,18 +149,19 @@ class DirectorySource:
         )
         if self._last is None:
             identity = SourceIdentity(path=str(self._root), present=True, device=device)
-            return resolve((), identity=identity, problems=(problem,), blind=True)
-        return replace(self._last, blind=True, problems=(problem, *self._last.problems))
+            return FolderReading((), identity, (problem,), absent=True)
+        return replace(self._last, busy=problem)
 
     def _read(self, top: str) -> tuple[list[ParsedDocument], list[Problem]]:
         """Return the documents of all files, and the problems of the reads."""
         walk = FolderWalk(top)
         documents: list[ParsedDocument] = []
-        problems = walk.problems
+        problems = [replace(p, file=f"{self._prefix}{p.file}") for p in walk.problems]
         files: dict[str, _ParsedFile] = {}
         total = 0
-        for file in walk.files():
-            if _COMPOSE.fullmatch(file.name):
+        for found in walk.files():
+            file = replace(found, name=f"{self._prefix}{found.name}")
+            if _COMPOSE.fullmatch(found.name):
                 problems.append(_compose_problem(file.name))
                 continue
             if total > MAX_TOTAL_BYTES:
@@ -169,7 +213,7 @@ class DirectorySource:
             assert isinstance(release.spec, ReleaseSpec), "only Releases were taken"
             name = release.spec.chart
             if name not in charts:
-                charts[name] = load_chart(self._charts, name)
+                charts[name] = load_chart(self._charts, name, prefix=self._prefix)
             inputs = (_inputs_of(release), charts[name])
             by_inputs[inputs] = self._releases.get(inputs) or render_release(release, charts[name])
         self._releases = by_inputs
@@ -181,15 +225,10 @@ class DirectorySource:
         return rendered
 
 
-def _with_commit(documents: list[ParsedDocument], commit: str) -> list[ParsedDocument]:
-    """Return the documents with the checked-out commit of their repository."""
-    return [_at_commit(document, commit) for document in documents] if commit else documents
-
-
-def _at_commit(document: ParsedDocument, commit: str) -> ParsedDocument:
+def _at_commit(document: ParsedDocument, commit: str, origin: str) -> ParsedDocument:
     if document.declaration is None:
         return document
-    source = replace(document.declaration.source, commit=commit)
+    source = replace(document.declaration.source, commit=commit, origin=origin)
     return replace(document, declaration=replace(document.declaration, source=source))
 
 

@@ -34,6 +34,7 @@ from controller.core.review.review import review
 from controller.core.review.text import render
 from controller.core.service import prune_guard
 from controller.core.service.overrides import apply_overrides
+from controller.core.service.prune_memory import PruneMemory
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.field_changes import Review
 from controller.model.desired.overrides import Overrides, Pin, Revision
@@ -83,7 +84,7 @@ def plan_of(scene: str) -> tuple[Plan, Review]:
     }
     desired = apply_overrides(written, steerings)
     observed = _observed(shown, written, before)
-    first = prune_guard.guard(desired, observed, prune_guard.PruneMemory(), now=0, approved=False)
+    first = prune_guard.guard(desired, observed, PruneMemory(), now=0, approved=False)
     second = prune_guard.guard(
         desired, observed, first.memory, now=prune_guard.SETTLE_S, approved=False
     )

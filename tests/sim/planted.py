@@ -487,7 +487,7 @@ PLANTS = (
         "no-count-rules",
         "an emptied directory lets everything go",
         (
-            (prune_guard, "COUNT_RULES", always(())),
+            (prune_guard, "SCOPE_RULES", always(())),
             (prune_guard, "_held_back", always(lambda _look: {})),
         ),
     ),

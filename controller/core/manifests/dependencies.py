@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from controller.core.encoding import graph
 from controller.core.encoding.yaml import YamlPath
-from controller.core.manifests.parse import Declaration
+from controller.core.manifests.declaration import Declaration
 from controller.core.manifests.problems import did_you_mean
 from controller.model.desired.spec import DependencyCondition, RestartPolicy, ServiceSpec
 from controller.model.errors import Severity

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
-from typing import Literal
+from typing import TYPE_CHECKING, TypeAlias
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from controller.core.encoding.yaml import MAX_PROBLEMS, Document, YamlPath, compose_all
+from controller.core.manifests.declaration import Declaration, Manifest, ParsedDocument
 from controller.core.manifests.problems import (
     did_you_mean,
     dotted,
@@ -29,7 +30,7 @@ from controller.core.manifests.problems import (
 from controller.core.manifests.revision_hash import revision_of
 from controller.core.manifests.validate import check_metadata, check_service, check_volume
 from controller.model.desired.desired import TRACED, SourceLocation
-from controller.model.desired.spec import Model, NetworkSpec, ReleaseSpec, ServiceSpec, VolumeSpec
+from controller.model.desired.spec import NetworkSpec, ReleaseSpec, ServiceSpec, VolumeSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import (
     API_VERSION,
@@ -40,7 +41,8 @@ from controller.model.names import (
     is_dns_label,
 )
 
-AnySpec = ServiceSpec | NetworkSpec | VolumeSpec | ReleaseSpec
+if TYPE_CHECKING:
+    from controller.core.manifests.source_document import SourceManifest
 
 #: Kinds that are not supported yet.
 LATER_KINDS = ("Job", "Config", "Secret")
@@ -52,23 +54,6 @@ LATER_FIELDS: tuple[YamlPath, ...] = (
 LATER_MOUNTS = ("config", "secret")
 #: The removal of one error can cause another, such as an empty healthcheck.
 REPAIRS_MAX = 4
-
-
-class Metadata(Model):
-    """The names and the owner of a resource."""
-
-    name: str
-    namespace: str = DEFAULT_NAMESPACE
-    owner: str
-    labels: dict[str, str] = Field(default_factory=dict, max_length=100)
-
-
-class Manifest(Model):
-    """The members of every document; each kind adds its spec."""
-
-    api_version: Literal["trimtab/v1"]
-    kind: str
-    metadata: Metadata
 
 
 class ServiceManifest(Manifest):
@@ -95,45 +80,17 @@ class ReleaseManifest(Manifest):
     spec: ReleaseSpec
 
 
-AnyManifest = ServiceManifest | NetworkManifest | VolumeManifest | ReleaseManifest
-MANIFESTS: Mapping[str, type[AnyManifest]] = {
+ResourceManifest = ServiceManifest | NetworkManifest | VolumeManifest | ReleaseManifest
+AnyManifest: TypeAlias = "ResourceManifest | SourceManifest"
+MANIFESTS: Mapping[str, type[ResourceManifest]] = {
     "Service": ServiceManifest,
     "Network": NetworkManifest,
     "Volume": VolumeManifest,
     "Release": ReleaseManifest,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Declaration:
-    """A document that is valid by itself."""
-
-    key: Key
-    owner: str
-    labels: tuple[tuple[str, str], ...]
-    spec: AnySpec
-    revision: str  # '' for other kinds than Service
-    source: SourceLocation
-    document: Document
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedDocument:
-    """The result of one document: a declaration, or problems with at least one error."""
-
-    declaration: Declaration | None
-    problems: tuple[Problem, ...]
-    #: Without a declaration: the resource that the document possibly declares; None for any resource.
-    key: Key | None
-    #: The Release that rendered the document, if any.
-    release: Key | None = None
-    #: The readable part of a document with errors. For further checks only, never to act on.
-    partial: Declaration | None = None
-
-    @property
-    def blind(self) -> bool:
-        """Return True if the document possibly declares any resource."""
-        return self.declaration is None and self.key is None
+#: The kind of a Git source. Its module is imported for the first such document.
+SOURCE_KIND = "Source"
+KINDS = (*MANIFESTS, SOURCE_KIND)
 
 
 def read_text(text: str, file: str) -> tuple[ParsedDocument, ...]:
@@ -193,7 +150,7 @@ def _readable_key(document: Document) -> Key | None:
     kind, metadata = value.get("kind"), value.get("metadata")
     if not isinstance(kind, str) or not isinstance(metadata, dict):
         return None
-    if kind not in MANIFESTS and kind not in LATER_KINDS:
+    if kind not in KINDS and kind not in LATER_KINDS:
         return None
     name, namespace = metadata.get("name"), metadata.get("namespace", DEFAULT_NAMESPACE)
     if not isinstance(name, str) or not isinstance(namespace, str):
@@ -216,7 +173,7 @@ def _declare(document: Document) -> tuple[Declaration | None, list[Problem]]:
             problem_at(document, (), "document.type", message, expected=expected, remedy=remedy)
         ]
     kind = value.get("kind")
-    model = MANIFESTS.get(kind) if isinstance(kind, str) else None
+    model = manifest_of(kind) if isinstance(kind, str) else None
     if model is None:
         return None, [_unknown_kind(document, value)]
     later = list(_unsupported_fields(document, value))
@@ -242,6 +199,15 @@ def _declare(document: Document) -> tuple[Declaration | None, list[Problem]]:
     return _declaration(document, manifest), [*problems, *islice(checks, MAX_PROBLEMS + 1)]
 
 
+def manifest_of(kind: str) -> type[AnyManifest] | None:
+    """Return the model of a kind, None for an unknown kind."""
+    if kind != SOURCE_KIND:
+        return MANIFESTS.get(kind)
+    from controller.core.manifests.source_document import SourceManifest
+
+    return SourceManifest
+
+
 def _validate(
     model: type[AnyManifest], value: object
 ) -> tuple[AnyManifest | None, list[ErrorDetails]]:
@@ -258,6 +224,10 @@ def _checks(document: Document, manifest: AnyManifest) -> Iterator[Problem]:
         yield from check_service(document, manifest.spec)
     if isinstance(manifest, VolumeManifest):
         yield from check_volume(document, manifest.metadata)
+    if manifest.kind == SOURCE_KIND:
+        from controller.core.manifests.source_document import check_source
+
+        yield from check_source(document, manifest)
 
 
 def _declaration(document: Document, manifest: AnyManifest) -> Declaration:
@@ -296,9 +266,9 @@ def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
         remedy = _foreign_document_remedy(value)
         path: YamlPath = ("apiVersion",)
         return problem_at(document, path, "apiversion", message, expected=expected, remedy=remedy)
-    expected = ", ".join([*MANIFESTS][:-1]) + f" or {[*MANIFESTS][-1]}"
+    expected = ", ".join(KINDS[:-1]) + f" or {KINDS[-1]}"
     message = "kind is missing" if kind is None else f"kind {_short(kind)} is unknown"
-    remedy = did_you_mean(str(kind), MANIFESTS) or "write kind: Service"
+    remedy = did_you_mean(str(kind), KINDS) or "write kind: Service"
     return problem_at(
         document, ("kind",), "kind.unknown", message, expected=expected, remedy=remedy
     )

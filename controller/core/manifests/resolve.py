@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import assert_never
+from dataclasses import dataclass, field, replace
+from typing import assert_never, cast
 
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.yaml import YamlPath
+from controller.core.manifests.declaration import (
+    Declaration,
+    FolderReading,
+    ParsedDocument,
+    ResourceSpec,
+)
 from controller.core.manifests.dependencies import find_flaws, find_undeclared
-from controller.core.manifests.parse import Declaration, ParsedDocument, read_text
+from controller.core.manifests.parse import SOURCE_KIND, read_text
 from controller.core.manifests.problems import dotted
 from controller.core.manifests.validate import exclusive_volumes, overlap
 from controller.model.desired.desired import (
     Desired,
+    GitSource,
     Network,
     Release,
     Service,
@@ -100,6 +107,8 @@ def resolve(
     declarations = [r.declaration for r in readings if r.declaration is not None]
     _check_doubles(declarations, findings)
     _check_networks(declarations, findings)
+    sources = [d for d in declarations if d.key.kind == SOURCE_KIND]
+    _check_sources(sources, findings)
     services = [d for d in declarations if isinstance(d.spec, ServiceSpec)]
     _check_host_ports(services, findings)
     _check_volumes(services, findings)
@@ -115,7 +124,27 @@ def resolve(
     for reading in readings:
         if reading.release is not None and reading.declaration is not None:
             members.setdefault(reading.release, []).append(reading.declaration.key)
-    return _build_desired(sound, findings, members, blind=blind, identity=identity)
+    desired = _build_desired(
+        [d for d in sound if d.key.kind != SOURCE_KIND],
+        findings,
+        members,
+        blind=blind,
+        identity=identity,
+    )
+    return replace(desired, sources=_git_sources(sources, findings)) if sources else desired
+
+
+def desired_from(reading: FolderReading) -> Desired:
+    """Return the desired state of one folder."""
+    desired = resolve(
+        reading.documents,
+        identity=reading.identity,
+        problems=reading.problems,
+        blind=reading.absent,
+    )
+    if reading.busy is None:
+        return desired
+    return replace(desired, blind=True, problems=(reading.busy, *desired.problems))
 
 
 def desired_of(texts: Mapping[str, str]) -> Desired:
@@ -139,7 +168,8 @@ def _build_desired(
     releases: list[Release] = []
     for declaration in sorted(sound, key=lambda d: d.key):
         key, owner, source = declaration.key, declaration.owner, declaration.source
-        match declaration.spec:
+        resource = cast("ResourceSpec", declaration.spec)
+        match resource:
             case ServiceSpec() as spec:
                 revision, labels = declaration.revision, declaration.labels
                 services.append(Service(key, owner, spec, revision, source, labels))
@@ -151,7 +181,7 @@ def _build_desired(
                 rendered = tuple(sorted(members.get(key, ())))
                 releases.append(Release(key, owner, spec.chart, rendered, source))
             case _:
-                assert_never(declaration.spec)
+                assert_never(resource)
     problems = tuple(
         sorted(dict.fromkeys(findings.problems), key=lambda p: (p.file, p.line, p.column, p.code))
     )
@@ -237,6 +267,23 @@ def _check_networks(declarations: list[Declaration], findings: _Findings) -> Non
                 " the engine or every namespace has a network of that name",
                 "choose another name",
             )
+
+
+def _check_sources(sources: list[Declaration], findings: _Findings) -> None:
+    if len(sources) < 2:
+        return
+    from controller.core.manifests.source_document import sharing_conflicts
+
+    for declaration, path, message in sharing_conflicts(sources):
+        remedy = "let one of them list it, or set shared: true on both"
+        findings.add(declaration, path, "source.shared", message, remedy)
+
+
+def _git_sources(sources: list[Declaration], findings: _Findings) -> tuple[GitSource, ...]:
+    from controller.core.manifests.source_document import git_source
+
+    sound = (d for d in sources if d.key not in findings.blind_keys)
+    return tuple(git_source(d) for d in sorted(sound, key=lambda d: d.key))
 
 
 def _check_host_ports(services: list[Declaration], findings: _Findings) -> None:

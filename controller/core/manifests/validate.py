@@ -47,7 +47,7 @@ class HasNames(Protocol):
     def labels(self) -> dict[str, str]: ...
 
 
-def _valid_name(text: str, length: int) -> str:
+def valid_name(text: str, length: int) -> str:
     """Return a remedy with the nearest valid name, '' if there is none."""
     plain = re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-")
     return f"write {plain}" if plain and plain[0].isalpha() else ""
@@ -68,7 +68,7 @@ def check_metadata(document: Document, metadata: HasNames) -> Iterator[Problem]:
                 f"metadata.{field} {json.dumps(text[:80])} is not a valid name"
                 + (f": it has {len(text)} characters" if len(text) > length else ""),
                 expected=f"lower-case letters, digits and '-' inside, at most {length} characters",
-                remedy=_valid_name(text, length),
+                remedy=valid_name(text, length),
             )
     yield from _labels(document, ("metadata", "labels"), metadata.labels)
 
@@ -241,7 +241,7 @@ def _mounts(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
                 expected=f"a name of lower-case letters, digits and '-', at most {SERVICE_NAME_MAX} characters",
                 remedy="write type: bind for a path of the host"
                 if slash
-                else _valid_name(mount.source, SERVICE_NAME_MAX),
+                else valid_name(mount.source, SERVICE_NAME_MAX),
             )
         if isinstance(mount, BindMount) and not mount.read_only:
             yield problem_at(
@@ -282,7 +282,7 @@ def _network(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             yield problem_at(document, (*path, index), "unsupported", message, remedy=remedy)
         elif not is_dns_label(name, length=SERVICE_NAME_MAX):
             message = f"{json.dumps(name[:80])} is not a valid name of a Network"
-            remedy = _valid_name(name, SERVICE_NAME_MAX)
+            remedy = valid_name(name, SERVICE_NAME_MAX)
             yield problem_at(document, (*path, index), "network.name", message, remedy=remedy)
         elif name in seen:
             message, remedy = f"network {name} is listed twice", "remove one of them"
@@ -343,7 +343,7 @@ def _dependencies(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
         name, path = dependency.name, ("spec", "dependsOn", index, "name")
         if not is_dns_label(name, length=SERVICE_NAME_MAX):
             message = f"{json.dumps(name[:80])} is not a valid name of a Service"
-            remedy = _valid_name(name, SERVICE_NAME_MAX)
+            remedy = valid_name(name, SERVICE_NAME_MAX)
             yield problem_at(document, path, "dependency.name", message, remedy=remedy)
         elif name in seen:
             message = f"service {name} is listed twice"

@@ -134,7 +134,7 @@ class Ordering:
         if key in self._suspended:
             return False
         if service is None:
-            return not desired.blind and key not in desired.blind_keys
+            return not desired.is_blind_for(key)
         return service.spec.replicas == 0 or service.spec.state is RunState.STOPPED
 
     def _dependencies(self, key: Key) -> frozenset[Key]:

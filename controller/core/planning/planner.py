@@ -188,7 +188,7 @@ class _Run:
             left = tuple(c for c in containers if c not in expired)
             outcome = plan_service(self._service_context(service, left))
             self.problems += unknown_members(service, containers)
-        elif key in self._prunable and not self._desired.blind:
+        elif key in self._prunable and not self._desired.is_blind_for(key):
             outcome.actions += removal_actions(containers, self._judge, self._context.quarantine)
         self._order.record_planned(key, outcome.actions, outcome.problems)
         self.actions += outcome.actions

@@ -10,6 +10,10 @@ room for every removal allowed by the guard.
 An operator's approval overrides the count rules, and the rules for an empty or exchanged directory.
 It never overrides blindness: an unreadable file could declare anything, and a missing directory
 counts as unreadable.
+
+With Git sources, DIR and each source are judged apart: what one of them lacks holds back only its own
+services. A service belongs to the source that declared it last; a service of an unknown source
+belongs to all that may declare it. The count rules are common to all.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ from dataclasses import dataclass, replace
 
 from controller.core.drift.drift import ALIVE
 from controller.core.enforcement import disruption_budget
-from controller.model.desired.desired import Desired, Service, SourceIdentity
+from controller.core.service.prune_memory import PruneMemory
+from controller.model.desired.desired import Declared, Desired, Service, SourceScope
 from controller.model.desired.plan import Blocked
 from controller.model.desired.spec import RunState
 from controller.model.names import Key
@@ -36,25 +41,6 @@ FAREWELL_S = 300.0
 APPROVE = "look at `trimtab plan`, then approve it with `trimtab approve`"
 REMOVED = "would be removed"
 KEEP = "to keep it, put its document back"
-
-
-@dataclass(frozen=True, slots=True)
-class PruneMemory:
-    """The guard's memory between observations. The controller stores it."""
-
-    #: The filesystem of the directory when all was well.
-    device: int = 0
-    #: The new candidates of the last observation.
-    settling: frozenset[Key] = frozenset()
-    #: When these candidates first appeared.
-    settling_since: float = 0.0
-    #: Services that may go and are not gone yet.
-    going: frozenset[Key] = frozenset()
-    #: Those of ``going`` that were still declared (scaled to 0, or Stopped). The removal of
-    #: their documents is not allowed yet.
-    standing: frozenset[Key] = frozenset()
-    #: When each service of the window was allowed.
-    passed: tuple[tuple[Key, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,40 +73,68 @@ class PruneObservation:
     new: frozenset[Key]
 
     @property
-    def identity(self) -> SourceIdentity:
-        """The identity of the directory now."""
-        return self.desired.identity
-
-    @property
     def recent(self) -> frozenset[Key]:
         """The services allowed within the window, gone or not."""
         return frozenset(key for key, _ in self.memory.passed)
 
 
-def _unreadable(observation: PruneObservation) -> str:
-    return (
-        "a file or document can't be read, and may declare it" if observation.desired.blind else ""
-    )
+@dataclass(frozen=True, slots=True)
+class ScopeObservation:
+    """DIR or a Git source, as the rules see it."""
+
+    scope: SourceScope
+    #: Its filesystem when all was well; 0 if unknown.
+    device: int
+
+    @property
+    def place(self) -> str:
+        """The name of the directory in a reason."""
+        if self.scope.name:
+            return f"Source {self.scope.name}"
+        return f"the directory {self.scope.identity.path}"
 
 
-def _missing(observation: PruneObservation) -> str:
-    return (
-        ""
-        if observation.identity.present
-        else f"the directory {observation.identity.path} isn't there"
-    )
-
-
-def _empty(observation: PruneObservation) -> str:
-    if observation.identity.documents > 0:
+def _unreadable(observation: ScopeObservation) -> str:
+    scope = observation.scope
+    if not scope.blind or (scope.name and not scope.identity.present):
         return ""
-    return f"the directory {observation.identity.path} is without any document"
+    if scope.declared is Declared.BROKEN:
+        return f"the document of Source {scope.name} can't be read"
+    if scope.declared is Declared.REMOVED:
+        return f"a file or document can't be read, and may declare Source {scope.name}"
+    of = f" of Source {scope.name}" if scope.name else ""
+    return f"a file or document{of} can't be read, and may declare it"
 
 
-def _exchanged(observation: PruneObservation) -> str:
-    if observation.memory.device in (0, observation.identity.device):
+def _missing(observation: ScopeObservation) -> str:
+    scope = observation.scope
+    if scope.identity.present:
         return ""
-    return f"the directory {observation.identity.path} is on another filesystem than before"
+    if scope.name:
+        return f"Source {scope.name} has no readable commit"
+    return f"the directory {scope.identity.path} isn't there"
+
+
+def _removed(observation: ScopeObservation) -> str:
+    removed = observation.scope.declared is Declared.REMOVED
+    return f"the document of {observation.place} was removed" if removed else ""
+
+
+def _suspended(observation: ScopeObservation) -> str:
+    suspended = observation.scope.declared is Declared.SUSPENDED
+    return f"{observation.place} is suspended" if suspended else ""
+
+
+def _empty(observation: ScopeObservation) -> str:
+    if observation.scope.identity.documents > 0:
+        return ""
+    return f"{observation.place} is without any document"
+
+
+def _exchanged(observation: ScopeObservation) -> str:
+    if observation.device in (0, observation.scope.identity.device):
+        return ""
+    return f"{observation.place} is on another filesystem than before"
 
 
 def _too_many(observation: PruneObservation) -> str:
@@ -136,13 +150,19 @@ def _too_many(observation: PruneObservation) -> str:
     return ""
 
 
-#: No service goes while one of these holds, approved or not.
-BLIND_RULES: tuple[tuple[Callable[[PruneObservation], str], str], ...] = (
-    (_unreadable, "repair what `trimtab status` names"),
+REPAIR = "repair what `trimtab status` names"
+#: No service of a source goes while one of these holds, approved or not.
+BLIND_RULES: tuple[tuple[Callable[[ScopeObservation], str], str], ...] = (
+    (_unreadable, REPAIR),
     (_missing, "bring the directory back, or take all down with `trimtab down`"),
 )
-#: New candidates wait for an approval while one of these holds.
-COUNT_RULES: tuple[Callable[[PruneObservation], str], ...] = (_empty, _exchanged, _too_many)
+#: New candidates of a source wait for an approval while one of these holds.
+SCOPE_RULES: tuple[Callable[[ScopeObservation], str], ...] = (
+    _removed,
+    _suspended,
+    _empty,
+    _exchanged,
+)
 
 
 def guard(
@@ -168,11 +188,17 @@ def guard(
             services with an earlier turn. Then no new service is allowed.
     """
     memory = _aged(memory, now)
+    memory = replace(memory, sources=_sources(desired, observed))
     gone = _candidates(desired, observed)
     candidates = frozenset(gone)
     declared = frozenset(key for key, words in gone.items() if words != REMOVED)
     going = (memory.going & candidates) - (memory.standing - declared)
     memory = replace(memory, going=going, standing=memory.standing & going)
+    unseen = _blind(desired, memory, candidates)
+    if all(scope.blind or not scope.identity.present for scope in desired.all_scopes):
+        # A blind observation restarts the settling.
+        memory = replace(memory, settling=frozenset(), settling_since=0.0)
+        return PruneDecision(frozenset(), _blocked(unseen, gone), memory)
     mine = [c for c in observed.containers if c.origin == "controller"]
     observation = PruneObservation(
         desired,
@@ -180,25 +206,17 @@ def guard(
         services=frozenset(c.key for c in mine),
         running=frozenset(c.key for c in mine if c.state is ContainerState.RUNNING),
         candidates=candidates,
-        new=candidates - memory.going,
+        new=candidates - memory.going - unseen.keys(),
     )
-
-    for rule, remedy in BLIND_RULES:
-        if reason := rule(observation):
-            # A blind observation restarts the settling.
-            blocked = dict.fromkeys(candidates, (reason, remedy))
-            memory = replace(memory, settling=frozenset(), settling_since=0.0)
-            return PruneDecision(frozenset(), _blocked(blocked, gone), memory)
-
-    blocked = {} if approved else _held_back(observation)
-    free = observation.new - blocked.keys()
+    held = {} if approved else _held_back(observation)
+    free = observation.new - held.keys()
     since = memory.settling_since if free == memory.settling else now
     if approved or (looked and now - since >= SETTLE_S):
         passing, settling = free, frozenset[Key]()
     else:
         passing, settling = frozenset[Key](), free
-    memory = PruneMemory(
-        device=_device(observation, approved=approved),
+    memory = replace(
+        _with_devices(observation, approved=approved),
         settling=settling,
         settling_since=since if settling else 0.0,
         going=memory.going | passing,
@@ -206,10 +224,10 @@ def guard(
         passed=_passed(memory, passing, now),
     )
     return PruneDecision(
-        prunable=memory.going,
-        blocked=_blocked(blocked, gone),
+        prunable=memory.going - unseen.keys(),
+        blocked=_blocked({**held, **unseen}, gone),
         memory=memory,
-        recheck_at=_recheck_at(memory, observation, blocked=bool(blocked)),
+        recheck_at=_recheck_at(memory, observation, blocked=bool(held)),
         settling=settling,
     )
 
@@ -243,21 +261,34 @@ def _candidates(desired: Desired, observed: Observed) -> dict[Key, str]:
 
 def _held_back(observation: PruneObservation) -> dict[Key, tuple[str, str]]:
     """Return the services in need of an approval, with reason and remedy."""
-    for rule in COUNT_RULES:
-        if reason := rule(observation):
-            return dict.fromkeys(observation.new, (reason, APPROVE))
+    held = _held_by_scope(observation)
+    if len(held) == len(observation.new):
+        return held
+    if reason := _too_many(observation):
+        return {**dict.fromkeys(observation.new, (reason, APPROVE)), **held}
     # A service scaled to 0 or stopped is declared, but does not occupy its namespace.
     down = {s.key for s in observation.desired.services if _is_down(s)} & observation.recent
     left = {service.key for service in observation.desired.services} - observation.candidates - down
     occupied = {key.namespace for key in left | observation.desired.blind_keys}
-    held: dict[Key, tuple[str, str]] = {}
     for namespace in {key.namespace for key in observation.new} - occupied:
         new = {key for key in observation.new if key.namespace == namespace}
         # Files can disappear one after another: removals within the window count together.
         count = len(new | {key for key in observation.recent if key.namespace == namespace})
         if count > 1:
             reason = f"nothing would be left of the {count} services of namespace {namespace}"
-            held |= dict.fromkeys(new, (reason, APPROVE))
+            held = {**dict.fromkeys(new, (reason, APPROVE)), **held}
+    return held
+
+
+def _held_by_scope(observation: PruneObservation) -> dict[Key, tuple[str, str]]:
+    """Return the services in need of an approval because of their source."""
+    held: dict[Key, tuple[str, str]] = {}
+    for key in observation.new:
+        for rule in SCOPE_RULES:
+            reasons = (rule(scope) for scope in _scopes_of(observation, key))
+            if reason := next(filter(None, reasons), ""):
+                held[key] = reason, APPROVE
+                break
     return held
 
 
@@ -276,17 +307,64 @@ def _blocked(
     )
 
 
-def _device(observation: PruneObservation, *, approved: bool) -> int:
-    """Return the filesystem to expect from now on. While a removal is new, a new filesystem is
-    refused.
+def _blind(
+    desired: Desired, memory: PruneMemory, candidates: frozenset[Key]
+) -> dict[Key, tuple[str, str]]:
+    """Return the services of blind sources, with reason and remedy."""
+    found: dict[Key, tuple[str, str]] = {}
+    for key in sorted(candidates):
+        scopes = [ScopeObservation(s, _device_of(memory, s)) for s in desired.scopes_of(key)]
+        for rule, remedy in BLIND_RULES:
+            blind = next((s for s in scopes if rule(s)), None)
+            if blind is not None:
+                found[key] = rule(blind), REPAIR if blind.scope.name else remedy
+                break
+    return found
+
+
+def _scopes_of(observation: PruneObservation, key: Key) -> list[ScopeObservation]:
+    memory, scopes = observation.memory, observation.desired.scopes_of(key)
+    return [ScopeObservation(scope, _device_of(memory, scope)) for scope in scopes]
+
+
+def _device_of(memory: PruneMemory, scope: SourceScope) -> int:
+    return dict(memory.devices).get(scope.name, 0) if scope.name else memory.device
+
+
+def _with_devices(observation: PruneObservation, *, approved: bool) -> PruneMemory:
+    """Return the memory with the filesystems to expect from now on.
+
+    While a removal is new, a new filesystem of its source is refused.
     """
-    if approved or not observation.memory.device or not observation.new:
-        return (
-            observation.identity.device
-            if observation.identity.documents or approved
-            else observation.memory.device
-        )
-    return observation.memory.device
+    memory, devices = observation.memory, dict[str, int]()
+    changing = {
+        scope.name for key in observation.new for scope in observation.desired.scopes_of(key)
+    }
+    for scope in observation.desired.all_scopes:
+        known, identity = _device_of(memory, scope), scope.identity
+        is_free = approved or not known or scope.name not in changing
+        if is_free and (identity.documents or approved) and identity.present and not scope.blind:
+            known = identity.device
+        devices[scope.name] = known
+    device = devices.pop("", memory.device)
+    return replace(
+        memory, device=device, devices=tuple(sorted((n, d) for n, d in devices.items() if d))
+    )
+
+
+def _sources(desired: Desired, observed: Observed) -> tuple[tuple[Key, str], ...]:
+    """Return the source of each resource that is declared, runs, or may be declared unread."""
+    kept = desired.blind_keys | {container.key for container in observed.containers}
+    kept |= {one.key for one in desired.services} | {one.key for one in desired.networks}
+    kept |= {one.key for one in desired.volumes} | {one.key for one in desired.releases}
+    known = {
+        key: scope.name
+        for scope in desired.scopes
+        for key in scope.keys
+        if scope.blind or key in kept
+    }
+    # Without any source left, all belongs to DIR again.
+    return tuple(sorted(known.items())) if desired.sources or any(known.values()) else ()
 
 
 def _aged(memory: PruneMemory, now: float) -> PruneMemory:
@@ -309,54 +387,3 @@ def _recheck_at(
         # The count falls when the oldest removal leaves the window.
         times.append(min(at for _, at in observation.memory.passed) + WINDOW_S)
     return min(times, default=None)
-
-
-def to_json(memory: PruneMemory) -> dict[str, object]:
-    """Return a memory as JSON, in whole milliseconds."""
-    return {
-        "device": memory.device,
-        "settling": [str(key) for key in sorted(memory.settling)],
-        "settlingSinceMs": round(memory.settling_since * 1000),
-        "going": [str(key) for key in sorted(memory.going)],
-        "standing": [str(key) for key in sorted(memory.standing)],
-        "passed": [[str(key), round(at * 1000)] for key, at in memory.passed],
-    }
-
-
-def from_json(value: Mapping[str, object]) -> PruneMemory:
-    """Parse the output of ``to_json``.
-
-    Raises:
-        ValueError: *value* is not a memory.
-    """
-    match value:
-        case {
-            "device": int(device),
-            "settling": list(settling),
-            "settlingSinceMs": int(since_ms),
-            "going": list(going),
-            "standing": list(standing),
-            "passed": list(passed),
-        }:
-            return PruneMemory(
-                device=device,
-                settling=_keys(settling),
-                settling_since=since_ms / 1000,
-                going=_keys(going),
-                standing=_keys(standing),
-                passed=tuple(sorted(_entry(entry) for entry in passed)),
-            )
-        case _:
-            raise ValueError(f"not the prune guard's memory: {value!r}")
-
-
-def _keys(texts: list[object]) -> frozenset[Key]:
-    return frozenset(Key.parse(str(text)) for text in texts)
-
-
-def _entry(entry: object) -> tuple[Key, float]:
-    match entry:
-        case [str(text), int(at_ms)]:
-            return Key.parse(text), at_ms / 1000
-        case _:
-            raise ValueError(f"not an entry of the prune guard's memory: {entry!r}")

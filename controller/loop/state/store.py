@@ -25,9 +25,9 @@ from controller.core.drift.contention import Contention
 from controller.core.drift.failures import ExitCursor
 from controller.core.planning import quarantine
 from controller.core.planning.quarantine import QuarantinedContainer
-from controller.core.service import prune_guard as prune
+from controller.core.service import prune_memory as prune
 from controller.core.service import revisions, rollout_progress
-from controller.core.service.prune_guard import PruneMemory
+from controller.core.service.prune_memory import PruneMemory
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Literal
 
 from controller.model.desired.spec import NetworkSpec, ServiceSpec, VolumeSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
+
+if TYPE_CHECKING:
+    # Loaded only while a Source is declared.
+    from controller.model.desired.source_spec import SourceSpec
 
 #: The fields of a Service with a recorded line, by their paths under spec. ``journal explain`` shows
 #: these lines as the source of a container's settings.
@@ -22,7 +27,8 @@ TRACED: Final = (
 class SourceLocation:
     """Where a resource was declared."""
 
-    file: str  # relative to DIR
+    #: Relative to DIR; ``SOURCE:FILE`` for a file of a Git source, relative to its ``path``.
+    file: str
     line: int = 0  # from 1
     #: The commit checked out in DIR, also for a file with uncommitted changes; '' if unknown.
     commit: str = ""
@@ -32,6 +38,8 @@ class SourceLocation:
     text: str = field(default="", repr=False, compare=False)
     #: The Release, with its place, for which a chart was rendered.
     release: str = field(default="", compare=False)
+    #: The name of the Git source; '' for DIR.
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,16 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class GitSource:
+    """A declared Git source."""
+
+    key: Key
+    owner: str
+    spec: SourceSpec
+    source: SourceLocation
+
+
+@dataclass(frozen=True, slots=True)
 class OverrideReason:
     """Why a service is not brought to its declared state: an operator overrides it.
 
@@ -131,6 +149,38 @@ class SourceIdentity:
     commit: str = ""  # checked out there; '' if unknown
 
 
+class Declared(StrEnum):
+    """How DIR declares a source."""
+
+    ACTIVE = "active"
+    #: ``spec.suspend: true``.
+    SUSPENDED = "suspended"
+    #: The document has errors.
+    BROKEN = "broken"
+    #: Without a document.
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceScope:
+    """DIR, or a Git source, in one reading: its resources, and what its files permit to conclude."""
+
+    #: '' for DIR.
+    name: str
+    identity: SourceIdentity
+    #: An unread file or document possibly declares any resource of the namespaces.
+    blind: bool = False
+    #: The namespaces of its resources; None for any.
+    namespaces: frozenset[str] | None = None
+    #: The resources that it declared last.
+    keys: frozenset[Key] = frozenset()
+    declared: Declared = Declared.ACTIVE
+
+    def may_declare(self, key: Key) -> bool:
+        """Return True if the source's namespaces include the key's."""
+        return self.namespaces is None or key.namespace in self.namespaces
+
+
 @dataclass(frozen=True, slots=True)
 class Desired:
     """The desired state from one reading of the files."""
@@ -142,12 +192,18 @@ class Desired:
     problems: tuple[Problem, ...] = ()
     #: Resources that a broken document possibly declares: they are left unchanged.
     blind_keys: frozenset[Key] = field(default_factory=frozenset)
-    #: A broken document or file possibly declares any resource: creating continues, pruning stops.
+    #: A broken document or file, of DIR or a source, possibly declares any resource of its scope:
+    #: creating continues, pruning stops.
     blind: bool = False
+    #: The identity of DIR.
     identity: SourceIdentity = SourceIdentity(path="", present=False)
     digest: str = ""
     #: The overrides (``core.service.overrides``), by key. A suspended service can be undeclared.
     holds: tuple[OverrideReason, ...] = ()
+    #: The declared Git sources.
+    sources: tuple[GitSource, ...] = ()
+    #: DIR and the Git sources; empty without any Git source.
+    scopes: tuple[SourceScope, ...] = ()
 
     @property
     def suspended(self) -> frozenset[Key]:
@@ -157,7 +213,26 @@ class Desired:
     @property
     def whole(self) -> bool:
         """Return True if no further resource can be declared, except for the ``blind_keys``."""
-        return not self.blind and self.identity.present and self.identity.documents > 0
+        return not self.blind and all(
+            scope.identity.present and scope.identity.documents > 0 for scope in self.all_scopes
+        )
+
+    @property
+    def all_scopes(self) -> tuple[SourceScope, ...]:
+        """DIR and the Git sources."""
+        return self.scopes or (SourceScope("", self.identity, self.blind),)
+
+    def scopes_of(self, key: Key) -> tuple[SourceScope, ...]:
+        """Return the source of a resource; for an unknown source, all that may declare it."""
+        scopes = self.all_scopes
+        known = tuple(scope for scope in scopes if key in scope.keys)
+        return known or tuple(scope for scope in scopes if scope.may_declare(key))
+
+    def is_blind_for(self, key: Key) -> bool:
+        """Return True if an unread document possibly declares the resource."""
+        if not self.scopes:
+            return self.blind or key in self.blind_keys
+        return key in self.blind_keys or any(scope.blind for scope in self.scopes_of(key))
 
     @property
     def valid(self) -> bool:

@@ -18,7 +18,8 @@ from controller.core.service.overrides import (
     shared_resource,
     slots_of,
 )
-from controller.core.service.prune_guard import PruneMemory, guard
+from controller.core.service.prune_guard import guard
+from controller.core.service.prune_memory import PruneMemory
 from controller.core.service.revisions import record_document
 from controller.model.desired.desired import Desired, Restarting, Service
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Suspension

@@ -16,7 +16,7 @@ from controller.core.drift.backoff import SlotHistory
 from controller.core.drift.contention import Contention
 from controller.core.drift.failures import ExitCursor
 from controller.core.planning.quarantine import QuarantinedContainer
-from controller.core.service.prune_guard import PruneMemory
+from controller.core.service.prune_memory import PruneMemory
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.loop.state.store import Generation, StateStore
 from controller.model.crashpoints import CONTROLLER_POINTS

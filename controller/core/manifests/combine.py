@@ -1,0 +1,271 @@
+"""DIR and the Git sources to one desired state.
+
+A source declares resources of its namespaces and owners only. A resource has one source: a second
+declaration is a problem of the newcomer, and the resource stays with the source that serves it.
+Problems of a source never concern resources of another source.
+
+The module is imported only while a Source is declared, or was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from controller.core.encoding.yaml import YamlPath
+from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
+from controller.core.manifests.parse import SOURCE_KIND
+from controller.core.manifests.problems import dotted
+from controller.core.manifests.resolve import desired_from, resolve
+from controller.model.desired.desired import (
+    Declared,
+    Desired,
+    GitSource,
+    SourceIdentity,
+    SourceScope,
+)
+from controller.model.errors import Problem
+from controller.model.names import DEFAULT_NAMESPACE, Key
+
+#: The name of DIR among the sources.
+DIR = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReading:
+    """One reading of the files that a Git source serves."""
+
+    source: GitSource
+    reading: FolderReading
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self.source.key.name
+
+
+@dataclass(slots=True)
+class _Combination:
+    """The documents to resolve, and what else the readings had."""
+
+    documents: dict[str, list[ParsedDocument]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    #: Rejected declarations, by source.
+    rejected: dict[str, set[Key]] = field(default_factory=dict)
+
+    def reject(self, name: str, declaration: Declaration, path: YamlPath, problem: Problem) -> None:
+        """Leave a declaration out, with a problem at *path* that concerns the source alone."""
+        place = declaration.document.locate(path)
+        self.problems.append(
+            replace(
+                problem,
+                file=declaration.document.file,
+                line=place.line,
+                column=place.column,
+                field=dotted(path),
+                key=source_key(name) if name else None,
+            )
+        )
+        self.rejected.setdefault(name, set()).add(declaration.key)
+
+
+def source_key(name: str) -> Key:
+    """Return the key of a Source."""
+    return Key(SOURCE_KIND, DEFAULT_NAMESPACE, name)
+
+
+def combine(
+    directory: FolderReading, sources: Iterable[SourceReading], serving: Mapping[Key, str]
+) -> Desired:
+    """Return the desired state of DIR and its sources.
+
+    *serving* has the source of each known resource, by name; ``''`` is DIR.
+    """
+    sources = tuple(sources)
+    own = desired_from(directory)
+    made = _Combination({DIR: list(directory.documents)})
+    for each in sources:
+        made.documents[each.name] = list(_confined(each, made))
+    blind = {DIR: own.blind, **{each.name: _is_blind(each, made) for each in sources}}
+    broken = frozenset(key.name for key in own.blind_keys if key.kind == SOURCE_KIND)
+    _settle_doubles(made, serving, {**dict.fromkeys(broken, True), **blind})
+    documents = [document for each in made.documents.values() for document in each]
+    problems = [*directory.problems, *([directory.busy] if directory.busy else [])]
+    for each in sources:
+        problems += (_owned(problem, each) for problem in each.reading.problems)
+    desired = resolve(
+        documents, identity=directory.identity, problems=problems, blind=any(blind.values())
+    )
+    scopes = _scopes(directory, own, sources, made, blind, serving)
+    foreign = _foreign_keys(made, scopes)
+    merged = dict.fromkeys((*desired.problems, *made.problems))
+    return replace(
+        desired,
+        problems=tuple(sorted(merged, key=lambda p: (p.file, p.line, p.column, p.code))),
+        blind_keys=desired.blind_keys | foreign,
+        scopes=scopes,
+    )
+
+
+def _confined(each: SourceReading, made: _Combination) -> Iterator[ParsedDocument]:
+    """Yield the documents of a source that its Source permits."""
+    spec = each.source.spec
+    for document in each.reading.documents:
+        declaration = document.declaration
+        if declaration is None:
+            key = document.key
+            if key is None or (key.kind != SOURCE_KIND and key.namespace in spec.namespaces):
+                yield document
+            else:  # it can't declare that resource, so it blinds nothing
+                made.problems += (_owned(problem, each) for problem in document.problems)
+        elif declaration.key.kind == SOURCE_KIND:
+            problem = Problem(
+                "source.nested",
+                "a Git source can't declare Sources",
+                remedy="declare it in the instance's own directory",
+            )
+            made.reject(each.name, declaration, ("kind",), problem)
+        elif declaration.key.namespace not in spec.namespaces:
+            path: YamlPath = ("metadata", "namespace")
+            made.reject(each.name, declaration, path, _foreign_namespace(each, declaration))
+        elif spec.owners and declaration.owner not in spec.owners:
+            path = ("metadata", "owner")
+            made.reject(each.name, declaration, path, _foreign_owner(each, declaration))
+        else:
+            yield document
+
+
+def _foreign_namespace(each: SourceReading, declaration: Declaration) -> Problem:
+    namespaces = ", ".join(each.source.spec.namespaces)
+    return Problem(
+        "source.foreign",
+        f"Source {each.name} doesn't list namespace {declaration.key.namespace}",
+        expected=f"one of {namespaces}",
+        remedy="declare the resource in a listed namespace, or list the namespace in the Source",
+    )
+
+
+def _foreign_owner(each: SourceReading, declaration: Declaration) -> Problem:
+    owners = ", ".join(each.source.spec.owners)
+    return Problem(
+        "source.foreign",
+        f"Source {each.name} doesn't list owner {declaration.owner}",
+        expected=f"one of {owners}",
+        remedy="write a listed owner, or list the owner in the Source",
+    )
+
+
+def _owned(problem: Problem, each: SourceReading) -> Problem:
+    """Return a problem of a source's reading as a problem of the source alone."""
+    return replace(problem, key=each.source.key)
+
+
+def _is_blind(each: SourceReading, made: _Combination) -> bool:
+    reading = replace(each.reading, documents=tuple(made.documents[each.name]))
+    return reading.blind
+
+
+def _settle_doubles(
+    made: _Combination, serving: Mapping[Key, str], blind: Mapping[str, bool]
+) -> None:
+    """Leave each resource with one source; several newcomers all stay, as doubles."""
+    claims: dict[Key, list[str]] = {}
+    for name, documents in made.documents.items():
+        for key in _keys(documents):
+            claims.setdefault(key, []).append(name)
+    for key, names in claims.items():
+        holder = serving.get(key)
+        if holder not in names and not (holder is not None and blind.get(holder, blind[DIR])):
+            holder = DIR if DIR in names and len(names) > 1 else None
+        if holder is None or names == [holder]:
+            continue
+        for name in names:
+            if name != holder:
+                _drop(made, name, key, holder)
+
+
+def _drop(made: _Combination, name: str, key: Key, holder: str) -> None:
+    """Leave a source's documents of a key out: the resource stays with another source."""
+    kept = []
+    for document in made.documents[name]:
+        if key not in _keys([document]):
+            kept.append(document)
+        elif document.declaration is not None:
+            problem = Problem(
+                "source.conflict",
+                f"{key} is already served by {f'Source {holder}' if holder else 'DIR'}",
+                remedy="remove one of the documents",
+            )
+            made.reject(name, document.declaration, ("metadata", "name"), problem)
+        else:
+            key_of = source_key(name) if name else None
+            made.problems += (replace(problem, key=key_of) for problem in document.problems)
+    made.documents[name] = kept
+
+
+def _keys(documents: Iterable[ParsedDocument]) -> Iterator[Key]:
+    """Yield the keys of resources that documents declare, or may declare."""
+    for document in documents:
+        key = document.declaration.key if document.declaration is not None else document.key
+        if key is not None and key.kind != SOURCE_KIND:
+            yield key
+
+
+def _scopes(
+    directory: FolderReading,
+    own: Desired,
+    sources: tuple[SourceReading, ...],
+    made: _Combination,
+    blind: Mapping[str, bool],
+    serving: Mapping[Key, str],
+) -> tuple[SourceScope, ...]:
+    """Return DIR, the declared sources, and the sources without a sound document."""
+    declared = {name: frozenset(_keys(documents)) for name, documents in made.documents.items()}
+    taken = frozenset(key for keys in declared.values() for key in keys)
+    remembered: dict[str, set[Key]] = {}
+    for key, name in serving.items():
+        if key not in taken:
+            remembered.setdefault(name, set()).add(key)
+
+    def keys_of(name: str) -> frozenset[Key]:
+        return declared.get(name, frozenset()) | remembered.get(name, set())
+
+    scopes = [SourceScope(DIR, directory.identity, blind[DIR], None, keys_of(DIR))]
+    for each in sources:
+        spec = each.source.spec
+        scopes.append(
+            SourceScope(
+                each.name,
+                each.reading.identity,
+                blind[each.name],
+                frozenset(spec.namespaces),
+                keys_of(each.name),
+                Declared.SUSPENDED if spec.suspend else Declared.ACTIVE,
+            )
+        )
+    broken = {key.name for key in own.blind_keys if key.kind == SOURCE_KIND}
+    lost = broken | remembered.keys() - {scope.name for scope in scopes}
+    for name in sorted(lost - {scope.name for scope in scopes}):
+        is_broken = name in broken
+        scopes.append(
+            SourceScope(
+                name,
+                SourceIdentity(path=f"Source {name}", present=True, documents=1),
+                blind=is_broken or own.blind,
+                namespaces=None if is_broken else frozenset(),
+                keys=keys_of(name),
+                declared=Declared.BROKEN if is_broken else Declared.REMOVED,
+            )
+        )
+    return tuple(scopes)
+
+
+def _foreign_keys(made: _Combination, scopes: tuple[SourceScope, ...]) -> frozenset[Key]:
+    """Return the rejected resources that no other source declares or declared."""
+    elsewhere = {key: scope.name for scope in scopes for key in scope.keys}
+    return frozenset(
+        key
+        for name, keys in made.rejected.items()
+        for key in keys
+        if key.kind != SOURCE_KIND and elsewhere.get(key, name) == name
+    )

@@ -1,0 +1,93 @@
+"""The values of one parsed document: its names, its declaration, or its problems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from pydantic import Field
+
+from controller.core.encoding.yaml import Document
+from controller.model.desired.desired import SourceIdentity, SourceLocation
+from controller.model.desired.spec import Model, NetworkSpec, ReleaseSpec, ServiceSpec, VolumeSpec
+from controller.model.errors import Problem, Severity
+from controller.model.names import DEFAULT_NAMESPACE, Key
+
+if TYPE_CHECKING:
+    # Loaded only while a Source is declared.
+    from controller.model.desired.source_spec import SourceSpec
+
+ResourceSpec = ServiceSpec | NetworkSpec | VolumeSpec | ReleaseSpec
+AnySpec: TypeAlias = "ResourceSpec | SourceSpec"
+
+
+class Metadata(Model):
+    """The names and the owner of a resource."""
+
+    name: str
+    namespace: str = DEFAULT_NAMESPACE
+    owner: str
+    labels: dict[str, str] = Field(default_factory=dict, max_length=100)
+
+
+class Manifest(Model):
+    """The members of every document; each kind adds its spec."""
+
+    api_version: Literal["trimtab/v1"]
+    kind: str
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A document that is valid by itself."""
+
+    key: Key
+    owner: str
+    labels: tuple[tuple[str, str], ...]
+    spec: AnySpec
+    revision: str  # '' for other kinds than Service
+    source: SourceLocation
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedDocument:
+    """The result of one document: a declaration, or problems with at least one error."""
+
+    declaration: Declaration | None
+    problems: tuple[Problem, ...]
+    #: Without a declaration: the resource that the document possibly declares; None for any resource.
+    key: Key | None
+    #: The Release that rendered the document, if any.
+    release: Key | None = None
+    #: The readable part of a document with errors. For further checks only, never to act on.
+    partial: Declaration | None = None
+
+    @property
+    def blind(self) -> bool:
+        """Return True if the document possibly declares any resource."""
+        return self.declaration is None and self.key is None
+
+
+@dataclass(frozen=True, slots=True)
+class FolderReading:
+    """One reading of a folder: DIR, or the exported files of a Git source."""
+
+    documents: tuple[ParsedDocument, ...]
+    identity: SourceIdentity
+    problems: tuple[Problem, ...] = ()
+    #: The folder couldn't be read.
+    absent: bool = False
+    #: A Git operation is under way in the folder: the documents are those before it.
+    busy: Problem | None = None
+
+    @property
+    def blind(self) -> bool:
+        """Return True if an unread part possibly declares any resource."""
+        return (
+            self.absent
+            or self.busy is not None
+            or any(document.blind for document in self.documents)
+            or any(p.severity is Severity.ERROR and p.key is None for p in self.problems)
+        )

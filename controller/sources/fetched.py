@@ -1,0 +1,89 @@
+"""The folders that the fetcher exported, as readings. The controller only reads them.
+
+``FETCHER/sources/NAME/current`` is a link to the folder COMMIT beside it. A missing or unusable
+link makes the source blind, never empty.
+
+The module is imported only while a Source is declared, or was.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from controller.core.manifests.combine import SourceReading, combine
+from controller.core.manifests.declaration import FolderReading
+from controller.model.desired.desired import Desired, GitSource, SourceIdentity
+from controller.model.errors import Problem
+from controller.model.names import Key
+from controller.sources.directory import DirectorySource, Export
+from controller.sources.safe_read import is_inside
+
+CURRENT = "current"
+CHARTS = "configs"
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
+_REMEDY = "look at `trimtab status`; nothing of the source is removed meanwhile"
+
+
+class FetchedSources:
+    """The Git sources of an instance, below the fetcher's folder. Thread-safe."""
+
+    def __init__(self, fetcher: Path) -> None:
+        self._sources = fetcher.absolute() / "sources"
+        self._lock = threading.Lock()
+        #: By name, commit and path. The files of a commit never change, so each is parsed once.
+        self._exports: dict[tuple[str, str, str], DirectorySource] = {}
+
+    def combine(
+        self, directory: FolderReading, sources: tuple[GitSource, ...], serving: Mapping[Key, str]
+    ) -> Desired:
+        """Return the desired state of DIR and its sources; *serving* as in ``combine``."""
+        with self._lock:
+            before, self._exports = self._exports, {}
+            readings = [SourceReading(source, self._read(source, before)) for source in sources]
+        return combine(directory, readings, serving)
+
+    def _read(
+        self, source: GitSource, before: Mapping[tuple[str, str, str], DirectorySource]
+    ) -> FolderReading:
+        name, path = source.key.name, source.spec.git.path
+        folder = self._sources / name
+        try:
+            commit = os.readlink(folder / CURRENT)  # noqa: PTH115 - the text of the link, unparsed
+        except FileNotFoundError:
+            return _absent(source, "source.pending", "has no fetched commit yet")
+        except OSError as error:
+            return _absent(source, "source.unreadable", f"can't be read: {error.strerror}")
+        if not _COMMIT.fullmatch(commit):
+            return _absent(source, "source.unreadable", "has a link that leads to no commit")
+        top = os.path.realpath(folder / commit)
+        root = os.path.realpath(f"{top}/{path}")
+        # The folder of a commit is no link, and leads nowhere else.
+        if top != f"{os.path.realpath(folder)}/{commit}" or not is_inside(root, top):
+            return _absent(source, "source.unreadable", "leads out of its exported files")
+        known = (name, commit, path)
+        charts = os.path.realpath(f"{root}/../{CHARTS}")
+        export = before.get(known) or DirectorySource(
+            Path(root),
+            charts=Path(charts) if is_inside(charts, top) else None,
+            export=Export(name, commit),
+        )
+        self._exports[known] = export
+        return export.read()
+
+
+def _absent(source: GitSource, code: str, message: str) -> FolderReading:
+    """Return a blind reading without files, so that nothing of the source is pruned."""
+    problem = Problem(
+        code,
+        f"Source {source.key.name} {message}",
+        source.source.file,
+        source.source.line,
+        remedy=_REMEDY,
+        key=source.key,
+    )
+    identity = SourceIdentity(path=f"Source {source.key.name}", present=False)
+    return FolderReading((), identity, (problem,), absent=True)

@@ -1,0 +1,183 @@
+"""DIR and its Git sources are one desired state, and a source without files is blind, never empty."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from controller.app.desired_state import DesiredFiles, directory_source
+from controller.model.desired.desired import Desired
+from controller.model.names import Key
+
+COMMIT = "a" * 40
+OTHER = "b" * 40
+
+
+def service(
+    name: str, *, namespace: str = "shop", owner: str = "team", image: str = "t/x:1"
+) -> str:
+    return (
+        "apiVersion: trimtab/v1\nkind: Service\n"
+        f"metadata: {{name: {name}, namespace: {namespace}, owner: {owner}}}\n"
+        f"spec: {{image: '{image}'}}\n"
+    )
+
+
+def source(name: str, *, namespaces: str = "shop", path: str = "deploy", more: str = "") -> str:
+    return (
+        f"apiVersion: trimtab/v1\nkind: Source\nmetadata: {{name: {name}, owner: team}}\n"
+        f"spec: {{git: {{url: 'https://example.org/x.git', path: {path}}},"
+        f" namespaces: [{namespaces}]{more}}}\n"
+    )
+
+
+class World:
+    """A DIR and a fetcher's folder."""
+
+    def __init__(self, place: Path) -> None:
+        self.directory = place / "desired"
+        self.directory.mkdir()
+        self.fetcher = place / "fetcher"
+        self.serving: dict[Key, str] = {}
+        self._files = DesiredFiles(
+            directory_source(self.directory), self.fetcher, lambda: self.serving
+        )
+
+    def write(self, name: str, text: str) -> None:
+        (self.directory / name).write_text(text)
+
+    def export(self, name: str, files: dict[str, str], commit: str = COMMIT) -> None:
+        folder = self.fetcher / "sources" / name
+        for file, text in files.items():
+            path = folder / commit / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        link = folder / "new"
+        link.symlink_to(commit)
+        link.rename(folder / "current")
+
+    def load(self) -> Desired:
+        return self._files.load()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def codes(desired: Desired) -> list[str]:
+    return [f"{p.file}:{p.line} {p.code}" for p in desired.problems]
+
+
+def test_a_source_adds_the_services_of_its_commit(world: World) -> None:
+    world.write("team.yaml", source("team"))
+    world.write("own.yaml", service("own", namespace="default"))
+    world.export("team", {"deploy/web.yaml": service("web"), "README.yaml": "no: document\n"})
+    desired = world.load()
+    places = [
+        (s.key.name, s.source.file, s.source.commit, s.source.origin) for s in desired.services
+    ]
+    assert places == [
+        ("own", "own.yaml", "", ""),
+        ("web", "team:web.yaml", COMMIT, "team"),
+    ]
+    assert (desired.problems, desired.blind, desired.whole) == ((), False, True)
+
+
+def test_a_new_commit_takes_the_place_of_the_old_one(world: World) -> None:
+    world.write("team.yaml", source("team", path="."))
+    world.export("team", {"web.yaml": service("web")})
+    assert [s.source.commit for s in world.load().services] == [COMMIT]
+    world.export("team", {"web.yaml": service("web", image="t/x:2")}, commit=OTHER)
+    assert [(s.source.commit, s.spec.image) for s in world.load().services] == [(OTHER, "t/x:2")]
+
+
+def test_a_chart_of_a_source_is_that_beside_its_folder(world: World) -> None:
+    world.write("team.yaml", source("team", path="prod/docs"))
+    release = (
+        "apiVersion: trimtab/v1\nkind: Release\n"
+        "metadata: {name: r, namespace: shop, owner: team}\nspec: {chart: web}\n"
+    )
+    chart = {
+        "Chart.yaml": "apiVersion: trimtab/v1\nname: web\nversion: '1'\n",
+        "values.yaml": "{}\n",
+        "templates/web.yaml": service("web"),
+    }
+    files = {f"prod/configs/web/{name}": text for name, text in chart.items()}
+    world.export("team", {**files, "prod/docs/r.yaml": release})
+    desired = world.load()
+    assert desired.problems == ()
+    (web,) = desired.services
+    assert (web.source.file, web.source.commit, web.source.origin) == (
+        *("team:configs/web/templates/web.yaml", COMMIT, "team"),
+    )
+
+
+def _no_link(folder: Path) -> None:
+    (folder / "current").unlink()
+
+
+def _foreign_link(folder: Path) -> None:
+    (folder / "current").unlink()
+    (folder / "current").symlink_to("../../..")
+
+
+def _no_folder(folder: Path) -> None:
+    (folder / COMMIT).rename(folder / "away")
+
+
+def _linked_folder(folder: Path) -> None:
+    (folder / COMMIT).rename(folder / "away")
+    (folder / COMMIT).symlink_to("away")
+
+
+def _linked_path(folder: Path) -> None:
+    (folder / COMMIT / "deploy" / "web.yaml").unlink()
+    (folder / COMMIT / "deploy").rmdir()
+    (folder / COMMIT / "deploy").symlink_to("/")
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (_no_link, "source.pending"),
+        (_foreign_link, "source.unreadable"),
+        (_no_folder, "source.missing"),
+        (_linked_folder, "source.unreadable"),
+        (_linked_path, "source.unreadable"),
+    ],
+)
+def test_a_source_without_a_usable_commit_is_blind_for_its_namespaces_alone(
+    world: World, damage, code: str
+) -> None:
+    world.write("team.yaml", source("team"))
+    world.write("own.yaml", service("own", namespace="default"))
+    world.export("team", {"deploy/web.yaml": service("web")})
+    damage(world.fetcher / "sources" / "team")
+    desired = world.load()
+    assert [p.code for p in desired.problems] == [code]
+    assert [s.key.name for s in desired.services] == ["own"]
+    assert desired.is_blind_for(Key("Service", "shop", "web"))
+    assert not desired.is_blind_for(Key("Service", "default", "gone"))
+    assert (desired.blind, desired.whole) == (True, False)
+
+
+def test_without_sources_nothing_of_them_is_imported(tmp_path: Path) -> None:
+    """A controller without sources reads DIR by the code of a plain directory."""
+    (tmp_path / "web.yaml").write_text(service("web"))
+    code = (
+        "import sys; from pathlib import Path; import controller.app.controller\n"
+        "from controller.app.desired_state import *\n"
+        f"place = Path({str(tmp_path)!r})\n"
+        "found = DesiredFiles(directory_source(place), place / 'fetcher', dict).load()\n"
+        "assert found == directory_source(place).load() and len(found.services) == 1\n"
+        "names = ('source_document', 'source_spec', 'combine', 'fetched', 'model.sources',"
+        " 'core.git', 'controller.fetch')\n"
+        "print(sorted(m for m in sys.modules for n in names if m.startswith('controller')"
+        " and m.endswith(n)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd()
+    )
+    assert done.stdout == "[]\n"
