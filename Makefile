@@ -17,6 +17,9 @@ MINUTES ?=
 PERCENT ?= 5
 SUITE ?=
 
+# Without bytecode each process compiles again what the tests import.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup run down test check lint format sim sim-sweep sim-planted mutants bench bench-gate bench-journal gate-cases fuzz compat docker-py docs lock clean
 
 help: ## this list

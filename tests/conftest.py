@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -130,7 +130,13 @@ def pytest_terminal_summary(
 
 def rank_of(item: pytest.Item) -> int:
     """Where a test's file or folder is in ``FIRST``."""
-    ranks = (rank for rank, path in enumerate(FIRST) if item.path.is_relative_to(TESTS / path))
+    return rank_of_file(item.path)
+
+
+@cache
+def rank_of_file(path: Path) -> int:
+    """Where a file, or a folder above it, is in ``FIRST``."""
+    ranks = (rank for rank, first in enumerate(FIRST) if path.is_relative_to(TESTS / first))
     return next(ranks, len(FIRST))
 
 
