@@ -32,7 +32,8 @@ def cycles(graph: Graph) -> tuple[frozenset[Key], ...]:
     Kosaraju's algorithm: the last key of a depth-first walk is in one group with all keys that lead
     to it and are in no group yet.
     """
-    postorder = list(_walk(graph, sorted(graph), set()))
+    sources = sorted(key for key, targets in graph.items() if targets)
+    postorder = list(_walk(graph, sources, set()))
     back, seen, groups = reverse(graph), set[Key](), list[frozenset[Key]]()
     for start in reversed(postorder):
         if start in seen:

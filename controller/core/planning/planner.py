@@ -128,9 +128,11 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     for resource in declared_resources(desired):
         if only in (None, resource.key) and resource.key not in desired.blind_keys:
             run.plan_resource(resource)
-    services = frozenset(service.key for service in desired.services)
-    for key in order.sequence(services | _observed_services(observed)):
-        if only in (None, key) and key not in desired.blind_keys | desired.suspended:
+    services = frozenset(service.key for service in desired.services) | _observed_services(observed)
+    untouched = desired.blind_keys | desired.suspended
+    # The order matters between services only.
+    for key in order.sequence(services) if only is None else services & {only}:
+        if key not in untouched:
             run.plan_key(key)
     if not blocked:
         unused = _unused_networks(desired, observed, networks, run.actions)

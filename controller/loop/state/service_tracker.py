@@ -215,7 +215,9 @@ class ServiceTracker:
         now = self._clock.now()
         availability: dict[str, Availability] = {}
         superseded: dict[str, str] = {}
-        for service in desired.services:
+        # A snapshot for one key has the containers of one service.
+        present = [service for service in desired.services if observed.of(service.key)]
+        for service in present:
             availability |= self._availability(service, observed)
             superseded |= self._superseded(service, observed)
         if observed.taken_down != self._store.taken_down:
@@ -230,7 +232,7 @@ class ServiceTracker:
             last_pass_failed=frozenset(self._failures),
             failing_predecessors=frozenset(
                 container.id
-                for service in desired.services
+                for service in present
                 for container in self._failing_predecessors(service, observed)
             ),
             contended={

@@ -272,10 +272,25 @@ class Plan:
     #: False if part of the desired state is blind.
     complete: bool = True
     digest: str = ""
+    # Built at the first call of ``of``: a status report calls it several times for each resource.
+    _by_key: dict[Key, tuple[AnyAction, ...]] | None = field(
+        init=False, repr=False, compare=False, default=None
+    )
 
     def of(self, key: Key) -> tuple[AnyAction, ...]:
         """Return the actions on one key."""
-        return tuple(action for action in self.actions if action.object == key)
+        index = self._by_key
+        if index is None:
+            index = self._indexed()
+            # Assigned when complete, so no other thread sees a partial index.
+            object.__setattr__(self, "_by_key", index)
+        return index.get(key, ())
+
+    def _indexed(self) -> dict[Key, tuple[AnyAction, ...]]:
+        by_key: dict[Key, list[AnyAction]] = {}
+        for action in self.actions:
+            by_key.setdefault(action.object, []).append(action)
+        return {key: tuple(actions) for key, actions in by_key.items()}
 
     @property
     def pending(self) -> tuple[AnyAction, ...]:
