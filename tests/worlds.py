@@ -77,16 +77,6 @@ INGRESS = seen.ObservedNetwork(
 BRIDGE = seen.ObservedNetwork(
     "n3", "platform-bridge", ours=True, origin="controller", namespace="default"
 )
-LIMITS = (
-    "memory",
-    "memory_swap",
-    "memory_reservation",
-    "nano_cpus",
-    "cpu_quota",
-    "cpu_period",
-    "cpu_shares",
-    "pids",
-)
 HERE = SourceIdentity("desired-state", present=True, device=7, documents=3)
 
 
@@ -461,8 +451,7 @@ def _start(found: Container) -> Container:
 
 def _update(found: Container, action: UpdateContainer) -> Container:
     assert found.state not in (ContainerState.DEAD, ContainerState.REMOVING), "it is going"
-    asked = {name: getattr(action, name) for name in LIMITS}
-    changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    changes: dict[str, Any] = dict(action.limits)
     if action.restart:
         changes |= {"restart": action.restart, "restart_max": action.restart_max}
     assert changes, "nothing is changed"

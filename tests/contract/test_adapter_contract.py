@@ -199,7 +199,7 @@ def on_container(observed: Observed) -> list[AnyAction]:
         handle.start("created"),
         handle.start("again"),
         handle.remove("while it runs"),
-        replace(handle.set_restart_policy(("no", 0), "limits"), restart="", **LIMITS),
+        replace(handle.set_restart_policy(("no", 0), "limits"), restart="", limits=LIMITS),
         handle.disconnect("contract-net", "to be announced"),
         handle.disconnect("contract-net", "again"),
         handle.connect("contract-net", (WEB.name,), "announced"),

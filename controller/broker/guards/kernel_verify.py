@@ -358,15 +358,9 @@ def _disconnect(item: ContainerItem, network: JoinedNetwork) -> Change:
 def _restore_limits(item: ContainerItem, now: Settings) -> Change:
     """Return the update that sets all limits, even those that inspect shows unchanged."""
     admitted = item.admitted
-    limits: dict[str, Any] = {
-        "memory": admitted.memory,
-        "memory_swap": admitted.memory_swap,
-        "nano_cpus": admitted.nano_cpus,
-        "cpu_quota": admitted.cpu_quota,
-        "cpu_period": admitted.cpu_period,
-        "pids": admitted.pids,
-    }
-    body = limits_body(**limits)
+    names = ("memory", "memory_swap", "nano_cpus", "cpu_quota", "cpu_period", "pids")
+    limits = {name: getattr(admitted, name) for name in names}
+    body = limits_body(limits)
     return Change(
         mutation=Mutation.CONTAINER_UPDATE,
         subject=item.id,

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from controller.core.admission.dns_names import extra_names
 from controller.core.encoding.image_reference import without_credentials
 from controller.core.encoding.quoting import shorten
 from controller.core.encoding.strict_json import fold
+from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import (
     CONFIG,
@@ -65,17 +67,10 @@ class FinalRequest:
     @property
     def settings(self) -> Settings:
         """The settings that the inventory records as admitted."""
-        limits = self.request.limits
+        limits: dict[str, Any] = {name: getattr(self.request.limits, name) or 0 for name in LIMITS}
         return Settings(
             name=self.name,
-            memory=limits.memory,
-            memory_swap=limits.memory_swap,
-            memory_reservation=limits.memory_reservation,
-            nano_cpus=limits.nano_cpus,
-            cpu_quota=limits.cpu_quota,
-            cpu_period=limits.cpu_period,
-            cpu_shares=limits.cpu_shares,
-            pids=limits.pids or 0,
+            **limits,
             restart=self.request.restart.name or "no",
             restart_max=self.request.restart.max_retries,
             networks=self.networks.names,

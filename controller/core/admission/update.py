@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.engine_api.field_reader import members_of
-from controller.core.engine_api.field_tables import RESTART_POLICY
+from controller.core.engine_api.field_tables import RESOURCES, RESTART_POLICY
 from controller.core.engine_api.requests import (
     CreateRequest,
     Finding,
@@ -51,14 +53,13 @@ def admit_update(
     asked, findings = request.limits, list(request.findings)
     after = _limits_after(asked, before)
     findings += _update_conflicts(asked, before)
-    touched = ResourceLimits(
+    touched = replace(
+        asked,
         memory=after.memory if _touches_memory(asked) else 0,
-        memory_swap=asked.memory_swap,
         memory_reservation=after.memory_reservation if _touches_memory(asked) else 0,
-        nano_cpus=asked.nano_cpus,
+        memory_swappiness=None,
         cpu_quota=after.cpu_quota if asked.cpu_quota or asked.cpu_period else 0,
         cpu_period=after.cpu_period if asked.cpu_quota or asked.cpu_period else 0,
-        cpu_shares=asked.cpu_shares,
         pids=asked.pids if asked.pids and asked.pids > 0 else None,
     )
     case_policy = _effective_policy(current, actor, policy, host)
@@ -86,17 +87,10 @@ def _touches_memory(asked: ResourceLimits) -> bool:
 
 
 def _limits_after(asked: ResourceLimits, before: Settings) -> ResourceLimits:
-    memory = asked.memory or before.memory
-    return ResourceLimits(
-        memory=memory,
-        memory_swap=memory,
-        memory_reservation=asked.memory_reservation or before.memory_reservation,
-        nano_cpus=asked.nano_cpus or before.nano_cpus,
-        cpu_quota=asked.cpu_quota or before.cpu_quota,
-        cpu_period=asked.cpu_period or before.cpu_period,
-        cpu_shares=asked.cpu_shares or before.cpu_shares,
-        pids=before.pids if asked.pids is None else asked.pids,
-    )
+    limits = {name: getattr(asked, name) or getattr(before, name) for name in LIMITS}
+    limits["memory_swap"] = limits["memory"]
+    limits["pids"] = before.pids if asked.pids is None else asked.pids
+    return ResourceLimits(**limits)
 
 
 def _update_conflicts(asked: ResourceLimits, before: Settings) -> Findings:
@@ -118,39 +112,25 @@ def _update_body(
     request: UpdateRequest, after: ResourceLimits
 ) -> tuple[RequestBody, list[AdmissionPatch]]:
     asked = request.limits
-    body: RequestBody = {}
+    body = members_of(RESOURCES, asked)
     changes = []
     if asked.memory or asked.memory_swap:
         body |= {"Memory": after.memory, "MemorySwap": after.memory}
         if not asked.memory_swap:
             changes.append(AdmissionPatch("default.swap", "no swap beside the memory"))
-    values = {
-        "MemoryReservation": asked.memory_reservation,
-        "NanoCpus": asked.nano_cpus,
-        "CpuQuota": asked.cpu_quota,
-        "CpuPeriod": asked.cpu_period,
-        "CpuShares": asked.cpu_shares,
-        "PidsLimit": asked.pids,
-    }
-    body |= {key: value for key, value in values.items() if value}
     if request.restart.name:
         body["RestartPolicy"] = members_of(RESTART_POLICY, request.restart)
     return body, changes
 
 
 def _settings_after(request: UpdateRequest, before: Settings, after: ResourceLimits) -> Settings:
-    memory = _touches_memory(request.limits)
+    limits: dict[str, Any] = {name: getattr(after, name) or 0 for name in LIMITS}
+    if not _touches_memory(request.limits):
+        limits["memory_swap"] = before.memory_swap
     restart = request.restart
     return replace(
         before,
-        memory=after.memory,
-        memory_swap=after.memory_swap if memory else before.memory_swap,
-        memory_reservation=after.memory_reservation,
-        nano_cpus=after.nano_cpus,
-        cpu_quota=after.cpu_quota,
-        cpu_period=after.cpu_period,
-        cpu_shares=after.cpu_shares,
-        pids=after.pids or 0,
+        **limits,
         restart=restart.name or before.restart,
         restart_max=restart.max_retries if restart.name else before.restart_max,
     )

@@ -10,10 +10,10 @@ restarts the container.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
 
 from controller.core.drift.actions import ContainerHandle
 from controller.core.drift.drift import alterations, foreign_aliases
+from controller.core.engine_api.comparable_fields import LIMITS
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import (
     AnyAction,
@@ -27,30 +27,17 @@ from controller.model.desired.plan import (
 from controller.model.errors import Problem, Severity
 from controller.model.observed import Container, ContainerState, Settings
 
-#: Fields that an update sends together: the engine refuses a memory limit above the swap limit.
-_TOGETHER = {
-    "memory": ("memory", "memory_swap"),
-    "memory_swap": ("memory", "memory_swap"),
-    **{
-        name: (name,)
-        for name in (
-            "memory_reservation",
-            "nano_cpus",
-            "cpu_quota",
-            "cpu_period",
-            "cpu_shares",
-            "pids",
-        )
-    },
-}
+#: Limits that an update sends together: the engine refuses a memory limit above the swap limit.
+_TOGETHER = frozenset({"memory", "memory_swap"})
 
 
 def healed_by(action: AnyAction) -> frozenset[str]:
     """Return the alterations undone by an action, by ``Alteration.what``."""
     match action:
         case UpdateContainer():
-            limits = {name for name in _TOGETHER if getattr(action, name) is not None}
-            return frozenset(limits | ({"restart", "restart_max"} if action.restart else set()))
+            return frozenset(
+                [*action.limits, *(("restart", "restart_max") if action.restart else ())]
+            )
         case UnpauseContainer():
             return frozenset({"paused"})
         case RenameContainer():
@@ -161,16 +148,20 @@ def _limit(
     limits = [
         each
         for each in alterations(container)
-        if each.what in _TOGETHER and not set(_TOGETHER[each.what]) & set(deferred)
+        if each.what in LIMITS and not _sent_with(each.what) & set(deferred)
     ]
     if not limits:
         return
-    names = {name for each in limits for name in _TOGETHER[each.what]}
-    update = UpdateContainer(
+    changed = frozenset().union(*(_sent_with(each.what) for each in limits))
+    yield UpdateContainer(
         object=container.key,
         target=container.name,
         cause="; ".join(each.why for each in limits),
         slot=container.slot,
         precondition=ContainerHandle.of(container).precondition,
+        limits={name: getattr(admitted, name) for name in LIMITS if name in changed},
     )
-    yield replace(update, **{name: getattr(admitted, name) for name in names})
+
+
+def _sent_with(limit: str) -> frozenset[str]:
+    return _TOGETHER if limit in _TOGETHER else frozenset({limit})

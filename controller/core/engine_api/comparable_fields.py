@@ -168,13 +168,33 @@ def _unknown(inspect: Mapping[str, Any]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A field of ``Settings``: how to print its values, and whether the engine can restore it."""
+    """A field of ``Settings``; a limit if it has a ``member``."""
 
     name: str
+    #: The field of a document, or ``container.NAME`` for a setting without a field.
+    path: str
+    #: Returns a value in words.
     show: Callable[..., str]
-    #: Called with the present and the admitted settings. 0 and '' mean "no change" in an update, so an
-    #: update cannot restore an unset value.
-    in_place: Callable[[Settings, Settings], bool]
+    #: The member in ``HostConfig`` and in the body of an update.
+    member: str | None = None
+
+    def in_place(self, now: Settings, admitted: Settings) -> bool:
+        """Return True if the engine can restore the admitted value.
+
+        0 and '' mean "no change" in an update, so an update cannot restore an unset value.
+        """
+        match self.name:
+            case "cpuset" | "others":
+                return False
+            case "memory_swap":
+                return admitted.memory_swap != 0 and admitted.memory > 0
+            # The engine cannot switch between the two ways of limiting CPUs.
+            case "nano_cpus" if now.cpu_quota or now.cpu_period:
+                return False
+            case "cpu_quota" | "cpu_period" if now.nano_cpus:
+                return False
+            case _:
+                return self.member is None or getattr(admitted, self.name) > 0
 
 
 def _bytes(count: int) -> str:
@@ -199,26 +219,23 @@ def _text(value: object) -> str:
 
 #: Every field of Settings, in the order of the sentences.
 SETTINGS: Final = (
-    Setting("name", _text, lambda _, __: True),
-    Setting("memory", _bytes, lambda _, was: was.memory > 0),
-    Setting("memory_swap", _bytes, lambda _, was: was.memory_swap != 0 and was.memory > 0),
-    Setting("memory_reservation", _bytes, lambda _, was: was.memory_reservation > 0),
-    # The engine cannot switch between the two ways of limiting CPUs.
-    Setting("nano_cpus", _cpus, lambda now, was: was.nano_cpus > 0 and not _by_quota(now)),
-    Setting("cpu_quota", _text, lambda now, was: was.cpu_quota > 0 and not now.nano_cpus),
-    Setting("cpu_period", _text, lambda now, was: was.cpu_period > 0 and not now.nano_cpus),
-    Setting("cpu_shares", _text, lambda _, was: was.cpu_shares > 0),
-    Setting("cpuset", _text, lambda _, __: False),
-    Setting("others", _names, lambda _, __: False),
-    Setting("pids", _count, lambda _, was: was.pids > 0),
-    Setting("restart", _text, lambda _, __: True),
-    Setting("restart_max", _text, lambda _, __: True),
-    Setting("networks", _names, lambda _, __: True),
+    Setting("name", "container.name", _text),
+    Setting("memory", "spec.resources.memory", _bytes, "Memory"),
+    Setting("memory_swap", "container.memorySwap", _bytes, "MemorySwap"),
+    Setting("memory_reservation", "container.memoryReservation", _bytes, "MemoryReservation"),
+    Setting("nano_cpus", "spec.resources.cpus", _cpus, "NanoCpus"),
+    Setting("cpu_quota", "container.cpuQuota", _text, "CpuQuota"),
+    Setting("cpu_period", "container.cpuPeriod", _text, "CpuPeriod"),
+    Setting("cpu_shares", "container.cpuShares", _text, "CpuShares"),
+    Setting("cpuset", "container.cpuset", _text),
+    Setting("others", "container.otherLimits", _names),
+    Setting("pids", "spec.resources.pids", _count, "PidsLimit"),
+    Setting("restart", "spec.restart.policy", _text),
+    Setting("restart_max", "container.restartRetries", _text),
+    Setting("networks", "container.networks", _names),
 )
-
-
-def _by_quota(settings: Settings) -> bool:
-    return settings.cpu_quota != 0 or settings.cpu_period != 0
+#: The limits that an update can change: the field of Settings, and the engine's member.
+LIMITS: Final = {each.name: each.member for each in SETTINGS if each.member is not None}
 
 
 def differing_settings(now: Settings, admitted: Settings) -> Iterator[Setting]:

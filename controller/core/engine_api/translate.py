@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, assert_never
 
-from controller.core.engine_api.comparable_fields import unknown_members
+from controller.core.engine_api.comparable_fields import LIMITS, unknown_members
 from controller.core.engine_api.requests import ICC, MASQUERADE, RequestBody
 from controller.core.engine_api.timestamps import ZERO_TIME, is_of_last_run
 from controller.model import names, observed
@@ -53,17 +53,6 @@ _NO_NETWORK = "none"
 _SHORT_ID = 12
 #: The default number of failed probes in a row before a container is unhealthy.
 HEALTH_RETRIES = 3
-#: The limits of an update with a field of their own in ``Settings``.
-_LIMITS = {
-    "memory": "Memory",
-    "memory_swap": "MemorySwap",
-    "memory_reservation": "MemoryReservation",
-    "nano_cpus": "NanoCpus",
-    "cpu_quota": "CpuQuota",
-    "cpu_period": "CpuPeriod",
-    "cpu_shares": "CpuShares",
-    "pids": "PidsLimit",
-}
 #: The limits of an update without a field of their own in ``Settings``.
 _OTHERS = ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetMems")
 
@@ -139,13 +128,12 @@ def container_body(action: CreateContainer, networks: NetworkNames) -> RequestBo
 def update_body(action: UpdateContainer) -> RequestBody:
     """Return the body of ``POST /containers/ID/update``; absent settings stay unchanged."""
     policy = _only_set({"Name": action.restart, "MaximumRetryCount": action.restart_max})
-    limits = limits_body(**{name: getattr(action, name) for name in _LIMITS})
-    return ({"RestartPolicy": policy} if action.restart else {}) | limits
+    return ({"RestartPolicy": policy} if action.restart else {}) | limits_body(action.limits)
 
 
-def limits_body(**limits: int | None) -> RequestBody:
+def limits_body(limits: Mapping[str, int]) -> RequestBody:
     """Return the set limits for an update's body, from their names in ``Settings``."""
-    return _only_set({_LIMITS[name]: value for name, value in limits.items()})
+    return _only_set({LIMITS[name]: value for name, value in limits.items()})
 
 
 def joining_body(action: ConnectNetwork | DisconnectNetwork) -> RequestBody:
@@ -293,17 +281,12 @@ def settings(inspect: Mapping[str, Any]) -> Settings:
     host = inspect.get("HostConfig") or {}
     restart = host.get("RestartPolicy") or {}
     joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
+    limits = {name: host.get(member) or 0 for name, member in LIMITS.items()}
     return Settings(
         name=str(inspect.get("Name") or "").removeprefix("/"),
-        memory=host.get("Memory") or 0,
-        memory_swap=host.get("MemorySwap") or 0,
-        memory_reservation=host.get("MemoryReservation") or 0,
-        nano_cpus=host.get("NanoCpus") or 0,
-        cpu_quota=host.get("CpuQuota") or 0,
-        cpu_period=host.get("CpuPeriod") or 0,
-        cpu_shares=host.get("CpuShares") or 0,
+        # -1, 0 and null all mean unlimited processes.
+        **{**limits, "pids": max(0, limits["pids"])},
         cpuset=host.get("CpusetCpus") or "",
-        pids=max(0, host.get("PidsLimit") or 0),  # -1, 0 and null all mean unlimited
         restart=restart.get("Name") or "no",
         restart_max=restart.get("MaximumRetryCount") or 0,
         networks=tuple(sorted(name for name in joined if name != _NO_NETWORK)),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import TypeVar
 
+from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.records import endings
 from controller.core.records.inventory_json import SETTINGS_FIELDS
 from controller.core.records.parts import (
@@ -34,14 +35,7 @@ RecordEffect = Callable[[Inventory, Closing], Inventory]
 ALIASES_MAX = 64
 #: The settings that each member of an update's body changes.
 _UPDATED: dict[str, tuple[str, ...]] = {
-    "Memory": ("memory",),
-    "MemorySwap": ("memory_swap",),
-    "MemoryReservation": ("memory_reservation",),
-    "NanoCpus": ("nano_cpus",),
-    "CpuQuota": ("cpu_quota",),
-    "CpuPeriod": ("cpu_period",),
-    "CpuShares": ("cpu_shares",),
-    "PidsLimit": ("pids",),
+    **{member: (name,) for name, member in LIMITS.items()},
     "RestartPolicy": ("restart", "restart_max"),
 }
 

@@ -25,6 +25,7 @@ from controller.model.inventory import (
 from controller.model.observed import Ending, Image, Settings
 
 SETTINGS_FIELDS = frozenset(field.name for field in fields(Settings))
+_NUMBERS = frozenset(field.name for field in fields(Settings) if isinstance(field.default, int))
 
 
 def settings_to_json(settings: Settings) -> dict[str, object]:
@@ -39,25 +40,10 @@ def settings_from_json(value: Mapping[str, Any]) -> Settings:
     The journal writes numbers beyond 2^53 as strings, so numbers are read from strings too.
     """
     members = {name: member for name, member in value.items() if name in SETTINGS_FIELDS}
-    for name in _SETTINGS_NUMBERS & members.keys():
+    for name in _NUMBERS & members.keys():
         members[name] = int(members[name])
     lists = {name: tuple(map(str, members.pop(name, ()))) for name in ("networks", "others")}
     return Settings(**{"name": "", **members, **lists})
-
-
-_SETTINGS_NUMBERS = frozenset(
-    {
-        "memory",
-        "memory_swap",
-        "memory_reservation",
-        "nano_cpus",
-        "cpu_quota",
-        "cpu_period",
-        "cpu_shares",
-        "pids",
-        "restart_max",
-    }
-)
 
 
 def to_json(inventory: Inventory) -> dict[str, object]:

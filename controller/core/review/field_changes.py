@@ -94,23 +94,6 @@ _IN_PATH: Final = frozenset({"target", "name", "container", "protocol"})
 #: Mappings with keys that users choose. They are shown as ``name[key]``.
 _KEYED: Final = frozenset({"containerLabels"})
 
-#: The document path of each field of ``Settings``; fields without one are ``container.NAME``.
-_DRIFT_PATHS: Final = {
-    "memory": "spec.resources.memory",
-    "nano_cpus": "spec.resources.cpus",
-    "pids": "spec.resources.pids",
-    "restart": "spec.restart.policy",
-    "name": "container.name",
-    "memory_swap": "container.memorySwap",
-    "memory_reservation": "container.memoryReservation",
-    "cpu_quota": "container.cpuQuota",
-    "cpu_period": "container.cpuPeriod",
-    "cpu_shares": "container.cpuShares",
-    "cpuset": "container.cpuset",
-    "others": "container.otherLimits",
-    "restart_max": "container.restartRetries",
-    "networks": "container.networks",
-}
 _POLICIES: Final = {word: policy.value for policy, (word, _) in RESTART.items()}
 
 
@@ -286,7 +269,7 @@ def drift_changes(container: Container) -> tuple[FieldChange, ...]:
         return ()
     found = [
         FieldChange(
-            _DRIFT_PATHS[setting.name],
+            setting.path,
             "changed",
             _setting_text(setting.name, setting.show, getattr(now, setting.name)),
             _setting_text(setting.name, setting.show, getattr(admitted, setting.name)),

@@ -125,7 +125,7 @@ def _words(action: AnyAction) -> str | None:
     """Return an action as text; None for a part of another action."""
     target = action.target
     match action:
-        case UpdateContainer() if action.restart == "no" and action.memory is None:
+        case UpdateContainer() if action.restart == "no" and not action.limits:
             return None  # belongs to a stop
         case UpdateContainer():
             return f"updated {target} ({action.cause})"

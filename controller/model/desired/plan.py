@@ -5,6 +5,7 @@ Each action has its cause and its precondition.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -108,24 +109,13 @@ class StartContainer(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateContainer(Action):
-    """Change the restart policy or the limits of a container.
-
-    Units: bytes, nano-CPUs, microseconds. There is no CPU set, because the gate admits none in an
-    update.
-    """
+    """Change the restart policy or the limits of a container."""
 
     verb: ClassVar[str] = "update-container"
     restart: str = ""  # '' for no change
     restart_max: int = 0
-    # None for no change.
-    memory: int | None = None
-    memory_swap: int | None = None
-    memory_reservation: int | None = None
-    nano_cpus: int | None = None
-    cpu_quota: int | None = None
-    cpu_period: int | None = None
-    cpu_shares: int | None = None
-    pids: int | None = None
+    #: The new limits, by their names in ``Settings``.
+    limits: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

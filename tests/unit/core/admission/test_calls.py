@@ -253,8 +253,13 @@ OTHERS: dict[str, Any] = {"object": KEY, "cause": "because"}
         (UpdateContainer(target="x", restart="on-failure", restart_max=11, **OTHERS), ("restart",)),
         (StopContainer(target="x", grace_s=300, **OTHERS), ()),
         (StopContainer(target="x", grace_s=301, **OTHERS), ("stop.timeout",)),
-        (UpdateContainer(target="x", memory=GIB, memory_swap=GIB, pids=9, **OTHERS), ()),
-        (UpdateContainer(target="x", memory=64 * GIB, **OTHERS), ("resources.memory",)),
+        (
+            UpdateContainer(
+                target="x", limits={"memory": GIB, "memory_swap": GIB, "pids": 9}, **OTHERS
+            ),
+            (),
+        ),
+        (UpdateContainer(target="x", limits={"memory": 64 * GIB}, **OTHERS), ("resources.memory",)),
         (UpdateContainer(target="x", **OTHERS), ("update.empty",)),
     ],
 )

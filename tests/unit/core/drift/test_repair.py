@@ -30,7 +30,7 @@ def told(action: AnyAction) -> tuple[str, str]:
             container(settings={"memory": 1 << 30}),
             [
                 (
-                    "update-container memory=536870912 memory_swap=536870912",
+                    "update-container limits={'memory': 536870912, 'memory_swap': 536870912}",
                     "memory is 1Gi, admitted 512Mi",
                 )
             ],
@@ -39,14 +39,14 @@ def told(action: AnyAction) -> tuple[str, str]:
             container(settings={"memory_swap": -1, "pids": 0}),
             [
                 (
-                    "update-container memory=536870912 memory_swap=536870912 pids=256",
+                    "update-container limits={'memory': 536870912, 'memory_swap': 536870912, 'pids': 256}",
                     "memory swap is unlimited, admitted 512Mi; pids is unlimited, admitted 256",
                 )
             ],
         ),
         (
             container(settings={"nano_cpus": 5 * 10**8}),
-            [("update-container nano_cpus=1000000000", "nano cpus is 0.5, admitted 1")],
+            [("update-container limits={'nano_cpus': 1000000000}", "nano cpus is 0.5, admitted 1")],
         ),
         (container(state="paused"), [("unpause-container", f"{NAME} is paused")]),
         (

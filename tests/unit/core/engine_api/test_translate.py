@@ -179,13 +179,13 @@ def test_an_update_names_what_it_changes_and_nothing_else() -> None:
 
     assert body() == {}
     assert body(restart="no") == {"RestartPolicy": {"Name": "no"}}
-    assert body(restart="on-failure", restart_max=3, pids=5) == {
+    assert body(restart="on-failure", restart_max=3, limits={"pids": 5}) == {
         "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3},
         "PidsLimit": 5,
     }
     limits = {"memory": 1, "memory_swap": 2, "memory_reservation": 3, "nano_cpus": 4}
     shares = {"cpu_quota": 5, "cpu_period": 6, "cpu_shares": 7}
-    assert list(body(**limits, **shares).values()) == [1, 2, 3, 4, 5, 6, 7]
+    assert list(body(limits=limits | shares).values()) == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_attached_networks_come_after_the_implied_one() -> None:
