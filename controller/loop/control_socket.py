@@ -8,9 +8,7 @@ the question don't count.
 
 from __future__ import annotations
 
-import json
 import socket
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,14 +20,17 @@ from controller.model.container_output import FailedRun
 from controller.model.desired.overrides import ServiceAct, Verb
 from controller.model.errors import TrimtabError, UsageError
 from controller.model.names import Key
+from controller.system import conversation
+from controller.system.conversation import (
+    failure,
+    text_member,
+    unknown_request,
+    wrong_member,
+)
 
-QUESTION_MAX = 64 * 1024
-TIMEOUT_S = 5.0
 PASS_TIMEOUT_S = 60.0
 PASS_TIMEOUT_MAX_S = 3600.0
 _CLAIM_MAX = 200
-_TEXT_MAX = 512
-_PEERCRED = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +86,6 @@ def answer(
         return failure(error.code, error.message, remedy=error.remedy)
 
 
-def failure(code: str, message: str, *, remedy: str = "") -> dict[str, object]:
-    """Return the answer for an error."""
-    return {"error": {"code": code, "message": message, "remedy": remedy}}
-
-
 def _answer(
     question: Mapping[str, object], *, peer_uid: int, own_uid: int, backend: ControlBackend
 ) -> dict[str, object]:
@@ -108,11 +104,7 @@ def _answer(
             _raise_if_not_allowed(peer_uid, own_uid)
             return backend.act(act_request(verb, question, peer_uid=peer_uid))
         case other:
-            raise UsageError(
-                "control.unknown",
-                f"nobody here knows how to do {other!r}",
-                remedy="use the trimtab command of the version that runs here",
-            )
+            raise unknown_request(other)
 
 
 def _read(
@@ -149,14 +141,14 @@ def pass_request(question: Mapping[str, object], *, peer_uid: int) -> PassReques
     """
     approve, key = question.get("approve_prune", False), question.get("key")
     if not isinstance(approve, bool):
-        raise _wrong("approve_prune", "true or false")
+        raise wrong_member("approve_prune", "true or false")
     return PassRequest(
         _timeout_s(question),
         approve,
         _who(question, peer_uid),
         None if key is None else _key(key),
-        _text(question, "plan"),
-        _text(question, "approved"),
+        text_member(question, "plan"),
+        text_member(question, "approved"),
     )
 
 
@@ -168,13 +160,13 @@ def act_request(verb: Verb, question: Mapping[str, object], *, peer_uid: int) ->
     """
     only_ask = question.get("only_ask", False)
     if not isinstance(only_ask, bool):
-        raise _wrong("only_ask", "true or false")
+        raise wrong_member("only_ask", "true or false")
     act = ServiceAct(
         verb,
         _key(question.get("key")),
         _who(question, peer_uid),
-        to=_text(question, "to"),
-        reason=_text(question, "note"),
+        to=text_member(question, "to"),
+        reason=text_member(question, "note"),
     )
     return ActRequest(act, only_ask, _timeout_s(question))
 
@@ -186,14 +178,14 @@ def _timeout_s(question: Mapping[str, object]) -> float:
         or not isinstance(timeout_s, int | float)
         or not 0 < timeout_s <= PASS_TIMEOUT_MAX_S
     ):
-        raise _wrong("timeout_s", f"a number of seconds up to {PASS_TIMEOUT_MAX_S:g}")
+        raise wrong_member("timeout_s", f"a number of seconds up to {PASS_TIMEOUT_MAX_S:g}")
     return float(timeout_s)
 
 
 def _since(question: Mapping[str, object]) -> int:
     since = question.get("since", 0)
     if isinstance(since, bool) or not isinstance(since, int):
-        raise _wrong("since", "the number of an act")
+        raise wrong_member("since", "the number of an act")
     return since
 
 
@@ -201,71 +193,20 @@ def _key(text: object) -> Key:
     try:
         return Key.parse(str(text))
     except ValueError as error:
-        raise _wrong("key", "KIND/NAMESPACE/NAME") from error
-
-
-def _text(question: Mapping[str, object], member: str) -> str:
-    text = question.get(member) or ""
-    if not isinstance(text, str) or len(text) > _TEXT_MAX:
-        raise _wrong(member, f"text of at most {_TEXT_MAX} characters")
-    return "".join(character for character in text if character.isprintable())
+        raise wrong_member("key", "KIND/NAMESPACE/NAME") from error
 
 
 def _who(question: Mapping[str, object], peer_uid: int) -> str:
     """Return the requesting user: the kernel's uid, followed by the claim."""
     who = f"uid:{peer_uid}"
-    claim = _text(question, "on_behalf_of").removeprefix(who).strip()[:_CLAIM_MAX]
+    claim = text_member(question, "on_behalf_of").removeprefix(who).strip()[:_CLAIM_MAX]
     return f"{who} {claim}".strip()
 
 
-def _wrong(member: str, expected: str) -> UsageError:
-    return UsageError("control.malformed", f"{member} must be {expected}")
-
-
-def peer_uid_of(peer: socket.socket) -> int:
-    """Return the uid of the connected process (SO_PEERCRED)."""
-    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
-    _pid, uid, _gid = _PEERCRED.unpack(raw)
-    return int(uid)
-
-
 def converse(peer: socket.socket, *, own_uid: int, backend: ControlBackend) -> None:
-    """Read one question from a connection and send the answer; the caller closes the connection.
+    """Read one question from a connection and send the answer (``conversation.converse``)."""
 
-    A silent, malformed or broken connection costs a few seconds at most.
-    """
-    try:
-        peer.settimeout(TIMEOUT_S)
-        line = _read_line(peer)
-        if line is None:
-            return
-        question = _parse_json(line)
-        if question is None:
-            reply = failure("control.malformed", "expected one JSON object on one line")
-        else:
-            peer_uid = peer_uid_of(peer)
-            reply = answer(question, peer_uid=peer_uid, own_uid=own_uid, backend=backend)
-        peer.sendall(json.dumps(reply, ensure_ascii=False).encode() + b"\n")
-    except OSError:
-        return  # the peer disconnected, or sent nothing in time
+    def reply(question: Mapping[str, object], peer_uid: int) -> dict[str, object]:
+        return answer(question, peer_uid=peer_uid, own_uid=own_uid, backend=backend)
 
-
-def _read_line(peer: socket.socket) -> bytes | None:
-    """Return the line without its end; None if the peer disconnected before the end of the line."""
-    data = b""
-    while b"\n" not in data:
-        if len(data) > QUESTION_MAX:
-            return b""  # too long: answered as malformed
-        chunk = peer.recv(8192)
-        if not chunk:
-            return None
-        data += chunk
-    return data.partition(b"\n")[0]
-
-
-def _parse_json(line: bytes) -> Mapping[str, object] | None:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+    conversation.converse(peer, reply)

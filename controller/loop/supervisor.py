@@ -32,6 +32,7 @@ from controller.loop.workers.worker_slots import WorkerSlots
 from controller.model.errors import EngineError, StateError
 from controller.model.names import Key
 from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events
+from controller.system.conversation import TIMEOUT_S
 
 #: How long a stop waits for begun actions, such as the start that follows a stop. Most end at once,
 #: few take longer than the engine's default grace.
@@ -280,7 +281,7 @@ class Supervisor:
 
     def _converse(self, peer: socket.socket) -> None:
         with peer:
-            if not self._conversations.acquire(timeout=control_socket.TIMEOUT_S):
+            if not self._conversations.acquire(timeout=TIMEOUT_S):
                 return
             try:
                 control_socket.converse(peer, own_uid=os.geteuid(), backend=self._api)

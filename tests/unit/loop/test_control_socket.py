@@ -13,7 +13,6 @@ import pytest
 
 from controller.core.drift import failed_runs as failures
 from controller.loop.control_socket import (
-    QUESTION_MAX,
     ActRequest,
     PassRequest,
     act_request,
@@ -25,6 +24,7 @@ from controller.model.container_output import FailedRun, LogLine
 from controller.model.desired.overrides import ServiceAct, Verb
 from controller.model.errors import EngineUnavailable
 from controller.model.names import Key, service_key
+from controller.system.conversation import QUESTION_MAX
 
 OWN = 990
 FAILED = FailedRun(

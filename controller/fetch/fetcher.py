@@ -1,0 +1,188 @@
+"""The fetcher: a worker for each declared source, and the requests of operators."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from controller.core.git.report import SOURCES_MAX, status_to_json
+from controller.core.git.signed_object import parse_commit
+from controller.fetch.credentials import ASKPASS, AccessFiles
+from controller.fetch.export import ExportFolder
+from controller.fetch.git_command import GitCommand, GitLimits
+from controller.fetch.memory import MemoryFile
+from controller.fetch.mirror import Mirror
+from controller.fetch.source_fetch import SourceFetch, Verify
+from controller.fetch.worker import SourceWorker
+from controller.model.desired.source_spec import SourceSpec
+from controller.model.errors import SourceError
+from controller.ports import Clock
+from controller.system.atomic_file import write_atomic
+
+#: How long a stop waits for fetches in progress.
+STOP_S = 5.0
+#: How long a request waits for the fetch that it asked for.
+REQUEST_S = 30.0
+LOG_COMMITS = 20
+
+log = logging.getLogger("trimtab.fetch")
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredSources:
+    """The Sources that DIR declares."""
+
+    specs: Mapping[str, SourceSpec]
+    #: False if an unread document possibly declares another Source.
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FetcherParts:
+    """What a fetcher works with."""
+
+    #: The fetcher's folder.
+    folder: Path
+    #: The folder of the credentials' folders.
+    credentials: Path
+    verify: Verify
+    load_sources: Callable[[], DeclaredSources]
+    clock: Clock
+    #: Returns a number in [0, 1), for jitter.
+    random: Callable[[], float]
+    limits: GitLimits = field(default_factory=GitLimits)
+
+
+class Fetcher:
+    """Fetches the declared sources until it is stopped. Thread-safe."""
+
+    def __init__(self, parts: FetcherParts) -> None:
+        self._parts = parts
+        self._memory = MemoryFile(parts.folder)
+        self._workers: dict[str, SourceWorker] = {}
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Read the memory and the sources, and start to fetch.
+
+        Raises:
+            OSError: the fetcher's folder can't be written.
+        """
+        askpass = self._parts.folder / "askpass"
+        write_atomic(askpass, ASKPASS.encode(), mode=0o700)
+        damage = self._memory.load()
+        if damage is not None:
+            log.error("%s", damage)
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the declared sources again: start, change and stop workers.
+
+        A source that is missing while a document can't be read goes on as before.
+        """
+        declared = self._parts.load_sources()
+        specs = dict(sorted(declared.specs.items())[:SOURCES_MAX])
+        if len(specs) < len(declared.specs):
+            log.error("only the first %s sources are fetched", SOURCES_MAX)
+        with self._lock:
+            gone = [name for name in self._workers if name not in specs and declared.complete]
+            for name in gone:
+                self._workers.pop(name).stop()
+            for name, spec in specs.items():
+                if name in self._workers:
+                    self._workers[name].change_spec(spec)
+                else:
+                    self._workers[name] = self._worker(name, spec)
+                    self._workers[name].start()
+            self._memory.list_only(frozenset(self._workers))
+
+    def stop(self) -> None:
+        """Stop all workers. A fetch in progress ends with the process, and leaves nothing."""
+        with self._lock:
+            workers = list(self._workers.values())
+        for worker in workers:
+            worker.stop()
+        for worker in workers:
+            worker.join(STOP_S / max(1, len(workers)))
+
+    def list_sources(self) -> dict[str, object]:
+        """Return the statuses of the sources."""
+        return {"sources": [status_to_json(status) for status in self._memory.statuses()]}
+
+    def log(self, name: str) -> dict[str, object]:
+        """Return the latest commits of a source, the newest first."""
+        self._find(name)
+        mirror = self._mirror(name)
+        commits = []
+        for commit in mirror.latest_commits(at_most=LOG_COMMITS):
+            try:
+                parsed = parse_commit(mirror.read("commit", commit))
+            except ValueError:
+                commits.append({"commit": commit})
+                continue
+            commits.append(
+                {
+                    "commit": commit,
+                    "author": parsed.author,
+                    "committed": parsed.committed,
+                    "subject": parsed.subject,
+                }
+            )
+        status = next((s for s in self._memory.statuses() if s.name == name), None)
+        current = asdict(status.current) if status and status.current else None
+        return {"commits": commits, "current": current}
+
+    def sync(self, name: str) -> dict[str, object]:
+        """Fetch a source now. Return its status after that, or the present one after a while."""
+        worker = self._find(name)
+        return self._after(worker, worker.wake())
+
+    def hold(self, name: str, by: str) -> dict[str, object]:
+        """Keep a source's served commit until ``resume``."""
+        self._find(name).hold(by)
+        return self._status(name)
+
+    def resume(self, name: str) -> dict[str, object]:
+        """End a hold, and fetch."""
+        worker = self._find(name)
+        return self._after(worker, worker.resume())
+
+    def approve(self, name: str, commit: str, by: str) -> dict[str, object]:
+        """Serve exactly the held commit."""
+        worker = self._find(name)
+        return self._after(worker, worker.approve(commit, by))
+
+    def _after(self, worker: SourceWorker, request: int) -> dict[str, object]:
+        is_done = worker.await_fetch(request, within_s=REQUEST_S)
+        return {**self._status(worker.name), "done": is_done}
+
+    def _status(self, name: str) -> dict[str, object]:
+        memory = self._memory.get(name)
+        return {"source": status_to_json(memory.status) if memory else None}
+
+    def _find(self, name: str) -> SourceWorker:
+        with self._lock:
+            worker = self._workers.get(name)
+        if worker is None:
+            raise SourceError(
+                "source.unknown",
+                f"no document declares the source {name}",
+                remedy="see 'trimtab source list'",
+            )
+        return worker
+
+    def _worker(self, name: str, spec: SourceSpec) -> SourceWorker:
+        folder = self._parts.folder
+        files = AccessFiles(self._parts.credentials, folder / "askpass", folder)
+        exports = ExportFolder(folder / "sources" / name)
+        fetch = SourceFetch(name, self._mirror(name), exports, files, self._parts.verify)
+        return SourceWorker(
+            fetch, spec, self._memory, clock=self._parts.clock, random=self._parts.random
+        )
+
+    def _mirror(self, name: str) -> Mirror:
+        path = self._parts.folder / "mirror" / f"{name}.git"
+        return Mirror(GitCommand(path, self._parts.clock.monotonic, self._parts.limits))

@@ -1,0 +1,262 @@
+"""The bare mirror of one repository: fetched into quarantine, then moved in as a whole.
+
+An interrupted, oversized or damaged fetch leaves nothing in the mirror. Nothing is ever checked out.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from controller.core.git.references import parse_listing
+from controller.core.git.tree_checks import TreeFile
+from controller.fetch.git_command import GitCommand, RemoteAccess
+from controller.model.errors import SourceError
+from controller.system.atomic_file import fsync_folder
+
+#: The served commit, and the newest one.
+SERVED, HEAD = "refs/trimtab/served", "refs/trimtab/head"
+#: The code of a tree whose list is beyond the bound.
+TOO_MANY = "source.too-many-files"
+_INCOMING = "refs/trimtab/incoming"
+_QUARANTINE = "quarantine"
+#: Files that move from quarantine; git takes a pack for complete when its index is there.
+_PACK_ENDINGS = (".pack", ".rev", ".idx")
+_PACKS_MAX = 40
+_BATCH_FILES, _BATCH_BYTES = 500, 8 << 20
+
+
+class Mirror:
+    """The mirror that *git* works on. Use from one thread."""
+
+    def __init__(self, git: GitCommand) -> None:
+        self._git = git
+        self._folder = git.folder
+
+    @property
+    def exists(self) -> bool:
+        return (self._folder / "HEAD").is_file()
+
+    def prepare(self, *, hash_name: str) -> None:
+        """Create the mirror if it is missing, and remove what an interrupted fetch left.
+
+        Raises:
+            SourceError: the mirror can't be created.
+        """
+        if not self.exists:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir(mode=0o700, parents=True)
+            self._git.run(
+                "init",
+                "--quiet",
+                "--bare",
+                "--template=",
+                "--initial-branch=none",
+                f"--object-format={hash_name}",
+            )
+        shutil.rmtree(self._folder / _QUARANTINE, ignore_errors=True)
+        for lock in (*self._folder.glob("*.lock"), *self._folder.glob("refs/**/*.lock")):
+            lock.unlink(missing_ok=True)
+        (self._folder / _INCOMING).unlink(missing_ok=True)
+
+    def list_references(self, url: str, pattern: str, access: RemoteAccess) -> dict[str, str]:
+        """Return the references of the remote repository that match *pattern*, with their ids.
+
+        Raises:
+            SourceError: the repository can't be reached.
+        """
+        output = self._git.run(
+            "ls-remote",
+            "--refs",
+            "--",
+            url,
+            pattern,
+            access=access,
+            time_s=self._git.limits.list_time_s,
+            # Without a mirror, git looks for a repository in the folder that it stands in.
+            extra={} if self.exists else {"GIT_DIR": "/nonexistent"},
+        )
+        return parse_listing(output)
+
+    def fetch(self, url: str, reference: str, access: RemoteAccess) -> str:
+        """Fetch a reference or a commit id with its history. Return the fetched object's id.
+
+        Raises:
+            SourceError: the fetch failed; the mirror is as before.
+        """
+        quarantine = self._folder / _QUARANTINE
+        shutil.rmtree(quarantine, ignore_errors=True)
+        (quarantine / "pack").mkdir(mode=0o700, parents=True)
+        places = {
+            "GIT_OBJECT_DIRECTORY": str(quarantine),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self._folder / "objects"),
+        }
+        try:
+            self._git.run(
+                "fetch",
+                "--quiet",
+                "--no-tags",
+                "--no-recurse-submodules",
+                "--no-write-fetch-head",
+                "--no-auto-maintenance",
+                "--force",
+                "--",
+                url,
+                f"+{reference}:{_INCOMING}",
+                access=access,
+                time_s=self._git.limits.fetch_time_s,
+                extra=places,
+            )
+            fetched = self._resolve(_INCOMING, extra=places)
+            self._raise_if_too_big()
+            self._move_in(quarantine)
+            self._git.run("update-ref", HEAD, fetched)
+        except SourceError as error:
+            if self._has_full_file(quarantine):
+                raise self._too_large(self._git.limits.pack_max) from error
+            raise
+        finally:
+            shutil.rmtree(quarantine, ignore_errors=True)
+            (self._folder / _INCOMING).unlink(missing_ok=True)
+        return fetched
+
+    def has(self, object_id: str) -> bool:
+        """Return True if the mirror has an object."""
+        return self.exists and self._git.finish("cat-file", "-e", object_id).is_success
+
+    def commit_of(self, object_id: str) -> str:
+        """Return the id of the commit that a tag, or a tag of a tag, leads to.
+
+        Raises:
+            SourceError: the object leads to no commit.
+        """
+        return self._resolve(f"{object_id}^{{commit}}")
+
+    def kind_of(self, object_id: str) -> str:
+        """Return the type of an object, such as ``commit`` or ``tag``."""
+        return self._git.run("cat-file", "-t", object_id).decode().strip()
+
+    def read(self, kind: str, object_id: str) -> bytes:
+        """Return a commit or tag as it is stored."""
+        return self._git.run("cat-file", kind, object_id)
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Return True if *older* is an ancestor of *newer*, or the same commit."""
+        return self._answer("merge-base", "--is-ancestor", older, newer)
+
+    def has_common_history(self, one: str, other: str) -> bool:
+        """Return True if two commits have a common ancestor."""
+        return self._answer("merge-base", one, other)
+
+    def commits_between(self, older: str, newer: str, *, at_most: int) -> list[str]:
+        """Return the commits of *newer* that *older* doesn't contain, the newest first."""
+        output = self._git.run("rev-list", f"--max-count={at_most}", newer, f"^{older}", "--")
+        return output.decode().split()
+
+    def latest_commits(self, *, at_most: int) -> list[str]:
+        """Return the latest commits that were fetched, the newest first; none without a mirror."""
+        if not self.exists:
+            return []
+        output = self._git.run("rev-list", f"--max-count={at_most}", HEAD, "--")
+        return output.decode().split()
+
+    def list_tree(self, commit: str, folders: Iterable[str]) -> bytes:
+        """Return the output of ``git ls-tree`` for the files below *folders*.
+
+        Raises:
+            SourceError: there are too many files, or git failed.
+        """
+        paths = [f"{folder}/" for folder in folders if folder != "."]
+        words = ("ls-tree", "-r", "-z", "-l", "--full-tree", commit, "--", *paths)
+        finished = self._git.finish(*words)
+        if finished.exceeded == "output":
+            raise SourceError(TOO_MANY, "the tree has too many files")
+        return finished.output if finished.is_success else self._git.run(*words)  # raises
+
+    def read_files(self, files: Iterable[TreeFile]) -> Iterator[tuple[TreeFile, bytes]]:
+        """Yield the files with their contents, a few megabytes at a time.
+
+        Raises:
+            SourceError: an object is missing, or of another size than listed.
+        """
+        for batch in _batches(files):
+            ids = "".join(f"{file.object_id}\n" for file in batch)
+            output = self._git.run("cat-file", "--batch", given=ids.encode())
+            at = 0
+            for file in batch:
+                head = f"{file.object_id} blob {file.size_bytes}\n".encode()
+                end = at + len(head) + file.size_bytes
+                if output[at : at + len(head)] != head or output[end : end + 1] != b"\n":
+                    raise SourceError(
+                        "source.damaged",
+                        f"the mirror lacks the content of {file.path}",
+                        remedy=f"stop the fetcher, and remove {self._folder}",
+                    )
+                yield file, output[at + len(head) : end]
+                at = end + 1
+
+    def mark_served(self, commit: str) -> None:
+        """Keep a commit and its history when the mirror is tidied."""
+        self._git.run("update-ref", SERVED, commit)
+
+    def tidy(self) -> None:
+        """Make one pack of many, without what no reference leads to."""
+        packs = list((self._folder / "objects" / "pack").glob("*.pack"))
+        if len(packs) > _PACKS_MAX:
+            self._git.run("repack", "-a", "-d", "-q", time_s=self._git.limits.fetch_time_s)
+
+    def _resolve(self, name: str, *, extra: dict[str, str] | None = None) -> str:
+        output = self._git.run(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", name, extra=extra or {}
+        )
+        return output.decode().strip()
+
+    def _answer(self, *arguments: str) -> bool:
+        """Return the answer of a git command that exits with 0 or 1."""
+        finished = self._git.finish(*arguments)
+        if finished.exceeded or finished.code not in {0, 1}:
+            self._git.run(*arguments)  # raises
+        return finished.code == 0
+
+    def _raise_if_too_big(self) -> None:
+        size = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
+        if size > self._git.limits.mirror_max:
+            raise self._too_large(self._git.limits.mirror_max)
+
+    def _has_full_file(self, quarantine: Path) -> bool:
+        """Return True if a pack reached its bound: git then ends without a word about it."""
+        sizes = [path.stat().st_size for path in quarantine.rglob("*") if path.is_file()]
+        return max(sizes, default=0) >= self._git.limits.pack_max
+
+    def _too_large(self, bound: int) -> SourceError:
+        return SourceError(
+            "source.too-large",
+            f"the repository has more than {bound >> 20} MiB",
+            remedy="shrink the repository, or move the documents to a repository of their own",
+        )
+
+    def _move_in(self, quarantine: Path) -> None:
+        target = self._folder / "objects" / "pack"
+        packs = sorted(
+            (path for path in (quarantine / "pack").iterdir() if path.suffix in _PACK_ENDINGS),
+            key=lambda path: _PACK_ENDINGS.index(path.suffix),
+        )
+        for path in packs:
+            path.replace(target / path.name)
+        with suppress(OSError):
+            fsync_folder(target)
+
+
+def _batches(files: Iterable[TreeFile]) -> Iterator[list[TreeFile]]:
+    batch: list[TreeFile] = []
+    size = 0
+    for file in files:
+        if batch and (len(batch) >= _BATCH_FILES or size + file.size_bytes > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += file.size_bytes
+    if batch:
+        yield batch

@@ -1,0 +1,293 @@
+"""One fetch of one source: list, fetch, examine, decide, export, serve.
+
+An error at any step leaves the served commit as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from controller.core.git.decision import CommitFindings, Hold, Keep, Relation, Serve, decide
+from controller.core.git.references import pattern_of, select_reference
+from controller.core.git.signed_object import DetachedSignature, parse_commit, parse_tag
+from controller.core.git.tree_checks import (
+    POINTER_MAX_BYTES,
+    ExportList,
+    Refusal,
+    folders_of,
+    parse_tree,
+    pointer_refusal,
+    select_files,
+    too_many_files,
+)
+from controller.fetch.credentials import AccessFiles, access_of
+from controller.fetch.export import ExportFolder
+from controller.fetch.git_command import RemoteAccess
+from controller.fetch.memory import SourceMemory
+from controller.fetch.mirror import TOO_MANY, Mirror
+from controller.model.desired.source_spec import GitSpec, SourceSpec, VerifyMode
+from controller.model.errors import SourceError
+from controller.model.sources import CommitInfo, CommitSignature, SourceState
+
+#: Longest list of commits whose signatures are checked at once.
+COMMITS_MAX = 1000
+
+#: Checks a signature against the folder of keys with a name; raises SourceError.
+Verify = Callable[[str, DetachedSignature | None], CommitSignature]
+Save = Callable[[SourceMemory], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """The newest commit of a reference."""
+
+    #: The fetched object: the commit, or an annotated tag.
+    object_id: str
+    commit: str
+    relation: Relation
+
+
+@dataclass(slots=True)
+class SourceFetch:
+    """Fetches one source. Use from one thread."""
+
+    name: str
+    mirror: Mirror
+    exports: ExportFolder
+    files: AccessFiles
+    verify: Verify
+
+    def restore(self, memory: SourceMemory) -> SourceMemory:
+        """Make the link lead to the remembered commit; a crash can fall between the two.
+
+        Without a memory, the link tells the served commit.
+
+        Raises:
+            SourceError: the folder can't be written.
+        """
+        self.exports.prepare()
+        linked = self.exports.served()
+        current = memory.status.current
+        if current is None and linked is not None:
+            path = self.exports.path_of(linked) or ""
+            status = replace(memory.status, current=CommitInfo(linked), state=SourceState.READY)
+            return replace(memory, status=status, served_path=path)
+        if current is not None and linked != current.commit:
+            if self.exports.path_of(current.commit) == memory.served_path:
+                self.exports.serve(current.commit)
+            elif self.mirror.has(current.commit):
+                self._export(current, path=memory.served_path)
+                self.exports.serve(current.commit)
+        return memory
+
+    def run(self, spec: SourceSpec, memory: SourceMemory, *, save: Save) -> SourceMemory:
+        """Fetch once. Return the new memory, with the decision; *save* makes it durable.
+
+        Raises:
+            SourceError: the repository can't be fetched or read, or the export can't be written.
+            StateError: the memory can't be written.
+        """
+        memory = self.restore(memory)
+        tip, fetched = self._fetch(spec.git, memory)
+        current = memory.status.current
+        is_ready = memory.status.state is SourceState.READY and current is not None
+        if is_ready and tip == memory.tip and spec.git.path == memory.served_path:
+            return memory
+        served = current.commit if current else None
+        commit = self.mirror.commit_of(fetched)
+        if commit == served and spec.git.path == memory.served_path:
+            return _ready(memory, tip=tip)
+        newest = _Newest(fetched, commit, self._relation(served, commit))
+        findings, listed = self._examine(spec, memory, newest)
+        approval = memory.approval
+        approved_by = approval.by if approval and approval.commit == commit else ""
+        decision = decide(findings, source=self.name, approved_by=approved_by)
+        match decision:
+            case Keep():
+                return _ready(memory, tip=tip)
+            case Hold():
+                return _held(memory, findings.newest, decision)
+            case Serve():
+                assert listed is not None, "a tree without a refusal has a list of files"
+                self._serve(findings.newest, listed, path=spec.git.path)
+                memory = _served(memory, findings.newest, decision, path=spec.git.path, tip=tip)
+                self.mirror.mark_served(commit)
+                save(memory)
+                self.exports.serve(commit)
+                self.exports.remove_old()
+                self.mirror.tidy()
+                return memory
+
+    def _fetch(self, spec: GitSpec, memory: SourceMemory) -> tuple[str, str]:
+        """Return the id that the reference has, and the object that was fetched for it."""
+        access = access_of(self.name, spec, self.files)
+        reference, tip = self._find(spec, access)
+        self.mirror.prepare(hash_name="sha256" if len(tip) == 64 else "sha1")
+        if tip == memory.tip or self.mirror.has(tip):
+            return tip, tip
+        return tip, self.mirror.fetch(spec.url, reference, access)
+
+    def _find(self, spec: GitSpec, access: RemoteAccess) -> tuple[str, str]:
+        """Return the reference to fetch, and its id in the remote repository."""
+        pattern = pattern_of(spec.ref)
+        if pattern is None:
+            assert spec.ref.commit is not None, "a reference without a pattern is a commit"
+            return spec.ref.commit, spec.ref.commit
+        listed = self.mirror.list_references(spec.url, pattern, access)
+        reference = select_reference(spec.ref, listed)
+        if reference is None:
+            raise SourceError(
+                "source.reference-missing",
+                f"the repository has no {spec.ref}",
+                remedy="push the reference again, or correct spec.git.ref; the served commit stays",
+            )
+        return reference, listed[reference]
+
+    def _relation(self, served: str | None, newest: str) -> Relation:
+        if served is None:
+            return Relation.FIRST
+        if served == newest:
+            return Relation.SAME
+        if not self.mirror.has(served):
+            return Relation.UNRELATED
+        if self.mirror.is_ancestor(served, newest):
+            return Relation.NEWER
+        if self.mirror.is_ancestor(newest, served):
+            return Relation.OLDER
+        is_related = self.mirror.has_common_history(served, newest)
+        return Relation.REWRITTEN if is_related else Relation.UNRELATED
+
+    def _examine(
+        self, spec: SourceSpec, memory: SourceMemory, newest: _Newest
+    ) -> tuple[CommitFindings, ExportList | None]:
+        info, unreadable = self._info(newest.commit)
+        tree = unreadable or self._list(newest.commit, spec.git.path)
+        listed = tree if isinstance(tree, ExportList) else None
+        signature, unsigned = self._check_signatures(spec, memory, newest)
+        findings = CommitFindings(
+            replace(info, signature=signature),
+            newest.relation,
+            moved=memory.served_path != spec.git.path,
+            tree=None if isinstance(tree, ExportList) else tree,
+            signature=unsigned,
+            documents=listed.documents if listed else 0,
+        )
+        return findings, listed
+
+    def _info(self, commit: str) -> tuple[CommitInfo, Refusal | None]:
+        try:
+            parsed = parse_commit(self.mirror.read("commit", commit))
+        except ValueError as error:
+            return CommitInfo(commit), _unreadable(commit, error)
+        info = CommitInfo(commit, parsed.author, parsed.authored, parsed.committed, parsed.subject)
+        return info, None
+
+    def _list(self, commit: str, path: str) -> ExportList | Refusal:
+        try:
+            entries = parse_tree(self.mirror.list_tree(commit, folders_of(path)))
+        except SourceError as error:
+            if error.code != TOO_MANY:
+                raise
+            return too_many_files(path)
+        selected = select_files(entries, path=path)
+        if isinstance(selected, Refusal):
+            return selected
+        small = [file for file in selected.files if file.size_bytes <= POINTER_MAX_BYTES]
+        for file, content in self.mirror.read_files(small):
+            refusal = pointer_refusal(file.path, content)
+            if refusal is not None:
+                return refusal
+        return selected
+
+    def _check_signatures(
+        self, spec: SourceSpec, memory: SourceMemory, newest: _Newest
+    ) -> tuple[CommitSignature | None, Refusal | None]:
+        """Return the signature of the newest commit or tag, or why the signatures aren't good."""
+        keys = spec.verify.keys
+        if keys is None or spec.verify.mode is VerifyMode.NONE:
+            return None, None
+        about = "the tag"
+        try:
+            if spec.verify.mode is VerifyMode.TAG:
+                return self.verify(keys, self._tag_signature(spec.git, newest)), None
+            signature = None
+            for commit in self._to_verify(spec.verify.mode, memory, newest):
+                about = f"commit {commit[:12]}"
+                raw = self.mirror.read("commit", commit)
+                signature = self.verify(keys, parse_commit(raw).signature)
+        except SourceError as error:
+            return None, Refusal(error.code, f"{about}: {error.message}", error.remedy)
+        except ValueError as error:
+            return None, _unreadable(about, error)
+        return signature, None
+
+    def _to_verify(self, mode: VerifyMode, memory: SourceMemory, newest: _Newest) -> list[str]:
+        """Return the commits whose signatures must be good, the newest commit last."""
+        current = memory.status.current
+        if mode is VerifyMode.HEAD or current is None or not self.mirror.has(current.commit):
+            return [newest.commit]
+        between = self.mirror.commits_between(
+            current.commit, newest.commit, at_most=COMMITS_MAX + 1
+        )
+        if len(between) > COMMITS_MAX:
+            raise SourceError(
+                "source.too-many-commits",
+                f"more than {COMMITS_MAX} commits came since the served one; their signatures "
+                "aren't checked",
+            )
+        return [*(commit for commit in reversed(between) if commit != newest.commit), newest.commit]
+
+    def _tag_signature(self, spec: GitSpec, newest: _Newest) -> DetachedSignature | None:
+        """Return the signature of an annotated tag with the followed name; None for none."""
+        if self.mirror.kind_of(newest.object_id) != "tag":
+            return None
+        tag = parse_tag(self.mirror.read("tag", newest.object_id))
+        if tag.kind != "commit" or tag.target != newest.commit:
+            raise ValueError("it leads to no commit")
+        # A signed tag can be pushed again under another name.
+        if spec.ref.tag is not None and tag.name != spec.ref.tag:
+            raise ValueError(f"its signed name is {tag.name}")
+        return tag.signature
+
+    def _serve(self, info: CommitInfo, listed: ExportList, *, path: str) -> None:
+        self.exports.write(info, self.mirror.read_files(listed.files), path=path)
+
+    def _export(self, info: CommitInfo, *, path: str) -> None:
+        """Export a commit again that was served before."""
+        listed = self._list(info.commit, path)
+        if isinstance(listed, ExportList):
+            self._serve(info, listed, path=path)
+
+
+def _unreadable(what: str, error: ValueError) -> Refusal:
+    return Refusal(
+        "source.object", f"{what} can't be read: {error}", "make the commit again with git"
+    )
+
+
+def _ready(memory: SourceMemory, *, tip: str) -> SourceMemory:
+    status = replace(
+        memory.status, state=SourceState.READY, reason="", message="", remedy="", candidate=None
+    )
+    return replace(memory, status=status, tip=tip, approvable=False, approval=None)
+
+
+def _held(memory: SourceMemory, newest: CommitInfo, decision: Hold) -> SourceMemory:
+    status = replace(
+        memory.status,
+        state=SourceState.HELD,
+        candidate=newest,
+        reason=decision.reason.code,
+        message=decision.reason.message,
+        remedy=decision.reason.remedy,
+    )
+    return replace(memory, status=status, tip="", approvable=decision.approvable)
+
+
+def _served(
+    memory: SourceMemory, newest: CommitInfo, decision: Serve, *, path: str, tip: str
+) -> SourceMemory:
+    ready = _ready(memory, tip=tip)
+    status = replace(ready.status, current=newest, approved_by=decision.approved_by)
+    return replace(ready, status=status, served_path=path)

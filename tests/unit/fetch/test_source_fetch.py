@@ -1,0 +1,455 @@
+"""What happens to repositories, and what a source then serves: real repositories, real git."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from controller.core.git.tree_checks import FILES_MAX
+from controller.fetch.export import KEPT
+from controller.fetch.git_command import GitLimits
+from controller.fetch.memory import CommitApproval
+from controller.model.errors import SourceError
+from controller.model.sources import SourceState
+from tests.unit.fetch.repository import DOCUMENT, Followed, Repository, git
+
+GOOD = {"deploy/web.yaml": DOCUMENT, "configs/web/Chart.yaml": "name: web\n", "README.md": "x"}
+
+
+@dataclass
+class World:
+    repository: Repository
+    source: Followed
+    first: str
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    repository = Repository(tmp_path / "deploy.git")
+    first = repository.commit(GOOD)
+    source = Followed(tmp_path / "fetcher", repository.url)
+    assert source.fetch() == "Ready"
+    return World(repository, source, first)
+
+
+def test_a_commit_is_exported_and_served(world: World) -> None:
+    source = world.source
+    assert source.current == world.first
+    assert source.files() == {
+        "configs/web/Chart.yaml": "name: web\n",
+        "deploy/web.yaml": DOCUMENT,
+    }
+    status = source.memory.status
+    assert status.current is not None
+    assert (status.current.commit, status.current.author) == (
+        world.first,
+        "Alice <alice@example.org>",
+    )
+    assert (source.exports / world.first / "deploy" / "web.yaml").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_newer_commit_replaces_the_served_one(world: World) -> None:
+    second = world.repository.commit({"deploy/web.yaml": DOCUMENT, "deploy/db.yaml": DOCUMENT})
+    assert world.source.fetch() == "Ready"
+    assert world.source.current == second
+    assert sorted(world.source.files()) == ["deploy/db.yaml", "deploy/web.yaml"]
+
+
+def test_nothing_new_changes_nothing(world: World) -> None:
+    before = world.source.memory
+    assert world.source.fetch() == "Ready"
+    assert world.source.memory == before
+
+
+# What happens to a repository: the state of the source afterwards, and the reason. The first commit
+# is served on in all rows.
+
+Happening = Callable[[World], object]
+
+
+def add(files: dict[str, str | bytes]) -> Happening:
+    return lambda world: world.repository.commit({**GOOD, **files})
+
+
+def add_entry(mode: str, name: bytes, object_id: str | None = None) -> Happening:
+    """Commit an entry beside a document in the source's folder, by the raw tree."""
+
+    def happen(world: World) -> None:
+        repository = world.repository
+        entry = (mode, name, object_id or repository.blob("../../etc/passwd"))
+        document = ("100644", b"web.yaml", repository.blob(DOCUMENT))
+        inside = repository.raw_tree(sorted([entry, document], key=lambda each: each[1]))
+        repository.commit_tree(repository.raw_tree([("40000", b"deploy", inside)]))
+
+    return happen
+
+
+def replace_repository(world: World) -> None:
+    shutil.rmtree(world.repository.folder)
+    Repository(world.repository.folder).commit({"deploy/web.yaml": "other: 1\n"})
+
+
+def force_push(world: World) -> None:
+    second = world.repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
+    world.source.fetch()
+    world.first = second
+    other = world.repository.tree({**GOOD, "deploy/db.yaml": "a: 1\n"})
+    parent = git(world.repository.folder, "rev-parse", f"{second}^")
+    world.repository.commit_tree(other, parents=(parent,))
+
+
+def rebase(world: World) -> None:
+    world.repository.commit_tree(
+        world.repository.tree(GOOD), parents=(), variables={"GIT_AUTHOR_NAME": "Bob"}
+    )
+
+
+def go_back(world: World) -> None:
+    second = world.repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
+    world.source.fetch()
+    world.repository.push(world.first)
+    world.first = second
+
+
+def damage_object(world: World) -> None:
+    commit = world.repository.commit({**GOOD, "deploy/db.yaml": "a: 2\n"})
+    blob = git(world.repository.folder, "rev-parse", f"{commit}:deploy/db.yaml")
+    path = world.repository.folder / "objects" / blob[:2] / blob[2:]
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-4] + b"xxxx")
+
+
+def nested_bomb(world: World) -> None:
+    """Ten trees, each with ten times the one below: 10^10 files in a few kilobytes."""
+    repository = world.repository
+    inside, mode = repository.blob(DOCUMENT), "100644"
+    for _ in range(10):
+        entries = [(mode, f"f{number}.yaml".encode(), inside) for number in range(10)]
+        inside, mode = repository.raw_tree(entries), "40000"
+    repository.commit_tree(repository.raw_tree([("40000", b"deploy", inside)]))
+
+
+def many_files(world: World) -> None:
+    repository = world.repository
+    blob = repository.blob(DOCUMENT)
+    entries = [("100644", f"{number:06}.yaml".encode(), blob) for number in range(100_000)]
+    inside = repository.raw_tree(entries)
+    repository.commit_tree(repository.raw_tree([("40000", b"deploy", inside)]))
+
+
+def deep_path(world: World) -> None:
+    add({"deploy/" + "a/" * 40 + "web.yaml": DOCUMENT})(world)
+
+
+HAPPENINGS: dict[str, tuple[Happening, str]] = {
+    # Histories.
+    "the repository is replaced by another": (replace_repository, "Held source.unrelated"),
+    "a force push drops the served commit": (force_push, "Held source.rewritten"),
+    "a rebase makes all commits anew": (rebase, "Held source.unrelated"),
+    "the branch goes back to an older commit": (go_back, "Held source.older"),
+    "the branch is deleted": (
+        lambda world: world.repository.delete("refs/heads/main"),
+        "Failing source.reference-missing",
+    ),
+    "the repository is gone": (
+        lambda world: shutil.rmtree(world.repository.folder),
+        "Failing source.repository-missing",
+    ),
+    "the repository is emptied": (
+        lambda world: (
+            shutil.rmtree(world.repository.folder),
+            Repository(world.repository.folder),
+        ),
+        "Failing source.reference-missing",
+    ),
+    "an object is damaged": (damage_object, "Failing source.damaged"),
+    # What commits contain.
+    "a commit deletes everything": (
+        lambda world: world.repository.commit({"README.md": "x"}),
+        "Held source.empty",
+    ),
+    "a commit has an empty tree": (lambda world: world.repository.commit({}), "Held source.empty"),
+    "a commit empties all documents": (
+        lambda world: world.repository.commit({"deploy/web.yaml": ""}),
+        "Held source.empty",
+    ),
+    "a commit moves the folder": (
+        lambda world: world.repository.commit({"other/web.yaml": DOCUMENT}),
+        "Held source.empty",
+    ),
+    "a submodule": (add_entry("160000", b"sub", "1" * 40), "Held source.submodule"),
+    "a pointer of Git LFS": (
+        add({"deploy/big.yaml": "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"}),
+        "Held source.lfs",
+    ),
+    "a symbolic link out of the tree": (add_entry("120000", b"link.yaml"), "Held source.link"),
+    "the folder is a symbolic link": (
+        lambda world: world.repository.commit_tree(
+            world.repository.raw_tree([("120000", b"deploy", world.repository.blob("/etc"))])
+        ),
+        "Held source.empty",
+    ),
+    "names that differ in case": (add({"deploy/Web.yaml": DOCUMENT}), "Held source.case"),
+    "folders that differ in case": (
+        add({"deploy/A/a.yaml": DOCUMENT, "deploy/a/b.yaml": DOCUMENT}),
+        "Held source.case",
+    ),
+    "names that differ in Unicode form": (
+        add({"deploy/\u00e9.yaml": DOCUMENT, "deploy/e\u0301.yaml": DOCUMENT}),
+        "Held source.case",
+    ),
+    "a folder .git": (add({"deploy/.git/config": "[core]"}), "Failing source.damaged"),
+    "a folder .GIT": (add({"deploy/.GIT/config": "[core]"}), "Failing source.damaged"),
+    "a folder git~1": (add({"deploy/git~1/config": "[core]"}), "Failing source.damaged"),
+    "a folder .git with an ignored character": (
+        add({"deploy/.g\u200cit/config": "[core]"}),
+        "Failing source.damaged",
+    ),
+    "a name '..'": (add_entry("100644", b".."), "Failing source.damaged"),
+    "a name with a slash": (add_entry("100644", b"a/b.yaml"), "Failing source.damaged"),
+    "a name that isn't UTF-8": (add_entry("100644", b"\xff.yaml"), "Held source.path"),
+    "a name with a line break": (add_entry("100644", b"a\nb.yaml"), "Held source.path"),
+    "a name with a backslash": (add_entry("100644", b"..\\a.yaml"), "Held source.path"),
+    "a name that writes from right to left": (add({"deploy/\u202e.yaml": "a"}), "Held source.path"),
+    "a path of 40 folders": (deep_path, "Held source.path"),
+    "a file of 10 MB": (add({"deploy/big.bin": b"\0" * 10_000_000}), "Held source.too-large"),
+    "100,000 files": (many_files, "Held source.too-many-files"),
+    "a tree of 10^10 files": (nested_bomb, "Held source.too-many-files"),
+}
+
+
+@pytest.mark.parametrize("happening", HAPPENINGS)
+def test_the_served_commit_stays(world: World, happening: str) -> None:
+    happen, expected = HAPPENINGS[happening]
+    happen(world)
+    served = world.source.files()
+    assert world.source.fetch() == expected
+    assert world.source.current == world.first
+    assert world.source.files() == served
+    assert world.source.fetch() == expected  # also at the next try
+
+
+def test_a_held_source_goes_on_with_a_newer_good_commit(world: World) -> None:
+    world.repository.commit({})
+    assert world.source.fetch() == "Held source.empty"
+    third = world.repository.commit(GOOD)
+    assert world.source.fetch() == "Ready"
+    assert world.source.current == third
+    assert world.source.memory.status.candidate is None
+
+
+def approve(source: Followed, commit: str) -> str:
+    source.memory = replace(source.memory, approval=CommitApproval(commit, "uid:0"))
+    return source.fetch()
+
+
+def test_an_approval_serves_exactly_the_held_commit(world: World) -> None:
+    force_push(world)
+    assert world.source.fetch() == "Held source.rewritten"
+    held = world.source.memory.status.candidate
+    assert held is not None
+    assert approve(world.source, world.first) == "Held source.rewritten"
+    assert approve(world.source, held.commit) == "Ready"
+    assert world.source.current == held.commit
+    assert world.source.memory.status.approved_by == "uid:0"
+
+
+def test_no_approval_serves_a_tree_that_cannot_be_exported(world: World) -> None:
+    add_entry("120000", b"link.yaml")(world)
+    assert world.source.fetch() == "Held source.link"
+    held = world.source.memory.status.candidate
+    assert held is not None
+    assert not world.source.memory.approvable
+    assert approve(world.source, held.commit) == "Held source.link"
+
+
+def test_an_unsigned_commit_is_held(world: World) -> None:
+    world.source.more = ', "verify": {"mode": "head", "keys": "team"}'
+    world.repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
+    assert world.source.fetch() == "Held source.unsigned"
+    assert world.source.current == world.first
+
+
+def test_the_clock_of_commits_has_no_say(world: World) -> None:
+    date = "1000000000 +0000"
+    second = world.repository.commit_tree(
+        world.repository.tree({"deploy/db.yaml": DOCUMENT}),
+        variables={"GIT_COMMITTER_DATE": date, "GIT_AUTHOR_DATE": date},
+    )
+    assert world.source.fetch() == "Ready"
+    assert world.source.current == second
+
+
+def test_a_first_commit_that_declares_nothing_is_not_served(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "deploy.git")
+    repository.commit({"README.md": "x"})
+    source = Followed(tmp_path / "fetcher", repository.url)
+    assert source.fetch() == "Held source.empty"
+    assert not (source.exports / "current").exists()
+
+
+def test_a_repository_without_a_commit_is_no_empty_source(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "deploy.git")
+    source = Followed(tmp_path / "fetcher", repository.url)
+    assert source.fetch() == "Failing source.reference-missing"
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ('{"tag": "v1.1.0"}', "v1.1.0"),
+        ('{"semver": "1.x"}', "v1.10.0"),
+        ('{"semver": ">=1.0.0 <1.5.0"}', "v1.1.0"),
+        ('{"name": "refs/pull/7/head"}', "refs/pull/7/head"),
+    ],
+)
+def test_references_are_followed(tmp_path: Path, reference: str, expected: str) -> None:
+    repository = Repository(tmp_path / "deploy.git")
+    for number, name in enumerate(("v1.1.0", "v1.10.0", "v2.0.0", "v1.11.0-rc.1", "other")):
+        repository.commit({"deploy/web.yaml": f"a: {number}\n"})
+        git(repository.folder, "tag", "-m", name, name, "main")
+    repository.push(repository.commit({"deploy/web.yaml": "a: 9\n"}), "refs/pull/7/head")
+    source = Followed(tmp_path / "fetcher", repository.url, git=f', "ref": {reference}')
+    assert source.fetch() == "Ready"
+    assert source.current == git(repository.folder, "rev-parse", f"{expected}^{{commit}}")
+
+
+def test_a_fixed_commit_is_fetched_once_without_a_reference(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "deploy.git")
+    first = repository.commit(GOOD)
+    repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
+    source = Followed(tmp_path / "fetcher", repository.url, git=f', "ref": {{"commit": "{first}"}}')
+    assert source.fetch() == "Ready"
+    assert source.current == first
+    shutil.rmtree(repository.folder)
+    assert source.fetch() == "Ready"
+
+
+def test_a_moved_tag_is_held_unless_it_moved_forward(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "deploy.git")
+    first = repository.commit(GOOD)
+    second = repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
+    repository.push(second, "refs/tags/live")
+    source = Followed(tmp_path / "fetcher", repository.url, git=', "ref": {"tag": "live"}')
+    assert source.fetch() == "Ready"
+    repository.push(first, "refs/tags/live")
+    assert source.fetch() == "Held source.older"
+    repository.push(repository.commit(GOOD), "refs/tags/live")
+    assert source.fetch() == "Ready"
+
+
+def test_another_folder_of_the_same_commit_is_exported_anew(world: World) -> None:
+    world.repository.commit({**GOOD, "prod/db.yaml": DOCUMENT})
+    world.source.fetch()
+    world.source.path = "prod"
+    assert world.source.fetch() == "Ready"
+    assert sorted(world.source.files()) == ["configs/web/Chart.yaml", "prod/db.yaml"]
+    world.source.path = "missing"
+    assert world.source.fetch() == "Held source.empty"
+    assert sorted(world.source.files()) == ["configs/web/Chart.yaml", "prod/db.yaml"]
+
+
+def test_the_whole_tree_is_exported_for_the_folder_dot(world: World) -> None:
+    world.source.path = "."
+    assert world.source.fetch() == "Ready"
+    assert sorted(world.source.files()) == sorted(GOOD)
+
+
+def test_earlier_exports_are_removed(world: World) -> None:
+    for number in range(KEPT + 4):
+        world.repository.commit({"deploy/web.yaml": f"a: {number}\n"})
+        assert world.source.fetch() == "Ready"
+    folders = [path for path in world.source.exports.iterdir() if path.is_dir()]
+    assert len({path.resolve() for path in folders}) == KEPT + 1
+    assert world.source.files() == {"deploy/web.yaml": f"a: {KEPT + 3}\n"}
+
+
+# Interruptions and losses.
+
+
+def test_a_crash_before_the_link_is_repaired(world: World) -> None:
+    second = world.repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
+    world.source.fetch()
+    link = world.source.exports / "current"
+    link.unlink()
+    link.symlink_to(world.first)
+    world.source.memory = world.source.remembered()
+    assert world.source.fetch() == "Ready"
+    assert world.source.current == second
+
+
+def test_a_lost_memory_is_taken_from_the_link(world: World) -> None:
+    (world.source.folder / "state.json").unlink()
+    world.source.memory = world.source.remembered()
+    assert world.source.memory.status.state is SourceState.PENDING
+    replace_repository(world)
+    assert world.source.fetch() == "Held source.unrelated"
+    assert world.source.current == world.first
+
+
+def test_lost_exports_are_made_again(world: World) -> None:
+    shutil.rmtree(world.source.exports)
+    assert world.source.fetch() == "Ready"
+    assert world.source.current == world.first
+
+
+def test_a_lost_mirror_is_fetched_again(world: World) -> None:
+    shutil.rmtree(world.source.folder / "mirror")
+    second = world.repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
+    assert world.source.fetch() == "Ready"
+    assert world.source.current == second
+
+
+def test_an_interrupted_fetch_leaves_nothing(world: World) -> None:
+    mirror = world.source.folder / "mirror" / "shop.git"
+    before = {path.relative_to(mirror) for path in mirror.rglob("*")}
+    (mirror / "quarantine" / "pack").mkdir(parents=True)
+    (mirror / "quarantine" / "pack" / "tmp_pack_x").write_bytes(b"x")
+    (mirror / "refs" / "trimtab" / "incoming").write_text("1" * 40)
+    (mirror / "refs" / "trimtab" / "head.lock").write_text("")
+    world.source.memory = replace(world.source.memory, tip="")
+    assert world.source.fetch() == "Ready"
+    assert {path.relative_to(mirror) for path in mirror.rglob("*")} == before
+
+
+def test_a_fetch_beyond_its_bound_leaves_nothing(world: World) -> None:
+    mirror = world.source.folder / "mirror" / "shop.git"
+    before = {path.relative_to(mirror) for path in mirror.rglob("*")}
+    world.repository.commit({**GOOD, "deploy/big.yaml": os.urandom(3_000_000)})
+    world.source.limits = GitLimits(pack_max=1_000_000)
+    assert world.source.fetch() == "Failing source.too-large"
+    assert {path.relative_to(mirror) for path in mirror.rglob("*")} == before
+
+
+def test_a_mirror_beyond_its_bound_is_refused(world: World) -> None:
+    world.repository.commit({**GOOD, "deploy/big.yaml": os.urandom(3_000_000)})
+    world.source.limits = GitLimits(mirror_max=1_000_000)
+    assert world.source.fetch() == "Failing source.too-large"
+    assert world.source.current == world.first
+
+
+def test_the_bound_of_files_is_exact(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "deploy.git")
+    blob = repository.blob(DOCUMENT)
+    for count, expected in ((FILES_MAX, "deploy"), (FILES_MAX + 1, None)):
+        entries = [("100644", f"{number:06}.yaml".encode(), blob) for number in range(count)]
+        inside = repository.raw_tree(entries)
+        repository.commit_tree(
+            repository.raw_tree([("40000", b"deploy", inside)]),
+            parents=() if not repository.has_main() else None,
+        )
+        source = Followed(tmp_path / f"fetcher-{count}", repository.url)
+        assert source.fetch() == ("Ready" if expected else "Held source.too-many-files")
+
+
+def test_an_unwritable_folder_is_an_error(world: World) -> None:
+    world.repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
+    shutil.rmtree(world.source.exports)
+    world.source.exports.write_text("")
+    with pytest.raises(SourceError, match="source"):
+        world.source.source().run(world.source.spec, world.source.memory, save=lambda _: None)
