@@ -202,7 +202,7 @@ class QueuedJournal(Journal, Protocol):
     """The journal as the broker's event loop uses it."""
 
     @property
-    def vitals(self) -> JournalHealth:
+    def last_health(self) -> JournalHealth:
         """The health at the last write or attempted write."""
         ...
 
@@ -216,7 +216,7 @@ class QueuedJournal(Journal, Protocol):
         """Why the last append failed, or ''."""
         ...
 
-    def foundation(self, *, known: int) -> Inventory | None:
+    def pruned_inventory(self, *, known: int) -> Inventory | None:
         """Return the inventory to continue from for a reader of the records up to *known*.
 
         Return None if all following records still exist.

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import gzip
 import os
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple, cast
 
-from controller.core.records.record import GENESIS, LINE_MAX_BYTES, BadLine, parse
+from controller.core.records.record import GENESIS, LINE_MAX_BYTES, BadLine, parse, parse_or_none
 from controller.journal.store.pruned_base import (
     BASE_MAX_BYTES,
     BASE_NAME,
@@ -24,6 +23,7 @@ from controller.journal.store.pruned_base import (
     PrunedBase,
     parse_base,
 )
+from controller.journal.store.segment_gzip import UNPACK_ERRORS
 from controller.journal.store.segments import (
     COMPRESSED,
     MARK_NAME,
@@ -217,7 +217,9 @@ class Follower:
             line = segment.line()
             if line is None:
                 return False
-        if line is not None and self._cursor.hash and _hash_of(line) != self._cursor.hash:
+        record = None if line is None else parse_or_none(line)
+        shipped_hash = record.hash if record is not None else ""
+        if line is not None and self._cursor.hash and shipped_hash != self._cursor.hash:
             raise _diverged(f"record {self._cursor.seq} isn't the one that was shipped")
         return True
 
@@ -288,7 +290,7 @@ class _Segment:
             if len(line) > LINE_MAX_BYTES:
                 raise _diverged(f"{self._name} has a line of more than {LINE_MAX_BYTES} bytes")
             self._reader.seek(place)  # an unfinished line: a writer can be at work
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except UNPACK_ERRORS as error:
             raise _diverged(f"{self._name} is damaged: {error}") from error
         return None
 
@@ -301,14 +303,6 @@ class _Segment:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _hash_of(line: bytes) -> str:
-    """Return the hash of a line's record, or '' for a bad line."""
-    try:
-        return parse(line).hash
-    except BadLine:
-        return ""
 
 
 def _diverged(why: str) -> Diverged:

@@ -22,6 +22,7 @@ from controller.core.enforcement.disruption_budget import (
     RemovalScope,
     RunningReplica,
 )
+from controller.core.records.parts import SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.desired.plan import Verdict
@@ -72,7 +73,8 @@ def enforce_budget(
         finding = word.finding
         raise Denied(finding.rule, finding.reason, finding.remedy, subject=item.id)
     state.remember_time(call.id)
-    return replace(judged, verdict=verdict, summary={**judged.summary, "takesDown": takes})
+    summary = judged.summary | SummaryPart(takes_down=takes).members
+    return replace(judged, verdict=verdict, summary=summary)
 
 
 def refuse_client_objects(call: GateRequest, origin: str, name: str) -> None:

@@ -39,8 +39,7 @@ from controller.core.enforcement.kernel_compare import (
     texts_by_kind,
 )
 from controller.core.engine_api.translate import limits_body, settings
-from controller.core.records.inventory_json import settings_to_json
-from controller.core.records.parts import ResultPart
+from controller.core.records.parts import ResultPart, SummaryPart
 from controller.model.confinement import (
     Confinement,
     DifferenceKind,
@@ -348,7 +347,7 @@ def _disconnect(item: ContainerItem, network: JoinedNetwork) -> Change:
         subject=item.id,
         method="POST",
         path=f"/networks/{network.id}/disconnect",
-        summary={**place_of(item), "network": network.name},
+        summary=place_of(item) | SummaryPart(network=network.name).members,
         verdict=_verdict("violation.put-back"),
         body={"Container": item.id},
         deadline_s=15.0,
@@ -366,11 +365,8 @@ def _restore_limits(item: ContainerItem, now: Settings) -> Change:
         subject=item.id,
         method="POST",
         path=f"/containers/{item.id}/update",
-        summary={
-            **place_of(item),
-            "settings": settings_to_json(replace(now, **limits)),
-            "fields": sorted(body),
-        },
+        summary=place_of(item)
+        | SummaryPart(settings=replace(now, **limits), updated_members=tuple(sorted(body))).members,
         verdict=_verdict("violation.put-back"),
         body=body,
         deadline_s=15.0,
@@ -401,7 +397,7 @@ def _disable_restart(item: ContainerItem, place: dict[str, object], now: Setting
         subject=item.id,
         method="POST",
         path=f"/containers/{item.id}/update",
-        summary={**place, "settings": settings_to_json(replace(now, restart="no", restart_max=0))},
+        summary=place | SummaryPart(settings=replace(now, restart="no", restart_max=0)).members,
         verdict=_verdict(),
         body={"RestartPolicy": {"Name": "no"}},
         deadline_s=15.0,

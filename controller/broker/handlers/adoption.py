@@ -30,7 +30,6 @@ from controller.core.engine_api import parse
 from controller.core.engine_api.requests import Finding
 from controller.core.engine_api.timestamps import ZERO_TIME
 from controller.core.records.inventory import fold_adoption
-from controller.core.records.inventory_json import settings_to_json
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.confinement import data_path
 from controller.core.rules.facts import CreateFacts, Stamp
@@ -255,7 +254,7 @@ class _Survey:
         labels = candidate.inspect.get("Labels") or {}
         reserved = {key: value for key, value in labels.items() if is_reserved(key)}
         kind, name = candidate.claim.kind, candidate.claim.name
-        return {"act": "adopt", "kind": kind, "name": name, "labels": reserved}
+        return SummaryPart(act="adopt", kind=kind, name=name, labels=reserved).members
 
     def _judge_container(self, candidate: Candidate) -> Flow[None]:
         claim, inspect = candidate.claim, candidate.inspect
@@ -276,13 +275,13 @@ class _Survey:
         assert judged.settings is not None, "an admitted create has settings"
         candidate.findings += adoption.judge_likeness(judged, inspect)
         candidate.findings += self._conflicts(judged.summary, claim, image)
-        candidate.summary = {
-            "act": "adopt",
-            "kind": "container",
-            **judged.summary,
-            "settings": settings_to_json(judged.settings),
-            "started": str((inspect.get("State") or {}).get("StartedAt") or ZERO_TIME) != ZERO_TIME,
-        }
+        started = str((inspect.get("State") or {}).get("StartedAt") or ZERO_TIME) != ZERO_TIME
+        candidate.summary = (
+            judged.summary
+            | SummaryPart(
+                act="adopt", kind="container", settings=judged.settings, started=started
+            ).members
+        )
         if candidate.state == "running" and not candidate.findings:
             yield from self._verify_running(candidate)
 
@@ -362,4 +361,4 @@ class _Survey:
         sight = yield from kernel_verify.verify(self._state, item, self._policy)
         remedy = partial(Finding, remedy="look who changed it; remove it, if it isn't needed")
         candidate.findings += [remedy(each.rule, "kernel", each.text) for each in sight.breaches]
-        candidate.summary["effective"] = sight.text
+        candidate.summary |= SummaryPart(effective=sight.text).members

@@ -25,10 +25,8 @@ from controller.core.admission.create import admit_create, kept_volumes, needs
 from controller.core.admission.dns_names import of_summary
 from controller.core.admission.networks_volumes import admit_implied_network, admit_kept_volume
 from controller.core.encoding.image_reference import is_image_id
-from controller.core.encoding.json_members import mapping_member
 from controller.core.engine_api import parse
 from controller.core.engine_api.requests import CreateRequest
-from controller.core.records.inventory_json import settings_to_json
 from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
 from controller.core.rules.confinement import data_path
 from controller.core.rules.facts import (
@@ -334,7 +332,7 @@ def _replaces(state: GateState, judged: AdmissionDecision) -> bool:
 
 
 def _labels(judged: AdmissionDecision) -> Mapping[str, Any]:
-    return mapping_member(judged.summary, "labels")
+    return SummaryPart.read(judged.summary).labels
 
 
 def _placement(judged: AdmissionDecision) -> tuple[str, str, str]:
@@ -368,23 +366,20 @@ def _create(
 ) -> Flow[Reply]:
     assert judged.settings is not None, "an admitted create has settings"
     query = dict(judged.query)
-    summary = {
-        **judged.summary,
-        "imageId": image.id,
-        "digest": image.digest,
-        "settings": settings_to_json(judged.settings),
-    }
+    summary = SummaryPart.read(judged.summary) | SummaryPart(
+        image_id=image.id, digest=image.digest, settings=judged.settings
+    )
     change = Change(
         mutation=Mutation.CONTAINER_CREATE,
         subject=query.get("name", ""),
         method="POST",
         path=build_path("/containers/create", query),
-        summary=summary,
+        summary=summary.members,
         verdict=judged.verdict,
         body=judged.body,
     )
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
-    mine = of_summary(SummaryPart.read(summary))
+    mine = of_summary(summary)
     early_reply = partial(add_warnings, warnings=judged.warnings)
     state.reservations.places[call.id] = _placement(judged)
     try:

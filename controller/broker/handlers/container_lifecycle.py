@@ -26,7 +26,7 @@ from controller.core.admission import calls
 from controller.core.admission.update import admit_update
 from controller.core.engine_api import parse
 from controller.core.engine_api.timestamps import ZERO_TIME
-from controller.core.records.inventory_json import settings_to_json
+from controller.core.records.parts import SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.plan import ALLOW
 from controller.model.mutations import Mutation
@@ -130,7 +130,7 @@ def _take_down(
         change = _change(call, target, judged, method="DELETE", path=path)
         return (yield from perform(state, call.by, change, early_reply=unchanged_reply))
     grace = 0 if verb == "kill" else _grace_s(query, target.inspect)
-    extra = {name: query[name] for name in ("signal",) if name in query}
+    extra = SummaryPart(signal=query["signal"]) if "signal" in query else SummaryPart()
     return (yield from _post_action(call, state, target, verb, judged, grace_s=grace, extra=extra))
 
 
@@ -175,7 +175,9 @@ def rename(call: GateRequest, state: GateState) -> Flow[Reply]:
         call, state, name_conflicts.names_after_rename(container, name)
     ):
         return (
-            yield from _post_action(call, state, container, "rename", judged, extra={"name": name})
+            yield from _post_action(
+                call, state, container, "rename", judged, extra=SummaryPart(name=name)
+            )
         )
 
 
@@ -196,7 +198,7 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
         )
     )
     assert judged.settings is not None, "an admitted update has settings"
-    extra = {"settings": settings_to_json(judged.settings)}
+    extra = SummaryPart(settings=judged.settings)
     answer = partial(add_warnings, warnings=judged.warnings)
     return (
         yield from _post_action(
@@ -213,14 +215,14 @@ def _post_action(
     judged: AdmissionDecision,
     *,
     grace_s: int = 0,
-    extra: Mapping[str, object] | None = None,
+    extra: SummaryPart | None = None,
     answer: Callable[[Reply], Reply] = unchanged_reply,
 ) -> Flow[Reply]:
     path = build_path(f"{container.path}/{verb}", dict(judged.query))
-    extra = {**(extra or {}), **({"graceS": grace_s} if grace_s else {})}
+    extra = (extra or SummaryPart()) | SummaryPart(grace_s=grace_s)
     if verb in _INSTANTS:  # recovery compares with this time
         times = container.inspect.get("State") or {}
-        extra["before"] = str(times.get(_INSTANTS[verb]) or ZERO_TIME)
+        extra |= SummaryPart(before=str(times.get(_INSTANTS[verb]) or ZERO_TIME))
     change = _change(
         call, container, judged, method="POST", path=path, extra=extra, grace_s=grace_s
     )
@@ -242,7 +244,7 @@ def _change(
     *,
     method: str,
     path: str,
-    extra: Mapping[str, object] | None = None,
+    extra: SummaryPart | None = None,
     grace_s: int = 0,
 ) -> Change:
     item = container.item
@@ -251,7 +253,7 @@ def _change(
         subject=item.id,
         method=method,
         path=path,
-        summary={**place_of(item), **judged.summary, **(extra or {})},
+        summary={**place_of(item), **judged.summary, **(extra or SummaryPart()).members},
         verdict=judged.verdict,
         body=judged.body,
         deadline_s=max(60.0, grace_s + ANSWER_SPARE_S),

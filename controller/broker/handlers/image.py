@@ -50,7 +50,7 @@ from controller.core.encoding.image_reference import (
     without_credentials,
 )
 from controller.core.engine_api import pull_errors
-from controller.core.records.parts import ResultPart, TrustedImagePart
+from controller.core.records.parts import ResultPart, SummaryPart, TrustedImagePart
 from controller.core.rules.facts import ImageFacts
 from controller.model.inventory import Inventory
 from controller.model.mutations import TRUST, Mutation
@@ -194,7 +194,7 @@ def distribution_inspect(call: GateRequest, _: GateState) -> Flow[Reply]:
             call.names["image"], policy=call.policy, by_client=call.actor.role is Role.CLIENT
         )
     )
-    reference = str(judged.summary["reference"])
+    reference = SummaryPart.read(judged.summary).reference
     answer = yield ReadEngine(
         f"/distribution/{reference}/json",
         deadline_s=REGISTRY_S,
@@ -312,7 +312,8 @@ def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
     judged = raise_if_denied(
         calls.admit_pull(call.query, actor=call.actor, policy=call.policy, host=host)
     )
-    reference = str(judged.summary.get("reference", ""))
+    summary = SummaryPart.read(judged.summary)
+    reference = summary.reference
     before = yield from inspect_image(reference)
 
     def learn(reply: Reply) -> Flow[ResultPart]:
@@ -323,7 +324,7 @@ def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
         subject=reference,
         method="POST",
         path=build_path("/images/create", dict(judged.query)),
-        summary={**judged.summary, "before": str((before or {}).get("Id", ""))},
+        summary=(summary | SummaryPart(before=str((before or {}).get("Id", "")))).members,
         verdict=judged.verdict,
         stream=True,
         deadline_s=PULL_IDLE_S,
@@ -413,11 +414,11 @@ def trust(call: GateRequest, _: GateState) -> Flow[Reply]:
     inspect = yield from inspect_image(reference)
     if inspect is None:
         raise Answered(message_reply(404, f"No such image: {reference}"))
-    trusted: dict[str, object] = {
-        "reference": reference,
-        "id": str(inspect.get("Id", "")),
-        "digest": digest_of(inspect, reference),
-    }
+    trusted = TrustedImagePart(
+        reference=reference,
+        id=str(inspect.get("Id", "")),
+        digest=digest_of(inspect, reference),
+    ).members
     request = request_of("POST", TRUST, reference, trusted)
     if not (yield from record_event("operator", call.by, request)):
         return journal_unavailable(call.id)

@@ -19,7 +19,7 @@ from controller.broker.guards.lookup import foreign_object
 from controller.broker.handlers import image as images
 from controller.core.admission import calls
 from controller.core.encoding.image_reference import is_image_id, parse_reference
-from controller.core.records.parts import RequestPart, ResultPart
+from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
 from controller.model.mutations import Mutation
 from controller.model.records import Reply, Role
 
@@ -43,7 +43,10 @@ def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
         subject=subject,
         method="DELETE",
         path=build_path(f"/images/{subject}", dict(judged.query)),
-        summary={"reference": subject, "imageId": identifier, **dict(judged.query)},
+        summary={
+            **SummaryPart(reference=subject, image_id=identifier).members,
+            **dict(judged.query),
+        },
         verdict=judged.verdict,
     )
     return (yield from perform(state, call.by, change, _removal_details))

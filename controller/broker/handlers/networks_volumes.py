@@ -30,7 +30,7 @@ from controller.broker.guards.lookup import (
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.admission import networks_volumes
 from controller.core.engine_api import parse
-from controller.core.records.parts import ResultPart
+from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.facts import Stamp
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
@@ -122,7 +122,7 @@ def network_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 def _network_summary(found: FoundNetwork) -> dict[str, object]:
     facts = found.facts
-    return {"name": facts.name, "owner": facts.owner, "namespace": facts.namespace}
+    return SummaryPart(name=facts.name, owner=facts.owner, namespace=facts.namespace).members
 
 
 def network_connect(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -312,7 +312,7 @@ def volume_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
         subject=facts.name,
         method="DELETE",
         path=f"/volumes/{facts.name}",
-        summary={"name": facts.name, "owner": facts.owner, "namespace": facts.namespace},
+        summary=SummaryPart(name=facts.name, owner=facts.owner, namespace=facts.namespace).members,
         verdict=verdict,
         deadline_s=15.0,
     )

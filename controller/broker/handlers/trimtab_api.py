@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Literal, cast
+from typing import Literal
 
 from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.commands import ReadEngine
@@ -17,6 +17,7 @@ from controller.core.encoding.canonical_json import digest
 from controller.core.enforcement import disruption_budget
 from controller.core.records.inventory_json import item_to_json
 from controller.core.records.operator_records import read_service_act
+from controller.core.records.parts import RequestPart, SummaryPart
 from controller.model.mutations import APPROVE, ROTATE_KEY, SHOW_VALUES, VALUES_SHOW
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Reply, Role
@@ -207,10 +208,12 @@ def _record_approval(call: GateRequest, state: GateState, body: dict[str, object
             status=400,
         )
     plan, objects, remark = asked
-    request = request_of("POST", APPROVE, plan, {"act": "approve", "plan": plan, "note": remark})
+    summary = SummaryPart(act="approve", plan=plan, note=remark)
+    request = request_of("POST", APPROVE, plan, summary.members)
     # The form of each object was checked, and the record must have them all.
-    summary = {**cast("dict[str, object]", request["summary"]), "objects": list(objects)}
-    request |= {"summary": summary, "digest": digest({"summary": summary, "body": {}})}
+    summary = RequestPart.read(request).summary | SummaryPart(objects=tuple(objects))
+    proof = digest({"summary": summary.members, "body": {}})
+    request |= RequestPart(summary=summary, digest=proof).members
     if not (yield from record_event("operator", call.by, request)):
         return journal_unavailable(call.id)
     state.remember_time(call.id)

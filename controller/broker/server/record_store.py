@@ -78,7 +78,7 @@ class RecordStore:
                 self.journal.last_seq,
             )
             inventory = Inventory()
-        inventory = self.journal.foundation(known=inventory.seq) or inventory
+        inventory = self.journal.pruned_inventory(known=inventory.seq) or inventory
         for record in self.journal.records(after=inventory.seq):
             inventory = inventories.fold(inventory, record)
         self._state.inventory = inventory
@@ -143,7 +143,7 @@ class RecordStore:
         self._confirmed = self._state.inventory = durable
         for entry, _ in self._optimistic.values():
             self._state.inventory = _fold_ahead(self._state.inventory, entry)
-        self._state.health.journal = self.journal.vitals
+        self._state.health.journal = self.journal.last_health
         if not result.done():
             result.set_result(record)
 
@@ -166,7 +166,7 @@ class RecordStore:
 
     def refresh_health(self) -> None:
         """Copy the journal's health into the state: a journal can recover between two writes."""
-        self._state.health.journal = self.journal.vitals
+        self._state.health.journal = self.journal.last_health
         if not self._unfolded:
             self._state.health.journal_error = self.journal.error
         if self._archive is not None:

@@ -186,30 +186,15 @@ def filter_options(command: F) -> F:
     """Add the options that filter records; the command gets a ``Filter`` as *wanted*."""
 
     @wraps(command)
-    def with_filter(
-        *,
-        since: str,
-        until: str,
-        service: str,
-        owner: str,
-        actor: str,
-        verdict: str | None,
-        stages: tuple[str, ...],
-        action: str,
-        container: str,
-        **others: Any,
-    ) -> Any:
+    def with_filter(*, since: str, until: str, actor: str, **others: Any) -> Any:
         since, until = time_range(since, until)
         wanted = Filter(
             since=since,
             until=until,
-            service=service,
-            owner=owner,
             actor=parse_actor(actor),
-            verdict=verdict or "",
-            stages=frozenset(stages),
-            action=action,
-            container=container,
+            verdict=others.pop("verdict") or "",
+            stages=frozenset(others.pop("stages")),
+            **{name: others.pop(name) for name in ("service", "owner", "action", "container")},
         )
         return command(wanted=wanted, **others)
 

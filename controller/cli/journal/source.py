@@ -13,10 +13,10 @@ import click
 
 from controller.cli.options import open_state
 from controller.core.records.query import Filter, QueryResult
-from controller.core.records.record import line_of
+from controller.core.records.record import line_of, record_members
 from controller.core.records.views import Page, Question
 from controller.model.errors import EngineUnavailable, StateError
-from controller.model.records import ENTRY_PARTS, Record
+from controller.model.records import Record
 
 if TYPE_CHECKING:
     from controller.cli.journal.broker_archive import BrokerArchive
@@ -99,7 +99,4 @@ def json_line(record: Record) -> bytes:
     """Return a record's line in the journal, or the broker's redacted form for a client."""
     if record.hash:
         return line_of(record)
-    entry = record.entry
-    members = {"seq": record.seq, "id": entry.id, "time": record.time, "stage": entry.stage}
-    parts = {part: value for part in ENTRY_PARTS if (value := getattr(entry, part))}
-    return json.dumps({**members, **parts}, ensure_ascii=False).encode()
+    return json.dumps(record_members(record), ensure_ascii=False).encode()

@@ -277,10 +277,11 @@ def _read_keys(path: Path) -> list[tuple[str, int | None]]:
     Raises:
         StateError: the file can't be read, or isn't a list of keys.
     """
+    from controller.journal.writer.signing_keys import read_public_keys
+
     try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-        return [(key, int(words[1]) if words else None) for key, *words in lines]
-    except (OSError, ValueError, IndexError) as error:
+        return [(str(key), until) for key, until in read_public_keys(path).items()]
+    except (OSError, ValueError) as error:
         number = getattr(error, "errno", None)
         reason = os.strerror(number) if number else "it isn't as the broker leaves it"
         raise StateError(

@@ -14,6 +14,7 @@ from controller.core.engine_api.grammar import is_signal
 from controller.core.engine_api.requests import Finding
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
+from controller.core.records.parts import SummaryPart
 from controller.core.rules.identity import judge_name, judge_reserved_name
 from controller.core.rules.image import judge_platform, judge_reference
 from controller.core.rules.verdict import (
@@ -107,7 +108,7 @@ def admit_reference(
 
 
 def _summary_of(reference: Reference) -> dict[str, object]:
-    return {"reference": reference.canonical}
+    return SummaryPart(reference=reference.canonical).members
 
 
 def admit_start(query: Query) -> AdmissionDecision:
@@ -202,7 +203,9 @@ def admit_rename(
         findings += judge_reserved_name(name)
     if findings:
         return deny(findings)
-    return AdmissionDecision(verdict_of(()), query=(("name", name),), summary={"name": name})
+    return AdmissionDecision(
+        verdict_of(()), query=(("name", name),), summary=SummaryPart(name=name).members
+    )
 
 
 def _with_query(query: Query, names: Iterable[str], findings: list[Finding]) -> AdmissionDecision:

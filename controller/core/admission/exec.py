@@ -17,6 +17,7 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
+from controller.core.records.parts import SummaryPart
 from controller.core.rules.container import (
     judge_arguments,
     judge_environment,
@@ -63,7 +64,7 @@ def admit_exec_start(start: ExecStart, request: ExecRequest, *, hijack: bool) ->
     if start.tty and any(start.console_size):
         body["ConsoleSize"] = list(start.console_size)
     return AdmissionDecision(
-        verdict_of(()), body, summary={"detach": start.detach, "tty": start.tty}
+        verdict_of(()), body, summary=SummaryPart(detach=start.detach, tty=start.tty).members
     )
 
 
@@ -73,15 +74,15 @@ def summary_of(request: ExecRequest) -> dict[str, object]:
     A common mistake is a whole command line in the program's place. The summary therefore ends the
     program at its first blank.
     """
-    return {
-        "program": next(iter(request.command[0].split()), "") if request.command else "",
-        "arguments": max(0, len(request.command) - 1),
-        "user": request.user,
-        "workingDir": request.working_dir,
-        "env": variable_names(request.env),
-        "tty": request.tty,
-        "stdin": request.attach_stdin,
-    }
+    return SummaryPart(
+        program=next(iter(request.command[0].split()), "") if request.command else "",
+        arguments=max(0, len(request.command) - 1),
+        user=request.user,
+        working_dir=request.working_dir,
+        environment=tuple(variable_names(request.env)),
+        tty=request.tty,
+        stdin=request.attach_stdin,
+    ).members
 
 
 def _enabled(policy: Policy) -> Findings:

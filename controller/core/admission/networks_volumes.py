@@ -23,6 +23,7 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
+from controller.core.records.parts import SummaryPart
 from controller.core.rules.anonymous_volumes import is_slot_volume
 from controller.core.rules.context import Case, case_of_existing, implied, namespace_of, owner_of
 from controller.core.rules.facts import (
@@ -245,13 +246,13 @@ def _admit_final_network(
     if request.pools:
         body["IPAM"] = {"Driver": "default", "Config": [_pool(pool) for pool in request.pools]}
     body["Labels"] = labels
-    summary: RequestBody = {
-        "name": request.name,
-        "labels": {key: value for key, value in labels.items() if is_reserved(key)},
-        "internal": request.internal,
-        **({"subnets": [pool.subnet for pool in request.pools]} if request.pools else {}),
-    }
-    return AdmissionDecision(verdict_of((), changes), body, summary=summary)
+    summary = SummaryPart(
+        name=request.name,
+        labels={key: value for key, value in labels.items() if is_reserved(key)},
+        internal=request.internal,
+        subnets=tuple(pool.subnet for pool in request.pools),
+    )
+    return AdmissionDecision(verdict_of((), changes), body, summary=summary.members)
 
 
 def _pool(pool: Pool) -> RequestBody:
@@ -376,11 +377,9 @@ def admit_kept_volume(
 
 def _admit_final_volume(name: str, labels: dict[str, str]) -> AdmissionDecision:
     body: RequestBody = {"Name": name, "Driver": "local", "Labels": labels}
-    summary: RequestBody = {
-        "name": name,
-        "labels": {key: value for key, value in labels.items() if is_reserved(key)},
-    }
-    return AdmissionDecision(verdict_of(()), body, summary=summary)
+    owned = {key: value for key, value in labels.items() if is_reserved(key)}
+    summary = SummaryPart(name=name, labels=owned)
+    return AdmissionDecision(verdict_of(()), body, summary=summary.members)
 
 
 def admit_connect(
@@ -419,12 +418,12 @@ def admit_connect(
     body: RequestBody = {"Container": current.id}
     if request.endpoint.aliases:
         body["EndpointConfig"] = {"Aliases": list(request.endpoint.aliases)}
-    summary: RequestBody = {
-        "network": joined.name,
-        "name": current.settings.name,
-        "answersTo": sorted({*request.endpoint.aliases}),
-    }
-    return AdmissionDecision(verdict_of(()), body, summary=summary)
+    summary = SummaryPart(
+        network=joined.name,
+        name=current.settings.name,
+        aliases=tuple(sorted({*request.endpoint.aliases})),
+    )
+    return AdmissionDecision(verdict_of(()), body, summary=summary.members)
 
 
 def admit_disconnect(
@@ -445,8 +444,8 @@ def admit_disconnect(
     if findings or joined is None:
         return deny(findings)
     body: RequestBody = {"Container": current.id} | ({"Force": True} if request.force else {})
-    summary: RequestBody = {"network": joined.name, "name": current.settings.name}
-    return AdmissionDecision(verdict_of(()), body, summary=summary)
+    summary = SummaryPart(network=joined.name, name=current.settings.name)
+    return AdmissionDecision(verdict_of(()), body, summary=summary.members)
 
 
 def _unknown(name: str) -> Finding:

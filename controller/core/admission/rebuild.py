@@ -33,7 +33,8 @@ from controller.core.engine_api.requests import (
     RequestBody,
     ResourceLimits,
 )
-from controller.core.rules.confinement import confinement_of, confinement_to_json
+from controller.core.records.parts import MountPart, SummaryPart
+from controller.core.rules.confinement import confinement_of
 from controller.core.rules.container import capability, variable_names
 from controller.core.rules.context import Case, name_of, reference_text
 from controller.core.rules.facts import Stamp
@@ -321,40 +322,36 @@ def _bindings(ports: tuple[PortRequest, ...]) -> RequestBody:
 def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
     """Return the journal's summary of a create: no values of variables, no arguments."""
     request = final.request
-    labels = {key: value for key, value in final.labels if is_reserved(key)}
-    return {
-        "name": final.name,
-        "image": reference_text(request, case.actor),
-        "imageId": case.image.id if case.image else "",
-        "digest": case.image.digest if case.image else "",
-        "labels": labels,
-        "answersTo": extra_names(request, final.networks.aliases),
-        "env": variable_names(request.env),
-        "mounts": [
-            {
-                "type": mount.type,
-                "source": mount.source,
-                "target": mount.target,
-                "readOnly": mount.read_only,
-                **({"rule": rule} if (rule := _added_by(case.request, mount)) else {}),
-            }
+    return SummaryPart(
+        name=final.name,
+        image=reference_text(request, case.actor),
+        image_id=case.image.id if case.image else "",
+        digest=case.image.digest if case.image else "",
+        labels={key: value for key, value in final.labels if is_reserved(key)},
+        aliases=tuple(extra_names(request, final.networks.aliases)),
+        environment=tuple(variable_names(request.env)),
+        mounts=tuple(
+            MountPart(
+                type=mount.type,
+                source=mount.source,
+                target=mount.target,
+                read_only=mount.read_only,
+                rule=_added_by(case.request, mount),
+            )
             for mount in request.mounts
-        ],
-        "caps": list(request.cap_add),
-        **_non_empty_lists(groups=request.groups, extraHosts=request.extra_hosts),
-        "ports": [
+        ),
+        capabilities=request.cap_add,
+        groups=request.groups,
+        extra_hosts=request.extra_hosts,
+        ports=tuple(
             f"{port.host_ip}:{port.host_text}:{port.container}/{port.protocol}"
             for port in request.ports
-        ],
+        ),
         # The kind of the test only. Its arguments may hold secrets, and no run has a record.
-        "healthcheck": list(request.healthcheck.test[:1]) if request.healthcheck else [],
-        "exceptions": list(case.exceptions),
-        "confined": confinement_to_json(confinement_of(case, request)),
-    }
-
-
-def _non_empty_lists(**lists: tuple[str, ...]) -> dict[str, object]:
-    return {name: list(values) for name, values in lists.items() if values}
+        healthcheck=request.healthcheck.test[:1] if request.healthcheck else (),
+        exceptions=case.exceptions,
+        confinement=confinement_of(case, request),
+    ).members
 
 
 def refused_summary(case: Case) -> dict[str, object]:
@@ -363,9 +360,9 @@ def refused_summary(case: Case) -> dict[str, object]:
     Any other part of a refused create may be a secret.
     """
     image = without_credentials(reference_text(case.request, case.actor))
-    return {
-        "name": shorten(case.name, _TEXT_MAX),
-        "image": shorten(image, _TEXT_MAX),
-        "owner": shorten(case.owner, _TEXT_MAX),
-        "service": shorten(case.service, _TEXT_MAX),
-    }
+    return SummaryPart(
+        name=shorten(case.name, _TEXT_MAX),
+        image=shorten(image, _TEXT_MAX),
+        owner=shorten(case.owner, _TEXT_MAX),
+        service=shorten(case.service, _TEXT_MAX),
+    ).members

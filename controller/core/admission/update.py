@@ -18,7 +18,7 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
-from controller.core.records.inventory_json import settings_to_json
+from controller.core.records.parts import SummaryPart
 from controller.core.rules.container import judge_limits, judge_restart
 from controller.core.rules.context import case_of_existing
 from controller.core.rules.facts import ContainerFacts, CreateFacts, HostFacts
@@ -77,7 +77,7 @@ def admit_update(
         wanted = CreateRequest(limits=request.limits, restart=request.restart)
         return deny(with_grants(refused, GrantRequest(wanted, by_client=by_client), policy))
     settings = _settings_after(request, before, after)
-    summary: RequestBody = {"settings": settings_to_json(settings), "fields": sorted(body)}
+    summary = SummaryPart(settings=settings, updated_members=tuple(sorted(body))).members
     admitted = AdmissionDecision(verdict_of((), changes), body, summary=summary, settings=settings)
     return with_tolerated(admitted, findings, policy.modes)
 

@@ -122,9 +122,9 @@ def text(name: str, *, optional: bool = False) -> str:
     return member(name, _text_of, optional=optional)
 
 
-def number(name: str) -> int | None:
+def number(name: str, *, optional: bool = False) -> int | None:
     """Declare an integer; None if absent."""
-    return member(name, lambda value: value if type(value) is int else None)
+    return member(name, lambda value: value if type(value) is int else None, optional=optional)
 
 
 def flag(name: str, *, default: bool = False, optional: bool = False) -> bool:

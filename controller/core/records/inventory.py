@@ -174,25 +174,19 @@ def _record_used_approvals(inventory: Inventory, record: Record) -> Inventory:
 
 
 def _create_network(inventory: Inventory, closing: Closing) -> Inventory:
-    created = _owned_object(closing)
-    if created is None:
-        return inventory
-    return replace(inventory, networks={**inventory.networks, created.id: created})
+    return replace(inventory, networks={**inventory.networks, **_created_object(closing)})
 
 
 def _create_volume(inventory: Inventory, closing: Closing) -> Inventory:
-    created = _owned_object(closing)
-    if created is None:
-        return inventory
-    return replace(inventory, volumes={**inventory.volumes, created.id: created})
+    return replace(inventory, volumes={**inventory.volumes, **_created_object(closing)})
 
 
-def _owned_object(closing: Closing) -> OwnedObject | None:
-    """Return the created network or volume; None if the create failed."""
+def _created_object(closing: Closing) -> dict[str, OwnedObject]:
+    """Return the created network or volume by its id; empty if the create failed."""
     identifier, summary = closing.result.object, closing.summary
     if not closing.applied or not identifier:
-        return None
-    return OwnedObject(
+        return {}
+    created = OwnedObject(
         id=identifier,
         name=summary.name,
         namespace=summary.label(names.NAMESPACE),
@@ -200,6 +194,7 @@ def _owned_object(closing: Closing) -> OwnedObject | None:
         origin=summary.label(names.ORIGIN),
         intent=closing.id,
     )
+    return {identifier: created}
 
 
 def _remove_network(inventory: Inventory, closing: Closing) -> Inventory:

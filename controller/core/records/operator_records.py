@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from controller.core.records.parts import SummaryPart
 from controller.model import names
 from controller.model.mutations import SERVICE_ACTS, SERVICE_RESTART, SERVICE_ROLLBACK
 from controller.model.names import NAMESPACE_MAX, SERVICE_NAME_MAX, Key, is_dns_label
@@ -30,16 +31,13 @@ class ServiceRecord:
     @property
     def summary(self) -> dict[str, object]:
         """The summary in the record; queries find the record by its labels."""
-        members: dict[str, object] = {
-            "act": self.act,
-            "note": self.note,
-            "labels": {names.NAMESPACE: self.key.namespace, names.SERVICE: self.key.name},
-        }
-        if self.revision:
-            members["revision"] = self.revision
-        if self.anew:
-            members["anew"] = True
-        return members
+        return SummaryPart(
+            act=self.act,
+            note=self.note,
+            labels={names.NAMESPACE: self.key.namespace, names.SERVICE: self.key.name},
+            revision=self.revision,
+            resolves_image=self.anew,
+        ).members
 
 
 def read_service_act(body: Mapping[str, object]) -> ServiceRecord | str:

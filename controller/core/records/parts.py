@@ -157,7 +157,7 @@ class SummaryPart(Payload):
     takes_down: str = text("takesDown")
     #: The value that the mutation changes: a timestamp, or the id of an image.
     before: str | None = member("before", lambda value: value if isinstance(value, str) else None)
-    grace_s: int | None = number("graceS")  # of a stop or restart
+    grace_s: int | None = number("graceS", optional=True)  # of a stop or restart
     reference: str = text("reference")  # of an image
 
     # Of execs.

@@ -2,13 +2,13 @@
 
 One pass over the records in their order. Some records need earlier ones to know their subject: a
 start names only an id, a closing record nothing. The index (``journal.index.database``) stores the
-result of the same pass, and must answer exactly like ``search``.
+result of the same pass, and must answer exactly as ``fits`` does.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -178,20 +178,6 @@ class QueryResult(NamedTuple):
 
     record: Record
     about: RecordSubject
-
-
-def search(
-    records: Iterable[Record], wanted: Filter, context: RecordContext | None = None
-) -> Iterator[QueryResult]:
-    """Yield the matching records, in their order.
-
-    *records* start at the journal's beginning, or *context* comes from all earlier records.
-    """
-    context = RecordContext() if context is None else context
-    for record in records:
-        about = context.learn(record)
-        if fits(record, about, wanted):
-            yield QueryResult(record, about)
 
 
 def fits(record: Record, about: RecordSubject, wanted: Filter) -> bool:

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, cast, get_args
 
 from controller.core.encoding.canonical_json import MAX_SAFE_INTEGER, canonical, encode, normalize
-from controller.model.records import Entry, Record, Stage
+from controller.model.records import ENTRY_PARTS, Entry, Record, Stage
 
 GENESIS: Final = "0" * 64
 #: The longest line, without its newline. The gate bounds bodies and summaries well below.
@@ -29,9 +29,8 @@ LINE_MAX_BYTES: Final = 1024 * 1024
 CLOSING: Final = frozenset({"outcome", "recovered"})
 
 _STAGES: Final = frozenset(get_args(Stage))
-_PARTS: Final = ("actor", "request", "verdict", "claims", "result")
 _REQUIRED: Final = frozenset({"seq", "id", "time", "stage", "prev", "hash"})
-_KNOWN: Final = _REQUIRED | frozenset(_PARTS)
+_KNOWN: Final = _REQUIRED | frozenset(ENTRY_PARTS)
 #: The most bytes outside the parts of a line: names, seq, id, time, stage, hashes.
 _FRAME_MAX_BYTES: Final = 512
 
@@ -98,7 +97,7 @@ def prepare(entry: Entry) -> Prepared:
         raise ValueError(f"not a UUIDv7 in lower case: {entry.id!r}")
     texts: dict[str, bytes] = {}
     values: dict[str, dict[str, object]] = {}
-    for part in _PARTS:
+    for part in ENTRY_PARTS:
         value = getattr(entry, part)
         if value:
             texts[part], values[part] = _normalize(part, value)
@@ -126,18 +125,21 @@ def _normalize(part: str, value: object) -> tuple[bytes, dict[str, object]]:
         raise ValueError(f"{part} can't be recorded: {error}") from error
 
 
-def line_of(record: Record) -> bytes:
-    """Return the line of a record, without a newline."""
+def record_members(record: Record) -> dict[str, object]:
+    """Return the members of a record, without its place in the hash chain."""
     entry = record.entry
-    members = {
+    return {
         "seq": record.seq,
         "id": entry.id,
         "time": record.time,
         "stage": entry.stage,
-        "prev": record.prev,
-        "hash": record.hash,
-        **{part: value for part in _PARTS if (value := getattr(entry, part))},
+        **{part: value for part in ENTRY_PARTS if (value := getattr(entry, part))},
     }
+
+
+def line_of(record: Record) -> bytes:
+    """Return the line of a record, without a newline."""
+    members = {**record_members(record), "prev": record.prev, "hash": record.hash}
     line = _encoded(members)
     own = _hash_without_member(line, members)
     assert own == record.hash, f"record {record.seq} was changed after it was read"
@@ -170,11 +172,19 @@ def parse(line: bytes) -> Record:
         entry=Entry(
             id=members["id"],
             stage=members["stage"],
-            **{part: members[part] for part in _PARTS if part in members},
+            **{part: members[part] for part in ENTRY_PARTS if part in members},
         ),
         prev=members["prev"],
         hash=own,
     )
+
+
+def parse_or_none(line: bytes) -> Record | None:
+    """Return the record of a line, or None for a bad line."""
+    try:
+        return parse(line)
+    except BadLine:
+        return None
 
 
 def _refuse_float(_text: str) -> NoReturn:
@@ -233,7 +243,7 @@ def _check_form(members: dict[str, Any]) -> None:
     stage = members["stage"]
     if not isinstance(stage, str) or stage not in _STAGES:
         raise BadLine("stage isn't one of the known")
-    for part in _PARTS:
+    for part in ENTRY_PARTS:
         if part in members and (not isinstance(members[part], dict) or not members[part]):
             raise BadLine(f"{part} isn't an object with members")
 

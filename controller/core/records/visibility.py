@@ -13,11 +13,12 @@ recorded and compare the hashes.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from controller.core.records.parts import ActorPart, RequestPart
 from controller.core.records.query import QueryResult, RecordSubject
+from controller.core.records.record import record_members
 from controller.model.mutations import ADOPT
 from controller.model.records import Record, Role
 
@@ -76,20 +77,13 @@ def redact_record(record: Record, reader: Reader) -> dict[str, Any]:
     own = (asker.role, asker.uid) == (Role.CLIENT, reader.uid)
     persons = reader.role is Role.CONTROLLER
     actor = entry.actor if own or persons else {"role": entry.actor.get("role", "")}
-    parts = {
-        "actor": actor,
-        "request": _without(PROOFS, entry.request),
-        "verdict": entry.verdict,
-        "claims": entry.claims if persons else _without({"onBehalfOf"}, entry.claims),
-        "result": entry.result,
-    }
-    return {
-        "seq": record.seq,
-        "id": entry.id,
-        "time": record.time,
-        "stage": entry.stage,
-        **{name: part for name, part in parts.items() if part},
-    }
+    redacted = replace(
+        entry,
+        actor=actor,
+        request=_without(PROOFS, entry.request),
+        claims=entry.claims if persons else _without({"onBehalfOf"}, entry.claims),
+    )
+    return record_members(replace(record, entry=redacted))
 
 
 def _without(names: Collection[str], part: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,16 +104,7 @@ def redact_subject(result: QueryResult, reader: Reader) -> RecordSubject:
 
 def subject_to_json(about: RecordSubject) -> dict[str, str]:
     """Return a subject as JSON."""
-    return {
-        "namespace": about.namespace,
-        "service": about.service,
-        "owner": about.owner,
-        "name": about.name,
-        "id": about.id,
-        "action": about.action,
-        "method": about.method,
-        "becomes": about.becomes,
-    }
+    return asdict(about)
 
 
 def subject_from_json(value: Mapping[str, Any]) -> RecordSubject:

@@ -7,8 +7,6 @@ reading earlier records.
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import BinaryIO, Final, NamedTuple, Self
 from controller.core.records.record import GENESIS, LINE_MAX_BYTES, BadLine, parse
 from controller.journal.store.chain import Damage
 from controller.journal.store.pruned_base import BASE_NAME, BadBase, read_base
+from controller.journal.store.segment_gzip import UNPACK_ERRORS
 from controller.journal.store.segments import first_seq_of, list_segments, name_of, open_segment
 from controller.model.records import Record
 
@@ -108,7 +107,7 @@ def _read_segment(path: Path, place: Position) -> Iterator[PositionedRecord]:
                 after = Position(record.seq, record.hash, place.segment, place.offset + len(data))
                 yield PositionedRecord(record, place.segment, place.offset, len(data) - 1, after)
                 place = after
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except UNPACK_ERRORS as error:
         raise _damage(place, f"{path.name} is damaged: {error}", path.name) from error
 
 
@@ -147,7 +146,7 @@ class RecordReader:
         try:
             file.seek(offset)
             return parse(file.read(length))
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except UNPACK_ERRORS as error:
             raise BadLine(f"it can't be unpacked: {error}") from error
 
     def _file(self, segment: int) -> BinaryIO:

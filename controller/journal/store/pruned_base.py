@@ -58,6 +58,12 @@ def read_base(folder: Path) -> PrunedBase | None:
     return parse_base(content)
 
 
+def pruned_seq(folder: Path) -> int:
+    """Return the seq of the last pruned record, 0 if nothing was pruned; raises as ``read_base``."""
+    base = read_base(folder)
+    return base.record.seq if base is not None else 0
+
+
 def parse_base(content: bytes) -> PrunedBase:
     """Return the base in the content of ``.pruned``.
 
@@ -95,7 +101,7 @@ def read_inventory(folder: Path) -> Inventory:
     return inventory
 
 
-def foundation(folder: Path, *, known: int) -> Inventory | None:
+def pruned_inventory(folder: Path, *, known: int) -> Inventory | None:
     """Return the inventory to continue from for a reader of the records up to *known*.
 
     Returns None if no record after *known* was pruned.

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 if TYPE_CHECKING:
     from collections.abc import Buffer
 
+#: Errors of reading a damaged compressed segment.
+UNPACK_ERRORS: Final = (EOFError, zlib.error, gzip.BadGzipFile)
 #: Uncompressed bytes of each member but the last.
 BLOCK_BYTES: Final = 1024 * 1024
 
@@ -62,7 +64,7 @@ class Unpacked(RawIOBase):
     """The uncompressed content of a segment. Closing also closes the compressed file.
 
     Raises:
-        EOFError, zlib.error, gzip.BadGzipFile: on reading a damaged place.
+        One of ``UNPACK_ERRORS``: on reading a damaged place.
     """
 
     def __init__(self, packed: BinaryIO) -> None:

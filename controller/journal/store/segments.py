@@ -13,12 +13,10 @@ in order of names never holds a mark ahead of its segments.
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import re
 import stat
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ from typing import BinaryIO, Final, NamedTuple, cast
 
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records.record import LINE_MAX_BYTES
-from controller.journal.store.segment_gzip import Unpacked
+from controller.journal.store.segment_gzip import UNPACK_ERRORS, Unpacked
 
 MARK_NAME: Final = ".head"
 #: Within one disk sector, so that overwriting the mark is atomic.
@@ -150,7 +148,7 @@ def read_lines(segment: Path, *, skip: int = 0) -> Iterator[Line]:
                 whole = data.endswith(b"\n")
                 yield Line(number, offset, data[:-1] if whole else data, whole)
                 offset += len(data)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except UNPACK_ERRORS as error:
         raise BadSegment(f"{segment.name} is damaged: {error}") from error
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from controller.core.records.parts import ResultPart
-from controller.core.records.record import BadLine, parse
+from controller.core.records.record import parse_or_none
 from controller.journal.store.chain import ChainWalk, Damage
 from controller.journal.store.segments import (
     COMPRESSED,
@@ -126,12 +126,25 @@ def _unnamed_pieces(segments: tuple[Path, ...]) -> tuple[str, ...]:
     return tuple(sorted({name for name in pieces if name not in named}))
 
 
-def _named_pieces(segment: Path) -> tuple[str, ...]:
+def final_checkpoint(segment: Path, seq: int) -> bytes | None:
+    """Return the line of record *seq* if that record is a checkpoint at the segment's end."""
+    line = b""
+    for each in read_lines(segment):
+        line = each.data
+    record = parse_or_none(line)
+    if record is not None and (record.entry.stage, record.seq) == ("checkpoint", seq):
+        return line
+    return None
+
+
+def opening_of(segment: Path) -> Record | None:
+    """Return the first record of a segment, or None if the segment has none."""
     line = next(read_lines(segment), None)
-    try:
-        opening = parse(line.data) if line else None
-    except BadLine:
-        opening = None
+    return parse_or_none(line.data) if line else None
+
+
+def _named_pieces(segment: Path) -> tuple[str, ...]:
+    opening = opening_of(segment)
     return ResultPart.read(opening.entry.result).repair.files if opening else ()
 
 
@@ -192,11 +205,10 @@ def _is_one_write(segment: Path, damage: Damage) -> bool:
     """
     time, ended = "", False
     for line in read_lines(segment, skip=damage.line - 1):
-        try:
-            record = parse(line.data)
-        except BadLine:
-            continue
-        if record.seq < damage.seq:  # an unwritten block shows an older file's content
+        record = parse_or_none(line.data)
+        if (
+            record is None or record.seq < damage.seq
+        ):  # an unwritten block shows an older file's content
             continue
         if ended or (time and record.time != time):
             return False

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from controller.core.records.record import BadLine, parse
+from controller.core.records.record import parse
 from controller.journal.store.chain import Damage
 from controller.journal.store.folder import FILE_MODE, FOLDER_MODE
 from controller.journal.store.pruned_base import BASE_NAME, BadBase, PrunedBase, read_base
@@ -27,6 +27,7 @@ from controller.journal.store.segments import (
     read_lines,
     read_mark,
 )
+from controller.journal.store.tail import final_checkpoint
 from controller.model.errors import StateError
 
 
@@ -58,7 +59,7 @@ def copy_segments(folder: Path, copy: Path, *, after: int = 0, upto: int = 0) ->
         ends = [first_seq_of(path) - 1 for path in segments[1:]] + [end]
         wanted = next((i for i, end in enumerate(ends) if end > after), len(ends) - 1)
         start = max(0, wanted - 1)
-        while start and not _ends_with_checkpoint(segments[start], ends[start]):
+        while start and final_checkpoint(segments[start], ends[start]) is None:
             start -= 1
         if start == 0 and base is not None:
             upto = 0  # include the prune record, which comes later
@@ -68,18 +69,6 @@ def copy_segments(folder: Path, copy: Path, *, after: int = 0, upto: int = 0) ->
         end = _write(copy, segments[start : last + 1], base if start == 0 else None, ends[last])
         begin = first_seq_of(segments[wanted]) if start else first_seq_of(segments[0])
         return Copied(first_seq_of(segments[start]), end, begin)
-
-
-def _ends_with_checkpoint(segment: Path, last: int) -> bool:
-    """Return True if a segment ends with a checkpoint."""
-    data = b""
-    for line in read_lines(segment):
-        data = line.data
-    try:
-        record = parse(data)
-    except BadLine:
-        return False
-    return (record.entry.stage, record.seq) == ("checkpoint", last)
 
 
 def _write(copy: Path, segments: list[Path], base: PrunedBase | None, last: int) -> int:

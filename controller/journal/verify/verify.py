@@ -19,7 +19,7 @@ from typing import Final
 
 from controller.core.records.checkpoint import Checkpoint, is_key_lost, pruned_by, read_key
 from controller.core.records.parts import ResultPart
-from controller.core.records.record import GENESIS, BadLine, parse
+from controller.core.records.record import GENESIS, parse_or_none
 from controller.core.transparency.merkle import Range, leaf_hash
 from controller.core.transparency.signed_note import PublicKey
 from controller.journal.store.chain import ChainFault, ChainWalk, Damage, binding_flaw
@@ -172,10 +172,8 @@ class _Audit:
                     if CHECKPOINT_MARK in line.data:
                         last_line = line.data
             if last_line is not None:
-                try:
-                    return parse(last_line), last_line
-                except BadLine:
-                    return None
+                record = parse_or_none(last_line)
+                return None if record is None else (record, last_line)
         return None
 
     # The first pass: signed records.
@@ -429,14 +427,6 @@ def _records_of(walk: ChainWalk) -> Iterator[Record]:
     except OSError as error:
         why = error.strerror or str(error)
         raise walk.damage(f"{walk.file} can't be read: {why}", ChainFault.UNREADABLE) from error
-
-
-def parse_or_none(line: bytes) -> Record | None:
-    """Return the record of a line, or None for a bad line."""
-    try:
-        return parse(line)
-    except BadLine:
-        return None
 
 
 def _losses(record: Record) -> Iterator[Repair]:

@@ -15,7 +15,6 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -25,14 +24,14 @@ from typing import BinaryIO, Final
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records import inventory as inventories
 from controller.core.records import inventory_json
-from controller.core.records.record import BadLine, parse
+from controller.core.records.record import parse
 from controller.journal.store.chain import ChainWalk
 from controller.journal.store.folder import FILE_MODE
 from controller.journal.store.pruned_base import (
     BASE_NAME,
     INVENTORY_NAME,
     PrunedBase,
-    read_base,
+    pruned_seq,
     read_inventory,
 )
 from controller.journal.store.segment_gzip import BLOCK_BYTES, pack
@@ -41,10 +40,9 @@ from controller.journal.store.segments import (
     first_seq_of,
     list_segments,
     open_regular,
-    read_lines,
     segment_size,
 )
-from controller.journal.store.tail import pieces_of
+from controller.journal.store.tail import final_checkpoint, opening_of, pieces_of
 from controller.model.inventory import Inventory
 from controller.system.atomic_file import fsync_folder, write_atomic
 
@@ -90,8 +88,7 @@ def closed_segments(folder: Path) -> tuple[ClosedSegment, ...]:
     Raises:
         OSError: the folder can't be read.
     """
-    base = read_base(folder)
-    gone = base.record.seq if base is not None else 0
+    gone = pruned_seq(folder)
     paths = [path for path in list_segments(folder) if first_seq_of(path) > gone]
     opened = [opened_at(path) for path in paths]
     return tuple(
@@ -103,11 +100,8 @@ def closed_segments(folder: Path) -> tuple[ClosedSegment, ...]:
 
 def opened_at(segment: Path) -> float:
     """Return the time of a segment's first record; 0 if the segment has none."""
-    line = next(read_lines(segment), None)
-    with suppress(BadLine):
-        if line is not None:
-            return datetime.fromisoformat(parse(line.data).time).timestamp()
-    return 0.0
+    opening = opening_of(segment)
+    return 0.0 if opening is None else datetime.fromisoformat(opening.time).timestamp()
 
 
 def due(
@@ -125,21 +119,9 @@ def due(
             break
         candidates.append(each)
         total -= each.size
-        if _final_checkpoint(each) is not None:
+        if final_checkpoint(each.path, each.last) is not None:
             pruning = Pruning(tuple(candidates), each.last, "age" if is_old else "size")
     return pruning
-
-
-def _final_checkpoint(closed: ClosedSegment) -> bytes | None:
-    """Return the line of the checkpoint that ends a segment, or None if there is none."""
-    line = b""
-    for each in read_lines(closed.path):
-        line = each.data
-    with suppress(BadLine):
-        record = parse(line)
-        if (record.entry.stage, record.seq) == ("checkpoint", closed.last):
-            return line
-    return None
 
 
 class Retention:
@@ -182,7 +164,7 @@ class Retention:
                 compress(each.path, is_cancelled=self._is_cancelled)
 
     def _prune(self, pruning: Pruning) -> None:
-        line = _final_checkpoint(pruning.segments[-1])
+        line = final_checkpoint(pruning.segments[-1].path, pruning.until)
         assert line is not None, "pruned segments end with a checkpoint"
         write_atomic(
             self._folder / INVENTORY_NAME,
@@ -212,8 +194,7 @@ class Retention:
 
 def _leftovers(folder: Path) -> tuple[Path, ...]:
     """Return the files of pruned segments, and unfinished compressed copies."""
-    base = read_base(folder)
-    gone = base.record.seq if base is not None else 0
+    gone = pruned_seq(folder)
     leftovers: list[Path] = []
     for path in list_segments(folder):
         if first_seq_of(path) <= gone:

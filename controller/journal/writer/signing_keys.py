@@ -126,8 +126,7 @@ class SigningKeys:
             BadNote, OSError: the file can't be read.
         """
         try:
-            with open_regular(self._files.checkpoint) as file:
-                return parse_note(file.read(_FILE_MAX_BYTES).decode("utf-8", "replace"))
+            return parse_note(_read_text(self._files.checkpoint))
         except FileNotFoundError:
             return None
 
@@ -146,10 +145,8 @@ def read_public_keys(path: Path) -> dict[PublicKey, int | None]:
         BadNote: a line has no key, or an ``until`` without a record.
         OSError: the file can't be read.
     """
-    with open_regular(path) as file:
-        text = file.read(_FILE_MAX_BYTES).decode("utf-8", "replace")
     keys: dict[PublicKey, int | None] = {}
-    for line in text.splitlines():
+    for line in _read_text(path).splitlines():
         encoded, *words = line.split() or ["#"]
         if encoded[0] == "#":
             continue
@@ -199,10 +196,15 @@ def _check_private(path: Path, facts: os.stat_result) -> None:
 
 
 def _lines(path: Path) -> list[str]:
-    with suppress(OSError), open_regular(path) as file:
-        text = file.read(_FILE_MAX_BYTES).decode("utf-8", "replace")
-        return [line for line in text.splitlines() if line.strip() and line[0] != "#"]
+    with suppress(OSError):
+        lines = _read_text(path).splitlines()
+        return [line for line in lines if line.strip() and line[0] != "#"]
     return []
+
+
+def _read_text(path: Path) -> str:
+    with open_regular(path) as file:
+        return file.read(_FILE_MAX_BYTES).decode("utf-8", "replace")
 
 
 def _is_key_line(line: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Self
 
 from controller.core.records.checkpoint import prune_entry
 from controller.core.records.record import CLOSING, Prepared, prepare
-from controller.journal.store.pruned_base import foundation
+from controller.journal.store.pruned_base import pruned_inventory
 from controller.journal.writer.append_log import DEFAULT_LIMITS, Log, SegmentLimits
 from controller.journal.writer.checkpointer import Checkpointer
 from controller.journal.writer.disk import Disk
@@ -76,7 +76,7 @@ class Writer:
         self._limits = limits
         self._retention: RetentionThread | None = None
         #: The journal's health at the last attempt to write.
-        self.vitals = self._measure_health()
+        self.last_health = self._measure_health()
         self._changed = threading.Condition()
         self._queue: deque[_Queued] = deque()
         self._queued_bytes = 0
@@ -170,7 +170,7 @@ class Writer:
         """
         return self._log.records(after=after)
 
-    def foundation(self, *, known: int) -> Inventory | None:
+    def pruned_inventory(self, *, known: int) -> Inventory | None:
         """Return the inventory to continue from for a reader of the records up to *known*.
 
         Returns None if no record after *known* was pruned.
@@ -178,7 +178,7 @@ class Writer:
         Raises:
             StateError: the inventory can't be read.
         """
-        return foundation(self._log.folder, known=known)
+        return pruned_inventory(self._log.folder, known=known)
 
     def close(self) -> None:
         """Write the queued entries, then release the folder. New entries are refused."""
@@ -231,7 +231,7 @@ class Writer:
         """Wait for entries, and return a batch without the cancelled ones; empty after a time-out."""
         with self._changed:
             if not self._queue and not self._closing:
-                is_healthy = self._log.writable and not self.vitals.reserved
+                is_healthy = self._log.writable and not self.last_health.reserved
                 self._changed.wait(self._log.due_s if is_healthy else self._limits.retry_s)
             batch: list[_Queued] = []
             size = 0
@@ -246,8 +246,8 @@ class Writer:
             return batch
 
     def _commit(self, batch: list[_Queued]) -> None:
-        self.vitals = self._measure_health()
-        if self.vitals.reserved:
+        self.last_health = self._measure_health()
+        if self.last_health.reserved:
             batch = self._refuse_unreserved(batch)
         try:
             records = self._log.commit([queued.prepared for queued in batch])
@@ -284,7 +284,7 @@ class Writer:
         """Retry a failed write, and write a due checkpoint."""
         with suppress(JournalUnavailable):
             self._log.commit([])
-        self.vitals = self._measure_health()
+        self.last_health = self._measure_health()
 
     def _measure_health(self) -> JournalHealth:
         reserved = self._log.measure_room()

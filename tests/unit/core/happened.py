@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
 from controller.core.records.inventory_json import settings_to_json
 from controller.core.records.provenance import Provenance, provenance
-from controller.core.records.query import Filter, QueryResult, search
+from controller.core.records.query import Filter, QueryResult, RecordContext, fits
 from controller.core.records.record import GENESIS, prepare
 from controller.core.records.views import RecordFinder, chronicle
 from controller.model.observed import Settings
 from controller.model.records import Entry, Record, Stage
+
+
+def search(
+    records: Iterable[Record], wanted: Filter, context: RecordContext | None = None
+) -> Iterator[QueryResult]:
+    """Yield the matching records in order; *context* comes from all earlier records."""
+    context = RecordContext() if context is None else context
+    for record in records:
+        about = context.learn(record)
+        if fits(record, about, wanted):
+            yield QueryResult(record, about)
+
 
 ID = "a" * 64
 OTHER = "b" * 64

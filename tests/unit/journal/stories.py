@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from controller.core.records.query import ContainerLife, Filter, QueryResult, RecordContext, search
+from controller.core.records.query import ContainerLife, Filter, QueryResult, RecordContext
 from controller.core.records.record import GENESIS, prepare, timestamp
 from controller.core.records.views import chronicle
 from controller.core.records.visibility import EVERYTHING, Reader, may_read
@@ -18,6 +18,7 @@ from controller.journal.store.chain import FORMAT, binding
 from controller.journal.store.folder import FILE_MODE
 from controller.journal.store.segments import MARK_NAME, DurableMark, name_of
 from controller.model.records import Entry, Record, Role
+from tests.unit.core.happened import search
 from tests.unit.journal.builders import NOON, uuid7
 
 IDS = tuple(f"{digit}{'0' * 62}{digit}" for digit in "abcd")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from controller.core.records.operator_records import NOTE_MAX, ServiceRecord, read_service_act
-from controller.core.records.query import Filter, search
+from controller.core.records.query import Filter
 from controller.core.records.record import GENESIS, prepare
 from controller.model.names import service_key
 from controller.model.records import Entry
+from tests.unit.core.happened import search
 
 WEB = "Service/default/web"
 REVISION = "v1:" + "b" * 64

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from controller.core.records.query import Filter, RecordContext, search
+from controller.core.records.query import Filter, RecordContext
 from controller.core.records.record import GENESIS, prepare
 from controller.model.records import Entry, Record
+from tests.unit.core.happened import search
 
 FIRST_ID = "a" * 64
 SECOND_ID = "b" * 64

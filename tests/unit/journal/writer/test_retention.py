@@ -16,7 +16,7 @@ from controller.core.transparency.signed_note import parse_note
 from controller.journal.store.pruned_base import (
     BASE_NAME,
     INVENTORY_NAME,
-    foundation,
+    pruned_inventory,
     read_inventory,
 )
 from controller.journal.store.reader import last_seq, records
@@ -105,7 +105,7 @@ def names(folder: Path) -> list[str]:
 
 def folded(folder: Path) -> Inventory:
     """The inventory as a broker without a snapshot rebuilds it."""
-    inventory = foundation(folder, known=0) or Inventory()
+    inventory = pruned_inventory(folder, known=0) or Inventory()
     for record in records(folder, after=inventory.seq):
         inventory = inventories.fold(inventory, record)
     return inventory
@@ -302,11 +302,11 @@ def test_what_is_kept_of_the_pruned_ones_cant_be_made_up(folder: Path) -> None:
 def test_a_damaged_inventory_of_the_pruned_ones_is_told(folder: Path) -> None:
     look_after(folder, RetentionLimits(age_s=4.5 * DAY_S))
     pruned = checked(folder).pruned
-    assert foundation(folder, known=pruned) is None
+    assert pruned_inventory(folder, known=pruned) is None
     for content in (b"", b"{}", b"[]"):
         (folder / INVENTORY_NAME).write_bytes(content)
         with pytest.raises(StateError) as caught:
-            foundation(folder, known=pruned - 1)
+            pruned_inventory(folder, known=pruned - 1)
         assert caught.value.code == "journal.damaged"
 
 
