@@ -12,8 +12,8 @@ import click
 
 from controller.cli.journal.filters import current_timestamp, scan_option, time_option
 from controller.cli.journal.record_text import SHORT_ID, short_actor
-from controller.cli.journal.source import JournalSource, open_source, wants_json
-from controller.cli.options import json_option, print_json, state_option
+from controller.cli.journal.source import JournalSource, open_source
+from controller.cli.options import command, print_json, print_result
 from controller.cli.output.tables import Column, clip, table, terminal_width
 from controller.cli.output.tables import render as render_table
 from controller.core.encoding.terminal_text import printable
@@ -49,22 +49,17 @@ PAGE = 100
 AS_FAR_AS = "as far as the journal knows: what ended by itself isn't recorded"
 
 
-@click.command(
-    short_help="Show where a container's settings come from.",
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab journal explain web.1-1f0c22aa
   trimtab journal explain 3f5c0d --json | jq '.facts[] | select(.field == "memory")'
 """,
+    short_help="Show where a container's settings come from.",
 )
 @click.argument("container", metavar="CONTAINER")
 @scan_option
-@state_option
-@json_option
-@click.pass_context
-def explain(
-    ctx: click.Context, container: str, scan: bool, state: Path | None, as_json: bool
-) -> None:
+def explain(container: str, scan: bool, state: Path | None, as_json: bool) -> None:
     """Show the origin of each setting of a container: file and line, commit, actor and record.
 
     CONTAINER is a name, or the start of an id. If several containers had the name, the last one
@@ -73,7 +68,7 @@ def explain(
     from controller.core.records.provenance import provenance
     from controller.core.records.views import chronicle, containers
 
-    with open_source(ctx, state, scan=scan) as source:
+    with open_source(state, scan=scan) as source:
         known = containers(source.find, container)
         names = sorted({f"{about.name} ({about.id[:SHORT_ID]})" for about in known})
         if len({about.name for about in known}) > 1:
@@ -85,28 +80,22 @@ def explain(
         origin = provenance(chronicle(source.find, known[-1].id)) if known else None
         if origin is None:
             raise _unknown(source, container)
-    if wants_json(ctx, as_json):
-        print_json(provenance_json(origin))
-    else:
-        click.echo(render(origin))
+    print_result(provenance_json(origin), render(origin), as_json=as_json)
 
 
-@click.command(
-    short_help="Explain the containers of a service.",
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab journal blame web
   trimtab journal blame shop/web
 """,
+    short_help="Explain the containers of a service.",
 )
 @click.argument("service", metavar="[NAMESPACE/]NAME")
 @scan_option
-@state_option
-@json_option
-@click.pass_context
-def blame(ctx: click.Context, service: str, scan: bool, state: Path | None, as_json: bool) -> None:
+def blame(service: str, scan: bool, state: Path | None, as_json: bool) -> None:
     """Explain every present container of a service."""
-    with open_source(ctx, state, scan=scan) as source:
+    with open_source(state, scan=scan) as source:
         origins = containers_at(source, current_timestamp(), Filter(service=service))
     if not origins:
         raise StateError(
@@ -114,10 +103,8 @@ def blame(ctx: click.Context, service: str, scan: bool, state: Path | None, as_j
             f"there is no container of {service} now",
             remedy=f"'trimtab journal list --service {service}' shows the ones that were there",
         )
-    if wants_json(ctx, as_json):
-        print_json([provenance_json(origin) for origin in origins])
-    else:
-        click.echo("\n\n".join(map(render, origins)))
+    reports = [provenance_json(origin) for origin in origins]
+    print_result(reports, "\n\n".join(map(render, origins)), as_json=as_json)
 
 
 def _unknown(source: JournalSource, container: str) -> StateError:
@@ -134,14 +121,14 @@ def _unknown(source: JournalSource, container: str) -> StateError:
     return StateError("container.unknown", message, remedy=remedy)
 
 
-@click.command(
-    "state",
-    short_help="Show the containers at a time.",
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab journal state --at 03:10              the last time that it was 03:10 (UTC)
   trimtab journal state --at 2026-01-01T03:10:00Z --service web
 """,
+    name="state",
+    short_help="Show the containers at a time.",
 )
 @click.option(
     "--at", callback=time_option, metavar="TIME", help="1h, 03:12, or RFC 3339; else now."
@@ -149,11 +136,7 @@ Examples:
 @click.option("--service", metavar="NAME", default="", help="NAME, or NAMESPACE/NAME.")
 @click.option("--owner", metavar="NAME", default="", help="The owner of the containers.")
 @scan_option
-@state_option
-@json_option
-@click.pass_context
 def state_at(
-    ctx: click.Context,
     at: str,
     service: str,
     owner: str,
@@ -167,9 +150,9 @@ def state_at(
     container is shown in its last requested state.
     """
     at = at or current_timestamp()
-    with open_source(ctx, state, scan=scan) as source:
+    with open_source(state, scan=scan) as source:
         origins = containers_at(source, at, Filter(service=service, owner=owner))
-    if wants_json(ctx, as_json):
+    if as_json:
         print_json({"at": at, "containers": [state_json(origin) for origin in origins]})
         return
     click.echo(f"At {at}, {AS_FAR_AS}.")

@@ -15,10 +15,8 @@ from controller.cli.journal.source import (
     broker_of,
     json_line,
     open_source,
-    state_of,
-    wants_json,
 )
-from controller.cli.options import json_option, open_state, print_json, state_option
+from controller.cli.options import command, open_state, print_result
 from controller.core.records.query import Filter, QueryResult
 from controller.model.errors import EngineUnavailable, StateError
 
@@ -32,13 +30,13 @@ CHECKPOINTS = frozenset({"checkpoint"})
 _SEQ = click.IntRange(min=1, max=SEQ_MAX)
 
 
-@click.command(
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab journal follow
   trimtab journal follow --service web --stage refusal --stage violation
   trimtab journal follow --after 4711 --json     every record after that one
-"""
+""",
 )
 @filter_options
 @click.option(
@@ -54,11 +52,7 @@ Examples:
     metavar="SEQ",
     help="Begin after this record.",
 )
-@state_option
-@json_option
-@click.pass_context
 def follow(
-    ctx: click.Context,
     wanted: Filter,
     limit: int,
     after: int | None,
@@ -66,8 +60,7 @@ def follow(
     as_json: bool,
 ) -> None:
     """Show records as they become durable, until Ctrl-C. Asks the running broker."""
-    broker = broker_of(ctx, state)
-    as_json = wants_json(ctx, as_json)
+    broker = broker_of(state)
     if not as_json:
         click.echo(_in_columns(HEADERS))
     if after is None:
@@ -94,15 +87,15 @@ def _in_columns(cells: tuple[str, ...]) -> str:
     return "   ".join(padded).rstrip()
 
 
-@click.command(
-    short_help="Print records to hand over, with the checkpoints that sign them.",
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab journal export > journal.jsonl
   trimtab journal export --since 1d --until 1h
   trimtab journal export --from 120000 --to 121000 --exact
   trimtab journal export --since 7d --folder /srv/audit/week
 """,
+    short_help="Print records to hand over, with the checkpoints that sign them.",
 )
 @click.option("--from", "first", type=_SEQ, metavar="SEQ", help="From this record.")
 @click.option("--to", "last", type=_SEQ, metavar="SEQ", help="To this record.")
@@ -116,11 +109,7 @@ Examples:
     type=click.Path(path_type=Path, file_okay=False),
     help="Write whole segments there, for 'journal verify --journal'.",
 )
-@state_option
-@json_option
-@click.pass_context
 def export(
-    ctx: click.Context,
     first: int | None,
     last: int | None,
     since: str,
@@ -137,18 +126,16 @@ def export(
     are written.
     """
     since, until = time_range(since, until)
-    with open_source(ctx, state) as source:
+    with open_source(state) as source:
         wanted = _range(source, Filter(since=since, until=until), first=first, last=last)
         if folder is not None:
-            copied = _copy_segments(ctx, state, folder, wanted)
-            if wants_json(ctx, as_json):
-                print_json({"folder": str(folder), **asdict(copied)})
-            else:
-                begin = f" --from {copied.begin}" if copied.begin > copied.first else ""
-                click.echo(
-                    f"records {copied.first} to {copied.last} are in {folder}; verify them with"
-                )
-                click.echo(f"trimtab journal verify --journal {folder}{begin} --key journal.pub")
+            copied = _copy_segments(state, folder, wanted)
+            begin = f" --from {copied.begin}" if copied.begin > copied.first else ""
+            text = (
+                f"records {copied.first} to {copied.last} are in {folder}; verify them with\n"
+                f"trimtab journal verify --journal {folder}{begin} --key journal.pub"
+            )
+            print_result({"folder": str(folder), **asdict(copied)}, text, as_json=as_json)
             return
         if not exact:
             wanted = _provable(source, wanted)
@@ -197,9 +184,9 @@ def _provable(source: JournalSource, wanted: Filter) -> Filter:
     return Filter(after=after, upto=upto)
 
 
-def _copy_segments(ctx: click.Context, state: Path | None, folder: Path, wanted: Filter) -> Copied:
+def _copy_segments(state: Path | None, folder: Path, wanted: Filter) -> Copied:
     """Copy the segments of a range to a new folder."""
     from controller.journal.verify.export import copy_segments
 
-    journal = open_state(state_of(ctx, state))[0].journal
+    journal = open_state(state)[0].journal
     return copy_segments(journal, folder, after=wanted.after, upto=wanted.upto)

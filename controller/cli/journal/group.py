@@ -14,16 +14,16 @@ import click
 from controller.cli.journal import explain, export, metrics, verify
 from controller.cli.journal.filters import CHANGES, SEQ_MAX, filter_options, scan_option
 from controller.cli.journal.record_text import render_story
-from controller.cli.journal.source import json_line, open_source, wants_json
+from controller.cli.journal.source import json_line, open_source
 from controller.cli.journal.table import clock_for, outcomes_of, render_changes, render_records
-from controller.cli.options import json_option, state_option
+from controller.cli.options import PassingGroup, command
 from controller.cli.output.tables import terminal_width
 from controller.cli.output.times import current_time
 from controller.core.records.query import Filter
 from controller.model.errors import StateError
 
 
-class JournalGroup(click.Group):
+class JournalGroup(PassingGroup):
     """A group with ``list`` as its default command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -35,7 +35,7 @@ class JournalGroup(click.Group):
     def _names_command(self, args: list[str]) -> bool:
         takes_value = {
             name
-            for parameter in [*list_records.params, *self.params]
+            for parameter in list_records.params
             if isinstance(parameter, click.Option) and not parameter.is_flag
             for name in parameter.opts
         }
@@ -60,24 +60,22 @@ Examples:
   trimtab journal verify                        nobody changed a record
 """,
 )
-@state_option
-@json_option
-def journal(state: Path | None, as_json: bool) -> None:
+def journal() -> None:
     """Read the record of every change. Without a command: list.
 
     A user who can't read the broker's files gets the visible records from the broker.
     """
 
 
-@journal.command(
-    "list",
-    short_help="List changes with actor and outcome.",
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab journal list --since 24h --actor operator
   trimtab journal list --service web --since 03:00 --until 03:20
   trimtab journal list --container web.1-1f0c22aa --json | jq .claims.cause
 """,
+    name="list",
+    short_help="List changes with actor and outcome.",
 )
 @filter_options
 @click.option(
@@ -92,11 +90,7 @@ Examples:
 )
 @click.option("--utc", is_flag=True, help="Show times in UTC, as in a pipe and with --json.")
 @scan_option
-@state_option
-@json_option
-@click.pass_context
 def list_records(
-    ctx: click.Context,
     wanted: Filter,
     limit: int,
     every: bool,
@@ -111,12 +105,11 @@ def list_records(
     logs) are listed with --actor, --all or --stage, checkpoints with the last two. On a terminal,
     TIME is the local time of day, with the date of any day but today.
     """
-    as_json = wants_json(ctx, as_json)
     every = every or bool(wanted.stages)  # stages are a property of records, not of changes
     if not every and not as_json:
         # The acts of an actor include reads.
         wanted = replace(wanted, stages=CHANGES | {"read"} if wanted.actor else CHANGES)
-    with open_source(ctx, state, scan=scan) as source:
+    with open_source(state, scan=scan) as source:
         # A change has two records at most.
         records = source.find(wanted, limit=limit if as_json or every else 2 * limit)
         if as_json:
@@ -136,24 +129,21 @@ def list_records(
         click.echo(render_changes(results, clock, limit=limit, width=width))
 
 
-@journal.command(
-    short_help="Show one change in full.",
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab journal show 42
   trimtab journal show 42 --json
 """,
+    short_help="Show one change in full.",
 )
 @click.argument("record", metavar="ID|SEQ")
 @scan_option
-@state_option
-@json_option
-@click.pass_context
-def show(ctx: click.Context, record: str, scan: bool, state: Path | None, as_json: bool) -> None:
+def show(record: str, scan: bool, state: Path | None, as_json: bool) -> None:
     """Show a record, and for a change the request, the verdict and the result."""
     from controller.core.records.views import story as story_of
 
-    with open_source(ctx, state, scan=scan) as source:
+    with open_source(state, scan=scan) as source:
         story = story_of(source.find, record)
     if story is None:
         raise StateError(
@@ -161,17 +151,18 @@ def show(ctx: click.Context, record: str, scan: bool, state: Path | None, as_jso
             f"there is no record {record}",
             remedy="'trimtab journal list' shows the last ones",
         )
-    if wants_json(ctx, as_json):
+    if as_json:
         for result in story.found:
             click.echo(json_line(result.record))
     else:
         click.echo(render_story(story))
 
 
-for command in (
+for each in (
+    *(list_records, show),
     *(explain.explain, explain.blame, explain.state_at),
     *(export.follow, export.export),
     *(verify.verify, verify.keys, verify.rotate_key),
     metrics.metrics,
 ):
-    journal.add_command(command)
+    journal.add_command(each)

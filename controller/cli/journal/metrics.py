@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
-from controller.cli.journal.source import state_of, wants_json
-from controller.cli.options import json_option, open_state, print_json, state_option
+from controller.cli.options import command, open_state, print_result
 from controller.model.errors import EngineUnavailable
 
 #: Name, help, and member of the broker's health. The broker omits some members for clients.
@@ -28,31 +25,26 @@ _METRICS: Final = (
 )
 
 
-@click.command(
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab journal metrics > /tmp/t && mv /tmp/t /var/lib/prometheus/node-exporter/trimtab.prom
-"""
+""",
 )
-@state_option
-@json_option
-@click.pass_context
-def metrics(ctx: click.Context, state: Path | None, as_json: bool) -> None:
+def metrics(state: Path | None, as_json: bool) -> None:
     """Print metrics of the journal for Prometheus' textfile collector. Asks the running broker.
 
     If no broker answers, the only metric is trimtab_broker_up, with the value 0.
     """
     from controller.cli.clients.socket_client import BrokerApi
 
-    folder = open_state(state_of(ctx, state))[0]
+    folder = open_state(state)[0]
     try:
         health = BrokerApi(folder.broker_socket).get("health")
     except EngineUnavailable:
         health = None
-    if wants_json(ctx, as_json):
-        print_json({name: value for name, _help, value in gauges_of(health)})
-    else:
-        click.echo(render(health), nl=False)
+    report = {name: value for name, _help, value in gauges_of(health)}
+    print_result(report, render(health), as_json=as_json)
 
 
 def gauges_of(health: Mapping[str, Any] | None) -> list[tuple[str, str, int]]:
@@ -70,7 +62,7 @@ def gauges_of(health: Mapping[str, Any] | None) -> list[tuple[str, str, int]]:
 
 def render(health: Mapping[str, Any] | None) -> str:
     """Return the metrics in the text format of Prometheus."""
-    return "".join(
-        f"# HELP {name} {about}\n# TYPE {name} gauge\n{name} {value}\n"
+    return "\n".join(
+        f"# HELP {name} {about}\n# TYPE {name} gauge\n{name} {value}"
         for name, about, value in gauges_of(health)
     )

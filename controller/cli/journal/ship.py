@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from controller.cli.options import json_option, open_state, print_json, state_option
+from controller.cli.options import command, open_state, print_result
 from controller.cli.output.tables import table
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import EngineUnavailable
 
 
-@click.command(
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab ship --to siem=syslog+tls://siem.example:6514?ca=/etc/trimtab/siem-ca.pem
   trimtab ship --to archive=file:///var/log/trimtab/journal.jsonl \\
@@ -38,9 +38,7 @@ Examples:
 @click.option(
     "--user", metavar="NAME", help="As root: the user of the shipper (default: trimtab-ship)."
 )
-@state_option
 @click.option("--handed", hidden=True)
-@json_option
 def ship(
     targets: tuple[str, ...],
     show: bool,
@@ -83,11 +81,8 @@ def _show_status(path: Path, *, as_json: bool) -> int:
             "nothing was shipped from this state folder",
             remedy="start it with 'trimtab ship --to NAME=URL'",
         ) from error
-    if as_json:
-        print_json(status)
-        return 0
     columns = ("NAME", "RECORD", "BEHIND", "OLDEST", "MISSING", "REJECTED", "ERROR")
-    click.echo(table(columns, rows))
+    print_result(status, table(columns, rows), as_json=as_json)
     return 0
 
 

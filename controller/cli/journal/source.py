@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import click
-
 from controller.cli.options import open_state
 from controller.core.records.query import Filter, QueryResult
 from controller.core.records.record import line_of, record_members
@@ -35,25 +33,23 @@ class JournalSource(Protocol):
 
 
 @contextmanager
-def open_source(
-    ctx: click.Context, state: Path | None, *, scan: bool = False
-) -> Iterator[JournalSource]:
+def open_source(state: Path | None, *, scan: bool = False) -> Iterator[JournalSource]:
     """Open the journal of the state folder.
 
     Raises:
         StateError: the files can't be read, and no broker answers.
     """
-    folder = open_state(state_of(ctx, state))[0].journal
+    folder = open_state(state)[0].journal
     if scan or _is_readable(folder):
         from controller.journal.index.archive import FolderArchive
 
         with FolderArchive(folder, scan=scan) as archive:
             yield archive
     else:
-        yield broker_of(ctx, state)
+        yield broker_of(state)
 
 
-def broker_of(ctx: click.Context, state: Path | None) -> BrokerArchive:
+def broker_of(state: Path | None) -> BrokerArchive:
     """Return the journal of the running broker.
 
     Raises:
@@ -62,7 +58,7 @@ def broker_of(ctx: click.Context, state: Path | None) -> BrokerArchive:
     from controller.cli.clients.socket_client import BrokerApi
     from controller.cli.journal.broker_archive import BrokerArchive
 
-    folder = open_state(state_of(ctx, state))[0]
+    folder = open_state(state)[0]
     api = BrokerApi(folder.broker_socket)
     try:
         api.get("whoami")
@@ -75,16 +71,6 @@ def broker_of(ctx: click.Context, state: Path | None) -> BrokerArchive:
             remedy="ask as root, with sudo; or start the broker with 'trimtab up'",
         ) from error
     return BrokerArchive(api)
-
-
-def state_of(ctx: click.Context, state: Path | None) -> Path | None:
-    """Return ``--state``, given after or before the name of the command."""
-    return state or (ctx.parent.params.get("state") if ctx.parent is not None else None)
-
-
-def wants_json(ctx: click.Context, as_json: bool) -> bool:
-    """Return True if ``--json`` is given, after or before the name of the command."""
-    return as_json or (ctx.parent is not None and bool(ctx.parent.params.get("as_json")))
 
 
 def _is_readable(folder: Path) -> bool:

@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from controller.cli.journal.source import state_of, wants_json
-from controller.cli.options import (
-    json_option,
-    open_state,
-    print_json,
-    state_option,
-)
+from controller.cli.options import command, note_option, open_state, print_result
 from controller.cli.output.tables import table
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import StateError
@@ -37,8 +31,8 @@ EXIT_CODES: Final = {
 }
 
 
-@click.command(
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab journal verify
   trimtab journal verify --from 120000
@@ -50,7 +44,7 @@ Exit codes: 0 every record is as it was written; else what the first bad one is:
   11 missing, or in another's place              15 unreadable
   12 a checkpoint without the right signature    16 an intent closed twice, an id used again
   13 other records than those that were signed    1 there is no journal, or no key in FILE
-"""
+""",
 )
 @click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
 @click.option(
@@ -79,11 +73,7 @@ Exit codes: 0 every record is as it was written; else what the first bad one is:
     help="Begin at the last checkpoint before this record.",
 )
 @click.option("--thorough", is_flag=True, help="Parse each line, also of signed records; slower.")
-@state_option
-@json_option
-@click.pass_context
 def verify(
-    ctx: click.Context,
     folder: Path | None,
     copy: Path | None,
     trusted: tuple[str, ...],
@@ -109,7 +99,7 @@ def verify(
 
     keys, files = trusted_keys(trusted), list(kept)
     if folder is None and copy is None:
-        state_folder = open_state(state_of(ctx, state))[0]
+        state_folder = open_state(state)[0]
         folder = state_folder.journal
         if not trusted:
             keys = published_keys(state_folder.journal_public)
@@ -130,16 +120,14 @@ def verify(
             workers=len(os.sched_getaffinity(0)),
         )
     except Unsigned as error:
-        return _report_fault(ctx, as_json, "signature", str(error))
+        return _report_fault(as_json, "signature", str(error))
     except StateError as error:
         if error.code != "journal.unreadable":
             raise
-        return _report_fault(ctx, as_json, "unreadable", f"{error.message} ({error.remedy})")
+        return _report_fault(as_json, "unreadable", f"{error.message} ({error.remedy})")
     code = EXIT_CODES.get(result.fault, 0)
-    if wants_json(ctx, as_json):
-        print_json({"ok": result.ok, "code": code, **asdict(result)})
-    else:
-        click.echo(render_verification(result))
+    report = {"ok": result.ok, "code": code, **asdict(result)}
+    print_result(report, render_verification(result), as_json=as_json)
     return code
 
 
@@ -150,13 +138,11 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _report_fault(ctx: click.Context, as_json: bool, fault: str, reason: str) -> int:
+def _report_fault(as_json: bool, fault: str, reason: str) -> int:
     """Report a fault that prevents the check of records, and return the exit code."""
     code = EXIT_CODES[fault]
-    if wants_json(ctx, as_json):
-        print_json({"ok": False, "code": code, "fault": fault, "reason": reason})
-    else:
-        click.echo(printable(reason))
+    report = {"ok": False, "code": code, "fault": fault, "reason": reason}
+    print_result(report, printable(reason), as_json=as_json)
     return code
 
 
@@ -214,61 +200,50 @@ def _signature_lines(result: Verification) -> Iterator[str]:
         yield "note: whoever writes a journal anew has a key for it: name yours with --key"
 
 
-@click.command(
-    short_help="List the keys that signed the journal.",
-    epilog="""\b
+@command(
+    """\b
 Examples:
   trimtab journal keys
   cp /var/lib/trimtab/journal.pub /mnt/elsewhere/     verify with it there
 """,
+    short_help="List the keys that signed the journal.",
 )
-@state_option
-@json_option
-@click.pass_context
-def keys(ctx: click.Context, state: Path | None, as_json: bool) -> None:
+def keys(state: Path | None, as_json: bool) -> None:
     """List the public keys of the journal's checkpoints, the current key first.
 
     The keys are in journal.pub in the state folder. Copy the file to another host: an attacker who
     changes the journal here can change the file as well.
     """
-    key_list = _read_keys(open_state(state_of(ctx, state))[0].journal_public)
-    if wants_json(ctx, as_json):
-        print_json([{"key": key, "until": until} for key, until in key_list])
-        return
+    key_list = _read_keys(open_state(state)[0].journal_public)
     rows = [
         (printable(key), str(until) if until is not None else "signs now")
         for key, until in key_list
     ]
-    click.echo(table(("KEY", "SIGNED UNTIL"), rows))
+    report = [{"key": key, "until": until} for key, until in key_list]
+    print_result(report, table(("KEY", "SIGNED UNTIL"), rows), as_json=as_json)
 
 
-@click.command(
-    "rotate-key",
-    short_help="Sign with a new key from here on.",
-    epilog="""\b
+@command(
+    """\b
 Examples:
   sudo trimtab journal rotate-key --note "an admin left"
 """,
+    name="rotate-key",
+    short_help="Sign with a new key from here on.",
 )
-@click.option("--note", default="", help="The reason, for the journal.")
-@state_option
-@json_option
-@click.pass_context
-def rotate_key(ctx: click.Context, note: str, state: Path | None, as_json: bool) -> None:
+@note_option
+def rotate_key(note: str, state: Path | None, as_json: bool) -> None:
     """Sign the journal with a new key from here on; the previous key signs the new one.
 
     The running broker generates the key. Copy journal.pub to the other hosts again afterwards.
     """
     from controller.cli.clients.socket_client import BrokerApi
 
-    folder, _ = open_state(state_of(ctx, state))
+    folder, _ = open_state(state)
     BrokerApi(folder.broker_socket).post("records", {"act": "rotate-key", "note": note[:512]})
     current = _read_keys(folder.journal_public)[0][0]
-    if wants_json(ctx, as_json):
-        print_json({"key": current})
-    else:
-        click.echo(f"signs now: {current}")
-        click.echo(f"copy {folder.journal_public} to where you verify")
+    text = f"signs now: {current}\ncopy {folder.journal_public} to where you verify"
+    print_result({"key": current}, text, as_json=as_json)
 
 
 def _read_keys(path: Path) -> list[tuple[str, int | None]]:

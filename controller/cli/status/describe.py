@@ -30,8 +30,7 @@ Examples:
 """)
 @click.argument("name", shell_complete=complete_names)
 @click.option("--wide", is_flag=True, help="Show ids, and containers that are about to go.")
-@click.pass_context
-def describe(ctx: click.Context, name: str, wide: bool, state: Path | None, as_json: bool) -> int:
+def describe(name: str, wide: bool, state: Path | None, as_json: bool) -> int:
     """Show a resource in detail: its replicas, limits, conditions, mounts and last changes."""
     folder, _ = open_state(state)
     view = terminal_view(wide=wide)
@@ -54,7 +53,7 @@ def describe(ctx: click.Context, name: str, wide: bool, state: Path | None, as_j
         return warn_if_outdated(fetched)
     click.echo(
         "\n\n".join(
-            describe_resource(resource, report, view, events=_events(ctx, resource, state, view))
+            describe_resource(resource, report, view, events=_events(resource, state, view))
             for resource in resources
         )
     )
@@ -68,9 +67,7 @@ def _containers(resource: dict[str, Any], items: list[dict[str, Any]]) -> list[d
     return [item for item in items if (item["namespace"], item["service"]) == wanted]
 
 
-def _events(
-    ctx: click.Context, resource: dict[str, Any], state: Path | None, view: TableView
-) -> list[str]:
+def _events(resource: dict[str, Any], state: Path | None, view: TableView) -> list[str]:
     """Return the last changes of a service that are visible to the user."""
     if resource["kind"] != "Service":
         return []
@@ -80,7 +77,7 @@ def _events(
 
     wanted = Filter(service=f"{resource['namespace']}/{resource['name']}", stages=CHANGES)
     try:
-        with open_source(ctx, state) as source:
+        with open_source(state) as source:
             records = list(source.find(wanted, limit=2 * EVENTS))
     except TrimtabError as error:
         return [f"the journal can't be read: {error.message}"]
