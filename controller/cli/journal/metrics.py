@@ -44,7 +44,7 @@ def metrics(state: Path | None, as_json: bool) -> None:
     except EngineUnavailable:
         health = None
     report = {name: value for name, _help, value in gauges_of(health)}
-    print_result(report, render(health), as_json=as_json)
+    print_result(report, render(health).rstrip("\n"), as_json=as_json)
 
 
 def gauges_of(health: Mapping[str, Any] | None) -> list[tuple[str, str, int]]:
@@ -62,7 +62,7 @@ def gauges_of(health: Mapping[str, Any] | None) -> list[tuple[str, str, int]]:
 
 def render(health: Mapping[str, Any] | None) -> str:
     """Return the metrics in the text format of Prometheus."""
-    return "\n".join(
-        f"# HELP {name} {about}\n# TYPE {name} gauge\n{name} {value}"
+    return "".join(
+        f"# HELP {name} {about}\n# TYPE {name} gauge\n{name} {value}\n"
         for name, about, value in gauges_of(health)
     )

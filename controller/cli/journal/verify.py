@@ -255,7 +255,9 @@ def _read_keys(path: Path) -> list[tuple[str, int | None]]:
     from controller.journal.writer.signing_keys import read_public_keys
 
     try:
-        return [(str(key), until) for key, until in read_public_keys(path).items()]
+        key_list = [(str(key), until) for key, until in read_public_keys(path).items()]
+        if not key_list:
+            raise ValueError("it lists no key")  # noqa: TRY301 - reported below
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", None)
         reason = os.strerror(number) if number else "it isn't as the broker leaves it"
@@ -264,3 +266,4 @@ def _read_keys(path: Path) -> list[tuple[str, int | None]]:
             f"{path}: {reason}",
             remedy="the broker writes it when it starts: start it once",
         ) from error
+    return key_list
