@@ -99,6 +99,7 @@ class BuiltController:
 
     controller: Controller
     engine: BrokerEngine
+    files: DesiredFiles
     worker_slots: WorkerSlots
     stop: StopSignal
     #: Set if the saved state was damaged.
@@ -139,11 +140,12 @@ def build_controller(
     def publish(report: dict[str, object]) -> None:
         write_atomic(report_file, json.dumps(report).encode())
 
+    files = DesiredFiles(
+        directory_source(directory), state.fetcher, lambda: dict(store.prune.sources)
+    )
     prober = Prober(ProbeSockets(clock.monotonic), clock, triggers.check)
     parts = ControllerParts(
-        source=DesiredFiles(
-            directory_source(directory), state.fetcher, lambda: dict(store.prune.sources)
-        ),
+        source=files,
         engine=ProbedEngine(engine, prober),
         store=store,
         clock=clock,
@@ -156,7 +158,7 @@ def build_controller(
         outside_slot=worker_slots.outside_slot,
         stopping=stop.is_set,
     )
-    return BuiltController(Controller(parts), engine, worker_slots, stop, problem)
+    return BuiltController(Controller(parts), engine, files, worker_slots, stop, problem)
 
 
 def read_report(path: Path) -> dict[str, object] | None:
@@ -207,7 +209,11 @@ def run_controller(
     )
     endpoints = ControlEndpoints(
         watch=lambda wake, stop: watch(
-            desired_state, wake, stop, also=(charts_folder(desired_state),)
+            desired_state,
+            wake,
+            stop,
+            also=(charts_folder(desired_state),),
+            marks=built.files.marks,
         ),
         listener=listener,
         lifeline=lifeline_fd,

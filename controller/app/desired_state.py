@@ -39,6 +39,11 @@ class DesiredFiles:
         self._fetcher = fetcher
         self._serving = serving
         self._fetched: FetchedSources | None = None
+        self._marks: tuple[Path, ...] = ()
+
+    def marks(self) -> tuple[Path, ...]:
+        """Return the fetcher's files that change with a source; none without sources."""
+        return self._marks
 
     def load(self) -> Desired:
         """Return the desired state of the present files."""
@@ -46,9 +51,11 @@ class DesiredFiles:
         desired = desired_from(reading)
         has_broken = any(key.kind == "Source" for key in desired.blind_keys)
         if not (desired.sources or has_broken or any(serving.values())):
+            self._marks = ()
             return desired
         if self._fetched is None:
             from controller.sources.fetched import FetchedSources
 
             self._fetched = FetchedSources(self._fetcher)
+        self._marks = self._fetched.marks(desired.sources)
         return self._fetched.combine(reading, desired.sources, serving)

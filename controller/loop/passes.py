@@ -112,13 +112,15 @@ def images_for(key: Key, view: DesiredView, known: Observed | None) -> frozenset
 def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[AnyAction], Context]:
     """Return a function from an action to its claims: the cause, the source and the plan.
 
-    An undeclared resource has no file; its commit is the desired state's, in which the resource is missing.
+    An undeclared resource has no file; its commit is that of DIR or of its Git source, in which the
+    resource is missing.
     """
     sources = sources_of(desired)
-    absent = SourceLocation("", commit=desired.identity.commit)
 
     def context(action: AnyAction) -> Context:
-        source = sources.get(action.object, absent)
+        source = sources.get(action.object) or SourceLocation(
+            "", commit=desired.commit_without(action.object)
+        )
         return Context(
             cause=action.cause,
             file=source.file,

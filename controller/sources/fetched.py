@@ -23,6 +23,7 @@ from controller.sources.directory import DirectorySource, Export
 from controller.sources.safe_read import is_inside
 
 CURRENT = "current"
+STATUS = "status.json"
 CHARTS = "configs"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _REMEDY = "look at `trimtab status`; nothing of the source is removed meanwhile"
@@ -32,10 +33,16 @@ class FetchedSources:
     """The Git sources of an instance, below the fetcher's folder. Thread-safe."""
 
     def __init__(self, fetcher: Path) -> None:
-        self._sources = fetcher.absolute() / "sources"
+        self._fetcher = fetcher.absolute()
+        self._sources = self._fetcher / "sources"
         self._lock = threading.Lock()
         #: By name, commit and path. The files of a commit never change, so each is parsed once.
         self._exports: dict[tuple[str, str, str], DirectorySource] = {}
+
+    def marks(self, sources: tuple[GitSource, ...]) -> tuple[Path, ...]:
+        """Return the files that change with a served commit, or with the state of a source."""
+        pointers = (self._sources / source.key.name / CURRENT for source in sources)
+        return (self._fetcher / STATUS, *pointers)
 
     def combine(
         self, directory: FolderReading, sources: tuple[GitSource, ...], serving: Mapping[Key, str]

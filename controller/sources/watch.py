@@ -44,7 +44,7 @@ class Scope:
     trees: frozenset[str]
     #: The roots, and the links on the way to the roots.
     anchors: frozenset[str]
-    #: The files that show a Git operation or a commit.
+    #: The files that show a Git operation or a commit, and the marks.
     signs: frozenset[str]
 
     def paths(self) -> list[str]:
@@ -67,9 +67,13 @@ def watch(
     stop: threading.Event,
     *,
     also: Iterable[Path] = (),
+    marks: Callable[[], Iterable[Path]] = tuple,
     compare_ms: int = COMPARE_MS,
 ) -> None:
     """Call *wake* after each change below *root* and *also* (the charts), until *stop* is set.
+
+    *marks* returns files and links outside, such as the pointers of Git sources. Each is watched by
+    its name alone; the folders behind a link are not.
 
     Blocks the caller's thread and never raises. *root* can be a link, can be missing, and can be
     replaced. Each start of a watch also calls *wake*, because of changes just before the start.
@@ -77,17 +81,21 @@ def watch(
     roots = (root.absolute(), *(path.absolute() for path in also))
     while not stop.is_set():
         try:
-            _watch_once(roots, wake, stop, compare_ms)
+            _watch_once(roots, marks, wake, stop, compare_ms)
         except Exception:  # noqa: BLE001 - for example no inotify instances left, or a removed folder
             stop.wait(RETRY_S)
             wake()
 
 
 def _watch_once(
-    roots: tuple[Path, ...], wake: Callable[[], None], stop: threading.Event, compare_ms: int
+    roots: tuple[Path, ...],
+    marks: Callable[[], Iterable[Path]],
+    wake: Callable[[], None],
+    stop: threading.Event,
+    compare_ms: int,
 ) -> None:
     """Watch until the folders differ from those at the start."""
-    scope = scope_of(roots)
+    scope = scope_of(roots, marks())
     batches = watchfiles.watch(
         *scope.paths(),
         watch_filter=None,
@@ -106,15 +114,15 @@ def _watch_once(
         if count == 0 or any(scope.concerns(path) for path in paths):
             wake()
         is_doubtful = any(scope.can_end_watch(path) for path in paths)
-        if is_doubtful or count >= COMPARISONS_MAX or scope_of(roots) != scope:
+        if is_doubtful or count >= COMPARISONS_MAX or scope_of(roots, marks()) != scope:
             return
 
 
-def scope_of(roots: Iterable[Path]) -> Scope:
-    """Return the scope of a watch for these roots, by the present folders. Never raises."""
+def scope_of(roots: Iterable[Path], marks: Iterable[Path] = ()) -> Scope:
+    """Return the scope of a watch, by the present folders. Never raises."""
     trees: set[str] = set()
     anchors: set[str] = set()
-    signs: set[str] = set()
+    signs = {f"{os.path.realpath(mark.parent)}/{mark.name}" for mark in marks}
     for root in roots:
         _add_links(root, anchors)
         top = os.path.realpath(root)

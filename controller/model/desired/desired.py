@@ -228,6 +228,11 @@ class Desired:
         known = tuple(scope for scope in scopes if key in scope.keys)
         return known or tuple(scope for scope in scopes if scope.may_declare(key))
 
+    def commit_without(self, key: Key) -> str:
+        """Return the commit in which an undeclared resource is missing, '' if unknown."""
+        scopes = self.scopes_of(key)
+        return scopes[0].identity.commit if len(scopes) == 1 else self.identity.commit
+
     def is_blind_for(self, key: Key) -> bool:
         """Return True if an unread document possibly declares the resource."""
         if not self.scopes:

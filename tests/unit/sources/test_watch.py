@@ -17,13 +17,20 @@ WAIT_S = 20  # a bound for slow machines; a wakeup comes in about 0.2 s
 class Watched:
     """A watch in a thread. ``woken_by`` calls a function and waits for the next wakeup."""
 
-    def __init__(self, root: Path, *, also: tuple[Path, ...] = (), compare_ms: int = 50) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        also: tuple[Path, ...] = (),
+        marks: Callable[[], tuple[Path, ...]] = tuple,
+        compare_ms: int = 50,
+    ) -> None:
         self.stop = threading.Event()
         self.wakeups = threading.Semaphore(0)
         self.thread = threading.Thread(
             target=watch,
             args=(root, self.wakeups.release, self.stop),
-            kwargs={"also": also, "compare_ms": compare_ms},
+            kwargs={"also": also, "marks": marks, "compare_ms": compare_ms},
         )
 
     def __enter__(self) -> Self:
@@ -151,6 +158,31 @@ def test_charts_wake_as_files_do(root: Path, tmp_path: Path):
     templates.mkdir(parents=True)
     with Watched(root, also=(tmp_path / "configs",)) as watched:
         assert watched.woken_by(lambda: (templates / "x.yaml").write_text("a: 1\n"))
+
+
+def test_a_swapped_pointer_of_a_source_wakes_and_the_folders_behind_it_do_not(
+    root: Path, tmp_path: Path
+):
+    folder = tmp_path / "fetcher" / "sources" / "team"
+    marks = [folder / "current"]
+
+    def swap(commit: str) -> None:
+        (folder / commit).mkdir(parents=True, exist_ok=True)
+        (folder / "new").symlink_to(commit)
+        (folder / "new").rename(folder / "current")
+
+    with Watched(root, marks=lambda: tuple(marks)) as watched:
+        assert watched.woken_by(lambda: swap("a" * 40)), "a source that appears"
+        assert watched.woken_by(lambda: swap("b" * 40))
+        scope = scope_of([root], marks)
+        assert not scope.concerns(str(folder / ("b" * 40)))
+        assert not scope.concerns(str(folder / ("b" * 40) / "web.yaml"))
+        other = tmp_path / "fetcher" / "sources" / "other"
+        other.mkdir()
+        assert watched.woken_by(lambda: marks.append(other / "current")), (
+            "a source that is declared"
+        )
+        assert watched.woken_by(lambda: (other / "current").symlink_to("a" * 40))
 
 
 def test_what_lies_beside_the_directory_does_not_wake(root: Path):

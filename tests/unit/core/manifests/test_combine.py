@@ -1,0 +1,255 @@
+"""DIR and its sources: what each may declare, and which source a resource belongs to."""
+
+import json
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.core.manifests.combine import SourceReading, combine
+from controller.core.manifests.declaration import FolderReading
+from controller.core.manifests.parse import read_text
+from controller.core.manifests.resolve import desired_from
+from controller.model.desired.desired import Declared, Desired, SourceIdentity
+from controller.model.errors import Problem
+from controller.model.names import Key, service_key
+
+WEB = service_key("shop", "web")
+BAD = "apiVersion: trimtab/v1\nkind: [\n"
+
+
+def document(
+    name: str, *, kind: str = "Service", namespace: str = "shop", owner: str = "team"
+) -> str:
+    metadata = {"name": name, "namespace": namespace, "owner": owner}
+    spec = {"image": "team/x:1"} if kind == "Service" else {}
+    return json.dumps(
+        {"apiVersion": "trimtab/v1", "kind": kind, "metadata": metadata, "spec": spec}
+    )
+
+
+def source(name: str, *namespaces: str, **more: object) -> str:
+    spec = {"git": {"url": "https://example.org/x.git"}, "namespaces": namespaces, **more}
+    metadata = {"name": name, "owner": "team"}
+    return json.dumps(
+        {"apiVersion": "trimtab/v1", "kind": "Source", "metadata": metadata, "spec": spec}
+    )
+
+
+def reading(*texts: str, name: str = "", absent: bool = False) -> FolderReading:
+    prefix = f"{name}:" if name else ""
+    documents = tuple(
+        parsed
+        for number, text in enumerate(texts)
+        for parsed in read_text(text, f"{prefix}{number}.yaml")
+    )
+    count = sum(parsed.declaration is not None for parsed in documents)
+    problems = (Problem("source.pending", "no commit"),) if absent else ()
+    identity = SourceIdentity(name or "dir", not absent, 0 if absent else 7, count)
+    return FolderReading(documents, identity, problems, absent=absent)
+
+
+def combined(
+    own: tuple[str, ...],
+    serving: Mapping[Key, str] | None = None,
+    **sources: tuple[str, ...] | None,
+) -> Desired:
+    """Combine DIR with sources; None for a source without a commit."""
+    directory = reading(*own)
+    readings = [
+        SourceReading(
+            each,
+            reading(*(sources.get(each.key.name) or ()), name=each.key.name,
+                    absent=sources.get(each.key.name) is None),
+        )
+        for each in desired_from(directory).sources
+    ]  # fmt: skip
+    return combine(directory, readings, serving or {})
+
+
+def declared(desired: Desired) -> list[str]:
+    return [f"{one.key.namespace}/{one.key.name} {one.source.file}" for one in desired.services]
+
+
+def problems(desired: Desired) -> list[str]:
+    return [f"{p.file} {p.field} {p.code} {p.key}" for p in desired.problems]
+
+
+def test_a_source_declares_what_its_namespaces_permit():
+    desired = combined((source("team", "shop"), document("own")), team=(document("web"),))
+    assert declared(desired) == ["shop/own 1.yaml", "shop/web team:0.yaml"]
+    assert (desired.problems, desired.whole) == ((), True)
+    assert [(s.name, sorted(k.name for k in s.keys)) for s in desired.scopes] == [
+        ("", ["own"]),
+        ("team", ["web"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "code"),
+    [
+        (document("web", namespace="bank"), "metadata.namespace", "source.foreign"),
+        (document("web", owner="bank"), "metadata.owner", "source.foreign"),
+        (source("inner", "bank"), "kind", "source.nested"),
+    ],
+)
+def test_a_foreign_declaration_is_a_problem_of_its_source_alone(text: str, field: str, code: str):
+    own = source("team", "shop", owners=["team"])
+    desired = combined((own,), team=(text, document("good")))
+    assert declared(desired) == ["shop/good team:1.yaml"]
+    assert problems(desired) == [f"team:0.yaml {field} {code} Source/default/team"]
+    assert not desired.blind
+    assert [s.key.name for s in desired.sources] == ["team"]
+
+
+def test_a_foreign_declaration_disturbs_no_resource_of_another():
+    bank = document("web", namespace="bank")
+    desired = combined((source("team", "shop"), bank), team=(bank, document("good")))
+    assert declared(desired) == ["bank/web 1.yaml", "shop/good team:1.yaml"]
+    assert desired.blind_keys == frozenset()
+
+
+def test_a_foreign_resource_that_nobody_else_declares_is_left_as_it_is():
+    desired = combined((source("team", "shop"),), team=(document("web", namespace="bank"),))
+    assert desired.blind_keys == {service_key("bank", "web")}
+    known = {service_key("bank", "web"): ""}
+    desired = combined((source("team", "shop"),), known, team=(document("web", namespace="bank"),))
+    assert desired.blind_keys == frozenset(), "DIR had it: its removal is DIR's alone"
+
+
+def test_a_broken_document_of_a_foreign_resource_blinds_nothing():
+    broken = document("web", namespace="bank").replace("image", "imgae")
+    desired = combined((source("team", "shop"),), team=(broken, document("good")))
+    assert (desired.blind, desired.blind_keys) == (False, frozenset())
+    assert {p.key for p in desired.problems} == {Key("Source", "default", "team")}
+
+
+SHARED = (source("one", "shop", shared=True), source("two", "shop", shared=True))
+
+
+@pytest.mark.parametrize("holder", ["one", "two"])
+def test_a_resource_stays_with_the_source_that_serves_it(holder: str):
+    newcomer = "two" if holder == "one" else "one"
+    web = (document("web"),)
+    desired = combined(SHARED, {WEB: holder}, one=web, two=web)
+    assert declared(desired) == [f"shop/web {holder}:0.yaml"]
+    assert problems(desired) == [
+        f"{newcomer}:0.yaml metadata.name source.conflict Source/default/{newcomer}"
+    ]
+    assert (desired.blind, desired.blind_keys) == (False, frozenset())
+
+
+def test_two_newcomers_of_one_resource_stand_back():
+    web = (document("web"),)
+    desired = combined(SHARED, one=web, two=web)
+    assert declared(desired) == []
+    assert desired.blind_keys == {WEB}
+
+
+def test_of_newcomers_the_directory_comes_first():
+    desired = combined((source("team", "shop"), document("web")), team=(document("web"),))
+    assert declared(desired) == ["shop/web 1.yaml"]
+    desired = combined(
+        (source("team", "shop"), document("web")), {WEB: "team"}, team=(document("web"),)
+    )
+    assert declared(desired) == ["shop/web team:0.yaml"]
+    assert problems(desired) == ["1.yaml metadata.name source.conflict None"]
+
+
+def test_nothing_is_taken_over_from_a_source_that_cannot_be_read():
+    web = (document("web"),)
+    desired = combined(SHARED, {WEB: "one"}, one=None, two=web)
+    assert declared(desired) == []
+    assert desired.is_blind_for(WEB)
+    desired = combined(SHARED, {WEB: "one"}, one=(document("other"),), two=web)
+    assert declared(desired) == ["shop/other one:0.yaml", "shop/web two:0.yaml"]
+
+
+def test_a_source_without_files_is_blind_for_its_namespaces_and_known_resources():
+    old = service_key("old", "was")
+    desired = combined((source("team", "shop"),), {old: "team"}, team=None)
+    assert desired.is_blind_for(WEB)
+    assert desired.is_blind_for(old)
+    assert not desired.is_blind_for(service_key("bank", "web"))
+
+
+def test_a_bad_document_of_a_source_blinds_the_source_alone():
+    own = (source("team", "shop"), document("own", namespace="default"))
+    desired = combined(own, team=(BAD, document("web")))
+    assert declared(desired) == ["default/own 1.yaml", "shop/web team:1.yaml"]
+    assert desired.is_blind_for(service_key("shop", "x"))
+    assert not desired.is_blind_for(service_key("default", "x"))
+
+
+def test_a_removed_source_keeps_its_resources_in_memory():
+    desired = combined((document("own"),), {WEB: "team", service_key("shop", "own"): ""})
+    scope = desired.scopes[-1]
+    assert (scope.name, scope.declared) == ("team", Declared.REMOVED)
+    assert scope.keys == {WEB}
+    assert not desired.is_blind_for(WEB)
+    blind = combined((BAD,), {WEB: "team"})
+    assert blind.is_blind_for(WEB), "the bad document can be that of the Source"
+
+
+def test_a_broken_source_document_makes_its_resources_blind():
+    broken = source("team", "shop").replace("namespaces", "namespace")
+    desired = combined((broken,), {WEB: "team"})
+    assert desired.scopes[-1].declared is Declared.BROKEN
+    assert desired.is_blind_for(WEB)
+    assert desired.is_blind_for(service_key("any", "thing")), "it can list any namespace"
+
+
+names = st.sampled_from(["a", "b", "c"])
+namespaces = st.sampled_from(["shop", "blog", "bank"])
+texts = st.lists(
+    st.one_of(
+        st.builds(lambda n, s: document(n, namespace=s), names, namespaces),
+        st.just(BAD),
+        st.builds(lambda n, s: document(n, namespace=s).replace("image", "i"), names, namespaces),
+    ),
+    max_size=4,
+).map(tuple)
+OWN = (source("one", "shop", "blog", shared=True), source("two", "blog", shared=True))
+LISTED = {"": {"shop", "blog", "bank"}, "one": {"shop", "blog"}, "two": {"blog"}}
+
+
+@given(
+    own=texts,
+    one=st.none() | texts,
+    two=st.none() | texts,
+    serving=st.dictionaries(
+        st.builds(service_key, namespaces, names), st.sampled_from(["", "one", "two", "gone"])
+    ),
+)
+def test_no_source_declares_or_disturbs_what_is_not_its_own(own, one, two, serving):
+    desired = combined((*OWN, *own), serving, one=one, two=two)
+    for service in desired.services:
+        origin = service.source.file.rpartition(":")[0]
+        assert service.key.namespace in LISTED[origin]
+        (scope,) = [scope for scope in desired.scopes if service.key in scope.keys]
+        assert scope.name == origin, "each resource belongs to one source"
+    # What a source has changes nothing in the namespaces that it doesn't list.
+    without = combined((*OWN, *own), serving, one=one, two=())
+    for namespace in ("shop", "bank"):
+        assert _in(desired, namespace) == _in(without, namespace)
+        if not any(key.namespace == namespace and name == "two" for key, name in serving.items()):
+            asked = [service_key(namespace, name) for name in ("a", "b", "c", "unknown")]
+            assert [desired.is_blind_for(k) for k in asked if k not in desired.blind_keys] == [
+                without.is_blind_for(k) for k in asked if k not in desired.blind_keys
+            ]
+
+
+def _in(desired: Desired, namespace: str) -> list[str]:
+    return [line for line in declared(desired) if line.startswith(f"{namespace}/")]
+
+
+@given(own=texts, one=texts, serving=st.dictionaries(
+    st.builds(service_key, namespaces, names), st.sampled_from(["", "one", "two", "gone"])
+))  # fmt: skip
+def test_a_lost_source_is_never_taken_for_an_empty_one(own, one, serving):
+    desired = combined((*OWN, *own), serving, one=None, two=())
+    for key, name in serving.items():
+        if name == "one" and desired.service(key) is None:
+            assert desired.is_blind_for(key)
+    assert not desired.whole
