@@ -159,10 +159,7 @@ def admit_remove(query: Query) -> AdmissionDecision:
 
     ``v`` is never forwarded, because volumes outlive containers.
     """
-    findings = _unknown(query, ("force", "v", "link"))
-    for name in ("force", "v", "link"):
-        if query.get(name, "") not in (*_TRUE, *_FALSE):
-            findings.append(Finding("query.invalid", name, "expected 1 or 0"))
+    findings = _flags(query, ("force", "v", "link"))
     if query.get("link") in _TRUE:
         reason = "it removes a link, not a container"
         findings.append(Finding("remove.link", "link", reason, "leave it out"))
@@ -175,14 +172,19 @@ def admit_remove(query: Query) -> AdmissionDecision:
 def admit_image_remove(query: Query) -> AdmissionDecision:
     """Judge an image's removal: ``force`` and ``noprune`` pass, since the image is unused."""
     flags = ("force", "noprune")
-    findings = _unknown(query, flags)
-    for name in flags:
-        if query.get(name, "") not in (*_TRUE, *_FALSE):
-            findings.append(Finding("query.invalid", name, "expected 1 or 0"))
-    if findings:
+    if findings := _flags(query, flags):
         return deny(findings)
     given = tuple((name, "1") for name in flags if query.get(name, "") in _TRUE)
     return AdmissionDecision(verdict_of(()), query=given)
+
+
+def _flags(query: Query, names: Iterable[str]) -> list[Finding]:
+    """Return the faults of a query of flags."""
+    return _unknown(query, names) + [
+        Finding("query.invalid", name, "expected 1 or 0")
+        for name in names
+        if query.get(name, "") not in (*_TRUE, *_FALSE)
+    ]
 
 
 def admit_rename(

@@ -8,6 +8,8 @@ the client creates it, and when the client starts it.
 
 from __future__ import annotations
 
+from controller.core.engine_api.field_reader import members_of
+from controller.core.engine_api.field_tables import EXEC, TERMINAL
 from controller.core.engine_api.requests import (
     CreateRequest,
     ExecRequest,
@@ -115,20 +117,7 @@ def _is_zero(text: str) -> bool:
 
 
 def _body(request: ExecRequest) -> dict[str, object]:
-    body: dict[str, object] = {
-        "AttachStdin": request.attach_stdin,
-        "AttachStdout": request.attach_stdout,
-        "AttachStderr": request.attach_stderr,
-        "Tty": request.tty,
-        "Cmd": list(request.command),
-    }
-    optional = {
-        "User": request.user,
-        "Env": list(request.env),
-        "WorkingDir": request.working_dir,
-        "DetachKeys": request.detach_keys,
-        "ConsoleSize": list(request.console_size)
-        if request.tty and any(request.console_size)
-        else [],
-    }
-    return body | {key: value for key, value in optional.items() if value}
+    body = {entry.name: False for entry in TERMINAL} | members_of(EXEC, request)
+    if request.tty and any(request.console_size):
+        body["ConsoleSize"] = list(request.console_size)
+    return body

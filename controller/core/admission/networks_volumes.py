@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from controller.core.admission.rebuild import origin_labels
 from controller.core.encoding.quoting import quote
+from controller.core.engine_api.field_reader import members_of
+from controller.core.engine_api.field_tables import IPAM_CONFIG
 from controller.core.engine_api.grammar import is_host_name
 from controller.core.engine_api.requests import (
     ICC,
@@ -17,7 +19,6 @@ from controller.core.engine_api.requests import (
     Finding,
     Findings,
     NetworkRequest,
-    Pool,
     RequestBody,
     VolumeRequest,
 )
@@ -244,7 +245,8 @@ def _admit_final_network(
     body |= {"EnableIPv6": True} if request.ipv6 else {}
     body |= {"Options": options} if options else {}
     if request.pools:
-        body["IPAM"] = {"Driver": "default", "Config": [_pool(pool) for pool in request.pools]}
+        pools = [members_of(IPAM_CONFIG, pool) for pool in request.pools]
+        body["IPAM"] = {"Driver": "default", "Config": pools}
     body["Labels"] = labels
     summary = SummaryPart(
         name=request.name,
@@ -253,11 +255,6 @@ def _admit_final_network(
         subnets=tuple(pool.subnet for pool in request.pools),
     )
     return AdmissionDecision(verdict_of((), changes), body, summary=summary.members)
-
-
-def _pool(pool: Pool) -> RequestBody:
-    members = {"Subnet": pool.subnet, "IPRange": pool.ip_range, "Gateway": pool.gateway}
-    return {name: value for name, value in members.items() if value}
 
 
 def _object_labels(

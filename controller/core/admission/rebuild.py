@@ -17,12 +17,16 @@ from controller.core.encoding.strict_json import fold
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import (
+    BIND_OPTIONS,
     CONFIG,
     ENDPOINT,
     HEALTHCHECK,
     HOST,
+    MOUNT,
     RESOURCES,
     RESTART_POLICY,
+    TMPFS_OPTIONS,
+    VOLUME_OPTIONS,
 )
 from controller.core.engine_api.mount_grammar import TMPFS_FLAGS
 from controller.core.engine_api.requests import (
@@ -295,19 +299,13 @@ def _tmpfs(mount: MountRequest) -> str:
 
 
 def _mount(mount: MountRequest) -> RequestBody:
-    tmpfs: RequestBody = {"SizeBytes": mount.size}
-    tmpfs |= {} if mount.mode is None else {"Mode": mount.mode}
-    volume = _only_set(
-        NoCopy=mount.no_copy,
-        Subpath=mount.subpath,
-        DriverConfig={"Name": mount.driver} if mount.driver else None,
-    )
-    return {"Type": mount.type, "Target": mount.target} | _only_set(
-        Source=mount.source,
-        ReadOnly=mount.read_only,
-        BindOptions={"Propagation": mount.propagation} if mount.propagation else None,
-        TmpfsOptions=tmpfs if mount.type == "tmpfs" else None,
-        VolumeOptions=volume if mount.type != "tmpfs" else None,
+    members = members_of(MOUNT, mount)
+    if mount.type == "tmpfs":
+        return members | {"TmpfsOptions": members_of(TMPFS_OPTIONS, mount)}
+    driver = {"DriverConfig": {"Name": mount.driver}} if mount.driver else {}
+    return members | _only_set(
+        BindOptions=members_of(BIND_OPTIONS, mount),
+        VolumeOptions=members_of(VOLUME_OPTIONS, mount) | driver,
     )
 
 

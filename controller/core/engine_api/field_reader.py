@@ -95,24 +95,10 @@ class Values:
         assert isinstance(value, str), f"{name} was declared as something else than text"
         return value
 
-    def whole(self, name: str) -> int:
-        """Return a whole number, 0 if unset."""
-        return self.optional_whole(name) or 0
-
-    def optional_whole(self, name: str) -> int | None:
+    def whole(self, name: str) -> int | None:
         """Return a whole number, None if unset."""
         value = self.values.get(name)
         assert value is None or isinstance(value, int), f"{name} isn't declared as a number"
-        return value
-
-    def flag(self, name: str) -> bool:
-        """Return a flag, false if unset."""
-        return self.optional_flag(name) or False
-
-    def optional_flag(self, name: str) -> bool | None:
-        """Return a flag, None if unset."""
-        value = self.values.get(name)
-        assert value is None or isinstance(value, bool), f"{name} isn't declared as a flag"
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
@@ -130,10 +116,6 @@ class Values:
         value = self.values.get(name, {})
         assert isinstance(value, dict), f"{name} isn't declared as an object"
         return value
-
-    def has(self, name: str) -> bool:
-        """Return True if the field is set."""
-        return name in self.values
 
     def attributes(self, table: Sequence[Field]) -> dict[str, Any]:
         """Return the set fields that a typed request has unchanged, by their attributes."""

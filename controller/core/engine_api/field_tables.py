@@ -276,10 +276,10 @@ PORT_BINDING = (
 )
 
 MOUNT = (
-    constrain("Type", text, "bind, volume or tmpfs"),
-    constrain("Source", text, "a path of the host, or a volume's name"),
-    constrain("Target", text, "a clean path in the container"),
-    allow("ReadOnly", flag, "encouraged"),
+    constrain("Type", text, "bind, volume or tmpfs", "type"),
+    constrain("Source", text, "a path of the host, or a volume's name", "source"),
+    constrain("Target", text, "a clean path in the container", "target"),
+    allow("ReadOnly", flag, "encouraged", "read_only"),
     drop("Consistency", text, "macOS only"),
     constrain("BindOptions", an_object, "see its own table"),
     constrain("VolumeOptions", an_object, "see its own table"),
@@ -289,7 +289,7 @@ MOUNT = (
 )
 
 BIND_OPTIONS = (
-    constrain("Propagation", text, "rprivate"),
+    constrain("Propagation", text, "rprivate", "propagation"),
     *deny("NonRecursive", flag, "mounts below the source would be left out", "mount.options"),
     *deny(
         "CreateMountpoint",
@@ -303,9 +303,9 @@ BIND_OPTIONS = (
 )
 
 VOLUME_OPTIONS = (
-    allow("NoCopy", flag, "leaves an empty volume empty"),
+    allow("NoCopy", flag, "leaves an empty volume empty", "no_copy"),
     drop("Labels", text_members, "the volume exists already, with its own"),
-    constrain("Subpath", text, "clean and relative"),
+    constrain("Subpath", text, "clean and relative", "subpath"),
     constrain("DriverConfig", an_object, "see its own table"),
 )
 
@@ -321,8 +321,8 @@ DRIVER_CONFIG = (
 )
 
 TMPFS_OPTIONS = (
-    mutate("SizeBytes", whole, "the policy's default where unset"),
-    constrain("Mode", whole, "permission bits"),
+    mutate("SizeBytes", whole, "the policy's default where unset", "size"),
+    constrain("Mode", whole, "permission bits", "mode"),
     *deny("Options", anything, "they allow exec, suid and dev again", "mount.options"),
 )
 

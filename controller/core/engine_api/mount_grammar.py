@@ -99,39 +99,29 @@ def _mount(item: object, index: int, findings: FindingCollector) -> MountRequest
         reason = f"a mount of type {kind!r}"
         findings.add("mount.type", f"{path}.Type", reason, "write bind, volume or tmpfs")
         return None
+    tables = {"Bind": BIND_OPTIONS, "Volume": VOLUME_OPTIONS, "Tmpfs": TMPFS_OPTIONS}
     options = {
-        "bind": read_object(
-            BIND_OPTIONS, read.values.get("BindOptions"), f"{path}.BindOptions", findings
-        ),
-        "volume": read_object(
-            VOLUME_OPTIONS, read.values.get("VolumeOptions"), f"{path}.VolumeOptions", findings
-        ),
-        "tmpfs": read_object(
-            TMPFS_OPTIONS, read.values.get("TmpfsOptions"), f"{path}.TmpfsOptions", findings
-        ),
+        name.lower(): read_object(
+            table, read.values.get(f"{name}Options"), f"{path}.{name}Options", findings
+        )
+        for name, table in tables.items()
     }
     for other, values in options.items():
         if other != kind and values.values:
             findings.add("mount.options", path, f"options of a {other} mount on a {kind} mount")
-    propagation = options["bind"].text("Propagation")
-    if propagation not in {"", "rprivate"}:
+    if options["bind"].text("Propagation") not in {"", "rprivate"}:
         where = f"{path}.BindOptions.Propagation"
         findings.add("mount.propagation", where, "mounts would show outside", "leave it out")
-    driver = _driver(options["volume"], f"{path}.VolumeOptions", findings)
     mount = MountRequest(
-        kind,
-        read.text("Source"),
-        read.text("Target"),
-        read.flag("ReadOnly"),
-        form="mounts",
+        **read.attributes(MOUNT),
+        **options["bind"].attributes(BIND_OPTIONS),
+        **options["volume"].attributes(VOLUME_OPTIONS),
+        **options["tmpfs"].attributes(TMPFS_OPTIONS),
         path=path,
-        no_copy=options["volume"].flag("NoCopy"),
-        driver=driver,
-        subpath=_subpath(options["volume"].text("Subpath"), path, findings),
-        size=options["tmpfs"].whole("SizeBytes"),
-        mode=_checked_mode(options["tmpfs"].optional_whole("Mode"), path, findings),
-        propagation=propagation,
+        driver=_driver(options["volume"], f"{path}.VolumeOptions", findings),
     )
+    _check_subpath(mount, findings)
+    _check_mode(mount, findings)
     _check_source(mount, findings)
     return mount
 
@@ -145,18 +135,17 @@ def _driver(options: Values, path: str, findings: FindingCollector) -> str:
     return driver.text("Name")
 
 
-def _subpath(text: str, path: str, findings: FindingCollector) -> str:
+def _check_subpath(mount: MountRequest, findings: FindingCollector) -> None:
+    text = mount.subpath
     clean = posixpath.normpath(text) == text and not text.startswith(("/", ".."))
     if text and (not clean or not is_one_line(text)):
-        where = f"{path}.VolumeOptions.Subpath"
+        where = f"{mount.path}.VolumeOptions.Subpath"
         findings.add("mount.subpath", where, f"{text!r} isn't a clean relative path")
-    return text
 
 
-def _checked_mode(mode: int | None, path: str, findings: FindingCollector) -> int | None:
-    if mode is not None and not 0 <= mode <= _MODE_MAX:
-        findings.add("mount.options", f"{path}.TmpfsOptions.Mode", "no permission bits")
-    return mode
+def _check_mode(mount: MountRequest, findings: FindingCollector) -> None:
+    if mount.mode is not None and not 0 <= mount.mode <= _MODE_MAX:
+        findings.add("mount.options", f"{mount.path}.TmpfsOptions.Mode", "no permission bits")
 
 
 def _tmpfs(target: str, options: str, findings: FindingCollector) -> MountRequest | None:
@@ -176,17 +165,16 @@ def _tmpfs(target: str, options: str, findings: FindingCollector) -> MountReques
         elif option not in TMPFS_FLAGS:
             reason = f"the option {option!r}"
             findings.add("mount.options", path, reason, "size, mode, ro and rw may be given")
-    return MountRequest(
-        "tmpfs",
-        "",
-        target,
-        read_only,
+    mount = MountRequest(
+        *("tmpfs", "", target, read_only),
         form="tmpfs",
         path=path,
         size=size,
-        mode=_checked_mode(mode, path, findings),
+        mode=mode,
         executable=executable,
     )
+    _check_mode(mount, findings)
+    return mount
 
 
 def _check_source(mount: MountRequest, findings: FindingCollector) -> None:

@@ -131,7 +131,7 @@ def parse_network(body: object) -> NetworkRequest:
         findings.add("network.options", "IPAM.Driver", "only the engine's default", "leave it out")
     if values.text("Scope") not in {"", "local"}:
         findings.add("network.kind", "Scope", "only local networks", "leave it out")
-    if values.optional_flag("EnableIPv4") is False:
+    if values.values.get("EnableIPv4") is False:
         findings.add("network.options", "EnableIPv4", "networks here have IPv4", "leave it out")
     options = {key: str(value) for key, value in values.members("Options").items()}
     return NetworkRequest(
@@ -236,7 +236,7 @@ def _log(host: Values, findings: FindingCollector) -> LogConfig:
 
 
 def _check_stop_timeout(config: Values, findings: FindingCollector) -> None:
-    seconds = config.optional_whole("StopTimeout")
+    seconds = config.whole("StopTimeout")
     if seconds is not None and not 0 <= seconds <= STOP_TIMEOUT_MAX_S:
         findings.add(
             "stop.timeout",

@@ -66,8 +66,8 @@ class MountRequest:
     """A mount, from one of the three places of the API."""
 
     type: str  # bind, volume, tmpfs
-    source: str
-    target: str
+    source: str = ""
+    target: str = ""
     read_only: bool = False
     #: The place in the API, kept in the rebuilt body: ``binds`` (HostConfig.Binds), ``mounts``
     #: (HostConfig.Mounts) or ``tmpfs`` (HostConfig.Tmpfs).

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pydantic import BaseModel
+
 from controller.core.encoding.image_reference import Reference, parse_reference
 from controller.core.engine_api.requests import CreateRequest, PortRequest
 from controller.core.rules.facts import CreateFacts, ImageFacts, Stamp
@@ -23,6 +25,7 @@ from controller.model.policy.document import OPERATOR_OWNER, Exemption, Policy
 from controller.model.policy.sections import CpuLimit, MemoryLimit, PidLimit
 from controller.model.records import Actor, Role
 
+_Section = TypeVar("_Section", bound=BaseModel)
 _Limit = TypeVar("_Limit", MemoryLimit, CpuLimit, PidLimit)
 
 COMPOSE_SERVICE = "com.docker.compose.service"
@@ -220,58 +223,49 @@ def with_exceptions(policy: Policy, exceptions: Iterable[Exemption]) -> Policy:
     """Return the effective policy for a service with these exceptions."""
     for exemption in exceptions:
         grant = exemption.loosens
-        resources, security = policy.resources, policy.security
+        resources, security, images = policy.resources, policy.security, policy.images
         networks, ports = policy.networks, policy.networks.ports
-        policy = policy.model_copy(
-            update={
-                "capabilities": policy.capabilities.model_copy(
-                    update={"allowed": (*policy.capabilities.allowed, *grant.cap_add)}
+        volumes = grant.anonymous_volumes
+        policy = _with(
+            policy,
+            capabilities=_with(
+                policy.capabilities, allowed=(*policy.capabilities.allowed, *grant.cap_add)
+            ),
+            resources=_with(
+                resources,
+                memory=_raised(resources.memory, grant.memory_max),
+                cpus=_raised(resources.cpus, grant.cpus_max),
+                pids=_raised(resources.pids, grant.pids_max),
+                shm_max=max(resources.shm_max, grant.shm_max or 0),
+            ),
+            security=_with(
+                security,
+                require_non_root=security.require_non_root and not grant.root,
+                require_read_only_root=security.require_read_only_root and not grant.writable_root,
+                runtimes=(*security.runtimes, *grant.runtimes),
+            ),
+            networks=_with(
+                networks,
+                modes=tuple(dict.fromkeys((*networks.modes, *grant.modes))),
+                granted=(*networks.granted, *grant.networks),
+                ports=_with(
+                    ports,
+                    granted=(*ports.granted, *grant.host_ports),
+                    host_ips=(*ports.host_ips, *grant.host_ips),
                 ),
-                "resources": resources.model_copy(
-                    update={
-                        "memory": _raised(resources.memory, grant.memory_max),
-                        "cpus": _raised(resources.cpus, grant.cpus_max),
-                        "pids": _raised(resources.pids, grant.pids_max),
-                        "shm_max": max(resources.shm_max, grant.shm_max or 0),
-                    }
-                ),
-                "security": security.model_copy(
-                    update={
-                        "require_non_root": security.require_non_root and not grant.root,
-                        "require_read_only_root": security.require_read_only_root
-                        and not grant.writable_root,
-                        "runtimes": (*security.runtimes, *grant.runtimes),
-                    }
-                ),
-                "networks": networks.model_copy(
-                    update={
-                        "modes": tuple(dict.fromkeys((*networks.modes, *grant.modes))),
-                        "granted": (*networks.granted, *grant.networks),
-                        "ports": ports.model_copy(
-                            update={
-                                "granted": (*ports.granted, *grant.host_ports),
-                                "host_ips": (*ports.host_ips, *grant.host_ips),
-                            }
-                        ),
-                    }
-                ),
-                "mounts": policy.mounts.model_copy(
-                    update={"allowed": (*policy.mounts.allowed, *grant.mounts)}
-                ),
-                "images": policy.images.model_copy(
-                    update={
-                        "anonymous_volumes": policy.images.anonymous_volumes
-                        if grant.anonymous_volumes == "refuse"
-                        else grant.anonymous_volumes
-                    }
-                ),
-            }
+            ),
+            mounts=_with(policy.mounts, allowed=(*policy.mounts.allowed, *grant.mounts)),
+            images=images if volumes == "refuse" else _with(images, anonymous_volumes=volumes),
         )
     return policy
 
 
+def _with(section: _Section, **values: object) -> _Section:
+    return section.model_copy(update=values)
+
+
 def _raised(limit: _Limit, most: int | None) -> _Limit:
-    return limit.model_copy(update={"max": max(limit.max, most or 0)})
+    return _with(limit, max=max(limit.max, most or 0))
 
 
 def case_of_existing(
