@@ -8,11 +8,13 @@ container has a new id, which is not in the inventory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from controller.core.engine_api.field_reader import Field
+from controller.core.engine_api.field_tables import CONFIG, ENDPOINT, HOST_CONFIG
 from controller.model.observed import Settings
 from controller.model.quantities import format_bytes
 
@@ -34,6 +36,16 @@ class Row:
     members: str
     handling: Handling
     why: str
+
+
+_RESTORED: Final = "Memory MemorySwap NanoCpus PidsLimit RestartPolicy"
+_SET_ONLY: Final = "MemoryReservation CpuQuota CpuPeriod CpuShares"
+_NEVER: Final = "CpusetCpus CpusetMems BlkioWeight CpuRealtimePeriod CpuRealtimeRuntime"
+
+
+def _rest(table: Sequence[Field], *named: str) -> str:
+    """Return the fields of a body's table that no other row names."""
+    return " ".join(sorted({entry.name for entry in table} - set(" ".join(named).split())))
 
 
 #: In order, first match wins. Members without a row are REPORT.
@@ -62,40 +74,31 @@ MEMBERS: Final = (
     ),
     Row(
         "HostConfig",
-        "Memory MemorySwap NanoCpus PidsLimit RestartPolicy",
+        _RESTORED,
         Handling.IN_PLACE,
         "every container is admitted with values, and an update restores them",
     ),
     Row(
         "HostConfig",
-        "MemoryReservation CpuQuota CpuPeriod CpuShares",
+        _SET_ONLY,
         Handling.IN_PLACE,
         "restored if admitted with a value; else recreated, because no update unsets it",
     ),
     Row(
         "HostConfig",
-        "CpusetCpus CpusetMems BlkioWeight CpuRealtimePeriod CpuRealtimeRuntime",
+        _NEVER,
         Handling.RECREATE,
         "never admitted, and no update unsets it",
     ),
     Row(
         "HostConfig",
-        "Annotations AutoRemove Binds BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps "
-        "BlkioDeviceWriteIOps BlkioWeightDevice CapAdd CapDrop Cgroup CgroupParent CgroupnsMode "
-        "ConsoleSize ContainerIDFile CpuCount CpuPercent DeviceCgroupRules DeviceRequests Devices "
-        "Dns DnsOptions DnsSearch ExtraHosts GroupAdd IOMaximumBandwidth IOMaximumIOps Init IpcMode "
-        "Isolation KernelMemory KernelMemoryTCP Links LogConfig MaskedPaths MemorySwappiness Mounts "
-        "NetworkMode OomKillDisable OomScoreAdj PidMode PortBindings Privileged PublishAllPorts "
-        "ReadonlyPaths ReadonlyRootfs Runtime SecurityOpt ShmSize StorageOpt Sysctls Tmpfs UTSMode "
-        "Ulimits UsernsMode VolumeDriver VolumesFrom",
+        _rest(HOST_CONFIG, _RESTORED, _SET_ONLY, _NEVER),
         Handling.RECREATE,
         "fixed at the create",
     ),
     Row(
         "Config",
-        "ArgsEscaped AttachStderr AttachStdin AttachStdout Cmd Domainname Entrypoint Env "
-        "ExposedPorts Healthcheck Hostname Image Labels MacAddress NetworkDisabled OnBuild OpenStdin "
-        "Shell StdinOnce StopSignal StopTimeout Tty User Volumes WorkingDir",
+        _rest(CONFIG, "HostConfig NetworkingConfig Runtime"),
         Handling.RECREATE,
         "fixed at the create, with the image's defaults",
     ),
@@ -121,8 +124,7 @@ MEMBERS: Final = (
     ),
     Row(
         "Networks",
-        "DNSNames DriverOpts EndpointID Gateway GlobalIPv6Address GlobalIPv6PrefixLen GwPriority "
-        "IPAMConfig IPAddress IPPrefixLen IPv6Gateway Links MacAddress NetworkID",
+        _rest(ENDPOINT, "Aliases"),
         Handling.IGNORED,
         "the network assigns addresses, and nothing relies on the other members",
     ),
