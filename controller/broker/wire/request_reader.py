@@ -18,7 +18,6 @@ from controller.broker.wire.responses import Headers
 
 HEAD_BYTES_MAX = 32 * 1024
 HEADERS_MAX = 100
-TARGET_BYTES_MAX = 16 * 1024
 #: The longest ratio of a chunked body on the wire to its content: one-byte chunks are six times as
 #: long.
 CHUNK_OVERHEAD_MAX = 6

@@ -186,11 +186,6 @@ def repository(reference: str) -> str:
     return f"{head}{slash}{last.partition(':')[0]}"
 
 
-def image_of(service: Service, observed: Observed) -> str:
-    """Return the image for a service's containers: an id, a digest or the reference."""
-    return KnownImages(observed).of(service)
-
-
 def image_references(desired: Desired, observed: Observed | None = None) -> frozenset[str]:
     """Return the images to look up before a plan: references, and ids of pinned revisions."""
     pins = {} if observed is None else observed.pins

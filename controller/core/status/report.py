@@ -46,13 +46,6 @@ def report(inputs: StatusInputs, *, previous: Report | None, now: str) -> Report
     }
 
 
-def all_ready(value: Report) -> bool:
-    """Return True if every resource of a report is Ready."""
-    resources = value["resources"]
-    assert isinstance(resources, list), "a report's resources are a list"
-    return all(_is_ready(resource) for resource in resources)
-
-
 def _is_ready(resource: Report) -> bool:
     conditions = resource["conditions"]
     assert isinstance(conditions, list), "a resource's conditions are a list"

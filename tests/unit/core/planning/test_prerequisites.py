@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.core.planning.prerequisites import (
-    image_of,
+    KnownImages,
     image_references,
     network_key,
     repository,
@@ -104,7 +104,7 @@ LOCAL = Image(OTHER_ID)
 )
 def test_a_pin_decides_what_runs_and_what_is_pulled(images, pins, image, pull):
     observed = engine(images=images, pins=pins)
-    assert image_of(service(), observed) == image
+    assert KnownImages(observed).of(service()) == image
     desired = declared(service())
     assert moves(desired, observed) == [("pull-image", ref) for ref in pull] + CREATE
     creates = [a for a in plan(desired, observed).actions if isinstance(a, CreateContainer)]
@@ -113,7 +113,7 @@ def test_a_pin_decides_what_runs_and_what_is_pulled(images, pins, image, pull):
 
 def test_an_image_that_a_container_was_made_from_is_there():
     observed = engine(container("other", image_id=OTHER_ID), images={}, pins=pinned(PIN))
-    assert image_of(service(), observed) == OTHER_ID
+    assert KnownImages(observed).of(service()) == OTHER_ID
 
 
 @pytest.mark.parametrize(

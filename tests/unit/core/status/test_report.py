@@ -10,7 +10,7 @@ import pytest
 from controller.core.planning.context import SlotPause
 from controller.core.planning.quarantine import Quarantine, QuarantineLeft
 from controller.core.status.facts import Failure, StatusInputs
-from controller.core.status.report import all_ready, report
+from controller.core.status.report import report
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import Blocked, Plan, Verdict
 from controller.model.errors import Act, Problem, Severity
@@ -650,14 +650,6 @@ def test_every_problem_is_told_once_the_controllers_own_first():
     assert [p["code"] for p in problems] == ["engine.down", "x", "image.absent"]
 
 
-def test_all_is_ready_when_each_resource_is():
-    desired = declared(service(), service("api"))
-    both = engine(container(), container("api"))
-    assert all_ready(report(world(desired, both), previous=None, now=NOW))
-    assert not all_ready(report(world(desired, engine(container())), previous=None, now=NOW))
-    assert all_ready(report(world(declared(), engine()), previous=None, now=NOW))
-
-
 def test_what_is_in_quarantine_is_as_it_should_be_and_says_until_when():
     there = container(state="exited", admitted=NO)
     kept = Quarantine(86_400.0, {there.id: QuarantineLeft(60.0, "2026-03-02T00:00:00Z")})
@@ -667,7 +659,6 @@ def test_what_is_in_quarantine_is_as_it_should_be_and_says_until_when():
     assert told["Ready"] == ("True", "Quarantined", until)
     assert told["Quarantined"] == ("True", "Pruned", until)
     assert told["Progressing"] == ("False", "NothingToDo", "")
-    assert all_ready(report(one, previous=None, now=NOW))
 
 
 def test_what_is_about_to_be_put_away_is_not_ready_yet():
