@@ -78,7 +78,7 @@ def _pattern(route: Route) -> re.Pattern[str]:
     return re.compile(text, re.ASCII)
 
 
-_PATTERNS = tuple((route, _pattern(route)) for route in ROUTES)
+_PATTERNS = tuple((route, route.method, _pattern(route)) for route in ROUTES)
 _DENIED_PATTERNS = tuple(
     (method, re.compile(path, re.ASCII), remedy) for method, path, remedy in DENIED
 )
@@ -130,8 +130,8 @@ def find_route(method: str, path: str, *, versioned: bool, role: Role | None = N
     Raises:
         Denied: ``route.denied`` (refused on purpose) or ``route.unknown``.
     """
-    for route, pattern in _PATTERNS:
-        if route.method != method or (route.own and versioned):
+    for route, route_method, pattern in _PATTERNS:
+        if route_method != method or (route.own and versioned):
             continue
         match = pattern.fullmatch(path)
         if match is not None:

@@ -56,12 +56,12 @@ class Route:
     """One row of the table."""
 
     name: str
-    method: str
-    #: ``{container}`` and its like stand for one path segment, ``{image}`` for several.
-    template: str
-    kind: Literal["read", "mutate", "stream"]
+    #: Method and path. ``{container}`` and its like stand for one path segment, ``{image}`` for
+    #: several.
+    target: str
     #: The description in docs/gate.md.
     means: str
+    kind: Literal["read", "mutate", "stream"] = field(kw_only=True)
     roles: frozenset[Role] = ALL
     query: Mapping[str, Parameter] = field(default_factory=dict)
     #: The schema of the body; '' for no body.
@@ -76,46 +76,57 @@ class Route:
     body_most: int = 0
 
     @property
+    def method(self) -> str:
+        """The method of the target."""
+        return self.target.partition(" ")[0]
+
+    @property
+    def template(self) -> str:
+        """The path of the target, with its placeholders."""
+        return self.target.partition(" ")[2]
+
+    @property
     def body_max(self) -> int:
         """The longest body in bytes."""
         return self.body_most or (BODY_MAX if self.body else NO_BODY_MAX)
 
 
-_own = partial(Route, own=True)
+def _judged(*names: str) -> dict[str, Parameter]:
+    """Return parameters that admission judges."""
+    return dict.fromkeys(names, left_to_admission)
+
+
+_read = partial(Route, kind="read")
+_stream = partial(Route, kind="stream")
+_change = partial(Route, kind="mutate")
 _C = "/containers/{container}"
-_LIST = {"filters": left_to_admission}
+_LIST = _judged("filters")
 _SIZE = {"h": number(1, 4096), "w": number(1, 4096)}
 _PULL = ("fromImage", "tag", "platform", "fromSrc", "repo", "message", "changes")
 OWN_PREFIX = "/trimtab/v1"
 ROUTES = (
     # The engine
-    Route("ping", "GET", "/_ping", "read", "tell that the engine answers"),
-    Route("ping.head", "HEAD", "/_ping", "read", "tell that the engine answers, without a body"),
-    Route("version", "GET", "/version", "read", "versions of broker and engine"),
-    Route("info", "GET", "/info", "read", "the engine, without what is private to the host"),
-    Route(
+    _read("ping", "GET /_ping", "tell that the engine answers"),
+    _read("ping.head", "HEAD /_ping", "tell that the engine answers, without a body"),
+    _read("version", "GET /version", "versions of broker and engine"),
+    _read("info", "GET /info", "the engine, without what is private to the host"),
+    _read(
         "system.df",
-        "GET",
-        "/system/df",
-        "read",
+        "GET /system/df",
         "disk usage",
         roles=OPERATORS,
         query={"type": one_of("container", "image", "volume", "build-cache")},
     ),
-    Route(
+    _stream(
         "events",
-        "GET",
-        "/events",
-        "stream",
+        "GET /events",
         "events of objects of ours",
         query={"since": instant, "until": instant, **_LIST},
     ),
     # Reads of containers
-    Route(
+    _read(
         "container.list",
-        "GET",
-        "/containers/json",
-        "read",
+        "GET /containers/json",
         "containers of ours",
         query={
             "all": flag,
@@ -127,19 +138,15 @@ ROUTES = (
             **_LIST,
         },
     ),
-    Route(
+    _read(
         "container.inspect",
-        "GET",
-        f"{_C}/json",
-        "read",
+        f"GET {_C}/json",
         "a container of ours; env values only for operators",
         query={"size": flag},
     ),
-    Route(
+    _stream(
         "container.logs",
-        "GET",
-        f"{_C}/logs",
-        "stream",
+        f"GET {_C}/logs",
         "its output",
         query={
             **flags("follow", "stdout", "stderr"),
@@ -150,69 +157,47 @@ ROUTES = (
             "details": flag,
         },
     ),
-    Route(
+    _stream(
         "container.stats",
-        "GET",
-        f"{_C}/stats",
-        "stream",
+        f"GET {_C}/stats",
         "its resource usage",
         query={"stream": flag, "one-shot": flag},
     ),
-    Route(
+    _read(
         "container.top",
-        "GET",
-        f"{_C}/top",
-        "read",
+        f"GET {_C}/top",
         "its processes; ps runs on the host: no options that show more than these",
         query={"ps_args": one_of("-ef", "aux")},
     ),
-    Route("container.changes", "GET", f"{_C}/changes", "read", "its changed files"),
-    Route(
+    _read("container.changes", f"GET {_C}/changes", "its changed files"),
+    _stream(
         "container.attach",
-        "POST",
-        f"{_C}/attach",
-        "stream",
+        f"POST {_C}/attach",
         "its input and output, both ways",
         roles=PEOPLE,
-        query={
-            "detachKeys": detach_keys,
-            **flags("logs", "stream", "stdin", "stdout", "stderr"),
-        },
+        query={"detachKeys": detach_keys, **flags("logs", "stream", "stdin", "stdout", "stderr")},
     ),
-    Route(
+    _stream(
         "container.wait",
-        "POST",
-        f"{_C}/wait",
-        "stream",
+        f"POST {_C}/wait",
         "wait until it stops",
         query={"condition": one_of("not-running", "next-exit", "removed")},
     ),
-    Route(
-        "container.resize",
-        "POST",
-        f"{_C}/resize",
-        "stream",
-        "the size of its terminal",
-        query=_SIZE,
-    ),
+    _stream("container.resize", f"POST {_C}/resize", "the size of its terminal", query=_SIZE),
     # Changes of containers
-    Route(
+    _change(
         Mutation.CONTAINER_CREATE,
-        "POST",
-        "/containers/create",
-        "mutate",
+        "POST /containers/create",
         "create a container as the policy admits it",
-        query={"name": left_to_admission, "platform": left_to_admission},
+        query=_judged("name", "platform"),
         body="create",
         body_most=CREATE_BODY_MAX,
         evidence=ProofKind.LABEL,
         deadline_s=CREATE_S,
     ),
-    Route(
+    _change(
         Mutation.CONTAINER_START,
-        "POST",
-        f"{_C}/start",
-        "mutate",
+        f"POST {_C}/start",
         "start it, if the policy still admits it",
         query={
             "checkpoint": left_to_admission,
@@ -222,119 +207,80 @@ ROUTES = (
         evidence=ProofKind.STARTED,
         deadline_s=CREATE_S,
     ),
-    Route(
+    _change(
         Mutation.CONTAINER_STOP,
-        "POST",
-        f"{_C}/stop",
-        "mutate",
+        f"POST {_C}/stop",
         "stop it",
-        query={"t": left_to_admission, "signal": left_to_admission},
+        query=_judged("t", "signal"),
         evidence=ProofKind.FINISHED,
         deadline_s=STOP_SPARE_S,
     ),
-    Route(
+    _change(
         Mutation.CONTAINER_RESTART,
-        "POST",
-        f"{_C}/restart",
-        "mutate",
+        f"POST {_C}/restart",
         "stop and start it",
-        query={"t": left_to_admission, "signal": left_to_admission},
+        query=_judged("t", "signal"),
         deadline_s=STOP_SPARE_S + CREATE_S,
     ),
-    Route(
-        Mutation.CONTAINER_KILL,
-        "POST",
-        f"{_C}/kill",
-        "mutate",
-        "send it a signal",
-        query={"signal": left_to_admission},
+    _change(
+        Mutation.CONTAINER_KILL, f"POST {_C}/kill", "send it a signal", query=_judged("signal")
     ),
-    Route(
-        Mutation.CONTAINER_PAUSE,
-        "POST",
-        f"{_C}/pause",
-        "mutate",
-        "freeze it",
-        evidence=ProofKind.FIELD,
-    ),
-    Route(
-        Mutation.CONTAINER_UNPAUSE,
-        "POST",
-        f"{_C}/unpause",
-        "mutate",
-        "thaw it",
-        evidence=ProofKind.FIELD,
-    ),
-    Route(
+    _change(Mutation.CONTAINER_PAUSE, f"POST {_C}/pause", "freeze it", evidence=ProofKind.FIELD),
+    _change(Mutation.CONTAINER_UNPAUSE, f"POST {_C}/unpause", "thaw it", evidence=ProofKind.FIELD),
+    _change(
         Mutation.CONTAINER_RENAME,
-        "POST",
-        f"{_C}/rename",
-        "mutate",
+        f"POST {_C}/rename",
         "give it another name",
-        query={"name": left_to_admission},
+        query=_judged("name"),
         evidence=ProofKind.FIELD,
     ),
-    Route(
+    _change(
         Mutation.CONTAINER_UPDATE,
-        "POST",
-        f"{_C}/update",
-        "mutate",
+        f"POST {_C}/update",
         "change its limits or restart policy",
         body="update",
         evidence=ProofKind.FIELD,
     ),
-    Route(
+    _change(
         Mutation.CONTAINER_REMOVE,
-        "DELETE",
-        _C,
-        "mutate",
+        f"DELETE {_C}",
         "remove it; its volumes stay",
-        query={"force": left_to_admission, "v": left_to_admission, "link": left_to_admission},
+        query=_judged("force", "v", "link"),
         evidence=ProofKind.ABSENCE,
         deadline_s=CREATE_S,
     ),
     # Execs
-    Route(
+    _change(
         Mutation.EXEC_CREATE,
-        "POST",
-        f"{_C}/exec",
-        "mutate",
+        f"POST {_C}/exec",
         "prepare a command to run in it",
         roles=OPERATORS,
         body="exec",
     ),
-    Route(
+    _change(
         Mutation.EXEC_START,
-        "POST",
-        "/exec/{exec}/start",
-        "mutate",
+        "POST /exec/{exec}/start",
         "run such a command, once, by who prepared it; its input and output both ways",
         roles=OPERATORS,
         body="exec-start",
     ),
-    Route(
+    _read(
         "exec.inspect",
-        "GET",
-        "/exec/{exec}/json",
-        "read",
+        "GET /exec/{exec}/json",
         "whether it runs, and its exit code; for who prepared it",
         roles=OPERATORS,
     ),
-    Route(
+    _stream(
         "exec.resize",
-        "POST",
-        "/exec/{exec}/resize",
-        "stream",
+        "POST /exec/{exec}/resize",
         "the size of its terminal",
         roles=OPERATORS,
         query=_SIZE,
     ),
     # Images
-    Route(
+    _read(
         "image.list",
-        "GET",
-        "/images/json",
-        "read",
+        "GET /images/json",
         "images that the policy admits",
         query={
             **flags("all", "digests", "shared-size"),
@@ -344,155 +290,123 @@ ROUTES = (
             **_LIST,
         },
     ),
-    Route(
+    _read(
         "image.inspect",
-        "GET",
-        "/images/{image}/json",
-        "read",
+        "GET /images/{image}/json",
         "an image that the policy admits",
         query={"manifests": must_be_unset, "platform": must_be_unset},
     ),
-    Route("image.history", "GET", "/images/{image}/history", "read", "its layers"),
-    Route(
+    _read("image.history", "GET /images/{image}/history", "its layers"),
+    _change(
         Mutation.IMAGE_PULL,
-        "POST",
-        "/images/create",
-        "mutate",
+        "POST /images/create",
         "pull an image that the policy admits; credentials are the broker's",
-        query=dict.fromkeys(_PULL, left_to_admission),
+        query=_judged(*_PULL),
         evidence=ProofKind.DIGEST,
         deadline_s=PULL_IDLE_S,
     ),
-    Route(
+    _read(
         "distribution.inspect",
-        "GET",
-        "/distribution/{image}/json",
-        "read",
+        "GET /distribution/{image}/json",
         "what its registry has under a reference that the policy admits",
     ),
-    Route(
+    _change(
         Mutation.IMAGE_REMOVE,
-        "DELETE",
-        "/images/{image}",
-        "mutate",
+        "DELETE /images/{image}",
         "remove an image that was pulled or vouched for through the broker, and isn't used",
         roles=CONTROLLER_AND_OPERATORS,
-        query={"force": left_to_admission, "noprune": left_to_admission},
+        query=_judged("force", "noprune"),
         evidence=ProofKind.ABSENCE,
         deadline_s=CREATE_S,
     ),
     # Networks
-    Route("network.list", "GET", "/networks", "read", "networks of ours", query=_LIST),
-    Route(
+    _read("network.list", "GET /networks", "networks of ours", query=_LIST),
+    _read(
         "network.inspect",
-        "GET",
-        "/networks/{network}",
-        "read",
+        "GET /networks/{network}",
         "a network of ours",
         query={"verbose": flag, "scope": one_of("local", "swarm", "global")},
     ),
-    Route(
+    _change(
         Mutation.NETWORK_CREATE,
-        "POST",
-        "/networks/create",
-        "mutate",
+        "POST /networks/create",
         "create a network as the policy admits it",
         body="network",
         evidence=ProofKind.LABEL,
     ),
-    Route(
+    _change(
         Mutation.NETWORK_CONNECT,
-        "POST",
-        "/networks/{network}/connect",
-        "mutate",
+        "POST /networks/{network}/connect",
         "join a container to a network",
         body="connect",
         evidence=ProofKind.FIELD,
     ),
-    Route(
+    _change(
         Mutation.NETWORK_DISCONNECT,
-        "POST",
-        "/networks/{network}/disconnect",
-        "mutate",
+        "POST /networks/{network}/disconnect",
         "take a container off a network",
         body="disconnect",
         evidence=ProofKind.FIELD,
     ),
-    Route(
+    _change(
         Mutation.NETWORK_REMOVE,
-        "DELETE",
-        "/networks/{network}",
-        "mutate",
+        "DELETE /networks/{network}",
         "remove a network of ours",
         evidence=ProofKind.ABSENCE,
     ),
     # Volumes
-    Route("volume.list", "GET", "/volumes", "read", "volumes of ours", query=_LIST),
-    Route("volume.inspect", "GET", "/volumes/{volume}", "read", "a volume of ours"),
-    Route(
+    _read("volume.list", "GET /volumes", "volumes of ours", query=_LIST),
+    _read("volume.inspect", "GET /volumes/{volume}", "a volume of ours"),
+    _change(
         Mutation.VOLUME_CREATE,
-        "POST",
-        "/volumes/create",
-        "mutate",
+        "POST /volumes/create",
         "create a named volume",
         body="volume",
         evidence=ProofKind.LABEL,
     ),
-    Route(
+    _change(
         Mutation.VOLUME_REMOVE,
-        "DELETE",
-        "/volumes/{volume}",
-        "mutate",
+        "DELETE /volumes/{volume}",
         "remove a volume: a person's own act; the controller's with an approval",
         query={"force": flag},
         evidence=ProofKind.ABSENCE,
     ),
     # The API of trimtab itself
-    _own("own.whoami", "GET", "/whoami", "read", "who the caller is to the gate"),
-    _own("own.health", "GET", "/health", "read", "engine, journal and policy"),
-    _own("own.policy", "GET", "/policy", "read", "the policy in force"),
-    _own("own.inventory", "GET", "/inventory", "read", "what is ours"),
-    _own(
+    _read("own.whoami", "GET /whoami", "who the caller is to the gate", own=True),
+    _read("own.health", "GET /health", "engine, journal and policy", own=True),
+    _read("own.policy", "GET /policy", "the policy in force", own=True),
+    _read("own.inventory", "GET /inventory", "what is ours", own=True),
+    _read(
         "own.journal",
-        "GET",
-        "/journal",
-        "read",
+        "GET /journal",
         "records, one JSON line each; what the caller may know of them",
         query={**RECORD_FILTER, "limit": number(1, 10_000), "about": flag, "there": rfc3339_time},
+        own=True,
     ),
-    _own(
+    _stream(
         "own.journal.follow",
-        "GET",
-        "/journal/follow",
-        "stream",
+        "GET /journal/follow",
         "records as they become durable, those after one or from now on",
         query={**RECORD_FILTER, "about": flag},
+        own=True,
     ),
-    _own(
+    _read(
         "own.strangers",
-        "GET",
-        "/strangers",
-        "read",
+        "GET /strangers",
         "what carries this instance's label and isn't ours, and whether it could be adopted",
         roles=OPERATORS,
+        own=True,
     ),
-    _own(
-        TRUST,
-        "POST",
-        "/trust",
-        "mutate",
-        "vouch for a local image",
-        roles=OPERATORS,
-        body="trust",
+    _change(
+        TRUST, "POST /trust", "vouch for a local image", roles=OPERATORS, body="trust", own=True
     ),
-    _own(
+    _change(
         "own.records",
-        "POST",
-        "/records",
-        "mutate",
+        "POST /records",
         "record an operator's act",
         roles=OPERATORS,
         body="record",
         body_most=RECORD_BODY_MAX,
+        own=True,
     ),
 )
