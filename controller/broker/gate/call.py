@@ -55,6 +55,11 @@ class GateRequest:
     body: object = None
 
     @property
+    def verb(self) -> str:
+        """The last word of the route's name, for example ``start``."""
+        return self.route.name.rpartition(".")[2]
+
+    @property
     def by(self) -> Author:
         """The author that its records name."""
         return Author(self.id, self.actor, self.context, policy=self.policy.digest)
@@ -84,18 +89,30 @@ def read_engine(path: str, ahead: tuple[str, ...] = ()) -> Flow[Reply]:
     return answer
 
 
+def read_ok(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
+    """Return the JSON of a read.
+
+    Raises:
+        Answered: the read failed, with the engine's reply.
+    """
+    reply = yield from read_engine(path, ahead)
+    if reply.status >= 400:
+        raise Answered(engine_reply(reply))
+    return parse_json(reply)
+
+
 def read_json(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
     """Return the JSON of a read, or None if the engine has no such object.
 
     Raises:
         Answered: any other failure, with the engine's reply.
     """
-    reply = yield from read_engine(path, ahead)
-    if reply.status == 404:
-        return None
-    if reply.status >= 400:
-        raise Answered(engine_reply(reply))
-    return parse_json(reply)
+    try:
+        return (yield from read_ok(path, ahead))
+    except Answered as answered:
+        if answered.reply.status == 404:
+            return None
+        raise
 
 
 def inspect_paths(paths: tuple[str, ...]) -> Flow[dict[str, PathFacts]]:

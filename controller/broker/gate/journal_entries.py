@@ -6,14 +6,9 @@ import json
 from collections.abc import Mapping
 
 from controller.broker.gate import redact
-from controller.broker.gate.call import (
-    Author,
-    Flow,
-    GateRequest,
-)
-from controller.broker.gate.commands import (
-    WriteRecord,
-)
+from controller.broker.gate.call import Author, Flow, GateRequest
+from controller.broker.gate.commands import WriteRecord
+from controller.broker.gate.refusals import Answered
 from controller.broker.wire.responses import refusal
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.image_reference import without_credentials
@@ -141,6 +136,16 @@ def record_event(
     )
     answer = yield WriteRecord(entry)
     return answer if isinstance(answer, Record) else None
+
+
+def require_record(stage: Stage, by: Author, request: dict[str, object]) -> Flow[None]:
+    """Record an event that counts only with its record.
+
+    Raises:
+        Answered: the record can't be written.
+    """
+    if not (yield from record_event(stage, by, request)):
+        raise Answered(journal_unavailable(by.id))
 
 
 def record_read(call: GateRequest, subject: str) -> Flow[None]:

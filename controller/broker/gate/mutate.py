@@ -11,19 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from controller.broker.gate import redact
-from controller.broker.gate.call import (
-    Author,
-    Flow,
-    engine_reply,
-    engine_unavailable,
-)
-from controller.broker.gate.commands import (
-    Forward,
-    Lost,
-    Relay,
-    SharedPull,
-    WriteRecord,
-)
+from controller.broker.gate.call import Author, Flow, engine_reply, engine_unavailable
+from controller.broker.gate.commands import Forward, Lost, Relay, SharedPull, WriteRecord
 from controller.broker.gate.journal_entries import (
     actor_of,
     claims_of,
@@ -33,9 +22,11 @@ from controller.broker.gate.journal_entries import (
     verdict_of,
 )
 from controller.broker.gate.refusals import Answered, Denied
+from controller.broker.gate.routes import ROUTES
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import refusal
 from controller.core.records.parts import ActorPart, RequestPart, ResultPart, SummaryPart
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.desired.plan import Verdict
 from controller.model.mutations import Mutation
@@ -43,6 +34,9 @@ from controller.model.records import Entry, Record, Reply, Role
 
 #: The error code of a change without a reply from the engine.
 OUTCOME_UNKNOWN = "outcome.unknown"
+#: Timeouts of changes: of networks, volumes and violators, and of others.
+SHORT_S, LONG_S = 15.0, 60.0
+_METHODS = {route.name: route.method for route in ROUTES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +46,6 @@ class Change:
     mutation: Mutation
     #: The object: its full id, the name of an object to create, or the reference of an image.
     subject: str
-    method: str
     path: str
     #: The summary in the record.
     summary: Mapping[str, object]
@@ -60,7 +53,7 @@ class Change:
     body: Mapping[str, object] | None = None
     #: Send the lines of the reply to the client as they come (``Forward.stream``).
     stream: bool = False
-    deadline_s: float = 60.0
+    deadline_s: float
     #: Opened instead of sending method, path and body.
     relay: Relay | None = None
     #: The registry with the credentials that the engine needs.
@@ -69,6 +62,31 @@ class Change:
     code_of: Callable[[str], str] | None = None
     #: The command that a start runs, in the form of a create body: errors repeat the command.
     runs: Mapping[str, object] | None = None
+
+    @property
+    def method(self) -> str:
+        """The method of the mutation's route."""
+        return _METHODS[self.mutation]
+
+    @classmethod
+    def of(
+        cls,
+        mutation: Mutation,
+        subject: str,
+        path: str,
+        judged: AdmissionDecision,
+        summary: Mapping[str, object],
+    ) -> Change:
+        """Return the change that admission rebuilt."""
+        return cls(
+            mutation=mutation,
+            subject=subject,
+            path=path,
+            summary=summary,
+            verdict=judged.verdict,
+            body=judged.body,
+            deadline_s=SHORT_S if mutation.startswith(("network.", "volume.")) else LONG_S,
+        )
 
 
 #: Returns the members of an outcome besides the status, after a successful reply of the engine.

@@ -26,7 +26,7 @@ from controller.broker.gate.journal_entries import (
     request_of,
     verdict_of,
 )
-from controller.broker.gate.mutate import Change, perform
+from controller.broker.gate.mutate import SHORT_S, Change, perform
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import refusal
@@ -40,6 +40,7 @@ from controller.core.enforcement.kernel_compare import (
 )
 from controller.core.engine_api.translate import limits_body, settings
 from controller.core.records.parts import ResultPart, SummaryPart
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model.confinement import (
     Confinement,
     DifferenceKind,
@@ -65,8 +66,7 @@ PUT_BACK_MAX = 3
 PUT_BACK_WITHIN_S = 600.0
 _OLD = "it was created before trimtab recorded what to compare with"
 _EXITED = "exited already"
-
-
+_LIMITS = ("memory", "memory_swap", "nano_cpus", "cpu_quota", "cpu_period", "pids")
 _NOTHING = Settings("")
 
 
@@ -257,10 +257,9 @@ def stop_violator(
     identifier, recorded = yield from _record_violation(state, item, result, policy)
     if not recorded:
         return journal_unavailable(identifier)
-    place = place_of(item)
-    changes = [_kill(item, place)]
+    changes = [_kill(item)]
     if result.now.restart != "no":
-        changes.insert(0, _disable_restart(item, place, result.now))
+        changes.insert(0, _disable_restart(item, result.now))
     yield from _perform_all(state, changes, f"{CAUSE} {identifier}", policy)
     return refusal(
         403,
@@ -302,7 +301,7 @@ def _perform_all(
 ) -> Flow[None]:
     for change in changes:
         by = Author(state.new_id(), BROKER, Context(cause=cause), policy=policy.digest)
-        yield from perform(state, by, change, despite_hold=True)
+        yield from perform(state, by, replace(change, deadline_s=SHORT_S), despite_hold=True)
 
 
 def _can_restore(state: GateState, item: ContainerItem, result: VerificationResult) -> bool:
@@ -342,63 +341,36 @@ def _restore(
 
 
 def _disconnect(item: ContainerItem, network: JoinedNetwork) -> Change:
-    return Change(
-        mutation=Mutation.NETWORK_DISCONNECT,
-        subject=item.id,
-        method="POST",
-        path=f"/networks/{network.id}/disconnect",
-        summary=place_of(item) | SummaryPart(network=network.name).members,
-        verdict=_verdict("violation.put-back"),
-        body={"Container": item.id},
-        deadline_s=15.0,
-    )
+    path = f"/networks/{network.id}/disconnect"
+    judged = _judged("violation.put-back", {"Container": item.id})
+    summary = place_of(item) | SummaryPart(network=network.name).members
+    return Change.of(Mutation.NETWORK_DISCONNECT, item.id, path, judged, summary)
 
 
 def _restore_limits(item: ContainerItem, now: Settings) -> Change:
     """Return the update that sets all limits, even those that inspect shows unchanged."""
-    admitted = item.admitted
-    names = ("memory", "memory_swap", "nano_cpus", "cpu_quota", "cpu_period", "pids")
-    limits = {name: getattr(admitted, name) for name in names}
+    limits: dict[str, Any] = {name: getattr(item.admitted, name) for name in _LIMITS}
     body = limits_body(limits)
-    return Change(
-        mutation=Mutation.CONTAINER_UPDATE,
-        subject=item.id,
-        method="POST",
-        path=f"/containers/{item.id}/update",
-        summary=place_of(item)
-        | SummaryPart(settings=replace(now, **limits), updated_members=tuple(sorted(body))).members,
-        verdict=_verdict("violation.put-back"),
-        body=body,
-        deadline_s=15.0,
-    )
+    changed = SummaryPart(settings=replace(now, **limits), updated_members=tuple(sorted(body)))
+    return _update(item, _judged("violation.put-back", body), changed)
 
 
-def _verdict(rule: str = "violation.stop") -> Verdict:
-    return Verdict("allow", (rule,), "it doesn't run as it was admitted")
-
-
-def _kill(item: ContainerItem, place: dict[str, object]) -> Change:
-    path = f"/containers/{item.id}/kill"
-    return Change(
-        mutation=Mutation.CONTAINER_KILL,
-        subject=item.id,
-        method="POST",
-        path=path,
-        summary=place,
-        verdict=_verdict(),
-        deadline_s=15.0,
-    )
-
-
-def _disable_restart(item: ContainerItem, place: dict[str, object], now: Settings) -> Change:
+def _disable_restart(item: ContainerItem, now: Settings) -> Change:
     """Return the update that keeps the engine from restarting the container."""
-    return Change(
-        mutation=Mutation.CONTAINER_UPDATE,
-        subject=item.id,
-        method="POST",
-        path=f"/containers/{item.id}/update",
-        summary=place | SummaryPart(settings=replace(now, restart="no", restart_max=0)).members,
-        verdict=_verdict(),
-        body={"RestartPolicy": {"Name": "no"}},
-        deadline_s=15.0,
-    )
+    judged = _judged("violation.stop", {"RestartPolicy": {"Name": "no"}})
+    return _update(item, judged, SummaryPart(settings=replace(now, restart="no", restart_max=0)))
+
+
+def _update(item: ContainerItem, judged: AdmissionDecision, changed: SummaryPart) -> Change:
+    path, summary = f"/containers/{item.id}/update", place_of(item) | changed.members
+    return Change.of(Mutation.CONTAINER_UPDATE, item.id, path, judged, summary)
+
+
+def _kill(item: ContainerItem) -> Change:
+    path, judged = f"/containers/{item.id}/kill", _judged("violation.stop")
+    return Change.of(Mutation.CONTAINER_KILL, item.id, path, judged, place_of(item))
+
+
+def _judged(rule: str, body: dict[str, object] | None = None) -> AdmissionDecision:
+    verdict = Verdict("allow", (rule,), "it doesn't run as it was admitted")
+    return AdmissionDecision(verdict, body=body)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.call import BROKER, Author, Flow, read_json
+from controller.broker.gate.call import BROKER, Author, Flow, GateRequest, read_json
 from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.refusals import Answered, Denied, message_reply
 from controller.broker.gate.state import GateState
@@ -88,6 +88,15 @@ def find_container(
     if not exact or item is None or not ours or not can_see(actor, item.owner):
         raise foreign_object(missing, name)
     return OwnContainer(item, inspect)
+
+
+def find_requested(
+    call: GateRequest,
+    state: GateState,
+    ahead: Callable[[ContainerItem], tuple[str, ...]] = lambda _item: (),
+) -> Flow[OwnContainer]:
+    """Return the container that the path of a request names, as ``find_container``."""
+    return (yield from find_container(state, call.actor, call.names["container"], ahead))
 
 
 def _read_named(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:

@@ -22,6 +22,7 @@ from controller.broker.guards.lookup import record_gone
 from controller.core.enforcement import settlement
 from controller.core.enforcement.settlement import Settled, SettlementEvidence
 from controller.core.records.parts import RequestPart, ResultPart
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model import mutations, names
 from controller.model.desired.plan import Verdict
 from controller.model.inventory import OpenIntent
@@ -194,14 +195,9 @@ def remove_stale(state: GateState, identifier: str) -> Flow[bool]:
     status = (inspect.get("State") or {}).get("Status")
     if status != "created" or labels.get(names.INSTANCE) != state.instance:
         return False
-    change = Change(
-        mutation=Mutation.CONTAINER_REMOVE,
-        subject=identifier,
-        method="DELETE",
-        path=f"/containers/{identifier}",
-        summary=place_of(item),
-        verdict=STALE,
-    )
+    path = f"/containers/{identifier}"
+    judged = AdmissionDecision(STALE)
+    change = Change.of(Mutation.CONTAINER_REMOVE, identifier, path, judged, place_of(item))
     by = Author(state.new_id(), BROKER, policy=state.policy.digest)
     reply = yield from perform(state, by, change)
     return reply.status < 400

@@ -15,7 +15,12 @@ from typing import Any
 
 from controller.broker.gate import redact
 from controller.broker.gate.call import Author, Flow, GateRequest, inspect_paths, read_json
-from controller.broker.gate.journal_entries import journal_unavailable, record_event, request_of
+from controller.broker.gate.journal_entries import (
+    journal_unavailable,
+    record_event,
+    request_of,
+    require_record,
+)
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, lookup, name_conflicts, split_brain
@@ -114,8 +119,7 @@ def adopt(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Fl
         taken.append(candidate)
     totals = {"act": "adopt", "adopted": len(taken), "left": len(left), "note": remark}
     request = request_of("POST", ADOPT, state.instance, totals)
-    if not (yield from record_event("operator", call.by, request)):
-        return journal_unavailable(call.id)
+    yield from require_record("operator", call.by, request)
     # An operator reviewed the present objects: from now on only newer ones are a rival's.
     state.split_brain.alone_since = state.clock.now()
     yield from split_brain.survey(state)

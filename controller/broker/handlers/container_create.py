@@ -7,7 +7,7 @@ the image by id: only the judged body is forwarded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -144,23 +144,16 @@ def _find_image(
     if pin is not None:
         inspect = yield from images.inspect_image(pin.id, ahead)
         if inspect is None:
-            raise Answered(
-                message_reply(
-                    404, f"No such image: {reference} ({pin.id}, which the revision is pinned to)"
-                )
-            )
+            pinned = f"{pin.id}, which the revision is pinned to"
+            raise Answered(message_reply(404, f"No such image: {reference} ({pinned})"))
         facts = images.facts_of(inspect, reference)
-        return ImageFacts(**{**_members(facts), "digest": pin.digest or facts.digest}), True
+        return replace(facts, digest=pin.digest or facts.digest), True
     inspect = yield from images.inspect_image(reference, ahead)
     if inspect is None and reference in state.inventory.ledger:
         inspect = yield from images.inspect_image(state.inventory.ledger[reference].id)
     if inspect is None:
         raise images.no_such_image(call, reference)
     return images.facts_of(inspect, reference), False
-
-
-def _members(facts: ImageFacts) -> dict[str, Any]:
-    return {name: getattr(facts, name) for name in facts.__dataclass_fields__}
 
 
 def _make_implied(call: GateRequest, state: GateState, found: _Lookups) -> Flow[None]:
@@ -193,13 +186,14 @@ def _plan_kept(
     call: GateRequest, state: GateState, name: str, by_text: AdmissionDecision
 ) -> tuple[str, AdmissionDecision]:
     """Return the id of the intent and the admission of a kept volume."""
-    identifier, labels = state.new_id(), _labels(by_text)
+    identifier = state.new_id()
+    owner, namespace, service = _placement(_labels(by_text))
     return identifier, raise_if_denied(
         admit_kept_volume(
             name,
-            owner=str(labels.get(names.OWNER, "")),
-            namespace=str(labels.get(names.NAMESPACE, "")),
-            service=str(labels.get(names.SERVICE, "")),
+            owner=owner,
+            namespace=namespace,
+            service=service,
             actor=call.actor,
             stamp=Stamp(instance=state.instance, intent=identifier),
         )
@@ -209,14 +203,9 @@ def _plan_kept(
 def _future_facts(name: str, judged: AdmissionDecision) -> NetworkFacts:
     """Return the facts of a network before its creation."""
     labels = _labels(judged)
-    owned = OwnedObject(
-        id="",
-        name=name,
-        namespace=str(labels.get(names.NAMESPACE, "")),
-        owner=str(labels.get(names.OWNER, "")),
-        origin=str(labels.get(names.ORIGIN, "")),
-        intent="",
-    )
+    owner, namespace, _ = _placement(labels)
+    origin = str(labels.get(names.ORIGIN, ""))
+    owned = OwnedObject("", name, namespace=namespace, owner=owner, origin=origin, intent="")
     return lookup.FoundNetwork({"Name": name, **(judged.body or {})}, owned).facts
 
 
@@ -234,26 +223,24 @@ def _refuse_while_made(state: GateState, route: Mutation, name: str) -> None:
             )
 
 
+@dataclass(slots=True)
 class _Lookups:
     """The looked-up facts for a create."""
 
-    def __init__(
-        self, by_text: AdmissionDecision, reference: str, image: ImageFacts, *, pinned: bool
-    ) -> None:
-        self.by_text = by_text
-        self.reference = reference
-        self.image = image
-        self.pinned = pinned
-        self.host = HostFacts()
-        self.paths: Mapping[str, PathFacts] = {}
-        self.networks: dict[str, NetworkFacts] = {}
-        self.volumes: dict[str, VolumeFacts] = {}
-        self.name_taken = ""
-        self.name_of = ""
-        #: Implied networks to create, by name: the id of the intent, and the admission.
-        self.unmade: dict[str, tuple[str, AdmissionDecision]] = {}
-        #: Kept volumes to create, likewise.
-        self.unmade_volumes: dict[str, tuple[str, AdmissionDecision]] = {}
+    by_text: AdmissionDecision
+    reference: str
+    image: ImageFacts
+    pinned: bool
+    host: HostFacts = field(default_factory=HostFacts)
+    paths: Mapping[str, PathFacts] = field(default_factory=dict)
+    networks: dict[str, NetworkFacts] = field(default_factory=dict)
+    volumes: dict[str, VolumeFacts] = field(default_factory=dict)
+    name_taken: str = ""
+    name_of: str = ""
+    #: Implied networks to create, by name: the id of the intent, and the admission.
+    unmade: dict[str, tuple[str, AdmissionDecision]] = field(default_factory=dict)
+    #: Kept volumes to create, likewise.
+    unmade_volumes: dict[str, tuple[str, AdmissionDecision]] = field(default_factory=dict)
 
 
 def _gather(call: GateRequest, state: GateState, wants: Needs, found: _Lookups) -> Flow[None]:
@@ -303,7 +290,7 @@ def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
 
 def _facts(state: GateState, found: _Lookups) -> CreateFacts:
     """Return all facts, with the current counts."""
-    owner, namespace, service = _placement(found.by_text)
+    owner, namespace, service = _placement(_labels(found.by_text))
     taken = list(_placements(state))
     return CreateFacts(
         host=found.host,
@@ -324,7 +311,7 @@ def _facts(state: GateState, found: _Lookups) -> CreateFacts:
 def _replaces(state: GateState, judged: AdmissionDecision) -> bool:
     """Return True if the slot already has a container, for the new one to replace."""
     labels = _labels(judged)
-    slot, place = str(labels.get(names.SLOT, "")), _placement_of(labels)
+    slot, place = str(labels.get(names.SLOT, "")), _placement(labels)
     return slot != "" and any(
         str(item.slot) == slot and (item.owner, item.namespace, item.service) == place
         for item in state.inventory.containers.values()
@@ -335,16 +322,12 @@ def _labels(judged: AdmissionDecision) -> Mapping[str, Any]:
     return SummaryPart.read(judged.summary).labels
 
 
-def _placement(judged: AdmissionDecision) -> tuple[str, str, str]:
-    return _placement_of(_labels(judged))
-
-
-def _placement_of(labels: Mapping[str, Any]) -> tuple[str, str, str]:
-    return (
-        str(labels.get(names.OWNER, "")),
-        str(labels.get(names.NAMESPACE, "")),
-        str(labels.get(names.SERVICE, "")),
+def _placement(labels: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return owner, namespace and service in the labels of a container."""
+    owner, namespace, service = (
+        str(labels.get(name, "")) for name in (names.OWNER, names.NAMESPACE, names.SERVICE)
     )
+    return owner, namespace, service
 
 
 def _placements(state: GateState) -> Iterator[tuple[str, str, str]]:
@@ -355,7 +338,7 @@ def _placements(state: GateState) -> Iterator[tuple[str, str, str]]:
     for intent in state.inventory.open.values():
         request = RequestPart.read(intent.request)
         if request.route == Mutation.CONTAINER_CREATE:
-            yield _placement_of(request.summary.labels)
+            yield _placement(request.summary.labels)
     for identifier, place in state.reservations.places.items():
         if identifier not in state.inventory.open and identifier not in made:
             yield place
@@ -369,19 +352,12 @@ def _create(
     summary = SummaryPart.read(judged.summary) | SummaryPart(
         image_id=image.id, digest=image.digest, settings=judged.settings
     )
-    change = Change(
-        mutation=Mutation.CONTAINER_CREATE,
-        subject=query.get("name", ""),
-        method="POST",
-        path=build_path("/containers/create", query),
-        summary=summary.members,
-        verdict=judged.verdict,
-        body=judged.body,
-    )
+    path, name = build_path("/containers/create", query), query.get("name", "")
+    change = Change.of(Mutation.CONTAINER_CREATE, name, path, judged, summary.members)
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
     mine = of_summary(summary)
     early_reply = partial(add_warnings, warnings=judged.warnings)
-    state.reservations.places[call.id] = _placement(judged)
+    state.reservations.places[call.id] = _placement(_labels(judged))
     try:
         with name_conflicts.reserve_names(call, state, mine):
             reply = yield from perform(

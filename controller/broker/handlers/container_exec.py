@@ -59,15 +59,9 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
         admit_exec(request, policy=call.policy, container_user=_user(container))
     )
     _make_room(state)
-    change = Change(
-        mutation=Mutation.EXEC_CREATE,
-        subject=container.item.id,
-        method="POST",
-        path=f"{container.path}/exec",
-        summary={**place_of(container.item), **judged.summary},
-        verdict=judged.verdict,
-        body=judged.body,
-    )
+    summary = {**place_of(container.item), **judged.summary}
+    path = f"{container.path}/exec"
+    change = Change.of(Mutation.EXEC_CREATE, container.item.id, path, judged, summary)
     reply = yield from perform(state, call.by, change, _exec_details)
     if reply.status >= 400:
         return reply
@@ -106,16 +100,10 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
         admit_exec_start(parse.parse_exec_start(call.body), request, hijack=_is_hijack(call))
     )
     assert judged.body is not None, "an admitted start has a body"
-    change = Change(
-        mutation=Mutation.EXEC_START,
-        subject=container.item.id,
-        method="POST",
-        path=f"/exec/{identifier}/start",
-        summary={**place_of(container.item), "exec": identifier, **judged.summary},
-        verdict=judged.verdict,
-        body=judged.body,
-        runs=made.body,
-    )
+    summary = {**place_of(container.item), "exec": identifier, **judged.summary}
+    path = f"/exec/{identifier}/start"
+    change = Change.of(Mutation.EXEC_START, container.item.id, path, judged, summary)
+    change = replace(change, runs=made.body)
     created.started_at = state.clock.monotonic()
     if judged.body["Detach"]:
         reply: Reply | Relay = yield from perform(state, call.by, change)

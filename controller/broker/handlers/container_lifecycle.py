@@ -9,7 +9,7 @@ from typing import Any
 
 from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.journal_entries import place_of
-from controller.broker.gate.mutate import Change, perform, unchanged_reply
+from controller.broker.gate.mutate import LONG_S, Change, perform, unchanged_reply
 from controller.broker.gate.refusals import Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
@@ -40,19 +40,13 @@ _RUNS = frozenset({"start", "restart", "unpause"})
 _STARTS = frozenset({"start", "restart"})
 
 
-def _find(call: GateRequest, state: GateState) -> Flow[OwnContainer]:
-    return (yield from lookup.find_container(state, call.actor, call.names["container"]))
-
-
 #: The member that shows a change took effect, by a later time than before.
 _INSTANTS = {"start": "StartedAt", "stop": "FinishedAt"}
 
 
 def start(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Start a container, if its admission still holds on the host and in the policy."""
-    container = yield from lookup.find_container(
-        state, call.actor, call.names["container"], paths_to_read
-    )
+    container = yield from lookup.find_requested(call, state, paths_to_read)
     try:
         judged = raise_if_denied(calls.admit_start(call.query))
         judged = _judge_image_again(call, container, judged)
@@ -63,7 +57,7 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply]:
             # The engine does so when a start fails: `docker run --rm` waits for the removal.
             yield from remove_stale(state, container.item.id)
         raise
-    return (yield from _post_action(call, state, container, "start", judged))
+    return (yield from _post_action(call, state, container, judged))
 
 
 def _judge_image_again(
@@ -80,58 +74,50 @@ def _judge_image_again(
 
 def stop(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Stop a container."""
-    return (
-        yield from _take_down(call, state, "stop", raise_if_denied(calls.admit_stop(call.query)))
-    )
+    return (yield from _take_down(call, state, calls.admit_stop(call.query)))
 
 
 def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Stop and start a container, if its admission still holds."""
     judged = raise_if_denied(calls.admit_stop(call.query))
-    container = yield from lookup.find_container(
-        state, call.actor, call.names["container"], paths_to_read
-    )
+    container = yield from lookup.find_requested(call, state, paths_to_read)
     judged = _judge_image_again(call, container, judged)
     refuse_if_violated(container)
     yield from refuse_if_changed(state, container)
-    return (yield from _take_down(call, state, "restart", judged, container))
+    return (yield from _take_down(call, state, judged, container))
 
 
 def kill(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Send a signal to a container."""
-    return (
-        yield from _take_down(call, state, "kill", raise_if_denied(calls.admit_kill(call.query)))
-    )
+    return (yield from _take_down(call, state, calls.admit_kill(call.query)))
 
 
 def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Remove a container. Its volumes stay, even anonymous ones: ``v=1`` isn't forwarded."""
-    judged = raise_if_denied(calls.admit_remove(call.query))
-    return (yield from _take_down(call, state, "remove", judged))
+    return (yield from _take_down(call, state, calls.admit_remove(call.query)))
 
 
 def _take_down(
     call: GateRequest,
     state: GateState,
-    verb: str,
     judged: AdmissionDecision,
     container: OwnContainer | None = None,
 ) -> Flow[Reply]:
     """Do a change that may leave a service without a running replica; all such changes pass here.
 
     Raises:
-        Denied: ``blast.radius``: beyond the controller's disruption budget.
+        Denied: *judged* denies it, or ``blast.radius``: beyond the controller's disruption budget.
     """
-    target = container if container is not None else (yield from _find(call, state))
+    raise_if_denied(judged)
+    target = container or (yield from lookup.find_requested(call, state))
     judged = yield from disruption_budget.enforce_budget(call, state, target, judged)
     query = dict(judged.query)
-    if verb == "remove":
-        path = build_path(target.path, query)
-        change = _change(call, target, judged, method="DELETE", path=path)
+    if call.verb == "remove":
+        change = _change(call, target, judged, build_path(target.path, query))
         return (yield from perform(state, call.by, change, early_reply=unchanged_reply))
-    grace = 0 if verb == "kill" else _grace_s(query, target.inspect)
+    grace = 0 if call.verb == "kill" else _grace_s(query, target.inspect)
     extra = SummaryPart(signal=query["signal"]) if "signal" in query else SummaryPart()
-    return (yield from _post_action(call, state, target, verb, judged, grace_s=grace, extra=extra))
+    return (yield from _post_action(call, state, target, judged, grace_s=grace, extra=extra))
 
 
 def _grace_s(query: Mapping[str, str], inspect: Mapping[str, Any]) -> int:
@@ -145,19 +131,19 @@ def _grace_s(query: Mapping[str, str], inspect: Mapping[str, Any]) -> int:
 
 def pause(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Pause a container. A service with a paused container doesn't serve."""
-    return (yield from _take_down(call, state, "pause", AdmissionDecision(ALLOW)))
+    return (yield from _take_down(call, state, AdmissionDecision(ALLOW)))
 
 
 def unpause(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Resume a paused container."""
-    container = yield from _find(call, state)
+    container = yield from lookup.find_requested(call, state)
     refuse_if_violated(container)
-    return (yield from _post_action(call, state, container, "unpause", AdmissionDecision(ALLOW)))
+    return (yield from _post_action(call, state, container, AdmissionDecision(ALLOW)))
 
 
 def rename(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Rename a container."""
-    container = yield from _find(call, state)
+    container = yield from lookup.find_requested(call, state)
     judged = raise_if_denied(
         calls.admit_rename(
             call.query,
@@ -171,19 +157,14 @@ def rename(call: GateRequest, state: GateState) -> Flow[Reply]:
     taken = yield from name_conflicts.find_holder(state, name)
     if taken.id != container.item.id:
         name_conflicts.refuse_if_taken(call, name, taken)
-    with name_conflicts.reserve_names(
-        call, state, name_conflicts.names_after_rename(container, name)
-    ):
-        return (
-            yield from _post_action(
-                call, state, container, "rename", judged, extra=SummaryPart(name=name)
-            )
-        )
+    mine, extra = name_conflicts.names_after_rename(container, name), SummaryPart(name=name)
+    with name_conflicts.reserve_names(call, state, mine):
+        return (yield from _post_action(call, state, container, judged, extra=extra))
 
 
 def update(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Change limits or the restart policy of a container; the resulting state is judged."""
-    container = yield from _find(call, state)
+    container = yield from lookup.find_requested(call, state)
     disruption_budget.refuse_client_objects(
         call, container.item.origin, container.item.admitted.name
     )
@@ -200,40 +181,31 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
     assert judged.settings is not None, "an admitted update has settings"
     extra = SummaryPart(settings=judged.settings)
     answer = partial(add_warnings, warnings=judged.warnings)
-    return (
-        yield from _post_action(
-            call, state, container, "update", judged, extra=extra, answer=answer
-        )
-    )
+    return (yield from _post_action(call, state, container, judged, extra=extra, answer=answer))
 
 
 def _post_action(
     call: GateRequest,
     state: GateState,
     container: OwnContainer,
-    verb: str,
     judged: AdmissionDecision,
     *,
     grace_s: int = 0,
     extra: SummaryPart | None = None,
     answer: Callable[[Reply], Reply] = unchanged_reply,
 ) -> Flow[Reply]:
-    path = build_path(f"{container.path}/{verb}", dict(judged.query))
+    verb, path = call.verb, build_path(f"{container.path}/{call.verb}", dict(judged.query))
     extra = (extra or SummaryPart()) | SummaryPart(grace_s=grace_s)
     if verb in _INSTANTS:  # recovery compares with this time
         times = container.inspect.get("State") or {}
         extra |= SummaryPart(before=str(times.get(_INSTANTS[verb]) or ZERO_TIME))
-    change = _change(
-        call, container, judged, method="POST", path=path, extra=extra, grace_s=grace_s
-    )
+    deadline_s = max(LONG_S, grace_s + ANSWER_SPARE_S)
+    change = replace(_change(call, container, judged, path, extra), deadline_s=deadline_s)
     if verb in _STARTS:
         change = replace(change, runs=container.inspect.get("Config") or {})
     if verb in _RUNS:
-        return (
-            yield from kernel_verify.perform_verified(
-                state, call.by, container.item, call.policy, change
-            )
-        )
+        verified = kernel_verify.perform_verified
+        return (yield from verified(state, call.by, container.item, call.policy, change))
     return answer((yield from perform(state, call.by, change, early_reply=answer)))
 
 
@@ -241,20 +213,9 @@ def _change(
     call: GateRequest,
     container: OwnContainer,
     judged: AdmissionDecision,
-    *,
-    method: str,
     path: str,
     extra: SummaryPart | None = None,
-    grace_s: int = 0,
 ) -> Change:
     item = container.item
-    return Change(
-        mutation=Mutation(call.route.name),
-        subject=item.id,
-        method=method,
-        path=path,
-        summary={**place_of(item), **judged.summary, **(extra or SummaryPart()).members},
-        verdict=judged.verdict,
-        body=judged.body,
-        deadline_s=max(60.0, grace_s + ANSWER_SPARE_S),
-    )
+    summary = {**place_of(item), **judged.summary, **(extra or SummaryPart()).members}
+    return Change.of(Mutation(call.route.name), item.id, path, judged, summary)

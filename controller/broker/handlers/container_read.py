@@ -12,9 +12,9 @@ from controller.broker.gate.call import (
     Flow,
     GateRequest,
     engine_reply,
-    parse_json,
     read_engine,
     read_json,
+    read_ok,
 )
 from controller.broker.gate.commands import Relay
 from controller.broker.gate.journal_entries import record_read
@@ -22,7 +22,7 @@ from controller.broker.gate.refusals import Answered
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import OLDEST_API, GateState
 from controller.broker.guards import list_filters, lookup
-from controller.broker.guards.lookup import OwnContainer, can_see, can_see_host
+from controller.broker.guards.lookup import can_see, can_see_host
 from controller.broker.handlers import image
 from controller.broker.wire.responses import json_reply
 from controller.core.rules.container import variable_names
@@ -31,18 +31,8 @@ from controller.model.inventory import ContainerItem
 from controller.model.records import Reply, Role
 
 
-def ping(_: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``GET /_ping``, with the versions for negotiation."""
-    return (yield from _ping(state))
-
-
-def ping_head(_: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``HEAD /_ping``."""
-    reply = yield from _ping(state)
-    return Reply(reply.status, b"", reply.headers)
-
-
-def _ping(state: GateState) -> Flow[Reply]:
+def ping(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """Handle ``GET`` and ``HEAD /_ping``, with the versions for negotiation."""
     reply = yield from read_engine("/_ping")
     headers = (
         ("api-version", _version(state.api_version)),
@@ -51,7 +41,7 @@ def _ping(state: GateState) -> Flow[Reply]:
         ("cache-control", "no-cache, no-store, must-revalidate"),
         ("content-type", "text/plain; charset=utf-8"),
     )
-    return Reply(reply.status, reply.body, headers)
+    return Reply(reply.status, b"" if call.route.method == "HEAD" else reply.body, headers)
 
 
 def _version(version: tuple[int, int]) -> str:
@@ -124,13 +114,9 @@ def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     narrow = list_filters.restrict(asked, state, call.actor)
     query = {key: value for key, value in call.query.items() if (key, value) != ("limit", "-1")}
     query["filters"] = list_filters.encode(narrow)
-    reply = yield from read_engine(build_path("/containers/json", query))
-    if reply.status >= 400:
-        return engine_reply(reply)
-    return json_reply(
-        200,
-        [each for row in parse_json(reply) if (each := _list_row(row, call, state)) is not None],
-    )
+    rows = yield from read_ok(build_path("/containers/json", query))
+    shown = [each for row in rows if (each := _list_row(row, call, state)) is not None]
+    return json_reply(200, shown)
 
 
 def _list_row(
@@ -159,7 +145,7 @@ def _requested_image(
 
 def container_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET /containers/{container}/json``. Only operators get env values, journaled."""
-    container = yield from _find(call, state)
+    container = yield from lookup.find_requested(call, state)
     inspect = container.inspect
     if call.query.get("size") == "1":
         again = yield from read_json(f"{container.path}/json?size=1")
@@ -208,49 +194,20 @@ def _visible_mounts(mounts: Any) -> Any:
     ]
 
 
-def _find(call: GateRequest, state: GateState) -> Flow[OwnContainer]:
-    return (yield from lookup.find_container(state, call.actor, call.names["container"]))
+def container_report(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """Handle ``GET /containers/{container}/top`` and ``changes``."""
+    container = yield from lookup.find_requested(call, state)
+    path = build_path(f"{container.path}/{call.verb}", call.query)
+    return engine_reply((yield from read_engine(path)))
 
 
-def container_logs(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
-    """Handle ``GET /containers/{container}/logs``."""
-    container = yield from _find(call, state)
-    yield from record_read(call, container.item.id)
-    return Relay("GET", build_path(f"{container.path}/logs", call.query))
+def container_stream(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
+    """Handle ``/containers/{container}/`` ``logs``, ``stats``, ``attach``, ``wait``, ``resize``.
 
-
-def container_stats(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
-    """Handle ``GET /containers/{container}/stats``."""
-    container = yield from _find(call, state)
-    return Relay("GET", build_path(f"{container.path}/stats", call.query))
-
-
-def container_top(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``GET /containers/{container}/top``."""
-    container = yield from _find(call, state)
-    return engine_reply((yield from read_engine(build_path(f"{container.path}/top", call.query))))
-
-
-def container_changes(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``GET /containers/{container}/changes``."""
-    container = yield from _find(call, state)
-    return engine_reply((yield from read_engine(f"{container.path}/changes")))
-
-
-def container_attach(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
-    """Handle ``POST /containers/{container}/attach``."""
-    container = yield from _find(call, state)
-    yield from record_read(call, container.item.id)
-    return Relay("POST", build_path(f"{container.path}/attach", call.query), hijack=True)
-
-
-def container_wait(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
-    """Handle ``POST /containers/{container}/wait``."""
-    container = yield from _find(call, state)
-    return Relay("POST", build_path(f"{container.path}/wait", call.query))
-
-
-def container_resize(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
-    """Handle ``POST /containers/{container}/resize``."""
-    container = yield from _find(call, state)
-    return Relay("POST", build_path(f"{container.path}/resize", call.query))
+    Reads of output are journaled.
+    """
+    container = yield from lookup.find_requested(call, state)
+    if call.verb in {"logs", "attach"}:
+        yield from record_read(call, container.item.id)
+    path = build_path(f"{container.path}/{call.verb}", call.query)
+    return Relay(call.route.method, path, hijack=call.verb == "attach")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,16 +20,11 @@ from controller.broker.gate.call import (
     engine_reply,
     engine_unavailable,
     parse_json,
-    read_engine,
     read_json,
+    read_ok,
 )
 from controller.broker.gate.commands import Lost, ReadEngine
-from controller.broker.gate.journal_entries import (
-    error_text,
-    journal_unavailable,
-    record_event,
-    request_of,
-)
+from controller.broker.gate.journal_entries import error_text, request_of, require_record
 from controller.broker.gate.mutate import OUTCOME_UNKNOWN, Change, perform
 from controller.broker.gate.refusals import (
     Answered,
@@ -52,6 +48,7 @@ from controller.core.encoding.image_reference import (
 from controller.core.engine_api import pull_errors
 from controller.core.records.parts import ResultPart, SummaryPart, TrustedImagePart
 from controller.core.rules.facts import ImageFacts
+from controller.core.rules.verdict import AdmissionDecision
 from controller.model.inventory import Inventory
 from controller.model.mutations import TRUST, Mutation
 from controller.model.policy.document import Policy
@@ -118,7 +115,7 @@ def visible_images(call: GateRequest, asked: list_filters.Filters) -> Flow[list[
     """Return the images that the caller can see, after filters."""
     patterns = asked.pop("reference", [])
     query = {**call.query, "filters": list_filters.encode(asked)}
-    listed = parse_json((yield from _read_ok(build_path("/images/json", query))))
+    listed = yield from read_ok(build_path("/images/json", query))
     rows = (admitted_names(image, call.policy, patterns) for image in listed)
     return [image for image in rows if image is not None]
 
@@ -127,17 +124,15 @@ def is_known(name: str, policy: Policy, inventory: Inventory) -> bool:
     """Return True if clients can ask about an image by this name or id."""
     if _ID.fullmatch(name):
         digits = name.removeprefix("sha256:")
-        known = {pin.id for pin in inventory.pins.values()}
-        known |= {trusted.id for trusted in inventory.ledger.values()}
+        known = _known_ids(inventory)
         return any(each.removeprefix("sha256:").startswith(digits) for each in known)
-    return calls.admit_reference(name, policy=policy).verdict.decision != "deny"
+    return bool(_admitted_references([name], policy))
 
 
-def _read_ok(path: str) -> Flow[Reply]:
-    reply = yield from read_engine(path)
-    if reply.status >= 400:
-        raise Answered(reply)
-    return reply
+def _known_ids(inventory: Inventory) -> set[str]:
+    """Return the ids of the images that are pinned, or in the ledger."""
+    pinned = {image.id for image in inventory.pins.values()}
+    return pinned | {trusted.id for trusted in inventory.ledger.values()}
 
 
 def admitted_names(
@@ -174,7 +169,7 @@ def image_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
 def image_history(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET /images/{image}/history``."""
     inspect = yield from _find_visible(call, state)
-    layers = parse_json((yield from _read_ok(f"/images/{inspect['Id']}/history")))
+    layers = yield from read_ok(f"/images/{inspect['Id']}/history")
     # A layer is an image too, and may have hidden names.
     shown = [
         {**layer, "Tags": _admitted_references(layer.get("Tags") or (), call.policy)}
@@ -189,11 +184,7 @@ def distribution_inspect(call: GateRequest, _: GateState) -> Flow[Reply]:
     Only for admitted references, since a reference could name any host. Credentials of a client are
     not forwarded.
     """
-    judged = raise_if_denied(
-        calls.admit_reference(
-            call.names["image"], policy=call.policy, by_client=call.actor.role is Role.CLIENT
-        )
-    )
+    judged = _admit(call, call.names["image"])
     reference = SummaryPart.read(judged.summary).reference
     answer = yield ReadEngine(
         f"/distribution/{reference}/json",
@@ -206,15 +197,14 @@ def distribution_inspect(call: GateRequest, _: GateState) -> Flow[Reply]:
     if answer.status >= 400:
         raise Answered(engine_reply(answer))
     distribution = parse_json(answer)
-    return json_reply(
-        200,
-        {
-            "Descriptor": _members(distribution.get("Descriptor"), _DESCRIPTOR),
-            "Platforms": [
-                _members(each, _PLATFORM) for each in distribution.get("Platforms") or ()
-            ],
-        },
-    )
+    platforms = [_members(each, _PLATFORM) for each in distribution.get("Platforms") or ()]
+    descriptor = _members(distribution.get("Descriptor"), _DESCRIPTOR)
+    return json_reply(200, {"Descriptor": descriptor, "Platforms": platforms})
+
+
+def _admit(call: GateRequest, name: str) -> AdmissionDecision:
+    by_client = call.actor.role is Role.CLIENT
+    return raise_if_denied(calls.admit_reference(name, policy=call.policy, by_client=by_client))
 
 
 def _members(value: object, known: tuple[str, ...]) -> dict[str, object]:
@@ -230,11 +220,7 @@ def _find_visible(call: GateRequest, state: GateState) -> Flow[dict[str, Any]]:
     if is_image_id(name):
         return (yield from _find_visible_by_id(name, call, state, missing))
     try:
-        raise_if_denied(
-            calls.admit_reference(
-                name, policy=call.policy, by_client=call.actor.role is Role.CLIENT
-            )
-        )
+        _admit(call, name)
     except Denied as denied:
         # The controller reads every image that a document names. The create is refused and
         # recorded; a record of each read would fill the journal.
@@ -278,9 +264,7 @@ def _find_visible_by_id(
     inspect = yield from inspect_image(name)
     if inspect is None:
         raise missing
-    known = {pin.id for pin in state.inventory.pins.values()}
-    known |= {trusted.id for trusted in state.inventory.ledger.values()}
-    if name not in known and admitted_names(inspect, call.policy) is None:
+    if name not in _known_ids(state.inventory) and admitted_names(inspect, call.policy) is None:
         raise missing
     return _hide_other_names(inspect, call.policy)
 
@@ -319,13 +303,10 @@ def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
     def learn(reply: Reply) -> Flow[ResultPart]:
         return (yield from _pull_details(reply, reference))
 
-    change = Change(
-        mutation=Mutation.IMAGE_PULL,
-        subject=reference,
-        method="POST",
-        path=build_path("/images/create", dict(judged.query)),
-        summary=(summary | SummaryPart(before=str((before or {}).get("Id", "")))).members,
-        verdict=judged.verdict,
+    path = build_path("/images/create", dict(judged.query))
+    summary |= SummaryPart(before=str((before or {}).get("Id", "")))
+    change = replace(
+        Change.of(Mutation.IMAGE_PULL, reference, path, judged, summary.members),
         stream=True,
         deadline_s=PULL_IDLE_S,
         registry=parse_reference(reference).host,
@@ -407,9 +388,7 @@ def trust(call: GateRequest, _: GateState) -> Flow[Reply]:
     if not isinstance(body, dict) or set(body) != {"reference"}:
         raise Denied("body.invalid", 'expected {"reference": …}', status=400)
     name = str(body["reference"])
-    raise_if_denied(
-        calls.admit_reference(name, policy=call.policy, by_client=call.actor.role is Role.CLIENT)
-    )
+    _admit(call, name)
     reference = parse_reference(name).canonical
     inspect = yield from inspect_image(reference)
     if inspect is None:
@@ -420,6 +399,5 @@ def trust(call: GateRequest, _: GateState) -> Flow[Reply]:
         digest=digest_of(inspect, reference),
     ).members
     request = request_of("POST", TRUST, reference, trusted)
-    if not (yield from record_event("operator", call.by, request)):
-        return journal_unavailable(call.id)
+    yield from require_record("operator", call.by, request)
     return json_reply(200, trusted)

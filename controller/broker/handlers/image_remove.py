@@ -38,17 +38,10 @@ def remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     if not _is_in_ledger(state, subject, identifier, inspect):
         raise foreign_object(f"No such image: {redact.text(named)}", subject)
     yield from _refuse_if_used(call, state, subject, identifier)
-    change = Change(
-        mutation=Mutation.IMAGE_REMOVE,
-        subject=subject,
-        method="DELETE",
-        path=build_path(f"/images/{subject}", dict(judged.query)),
-        summary={
-            **SummaryPart(reference=subject, image_id=identifier).members,
-            **dict(judged.query),
-        },
-        verdict=judged.verdict,
-    )
+    path = build_path(f"/images/{subject}", dict(judged.query))
+    named_image = SummaryPart(reference=subject, image_id=identifier).members
+    summary = {**named_image, **dict(judged.query)}
+    change = Change.of(Mutation.IMAGE_REMOVE, subject, path, judged, summary)
     return (yield from perform(state, call.by, change, _removal_details))
 
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from controller.broker.gate.call import (
-    Author,
-    Flow,
-    GateRequest,
-    engine_reply,
-    parse_json,
-    read_engine,
-)
+from controller.broker.gate.call import Author, Flow, GateRequest, parse_json, read_ok
 from controller.broker.gate.journal_entries import place_of
 from controller.broker.gate.mutate import Change, OutcomeDetails, perform, refuse_if_held
 from controller.broker.gate.refusals import Denied, raise_if_denied
@@ -20,7 +13,6 @@ from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import disruption_budget, list_filters, lookup, name_conflicts
 from controller.broker.guards.lookup import (
-    FoundNetwork,
     can_see,
     can_see_host,
     container_facts,
@@ -31,11 +23,11 @@ from controller.broker.wire.responses import json_reply, refusal
 from controller.core.admission import networks_volumes
 from controller.core.engine_api import parse
 from controller.core.records.parts import ResultPart, SummaryPart
-from controller.core.rules.facts import Stamp
+from controller.core.rules.facts import NetworkFacts, Stamp, VolumeFacts
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.desired.plan import ALLOW
-from controller.model.inventory import VOLUME
+from controller.model.inventory import VOLUME, OwnedObject
 from controller.model.mutations import Mutation
 from controller.model.records import Actor, Reply, Role
 
@@ -47,17 +39,20 @@ VOLUME_RACED = "somebody made a volume of that name meanwhile"
 
 def network_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET /networks``."""
-    asked = list_filters.parse(call.query.get("filters", ""), list_filters.NETWORK_KEYS)
+    rows = yield from _read_list(call, state, "/networks", list_filters.NETWORK_KEYS)
+    shown = (row for row in rows if _is_visible(call.actor, owned_network(state, row)))
+    return json_reply(200, [_visible_network(row, call, state) for row in shown])
+
+
+def _read_list(call: GateRequest, state: GateState, path: str, known: frozenset[str]) -> Flow[Any]:
+    """Return the engine's list of the caller's objects, after the filters of the request."""
+    asked = list_filters.parse(call.query.get("filters", ""), known)
     query = {"filters": list_filters.encode(list_filters.restrict(asked, state, call.actor))}
-    reply = yield from read_engine(build_path("/networks", query))
-    if reply.status >= 400:
-        return engine_reply(reply)
-    shown = []
-    for row in parse_json(reply):
-        owned = owned_network(state, row)
-        if owned is not None and can_see(call.actor, owned.owner):
-            shown.append(_visible_network(row, call, state))
-    return json_reply(200, shown)
+    return (yield from read_ok(build_path(path, query)))
+
+
+def _is_visible(actor: Actor, owned: OwnedObject | None) -> bool:
+    return owned is not None and can_see(actor, owned.owner)
 
 
 def network_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -108,20 +103,13 @@ def network_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     identifier = found.facts.id
     if found.owned is not None:
         disruption_budget.refuse_client_objects(call, found.owned.origin, found.facts.name)
-    change = Change(
-        mutation=Mutation.NETWORK_REMOVE,
-        subject=identifier,
-        method="DELETE",
-        path=f"/networks/{identifier}",
-        summary=_network_summary(found),
-        verdict=ALLOW,
-        deadline_s=15.0,
-    )
+    path = f"/networks/{identifier}"
+    summary = _summary(found.facts)
+    change = Change.of(Mutation.NETWORK_REMOVE, identifier, path, AdmissionDecision(ALLOW), summary)
     return (yield from perform(state, call.by, change))
 
 
-def _network_summary(found: FoundNetwork) -> dict[str, object]:
-    facts = found.facts
+def _summary(facts: NetworkFacts | VolumeFacts) -> dict[str, object]:
     return SummaryPart(name=facts.name, owner=facts.owner, namespace=facts.namespace).members
 
 
@@ -159,21 +147,10 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
         )
     )
     item = found.item
-    verb = "disconnect" if leave else "connect"
-    change = Change(
-        mutation=Mutation(call.route.name),
-        subject=item.id,
-        method="POST",
-        path=f"/networks/{network.facts.id}/{verb}",
-        summary={
-            **place_of(item),
-            **judged.summary,
-            "network": network.facts.name,
-        },
-        verdict=judged.verdict,
-        body=judged.body,  # with the container's full id, whatever the client called it
-        deadline_s=15.0,
-    )
+    path = f"/networks/{network.facts.id}/{call.verb}"
+    summary = {**place_of(item), **judged.summary, "network": network.facts.name}
+    # The body has the container's full id, whatever the client called it.
+    change = Change.of(Mutation(call.route.name), item.id, path, judged, summary)
     if leave:
         return (yield from perform(state, call.by, change))
     mine = name_conflicts.names_after_join(found, network.facts.name, request.endpoint.aliases)
@@ -183,16 +160,8 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
 
 def network_change(name: str, judged: AdmissionDecision) -> Change:
     """Return the change that creates an admitted network."""
-    return Change(
-        mutation=Mutation.NETWORK_CREATE,
-        subject=name,
-        method="POST",
-        path="/networks/create",
-        summary={"name": name, **judged.summary},
-        verdict=judged.verdict,
-        body=judged.body,
-        deadline_s=15.0,
-    )
+    summary = {"name": name, **judged.summary}
+    return Change.of(Mutation.NETWORK_CREATE, name, "/networks/create", judged, summary)
 
 
 def network_details(reply: Reply) -> Flow[ResultPart]:
@@ -206,17 +175,11 @@ def network_details(reply: Reply) -> Flow[ResultPart]:
 
 def volume_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET /volumes``."""
-    asked = list_filters.parse(call.query.get("filters", ""), list_filters.VOLUME_KEYS)
-    query = {"filters": list_filters.encode(list_filters.restrict(asked, state, call.actor))}
-    reply = yield from read_engine(build_path("/volumes", query))
-    if reply.status >= 400:
-        return engine_reply(reply)
-    shown = []
-    for row in parse_json(reply).get("Volumes") or ():
-        owned = owned_volume(state, row)
-        if owned is not None and can_see(call.actor, owned.owner):
-            shown.append(_visible_volume(row, call.actor))
-    return json_reply(200, {"Volumes": shown, "Warnings": None})
+    listed = yield from _read_list(call, state, "/volumes", list_filters.VOLUME_KEYS)
+    rows = listed.get("Volumes") or ()
+    shown = [row for row in rows if _is_visible(call.actor, owned_volume(state, row))]
+    volumes = [_visible_volume(row, call.actor) for row in shown]
+    return json_reply(200, {"Volumes": volumes, "Warnings": None})
 
 
 def volume_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -260,16 +223,8 @@ def create_admitted_volume(
     state: GateState, by: Author, name: str, judged: AdmissionDecision
 ) -> Flow[Reply]:
     """Create an admitted volume; 409 if somebody else created the same name meanwhile."""
-    change = Change(
-        mutation=Mutation.VOLUME_CREATE,
-        subject=name,
-        method="POST",
-        path="/volumes/create",
-        summary={"name": name, **judged.summary},
-        verdict=judged.verdict,
-        body=judged.body,
-        deadline_s=15.0,
-    )
+    summary = {"name": name, **judged.summary}
+    change = Change.of(Mutation.VOLUME_CREATE, name, "/volumes/create", judged, summary)
     reply = yield from perform(state, by, change, _volume_details(by.id))
     if reply.status >= 400 or _was_created_by(by.id, parse_json(reply)):
         return reply
@@ -307,13 +262,11 @@ def volume_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
                 subject=facts.name,
             )
         verdict = disruption_budget.with_approval(ALLOW, approval)
-    change = Change(
-        mutation=Mutation.VOLUME_REMOVE,
-        subject=facts.name,
-        method="DELETE",
-        path=f"/volumes/{facts.name}",
-        summary=SummaryPart(name=facts.name, owner=facts.owner, namespace=facts.namespace).members,
-        verdict=verdict,
-        deadline_s=15.0,
+    change = Change.of(
+        Mutation.VOLUME_REMOVE,
+        facts.name,
+        f"/volumes/{facts.name}",
+        AdmissionDecision(verdict),
+        _summary(facts),
     )
     return (yield from perform(state, call.by, change))

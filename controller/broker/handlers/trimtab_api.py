@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Literal
 
 from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.commands import ReadEngine
-from controller.broker.gate.journal_entries import journal_unavailable, record_event, request_of
+from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards.lookup import can_see
@@ -191,9 +190,7 @@ def records(call: GateRequest, state: GateState) -> Flow[Reply]:
     if not texts["act"]:
         raise _invalid_record()
     request = request_of("POST", route, str(texts["object"]), texts)
-    stage: Literal["read", "operator"] = "read" if route == VALUES_SHOW else "operator"
-    if not (yield from record_event(stage, call.by, request)):
-        return journal_unavailable(call.id)
+    yield from require_record("read" if route == VALUES_SHOW else "operator", call.by, request)
     return json_reply(200, {"id": call.id})
 
 
@@ -214,8 +211,7 @@ def _record_approval(call: GateRequest, state: GateState, body: dict[str, object
     summary = RequestPart.read(request).summary | SummaryPart(objects=tuple(objects))
     proof = digest({"summary": summary.members, "body": {}})
     request |= RequestPart(summary=summary, digest=proof).members
-    if not (yield from record_event("operator", call.by, request)):
-        return journal_unavailable(call.id)
+    yield from require_record("operator", call.by, request)
     state.remember_time(call.id)
     expires_s = int(disruption_budget.APPROVAL_S)
     return json_reply(
@@ -234,8 +230,7 @@ def _record_service_act(call: GateRequest, body: dict[str, object]) -> Flow[Repl
             status=400,
         )
     request = request_of("POST", act.act, str(act.key), act.summary)
-    if not (yield from record_event("operator", call.by, request)):
-        return journal_unavailable(call.id)
+    yield from require_record("operator", call.by, request)
     return json_reply(200, {"id": call.id})
 
 
