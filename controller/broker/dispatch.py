@@ -36,7 +36,9 @@ from controller.broker.handlers import (
     networks_volumes,
     trimtab_api,
 )
+from controller.core.admission import calls
 from controller.core.encoding import strict_json
+from controller.core.engine_api import parse
 from controller.model.desired.plan import Verdict
 from controller.model.mutations import TRUST, Mutation
 from controller.model.policy.document import Policy
@@ -80,21 +82,33 @@ ENDPOINTS: dict[str, Endpoint] = {
     "container.wait": Endpoint(container_read.container_stream),
     "container.resize": Endpoint(container_read.container_stream),
     Mutation.CONTAINER_CREATE: Endpoint(container_create.create, dry_run.judge_create),
-    Mutation.CONTAINER_START: Endpoint(container_lifecycle.start, dry_run.judge_start),
-    Mutation.CONTAINER_STOP: Endpoint(container_lifecycle.stop, dry_run.judge_stop),
-    Mutation.CONTAINER_RESTART: Endpoint(container_lifecycle.restart, dry_run.judge_stop),
-    Mutation.CONTAINER_KILL: Endpoint(container_lifecycle.kill, dry_run.judge_kill),
+    Mutation.CONTAINER_START: Endpoint(
+        container_lifecycle.start, dry_run.judge_query(calls.admit_start)
+    ),
+    Mutation.CONTAINER_STOP: Endpoint(
+        container_lifecycle.stop, dry_run.judge_query(calls.admit_stop)
+    ),
+    Mutation.CONTAINER_RESTART: Endpoint(
+        container_lifecycle.restart, dry_run.judge_query(calls.admit_stop)
+    ),
+    Mutation.CONTAINER_KILL: Endpoint(
+        container_lifecycle.kill, dry_run.judge_query(calls.admit_kill)
+    ),
     Mutation.CONTAINER_PAUSE: Endpoint(container_lifecycle.pause),
     Mutation.CONTAINER_UNPAUSE: Endpoint(container_lifecycle.unpause),
     Mutation.CONTAINER_RENAME: Endpoint(container_lifecycle.rename, dry_run.judge_rename),
     Mutation.CONTAINER_UPDATE: Endpoint(container_lifecycle.update, dry_run.judge_update),
-    Mutation.CONTAINER_REMOVE: Endpoint(container_lifecycle.remove, dry_run.judge_remove),
+    Mutation.CONTAINER_REMOVE: Endpoint(
+        container_lifecycle.remove, dry_run.judge_query(calls.admit_remove)
+    ),
     Mutation.EXEC_CREATE: Endpoint(container_exec.create, dry_run.judge_exec),
     Mutation.EXEC_START: Endpoint(container_exec.start),
     "exec.inspect": Endpoint(container_exec.inspect),
     "exec.resize": Endpoint(container_exec.resize),
     "distribution.inspect": Endpoint(image.distribution_inspect, dry_run.judge_reference),
-    Mutation.IMAGE_REMOVE: Endpoint(image_remove.remove, dry_run.judge_image_remove),
+    Mutation.IMAGE_REMOVE: Endpoint(
+        image_remove.remove, dry_run.judge_query(calls.admit_image_remove)
+    ),
     "image.list": Endpoint(image.image_list),
     "image.inspect": Endpoint(image.image_inspect, dry_run.judge_reference),
     "image.history": Endpoint(image.image_history, dry_run.judge_reference),
@@ -104,9 +118,11 @@ ENDPOINTS: dict[str, Endpoint] = {
     "network.inspect": Endpoint(networks_volumes.network_inspect),
     Mutation.NETWORK_CREATE: Endpoint(networks_volumes.network_create, dry_run.judge_network),
     Mutation.NETWORK_REMOVE: Endpoint(networks_volumes.network_remove),
-    Mutation.NETWORK_CONNECT: Endpoint(networks_volumes.network_connect, dry_run.judge_connect),
+    Mutation.NETWORK_CONNECT: Endpoint(
+        networks_volumes.network_connect, dry_run.judge_joining(parse.parse_connect)
+    ),
     Mutation.NETWORK_DISCONNECT: Endpoint(
-        networks_volumes.network_disconnect, dry_run.judge_disconnect
+        networks_volumes.network_disconnect, dry_run.judge_joining(parse.parse_disconnect)
     ),
     "volume.list": Endpoint(networks_volumes.volume_list),
     "volume.inspect": Endpoint(networks_volumes.volume_inspect),

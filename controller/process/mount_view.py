@@ -39,22 +39,10 @@ class MountView:
     binds: tuple[Need, ...] = ()
 
 
-def can_search(status: os.stat_result, *, uid: int, gid: int) -> bool:
-    """Return True if a user without supplementary groups can traverse a folder."""
-    if status.st_uid == uid:
-        return bool(status.st_mode & stat.S_IXUSR)
-    if status.st_gid == gid:
-        return bool(status.st_mode & stat.S_IXGRP)
-    return bool(status.st_mode & stat.S_IXOTH)
-
-
-def can_read(status: os.stat_result, *, uid: int, gid: int) -> bool:
-    """Return True if a user without supplementary groups can list a folder or read a file."""
-    if status.st_uid == uid:
-        return bool(status.st_mode & stat.S_IRUSR)
-    if status.st_gid == gid:
-        return bool(status.st_mode & stat.S_IRGRP)
-    return bool(status.st_mode & stat.S_IROTH)
+def permissions(status: os.stat_result, *, uid: int, gid: int) -> int:
+    """Return the permission bits of a user without supplementary groups, as for others."""
+    shift = 6 if status.st_uid == uid else 3 if status.st_gid == gid else 0
+    return status.st_mode >> shift & stat.S_IRWXO
 
 
 def closed_ancestor(
@@ -62,7 +50,7 @@ def closed_ancestor(
 ) -> Path | None:
     """Return the topmost folder above *path* that the user can't traverse, or None."""
     for parent in reversed(path.parents):
-        if not can_search(stat_path(parent), uid=uid, gid=gid):
+        if not permissions(stat_path(parent), uid=uid, gid=gid) & stat.S_IXOTH:
             return parent
     return None
 
@@ -79,9 +67,8 @@ def plan_view(
     binds: dict[Path, Need] = {}
     for need in needs:
         status = stat_path(need.path)
-        if stat.S_ISDIR(status.st_mode) and not (
-            can_search(status, uid=uid, gid=gid) and can_read(status, uid=uid, gid=gid)
-        ):
+        needed = stat.S_IROTH | stat.S_IXOTH
+        if stat.S_ISDIR(status.st_mode) and needed & ~permissions(status, uid=uid, gid=gid):
             raise StateError(
                 "folder.closed",
                 f"{need.path} ({need.purpose}) is closed to the controller's user (uid {uid})",

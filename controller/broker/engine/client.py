@@ -22,18 +22,14 @@ from http import HTTPStatus
 
 from controller.broker.engine.response import READ_BYTES, ResponseBroken, ResponseReader, TooLong
 from controller.broker.gate.commands import NOT_ALLOWED, Lost, engine_remedy
+from controller.broker.gate.state import NEWEST_API, OLDEST_API
 from controller.broker.wire.request_reader import BODILESS
-from controller.core.encoding.json_members import (
-    text_member,
-    texts_of,
-)
+from controller.core.encoding.json_members import text_member, texts_of
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import EngineError, EngineUnavailable, TrimtabError
 from controller.model.records import Reply
 from controller.ports import EngineFacts
 
-PINNED_API = (1, 45)
-OLDEST_API = (1, 44)
 CONNECT_S = 5.0
 FACTS_S = 15.0
 #: Timeout for the head of a relayed response. The body has no timeout.
@@ -358,7 +354,7 @@ def pinned_version(api_version: str) -> str:
             f"the engine speaks API {api_version or 'of no version'}, and {oldest} is needed",
             remedy="upgrade the engine to Docker 25 or newer",
         )
-    return ".".join(map(str, min(newest, PINNED_API)))
+    return ".".join(map(str, min(newest, NEWEST_API)))
 
 
 def _engine(version: dict[str, object], info: dict[str, object], pinned: str) -> ConnectedEngine:

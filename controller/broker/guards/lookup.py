@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from controller.broker.gate import redact
 from controller.broker.gate.call import BROKER, Author, Flow, GateRequest, read_json
@@ -234,8 +234,7 @@ def find_network(state: GateState, name: str) -> Flow[FoundNetwork | None]:
 
 def owned_network(state: GateState, inspect: dict[str, Any]) -> OwnedObject | None:
     """Return the inventory's item of a network, if the labels agree."""
-    owned = state.inventory.networks.get(str(inspect.get("Id", "")))
-    return owned if owned and _has_own_labels(state, inspect, owned) else None
+    return _if_own(state, inspect, state.inventory.networks.get(str(inspect.get("Id", ""))))
 
 
 def find_own_network(state: GateState, actor: Actor, name: str) -> Flow[FoundNetwork]:
@@ -248,7 +247,10 @@ def find_own_network(state: GateState, actor: Actor, name: str) -> Flow[FoundNet
 
 
 def _visible_network(actor: Actor, name: str, found: FoundNetwork | None) -> FoundNetwork:
-    missing = f"network {redact.text(name)} not found"
+    return _visible(actor, name, found, f"network {redact.text(name)} not found")
+
+
+def _visible(actor: Actor, name: str, found: Found | None, missing: str) -> Found:
     if found is None:
         raise not_found(actor, missing, redact.text(name))
     if found.owned is None or not can_see(actor, found.owned.owner):
@@ -297,6 +299,9 @@ class FoundVolume:
         )
 
 
+Found = TypeVar("Found", FoundNetwork, FoundVolume)
+
+
 def find_volume(state: GateState, name: str) -> Flow[FoundVolume | None]:
     """Return the volume of a name. A volume that was removed and created elsewhere is foreign."""
     path = volume_path(name)
@@ -312,8 +317,7 @@ def find_volume(state: GateState, name: str) -> Flow[FoundVolume | None]:
 
 def owned_volume(state: GateState, inspect: dict[str, Any]) -> OwnedObject | None:
     """Return the inventory's item of a volume, if the labels agree."""
-    owned = state.inventory.volumes.get(str(inspect.get("Name", "")))
-    return owned if owned and _has_own_labels(state, inspect, owned) else None
+    return _if_own(state, inspect, state.inventory.volumes.get(str(inspect.get("Name", ""))))
 
 
 def find_own_volume(state: GateState, actor: Actor, name: str) -> Flow[FoundVolume]:
@@ -322,17 +326,14 @@ def find_own_volume(state: GateState, actor: Actor, name: str) -> Flow[FoundVolu
     Raises:
         Answered, Denied: as ``find_container``.
     """
-    missing = f"get {redact.text(name)}: no such volume"
     found = yield from find_volume(state, name)
-    if found is None:
-        raise not_found(actor, missing, redact.text(name))
-    if found.owned is None or not can_see(actor, found.owned.owner):
-        raise foreign_object(missing, name)
-    return found
+    return _visible(actor, name, found, f"get {redact.text(name)}: no such volume")
 
 
-def _has_own_labels(state: GateState, inspect: dict[str, Any], owned: OwnedObject) -> bool:
+def _if_own(
+    state: GateState, inspect: dict[str, Any], owned: OwnedObject | None
+) -> OwnedObject | None:
     labels = inspect.get("Labels") or {}
-    return bool(
-        labels.get(names.INSTANCE) == state.instance and labels.get(names.INTENT) == owned.intent
-    )
+    if owned is None or labels.get(names.INSTANCE) != state.instance:
+        return None
+    return owned if labels.get(names.INTENT) == owned.intent else None

@@ -9,7 +9,7 @@ recorded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from controller.broker.gate import router
 from controller.broker.gate.query_params import validate_query
@@ -21,7 +21,7 @@ from controller.core.admission.exec import admit_exec
 from controller.core.encoding import strict_json
 from controller.core.engine_api import parse
 from controller.core.engine_api.field_reader import is_unset
-from controller.core.engine_api.requests import Finding
+from controller.core.engine_api.requests import ConnectRequest, Finding
 from controller.core.rules.facts import HostFacts, Stamp
 from controller.core.rules.identity import is_reserved, judge_name
 from controller.core.rules.verdict import AdmissionDecision, mode_of, verdict_of
@@ -96,8 +96,8 @@ class DryRun:
     read_findings: list[Finding] = field(default_factory=list)
 
 
-#: Judges a request by its text alone, under a policy.
-DryRunJudge = Callable[[DryRun, Policy], AdmissionDecision]
+#: Judges a request by its text alone.
+DryRunJudge = Callable[[DryRun], AdmissionDecision]
 
 
 def explain(
@@ -131,9 +131,9 @@ def explain(
     return _explain(method, path, route, request, judges.get(route.name, _admit))
 
 
-def _admit(_: DryRun, __: Policy) -> AdmissionDecision:
+def _admit(_: DryRun) -> AdmissionDecision:
     """Admit a request that its route and parameters alone decide."""
-    return AdmissionDecision(verdict_of(()))
+    return _of_findings(())
 
 
 def _finding(denied: Denied, path: str) -> Finding:
@@ -174,10 +174,10 @@ def _explain(
     method: str, path: str, route: Route, request: DryRun, judge: DryRunJudge
 ) -> Explanation:
     unreadable = any(finding.rule == "body.malformed" for finding in request.read_findings)
-    judged = AdmissionDecision(verdict_of(())) if unreadable else judge(request, request.policy)
+    judged = _admit(request) if unreadable else judge(request)
     # Without modes, every finding refuses: the judge then reports all of them.
-    strictly = request.policy.model_copy(update={"modes": {}})
-    everything = () if unreadable else judge(request, strictly).findings
+    strictly = replace(request, policy=request.policy.model_copy(update={"modes": {}}))
+    everything = () if unreadable else judge(strictly).findings
     findings = (*request.read_findings, *everything)
     modes = tuple(mode_of(finding, request.policy.modes) for finding in findings)
     refusing = [f for f, mode in zip(findings, modes, strict=True) if mode == "enforce"]
@@ -271,40 +271,40 @@ def _is_gate_label(path: str) -> bool:
 # Judges, by route
 
 
-def judge_create(request: DryRun, policy: Policy) -> AdmissionDecision:
+def judge_create(request: DryRun) -> AdmissionDecision:
     """Judge a create by its body, name and platform."""
     return create.admit_create(
         parse.parse_create(request.body),
         name=request.query.get("name", ""),
         actor=request.actor,
-        policy=policy,
+        policy=request.policy,
         facts=None,
         stamp=_STAMP,
         platform=request.query.get("platform", ""),
     )
 
 
-def judge_update(request: DryRun, policy: Policy) -> AdmissionDecision:
+def judge_update(request: DryRun) -> AdmissionDecision:
     """Judge the body of an update."""
     changes = parse.parse_update(request.body)
     return update.admit_update(
-        changes, actor=request.actor, policy=policy, current=None, host=HostFacts()
+        changes, actor=request.actor, policy=request.policy, current=None, host=HostFacts()
     )
 
 
-def judge_network(request: DryRun, policy: Policy) -> AdmissionDecision:
+def judge_network(request: DryRun) -> AdmissionDecision:
     """Judge the create of a network."""
     network = parse.parse_network(request.body)
     return networks_volumes.admit_network(
-        network, actor=request.actor, policy=policy, existing=None, stamp=_STAMP
+        network, actor=request.actor, policy=request.policy, existing=None, stamp=_STAMP
     )
 
 
-def judge_volume(request: DryRun, policy: Policy) -> AdmissionDecision:
+def judge_volume(request: DryRun) -> AdmissionDecision:
     """Judge the create of a volume."""
     volume = parse.parse_volume(request.body)
     return networks_volumes.admit_volume(
-        volume, actor=request.actor, policy=policy, existing=None, stamp=_STAMP
+        volume, actor=request.actor, policy=request.policy, existing=None, stamp=_STAMP
     )
 
 
@@ -313,63 +313,38 @@ def _of_findings(findings: tuple[Finding, ...]) -> AdmissionDecision:
     return AdmissionDecision(verdict_of(findings), findings=findings)
 
 
-def judge_connect(request: DryRun, _: Policy) -> AdmissionDecision:
-    """Judge the body that connects a container to a network."""
-    network = request.names["network"]
-    return _of_findings(parse.parse_connect(request.body, network=network).findings)
+def judge_joining(parse_body: Callable[..., ConnectRequest]) -> DryRunJudge:
+    """Return the judge of a body that connects a container to a network, or disconnects it."""
+    return lambda request: _of_findings(
+        parse_body(request.body, network=request.names["network"]).findings
+    )
 
 
-def judge_disconnect(request: DryRun, _: Policy) -> AdmissionDecision:
-    """Judge the body that disconnects a container from a network."""
-    network = request.names["network"]
-    return _of_findings(parse.parse_disconnect(request.body, network=network).findings)
-
-
-def judge_exec(request: DryRun, policy: Policy) -> AdmissionDecision:
+def judge_exec(request: DryRun) -> AdmissionDecision:
     """Judge the create of an exec."""
     command = parse.parse_exec(request.body)
     # The user of the container isn't known. Any user id but 0 lets the request decide.
-    return admit_exec(command, policy=policy, container_user="1")
+    return admit_exec(command, policy=request.policy, container_user="1")
 
 
-def judge_pull(request: DryRun, policy: Policy) -> AdmissionDecision:
+def judge_pull(request: DryRun) -> AdmissionDecision:
     """Judge the parameters of a pull."""
     # The platform of the host isn't known: assume the requested one.
     host = request.query.get("platform", "")
-    return calls.admit_pull(request.query, actor=request.actor, policy=policy, host=host)
+    return calls.admit_pull(request.query, actor=request.actor, policy=request.policy, host=host)
 
 
-def judge_reference(request: DryRun, policy: Policy) -> AdmissionDecision:
+def judge_reference(request: DryRun) -> AdmissionDecision:
     """Judge the reference of an image."""
-    return calls.admit_reference(request.names["image"], policy=policy)
+    return calls.admit_reference(request.names["image"], policy=request.policy)
 
 
-def judge_start(request: DryRun, _: Policy) -> AdmissionDecision:
-    """Judge the parameters of a start."""
-    return calls.admit_start(request.query)
+def judge_query(admit: Callable[[Mapping[str, str]], AdmissionDecision]) -> DryRunJudge:
+    """Return the judge of a request that its parameters decide."""
+    return lambda request: admit(request.query)
 
 
-def judge_stop(request: DryRun, _: Policy) -> AdmissionDecision:
-    """Judge the parameters of a stop or restart."""
-    return calls.admit_stop(request.query)
-
-
-def judge_kill(request: DryRun, _: Policy) -> AdmissionDecision:
-    """Judge the parameters of a kill."""
-    return calls.admit_kill(request.query)
-
-
-def judge_remove(request: DryRun, _: Policy) -> AdmissionDecision:
-    """Judge the parameters of the removal of a container."""
-    return calls.admit_remove(request.query)
-
-
-def judge_rename(request: DryRun, policy: Policy) -> AdmissionDecision:
+def judge_rename(request: DryRun) -> AdmissionDecision:
     """Judge the new name of a container."""
     name = request.query.get("name", "")
-    return _of_findings(tuple(judge_name(name, "name", most=policy.names.max)))
-
-
-def judge_image_remove(request: DryRun, _: Policy) -> AdmissionDecision:
-    """Judge the parameters of the removal of an image."""
-    return calls.admit_image_remove(request.query)
+    return _of_findings(tuple(judge_name(name, "name", most=request.policy.names.max)))

@@ -14,6 +14,7 @@ from functools import partial
 from http import HTTPStatus
 
 from controller.broker.engine.relay import ClientStream, relay
+from controller.broker.gate import context_header
 from controller.broker.gate.commands import Follow
 from controller.broker.gate.journal_entries import request_of, verdict_of
 from controller.broker.gate.router import body_limit
@@ -33,7 +34,6 @@ from controller.model.records import Actor, Entry, Reply, Request
 LOG = logging.getLogger(__name__)
 READ_BYTES = 64 * 1024
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
-CONTEXT_HEADER = "trimtab-context"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +104,10 @@ class Connection:
         self._reader = reader
         self._writer = writer
         self._peer = peer
+        self._context = context
         self._driver = context.driver
-        self._handle = context.handle
         self._state = context.state
-        self._rules = context.rules
         self._timeouts = context.timeouts
-        self._reach = context.reach
-        self._queue = context.queue
-        self._queries = context.queries
         self._is_slot_wanted = is_slot_wanted
         self._requests = RequestReader(body_limit)
         #: The read that runs while a request is answered.
@@ -160,7 +156,7 @@ class Connection:
                     return None
         except TimeoutError:
             return None
-        await self._queue.take(self._peer.uid)
+        await self._context.queue.take(self._peer.uid)
         try:
             async with asyncio.timeout(timeouts.head_s):
                 while (
@@ -188,13 +184,13 @@ class Connection:
 
     async def _serve_one(self, parsed: ParsedRequest) -> bool:
         """Answer one request. Return True if the connection stays open for another request."""
-        claims = any(name == CONTEXT_HEADER for name, _ in parsed.headers)
-        actor = identify(self._peer, self._rules(), claims_controller=claims)
+        claims = any(name == context_header.HEADER for name, _ in parsed.headers)
+        actor = identify(self._peer, self._context.rules(), claims_controller=claims)
         if isinstance(actor, UnknownPeer):
             await self._refuse(actor, parsed)
             return False
         mutates = parsed.method not in READS
-        reach = self._reach if mutates else pass_by
+        reach = self._context.reach if mutates else pass_by
         reach("client.receive.before")
         if not parsed.upgrade:
             self._ahead = asyncio.ensure_future(self._reader.read(READ_BYTES))
@@ -234,7 +230,7 @@ class Connection:
     async def _follow(self, follow: Follow, client: ClientStream) -> None:
         """Send new journal records until either side ends the connection."""
         client.keep_alive = False
-        reply = await self._queries.follow(follow, client)
+        reply = await self._context.queries.follow(follow, client)
         if reply is not None:
             await self._send(reply, to_head=False, client=client)
 
@@ -258,7 +254,7 @@ class Connection:
         started = self._state.clock.monotonic()
         try:
             answer = await self._driver.drive(
-                partial(self._handle, request, self._state),
+                partial(self._context.handle, request, self._state),
                 client,
                 admits=request.actor if admits else None,
             )
@@ -322,7 +318,7 @@ class Connection:
         self, record_id: str, refused: Malformed | UnknownPeer, parsed: ParsedRequest | None
     ) -> Entry:
         peer = self._peer
-        actor = identify(peer, self._rules(), claims_controller=False)
+        actor = identify(peer, self._context.rules(), claims_controller=False)
         role = actor.role.value if isinstance(actor, Actor) else "none"
         request = request_of(parsed.method, "", parsed.path, {}) if parsed else {}
         return Entry(

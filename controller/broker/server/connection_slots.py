@@ -18,14 +18,16 @@ from controller.broker.server.fair_queue import RoundRobin
 class SlotLimits:
     """Numbers of slots and of waiting connections."""
 
-    all: int
-    of_a_client: int
-    #: Slots that only the controller and operators get.
-    reserved: int
-    #: Connections that wait for a slot, of all uids together.
-    waiting: int
-    #: How long a connection waits.
-    wait_s: float
+    #: Connections served at the same time.
+    connections: int = 256
+    #: Connections of one client, so that other clients find a free slot.
+    connections_of_a_client: int = 64
+    #: Connection slots reserved for the controller and operators.
+    reserved: int = 64
+    #: Connections of all uids that wait for a slot.
+    waiting: int = 1024
+    #: How long a connection waits for a slot.
+    wait_s: float = 10.0
 
 
 class ConnectionSlots:
@@ -78,7 +80,7 @@ class ConnectionSlots:
         """Return True if a waiting connection could use a slot of this uid."""
         if uid in self._waiting or not self._waiting or self._trusted(uid):
             return uid in self._waiting
-        return self._taken >= self._size.all - self._size.reserved
+        return self._taken >= self._size.connections - self._size.reserved
 
     def _occupy(self, uid: int) -> None:
         self._taken += 1
@@ -86,8 +88,8 @@ class ConnectionSlots:
 
     def _has_room(self, uid: int) -> bool:
         size, trusted = self._size, self._trusted(uid)
-        most = size.all if trusted else max(1, size.all - size.reserved)
-        share = size.all if trusted else size.of_a_client
+        most = size.connections if trusted else max(1, size.connections - size.reserved)
+        share = size.connections if trusted else size.connections_of_a_client
         return self._taken < most and self._of.get(uid, 0) < share
 
 

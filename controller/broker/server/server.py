@@ -15,7 +15,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,11 +31,7 @@ from controller.broker.host.path_inspector import PathInspector, protected_place
 from controller.broker.host.peer_credentials import PeerRules
 from controller.broker.host.registry_credentials import Credentials, CurrentCredentials
 from controller.broker.host.routes import host_routes
-from controller.broker.server.connection import (
-    ConnectionContext,
-    ConnectionTimeouts,
-    HandleRequest,
-)
+from controller.broker.server.connection import ConnectionContext, ConnectionTimeouts, HandleRequest
 from controller.broker.server.connection_slots import ConnectionSlots, SlotLimits
 from controller.broker.server.driver import Driver
 from controller.broker.server.fair_queue import FairQueue
@@ -90,19 +86,9 @@ class BrokerPaths:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerLimits:
+class ServerLimits(SlotLimits):
     """Limits and timeouts of a broker."""
 
-    #: Connections served at the same time.
-    connections: int = 256
-    #: Connections of one client, so that other clients find a free slot.
-    connections_of_a_client: int = 64
-    #: Connection slots reserved for the controller and operators.
-    reserved: int = 64
-    #: Connections that wait for a slot. The broker reads nothing from a waiting connection.
-    waiting: int = 1024
-    #: How long a connection waits for a slot.
-    wait_s: float = 10.0
     #: Refusals and reads recorded individually; more are counted in a summary.
     records: Limit = field(default_factory=Limit)
     #: How long open requests get at the end. The broker ends within 5 s, including the save.
@@ -173,18 +159,9 @@ class Broker:
             hash_key=services.hash_key,
             routes=host_routes,
         )
-        self._slots = ConnectionSlots(
-            SlotLimits(
-                all=limits.connections,
-                of_a_client=limits.connections_of_a_client,
-                reserved=limits.reserved,
-                waiting=limits.waiting,
-                wait_s=limits.wait_s,
-            ),
-            trusted=self._is_trusted,
-        )
+        self._slots = ConnectionSlots(limits, trusted=self._is_trusted)
         self._queue = FairQueue(self._is_trusted)
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: list[asyncio.Task[None]] = []
 
     def run(self, *, lifeline: int | None = None) -> None:
         """Serve until a signal arrives or the lifeline ends. Call ``run`` in the main thread.
@@ -272,15 +249,18 @@ class Broker:
                 timeouts=self._limits.timeouts,
                 reach=services.reach,
             )
-            await driver.write(self._policy_entry())
+            await self._record_policy(limiter)
             await self._record_access(limiter)
-            self._start(recovery.run())
-            self._start(recovery.run_forget())
-            self._start(watcher.run_events())
-            self._start(watcher.run_checks())
-            self._start(ExecReaper(driver=driver, state=state).run())
-            self._start(self._run_saves(store))
-            self._start(self._run_reloads(reload or asyncio.Event(), limiter))
+            for task in (
+                recovery.run(),
+                recovery.run_forget(),
+                watcher.run_events(),
+                watcher.run_checks(),
+                ExecReaper(driver=driver, state=state).run(),
+                self._run_saves(store),
+                self._run_reloads(reload or asyncio.Event(), limiter),
+            ):
+                self._background.append(asyncio.ensure_future(task))
             path = self._paths.socket
             socket = listen_socket.listen(path, group=self._rules.group)
             status = path.lstat()
@@ -310,28 +290,23 @@ class Broker:
         lock = await hold_lock_async(
             self._paths.folder / "lock", program="broker", monotonic=services.clock.monotonic
         )
-        try:
+        async with AsyncExitStack() as stack:
+            stack.callback(os.close, lock)
             journal = await asyncio.to_thread(services.open_journal)
-            try:
-                snapshot = self._paths.folder / "inventory.json"
-                archive = services.open_archive(journal)
-                try:
-                    store = RecordStore(
-                        journal, self.state, snapshot, archive=archive, reach=services.reach
-                    )
-                    await asyncio.to_thread(store.load)
-                    self.state.start_seq = journal.last_seq
-                    split_brain.begin_in_doubt(self.state)
-                    self.state.health.journal_error = journal.error
-                    yield store, archive
-                    await store.wait_until_folded()
-                    store.save()
-                finally:
-                    await asyncio.to_thread(archive.close)
-            finally:
-                await asyncio.to_thread(journal.close)
-        finally:
-            os.close(lock)
+            stack.push_async_callback(asyncio.to_thread, journal.close)
+            archive = services.open_archive(journal)
+            stack.push_async_callback(asyncio.to_thread, archive.close)
+            snapshot = self._paths.folder / "inventory.json"
+            store = RecordStore(
+                journal, self.state, snapshot, archive=archive, reach=services.reach
+            )
+            await asyncio.to_thread(store.load)
+            self.state.start_seq = journal.last_seq
+            split_brain.begin_in_doubt(self.state)
+            self.state.health.journal_error = journal.error
+            yield store, archive
+            await store.wait_until_folded()
+            store.save()
 
     async def _connect(self, client: EngineClient) -> None:
         """Identify the engine. An engine that is down is accepted; a different engine is not.
@@ -357,11 +332,6 @@ class Broker:
             engine.facts.api_version,
             engine.pinned,
         )
-
-    def _start(self, running: Coroutine[object, object, None]) -> None:
-        task = asyncio.ensure_future(running)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
     async def _wind_down(self, listener: Listener, limiter: RecordLimiter) -> None:
         """End idle connections at once, and the others within the grace period.
@@ -431,7 +401,7 @@ class Broker:
                 self.state.health.policy_error = message = redact.text(str(error))
                 LOG.error("policy.invalid error=%s: the last good one stays", message)  # noqa: TRY400
             self.state.health.policy_reloads += 1
-            await limiter.write(self._policy_entry())
+            await self._record_policy(limiter)
             await self._reload_credentials(limiter)
 
     async def _reload_credentials(self, limiter: RecordLimiter) -> None:
@@ -446,32 +416,24 @@ class Broker:
         """Store and record the registries with credentials."""
         credentials = self._credentials
         self.state.access, self.state.health.access_error = credentials.access, credentials.error
-        if credentials.access.file:
-            await limiter.write(self._access_entry())
+        if file := credentials.access.file:
+            summary = SummaryPart(registries=tuple(sorted(credentials.access.hosts)))
+            request = RequestPart(route="registry-auth.load", object=file, summary=summary)
+            await limiter.write(self._load_entry(request, redact.text(credentials.error)))
 
-    def _access_entry(self) -> Entry:
-        """Return the journal entry that lists the registries with credentials."""
-        access = self.state.access
+    async def _record_policy(self, limiter: RecordLimiter) -> None:
+        """Record the policy in force, and the last load error."""
+        policy, error = self.state.policy, self.state.health.policy_error
+        request = RequestPart(route="policy.load", object=policy.name)
+        verdict = VerdictPart(policy=policy.digest).members
+        await limiter.write(replace(self._load_entry(request, error), verdict=verdict))
+
+    def _load_entry(self, request: RequestPart, error: str) -> Entry:
+        """Return the journal entry of a file that was loaded, with the error of the load."""
         return Entry(
             self.state.new_id(),
             "policy",
             actor=actor_of(BROKER),
-            request=RequestPart(
-                route="registry-auth.load",
-                object=access.file,
-                summary=SummaryPart(registries=tuple(sorted(access.hosts))),
-            ).members,
-            result=ResultPart(error=redact.text(self.state.health.access_error)).members,
-        )
-
-    def _policy_entry(self) -> Entry:
-        """Return the journal entry that names the policy in force, and the last load error."""
-        policy = self.state.policy
-        return Entry(
-            self.state.new_id(),
-            "policy",
-            actor=actor_of(BROKER),
-            request=RequestPart(route="policy.load", object=policy.name).members,
-            verdict=VerdictPart(policy=policy.digest).members,
-            result=ResultPart(error=self.state.health.policy_error).members,
+            request=request.members,
+            result=ResultPart(error=error).members,
         )

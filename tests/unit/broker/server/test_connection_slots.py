@@ -14,7 +14,7 @@ ALICE, BOB, ROOT = 1000, 1001, 0
 
 def seats(*, waiting: int = 10, wait_s: float = 60.0) -> ConnectionSlots:
     """Return four slots: one reserved for root, at most two for a client."""
-    size = SlotLimits(all=4, of_a_client=2, reserved=1, waiting=waiting, wait_s=wait_s)
+    size = SlotLimits(4, connections_of_a_client=2, reserved=1, waiting=waiting, wait_s=wait_s)
     return ConnectionSlots(size, trusted=lambda uid: uid == ROOT)
 
 
