@@ -27,6 +27,7 @@ from controller.engine.adapter import BrokerEngine, ignore_progress
 from controller.engine.docker_client import SdkTransport
 from controller.engine.host_ports import bound_ports
 from controller.engine.policy_cache import PolicyCache
+from controller.engine.snapshot_engine import SnapshotEngine
 from controller.loop.controller import Controller
 from controller.loop.passes import PassPolicy
 from controller.loop.probes.prober import ProbedEngine, Prober
@@ -41,7 +42,9 @@ from controller.loop.workers.worker_slots import WorkerSlots
 from controller.model.desired.plan import AnyAction, CreateContainer, Verdict
 from controller.model.errors import Problem, StateError
 from controller.model.names import Key, NetworkNames
+from controller.model.observed import Observed
 from controller.model.policy.document import Policy
+from controller.ports import DesiredSource
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.settings import StateFolder, read_instance, state_of
 from controller.sources.watch import watch
@@ -159,6 +162,33 @@ def build_controller(
         stopping=stop.is_set,
     )
     return BuiltController(Controller(parts), engine, files, worker_slots, stop, problem)
+
+
+def build_planner(
+    observed: Observed, policy: PassPolicy, source: DesiredSource, store: StateStore
+) -> Controller:
+    """Build a controller on one recorded observation. It plans, and can change nothing."""
+    clock = SystemClock()
+    prober = Prober(ProbeSockets(clock.monotonic), clock, _ignore_key)
+    parts = ControllerParts(
+        source=source,
+        engine=ProbedEngine(SnapshotEngine(observed), prober),
+        store=store,
+        clock=clock,
+        random=random.random,
+        triggers=Triggers(clock.monotonic),
+        fetch_policy=lambda: policy,
+        publish=_ignore_report,
+    )
+    return Controller(parts)
+
+
+def _ignore_key(_key: Key) -> None:
+    pass
+
+
+def _ignore_report(_report: dict[str, object]) -> None:
+    pass
 
 
 def read_report(path: Path) -> dict[str, object] | None:

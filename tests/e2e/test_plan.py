@@ -56,3 +56,28 @@ def on_a_terminal(host: Host, *arguments: str) -> str:
     command = " ".join([TRIMTAB, *arguments, "--state", str(host.state)])
     done = host.engine.run_inside(["script", "-qec", command, "/dev/null"], check=False)
     return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).replace("\r\n", "\n")
+
+
+def test_a_snapshot_plans_a_change_on_another_machine(host: Host) -> None:
+    """The plan is made without engine, instance and policy file; no value of a variable is in it."""
+    host.write("web.yaml", document("64Mi", "info"))
+    host.cli("apply", str(host.directory), "--policy", host.policy, "--timeout", "60s")
+    snapshot = host.cli("snapshot").stdout
+    assert "hunter2" not in snapshot
+    file = host.state.parent / "host.json"
+    file.write_text(snapshot)
+    change = host.state.parent / "change"
+    change.mkdir()
+    (change / "web.yaml").write_text(document("96Mi", "debug"))
+    here = host.cli("plan", "--against", str(change), expect=2).stdout
+    host.cli("down")
+
+    nowhere = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+    against = ("plan", "--against", str(change), "--snapshot", str(file))
+    there = host.cli(*against, expect=2, **nowhere).stdout
+    assert "~ Service/default/web  replace 1 replica (StopFirst)" in there
+    assert "    spec.resources.memory: 64Mi -> 96Mi\n" in there
+    without_values = here.replace("    spec.env.LOG_LEVEL: changed\n", "")
+    assert there.rpartition("digest")[0] == without_values.rpartition("digest")[0]
+    comment = host.cli(*against, "--markdown", expect=2, **nowhere).stdout
+    assert "| `~` | `Service/default/web` | replace 1 replica (StopFirst) | web " in comment

@@ -46,6 +46,15 @@ def volume_rule_of(policy: Policy) -> VolumeRule:
     return rule
 
 
+def assume_none(rule: VolumeRule, observed: Observed) -> VolumeRule:
+    """Return *rule* for a preview: an image that isn't here counts as an image without VOLUMEs.
+
+    A plan that is carried out waits for the image instead.
+    """
+    images = KnownImages(observed)
+    return lambda service: "refuse" if images.pull(service) is not None else rule(service)
+
+
 def with_image_volumes(
     desired: Desired, observed: Observed, rule: VolumeRule, *, only: Key | None = None
 ) -> Desired:

@@ -138,7 +138,7 @@ class _Page:
     def entry(self, entry: ReviewEntry, *, verbose: bool) -> None:
         """Add one object with its fields and its steps."""
         sign, style = SIGNS[entry.effect]
-        self.put(f"{sign} {entry.key}  {_headline(entry)}", style=style)
+        self.put(f"{sign} {entry.key}  {headline(entry)}", style=style)
         for hold in entry.holds:
             self.put(hold.reason, indent="    ")
             if hold.remedy:
@@ -227,7 +227,8 @@ class _Page:
 # Headlines
 
 
-def _headline(entry: ReviewEntry) -> str:
+def headline(entry: ReviewEntry) -> str:
+    """Return the effect on one object: ``replace 2 replicas, one at a time (StartFirst)``."""
     if entry.key.kind != "Service":
         return {Effect.CREATE: "create", Effect.REMOVE: "remove"}.get(
             entry.effect, entry.effect.value

@@ -93,7 +93,8 @@ def slots_of(earlier: Revision | None, service: Service) -> Service | None:
         spec = ServiceSpec.model_validate_json(earlier.spec)
     except ValidationError:
         return None  # of a field that there isn't any more
-    if revision_of(earlier.owner, service.key, spec) != earlier.revision:
+    is_whole = revision_of(earlier.owner, service.key, spec) == earlier.revision
+    if not is_whole and not earlier.hidden:
         return None
     now = {name: getattr(service.spec, name) for name in NOT_OF_THE_SLOT}
     return replace(

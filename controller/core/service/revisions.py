@@ -179,7 +179,9 @@ def drop_old_specs(steerings: Mapping[Key, Overrides]) -> dict[Key, Overrides]:
 
 def to_json(overrides: Overrides) -> dict[str, object]:
     """Return overrides as JSON. Absent parts have no member."""
-    members: dict[str, object] = {"revisions": [asdict(each) for each in overrides.revisions]}
+    members: dict[str, object] = {
+        "revisions": [_revision_json(each) for each in overrides.revisions]
+    }
     if overrides.pin is not None:
         members["pin"] = asdict(overrides.pin)
     if overrides.suspension is not None:
@@ -191,6 +193,13 @@ def to_json(overrides: Overrides) -> dict[str, object]:
         members["applied"] = overrides.applied
     if overrides.down_ms is not None:
         members["downMs"] = overrides.down_ms
+    return members
+
+
+def _revision_json(revision: Revision) -> dict[str, object]:
+    members = asdict(revision)
+    if not revision.hidden:
+        del members["hidden"]
     return members
 
 
@@ -236,9 +245,10 @@ def _revision(value: object) -> Revision:
             **more,
         }:
             source = SourceLocation(file, line, commit)
-            was_left = more.get("left") is True  # older files lack it
             return Revision(
-                revision, generation, since, owner, image, spec, source, outcome, reason, was_left
+                *(revision, generation, since, owner, image, spec, source, outcome, reason),
+                left=more.get("left") is True,  # older files lack it
+                hidden=more.get("hidden") is True,
             )
         case _:
             raise ValueError(f"not a revision: {value!r:.200}")

@@ -30,6 +30,8 @@ class Revision:
     outcome: RevisionOutcome = ""  # '' until known
     reason: str = ""  # why the revision failed
     left: bool = False  # rolled back automatically since the last declaration
+    #: From a snapshot of a host: the spec is without values, and doesn't hash to the revision.
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)

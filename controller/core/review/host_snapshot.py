@@ -1,0 +1,167 @@
+"""A snapshot of a host, to plan a change elsewhere: what is observed, the policy, the saved state.
+
+A snapshot has no values that can be secret: those of environment variables and labels, commands
+and arguments, and messages of the engine, which can repeat them. A plan from a snapshot neither
+compares nor shows such values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, BinaryIO, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from controller.core.manifests.revision_hash import slot_text
+from controller.model.desired.desired import Desired
+from controller.model.desired.spec import ServiceSpec
+from controller.model.errors import UsageError
+from controller.model.observed import Observed
+
+VERSION: Final = 1
+#: Stands for each hidden value.
+HIDDEN: Final = "hidden"
+BYTES_MAX: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class HostSnapshot:
+    """What a plan needs to know of a host."""
+
+    host: str
+    #: RFC 3339.
+    taken: str
+    observed: Observed
+    #: The answer of the broker's route ``policy``.
+    policy: Mapping[str, Any]
+    #: The content of the controller's state file.
+    state: Mapping[str, Any]
+    #: Read from a file: without the values that can be secret.
+    is_hidden: bool = False
+
+
+@cache
+def _observed_json() -> TypeAdapter[Observed]:
+    return TypeAdapter(Observed)
+
+
+def to_json(snapshot: HostSnapshot) -> dict[str, object]:
+    """Return a snapshot as JSON, without the values that can be secret."""
+    containers = tuple(replace(each, error="") for each in snapshot.observed.containers)
+    shown = replace(snapshot.observed, containers=containers)
+    observed = _observed_json().dump_python(shown, mode="json")
+    return {
+        "version": VERSION,
+        "host": snapshot.host,
+        "taken": snapshot.taken,
+        "observed": {name: each for name, each in observed.items() if not name.startswith("_")},
+        "policy": dict(snapshot.policy),
+        "state": _without_values(snapshot.state),
+    }
+
+
+def from_text(text: str | bytes) -> HostSnapshot:
+    """Parse a snapshot.
+
+    Raises:
+        UsageError: *text* isn't a snapshot of this version.
+    """
+    try:
+        value = json.loads(text)
+        if value["version"] != VERSION:
+            raise UsageError(
+                "snapshot.version",
+                f"the snapshot has version {value['version']}, not {VERSION}",
+                remedy="take it again with the trimtab that plans: 'trimtab snapshot'",
+            )
+        return HostSnapshot(
+            host=str(value["host"]),
+            taken=str(value["taken"]),
+            observed=_observed_json().validate_python(value["observed"]),
+            policy=dict(value["policy"]),
+            state=dict(value["state"]),
+            is_hidden=True,
+        )
+    except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+        raise damaged_snapshot(error) from error
+
+
+def damaged_snapshot(error: Exception) -> UsageError:
+    """Return the error for a file that isn't a snapshot; its text isn't repeated."""
+    return UsageError(
+        "snapshot.damaged",
+        f"the file isn't a snapshot of a host: {type(error).__name__}",
+        remedy="take one on the host: 'trimtab snapshot > host.json'",
+    )
+
+
+def read_snapshot(file: BinaryIO) -> HostSnapshot:
+    """Read a snapshot of at most ``BYTES_MAX``.
+
+    Raises:
+        UsageError: as ``from_text``, or the file is too large.
+    """
+    text = file.read(BYTES_MAX + 1)
+    if len(text) > BYTES_MAX:
+        raise UsageError("snapshot.damaged", f"the file has more than {BYTES_MAX} bytes")
+    return from_text(text)
+
+
+def hide_values(desired: Desired) -> Desired:
+    """Return a desired state without the values that can be secret. Its revisions stay the same."""
+    services = tuple(replace(each, spec=hide(each.spec)) for each in desired.services)
+    return replace(desired, services=services)
+
+
+def hide(spec: ServiceSpec) -> ServiceSpec:
+    """Return a spec with ``HIDDEN`` for the values that can be secret."""
+    check = spec.healthcheck
+    if check is not None and check.exec is not None:
+        check = check.model_copy(update={"exec": (HIDDEN,)})
+    return spec.model_copy(
+        update={
+            "env": dict.fromkeys(spec.env, HIDDEN),
+            "container_labels": dict.fromkeys(spec.container_labels, HIDDEN),
+            "entrypoint": (HIDDEN,) if spec.entrypoint else spec.entrypoint,
+            "command": (HIDDEN,) if spec.command else spec.command,
+            "healthcheck": check,
+        }
+    )
+
+
+def _without_values(state: Mapping[str, Any]) -> dict[str, object]:
+    """Return the saved state without values and messages."""
+    overrides = {key: dict(each) for key, each in state.get("steerings", {}).items()}
+    for each in overrides.values():
+        each["revisions"] = [_hidden_revision(revision) for revision in each["revisions"]]
+    return {
+        **state,
+        "steerings": overrides,
+        "slots": [
+            [key, number, history and {**history, "cause": ""}, cursor]
+            for key, number, history, cursor in state.get("slots", ())
+        ],
+        "rollouts": {
+            key: {**progress, "failed": _hidden_text(progress["failed"])}
+            for key, progress in state.get("rollouts", {}).items()
+        },
+    }
+
+
+def _hidden_revision(revision: Mapping[str, Any]) -> dict[str, Any]:
+    spec = revision["spec"]
+    return {
+        **revision,
+        "spec": spec and slot_text(hide(ServiceSpec.model_validate_json(spec))),
+        "reason": _hidden_text(revision["reason"]),
+        "source": {**revision["source"], "text": ""},
+        "hidden": True,
+    }
+
+
+def _hidden_text(text: str) -> str:
+    """Return ``HIDDEN`` for a text, and '' for none: whether there is one has a meaning."""
+    return HIDDEN if text else ""

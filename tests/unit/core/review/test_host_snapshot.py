@@ -1,0 +1,128 @@
+"""Snapshots of a host: whole for a plan, and without any value that can be secret."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.core.manifests.resolve import desired_of
+from controller.core.manifests.revision_hash import slot_text
+from controller.core.review.field_changes import SHOWN, slot_changes
+from controller.core.review.host_snapshot import HIDDEN, HostSnapshot, from_text, hide, to_json
+from controller.core.service import revisions
+from controller.core.service.overrides import slots_of
+from controller.model.desired.overrides import Overrides, Revision
+from controller.model.desired.spec import ServiceSpec
+from controller.model.errors import UsageError
+from controller.model.names import Key
+from controller.model.observed import Container, ContainerState, HostPort, Observed, Settings
+
+SECRET = "hunter2"
+DOCUMENT = f"""
+apiVersion: trimtab/v1
+kind: Service
+metadata: {{name: web, owner: web}}
+spec:
+  image: web:1
+  entrypoint: [run, {SECRET}]
+  command: [--password={SECRET}]
+  env: {{TOKEN: {SECRET}, LEVEL: info}}
+  containerLabels: {{note: {SECRET}}}
+  healthcheck: {{exec: [check, {SECRET}]}}
+"""
+KEY = Key("Service", "default", "web")
+SERVICE = desired_of({"web.yaml": DOCUMENT}).services[0]
+REVISION = Revision(
+    revision=SERVICE.revision,
+    generation=1,
+    since="2026-01-01T00:00:00Z",
+    owner="web",
+    image="web:1",
+    spec=slot_text(SERVICE.spec),
+    source=SERVICE.source,
+    reason=f"failed: {SECRET}",
+)
+CONTAINER = Container(
+    *("0" * 64, KEY, 1, SERVICE.revision, "web", "controller", "i", "web:1", "sha256:0"),
+    ContainerState.RUNNING,
+    Settings("web.1", networks=("platform-network",)),
+    Settings("web.1"),
+    error=f"exec: {SECRET}",
+    aliases=(("platform-network", ("web",)),),
+)
+SNAPSHOT = HostSnapshot(
+    host="host",
+    taken="2026-01-01T00:00:00Z",
+    observed=Observed(
+        instance="a" * 16,
+        containers=(CONTAINER,),
+        images={"web:1": None},
+        listening=frozenset({HostPort("0.0.0.0", 80)}),
+    ),
+    policy={"digest": "d"},
+    state={
+        "version": 1,
+        "slots": [[str(KEY), 1, {"count": 1, "cause": SECRET}, None]],
+        "rollouts": {str(KEY): {"failed": SECRET}},
+        "steerings": {str(KEY): revisions.to_json(Overrides((REVISION,)))},
+    },
+)
+
+
+def test_a_snapshot_has_no_value_that_can_be_secret() -> None:
+    assert SECRET in SERVICE.source.text
+    assert SECRET not in json.dumps(to_json(SNAPSHOT))
+
+
+def test_every_field_of_a_service_is_shown_or_hidden() -> None:
+    """A new field of ServiceSpec that is in neither list fails here."""
+    empty = ServiceSpec(image="web:1")
+    shown = {change.path for change in slot_changes(empty, SERVICE.spec, reveal=True)}
+    hidden = {change.path for change in slot_changes(SERVICE.spec, hide(SERVICE.spec))}
+    assert hidden <= shown
+    secret = {path.split("[")[0].split(".env")[0] for path in shown - hidden}
+    assert {path for path in secret if path.removeprefix("spec.") not in SHOWN} == set()
+
+
+def test_what_was_observed_comes_back() -> None:
+    again = from_text(json.dumps(to_json(SNAPSHOT)))
+    assert again.observed == replace(SNAPSHOT.observed, containers=(replace(CONTAINER, error=""),))
+    assert again.is_hidden
+
+
+def test_an_earlier_revision_is_compared_without_its_values() -> None:
+    state = from_text(json.dumps(to_json(SNAPSHOT))).state
+    overrides = revisions.from_json(state["steerings"][str(KEY)])
+    earlier = slots_of(overrides.revisions[0], SERVICE)
+    assert earlier is not None
+    assert earlier.revision == SERVICE.revision
+    assert dict(earlier.spec.env) == {"TOKEN": HIDDEN, "LEVEL": HIDDEN}
+    assert slot_changes(earlier.spec, hide(SERVICE.spec)) == ()
+
+
+def test_a_kept_revision_must_hash_to_its_id() -> None:
+    other = replace(REVISION, spec=slot_text(hide(SERVICE.spec)))
+    assert slots_of(other, SERVICE) is None
+
+
+def _without(name: str) -> dict[str, Any]:
+    whole = to_json(SNAPSHOT)
+    return {key: value for key, value in whole.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "[" * 10_000, json.dumps(_without("observed")), json.dumps(_without("state"))],
+)
+def test_another_file_is_refused(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        from_text(text)
+    assert caught.value.code == "snapshot.damaged"
+
+
+def test_another_version_is_named() -> None:
+    with pytest.raises(UsageError, match="version 9"):
+        from_text(json.dumps({**to_json(SNAPSHOT), "version": 9}))
