@@ -101,7 +101,8 @@ class NoteSink:
         try:
             sealed = read_checkpoint(last.record)
             if self._is_newer(sealed.checkpoint):
-                self._write(str(sealed.note))
+                note = str(sealed.note).encode()
+                write_atomic(self._path, note, mode=None, folder_sync_required=False)
         except BadNote as error:
             raise Undelivered(f"record {last.record.seq} holds no checkpoint: {error}") from error
         except OSError as error:
@@ -144,9 +145,6 @@ class NoteSink:
             remedy=f"see whether the journal holds by it ('trimtab journal verify --checkpoint "
             f"{self._path}'); if so, or if this is another journal on purpose, move it away",
         )
-
-    def _write(self, note: str) -> None:
-        write_atomic(self._path, note.encode(), mode=None, folder_sync_required=False)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""

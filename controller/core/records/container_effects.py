@@ -135,11 +135,6 @@ def _forget_takedown(inventory: Inventory, closing: Closing) -> Inventory:
     return replace(inventory, taken=without(inventory.taken, closing.object))
 
 
-def remove_container(inventory: Inventory, closing: Closing) -> Inventory:
-    """Forget a removed container."""
-    return forget_container(inventory, closing.object) if closing.is_gone else inventory
-
-
 def forget_container(inventory: Inventory, identifier: str) -> Inventory:
     """Forget a removed container."""
     taken = inventory.taken.get(identifier)

@@ -197,20 +197,19 @@ def _created_object(closing: Closing) -> dict[str, OwnedObject]:
     return {identifier: created}
 
 
-def _remove_network(inventory: Inventory, closing: Closing) -> Inventory:
-    return _forget_network(inventory, closing.object) if closing.is_gone else inventory
-
-
-def _remove_volume(inventory: Inventory, closing: Closing) -> Inventory:
-    return _forget_volume(inventory, closing.object) if closing.is_gone else inventory
-
-
 def _forget_network(inventory: Inventory, identifier: str) -> Inventory:
     return replace(inventory, networks=without(inventory.networks, identifier))
 
 
 def _forget_volume(inventory: Inventory, identifier: str) -> Inventory:
     return replace(inventory, volumes=without(inventory.volumes, identifier))
+
+
+def _removal(forget: Callable[[Inventory, str], Inventory]) -> RecordEffect:
+    """Return the effect of a removal: *forget*, if the object no longer exists."""
+    return lambda inventory, closing: (
+        forget(inventory, closing.object) if closing.is_gone else inventory
+    )
 
 
 # Images and execs
@@ -267,13 +266,13 @@ _EFFECTS: dict[str, RecordEffect] = {
     Mutation.CONTAINER_UNPAUSE: containers.unpause_container,
     Mutation.CONTAINER_RENAME: containers.container_change(containers.rename),
     Mutation.CONTAINER_UPDATE: containers.container_change(containers.update_settings),
-    Mutation.CONTAINER_REMOVE: containers.remove_container,
+    Mutation.CONTAINER_REMOVE: _removal(containers.forget_container),
     Mutation.NETWORK_CREATE: _create_network,
-    Mutation.NETWORK_REMOVE: _remove_network,
+    Mutation.NETWORK_REMOVE: _removal(_forget_network),
     Mutation.NETWORK_CONNECT: containers.connect,
     Mutation.NETWORK_DISCONNECT: containers.network_change(containers.leave_network),
     Mutation.VOLUME_CREATE: _create_volume,
-    Mutation.VOLUME_REMOVE: _remove_volume,
+    Mutation.VOLUME_REMOVE: _removal(_forget_volume),
     Mutation.IMAGE_PULL: _pull_image,
     Mutation.IMAGE_REMOVE: _remove_image,
     Mutation.EXEC_START: _start_exec,

@@ -128,9 +128,9 @@ class _Builder:
             self._adopt(result)
 
     def _close(self, intent: QueryResult, closing: QueryResult) -> None:
-        action = intent.about.action
+        action, result = intent.about.action, ResultPart.read(closing.record.entry.result)
         if not is_applied(closing.record):
-            if ResultPart.read(closing.record.entry.result).settled == "unknown":
+            if result.settled == "unknown":
                 self._set_state("unknown", intent, f"what came of {action} isn't known")
             return
         summary = RequestPart.read(intent.record.entry.request).summary
@@ -140,7 +140,7 @@ class _Builder:
             _CHANGES[action](self, intent, summary)
         elif action == Mutation.CONTAINER_KILL:
             self._kill(intent, summary)
-        elif action in _STATES and _is_not_modified(closing):
+        elif action in _STATES and result.status == NOT_MODIFIED:
             self._confirm_state(_STATES[action], intent)
         elif action in _STATES:
             self._set_state(_STATES[action], intent)
@@ -339,8 +339,3 @@ def _mount(mount: MountPart) -> str:
     access = "" if mount.type == "tmpfs" else ", read-only" if mount.read_only else ""
     source = f"{mount.source} at " if mount.source else ""
     return f"{mount.type} {source}{mount.target}{access}"
-
-
-def _is_not_modified(closing: QueryResult) -> bool:
-    """Return True if the container had the requested state before."""
-    return ResultPart.read(closing.record.entry.result).status == NOT_MODIFIED

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol
 
 from controller.core.records.parts import (
     ActorPart,
@@ -25,7 +25,6 @@ from controller.model import mutations, names
 from controller.model.mutations import Mutation
 from controller.model.records import Record
 
-T = TypeVar("T")
 #: The shortest prefix of an id that a query matches.
 ID_PREFIX_MIN: Final = 4
 _FULL_ID: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -79,22 +78,20 @@ class ContainerLife:
     gone: int = 0  # seq of its removal, 0 while it exists
 
 
-class KeyedStore(Protocol[T]):
-    """The storage of a ``RecordContext``: a dictionary, or a table elsewhere."""
+class ContainerStore(Protocol):
+    """The containers of a ``RecordContext`` by id: a dictionary, or a table elsewhere."""
 
-    def get(self, key: str, /) -> T | None: ...
+    def get(self, key: str, /) -> ContainerLife | None: ...
 
-    def pop(self, key: str, default: None, /) -> T | None: ...
-
-    def __setitem__(self, key: str, value: T, /) -> None: ...
+    def __setitem__(self, key: str, value: ContainerLife, /) -> None: ...
 
 
 @dataclass(slots=True)
 class RecordContext:
     """The knowledge from the records so far: the subjects of open intents, and containers by id."""
 
-    intents: KeyedStore[RecordSubject] = field(default_factory=dict)
-    lives: KeyedStore[ContainerLife] = field(default_factory=dict)
+    intents: dict[str, RecordSubject] = field(default_factory=dict)
+    lives: ContainerStore = field(default_factory=dict[str, ContainerLife])
 
     def learn(self, record: Record) -> RecordSubject:
         """Return the subject of *record*, and remember it for later records."""

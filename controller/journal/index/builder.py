@@ -342,10 +342,6 @@ class Containers:
             self._known[key] = self._index.life(key)
         return self._known[key]
 
-    def pop(self, key: str, default: None, /) -> ContainerLife | None:
-        """Raise NotImplementedError: containers are never removed."""
-        raise NotImplementedError
-
     def __setitem__(self, key: str, value: ContainerLife, /) -> None:
         self._known[key] = value
         self._changed.add(key)
@@ -372,32 +368,21 @@ class Containers:
             self._known.clear()
 
 
-class Intents:
+class Intents(dict[str, RecordSubject]):
     """The open intents of a ``RecordContext``, stored in the index: few, so all are in memory."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
         rows = database.execute("SELECT id, about FROM intents")
-        self._open = {identity: RecordSubject(**json.loads(about)) for identity, about in rows}
-        self._written = set(self._open)
-
-    def get(self, key: str, /) -> RecordSubject | None:
-        """Return the subject of an open intent, or None."""
-        return self._open.get(key)
-
-    def pop(self, key: str, default: None, /) -> RecordSubject | None:
-        """Remove an open intent, and return its subject or None."""
-        return self._open.pop(key, default)
-
-    def __setitem__(self, key: str, value: RecordSubject, /) -> None:
-        self._open[key] = value
+        super().__init__((each, RecordSubject(**json.loads(about))) for each, about in rows)
+        self._database = database
+        self._written = set(self)
 
     def write(self) -> None:
         """Write the changes; call within a transaction."""
-        closed, new = self._written - self._open.keys(), self._open.keys() - self._written
+        closed, new = self._written - self.keys(), self.keys() - self._written
         self._database.executemany("DELETE FROM intents WHERE id = ?", [(each,) for each in closed])
         self._database.executemany(
             "INSERT INTO intents VALUES (?, ?)",
-            [(each, json.dumps(asdict(self._open[each]))) for each in new],
+            [(each, json.dumps(asdict(self[each]))) for each in new],
         )
-        self._written = set(self._open)
+        self._written = set(self)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, Self
+from typing import BinaryIO, Final, NamedTuple
 
 from controller.core.records.record import GENESIS, LINE_MAX_BYTES, BadLine, parse
 from controller.journal.store.chain import Damage
@@ -162,9 +162,3 @@ class RecordReader:
         for file in self._open.values():
             file.close()
         self._open.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
