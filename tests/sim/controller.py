@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from controller.app.controller import parse_pass_policy
+from controller.core.drift.actions import Judge
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.review import text
 from controller.engine.adapter import BrokerEngine
@@ -28,7 +29,7 @@ from controller.loop.probes.prober import ProbedEngine, Prober
 from controller.loop.shared_state import ControllerParts
 from controller.loop.state.store import StateStore
 from controller.loop.workers.triggers import Chore, Triggers
-from controller.model.desired.plan import Plan
+from controller.model.desired.plan import AnyAction, Plan, Verdict
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.records import Actor, Reply, Request, Role
@@ -157,6 +158,21 @@ class SimStream:
         self._lines = []
 
 
+def _remember(judge: Judge) -> Judge:
+    """Return *judge* with a memory: no verdict depends on the order of a snapshot."""
+    judged: list[tuple[AnyAction, Verdict]] = []
+
+    def remembering(action: AnyAction) -> Verdict:
+        for known, verdict in judged:
+            if known == action:
+                return verdict
+        verdict = judge(action)
+        judged.append((action, verdict))
+        return verdict
+
+    return remembering
+
+
 class LivelyClock:
     """A ``ports.Timer``: while somebody waits by it, containers are asked for their health."""
 
@@ -231,6 +247,7 @@ class SimController:
         self, view: DesiredView, observed: Observed, policy: PassPolicy, **named: Any
     ) -> Plan:
         """Plan twice, the second time from a snapshot in another order."""
+        policy = replace(policy, judge=_remember(policy.judge))
         first = self._plan(view, observed, policy, **named)
         shuffled = replace(
             observed,
