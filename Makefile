@@ -7,8 +7,8 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 # Extra arguments for `make run` (trimtab up) and `make test` (pytest).
 ARGS ?=
-# Processes that run test files side by side: as root one more than processors (tests/conftest.py) and at
-# most four, each with an engine of its own; else there is one engine for all.
+# Processes that run test files side by side: as root two more than processors (tests/conftest.py) and
+# at most four, each with an engine of its own; else there is one engine for all.
 JOBS ?= $(if $(filter 0,$(shell id -u)),auto,0)
 SEEDS ?= 200
 CASES ?= tests/gate/cases.jsonl
@@ -49,7 +49,7 @@ test: setup ## every test; as root on an engine of its own
 	@$(PYTHON) -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## lint, types, import contracts, unit and golden tests: the inner loop
-	@$(PYTHON) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/unit tests/golden $(ARGS)
+	@$(PYTHON) -m pytest -q --numprocesses $$(nproc) --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/unit tests/golden $(ARGS)
 
 lint: setup ## ruff, mypy, the import contracts, and code that stands twice
 	@$(PYTHON) -m pytest -q tests/unit/test_lint.py
