@@ -110,7 +110,6 @@ class Container:
 
     @property
     def name(self) -> str:
-        """The current name of the container."""
         return self.settings.name
 
     @property

@@ -138,7 +138,6 @@ class Defaults:
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Defaults:
-        """Return the defaults from the engine's ``/info``."""
         cgroupns = "host" if str(info.get("CgroupVersion") or "") == "1" else "private"
         return cls(cgroupns, str(info.get("DefaultRuntime") or "runc"))
 

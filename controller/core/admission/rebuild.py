@@ -12,6 +12,7 @@ from typing import Any
 
 from controller.core.admission.dns_names import extra_names
 from controller.core.encoding.image_reference import without_credentials
+from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import shorten
 from controller.core.encoding.strict_json import fold
 from controller.core.engine_api.comparable_fields import LIMITS
@@ -192,13 +193,21 @@ def _changes(case: Case, final: FinalRequest) -> list[AdmissionPatch]:
         ("hardening.capabilities", "all capabilities dropped but those asked for", True),
         ("hardening.privileges", "no new privileges", not asked.security_opt),
         ("default.logs", "logs rotate", final.request.log != asked.log),
-        ("port.loopback", "ports without an address are published on loopback", _unbound(asked)),
+        (
+            "port.loopback",
+            "ports without an address are published on loopback",
+            any(not port.host_ip for port in asked.ports),
+        ),
         (
             "port.exposed",
             "published ports are exposed",
             set(final.request.exposed_ports) != set(asked.exposed_ports),
         ),
-        ("default.tmpfs", "memory filesystems have a size", _sizeless(asked)),
+        (
+            "default.tmpfs",
+            "memory filesystems have a size",
+            any(mount.type == "tmpfs" and not mount.size for mount in asked.mounts),
+        ),
         (
             "hardening.tmpfs",
             "no set-user-id programs or devices in memory filesystems",
@@ -212,10 +221,6 @@ def _changes(case: Case, final: FinalRequest) -> list[AdmissionPatch]:
         ),
     ]
     return [AdmissionPatch(rule, text) for rule, text, applies in rows if applies]
-
-
-def _sizeless(request: CreateRequest) -> bool:
-    return any(mount.type == "tmpfs" and not mount.size for mount in request.mounts)
 
 
 def _volume_changes(asked: CreateRequest, final: CreateRequest) -> Iterator[tuple[str, str, bool]]:
@@ -237,17 +242,13 @@ def _added_by(asked: CreateRequest, mount: MountRequest) -> str:
     return "volume.slot" if mount.type == "volume" else "volume.scratch"
 
 
-def _unbound(request: CreateRequest) -> bool:
-    return any(not port.host_ip for port in request.ports)
-
-
 def body_of(final: FinalRequest) -> RequestBody:
     """Return the body to forward."""
     request = final.request
     ends = {end.network: members_of(ENDPOINT, end) for end in final.networks.networks}
     return {
         **members_of(CONFIG, request),
-        **_only_set(
+        **only_set(
             ExposedPorts={port: {} for port in request.exposed_ports},
             Healthcheck=request.healthcheck and members_of(HEALTHCHECK, request.healthcheck),
             Volumes={path: {} for path in request.volumes},
@@ -259,17 +260,13 @@ def body_of(final: FinalRequest) -> RequestBody:
     }
 
 
-def _only_set(**members: object) -> RequestBody:
-    return {name: value for name, value in members.items() if value}
-
-
 def _host_config(final: FinalRequest) -> RequestBody:
     request, mounts = final.request, final.request.mounts
     return {
         **members_of(HOST, request),
         **members_of(RESOURCES, request.limits),
         "NanoCpus": request.limits.nano_cpus,
-        **_only_set(
+        **only_set(
             Binds=[_bind(mount) for mount in mounts if mount.form == "binds"],
             Mounts=[_mount(mount) for mount in mounts if mount.form == "mounts"],
             Tmpfs={mount.target: _tmpfs(mount) for mount in mounts if mount.form == "tmpfs"},
@@ -303,7 +300,7 @@ def _mount(mount: MountRequest) -> RequestBody:
     if mount.type == "tmpfs":
         return members | {"TmpfsOptions": members_of(TMPFS_OPTIONS, mount)}
     driver = {"DriverConfig": {"Name": mount.driver}} if mount.driver else {}
-    return members | _only_set(
+    return members | only_set(
         BindOptions=members_of(BIND_OPTIONS, mount),
         VolumeOptions=members_of(VOLUME_OPTIONS, mount) | driver,
     )

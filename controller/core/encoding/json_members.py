@@ -46,6 +46,11 @@ def mapping_member(members: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return mapping_of(members.get(name))
 
 
+def only_set(**members: object) -> dict[str, Any]:
+    """Return the members without null, empty, zero and false values."""
+    return {name: value for name, value in members.items() if value}
+
+
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Payload:
     """A JSON object with a typed attribute for each member.
@@ -61,11 +66,9 @@ class Payload:
                 self.members[declared.name] = declared.write(value)
 
     def __repr__(self) -> str:
-        """Return the kind of object and its members."""
         return f"{type(self).__name__}({self.members})"
 
     def __eq__(self, other: object) -> bool:
-        """Return True for the same kind of object with the same members."""
         return type(other) is type(self) and self.members == other.members
 
     __hash__ = None  # type: ignore[assignment]
@@ -75,7 +78,6 @@ class Payload:
         return self.read(self.members | other.members)
 
     def __bool__(self) -> bool:
-        """Return True if the object has any member."""
         return bool(self.members)
 
     @classmethod

@@ -75,7 +75,6 @@ class FindingCollector:
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, rule: str, path: str, reason: str, remedy: str = "") -> None:
-        """Add one finding."""
         self.findings.append(Finding(rule, path, reason, remedy))
 
     def all(self) -> tuple[Finding, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, assert_never
 
+from controller.core.encoding.json_members import only_set
 from controller.core.engine_api.comparable_fields import LIMITS, unknown_members
 from controller.core.engine_api.requests import ICC, MASQUERADE, RequestBody
 from controller.core.engine_api.timestamps import ZERO_TIME, is_of_last_run
@@ -69,22 +70,20 @@ def create_body(
         with_alias: True adds the alias of the service's name.
     """
     spec = service.spec
-    body: RequestBody = {
-        "Image": image,
-        "Labels": _labels(service, slot),
-        "User": spec.user,
-        "WorkingDir": spec.working_dir,
-        "Env": [f"{name}={value}" for name, value in sorted(spec.env.items())],
-        "Entrypoint": list(spec.entrypoint or ()),
-        "Cmd": list(spec.command or ()),
-        "StopSignal": spec.stop_signal,
-        "StopTimeout": stop_timeout_s(spec),
-        "Healthcheck": _healthcheck(spec.healthcheck),
-        "ExposedPorts": {_port(port): {} for port in spec.ports},
-        "HostConfig": _host_config(service, networks),
-        "NetworkingConfig": _endpoints(service, networks, with_alias=with_alias),
-    }
-    return _only_set(body, keep=("StopTimeout",))
+    return only_set(
+        Image=image,
+        Labels=_labels(service, slot),
+        User=spec.user,
+        WorkingDir=spec.working_dir,
+        Env=[f"{name}={value}" for name, value in sorted(spec.env.items())],
+        Entrypoint=list(spec.entrypoint or ()),
+        Cmd=list(spec.command or ()),
+        StopSignal=spec.stop_signal,
+        Healthcheck=_healthcheck(spec.healthcheck),
+        ExposedPorts={_port(port): {} for port in spec.ports},
+        HostConfig=_host_config(service, networks),
+        NetworkingConfig=_endpoints(service, networks, with_alias=with_alias),
+    ) | {"StopTimeout": stop_timeout_s(spec)}
 
 
 def stop_timeout_s(spec: ServiceSpec) -> int:
@@ -127,13 +126,13 @@ def container_body(action: CreateContainer, networks: NetworkNames) -> RequestBo
 
 def update_body(action: UpdateContainer) -> RequestBody:
     """Return the body of ``POST /containers/ID/update``; absent settings stay unchanged."""
-    policy = _only_set({"Name": action.restart, "MaximumRetryCount": action.restart_max})
+    policy = only_set(Name=action.restart, MaximumRetryCount=action.restart_max)
     return ({"RestartPolicy": policy} if action.restart else {}) | limits_body(action.limits)
 
 
 def limits_body(limits: Mapping[str, int]) -> RequestBody:
     """Return the set limits for an update's body, from their names in ``Settings``."""
-    return _only_set({LIMITS[name]: value for name, value in limits.items()})
+    return only_set(**{LIMITS[name]: value for name, value in limits.items()})
 
 
 def joining_body(action: ConnectNetwork | DisconnectNetwork) -> RequestBody:
@@ -146,19 +145,14 @@ def joining_body(action: ConnectNetwork | DisconnectNetwork) -> RequestBody:
 
 def network_body(action: CreateNetwork) -> RequestBody:
     """Return the body of ``POST /networks/create``."""
-    body: RequestBody = {
-        "Name": action.target,
-        "Driver": "bridge",
-        "Internal": action.internal,
-        "Options": _only_set(
-            {
-                MASQUERADE: None if action.masquerade else "false",
-                ICC: None if action.icc else "false",
-            }
-        ),
-        "Labels": {names.OWNER: action.owner, names.NAMESPACE: action.object.namespace},
-    }
-    return _only_set(body)
+    switches = {MASQUERADE: action.masquerade, ICC: action.icc}
+    return only_set(
+        Name=action.target,
+        Driver="bridge",
+        Internal=action.internal,
+        Options={option: "false" for option, enabled in switches.items() if not enabled},
+        Labels={names.OWNER: action.owner, names.NAMESPACE: action.object.namespace},
+    )
 
 
 def volume_body(action: CreateVolume) -> RequestBody:
@@ -171,46 +165,38 @@ def volume_body(action: CreateVolume) -> RequestBody:
 
 
 def _labels(service: Service, slot: int) -> dict[str, str]:
-    return dict(
-        sorted(
-            {
-                **service.spec.container_labels,
-                names.OWNER: service.owner,
-                names.NAMESPACE: service.key.namespace,
-                names.SERVICE: service.key.name,
-                names.SLOT: str(slot),
-                names.REVISION: service.revision,
-                names.IMAGE: service.spec.image,
-            }.items()
-        )
-    )
+    labels = {
+        **service.spec.container_labels,
+        names.OWNER: service.owner,
+        names.NAMESPACE: service.key.namespace,
+        names.SERVICE: service.key.name,
+        names.SLOT: str(slot),
+        names.REVISION: service.revision,
+        names.IMAGE: service.spec.image,
+    }
+    return dict(sorted(labels.items()))
 
 
 def _host_config(service: Service, networks: NetworkNames) -> RequestBody:
     spec = service.spec
     cpus = spec.resources.cpus
     joined = joined_networks(service, networks)
-    return _only_set(
-        {
-            "NetworkMode": joined[0] if joined else _NO_NETWORK,
-            "Memory": spec.resources.memory,
-            "NanoCpus": None if cpus is None else round(cpus * _NANO),
-            "PidsLimit": spec.resources.pids,
-            "ShmSize": spec.resources.shm,
-            "CapAdd": list(spec.security.cap_add),
-            "ReadonlyRootfs": spec.security.read_only_root_filesystem,
-            "Init": spec.init,
-            "Mounts": [_mount(mount, service.key.namespace) for mount in spec.mounts],
-            "PortBindings": _bindings(spec.ports),
-            "RestartPolicy": _restart(spec.restart.policy),
-            "LogConfig": {
-                "Type": "json-file",
-                "Config": {
-                    "max-size": str(spec.logs.max_size),
-                    "max-file": str(spec.logs.max_files),
-                },
-            },
-        }
+    return only_set(
+        NetworkMode=joined[0] if joined else _NO_NETWORK,
+        Memory=spec.resources.memory,
+        NanoCpus=None if cpus is None else round(cpus * _NANO),
+        PidsLimit=spec.resources.pids,
+        ShmSize=spec.resources.shm,
+        CapAdd=list(spec.security.cap_add),
+        ReadonlyRootfs=spec.security.read_only_root_filesystem,
+        Init=spec.init,
+        Mounts=[_mount(mount, service.key.namespace) for mount in spec.mounts],
+        PortBindings=_bindings(spec.ports),
+        RestartPolicy=_restart(spec.restart.policy),
+        LogConfig={
+            "Type": "json-file",
+            "Config": {"max-size": str(spec.logs.max_size), "max-file": str(spec.logs.max_files)},
+        },
     )
 
 
@@ -225,17 +211,15 @@ def _endpoints(service: Service, networks: NetworkNames, *, with_alias: bool) ->
 def _mount(mount: Mount, namespace: str) -> RequestBody:
     match mount:
         case BindMount():
-            body: RequestBody = {"Type": "bind", "Source": mount.source, "Target": mount.target}
-            return body | ({"ReadOnly": True} if mount.read_only else {})
+            kind, source = "bind", mount.source
         case VolumeMount():
-            source = qualified(namespace, mount.source)
-            body = {"Type": "volume", "Source": source, "Target": mount.target}
-            return body | ({"ReadOnly": True} if mount.read_only else {})
+            kind, source = "volume", qualified(namespace, mount.source)
         case TmpfsMount():
             options = {"SizeBytes": mount.size}
             return {"Type": "tmpfs", "Target": mount.target, "TmpfsOptions": options}
         case _:
             assert_never(mount)
+    return only_set(Type=kind, Source=source, Target=mount.target, ReadOnly=mount.read_only)
 
 
 def _port(port: Port) -> str:
@@ -269,11 +253,6 @@ def _healthcheck(check: Healthcheck | None) -> RequestBody:
         # Zero inherits the image's value. The smallest value of the engine is 1 ms.
         "StartPeriod": max(1, check.start_period) * _NS_PER_MS,
     }
-
-
-def _only_set(body: RequestBody, *, keep: tuple[str, ...] = ()) -> RequestBody:
-    """Drop values that the engine reads as unset: None, empty, zero, false."""
-    return {key: value for key, value in body.items() if value or key in keep}
 
 
 def settings(inspect: Mapping[str, Any]) -> Settings:

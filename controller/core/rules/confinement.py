@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from controller.core.encoding.json_members import only_set
 from controller.core.rules.anonymous_volumes import uncovered
 from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.host_paths import PathFacts
@@ -77,12 +78,8 @@ def confinement_to_json(confinement: Confinement) -> dict[str, object] | None:
     if any(len(text) > TEXT_MAX or not text.isprintable() for text in texts):
         return None
     members = asdict(confinement)
-    members["mounts"] = [_without_empty(asdict(mount)) for mount in confinement.mounts]
-    return _without_empty({**members, "capabilities": list(confinement.capabilities)})
-
-
-def _without_empty(members: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in members.items() if value}
+    members["mounts"] = [only_set(**asdict(mount)) for mount in confinement.mounts]
+    return only_set(**members | {"capabilities": list(confinement.capabilities)})
 
 
 def confinement_from_json(value: object) -> Confinement | None:

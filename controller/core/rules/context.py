@@ -12,7 +12,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from controller.core.encoding.image_reference import Reference, parse_reference
-from controller.core.engine_api.requests import CreateRequest, PortRequest
+from controller.core.engine_api.requests import CreateRequest
 from controller.core.rules.facts import CreateFacts, ImageFacts, Stamp
 from controller.model import names
 from controller.model.names import (
@@ -51,7 +51,6 @@ class Case:
 
     @property
     def by_controller(self) -> bool:
-        """Return True if the controller sent the request."""
         return self.actor.role is Role.CONTROLLER
 
     @property
@@ -61,13 +60,7 @@ class Case:
 
     @property
     def networks(self) -> ImpliedNetworks:
-        """The namespace's implied networks."""
         return implied(self.policy, self.namespace)
-
-    @property
-    def ports(self) -> tuple[PortRequest, ...]:
-        """The published ports."""
-        return self.request.ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +72,6 @@ class ImpliedNetworks:
     bridge: str
 
     def all(self) -> tuple[str, ...]:
-        """Return the three names."""
         return (self.isolated, self.ingress, self.bridge)
 
 

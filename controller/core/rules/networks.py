@@ -48,7 +48,6 @@ class JoinedNetworks:
 
     @property
     def mode(self) -> str:
-        """The rebuilt NetworkMode."""
         return self.networks[0].network if self.networks else "none"
 
     @property
@@ -58,7 +57,6 @@ class JoinedNetworks:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names, sorted."""
         return tuple(sorted(end.network for end in self.networks))
 
 
@@ -120,7 +118,7 @@ def wanted(case: Case) -> tuple[str, ...]:
     if mode.kind == "none":
         return ()
     names = [mode.network, *(_resolved(case, end.network) for end in case.request.endpoints)]
-    if case.ports and _is_internal(case, mode.network) and not case.by_controller:
+    if case.request.ports and _is_internal(case, mode.network) and not case.by_controller:
         names.append(case.networks.ingress)
     return tuple(dict.fromkeys(names))
 
@@ -187,7 +185,7 @@ def endpoints_implied(case: Case) -> Findings:
         if name in _excluded(case, mode):
             reason = f"{name} isn't what the mode implies, which is {mode.network}"
             yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
-    ingress = bool(case.ports) and _is_internal(case, mode.network)
+    ingress = bool(case.request.ports) and _is_internal(case, mode.network)
     if implied.ingress in given and not ingress:
         reason = f"{implied.ingress} is for published ports beside an internal network"
         yield Finding("network.endpoints", f"{_ENDPOINTS}.{implied.ingress}", reason)
@@ -335,7 +333,7 @@ def is_own_network(facts: NetworkFacts, owner: str) -> bool:
 
 def ports_allowed(case: Case) -> Findings:
     """Ports are published on loopback, above the privileged range, each once."""
-    limits, ports = case.policy.networks.ports, case.ports
+    limits, ports = case.policy.networks.ports, case.request.ports
     if len(ports) > limits.max:
         reason = f"{len(ports)} ports: at most {limits.max}"
         yield Finding("port.count", "HostConfig.PortBindings", reason, "publish fewer")

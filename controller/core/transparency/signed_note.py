@@ -68,7 +68,6 @@ class Signature:
     data: bytes
 
     def __str__(self) -> str:
-        """Return the signature line."""
         return f"— {self.name} {b64encode(self.id + self.data).decode()}"
 
 
@@ -106,7 +105,6 @@ class Note:
     signatures: tuple[Signature, ...]
 
     def __str__(self) -> str:
-        """Return the note's text form."""
         return f"{self.text}\n" + "".join(f"{each}\n" for each in self.signatures)
 
     def is_signed_by(self, key: PublicKey) -> bool:

@@ -207,7 +207,6 @@ class Desired:
 
     @property
     def suspended(self) -> frozenset[Key]:
-        """The suspended services."""
         return frozenset(hold.key for hold in self.holds if hold.word == "suspended")
 
     @property
@@ -245,5 +244,4 @@ class Desired:
         return not any(problem.severity is Severity.ERROR for problem in self.problems)
 
     def service(self, key: Key) -> Service | None:
-        """Return the declared service with the given key, if any."""
         return next((service for service in self.services if service.key == key), None)

@@ -73,7 +73,6 @@ class Overrides:
     down_ms: int | None = None
 
     def find_revision(self, revision: str) -> Revision | None:
-        """Return the remembered revision with the given id, if any."""
         return next((each for each in self.revisions if each.revision == revision), None)
 
 

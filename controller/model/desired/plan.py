@@ -268,7 +268,6 @@ class Plan:
     )
 
     def of(self, key: Key) -> tuple[AnyAction, ...]:
-        """Return the actions on one key."""
         index = self._by_key
         if index is None:
             index = self._indexed()

@@ -116,7 +116,6 @@ class Exemption(Model):
 
     @property
     def label(self) -> str:
-        """The name of the exception in verdicts."""
         return f"exception:{self.owner}/{self.namespace}/{self.service}"
 
 
@@ -213,7 +212,6 @@ class Policy(Model):
         return None
 
     def read_from(self, origin: PolicyOrigin) -> Self:
-        """Return the policy with its origin."""
         copied = self.model_copy()
         copied.__dict__["origin"] = origin
         return copied
