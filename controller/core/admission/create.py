@@ -15,7 +15,7 @@ from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.rules import container, identity, image, image_volumes, mounts, networks
-from controller.core.rules.context import Case, make_case, preview_case, reference_text
+from controller.core.rules.context import Case, make_case, reference_text
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, CreateFacts, Needs, Stamp
 from controller.core.rules.verdict import (
     AdmissionDecision,
@@ -84,7 +84,7 @@ def needs(
 
     Useful only for a request that the preview does not deny.
     """
-    case = preview_case(request, name="", actor=actor, policy=policy)
+    case = make_case(request, name="", actor=actor, policy=policy)
     binds = [mount.source for mount in request.mounts if mount.type == "bind"]
     named = [mount.source for mount in request.mounts if mount.type == "volume"]
     named += [
@@ -113,9 +113,7 @@ def kept_volumes(
     stamp: Stamp,
 ) -> tuple[str, ...]:
     """Return the volumes that the policy mounts into a create; call it once the image is known."""
-    case = make_case(
-        request, name=name, actor=actor, policy=policy, facts=facts, stamp=stamp, platform=""
-    )
+    case = make_case(request, name=name, actor=actor, policy=policy, facts=facts, stamp=stamp)
     return image_volumes.kept_volumes(case)
 
 

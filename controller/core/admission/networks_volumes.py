@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from controller.core.admission.rebuild import origin_labels
+from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.field_reader import members_of
-from controller.core.engine_api.field_tables import IPAM_CONFIG
+from controller.core.engine_api.field_tables import ENDPOINT, IPAM_CONFIG
 from controller.core.engine_api.grammar import is_host_name
 from controller.core.engine_api.requests import (
     ICC,
@@ -26,7 +27,7 @@ from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.anonymous_volumes import is_slot_volume
-from controller.core.rules.context import Case, case_of_existing, implied, namespace_of, owner_of
+from controller.core.rules.context import Case, implied, make_case, namespace_of, owner_of
 from controller.core.rules.facts import (
     ContainerFacts,
     CreateFacts,
@@ -242,12 +243,9 @@ def _admit_final_network(
         if value is not None
     }
     body: RequestBody = {"Name": request.name, "Driver": "bridge", "Internal": request.internal}
-    body |= {"EnableIPv6": True} if request.ipv6 else {}
-    body |= {"Options": options} if options else {}
-    if request.pools:
-        pools = [members_of(IPAM_CONFIG, pool) for pool in request.pools]
-        body["IPAM"] = {"Driver": "default", "Config": pools}
-    body["Labels"] = labels
+    pools = [members_of(IPAM_CONFIG, pool) for pool in request.pools]
+    ipam = {"Driver": "default", "Config": pools} if pools else None
+    body |= only_set(EnableIPv6=request.ipv6, Options=options, IPAM=ipam, Labels=labels)
     summary = SummaryPart(
         name=request.name,
         labels={key: value for key, value in labels.items() if is_reserved(key)},
@@ -412,9 +410,7 @@ def admit_connect(
             findings.append(Finding("network.alias", "EndpointConfig.Aliases", reason, remedy))
     if findings or joined is None:
         return deny(findings)
-    body: RequestBody = {"Container": current.id}
-    if request.endpoint.aliases:
-        body["EndpointConfig"] = {"Aliases": list(request.endpoint.aliases)}
+    body = only_set(Container=current.id, EndpointConfig=members_of(ENDPOINT, request.endpoint))
     summary = SummaryPart(
         network=joined.name,
         name=current.settings.name,
@@ -440,7 +436,7 @@ def admit_disconnect(
         findings += judge_network(case, joined, "network")
     if findings or joined is None:
         return deny(findings)
-    body: RequestBody = {"Container": current.id} | ({"Force": True} if request.force else {})
+    body = only_set(Container=current.id, Force=request.force)
     summary = SummaryPart(network=joined.name, name=current.settings.name)
     return AdmissionDecision(verdict_of(()), body, summary=summary.members)
 
@@ -467,7 +463,7 @@ def _find_network(
     # The container's creator decides which networks it joins, not the sender of this request.
     role = Role.CONTROLLER if current.origin == "controller" else Role.CLIENT
     creator = replace(actor, role=role, owner=current.owner)
-    case = case_of_existing(
+    case = make_case(
         CreateRequest(labels=labels),
         actor=creator,
         policy=policy,

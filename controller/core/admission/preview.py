@@ -17,7 +17,7 @@ from controller.core.engine_api.parse import parse_create, parse_network, parse_
 from controller.core.engine_api.requests import CreateRequest
 from controller.core.engine_api.translate import network_body, update_body, volume_body
 from controller.core.policy.refusals import verdict_in_document
-from controller.core.rules.context import PREVIEW_STAMP, preview_case
+from controller.core.rules.context import PREVIEW_STAMP, make_case
 from controller.core.rules.facts import HostFacts
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.plan import (
@@ -121,4 +121,4 @@ def outline_body(
 
     For display only: the gate never forwards this body. Refused values appear unchanged.
     """
-    return body_of(finish(preview_case(request, name=name, actor=actor, policy=policy)))
+    return body_of(finish(make_case(request, name=name, actor=actor, policy=policy)))

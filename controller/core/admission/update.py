@@ -20,7 +20,7 @@ from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.container import judge_limits, judge_restart
-from controller.core.rules.context import case_of_existing
+from controller.core.rules.context import make_case
 from controller.core.rules.facts import ContainerFacts, CreateFacts, HostFacts
 from controller.core.rules.verdict import (
     AdmissionDecision,
@@ -152,4 +152,4 @@ def _effective_policy(
     )
     controller = replace(actor, role=Role.CONTROLLER)
     facts = CreateFacts(host=host)
-    return case_of_existing(request, actor=controller, policy=policy, facts=facts, name="").policy
+    return make_case(request, actor=controller, policy=policy, facts=facts, name="").policy

@@ -137,10 +137,10 @@ def limits_body(limits: Mapping[str, int]) -> RequestBody:
 
 def joining_body(action: ConnectNetwork | DisconnectNetwork) -> RequestBody:
     """Return the body of ``POST /networks/NAME/connect`` and ``…/disconnect``."""
-    body: RequestBody = {"Container": action.precondition.id}
-    if isinstance(action, ConnectNetwork) and action.aliases:
-        body["EndpointConfig"] = {"Aliases": list(action.aliases)}
-    return body
+    aliases = list(action.aliases) if isinstance(action, ConnectNetwork) else []
+    return only_set(
+        Container=action.precondition.id, EndpointConfig={"Aliases": aliases} if aliases else None
+    )
 
 
 def network_body(action: CreateNetwork) -> RequestBody:

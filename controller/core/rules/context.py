@@ -133,17 +133,24 @@ def service_of(request: CreateRequest) -> str:
     return asked or (composed if is_dns_label(composed, length=SERVICE_LABEL_MAX) else "")
 
 
+#: The stamp of a preview: no instance, and an intent that is never recorded.
+PREVIEW_STAMP = Stamp(instance="", intent="00000000-0000-7000-8000-000000000000")
+
+
 def make_case(
     request: CreateRequest,
     *,
     name: str,
     actor: Actor,
     policy: Policy,
-    facts: CreateFacts | None,
-    stamp: Stamp,
-    platform: str,
+    facts: CreateFacts | None = None,
+    stamp: Stamp = PREVIEW_STAMP,
+    platform: str = "",
 ) -> Case:
-    """Resolve the container's owner and the exceptions for its service."""
+    """Resolve the container's owner and the exceptions for its service.
+
+    The defaults are those of a preview, without any look-ups.
+    """
     owner = owner_of(actor, request.label(names.OWNER))
     namespace = namespace_of(actor, request.label(names.NAMESPACE), policy)
     service = service_of(request)
@@ -169,17 +176,6 @@ def make_case(
         service=service,
         reference=reference,
         exceptions=tuple(exemption.label for exemption in exceptions),
-    )
-
-
-#: The stamp of a preview: no instance, and an intent that is never recorded.
-PREVIEW_STAMP = Stamp(instance="", intent="00000000-0000-7000-8000-000000000000")
-
-
-def preview_case(request: CreateRequest, *, name: str, actor: Actor, policy: Policy) -> Case:
-    """Return the case of a create without any look-ups."""
-    return make_case(
-        request, name=name, actor=actor, policy=policy, facts=None, stamp=PREVIEW_STAMP, platform=""
     )
 
 
@@ -258,18 +254,3 @@ def _with(section: _Section, **values: object) -> _Section:
 
 def _raised(limit: _Limit, most: int | None) -> _Limit:
     return _with(limit, max=max(limit.max, most or 0))
-
-
-def case_of_existing(
-    request: CreateRequest, *, actor: Actor, policy: Policy, facts: CreateFacts, name: str
-) -> Case:
-    """Return the case of an existing container, as far as its labels describe the create."""
-    return make_case(
-        request,
-        name=name,
-        actor=actor,
-        policy=policy,
-        facts=facts,
-        stamp=Stamp("", ""),
-        platform="",
-    )
