@@ -160,7 +160,10 @@ def on(kind: type[Any], **more: object) -> AnyAction:
             60,
         ),
         (
-            on(UpdateContainer, memory=64, memory_swap=64, nano_cpus=5, pids=7),
+            on(
+                UpdateContainer,
+                limits={"memory": 64, "memory_swap": 64, "nano_cpus": 5, "pids": 7},
+            ),
             "POST /containers/c1/update",
             {},
             {"Memory": 64, "MemorySwap": 64, "NanoCpus": 5, "PidsLimit": 7},
