@@ -158,15 +158,15 @@ _MEANS = {
 _INTRO = """\
 # Drift
 
-What is changed on a container from outside is noticed at once, by the engine's events, and at the latest at the next
-full look (300 s). Drift is measured against what was admitted at creation, including defaults from the image and
-policy; changing the policy causes no drift. Each healing is in the journal, with its cause; a field that is put back
-in place costs no restart. Where that isn't possible the container is replaced as in a rollout, the
-successor first where ports and volumes allow. A container that is down and altered is made anew.
+trimtab detects a change of a container from outside at once, by the engine's events, or at the latest at the next full
+observation (300 s). Drift is a difference from the settings admitted at creation, including defaults from image and policy;
+a changed policy causes no drift. The journal has each repair, with its cause. A repair in place costs no restart. If a
+repair in place is impossible, trimtab replaces the container as in a rollout, with the successor first if ports and
+volumes allow. A stopped container with drift is recreated.
 
-Where several things differ and one of them can't be put back, it is replaced at once.
+If a container has several differences, and one can't be repaired in place, trimtab replaces the container at once.
 
-## What people do, and what becomes of it
+## Changes from outside, and their repairs
 
 Run against a real engine by `tests/e2e/test_drift.py::test_what_people_change_is_seen_and_put_right`.
 
@@ -174,8 +174,8 @@ Run against a real engine by `tests/e2e/test_drift.py::test_what_people_change_i
 _MEMBERS = """
 ## Each member of an inspect
 
-The first row that names a member says what becomes of it. One that no row names (a newer engine's) is told as
-`drift.unknown`, and never fought.
+The first row with a member gives its repair. A member of a newer engine without a row is reported as `drift.unknown`, and
+never repaired.
 
 """
 
@@ -183,30 +183,29 @@ The first row that names a member says what becomes of it. One that no row names
 _FIGHTS = """
 ## Changed, stopped or removed again and again
 
-Another program may want it otherwise. The first three times within ten minutes trimtab heals the same change of the
-same replica at once. From the fourth time on the service has the condition `Contended`, and the healing waits: 2 s,
-then three times as long each time, up to 300 s. This holds for each altered field, for stops and for removals. After
-ten quiet minutes the count starts over; a changed document and `trimtab resume` start it over, too. `status` shows the
-next try.
+Another program may repeatedly undo repairs. Three times within ten minutes, trimtab repairs the same change of the same
+replica at once. From the fourth time on, the service has the condition `Contended`, and the repair waits: 2 s, then three
+times as long each time, up to 300 s. The rule holds for each altered field, for stops and for removals. After ten quiet
+minutes the count starts again, and also after a change of the document or `trimtab resume`. `status` shows the next try.
 
-A network that isn't ours is left at once all the same, and so is a limit beyond the policy taken back; who does that
-four times within ten minutes has the container ended, with a `violation` in the journal.
+Foreign networks and limits beyond the policy are always reverted at once. After four such changes within ten minutes, the
+broker ends the container, with a `violation` in the journal.
 
 ## Ended by the broker
 
-The broker ends a container that doesn't run as it was admitted. That counts as a crash of its replica: the next
+The broker ends a container that doesn't run as admitted. The end counts as a crash of the replica: the next
 container is created after 1 s, then 5, 10, 20, 40, 80, 160 and 300 s. Three failures in a row fail a rollout; five within
-ten minutes are a `CrashLoop`, and the service is `Stalled` with what was found (`effective.mount: ...`). A changed
+ten minutes are a `CrashLoop`, and the service is `Stalled` with the finding (`effective.mount: ...`). A changed
 document, or `trimtab resume`, tries again at once.
 
 ## Who did it
 
-The cause of an action says who ended a container, as far as anybody knows:
+The cause of an action says who ended a container, if known:
 
 | cause in the journal | meaning |
 |---|---|
-| `exited with 1`, `was killed: out of memory (limit 64Mi)` | the program ended by itself |
-| `was ended by the broker: effective.mount: ...` | it didn't run as admitted; the journal has a `violation` |
+| `exited with 1`, `was killed: out of memory (limit 64Mi)` | the program ended without a request |
+| `was ended by the broker: effective.mount: ...` | the container didn't run as admitted; the journal has a `violation` |
 | `was stopped by uid:1000 through the gate` | this user ran `docker stop` (or kill, or rm) on the broker's socket |
 | `was stopped from outside`, `was removed from outside` | somebody used the engine's own socket |
 """

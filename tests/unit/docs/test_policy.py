@@ -54,7 +54,7 @@ def volumes(policy: Policy) -> str:
         ("network modes", modes),
         ("memory, by default and at most", memory),
         ("ports below 1024", low_ports),
-        ("a `VOLUME` that no mount covers", volumes),
+        ("a `VOLUME` without a mount", volumes),
         ("`docker exec` as root by name", lambda p: "yes" if p.exec.root else "no"),
         ("owners", lambda p: "any" if p.owners is None else "the listed ones"),
         (
