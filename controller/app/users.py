@@ -64,7 +64,7 @@ def shipper_user(name: str | None) -> User:
     if entry.pw_uid in (0, NOBODY_UID) or entry.pw_gid == 0:
         raise StateError(
             "user.unfit",
-            f"{entry.pw_name} doesn't ship: root can more, and nobody is many",
+            f"{entry.pw_name} can't run the shipper: the shipper needs an unprivileged user without other processes",
             remedy="give the shipper a user of its own with --user",
         )
     return User(entry.pw_uid, entry.pw_gid, dropped=True)

@@ -206,7 +206,7 @@ def _read_body(request: Request, route: Route) -> object:
         raise Denied(
             "header.too-long",
             f"X-Registry-Auth is longer than {REGISTRY_AUTH_MAX} bytes",
-            "registry credentials are the broker's to send: leave it out",
+            "only the broker sends registry credentials: leave the header out",
             status=400,
         )
     if headers.get("content-encoding", "identity") != "identity":

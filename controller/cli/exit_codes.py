@@ -87,7 +87,7 @@ def end_with(error: Exception, *, is_daemon: bool) -> int:
             return exit_code_of(error)
         case OSError() if error.errno in _FULL and error.filename is None:
             discard_output()
-            _print(f"error: what is printed can't be written: {error.strerror} [{_SYSTEM}]")
+            _print(f"error: the output can't be written: {error.strerror} [{_SYSTEM}]")
         case OSError():
             report(_failure_of(error))
         case _:

@@ -128,7 +128,7 @@ def _raise_if_not_allowed(peer_uid: int, own_uid: int) -> None:
     if peer_uid not in (0, own_uid):
         raise UsageError(
             "control.denied",
-            f"uid {peer_uid} may look, and not act",
+            f"uid {peer_uid} is allowed to look, not to act",
             remedy="run the command as root",
         )
 

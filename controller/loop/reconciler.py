@@ -314,8 +314,8 @@ class Reconciler:
         wait_s = self._creations.wait_s(action, self._clock.now())
         if not wait_s:
             return None
-        reason = f"{action.target} is removed again and again by somebody else"
-        remedy = "look who removes it beside trimtab; it is created after growing pauses"
+        reason = f"{action.target} is repeatedly removed from outside"
+        remedy = "find out who else removes it; trimtab creates it again after growing pauses"
         return self._retries.attempt(
             TooManyRequests("create.contended", reason, remedy=remedy), wait_s
         )

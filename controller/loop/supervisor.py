@@ -152,7 +152,7 @@ class Supervisor:
             with suppress(OSError):
                 self._endpoints.listener.shutdown(socket.SHUT_RDWR)
         if not self._worker_slots.finish(within_s=FINISH_S, monotonic=self._clock.monotonic):
-            log.warning("what was begun isn't over after %.0f s; ending without it", FINISH_S)
+            log.warning("running passes aren't done after %.0f s; ending without them", FINISH_S)
         deadline = self._clock.monotonic() + JOIN_S
         for thread in threads:
             thread.join(max(0.0, deadline - self._clock.monotonic()))

@@ -96,7 +96,7 @@ def read_destination(text: str) -> Destination:
     except ValueError as error:
         raise _wrong(text, str(error)) from None
     if parts.fragment or url.endswith("#"):
-        raise _wrong(text, "what is after # would be lost")
+        raise _wrong(text, "the part after # would be lost")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     checkpoints_only = _checkpoints_only(text, options)
     destination: Destination

@@ -250,7 +250,7 @@ class Follower:
             try:
                 return parse_base(file.read(BASE_MAX_BYTES))
             except BadBase as error:
-                raise _diverged(f"what was pruned can't be told: {error}") from error
+                raise _diverged(f"the pruned records are unknown: {error}") from error
 
     def _check(self, line: bytes) -> Shipped:
         before = self._cursor
@@ -308,7 +308,7 @@ class _Segment:
 def _diverged(why: str) -> Diverged:
     return Diverged(
         "ship.diverged",
-        f"the journal isn't as it was when it was shipped: {why}",
+        f"the journal differs from the shipped journal: {why}",
         remedy="find out who changed it ('trimtab journal verify'); to ship another journal from "
         "its beginning, remove the cursors in STATE/ship",
     )

@@ -101,9 +101,11 @@ class OtlpSink:
             Rejected: the collector rejected some records.
         """
         if response.status_code >= HTTPStatus.MULTIPLE_CHOICES or response.request.method != "POST":
-            raise Undelivered(f"{self._url}: it leads elsewhere, and what is sent there gets lost")
+            raise Undelivered(f"{self._url}: the server redirects, and redirected records get lost")
         if response.headers.get("content-type", "").lower().startswith("text/html"):
-            raise Undelivered(f"{self._url}: it answers with a page, as no collector does")
+            raise Undelivered(
+                f"{self._url}: the server answers with a page, so it isn't a collector"
+            )
         from google.protobuf.message import DecodeError
         from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
             ExportLogsServiceResponse,

@@ -143,9 +143,9 @@ class DirectorySource:
         """Return the reading before a Git operation in progress, blind."""
         problem = Problem(
             "git.busy",
-            f"a Git operation is under way here ({sign}): what was read before it stays in force",
+            f"a Git operation is under way here ({sign}): the files read before stay in force",
             severity=Severity.WARNING,
-            remedy="finish it; if none runs, remove what a crashed one left in .git",
+            remedy="finish it; if none runs, remove the leftovers of a crashed one in .git",
         )
         if self._last is None:
             identity = SourceIdentity(path=str(self._root), present=True, device=device)

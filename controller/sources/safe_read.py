@@ -133,7 +133,7 @@ class FolderWalk:
             return self._full
         self._full = True
         message = f"there are more than {MAX_FILES} files; the rest wasn't read"
-        remedy = "split the directory, or move what isn't for trimtab out of it"
+        remedy = "split the directory, or move other files out of it"
         self.problems.append(Problem("source.too-many", message, remedy=remedy))
         return True
 
@@ -158,7 +158,7 @@ def read_whole(
             return outcome
     return Problem(
         "file.unstable",
-        "the file changes while it is read; what was read last stays in force",
+        "the file changes while it is read; the last complete content stays in force",
         file.name,
         remedy="write to a temporary file and rename it; if nobody writes, wait a moment",
     )

@@ -67,7 +67,7 @@ def unknown_request(name: object) -> UsageError:
     """Return the error for a request that this program doesn't know."""
     return UsageError(
         "control.unknown",
-        f"nobody here knows how to do {name!r}",
+        f"unknown request: {name!r}",
         remedy="use the trimtab command of the version that runs here",
     )
 

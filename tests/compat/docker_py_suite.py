@@ -50,7 +50,7 @@ IMAGES = ("alpine:3.10", "alpine:latest", "busybox:latest", "hello-world:latest"
 NEEDED = ("requests", "urllib3", "paramiko", "pytest", "pytest-timeout")
 TEST_S = 60
 FILE_S = 1800
-#: Writes what became of each test, and when it began and ended, as a line of JSON.
+#: Writes the outcome of each test, and when it began and ended, as a line of JSON.
 PLUGIN = """
 import json, os, time
 import pytest

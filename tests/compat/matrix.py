@@ -1,4 +1,4 @@
-"""Run the compat ring and print the table with what became of each row: ``make compat``."""
+"""Run the compat ring and print the table with the outcome of each row: ``make compat``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDE = 100
 
 
 class Seen:
-    """A pytest plugin that keeps what became of the rows."""
+    """A pytest plugin that keeps the outcome of the rows."""
 
     def __init__(self) -> None:
         self.failed: set[Row] = set()

@@ -74,7 +74,11 @@ SDK = (
         ("client.images.load(b'')", "route.denied", "pull images by reference"),
         ("client.nodes.list()", "route.denied", "change the desired state instead"),
         ("client.images.get(IMAGE).tag('x')", "route.denied", "tag and push where"),
-        ("client.login('a', 'b', registry=REGISTRY)", "route.denied", "no client of ours needs it"),
+        (
+            "client.login('a', 'b', registry=REGISTRY)",
+            "route.denied",
+            "no supported client needs the route",
+        ),
         ("client.df()", "role.denied", "it is for operator"),
     ),
 )

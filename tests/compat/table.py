@@ -294,7 +294,7 @@ IMAGES = (
         (
             "docker login --username a --password b {registry}",
             "route.denied",
-            "no client of ours needs it",
+            "no supported client needs the route",
         ),
     ),
 )

@@ -5,7 +5,7 @@ section 9.2.2). While DNS is silent it goes on with what it was told last (RFC 8
 nobody answers there any more.
 
 Run inside the network namespace of a container: the engine's DNS is at 127.0.0.11 there. The first
-argument is for how many seconds it waits for a connection, each other one a name. A line is printed for each request: the name, what became of it, how long it
+argument is for how many seconds it waits for a connection, each other one a name. A line is printed for each request: the name, the outcome of it, how long it
 took in milliseconds, and when.
 """
 
@@ -78,7 +78,7 @@ def ask(address: str, patience_s: float) -> None:
 
 
 def request(name: str, held: list[str], patience_s: float) -> str:
-    """Return what became of one request by name; *held* is what DNS said last, and is kept up."""
+    """Return the outcome of one request by name; *held* is what DNS said last, and is kept up."""
     why = "has no address"
     for _ in range(TRIES):
         told = True

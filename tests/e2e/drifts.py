@@ -151,8 +151,8 @@ TABLE = (
 )
 
 _MEANS = {
-    Handling.IN_PLACE: "put back on the living container",
-    Handling.RECREATE: "another container only can have it: replaced",
+    Handling.IN_PLACE: "repaired on the running container",
+    Handling.RECREATE: "fixed on the running container: replaced",
     Handling.IGNORED: "not compared",
 }
 _INTRO = """\

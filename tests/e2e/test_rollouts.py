@@ -70,7 +70,7 @@ SCENES = (
         "expired",
         (f"image: {LOCKED}/team/app:2", QUICK),
         "old",
-        "Stalled image.denied: .*refuses it to these credentials",
+        "Stalled image.denied: .*refuses these credentials",
         '"code":"image.denied"',
         image=f"{LOCKED}/team/app:1",
     ),

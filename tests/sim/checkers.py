@@ -54,7 +54,7 @@ _TAKING = frozenset(
 
 @dataclass(slots=True)
 class Intent:
-    """An intent in the journal, and what became of it."""
+    """An intent in the journal, and the outcome of it."""
 
     record: Record
     forwarded: bool = False

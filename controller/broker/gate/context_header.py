@@ -34,7 +34,7 @@ def identify(request: Request) -> tuple[Actor, Context | None]:
     actor = request.actor
     values = [value for name, value in request.headers if name == HEADER]
     if len(values) > 1:
-        raise _malformed("it stands more than once")
+        raise _malformed("it is repeated")
     context = read(values[0]) if values else None
     shared = not actor.separated and actor.role in {Role.CONTROLLER, Role.OPERATOR}
     if shared:

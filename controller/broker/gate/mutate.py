@@ -194,7 +194,7 @@ def _forward_recorded(
             504,
             OUTCOME_UNKNOWN,
             f"the engine's answer was lost: {redact.text(answer.reason)}",
-            remedy="recovery will settle it: look again before you repeat it",
+            remedy="recovery settles the change: check the object before you repeat the request",
             record=intent.id,
         )
     if isinstance(answer, Lost):
@@ -259,8 +259,8 @@ def refuse_if_held(
         if request.object == subject and _object_kind(request.route) == kind:
             raise Denied(
                 "held",
-                f"what became of {request.route} {identifier} isn't known yet",
-                "wait until recovery has settled it",
+                f"the outcome of {request.route} {identifier} isn't known yet",
+                "wait until recovery has settled the change",
                 status=409,
                 subject=subject,
             )

@@ -111,7 +111,7 @@ def read_query(raw: str) -> dict[str, str]:
         if name.casefold() in {known.casefold() for known in found}:
             raise Denied(
                 "query.repeated",
-                f"the parameter {name} stands more than once",
+                f"the parameter {name} is repeated",
                 "send each parameter once",
                 status=400,
             )

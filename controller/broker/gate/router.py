@@ -42,7 +42,7 @@ DENIED = (
     ("PUT", r"/volumes/.+", _BY_FILE),
     ("*", SWARM, _BY_FILE),
     ("*", r"/plugins(?:/.*)?", "install engine plugins on the host, as root"),
-    ("*", r"/(?:session|grpc|auth|debug)(?:/.*)?", "no client of ours needs it"),
+    ("*", r"/(?:session|grpc|auth|debug)(?:/.*)?", "no supported client needs the route"),
 )
 
 
@@ -139,7 +139,7 @@ def find_route(method: str, path: str, *, versioned: bool, role: Role | None = N
     shown = without_credentials(path)
     for denied_method, pattern, remedy in _DENIED_PATTERNS:
         if denied_method in {"*", method} and pattern.fullmatch(path):
-            refused = Denied("route.denied", f"{method} {shown} is served to nobody", remedy)
+            refused = Denied("route.denied", f"{method} {shown} isn't served to any role", remedy)
             raise refused if role is not Role.OPERATOR else _without_swarm(refused, method, path)
     raise Denied(
         "route.unknown",

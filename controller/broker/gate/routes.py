@@ -106,10 +106,10 @@ _PULL = ("fromImage", "tag", "platform", "fromSrc", "repo", "message", "changes"
 OWN_PREFIX = "/trimtab/v1"
 ROUTES = (
     # The engine
-    _read("ping", "GET /_ping", "tell that the engine answers"),
-    _read("ping.head", "HEAD /_ping", "tell that the engine answers, without a body"),
+    _read("ping", "GET /_ping", "confirm that the engine answers"),
+    _read("ping.head", "HEAD /_ping", "confirm that the engine answers, without a body"),
     _read("version", "GET /version", "versions of broker and engine"),
-    _read("info", "GET /info", "the engine, without what is private to the host"),
+    _read("info", "GET /info", "the engine's facts, without private facts of the host"),
     _read(
         "system.df",
         "GET /system/df",
@@ -260,14 +260,14 @@ ROUTES = (
     _change(
         Mutation.EXEC_START,
         "POST /exec/{exec}/start",
-        "run such a command, once, by who prepared it; its input and output both ways",
+        "run a prepared command, once, for its creator; input and output both ways",
         roles=OPERATORS,
         body="exec-start",
     ),
     _read(
         "exec.inspect",
         "GET /exec/{exec}/json",
-        "whether it runs, and its exit code; for who prepared it",
+        "state and exit code of a command, for its creator",
         roles=OPERATORS,
     ),
     _stream(
@@ -308,7 +308,7 @@ ROUTES = (
     _read(
         "distribution.inspect",
         "GET /distribution/{image}/json",
-        "what its registry has under a reference that the policy admits",
+        "the registry's entry for a reference that the policy admits",
     ),
     _change(
         Mutation.IMAGE_REMOVE,
@@ -372,14 +372,14 @@ ROUTES = (
         evidence=ProofKind.ABSENCE,
     ),
     # The API of trimtab itself
-    _read("own.whoami", "GET /whoami", "who the caller is to the gate", own=True),
+    _read("own.whoami", "GET /whoami", "the caller's role and owner", own=True),
     _read("own.health", "GET /health", "engine, journal and policy", own=True),
     _read("own.policy", "GET /policy", "the policy in force", own=True),
-    _read("own.inventory", "GET /inventory", "what is ours", own=True),
+    _read("own.inventory", "GET /inventory", "the inventory", own=True),
     _read(
         "own.journal",
         "GET /journal",
-        "records, one JSON line each; what the caller may know of them",
+        "records that the caller may read, one JSON line each",
         query={**RECORD_FILTER, "limit": number(1, 10_000), "about": flag, "there": rfc3339_time},
         own=True,
     ),
@@ -393,7 +393,7 @@ ROUTES = (
     _read(
         "own.strangers",
         "GET /strangers",
-        "what carries this instance's label and isn't ours, and whether it could be adopted",
+        "objects with this instance's label outside the inventory, with the verdict on adoption",
         roles=OPERATORS,
         own=True,
     ),

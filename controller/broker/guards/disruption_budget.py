@@ -86,7 +86,7 @@ def refuse_client_objects(call: GateRequest, origin: str, name: str) -> None:
     if call.actor.role is Role.CONTROLLER and origin != Role.CONTROLLER.value:
         raise Denied(
             "blast.client",
-            f"a client made {name}: the controller has no business with it",
+            f"a client made {name}: the controller isn't allowed to act on it",
             "let its owner or an operator do that",
             subject=name,
         )

@@ -64,7 +64,7 @@ CAUSE = "violation"
 #: A container is restored at most this often within this time; then it is stopped.
 PUT_BACK_MAX = 3
 PUT_BACK_WITHIN_S = 600.0
-_OLD = "it was created before trimtab recorded what to compare with"
+_OLD = "it was created before trimtab recorded settings to compare"
 _EXITED = "exited already"
 _LIMITS = ("memory", "memory_swap", "nano_cpus", "cpu_quota", "cpu_period", "pids")
 _NOTHING = Settings("")

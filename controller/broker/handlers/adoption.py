@@ -148,7 +148,7 @@ def _read(body: Mapping[str, object]) -> tuple[frozenset[str], str]:
 def _invalid() -> Denied:
     return Denied(
         "adopt.invalid",
-        "what is to be adopted can't be read",
+        "the objects to adopt can't be read",
         f'send {{"act": "adopt", "objects": […], "note": …}} with at most {OBJECTS_MAX} objects',
         status=400,
     )
@@ -363,6 +363,6 @@ class _Survey:
         inventory = self._state.inventory
         item = fold_adoption(inventory, inventory.seq, request).containers[candidate.claim.id]
         sight = yield from kernel_verify.verify(self._state, item, self._policy)
-        remedy = partial(Finding, remedy="look who changed it; remove it, if it isn't needed")
+        remedy = partial(Finding, remedy="find out who changed it; remove it, if it isn't needed")
         candidate.findings += [remedy(each.rule, "kernel", each.text) for each in sight.breaches]
         candidate.summary |= SummaryPart(effective=sight.text).members

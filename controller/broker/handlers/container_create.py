@@ -216,7 +216,7 @@ def _refuse_while_made(state: GateState, route: Mutation, name: str) -> None:
             what = "network" if route is Mutation.NETWORK_CREATE else "volume"
             raise Denied(
                 "held",
-                f"the {what} {name} is just being made",
+                f"the {what} {name} is being created",
                 "try again",
                 status=409,
                 subject=name,

@@ -35,16 +35,16 @@ _STAMP = Stamp(instance="", intent="00000000-0000-7000-8000-000000000000")
 #: The checks that only the broker can make, by route.
 _LATER = {
     Mutation.CONTAINER_CREATE: (
-        "that the image is the one that was let in, what it brings with it, and its user",
-        "mount sources as they are on the host; volumes and networks: whose they are",
+        "the image's identity, declarations and user",
+        "mount sources on the host; owners of volumes and networks",
         "whether the name is free, and quotas",
     ),
     Mutation.NETWORK_CREATE: ("whether the name is free",),
     Mutation.VOLUME_CREATE: ("whether the name is free",),
     Mutation.NETWORK_CONNECT: ("whether container and network belong together",),
-    Mutation.CONTAINER_START: ("that image and mount sources are still what was admitted",),
-    Mutation.IMAGE_PULL: ("what the registry has under it",),
-    Mutation.CONTAINER_UPDATE: ("the limits that it has now",),
+    Mutation.CONTAINER_START: ("image and mount sources, compared with the admitted ones",),
+    Mutation.IMAGE_PULL: ("the registry's entry for the image",),
+    Mutation.CONTAINER_UPDATE: ("the current limits",),
 }
 
 
@@ -189,7 +189,7 @@ def _explain(
     given = tuple((place, _shorten(place, value)) for place, value in added)
     later = _LATER.get(Mutation(route.name), ()) if route.name in set(Mutation) else ()
     if request.names and not {"image"} >= request.names.keys():
-        later = (f"whose the {next(iter(request.names))} is", *later)
+        later = (f"the owner of the {next(iter(request.names))} is", *later)
     return Explanation(
         method, path, route, verdict, findings, modes, outcomes, given, later, judged.warnings
     )

@@ -95,7 +95,7 @@ def _refuse_if_used(
     if users:
         raise Denied(
             "image.used",
-            f"{users} containers are made of it",
+            f"{users} containers use it",
             "remove them first",
             status=409,
             subject=subject,
@@ -105,7 +105,7 @@ def _refuse_if_used(
         raise Denied(
             "image.needed",
             f"{len(pinned)} revisions are pinned to it",
-            "have an operator remove it, if no rollback shall need it",
+            "let an operator remove it, if no rollback needs it",
             status=409,
             subject=subject,
         )

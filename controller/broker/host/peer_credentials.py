@@ -111,7 +111,7 @@ def identify(peer: Peer, rules: PeerRules, *, claims_controller: bool) -> Actor 
         return UnknownPeer(
             "role.denied",
             f"uid {peer.uid} isn't in the group trimtab",
-            "add the user to the group trimtab, and log in anew",
+            "add the user to the group trimtab, and log in again",
         )
     return Actor(peer.uid, peer.gid, peer.pid, Role.CLIENT, owner=owner)
 
@@ -126,7 +126,7 @@ def _check_namespace(peer: Peer, rules: PeerRules) -> UnknownPeer | None:
         return None
     why = {
         "elsewhere": "the peer is in another pid namespace, such as a container's",
-        "gone": "the peer's process is gone, so that its pid namespace can't be told",
+        "gone": "the peer's process is gone, so its PID namespace is unknown",
         "hidden": "the peer's pid namespace can't be read",
     }[peer.where]
     remedy = "connect from the host, or name the uid under `containerPeers` in the policy"

@@ -79,11 +79,11 @@ def _parse_object(text: str, where: str) -> Mapping[str, Any]:
         value = json.loads(text, object_pairs_hook=_unique_members)
     except json.JSONDecodeError as error:
         place = f"{where}:{error.lineno}:{error.colno}"
-        raise _invalid(f"{place}: that isn't JSON", "mend it at that place") from None
+        raise _invalid(f"{place}: that isn't JSON", "correct the file at this place") from None
     except RecursionError:
         raise _invalid(f"{where}: nested too deeply", f"write {_SHAPE}") from None
     except _RepeatedError:
-        raise _invalid(f"{where}: a key stands twice", "keep one of them") from None
+        raise _invalid(f"{where}: a key is repeated", "keep one of them") from None
     if not isinstance(value, dict):
         raise _invalid(f"{where}: it isn't an object", f"write {_SHAPE}")
     return value

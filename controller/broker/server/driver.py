@@ -214,7 +214,7 @@ class Driver:
                         HTTPStatus.SERVICE_UNAVAILABLE,
                         "broker.busy",
                         f"the mutations before this one took longer than {ADMISSION_S:g} s",
-                        remedy="look whether the engine hangs, and try again",
+                        remedy="check whether the engine hangs, and try again",
                     )
                 if waits:  # the state can have changed during the wait
                     flow.close()

@@ -182,7 +182,7 @@ class RequestReader:
         end = self._buffer.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
         raw = bytes(self._buffer[: end + 4 if end >= 0 else HEAD_BYTES_MAX])
         if _lone_line_break(raw):
-            return Malformed("wire.line", "lines end with CR LF, and neither stands alone")
+            return Malformed("wire.line", "lines end with CR LF; a CR or LF alone is refused")
         if end < 0:
             if len(self._buffer) < HEAD_BYTES_MAX:
                 return None

@@ -64,9 +64,11 @@ Exit codes: 0 all of it can be (or was) taken over, 4 something can't be.
     metavar="ID",
     default="",
     callback=_instance_id,
-    help="The instance whose state folder is lost (default: the one of the state folder here).",
+    help="The instance with the lost state folder (default: the instance of the present state folder).",
 )
-@click.option("--yes", is_flag=True, help="Do it; without, it is only shown.")
+@click.option(
+    "--yes", is_flag=True, help="Take over the objects; without this option, only list them."
+)
 @note_option
 @engine_option
 @policy_option
@@ -118,7 +120,7 @@ def adopt(
     adopted = [item for reply in replies for item in reply["adopted"]]
     left = [item for reply in replies for item in reply["left"]]
     report = {"instance": request.instance_id, "adopted": adopted, "left": left}
-    text = f"Took over {len(adopted)} of {len(objects)}. 'trimtab up' goes on with them."
+    text = f"Took over {len(adopted)} of {len(objects)}. 'trimtab up' continues with them."
     print_result(report, text, as_json=as_json)
     return EXIT_REFUSED if left else 0
 
@@ -199,7 +201,7 @@ def _is_refused(item: Any) -> bool:
 
 def _print_objects(objects: list[Any]) -> None:
     if not objects:
-        click.echo("Nothing carries this instance's id that isn't in its inventory.")
+        click.echo("No object outside the inventory carries this instance's id.")
         return
     click.echo(table(HEADERS, map(_row, objects)))
     for item in filter(_is_refused, objects):

@@ -161,10 +161,10 @@ def _confirm() -> None:
     if not sys.stdin.isatty():
         raise UsageError(
             "approve.unconfirmed",
-            "nobody is there to confirm it",
-            remedy="read what would go, and repeat it with --yes",
+            "the approval isn't confirmed, and standard input isn't a terminal",
+            remedy="check the listed containers, and repeat the command with --yes",
         )
-    click.confirm("Let these containers be taken down?", abort=True)
+    click.confirm("Approve the removal of these containers?", abort=True)
 
 
 def _record(state: StateFolder, pending: Any, *, note: str) -> dict[str, object]:

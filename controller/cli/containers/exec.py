@@ -66,7 +66,7 @@ def execute(
     if tty and interactive and not sys.stdin.isatty():
         raise UsageError(
             "exec.no-terminal",
-            "-it needs a terminal, and standard input is none",
+            "-it needs a terminal, and standard input isn't a terminal",
             remedy="leave out -t",
         )
     folder, _ = open_state(state)

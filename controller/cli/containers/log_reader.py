@@ -44,7 +44,7 @@ def read_log(
             raise
         raise EngineFailed(
             "logs.unreadable",
-            f"{replica.name}: its log driver keeps nothing that can be read",
+            f"{replica.name}: its log driver keeps no readable log",
             remedy="read the logs where the driver sends them, or use the driver json-file or local",
         ) from error
 

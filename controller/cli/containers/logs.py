@@ -81,7 +81,7 @@ def logs(
     if previous and follow:
         raise UsageError(
             "logs.previous",
-            "--previous shows what is over: it can't be followed",
+            "--previous shows ended containers, and can't be combined with --follow",
             remedy="leave out -f",
         )
     targets = [ContainerTarget.parse(name) for name in names]

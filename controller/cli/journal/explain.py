@@ -46,7 +46,7 @@ STATE_HEADERS = (
 SHORT_COMMIT = 12
 #: Records in a page. A page has all records of each of its containers, so it can be longer.
 PAGE = 100
-AS_FAR_AS = "as far as the journal knows: what ended by itself isn't recorded"
+AS_FAR_AS = "according to the journal, which doesn't record containers that end by themselves"
 
 
 @command(
@@ -197,7 +197,7 @@ def render(origin: Provenance) -> str:
     if origin.pending is not None:
         record = origin.pending.record
         asked = f"{origin.pending.about.action} was asked for at {record.time}"
-        lines.append(f"{asked} (record {record.seq}), and what came of it isn't recorded yet")
+        lines.append(f"{asked} (record {record.seq}), and the outcome isn't recorded yet")
     if origin.shown_since:
         lines.append(
             f"changes before record {origin.shown_since} aren't shown, and what they made of it may "

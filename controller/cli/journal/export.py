@@ -154,12 +154,12 @@ def _range(source: JournalSource, wanted: Filter, *, first: int | None, last: in
     if wanted.since:
         begins = [*source.find(Filter(since=wanted.since), limit=1, last=False)]
         if not begins:
-            raise _no_records(f"no record is as young as {wanted.since}")
+            raise _no_records(f"no record is from or after {wanted.since}")
         after = max(after, begins[0].record.seq - 1)
     if wanted.until:
         ends = [*source.find(Filter(until=wanted.until), limit=1)]
         if not ends:
-            raise _no_records(f"no record is as old as {wanted.until}")
+            raise _no_records(f"no record is from or before {wanted.until}")
         upto = min(upto or ends[0].record.seq, ends[0].record.seq)
     if upto and upto <= after:
         raise _no_records("there are no records between these")

@@ -11,9 +11,9 @@ from controller.model.errors import EngineUnavailable
 
 #: Name, help, and member of the broker's health. The broker omits some members for clients.
 _METRICS: Final = (
-    ("writable", "1 where the last write succeeded; else nothing is changed.", "writable"),
+    ("writable", "1 if the last write succeeded; else changes are refused.", "writable"),
     ("reserved", "1 while the rest of the disk isn't for everybody.", "reserved"),
-    ("free_bytes", "What the journal's disk has left.", "freeBytes"),
+    ("free_bytes", "Free space on the journal's disk.", "freeBytes"),
     ("records", "The last durable record.", "seq"),
     ("signed", "The last record that a checkpoint is of.", "signed"),
     (
@@ -21,7 +21,7 @@ _METRICS: Final = (
         "Refusals since the broker's start that couldn't be recorded.",
         "unrecordedRefusals",
     ),
-    ("clock_doubted", "1 while nothing goes by age: the clock jumped.", "clockDoubted"),
+    ("clock_doubted", "1 while nothing is pruned by age: the clock jumped.", "clockDoubted"),
 )
 
 

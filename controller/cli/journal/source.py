@@ -67,7 +67,7 @@ def broker_of(state: Path | None) -> BrokerArchive:
             raise
         raise StateError(
             "journal.unreadable",
-            f"the journal can't be read by you, and no broker tells of it: {error.message}",
+            f"this user can't read the journal, and no broker answers: {error.message}",
             remedy="ask as root, with sudo; or start the broker with 'trimtab up'",
         ) from error
     return BrokerArchive(api)

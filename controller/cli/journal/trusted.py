@@ -64,7 +64,7 @@ def published_keys(path: Path) -> dict[PublicKey, int | None]:
         raise StateError(
             "journal.bad-key",
             f"{path}: {error}",
-            remedy="name the public key with --key; the broker writes the file anew at its start",
+            remedy="name the public key with --key; the broker rewrites the file at its start",
         ) from error
 
 

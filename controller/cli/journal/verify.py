@@ -156,7 +156,7 @@ def render_verification(result: Verification) -> str:
     else:
         place = f"{result.file or 'the folder'}, line {result.line}"
         lines.append(f"record {result.first_bad} is bad ({place}): {result.reason}")
-        lines.append(f"{result.records} records before it hold together")
+        lines.append(f"{result.records} earlier records are intact")
     lines += _signature_lines(result)
     if result.pruned:
         lines.append(
@@ -192,12 +192,12 @@ def _signature_lines(result: Verification) -> Iterator[str]:
     """Yield the lines about signatures."""
     if not result.signed:
         if result.ok:
-            yield "note: nothing is signed"
+            yield "note: no record is signed"
         return
     by = "a key that is trusted" if result.trusted else "the journal's own key"
     yield f"signed up to record {result.signed} by {by}"
     if not result.trusted:
-        yield "note: whoever writes a journal anew has a key for it: name yours with --key"
+        yield "note: a rewritten journal can be signed with another key: name your key with --key"
 
 
 @command(
@@ -260,7 +260,9 @@ def _read_keys(path: Path) -> list[tuple[str, int | None]]:
             raise ValueError("it lists no key")  # noqa: TRY301 - reported below
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", None)
-        reason = os.strerror(number) if number else "it isn't as the broker leaves it"
+        reason = (
+            os.strerror(number) if number else "it doesn't have the form that the broker writes"
+        )
         raise StateError(
             "journal.bad-key",
             f"{path}: {reason}",

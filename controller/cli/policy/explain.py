@@ -27,7 +27,7 @@ _METHOD = re.compile(r"[A-Z]+")
 _OUTCOMES = {
     "kept": "as asked",
     "changed": "becomes",
-    "dropped": "isn't passed on as such",
+    "dropped": "isn't forwarded",
     "let-through": "let through for now",
     "refused": "refused",
 }
@@ -45,7 +45,7 @@ def actor_of(text: str) -> Actor:
         return Actor(uid=-1, gid=-1, pid=0, role=Role(role), owner=owner)
     raise UsageError(
         "role.unknown",
-        f"{text!r} is nobody to the gate",
+        f"{text!r} isn't a role of the gate",
         remedy="write controller, operator or client:OWNER",
     )
 

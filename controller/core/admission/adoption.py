@@ -118,8 +118,8 @@ def judge_plain(claim: Claim, inspect: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield the reasons why a network or volume cannot be ours: another driver, or options."""
     wanted = "bridge" if claim.kind == "network" else "local"
     if inspect.get("Driver") != wanted or (claim.kind == "volume" and inspect.get("Options")):
-        reason = f"the {claim.kind} {claim.name} has options or a driver: it may be anything"
-        yield Finding(f"{claim.kind}.options", "Driver", reason, "make it anew, and plain")
+        reason = f"the {claim.kind} {claim.name} has options or a driver, so its content is unknown"
+        yield Finding(f"{claim.kind}.options", "Driver", reason, "create it again, without options")
     by_controller = claim.origin == Role.CONTROLLER.value
     if by_controller and not names.is_dns_label(claim.namespace, length=names.NAMESPACE_MAX):
         reason = "its labels aren't as a broker writes them"
@@ -227,7 +227,9 @@ def judge_likeness(admission: AdmissionDecision, inspect: Mapping[str, Any]) -> 
     for label, value in sorted(_labels_of(admission).items()):
         if labels.get(label) != value:
             reason = f"its label {label} is {labels.get(label)!r}, and would be {value!r}"
-            yield Finding("adopt.labels", "Labels", reason, "remove it, and let it be made anew")
+            yield Finding(
+                "adopt.labels", "Labels", reason, "remove it; trimtab then creates it again"
+            )
 
 
 def _labels_of(admission: AdmissionDecision) -> Mapping[str, Any]:
@@ -235,5 +237,5 @@ def _labels_of(admission: AdmissionDecision) -> Mapping[str, Any]:
 
 
 def _unlike(reason: str) -> Finding:
-    remedy = "put it right with the docker command, or remove it and let it be made anew"
+    remedy = "correct it with the docker command, or remove it; trimtab then creates it again"
     return Finding("adopt.unlike", "HostConfig", reason, remedy)

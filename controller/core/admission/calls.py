@@ -49,7 +49,7 @@ def import_refused(path: str) -> Finding:
     return Finding(
         "image.import",
         path,
-        "importing an image isn't served: nothing says where its files come from",
+        "importing an image isn't served: the origin of its files is unknown",
         "pull it from a registry, or import it on the engine as root and run `trimtab image trust`",
     )
 

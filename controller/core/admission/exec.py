@@ -104,7 +104,7 @@ def _user(user: str, policy: Policy, container_user: str) -> Findings:
     if policy.security.require_non_root:
         yield from judge_non_root(user or container_user)
     elif user and not policy.exec.root and _is_root(user):
-        remedy = "leave User out to be who the container is"
+        remedy = "leave User out to use the container's user"
         yield Finding("exec.root", "User", f"{user!r} is root or in its group", remedy)
 
 

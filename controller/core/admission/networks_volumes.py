@@ -476,7 +476,7 @@ def _find_network(
 def _judge_mode(case: Case, current: ContainerFacts, network: NetworkFacts) -> Findings:
     """A container keeps its mode: one without a way out does not get one later."""
     kind = implied_kind(case.policy, network.name, case.namespace)
-    remedy = "make the container anew with the mode that it needs"
+    remedy = "create the container again with the needed mode"
     if current.network_mode == "none":
         reason = "the container was made without a network"
         yield Finding("network.mode", "network", reason, remedy)

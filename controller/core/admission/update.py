@@ -70,7 +70,7 @@ def admit_update(
         findings.append(Finding("auto-remove", "RestartPolicy", reason, "leave it out"))
     body, changes = _update_body(request, after)
     if not body and not findings:
-        reason = "nothing that can be changed on a living container"
+        reason = "no field that can be changed on a running container"
         findings.append(Finding("update.empty", "body", reason, "say what to change"))
     if refused := enforced_findings(findings, policy.modes):
         by_client = actor.role is Role.CLIENT
@@ -105,7 +105,7 @@ def _update_conflicts(asked: ResourceLimits, before: Settings) -> Findings:
     if (asked.nano_cpus and before.cpu_quota) or (by_quota and before.nano_cpus):
         reason = "its CPUs are limited the other way (NanoCpus or CpuQuota)"
         where = "NanoCpus" if asked.nano_cpus else "CpuQuota"
-        yield Finding("resources.cpus", where, reason, "use that one, or make it anew")
+        yield Finding("resources.cpus", where, reason, "use that one, or create it again")
 
 
 def _update_body(

@@ -161,7 +161,7 @@ def alterations(container: Container) -> tuple[Alteration, ...]:
     if admitted is None:
         return (
             *found,
-            Alteration("admitted", "the inventory doesn't know with what it was admitted"),
+            Alteration("admitted", "the inventory lacks its admitted settings"),
         )
     for setting in differing_settings(now, admitted):
         in_place = setting.in_place(now, admitted)
@@ -258,7 +258,7 @@ def cause_of(replica: ReplicaState) -> str:
     container, service = replica.container, replica.service
     match drift_of(replica):
         case Drift.BLIND:
-            return f"{container.name} is left as it is: what declares it can't be read"
+            return f"{container.name} is left as it is: its document can't be read"
         case Drift.ORPHAN if service is None:
             return f"{replica.container.key.name} is no longer declared"
         case Drift.ORPHAN:

@@ -212,7 +212,7 @@ def start_failure(said: str) -> str:
             return meaning.format(*match.groups())
     # The last part is the system's error. Quoted parts before it can have secrets.
     words = [part for part in re.sub(r'"[^"]*"', '"…"', text).split(": ") if part != "unknown"]
-    return words[-1][:_TAIL_MAX] if words else "nobody says why"
+    return words[-1][:_TAIL_MAX] if words else "no reason is known"
 
 
 def up_s(container: Container, now: float) -> float:

@@ -134,7 +134,7 @@ def _privileges(expected: ExpectedState, effective: EffectiveState) -> Iterator[
     admitted = mask_of(expected.confinement.capabilities)
     for name, held in sorted(effective.capabilities.items()):
         if more := held & ~admitted:
-            text = f"Cap{name} has {', '.join(names_of(more))} beside what was admitted"
+            text = f"Cap{name} has {', '.join(names_of(more))} in addition to the admitted ones"
             yield KernelDifference("effective.capabilities", text)
     if not effective.no_new_privileges:
         yield KernelDifference("effective.privileges", "its programs can gain privileges")

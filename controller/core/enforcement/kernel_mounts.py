@@ -236,7 +236,7 @@ def _other_source(expected: ExpectedMount, mount: MountinfoLine) -> KernelDiffer
     if not expected.source:
         return _difference(f"{shown}, not a volume of its own")
     if not expected.inode or (expected.subpath and not expected.place):
-        unknown = f"what was admitted at {target} couldn't be looked at"
+        unknown = f"the admitted source of {target} couldn't be inspected"
         return _difference(unknown, DifferenceKind.DOUBT)
     wanted = "a part of" if expected.subpath else "the"
     admitted = "" if expected.subpath else " that was admitted"

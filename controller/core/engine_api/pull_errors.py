@@ -62,7 +62,7 @@ _KINDS = (
         DISK,
         Act.STALLED,
         "there is no space for it on the engine's disk",
-        "free space where the engine keeps its data (docker info tells the folder)",
+        "free space where the engine keeps its data (docker info shows the folder)",
         "no space left on device",
         "disk quota exceeded",
     ),
@@ -70,7 +70,7 @@ _KINDS = (
     _kind(
         RATE_LIMITED,
         Act.RETRY,
-        "its registry limits how often it may be asked",
+        "its registry limits the rate of requests",
         "wait, or pull with an account that may more",
         "toomanyrequests",
         "too many requests",
@@ -80,7 +80,7 @@ _KINDS = (
     _kind(
         DENIED,
         Act.STALLED,
-        "its registry refuses it to these credentials",
+        "its registry refuses these credentials",
         "",
         r"(?<!permission )\bdenied\b",
         r"\bunauthorized\b",
@@ -112,7 +112,7 @@ _KINDS = (
     _kind(
         DAMAGED,
         Act.RETRY,
-        "what its registry sends can't be used",
+        "its registry sends unusable data",
         "push the image again, or look at its registry",
         "verification failed",
         "unknown blob",
@@ -177,7 +177,7 @@ def _names(reference: str) -> set[str]:
 
 def _credentials(host: str, access: Access) -> str:
     if host in access.hosts:
-        return f"look whether the credentials for {host} in {access.file} are right and still valid"
+        return f"check that the credentials for {host} in {access.file} are right and still valid"
     if access.file:
         return f"add credentials for {host} to {access.file}, or correct the image's name"
     return f"give the broker credentials for {host} (--registry-auth), or correct the image's name"

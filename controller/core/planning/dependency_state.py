@@ -150,7 +150,7 @@ RULES: tuple[
     (
         DependencyStatus.FAILED,
         lambda d: d.service is None,
-        lambda _: "what declares it can't be read",
+        lambda _: "its document can't be read",
     ),
     # A suspended service is left alone, so its status does not change.
     (DependencyStatus.MET, lambda d: d.suspended and d.up, lambda _: ""),

@@ -250,7 +250,7 @@ def _removal(network: seen.ObservedNetwork) -> RemoveNetwork:
     return RemoveNetwork(
         object=network_key(network),
         target=network.name,
-        cause="nothing joins it any more",
+        cause="no service uses it any more",
         precondition=Precondition(id=network.id),
     )
 

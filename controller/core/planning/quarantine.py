@@ -204,7 +204,9 @@ def expired_tasks(
 def renewal_actions(put_away: Iterable[Container], judge: Judge) -> list[AnyAction]:
     """Return the removals of expired task containers."""
     removals = [
-        ContainerHandle.of(each).remove(f"{each.name} was put away, and a task runs only anew")
+        ContainerHandle.of(each).remove(
+            f"{each.name} was quarantined; a task needs a new container"
+        )
         for each in put_away
     ]
     return with_verdicts(removals, judge)

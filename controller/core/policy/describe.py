@@ -11,7 +11,7 @@ from controller.model.quantities import format_bytes, format_duration_ms
 NEVER = (
     "privileged containers, namespaces or devices of the host, sysctls",
     "sockets as mounts, and folders of the engine and the gate",
-    "volumes with options, anonymous references (ids), images that nobody let in",
+    "volumes with options, anonymous references (ids), local images without trust",
 )
 
 

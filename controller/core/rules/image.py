@@ -69,13 +69,13 @@ def image_trusted(case: Case) -> Findings:
     if image is None:
         yield Finding("image.missing", "Image", f"{name} isn't here", "pull it first")
     elif is_image_id(asked) and asked != image.id:
-        yield Finding("image.moved", "Image", f"{asked} isn't what {name} was pinned to")
+        yield Finding("image.moved", "Image", f"{asked} isn't the pinned image of {name}")
     elif named is not None and named.digest and image.digest not in {"", named.digest}:
         yield Finding("image.moved", "Image", f"{name} isn't {named.digest} here")
     elif facts.pinned or matches(reference, case.policy.images.trust_local):
         return
     elif trusted is None:
-        reason = f"{name} is here, but nobody let it in: it may be anything under that name"
+        reason = f"{name} is a local image without trust: its content is unknown"
         remedy = f"pull it through the gate, or let an operator run `trimtab image trust {name}`"
         yield Finding("image.untrusted", "Image", reason, remedy)
     elif trusted.id != image.id:

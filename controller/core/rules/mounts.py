@@ -268,7 +268,9 @@ def judge_volume(case: Case, facts: VolumeFacts, path: str) -> Findings:
         reason = f"the volume {facts.name} belongs to another owner or namespace"
         yield Finding("volume.foreign", path, reason, "use one of your own")
     if facts.options or facts.driver != "local":
-        reason = f"the volume {facts.name} has options or a driver: it may be anything of the host"
+        reason = (
+            f"the volume {facts.name} has options or a driver, and can reach any path of the host"
+        )
         yield Finding("volume.options", path, reason, "use a plain local volume")
 
 

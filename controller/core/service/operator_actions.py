@@ -182,7 +182,7 @@ def _chosen(act: ServiceAct, service: Service, overrides: Overrides) -> Revision
     if found[0].revision == service.revision:
         raise UsageError(
             "rollback.declared",
-            f"{short_revision(service.revision)} is what the document of {name} says",
+            f"{short_revision(service.revision)} is the revision of the document of {name} says",
             remedy=f"trimtab resume {name}, if it is pinned to another",
         )
     return found[0]
@@ -195,7 +195,7 @@ def _check_fit(key: Key, service: Service, earlier: Revision, inputs: ActionInpu
     if slots is None:
         raise UsageError(
             "rollback.lost",
-            f"too little is known of {which} of {name} to run it again",
+            f"the saved data of {which} of {name} isn't enough to run it again",
             remedy="put its document back as it was",
         )
     why = pin_conflict(slots)

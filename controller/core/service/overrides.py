@@ -147,7 +147,9 @@ def _because(pin: Pin) -> str:
 
 
 def _lost(key: Key, pin: Pin) -> OverrideReason:
-    reason = f"it is pinned to {short_revision(pin.revision)}, of which nothing more is known"
+    reason = (
+        f"it is pinned to {short_revision(pin.revision)}, and the data of this revision is lost"
+    )
     remedy = f"change its document, or trimtab resume {display_name(key)}"
     return OverrideReason(key, "suspended", "PinLost", reason, remedy)
 

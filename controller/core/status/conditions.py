@@ -199,7 +199,7 @@ def _contended(facts: Facts, inputs: StatusInputs) -> Condition | None:
         for slot, names in mine
         if (words := [name for name in names if name in ENDED])
     ]
-    remedy = "look who changes it beside trimtab; it is healed after growing pauses"
+    remedy = "find out who else changes it; trimtab repairs it after growing pauses"
     if not altered and not ended:
         return None
     told = [f"altered again and again: {'; '.join(altered)}"] if altered else []
@@ -248,7 +248,7 @@ def _breaches(facts: Facts, inputs: StatusInputs) -> Iterator[str]:
         name = row["container"] if row.get("violation") else f"the last container of slot {slot[1]}"
         cause = row.get("cause") if row.get("violation") else inputs.causes.get(slot)
         why = cause or "was ended by the broker"
-        yield f"{name} {why} (see 'trimtab journal show {record}'; look who changes it beside trimtab)"
+        yield f"{name} {why} (see 'trimtab journal show {record}'; find out who else changes it)"
 
 
 def _quarantined(facts: Facts, inputs: StatusInputs) -> Condition | None:

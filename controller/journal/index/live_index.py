@@ -120,7 +120,7 @@ class LiveIndex:
         if is_unwritable(error):
             LOG.warning("journal.index.unusable error=%s", error)
             return
-        LOG.warning("journal.index.wrong error=%s: making it anew", error)
+        LOG.warning("journal.index.wrong error=%s: rebuilding it", error)
         self._usable, self._wrong = False, True
         self._more.set()
 
@@ -177,7 +177,7 @@ class LiveIndex:
             self._closing.wait(GATHER_S)
             self._more.clear()
             if self._wrong:
-                self._seq, self._error, self._wrong = 0, "it is being made anew", False
+                self._seq, self._error, self._wrong = 0, "it is being rebuilt", False
                 builder.rebuild()
             self._seq = builder.index.place.seq
             self._usable = True

@@ -78,7 +78,7 @@ def parse_base(content: bytes) -> PrunedBase:
             return base
     except (BadLine, ValueError, TypeError, KeyError, RecursionError):
         pass
-    raise BadBase(f"{BASE_NAME} isn't as the journal's writer leaves it")
+    raise BadBase(f"{BASE_NAME} doesn't have the form that the journal's writer writes")
 
 
 def read_inventory(folder: Path) -> Inventory:
@@ -94,7 +94,9 @@ def read_inventory(folder: Path) -> Inventory:
     except FileNotFoundError:
         inventory = Inventory()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BadBase(f"{INVENTORY_NAME} isn't as the journal's writer leaves it") from error
+        raise BadBase(
+            f"{INVENTORY_NAME} doesn't have the form that the journal's writer writes"
+        ) from error
     base = read_base(folder)
     if base is not None and inventory.seq < base.record.seq:
         raise BadBase(f"{INVENTORY_NAME} ends before what was pruned")

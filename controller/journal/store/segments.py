@@ -111,7 +111,7 @@ def parse_mark(content: bytes) -> DurableMark | None:
             return mark
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
-    raise BadMark(f"{MARK_NAME} isn't as the journal's writer leaves it")
+    raise BadMark(f"{MARK_NAME} doesn't have the form that the journal's writer writes")
 
 
 class Line(NamedTuple):

@@ -309,25 +309,21 @@ class _Audit:
         chain, last, walk = self._chain, self._seq, self._walk
         beyond = [size for size in self._copies if size > last]
         if beyond:
-            text = (
-                f"it is missing: the checkpoint that was kept elsewhere is of {max(beyond)} records"
-            )
+            text = f"it is missing: the saved checkpoint covers {max(beyond)} records"
             raise self._damage(ChainFault.CUT, text, last + 1)
         if walk.base is not None and self._begin == walk.base.record.seq:
             text = f"{self._begin} records are missing, and "
             prune_seq = self._prunings.get(self._begin)
             if prune_seq is None:
-                raise self._damage(ChainFault.GAP, f"{text}none tells that they were pruned", 1)
+                raise self._damage(ChainFault.GAP, f"{text}none announces their pruning", 1)
             # Otherwise an attacker who can append a record could remove every record before.
             if prune_seq > chain.size:
-                text += (
-                    f"no checkpoint is of the record {prune_seq}, which tells that they were pruned"
-                )
+                text += f"no checkpoint is of the record {prune_seq}, which announces their pruning"
                 raise self._damage(ChainFault.GAP, text, 1)
         if not self._trust.keys:
             return
         if chain.doubtful:
-            text = "its checkpoint is signed by a key that nobody trusted vouches for"
+            text = "its checkpoint is signed by an untrusted key"
             raise self._damage(ChainFault.SIGNATURE, text, chain.doubtful)
         if not chain.vouched:
             text = "no checkpoint is signed by a key that is trusted"

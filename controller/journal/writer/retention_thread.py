@@ -89,7 +89,7 @@ class RetentionThread:
         self._guard = before.observe(self._clock.now())
         if self._guard.doubted and not before.doubted:
             LOG.warning(
-                "journal.clock.ahead days=%.0f: nothing goes by age until it has run on for a week",
+                "journal.clock.ahead days=%.0f: nothing is pruned by age for a week",
                 (self._guard.last - before.last) / DAY_S,
             )
         return self._guard.now

@@ -186,7 +186,7 @@ def hash_key(path: Path, *, new_seed: Callable[[], bytes]) -> bytes:
         raise StateError(
             "journal.bad-key",
             f"the key of the hashes of secrets can't be used: {path}: {error}",
-            remedy="move it away: a new one is made, by which older hashes can't be compared",
+            remedy="move it away: the broker creates a new key, and older hashes can't be compared any more",
         ) from error
 
 

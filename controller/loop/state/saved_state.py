@@ -43,7 +43,7 @@ def saved_history(state_file: Path, name: str) -> dict[str, object]:
     except (OSError, *BROKEN) as error:
         raise StateError(
             "state.unreadable",
-            f"what the controller remembers can't be read: {error}",
+            f"the controller's saved state can't be read: {error}",
             remedy=_REMEDY,
         ) from error
     wanted = tuple(name.split("/"))
@@ -53,7 +53,7 @@ def saved_history(state_file: Path, name: str) -> dict[str, object]:
             generation = store.generation(key)
             number = 0 if generation is None else generation.number
             return history(HistoryInputs(key, overrides, overrides.revisions[-1].revision, number))
-    raise StateError("service.unknown", f"nothing is known of a service {name}")
+    raise StateError("service.unknown", f"no history is saved of a service {name}")
 
 
 def saved_failures(failures_file: Path) -> tuple[FailedRun, ...]:
@@ -69,6 +69,6 @@ def saved_failures(failures_file: Path) -> tuple[FailedRun, ...]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(
             "state.unreadable",
-            f"what failed containers printed can't be read: {error}",
+            f"the saved output of failed containers can't be read: {error}",
             remedy=_REMEDY,
         ) from error

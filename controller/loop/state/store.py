@@ -445,8 +445,8 @@ def _unreadable(file: Path, what: str, error: OSError) -> StateError:
 def _damaged(file: Path, error: Exception, aside: Path) -> Problem:
     return Problem(
         code="state.damaged",
-        message=f"the controller's memory isn't what was written: {error}; it is now {aside}; "
+        message=f"the controller's saved state is damaged: {error}; it is now {aside}; "
         "pins and suspensions are lost",
         file=str(file),
-        remedy="it begins anew; repeat what people asked for: trimtab journal list --stage operator",
+        remedy="the controller starts with an empty state; repeat the operators' actions: trimtab journal list --stage operator",
     )

@@ -274,7 +274,7 @@ def _people(policy: Policy) -> Iterable[tuple[str, str]]:
     owners = [owner.name for owner in policy.owners or ()]
     for index, name in enumerate(owners):
         if name == OPERATOR_OWNER:
-            yield f"owners.{index}.name", "what operators make by hand belongs to that name"
+            yield f"owners.{index}.name", "objects made by operators have that owner"
         if name in owners[:index]:
             yield f"owners.{index}.name", f"{name!r} is listed twice"
     uids = [client.uid for client in policy.clients]
@@ -284,7 +284,7 @@ def _people(policy: Policy) -> Iterable[tuple[str, str]]:
         if client.uid == 0 or client.uid in policy.operators:
             yield f"clients.{index}.uid", f"the uid {client.uid} is an operator already"
         if client.owner == OPERATOR_OWNER:
-            yield f"clients.{index}.owner", "what operators make by hand belongs to that name"
+            yield f"clients.{index}.owner", "objects made by operators have that owner"
     used = [(f"clients.{index}.owner", c.owner) for index, c in enumerate(policy.clients)]
     used += [(f"exceptions.{index}.owner", e.owner) for index, e in enumerate(policy.exceptions)]
     for path, owner in used if policy.owners is not None else ():

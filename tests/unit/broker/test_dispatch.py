@@ -415,7 +415,7 @@ def test_each_refusal_is_journaled_with_its_rule_and_nothing_else_happens(
 def test_the_message_of_a_refusal_tells_rule_reason_and_remedy() -> None:
     answer = ask("POST", "/swarm/init", [("refusal", RECORDED)])
     assert answer.json["message"] == (
-        "route.denied: POST /swarm/init is served to nobody (change the desired state instead)"
+        "route.denied: POST /swarm/init isn't served to any role (change the desired state instead)"
     )
 
 

@@ -133,7 +133,7 @@ def test_only_root_and_the_controllers_own_user_may_act(uid: int, may: bool) -> 
         else {
             "error": {
                 "code": "control.denied",
-                "message": "uid 4711 may look, and not act",
+                "message": "uid 4711 is allowed to look, not to act",
                 "remedy": "run the command as root",
             }
         }

@@ -470,7 +470,7 @@ def test_a_successor_that_is_held_is_none_that_fails(tmp_path: Path) -> None:
     def fault(action: AnyAction) -> EngineError | None:
         green = isinstance(action, StartContainer) and action.target == called("green", PORT)
         return (
-            Conflict("held", "what became of container.remove isn't known yet") if green else None
+            Conflict("held", "the outcome of container.remove isn't known yet") if green else None
         )
 
     home.engine.fault = fault

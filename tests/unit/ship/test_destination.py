@@ -77,7 +77,7 @@ def test_a_destination_is_a_name_and_a_url(text: str, meant: Destination) -> Non
         ("a=syslog+tcp://[::1", "Invalid IPv6 URL"),
         ("a=syslog+tcp://x:0", "the port is a number"),
         ("a=syslog+tcp://x/udp", "syslog knows no path"),
-        ("a=file:///x#1.jsonl", "what is after # would be lost"),
+        ("a=file:///x#1.jsonl", "the part after # would be lost"),
     ],
 )
 def test_what_is_no_destination_is_refused_with_what_is(text: str, why: str) -> None:

@@ -113,7 +113,8 @@ class Portal(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("path", "why"), [("/v1/logs", "it leads elsewhere"), ("/page", "it answers with a page")]
+    ("path", "why"),
+    [("/v1/logs", "the server redirects"), ("/page", "the server answers with a page")],
 )
 def test_who_is_no_collector_takes_nothing_by_saying_so(
     tmp_path: Path, path: str, why: str

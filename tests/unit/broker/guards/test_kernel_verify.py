@@ -328,7 +328,7 @@ def test_what_an_older_journal_has_is_unverified_under_every_policy() -> None:
     strict = policy(security={"unverified": "stop"})
     told = look(knowing(strict, confined=None), [])
     assert told.value.text == (
-        "unverified: it was created before trimtab recorded what to compare with"
+        "unverified: it was created before trimtab recorded settings to compare"
     )
 
 

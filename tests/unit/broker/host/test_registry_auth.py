@@ -73,7 +73,7 @@ def test_what_docker_keeps_beside_is_left_alone() -> None:
         ("[" * 100_000, "invalid", f"{WHERE}: nested too deeply"),
         ("[]", "invalid", f"{WHERE}: it isn't an object"),
         ('{"auths": []}', "invalid", f"{WHERE}: auths isn't an object"),
-        ('{"auths":{"a":{},"a":{}}}', "invalid", f"{WHERE}: a key stands twice"),
+        ('{"auths":{"a":{},"a":{}}}', "invalid", f"{WHERE}: a key is repeated"),
         (
             '{"credsStore": "pass"}',
             "helper",

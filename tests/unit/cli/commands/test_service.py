@@ -272,7 +272,7 @@ def test_the_history_is_told_from_the_memory_where_nothing_runs(
     ]
     assert [lines[1][-1], lines[2][-1]] == ["declared", "current, pinned"]
     assert run(state, "history", "api") == 1
-    assert "nothing is known of a service api" in capsys.readouterr().err
+    assert "no history is saved of a service api" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_replicas_are_interleaved_by_time_in_either_framing(
         (
             EngineFailed("http.501", "configured logging driver does not support reading"),
             "logs.unreadable",
-            "web.1-aaaaaaaa: its log driver keeps nothing that can be read",
+            "web.1-aaaaaaaa: its log driver keeps no readable log",
         ),
         (EngineFailed("http.500", "the disk is full"), "http.500", "the disk is full"),
         ((MULTIPLEXED, b"no header of a frame"), "logs.garbled", "web.1-aaaaaaaa can't be read"),

@@ -80,7 +80,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 EXPLAINED = """\
 web.1-1f0c22aa (aaaaaaaaaaaa), slot 1 of default/web, owner team
-running since 2026-01-01T12:00:03.000Z (record 4), as far as the journal knows: what ended by itself isn't recorded
+running since 2026-01-01T12:00:03.000Z (record 4), according to the journal, which doesn't record containers that end by themselves
 made by controller at 2026-01-01T12:00:01.000Z (record 2): slot 1 is empty
 FIELD             VALUE                                                                     FROM                           CHANGED SINCE
 name              web.1-1f0c22aa                                                            web.yaml:3 of c0ffeec0ffee
@@ -167,7 +167,7 @@ def test_a_service_is_blamed_for_each_of_its_containers(
 
 
 THERE = """\
-At 2026-01-01T12:00:08.000Z, as far as the journal knows: what ended by itself isn't recorded.
+At 2026-01-01T12:00:08.000Z, according to the journal, which doesn't record containers that end by themselves.
 NAMESPACE   SERVICE   SLOT   CONTAINER        STATE     SINCE                      RECORD   BY           WHY
 default     old       1      old.1            created   2026-01-01T12:00:07.000Z   8        controller
 default     web       1      web.1-1f0c22aa   running   2026-01-01T12:00:03.000Z   4        controller   slot 1 is stopped

@@ -283,7 +283,7 @@ def test_a_record_that_isnt_there_is_an_error(
 def test_an_intact_journal_is_verified(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = (
         "5 records, chain intact, 1 open intents\n"
-        "note: nothing is signed\n"
+        "note: no record is signed\n"
         f"open: record 5, intent {uuid7(3)}, has no closing record yet\n"
     )
     assert run(capsys, "verify", "--state", state) == (0, expected, "")
@@ -298,7 +298,7 @@ def test_a_changed_journal_is_named_with_its_first_bad_record(
     place = "00000000000000000001.jsonl, line 3"
     lines = [
         f"record 3 is bad ({place}): its hash isn't that of its content",
-        "2 records before it hold together",
+        "2 earlier records are intact",
         f"open: record 2, intent {uuid7(1)}, has no closing record yet\n",
     ]
     assert run(capsys, "verify", "--state", state) == (10, "\n".join(lines), "")
@@ -350,7 +350,7 @@ def test_where_nothing_can_be_printed_that_is_said_in_a_line(
     argv = [sys.executable, "-m", "controller", "journal", *arguments, "--state", str(state)]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    said = "error: what is printed can't be written: No space left on device [system.error]\n"
+    said = "error: the output can't be written: No space left on device [system.error]\n"
     assert (done.returncode, done.stderr) == (1, said)
 
 
@@ -376,7 +376,7 @@ def test_who_may_not_read_it_is_told_how(state: Path, capsys: pytest.CaptureFixt
             code, out, err = run(capsys, "list", "--state", copy)
     assert (code, out) == (1, "")
     assert "[journal.unreadable]" in err
-    assert "can't be read by you, and no broker tells of it: nothing runs behind" in err
+    assert "this user can't read the journal, and no broker answers: nothing runs behind" in err
     assert "remedy: ask as root, with sudo; or start the broker with 'trimtab up'" in err
 
 

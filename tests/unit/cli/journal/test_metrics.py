@@ -56,7 +56,7 @@ def test_a_journal_that_cant_be_written_is_a_gauge_at_zero_for_everybody() -> No
         "# HELP trimtab_broker_up 1 while the broker answers.\n"
         "# TYPE trimtab_broker_up gauge\n"
         "trimtab_broker_up 1\n"
-        "# HELP trimtab_journal_writable 1 where the last write succeeded; else nothing is changed.\n"
+        "# HELP trimtab_journal_writable 1 if the last write succeeded; else changes are refused.\n"
         "# TYPE trimtab_journal_writable gauge\n"
         "trimtab_journal_writable 0\n"
     )

@@ -113,7 +113,7 @@ def test_each_difference_has_its_word_and_its_cause(there, wanted, word, cause):
 
 @pytest.mark.parametrize("wanted", [None, service(), service("web", "c")])
 def test_blindness_comes_before_every_other_word(wanted):
-    cause = "web.1-bbbbbbbb is left as it is: what declares it can't be read"
+    cause = "web.1-bbbbbbbb is left as it is: its document can't be read"
     check(container(slot=1, state="dead"), wanted, "blind", cause, blind=True)
 
 

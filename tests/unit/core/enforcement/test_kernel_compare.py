@@ -183,7 +183,7 @@ def test_what_was_admitted_has_no_difference() -> None:
 def test_a_capability_beside_those_admitted_is_a_breach(name: str) -> None:
     held = {**EFFECTIVE.capabilities, name: CHOWN | 1 << 21}
     assert check(replace(EFFECTIVE, capabilities=held)) == [
-        f"breach effective.capabilities: Cap{name} has SYS_ADMIN beside what was admitted"
+        f"breach effective.capabilities: Cap{name} has SYS_ADMIN in addition to the admitted ones"
     ]
 
 
@@ -335,7 +335,7 @@ def test_a_source_that_couldn_t_be_looked_at_is_a_doubt() -> None:
     unseen = tuple(replace(each, device=0, inode=0, place="") for each in FASTENED)
     expected = replace(EXPECTED, confinement=replace(EXPECTED.confinement, mounts=unseen))
     assert check(expected=expected) == [
-        f"doubt effective.mount: what was admitted at {target} couldn't be looked at"
+        f"doubt effective.mount: the admitted source of {target} couldn't be inspected"
         for target in ("/data", "/conf", "/store", "/part")
     ]
 

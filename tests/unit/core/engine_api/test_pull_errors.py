@@ -110,7 +110,7 @@ def test_who_must_act_is_told() -> None:
         ),
         (
             Access(FILE, frozenset({"127.0.0.1:5000"})),
-            f"look whether the credentials for 127.0.0.1:5000 in {FILE} are right and still valid",
+            f"check that the credentials for 127.0.0.1:5000 in {FILE} are right and still valid",
         ),
     ],
 )

@@ -233,11 +233,11 @@ def test_of_several_the_failed_one_is_told_and_what_waits_for_it_hangs_on_all():
     ("condition", "there", "said"),
     [
         ("Started", [container("db")], ""),
-        ("Started", [], "db can't start: what declares it can't be read"),
-        ("Healthy", [container("db")], "db can't be healthy: what declares it can't be read"),
+        ("Started", [], "db can't start: its document can't be read"),
+        ("Healthy", [container("db")], "db can't be healthy: its document can't be read"),
         ("Healthy", [HEALTHY], ""),
         ("Completed", [TASK], ""),
-        ("Completed", [container("db", state="exited")], "db can't complete: what declares it can't be read"),
+        ("Completed", [container("db", state="exited")], "db can't complete: its document can't be read"),
     ],
 )  # fmt: skip
 def test_what_runs_of_a_dependency_counts_while_its_document_cannot_be_read(condition, there, said):

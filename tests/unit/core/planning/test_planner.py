@@ -54,7 +54,7 @@ def test_an_undeclared_service_is_removed_and_then_what_it_joined():
     assert (str(last.object), last.precondition.id, last.cause) == (
         "Network/default/platform-network",
         "n1",
-        "nothing joins it any more",
+        "no service uses it any more",
     )
 
 

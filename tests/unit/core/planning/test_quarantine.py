@@ -136,7 +136,7 @@ def test_what_is_declared_again_is_started_and_not_created():
 def test_a_task_that_is_declared_again_runs_anew():
     task = service(restart={"policy": "Never"})
     assert planned(DOWN, left={DOWN.id: QuarantineLeft(60.0, "T")}, wanted=task) == [
-        "remove: web.1-bbbbbbbb was put away, and a task runs only anew",
+        "remove: web.1-bbbbbbbb was quarantined; a task needs a new container",
         "create: slot 1 is missing",
         "start: slot 1 is missing",
     ]

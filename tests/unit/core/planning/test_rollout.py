@@ -322,7 +322,7 @@ def test_what_policy_does_not_admit_again_keeps_nothing_else_from_being_put_back
 
 
 def test_a_replica_whose_admission_is_unknown_is_replaced():
-    why = "the inventory doesn't know with what it was admitted"
+    why = "the inventory lacks its admitted settings"
     check(
         service(),
         container(known=False, state="created"),
@@ -1222,7 +1222,7 @@ def test_what_is_left_of_earlier_tries_goes_before_the_next_one_starts():
         container(known=False, state="exited"),
         gives="""
         1 create-container web.1-bbbbbbbb.2 revision is aaaaaaaa, want bbbbbbbb allow
-        2 remove-container web.1-bbbbbbbb the inventory doesn't know with what it was admitted allow
+        2 remove-container web.1-bbbbbbbb the inventory lacks its admitted settings allow
         3 start-container web.1-bbbbbbbb.2 revision is aaaaaaaa, want bbbbbbbb allow
         4 wait web.1-bbbbbbbb.2 must be up for 10s
         5 disconnect-network web.1-bbbbbbbb.2 takes the name web on platform-network allow

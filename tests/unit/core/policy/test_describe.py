@@ -31,7 +31,7 @@ STRICT = """\
   owners             any
   never              privileged containers, namespaces or devices of the host, sysctls
   never              sockets as mounts, and folders of the engine and the gate
-  never              volumes with options, anonymous references (ids), images that nobody let in
+  never              volumes with options, anonymous references (ids), local images without trust
 """
 OTHER = Policy.from_json(
     {
@@ -119,7 +119,7 @@ OTHER_TEXT = """\
   exception          alice/team/web from ghcr.io/team/web until 2027-01-31: hostPorts 443, memoryMax 16Gi
   never              privileged containers, namespaces or devices of the host, sysctls
   never              sockets as mounts, and folders of the engine and the gate
-  never              volumes with options, anonymous references (ids), images that nobody let in
+  never              volumes with options, anonymous references (ids), local images without trust
 """
 
 

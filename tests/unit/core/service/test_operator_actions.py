@@ -216,7 +216,7 @@ def test_what_failed_is_gone_back_from_once_and_again_only_where_something_would
             GOOD,
             C.revision,
             (
-                f"rollback.declared: {short_revision(C.revision)} is what the document of web says "
+                f"rollback.declared: {short_revision(C.revision)} is the revision of the document of web says "
                 "(trimtab resume web, if it is pinned to another)"
             ),
         ),

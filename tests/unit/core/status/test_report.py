@@ -343,16 +343,16 @@ def test_what_is_altered_again_and_again_is_named_by_slot_and_field():
         "True",
         "AlteredAgain",
         (
-            "altered again and again: slot 2: memory, memory swap (look who changes it beside trimtab; "
-            "it is healed after growing pauses)"
+            "altered again and again: slot 2: memory, memory swap (find out who else changes it; "
+            "trimtab repairs it after growing pauses)"
         ),
     )
     assert "Contended" not in said(only(world(declared(service()), engine())))
     ended = {(WEB, 1): ("memory", "removed", "stopped"), (WEB, 2): ("removed",)}
     assert said(only(world(declared(service()), engine(), contended=ended)))["Contended"][2] == (
         "altered again and again: slot 1: memory; ended from outside again and again: "
-        "slot 1: its container is removed and stopped; slot 2: its container is removed (look who "
-        "changes it beside trimtab; it is healed after growing pauses)"
+        "slot 1: its container is removed and stopped; slot 2: its container is removed (find out who "
+        "else changes it; trimtab repairs it after growing pauses)"
     )
 
 
@@ -436,7 +436,7 @@ def test_what_the_broker_ended_violates_the_policy_and_names_the_record():
     ended = container(state="exited", effective="violation", violation="v1", ending=BREACH)
     found = only(world(declared(service()), engine(ended)))
     cause = "was ended by the broker: effective.mount: tmpfs / is mounted at /x"
-    remedy = "(see 'trimtab journal show v1'; look who changes it beside trimtab)"
+    remedy = "(see 'trimtab journal show v1'; find out who else changes it)"
     assert said(found)["PolicyViolation"] == (
         "True",
         "effective.violated",
@@ -456,7 +456,7 @@ def test_a_crash_loop_of_violations_is_stalled_also_while_the_next_container_run
         breaches={(WEB, 1): "v1"},
     )
     told = said(only(one))
-    remedy = "(see 'trimtab journal show v1'; look who changes it beside trimtab)"
+    remedy = "(see 'trimtab journal show v1'; find out who else changes it)"
     message = f"the last container of slot 1 {cause} {remedy}"
     assert told["Stalled"] == ("True", "effective.violated", message)
     assert told["PolicyViolation"] == ("True", "effective.violated", message)

@@ -302,7 +302,7 @@ def test_a_mark_that_isnt_one_is_refused_and_moves_nothing_aside(tmp_path: Path)
     journal = tmp_path / "journal"
     open_log(journal).close()
     (journal / MARK_NAME).write_bytes(b"x")
-    assert refused(journal).endswith(".head isn't as the journal's writer leaves it")
+    assert refused(journal).endswith(".head doesn't have the form that the journal's writer writes")
 
 
 def test_opening_reads_the_last_segment_only(journal: Path) -> None:

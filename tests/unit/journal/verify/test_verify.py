@@ -248,7 +248,7 @@ def marked(**members: object) -> bytes:
 )
 def test_a_mark_that_the_writer_did_not_leave_is_noticed(journal: Path, content: bytes) -> None:
     (journal / MARK_NAME).write_bytes(content)
-    check(journal, "1 :1 .head isn't as the journal's writer leaves it")
+    check(journal, "1 :1 .head doesn't have the form that the journal's writer writes")
 
 
 @pytest.mark.parametrize(

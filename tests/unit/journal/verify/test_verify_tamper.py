@@ -408,7 +408,7 @@ def test_a_cut_end_shows_by_a_checkpoint_that_was_kept(journal: Signed) -> None:
     assert judged(journal, copies=journal.copies).ok  # those are of what is there still
     check(
         journal,
-        "cut 38: it is missing: the checkpoint that was kept elsewhere is of 39 records",
+        "cut 38: it is missing: the saved checkpoint covers 39 records",
         copies=[newest],
     )
 
@@ -431,7 +431,7 @@ def test_a_folder_that_is_set_back_shows_by_a_checkpoint_that_was_kept(tmp_path:
     backup.rename(folder)
     journal = Signed(folder, PrivateKey("", b""), key, ())
     assert judged(journal).ok
-    check(journal, "cut 13: it is missing: the checkpoint that was kept", copies=[kept])
+    check(journal, "cut 13: it is missing: the saved checkpoint", copies=[kept])
     # The next start misses them; whoever takes the published checkpoint away too gets further.
     with pytest.raises(StateError, match=r"up to record 12, and journal\.checkpoint is of"):
         open_log(folder, every=EVERY)
@@ -542,14 +542,14 @@ def brought_in(key: PublicKey, *, lost: bool) -> tuple[Entry, str]:
         ),
         (
             lambda entries, old: resigned([*entries[:19], *MORE, FORGED[0]], old),
-            "signature 30: its checkpoint is signed by a key that nobody trusted vouches for",
+            "signature 30: its checkpoint is signed by an untrusted key",
         ),
         # It is brought in again.
         (
             lambda entries, old: resigned(
                 [*entries, brought_in(old.public, lost=True), FORGED[0]], old
             ),
-            "signature 42: its checkpoint is signed by a key that nobody trusted vouches for",
+            "signature 42: its checkpoint is signed by an untrusted key",
         ),
     ],
 )
@@ -596,7 +596,7 @@ def test_a_key_that_the_one_before_did_not_sign_for_is_not_trusted(
     forge(journal, change)
     expected = {
         False: "signature 41: its checkpoint isn't signed by the key",
-        True: "signature 41: its checkpoint is signed by a key that nobody trusted vouches for",
+        True: "signature 41: its checkpoint is signed by an untrusted key",
     }
     check(journal, expected[lost])
     assert verify(journal.folder).ok is lost

@@ -251,7 +251,7 @@ def test_what_is_gone_without_a_record_that_says_so_is_missed(folder: Path) -> N
     for thorough in (False, True):
         found = verify(folder, trust, thorough=thorough)
         assert (found.first_bad, found.fault) == (1, "gap")
-        assert "none tells that they were pruned" in found.reason
+        assert "none announces their pruning" in found.reason
 
 
 def test_what_is_gone_by_a_record_that_nobody_signed_is_missed(folder: Path) -> None:
@@ -266,7 +266,7 @@ def test_what_is_gone_by_a_record_that_nobody_signed_is_missed(folder: Path) -> 
         for thorough in (False, True):
             found = verify(folder, trust, thorough=thorough)
             assert (found.first_bad, found.fault) == (1, "gap")
-            assert "no checkpoint is of the record 100, which tells" in found.reason
+            assert "no checkpoint is of the record 100, which announces" in found.reason
 
 
 def test_a_checkpoint_of_what_was_pruned_is_compared_or_told(folder: Path) -> None:
@@ -419,7 +419,7 @@ def test_a_clock_that_is_wrong_at_the_start_or_jumps_ahead_makes_nothing_old(
 ) -> None:
     before = names(folder)
     assert upkeep_at(folder, 108)
-    assert "journal.clock.ahead days=101: nothing goes by age" in caplog.text
+    assert "journal.clock.ahead days=101: nothing is pruned by age" in caplog.text
     assert upkeep_at(folder, 8, 108, 1008)
     assert names(folder) == before
     # Nor does a start after one that wrote with that clock, as long as it hasn't run on for a week.

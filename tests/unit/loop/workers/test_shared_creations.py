@@ -146,7 +146,7 @@ def test_what_somebody_removes_again_and_again_is_created_after_growing_pauses(
     for pause_s in (2, 6, 18):
         assert home.settle() == []
         assert home.condition("lan", "Progressing") == ("True", "Waiting")
-        told = "create.contended: lan is removed again and again by somebody else"
+        told = "create.contended: lan is repeatedly removed from outside"
         assert home.message("lan", "Progressing").startswith(told)
         report: Any = home.controller.status()
         assert report["resources"][0]["nextTry"]["reason"].startswith(told)
