@@ -193,7 +193,7 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("feature", FEATURES)
-def test_what_starts_as_admitted_is_verified_and_goes_on(
+def test_a_container_started_as_admitted_is_verified_and_keeps_running(
     world: World, folder: Path, feature: str
 ) -> None:
     """Also when it is restarted, frozen and thawed."""

@@ -34,7 +34,7 @@ def world(engine: PrivateEngine | FoundEngine) -> Iterator[World]:
 
 @pytest.mark.needs_root
 @pytest.mark.timeout(400)
-def test_what_is_admitted_is_what_was_predicted_and_what_is_wrong_reaches_nobody(
+def test_admitted_requests_match_the_prediction_and_wrong_ones_are_never_forwarded(
     world: World,
 ) -> None:
     seed = Random().randrange(2**32)

@@ -140,7 +140,7 @@ class Asker:
 
 
 @pytest.mark.needs_root
-def test_what_an_engine_would_route_is_read_alike_or_refused(
+def test_a_path_is_routed_as_an_engine_routes_it_or_refused(
     engine: PrivateEngine | FoundEngine,
 ) -> None:
     asker, counts, apart = Asker(engine), Counter[str](), []

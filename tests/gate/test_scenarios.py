@@ -49,7 +49,7 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
         "gate/test_scenarios.py::test_a_tag_that_moves_meanwhile_changes_nothing",
     ),
     "S4 a name is another's between authorisation and action": (
-        "gate/test_scenarios.py::test_a_name_that_is_anothers_meanwhile_is_not_acted_on",
+        "gate/test_scenarios.py::test_a_name_that_another_container_took_is_not_acted_on",
     ),
     "S5 two want one name": (
         "gate/test_scenarios.py::test_of_two_that_want_a_name_one_gets_it_and_neither_an_id",
@@ -96,7 +96,7 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
         "e2e/test_journal_tamper.py::test_a_journal_verifies_until_a_byte_a_line_or_their_order_is_changed",
     ),
     "S15 what was there before doesn't comply": (
-        "gate/test_scenarios.py::test_what_was_there_before_is_told_of_and_never_adopted",
+        "gate/test_scenarios.py::test_an_earlier_object_is_reported_and_never_adopted",
     ),
     "S16 ordinary clients": (
         "compat/test_clients.py::test_a_command_does_what_the_table_says",
@@ -105,7 +105,7 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
     "S17 each reads the journal": (
         "gate/test_scenarios.py::test_each_reads_of_the_journal_what_is_theirs_to_know",
         "unit/core/records/test_visibility.py::test_who_may_read_a_record",
-        "unit/broker/handlers/test_journal_api.py::test_a_client_is_told_no_person_no_chain_and_nothing_of_others",
+        "unit/broker/handlers/test_journal_api.py::test_a_client_reads_no_identity_no_chain_and_no_record_of_others",
     ),
 }
 
@@ -225,7 +225,7 @@ def test_a_tag_that_moves_meanwhile_changes_nothing(stage: Stage, kept: str) -> 
     [("stop", "stop?t=0"), ("kill", "kill"), ("rename", "rename?name=taken-over"), ("", "")],
     ids=["stop", "kill", "rename", "remove"],
 )
-def test_a_name_that_is_anothers_meanwhile_is_not_acted_on(
+def test_a_name_that_another_container_took_is_not_acted_on(
     stage: Stage, verb: str, door: str
 ) -> None:
     world, name = stage.world, f"s4-{verb or 'remove'}"
@@ -447,7 +447,7 @@ def test_a_create_is_judged_by_one_policy_from_its_beginning_to_its_end(stage: S
 # S15
 
 
-def test_what_was_there_before_is_told_of_and_never_adopted(stage: Stage) -> None:
+def test_an_earlier_object_is_reported_and_never_adopted(stage: Stage) -> None:
     world = stage.world
     mine = stage.container("alice", "s15-mine")
     labels = (stage.engine_inspect(mine) or {})["Config"]["Labels"]

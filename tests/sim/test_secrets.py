@@ -213,7 +213,7 @@ NAMED = (
 
 @settings(max_examples=120, deadline=None)
 @given(st.sampled_from(NAMED), st.sampled_from(REFERENCES), st.booleans())
-def test_no_credentials_before_an_image_s_name_are_told(
+def test_credentials_before_an_image_name_are_withheld(
     named: tuple[str, str, str, object], reference: str, escaped: bool
 ) -> None:
     method, path, query, body = named

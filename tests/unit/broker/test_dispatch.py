@@ -223,7 +223,7 @@ def test_an_engine_that_does_not_answer_is_no_refusal() -> None:
         (WEB.upper(), WEB.upper(), inspect(WEB, "alice-web", "alice")),
     ],
 )
-def test_what_is_not_the_callers_reads_as_if_it_were_not_there(
+def test_another_owners_object_appears_missing(
     name: str, look: str, inspected: dict[str, Any]
 ) -> None:
     dialogue: list[Step] = [

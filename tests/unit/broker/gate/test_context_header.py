@@ -54,7 +54,7 @@ def test_the_controllers_user_has_no_rights_without_a_context() -> None:
     assert (denial.value.rule, denial.value.status) == ("role.denied", 403)
 
 
-def test_a_context_makes_nobody_else_the_controller() -> None:
+def test_a_context_header_gives_no_other_user_the_controllers_role() -> None:
     assert identify(request(OPERATOR, header(CLAIMS))) == (OPERATOR, None)
     assert identify(request(CLIENT, header(CLAIMS))) == (CLIENT, None)
 

@@ -117,7 +117,7 @@ def test_an_error_of_a_start_is_recorded_without_the_command(verb: str) -> None:
         (),
     ],
 )
-def test_a_source_that_was_swapped_since_is_not_started(
+def test_a_container_with_a_swapped_source_is_not_started(
     verb: str, facts: tuple[PathFacts, ...]
 ) -> None:
     answer = ask(

@@ -74,7 +74,7 @@ def test_a_digest_of_what_is_not_told_whole_is_nobodys_without_the_key() -> None
         ("on, off, held", None),
     ],
 )
-def test_what_no_record_tells_is_not_told_by_an_error_either(message: str, told: str) -> None:
+def test_an_error_repeats_no_withheld_value(message: str, told: str) -> None:
     config: dict[str, object] = {
         "Env": ["DB=topsecret", "EMPTY=", "MODE=off", "NAMELESS"],
         "Entrypoint": ["mysql -pX" if "-pX" in message else "mysql"],
@@ -104,9 +104,7 @@ def test_a_value_that_is_part_of_another_or_of_what_is_told_instead_is_replaced_
         ("https://r.io/v2/x@sha256:ab: not found? a@b", None),
     ],
 )
-def test_of_an_address_neither_credentials_nor_query_are_told(
-    message: str, told: str | None
-) -> None:
+def test_credentials_and_query_of_an_address_are_withheld(message: str, told: str | None) -> None:
     assert redact.withhold_secrets(message, {}) == (told or message)
 
 

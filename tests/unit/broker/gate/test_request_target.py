@@ -87,7 +87,7 @@ def test_a_canonical_path_is_read(raw: str, path: str, versioned: bool) -> None:
         "/" + "a" * 1024,
     ],
 )
-def test_a_path_that_could_be_read_otherwise_is_refused(raw: str) -> None:
+def test_an_ambiguous_path_is_refused(raw: str) -> None:
     assert refused("path.malformed", read_path, raw).status == 400
 
 
@@ -246,7 +246,7 @@ def test_routes_are_found(method: str, path: str, name: str, names: dict[str, st
         ("GET", "/trimtab/v1/nothing", "route.unknown"),
     ],
 )
-def test_what_is_not_in_the_table_is_refused(method: str, path: str, rule: str) -> None:
+def test_a_request_outside_the_route_table_is_refused(method: str, path: str, rule: str) -> None:
     refused(rule, find_route, method, path, versioned=False)
 
 

@@ -148,7 +148,7 @@ def test_what_goes_down_while_the_engine_lists_what_runs_is_counted() -> None:
     assert command.entry.stage == "refusal"
 
 
-def test_requests_whose_answer_is_not_there_yet_are_counted() -> None:
+def test_requests_without_an_answer_are_counted() -> None:
     knows = state(services())
     for number in range(3):
         take_down(knows, number, range(COUNT), answer=lost())
@@ -283,7 +283,7 @@ def test_a_broker_that_starts_anew_goes_on_counting() -> None:
 # Approvals
 
 
-def test_what_an_operator_approved_goes_once_as_part_of_that_plan() -> None:
+def test_an_approved_removal_is_allowed_once_as_part_of_its_plan() -> None:
     knows = three_down()
     identifier = approve(knows, full(3), full(4)).json["id"]
     refused(knows, 3, range(3, COUNT))

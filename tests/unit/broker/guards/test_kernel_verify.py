@@ -224,7 +224,7 @@ def test_the_controllers_own_is_taken_off_a_strangers_network() -> None:
     )
 
 
-def test_what_can_not_be_put_back_is_ended() -> None:
+def test_a_container_with_an_irreversible_breach_is_ended() -> None:
     knows = controllers()
     look(knows, [*often(UNBOUND), *put_back(LIMITED), *often(UNBOUND), *STOPPING])
     assert knows.inventory.containers[WEB].violation
@@ -232,7 +232,7 @@ def test_what_can_not_be_put_back_is_ended() -> None:
     look(controllers(), [*often(privileged), *STOPPING])
 
 
-def test_what_is_changed_over_and_over_is_ended() -> None:
+def test_a_repeatedly_changed_container_is_ended() -> None:
     knows = controllers()
     mended: list[Step] = [*often(UNBOUND), *put_back(LIMITED), seen(), read(EFFECTIVE)]
     for _ in range(3):
@@ -482,7 +482,7 @@ def test_what_was_stopped_for_a_violation_runs_no_more(verb: str) -> None:
         (PathFacts(SOURCE, "symlink"), "symlink"),
     ],
 )
-def test_a_source_that_is_another_one_is_not_started(facts: PathFacts, now: str) -> None:
+def test_a_container_with_another_source_is_not_started(facts: PathFacts, now: str) -> None:
     told = ask(
         knowing(),
         "start",

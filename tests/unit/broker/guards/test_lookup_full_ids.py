@@ -173,7 +173,7 @@ def test_only_full_ids_are_forwarded(route: Route) -> None:
 
 @pytest.mark.parametrize("route", ROWS, ids=lambda route: str(route.name))
 @pytest.mark.parametrize("whose", [DB, "bob-db", DB[:12], STRAY, "stray", STRAY[:12], "0" * 64])
-def test_nothing_is_forwarded_for_what_is_not_the_callers(route: Route, whose: str) -> None:
+def test_no_request_about_another_owners_object_is_forwarded(route: Route, whose: str) -> None:
     asked = {"container": whose, "network": NETWORK, "member": whose}
     if "{network}" in route.template and route.name not in BODIES:
         asked["network"] = whose

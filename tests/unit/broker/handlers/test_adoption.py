@@ -324,7 +324,7 @@ def test_after_that_nobody_is_a_rival_but_who_comes_later() -> None:
         ("Binds", ["/etc:/x"], "mount.forbidden"),
     ],
 )
-def test_what_reaches_further_than_the_policy_is_left_and_nothing_is_done_to_it(
+def test_an_object_beyond_the_policy_is_left_unchanged(
     member: str, value: object, rule: str
 ) -> None:
     host, knows = Host(), lost()
@@ -336,7 +336,7 @@ def test_what_reaches_further_than_the_policy_is_left_and_nothing_is_done_to_it(
     assert len(knows.inventory.networks) == 2
 
 
-def test_what_runs_otherwise_than_the_engine_shows_is_left() -> None:
+def test_a_container_that_differs_from_the_engines_view_is_left() -> None:
     host, knows = Host(), lost()
     host.kernel = replace(EFFECTIVE, capabilities={"Eff": 1 << 21, "Bnd": 1})
     assert host.shown(knows)["web.1-01234567"] == ["effective.capabilities"]
@@ -361,7 +361,7 @@ def test_one_that_is_down_is_adopted_by_what_the_engine_shows() -> None:
     )
 
 
-def test_of_two_with_one_intent_neither_is_adopted() -> None:
+def test_two_objects_with_one_intent_are_not_adopted() -> None:
     host, knows = Host(), lost()
     host.containers["f" * 64] = deepcopy(SHOWN) | {"Id": "f" * 64, "Name": "/web.1-01234567.2"}
     shown = host.shown(knows)

@@ -145,7 +145,7 @@ def test_an_image_whose_name_was_taken_away_still_runs_by_its_id() -> None:
 
 
 @pytest.mark.parametrize("trusted", [None, TrustedImage(REFERENCE, "sha256:" + "66" * 32)])
-def test_a_local_image_that_nobody_vouches_for_does_not_run(trusted: TrustedImage | None) -> None:
+def test_an_untrusted_local_image_does_not_run(trusted: TrustedImage | None) -> None:
     known = inventory(ledger={REFERENCE: trusted} if trusted else {})
     answer = create([LOOK_IMAGE, FREE, ("refusal", RECORDED)], knows=state(known))
     assert answer.status == 403
@@ -228,7 +228,7 @@ def test_the_first_create_of_a_revision_pins_its_image() -> None:
     )
 
 
-def test_a_pinned_revision_runs_its_image_wherever_the_tag_went() -> None:
+def test_a_pinned_revision_runs_its_image_after_the_tag_moved() -> None:
     pinned = "sha256:" + "33" * 32
     knows = state(inventory(pins={REVISION: Image(pinned, "")}))
     sent = Forwarded(f"/containers/create?name={SERVICE}.2")
@@ -301,7 +301,7 @@ def test_a_refused_create_makes_no_network() -> None:
     assert (answer.status, answer.rule) == (403, "mount.missing")
 
 
-def test_a_network_of_that_name_which_is_not_ours_is_never_used() -> None:
+def test_a_foreign_network_of_the_same_name_is_never_used() -> None:
     stranger = network(STRAY, "platform-network", "alice", Labels={})
     answer = create(
         [

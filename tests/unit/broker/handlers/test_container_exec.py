@@ -343,7 +343,7 @@ STOPPED = reply(inspect(WEB, "alice-web", "alice", State={"Status": "exited", "R
         ),
     ],
 )
-def test_what_is_not_what_it_was_made_for_is_not_started(dialogue: list[Step], rule: str) -> None:
+def test_an_exec_of_a_changed_container_is_not_started(dialogue: list[Step], rule: str) -> None:
     knows = state(inventory())
     made(knows)
     told = start(knows, [*dialogue, ("refusal", RECORDED)])

@@ -468,7 +468,7 @@ def test_the_inventory_is_told_to_those_it_concerns() -> None:
     assert bobs["containers"][0]["id"] == DB
 
 
-def test_the_policy_is_told_whole_to_controller_and_operators_only() -> None:
+def test_only_controller_and_operators_read_the_whole_policy() -> None:
     excepted = {
         "namespace": "default",
         "service": "web",

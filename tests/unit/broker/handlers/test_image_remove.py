@@ -96,7 +96,7 @@ def test_a_client_removes_no_image() -> None:
         {REFERENCE: TrustedImage(REFERENCE, OTHER, DIGEST)},
     ],
 )
-def test_what_did_not_come_through_the_broker_stays(ledger: dict[str, TrustedImage]) -> None:
+def test_an_image_from_outside_the_broker_is_not_removed(ledger: dict[str, TrustedImage]) -> None:
     knows = state(inventory(ledger=ledger))
     told = remove(knows, (LOOK, reply(image())), ("refusal", RECORDED))
     assert (told.status, told.rule) == (404, "foreign")
@@ -116,7 +116,7 @@ def test_no_start_of_an_id_names_an_image(name: str) -> None:
     assert told.status == 400
 
 
-def test_what_a_container_is_made_of_stays_whoever_made_it() -> None:
+def test_an_image_in_use_is_not_removed() -> None:
     told = remove(
         state(inventory()),
         (LOOK, reply(image())),

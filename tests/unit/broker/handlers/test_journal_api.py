@@ -125,7 +125,7 @@ def test_a_client_asks_for_what_it_may_know_and_in_smaller_pages() -> None:
     )
 
 
-def test_a_client_is_told_no_person_no_chain_and_nothing_of_others() -> None:
+def test_a_client_reads_no_identity_no_chain_and_no_record_of_others() -> None:
     entry = Entry(
         ID,
         "outcome",

@@ -576,7 +576,7 @@ def test_a_volume_that_somebody_made_meanwhile_is_not_ours() -> None:
     assert knows.inventory.open == {}
 
 
-def test_data_is_removed_by_people_only() -> None:
+def test_only_operators_remove_volumes_without_an_approval() -> None:
     forward = Forward("DELETE", "/volumes/alice-data", deadline_s=15.0)
     existing: Step = (ReadEngine("/volumes/alice-data"), volume("alice-data", "alice"))
     for who in (ALICE, OPERATOR):

@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_kind_of_a_path_is_told_without_following_links(root: Path) -> None:
+def test_a_path_is_classified_without_following_links(root: Path) -> None:
     (root / "file").write_text("")
     (root / "dir" / "below").mkdir(parents=True)
     (root / "link").symlink_to(root / "dir")

@@ -116,9 +116,7 @@ def test_what_docker_keeps_beside_is_left_alone() -> None:
         ),
     ],
 )
-def test_what_can_not_be_used_is_refused_and_not_repeated(
-    text: str, code: str, message: str
-) -> None:
+def test_an_unusable_value_is_refused_and_not_repeated(text: str, code: str, message: str) -> None:
     with pytest.raises(CredentialsInvalid) as raised:
         read_auth(text, WHERE)
     error = raised.value

@@ -193,7 +193,7 @@ def test_a_part_of_a_request_wants_more(raw: bytes) -> None:
         (post(b"{}", "Expect: 200-ok"), "wire.expect"),
     ],
 )  # fmt: skip
-def test_what_could_be_read_in_two_ways_is_refused(raw: bytes, rule: str) -> None:
+def test_an_ambiguous_request_is_refused(raw: bytes, rule: str) -> None:
     check(raw, rule)
 
 

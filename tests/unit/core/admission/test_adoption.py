@@ -125,7 +125,7 @@ def test_what_the_gate_made_is_admitted_as_what_it_is() -> None:
         ("SomethingNew", {"a": "b"}, "body.unknown"),
     ],
 )
-def test_what_reaches_further_than_the_policy_stays_foreign(
+def test_an_object_beyond_the_policy_stays_foreign(
     member: str, value: object, rule: str | None
 ) -> None:
     found = rules(changed(lambda inspect: inspect["HostConfig"].update({member: value})))
@@ -260,7 +260,7 @@ RICH: tuple[dict[str, Any], ...] = (
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(body=BODIES, actor=ACTORS, by_controller=st.booleans())
-def test_whatever_was_admitted_is_adopted_as_what_it_was(
+def test_an_admitted_object_is_adopted_with_its_settings(
     body: Any, actor: Actor, *, by_controller: bool
 ) -> None:
     """Through an engine that shows it as a real one does (the simulation's, by contract)."""

@@ -276,7 +276,7 @@ def test_each_rule_says_why_it_is_there():
         ({"LogConfig": {"Config": {"tag": "sshd"}}}, "log.option"),
     ],
 )
-def test_what_no_container_gets(host, rule):
+def test_no_container_gets_rights_over_the_host(host, rule):
     assert denials(judged(host=host)) == (rule,)
 
 
@@ -344,7 +344,7 @@ def test_what_no_container_is(body, rule):
     assert denials(judged(body)) == (rule,)
 
 
-def test_an_image_must_be_the_one_that_was_let_in():
+def test_an_image_must_have_the_admitted_digest():
     absent = replace(FACTS, image=None)
     unknown = replace(FACTS, trusted=None)
     moved = replace(FACTS, trusted=TrustedImage(REFERENCE, "sha256:" + "2" * 64))
@@ -736,7 +736,7 @@ def test_an_exception_is_nobody_elses_and_ends(change):
     )
 
 
-def test_no_exception_reaches_what_is_never_allowed():
+def test_no_exception_allows_a_forbidden_setting():
     grants = {"mounts": ["/"], "capAdd": ["SYS_ADMIN"], "root": True}
     rules = policy(exceptions=[{**EXCEPTION, "loosens": grants}])
     asks = {"Binds": ["/run/docker.sock:/s"], "Privileged": True}

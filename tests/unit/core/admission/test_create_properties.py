@@ -62,7 +62,7 @@ LOOKED_AT = replace(FACTS, paths={"/tmp/x": PathFacts("/tmp/x", "dir")})
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(body=BODIES, actor=ACTORS, known=st.booleans())
-def test_whatever_is_asked_for_is_refused_or_hardened(body: Any, actor: Actor, known: bool) -> None:
+def test_every_request_is_refused_or_hardened(body: Any, actor: Actor, known: bool) -> None:
     name = "alice-web"
     if actor.role is Role.CONTROLLER:
         name = CONTROLLER_NAME
@@ -92,7 +92,7 @@ def test_whatever_is_asked_for_is_refused_or_hardened(body: Any, actor: Actor, k
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(body=BODIES)
-def test_what_is_forwarded_reads_back_without_a_finding(body: Any) -> None:
+def test_a_forwarded_body_is_admitted_again_without_a_finding(body: Any) -> None:
     admission = judged(body, facts=LOOKED_AT)
     if admission.verdict.decision != "deny":
         assert parse_create(admission.body).findings == ()

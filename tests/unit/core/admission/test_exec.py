@@ -70,7 +70,7 @@ def denials(admission: AdmissionDecision) -> tuple[str, ...]:
         ({**ECHO, "CapAdd": ["ALL"]}, "body.unknown"),
     ],
 )
-def test_what_no_exec_is(body: object, rule: str) -> None:
+def test_forbidden_execs_are_refused(body: object, rule: str) -> None:
     assert rule in denials(judged(body))
 
 

@@ -84,7 +84,7 @@ def _collides(value: object) -> bool:
         (b" " * (BYTES_MAX + 1), f"larger than {BYTES_MAX} bytes"),
     ],
 )
-def test_what_readers_take_differently_is_refused(data: bytes, why: str) -> None:
+def test_ambiguous_json_is_refused(data: bytes, why: str) -> None:
     with pytest.raises(InvalidJson) as refusal:
         parse(data)
     assert str(refusal.value) == why

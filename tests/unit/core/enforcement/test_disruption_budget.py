@@ -165,7 +165,7 @@ MOVES = st.lists(
 
 @settings(max_examples=300)
 @given(count=st.integers(1, 14), replicas=st.integers(1, 2), moves=MOVES)
-def test_whatever_is_asked_for_never_more_than_the_share_is_down(
+def test_never_more_than_the_share_is_down(
     count: int, replicas: int, moves: list[tuple[str, int]]
 ) -> None:
     everything = slots(count, replicas=replicas)

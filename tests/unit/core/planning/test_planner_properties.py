@@ -214,7 +214,7 @@ def test_nothing_is_taken_down_that_the_prune_guard_did_not_pass(world):
 
 @many
 @given(worlds())
-def test_what_serves_is_stopped_only_after_its_successor_is_there(world):
+def test_a_running_container_is_stopped_only_after_its_successor_exists(world):
     desired, observed = world
     _, steps = perform(plan(desired, observed), observed)
     for step, stopped in stops(steps):
@@ -266,7 +266,7 @@ def test_a_slot_gets_at_most_one_successor_and_only_if_nothing_fits_it(world):
 
 @many
 @given(worlds(), st.sampled_from(["create-container", "start-container"]))
-def test_nothing_serving_is_stopped_for_a_successor_that_policy_denies(world, verb):
+def test_no_running_container_is_stopped_for_a_denied_successor(world, verb):
     desired, observed = world
     _, steps = perform(plan(desired, observed, judge=deny(verb)), observed)
     for _, stopped in stops(steps):

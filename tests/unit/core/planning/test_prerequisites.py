@@ -299,7 +299,7 @@ WRONG = "the network {} on this engine isn't what it should be"
     ],
 )
 @pytest.mark.parametrize("there", [(), (container(state="exited"),), (container(rev="a"),)])
-def test_a_network_that_is_not_ours_or_not_right_is_never_used(seen, spec, message, there):
+def test_a_foreign_or_wrong_network_is_never_used(seen, spec, message, there):
     status_of = tuple(n for n in (ISOLATED, INGRESS, BRIDGE) if n.name != seen.name)
     found, actions = problems(
         declared(service(**spec)), engine(*there, networks=(*status_of, seen))

@@ -98,7 +98,7 @@ def test_an_adoption_is_read_as_the_create_that_it_stands_for(
     assert redact_record(record, ALICE)["actor"] == {"role": "operator"}
 
 
-def test_of_others_a_client_reads_the_role_and_no_person() -> None:
+def test_a_client_reads_the_role_of_others_and_no_identity() -> None:
     claims: dict[str, object] = {"cause": "slot 1 is stale", "onBehalfOf": "uid:1000 carol"}
     asked: dict[str, object] = {"route": "container.stop", "object": "a" * 64}
     record, _ = found("intent", "operator", "team-a", claims=claims, request=asked)
@@ -121,7 +121,7 @@ def test_of_its_own_a_client_reads_all_but_the_chain() -> None:
 
 
 @pytest.mark.parametrize("reader", [ALICE, ALICES_COLLEAGUE, CONTROLLER])
-def test_only_operators_are_told_what_a_guess_could_be_compared_with(reader: Reader) -> None:
+def test_only_operators_read_the_hashes_that_confirm_a_guess(reader: Reader) -> None:
     asked: dict[str, object] = {"route": "container.create", "summary": {"digest": "sha256:1"}}
     hashed: dict[str, object] = {"digest": "d", "secrets": {"DB": "h"}}
     record, _ = found("intent", "alice", "team-a", request={**asked, **hashed})

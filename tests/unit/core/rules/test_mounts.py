@@ -105,12 +105,12 @@ def test_a_source_that_nobody_looked_at_is_refused():
 
 
 @pytest.mark.parametrize("protected", ["state folder", "policy", ENGINE_DATA])
-def test_what_is_the_brokers_own_is_refused_under_every_policy(protected):
+def test_the_brokers_own_paths_are_refused_under_every_policy(protected):
     assert bind(SOURCE, protected=protected) == ("mount.never",)
     assert bind(SOURCE, protected=protected, rules=EVERYTHING) == ("mount.never",)
 
 
-def test_nobody_else_may_be_able_to_swap_a_source():
+def test_a_source_that_another_user_can_swap_is_refused():
     assert bind(SOURCE, parents_writable_by_others="/var/lib/platform") == ("mount.parent",)
     assert bind(SOURCE, parent_owners=(1001,)) == ("mount.parent",)
     alice = policy(owners=[{"name": "alice", "uids": [1001]}])

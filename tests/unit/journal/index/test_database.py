@@ -165,7 +165,7 @@ HARM = (
 
 
 @pytest.mark.parametrize("harm", HARM)
-def test_whatever_becomes_of_it_the_same_is_answered_and_it_is_whole_again(
+def test_a_damaged_index_is_rebuilt_and_answers_stay_the_same(
     folder: Path, harm: Callable[[Path], None]
 ) -> None:
     assert found(folder, INTENTS) == [2, 5, 8]

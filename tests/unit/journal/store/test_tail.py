@@ -409,7 +409,7 @@ def remove(journal: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "left"), [(lambda journal: cut(journal, 12), 12), (remove, 0)], ids=["cut", "removed"]
 )
-def test_what_the_published_checkpoint_is_of_is_missed_whatever_the_mark_says(
+def test_records_of_the_published_checkpoint_are_missed_whatever_the_mark_says(
     sealed: Path, harm: Callable[[Path], None], left: int
 ) -> None:
     harm(sealed)
@@ -438,7 +438,7 @@ def test_what_the_published_checkpoint_is_of_is_missed_whatever_the_mark_says(
     ],
     ids=["without its checkpoints", "without the last one", "one record less"],
 )
-def test_what_somebody_wrote_anew_is_not_signed_by_a_start(
+def test_a_start_does_not_sign_rewritten_records(
     sealed: Path, change: Callable[[Entries], Entries]
 ) -> None:
     """Else a public key alone would never tell it again."""
@@ -468,7 +468,7 @@ def test_a_published_checkpoint_that_lags_behind_is_of_the_same_records(sealed: 
     assert verify(sealed).ok
 
 
-def test_a_mark_that_was_set_back_makes_no_torn_tail_of_what_was_durable(sealed: Path) -> None:
+def test_an_outdated_mark_makes_no_torn_tail_of_durable_records(sealed: Path) -> None:
     """Also where the published checkpoint went: a checkpoint with a record after it tells it."""
     vouch(sealed, 5)
     spoil(sealed, 6)

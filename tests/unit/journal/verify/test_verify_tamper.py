@@ -358,7 +358,7 @@ def test_a_forger_who_changes_nothing_leaves_it_as_it_was(journal: Signed) -> No
         (39, "root 37: one of the records 37 to 39 isn't what was signed by the checkpoint 40"),
     ],
 )
-def test_a_history_that_is_chained_anew_is_none_that_was_signed(
+def test_a_rechained_journal_has_no_valid_signature(
     journal: Signed, seq: int, expected: str
 ) -> None:
     """Named is the first record that no good checkpoint is of."""
@@ -375,7 +375,7 @@ def without(stage: str) -> Callable[[Entries], Entries]:
     return lambda entries: [each for each in entries if each[0].stage != stage]
 
 
-def test_a_journal_without_its_checkpoints_is_nobodys(journal: Signed) -> None:
+def test_a_journal_without_checkpoints_is_not_trusted(journal: Signed) -> None:
     forge(journal, without("checkpoint"))
     check(journal, "signature 1: no checkpoint is signed by a key that is trusted")
     # Who trusts no key in particular is told that nothing is signed.
@@ -396,7 +396,7 @@ def test_an_end_that_is_written_anew_shows_once_it_is_longer_than_a_journal_leav
         assert f"{found.fault} {found.first_bad}: {found.reason}".startswith(told or " None")
 
 
-def test_a_cut_end_shows_by_a_checkpoint_that_was_kept(journal: Signed) -> None:
+def test_a_saved_checkpoint_reveals_a_cut_end(journal: Signed) -> None:
     """Cut right after a checkpoint, and the mark set back: nothing else is wrong with it."""
     whole = verify(journal.folder).signed
     (newest,) = (
@@ -413,7 +413,7 @@ def test_a_cut_end_shows_by_a_checkpoint_that_was_kept(journal: Signed) -> None:
     )
 
 
-def test_a_folder_that_is_set_back_shows_by_a_checkpoint_that_was_kept(tmp_path: Path) -> None:
+def test_a_saved_checkpoint_reveals_a_restored_folder(tmp_path: Path) -> None:
     """A backup of last night in place of the journal, which then goes on."""
     folder, backup = tmp_path / "journal", tmp_path / "backup"
     log = open_log(folder, every=EVERY)
@@ -454,7 +454,7 @@ def other(copy: Checkpoint) -> Checkpoint:
     return replace(copy, root=bytes(32))
 
 
-def test_no_checkpoint_that_was_kept_takes_the_place_of_another(journal: Signed) -> None:
+def test_no_saved_checkpoint_replaces_another(journal: Signed) -> None:
     """Of two that are of as many records at least one is of others."""
     kept = journal.copies[1]
     for copies in ((kept, other(kept)), (other(kept), kept), (other(kept), *journal.copies)):
@@ -553,7 +553,7 @@ def brought_in(key: PublicKey, *, lost: bool) -> tuple[Entry, str]:
         ),
     ],
 )
-def test_a_key_that_was_rotated_out_vouches_for_nothing_after_that(
+def test_a_rotated_out_key_signs_no_later_record(
     journal: Signed, change: Callable[[Entries, PrivateKey], Entries], expected: str
 ) -> None:
     """Somebody has it, and another verifies with the list that says until when it signed."""

@@ -238,7 +238,7 @@ def test_a_pruning_that_got_no_further_is_ended_by_the_next(
     assert set(folded(folder).ledger) == ledger
 
 
-def test_what_is_gone_without_a_record_that_says_so_is_missed(folder: Path) -> None:
+def test_records_missing_without_a_prune_record_are_reported(folder: Path) -> None:
     """Somebody removes the first segments, and writes what pruning leaves by himself."""
 
     def tell(_until: int, _reason: str) -> None:
@@ -254,7 +254,7 @@ def test_what_is_gone_without_a_record_that_says_so_is_missed(folder: Path) -> N
         assert "none announces their pruning" in found.reason
 
 
-def test_what_is_gone_by_a_record_that_nobody_signed_is_missed(folder: Path) -> None:
+def test_records_missing_by_an_unsigned_prune_record_are_reported(folder: Path) -> None:
     """Without a key, somebody can append the record as well."""
     keep = RetentionLimits(age_s=4.5 * DAY_S)
     kept = parse_checkpoint(parse_note(key_files(folder).checkpoint.read_text()))

@@ -230,7 +230,7 @@ def test_a_bad_answer_of_one_that_ended_meanwhile_counts_for_nothing(desk: Desk)
     assert (desk.look(up), desk.hints) == (["starting"], [])
 
 
-def test_only_so_many_are_asked_at_a_time(desk: Desk) -> None:
+def test_concurrent_probes_are_limited(desk: Desk) -> None:
     desk.declare(service(replicas=100, healthcheck=HTTP))
     desk.transport.silent = True
     everybody = [desk.up(slot) for slot in range(1, 101)]

@@ -149,7 +149,7 @@ def test_who_says_nothing_is_waited_for_until_the_time_out_and_no_longer(
     assert time.monotonic() - began < PATIENCE_S / 2
 
 
-def test_who_sends_a_little_all_the_time_gets_no_more_time(
+def test_a_slow_sender_gets_no_more_time(
     sockets: ProbeSockets, serve: Callable[[Serve], Server]
 ) -> None:
     def trickle(peer: socket.socket) -> None:
@@ -189,7 +189,7 @@ def test_a_connection_that_breaks_is_bad(
         ("255.255.255.255", "nobody answers at 255.255.255.255"),
     ],
 )
-def test_names_and_addresses_that_are_none_are_never_asked(
+def test_names_and_invalid_addresses_are_never_probed(
     sockets: ProbeSockets, address: str, said: str
 ) -> None:
     sockets.ask(Probe("c", address, 80, "/", 1.0))
