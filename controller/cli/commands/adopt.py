@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,95 +97,86 @@ def adopt(
             f"no instance at {root}",
             remedy="name the lost one with --instance",
         )
-    request = AdoptRequest(
-        instance_id or (instance.id if instance is not None else ""),
-        default_directory(directory, root),
-        engine or (instance.engine if instance is not None else None),
-        policy,
+    lost = instance_id or (instance.id if instance is not None else "")
+    broker_of = partial(
+        _broker_of,
+        directory=default_directory(directory, root),
+        engine=engine or (instance.engine if instance is not None else None),
+        policy=policy,
     )
-    is_here = instance is not None and instance.id == request.instance_id
-    with request.broker_of(root) if is_here else request.temporary_broker() as api:
+    is_here = instance is not None and instance.id == lost
+    with broker_of(root, lost) if is_here else _temporary_broker(broker_of, lost) as api:
         objects = api.get("strangers")["objects"]
     if not as_json:
         _print_objects(objects)
     if not yes or not objects:
         if as_json:
-            print_json({"instance": request.instance_id, "objects": objects})
+            print_json({"instance": lost, "objects": objects})
         elif objects:
             click.echo("Nothing was changed; repeat it with --yes to take these over.")
         return EXIT_REFUSED if any(map(_is_refused, objects)) else 0
     if not is_here:
-        request.take_id(root, instance)
-    with request.broker_of(root) as api:
+        _take_id(root, instance, lost, broker_of)
+    with broker_of(root, lost) as api:
         replies = list(_adopt(api, objects, note))
     adopted = [item for reply in replies for item in reply["adopted"]]
     left = [item for reply in replies for item in reply["left"]]
-    report = {"instance": request.instance_id, "adopted": adopted, "left": left}
+    report = {"instance": lost, "adopted": adopted, "left": left}
     text = f"Took over {len(adopted)} of {len(objects)}. 'trimtab up' continues with them."
     print_result(report, text, as_json=as_json)
     return EXIT_REFUSED if left else 0
 
 
-@dataclass(frozen=True, slots=True)
-class AdoptRequest:
-    """An instance to take over, and the settings of its new state folder."""
+#: Yields a broker of an instance on a state folder.
+BrokerOf = Callable[[Path, str], AbstractContextManager[BrokerApi]]
 
-    instance_id: str
-    directory: Path
-    engine: str | None
-    policy: str | None
 
-    @contextmanager
-    def broker_of(self, root: Path) -> Iterator[BrokerApi]:
-        """Yield the running broker of a state folder, else a broker that ends with the block."""
-        from controller.cli.clients import oneshot
+@contextmanager
+def _broker_of(root: Path, instance_id: str, **settings: Any) -> Iterator[BrokerApi]:
+    """Yield the running broker of a state folder, else a broker that ends with the block."""
+    from controller.cli.clients import oneshot
 
-        with oneshot.broker_of(
-            root,
-            directory=self.directory,
-            engine=self.engine,
-            policy=self.policy,
-            instance_id=self.instance_id,
-        ) as state:
-            yield BrokerApi(state.broker_socket, SURVEY_S)
+    with oneshot.broker_of(root, instance_id=instance_id, **settings) as state:
+        yield BrokerApi(state.broker_socket, SURVEY_S)
 
-    @contextmanager
-    def temporary_broker(self) -> Iterator[BrokerApi]:
-        """Yield a broker of the instance on a temporary state folder.
 
-        A list of objects then leaves no files behind. The start fails if another broker serves the
-        instance: such an instance isn't lost.
-        """
-        folder = Path(tempfile.mkdtemp(prefix="trimtab-adopt-"))
-        try:
-            with self.broker_of(folder) as api:
-                yield api
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+@contextmanager
+def _temporary_broker(broker_of: BrokerOf, lost: str) -> Iterator[BrokerApi]:
+    """Yield a broker of the instance on a temporary state folder.
 
-    def take_id(self, root: Path, instance: Instance | None) -> None:
-        """Give the state folder the id of the lost instance, unless the folder owns objects.
+    A list of objects then leaves no files behind. The start fails if another broker serves the
+    instance: such an instance isn't lost.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="trimtab-adopt-"))
+    try:
+        with broker_of(folder, lost) as api:
+            yield api
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
-        Raises:
-            StateError: the folder's instance runs, or has objects.
-        """
-        from controller.app.state_folder import await_free
 
-        if instance is None:
-            return
-        await_free(root)
-        with replace(self, instance_id=instance.id).broker_of(root) as api:
-            inventory = api.get("inventory")
-        count = sum(len(inventory[kind]) for kind in ("containers", "networks", "volumes"))
-        if count:
-            raise StateError(
-                "state.other-instance",
-                f"{root} is instance {instance.id}, and has {count} objects of its own",
-                remedy="name a new state folder with --state, or take these down first with "
-                "'trimtab down'",
-            )
-        run = str(run_folder(root, self.instance_id))
-        write_instance(root, replace(instance, id=self.instance_id, run=run))
+def _take_id(root: Path, instance: Instance | None, lost: str, broker_of: BrokerOf) -> None:
+    """Give the state folder the id of the lost instance, unless the folder owns objects.
+
+    Raises:
+        StateError: the folder's instance runs, or has objects.
+    """
+    from controller.app.state_folder import await_free
+
+    if instance is None:
+        return
+    await_free(root)
+    with broker_of(root, instance.id) as api:
+        inventory = api.get("inventory")
+    count = sum(len(inventory[kind]) for kind in ("containers", "networks", "volumes"))
+    if count:
+        raise StateError(
+            "state.other-instance",
+            f"{root} is instance {instance.id}, and has {count} objects of its own",
+            remedy="name a new state folder with --state, or take these down first with "
+            "'trimtab down'",
+        )
+    write_instance(root, replace(instance, id=lost, run=str(run_folder(root, lost))))
 
 
 def _adopt(api: BrokerApi, objects: list[Any], note: str) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -47,12 +47,7 @@ Exit codes: 0 no difference, 2 differences.
 @once_engine_option
 @policy_option
 def diff(
-    names: tuple[str, ...],
-    show_values: bool,
-    engine: str | None,
-    policy: str | None,
-    state: Path | None,
-    as_json: bool,
+    names: tuple[str, ...], show_values: bool, state: Path | None, as_json: bool, **settings: Any
 ) -> int:
     """Show the fields that differ between running containers and their documents.
 
@@ -69,13 +64,8 @@ def diff(
             remedy="leave out --show-values, or run it on a terminal and without --json",
         )
     root = state_root(state)
-    review = oneshot.make_review(
-        root,
-        directory=default_directory(None, root),
-        engine=engine,
-        policy=policy,
-        reveal=show_values,
-    )
+    folder = default_directory(None, root)
+    review = oneshot.make_review(root, directory=folder, reveal=show_values, **settings)
     known = {"resources": [_resource(key) for key in sorted(review.keys)]}
     for name in names:
         raise_if_unknown(known, select(known, name=name), name)

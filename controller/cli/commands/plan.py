@@ -180,12 +180,10 @@ def apply(
     timeout_s: float,
     digest: str | None,
     approve_prune: bool,
-    rebind: bool,
     verbose: bool,
-    engine: str | None,
-    policy: str | None,
     state: Path | None,
     as_json: bool,
+    **settings: Any,
 ) -> int:
     """Converge once and exit. Shows the steps on stderr, then the changes and the unready resources.
 
@@ -208,13 +206,11 @@ def apply(
         root,
         question,
         directory=default_directory(directory, root),
-        engine=engine,
-        policy=policy,
-        rebind=rebind,
         timeout_s=timeout_s,
         approve=approving(digest or "", verbose=not as_json) if approve_prune else None,
         waiting=in_silence if as_json else showing_progress,
         announce=oneshot.announce_nothing if as_json else show_changes,
+        **settings,
     )
     if as_json:
         print_json(answer)

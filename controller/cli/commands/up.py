@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -67,6 +68,7 @@ Examples:
 @auth_option
 @click.option(
     "--controller-user",
+    "controller_user_name",
     metavar="NAME",
     help="As root: the user of the controller (default: trimtab).",
 )
@@ -76,16 +78,13 @@ Examples:
 @click.option("--no-web", is_flag=True, hidden=True)
 def up(
     directory: Path | None,
-    engine: str | None,
-    policy: str | None,
     state: Path | None,
     registry_auth: Path | None,
-    controller_user: str | None,
-    rebind: bool,
     quarantine_ms: int | None,
     web: str | None,
     no_web: bool,  # noqa: ARG001 - accepted, so that scripts needn't change when a web page exists
     as_json: bool,
+    **settings: Any,
 ) -> int:
     """Run broker and controller together, in the foreground, and show each change.
 
@@ -102,11 +101,8 @@ def up(
     launch = prepare_launch(
         root,
         directory=default_directory(directory, root),
-        engine=engine,
-        policy=policy,
-        controller_user_name=controller_user,
-        rebind=rebind,
         chosen=LaunchOptions(quarantine_ms, registry_auth),
+        **settings,
     )
     with run_both(launch) as assembly:
         watch(assembly, launch, as_json=as_json)
@@ -130,30 +126,23 @@ Example:
 @click.option("--socket", "socket_path", type=click.Path(path_type=Path), help="Where to serve.")
 @click.option("--controller-uid", type=int, help="The uid that is the controller.")
 @quarantine_option
-@click.option("--lifeline", type=int, hidden=True)
+@click.option("--lifeline", "lifeline_fd", type=int, hidden=True)
 def broker(
-    engine: str | None,
-    policy: str | None,
     state: Path | None,
     registry_auth: Path | None,
     socket_path: Path | None,
-    controller_uid: int | None,
     quarantine_ms: int | None,
-    lifeline: int | None,
+    lifeline_fd: int | None,
     as_json: bool,  # noqa: ARG001 - may follow any command
+    **settings: Any,
 ) -> int:
     """Run the broker alone: the privileged gate before the engine, and the journal's only writer."""
     from controller.app.broker import open_launch, run_broker
     from controller.app.state_folder import LaunchOptions
 
-    launch = open_launch(
-        state_root(state),
-        engine=engine,
-        policy=policy,
-        controller_uid=controller_uid,
-        chosen=LaunchOptions(quarantine_ms, registry_auth),
-    )
-    return run_broker(launch, socket_path=socket_path, lifeline_fd=lifeline)
+    chosen = LaunchOptions(quarantine_ms, registry_auth)
+    launch = open_launch(state_root(state), chosen=chosen, **settings)
+    return run_broker(launch, socket_path=socket_path, lifeline_fd=lifeline_fd)
 
 
 @command("""\b
@@ -167,18 +156,9 @@ Example:
 @state_option
 @quarantine_option
 @click.option("--listen-fd", type=int, hidden=True)
-@click.option("--lifeline", type=int, hidden=True)
+@click.option("--lifeline", "lifeline_fd", type=int, hidden=True)
 @click.option("--paused", is_flag=True, hidden=True)
-def run(
-    directory: Path | None,
-    broker_socket: Path | None,
-    state: Path | None,
-    quarantine_ms: int | None,
-    listen_fd: int | None,
-    lifeline: int | None,
-    paused: bool,
-    as_json: bool,  # noqa: ARG001 - may follow any command
-) -> int:
+def run(state: Path | None, as_json: bool, **options: Any) -> int:  # noqa: ARG001 - may follow any command
     """Run the controller alone, unprivileged, behind a broker.
 
     DIR and quarantine default to the settings of the broker's instance. Given here, they hold for
@@ -189,12 +169,4 @@ def run(
     if os.getuid() == 0:
         click.echo("warning: the controller runs as root; give it a user of its own", err=True)
     sys.stdout.flush()
-    return run_controller(
-        state_root(state),
-        directory=directory,
-        broker_socket=broker_socket,
-        listen_fd=listen_fd,
-        lifeline_fd=lifeline,
-        paused=paused,
-        quarantine_ms=quarantine_ms,
-    )
+    return run_controller(state_root(state), **options)

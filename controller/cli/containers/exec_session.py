@@ -7,14 +7,14 @@ the session, also after an error, a signal or a closed connection.
 from __future__ import annotations
 
 import os
-import selectors
 import signal
 import socket
 import sys
 import termios
+import threading
 import time
 import tty as terminals
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -81,27 +81,16 @@ class ExecClient:
     def _copy(self, stream: TakenOver) -> None:
         """Copy input and output until the output ends.
 
-        Input and output don't wait for each other: a command that writes before it has read its
-        whole input blocks until its output is read.
+        A thread sends the input: a command that writes before it has read its whole input blocks
+        until its output is read.
         """
         frames, connection = None if self.tty else Frames(), stream.connection
-        command_input = _Input(connection) if self.interactive else None
+        connection.settimeout(None)
+        if self.interactive:
+            threading.Thread(target=_send_input, args=(connection,), daemon=True).start()
         self._print(stream.early, frames)
-        connection.setblocking(False)
-        # poll(2) supports regular files as input, unlike epoll(7).
-        with selectors.PollSelector() as selector:
-            selector.register(connection, selectors.EVENT_READ)
-            if command_input is not None:
-                selector.register(command_input.descriptor, selectors.EVENT_READ)
-            while True:
-                ready = {key.fd: events for key, events in selector.select()}
-                if ready.get(connection.fileno(), 0) & selectors.EVENT_READ:
-                    data = _receive(connection)
-                    if not data:
-                        return
-                    self._print(data, frames)
-                if command_input is not None:
-                    command_input.advance(ready, selector)
+        while data := _receive(connection):
+            self._print(data, frames)
 
     def _print(self, data: bytes, frames: Frames | None) -> None:
         if frames is None:
@@ -149,48 +138,13 @@ class ExecClient:
             signal.signal(signal.SIGWINCH, before)
 
 
-class _Input:
-    """Standard input for the command. The next chunk is read when the last one has been sent."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.descriptor = sys.stdin.fileno()
-        self._connection = connection
-        self._unsent = b""
-        self._ended = False
-
-    def advance(self, ready: Mapping[int, int], selector: selectors.PollSelector) -> None:
-        """Read or send without blocking; at the end of input, shut down the sending side."""
-        if self._ended:
-            return
-        if self.descriptor in ready and not self._unsent:
-            self._unsent = os.read(self.descriptor, READ_BYTES)
-            if not self._unsent:
-                self._end(selector)
-                return
-            selector.unregister(self.descriptor)
-            selector.modify(self._connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
-        if self._unsent:
-            self._send(selector)
-
-    def _send(self, selector: selectors.PollSelector) -> None:
-        try:
-            self._unsent = self._unsent[self._connection.send(self._unsent) :]
-        except BlockingIOError:
-            return
-        except (BrokenPipeError, ConnectionResetError):  # the command closed its input
-            self._end(selector)
-            return
-        if not self._unsent:
-            selector.modify(self._connection, selectors.EVENT_READ)
-            selector.register(self.descriptor, selectors.EVENT_READ)
-
-    def _end(self, selector: selectors.PollSelector) -> None:
-        self._ended, self._unsent = True, b""
-        with suppress(KeyError):
-            selector.unregister(self.descriptor)
-        selector.modify(self._connection, selectors.EVENT_READ)
-        with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_WR)
+def _send_input(connection: socket.socket) -> None:
+    """Send standard input until its end, or until the command closes its input."""
+    with suppress(OSError):
+        while data := os.read(sys.stdin.fileno(), READ_BYTES):
+            connection.sendall(data)
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
 
 
 def _write(descriptor: int, data: bytes) -> None:

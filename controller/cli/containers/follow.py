@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -61,33 +61,24 @@ class _Broken:
 _Message = tuple[VisibleContainer, LogLine] | _Started | _Ended | _Broken
 
 
+@dataclass(slots=True)
 class LogFollower:
     """Follows the logs of targets, until no document declares their services."""
 
-    def __init__(
-        self,
-        api: EngineApi,
-        targets: Sequence[ContainerTarget],
-        query: Mapping[str, str],
-        printer: LinePrinter,
-        controller_socket: Path,
-        began: str,
-    ) -> None:
-        """*began* is the current time, in RFC 3339."""
-        self._api = api
-        self._targets = targets
-        self._query = dict(query)
-        self._printer = printer
-        self._controller_socket = controller_socket
-        self._messages: queue.Queue[_Message] = queue.Queue(WAITING_MAX)
-        self._began = began
-        #: The time of the last printed line, by container.
-        self._last: dict[str, str] = {}
-        #: Containers that were present at the beginning, or have been read.
-        self._known: set[str] = set()
-        self._reading: set[str] = set()
-        #: Containers that restarted before the end of their log was received.
-        self._restarted: set[str] = set()
+    api: EngineApi
+    targets: Sequence[ContainerTarget]
+    query: Mapping[str, str]
+    printer: LinePrinter
+    controller_socket: Path
+    began: str  # the current time, in RFC 3339
+    _messages: queue.Queue[_Message] = field(default_factory=lambda: queue.Queue(WAITING_MAX))
+    #: The time of the last printed line, by container.
+    _last: dict[str, str] = field(default_factory=dict)
+    #: Containers that were present at the beginning, or have been read.
+    _known: set[str] = field(default_factory=set)
+    _reading: set[str] = field(default_factory=set)
+    #: Containers that restarted before the end of their log was received.
+    _restarted: set[str] = field(default_factory=set)
 
     def run(self) -> None:
         """Print the present output, then new lines.
@@ -98,10 +89,10 @@ class LogFollower:
         """
         # The subscription precedes the list, so that no new container is missed.
         filters = json.dumps({"type": ["container"], "event": ["start"]})
-        with self._api.stream("/events", {"filters": filters}) as events:
+        with self.api.stream("/events", {"filters": filters}) as events:
             self._spawn(lambda: self._listen(events.chunks))
-            replicas = find_replicas(self._api, self._targets)
-            self._last = print_logs(self._api, replicas, self._query, self._printer)
+            replicas = find_replicas(self.api, self.targets)
+            self._last = print_logs(self.api, replicas, self.query, self.printer)
             self._known |= {replica.id for replica in replicas}
             for replica in replicas:
                 if replica.is_running:
@@ -114,7 +105,7 @@ class LogFollower:
         try:
             message = self._messages.get_nowait()
         except queue.Empty:
-            self._printer.flush()  # the queue is empty
+            self.printer.flush()  # the queue is empty
             try:
                 message = self._messages.get(timeout=None if self._reading else POLL_S)
             except queue.Empty:
@@ -122,7 +113,7 @@ class LogFollower:
         match message:
             case (replica, line):
                 self._last[replica.id] = line.time
-                self._printer.print(origin_of(replica), line)
+                self.printer.print(origin_of(replica), line)
             case _Started(identifier):
                 self._handle_start(identifier)
             case _Ended(replica, error):
@@ -135,8 +126,8 @@ class LogFollower:
         if identifier in self._reading:
             self._restarted.add(identifier)
             return
-        for replica in list_replicas(self._api):
-            if replica.id == identifier and any(map(replica.matches, self._targets)):
+        for replica in list_replicas(self.api):
+            if replica.id == identifier and any(map(replica.matches, self.targets)):
                 self._read(replica)
 
     def _handle_end(self, replica: VisibleContainer, error: TrimtabError | None) -> None:
@@ -151,23 +142,22 @@ class LogFollower:
         """Follow a container from its last printed line; a new container from its first line."""
         if len(self._reading) >= CONTAINERS_MAX:
             return
-        query = {**self._query, "follow": "1", "tail": "all"}
+        query = {**self.query, "follow": "1", "tail": "all"}
         if last := self._last.get(replica.id):
             query["since"] = engine_time(last, later_ns=1)
         elif replica.id in self._known:
-            query["since"] = engine_time(self._began)
+            query["since"] = engine_time(self.began)
         self._known.add(replica.id)
         self._reading.add(replica.id)
         self._spawn(lambda: self._follow(replica, query))
 
     def _follow(self, replica: VisibleContainer, query: Mapping[str, str]) -> None:
         try:
-            for message in read_log(self._api, replica, query):
+            for message in read_log(self.api, replica, query):
                 self._messages.put(message)
+            self._messages.put(_Ended(replica))
         except TrimtabError as error:
             self._messages.put(_Ended(replica, error))
-        else:
-            self._messages.put(_Ended(replica))
 
     def _listen(self, chunks: Iterator[bytes]) -> None:
         rest = b""
@@ -177,10 +167,9 @@ class LogFollower:
                 for line in filter(None, lines):
                     with suppress(ValueError, KeyError):
                         self._messages.put(_Started(str(json.loads(line)["Actor"]["ID"])))
+            self._messages.put(_Broken(EngineError("events.ended", "the broker ended the events")))
         except TrimtabError as error:
             self._messages.put(_Broken(error))
-        else:
-            self._messages.put(_Broken(EngineError("events.ended", "the broker ended the events")))
 
     def _is_expected(self) -> bool:
         """Return True if a container can start: a service of the targets is declared.
@@ -188,15 +177,15 @@ class LogFollower:
         If no controller answers, a present container is enough.
         """
         try:
-            status = ask_controller(self._controller_socket, {"do": "status"})
+            status = ask_controller(self.controller_socket, {"do": "status"})
         except TrimtabError:
-            replicas = list_replicas(self._api)
-            return any(replica.matches(target) for replica in replicas for target in self._targets)
+            replicas = list_replicas(self.api)
+            return any(replica.matches(target) for replica in replicas for target in self.targets)
         return any(
             target.is_of_service(resource["namespace"], resource["name"])
             for resource in status["resources"]
             if resource["kind"] == "Service" and not _is_removed(resource)
-            for target in self._targets
+            for target in self.targets
         )
 
     def _spawn(self, body: Callable[[], None]) -> None:

@@ -57,7 +57,9 @@ class LinePrinter:
     def print(self, origin: LineOrigin, line: LogLine) -> None:
         """Print a line."""
         if self.as_json:
-            self._write(sys.stdout, printable_json(_as_json(origin, line)))
+            place = {"time": line.time, "slot": origin.slot, "container": origin.container}
+            members = {**place, "stream": line.stream, "line": line.text}
+            self._write(sys.stdout, printable_json(members))
             return
         stream = sys.stderr if line.stream == "stderr" else sys.stdout
         colours = has_colours(stream)
@@ -83,13 +85,3 @@ class LinePrinter:
     @staticmethod
     def _write(stream: TextIO, text: str) -> None:
         stream.write(f"{text}\n")
-
-
-def _as_json(origin: LineOrigin, line: LogLine) -> dict[str, object]:
-    return {
-        "time": line.time,
-        "slot": origin.slot,
-        "container": origin.container,
-        "stream": line.stream,
-        "line": line.text,
-    }

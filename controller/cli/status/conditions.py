@@ -8,36 +8,23 @@ import click
 
 from controller.cli.output.user_names import with_names
 
-#: Conditions that need attention, by the action of the user: change a document or the policy,
-#: approve a removal, repair a failure; then conditions that trimtab repairs; then choices of users.
-GRAVEST_FIRST = (
-    "PolicyViolation",
-    "PrunePending",
-    "CrashLoop",
-    "Stalled",
-    "Paused",
-    "Contended",
-    "Degraded",
-    "Suspended",
-    "RolledBack",
-    "PolicyWarning",
-    "Quarantined",
-)
-STYLES = {
-    "Ready": "green",
-    "Completed": "green",
-    "Progressing": "cyan",
-    "Degraded": "yellow",
-    "Stalled": "red",
-    "CrashLoop": "red",
-    "Paused": "red",
-    "PrunePending": "yellow",
-    "Quarantined": "yellow",
+#: Conditions that need attention, the gravest first, with their colours. First the action of the
+#: user: change a document or the policy, approve a removal, repair a failure; then conditions that
+#: trimtab repairs; then choices of users.
+GRAVE = {
     "PolicyViolation": "red",
-    "PolicyWarning": "yellow",
+    "PrunePending": "yellow",
+    "CrashLoop": "red",
+    "Stalled": "red",
+    "Paused": "red",
+    "Contended": None,
+    "Degraded": "yellow",
     "Suspended": "yellow",
     "RolledBack": "yellow",
+    "PolicyWarning": "yellow",
+    "Quarantined": "yellow",
 }
+COLOURS = {"Ready": "green", "Completed": "green", "Progressing": "cyan", **GRAVE}
 #: Reasons of Progressing that explain Degraded. Other grave conditions are shown with the first only.
 _CAUSES = ("Pulling", "Retrying", "Waiting")
 
@@ -48,7 +35,7 @@ Conditions = list[dict[str, str]]
 def conditions_of(resource: Resource) -> Conditions:
     """Return the true conditions that need attention, the gravest first, else Ready or Progressing."""
     true = {c["type"]: c for c in resource["conditions"] if c["status"] == "True"}
-    grave = [true[name] for name in GRAVEST_FIRST if name in true]
+    grave = [true[name] for name in GRAVE if name in true]
     progressing = true.get("Progressing", {})
     # The message of Degraded, "0 of 1 running", has no cause; the message of Progressing has one.
     is_unexplained = [c["type"] for c in grave] == ["Degraded"]
@@ -117,4 +104,4 @@ def _is_redundant(condition: dict[str, str], names: set[str]) -> bool:
 
 def styled(word: str) -> str:
     """Return a condition's word in its colour; click strips colours if output isn't a terminal."""
-    return click.style(word, fg=STYLES.get(word))
+    return click.style(word, fg=COLOURS.get(word))

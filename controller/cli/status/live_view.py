@@ -92,11 +92,9 @@ class StartText:
     def ending(self, report: dict[str, Any]) -> list[str]:
         """Return the addresses and suggestions; empty until all resources have settled once."""
         if self._lines is None and has_settled(report):
-            self._lines = [*reachable_services(report), f"next: {self._next_commands()}"]
+            commands = [command_line(words, self._launch.state.root) for words in NEXT]
+            self._lines = [*reachable_services(report), f"next: {', '.join(commands)}"]
         return self._lines or []
-
-    def _next_commands(self) -> str:
-        return ", ".join(command_line(words, self._launch.state.root) for words in NEXT)
 
     def _policy_name(self) -> str:
         """Return the policy's own name, or the name of its file until the broker answers."""
@@ -163,10 +161,9 @@ class _Lines:
             click.echo(self._start.heading())
         self._began = True
         self._changes.show(report)
-        if not self._ended and not self._as_json and has_settled(report):
+        if not self._ended and not self._as_json and (lines := self._start.ending(report)):
             self._ended = True
-            for line in self._start.ending(report):
-                click.echo(line)
+            click.echo("\n".join(lines))
 
     def wait(self, error: TrimtabError) -> None:
         self._changes.wait(error)
@@ -176,12 +173,10 @@ def screen_of(heading: list[str], report: dict[str, Any], view: TableView, *, he
     """Return the heading, and below the heading as much of the table as fits the screen."""
     assert view.width is not None, "a terminal has a width"
     width = view.width
-    head = [part for line in heading for part in _fit_line(line, width)]
+    head = []
+    for line in heading:
+        head += [line] if cell_width(line) <= width else wrap(line, width)
     return "\n".join([*head, "", fit_status(report, view, height - len(head) - 2)])
-
-
-def _fit_line(line: str, width: int) -> list[str]:
-    return [line] if cell_width(line) <= width else wrap(line, width)
 
 
 class _Live:
