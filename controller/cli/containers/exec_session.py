@@ -85,7 +85,6 @@ class ExecClient:
         until its output is read.
         """
         frames, connection = None if self.tty else Frames(), stream.connection
-        connection.settimeout(None)
         if self.interactive:
             threading.Thread(target=_send_input, args=(connection,), daemon=True).start()
         self._print(stream.early, frames)
