@@ -88,9 +88,5 @@ def log_to_stderr(name: str) -> None:
 
 def call_on_termination(stop: Callable[[], object]) -> None:
     """Call *stop* on SIGTERM and SIGINT; *stop* must be safe in a signal handler."""
-
-    def handle(_number: int, _frame: object) -> None:
-        stop()
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
+        signal.signal(number, lambda _number, _frame: stop())

@@ -60,8 +60,13 @@ def timeout_option(purpose: str) -> Callable[[F], F]:
 
 
 def _duration_s(_context: click.Context, _option: click.Parameter, value: str) -> float:
+    return duration_ms(value) / 1000
+
+
+def duration_ms(value: str) -> int:
+    """Parse the duration of an option, such as ``90s``, into milliseconds."""
     try:
-        return parse_duration_ms(value) / 1000
+        return parse_duration_ms(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 

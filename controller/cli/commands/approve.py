@@ -115,10 +115,9 @@ def _approve_and_run(
         except TrimtabError as error:
             if error.code != "plan.changed" or exactly or not left:
                 raise
-            current = _pending(state, "")
-            if not _container_ids(current) <= _container_ids(pending):
+            approved, pending = pending, _pending(state, "")
+            if not _container_ids(pending) <= _container_ids(approved):
                 raise
-            pending = current
             if not pending["going"]:
                 return pending, ask({})
     raise AssertionError("the last try returns or raises")

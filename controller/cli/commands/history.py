@@ -76,8 +76,6 @@ def render(report: dict[str, Any], *, width: int | None) -> str:
 
 
 def _row(revision: dict[str, Any], *, exact: bool) -> tuple[str, ...]:
-    digits = str(revision["revision"]).removeprefix("v1:")[:8]
-    source = f"{revision['file']}:{revision['line']}"
     states = [state for state in ("current", "pinned") if revision[state]]
     if revision["declared"] and not revision["current"]:
         states.append("declared")
@@ -87,10 +85,10 @@ def _row(revision: dict[str, Any], *, exact: bool) -> tuple[str, ...]:
         printed = f"; it printed {quote_line(line, limit=LINE_MAX)}" if line else ""
         states.append(f"{revision['outcome']}{reason}{printed}")
     return (
-        digits,
+        str(revision["revision"]).removeprefix("v1:")[:8],
         str(revision["generation"]),
         revision["since"] if exact else local_time(revision["since"]),
         revision["image"],
-        source,
+        f"{revision['file']}:{revision['line']}",
         ", ".join(states) or "-",
     )

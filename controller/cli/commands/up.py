@@ -14,13 +14,13 @@ from controller.cli.options import (
     command_line,
     default_directory,
     directory_argument,
+    duration_ms,
     engine_option,
     policy_option,
     rebind_option,
     state_option,
     state_root,
 )
-from controller.model.quantities import parse_duration_ms
 
 #: After a month, nobody remembers the purpose of a stopped container.
 QUARANTINE_MAX_MS = 30 * 24 * 3_600_000
@@ -36,10 +36,7 @@ auth_option = click.option(
 def _quarantine_ms(
     _context: click.Context, _option: click.Parameter, value: str | None
 ) -> int | None:
-    try:
-        milliseconds = None if value is None else parse_duration_ms(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
+    milliseconds = None if value is None else duration_ms(value)
     if milliseconds is not None and milliseconds > QUARANTINE_MAX_MS:
         raise click.BadParameter("at most 720h")
     return milliseconds

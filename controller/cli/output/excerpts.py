@@ -5,7 +5,6 @@ Excerpts can contain secrets. They are never written to a pipe, a log or JSON.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,19 +23,15 @@ def excerpts(folder: Path) -> Excerpts:
 
     The function returns no lines if standard output isn't a terminal.
     """
-    width = terminal_width() if sys.stdout.isatty() else None
+    width = terminal_width()
     texts: dict[str, str | None] = {}
 
     def show(problem: Problem) -> Sequence[str]:
         from controller.core.encoding.source_excerpt import excerpt  # imports YAML
 
         # The line numbers of a rendered document belong to the output of its template.
-        if (
-            width is None
-            or not problem.line
-            or not problem.column
-            or "(rendered for " in problem.message
-        ):
+        is_rendered = "(rendered for " in problem.message
+        if width is None or is_rendered or not (problem.line and problem.column):
             return ()
         if problem.file not in texts:
             texts[problem.file] = _text(folder, problem.file)

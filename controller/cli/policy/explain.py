@@ -160,18 +160,17 @@ def explanation_json(explanation: Explanation, policy: Policy) -> dict[str, obje
     """Return an explanation as a member of ``--json``."""
     from controller.core.review.text import verdict_json
 
-    route = None
-    if explanation.route is not None:
-        route = {
-            "name": str(explanation.route.name),
-            "kind": explanation.route.kind,
-            "means": explanation.route.means,
-            "roles": sorted(role.value for role in explanation.route.roles),
-        }
+    route = explanation.route
     return {
         "method": explanation.method,
         "path": explanation.path,
-        "route": route,
+        "route": route
+        and {
+            "name": str(route.name),
+            "kind": route.kind,
+            "means": route.means,
+            "roles": sorted(role.value for role in route.roles),
+        },
         "verdict": verdict_json(explanation.verdict),
         "findings": findings_json(explanation.findings, policy),
         "fields": [

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
@@ -36,14 +36,6 @@ CONNECT_S, ADDRESSES_MAX = 0.3, 10
 NEXT = ("status", "journal list")
 
 
-class LiveView(Protocol):
-    """Shows an instance as it changes."""
-
-    def show(self, report: dict[str, Any]) -> None: ...
-
-    def wait(self, error: TrimtabError) -> None: ...
-
-
 def watch(assembly: ProcessGroup, launch: Launch, *, as_json: bool) -> None:
     """Show the instance and supervise the child processes until SIGINT, SIGTERM or SIGHUP."""
     signals = SignalWaiter(stop=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
@@ -58,7 +50,7 @@ def _show_until(
     signals: SignalWaiter,
     assembly: ProcessGroup,
     launch: Launch,
-    view: LiveView,
+    view: _Lines | _Live,
     *,
     output: bool = False,
 ) -> None:
