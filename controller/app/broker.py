@@ -29,7 +29,7 @@ from controller.journal.writer.retention import KEEP
 from controller.journal.writer.signing_keys import KeyFiles, SigningKeys, hash_key
 from controller.journal.writer.writer import Writer
 from controller.model.crashpoints import Reach
-from controller.ports import Clock, QueuedJournal
+from controller.ports import Clock
 from controller.process.engine_socket import check_access
 from controller.process.instance_lock import InstanceLock, shared_folder
 from controller.settings import StateFolder, bind_engine, read_instance
@@ -70,7 +70,9 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         new_id=new_id,
         load_policy=lambda: read_policy(launch.policy),
         open_journal=lambda: open_journal(state, instance.id, clock=clock, reach=reach),
-        open_archive=lambda journal: open_index(state, journal, clock=clock),
+        open_archive=lambda journal: LiveIndex(
+            state.journal, durable=lambda: journal.last_seq, clock=clock
+        ),
         bind_engine=bind_and_claim,
         hash_key=hash_key(state.hash_key, new_seed=lambda: secrets.token_bytes(32)),
         reach=reach,
@@ -139,8 +141,3 @@ def open_journal(state: StateFolder, instance: str, *, clock: Clock, reach: Reac
         checkpointer=checkpointer,
         retention=KEEP,
     )
-
-
-def open_index(state: StateFolder, journal: QueuedJournal, *, clock: Clock) -> LiveIndex:
-    """Open the index of the journal, which follows new records."""
-    return LiveIndex(state.journal, durable=lambda: journal.last_seq, clock=clock)

@@ -93,11 +93,10 @@ class NoteSink:
 
     def deliver(self, batch: Sequence[Shipped]) -> None:
         """Write the last note of the batch; raises Diverged if the file has a contradicting note."""
-        last = None
-        for last in checkpoints(list(batch)):  # noqa: B007 - the last one is wanted
-            pass
-        if last is None:
+        found = list(checkpoints(list(batch)))
+        if not found:
             return
+        last = found[-1]
         try:
             sealed = read_checkpoint(last.record)
             if self._is_newer(sealed.checkpoint):

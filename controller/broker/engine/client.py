@@ -334,11 +334,6 @@ class _Request:
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
 
 
-def _has_seccomp(info: dict[str, object]) -> bool:
-    names = texts_of(info.get("SecurityOptions"))
-    return any(name.startswith("name=seccomp") for name in names)
-
-
 def pinned_version(api_version: str) -> str:
     """Return the API version for requests to an engine with the newest version *api_version*.
 
@@ -362,6 +357,7 @@ def _engine(version: dict[str, object], info: dict[str, object], pinned: str) ->
         value = info.get(name)
         return value if isinstance(value, int) else 0
 
+    options = texts_of(info.get("SecurityOptions"))
     facts = EngineFacts(
         engine_id=text_member(info, "ID"),
         version=text_member(version, "Version"),
@@ -373,7 +369,7 @@ def _engine(version: dict[str, object], info: dict[str, object], pinned: str) ->
         facts=facts,
         pinned=pinned,
         data_root=text_member(info, "DockerRootDir"),
-        seccomp=_has_seccomp(info),
+        seccomp=any(option.startswith("name=seccomp") for option in options),
         platform=f"{text_member(version, 'Os')}/{text_member(version, 'Arch')}",
     )
 

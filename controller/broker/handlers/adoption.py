@@ -154,13 +154,18 @@ def _invalid() -> Denied:
     )
 
 
-def _is_known(inventory: Inventory, claim: Claim) -> bool:
-    known: dict[str, Iterable[str]] = {
+def _owned(inventory: Inventory, kind: str) -> Mapping[str, ContainerItem | OwnedObject]:
+    """Return the objects of a kind in the inventory, by id."""
+    known: dict[str, Mapping[str, ContainerItem | OwnedObject]] = {
         "container": inventory.containers,
         "network": inventory.networks,
         "volume": inventory.volumes,
     }
-    return claim.id in known[claim.kind]
+    return known[kind]
+
+
+def _is_known(inventory: Inventory, claim: Claim) -> bool:
+    return claim.id in _owned(inventory, claim.kind)
 
 
 class _Survey:
@@ -243,13 +248,9 @@ class _Survey:
             self._state.inventory = fold_adoption(inventory, inventory.seq, request)
 
     def _other_intents(self, candidate: Candidate) -> Iterator[str]:
-        inventory, kind = self._state.inventory, candidate.claim.kind
-        ours: dict[str, Iterable[ContainerItem | OwnedObject]] = {
-            "container": inventory.containers.values(),
-            "network": inventory.networks.values(),
-            "volume": inventory.volumes.values(),
-        }
-        yield from (each.intent for each in ours[kind] if each.id != candidate.claim.id)
+        kind = candidate.claim.kind
+        ours = _owned(self._state.inventory, kind).values()
+        yield from (each.intent for each in ours if each.id != candidate.claim.id)
         for other in self._found:
             if other is not candidate and other.claim.kind == kind:
                 yield other.claim.intent

@@ -19,44 +19,19 @@ from controller.model.policy.document import Policy
 from controller.model.records import Reply
 
 #: Members that are passed on unchanged.
-_KEPT = (
-    "ID",
-    "Driver",
-    "MemoryLimit",
-    "SwapLimit",
-    "CpuCfsPeriod",
-    "CpuCfsQuota",
-    "CPUShares",
-    "CPUSet",
-    "PidsLimit",
-    "OomKillDisable",
-    "IPv4Forwarding",
-    "BridgeNfIptables",
-    "BridgeNfIp6tables",
-    "LoggingDriver",
-    "CgroupDriver",
-    "CgroupVersion",
-    "KernelVersion",
-    "OperatingSystem",
-    "OSVersion",
-    "OSType",
-    "Architecture",
-    "NCPU",
-    "MemTotal",
-    "SystemTime",
-    "ServerVersion",
-    "DefaultRuntime",
-    "LiveRestoreEnabled",
-    "InitBinary",
-    "SecurityOptions",
-)
+_KEPT = """
+    ID Driver MemoryLimit SwapLimit CpuCfsPeriod CpuCfsQuota CPUShares CPUSet PidsLimit
+    OomKillDisable IPv4Forwarding BridgeNfIptables BridgeNfIp6tables LoggingDriver CgroupDriver
+    CgroupVersion KernelVersion OperatingSystem OSVersion OSType Architecture NCPU MemTotal
+    SystemTime ServerVersion DefaultRuntime LiveRestoreEnabled InitBinary SecurityOptions
+"""
 
 
 def info(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET /info``, without private facts of the host; the counts are the caller's."""
     engine = (yield from read_json("/info")) or {}
     shown = {
-        **{key: engine[key] for key in _KEPT if key in engine},
+        **{key: engine[key] for key in _KEPT.split() if key in engine},
         **(yield from _container_counts(call, state)),
         "Images": len((yield from image.visible_images(call, {}))),
         "Name": "trimtab",

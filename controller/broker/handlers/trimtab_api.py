@@ -173,16 +173,19 @@ def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
 def records(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST records``: make the act of an operator durable, with its author."""
     body = call.body
-    if isinstance(body, dict) and body.get("act") == "approve":
+    if not isinstance(body, dict):
+        raise _invalid_record()
+    act = body.get("act", "")
+    if act == "approve":
         return (yield from _record_approval(call, state, body))
-    if isinstance(body, dict) and body.get("act") == "adopt":
+    if act == "adopt":
         return (yield from adoption.adopt(call, state, body))
-    if isinstance(body, dict) and str(body.get("act", "")).startswith(SERVICE_PREFIX):
+    if str(act).startswith(SERVICE_PREFIX):
         return (yield from _record_service_act(call, body))
-    if not isinstance(body, dict) or not body.keys() <= {"act", "object", "note"}:
+    if not body.keys() <= {"act", "object", "note"}:
         raise _invalid_record()
     # The writer of the journal rotates the key in the same write as the record.
-    route = _ROUTES.get(str(body.get("act")), call.route.name)
+    route = _ROUTES.get(str(act), call.route.name)
     texts = {name: body.get(name, "") for name in ("act", "object", "note")}
     for name, text in texts.items():
         if not isinstance(text, str) or len(text) > (ACT_MAX if name == "act" else TEXT_MAX):

@@ -38,22 +38,12 @@ EXEC_POLL_S = 0.001
 EXEC_POLLS = 15
 TEXT_BYTES_MAX = 4 * 1024 * 1024
 #: Paths that engines hide or write-protect, if the kernel has them.
-MASKABLE = (
-    "/proc/acpi",
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/firmware",
-)
+_MASKABLE = """
+    /proc/acpi /proc/bus /proc/fs /proc/irq /proc/kcore /proc/keys /proc/latency_stats
+    /proc/sched_debug /proc/scsi /proc/sys /proc/sysrq-trigger /proc/timer_list
+    /proc/timer_stats /sys/firmware
+"""
+MASKABLE = tuple(_MASKABLE.split())
 #: File systems recognised by name alone: they are never the source of a mount.
 NO_FILES = frozenset({"cgroup", "cgroup2", "devpts", "mqueue", "proc", "sysfs"})
 #: Errors that the container's programs cause by moving folders. Other errors are a file system's.

@@ -7,11 +7,9 @@ requests about images of their registry.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import stat
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from controller.broker.host.registry_auth import BYTES_MAX, RegistryAuth, read_auth
@@ -114,22 +112,6 @@ class Credentials:
                 f"{path} can be read or written by others than its owner",
                 remedy=f"chmod 600 {path}",
             )
-
-
-class CurrentCredentials:
-    """Provides credentials for a pull, from the present file. *on_change* runs after a reload."""
-
-    def __init__(self, credentials: Credentials, on_change: Callable[[], Awaitable[None]]) -> None:
-        self._credentials = credentials
-        self._on_change = on_change
-
-    async def __call__(self, host: str) -> str:
-        """Return the value of X-Registry-Auth for a registry, '' for none."""
-        if not host:
-            return ""
-        if await asyncio.to_thread(self._credentials.refresh):
-            await self._on_change()
-        return self._credentials.header(host)
 
 
 def _stamp_of(path: Path) -> _Stamp:

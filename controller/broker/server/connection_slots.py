@@ -7,6 +7,7 @@ only for the controller and operators.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,9 +40,9 @@ class ConnectionSlots:
     def __init__(self, size: SlotLimits, *, trusted: Callable[[int], bool]) -> None:
         self._size = size
         self._trusted = trusted
-        self._of: dict[int, int] = {}
+        self._of: Counter[int] = Counter()
         self._taken = 0
-        self._waiting: dict[int, int] = {}
+        self._waiting: Counter[int] = Counter()
         self._queue = RoundRobin()
 
     async def take(self, uid: int) -> bool:
@@ -52,9 +53,9 @@ class ConnectionSlots:
         if self._has_room(uid):
             self._occupy(uid)
             return True
-        if sum(self._waiting.values()) >= self._size.waiting:
+        if self._waiting.total() >= self._size.waiting:
             return False
-        self._waiting[uid] = self._waiting.get(uid, 0) + 1
+        self._waiting[uid] += 1
         waiter = self._queue.add(uid)
         try:
             with suppress(TimeoutError):
@@ -65,14 +66,14 @@ class ConnectionSlots:
                 self.leave(uid)
             raise
         finally:
-            _decrement(self._waiting, uid)
+            self._waiting -= Counter((uid,))
             waiter.cancel()
         return not waiter.cancelled()
 
     def leave(self, uid: int) -> None:
         """Return a slot. The next waiting connection with room gets it at once."""
         self._taken -= 1
-        _decrement(self._of, uid)
+        self._of -= Counter((uid,))  # without uids that have none left
         while (following := self._queue.release(self._has_room)) is not None:
             self._occupy(following)
 
@@ -84,16 +85,10 @@ class ConnectionSlots:
 
     def _occupy(self, uid: int) -> None:
         self._taken += 1
-        self._of[uid] = self._of.get(uid, 0) + 1
+        self._of[uid] += 1
 
     def _has_room(self, uid: int) -> bool:
         size, trusted = self._size, self._trusted(uid)
         most = size.connections if trusted else max(1, size.connections - size.reserved)
         share = size.connections if trusted else size.connections_of_a_client
-        return self._taken < most and self._of.get(uid, 0) < share
-
-
-def _decrement(counts: dict[int, int], uid: int) -> None:
-    counts[uid] -= 1
-    if not counts[uid]:
-        del counts[uid]
+        return self._taken < most and self._of[uid] < share

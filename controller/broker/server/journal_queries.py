@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -55,7 +56,7 @@ class JournalQueries:
         self._turn = AdmissionLock()
         self._limits = limits
         #: The number of followers by role and uid.
-        self._followers: dict[tuple[Role, int], int] = {}
+        self._followers: Counter[tuple[Role, int]] = Counter()
 
     async def ask(self, question: Question) -> Page | JournalNotReadable:
         """Run a query in turn, and return its page."""
@@ -92,21 +93,19 @@ class JournalQueries:
                 "too many follow the journal already",
                 remedy="end one of yours, or ask now and then with after=SEQ",
             )
-        self._followers[peer] = self._followers.get(peer, 0) + 1
+        self._followers[peer] += 1
         try:
             await client.begin(HTTPStatus.OK, NDJSON)
             async with hang_up_of(client) as hang_up:
                 await self._feed(follow, client, hang_up)
         finally:
-            self._followers[peer] -= 1
-            if not self._followers[peer]:
-                del self._followers[peer]
+            self._followers -= Counter((peer,))  # without peers that have none left
         return None
 
     def _has_room(self, peer: tuple[Role, int]) -> bool:
         clients = sum(n for (role, _), n in self._followers.items() if role is Role.CLIENT)
         full = peer[0] is Role.CLIENT and clients >= self._limits.of_clients
-        return not full and self._followers.get(peer, 0) < self._limits.of_a_peer
+        return not full and self._followers[peer] < self._limits.of_a_peer
 
     async def _feed(self, follow: Follow, client: ClientStream, hang_up: asyncio.Event) -> None:
         question = replace(follow.question, limit=PAGE, last=False)

@@ -18,6 +18,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from controller.broker.engine.client import ConnectedEngine, EngineClient
@@ -29,7 +30,7 @@ from controller.broker.guards import split_brain
 from controller.broker.host import listen_socket
 from controller.broker.host.path_inspector import PathInspector, protected_places
 from controller.broker.host.peer_credentials import PeerRules
-from controller.broker.host.registry_credentials import Credentials, CurrentCredentials
+from controller.broker.host.registry_credentials import Credentials
 from controller.broker.host.routes import host_routes
 from controller.broker.server.connection import ConnectionContext, ConnectionTimeouts, HandleRequest
 from controller.broker.server.connection_slots import ConnectionSlots, SlotLimits
@@ -213,7 +214,10 @@ class Broker:
             store, archive = await stack.enter_async_context(self._open_store())
             client = EngineClient(self._engine_socket, admit=self._admit, reach=services.reach)
             stack.callback(client.close)
-            await self._connect(client)
+            try:
+                await client.identify()  # raises StateError for another engine
+            except EngineError as error:
+                LOG.warning("engine.away error=%s", error)
             limiter = RecordLimiter(
                 store.write,
                 clock=services.clock,
@@ -231,9 +235,7 @@ class Broker:
                 limiter=limiter,
                 queries=queries,
                 inspect_paths=self._inspect_paths,
-                authorise=CurrentCredentials(
-                    self._credentials, lambda: self._record_access(limiter)
-                ),
+                authorise=partial(self._authorise, limiter),
                 left_open=wake_recovery,
             )
             stack.push_async_callback(driver.close)
@@ -308,17 +310,6 @@ class Broker:
             await store.wait_until_folded()
             store.save()
 
-    async def _connect(self, client: EngineClient) -> None:
-        """Identify the engine. An engine that is down is accepted; a different engine is not.
-
-        Raises:
-            StateError: the state folder belongs to another engine.
-        """
-        try:
-            await client.identify()
-        except EngineError as error:
-            LOG.warning("engine.away error=%s", error)
-
     def _admit(self, engine: ConnectedEngine) -> None:
         self._services.bind_engine(engine.facts.engine_id)
         self.state.engine = engine.facts
@@ -380,6 +371,14 @@ class Broker:
             engine_data=root,
         )
         return PathInspector(protected, own_uid=self._rules.own_uid).inspect(paths)
+
+    async def _authorise(self, limiter: RecordLimiter, host: str) -> str:
+        """Return the value of X-Registry-Auth for a registry, by the present file; '' for none."""
+        if not host:
+            return ""
+        if await asyncio.to_thread(self._credentials.refresh):
+            await self._record_access(limiter)
+        return self._credentials.header(host)
 
     # Background tasks.
 

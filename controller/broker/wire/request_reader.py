@@ -37,20 +37,11 @@ _LENGTH = re.compile(r"[0-9]{1,12}", re.ASCII)
 _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 _CHUNK_SIZE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,8}\r?")
 #: Headers that control framing or admission: another reader could prefer a second one.
-_SINGLE = frozenset(
-    {
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "expect",
-        "host",
-        "transfer-encoding",
-        "trimtab-context",
-        "upgrade",
-        "x-registry-auth",
-    }
-)
+_SINGLE_HEADERS = """
+    connection content-encoding content-length content-type expect host transfer-encoding
+    trimtab-context upgrade x-registry-auth
+"""
+_SINGLE = frozenset(_SINGLE_HEADERS.split())
 _CONNECTION_WORDS = frozenset({"keep-alive", "close", "upgrade"})
 
 

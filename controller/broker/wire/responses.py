@@ -15,20 +15,11 @@ JSON_TYPE = (("content-type", "application/json"),)
 RULE_HEADER = "Trimtab-Rule"
 
 #: Headers of one connection, which are never passed on (RFC 9110, section 7.6.1).
-HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "content-length",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
+_HOP_BY_HOP = """
+    connection content-length keep-alive proxy-authenticate proxy-authorization proxy-connection
+    te trailer transfer-encoding upgrade
+"""
+HOP_BY_HOP = frozenset(_HOP_BY_HOP.split())
 
 
 def json_reply(status: int, value: object) -> Reply:
