@@ -1,0 +1,1 @@
+"""Forges, such as GitHub, GitLab and Forgejo: their webhooks wake a source."""

@@ -1,0 +1,107 @@
+"""The listener of webhooks over real connections: only an authentic request wakes a source."""
+
+from __future__ import annotations
+
+import hmac
+import http.client
+import queue
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from controller.fetch.forge.webhook import (
+    BODY_MAX,
+    CONNECTIONS,
+    LIFE_S,
+    WebhookParts,
+    WebhookServer,
+)
+
+SECRET = b"a secret of enough bytes"
+BODY = b'{"ref": "refs/heads/main"}'
+PATIENCE_S = 30.0
+NO_HEADERS: Mapping[str, str] = {}
+
+
+@dataclass
+class Listening:
+    server: WebhookServer
+    woken: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self.server.server_address[:2]
+        return str(host), int(port)
+
+    def ask(
+        self,
+        path: str,
+        headers: Mapping[str, str] = NO_HEADERS,
+        *,
+        method: str = "POST",
+        body: bytes = BODY,
+    ) -> int:
+        connection = http.client.HTTPConnection(*self.address, timeout=PATIENCE_S)
+        try:
+            connection.request(method, path, body, dict(headers))
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def listening(request: pytest.FixtureRequest) -> Iterator[Listening]:
+    woken: queue.SimpleQueue[str] = queue.SimpleQueue()
+    parts = WebhookParts(lambda name: {"shop": SECRET}.get(name, b""), woken.put)
+    server = WebhookServer(("127.0.0.1", 0), parts, life_s=getattr(request, "param", LIFE_S))
+    server.start()
+    yield Listening(server, woken)
+    server.shutdown()
+    server.server_close()
+
+
+def signature(body: bytes = BODY) -> str:
+    return "sha256=" + hmac.new(SECRET, body, "sha256").hexdigest()
+
+
+def test_an_authentic_webhook_wakes_its_source(listening: Listening) -> None:
+    assert listening.ask("/hooks/shop", {"X-Hub-Signature-256": signature()}) == 202
+    assert listening.woken.get(timeout=PATIENCE_S) == "shop"
+
+
+def test_other_requests_wake_nothing(listening: Listening) -> None:
+    right = {"X-Hub-Signature-256": signature()}
+    assert listening.ask("/hooks/shop") == 403
+    assert listening.ask("/hooks/shop", right, body=b"other") == 403
+    assert listening.ask("/hooks/other", right) == 403
+    assert listening.ask("/elsewhere", right) == 403
+    assert listening.ask("/hooks/shop", right, method="GET") == 501
+    assert listening.woken.empty()
+
+
+def test_a_body_without_a_length_is_refused(listening: Listening) -> None:
+    with socket.create_connection(listening.address, timeout=PATIENCE_S) as client:
+        client.sendall(b"POST /hooks/shop HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.0 411")
+
+
+def test_a_long_body_is_refused_unread(listening: Listening) -> None:
+    with socket.create_connection(listening.address, timeout=PATIENCE_S) as client:
+        length = f"Content-Length: {BODY_MAX + 1}".encode()
+        client.sendall(b"POST /hooks/shop HTTP/1.1\r\n" + length + b"\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.0 413")
+
+
+@pytest.mark.parametrize("listening", [1.0], indirect=True)
+def test_connections_are_bounded_and_slow_ones_end(listening: Listening) -> None:
+    slow = [
+        socket.create_connection(listening.address, timeout=PATIENCE_S) for _ in range(CONNECTIONS)
+    ]
+    for each in slow:
+        each.sendall(b"POST /hooks/shop HTTP/1.1\r\n")
+    for each in slow:
+        assert each.recv(1) == b""  # ended by the listener
+        each.close()
+    assert listening.ask("/hooks/shop", {"X-Hub-Signature-256": signature()}) == 202
