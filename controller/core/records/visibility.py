@@ -76,7 +76,7 @@ def redact_record(record: Record, reader: Reader) -> dict[str, Any]:
     asker = ActorPart.read(entry.actor)
     own = (asker.role, asker.uid) == (Role.CLIENT, reader.uid)
     persons = reader.role is Role.CONTROLLER
-    actor = entry.actor if own or persons else {"role": entry.actor.get("role", "")}
+    actor = entry.actor if own or persons else ActorPart(role=asker.role).members
     redacted = replace(
         entry,
         actor=actor,
