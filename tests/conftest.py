@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -20,13 +20,15 @@ from tests import engine as engines
 from tools import debian_images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from xdist.workermanage import WorkerController
 
 TESTS = Path(__file__).parent
-#: What takes longest, in its order; all else comes after it.
-FIRST = ("unit/test_lint.py", "sim", "e2e", "gate", "compat", "contract")
+#: Simulated worlds compute on all processors, the longest first.
+COMPUTING = ("sim/test_worlds.py", "sim/test_crash_sweep.py", "sim")
+#: Tests on an engine wait for it.
+WAITING = ("e2e", "gate", "compat", "contract")
 LEFT_OUT = pytest.StashKey[int]()
 
 # A run is the same each time: one that fails can be repeated, and nobody's change fails for what it
@@ -67,11 +69,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what takes long, so that no process is left alone with it in the end.
+    """Begin with long files, so that no process is left alone with one in the end.
 
     Leave out what stops an engine where the engine isn't the tests' own; say so below.
     """
-    items.sort(key=rank_of)
+    places = {path: place for place, path in enumerate(run_order({item.path for item in items}))}
+    items.sort(key=lambda item: places[item.path])
     if os.geteuid() == 0:
         return
     stopping = [
@@ -128,16 +131,31 @@ def pytest_terminal_summary(
         )
 
 
-def rank_of(item: pytest.Item) -> int:
-    """Where a test's file or folder is in ``FIRST``."""
-    return rank_of_file(item.path)
+def run_order(files: Iterable[Path]) -> list[Path]:
+    """Return test files in the order of a run: lint, simulated worlds between engines, all others.
+
+    Files of simulated worlds are spread: two at a time would take processors from each other, while
+    processes that wait for an engine leave them idle.
+    """
+    ranked = sorted((rank_of(path), path) for path in files)
+    lint = [path for _, path in ranked if path == TESTS / "unit" / "test_lint.py"]
+    computing = [path for (kind, _), path in ranked if kind == 0]
+    waiting = [path for (kind, _), path in ranked if kind == 1]
+    others = [path for (kind, _), path in ranked if kind == 2 and path not in lint]
+    share = len(waiting) // (len(computing) + 1)
+    spread: list[Path] = []
+    for number, path in enumerate(computing):
+        spread += [path, *waiting[number * share : (number + 1) * share]]
+    return [*lint, *spread, *waiting[len(computing) * share :], *others]
 
 
-@cache
-def rank_of_file(path: Path) -> int:
-    """Where a file, or a folder above it, is in ``FIRST``."""
-    ranks = (rank for rank, first in enumerate(FIRST) if path.is_relative_to(TESTS / first))
-    return next(ranks, len(FIRST))
+def rank_of(path: Path) -> tuple[int, int]:
+    """Return a file's kind (0 computes, 1 waits, 2 is short), and its place in its kind."""
+    for kind, places in enumerate((COMPUTING, WAITING)):
+        for number, place in enumerate(places):
+            if path.is_relative_to(TESTS / place):
+                return kind, number
+    return 2, 0
 
 
 def ring_of(config: pytest.Config, report: pytest.TestReport) -> str:
