@@ -94,11 +94,15 @@ def is_host_name(text: str, *, most: int = 253) -> bool:
     return len(text) <= most and all(_HOST_LABEL.fullmatch(part) for part in text.split("."))
 
 
-def check_process(config: Values, findings: FindingCollector) -> None:
-    """Check the user, variables and working directory of a container or an exec."""
+def check_user(config: Values, findings: FindingCollector) -> None:
+    """Check a user, ``NAME|UID[:GROUP|GID]``."""
     user = config.text("User")
     if user and not _USER.fullmatch(user):
         findings.add("user.invalid", "User", f"{user!r} is no user", "write USER, or USER:GROUP")
+
+
+def check_environment(config: Values, findings: FindingCollector) -> None:
+    """Check variables: ``NAME=value``, or ``NAME`` to unset the image's variable."""
     for index, entry in enumerate(config.texts("Env")):
         name, equals, _ = entry.partition("=")
         good = is_one_line(name) and " " not in name if equals else _UNSET.fullmatch(name)
@@ -106,6 +110,10 @@ def check_process(config: Values, findings: FindingCollector) -> None:
             # The value is never repeated: it may be a secret.
             reason = "not of the form NAME=value"
             findings.add("env.invalid", f"Env[{index}]", reason, "write NAME=value")
+
+
+def check_working_dir(config: Values, findings: FindingCollector) -> None:
+    """Check a working directory: absolute, and outside folders with file descriptors."""
     folder = config.text("WorkingDir")
     if folder and not is_clean(folder):
         reason = f"{folder!r} isn't a clean absolute path"

@@ -33,11 +33,13 @@ from controller.core.engine_api.field_tables import (
 )
 from controller.core.engine_api.grammar import (
     check_cpuset,
+    check_environment,
     check_extra_hosts,
     check_groups,
     check_host_name,
-    check_process,
     check_signal,
+    check_user,
+    check_working_dir,
     endpoint,
     endpoints,
     exposed_ports,
@@ -80,27 +82,36 @@ def parse_create(body: object) -> CreateRequest:
     networking = read_object(
         NETWORKING_CONFIG, config.values.get("NetworkingConfig"), "NetworkingConfig", findings
     )
+    # The order of the checks is the order of the findings, and the first finding leads a refusal.
     check_host_name(config, "Hostname", findings, most=63)
     check_host_name(config, "Domainname", findings, most=253)
-    check_process(config, findings)
+    check_user(config, findings)
+    exposed = exposed_ports(config, findings)
+    check_environment(config, findings)
+    health, volumes = healthcheck(config, findings), volume_paths(config, findings)
+    check_working_dir(config, findings)
     check_signal(config, findings)
-    check_extra_hosts(host, findings)
-    check_groups(host, findings)
-    check_cpuset(host, findings)
     _check_stop_timeout(config, findings)
+    restart = _restart(host, "HostConfig.RestartPolicy", findings)
+    log, ports = _log(host, findings), port_bindings(host, findings)
+    check_extra_hosts(host, findings)
+    all_mounts = mounts(host, findings)
+    check_groups(host, findings)
+    runtime = _runtime(config, host, findings)
+    check_cpuset(host, findings)
     return CreateRequest(
         **config.attributes(CONFIG),
         **host.attributes(HOST),
-        exposed_ports=exposed_ports(config, findings),
-        healthcheck=healthcheck(config, findings),
-        volumes=volume_paths(config, findings),
+        exposed_ports=exposed,
+        healthcheck=health,
+        volumes=volumes,
         labels=labels(config),
         limits=_limits(host),
-        restart=_restart(host, "HostConfig.RestartPolicy", findings),
-        log=_log(host, findings),
-        ports=port_bindings(host, findings),
-        mounts=mounts(host, findings),
-        runtime=_runtime(config, host, findings),
+        restart=restart,
+        log=log,
+        ports=ports,
+        mounts=all_mounts,
+        runtime=runtime,
         storage=tuple(sorted((k, str(v)) for k, v in host.members("StorageOpt").items())),
         console_size=_console_size(host, "HostConfig.ConsoleSize", findings),
         ulimits=ulimits(host, findings),
@@ -191,7 +202,9 @@ def parse_exec(body: object) -> ExecRequest:
     keys = values.text("DetachKeys")
     if keys and not DETACH_KEYS.fullmatch(keys):
         findings.add("body.type", "DetachKeys", "expected a sequence such as ctrl-p,ctrl-q")
-    check_process(values, findings)
+    check_user(values, findings)
+    check_environment(values, findings)
+    check_working_dir(values, findings)
     return ExecRequest(
         **values.attributes(EXEC),
         console_size=_console_size(values, "ConsoleSize", findings),
