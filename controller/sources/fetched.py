@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from controller.core.git.report import REPORT_MAX_BYTES, parse
 from controller.core.manifests.combine import SourceReading, combine
 from controller.core.manifests.declaration import FolderReading
 from controller.model.desired.desired import Desired, GitSource, SourceIdentity
 from controller.model.errors import Problem
 from controller.model.names import Key
+from controller.model.sources import SourceStatus
 from controller.sources.directory import DirectorySource, Export
-from controller.sources.safe_read import is_inside
+from controller.sources.safe_read import OPEN_FLAGS, is_inside
 
 CURRENT = "current"
 STATUS = "status.json"
@@ -48,10 +52,28 @@ class FetchedSources:
         self, directory: FolderReading, sources: tuple[GitSource, ...], serving: Mapping[Key, str]
     ) -> Desired:
         """Return the desired state of DIR and its sources; *serving* as in ``combine``."""
+        reports = self._reports()
         with self._lock:
             before, self._exports = self._exports, {}
             readings = [SourceReading(source, self._read(source, before)) for source in sources]
-        return combine(directory, readings, serving)
+        desired = combine(directory, readings, serving)
+        reported = (replace(each, report=reports.get(each.key.name)) for each in desired.sources)
+        return replace(desired, sources=tuple(reported))
+
+    def _reports(self) -> dict[str, SourceStatus]:
+        """Return the fetcher's statuses, by name; none if its file can't be read."""
+        try:
+            descriptor = os.open(self._fetcher / STATUS, OPEN_FLAGS)
+        except OSError:
+            return {}
+        with os.fdopen(descriptor, "rb") as file:
+            try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    return {}
+                statuses = parse(file.read(REPORT_MAX_BYTES + 1))
+            except (OSError, ValueError):
+                return {}
+        return {status.name: status for status in statuses}
 
     def _read(
         self, source: GitSource, before: Mapping[tuple[str, str, str], DirectorySource]

@@ -22,7 +22,7 @@ MAX_TOTAL_BYTES = 64 * 1024 * 1024
 READ_ATTEMPTS = 3
 
 SUFFIXES = (".yaml", ".yml")
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 #: Reads from a descriptor: ``os.pread``, or in tests a function that changes the file.
 Pread = Callable[[int, int, int], bytes]
@@ -169,7 +169,7 @@ def _read_once(
 ) -> bytes | Problem | None:
     """Return the content, a problem, or None if the file changed during the read."""
     try:
-        descriptor = os.open(file.path, _OPEN)
+        descriptor = os.open(file.path, OPEN_FLAGS)
     except OSError as error:
         return _unreadable(file.name, error)
     try:

@@ -359,7 +359,7 @@ class Checkers:
             raise Violation(5, f"{what} while the directory is gone")
         if truth.unreadable:
             raise Violation(5, f"{what} while a file can't be read")
-        if key in truth.hidden:
+        if truth.hides(key):
             raise Violation(5, f"{what} while a bad document may declare it")
         if not truth.documents and key in self.healthy.declared and not self._approved:
             # What was gone from a directory that could be read goes on going.

@@ -210,8 +210,8 @@ class SimController:
     ) -> None:
         self.transport = transport
         self._clock = clock
-        self.source = WatchedSource(files)
         self.store = StateStore(memory, reach=reach)
+        self.source = WatchedSource(files, lambda: dict(self.store.prune.sources))
         self.published: object = None
         policy = PolicyCache(parse_pass_policy)
         triggers = Triggers(clock.monotonic)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from controller.model.desired.desired import Desired
 from controller.model.names import Key
+from controller.ports import DesiredSource
 from controller.sources.directory import DirectorySource
 
 SECRET = "hunter2-{seed}-Zq"
@@ -57,6 +59,12 @@ class Truth:
     unreadable: bool = False
     declared: dict[Key, Doc] = field(default_factory=dict)
     hidden: frozenset[Key] = frozenset()
+    #: Anything in these may be declared by what can't be read.
+    hidden_namespaces: frozenset[str] = frozenset()
+
+    def hides(self, key: Key) -> bool:
+        """Return True if something that can't be read may declare the resource."""
+        return key in self.hidden or key.namespace in self.hidden_namespaces
 
 
 class Files:
@@ -71,6 +79,20 @@ class Files:
         self.garbage = False
         self.present = True
         self.emptied = False
+        self.lost = False  # a Git source, if there is one
+
+    def source(self, _serving: Callable[[], Mapping[Key, str]]) -> DesiredSource:
+        """Return what reads the files; the argument is the source of each known resource."""
+        return DirectorySource(self.root)
+
+    def mishaps(self, _seed: int) -> Iterator[tuple[float, str, Callable[[], object]]]:
+        """Yield what befalls these files alone: when, what, and the change."""
+        yield from ()
+
+    @property
+    def broken(self) -> bool:
+        """Tell whether the files aren't as people mean them."""
+        return not self.present or self.emptied or self.garbage or bool(self.bad)
 
     def truth(self) -> Truth:
         if not self.present:
@@ -127,15 +149,19 @@ class Files:
         self.garbage = self.emptied = False
         self._sync()
 
+    def _texts(self) -> dict[str, str]:
+        """Return the files of the directory."""
+        if self.emptied:
+            return {}
+        own = {doc.file: doc.text(bad=key in self.bad) for key, doc in self.docs.items()}
+        return {**own, **self._garbage()}
+
+    def _garbage(self) -> dict[str, str]:
+        return {"zz-garbage.yaml": BAD_YAML} if self.garbage else {}
+
     def _sync(self) -> None:
         root = self.root if self.present else self._aside
-        texts = (
-            {}
-            if self.emptied
-            else {doc.file: doc.text(bad=key in self.bad) for key, doc in self.docs.items()}
-        )
-        if self.garbage and not self.emptied:
-            texts["zz-garbage.yaml"] = BAD_YAML
+        texts = self._texts()
         for path in root.iterdir():
             if path.name not in texts:
                 path.unlink()
@@ -151,9 +177,9 @@ class Files:
 class WatchedSource:
     """The real source over the directory; it notes what was true at each reading."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, serving: Callable[[], Mapping[Key, str]]) -> None:
         self._files = files
-        self._source = DirectorySource(files.root)
+        self._source = files.source(serving)
         self.truth = Truth()
         self.desired = Desired()
 

@@ -20,10 +20,11 @@ from tests.sim.clock import VirtualClock
 from tests.sim.controller import SimController
 from tests.sim.engine import SimEngine
 from tests.sim.faults import Action, Fault, Faults
-from tests.sim.files import SECRET, Doc, Files
+from tests.sim.files import SECRET, Doc
 from tests.sim.journal import SimJournal
 from tests.sim.objects import SimImage
 from tests.sim.people import Marks
+from tests.sim.sourced import files_of
 
 POLICY = Policy.model_validate_json(
     """{"name": "simulated", "profile": "development",
@@ -124,7 +125,7 @@ class Ground:
         self.marks = Marks()
         self.engine = SimEngine(self.clock, images=LOCAL, registry=REGISTRY, seed=seed)
         self.folder = Path(tempfile.mkdtemp(prefix="trimtab-sim-", dir=_memory_folder()))
-        self.files = Files(self.folder)
+        self.files = files_of(seed, self.folder)
         self.secret = SECRET.format(seed=seed)
         self.logged = Secrets(self.secret)
         self.now = Now()

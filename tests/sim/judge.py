@@ -57,7 +57,12 @@ class Judge:
         self._truths[id(desired)] = (desired, truth)
         assert self.hands is not None, "there are people in every world"
         self.hands.read(truth)
-        if truth.documents and not truth.unreadable and not truth.hidden:
+        if (
+            truth.documents
+            and not truth.unreadable
+            and not truth.hidden
+            and not truth.hidden_namespaces
+        ):
             self._world.checkers.healthy = truth
 
     def _view(self) -> Desired:
@@ -112,12 +117,7 @@ class Judge:
         """Return what isn't yet as the files say, '' if all is."""
         if self._world.controller is None or self._broker.state is None:
             return "a process is down"
-        if (
-            not self._world.files.present
-            or self._world.files.emptied
-            or self._world.files.garbage
-            or self._world.files.bad
-        ):
+        if self._world.files.broken:
             return "files are broken"
         inventory = self._broker.state.inventory
         if under_way := self._under_way(inventory):

@@ -60,7 +60,7 @@ class Orders:
         for key in self._depended.keys() | {k for each in self._depended.values() for k in each}:
             doc_of = truth.declared.get(key)
             stays = doc_of is not None and doc_of.spec.get("state") != "Stopped"
-            if stays or key in truth.hidden or not readable:
+            if stays or truth.hides(key) or not readable:
                 self._going.pop(key, None)
             else:
                 self._going.setdefault(key, now)

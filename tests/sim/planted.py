@@ -23,6 +23,7 @@ from controller.core.admission import calls, create
 from controller.core.drift import availability
 from controller.core.enforcement import settlement as settling
 from controller.core.manifests import resolve as render
+from controller.core.manifests.declaration import FolderReading
 from controller.core.planning import ordering, planner, predecessor, rollout
 from controller.core.planning import slot as slots
 from controller.core.records.parts import ResultPart
@@ -36,12 +37,14 @@ from controller.loop.state import retries
 from controller.loop.state import store as state_store
 from controller.model import names
 from controller.model.confinement import KernelDifference
+from controller.model.desired.desired import SourceIdentity
 from controller.model.desired.plan import CreateContainer, StopContainer, UpdateContainer, Wait
 from controller.model.desired.spec import DependencyCondition, Order
 from controller.model.errors import Conflict
 from controller.model.inventory import ContainerItem
 from controller.model.observed import ContainerState, Settings
 from controller.model.records import Context, Entry, Record, Reply
+from controller.sources import fetched
 
 #: Makes the wrong variant of what was there.
 Wrong = Callable[[Any], Any]
@@ -245,6 +248,17 @@ def _forgets_bad_documents(original: Any) -> Any:
         return replace(original(*args, **named), blind=False, blind_keys=frozenset())
 
     return resolve_
+
+
+def _like_a_source_without_documents(original: Any) -> Any:
+    def read(self: Any, source: Any, before: Any) -> Any:
+        reading = original(self, source, before)
+        if not reading.absent:
+            return reading
+        device = self._fetcher.stat().st_dev
+        return FolderReading((), SourceIdentity(source.key.name, True, device, documents=1))
+
+    return read
 
 
 def _with_volumes(judged: Any) -> Any:
@@ -490,6 +504,12 @@ PLANTS = (
             (prune_guard, "SCOPE_RULES", always(())),
             (prune_guard, "_held_back", always(lambda _look: {})),
         ),
+    ),
+    Plant(
+        5,
+        "lost-source-is-empty",
+        "a Git source whose files can't be read counts as one that declares nothing",
+        ((fetched.FetchedSources, "_read", _like_a_source_without_documents),),
     ),
     Plant(
         5,

@@ -8,7 +8,7 @@ moment ends the world with a ``Violation``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -129,6 +129,12 @@ class World(Hazards):
         self._start_controller()
         for at, what, do in self.story.events(self):
             self.at(at, what, do)
+        for at, what, change in self.files.mishaps(self.seed):
+            self.at(at, what, partial(self._befall, change))
+
+    def _befall(self, change: Callable[[], object]) -> None:
+        change()
+        self.files_changed()
 
     def _trouble(self) -> None:
         end = self.clock.monotonic() + TROUBLE_S

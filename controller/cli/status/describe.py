@@ -10,7 +10,7 @@ import click
 from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.clients.status_report import fetch, raise_if_unknown, select
-from controller.cli.options import command, open_state, print_json
+from controller.cli.options import command, open_state, print_json, print_result
 from controller.cli.status.description import MARGIN, describe_resource
 from controller.cli.status.status import warn_if_outdated
 from controller.cli.status.table import TableView, terminal_view
@@ -37,6 +37,13 @@ def describe(name: str, wide: bool, state: Path | None, as_json: bool) -> int:
     fetched = fetch(state, now=view.now)
     report = fetched.report
     selected = select(report, name=name)
+    if not selected["resources"] and report.get("sources"):
+        from controller.cli.status.sources import describe_source, select_source
+
+        source = select_source(report, name)
+        if source is not None:
+            print_result(source, describe_source(source), as_json=as_json)
+            return warn_if_outdated(fetched)
     raise_if_unknown(report, selected, name)
     items: list[dict[str, Any]] = []
     try:

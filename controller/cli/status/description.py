@@ -78,6 +78,7 @@ def _facts(resource: StatusJson, view: TableView) -> Iterator[str]:
         ("Image", resource.get("image", "")),
         ("Digest", resource.get("digest", "")),
         ("Revision", _revision(resource)),
+        ("Source", _source(resource)),
         ("On the engine", resource.get("engineName", "")),
         ("Ports", ", ".join([*addresses_of(resource), *_unpublished(resource)])),
         ("Rollout", _rollout(resource)),
@@ -88,6 +89,12 @@ def _facts(resource: StatusJson, view: TableView) -> Iterator[str]:
     for name, value in present:
         text = value if name == "Condition" else printable(value)
         yield f"{name + ':':<{width}} {text}"
+
+
+def _source(resource: StatusJson) -> str:
+    """Return the place of a resource that a Git source declares."""
+    place = resource.get("source")
+    return f"{place['file']}:{place['line']} of {place['commit'][:SHORT_ID]}" if place else ""
 
 
 def _revision(resource: StatusJson) -> str:

@@ -66,7 +66,7 @@ def show_status(status: StatusJson) -> None:
 
 def render_status(status: StatusJson, view: TableView) -> str:
     """Return the table of resources, and the problems below."""
-    lines = render_problems(status["problems"], width=view.width)
+    lines = [*_sources(status, view), *render_problems(status["problems"], width=view.width)]
     return "\n".join([_table(status["resources"], status["problems"], view), *lines])
 
 
@@ -83,6 +83,7 @@ def fit_status(status: StatusJson, view: TableView, height: int) -> str:
         is_empty = hidden and not resources
         parts = [] if is_empty else [_table(resources, status["problems"], view)]
         parts += [_summary(hidden)] if hidden else []
+        parts += _sources(status, view)
         parts += render_problems(problems, width=view.width, excerpt=view.excerpt)
         if hidden_problems:
             parts.append(f"and {hidden_problems} more problems; see 'trimtab status'")
@@ -103,6 +104,14 @@ def fit_status(status: StatusJson, view: TableView, height: int) -> str:
             hidden_problems += 1
         else:
             hidden = [resources.pop(), *hidden]
+
+
+def _sources(status: StatusJson, view: TableView) -> list[str]:
+    if not status.get("sources"):
+        return []
+    from controller.cli.status.sources import render_sources
+
+    return render_sources(status, width=view.width, now=view.now)
 
 
 def _summary(hidden: list[StatusJson]) -> str:

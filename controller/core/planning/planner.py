@@ -218,10 +218,11 @@ def _unused_networks(
 ) -> list[seen.ObservedNetwork]:
     """Return the instance's networks that are unused once *actions* are done.
 
-    Return none while a document is blind, or the directory is missing or has no document: then the
-    network of an unread service would look unused.
+    Leave networks out while a document is blind, or the directory is missing or has no document:
+    then the network of an unread service would look unused. With Git sources, that holds for each
+    namespace by itself.
     """
-    if desired.blind_keys or not desired.whole:
+    if not desired.scopes and (desired.blind_keys or not desired.whole):
         return []
     needed = {network_name(network) for network in desired.networks}
     for service in desired.services:
@@ -238,8 +239,14 @@ def _unused_networks(
         network
         for network in sorted(observed.networks, key=lambda n: (network_key(n), n.id))
         if network.ours and network.origin == "controller" and network.name not in needed
+        if not desired.scopes or _is_surely_unused(network_key(network), desired)
         if network.containers <= _attached(network, leaving)
     ]
+
+
+def _is_surely_unused(key: Key, desired: Desired) -> bool:
+    unread = any(blind.namespace == key.namespace for blind in desired.blind_keys)
+    return not unread and all(scope.whole for scope in desired.scopes_of(key))
 
 
 def _attached(network: seen.ObservedNetwork, containers: Iterable[Container]) -> int:

@@ -34,15 +34,27 @@ def report(inputs: StatusInputs, *, previous: Report | None, now: str) -> Report
         facts = release_facts(release, ready)
         resources.append(_resource(facts, inputs, before, now))
     resources.sort(key=lambda resource: Key.parse(str(resource["key"])))
+    problems = dict.fromkeys((*inputs.problems, *inputs.desired.problems, *inputs.plan.problems))
+    sources: Report = {}
+    if inputs.desired.scopes:
+        # Imported only while a Source is declared, or was.
+        from controller.core.status.sources import origins, source_problems, source_rows
+
+        places = origins(inputs.desired)
+        for resource in resources:
+            if place := places.get(str(resource["key"])):
+                resource["source"] = place
+        sources = {"sources": source_rows(inputs.desired)}
+        problems |= dict.fromkeys(source_problems(inputs.desired))
     for resource in resources:
         del resource["key"]
-    problems = dict.fromkeys((*inputs.problems, *inputs.desired.problems, *inputs.plan.problems))
     return {
         "resources": resources,
         "problems": [
             *(blocked_json(blocked) for blocked in inputs.plan.blocked),
             *(problem_json(problem) for problem in problems),
         ],
+        **sources,
     }
 
 

@@ -13,6 +13,7 @@ from controller.model.names import Key
 if TYPE_CHECKING:
     # Loaded only while a Source is declared.
     from controller.model.desired.source_spec import SourceSpec
+    from controller.model.sources import SourceStatus
 
 #: The fields of a Service with a recorded line, by their paths under spec. ``journal explain`` shows
 #: these lines as the source of a container's settings.
@@ -39,7 +40,7 @@ class SourceLocation:
     #: The Release, with its place, for which a chart was rendered.
     release: str = field(default="", compare=False)
     #: The name of the Git source; '' for DIR.
-    origin: str = ""
+    origin: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,8 @@ class GitSource:
     owner: str
     spec: SourceSpec
     source: SourceLocation
+    #: As the fetcher reports it, for people; None without a report.
+    report: SourceStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,15 @@ class SourceScope:
     keys: frozenset[Key] = frozenset()
     declared: Declared = Declared.ACTIVE
 
+    @property
+    def whole(self) -> bool:
+        """Return True if no further resource can be declared.
+
+        DIR without any document can be the wrong folder. So can be a source, if it declared any.
+        """
+        is_new = bool(self.name) and not self.keys
+        return not self.blind and self.identity.present and (self.identity.documents > 0 or is_new)
+
     def may_declare(self, key: Key) -> bool:
         """Return True if the source's namespaces include the key's."""
         return self.namespaces is None or key.namespace in self.namespaces
@@ -212,9 +224,7 @@ class Desired:
     @property
     def whole(self) -> bool:
         """Return True if no further resource can be declared, except for the ``blind_keys``."""
-        return not self.blind and all(
-            scope.identity.present and scope.identity.documents > 0 for scope in self.all_scopes
-        )
+        return not self.blind and all(scope.whole for scope in self.all_scopes)
 
     @property
     def all_scopes(self) -> tuple[SourceScope, ...]:

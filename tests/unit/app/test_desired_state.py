@@ -1,5 +1,6 @@
 """DIR and its Git sources are one desired state, and a source without files is blind, never empty."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -181,3 +182,23 @@ def test_without_sources_nothing_of_them_is_imported(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd()
     )
     assert done.stdout == "[]\n"
+
+
+def test_the_fetchers_report_is_shown_and_a_damaged_one_is_ignored(world: World) -> None:
+    from controller.core.git.report import render
+    from controller.model.sources import SourceState, SourceStatus
+
+    world.write("team.yaml", source("team"))
+    world.export("team", {"deploy/web.yaml": service("web")})
+    status = SourceStatus("team", SourceState.READY, "https://example.org/x.git", "branch main")
+    file = world.fetcher / "status.json"
+    file.write_bytes(render([status]))
+    assert [each.report for each in world.load().sources] == [status]
+    for damaged in (b"", b"[]", b"\xff", b'{"version": 1, "sources": [{}]}', b" " * (2 << 20)):
+        file.write_bytes(damaged)
+        desired = world.load()
+        assert [each.report for each in desired.sources] == [None]
+        assert [s.key.name for s in desired.services] == ["web"]
+    file.unlink()
+    os.mkfifo(file)
+    assert [each.report for each in world.load().sources] == [None]

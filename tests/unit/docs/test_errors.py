@@ -55,7 +55,7 @@ def _word(call: ast.Call) -> Iterator[str]:
 
 def codes() -> set[str]:
     """Return every code of the program."""
-    found = set(MADE) | {"PrunePending"}
+    found = set(MADE) | {"PrunePending", "SourceHeld", "SourceFailing"}
     for path in (ROOT / "controller").rglob("*.py"):
         # Findings of the first have a subject and no code; the others name keys of the policy.
         if path.name not in {"doctor.py", "grants.py", "template.py"}:
