@@ -99,6 +99,11 @@ class StateFolder:
         return self.run / "broker.sock"
 
     @property
+    def fetch_socket(self) -> Path:
+        """The fetcher's socket, for requests of operators."""
+        return self.run / "fetch.sock"
+
+    @property
     def controller_socket(self) -> Path:
         return self.run / "controller.sock"
 

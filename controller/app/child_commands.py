@@ -7,12 +7,14 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from controller.app.policy import PACKAGE, PROJECT
 from controller.app.process import CRASH_AT
 from controller.app.state_folder import Launch
 from controller.app.users import User
+from controller.core.encoding.engine_address import socket_path
 from controller.process.drop_privileges import EXPECTED_PROGRAM, PrivilegeDrop, expected_program
 from controller.process.mount_view import Need, plan_view
 from controller.process.process_group import Recipe
@@ -83,6 +85,38 @@ def needs_of(launch: Launch) -> list[Need]:
     return needs
 
 
+def fetcher_recipe(
+    launch: Launch, user: User, environ: Mapping[str, str], *, listener: socket.socket
+) -> Recipe:
+    """Return the fetcher's command; for root, the command drops to the fetcher's user first.
+
+    Raises:
+        StateError: the fetcher's user has no access to a required file.
+    """
+    argv = (
+        *_python(),
+        "fetch",
+        launch.instance.dir,
+        *("--state", str(launch.state.root)),
+        *("--listen-fd", str(listener.fileno())),
+        *("--lifeline", "{lifeline}"),
+    )
+    environment = _inherited(environ)
+    if user.dropped:
+        state = launch.state
+        needs = [
+            *_python_needs(),
+            Need(Path(launch.instance.dir).parent, "the folder that holds DIR"),
+            Need(state.fetcher, "the fetcher's state", writable=True),
+            Need(state.root / "instance.json", "the instance's settings"),
+        ]
+        engine = Path(socket_path(launch.instance.engine))
+        hidden = (state.run, state.broker, state.controller, engine)
+        argv = _dropping(argv, user, needs, hidden=hidden)
+        environment[EXPECTED_PROGRAM] = expected_program(Path(sys.executable), PACKAGE)
+    return Recipe("fetcher", argv, environment, {}, (listener.fileno(),))
+
+
 def shipper_argv(
     state: StateFolder,
     user: User,
@@ -129,9 +163,11 @@ def _python() -> tuple[str, ...]:
     return (sys.executable, "-I", "-m", "controller")
 
 
-def _dropping(argv: tuple[str, ...], user: User, needs: list[Need]) -> tuple[str, ...]:
+def _dropping(
+    argv: tuple[str, ...], user: User, needs: list[Need], *, hidden: tuple[Path, ...] = ()
+) -> tuple[str, ...]:
     """Return the command that drops to *user*, who sees only *needs*, and then runs *argv*."""
-    view = plan_view(needs, uid=user.uid, gid=user.gid)
+    view = replace(plan_view(needs, uid=user.uid, gid=user.gid), hidden=hidden)
     drop = PrivilegeDrop(uid=user.uid, gid=user.gid, parent=os.getpid(), view=view, argv=argv)
     return (sys.executable, "-I", "-m", "controller.process.drop_privileges", drop.to_json())
 

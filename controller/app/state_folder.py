@@ -208,6 +208,25 @@ def _writing(folder: Path, *, remedy: str) -> Iterator[None]:
         raise StateError("state.unwritable", message, remedy=remedy) from error
 
 
+def lay_out_fetcher(folder: Path, user: User, *, group: int) -> None:
+    """Create the fetcher's folder; *group* reads the exported files in it.
+
+    Files and folders that the fetcher makes there get the folder's group (mode 2750).
+
+    Raises:
+        StateError: the folder can't be created.
+    """
+    try:
+        folder.mkdir(mode=0o750, exist_ok=True)
+        if user.dropped:
+            os.chown(folder, user.uid, group, follow_symlinks=False)
+            folder.chmod(0o2750)
+    except OSError as error:
+        raise StateError(
+            "state.unwritable", f"{folder}: {error.strerror}", remedy="make it writable"
+        ) from error
+
+
 def _hand_over(path: Path, user: User) -> None:
     """Make *user* the owner of a file in the user's folder, unless the file has another hard link.
 

@@ -93,15 +93,24 @@ def controller_socket(state: StateFolder, *, user: User) -> socket.socket:
     Raises:
         StateError: another controller serves the socket.
     """
-    path = state.controller_socket
+    group = user.gid if os.getuid() == 0 else None
+    return listen(state.controller_socket, program="controller", group=group)
+
+
+def listen(path: Path, *, program: str, group: int | None) -> socket.socket:
+    """Bind and listen on the socket of a program, such as ``controller``.
+
+    Raises:
+        StateError: another process serves the socket.
+    """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        bind_socket(listener, path, group=user.gid if os.getuid() == 0 else None)
+        bind_socket(listener, path, group=group)
     except SocketInUse as error:
         listener.close()
         raise StateError(
             "controller.running",
-            f"a controller serves {path} already",
+            f"a {program} serves {path} already",
             remedy="stop it first, or use another --state",
         ) from error
     listener.listen(64)

@@ -16,6 +16,8 @@ from controller.settings import GROUP
 
 #: The default user of the shipper.
 SHIPPER = "trimtab-ship"
+#: The user of the fetcher.
+FETCHER = "trimtab-fetch"
 #: The uid of ``nobody`` on Linux (kernel.overflowuid).
 NOBODY_UID = 65534
 
@@ -70,6 +72,24 @@ def shipper_user(name: str | None) -> User:
     return User(entry.pw_uid, entry.pw_gid, dropped=True)
 
 
+def fetcher_user(*, uid: int) -> User:
+    """Return the fetcher's user: for root a separate user, else the caller.
+
+    Raises:
+        StateError: the user doesn't exist, or is root, nobody, or in root's or trimtab's group.
+    """
+    if uid != 0:
+        return User(uid, os.getgid(), dropped=False)
+    entry = _find_user(FETCHER, purpose="fetch Git sources as", option=None)
+    if entry.pw_uid in (0, NOBODY_UID) or entry.pw_gid in (0, trimtab_gid()):
+        raise StateError(
+            "user.unfit",
+            f"{FETCHER} doesn't fetch: its group is root's or {GROUP}",
+            remedy=f"give {FETCHER} a group of its own",
+        )
+    return User(entry.pw_uid, entry.pw_gid, dropped=True)
+
+
 def trimtab_gid() -> int:
     """Return the gid of the group with access to the sockets; without such a group the caller's."""
     return _gid_of_group(default=os.getgid())
@@ -82,13 +102,13 @@ def _gid_of_group(*, default: int) -> int:
         return default
 
 
-def _find_user(name: str, *, purpose: str, option: str) -> pwd.struct_passwd:
+def _find_user(name: str, *, purpose: str, option: str | None) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(name)
     except KeyError as error:
         raise StateError(
             "user.missing",
             f"there is no user {name!r} to {purpose}",
-            remedy=f"useradd --system --no-create-home --shell /usr/sbin/nologin {name}, "
-            f"or name another with {option}",
+            remedy=f"useradd --system --no-create-home --shell /usr/sbin/nologin {name}"
+            + (f", or name another with {option}" if option else ""),
         ) from error

@@ -46,6 +46,9 @@ SECTIONS = {
         "suspend": ("commands/service", "Stop changing a service until it is resumed."),
         "resume": ("commands/service", "Return a service to its document: unpin, resume, retry."),
     },
+    "Git": {
+        "source": ("source/group", "Show and steer Git sources: list, sync, hold, approve, log."),
+    },
     "Record": {
         "journal": ("journal/group", "Read and verify the record of every change."),
         "ship": ("journal/ship", "Send the journal to a SIEM: file, syslog, CEF, OTLP."),
@@ -58,6 +61,7 @@ SECTIONS = {
     },
     "Maintain": {
         "broker": ("commands/up", "Run the broker alone, as a service of its own."),
+        "fetch": ("source/fetch", "Run the fetcher of Git sources alone."),
         "run": ("commands/up", "Run the controller alone, behind a broker."),
         "adopt": ("commands/adopt", "Take over the containers of a lost state folder."),
         "completion": ("commands/completion", "Print the completion script of a shell."),
@@ -68,7 +72,7 @@ SECTIONS = {
 _ATTRIBUTES = {"exec": "execute"}
 COMMANDS = {name: row for section in SECTIONS.values() for name, row in section.items()}
 #: Processes with a log on standard error; a bug prints a traceback to the log.
-DAEMONS = frozenset({"broker", "run", "ship"})
+DAEMONS = frozenset({"broker", "fetch", "run", "ship"})
 
 EPILOG = """\b
 Examples:

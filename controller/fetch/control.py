@@ -48,7 +48,7 @@ def answer(
 ) -> dict[str, object]:
     """Return the answer to one question; a TrimtabError becomes ``{"error": …}``."""
     try:
-        if question.get("do") in {"sync", "hold", "resume", "approve"}:
+        if question.get("do") in ("sync", "hold", "resume", "approve"):
             _raise_if_not_allowed(peer_uid, operators)
         return _answer(question, _asker(question, peer_uid), backend)
     except TrimtabError as error:

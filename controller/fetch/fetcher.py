@@ -13,7 +13,7 @@ from controller.core.git.signed_object import parse_commit
 from controller.fetch.credentials import ASKPASS, AccessFiles
 from controller.fetch.export import ExportFolder
 from controller.fetch.git_command import GitCommand, GitLimits
-from controller.fetch.memory import MemoryFile
+from controller.fetch.memory import MemoryFile, fresh
 from controller.fetch.mirror import Mirror
 from controller.fetch.source_fetch import SourceFetch, Verify
 from controller.fetch.worker import SourceWorker
@@ -63,6 +63,7 @@ class Fetcher:
         self._parts = parts
         self._memory = MemoryFile(parts.folder)
         self._workers: dict[str, SourceWorker] = {}
+        self._turns: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def start(self) -> None:
@@ -91,13 +92,14 @@ class Fetcher:
             gone = [name for name in self._workers if name not in specs and declared.complete]
             for name in gone:
                 self._workers.pop(name).stop()
+            kept = {name: worker.spec for name, worker in self._workers.items()} | specs
+            self._memory.declare(fresh(name, spec.git) for name, spec in kept.items())
             for name, spec in specs.items():
                 if name in self._workers:
                     self._workers[name].change_spec(spec)
                 else:
                     self._workers[name] = self._worker(name, spec)
                     self._workers[name].start()
-            self._memory.list_only(frozenset(self._workers))
 
     def stop(self) -> None:
         """Stop all workers. A fetch in progress ends with the process, and leaves nothing."""
@@ -178,7 +180,8 @@ class Fetcher:
         folder = self._parts.folder
         files = AccessFiles(self._parts.credentials, folder / "askpass", folder)
         exports = ExportFolder(folder / "sources" / name)
-        fetch = SourceFetch(name, self._mirror(name), exports, files, self._parts.verify)
+        turn = self._turns.setdefault(name, threading.Lock())
+        fetch = SourceFetch(name, self._mirror(name), exports, files, self._parts.verify, turn)
         return SourceWorker(
             fetch, spec, self._memory, clock=self._parts.clock, random=self._parts.random
         )

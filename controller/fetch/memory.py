@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller.core.git.report import render, status_from_json, status_to_json
+from controller.model.desired.source_spec import GitSpec
 from controller.model.errors import SourceError, StateError
 from controller.model.sources import SourceState, SourceStatus
 from controller.system.atomic_file import write_atomic
@@ -44,9 +45,9 @@ class SourceMemory:
     held_by: str = ""
 
 
-def fresh(name: str, *, url: str, ref: str, path: str) -> SourceMemory:
+def fresh(name: str, spec: GitSpec) -> SourceMemory:
     """Return the memory of a new source."""
-    return SourceMemory(SourceStatus(name, SourceState.PENDING, url, ref, path))
+    return SourceMemory(SourceStatus(name, SourceState.PENDING, spec.url, str(spec.ref), spec.path))
 
 
 class MemoryFile:
@@ -111,18 +112,23 @@ class MemoryFile:
             is_minor = known is not None and _lasting(known) == _lasting(changed)
             self._write(publish_only=is_minor)
 
-    def list_only(self, names: frozenset[str]) -> None:
-        """Publish only the sources *names*; others stay in memory for their return."""
+    def declare(self, sources: Iterable[SourceMemory]) -> None:
+        """Publish only these sources; others stay in memory for their return.
+
+        A value stands for the memory of a source that isn't known yet.
+        """
+        new = {memory.status.name: memory for memory in sources}
         with self._lock:
-            if names != self._listed:
-                self._listed = names
+            if self._listed != set(new) or not self._status.exists():
+                self._listed = frozenset(new)
+                self._sources = {**new, **self._sources}
                 self._write(publish_only=True)
 
     def _write(self, *, publish_only: bool = False) -> None:
         try:
             if not publish_only:
                 write_atomic(self._state, _render(self._sources))
-            listed = [self._sources[name].status for name in self._listed if name in self._sources]
+            listed = [self._sources[name].status for name in self._listed]
             write_atomic(self._status, render(listed), mode=0o640)
         except OSError as error:
             raise StateError(

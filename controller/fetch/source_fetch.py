@@ -5,8 +5,10 @@ An error at any step leaves the served commit as it is.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from controller.core.git.decision import CommitFindings, Hold, Keep, Relation, Serve, decide
 from controller.core.git.references import pattern_of, select_reference
@@ -30,6 +32,8 @@ from controller.model.desired.source_spec import GitSpec, SourceSpec, VerifyMode
 from controller.model.errors import SourceError
 from controller.model.sources import CommitInfo, CommitSignature, SourceState
 
+#: The folder of the folders of keys.
+KEYS = Path("/etc/trimtab/keys")
 #: Longest list of commits whose signatures are checked at once.
 COMMITS_MAX = 1000
 
@@ -57,6 +61,8 @@ class SourceFetch:
     exports: ExportFolder
     files: AccessFiles
     verify: Verify
+    #: Held by the worker that uses the source's folders.
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
     def restore(self, memory: SourceMemory) -> SourceMemory:
         """Make the link lead to the remembered commit; a crash can fall between the two.
@@ -88,7 +94,10 @@ class SourceFetch:
             SourceError: the repository can't be fetched or read, or the export can't be written.
             StateError: the memory can't be written.
         """
-        memory = self.restore(memory)
+        restored = self.restore(memory)
+        if restored != memory:
+            save(restored)
+        memory = restored
         tip, fetched = self._fetch(spec.git, memory)
         current = memory.status.current
         is_ready = memory.status.state is SourceState.READY and current is not None

@@ -67,6 +67,12 @@ class SourceWorker:
         """Wait for the end of the thread."""
         self._thread.join(within_s)
 
+    @property
+    def spec(self) -> SourceSpec:
+        """The spec that the worker follows."""
+        with self._changed:
+            return self._spec
+
     def change_spec(self, spec: SourceSpec) -> None:
         """Use another spec from now on, and fetch if it differs."""
         with self._changed:
@@ -149,7 +155,9 @@ class SourceWorker:
 
     def _attempt_safely(self, spec: SourceSpec) -> float | None:
         try:
-            return self._attempt(spec)
+            # A worker that was stopped can still be at work on the source that came back.
+            with self._fetch.turn:
+                return self._attempt(spec)
         except Exception:
             log.exception("source %s: the fetch failed unexpectedly", self.name)
             return spec.git.interval / 1000
@@ -185,8 +193,9 @@ class SourceWorker:
 
     def _of_spec(self, spec: SourceSpec) -> SourceMemory:
         """Return the memory, with what the spec says now."""
-        url, ref, path = spec.git.url, str(spec.git.ref), spec.git.path
-        memory = self._memory.get(self.name) or fresh(self.name, url=url, ref=ref, path=path)
+        new = fresh(self.name, spec.git)
+        memory = self._memory.get(self.name) or new
+        url, ref, path = new.status.url, new.status.ref, new.status.path
         return replace(memory, status=replace(memory.status, url=url, ref=ref, path=path))
 
     def _save_served(self, memory: SourceMemory) -> None:

@@ -53,6 +53,7 @@ class PrivilegeDrop:
                 Need(Path(bind["path"]), bind["purpose"], bind["writable"])
                 for bind in data["view"]["binds"]
             ),
+            hidden=tuple(Path(path) for path in data["view"]["hidden"]),
         )
         return cls(
             uid=data["uid"],
@@ -90,7 +91,7 @@ def check_program(value: str | None, *, package: Path) -> None:
 
 def enter(view: MountView) -> None:
     """Enter a private mount namespace and mount *view* in it."""
-    if not view.closed:
+    if not view.closed and not view.hidden:
         return
     syscalls.unshare_mounts()
     # Opened in the new namespace, because the kernel binds from no other, and before the tmpfs
@@ -118,6 +119,19 @@ def enter(view: MountView) -> None:
         syscalls.mount("none", str(folder), flags=syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
     for handle in handles.values():
         os.close(handle)
+    for path in view.hidden:
+        _hide(path.resolve())
+
+
+def _hide(path: Path) -> None:
+    """Cover a folder with an empty file system, or a socket with the null device."""
+    if path.is_dir():
+        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_RDONLY
+        syscalls.mount(
+            "trimtab", str(path), filesystem="tmpfs", flags=flags, data="mode=0755,size=4k"
+        )
+    elif path.exists():
+        syscalls.mount("/dev/null", str(path), flags=syscalls.MS_BIND)
 
 
 def become(*, uid: int, gid: int) -> None:

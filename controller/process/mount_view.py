@@ -37,6 +37,8 @@ class MountView:
     closed: tuple[Path, ...] = ()
     #: The paths to bind-mount, parents first.
     binds: tuple[Need, ...] = ()
+    #: Folders and sockets to cover at last, so that the user doesn't reach them by any bind.
+    hidden: tuple[Path, ...] = ()
 
 
 def permissions(status: os.stat_result, *, uid: int, gid: int) -> int:

@@ -103,6 +103,12 @@ class ProcessGroup:
                 each.restart_at = None
                 each.child = self._spawn(each.recipe, each.recipe.environment)
 
+    def end(self, name: str) -> None:
+        """End a child for good, if it runs."""
+        for each in [each for each in self.running if each.recipe.name == name]:
+            self.running.remove(each)
+            each.child.stop(within_s=STOP_BROKER_S)
+
     def stop(self) -> None:
         """End all children in reverse order: the controller before its broker."""
         for each in reversed(self.running):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -59,13 +60,20 @@ def _show_until(
     These lines can contain secrets: *output* is only for terminals, whose text isn't logged.
     """
     question: dict[str, object] = {"do": "status", "output": output}
+    from controller.app.fetcher import FetcherChild
+
+    fetcher = FetcherChild(assembly, launch)
     while not signals.stopped:
         assembly.restart_ended()
+        failure = fetcher.adjust(now=time.monotonic())
+        if failure is not None:
+            click.echo(f"warning: {failure}", err=True)
         try:
             view.show(ask_controller(launch.state.controller_socket, question, timeout_s=ANSWER_S))
         except TrimtabError as error:
             view.wait(error)
         signals.wait(REFRESH_S)
+    fetcher.stop()
 
 
 class StartText:

@@ -124,6 +124,12 @@ def unverified(_keys: str, _signature: DetachedSignature | None) -> CommitSignat
     raise SourceError("source.unsigned", "it has no signature")
 
 
+def source_spec(url: str, *, path: str = "deploy", git: str = "", more: str = "") -> SourceSpec:
+    return SourceSpec.model_validate_json(
+        f'{{"namespaces": ["shop"], "git": {{"url": "{url}", "path": "{path}"{git}}}{more}}}'
+    )
+
+
 @dataclass
 class Followed:
     """A source in a folder of the fetcher."""
@@ -147,15 +153,11 @@ class Followed:
         """Return the memory as a restarted fetcher reads it."""
         file = MemoryFile(self.folder)
         assert file.load() is None
-        spec = self.spec.git
-        return file.get(NAME) or fresh(NAME, url=spec.url, ref=str(spec.ref), path=spec.path)
+        return file.get(NAME) or fresh(NAME, self.spec.git)
 
     @property
     def spec(self) -> SourceSpec:
-        return SourceSpec.model_validate_json(
-            f'{{"namespaces": ["shop"], "git": {{"url": "{self.url}", "path": "{self.path}"'
-            f"{self.git}}}{self.more}}}"
-        )
+        return source_spec(self.url, path=self.path, git=self.git, more=self.more)
 
     @property
     def mirror(self) -> Mirror:

@@ -1,0 +1,156 @@
+"""The fetcher's process, and its start by ``up`` while DIR declares a Source."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from controller.app.child_commands import fetcher_recipe
+from controller.app.clock import SystemClock
+from controller.app.desired_state import directory_source
+from controller.app.policy import PACKAGE
+from controller.app.process import call_on_termination, log_to_stderr
+from controller.app.state_folder import Launch, lay_out_fetcher
+from controller.app.up import listen
+from controller.app.users import fetcher_user, trimtab_gid
+from controller.loop.workers.stop_signal import StopSignal
+from controller.model.errors import StateError, TrimtabError
+from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
+from controller.process.process_group import ProcessGroup
+from controller.settings import read_instance, state_of
+from controller.sources.source_scan import SourceScan
+from controller.system.file_lock import hold_lock
+
+#: The time between two searches for Sources in DIR.
+SCAN_S = 2.0
+FETCHER = "fetcher"
+
+
+class FetcherChild:
+    """The fetcher among the children of ``up``: it runs while DIR declares a Source."""
+
+    def __init__(self, group: ProcessGroup, launch: Launch) -> None:
+        self._group = group
+        self._launch = launch
+        self._scan = SourceScan(Path(launch.instance.dir))
+        self._next_scan = 0.0
+        self._listener: socket.socket | None = None
+
+    def adjust(self, *, now: float) -> str | None:
+        """Start or stop the fetcher, if DIR changed. Call this periodically.
+
+        Return why the fetcher can't be started, once for each change.
+        """
+        if now < self._next_scan:
+            return None
+        self._next_scan = now + SCAN_S
+        is_needed = self._scan.declares_sources()
+        if is_needed == (self._listener is not None):
+            return None
+        if not is_needed:
+            self.stop()
+            return None
+        try:
+            self._start()
+        except (TrimtabError, OSError) as error:
+            self._next_scan = now + 30 * SCAN_S
+            return f"the fetcher of Git sources can't be started: {error}"
+        return None
+
+    def stop(self) -> None:
+        """End the fetcher, and remove its socket."""
+        self._group.end(FETCHER)
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            self._launch.state.fetch_socket.unlink(missing_ok=True)
+
+    def _start(self) -> None:
+        user = fetcher_user(uid=os.getuid())
+        lay_out_fetcher(self._launch.state.fetcher, user, group=trimtab_gid())
+        group = trimtab_gid() if user.dropped else None
+        listener = listen(self._launch.state.fetch_socket, program=FETCHER, group=group)
+        try:
+            self._group.start(fetcher_recipe(self._launch, user, os.environ, listener=listener))
+        except BaseException:
+            listener.close()
+            raise
+        self._listener = listener
+
+
+def run_fetcher(
+    root: Path, *, directory: Path | None, listen_fd: int | None, lifeline_fd: int | None
+) -> int:
+    """Fetch the Sources of DIR until a signal arrives or the parent ends; return the exit code.
+
+    Raises:
+        StateError: the state folder can't be used, or another fetcher runs.
+    """
+    # Only a process with Sources loads what talks to Git.
+    from controller.fetch.control import ControlServer
+    from controller.fetch.credentials import FOLDER
+    from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
+    from controller.fetch.keys import read_keys
+    from controller.fetch.source_fetch import KEYS
+    from controller.fetch.verify import Verifier
+    from controller.sources.watch import watch
+
+    check_program(os.environ.get(EXPECTED_PROGRAM), package=PACKAGE)
+    log_to_stderr("fetch")
+    instance = read_instance(root)
+    if instance is None:
+        raise StateError(
+            "state.missing", f"no instance at {root}", remedy="start its broker first, or 'up'"
+        )
+    state = state_of(root, instance)
+    lock = hold_lock(state.fetcher / "lock", program=FETCHER, monotonic=time.monotonic)
+    clock = SystemClock()
+    desired_state = directory.absolute() if directory is not None else Path(instance.dir)
+    documents = directory_source(desired_state)
+
+    def load_sources() -> DeclaredSources:
+        desired = documents.load()
+        is_complete = desired.identity.present and not (
+            desired.blind or any(key.kind == "Source" for key in desired.blind_keys)
+        )
+        return DeclaredSources(
+            {source.key.name: source.spec for source in desired.sources}, is_complete
+        )
+
+    owners = frozenset({0, root.stat().st_uid})
+    fetcher = Fetcher(
+        FetcherParts(
+            folder=state.fetcher,
+            credentials=FOLDER,
+            verify=lambda keys, signature: Verifier(
+                read_keys(KEYS / keys, owners=owners), now=clock.now(), monotonic=clock.monotonic
+            ).verify(signature),
+            load_sources=load_sources,
+            clock=clock,
+            random=random.random,
+        )
+    )
+    stop, ended = StopSignal(), threading.Event()
+    call_on_termination(stop.set)
+    fetcher.start()
+    if listen_fd is not None:
+        listener = socket.socket(fileno=listen_fd)
+    else:
+        listener = listen(state.fetch_socket, program=FETCHER, group=None)
+    ControlServer(listener, fetcher, operators=owners).start()
+    threading.Thread(
+        target=watch, args=(desired_state, fetcher.reload, ended), name="files", daemon=True
+    ).start()
+    watched = [stop, *(() if lifeline_fd is None else (lifeline_fd,))]
+    select.select(watched, (), ())
+    ended.set()
+    fetcher.stop()
+    with suppress(OSError):
+        os.close(lock)
+    return 0

@@ -1,0 +1,1 @@
+"""`source` and `fetch`: show and steer Git sources, and run their fetcher."""

@@ -1,0 +1,184 @@
+"""``source``: list Git sources, fetch one now, hold and resume it, approve a held commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller.cli.clients.socket_client import ask_controller
+from controller.cli.options import PassingGroup, calling_user, command, open_state, print_json
+from controller.cli.output.tables import table
+from controller.core.encoding.terminal_text import printable
+
+#: Longer than a request waits for its fetch.
+TIMEOUT_S = 60.0
+
+name_argument = click.argument("name", metavar="NAME")
+
+
+@click.group(
+    cls=PassingGroup,
+    epilog="""\b
+Examples:
+  trimtab source list
+  trimtab source sync shop
+  trimtab source approve shop 3fa2c81b90de
+""",
+)
+def source() -> None:
+    """Show and steer the Git sources of the running instance."""
+
+
+@command("""\b
+Example:
+  trimtab source list --json | jq '.sources[] | select(.state != "Ready")'
+""")
+def list_sources(state: Path | None, as_json: bool) -> int:
+    """List the sources: state, served and held commit, and why a source isn't Ready."""
+    answer = _ask(state, {"do": "list"})
+    if as_json:
+        print_json(answer)
+        return 0
+    sources = answer["sources"]
+    if not sources:
+        click.echo("no Source was fetched yet")
+        return 0
+    headers = ("NAME", "STATE", "REF", "CURRENT", "HELD", "SINCE", "REASON")
+    click.echo(table(headers, (_row(each) for each in sources)))
+    for each in sources:
+        _explain(each)
+    return 0
+
+
+@command("""\b
+Example:
+  trimtab source log shop
+""")
+@name_argument
+def log(name: str, state: Path | None, as_json: bool) -> int:
+    """List the latest commits of a source, and mark the served one."""
+    answer = _ask(state, {"do": "log", "name": name})
+    if as_json:
+        print_json(answer)
+        return 0
+    current = (answer["current"] or {}).get("commit")
+    rows = (
+        (
+            "*" if each["commit"] == current else "",
+            each["commit"][:12],
+            printable(each.get("committed", "")),
+            printable(each.get("author", "")),
+            printable(each.get("subject", "")),
+        )
+        for each in answer["commits"]
+    )
+    click.echo(table(("", "COMMIT", "COMMITTED", "AUTHOR", "SUBJECT"), rows))
+    return 0
+
+
+@command("""\b
+Example:
+  trimtab source sync shop
+""")
+@name_argument
+def sync(name: str, state: Path | None, as_json: bool) -> int:
+    """Fetch a source now."""
+    return _act(state, {"do": "sync", "name": name}, as_json=as_json)
+
+
+@command("""\b
+Example:
+  trimtab source hold shop
+""")
+@name_argument
+def hold(name: str, state: Path | None, as_json: bool) -> int:
+    """Keep the served commit of a source until 'resume'."""
+    return _act(state, {"do": "hold", "name": name}, as_json=as_json)
+
+
+@command("""\b
+Example:
+  trimtab source resume shop
+""")
+@name_argument
+def resume(name: str, state: Path | None, as_json: bool) -> int:
+    """End a hold, and fetch."""
+    return _act(state, {"do": "resume", "name": name}, as_json=as_json)
+
+
+@command("""\b
+Example:
+  trimtab source approve shop 3fa2c81b90de
+""")
+@name_argument
+@click.argument("commit", metavar="COMMIT")
+def approve(name: str, commit: str, state: Path | None, as_json: bool) -> int:
+    """Serve exactly the held commit COMMIT: its id, or the first 12 digits or more."""
+    return _act(state, {"do": "approve", "name": name, "commit": commit}, as_json=as_json)
+
+
+def _act(state: Path | None, question: dict[str, object], *, as_json: bool) -> int:
+    """Send a request that changes a source, and show the source afterwards."""
+    answer = _ask(state, {**question, "by": calling_user()})
+    if as_json:
+        print_json(answer)
+        return 0
+    found = answer["source"]
+    if found is not None:
+        click.echo(f"{printable(found['name'])}: {_state(found)}")
+        _explain(found)
+    if answer.get("done") is False:
+        click.echo("the fetch takes longer; see 'trimtab source list'", err=True)
+    return 0
+
+
+def _ask(state: Path | None, question: dict[str, object]) -> dict[str, Any]:
+    folder, _ = open_state(state)
+    answer: dict[str, Any] = ask_controller(folder.fetch_socket, question, timeout_s=TIMEOUT_S)
+    return answer
+
+
+def _row(each: dict[str, Any]) -> list[str]:
+    return [
+        printable(text)
+        for text in (
+            each["name"],
+            each["state"],
+            each["ref"],
+            _short(each["current"]),
+            _short(each["candidate"]),
+            each["since"] or "-",
+            each["reason"] or "-",
+        )
+    ]
+
+
+def _state(each: dict[str, Any]) -> str:
+    current = each["current"]
+    return f"{printable(each['state'])}, commit {_short(current)}" if current else each["state"]
+
+
+def _explain(each: dict[str, Any]) -> None:
+    """Print why a source isn't Ready, and what to do."""
+    if not each["reason"]:
+        return
+    click.echo(f"{printable(each['name'])}: {printable(each['message'])} [{each['reason']}]")
+    if each["remedy"]:
+        click.echo(f"    remedy: {printable(each['remedy'])}")
+
+
+def _short(commit: dict[str, Any] | None) -> str:
+    return printable(str(commit["commit"])[:12]) if commit else "-"
+
+
+for _name, _command in (
+    ("list", list_sources),
+    ("log", log),
+    ("sync", sync),
+    ("hold", hold),
+    ("resume", resume),
+    ("approve", approve),
+):
+    source.add_command(_command, _name)

@@ -1,0 +1,113 @@
+"""The fetcher among the children of ``up``: its user, what it can't reach, when it runs."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.app.fetcher import SCAN_S, FetcherChild
+from controller.app.state_folder import Launch, prepare
+from controller.app.users import FETCHER, controller_user
+from controller.cli.clients.socket_client import ask_controller
+from controller.core.git.report import parse
+from controller.model.sources import SourceState
+from controller.process.process_group import ProcessGroup
+from tests.instance import eventually
+from tests.unit.fetch.repository import DOCUMENT, Repository
+
+SOURCE = """\
+apiVersion: trimtab/v1
+kind: Source
+metadata: {{name: shop, owner: team}}
+spec:
+  git: {{url: "{url}", path: deploy}}
+  namespaces: [shop]
+"""
+
+
+@pytest.fixture
+def launch() -> Iterator[Launch]:
+    # pytest's own folders are closed to other users.
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "desired").mkdir()
+        yield prepare(
+            folder / "state",
+            directory=folder / "desired",
+            engine="unix:///var/run/docker.sock",
+            policy="development",
+            user=controller_user(None, uid=os.getuid()),
+            new_instance_id="ab" * 8,
+        )
+
+
+def test_the_fetcher_runs_while_dir_declares_a_source(launch: Launch) -> None:
+    state, document = launch.state, Path(launch.instance.dir) / "shop.yaml"
+    repository = Repository(state.root.parent / "shop.git")
+    commit = repository.commit({"deploy/web.yaml": DOCUMENT})
+    group = ProcessGroup(monotonic=time.monotonic, wait=time.sleep)
+    fetcher = FetcherChild(group, launch)
+    try:
+        assert fetcher.adjust(now=0.0) is None
+        assert group.running == []
+        assert not (state.fetcher / "status.json").exists()
+
+        document.write_text(SOURCE.format(url=repository.url))
+        assert fetcher.adjust(now=SCAN_S) is None
+        eventually((state.fetcher / "sources" / "shop" / "current").is_symlink)
+        (status,) = parse((state.fetcher / "status.json").read_bytes())
+        assert status.current is not None
+        assert status.current.commit == commit
+        synced = ask_controller(state.fetch_socket, {"do": "sync", "name": "shop"}, timeout_s=60)
+        assert synced["source"]["state"] == SourceState.READY
+        (running,) = group.running
+        if os.getuid() == 0:
+            _check_confinement(running.child.process.pid, launch)
+
+        document.unlink()
+        assert fetcher.adjust(now=2 * SCAN_S) is None
+        assert group.running == []
+        assert running.child.exit_code == 0
+        assert not state.fetch_socket.exists()
+    finally:
+        fetcher.stop()
+        group.stop()
+
+
+def test_nothing_that_talks_to_git_is_loaded_without_a_source() -> None:
+    modules = ("app.controller", "app.fetcher", "app.broker", "app.up", "cli.status.live_view")
+    imports = "; ".join(f"import controller.{module}" for module in modules)
+    loaded = 'print([n for n in sys.modules if n.startswith(("controller.fetch", "controller.core.git"))])'
+    done = subprocess.run(
+        (sys.executable, "-c", f"import sys; {imports}; {loaded}"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"
+
+
+def _check_confinement(pid: int, launch: Launch) -> None:
+    """Assert that the process has its own user, and reaches no socket and no other state."""
+    process = Path(f"/proc/{pid}")
+    assert process.stat().st_uid == pwd.getpwnam(FETCHER).pw_uid
+    mounts = (process / "mountinfo").read_text()
+    for hidden in (launch.state.run, launch.state.broker, launch.state.controller):
+        assert f" {hidden} " in mounts
+        assert list((process / "root" / hidden.relative_to("/")).iterdir()) == []
+    status = dict(
+        line.split(":\t", 1)
+        for line in (process / "status").read_text().splitlines()
+        if ":\t" in line
+    )
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
