@@ -8,6 +8,7 @@ The module is imported only while a Source is declared, or was.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -63,16 +64,9 @@ class FetchedSources:
     def _reports(self) -> dict[str, SourceStatus]:
         """Return the fetcher's statuses, by name; none if its file can't be read."""
         try:
-            descriptor = os.open(self._fetcher / STATUS, OPEN_FLAGS)
-        except OSError:
+            statuses = parse(_read_bounded(self._fetcher / STATUS))
+        except (OSError, ValueError):
             return {}
-        with os.fdopen(descriptor, "rb") as file:
-            try:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    return {}
-                statuses = parse(file.read(REPORT_MAX_BYTES + 1))
-            except (OSError, ValueError):
-                return {}
         return {status.name: status for status in statuses}
 
     def _read(
@@ -93,6 +87,8 @@ class FetchedSources:
         # The folder of a commit is no link, and leads nowhere else.
         if top != f"{os.path.realpath(folder)}/{commit}" or not is_inside(root, top):
             return _absent(source, "source.unreadable", "leads out of its exported files")
+        if _exported_path(folder / f"{commit}.json") not in (None, path):
+            return _absent(source, "source.pending", f"has no export of the folder {path} yet")
         known = (name, commit, path)
         charts = os.path.realpath(f"{root}/../{CHARTS}")
         export = before.get(known) or DirectorySource(
@@ -102,6 +98,33 @@ class FetchedSources:
         )
         self._exports[known] = export
         return export.read()
+
+
+def _exported_path(file: Path) -> str | None:
+    """Return the folder for which a commit was exported, None if unknown."""
+    try:
+        written = json.loads(_read_bounded(file))
+    except (OSError, ValueError, RecursionError):
+        return None
+    path = written.get("path") if isinstance(written, dict) else None
+    return path if isinstance(path, str) else None
+
+
+def _read_bounded(file: Path) -> bytes:
+    """Return the content of a file of the fetcher's.
+
+    Raises:
+        OSError: it can't be read, or is no regular file.
+        ValueError: it is too long.
+    """
+    descriptor = os.open(file, OPEN_FLAGS)
+    with os.fdopen(descriptor, "rb") as handle:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{file} is no regular file")
+        content = handle.read(REPORT_MAX_BYTES + 1)
+    if len(content) > REPORT_MAX_BYTES:
+        raise ValueError(f"{file} is too long")
+    return content
 
 
 def _absent(source: GitSource, code: str, message: str) -> FolderReading:

@@ -24,6 +24,7 @@ from controller import __version__
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.invocation import with_program
 from controller.cli.options import command, counted, engine_option, print_json, state_root
+from controller.cli.output.times import age, current_time, parse_time
 from controller.cli.status.conditions import Resource
 from controller.model.errors import TrimtabError
 from controller.model.quantities import format_duration_ms
@@ -53,6 +54,10 @@ _UNSETTLED = (
 )
 #: Less free space is a warning.
 FREE_BYTES, FREE_SHARE = 1024**3, 0.05
+#: A source without a successful fetch for longer is a warning.
+FETCH_AGE_S = 3600.0
+FETCH_USER = "trimtab-fetch"
+_WELL = ("Ready", "Suspended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +258,7 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
         report = ask_controller(folder.controller_socket, {"do": "status"})
         yield CheckResult("controller", "ok", f"serves {folder.controller_socket}")
         yield from resource_findings(report["resources"])
+        yield from source_findings(report.get("sources", []), folder.fetcher, now=current_time())
     except TrimtabError as error:
         yield CheckResult("controller", "warning", error.message, error.remedy)
 
@@ -272,6 +278,56 @@ def resource_findings(resources: Iterable[Resource]) -> Iterator[CheckResult]:
             more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
             listed = f"{message}: {', '.join(names[:NAMES_MAX])}{more}"
             yield CheckResult(check, level, listed, remedy)
+
+
+def source_findings(
+    sources: Iterable[dict[str, Any]], folder: Path, *, now: float
+) -> Iterator[CheckResult]:
+    """Check what fetching needs, and the state of each Git source; nothing without sources."""
+    listed = list(sources)
+    if not listed:
+        return
+    if shutil.which("git") is None:
+        yield CheckResult("git", "error", "the git command isn't installed", "install git")
+    yield from _fetcher_folder(folder)
+    for source in listed:
+        name, succeeded = source["name"], parse_time(source["lastSuccess"])
+        message = f"source {name} is {source['state']}"
+        if source["message"]:
+            message += f": {source['message']}"
+        is_late = succeeded is not None and now - succeeded > FETCH_AGE_S
+        if is_late:
+            message += f"; the last successful fetch was {age(source['lastSuccess'], now)} ago"
+        is_well = source["state"] in _WELL and not is_late
+        remedy = "" if is_well else source["remedy"] or f"look at 'trimtab describe {name}'"
+        yield CheckResult("source", "ok" if is_well else "warning", message, remedy)
+
+
+def _fetcher_folder(folder: Path) -> Iterator[CheckResult]:
+    try:
+        mode = folder.stat().st_mode
+    except FileNotFoundError:
+        remedy = "start 'trimtab up' anew: it starts the fetcher while a Source is declared"
+        yield CheckResult("fetcher", "warning", f"{folder} doesn't exist", remedy)
+    except OSError as error:
+        yield CheckResult("fetcher", "hint", f"{folder}: {error.strerror}", "run doctor as root")
+    else:
+        if mode & 0o027:
+            message = f"{folder} is open to others than the fetcher and the controller"
+            yield CheckResult("fetcher", "warning", message, f"chmod 0750 {folder}")
+        else:
+            yield CheckResult("fetcher", "ok", str(folder))
+    if os.geteuid() == 0 and not _is_user(FETCH_USER):
+        remedy = f"create the system user {FETCH_USER}"
+        yield CheckResult("fetcher", "hint", f"there is no user {FETCH_USER}", remedy)
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _quarantine(milliseconds: int) -> CheckResult:

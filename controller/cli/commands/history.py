@@ -21,6 +21,7 @@ from controller.settings import StateFolder
 
 #: Characters of a failed container's last line.
 LINE_MAX = 120
+SHORT_COMMIT = 12
 COLUMNS = (
     Column("REVISION"),
     Column("GENERATION", rank=3, optional=True),
@@ -75,6 +76,14 @@ def render(report: dict[str, Any], *, width: int | None) -> str:
     return with_names("\n".join([render_table(COLUMNS, rows, width=width), *map(printable, lines)]))
 
 
+def _place(revision: dict[str, Any]) -> str:
+    """Return the document's place; of a Git source (``SOURCE:FILE``) with the commit."""
+    place = f"{revision['file']}:{revision['line']}"
+    if ":" in revision["file"] and revision["commit"]:
+        return f"{place} of {revision['commit'][:SHORT_COMMIT]}"
+    return place
+
+
 def _row(revision: dict[str, Any], *, exact: bool) -> tuple[str, ...]:
     states = [state for state in ("current", "pinned") if revision[state]]
     if revision["declared"] and not revision["current"]:
@@ -89,6 +98,6 @@ def _row(revision: dict[str, Any], *, exact: bool) -> tuple[str, ...]:
         str(revision["generation"]),
         revision["since"] if exact else local_time(revision["since"]),
         revision["image"],
-        f"{revision['file']}:{revision['line']}",
+        _place(revision),
         ", ".join(states) or "-",
     )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from controller.cli.clients.commit_info import commit_line, known_commits
 from controller.cli.journal.filters import current_timestamp, scan_option, time_option
 from controller.cli.journal.record_text import SHORT_ID, short_actor
 from controller.cli.journal.source import JournalSource, open_source
-from controller.cli.options import command, print_json, print_result
+from controller.cli.options import command, print_json, print_result, state_root
 from controller.cli.output.tables import Column, clip, table, terminal_width
 from controller.cli.output.tables import render as render_table
 from controller.core.encoding.terminal_text import printable
@@ -25,6 +26,7 @@ from controller.model.mutations import ADOPT
 if TYPE_CHECKING:
     from controller.core.records.provenance import Fact, Provenance
     from controller.core.records.query import QueryResult
+    from controller.model.sources import CommitInfo
 
 FACTS = (
     Column("FIELD"),
@@ -80,7 +82,9 @@ def explain(container: str, scan: bool, state: Path | None, as_json: bool) -> No
         origin = provenance(chronicle(source.find, known[-1].id)) if known else None
         if origin is None:
             raise _unknown(source, container)
-    print_result(provenance_json(origin), render(origin), as_json=as_json)
+    known_of = _commits([origin], state)
+    text = "\n".join([render(origin), *map(printable, map(commit_line, known_of))])
+    print_result({**provenance_json(origin), **_commits_json(known_of)}, text, as_json=as_json)
 
 
 @command(
@@ -103,8 +107,24 @@ def blame(service: str, scan: bool, state: Path | None, as_json: bool) -> None:
             f"there is no container of {service} now",
             remedy=f"'trimtab journal list --service {service}' shows the ones that were there",
         )
-    reports = [provenance_json(origin) for origin in origins]
-    print_result(reports, "\n\n".join(map(render, origins)), as_json=as_json)
+    reports = [
+        {**provenance_json(origin), **_commits_json(_commits([origin], state))}
+        for origin in origins
+    ]
+    text = "\n\n".join(map(render, origins))
+    lines = [printable(commit_line(info)) for info in _commits(origins, state)]
+    print_result(reports, "\n".join([text, *lines]), as_json=as_json)
+
+
+def _commits(origins: list[Provenance], state: Path | None) -> list[CommitInfo]:
+    """Return what is known of the Git sources' commits behind the settings of containers."""
+    sources = [_claims(fact.origin).source for each in origins for fact in each.facts]
+    places = [(source.file, source.commit) for source in sources if ":" in source.file]
+    return list(known_commits(places, state_root(state) / "fetcher")) if places else []
+
+
+def _commits_json(commits: list[CommitInfo]) -> dict[str, Any]:
+    return {"commits": [asdict(info) for info in commits]} if commits else {}
 
 
 def _unknown(source: JournalSource, container: str) -> StateError:

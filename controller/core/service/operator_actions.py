@@ -30,6 +30,8 @@ from controller.model.observed import Container
 
 #: The most services that can be suspended at the same time.
 SUSPENDED_MAX = 10_000
+#: The digits of a commit in a text.
+SHORT_COMMIT = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,17 @@ def _rollback(act: ServiceAct, inputs: ActionInputs, now: str) -> Decision:
     if act.automatic:
         after = record_rollback(after, service.revision)
     text = f"rolls back to {short_revision(earlier.revision)} ({earlier.image})"
+    text += _commits(service, earlier)
     return Decision(after, changed=True, text=text, revision=earlier.revision)
+
+
+def _commits(service: Service, earlier: Revision) -> str:
+    """Return the commits of a rollback, '' for a service of DIR."""
+    source = service.source
+    if not source.origin:
+        return ""
+    was = f" of commit {earlier.source.commit[:SHORT_COMMIT]}" if earlier.source.commit else ""
+    return f"{was}; Source {source.origin} is ahead, at commit {source.commit[:SHORT_COMMIT]}"
 
 
 def should_roll_back(

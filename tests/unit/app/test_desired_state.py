@@ -115,6 +115,18 @@ def test_a_chart_of_a_source_is_that_beside_its_folder(world: World) -> None:
     )
 
 
+def test_an_export_of_another_folder_is_not_read(world: World) -> None:
+    world.write("team.yaml", source("team", path="."))
+    world.export("team", {"deploy/web.yaml": service("web")})
+    about = world.fetcher / "sources" / "team" / f"{COMMIT}.json"
+    about.write_text('{"version": 1, "path": "deploy"}')
+    desired = world.load()
+    assert [p.code for p in desired.problems] == ["source.pending"]
+    assert desired.is_blind_for(Key("Service", "shop", "web"))
+    about.write_text('{"version": 1, "path": "."}')
+    assert [s.key.name for s in world.load().services] == ["web"]
+
+
 def _no_link(folder: Path) -> None:
     (folder / "current").unlink()
 

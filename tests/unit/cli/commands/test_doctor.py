@@ -86,3 +86,40 @@ def test_refused_resources_and_unfinished_rollouts_are_findings() -> None:
         ("rollout", "ok", "in progress: db"),
     ]
     assert [*resource_findings([resource("web")])] == []
+
+
+def _source(**changes: object) -> dict[str, object]:
+    row = {"name": "team", "state": "Ready", "message": "", "remedy": ""}
+    return {**row, "lastSuccess": "2026-01-01T00:00:00Z", **changes}
+
+
+def test_sources_and_what_fetching_needs_are_findings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(doctor.os, "geteuid", lambda: 1000)
+    tmp_path.chmod(0o755)
+    now = 1767225600.0 + 60  # a minute after the last success
+    rows = [_source(), _source(name="late", lastSuccess="2025-12-31T00:00:00Z")]
+    rows.append(_source(name="held", state="Held", message="unsigned", remedy="sign it"))
+    found = [(f.check, f.level, f.message, f.remedy) for f in doctor.source_findings(
+        rows, tmp_path, now=now)]  # fmt: skip
+    assert found == [
+        ("git", "error", "the git command isn't installed", "install git"),
+        (
+            *("fetcher", "warning"),
+            f"{tmp_path} is open to others than the fetcher and the controller",
+            f"chmod 0750 {tmp_path}",
+        ),
+        ("source", "ok", "source team is Ready", ""),
+        (
+            *("source", "warning"),
+            "source late is Ready; the last successful fetch was 24h ago",
+            "look at 'trimtab describe late'",
+        ),
+        ("source", "warning", "source held is Held: unsigned", "sign it"),
+    ]
+
+
+def test_without_sources_nothing_of_them_is_checked(tmp_path: Path) -> None:
+    assert list(doctor.source_findings([], tmp_path / "fetcher", now=0.0)) == []

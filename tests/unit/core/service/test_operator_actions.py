@@ -17,7 +17,7 @@ from controller.core.service.operator_actions import (
     should_roll_back,
 )
 from controller.core.service.revisions import record_outcome, record_rollback
-from controller.model.desired.desired import Desired, Restarting
+from controller.model.desired.desired import Desired, Restarting, SourceLocation
 from controller.model.desired.overrides import (
     NO_OVERRIDES,
     Overrides,
@@ -138,6 +138,15 @@ def test_a_rollback_pins_to_the_last_good_revision() -> None:
     assert done.text == f"rolls back to {short_revision(B.revision)} (ghcr.io/team/web:1)"
     further = act("rollback", done.overrides)
     assert further.overrides.pin is not None and further.overrides.pin.revision == A.revision
+
+
+def test_a_rollback_names_the_commit_and_the_source_that_is_ahead() -> None:
+    ahead = replace(C, source=SourceLocation("team:web.yaml", 1, "c" * 40, origin="team"))
+    done = act("rollback", GOOD, desired=declared(ahead))
+    assert done.text == (
+        f"rolls back to {short_revision(B.revision)} (ghcr.io/team/web:1); Source team is ahead,"
+        " at commit cccccccccccc"
+    )
 
 
 @pytest.mark.parametrize("to", [A.revision, A.revision[3:11], A.revision[3:11].upper()])

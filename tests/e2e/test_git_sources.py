@@ -1,0 +1,112 @@
+"""Git sources as the controller meets them: folders that a fetcher exports, on a real engine."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+
+from tests.instance import Host, eventually, web
+
+SOURCE = """\
+apiVersion: trimtab/v1
+kind: Source
+metadata: {{name: team, owner: team}}
+spec:
+  git: {{url: 'file:///nowhere/deploy.git', path: deploy, interval: 1h}}
+  namespaces: [default]
+{more}
+"""
+
+
+def commit(number: int) -> str:
+    return f"{number:040x}"
+
+
+def export(host: Host, number: int, *services: tuple[str, int]) -> None:
+    """Serve a commit with these services and replicas, as the fetcher does."""
+    folder = host.state / "fetcher" / "sources" / "team"
+    files = folder / commit(number) / "deploy"
+    files.mkdir(parents=True)
+    for name, replicas in services:
+        (files / f"{name}.yaml").write_text(web(name, replicas=replicas))
+    (folder / "new").symlink_to(commit(number))
+    (folder / "new").rename(folder / "current")
+
+
+def source_row(host: Host) -> dict[str, Any]:
+    status = host.status() or {}
+    return dict(next(iter(status.get("sources", [])), {}))
+
+
+def codes(host: Host) -> set[str]:
+    return {problem["code"] for problem in (host.status() or {"problems": []})["problems"]}
+
+
+@pytest.mark.timeout(300)
+def test_a_source_is_followed_and_never_taken_for_empty(host: Host) -> None:
+    host.state.mkdir()
+    export(host, 1, ("web", 1), ("api", 1))
+    host.write("team.yaml", SOURCE.format(more=""))
+    host.write("own.yaml", web("own"))
+    host.up()
+    host.await_ready("web", "api", "own")
+    assert source_row(host)["commit"] == commit(1)
+    assert host.resource("web")["source"] == {
+        "name": "team",
+        "file": "team:web.yaml",
+        "line": 1,
+        "commit": commit(1),
+    }
+    # A new commit runs at once, and what it no longer declares goes.
+    export(host, 2, ("web", 2), ("last", 1))
+    eventually(lambda: len(host.running_ids("web")) == 2, what="the new commit runs")
+    eventually(lambda: not host.names("api"), what="what the commit dropped is gone")
+    host.await_ready("web", "last", "own")
+    assert source_row(host)["commit"] == commit(2)
+    # A source that can't be read removes nothing, and blinds nobody else.
+    pointer = host.state / "fetcher" / "sources" / "team" / "current"
+    pointer.unlink()
+    eventually(lambda: "source.pending" in codes(host), what="the lost pointer is noticed")
+    host.write("more.yaml", web("more"))
+    host.remove("own.yaml")
+    eventually(lambda: host.is_ready("more"), what="DIR goes on")
+    eventually(lambda: not host.names("own"), what="DIR's own removal isn't held back")
+    assert len(host.running_ids("web")) == 2
+    assert host.running_ids("last")
+    # As it was before.
+    pointer.symlink_to(commit(2))
+    eventually(lambda: source_row(host).get("commit") == commit(2), what="the pointer is back")
+    host.await_ready("web", "last", "more")
+    # A Source that is removed prunes nothing before an approval.
+    host.remove("team.yaml")
+    eventually(lambda: "PrunePending" in codes(host), what="removals are held back")
+    told = [p["message"] for p in (host.status() or {})["problems"] if p["code"] == "PrunePending"]
+    assert all("the document of Source team was removed" in message for message in told)
+    assert len(host.running_ids("web")) == 2
+    host.cli("approve", "--yes")
+    eventually(lambda: not host.names("web") + host.names("last"), what="approved, and gone")
+    assert host.is_ready("more")
+
+
+@pytest.mark.timeout(300)
+def test_a_source_outlives_a_restart_and_a_lost_folder(host: Host) -> None:
+    host.state.mkdir()
+    export(host, 1, ("web", 1))
+    host.write("team.yaml", SOURCE.format(more=""))
+    host.up()
+    host.await_ready("web")
+    host.stop()
+    shutil.rmtree(host.state / "fetcher")
+    host.up()
+    eventually(lambda: "source.pending" in codes(host), what="the lost folder is noticed")
+    host.cli("status")
+    assert host.running_ids("web")
+    # Also without the Source: the controller remembers whose service it is.
+    host.stop()
+    host.remove("team.yaml")
+    host.write("own.yaml", web("own"))
+    host.up()
+    eventually(lambda: "PrunePending" in codes(host), what="the removal is held back")
+    assert host.running_ids("web")
