@@ -17,6 +17,7 @@ from controller.core.manifests.declaration import Declaration, FolderReading, Pa
 from controller.core.manifests.parse import SOURCE_KIND
 from controller.core.manifests.problems import dotted
 from controller.core.manifests.resolve import desired_from, resolve
+from controller.core.manifests.validate import overlap
 from controller.model.desired.desired import (
     Declared,
     Desired,
@@ -24,6 +25,7 @@ from controller.model.desired.desired import (
     SourceIdentity,
     SourceScope,
 )
+from controller.model.desired.spec import ServiceSpec
 from controller.model.errors import Problem
 from controller.model.names import DEFAULT_NAMESPACE, Key
 
@@ -89,6 +91,7 @@ def combine(
     blind = {DIR: own.blind, **{each.name: _is_blind(each, made) for each in sources}}
     broken = frozenset(key.name for key in own.blind_keys if key.kind == SOURCE_KIND)
     _settle_doubles(made, serving, {**dict.fromkeys(broken, True), **blind})
+    _settle_ports(made, serving)
     documents = [document for each in made.documents.values() for document in each]
     problems = [*directory.problems, *([directory.busy] if directory.busy else [])]
     for each in sources:
@@ -201,6 +204,55 @@ def _drop(made: _Combination, name: str, key: Key, holder: str) -> None:
             key_of = source_key(name) if name else None
             made.problems += (replace(problem, key=key_of) for problem in document.problems)
     made.documents[name] = kept
+
+
+def _settle_ports(made: _Combination, serving: Mapping[Key, str]) -> None:
+    """Leave a host port with the service that is known: another source can't disturb that service."""
+    claims: dict[tuple[int, str], list[_PortClaim]] = {}
+    for name, documents in made.documents.items():
+        for document in documents:
+            for number, protocol, claim in _port_claims(name, document):
+                claims.setdefault((number, protocol), []).append(claim)
+    for (number, protocol), group in claims.items():
+        known = [claim for claim in group if serving.get(claim.declaration.key) == claim.name]
+        for claim in group:
+            holder = next((each for each in known if each.overlaps(claim)), None)
+            if holder is None or claim in known:
+                continue
+            problem = Problem(
+                "source.conflict",
+                f"host port {number}/{protocol} belongs to {holder.declaration.key} of "
+                f"{f'Source {holder.name}' if holder.name else 'DIR'}",
+                remedy="choose another port",
+            )
+            path: YamlPath = ("spec", "ports", claim.index, "host")
+            made.reject(claim.name, claim.declaration, path, problem)
+            kept = (d for d in made.documents[claim.name] if d.declaration is not claim.declaration)
+            made.documents[claim.name] = list(kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _PortClaim:
+    """A service of a source that declares a host port."""
+
+    name: str
+    declaration: Declaration
+    index: int
+    address: str
+
+    def overlaps(self, other: _PortClaim) -> bool:
+        """Return True if both can't have the port, and are of different sources."""
+        return self.name != other.name and overlap(self.address, other.address)
+
+
+def _port_claims(name: str, document: ParsedDocument) -> Iterator[tuple[int, str, _PortClaim]]:
+    declaration = document.declaration
+    if declaration is None or not isinstance(declaration.spec, ServiceSpec):
+        return
+    for index, port in enumerate(declaration.spec.ports):
+        if port.host is not None:
+            claim = _PortClaim(name, declaration, index, port.host_ip)
+            yield port.host, port.protocol, claim
 
 
 def _keys(documents: Iterable[ParsedDocument]) -> Iterator[Key]:

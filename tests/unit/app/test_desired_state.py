@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from controller.app.desired_state import DesiredFiles, directory_source
+from controller.core.git.report import render
+from controller.core.git.tree_checks import TreeFile
+from controller.fetch.export import ExportFolder
 from controller.model.desired.desired import Desired
 from controller.model.names import Key
+from controller.model.sources import CommitInfo, SourceState, SourceStatus
 
 COMMIT = "a" * 40
 OTHER = "b" * 40
@@ -197,9 +201,6 @@ def test_without_sources_nothing_of_them_is_imported(tmp_path: Path) -> None:
 
 
 def test_the_fetchers_report_is_shown_and_a_damaged_one_is_ignored(world: World) -> None:
-    from controller.core.git.report import render
-    from controller.model.sources import SourceState, SourceStatus
-
     world.write("team.yaml", source("team"))
     world.export("team", {"deploy/web.yaml": service("web")})
     status = SourceStatus("team", SourceState.READY, "https://example.org/x.git", "branch main")
@@ -214,3 +215,17 @@ def test_the_fetchers_report_is_shown_and_a_damaged_one_is_ignored(world: World)
     file.unlink()
     os.mkfifo(file)
     assert [each.report for each in world.load().sources] == [None]
+
+
+def test_what_the_fetcher_exports_is_read(world: World) -> None:
+    world.write("team.yaml", source("team"))
+    exports = ExportFolder(world.fetcher / "sources" / "team")
+    exports.prepare()
+    content = service("web").encode()
+    file = TreeFile("deploy/web.yaml", "0" * 40, len(content))
+    for commit in (COMMIT, OTHER):
+        exports.write(CommitInfo(commit), [(file, content)], path="deploy")
+        exports.serve(commit)
+        desired = world.load()
+        assert desired.problems == ()
+        assert [(s.key.name, s.source.commit) for s in desired.services] == [("web", commit)]

@@ -96,8 +96,8 @@ def _source(**changes: object) -> dict[str, object]:
 def test_sources_and_what_fetching_needs_are_findings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor.shutil, "which", lambda _name: None)
-    monkeypatch.setattr(doctor.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
     tmp_path.chmod(0o755)
     now = 1767225600.0 + 60  # a minute after the last success
     rows = [_source(), _source(name="late", lastSuccess="2025-12-31T00:00:00Z")]

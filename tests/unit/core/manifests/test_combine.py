@@ -157,6 +157,30 @@ def test_of_newcomers_the_directory_comes_first():
     assert problems(desired) == ["1.yaml metadata.name source.conflict None"]
 
 
+def publishing(name: str, namespace: str) -> str:
+    document_ = json.loads(document(name, namespace=namespace))
+    document_["spec"]["ports"] = [{"container": 80, "host": 8080}]
+    return json.dumps(document_)
+
+
+def test_a_newcomer_takes_no_host_port_from_a_service_of_another_source():
+    own = (source("one", "shop"), source("two", "bank"))
+    one, two = (
+        (publishing("web", "shop"),),
+        (publishing("thief", "bank"), document("x", namespace="bank")),
+    )
+    desired = combined(own, {WEB: "one"}, one=one, two=two)
+    assert declared(desired) == ["bank/x two:1.yaml", "shop/web one:0.yaml"]
+    assert problems(desired) == ["two:0.yaml spec.ports[0].host source.conflict Source/default/two"]
+    assert desired.blind_keys == {service_key("bank", "thief")}
+
+
+def test_of_two_new_services_with_one_host_port_both_stand_back():
+    own = (source("one", "shop"), source("two", "bank"))
+    one, two = (publishing("web", "shop"),), (publishing("thief", "bank"),)
+    assert declared(combined(own, one=one, two=two)) == []
+
+
 def test_nothing_is_taken_over_from_a_source_that_cannot_be_read():
     web = (document("web"),)
     desired = combined(SHARED, {WEB: "one"}, one=None, two=web)
