@@ -6,6 +6,7 @@ are networks and volumes with a name needed by this instance; they have ``ours=F
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -56,6 +57,15 @@ class HostPort:
     address: str
     port: int
     protocol: str = "tcp"
+
+    def overlaps(self, other: HostPort) -> bool:
+        """Return True if two sockets cannot be bound to both."""
+        if (self.port, self.protocol) != (other.port, other.protocol):
+            return False
+        one, two = ipaddress.ip_address(self.address), ipaddress.ip_address(other.address)
+        return one == two or (
+            one.version == two.version and (one.is_unspecified or two.is_unspecified)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,7 @@ def _attribute(problems: tuple[Problem, ...], release: Declaration) -> tuple[Pro
 
 
 def _describe(release: Declaration) -> str:
-    return f"{release.key}, {release.source.file}:{release.source.line}"
+    return f"{release.key}, {release.place}"
 
 
 def _with_metadata(document: Document, release: Declaration) -> Document:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 
 from controller.model.desired.desired import Service
 from controller.model.observed import Container, HostPort
@@ -17,6 +18,7 @@ from controller.model.observed import Container, HostPort
 _LISTEN = "0A"
 #: The state of udp(7) sockets that are bound and not connected.
 _UNBOUND = "07"
+_ANY_IPV4 = str(ipaddress.IPv4Address(0))
 
 
 def parse_sockets(text: str, protocol: str) -> frozenset[HostPort]:
@@ -59,18 +61,8 @@ def taken(
     own = {port for container in containers for port in container.ports}
     if not own or not own <= listening:
         return None
-    for port in service.spec.ports:
-        if port.host is None:
-            continue
-        wanted = HostPort(port.host_ip, port.host, port.protocol)
-        if any(meet(wanted, other) for other in listening - own):
-            return wanted
-    return None
-
-
-def meet(one: HostPort, other: HostPort) -> bool:
-    """Return True if only one of two ports can be bound."""
-    if (one.port, one.protocol) != (other.port, other.protocol):
-        return False
-    first, second = ipaddress.ip_address(one.address), ipaddress.ip_address(other.address)
-    return first == second or first.is_unspecified or second.is_unspecified
+    others = set(listening - own)
+    # A socket bound to :: takes connections of IPv4 as well.
+    others |= {replace(port, address=_ANY_IPV4) for port in others if port.address == "::"}
+    published = (port.published for port in service.spec.ports)
+    return next((p for p in published if p and any(map(p.overlaps, others))), None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic import Field
 
-from controller.core.encoding.yaml import Document
+from controller.core.encoding.yaml import Document, YamlPath
+from controller.core.manifests.problems import problem_at
 from controller.model.desired.desired import SourceIdentity, SourceLocation
 from controller.model.desired.spec import Model, NetworkSpec, ReleaseSpec, ServiceSpec, VolumeSpec
 from controller.model.errors import Problem, Severity
@@ -49,6 +50,24 @@ class Declaration:
     revision: str  # '' for other kinds than Service
     source: SourceLocation
     document: Document
+
+    @property
+    def place(self) -> str:
+        """``FILE:LINE`` of the document."""
+        return f"{self.source.file}:{self.source.line}"
+
+    def problem(
+        self,
+        path: YamlPath,
+        code: str,
+        message: str,
+        remedy: str,
+        *,
+        severity: Severity = Severity.ERROR,
+    ) -> Problem:
+        """Return a problem at a place of the document. An error blinds the document's key."""
+        problem = problem_at(self.document, path, code, message, remedy=remedy, severity=severity)
+        return replace(problem, key=self.key)
 
 
 @dataclass(frozen=True, slots=True)

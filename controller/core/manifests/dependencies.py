@@ -9,30 +9,17 @@ condition.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from controller.core.encoding import graph
 from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.declaration import Declaration
 from controller.core.manifests.problems import did_you_mean
 from controller.model.desired.spec import DependencyCondition, RestartPolicy, ServiceSpec
-from controller.model.errors import Severity
+from controller.model.errors import Problem, Severity
 from controller.model.names import SERVICE_NAME_MAX, Key, is_dns_label, service_key
 
 #: The number of names shown of a long cycle.
 SHOWN = 10
-
-
-@dataclass(frozen=True, slots=True)
-class DependencyFlaw:
-    """A problem at one place of a declaration."""
-
-    declaration: Declaration
-    path: YamlPath
-    code: str
-    message: str
-    remedy: str
-    severity: Severity = Severity.ERROR
 
 
 def dependencies_of(key: Key, spec: ServiceSpec) -> dict[Key, DependencyCondition]:
@@ -42,7 +29,7 @@ def dependencies_of(key: Key, spec: ServiceSpec) -> dict[Key, DependencyConditio
 
 def find_flaws(
     services: Mapping[Key, Declaration], *, broken: Collection[Key], blind: bool
-) -> Iterator[DependencyFlaw]:
+) -> Iterator[Problem]:
     """Yield the problems of the dependencies of *services*.
 
     Args:
@@ -50,7 +37,10 @@ def find_flaws(
         broken: keys of documents with errors, including keys of *services* that are left unchanged.
         blind: True if an unreadable file or document possibly declares any resource.
     """
-    edges = {key: dependencies_of(key, _spec(declaration)) for key, declaration in services.items()}
+    edges = {
+        key: dependencies_of(key, service_spec(declaration))
+        for key, declaration in services.items()
+    }
     errors = [*_cycles(services, edges)]
     for key, others in edges.items():
         for index, (other, condition) in enumerate(others.items()):
@@ -60,7 +50,7 @@ def find_flaws(
             elif other not in broken and not blind:
                 errors.append(_undeclared(services[key], index, other, services))
     yield from errors
-    unsound = {*broken, *(flaw.declaration.key for flaw in errors)}
+    unsound = {*broken, *(error.key for error in errors if error.key)}
     for key in edges.keys() - unsound:
         yield from _broken_dependencies(
             services[key], edges[key], services.keys() - unsound, unsound
@@ -69,20 +59,20 @@ def find_flaws(
 
 def find_undeclared(
     declarations: Iterable[Declaration], *, known: Collection[Key]
-) -> Iterator[DependencyFlaw]:
+) -> Iterator[Problem]:
     """Yield the undeclared dependencies of documents with other errors."""
     for declaration in declarations:
-        for index, other in enumerate(dependencies_of(declaration.key, _spec(declaration))):
+        for index, other in enumerate(dependencies_of(declaration.key, service_spec(declaration))):
             if other not in known and is_dns_label(other.name, length=SERVICE_NAME_MAX):
                 yield _undeclared(declaration, index, other, known)
 
 
 def _undeclared(
     declaration: Declaration, index: int, other: Key, services: Iterable[Key]
-) -> DependencyFlaw:
+) -> Problem:
     path: YamlPath = ("spec", "dependsOn", index, "name")
     message, remedy = f"{other} is not declared", _suggestion(other, declaration.key, services)
-    return DependencyFlaw(declaration, path, "dependency.undeclared", message, remedy)
+    return declaration.problem(path, "dependency.undeclared", message, remedy)
 
 
 def _broken_dependencies(
@@ -90,29 +80,29 @@ def _broken_dependencies(
     others: Iterable[Key],
     sound: Collection[Key],
     unsound: Collection[Key],
-) -> Iterator[DependencyFlaw]:
+) -> Iterator[Problem]:
     for index, other in enumerate(others):
         if other in sound:
             continue
         what = "has errors" if other in unsound else "may be in a file that can't be read"
-        yield DependencyFlaw(
-            declaration,
+        yield declaration.problem(
             ("spec", "dependsOn", index, "name"),
             "dependency.broken",
             f"the document of {other} {what}: only its running containers count",
             "correct that document or file",
-            Severity.WARNING,
+            severity=Severity.WARNING,
         )
 
 
-def _spec(declaration: Declaration) -> ServiceSpec:
+def service_spec(declaration: Declaration) -> ServiceSpec:
+    """Return the spec of a Service."""
     assert isinstance(declaration.spec, ServiceSpec), "only Services are passed"
     return declaration.spec
 
 
 def _cycles(
     services: Mapping[Key, Declaration], edges: Mapping[Key, Mapping[Key, DependencyCondition]]
-) -> Iterator[DependencyFlaw]:
+) -> Iterator[Problem]:
     for group in graph.cycles(edges):
         inside = {key: [other for other in edges[key] if other in group] for key in group}
         places: dict[Key, tuple[tuple[Key, ...], int]] = {}  # (cycle, index in it) of each key
@@ -123,8 +113,7 @@ def _cycles(
             cycle, at = places[key]
             onward = cycle[(at + 1) % len(cycle)]
             index = list(edges[key]).index(onward)
-            yield DependencyFlaw(
-                services[key],
+            yield services[key].problem(
                 ("spec", "dependsOn", index, "name"),
                 "dependency.cycle",
                 f"dependencies form a cycle: {_format_cycle(cycle, at, services)}",
@@ -141,15 +130,15 @@ def _format_cycle(cycle: tuple[Key, ...], at: int, services: Mapping[Key, Declar
     names = [cycle[(at + step) % count].name for step in range(min(count, SHOWN))]
     gap = ["…"] if count > SHOWN else []
     others = [cycle[(at + step) % count] for step in range(1, min(count, 6))]
-    places = [f"{services[key].source.file}:{services[key].source.line}" for key in others]
+    places = [services[key].place for key in others]
     also = f" (also {', '.join(places)})" if places else ""
     return " -> ".join([*names, *gap, cycle[at].name]) + also
 
 
 def _condition(
     declaration: Declaration, path: YamlPath, other: Declaration, condition: DependencyCondition
-) -> Iterator[DependencyFlaw]:
-    spec, place = _spec(other), f"{other.source.file}:{other.source.line}"
+) -> Iterator[Problem]:
+    spec, place = service_spec(other), other.place
     if condition is DependencyCondition.HEALTHY and spec.healthcheck is None:
         message = f"{other.key} ({place}) has no healthcheck, so it never becomes Healthy"
         remedy = "add a healthcheck there, or write condition: Started here"
@@ -158,7 +147,7 @@ def _condition(
         remedy = "write restart: {policy: OnFailure} there, or condition: Started here"
     else:
         return
-    yield DependencyFlaw(declaration, (*path, "condition"), "dependency.condition", message, remedy)
+    yield declaration.problem((*path, "condition"), "dependency.condition", message, remedy)
 
 
 def _suggestion(other: Key, own: Key, services: Iterable[Key]) -> str:

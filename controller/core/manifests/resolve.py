@@ -7,8 +7,8 @@ Until then running containers stay unchanged, because both keys are blind.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import assert_never, cast
 
 from controller.core.encoding.canonical_json import digest
@@ -19,10 +19,9 @@ from controller.core.manifests.declaration import (
     ParsedDocument,
     ResourceSpec,
 )
-from controller.core.manifests.dependencies import find_flaws, find_undeclared
+from controller.core.manifests.dependencies import find_flaws, find_undeclared, service_spec
 from controller.core.manifests.parse import SOURCE_KIND, read_text
-from controller.core.manifests.problems import dotted
-from controller.core.manifests.validate import exclusive_volumes, overlap
+from controller.core.manifests.validate import Claim, claims_of
 from controller.model.desired.desired import (
     Desired,
     GitSource,
@@ -36,52 +35,15 @@ from controller.model.desired.spec import (
     NetworkSpec,
     ReleaseSpec,
     ServiceSpec,
-    VolumeMount,
     VolumeSpec,
 )
 from controller.model.errors import Problem, Severity
 from controller.model.names import DEFAULT_NAMESPACE, SERVICE_NAME_MAX, Key, is_dns_label
+from controller.model.observed import HostPort
 
 #: Names of the engine's own networks and of the implied networks of a namespace.
 RESERVED_NETWORKS = ("bridge", "host", "none", "default", "ingress")
 RESERVED_NETWORK_PREFIX = "platform-"
-
-
-@dataclass(slots=True)
-class _Findings:
-    """The problems, and the keys that they blind."""
-
-    problems: list[Problem]
-    blind_keys: set[Key] = field(default_factory=set)
-
-    def add(
-        self,
-        declaration: Declaration,
-        path: YamlPath,
-        code: str,
-        message: str,
-        remedy: str = "",
-        *,
-        severity: Severity = Severity.ERROR,
-    ) -> None:
-        """Add a problem of a declaration; an error blinds its key."""
-        document = declaration.document
-        place = document.locate(path)
-        if severity is Severity.ERROR:
-            self.blind_keys.add(declaration.key)
-        self.problems.append(
-            Problem(
-                code,
-                message,
-                document.file,
-                place.line,
-                place.column,
-                remedy=remedy,
-                severity=severity,
-                key=declaration.key,
-                field=dotted(path),
-            )
-        )
 
 
 def resolve(
@@ -97,41 +59,50 @@ def resolve(
     *blind*. The resulting problems are in the order of file and line.
     """
     readings = tuple(readings)
-    findings = _Findings([*problems])
-    blind = blind or any(p.severity is Severity.ERROR and p.key is None for p in findings.problems)
-    for reading in readings:
-        findings.problems += reading.problems
-        blind = blind or reading.blind
-        if reading.declaration is None and reading.key is not None:
-            findings.blind_keys.add(reading.key)
+    found = [*problems]
+    blind = blind or any(p.severity is Severity.ERROR and p.key is None for p in found)
+    blind_keys = {r.key for r in readings if r.declaration is None and r.key is not None}
+    found += [problem for reading in readings for problem in reading.problems]
+    blind = blind or any(reading.blind for reading in readings)
     declarations = [r.declaration for r in readings if r.declaration is not None]
-    _check_doubles(declarations, findings)
-    _check_networks(declarations, findings)
     sources = [d for d in declarations if d.key.kind == SOURCE_KIND]
-    _check_sources(sources, findings)
     services = [d for d in declarations if isinstance(d.spec, ServiceSpec)]
-    _check_host_ports(services, findings)
-    _check_volumes(services, findings)
     partials = [
         r.partial
         for r in readings
         if r.partial is not None and r.key is not None and isinstance(r.partial.spec, ServiceSpec)
     ]
-    _check_attach([*services, *partials], declarations, findings)
-    _check_dependencies(services, partials, findings, blind=blind)
-    sound = [d for d in declarations if d.key not in findings.blind_keys]
+
+    def add(problems: Iterable[Problem]) -> None:
+        new = [*problems]
+        found.extend(new)
+        blind_keys.update(p.key for p in new if p.key and p.severity is Severity.ERROR)
+
+    # In this order: later checks leave out the keys that earlier ones blind.
+    add(_check_doubles(declarations, blind_keys))
+    add(_check_networks(declarations))
+    add(_check_sources(sources))
+    add(_check_claims(services))
+    add(_check_attach([*services, *partials], declarations, blind_keys))
+    # Of two documents with one key, either one will do: both are broken.
+    by_key = {declaration.key: declaration for declaration in services}
+    undeclared = () if blind else find_undeclared(partials, known=by_key.keys() | blind_keys)
+    add([*find_flaws(by_key, broken=frozenset(blind_keys), blind=blind), *undeclared])
+    sound = [d for d in declarations if d.key not in blind_keys]
     members: dict[Key, list[Key]] = {}
     for reading in readings:
         if reading.release is not None and reading.declaration is not None:
             members.setdefault(reading.release, []).append(reading.declaration.key)
-    desired = _build_desired(
-        [d for d in sound if d.key.kind != SOURCE_KIND],
-        findings,
-        members,
+    state = Desired(
+        problems=tuple(
+            sorted(dict.fromkeys(found), key=lambda p: (p.file, p.line, p.column, p.code))
+        ),
+        blind_keys=frozenset(blind_keys),
         blind=blind,
         identity=identity,
+        sources=_git_sources([d for d in sound if d.key.kind == SOURCE_KIND]),
     )
-    return replace(desired, sources=_git_sources(sources, findings)) if sources else desired
+    return _with_resources(state, [d for d in sound if d.key.kind != SOURCE_KIND], members)
 
 
 def desired_from(reading: FolderReading) -> Desired:
@@ -154,13 +125,8 @@ def desired_of(texts: Mapping[str, str]) -> Desired:
     return resolve(readings, identity=SourceIdentity("texts", present=True, documents=count))
 
 
-def _build_desired(
-    sound: list[Declaration],
-    findings: _Findings,
-    members: Mapping[Key, list[Key]],
-    *,
-    blind: bool,
-    identity: SourceIdentity,
+def _with_resources(
+    state: Desired, sound: list[Declaration], members: Mapping[Key, list[Key]]
 ) -> Desired:
     services: list[Service] = []
     networks: list[Network] = []
@@ -182,18 +148,12 @@ def _build_desired(
                 releases.append(Release(key, owner, spec.chart, rendered, source))
             case _:
                 assert_never(resource)
-    problems = tuple(
-        sorted(dict.fromkeys(findings.problems), key=lambda p: (p.file, p.line, p.column, p.code))
-    )
-    return Desired(
+    return replace(
+        state,
         services=tuple(services),
         networks=tuple(networks),
         volumes=tuple(volumes),
         releases=tuple(releases),
-        problems=problems,
-        blind_keys=frozenset(findings.blind_keys),
-        blind=blind,
-        identity=identity,
         digest=desired_digest(services, networks, volumes),
     )
 
@@ -231,19 +191,19 @@ def desired_digest(
     )
 
 
-def _check_doubles(declarations: list[Declaration], findings: _Findings) -> None:
+def _check_doubles(
+    declarations: list[Declaration], blind_keys: Collection[Key]
+) -> Iterator[Problem]:
     groups: dict[Key, list[Declaration]] = {}
     for declaration in declarations:
         groups.setdefault(declaration.key, []).append(declaration)
     for key, group in groups.items():
-        broken = key in findings.blind_keys
-        if len(group) == 1 and not broken:
+        if len(group) == 1 and key not in blind_keys:
             continue
         for declaration in group:
-            others = [_at(other) for other in group[:6] if other is not declaration][:5]
+            others = [other.place for other in group[:6] if other is not declaration][:5]
             where = ", ".join(others) if others else "a document that has errors"
-            findings.add(
-                declaration,
+            yield declaration.problem(
                 ("metadata", "name"),
                 "document.duplicate",
                 f"{key} is also declared in {where}",
@@ -251,16 +211,14 @@ def _check_doubles(declarations: list[Declaration], findings: _Findings) -> None
             )
 
 
-def _check_networks(declarations: list[Declaration], findings: _Findings) -> None:
+def _check_networks(declarations: list[Declaration]) -> Iterator[Problem]:
     for declaration in declarations:
-        if not isinstance(declaration.spec, NetworkSpec):
-            continue
         key = declaration.key
         plain = key.namespace == DEFAULT_NAMESPACE and key.name in RESERVED_NETWORKS
         stem = key.name if key.namespace == DEFAULT_NAMESPACE else key.namespace
-        if plain or stem.startswith(RESERVED_NETWORK_PREFIX):
-            findings.add(
-                declaration,
+        reserved = plain or stem.startswith(RESERVED_NETWORK_PREFIX)
+        if reserved and isinstance(declaration.spec, NetworkSpec):
+            yield declaration.problem(
                 ("metadata", "name"),
                 "network.reserved",
                 f"the name {json.dumps(key.name)} is reserved in namespace {json.dumps(key.namespace)}:"
@@ -269,128 +227,69 @@ def _check_networks(declarations: list[Declaration], findings: _Findings) -> Non
             )
 
 
-def _check_sources(sources: list[Declaration], findings: _Findings) -> None:
+def _check_sources(sources: list[Declaration]) -> Iterator[Problem]:
     if len(sources) < 2:
         return
     from controller.core.manifests.source_document import sharing_conflicts
 
     for declaration, path, message in sharing_conflicts(sources):
         remedy = "let one of them list it, or set shared: true on both"
-        findings.add(declaration, path, "source.shared", message, remedy)
+        yield declaration.problem(path, "source.shared", message, remedy)
 
 
-def _git_sources(sources: list[Declaration], findings: _Findings) -> tuple[GitSource, ...]:
+def _git_sources(sources: list[Declaration]) -> tuple[GitSource, ...]:
+    if not sources:
+        return ()
     from controller.core.manifests.source_document import git_source
 
-    sound = (d for d in sources if d.key not in findings.blind_keys)
-    return tuple(git_source(d) for d in sorted(sound, key=lambda d: d.key))
+    return tuple(git_source(d) for d in sorted(sources, key=lambda d: d.key))
 
 
-def _check_host_ports(services: list[Declaration], findings: _Findings) -> None:
-    claims: dict[tuple[int, str], list[tuple[Declaration, int, str]]] = {}
+def _check_claims(services: list[Declaration]) -> Iterator[Problem]:
+    """Yield the host ports and exclusive volumes that two documents, or two ports, claim."""
+    claimed: dict[object, list[tuple[Declaration, Claim]]] = {}
     for declaration in services:
-        assert isinstance(declaration.spec, ServiceSpec), "only Services are passed"
-        for index, port in enumerate(declaration.spec.ports):
-            if port.host is not None:
-                claim = (declaration, index, port.host_ip)
-                claims.setdefault((port.host, port.protocol), []).append(claim)
-    for (number, protocol), claimants in claims.items():
-        for one, index, address in claimants if len(claimants) > 1 else ():
-            other = next(
-                (
-                    (d, i)
-                    for d, i, a in claimants
-                    if (d is not one or i != index) and overlap(address, a)
-                ),
-                None,
-            )
-            if other is None:
+        for claim in claims_of(declaration.key.namespace, service_spec(declaration)):
+            claimed.setdefault(claim.group, []).append((declaration, claim))
+    for claimants in claimed.values():
+        for one, claim in claimants if len(claimants) > 1 else ():
+            others = (d for d, other in claimants if other is not claim and claim.conflicts(other))
+            if (other := next(others, None)) is None:
                 continue
-            where = "this service" if other[0] is one else f"{other[0].key} ({_at(other[0])})"
-            findings.add(
-                one,
-                ("spec", "ports", index, "host"),
-                "port.conflict",
-                f"host port {number}/{protocol} on {address} is also claimed by {where}",
-                "give each its own port or address; until then nothing is changed for either",
-            )
-
-
-def _check_volumes(services: list[Declaration], findings: _Findings) -> None:
-    writers: dict[tuple[str, str], list[tuple[Declaration, int, bool]]] = {}
-    for declaration in services:
-        assert isinstance(declaration.spec, ServiceSpec), "only Services are passed"
-        exclusive = exclusive_volumes(declaration.spec)
-        named: set[str] = set()
-        for index, mount in enumerate(declaration.spec.mounts):
-            if isinstance(mount, VolumeMount) and not mount.read_only and mount.source not in named:
-                named.add(mount.source)
-                at = exclusive.get(mount.source, index)
-                claim = (declaration, at, mount.source in exclusive)
-                writers.setdefault((declaration.key.namespace, mount.source), []).append(claim)
-    for (_, volume), claimants in writers.items():
-        if len(claimants) < 2 or not any(exclusive for _, _, exclusive in claimants):
-            continue
-        for one, index, _ in claimants:
-            other = next(d for d, _, _ in claimants if d is not one)
-            findings.add(
-                one,
-                ("spec", "mounts", index),
-                "volume.exclusive",
-                f"volume {volume} is also written to by {other.key} ({_at(other)})",
-                "set readOnly: true on one, or shared: true on both if the programs can share it",
-            )
+            where = "this service" if other is one else f"{other.key} ({other.place})"
+            if isinstance(port := claim.resource, HostPort):
+                yield one.problem(
+                    claim.path,
+                    "port.conflict",
+                    f"{claim.name}/{port.protocol} on {port.address} is also claimed by {where}",
+                    "give each its own port or address; until then nothing is changed for either",
+                )
+            else:
+                yield one.problem(
+                    claim.path,
+                    "volume.exclusive",
+                    f"{claim.name} is also written to by {where}",
+                    "set readOnly: true on one, or shared: true on both if the programs can share it",
+                )
 
 
 def _check_attach(
-    services: list[Declaration], declarations: list[Declaration], findings: _Findings
-) -> None:
-    sound = {d.key for d in declarations if isinstance(d.spec, NetworkSpec)} - findings.blind_keys
+    services: list[Declaration], declarations: list[Declaration], blind_keys: Collection[Key]
+) -> Iterator[Problem]:
+    networks = {d.key for d in declarations if isinstance(d.spec, NetworkSpec)}
+    sound = networks - set(blind_keys)
+    known = ", ".join(sorted({key.name for key in sound})[:5])
     for declaration in services:
-        assert isinstance(declaration.spec, ServiceSpec), "only Services are passed"
-        for index, name in enumerate(declaration.spec.network.attach):
+        for index, name in enumerate(service_spec(declaration).network.attach):
             key = Key("Network", declaration.key.namespace, name)
             if key in sound or not is_dns_label(name, length=SERVICE_NAME_MAX):
                 continue  # an invalid name is a problem of its document already
-            broken = key in findings.blind_keys
-            findings.add(
-                declaration,
-                ("spec", "network", "attach", index),
-                "network.broken" if broken else "network.undeclared",
-                f"the document of {key} has errors" if broken else f"{key} is not declared",
-                "correct that document" if broken else _suggestion(name, sound),
-            )
-
-
-def _check_dependencies(
-    services: list[Declaration], partials: list[Declaration], findings: _Findings, *, blind: bool
-) -> None:
-    # Of two documents with one key, either one will do: both are broken.
-    by_key = {declaration.key: declaration for declaration in services}
-    flaws = list(find_flaws(by_key, broken=frozenset(findings.blind_keys), blind=blind))
-    if not blind:
-        flaws += find_undeclared(partials, known=by_key.keys() | findings.blind_keys)
-    for flaw in flaws:
-        findings.add(
-            flaw.declaration,
-            flaw.path,
-            flaw.code,
-            flaw.message,
-            flaw.remedy,
-            severity=flaw.severity,
-        )
-
-
-def _suggestion(name: str, sound: Iterable[Key]) -> str:
-    known = ", ".join(_names(sound))
-    return f"declare a document of kind Network called {name}" + (
-        f", or use {known}" if known else ""
-    )
-
-
-def _names(keys: Iterable[Key]) -> Iterator[str]:
-    yield from sorted({key.name for key in keys})[:5]
-
-
-def _at(declaration: Declaration) -> str:
-    return f"{declaration.source.file}:{declaration.source.line}"
+            path: YamlPath = ("spec", "network", "attach", index)
+            if key in blind_keys:
+                message, remedy = f"the document of {key} has errors", "correct that document"
+                yield declaration.problem(path, "network.broken", message, remedy)
+            else:
+                remedy = f"declare a document of kind Network called {name}"
+                remedy += f", or use {known}" if known else ""
+                message = f"{key} is not declared"
+                yield declaration.problem(path, "network.undeclared", message, remedy)

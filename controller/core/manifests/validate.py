@@ -6,11 +6,11 @@ several documents are in ``resolve``. The policy is checked elsewhere.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.encoding.yaml import Document, YamlPath
@@ -25,6 +25,7 @@ from controller.model.desired.spec import (
 )
 from controller.model.errors import Problem, Severity
 from controller.model.names import NAMESPACE_MAX, PREFIX, SERVICE_NAME_MAX, is_dns_label, qualified
+from controller.model.observed import HostPort
 from controller.model.quantities import format_duration_ms
 
 OWNER_MAX = 63
@@ -122,16 +123,53 @@ def exclusive_volumes(spec: ServiceSpec) -> dict[str, int]:
 
 def exclusive_resources(spec: ServiceSpec) -> list[str]:
     """Return the resources of a service that only one replica can hold, such as ``host port 80``."""
-    ports = [f"host port {port.host}" for port in spec.ports if port.host is not None]
-    return ports + [f"volume {name}" for name in exclusive_volumes(spec)]
+    return [claim.name for claim in claims_of("", spec) if claim.exclusive]
 
 
-def overlap(one: str, other: str) -> bool:
-    """Return True if a port on one address also occupies the other address."""
-    first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
-    if first.version != second.version:
-        return False
-    return first == second or first.is_unspecified or second.is_unspecified
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The use of a host port, or the write access to a volume."""
+
+    #: A volume by its name on the engine.
+    resource: HostPort | str
+    #: The resource in messages, such as ``host port 80``.
+    name: str = ""
+    #: False if a volume can be shared with other writers.
+    exclusive: bool = True
+    path: YamlPath = ()
+
+    @property
+    def group(self) -> object:
+        """Claims of different groups never conflict."""
+        resource = self.resource
+        return resource if isinstance(resource, str) else (resource.port, resource.protocol)
+
+    def conflicts(self, other: Claim) -> bool:
+        """Return True if two services cannot have both claims at the same time."""
+        if isinstance(self.resource, HostPort) and isinstance(other.resource, HostPort):
+            return self.resource.overlaps(other.resource)
+        return self.resource == other.resource and (self.exclusive or other.exclusive)
+
+
+def claims_of(namespace: str, spec: ServiceSpec) -> list[Claim]:
+    """Return the host ports and the written volumes of a service, each volume once."""
+    claims = [
+        Claim(port.published, f"host port {port.host}", path=("spec", "ports", index, "host"))
+        for index, port in enumerate(spec.ports)
+        if port.published is not None
+    ]
+    exclusive = exclusive_volumes(spec)
+    written = {
+        mount.source: index
+        for index, mount in reversed([*enumerate(spec.mounts)])
+        if isinstance(mount, VolumeMount) and not mount.read_only
+    }
+    return claims + [
+        Claim(
+            qualified(namespace, name), f"volume {name}", name in exclusive, ("spec", "mounts", at)
+        )
+        for name, at in sorted((written | exclusive).items(), key=lambda item: item[1])
+    ]
 
 
 def _labels(document: Document, path: YamlPath, labels: Mapping[str, str]) -> Iterator[Problem]:

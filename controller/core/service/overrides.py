@@ -16,12 +16,13 @@ from pydantic import ValidationError
 from controller.core.drift.drift import short_revision
 from controller.core.manifests.resolve import desired_digest
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, revision_of
-from controller.core.manifests.validate import exclusive_resources, exclusive_volumes, overlap
+from controller.core.manifests.validate import claims_of, exclusive_resources
 from controller.core.service.revisions import is_pinned
 from controller.model.desired.desired import Desired, OverrideReason, Service
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Revision, Suspension
-from controller.model.desired.spec import Order, ServiceSpec, VolumeMount
+from controller.model.desired.spec import Order, ServiceSpec
 from controller.model.names import DEFAULT_NAMESPACE, Key
+from controller.model.observed import HostPort
 
 
 def apply_overrides(declared: Desired, all_overrides: Mapping[Key, Overrides]) -> Desired:
@@ -174,27 +175,12 @@ def pin_conflict(service: Service) -> str:
 
 def shared_resource(one: Service, other: Service) -> str:
     """Return a port or volume that two services both want exclusively; '' if there is none."""
-    for mine in one.spec.ports:
-        for theirs in other.spec.ports:
-            same = mine.host is not None and (mine.host, mine.protocol) == (
-                theirs.host,
-                theirs.protocol,
-            )
-            if same and overlap(mine.host_ip, theirs.host_ip):
-                return f"host port {mine.host}/{mine.protocol}"
-    if one.key.namespace != other.key.namespace:
-        return ""
-    for first, second in ((one, other), (other, one)):
-        contested = exclusive_volumes(first.spec).keys() & set(_written(second))
-        if contested:
-            return f"volume {min(contested)}"
+    theirs = claims_of(other.key.namespace, other.spec)
+    for claim in claims_of(one.key.namespace, one.spec):
+        if any(map(claim.conflicts, theirs)):
+            port = claim.resource if isinstance(claim.resource, HostPort) else None
+            return f"{claim.name}/{port.protocol}" if port else claim.name
     return ""
-
-
-def _written(service: Service) -> Iterator[str]:
-    for mount in service.spec.mounts:
-        if isinstance(mount, VolumeMount) and not mount.read_only:
-            yield mount.source
 
 
 def _clashes(services: Iterable[Service], pinned: set[Key]) -> Iterator[OverrideReason]:

@@ -17,6 +17,7 @@ from pydantic.alias_generators import to_camel
 
 from controller.model.desired.fields import Bytes, DurationMs, PortNumber
 from controller.model.names import REPLICAS_MAX
+from controller.model.observed import HostPort
 
 STOP_GRACE_MAX_MS = 300_000
 MIN_HEALTHY_MAX_MS = 3_600_000
@@ -203,6 +204,11 @@ class Port(Model):
     host: PortNumber | None = None
     host_ip: PublishAddress = Field(default="127.0.0.1", alias="hostIP")
     protocol: Literal["tcp", "udp"] = "tcp"
+
+    @property
+    def published(self) -> HostPort | None:
+        """The port of the host; None if the port is not published."""
+        return None if self.host is None else HostPort(self.host_ip, self.host, self.protocol)
 
 
 class BindMount(Model):

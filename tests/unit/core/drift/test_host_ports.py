@@ -53,3 +53,10 @@ def test_ones_own_port_is_not_taken_nor_is_that_of_another_protocol_or_address()
 def test_where_the_engines_ports_are_not_seen_nobody_can_tell():
     assert taken(wanting(18082), [container(ports=(OWN,))], frozenset({NEW})) is None
     assert taken(wanting(18082), [container()], frozenset({NEW})) is None
+
+
+def test_a_socket_of_both_families_takes_a_port_of_either():
+    mine, other = [container(ports=(OWN,))], HostPort("::", 18082)
+    assert taken(wanting(18082), mine, frozenset({OWN, other})) == NEW
+    own = HostPort("::", 18082)
+    assert taken(wanting(18082), [container(ports=(own,))], frozenset({own})) is None
