@@ -515,7 +515,7 @@ PLANTS = (
         5,
         "bad-documents-forgotten",
         "what a bad document may declare counts as not declared",
-        ((render, "_build_desired", _forgets_bad_documents),),
+        ((render, "_with_resources", _forgets_bad_documents),),
     ),
     Plant(
         5,
