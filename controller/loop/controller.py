@@ -203,7 +203,7 @@ class Controller:
                     del shared.failures[gone]
                 shared.waiters.forget_all_but(everything)
             releases = frozenset(release.key for release in declared.releases)
-            overridden = persistent_keys(declared, self._store.all_overrides())
+            overridden = persistent_keys(declared, self._store.overrides.all())
             if declared.whole:
                 self._store.forget_all_but(everything | releases | overridden)
                 self.reconciler.tracker.forget_all_but(everything)
@@ -325,7 +325,7 @@ class Controller:
         blocked |= {p.key for p in plan.problems if p.key and p.severity is Severity.ERROR}
         as_declared = declared_keys(view.desired) - {hold.key for hold in plan.holds}
         for key in keys - blocked:
-            generation = self._store.generation(key)
+            generation = self._store.generations[key]
             if generation is not None:
                 self.shared.failures.pop(key, None)
                 if key in as_declared:

@@ -85,11 +85,11 @@ class OperatorApi:
         shared = self._shared
         with shared.lock:
             observed, service = shared.observed, shared.view.desired.service(key)
-            overrides = self._store.overrides(key)
+            overrides = self._store.overrides[key]
             declared = None if shared.declared is None else shared.declared.service(key)
         if service is None and overrides == NO_OVERRIDES:
             raise unknown(key)
-        generation = self._store.generation(key)
+        generation = self._store.generations[key]
         containers = () if observed is None else observed.of(key)
         return history(
             HistoryInputs(
@@ -113,7 +113,7 @@ class OperatorApi:
                 full_plan.view.desired, full_plan.observed, full_plan.policy.volume_rule
             ),
             observed=full_plan.observed,
-            all_overrides=self._store.all_overrides(),
+            all_overrides=self._store.overrides.all(),
             reveal=reveal,
         )
 

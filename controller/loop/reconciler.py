@@ -139,7 +139,7 @@ class Reconciler:
             approved: the digest of the approved plan of the pass, if any.
             stopping: returns True if no further action is to begin.
         """
-        generation = self._store.generation(key)
+        generation = self._store.generations[key]
         try:
             observed = self._engine.observe(images=images_for(key, view, known), only=key)
         except EngineError as error:
@@ -172,7 +172,7 @@ class Reconciler:
         service = view.desired.service(key)
         if service is None:
             return
-        revisions = self._store.overrides(key).revisions
+        revisions = self._store.overrides[key].revisions
         looping = self.tracker.crash_looping(self._clock.now())
         self.failure_log.record(
             service,
@@ -239,7 +239,7 @@ class Reconciler:
             if failure.act is Act.STALLED and not (all_planned and failure.code == FAILED)
         }
         overdue = prune_guard.overdue(self._store.prune, now=self.guard_now())
-        return KnownServices(known, stalled, self._store.dependencies(), overdue)
+        return KnownServices(known, stalled, self._store.dependencies.all(), overdue)
 
     # Quarantine
 
@@ -248,21 +248,19 @@ class Reconciler:
     ) -> None:
         """Count the quarantine time of the containers in a snapshot of everything, or of *only* one key."""
         containers = observed.containers if only is None else observed.of(only)
+        table, keep_s = self._store.quarantined, self._quarantine_rules.keep_s
         quarantined = quarantine.watched(
-            self._store.quarantined,
-            containers,
-            pruned=pruned,
-            keep_s=self._quarantine_rules.keep_s,
-            now=self._moment(),
+            table.all(), containers, pruned=pruned, keep_s=keep_s, now=self._moment()
         )
-        ids = frozenset(container.id for container in containers)
+        ids = {container.id for container in containers}
         if only is None:  # drop containers that don't exist any more
-            quarantined = {id_: entry for id_, entry in quarantined.items() if id_ in ids}
-        self._store.set_quarantined(quarantined, only=ids if only is not None else None)
+            table.drop(lambda container_id: container_id not in ids)
+        for container_id in ids:
+            table[container_id] = quarantined.get(container_id)
 
     def _quarantine(self) -> Quarantine:
         keep_s, now = self._quarantine_rules.keep_s, self._moment()
-        return quarantine.quarantine_at(self._store.quarantined, keep_s=keep_s, now=now)
+        return quarantine.quarantine_at(self._store.quarantined.all(), keep_s=keep_s, now=now)
 
     def guard_now(self) -> float:
         """Return the prune guard's time: the wall clock's at the start, then without jumps.
@@ -382,9 +380,9 @@ class Reconciler:
                 self._creations.record_action(done.action, self._clock.now())
             if isinstance(done.action, CreateContainer):
                 slot = (done.action.object, done.action.slot)
-                violations = (self._store.exit_cursor(slot) or exits.ExitCursor("")).violations
+                violations = (self._store.exit_cursors[slot] or exits.ExitCursor("")).violations
                 cursor = exits.ExitCursor(done.id, name=done.action.target, violations=violations)
-                self._store.set_exit_cursor(slot, cursor)
+                self._store.exit_cursors[slot] = cursor
         # An action that succeeded isn't in the next plan, and so loses its failures there.
         planned = frozenset(signature(action, policy.digest) for action in plan.actions)
         self._retries.keep_only(key, planned)
@@ -455,8 +453,8 @@ class Reconciler:
             cause = f"failed to start: {exits.start_failure(error.message)}"
             if error.act is Act.RETRY:
                 failure = replace(failure, message=f"{action.target} {cause}")
-            history = backoff.record_failure(self._store.history(slot), now, cause=cause)
-            self._store.set_history(slot, history)
+            history = backoff.record_failure(self._store.histories[slot], now, cause=cause)
+            self._store.histories[slot] = history
             requeue_after_s = max(requeue_after_s, backoff.not_before(history, now) - now)
         if down and not isinstance(error, EngineUnavailable | ReplyLost):
             requeue_after_s = 0.0  # start the stopped container again meanwhile

@@ -91,8 +91,8 @@ class Reporter:
         if policy is not None and observed is not None:
             desired = with_image_volumes(desired, observed, policy.volume_rule)
             plan = self._reconciler.plan(view, observed, policy, failures=shared.failures)
-        generations = self._parts.store.generations().items()
-        histories = self._parts.store.histories().items()
+        generations = self._parts.store.generations.all().items()
+        histories = self._parts.store.histories.all().items()
         problems = (*shared.problems.values(), *self._prober.problems())
         return StatusInputs(
             desired=desired,

@@ -34,7 +34,6 @@ from controller.loop import executor, reconciler
 from controller.loop.probes import prober
 from controller.loop.state import overrides as override_store
 from controller.loop.state import retries
-from controller.loop.state import store as state_store
 from controller.model import names
 from controller.model.confinement import KernelDifference
 from controller.model.desired.desired import SourceIdentity
@@ -259,6 +258,13 @@ def _like_a_source_without_documents(original: Any) -> Any:
         return FolderReading((), SourceIdentity(source.key.name, True, device, documents=1))
 
     return read
+
+
+def _forgets_dependencies(original: Any) -> Any:
+    def known_services(*args: Any, **named: Any) -> Any:
+        return replace(original(*args, **named), remembered={})
+
+    return known_services
 
 
 def _with_volumes(judged: Any) -> Any:
@@ -723,6 +729,6 @@ PLANTS = (
         14,
         "nothing-remembered",
         "what services depended on is forgotten with their documents",
-        ((state_store.StateStore, "dependencies", always(lambda _self: {})),),
+        ((reconciler, "KnownServices", _forgets_dependencies),),
     ),
 )

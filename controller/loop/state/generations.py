@@ -20,9 +20,8 @@ def accept_desired(
     Also saves the revisions and dependencies of services, and ends the overrides that a new
     document ends. *now* is RFC 3339. A resource whose document can't be read keeps its generation.
     """
-    store.set_dependencies(
-        {s.key: frozenset(dependencies_of(s.key, s.spec)) for s in declared.services}
-    )
+    for service in declared.services:
+        store.dependencies[service.key] = frozenset(dependencies_of(service.key, service.spec))
     changed = set()
     resources: tuple[Service | Network | Volume, ...] = (
         *declared.services,
@@ -37,7 +36,7 @@ def accept_desired(
     for release in declared.releases:
         if store.accept_spec(release.key, digest(_release(release))):
             # A Release has no passes: its members carry it out.
-            generation = store.generation(release.key)
+            generation = store.generations[release.key]
             assert generation is not None
             store.mark_acted_on(release.key, generation.number)
     _save_revisions(declared, store, observed, now)
@@ -49,7 +48,7 @@ def _save_revisions(
 ) -> None:
     grown = False
     for service in declared.services:
-        before, generation = store.overrides(service.key), store.generation(service.key)
+        before, generation = store.overrides[service.key], store.generations[service.key]
         if generation is None:
             continue  # the document has errors: no spec was accepted
         after = revisions.record_document(
@@ -60,10 +59,10 @@ def _save_revisions(
             containers=None if observed is None else observed.of(service.key),
         )
         grown = grown or after.revisions != before.revisions
-        store.set_overrides(service.key, after)
+        store.overrides[service.key] = after
     if grown:
-        for key, overrides in revisions.drop_old_specs(store.all_overrides()).items():
-            store.set_overrides(key, overrides)
+        for key, overrides in revisions.drop_old_specs(store.overrides.all()).items():
+            store.overrides[key] = overrides
 
 
 def _release(release: Release) -> list[object]:

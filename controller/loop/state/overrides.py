@@ -39,11 +39,11 @@ class OverrideStore:
 
     def apply(self, declared: Desired) -> Desired:
         """Return the desired state for passes: the files' with all overrides applied."""
-        return apply_overrides(declared, self._store.all_overrides())
+        return apply_overrides(declared, self._store.overrides.all())
 
     def running_revisions(self, desired: Desired, observed: Observed) -> Iterator[Service]:
         """Yield each desired service, and its earlier revisions with containers."""
-        overrides_by_key = self._store.all_overrides()
+        overrides_by_key = self._store.overrides.all()
         for service in desired.services:
             yield service
             overrides = overrides_by_key.get(service.key, NO_OVERRIDES)
@@ -61,13 +61,13 @@ class OverrideStore:
         Raises:
             UsageError: the act isn't possible; the message names the reason and alternatives.
         """
-        generation = self._store.generation(act.key)
+        generation = self._store.generations[act.key]
         inputs = ActionInputs(
             declared=declared,
-            all_overrides=self._store.all_overrides(),
+            all_overrides=self._store.overrides.all(),
             containers=containers,
             generation=0 if generation is None else generation.number,
-            failed=self._store.rollout(act.key).failed,
+            failed=self._store.rollouts[act.key].failed,
         )
         return decide(act, inputs, now=format_instant(self._clock.now()))
 
@@ -77,12 +77,12 @@ class OverrideStore:
         Raises:
             StateError: the state can't be saved; the decision isn't in force.
         """
-        before = self._store.overrides(key)
-        self._store.set_overrides(key, decision.overrides)
+        before = self._store.overrides[key]
+        self._store.overrides[key] = decision.overrides
         try:
             self._store.save()
         except StateError:
-            self._store.set_overrides(key, before)
+            self._store.overrides[key] = before
             raise
 
     def roll_back(
@@ -94,7 +94,7 @@ class OverrideStore:
             StateError: the state can't be saved; the rollback isn't in force.
         """
         containers = observed.of(service.key)
-        wanted = should_roll_back(service, self._store.overrides(service.key), containers)
+        wanted = should_roll_back(service, self._store.overrides[service.key], containers)
         if not wanted or declared is None:
             return False
         act = ServiceAct("rollback", service.key, BY_ITSELF, reason=reason, automatic=True)
@@ -108,25 +108,25 @@ class OverrideStore:
 
     def record_restart(self, key: Key, containers: tuple[Container, ...]) -> bool:
         """End a restart whose containers are all replaced; return True if anything changed."""
-        before = self._store.overrides(key)
+        before = self._store.overrides[key]
         after = revisions.finish_restart(before, containers)
-        self._store.set_overrides(key, after)
+        self._store.overrides[key] = after
         return after != before
 
     def record_applied(self, service: Service) -> None:
         """Record a service as running by its document."""
-        before = self._store.overrides(service.key)
-        self._store.set_overrides(service.key, revisions.record_applied(before, service))
+        before = self._store.overrides[service.key]
+        self._store.overrides[service.key] = revisions.record_applied(before, service)
 
     def record_downtime(self, key: Key, seconds: float | None) -> None:
         """Record a slot's downtime during a replacement; None: not measured."""
         if seconds is not None:
-            before = self._store.overrides(key)
-            self._store.set_overrides(key, replace(before, down_ms=round(seconds * 1000)))
+            before = self._store.overrides[key]
+            self._store.overrides[key] = replace(before, down_ms=round(seconds * 1000))
 
     def record_outcome(self, service: Service, rollout: RolloutProgress) -> None:
         """Record whether a service's revision is good or has failed, once its rollout shows that."""
-        overrides = self._store.overrides(service.key)
+        overrides = self._store.overrides[service.key]
         revision = overrides.find_revision(service.revision)
         outcome = outcome_of(rollout)
         if (
@@ -136,4 +136,4 @@ class OverrideStore:
         ):
             return
         after = revisions.record_outcome(overrides, service.revision, outcome, rollout.failed)
-        self._store.set_overrides(service.key, after)
+        self._store.overrides[service.key] = after

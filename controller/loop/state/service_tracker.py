@@ -65,10 +65,10 @@ class ServiceTracker:
         now = self._clock.now()
         if observed.taken_down != self._store.taken_down:
             self._store.reset_after_down(observed.taken_down)
-        for slot, history in self._store.histories().items():
+        for slot, history in self._store.histories.all().items():
             after = backoff.without_future(history, now)
             if only in (None, slot[0]) and after != history:
-                self._store.set_history(slot, after)
+                self._store.histories[slot] = after
         suspended = desired.suspended
         services = {s.key: s for s in desired.services if s.key not in suspended}
         for slot, containers in _by_slot(observed.containers).items():
@@ -85,25 +85,25 @@ class ServiceTracker:
     ) -> None:
         """Count each container of the desired revision that the broker ended, once."""
         ended = [c for c in containers if c.violation and c.revision == service.revision]
-        cursor = self._store.exit_cursor(slot) or ExitCursor("")
+        cursor = self._store.exit_cursors[slot] or ExitCursor("")
         for container in ended:
             if container.violation not in cursor.violations:
                 history = backoff.record_failure(
-                    self._store.history(slot),
+                    self._store.histories[slot],
                     now,
                     up_s=failures.up_s(container, now),
                     cause=failures.explain(container),
                     violation=container.violation,
                 )
-                self._store.set_history(slot, history)
+                self._store.histories[slot] = history
         counted = tuple(container.violation for container in ended)
         if counted != cursor.violations:
-            self._store.set_exit_cursor(slot, replace(cursor, violations=counted))
+            self._store.exit_cursors[slot] = replace(cursor, violations=counted)
 
     def _count(self, slot: SlotKey, container: Container, service: Service, now: float) -> None:
-        history, up_s = self._store.history(slot), failures.up_s(container, now)
+        history, up_s = self._store.histories[slot], failures.up_s(container, now)
         looping = backoff.is_crash_looping(history, now)
-        cursor, at = self._store.exit_cursor(slot), self._clock.monotonic()
+        cursor, at = self._store.exit_cursors[slot], self._clock.monotonic()
         count = failures.count_failures(container, service, cursor, controller_restarts=looping)
         if at - self._counted.get(slot, -math.inf) >= backoff.RESET_AFTER_S:
             # The gap is longer than a crash loop's window: the failures aren't all recent.
@@ -118,8 +118,8 @@ class ServiceTracker:
             )
         if container.running and container.health != "unhealthy":
             history = backoff.reset_after_run(history, up_s)
-        self._store.set_history(slot, history)
-        self._store.set_exit_cursor(slot, failures.cursor_of(container, cursor))
+        self._store.histories[slot] = history
+        self._store.exit_cursors[slot] = failures.cursor_of(container, cursor)
 
     def observe_rollout(
         self, service: Service, observed: Observed, *, stalled: bool
@@ -130,7 +130,7 @@ class ServiceTracker:
         """
         key, now = service.key, self._clock.monotonic()
         self._sightings[key] = self._good_since(key, observed, now)
-        before = self._store.rollout(key)
+        before = self._store.rollouts[key]
         advanced = self._advanced.get(key, now)
         self._advanced[key] = now
         view = self._rollout_view(service, observed)
@@ -139,7 +139,7 @@ class ServiceTracker:
         if before.revision not in ("", after.revision):
             # Failures of another revision don't count for this one.
             self._store.clear_failures(key)
-        self._store.set_rollout(key, after)
+        self._store.rollouts[key] = after
         self._observe_contention(service, observed)
         return after
 
@@ -155,25 +155,25 @@ class ServiceTracker:
                     container, service, controller_restarts=slot in looping
                 ):
                     ended.setdefault(contention.STOPPED, container.id)
-            cursor = self._store.exit_cursor(slot)
+            cursor = self._store.exit_cursors[slot]
             if cursor is not None and _describe_removal(cursor, containers, observed):
                 ended[contention.REMOVED] = cursor.id
             contentions = contention.observe(
-                self._store.contentions(slot), containers, now, ended=ended
+                self._store.contentions[slot], containers, now, ended=ended
             )
-            self._store.set_contentions(slot, contentions)
+            self._store.contentions[slot] = contentions
 
     def record_action(self, action: AnyAction) -> None:
         """Record a successful action."""
         slot = (action.object, action.slot)
         # A container that this action started is observed from its start.
         self._counted[slot] = self._clock.monotonic()
-        cursor = self._store.exit_cursor(slot)
+        cursor = self._store.exit_cursors[slot]
         if isinstance(action, RemoveContainer) and cursor and cursor.id == action.precondition.id:
-            self._store.set_exit_cursor(slot, replace(cursor, id="", name=""))
-        contentions = self._store.contentions(slot)
+            self._store.exit_cursors[slot] = replace(cursor, id="", name="")
+        contentions = self._store.contentions[slot]
         if contentions:
-            self._store.set_contentions(slot, contention.record_healing(contentions, action))
+            self._store.contentions[slot] = contention.record_healing(contentions, action)
 
     def record_failure(self, key: Key, reason: str) -> None:
         """Record why a service's pass failed; '' after a success."""
@@ -184,12 +184,12 @@ class ServiceTracker:
 
     def retry_rollout(self, key: Key) -> None:
         """Let a failed rollout be tried again."""
-        self._store.set_rollout(key, rollout_progress.resume(self._store.rollout(key)))
+        self._store.rollouts[key] = rollout_progress.resume(self._store.rollouts[key])
 
     def due_in_s(self, service: Service, observed: Observed) -> float | None:
         """Return when a service's rollout must be observed again even without an event, or None."""
         due_s = rollout_progress.due_in_s(
-            self._store.rollout(service.key), self._rollout_view(service, observed)
+            self._store.rollouts[service.key], self._rollout_view(service, observed)
         )
         if due_s is None:
             return None
@@ -228,7 +228,7 @@ class ServiceTracker:
             controller_restarts=self.crash_looping(now),
             availability=availability,
             replace_reasons=superseded,
-            last_good={key: rollout.good for key, rollout in self._store.rollouts().items()},
+            last_good={key: rollout.good for key, rollout in self._store.rollouts.all().items()},
             last_pass_failed=frozenset(self._failures),
             failing_predecessors=frozenset(
                 container.id
@@ -255,7 +255,7 @@ class ServiceTracker:
             by_slot = _by_slot(observed.of(service.key))
             for number in range(1, service.spec.replicas + 1):
                 slot = (service.key, number)
-                cursor = self._store.exit_cursor(slot)
+                cursor = self._store.exit_cursors[slot]
                 if (
                     slot not in by_slot
                     and cursor
@@ -265,7 +265,7 @@ class ServiceTracker:
 
     def failed_rollouts(self, desired: Desired) -> dict[Key, str]:
         """Return the services whose current rollout has failed, with the reason."""
-        rollouts = self._store.rollouts()
+        rollouts = self._store.rollouts.all()
         return {
             service.key: rollout.failed
             for service in desired.services
@@ -276,14 +276,14 @@ class ServiceTracker:
 
     def crash_looping(self, now: float) -> frozenset[SlotKey]:
         """Return the slots in a crash loop: the controller restarts these, not the engine."""
-        histories = self._store.histories().items()
+        histories = self._store.histories.all().items()
         return frozenset(
             slot for slot, history in histories if backoff.is_crash_looping(history, now)
         )
 
     def violations(self, now: float) -> dict[SlotKey, str]:
         """Return the crash-looping slots whose last container the broker ended, with the record."""
-        histories, looping = self._store.histories(), self.crash_looping(now)
+        histories, looping = self._store.histories.all(), self.crash_looping(now)
         return {slot: v for slot in looping if (v := histories[slot].violation)}
 
     def start_pauses(self, now: float) -> dict[SlotKey, SlotPause]:
@@ -294,7 +294,7 @@ class ServiceTracker:
             for name, until in sorted(untils.items(), key=lambda item: item[1])
             if name in contention.ENDED
         }
-        for slot, history in self._store.histories().items():
+        for slot, history in self._store.histories.all().items():
             until = backoff.not_before(history, now)
             if until > now and (slot not in paused or paused[slot].until < until):
                 times = "once" if history.count == 1 else f"{history.count} times in a row"
@@ -306,7 +306,7 @@ class ServiceTracker:
         """Return how often the crash-looping slots failed."""
         return {
             slot: backoff.frequency(history, now)
-            for slot, history in self._store.histories().items()
+            for slot, history in self._store.histories.all().items()
             if backoff.is_crash_looping(history, now)
         }
 
@@ -324,7 +324,7 @@ class ServiceTracker:
         Stops and removals by other clients count as fields.
         """
         pauses: dict[SlotKey, dict[str, float]] = {}
-        for slot, contentions in self._store.all_contentions().items():
+        for slot, contentions in self._store.contentions.all().items():
             untils = {name: contention.not_before(each) for name, each in contentions.items()}
             later = {name: until for name, until in untils.items() if until > now}
             if later:
@@ -337,7 +337,7 @@ class ServiceTracker:
             slot: tuple(
                 name for name, each in sorted(contentions.items()) if is_contended(each, now)
             )
-            for slot, contentions in self._store.all_contentions().items()
+            for slot, contentions in self._store.contentions.all().items()
         }
         return {slot: names for slot, names in fields.items() if names}
 
@@ -363,7 +363,7 @@ class ServiceTracker:
             if container.running
             and container.revision == service.revision
             and container.health == "unhealthy"
-            and self._store.history((service.key, container.slot)).count >= RECREATE_AFTER
+            and self._store.histories[service.key, container.slot].count >= RECREATE_AFTER
         }
 
     def _failing_predecessors(self, service: Service, observed: Observed) -> Iterable[Container]:
@@ -378,7 +378,7 @@ class ServiceTracker:
     def _rollout_view(self, service: Service, observed: Observed) -> RolloutView:
         containers = observed.of(service.key)
         histories = {
-            slot: self._store.history((service.key, slot))
+            slot: self._store.histories[service.key, slot]
             for slot in {container.slot for container in containers}
         }
         availability = self._availability(service, observed)

@@ -15,9 +15,9 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 from controller.core.drift import backoff, contention, failures
 from controller.core.drift.backoff import SlotHistory
@@ -34,6 +34,12 @@ from controller.model.desired.overrides import NO_OVERRIDES, Overrides
 from controller.model.errors import Problem, StateError
 from controller.model.names import Key, SlotKey
 from controller.system.atomic_file import write_atomic
+
+K = TypeVar("K")
+V = TypeVar("V")
+D = TypeVar("D")
+#: By field.
+Contentions = Mapping[str, Contention]
 
 VERSION = 1
 SIZE_MAX = 64 * 1024 * 1024
@@ -52,54 +58,83 @@ class Generation:
     observed: int = 0
 
 
+class StateTable(Generic[K, V, D]):
+    """Entries of one kind. Thread-safe. A key without an entry has the *default* value."""
+
+    def __init__(self, store: StateStore, default: D) -> None:
+        self._store = store
+        self._default = default
+        self._entries: dict[K, V] = {}
+
+    def __getitem__(self, key: K) -> V | D:
+        with self._store.lock:
+            return self._entries.get(key, self._default)
+
+    def __setitem__(self, key: K, value: V | D) -> None:
+        with self._store.lock:
+            if self._entries.get(key, self._default) == value:
+                return
+            self._store.changed = True
+            if value == self._default:
+                del self._entries[key]
+            else:
+                self._entries[key] = cast("V", value)
+
+    def all(self) -> dict[K, V]:
+        """Return all entries."""
+        with self._store.lock:
+            return dict(self._entries)
+
+    def drop(self, is_dropped: Callable[[K], bool]) -> None:
+        """Drop the entries of keys for which *is_dropped* returns True."""
+        for key in filter(is_dropped, self.all()):
+            self[key] = self._default
+
+    def restore(self, entries: dict[K, V]) -> None:
+        """Replace all entries by those of the file."""
+        with self._store.lock:
+            self._entries = entries
+
+
 class StateStore:
     """The persistent state of all services. Thread-safe. ``save`` writes changes."""
 
     def __init__(self, file: Path, *, reach: Reach = pass_by) -> None:
         self._file = file
         self._reach = reach
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._saving = threading.Lock()
-        self._histories: dict[SlotKey, SlotHistory] = {}
-        self._cursors: dict[SlotKey, ExitCursor] = {}
-        self._generations: dict[Key, Generation] = {}
-        self._overrides: dict[Key, Overrides] = {}
-        self._rollouts: dict[Key, RolloutProgress] = {}
-        self._contentions: dict[SlotKey, dict[str, Contention]] = {}
-        self._dependencies: dict[Key, frozenset[Key]] = {}
+        #: True if the file is outdated.
+        self.changed = False
+        #: The failures of each slot.
+        self.histories = StateTable[SlotKey, SlotHistory, SlotHistory](self, backoff.CLEAN)
+        #: The exits of each slot's container that are counted already.
+        self.exit_cursors = StateTable[SlotKey, ExitCursor, None](self, None)
+        #: The contentions of each slot, by field.
+        self.contentions = StateTable[SlotKey, Contentions, Contentions](self, {})
+        self.rollouts = StateTable[Key, RolloutProgress, RolloutProgress](
+            self, rollout_progress.NEW
+        )
+        #: None if no spec was ever accepted.
+        self.generations = StateTable[Key, Generation, None](self, None)
+        #: The overrides and kept revisions of each service.
+        self.overrides = StateTable[Key, Overrides, Overrides](self, NO_OVERRIDES)
+        #: The dependencies of each service when it was last declared.
+        self.dependencies = StateTable[Key, frozenset[Key], frozenset[Key]](self, frozenset())
+        #: By container id.
+        self.quarantined = StateTable[str, QuarantinedContainer, None](self, None)
         self._prune = PruneMemory()
-        self._quarantined: dict[str, QuarantinedContainer] = {}
         self._taken_down = ""
-        self._changed = False
-
-    # Failures of slots
-
-    def history(self, slot: SlotKey) -> SlotHistory:
-        """Return a slot's failures."""
-        with self._lock:
-            return self._histories.get(slot, backoff.CLEAN)
-
-    def histories(self) -> dict[SlotKey, SlotHistory]:
-        """Return the failures of all slots."""
-        with self._lock:
-            return dict(self._histories)
-
-    def set_history(self, slot: SlotKey, history: SlotHistory) -> None:
-        """Replace a slot's failures."""
-        with self._lock:
-            self._set(self._histories, slot, None if history == backoff.CLEAN else history)
 
     def clear_failures(self, key: Key) -> None:
         """Forget failures and contentions of all slots of a service, so that retries start at once."""
-        with self._lock:
-            for table in (self._histories, self._contentions):
-                for slot in [slot for slot in table if slot[0] == key]:
-                    self._set(table, slot, None)
+        self.histories.drop(lambda slot: slot[0] == key)
+        self.contentions.drop(lambda slot: slot[0] == key)
 
     @property
     def taken_down(self) -> str:
         """The journal record of the last ``trimtab down`` handled by ``reset_after_down``."""
-        with self._lock:
+        with self.lock:
             return self._taken_down
 
     def reset_after_down(self, taken_down: str) -> None:
@@ -107,167 +142,48 @@ class StateStore:
 
         Overrides, generations and the outcomes of revisions stay.
         """
-        with self._lock:
-            for table in (self._histories, self._cursors, self._contentions):
-                table.clear()
-            self._rollouts = {
-                key: rollout_progress.resume(rollout) for key, rollout in self._rollouts.items()
-            }
-            self._taken_down, self._changed = taken_down, True
-
-    def exit_cursor(self, slot: SlotKey) -> ExitCursor | None:
-        """Return which exits of a slot's container are counted already."""
-        with self._lock:
-            return self._cursors.get(slot)
-
-    def set_exit_cursor(self, slot: SlotKey, cursor: ExitCursor) -> None:
-        """Replace a slot's exit cursor."""
-        with self._lock:
-            self._set(self._cursors, slot, cursor)
-
-    def contentions(self, slot: SlotKey) -> dict[str, Contention]:
-        """Return a slot's contentions, by field."""
-        with self._lock:
-            return dict(self._contentions.get(slot, {}))
-
-    def all_contentions(self) -> dict[SlotKey, dict[str, Contention]]:
-        """Return the contentions of all slots."""
-        with self._lock:
-            return dict(self._contentions)
-
-    def set_contentions(self, slot: SlotKey, contentions: dict[str, Contention]) -> None:
-        """Replace a slot's contentions."""
-        with self._lock:
-            self._set(self._contentions, slot, contentions or None)
-
-    # Rollouts, generations and overrides of services
-
-    def rollout(self, key: Key) -> RolloutProgress:
-        """Return the progress of a service's rollout."""
-        with self._lock:
-            return self._rollouts.get(key, rollout_progress.NEW)
-
-    def rollouts(self) -> dict[Key, RolloutProgress]:
-        """Return the progress of all rollouts."""
-        with self._lock:
-            return dict(self._rollouts)
-
-    def set_rollout(self, key: Key, rollout: RolloutProgress) -> None:
-        """Replace the progress of a service's rollout."""
-        with self._lock:
-            self._set(self._rollouts, key, None if rollout == rollout_progress.NEW else rollout)
-
-    def generation(self, key: Key) -> Generation | None:
-        """Return a resource's generation; None if no spec was ever accepted."""
-        with self._lock:
-            return self._generations.get(key)
-
-    def generations(self) -> dict[Key, Generation]:
-        """Return the generations of all resources."""
-        with self._lock:
-            return dict(self._generations)
+        with self.lock:
+            for table in (self.histories, self.exit_cursors, self.contentions):
+                table.restore({})
+            for key, rollout in self.rollouts.all().items():
+                self.rollouts[key] = rollout_progress.resume(rollout)
+            self._taken_down, self.changed = taken_down, True
 
     def accept_spec(self, key: Key, digest: str) -> bool:
         """Accept the spec of a resource; return True after a change, and count its generation up."""
-        with self._lock:
-            before = self._generations.get(key)
-            if before is not None and before.digest == digest:
+        with self.lock:
+            before = self.generations[key] or Generation("", 0)
+            if before.digest == digest:
                 return False
-            number = 1 if before is None else before.number + 1
-            observed = 0 if before is None else before.observed
-            self._set(self._generations, key, Generation(digest, number, observed))
+            self.generations[key] = Generation(digest, before.number + 1, before.observed)
             return True
 
     def mark_acted_on(self, key: Key, number: int) -> None:
         """Record that a generation was fully acted on; an older number never replaces a newer."""
-        with self._lock:
-            before = self._generations.get(key)
+        with self.lock:
+            before = self.generations[key]
             if before is not None and before.observed < number <= before.number:
-                self._set(self._generations, key, Generation(before.digest, before.number, number))
-
-    def overrides(self, key: Key) -> Overrides:
-        """Return a service's overrides and kept revisions."""
-        with self._lock:
-            return self._overrides.get(key, NO_OVERRIDES)
-
-    def all_overrides(self) -> dict[Key, Overrides]:
-        """Return the overrides of all services."""
-        with self._lock:
-            return dict(self._overrides)
-
-    def set_overrides(self, key: Key, overrides: Overrides) -> None:
-        """Replace a service's overrides and kept revisions."""
-        with self._lock:
-            self._set(self._overrides, key, None if overrides == NO_OVERRIDES else overrides)
-
-    def dependencies(self) -> dict[Key, frozenset[Key]]:
-        """Return the dependencies of services, as they were declared last."""
-        with self._lock:
-            return dict(self._dependencies)
-
-    def set_dependencies(self, dependencies: Mapping[Key, frozenset[Key]]) -> None:
-        """Save the dependencies of declared services; other services keep their saved ones."""
-        with self._lock:
-            for key, others in dependencies.items():
-                self._set(self._dependencies, key, others or None)
-
-    # Pruning
+                self.generations[key] = replace(before, observed=number)
 
     @property
     def prune(self) -> PruneMemory:
         """The state of the prune guard."""
-        with self._lock:
+        with self.lock:
             return self._prune
 
     @prune.setter
     def prune(self, memory: PruneMemory) -> None:
-        with self._lock:
-            self._changed |= memory != self._prune
+        with self.lock:
+            self.changed |= memory != self._prune
             self._prune = memory
-
-    @property
-    def quarantined(self) -> dict[str, QuarantinedContainer]:
-        """The quarantined containers, by container id."""
-        with self._lock:
-            return dict(self._quarantined)
-
-    def set_quarantined(
-        self,
-        quarantined: dict[str, QuarantinedContainer],
-        *,
-        only: frozenset[str] | None = None,
-    ) -> None:
-        """Replace the quarantined containers; with *only*, only containers with these ids."""
-        with self._lock:
-            for container_id in (
-                self._quarantined.keys() | quarantined.keys() if only is None else only
-            ):
-                self._set(self._quarantined, container_id, quarantined.get(container_id))
 
     def forget_all_but(self, keys: frozenset[Key]) -> None:
         """Drop resources that are neither declared nor running, to bound the state."""
-        with self._lock:
-            for table in (self._histories, self._cursors, self._contentions):
-                for slot in [slot for slot in table if slot[0] not in keys]:
-                    self._set(table, slot, None)
-            by_key: tuple[dict[Key, Any], ...] = (
-                self._generations,
-                self._overrides,
-                self._rollouts,
-                self._dependencies,
-            )
-            for mapping in by_key:
-                for key in [key for key in mapping if key not in keys]:
-                    self._set(mapping, key, None)
-
-    def _set(self, table: dict[Any, Any], key: object, value: object | None) -> None:
-        if table.get(key) == value:
-            return
-        self._changed = True
-        if value is None:
-            del table[key]
-        else:
-            table[key] = value
+        with self.lock:
+            for slots in (self.histories, self.exit_cursors, self.contentions):
+                slots.drop(lambda slot: slot[0] not in keys)
+            for table in (self.generations, self.overrides, self.rollouts, self.dependencies):
+                table.drop(lambda key: key not in keys)
 
     # The file
 
@@ -316,16 +232,16 @@ class StateStore:
             StateError: the file can't be written; the next save tries again.
         """
         with self._saving:
-            with self._lock:
-                if not self._changed:
+            with self.lock:
+                if not self.changed:
                     return False
                 text = json.dumps(self.to_json(), separators=(",", ":"), sort_keys=True)
-                self._changed = False
+                self.changed = False
             try:
                 write_atomic(self._file, text.encode(), reach=self._reach, points="state")
             except OSError as error:
-                with self._lock:
-                    self._changed = True
+                with self.lock:
+                    self.changed = True
                 raise StateError(
                     "state.unwritable",
                     f"{self._file}: {error.strerror}",
@@ -335,93 +251,83 @@ class StateStore:
 
     def to_json(self) -> dict[str, object]:
         """Return the content of the file. Member names are a stored form: they never change."""
+        histories, cursors = self.histories.all(), self.exit_cursors.all()
         return {
             "version": VERSION,
             "prune": prune.to_json(self._prune),
             "quarantine": {
                 container_id: quarantine.to_json(container)
-                for container_id, container in self._quarantined.items()
+                for container_id, container in self.quarantined.all().items()
             },
             "slots": [
                 [
                     str(slot[0]),
                     slot[1],
-                    _optional(self._histories, slot, backoff.to_json),
-                    _optional(self._cursors, slot, failures.to_json),
+                    backoff.to_json(histories[slot]) if slot in histories else None,
+                    failures.to_json(cursors[slot]) if slot in cursors else None,
                 ]
-                for slot in sorted(self._histories.keys() | self._cursors.keys())
+                for slot in sorted(histories.keys() | cursors.keys())
             ],
-            "generations": {
-                str(key): [generation.digest, generation.number, generation.observed]
-                for key, generation in self._generations.items()
-            },
-            "steerings": {
-                str(key): revisions.to_json(overrides) for key, overrides in self._overrides.items()
-            },
+            "generations": _by_text(self.generations, lambda g: [g.digest, g.number, g.observed]),
+            "steerings": _by_text(self.overrides, revisions.to_json),
             "fights": [
                 [str(slot[0]), slot[1], contention.to_json(contentions)]
-                for slot, contentions in sorted(self._contentions.items())
+                for slot, contentions in sorted(self.contentions.all().items())
             ],
             "takenDown": self._taken_down,
-            "courses": {
-                str(key): rollout_progress.to_json(rollout)
-                for key, rollout in self._rollouts.items()
-            },
-            "dependencies": {
-                str(key): sorted(map(str, others)) for key, others in self._dependencies.items()
-            },
+            "courses": _by_text(self.rollouts, rollout_progress.to_json),
+            "dependencies": _by_text(self.dependencies, lambda keys: sorted(map(str, keys))),
         }
 
     def _restore(self, value: Mapping[str, Any]) -> None:
         """Parse a file's content. Members missing in earlier versions are optional."""
         if value["version"] != VERSION:
             raise ValueError(f"version {value['version']} is not {VERSION}")
-        prune_memory = prune.from_json(value["prune"])
-        quarantined = {
-            container_id: quarantine.from_json(container)
-            for container_id, container in value.get("quarantine", {}).items()
-        }
-        histories: dict[SlotKey, SlotHistory] = {}
-        cursors: dict[SlotKey, ExitCursor] = {}
-        for key, number, history, cursor in value["slots"]:
-            slot = (Key.parse(key), int(number))
-            if history is not None:
-                histories[slot] = backoff.from_json(history)
-            if cursor is not None:
-                cursors[slot] = failures.from_json(cursor)
-        contentions: dict[SlotKey, dict[str, Contention]] = {
-            (Key.parse(key), int(number)): contention.from_json(fields)
-            for key, number, fields in value.get("fights", ())
-        }
-        generations = {
-            Key.parse(key): Generation(str(digest), int(number), int(observed))
-            for key, (digest, number, observed) in value["generations"].items()
-        }
-        overrides = {
-            Key.parse(key): revisions.from_json(member)
-            for key, member in value.get("steerings", {}).items()
-        }
-        dependencies = {
-            Key.parse(key): frozenset(map(Key.parse, others))
-            for key, others in value.get("dependencies", {}).items()
-        }
-        rollouts = {
-            Key.parse(key): rollout_progress.from_json(member)
-            for key, member in value.get("courses", {}).items()
-        }
-        with self._lock:
-            self._contentions = contentions
-            self._taken_down = str(value.get("takenDown", ""))
-            self._prune, self._histories, self._cursors = prune_memory, histories, cursors
-            self._generations, self._quarantined = generations, quarantined
-            self._overrides, self._rollouts = overrides, rollouts
-            self._dependencies = dependencies
+        rows = [((Key.parse(key), int(number)), *row) for key, number, *row in value["slots"]]
+        memory = prune.from_json(value["prune"])
+        # All of it is parsed before any of it is used.
+        tables: tuple[tuple[StateTable[Any, Any, Any], dict[Any, Any]], ...] = (
+            (
+                self.quarantined,
+                {c: quarantine.from_json(v) for c, v in value.get("quarantine", {}).items()},
+            ),
+            (self.histories, {slot: backoff.from_json(h) for slot, h, _ in rows if h is not None}),
+            (
+                self.exit_cursors,
+                {slot: failures.from_json(c) for slot, _, c in rows if c is not None},
+            ),
+            (
+                self.contentions,
+                {
+                    (Key.parse(key), int(number)): contention.from_json(fields)
+                    for key, number, fields in value.get("fights", ())
+                },
+            ),
+            (self.generations, _by_key(value["generations"], _generation)),
+            (self.overrides, _by_key(value.get("steerings", {}), revisions.from_json)),
+            (
+                self.dependencies,
+                _by_key(value.get("dependencies", {}), lambda v: frozenset(map(Key.parse, v))),
+            ),
+            (self.rollouts, _by_key(value.get("courses", {}), rollout_progress.from_json)),
+        )
+        with self.lock:
+            self._taken_down, self._prune = str(value.get("takenDown", "")), memory
+            for table, entries in tables:
+                table.restore(entries)
 
 
-def _optional(
-    table: Mapping[SlotKey, Any], slot: SlotKey, to_json: Callable[[Any], dict[str, object]]
-) -> dict[str, object] | None:
-    return to_json(table[slot]) if slot in table else None
+def _by_text(table: StateTable[Key, V, Any], to_json: Callable[[V], object]) -> dict[str, object]:
+    return {str(key): to_json(value) for key, value in table.all().items()}
+
+
+def _by_key(value: Mapping[str, Any], from_json: Callable[[Any], V]) -> dict[Key, V]:
+    return {Key.parse(key): from_json(member) for key, member in value.items()}
+
+
+def _generation(value: Any) -> Generation:
+    digest, number, observed = value
+    return Generation(str(digest), int(number), int(observed))
 
 
 def _read_ordinary(path: Path) -> bytes:

@@ -31,14 +31,14 @@ WEB, API = service_key("default", "web"), service_key("default", "api")
 
 def filled(file: Path) -> StateStore:
     memory = StateStore(file)
-    memory.set_history((WEB, 1), SlotHistory(count=2, recent=(1000.5, 1001.0)))
-    memory.set_exit_cursor((WEB, 1), ExitCursor("c1", 3, "2026-01-01T00:00:00Z"))
-    memory.set_exit_cursor((API, 2), ExitCursor("c2"))
+    memory.histories[WEB, 1] = SlotHistory(count=2, recent=(1000.5, 1001.0))
+    memory.exit_cursors[WEB, 1] = ExitCursor("c1", 3, "2026-01-01T00:00:00Z")
+    memory.exit_cursors[API, 2] = ExitCursor("c2")
     memory.accept_spec(WEB, "digest")
     memory.mark_acted_on(WEB, 1)
     memory.prune = PruneMemory(device=7, going=frozenset({API}), passed=((API, 1000.0),))
-    memory.set_quarantined({"c2": QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)})
-    memory.set_overrides(WEB, SUSPENDED)
+    memory.quarantined["c2"] = QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)
+    memory.overrides[WEB] = SUSPENDED
     return memory
 
 
@@ -47,33 +47,33 @@ def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
     assert filled(file).save()
     again = StateStore(file)
     assert again.load(stamp="1") is None
-    assert again.histories() == {(WEB, 1): SlotHistory(count=2, recent=(1000.5, 1001.0))}
-    assert again.exit_cursor((WEB, 1)) == ExitCursor("c1", 3, "2026-01-01T00:00:00Z")
-    assert again.exit_cursor((API, 2)) == ExitCursor("c2")
-    assert again.generations() == {WEB: Generation("digest", 1, 1)}
+    assert again.histories.all() == {(WEB, 1): SlotHistory(count=2, recent=(1000.5, 1001.0))}
+    assert again.exit_cursors[WEB, 1] == ExitCursor("c1", 3, "2026-01-01T00:00:00Z")
+    assert again.exit_cursors[API, 2] == ExitCursor("c2")
+    assert again.generations.all() == {WEB: Generation("digest", 1, 1)}
     assert again.prune == PruneMemory(device=7, going=frozenset({API}), passed=((API, 1000.0),))
-    assert again.quarantined == {"c2": QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)}
+    assert again.quarantined.all() == {"c2": QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)}
 
 
 def test_after_down_how_containers_failed_is_forgotten_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     memory = filled(file)
-    memory.set_rollout(WEB, RolloutProgress("v1:a", failed="it is unhealthy", good="v1:b"))
-    memory.set_contentions((WEB, 1), {"removed": Contention((1000.0,), 1, frozenset({"c1"}))})
+    memory.rollouts[WEB] = RolloutProgress("v1:a", failed="it is unhealthy", good="v1:b")
+    memory.contentions[WEB, 1] = {"removed": Contention((1000.0,), 1, frozenset({"c1"}))}
     memory.reset_after_down("d1")
     assert memory.save()
     again = StateStore(file)
     assert again.load(stamp="1") is None
     assert again.taken_down == "d1"
-    assert (again.histories(), again.all_contentions(), again.exit_cursor((WEB, 1))) == (
+    assert (again.histories.all(), again.contentions.all(), again.exit_cursors[WEB, 1]) == (
         {},
         {},
         None,
     )
-    assert again.rollout(WEB) == RolloutProgress("v1:a", good="v1:b")
-    assert again.overrides(WEB) == SUSPENDED
-    assert again.generations() == {WEB: Generation("digest", 1, 1)}
-    assert again.quarantined == memory.quarantined
+    assert again.rollouts[WEB] == RolloutProgress("v1:a", good="v1:b")
+    assert again.overrides[WEB] == SUSPENDED
+    assert again.generations.all() == {WEB: Generation("digest", 1, 1)}
+    assert again.quarantined.all() == memory.quarantined.all()
 
 
 def test_a_file_from_before_there_was_a_quarantine_is_read(tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_a_file_from_before_there_was_a_quarantine_is_read(tmp_path: Path) -> No
     file.write_text(json.dumps(written))
     again = StateStore(file)
     assert again.load(stamp="1") is None
-    assert again.quarantined == {}
-    assert again.exit_cursor((API, 2)) == ExitCursor("c2")
-    assert again.all_overrides() == {WEB: SUSPENDED}
+    assert again.quarantined.all() == {}
+    assert again.exit_cursors[API, 2] == ExitCursor("c2")
+    assert again.overrides.all() == {WEB: SUSPENDED}
 
 
 def test_a_file_of_before_there_were_suspensions_is_read(tmp_path: Path) -> None:
@@ -96,20 +96,20 @@ def test_a_file_of_before_there_were_suspensions_is_read(tmp_path: Path) -> None
     file.write_text(json.dumps(older))
     memory = StateStore(file)
     assert memory.load(stamp="1") is None
-    assert (memory.all_overrides(), memory.overrides(WEB)) == ({}, NO_OVERRIDES)
-    assert memory.generations() == {WEB: Generation("digest", 1, 1)}
+    assert (memory.overrides.all(), memory.overrides[WEB]) == ({}, NO_OVERRIDES)
+    assert memory.generations.all() == {WEB: Generation("digest", 1, 1)}
 
 
 def test_what_is_as_declared_takes_no_room(tmp_path: Path) -> None:
     memory = filled(tmp_path / "state.json")
-    memory.set_overrides(WEB, NO_OVERRIDES)
-    assert memory.all_overrides() == {}
+    memory.overrides[WEB] = NO_OVERRIDES
+    assert memory.overrides.all() == {}
 
 
 def test_nothing_is_written_when_nothing_changed(tmp_path: Path) -> None:
     memory = filled(tmp_path / "state.json")
     assert memory.save()
-    memory.set_history((WEB, 1), SlotHistory(count=2, recent=(1000.5, 1001.0)))
+    memory.histories[WEB, 1] = SlotHistory(count=2, recent=(1000.5, 1001.0))
     memory.accept_spec(WEB, "digest")
     assert not memory.save()
 
@@ -142,7 +142,7 @@ def test_a_broken_file_is_moved_aside_and_told(tmp_path: Path, text: str) -> Non
     assert problem is not None
     assert problem.code == "state.damaged"
     assert (tmp_path / "state.json.broken-17").read_text() == text
-    assert memory.histories() == {}
+    assert memory.histories.all() == {}
     memory.accept_spec(WEB, "digest")
     assert memory.save()
     assert (tmp_path / "state.json.broken-17").read_text() == text
@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_read_now_is_no_reason_to_begin_anew(tmp_path: Pat
     assert "Too many open files" in caught.value.message
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
     assert memory.load(stamp="1") is None
-    assert memory.overrides(WEB) == SUSPENDED
+    assert memory.overrides[WEB] == SUSPENDED
 
 
 def test_a_broken_file_that_cannot_be_moved_aside_is_not_begun_anew_over(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_crash_at_any_point_leaves_the_old_file_or_the_new_one(
         memory.save()
     again = StateStore(file)
     assert again.load(stamp="2") is None
-    number = again.generations()[WEB].number
+    number = again.generations.all()[WEB].number
     assert number == (2 if point == "state.fsync.after" else 1)
 
 
@@ -272,16 +272,16 @@ def test_a_generation_counts_changes_and_never_goes_back(tmp_path: Path) -> None
     memory.mark_acted_on(WEB, 2)
     memory.mark_acted_on(WEB, 1)
     memory.mark_acted_on(WEB, 3)
-    assert memory.generation(WEB) == Generation("b", 2, 2)
+    assert memory.generations[WEB] == Generation("b", 2, 2)
 
 
 def test_what_is_neither_declared_nor_there_is_forgotten(tmp_path: Path) -> None:
     memory = filled(tmp_path / "state.json")
     memory.forget_all_but(frozenset({API}))
-    assert memory.histories() == {}
-    assert memory.generations() == {}
-    assert memory.exit_cursor((WEB, 1)) is None
-    assert memory.exit_cursor((API, 2)) == ExitCursor("c2")
+    assert memory.histories.all() == {}
+    assert memory.generations.all() == {}
+    assert memory.exit_cursors[WEB, 1] is None
+    assert memory.exit_cursors[API, 2] == ExitCursor("c2")
 
 
 def test_neither_reading_nor_writing_follows_a_link(tmp_path: Path) -> None:
