@@ -31,55 +31,23 @@ VALUE_MAX: Final = 160
 
 #: The fields below ``spec`` whose values are shown. ``[]`` stands for an item of a list.
 SHOWN: Final = frozenset(
-    [
-        "image",
-        "pullPolicy",
-        "state",
-        "suspend",
-        "replicas",
-        "workingDir",
-        "user",
-        "init",
-        "stopSignal",
-        "stopGracePeriod",
-        "network.mode",
-        "network.attach",
-        "resources.memory",
-        "resources.cpus",
-        "resources.pids",
-        "resources.shm",
-        "security.capAdd",
-        "security.readOnlyRootFilesystem",
-        "restart.policy",
-        "logs.maxSize",
-        "logs.maxFiles",
-        "rollout.order",
-        "rollout.maxUnavailable",
-        "rollout.parallelism",
-        "rollout.minHealthy",
-        "rollout.healthDeadline",
-        "rollout.progressDeadline",
-        "rollout.onFailure",
-        "healthcheck.http.path",
-        "healthcheck.http.port",
-        "healthcheck.tcp.port",
-        "healthcheck.interval",
-        "healthcheck.timeout",
-        "healthcheck.retries",
-        "healthcheck.startPeriod",
-        "ports[].container",
-        "ports[].host",
-        "ports[].hostIP",
-        "ports[].protocol",
-        "mounts[].type",
-        "mounts[].source",
-        "mounts[].target",
-        "mounts[].readOnly",
-        "mounts[].shared",
-        "mounts[].size",
-        "dependsOn[].name",
-        "dependsOn[].condition",
-    ]
+    f"{parent}{name}"
+    for parent, names in {
+        "": "image pullPolicy state suspend replicas workingDir user init stopSignal"
+        " stopGracePeriod",
+        "network.": "mode attach",
+        "resources.": "memory cpus pids shm",
+        "security.": "capAdd readOnlyRootFilesystem",
+        "restart.": "policy",
+        "logs.": "maxSize maxFiles",
+        "rollout.": "order maxUnavailable parallelism minHealthy healthDeadline progressDeadline"
+        " onFailure",
+        "healthcheck.": "http.path http.port tcp.port interval timeout retries startPeriod",
+        "ports[].": "container host hostIP protocol",
+        "mounts[].": "type source target readOnly shared size",
+        "dependsOn[].": "name condition",
+    }.items()
+    for name in names.split()
 )
 _ITEM = re.compile(r"\[[^\]]*\]")
 
@@ -299,18 +267,12 @@ def admitted_changes(container: Container, service: Service) -> tuple[FieldChang
     ]
     if admitted is not None:
         memory, cpus, pids = spec.resources.memory, spec.resources.cpus, spec.resources.pids
-        pairs += [
-            *(
-                [("spec.resources.memory", format_bytes(admitted.memory), format_bytes(memory))]
-                if memory is not None and admitted.memory > 0
-                else []
-            ),
-            *(
-                [("spec.resources.cpus", admitted.nano_cpus / 1e9, cpus)]
-                if cpus is not None and admitted.nano_cpus > 0
-                else []
-            ),
-            *([("spec.resources.pids", admitted.pids, pids)] if pids and admitted.pids else []),
-        ]
-    found = [scalar_change(path, was, now) for path, was, now in pairs if was and was != now]
-    return tuple(sorted(found, key=_by_path))
+        if memory is not None and admitted.memory > 0:
+            was, now = format_bytes(admitted.memory), format_bytes(memory)
+            pairs.append(("spec.resources.memory", was, now))
+        if cpus is not None and admitted.nano_cpus > 0:
+            pairs.append(("spec.resources.cpus", admitted.nano_cpus / 1e9, cpus))
+        if pids and admitted.pids:
+            pairs.append(("spec.resources.pids", admitted.pids, pids))
+    changed = (scalar_change(path, old, new) for path, old, new in pairs if old and old != new)
+    return tuple(sorted(changed, key=_by_path))

@@ -135,7 +135,7 @@ def container_differences(
     document was never applied.
     """
     there = tuple(containers)
-    wanted = [c for c in there if not ReplicaState(c, service).spare]
+    wanted = [c for c in there if not ReplicaState(c, service).is_surplus]
     if not there and overrides.applied is None:
         fields = (
             scalar_change("metadata.owner", None, service.owner),

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from controller.core.rules.anonymous_volumes import describe, slot_volumes
-from controller.model.desired.desired import OverrideReason
+from controller.model.desired.desired import ImageVolume, OverrideReason
 from controller.model.desired.plan import (
     AnyAction,
     Blocked,
     CreateContainer,
     Plan,
-    Precondition,
     Verdict,
     Wait,
 )
-from controller.model.errors import Problem
+from controller.model.errors import Problem, Severity
 
 NOTHING_TO_DO = "nothing to do"
 INCOMPLETE = "incomplete: part of the desired state can't be read, so nothing of it is removed"
@@ -58,9 +58,12 @@ def action_table(actions: tuple[AnyAction, ...]) -> list[str]:
 
 def volume_lines(action: AnyAction) -> list[str]:
     """Return the volumes of a new container for the VOLUMEs without a mount."""
-    if not isinstance(action, CreateContainer):
-        return []
-    return [describe(volume, name) for volume, name in slot_volumes(action.service, action.slot)]
+    return [describe(volume, name) for volume, name in _slot_volumes(action)]
+
+
+def _slot_volumes(action: AnyAction) -> tuple[tuple[ImageVolume, str], ...]:
+    create = action if isinstance(action, CreateContainer) else None
+    return () if create is None else tuple(slot_volumes(create.service, create.slot))
 
 
 def _verdict(action: AnyAction) -> str:
@@ -86,7 +89,7 @@ def to_json(plan: Plan) -> dict[str, object]:
         "digest": plan.digest,
         "complete": plan.complete,
         "actions": [_action(seq, action) for seq, action in enumerate(plan.actions, 1)],
-        **({"held": [_held(hold) for hold in plan.holds]} if plan.holds else {}),
+        **({"held": [_hold(hold) for hold in plan.holds]} if plan.holds else {}),
         "problems": [
             *(blocked_json(blocked) for blocked in plan.blocked),
             *(problem_json(problem) for problem in plan.problems),
@@ -94,13 +97,9 @@ def to_json(plan: Plan) -> dict[str, object]:
     }
 
 
-def _held(hold: OverrideReason) -> dict[str, object]:
-    return {
-        "object": str(hold.key),
-        "word": hold.word,
-        "reason": hold.reason,
-        "remedy": hold.remedy,
-    }
+def _hold(hold: OverrideReason) -> dict[str, object]:
+    members = ("word", "reason", "remedy")
+    return {"object": str(hold.key), **{name: getattr(hold, name) for name in members}}
 
 
 def _action(seq: int, action: AnyAction) -> dict[str, object]:
@@ -110,27 +109,16 @@ def _action(seq: int, action: AnyAction) -> dict[str, object]:
         "object": str(action.object),
         "slot": action.slot,
         "cause": action.cause,
-        "precondition": _precondition(action.precondition),
+        "precondition": {k: v for k, v in asdict(action.precondition).items() if v},
         "verdict": verdict_json(action.verdict),
         **_volumes(action),
     }
 
 
 def _volumes(action: AnyAction) -> dict[str, object]:
-    if not isinstance(action, CreateContainer):
-        return {}
-    found = slot_volumes(action.service, action.slot)
-    told = [{"path": v.path, "keeping": v.keeping, "volume": name} for v, name in found]
-    return {"volumes": told} if told else {}
-
-
-def _precondition(precondition: Precondition) -> dict[str, object]:
-    members = {
-        "absent": precondition.absent,
-        "id": precondition.id,
-        "revision": precondition.revision,
-    }
-    return {name: value for name, value in members.items() if value}
+    named = _slot_volumes(action)
+    volumes = [{"path": v.path, "keeping": v.keeping, "volume": name} for v, name in named]
+    return {"volumes": volumes} if volumes else {}
 
 
 def verdict_json(verdict: Verdict) -> dict[str, object]:
@@ -150,29 +138,13 @@ def verdict_json(verdict: Verdict) -> dict[str, object]:
 
 def problem_json(problem: Problem) -> dict[str, object]:
     """Return a problem in the shape of ``plan --json`` and ``status --json``."""
-    return {
-        "code": problem.code,
-        "severity": problem.severity.value,
-        "file": problem.file,
-        "line": problem.line,
-        "column": problem.column,
-        "field": problem.field,
-        "message": problem.message,
-        "expected": problem.expected,
-        "remedy": problem.remedy,
-    }
+    names = ("code", "severity", "file", "line", "column", "field", "message", "expected", "remedy")
+    return {name: getattr(problem, name) for name in names} | {"severity": problem.severity.value}
 
 
 def blocked_json(blocked: Blocked) -> dict[str, object]:
     """Return a blocked removal as a problem: a warning, because a person can approve it."""
-    return {
-        "code": blocked.code,
-        "severity": "warning",
-        "file": "",
-        "line": 0,
-        "column": 0,
-        "field": "",
-        "message": f"{blocked.key}: {blocked.reason}",
-        "expected": "",
-        "remedy": blocked.remedy,
-    }
+    message = f"{blocked.key}: {blocked.reason}"
+    return problem_json(
+        Problem(blocked.code, message, remedy=blocked.remedy, severity=Severity.WARNING)
+    )

@@ -14,6 +14,7 @@ from controller.core.drift.drift import (
     Drift,
     ReplicaState,
     SlotState,
+    by_slot,
     cause_of,
     drift_of,
     slot_of,
@@ -22,7 +23,7 @@ from controller.core.drift.drift import (
 from controller.core.drift.failures import explain
 from controller.core.planning.context import SlotPause
 from controller.core.planning.planner import declared_resources, orphan_keys
-from controller.core.planning.prerequisites import Prerequisites, network_name, volume_name
+from controller.core.planning.prerequisites import Prerequisites, engine_name
 from controller.core.planning.successor import order_of, why_order
 from controller.core.status.details import Report, container_details, details_of, volume_details
 from controller.model.desired.desired import Desired, Network, Release, Service, Volume
@@ -126,32 +127,27 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
     resting = service.spec.state is RunState.STOPPED
     wanted = 0 if resting else service.spec.replicas
     containers = () if observed is None else observed.of(service.key)
-    by_slot: dict[int, tuple[Container, ...]] = {}
-    for container in containers:
-        by_slot[container.slot] = (*by_slot.get(container.slot, ()), container)
-    slots = [
-        slot_of(number, by_slot.get(number, ()), service)
-        for number in range(1, service.spec.replicas + 1)
-    ]
+    grouped = by_slot(containers)
+    slots = [slot_of(n, grouped.get(n, ()), service) for n in range(1, service.spec.replicas + 1)]
     kept = [] if resting else [slot.current for slot in slots if slot.current is not None]
     replicas = [ReplicaState(container, service) for container in kept]
     finished = [r.container for r in replicas if r.is_finished]
     done = [c for c in finished if c.exit_code == 0]
     running = [c for c in kept if c.running and c.health in ("", "healthy")]
-    serving = {c.slot for c in containers if c.running and not ReplicaState(c, service).spare}
+    serving = {c.slot for c in containers if c.running and not ReplicaState(c, service).is_surplus}
     earlier = {
         c.slot
         for c in containers
-        if c.running and ReplicaState(c, service).stale and c.health in ("", "healthy")
+        if c.running and ReplicaState(c, service).is_stale and c.health in ("", "healthy")
     }
     ill = [
         unhealthy_cause(c)
         for c in containers
-        if c.running and c.health == "unhealthy" and ReplicaState(c, service).stale
+        if c.running and c.health == "unhealthy" and ReplicaState(c, service).is_stale
         if c.slot in serving and c.slot not in earlier | {k.slot for k in running}
     ]
-    spares = sorted({c.slot for c in containers if ReplicaState(c, service).spare})
-    shown = () if observed is None else (*slots, *(_spare(n, by_slot[n]) for n in spares))
+    surplus = sorted({c.slot for c in containers if ReplicaState(c, service).is_surplus})
+    shown = () if observed is None else (*slots, *(_surplus(n, grouped[n]) for n in surplus))
     return Facts(
         key=service.key,
         owner=service.owner,
@@ -170,7 +166,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
     )
 
 
-def _spare(number: int, containers: tuple[Container, ...]) -> SlotState:
+def _surplus(number: int, containers: tuple[Container, ...]) -> SlotState:
     return SlotState(number, None, containers, Drift.ORPHAN, "")
 
 
@@ -179,27 +175,19 @@ def _slot_report(slot: SlotState) -> Report:
     fills = slot.current if slot.current and slot.current.running else None
     alive = next(iter(slot.alive), None)
     container = fills or alive or slot.current or next(iter(slot.extra), None)
-    if container is None:
-        return {
-            "slot": slot.number,
-            "container": "",
-            "state": "missing",
-            "health": "",
-            "restarts": 0,
-        }
     return {
         "slot": slot.number,
-        "container": container.name,
-        "state": container.state.value,
-        "health": container.health,
-        "restarts": container.restart_count,
-        **container_details(container),
+        "container": container.name if container else "",
+        "state": container.state.value if container else "missing",
+        "health": container.health if container else "",
+        "restarts": container.restart_count if container else 0,
+        **(container_details(container) if container else {}),
     }
 
 
 def _supply_facts(resource: Network | Volume, inputs: StatusInputs) -> Facts:
     ready = 0
-    name = network_name(resource) if isinstance(resource, Network) else volume_name(resource)
+    name = engine_name(resource)
     if inputs.observed is not None:
         prerequisites = Prerequisites(inputs.desired, inputs.observed, inputs.networks)
         there = (
@@ -216,9 +204,7 @@ def _supply_facts(resource: Network | Volume, inputs: StatusInputs) -> Facts:
 
 def _orphan_facts(key: Key, containers: tuple[Container, ...]) -> Facts:
     running = sum(container.running for container in containers)
-    slots: dict[int, tuple[Container, ...]] = {}
-    for container in containers:
-        slots[container.slot] = (*slots.get(container.slot, ()), container)
+    slots = sorted(by_slot(containers).items())
     return Facts(
         key=key,
         owner=containers[0].owner,
@@ -226,7 +212,7 @@ def _orphan_facts(key: Key, containers: tuple[Container, ...]) -> Facts:
         ready=running,
         revision=containers[0].revision,
         image=containers[0].image,
-        slots=tuple(_slot_report(_spare(n, slots[n])) for n in sorted(slots)),
+        slots=tuple(_slot_report(_surplus(number, each)) for number, each in slots),
         declared=False,
     )
 

@@ -41,6 +41,15 @@ BREACH = Ending(
 )
 
 
+def all_ready(value: dict[str, Any]) -> bool:
+    return all(
+        condition["status"] == "True"
+        for resource in value["resources"]
+        for condition in resource["conditions"]
+        if condition["type"] == "Ready"
+    )
+
+
 def world(
     desired: Desired, observed: Observed, *, planned: Any = None, **more: Any
 ) -> StatusInputs:
