@@ -15,7 +15,7 @@ from controller.loop.controller import Controller
 from controller.loop.executor import Execution, execute
 from controller.loop.full_plan import Convergence, FullPlan, convergence_of, plan_changed
 from controller.loop.passes import DesiredView, claims
-from controller.loop.plan_gates import PlanGates
+from controller.loop.plan_gates import BarrierWaiter
 from controller.loop.state import snapshot
 from controller.loop.state.action_log import Logged
 from controller.loop.workers.triggers import Chore
@@ -137,13 +137,15 @@ class OperatorApi:
             return controller.parts.stopping() or self._overrides_changed(full_plan.view)
 
         engine, view = self._engine, full_plan.view
-        gates = PlanGates(engine, self._reconciler, self._clock, view, full_plan.policy, stopping)
+        waiter = BarrierWaiter(
+            engine, self._reconciler, self._clock, view, full_plan.policy, stopping
+        )
         execution = execute(
             full_plan.plan.actions,
             engine=Logged(engine, self._reconciler.action_log),
             context=claims(view.desired, digest, requested_by),
             observe=lambda action: engine.observe(images=frozenset(), only=action.object),
-            await_open=gates.await_open,
+            await_open=waiter.await_open,
             stopping=stopping,
         )
         with self._shared.lock:

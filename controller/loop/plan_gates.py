@@ -33,7 +33,7 @@ class _BarrierState:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanGates:
+class BarrierWaiter:
     """The barriers of a plan for *view* under *policy*."""
 
     engine: Engine
@@ -51,7 +51,7 @@ class PlanGates:
             EngineError: the engine can't be observed.
         """
         service = self.view.desired.service(barrier.object)
-        assert service is not None, f"a gate of {barrier.object}, which isn't declared"
+        assert service is not None, f"a barrier of {barrier.object}, which isn't declared"
         deadline_s = service.spec.rollout.progress_deadline / 1000
         deadline = self.clock.monotonic() + deadline_s
         while True:

@@ -58,23 +58,23 @@ class ReplicaState:
     replace_reason: str = ""
 
     @property
-    def spare(self) -> bool:
+    def is_surplus(self) -> bool:
         """Return True if no document declares the container's slot."""
         return self.service is None or not 1 <= self.container.slot <= self.service.spec.replicas
 
     @property
-    def stale(self) -> bool:
+    def is_stale(self) -> bool:
         """Return True if the container's revision is not the declared one."""
         return self.service is not None and self.container.revision != self.service.revision
 
     @property
-    def leaving(self) -> bool:
+    def is_restart_requested(self) -> bool:
         """Return True if a person asked for the container's replacement."""
         restarting = None if self.service is None else self.service.restarting
         return restarting is not None and self.container.id in restarting.ids
 
     @property
-    def resting(self) -> bool:
+    def is_declared_stopped(self) -> bool:
         """Return True if the service is declared Stopped."""
         return self.service is not None and self.service.spec.state is RunState.STOPPED
 
@@ -88,13 +88,13 @@ class ReplicaState:
 DRIFT_RULES: tuple[tuple[Drift, Callable[[ReplicaState], bool]], ...] = (
     # First: while its document is unreadable, nothing else is known of a container.
     (Drift.BLIND, lambda r: r.blind),
-    (Drift.ORPHAN, lambda r: r.spare),
+    (Drift.ORPHAN, lambda r: r.is_surplus),
     # Containers of a stopped service only have to be down. Other differences matter at the start.
-    (Drift.ALTERED, lambda r: r.resting and r.container.state in ALIVE),
-    (Drift.IN_SYNC, lambda r: r.resting),
-    (Drift.STALE, lambda r: r.stale or bool(r.replace_reason)),
+    (Drift.ALTERED, lambda r: r.is_declared_stopped and r.container.state in ALIVE),
+    (Drift.IN_SYNC, lambda r: r.is_declared_stopped),
+    (Drift.STALE, lambda r: r.is_stale or bool(r.replace_reason)),
     # Before finished: a restart by a person runs a finished task again.
-    (Drift.STALE, lambda r: r.leaving),
+    (Drift.STALE, lambda r: r.is_restart_requested),
     # A finished task stays finished, even if its container is altered.
     (Drift.IN_SYNC, lambda r: r.is_finished),
     # Before stopped: an altered container must not be started again as it is.
@@ -110,11 +110,13 @@ def drift_of(replica: ReplicaState) -> Drift:
     return next(drift for drift, matches in DRIFT_RULES if matches(replica))
 
 
-def is_finished(container: Container, service: Service) -> bool:
+def is_finished(
+    container: Container, service: Service, *, controller_restarts: bool = False
+) -> bool:
     """Return True if a container ran to its end, and its restart policy leaves it there.
 
-    A stop by trimtab is no end: such a stop sets the restart policy to ``no``, and OnFailure never
-    is ``no``.
+    A stop by trimtab is no end: such a stop sets the restart policy to ``no``, and OnFailure is
+    ``no`` only if the controller restarts the container itself.
     """
     if container.state is not ContainerState.EXITED:
         return False
@@ -122,7 +124,8 @@ def is_finished(container: Container, service: Service) -> bool:
         case RestartPolicy.ALWAYS:
             return False
         case RestartPolicy.ON_FAILURE:
-            return container.exit_code == 0 and container.settings.restart != "no"
+            ours = container.settings.restart == "no" and not controller_restarts
+            return container.exit_code == 0 and not ours
         case RestartPolicy.NEVER:
             return True
 
@@ -267,7 +270,7 @@ def cause_of(replica: ReplicaState) -> str:
         case Drift.STALE:
             assert service is not None
             return replica.replace_reason or _why_stale(container, service)
-        case Drift.ALTERED if replica.resting:
+        case Drift.ALTERED if replica.is_declared_stopped:
             return f"{container.name} is {container.state.value}, state Stopped is declared"
         case Drift.ALTERED:
             return "; ".join(each.why for each in alterations(container))
@@ -278,6 +281,14 @@ def cause_of(replica: ReplicaState) -> str:
             return unhealthy_cause(container)
         case Drift.IN_SYNC | Drift.MISSING:
             return f"{container.name} is as declared"
+
+
+def by_slot(containers: Iterable[Container]) -> dict[int, tuple[Container, ...]]:
+    """Return the containers of a service by slot."""
+    slots: dict[int, tuple[Container, ...]] = {}
+    for container in containers:
+        slots[container.slot] = (*slots.get(container.slot, ()), container)
+    return slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,18 +311,10 @@ class SlotState:
 
 
 #: The preference among candidates: running first, then those closest to running.
-_RANK = {
-    state: rank
-    for rank, state in enumerate(
-        (
-            ContainerState.RUNNING,
-            ContainerState.PAUSED,
-            ContainerState.RESTARTING,
-            ContainerState.EXITED,
-            ContainerState.CREATED,
-        )
-    )
-}
+_PREFERENCE = (
+    *(ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING),
+    *(ContainerState.EXITED, ContainerState.CREATED),
+)
 _KEPT = frozenset({Drift.IN_SYNC, Drift.UNHEALTHY, Drift.STOPPED})
 
 
@@ -345,7 +348,9 @@ def slot_of(
     fit = [
         r
         for r in replicas
-        if _fits(r, deferred) and r.container.state in _RANK and not (replaced and _had_its_turn(r))
+        if _fits(r, deferred)
+        and r.container.state in _PREFERENCE
+        and not (replaced and _had_its_turn(r))
     ]
     if not fit:
         others = tuple(sorted(containers, key=_age))
@@ -372,7 +377,7 @@ def _had_its_turn(replica: ReplicaState) -> bool:
 
 def _rank(replica: ReplicaState) -> tuple[int, bool, tuple[bool, str, str, str]]:
     container, altered = replica.container, drift_of(replica) is Drift.ALTERED
-    return (_RANK[container.state], altered, _age(container))
+    return (_PREFERENCE.index(container.state), altered, _age(container))
 
 
 def _age(container: Container) -> tuple[bool, str, str, str]:
@@ -383,4 +388,4 @@ def _age(container: Container) -> tuple[bool, str, str, str]:
 def _by_prominence(replica: ReplicaState) -> tuple[bool, bool, str]:
     # The cause names a serving container, preferably one of the current revision.
     container = replica.container
-    return (container.state not in ALIVE, replica.stale, container.name)
+    return (container.state not in ALIVE, replica.is_stale, container.name)

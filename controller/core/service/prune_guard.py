@@ -36,7 +36,7 @@ SETTLE_S = 2.0
 #: The window, in seconds, in which removals are counted.
 WINDOW_S = disruption_budget.WINDOW_S
 #: The longest time, in seconds, for which a leaving service waits for its dependents to leave.
-FAREWELL_S = 300.0
+DEPENDENTS_WAIT_S = 300.0
 
 APPROVE = "look at `trimtab plan`, then approve it with `trimtab approve`"
 REMOVED = "would be removed"
@@ -237,7 +237,7 @@ def overdue(memory: PruneMemory, *, now: float) -> frozenset[Key]:
     ago.
     """
     passed = dict(memory.passed)
-    return frozenset(key for key in memory.going if now - passed.get(key, 0.0) >= FAREWELL_S)
+    return frozenset(key for key in memory.going if now - passed.get(key, 0.0) >= DEPENDENTS_WAIT_S)
 
 
 def _candidates(desired: Desired, observed: Observed) -> dict[Key, str]:

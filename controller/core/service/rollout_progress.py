@@ -72,7 +72,7 @@ class RolloutView:
     def mine(self) -> tuple[Container, ...]:
         """The containers of the current revision, in declared slots."""
         replicas = [ReplicaState(container, self.service) for container in self.containers]
-        return tuple(r.container for r in replicas if not r.stale and not r.spare)
+        return tuple(r.container for r in replicas if not r.is_stale and not r.is_surplus)
 
     def ended_well(self, container: Container) -> bool:
         """Return True if a container is a task that succeeded."""
@@ -98,7 +98,7 @@ class RolloutView:
         process.
         """
         others = any(
-            ReplicaState(c, self.service).stale and c.state in ALIVE for c in self.containers
+            ReplicaState(c, self.service).is_stale and c.state in ALIVE for c in self.containers
         )
         return self.reached[2] >= self.service.spec.replicas and not others
 

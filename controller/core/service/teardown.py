@@ -8,21 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
+from controller.core.drift.actions import ContainerHandle
+from controller.core.drift.drift import ALIVE
 from controller.core.encoding import graph
-from controller.model.desired.plan import (
-    AnyAction,
-    Precondition,
-    RemoveContainer,
-    RemoveNetwork,
-    StopContainer,
-    UpdateContainer,
-)
+from controller.model.desired.plan import AnyAction, Precondition, RemoveNetwork
 from controller.model.names import Key
-from controller.model.observed import Container, ContainerState, Observed
+from controller.model.observed import Container, Observed
 
 CAUSE = "the instance is taken down"
-#: States with a process to stop.
-ALIVE = (ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.PAUSED)
 
 
 def teardown(
@@ -54,29 +47,10 @@ def teardown(
 
 def _removal(container: Container, *, grace_s: int) -> Iterator[AnyAction]:
     precondition = Precondition(id=container.id)
+    handle = ContainerHandle(container.key, container.name, container.slot, precondition)
     if container.state in ALIVE:
         if container.settings.restart != "no":
             # An engine that restarts between stop and removal must not start the container.
-            yield UpdateContainer(
-                object=container.key,
-                target=container.name,
-                cause=CAUSE,
-                slot=container.slot,
-                precondition=precondition,
-                restart="no",
-            )
-        yield StopContainer(
-            object=container.key,
-            target=container.name,
-            cause=CAUSE,
-            slot=container.slot,
-            precondition=precondition,
-            grace_s=grace_s,
-        )
-    yield RemoveContainer(
-        object=container.key,
-        target=container.name,
-        cause=CAUSE,
-        slot=container.slot,
-        precondition=precondition,
-    )
+            yield handle.set_restart_policy(("no", 0), CAUSE)
+        yield handle.stop(grace_s, CAUSE)
+    yield handle.remove(CAUSE)
