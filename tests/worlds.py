@@ -14,12 +14,11 @@ from typing import Any, assert_never
 
 from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability
-from controller.core.engine_api.translate import RESTART
+from controller.core.engine_api.translate import RESTART, joined_networks
 from controller.core.planning import planner
 from controller.core.planning.context import PlanContext
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
 from controller.core.planning.ordering import KnownServices
-from controller.core.planning.prerequisites import wanted_networks
 from controller.core.planning.quarantine import NO_QUARANTINE, Quarantine
 from controller.model import observed as seen
 from controller.model.desired.desired import (
@@ -398,7 +397,7 @@ def _changed(
 
 def _created(action: CreateContainer, observed: Observed) -> Observed:
     wanted = action.service
-    networks = wanted_networks(wanted, NAMES)
+    networks = joined_networks(wanted, NAMES)
     there = {n.name for n in observed.networks}
     assert set(networks) <= there, f"networks are missing: {set(networks) - there}"
     images = {i.id: i for i in observed.images.values() if i is not None}

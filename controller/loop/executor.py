@@ -9,7 +9,7 @@ allow the whole group.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from controller.core.drift.actions import atomic_groups, is_denied
 from controller.loop.workers.shared_creations import SharedCreations, existing
@@ -139,49 +139,41 @@ def execute(  # noqa: PLR0913 - the seam of passes and exact plans, each input b
             elif run.is_deferred(group, is_deferred):
                 run.deferred += group
             elif stopping():
-                return run.result(interrupted=True)
+                return replace(run.result(), interrupted=True)
             else:
                 for action in group:
                     run.perform(action)
         except EngineError as error:
-            return run.result(failed=run.current, error=error)
+            return run.result(run.current, error)
     return run.result()
 
 
+@dataclass(slots=True)
 class _Run:
     """The state of one execution."""
 
-    def __init__(
-        self,
-        engine: ActionPerformer,
-        context: Callable[[AnyAction], Context],
-        observe: Callable[[AnyAction], Observed],
-        observed: Observed | None,
-        removed: frozenset[str],
-        creations: SharedCreations | None,
-    ) -> None:
-        self._engine = engine
-        #: The names of the containers that the sequence removes.
-        self._removed = removed
-        self._creations = creations
-        self._context = context
-        self._observe = observe
-        #: A snapshot for the next precondition only.
-        self._observed = observed
-        #: The ids of created containers, by name.
-        self._created: dict[str, str] = {}
-        self.done: list[ActionDone] = []
-        self.waits: list[Wait] = []
-        self.refused: list[AnyAction] = []
-        self.deferred: list[AnyAction] = []
-        #: The keys whose barrier is closed.
-        self.closed: set[Key] = set()
-        self.current: AnyAction | None = None
+    engine: ActionPerformer
+    context: Callable[[AnyAction], Context]
+    observe: Callable[[AnyAction], Observed]
+    #: A snapshot for the next precondition only.
+    observed: Observed | None
+    #: The names of the containers that the sequence removes.
+    removed: frozenset[str]
+    creations: SharedCreations | None
+    #: The ids of created containers, by name.
+    created: dict[str, str] = field(default_factory=dict)
+    done: list[ActionDone] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    refused: list[AnyAction] = field(default_factory=list)
+    deferred: list[AnyAction] = field(default_factory=list)
+    #: The keys whose barrier is closed.
+    closed: set[Key] = field(default_factory=set)
+    current: AnyAction | None = None
 
     def wait(self, action: Wait, await_open: Callable[[Barrier], bool]) -> None:
         """Skip a wait; a closed barrier ends the sequence of its key."""
         if isinstance(action, Barrier) and await_open(action):
-            self._observed = None
+            self.observed = None
             return
         self.waits.append(action)
         if isinstance(action, Barrier):
@@ -203,15 +195,15 @@ class _Run:
         if action.object != on.object or on.slot not in (0, action.slot):
             return False
         # No action depends on the repair of a container that the sequence removes.
-        return not (isinstance(on, _IN_PLACE) and on.target in self._removed)
+        return not (isinstance(on, _IN_PLACE) and on.target in self.removed)
 
     def perform(self, action: AnyAction) -> None:
         """Check one action's precondition, and perform the action."""
         self.current = action
-        if self._creations is not None and isinstance(action, CreateNetwork | CreateVolume):
-            with self._creations.creating(action):
-                self._observed = self._observe(action)
-                if existing_id := existing(action, self._observed):
+        if self.creations is not None and isinstance(action, CreateNetwork | CreateVolume):
+            with self.creations.creating(action):
+                self.observed = self.observe(action)
+                if existing_id := existing(action, self.observed):
                     self.done.append(ActionDone(action, existing_id, shared=True))
                 else:
                     self._perform(action)
@@ -220,9 +212,9 @@ class _Run:
 
     def _perform(self, action: AnyAction) -> None:
         ready = self._resolve(action)
-        created_id = self._engine.perform(ready, self._context(action))
+        created_id = self.engine.perform(ready, self.context(action))
         if isinstance(action, CreateContainer):
-            self._created[action.target] = created_id
+            self.created[action.target] = created_id
         self.done.append(ActionDone(action, created_id or ready.precondition.id))
 
     def _resolve(self, action: AnyAction) -> AnyAction:
@@ -233,9 +225,9 @@ class _Run:
         """
         wanted = action.precondition
         if isinstance(action, PullImage):
-            self._observed = None  # outdated after a long pull
+            self.observed = None  # outdated after a long pull
             return action
-        observed, self._observed = self._observed or self._observe(action), None
+        observed, self.observed = self.observed or self.observe(action), None
         if isinstance(action, CreateNetwork | CreateVolume | CreateContainer):
             if wanted.absent and wanted.absent in _names(observed, action):
                 raise Conflict(UNMET, f"{wanted.absent} is there already")
@@ -253,26 +245,16 @@ class _Run:
 
     def _container(self, action: AnyAction, observed: Observed) -> Container | None:
         """Return an action's container: by id, or by name if the execution created the container."""
-        container_id = action.precondition.id or self._created.get(action.target, "")
+        container_id = action.precondition.id or self.created.get(action.target, "")
         return next((c for c in observed.containers if c.id == container_id), None)
 
     def result(
-        self,
-        *,
-        failed: AnyAction | None = None,
-        error: EngineError | None = None,
-        interrupted: bool = False,
+        self, failed: AnyAction | None = None, error: EngineError | None = None
     ) -> Execution:
         """Return the results so far."""
-        return Execution(
-            done=tuple(self.done),
-            waits=tuple(self.waits),
-            refused=tuple(self.refused),
-            deferred=tuple(self.deferred),
-            failed=failed,
-            error=error,
-            interrupted=interrupted,
-        )
+        done, waits = tuple(self.done), tuple(self.waits)
+        refused, deferred = tuple(self.refused), tuple(self.deferred)
+        return Execution(done, waits, refused, deferred, failed, error)
 
 
 def _names(observed: Observed, action: AnyAction) -> set[str]:

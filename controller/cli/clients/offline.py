@@ -27,26 +27,19 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
     """
     from controller.core.admission.preview import check_network, check_volume
     from controller.core.planning.prerequisites import (
-        NetworkShape,
-        network_action,
-        network_name,
-        volume_action,
-        volume_name,
+        engine_name,
+        network_creation,
+        volume_creation,
     )
     from controller.core.policy.refusals import verdict_in_document
 
     for action, admission in check_creations(desired, policy):
         yield action.object, verdict_in_document(admission, action.service, policy)
     for network in desired.networks:
-        shape = NetworkShape(internal=network.spec.internal)
-        making = network_action(
-            network_name(network), shape, key=network.key, owner=network.owner, cause="as declared"
-        )
+        making = network_creation(network, "as declared")
         yield network.key, verdict_in_document(check_network(policy, making), network, policy)
     for volume in desired.volumes:
-        made = volume_action(
-            volume_name(volume), key=volume.key, owner=volume.owner, cause="as declared"
-        )
+        made = volume_creation(engine_name(volume), volume, "as declared")
         yield volume.key, verdict_in_document(check_volume(policy, made), volume, policy)
 
 

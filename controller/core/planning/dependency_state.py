@@ -18,7 +18,7 @@ from typing import assert_never
 from controller.core.drift import failures
 from controller.core.drift.drift import SlotState, is_finished
 from controller.model.desired.desired import Service
-from controller.model.desired.spec import DependencyCondition, RestartPolicy, RunState
+from controller.model.desired.spec import DependencyCondition, RunState
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
 
@@ -87,10 +87,8 @@ class DependencyState:
         if self.service is None:
             return container.settings.restart != "always"
         # The controller sets the restart policy of a task in a crash loop.
-        task = self.service.spec.restart.policy is RestartPolicy.ON_FAILURE
-        return is_finished(container, self.service) or (
-            task and container.slot in self.crash_looping
-        )
+        controller_restarts = container.slot in self.crash_looping
+        return is_finished(container, self.service, controller_restarts=controller_restarts)
 
     @property
     def current(self) -> bool:

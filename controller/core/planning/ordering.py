@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controller.core.drift.actions import is_denied
-from controller.core.drift.drift import ALIVE, SlotState, slot_of
+from controller.core.drift.drift import ALIVE, SlotState, by_slot, slot_of
 from controller.core.encoding import graph
 from controller.core.manifests.dependencies import dependencies_of
 from controller.core.planning.dependency_state import (
@@ -248,11 +248,9 @@ class Ordering:
         if service is None:
             return ()
         if key not in self._slots:
-            by_slot: dict[int, list[Container]] = {}
-            for container in self._everything.of(key):
-                by_slot.setdefault(container.slot, []).append(container)
+            containers = by_slot(self._everything.of(key))
             self._slots[key] = tuple(
-                slot_of(number, tuple(by_slot.get(number, ())), service)
+                slot_of(number, containers.get(number, ()), service)
                 for number in range(1, service.spec.replicas + 1)
             )
         return self._slots[key]

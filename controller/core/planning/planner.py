@@ -10,23 +10,22 @@ a document is unreadable, the plan removes no object that the document could dec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import assert_never
 
 from controller.core.drift.actions import Judge, is_denied, until_denied, with_verdicts
 from controller.core.drift.drift import ALIVE
 from controller.core.drift.repair import unknown_members
 from controller.core.encoding.canonical_json import digest
-from controller.core.engine_api.translate import update_body
+from controller.core.engine_api.translate import joined_networks, update_body
 from controller.core.planning.context import NO_CONTEXT, PlanContext, ServiceContext
 from controller.core.planning.image_volumes import VolumeRule, always_refuse, with_image_volumes
 from controller.core.planning.ordering import Ordering
 from controller.core.planning.prerequisites import (
     Prerequisites,
+    engine_name,
     network_key,
-    network_name,
-    wanted_networks,
 )
 from controller.core.planning.quarantine import expired_tasks, removal_actions, renewal_actions
 from controller.core.planning.rollout import RolloutPlan, plan_service
@@ -124,75 +123,70 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         prunable=prunable,
         blocked=frozenset(each.key for each in blocked),
     )
-    run = _Run(desired, observed, networks, judge, prunable, context, order)
+    prerequisites = Prerequisites(desired, observed, networks)
+    services = {service.key: service for service in desired.services}
+    builder = _PlanBuilder(
+        desired, services, observed, prerequisites, judge, prunable, context, order
+    )
     for resource in declared_resources(desired):
         if only in (None, resource.key) and resource.key not in desired.blind_keys:
-            run.plan_resource(resource)
-    services = frozenset(service.key for service in desired.services) | _observed_services(observed)
+            builder.plan_resource(resource)
+    known = services.keys() | _observed_services(observed)
     untouched = desired.blind_keys | desired.suspended
     # The order matters between services only.
-    for key in order.sequence(services) if only is None else services & {only}:
+    for key in order.sequence(known) if only is None else known & {only}:
         if key not in untouched:
-            run.plan_key(key)
+            builder.plan_key(key)
     if not blocked:
-        unused = _unused_networks(desired, observed, networks, run.actions)
+        unused = _unused_networks(desired, observed, networks, builder.actions)
         removals = [_removal(n) for n in unused if only in (None, network_key(n))]
-        run.actions += with_verdicts(removals, judge)
-    sealed = _sealed(desired, observed, run.actions, run.problems, blocked, policy_digest)
+        builder.actions += with_verdicts(removals, judge)
+    sealed = _sealed(desired, observed, builder.actions, builder.problems, blocked, policy_digest)
     return replace(sealed, holds=tuple(h for h in desired.holds if only in (None, h.key)))
 
 
-class _Run:
-    """The state of one run of ``plan``."""
+@dataclass(slots=True)
+class _PlanBuilder:
+    """A plan in the making."""
 
-    def __init__(
-        self,
-        desired: Desired,
-        observed: Observed,
-        networks: NetworkNames,
-        judge: Judge,
-        prunable: frozenset[Key],
-        context: PlanContext,
-        order: Ordering,
-    ) -> None:
-        self.actions: list[AnyAction] = []
-        self.problems: list[Problem] = []
-        self._desired = desired
-        self._observed = observed
-        self._services = {service.key: service for service in desired.services}
-        self._prerequisites = Prerequisites(desired, observed, networks)
-        self._judge = judge
-        self._prunable = prunable
-        self._context = context
-        self._order = order
+    desired: Desired
+    services: Mapping[Key, Service]
+    observed: Observed
+    prerequisites: Prerequisites
+    judge: Judge
+    prunable: frozenset[Key]
+    context: PlanContext
+    order: Ordering
+    actions: list[AnyAction] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
     def plan_resource(self, resource: Network | Volume) -> None:
         """Plan the creation of a declared network or volume."""
-        problem = self._prerequisites.declared_problem(resource)
+        problem = self.prerequisites.declared_problem(resource)
         if problem is not None:
             self.problems.append(problem)
             return
-        creation = with_verdicts(self._prerequisites.declared(resource), self._judge)
+        creation = with_verdicts(self.prerequisites.declared(resource), self.judge)
         for action in until_denied(creation):
             if not is_denied(action):
-                self._prerequisites.record_created(action)
+                self.prerequisites.record_created(action)
             self.actions.append(action)
 
     def plan_key(self, key: Key) -> None:
         """Plan one service, declared or not."""
-        containers = self._observed.of(key)
-        service, outcome = self._services.get(key), RolloutPlan()
-        if blocker := self._order.teardown_blocker(key):
+        containers = self.observed.of(key)
+        service, outcome = self.services.get(key), RolloutPlan()
+        if blocker := self.order.teardown_blocker(key):
             outcome.actions.append(blocker.wait(key, target=key.name))
         elif service is not None:
-            expired = expired_tasks(service, containers, self._context.quarantine)
-            self.actions += renewal_actions(expired, self._judge)
+            expired = expired_tasks(service, containers, self.context.quarantine)
+            self.actions += renewal_actions(expired, self.judge)
             left = tuple(c for c in containers if c not in expired)
             outcome = plan_service(self._service_context(service, left))
             self.problems += unknown_members(service, containers)
-        elif key in self._prunable and not self._desired.is_blind_for(key):
-            outcome.actions += removal_actions(containers, self._judge, self._context.quarantine)
-        self._order.record_planned(key, outcome.actions, outcome.problems)
+        elif key in self.prunable and not self.desired.is_blind_for(key):
+            outcome.actions += removal_actions(containers, self.judge, self.context.quarantine)
+        self.order.record_planned(key, outcome.actions, outcome.problems)
         self.actions += outcome.actions
         self.problems += outcome.problems
 
@@ -202,14 +196,14 @@ class _Run:
         return ServiceContext(
             service=service,
             containers=containers,
-            prerequisites=self._prerequisites,
-            judge=self._judge,
-            prunable=service.key in self._prunable,
-            plan_context=self._context,
-            blockers=self._order.blockers(service),
-            listening=self._observed.listening,
-            resource_conflict=self._order.resource_conflict(service),
-            volume_lost=frozenset(c.id for c in containers if self._order.has_lost_volume(c)),
+            prerequisites=self.prerequisites,
+            judge=self.judge,
+            prunable=service.key in self.prunable,
+            plan_context=self.context,
+            blockers=self.order.blockers(service),
+            listening=self.observed.listening,
+            resource_conflict=self.order.resource_conflict(service),
+            volume_lost=frozenset(c.id for c in containers if self.order.has_lost_volume(c)),
         )
 
 
@@ -224,9 +218,9 @@ def _unused_networks(
     """
     if not desired.scopes and (desired.blind_keys or not desired.whole):
         return []
-    needed = {network_name(network) for network in desired.networks}
+    needed = {engine_name(network) for network in desired.networks}
     for service in desired.services:
-        needed.update(wanted_networks(service, names))
+        needed.update(joined_networks(service, names))
     removed = {
         a.precondition.id for a in actions if isinstance(a, RemoveContainer) and not is_denied(a)
     }

@@ -6,7 +6,6 @@ created at first use. Volumes are never removed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.core.engine_api.translate import joined_networks
@@ -58,19 +57,9 @@ INGRESS = NetworkShape(internal=False, masquerade=False, icc=False)
 BRIDGE = NetworkShape(internal=False)
 
 
-def wanted_networks(service: Service, names: NetworkNames) -> tuple[str, ...]:
-    """Return the engine names of a service's networks, the primary network first."""
-    return joined_networks(service, names)
-
-
-def network_name(network: Network) -> str:
-    """Return the engine name of a declared network."""
-    return qualified(network.key.namespace, network.key.name)
-
-
-def volume_name(volume: Volume) -> str:
-    """Return the engine name of a declared volume."""
-    return qualified(volume.key.namespace, volume.key.name)
+def engine_name(resource: Network | Volume) -> str:
+    """Return the engine name of a declared network or volume."""
+    return qualified(resource.key.namespace, resource.key.name)
 
 
 def network_key(network: seen.ObservedNetwork) -> Key:
@@ -80,26 +69,32 @@ def network_key(network: seen.ObservedNetwork) -> Key:
     return Key("Network", namespace, network.name.removeprefix(prefix))
 
 
-def network_action(
-    name: str, shape: NetworkShape, *, key: Key, owner: str, cause: str
+def network_creation(network: Network, cause: str) -> CreateNetwork:
+    """Return the action to create a declared network."""
+    shape = NetworkShape(internal=network.spec.internal)
+    return _network_action(engine_name(network), shape, network, cause)
+
+
+def _network_action(
+    name: str, shape: NetworkShape, by: Service | Network, cause: str
 ) -> CreateNetwork:
-    """Return the action to create a network."""
     return CreateNetwork(
-        object=key,
+        object=by.key,
         target=name,
         cause=cause,
         precondition=Precondition(absent=name),
-        owner=owner,
+        owner=by.owner,
         internal=shape.internal,
         masquerade=shape.masquerade,
         icc=shape.icc,
     )
 
 
-def volume_action(name: str, *, key: Key, owner: str, cause: str) -> CreateVolume:
-    """Return the action to create a volume."""
+def volume_creation(name: str, by: Service | Volume, cause: str) -> CreateVolume:
+    """Return the action to create a volume, on behalf of its document or its first user."""
+    absent = Precondition(absent=name)
     return CreateVolume(
-        object=key, target=name, cause=cause, precondition=Precondition(absent=name), owner=owner
+        object=by.key, target=name, cause=cause, precondition=absent, owner=by.owner
     )
 
 
@@ -163,20 +158,14 @@ class KnownImages:
         forbidden = service.spec.pull_policy is PullPolicy.NEVER and self.pull(service) is not None
         if not lost and not forbidden:
             return None
-        what = (
-            f"the local image {self.of(service)} that this revision runs is gone"
-            if lost
-            else f"{self.pull(service)} isn't here, and pullPolicy is Never"
-        )
-        return _problem(
-            service.key,
-            code="image.absent",
-            message=what,
-            remedy=f"load {service.spec.image} onto the engine, or change spec.image"
-            if lost
-            else f"load {service.spec.image} onto the engine, or set pullPolicy: IfNotPresent",
-            source=service,
-        )
+        image = service.spec.image
+        if lost:
+            message = f"the local image {self.of(service)} that this revision runs is gone"
+            remedy = f"load {image} onto the engine, or change spec.image"
+        else:
+            message = f"{self.pull(service)} isn't here, and pullPolicy is Never"
+            remedy = f"load {image} onto the engine, or set pullPolicy: IfNotPresent"
+        return _problem(service, code="image.absent", message=message, remedy=remedy)
 
 
 def repository(reference: str) -> str:
@@ -203,8 +192,8 @@ class Prerequisites:
         self.names = names
         self.images = KnownImages(observed)
         self.made: set[tuple[str, str]] = set()
-        self._declared = {network_name(network): network for network in desired.networks}
-        self._volumes = {volume_name(volume): volume for volume in desired.volumes}
+        self._declared = {engine_name(network): network for network in desired.networks}
+        self._volumes = {engine_name(volume): volume for volume in desired.volumes}
         self._networks_seen: dict[str, seen.ObservedNetwork] = {}
         for network in sorted(observed.networks, key=lambda n: (n.name, n.ours, n.id)):
             # Engines allow two networks of the same name. A foreign one sorts first, to be reported.
@@ -215,19 +204,18 @@ class Prerequisites:
         """Return the shape of a service's network; None without a declaration."""
         if name in self._declared:
             return NetworkShape(internal=self._declared[name].spec.internal)
-        return self._implied(service.key.namespace).get(name)
-
-    def _implied(self, namespace: str) -> Mapping[str, NetworkShape]:
-        names = self.names
-        return {
-            namespaced_network(names.bridge, namespace): BRIDGE,
-            namespaced_network(names.ingress, namespace): INGRESS,
-            namespaced_network(names.isolated, namespace): ISOLATED,
+        bases = {
+            self.names.bridge: BRIDGE,
+            self.names.ingress: INGRESS,
+            self.names.isolated: ISOLATED,
         }
+        namespace = service.key.namespace
+        shapes = {namespaced_network(base, namespace): shape for base, shape in bases.items()}
+        return shapes.get(name)
 
     def problems(self, service: Service, *, creating: bool) -> tuple[Problem, ...]:
         """Return why a container cannot be created, or, without *creating*, cannot be started."""
-        networks = [self._network_problem(n, service) for n in wanted_networks(service, self.names)]
+        networks = [self._network_problem(n, service) for n in joined_networks(service, self.names)]
         volumes = [self._volume_problem(name, service) for name in _volumes_of(service)]
         image = [self.images.problem(service), _order_problem(service)] if creating else []
         return tuple(problem for problem in (*image, *networks, *volumes) if problem)
@@ -238,82 +226,64 @@ class Prerequisites:
             if shape is not None:
                 return None
             return _problem(
-                service.key,
+                service,
                 code="network.undeclared",
                 message=f"spec.network.attach names {name}, which no Network declares",
                 remedy="declare a Network of that name, or remove it from spec.network.attach",
-                source=service,
             )
         if network.ours and (shape is None or shape.fits(network)):
             return None
-        return foreign_network(network, service.key, source=service)
+        return _foreign_network(network, service)
 
     def _volume_problem(self, name: str, service: Service) -> Problem | None:
         volume = self._volumes_seen.get(name)
-        return None if volume is None else foreign_volume(volume, service.key, source=service)
+        return None if volume is None else _foreign_volume(volume, service)
 
     def declared_problem(self, resource: Network | Volume) -> Problem | None:
         """Return why an existing object cannot serve as a declared network or volume, if so."""
         if isinstance(resource, Volume):
-            volume = self._volumes_seen.get(volume_name(resource))
-            return None if volume is None else foreign_volume(volume, resource.key, source=resource)
-        network = self._networks_seen.get(network_name(resource))
+            volume = self._volumes_seen.get(engine_name(resource))
+            return None if volume is None else _foreign_volume(volume, resource)
+        network = self._networks_seen.get(engine_name(resource))
         if network is None or (
             network.ours and NetworkShape(internal=resource.spec.internal).fits(network)
         ):
             return None
-        return foreign_network(network, resource.key, source=resource)
+        return _foreign_network(network, resource)
 
     def joinable(self, service: Service) -> frozenset[str]:
         """Return the networks on the engine, and those that the service's plan creates."""
-        return frozenset(self._networks_seen) | frozenset(wanted_networks(service, self.names))
+        return frozenset(self._networks_seen) | frozenset(joined_networks(service, self.names))
 
     def missing(self, service: Service, *, creating: bool) -> tuple[AnyAction, ...]:
         """Return the actions before a create or, without *creating*, before a start."""
         actions: list[AnyAction] = []
         pull = self.images.pull(service) if creating else None
         if pull is not None and (str(service.key), pull) not in self.made:
-            cause = f"{pull} is wanted anew" if self._have(service) else f"{pull} isn't here"
+            present = self.images.observed.images.get(service.spec.image) is not None
+            cause = f"{pull} is wanted anew" if present else f"{pull} isn't here"
             actions.append(PullImage(object=service.key, target=pull, cause=cause))
+        cause = f"first used by {service.key.name}"
+        for name in joined_networks(service, self.names):
+            if name not in self._networks_seen and ("network", name) not in self.made:
+                shape = self.shape(name, service)
+                assert shape is not None, f"nothing says what the network {name} should be"
+                by = self._declared.get(name, service)
+                actions.append(_network_action(name, shape, by, cause))
         actions += [
-            self._make_network(name, service)
-            for name in wanted_networks(service, self.names)
-            if name not in self._networks_seen and ("network", name) not in self.made
-        ]
-        actions += [
-            self._make_volume(name, service)
+            volume_creation(name, self._volumes.get(name, service), cause)
             for name in _volumes_of(service)
             if name not in self._volumes_seen and ("volume", name) not in self.made
         ]
         return tuple(actions)
 
-    def _have(self, service: Service) -> bool:
-        return self.images.observed.images.get(service.spec.image) is not None
-
-    def _make_volume(self, name: str, service: Service) -> CreateVolume:
-        by = self._volumes.get(name, service)
-        cause = f"first used by {service.key.name}"
-        return volume_action(name, key=by.key, owner=by.owner, cause=cause)
-
-    def _make_network(self, name: str, service: Service) -> CreateNetwork:
-        shape, by = self.shape(name, service), self._declared.get(name, service)
-        assert shape is not None, f"nothing says what the network {name} should be"
-        cause = f"first used by {service.key.name}"
-        return network_action(name, shape, key=by.key, owner=by.owner, cause=cause)
-
     def declared(self, resource: Network | Volume) -> tuple[AnyAction, ...]:
         """Return the action to create a declared network or volume; empty for an existing one."""
-        cause = "declared, and not there"
+        name, cause = engine_name(resource), "declared, and not there"
         if isinstance(resource, Volume):
-            name = volume_name(resource)
-            if name in self._volumes_seen:
-                return ()
-            return (volume_action(name, key=resource.key, owner=resource.owner, cause=cause),)
-        name = network_name(resource)
-        if name in self._networks_seen:
-            return ()
-        shape = NetworkShape(internal=resource.spec.internal)
-        return (network_action(name, shape, key=resource.key, owner=resource.owner, cause=cause),)
+            exists = name in self._volumes_seen
+            return () if exists else (volume_creation(name, resource, cause),)
+        return () if name in self._networks_seen else (network_creation(resource, cause),)
 
     def record_created(self, action: AnyAction) -> None:
         """Record an object created or pulled by an action of the plan."""
@@ -334,12 +304,11 @@ def _order_problem(service: Service) -> Problem | None:
     if not kept or service.spec.rollout.order is not Order.START_FIRST:
         return None
     return _problem(
-        service.key,
+        service,
         code="rollout.order",
         message=f"StartFirst can't hold: the image declares a VOLUME at {kept[0]}, each slot keeps "
         "one volume there, and two containers can't both write to it",
         remedy=f"use StopFirst, leave order out, or mount a tmpfs at {kept[0]}",
-        source=service,
     )
 
 
@@ -349,24 +318,19 @@ def _volumes_of(service: Service) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def foreign_network(
-    network: seen.ObservedNetwork, key: Key, *, source: Service | Network
-) -> Problem:
+def _foreign_network(network: seen.ObservedNetwork, source: Service | Network) -> Problem:
     """Return the problem of an unusable network with a needed name."""
     why = "isn't what it should be" if network.ours else "isn't ours"
     return _problem(
-        key,
+        source,
         code="network.foreign",
         message=f"the network {network.name} on this engine {why}",
         remedy=f"remove it (docker network rm {network.name}), or name another one: "
         "a declared network in its document, an implied one in the policy's networks",
-        source=source,
     )
 
 
-def foreign_volume(
-    volume: seen.ObservedVolume, key: Key, *, source: Service | Volume
-) -> Problem | None:
+def _foreign_volume(volume: seen.ObservedVolume, source: Service | Volume) -> Problem | None:
     """Return the problem of an unusable volume with a needed name; None for a usable one.
 
     A volume with a driver or options of its own can be any directory of the host.
@@ -375,18 +339,15 @@ def foreign_volume(
         return None
     why = "isn't a plain local one" if volume.ours else "isn't ours"
     return _problem(
-        key,
+        source,
         code="volume.foreign",
         message=f"the volume {volume.name} on this engine {why}",
         remedy="name another volume, or rename that one's data to it by hand",
-        source=source,
     )
 
 
 def _problem(
-    key: Key, *, code: str, message: str, remedy: str, source: Service | Network | Volume
+    source: Service | Network | Volume, *, code: str, message: str, remedy: str
 ) -> Problem:
-    where = source.source
-    return Problem(
-        code=code, message=message, file=where.file, line=where.line, remedy=remedy, key=key
-    )
+    file, line = source.source.file, source.source.line
+    return Problem(code, message, file, line, remedy=remedy, key=source.key)

@@ -24,7 +24,9 @@ from controller.core.drift.drift import (
     ALIVE,
     ReplicaState,
     SlotState,
+    by_slot,
     cause_of,
+    is_finished,
     slot_of,
 )
 from controller.core.planning.context import ServiceContext
@@ -34,7 +36,6 @@ from controller.core.planning.slot import (
     SlotPlan,
     container_name_in,
     has_process,
-    is_finished_task,
     needs_health_restart,
 )
 from controller.core.planning.successor import order_of
@@ -70,7 +71,7 @@ def plan_service(context: ServiceContext) -> RolloutPlan:
     if service.spec.replicas > 0 or context.prunable:
         for container in context.containers:
             replica = ReplicaState(container, service)
-            if replica.spare:
+            if replica.is_surplus:
                 actions = stop_and_remove(container, service, cause_of(replica))
                 plan.actions += until_denied(with_verdicts(actions, context.judge))
     return plan
@@ -80,7 +81,7 @@ def _stop(context: ServiceContext, plan: RolloutPlan) -> None:
     for container in context.containers:
         replica = ReplicaState(container, context.service)
         dead = container.state in (ContainerState.REMOVING, ContainerState.DEAD)
-        if replica.spare or dead:
+        if replica.is_surplus or dead:
             continue
         alive = container.state in ALIVE
         if alive and not context.prunable:
@@ -131,10 +132,9 @@ def _blocker_of(slot: SlotState, context: ServiceContext) -> Blocker | None:
     controller_restarts = context.is_restarted_by_controller(slot.number)
     if current is not None and has_process(current):
         return blockers.start if needs_health_restart(current, context) else None
-    if current is not None and current.state is ContainerState.RESTARTING:
-        return None
-    if current is not None and is_finished_task(
-        current, context.service, controller_restarts=controller_restarts
+    if current is not None and (
+        current.state is ContainerState.RESTARTING
+        or is_finished(current, context.service, controller_restarts=controller_restarts)
     ):
         return None
     return blockers.replace if slot.alive else blockers.start
@@ -220,14 +220,12 @@ def _is_running(container: Container | None) -> bool:
 
 
 def _slots(context: ServiceContext) -> list[SlotState]:
-    by_slot: dict[int, list[Container]] = {}
-    for container in context.containers:
-        by_slot.setdefault(container.slot, []).append(container)
+    containers = by_slot(context.containers)
     numbers = range(1, context.service.spec.replicas + 1)
     return [
         slot_of(
             n,
-            tuple(by_slot.get(n, ())),
+            containers.get(n, ()),
             context.service,
             context.plan_context.replace_reasons,
             context.deferred_repairs(n),

@@ -31,6 +31,7 @@ from controller.core.drift.drift import (
     alterations,
     cause_of,
     drift_of,
+    is_finished,
     restart_of,
 )
 from controller.core.drift.failures import explain
@@ -84,7 +85,7 @@ def plan_current(slot: SlotState, context: ServiceContext) -> SlotPlan:
         return _restart_unhealthy(slot, current, context)
     if has_process(current):
         return _plan_running(slot, current, context)
-    if is_finished_task(current, service, controller_restarts=controller_restarts):
+    if is_finished(current, service, controller_restarts=controller_restarts):
         # A finished task is not restarted. Its own restart policy is restored.
         before = with_verdicts(_restart_policy_actions(current, restart_of(service)), context.judge)
         return SlotPlan(slot.number, until_denied(before), after=_cleanup_actions(slot, context))
@@ -248,18 +249,6 @@ def restart_actions(container: Container, context: ServiceContext, cause: str) -
         cause = f"restart policy is no, want {policy[0]}"
         actions.append(handle.set_restart_policy(policy, cause))
     return with_verdicts(actions, context.judge)
-
-
-def is_finished_task(container: Container, service: Service, *, controller_restarts: bool) -> bool:
-    """Return True if a container is a task that ended successfully.
-
-    Unlike ``ReplicaState.is_finished``, this includes tasks whose restart policy the controller set
-    to ``no`` in order to restart them itself.
-    """
-    succeeded = container.state is ContainerState.EXITED and container.exit_code == 0
-    task = service.spec.restart.policy is RestartPolicy.ON_FAILURE
-    finished = ReplicaState(container, service).is_finished
-    return finished or (controller_restarts and task and succeeded)
 
 
 # Replacements

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from controller.core.engine_api.translate import joined_networks
 from controller.core.planning.prerequisites import (
     KnownImages,
     image_references,
     network_key,
     repository,
-    wanted_networks,
 )
 from controller.model.desired.desired import Restarting
 from controller.model.desired.plan import CreateContainer, CreateNetwork
@@ -60,7 +60,7 @@ def problems(desired, observed):
     ],
 )
 def test_a_service_joins_the_networks_of_its_namespace(spec, networks):
-    assert wanted_networks(service(namespace="team", **spec), NetworkNames()) == networks
+    assert joined_networks(service(namespace="team", **spec), NetworkNames()) == networks
 
 
 @pytest.mark.parametrize(
