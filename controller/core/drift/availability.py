@@ -97,13 +97,10 @@ def availability_of(
     """Return the availability of a container under *spec*. Without a sighting its good time begins
     now.
     """
-    if not container.running:
-        return Availability(AvailabilityWord.DOWN, f"is {container.state.value}")
-    if container.health == "unhealthy":
-        return Availability(AvailabilityWord.UNHEALTHY, "is unhealthy")
+    at_once = at_first_sight(container)
+    if at_once.word is not AvailabilityWord.AVAILABLE:
+        return at_once
     needed = format_duration_ms(spec.rollout.min_healthy)
-    if not _is_good(container):
-        return Availability(AvailabilityWord.SETTLING, "isn't healthy yet")
     since = now if sighting is None or sighting.since is None else sighting.since
     until = since + spec.rollout.min_healthy / 1000
     if until <= now:

@@ -136,28 +136,21 @@ def _limit_problems(document: Document, problems: list[Problem]) -> list[Problem
 
 def _readable_key(document: Document) -> Key | None:
     """Return the key of a document with valid kind, namespace and name."""
-    value = document.value
-    if not isinstance(value, dict):
+    names = ("metadata", "name"), ("metadata", "namespace")
+    places: tuple[YamlPath, ...] = ((), ("kind",), ("metadata",), *names)
+    if any(fault.path in places for fault in document.faults):
         return None
-    places: tuple[YamlPath, ...] = (
-        ("kind",),
-        ("metadata",),
-        ("metadata", "name"),
-        ("metadata", "namespace"),
-    )
-    if any(fault.path in places or fault.path == () for fault in document.faults):
-        return None
-    kind, metadata = value.get("kind"), value.get("metadata")
-    if not isinstance(kind, str) or not isinstance(metadata, dict):
-        return None
-    if kind not in KINDS and kind not in LATER_KINDS:
-        return None
-    name, namespace = metadata.get("name"), metadata.get("namespace", DEFAULT_NAMESPACE)
-    if not isinstance(name, str) or not isinstance(namespace, str):
-        return None
-    if not is_dns_label(name, length=SERVICE_NAME_MAX):
-        return None
-    if not is_dns_label(namespace, length=NAMESPACE_MAX):
+    match document.value:
+        case {"kind": str(kind), "metadata": {"name": str(name), **others}}:
+            namespace = others.get("namespace", DEFAULT_NAMESPACE)
+        case _:
+            return None
+    if (
+        kind not in (*KINDS, *LATER_KINDS)
+        or not is_dns_label(name, length=SERVICE_NAME_MAX)
+        or not isinstance(namespace, str)
+        or not is_dns_label(namespace, length=NAMESPACE_MAX)
+    ):
         return None
     return Key(kind, namespace, name)
 
@@ -293,19 +286,13 @@ def _unsupported_fields(
     for index, mount in enumerate(mounts if isinstance(mounts, list) else []):
         kind = mount.get("type") if isinstance(mount, dict) else None
         if kind in LATER_MOUNTS:
-            path = ("spec", "mounts", index)
-            yield (
-                path,
-                _unsupported_problem(document, (*path, "type"), f"mounts of type {kind} are"),
-            )
+            path, what = ("spec", "mounts", index), f"mounts of type {kind} are"
+            yield path, _unsupported_problem(document, (*path, "type"), what)
     env = spec.get("env")
     for name, content in (env if isinstance(env, dict) else {}).items():
         if isinstance(content, dict):
-            path = ("spec", "env", name)
-            yield (
-                path,
-                _unsupported_problem(document, path, "a secret as an environment variable is"),
-            )
+            path, what = ("spec", "env", name), "a secret as an environment variable is"
+            yield path, _unsupported_problem(document, path, what)
 
 
 def _unsupported_problem(document: Document, path: YamlPath, what: str) -> Problem:

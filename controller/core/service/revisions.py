@@ -6,18 +6,20 @@ with a container, are never dropped. The broker knows the image of each revision
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
-from typing import TypeVar
+
+from pydantic import TypeAdapter
 
 from controller.core.manifests.revision_hash import service_text, slot_text, spec_digest
-from controller.model.desired.desired import Restarting, Service, SourceLocation
-from controller.model.desired.overrides import Overrides, Pin, Revision, RevisionOutcome, Suspension
+from controller.model.desired.desired import Service, SourceLocation
+from controller.model.desired.overrides import Overrides, Revision, RevisionOutcome
 from controller.model.desired.spec import RunState
 from controller.model.names import Key
 from controller.model.observed import Container
 
-_T = TypeVar("_T")
+_OVERRIDES = TypeAdapter(Overrides)
 #: Revisions kept per service.
 KEPT = 10
 #: The most characters of all kept specs. Beyond that, the oldest revisions lose their spec:
@@ -204,83 +206,23 @@ def _revision_json(revision: Revision) -> dict[str, object]:
 
 
 def from_json(value: Mapping[str, object]) -> Overrides:
-    """Parse the output of ``to_json``.
+    """Parse the output of ``to_json``. Files of earlier versions lack some members.
 
     Raises:
         ValueError: *value* does not describe overrides.
     """
-    match value:
-        case {"revisions": list(revisions)}:
-            return Overrides(
-                revisions=tuple(_revision(each) for each in revisions),
-                pin=_pin(value["pin"]) if "pin" in value else None,
-                suspension=_suspension(value["suspension"]) if "suspension" in value else None,
-                restarting=_restarting(value["restarting"]) if "restarting" in value else None,
-                applied=_member(value, "applied", str),
-                down_ms=_member(value, "downMs", int),
-            )
-        case _:
-            raise ValueError(f"not a service's steering: {value!r:.200}")
-
-
-def _member(value: Mapping[str, object], name: str, kind: type[_T]) -> _T | None:
-    member = value.get(name)  # older files lack it
-    if member is not None and not isinstance(member, kind):
-        raise ValueError(f"not a steering's {name}: {member!r:.200}")
-    return member
-
-
-def _revision(value: object) -> Revision:
-    match value:
-        case {
-            "revision": str(revision),
-            "generation": int(generation),
-            "since": str(since),
-            "owner": str(owner),
-            "image": str(image),
-            "spec": str(spec),
-            "source": {"file": str(file), "line": int(line), "commit": str(commit)},
-            "outcome": "" | "good" | "failed" as outcome,
-            "reason": str(reason),
-            **more,
-        }:
-            source = SourceLocation(file, line, commit)
-            return Revision(
-                *(revision, generation, since, owner, image, spec, source, outcome, reason),
-                left=more.get("left") is True,  # older files lack it
-                hidden=more.get("hidden") is True,
-            )
-        case _:
-            raise ValueError(f"not a revision: {value!r:.200}")
-
-
-def _pin(value: object) -> Pin:
-    match value:
-        case {
-            "revision": str(revision),
-            "generation": int(generation),
-            "asked": str(asked),
-            "by": str(by),
-            "since": str(since),
-            "reason": str(reason),
-            "automatic": bool(automatic),
-        }:
-            return Pin(revision, generation, asked, by, since, reason, automatic)
-        case _:
-            raise ValueError(f"not a pin: {value!r:.200}")
-
-
-def _suspension(value: object) -> Suspension:
-    match value:
-        case {"by": str(by), "since": str(since)}:
-            return Suspension(by, since)
-        case _:
-            raise ValueError(f"not a suspension: {value!r:.200}")
-
-
-def _restarting(value: object) -> Restarting:
-    match value:
-        case {"ids": list(ids), "by": str(by)} if all(isinstance(each, str) for each in ids):
-            return Restarting(frozenset(ids), by)
-        case _:
-            raise ValueError(f"not a restart: {value!r:.200}")
+    named = {**value, "down_ms": value.get("downMs")}
+    try:
+        if "revisions" not in value or None in value.values():
+            raise ValueError("a member is missing")  # noqa: TRY301 - one message for all faults
+        overrides = _OVERRIDES.validate_json(json.dumps(named), strict=True)
+    except ValueError as error:
+        raise ValueError(f"not a service's overrides: {value!r:.200}") from error
+    # Of a source, only the place is kept.
+    places = (
+        (each, SourceLocation(each.source.file, each.source.line, each.source.commit))
+        for each in overrides.revisions
+    )
+    return replace(
+        overrides, revisions=tuple(replace(each, source=place) for each, place in places)
+    )

@@ -7,7 +7,6 @@ Reading is bounded in time: a container is repaired even if its output can't be 
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from controller.core.drift import failed_runs
+from controller.loop.state.store import VERSION, read_state, write_state
 from controller.model.container_output import FailedRun
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.desired import Service
@@ -23,13 +23,11 @@ from controller.model.names import Key
 from controller.model.observed import Container
 from controller.model.quantities import format_instant
 from controller.ports import Clock, OutputReader
-from controller.system.atomic_file import write_atomic
 
 #: The reading time of one pass; each read has a limit of its own (``OutputReader``).
 PASS_S = 3.0
 #: Above the size that the bounds of ``core.drift.failed_runs`` allow.
 SIZE_MAX = 16 * 1024 * 1024
-VERSION = 1
 
 
 class FailureLog:
@@ -143,15 +141,11 @@ class FailureLog:
         try:
             # Not in ASCII: output of emoji would take three times the bytes, and exceed SIZE_MAX.
             data = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
-            write_atomic(self._file, data, reach=self._reach, points="state")
-        except OSError as error:
+            write_state(self._file, data, self._reach)
+        except StateError:
             with self._lock:
                 self._changed = True
-            raise StateError(
-                "state.unwritable",
-                f"{self._file}: {error.strerror}",
-                remedy="free space on its disk, or make the folder writable",
-            ) from error
+            raise
 
 
 def read_runs(file: Path) -> tuple[FailedRun, ...]:
@@ -161,10 +155,5 @@ def read_runs(file: Path) -> tuple[FailedRun, ...]:
         OSError: the file can't be read.
         ValueError, KeyError, TypeError, RecursionError: the content isn't a log of failed runs.
     """
-    with os.fdopen(
-        os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb"
-    ) as opened:
-        value = json.loads(opened.read(SIZE_MAX + 1))
-    if value["version"] != VERSION:
-        raise ValueError(f"version {value['version']} is not {VERSION}")
+    value = read_state(file, SIZE_MAX)
     return tuple(failed_runs.from_json(run) for run in value["runs"])[-failed_runs.OF_ALL :]

@@ -194,7 +194,7 @@ class StateStore:
             OSError: the file can't be read.
             BROKEN: the content is damaged.
         """
-        self._restore(json.loads(_read_ordinary(self._file)))
+        self._restore(read_state(self._file))
 
     def load(self, *, stamp: str) -> Problem | None:
         """Read an existing file; move a damaged file aside, to a name ending in *stamp*.
@@ -238,15 +238,11 @@ class StateStore:
                 text = json.dumps(self.to_json(), separators=(",", ":"), sort_keys=True)
                 self.changed = False
             try:
-                write_atomic(self._file, text.encode(), reach=self._reach, points="state")
-            except OSError as error:
+                write_state(self._file, text.encode(), self._reach)
+            except StateError:
                 with self.lock:
                     self.changed = True
-                raise StateError(
-                    "state.unwritable",
-                    f"{self._file}: {error.strerror}",
-                    remedy="free space on its disk, or make the folder writable",
-                ) from error
+                raise
             return True
 
     def to_json(self) -> dict[str, object]:
@@ -281,8 +277,6 @@ class StateStore:
 
     def _restore(self, value: Mapping[str, Any]) -> None:
         """Parse a file's content. Members missing in earlier versions are optional."""
-        if value["version"] != VERSION:
-            raise ValueError(f"version {value['version']} is not {VERSION}")
         rows = [((Key.parse(key), int(number)), *row) for key, number, *row in value["slots"]]
         memory = prune.from_json(value["prune"])
         # All of it is parsed before any of it is used.
@@ -330,13 +324,37 @@ def _generation(value: Any) -> Generation:
     return Generation(str(digest), int(number), int(observed))
 
 
-def _read_ordinary(path: Path) -> bytes:
-    """Read a regular file; never a link or a pipe, because root reads the controller's folder too."""
+def write_state(file: Path, data: bytes, reach: Reach) -> None:
+    """Replace a state file.
+
+    Raises:
+        StateError: the file can't be written.
+    """
+    try:
+        write_atomic(file, data, reach=reach, points="state")
+    except OSError as error:
+        raise StateError(
+            "state.unwritable",
+            f"{file}: {error.strerror}",
+            remedy="free space on its disk, or make the folder writable",
+        ) from error
+
+
+def read_state(path: Path, size_max: int = SIZE_MAX) -> Any:
+    """Parse a regular file; never a link or a pipe, because root reads the controller's folder too.
+
+    Raises:
+        OSError: the file can't be read.
+        BROKEN: the content is damaged.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("not an ordinary file")
-        return file.read(SIZE_MAX + 1)
+        value = json.loads(file.read(size_max + 1))
+    if value["version"] != VERSION:
+        raise ValueError(f"version {value['version']} is not {VERSION}")
+    return value
 
 
 def _unreadable(file: Path, what: str, error: OSError) -> StateError:
