@@ -169,12 +169,12 @@ def atomic_groups(actions: Iterable[AnyAction]) -> list[tuple[AnyAction, ...]]:
     A stop and the start of its replacement form one group, and so do a disconnect and its connect.
     An interruption in between would leave no container serving, with no guarantee of a next pass.
     """
-    rest, found = list(actions), list[tuple[AnyAction, ...]]()
+    rest, groups = list(actions), list[tuple[AnyAction, ...]]()
     while rest:
         count = _bound(rest)
-        found.append(tuple(rest[:count]))
+        groups.append(tuple(rest[:count]))
         rest = rest[count:]
-    return found
+    return groups
 
 
 def _bound(rest: Sequence[AnyAction]) -> int:
@@ -232,11 +232,11 @@ def refusals(actions: Iterable[AnyAction]) -> list[AnyAction]:
     rules already denied another action on the same object: the pull of an image after the create,
     for example.
     """
-    found = sorted(filter(is_denied, actions), key=lambda action: not action.verdict.problems)
-    told: dict[Key, set[str]] = {}
+    denied = sorted(filter(is_denied, actions), key=lambda action: not action.verdict.problems)
+    shown_rules: dict[Key, set[str]] = {}
     result: list[AnyAction] = []
-    for action in found:
-        rules, before = set(action.verdict.rules), told.setdefault(action.object, set())
+    for action in denied:
+        rules, before = set(action.verdict.rules), shown_rules.setdefault(action.object, set())
         if not rules or not rules <= before:
             result.append(action)
         before |= rules

@@ -159,26 +159,26 @@ def alterations(container: Container) -> tuple[Alteration, ...]:
     if container.state is ContainerState.DEAD:
         return (Alteration("dead", "it is dead"),)
     paused = container.state is ContainerState.PAUSED
-    found = [Alteration("paused", "it is paused", in_place=True)] if paused else []
+    differences = [Alteration("paused", "it is paused", in_place=True)] if paused else []
     now, admitted = container.settings, container.admitted
     if admitted is None:
         return (
-            *found,
+            *differences,
             Alteration("admitted", "the inventory lacks its admitted settings"),
         )
     for setting in differing_settings(now, admitted):
         in_place = setting.in_place(now, admitted)
-        found.append(
+        differences.append(
             Alteration(setting.name, describe_difference(setting, now, admitted), in_place=in_place)
         )
     if container.cut_off:
         # No rejoin is possible: the engine keeps a stale endpoint of the container.
         why = f"the engine has no place for it on {' and '.join(container.cut_off)}"
-        found.append(Alteration("endpoints", why))
+        differences.append(Alteration("endpoints", why))
     for network, names in foreign_aliases(container):
         why = f"it answers to {' and '.join(names)} on {network}"
-        found.append(Alteration("aliases", why, in_place=True))
-    return tuple(found)
+        differences.append(Alteration("aliases", why, in_place=True))
+    return tuple(differences)
 
 
 def foreign_aliases(container: Container) -> Iterable[tuple[str, tuple[str, ...]]]:

@@ -189,14 +189,14 @@ def is_known(kept: Iterable[FailedRun], run: FailedRun) -> bool:
 
 def latest_by_slot(runs: Iterable[FailedRun]) -> list[FailedRun]:
     """Return the last failed run of each slot."""
-    found = {(run.key, run.slot): run for run in runs}
-    return [found[place] for place in sorted(found)]
+    latest = {(run.key, run.slot): run for run in runs}
+    return [latest[place] for place in sorted(latest)]
 
 
 # JSON
 
 
-def shown(run: FailedRun) -> dict[str, object]:
+def run_json(run: FailedRun) -> dict[str, object]:
     """Return a run in the shape of ``lastFailure`` in ``status --json``."""
     return {
         "container": run.container,
@@ -225,7 +225,7 @@ def _line_json(line: LogLine) -> dict[str, str]:
 def to_json(run: FailedRun) -> dict[str, object]:
     """Return a run in the form of the state folder."""
     more = {"key": str(run.key), "id": run.id, "run": run.run, "owner": run.owner}
-    return {**more, **shown(run)}
+    return {**more, **run_json(run)}
 
 
 def from_json(value: Mapping[str, Any]) -> FailedRun:

@@ -123,9 +123,9 @@ def count_failures(
     exited = (
         is_own_exit(container, service, controller_restarts=controller_restarts) and not counted
     )
-    told = known is not None and known.unhealthy == container.started_at
+    is_counted_unhealthy = known is not None and known.unhealthy == container.started_at
     ill = _is_unhealthy(container) and service.spec.restart.policy is not RestartPolicy.NEVER
-    return restarts + exited + (ill and not told)
+    return restarts + exited + (ill and not is_counted_unhealthy)
 
 
 def is_own_exit(container: Container, service: Service, *, controller_restarts: bool) -> bool:
@@ -204,9 +204,9 @@ def _by_signal(number: int) -> str:
     return f"{'crashed' if number in _CRASHES else 'ended'} by {name}"
 
 
-def start_failure(said: str) -> str:
+def start_failure(error: str) -> str:
     """Return the meaning of an engine's error for a failed start."""
-    text = said[:_TEXT_MAX]
+    text = error[:_TEXT_MAX]
     for pattern, meaning in _START_ERRORS:
         if match := pattern.search(text):
             return meaning.format(*match.groups())

@@ -27,17 +27,17 @@ def parse_sockets(text: str, protocol: str) -> frozenset[HostPort]:
     *protocol* is ``tcp`` or ``udp``. Unreadable lines are skipped.
     """
     wanted = _LISTEN if protocol == "tcp" else _UNBOUND
-    found = set()
+    ports = set()
     for line in text.splitlines()[1:]:
         fields = line.split()
         if len(fields) < 4 or fields[3] != wanted:
             continue
         address, _, port = fields[1].partition(":")
         try:
-            found.add(HostPort(_address(address), int(port, 16), protocol))
+            ports.add(HostPort(_address(address), int(port, 16), protocol))
         except ValueError:
             continue
-    return frozenset(found)
+    return frozenset(ports)
 
 
 def _address(digits: str) -> str:

@@ -65,8 +65,8 @@ class DependencyState:
         kept = [slot.current for slot in self.slots if slot.current is not None]
         if self.condition is DependencyCondition.COMPLETED and self.service is not None:
             return len(kept) == len(self.slots) and all(map(self._completed, kept))
-        anew = self.replacing and self.service is not None and not self.suspended
-        return any(self._serves(c) for c in (kept if anew else self.containers))
+        needs_current = self.replacing and self.service is not None and not self.suspended
+        return any(self._serves(c) for c in (kept if needs_current else self.containers))
 
     def _serves(self, container: Container) -> bool:
         match self.condition:
@@ -129,7 +129,7 @@ def _declared_stopped(dependency: DependencyState) -> bool:
     return service is not None and service.spec.state is RunState.STOPPED
 
 
-def _seen(dependency: DependencyState) -> str:
+def _describe_current(dependency: DependencyState) -> str:
     """Return the state of a dependency before it is up; '' without a container."""
     for slot in dependency.slots:
         if slot.current is not None and slot.current.state is not ContainerState.CREATED:
@@ -176,7 +176,7 @@ RULES: tuple[
         lambda d: not d.current and d.replacing,
         lambda _: "it is being replaced",
     ),
-    (DependencyStatus.WAITING, lambda _: True, _seen),
+    (DependencyStatus.WAITING, lambda _: True, _describe_current),
 )
 _GOAL = {
     DependencyCondition.STARTED: "start",

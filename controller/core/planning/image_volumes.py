@@ -78,5 +78,5 @@ def _with_volumes(service: Service, images: KnownImages, keeping: AnonymousVolum
     if declared is None:
         return service if keeping == "scratch" else replace(service, image_volumes=None)
     targets = (mount.target for mount in service.spec.mounts)
-    found = tuple(ImageVolume(path, keeping) for path in uncovered(declared, targets))
-    return replace(service, image_volumes=found) if found else service
+    volumes = tuple(ImageVolume(path, keeping) for path in uncovered(declared, targets))
+    return replace(service, image_volumes=volumes) if volumes else service

@@ -29,7 +29,6 @@ from controller.core.planning.prerequisites import (
 )
 from controller.core.planning.quarantine import expired_tasks, removal_actions, renewal_actions
 from controller.core.planning.rollout import RolloutPlan, plan_service
-from controller.model import observed as seen
 from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.desired.plan import (
     AnyAction,
@@ -53,7 +52,7 @@ from controller.model.desired.plan import (
 )
 from controller.model.errors import Problem
 from controller.model.names import Key, NetworkNames
-from controller.model.observed import Container, Observed
+from controller.model.observed import Container, Observed, ObservedNetwork
 
 #: The most actions in one plan. Later plans have the rest.
 ACTIONS_MAX = 10_000
@@ -209,7 +208,7 @@ class _PlanBuilder:
 
 def _unused_networks(
     desired: Desired, observed: Observed, names: NetworkNames, actions: Iterable[AnyAction]
-) -> list[seen.ObservedNetwork]:
+) -> list[ObservedNetwork]:
     """Return the instance's networks that are unused once *actions* are done.
 
     Leave networks out while a document is blind, or the directory is missing or has no document:
@@ -243,11 +242,11 @@ def _is_surely_unused(key: Key, desired: Desired) -> bool:
     return not unread and all(scope.whole for scope in desired.scopes_of(key))
 
 
-def _attached(network: seen.ObservedNetwork, containers: Iterable[Container]) -> int:
+def _attached(network: ObservedNetwork, containers: Iterable[Container]) -> int:
     return sum(network.name in c.settings.networks and c.state in ALIVE for c in containers)
 
 
-def _removal(network: seen.ObservedNetwork) -> RemoveNetwork:
+def _removal(network: ObservedNetwork) -> RemoveNetwork:
     return RemoveNetwork(
         object=network_key(network),
         target=network.name,
@@ -315,27 +314,19 @@ def _essence(action: AnyAction) -> dict[str, object]:
     }
 
 
-def _volumes(action: CreateContainer) -> dict[str, object]:
-    found = action.service.image_volumes or ()
-    return {"volumes": [[each.path, each.keeping] for each in found]} if found else {}
-
-
 def _particulars(action: AnyAction) -> dict[str, object]:
     match action:
         case CreateContainer():
+            volumes = action.service.image_volumes
             return {
                 "image": action.image,
                 "revision": action.service.revision,
                 "announced": action.with_alias,
-                **_volumes(action),
+                **({"volumes": [[v.path, v.keeping] for v in volumes]} if volumes else {}),
             }
         case CreateNetwork():
-            return {
-                "owner": action.owner,
-                "internal": action.internal,
-                "masquerade": action.masquerade,
-                "icc": action.icc,
-            }
+            members = ("owner", "internal", "masquerade", "icc")
+            return {name: getattr(action, name) for name in members}
         case CreateVolume():
             return {"owner": action.owner}
         case UpdateContainer():

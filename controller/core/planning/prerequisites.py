@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controller.core.engine_api.translate import joined_networks
-from controller.model import observed as seen
 from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.desired.plan import (
     AnyAction,
@@ -27,7 +26,7 @@ from controller.model.names import (
     namespaced_network,
     qualified,
 )
-from controller.model.observed import Observed
+from controller.model.observed import Image, Observed, ObservedNetwork, ObservedVolume
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class NetworkShape:
     masquerade: bool = True
     icc: bool = True
 
-    def fits(self, network: seen.ObservedNetwork) -> bool:
+    def fits(self, network: ObservedNetwork) -> bool:
         """Return True if a network on the engine has this shape."""
         return (
             network.driver == "bridge"
@@ -62,7 +61,7 @@ def engine_name(resource: Network | Volume) -> str:
     return qualified(resource.key.namespace, resource.key.name)
 
 
-def network_key(network: seen.ObservedNetwork) -> Key:
+def network_key(network: ObservedNetwork) -> Key:
     """Return the key of the instance's network on the engine."""
     namespace = network.namespace or DEFAULT_NAMESPACE
     prefix = "" if namespace == DEFAULT_NAMESPACE else f"{namespace}."
@@ -104,7 +103,7 @@ class KnownImages:
 
     observed: Observed
 
-    def present(self, image: seen.Image) -> bool | None:
+    def present(self, image: Image) -> bool | None:
         """Return whether an image is present; None if the snapshot does not say."""
         images = self.observed.images
         if image.id in images:
@@ -139,11 +138,11 @@ class KnownImages:
         # Always resolves the tag again for a new revision, and for a restart by a person (the broker
         # drops the pin then). Otherwise a replacement after a failure would change the image.
         leaving = service.restarting.ids if service.restarting is not None else frozenset()
-        anew = service.spec.pull_policy is PullPolicy.ALWAYS and not any(
+        again = service.spec.pull_policy is PullPolicy.ALWAYS and not any(
             c.revision == service.revision and c.id not in leaving
             for c in self.observed.of(service.key)
         )
-        return reference if absent or anew else None
+        return reference if absent or again else None
 
     def volumes(self, service: Service) -> tuple[str, ...] | None:
         """Return the VOLUME paths of a service's image; None if the snapshot does not say."""
@@ -194,7 +193,7 @@ class Prerequisites:
         self.made: set[tuple[str, str]] = set()
         self._declared = {engine_name(network): network for network in desired.networks}
         self._volumes = {engine_name(volume): volume for volume in desired.volumes}
-        self._networks_seen: dict[str, seen.ObservedNetwork] = {}
+        self._networks_seen: dict[str, ObservedNetwork] = {}
         for network in sorted(observed.networks, key=lambda n: (n.name, n.ours, n.id)):
             # Engines allow two networks of the same name. A foreign one sorts first, to be reported.
             self._networks_seen.setdefault(network.name, network)
@@ -318,7 +317,7 @@ def _volumes_of(service: Service) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _foreign_network(network: seen.ObservedNetwork, source: Service | Network) -> Problem:
+def _foreign_network(network: ObservedNetwork, source: Service | Network) -> Problem:
     """Return the problem of an unusable network with a needed name."""
     why = "isn't what it should be" if network.ours else "isn't ours"
     return _problem(
@@ -330,7 +329,7 @@ def _foreign_network(network: seen.ObservedNetwork, source: Service | Network) -
     )
 
 
-def _foreign_volume(volume: seen.ObservedVolume, source: Service | Volume) -> Problem | None:
+def _foreign_volume(volume: ObservedVolume, source: Service | Volume) -> Problem | None:
     """Return the problem of an unusable volume with a needed name; None for a usable one.
 
     A volume with a driver or options of its own can be any directory of the host.

@@ -125,17 +125,19 @@ def watched(
     """
     if keep_s <= 0:
         return {}
-    found = dict(kept)
+    quarantines = dict(kept)
     for container in containers:
         before = kept.get(container.id)
         if container.state is not ContainerState.EXITED:
-            found.pop(container.id, None)
+            quarantines.pop(container.id, None)
         elif before is not None:
-            found[container.id] = _counted(before, keep_s=keep_s, now=now)
+            quarantines[container.id] = _counted(before, keep_s=keep_s, now=now)
         elif container.key in pruned:
             until_s = now.wall_s + keep_s
-            found[container.id] = QuarantinedContainer(0.0, now.monotonic_s, now.boot, until_s)
-    return found
+            quarantines[container.id] = QuarantinedContainer(
+                0.0, now.monotonic_s, now.boot, until_s
+            )
+    return quarantines
 
 
 def _counted(kept: QuarantinedContainer, *, keep_s: float, now: Moment) -> QuarantinedContainer:
@@ -174,13 +176,13 @@ def _removal(container: Container, cause: str, quarantine: Quarantine) -> list[A
 
 
 def _rest(container: Container, keep_s: float, left: QuarantineLeft | None) -> QuarantineWait:
-    told = f"for {format_duration_ms(round(keep_s * 1000))}"
+    duration = f"for {format_duration_ms(round(keep_s * 1000))}"
     if container.state not in ALIVE and left is not None:
-        told = f"until {left.until}"
+        duration = f"until {left.until}"
     return QuarantineWait(
         object=container.key,
         target=container.name,
-        cause=f"quarantined {told}, then removed",
+        cause=f"quarantined {duration}, then removed",
         slot=container.slot,
         precondition=Precondition(id=container.id, revision=container.revision),
     )
@@ -197,17 +199,17 @@ def expired_tasks(
     never = service.spec.restart.policy is RestartPolicy.NEVER
     if not never or service.spec.state is not RunState.RUNNING:
         return ()
-    put_away = quarantine.left.keys()
-    return tuple(c for c in containers if c.id in put_away and c.state is ContainerState.EXITED)
+    expired = quarantine.left.keys()
+    return tuple(c for c in containers if c.id in expired and c.state is ContainerState.EXITED)
 
 
-def renewal_actions(put_away: Iterable[Container], judge: Judge) -> list[AnyAction]:
+def renewal_actions(expired: Iterable[Container], judge: Judge) -> list[AnyAction]:
     """Return the removals of expired task containers."""
     removals = [
         ContainerHandle.of(each).remove(
             f"{each.name} was quarantined; a task needs a new container"
         )
-        for each in put_away
+        for each in expired
     ]
     return with_verdicts(removals, judge)
 

@@ -177,9 +177,9 @@ def _networks_without_alias(container: Container, context: ServiceContext) -> tu
 
 def _available_barrier(slot: SlotState, target: str, context: ServiceContext) -> Barrier:
     current, spec = slot.current, context.service.spec
-    seen = None if current is None else context.plan_context.availability.get(current.id)
-    if seen is not None and seen.why:
-        cause = seen.why
+    availability = None if current is None else context.plan_context.availability.get(current.id)
+    if availability is not None and availability.why:
+        cause = availability.why
     else:
         word = "healthy" if spec.healthcheck is not None else "up"
         needed = spec.rollout.min_healthy

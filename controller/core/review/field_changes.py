@@ -85,8 +85,8 @@ def service_changes(
 def written_fields(spec: ServiceSpec, *, reveal: bool = False) -> tuple[FieldChange, ...]:
     """Return all fields set in a document, as added ones, by path."""
     everything = [_document(spec), _document(spec, whole=True)]
-    found = [change for each in everything for change in _compared(_NOTHING, each, reveal=reveal)]
-    return tuple(sorted(found, key=_by_path))
+    changes = [change for each in everything for change in _compared(_NOTHING, each, reveal=reveal)]
+    return tuple(sorted(changes, key=_by_path))
 
 
 def scalar_change(path: str, old: object, new: object) -> FieldChange:
@@ -151,7 +151,7 @@ def _is_in_item(path: str) -> bool:
 
 def _compared(old: _Document, new: _Document, *, reveal: bool) -> tuple[FieldChange, ...]:
     whole = old.items() ^ new.items()  # items that only one of the two has
-    found = [_item_change(item, old, new) for item in whole]
+    changes = [_item_change(item, old, new) for item in whole]
     for path in old.full.keys() | new.full.keys():
         if any(path.startswith(f"{item}.") for item in whole):
             continue
@@ -160,8 +160,8 @@ def _compared(old: _Document, new: _Document, *, reveal: bool) -> tuple[FieldCha
         shown = path in (new.written if was is None else old.written) or None not in (was, now)
         if was != now and shown:
             sensitive = not _is_shown(path, was, now)
-            found.append(_change(f"spec.{path}", was, now, sensitive=sensitive, reveal=reveal))
-    return tuple(sorted(found, key=_by_path))
+            changes.append(_change(f"spec.{path}", was, now, sensitive=sensitive, reveal=reveal))
+    return tuple(sorted(changes, key=_by_path))
 
 
 def _item_change(item: str, old: _Document, new: _Document) -> FieldChange:
@@ -235,7 +235,7 @@ def drift_changes(container: Container) -> tuple[FieldChange, ...]:
     now, admitted = container.settings, container.admitted
     if admitted is None:
         return ()
-    found = [
+    changes = [
         FieldChange(
             setting.path,
             "changed",
@@ -245,7 +245,7 @@ def drift_changes(container: Container) -> tuple[FieldChange, ...]:
         )
         for setting in differing_settings(now, admitted)
     ]
-    return tuple(sorted(found, key=_by_path))
+    return tuple(sorted(changes, key=_by_path))
 
 
 def _setting_text(name: str, show: Callable[..., str], value: object) -> str:

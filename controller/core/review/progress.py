@@ -81,7 +81,7 @@ def down_s(acts: Iterable[PerformedAction], key: Key) -> float | None:
     The time is from the action before the stop until after the start. None if no such stop is
     known.
     """
-    found = None
+    measured_s = None
     before: float | None = None
     began: dict[int, float | None] = {}
     for act in acts:
@@ -91,11 +91,11 @@ def down_s(acts: Iterable[PerformedAction], key: Key) -> float | None:
             case StopContainer(slot=slot):
                 began[slot] = before
             case StartContainer(slot=slot) if (start := began.pop(slot, None)) is not None:
-                found = act.at - start if 0 <= act.at - start <= DOWN_MAX_S else found
+                measured_s = act.at - start if 0 <= act.at - start <= DOWN_MAX_S else measured_s
             case _:
                 pass
         before = act.at
-    return found
+    return measured_s
 
 
 def _texts(acts: Iterable[PerformedAction]) -> Iterator[tuple[PerformedAction, str | None]]:

@@ -89,15 +89,15 @@ def review(
     differences: dict[Key, tuple[ServiceDifference, ...]] = {}
     for key, service in services.items():
         overrides = all_overrides.get(key, NO_OVERRIDES)
-        found = [
+        service_differences = [
             *container_differences(service, observed.of(key), overrides, reveal=reveal),
             *_ahead(service, declared.service(key), reveal=reveal),
         ]
-        if not any(each.scope == "new" for each in found):
-            found += _service_difference(service, overrides)
+        if not any(each.scope == "new" for each in service_differences):
+            service_differences += _service_difference(service, overrides)
         if key in desired.suspended:
-            found = [replace(each, held=True) for each in found]
-        differences[key] = tuple(found)
+            service_differences = [replace(each, held=True) for each in service_differences]
+        differences[key] = tuple(service_differences)
     keys = dict.fromkeys(action.object for action in plan.actions)
     keys |= dict.fromkeys(sorted(holds))
     keys |= dict.fromkeys(key for key in sorted(differences) if differences[key])
@@ -142,7 +142,7 @@ def container_differences(
             *written_fields(service.spec, reveal=reveal),
         )
         return [ServiceDifference(service.key, None, (), fields, scope="new")]
-    found = []
+    service_differences = []
     for revision in dict.fromkeys(c.revision for c in wanted if c.revision != service.revision):
         group = [c for c in wanted if c.revision == revision]
         earlier = slots_of(overrides.find_revision(revision), service)
@@ -151,17 +151,17 @@ def container_differences(
         else:
             changes, note = document_changes(earlier, service, reveal=reveal), None
         names = tuple(c.name for c in group)
-        found.append(ServiceDifference(service.key, revision, names, changes, note))
+        service_differences.append(ServiceDifference(service.key, revision, names, changes, note))
     altered: dict[tuple[FieldChange, ...], list[str]] = {}
     if service.spec.state is not RunState.STOPPED:
         for container in wanted:
             if container.revision == service.revision and (drift := drift_changes(container)):
                 altered.setdefault(drift, []).append(container.name)
-    found += [
+    service_differences += [
         ServiceDifference(service.key, service.revision, tuple(names), drift)
         for drift, names in altered.items()
     ]
-    return found
+    return service_differences
 
 
 def document_changes(

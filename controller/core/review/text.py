@@ -123,7 +123,7 @@ def _volumes(action: AnyAction) -> dict[str, object]:
 
 def verdict_json(verdict: Verdict) -> dict[str, object]:
     """Return a verdict; empty members are left out."""
-    said = {
+    optional = {
         "reason": verdict.reason,
         "remedy": verdict.remedy,
         "mutations": list(verdict.mutations),
@@ -132,7 +132,7 @@ def verdict_json(verdict: Verdict) -> dict[str, object]:
     return {
         "decision": verdict.decision,
         "rules": list(verdict.rules),
-        **{name: value for name, value in said.items() if value},
+        **{name: value for name, value in optional.items() if value},
     }
 
 

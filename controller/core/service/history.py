@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
-from controller.core.drift.failed_runs import shown
+from controller.core.drift.failed_runs import run_json
 from controller.core.service.revisions import in_force
 from controller.model.container_output import FailedRun
 from controller.model.desired.overrides import Overrides, Revision
@@ -77,7 +77,7 @@ def with_failures(history: dict[str, object], runs: Iterable[FailedRun]) -> dict
     return {
         **history,
         "revisions": [
-            {**row, "failure": shown(last[row["revision"]])}
+            {**row, "failure": run_json(last[row["revision"]])}
             if row["outcome"] == "failed" and row["revision"] in last
             else row
             for row in rows

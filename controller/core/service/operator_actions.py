@@ -187,17 +187,17 @@ def _chosen(act: ServiceAct, service: Service, overrides: Overrides) -> Revision
             )
         return earlier
     digits = act.to.removeprefix("v1:").lower()
-    found = [r for r in overrides.revisions if r.revision.removeprefix("v1:").startswith(digits)]
-    if len(found) != 1:
-        told = "several revisions" if found else "no revision that is kept"
-        raise UsageError("rollback.unknown", f"{act.to} matches {told} of {name}", remedy=remedy)
-    if found[0].revision == service.revision:
+    matching = [r for r in overrides.revisions if r.revision.removeprefix("v1:").startswith(digits)]
+    if len(matching) != 1:
+        number = "several revisions" if matching else "no revision that is kept"
+        raise UsageError("rollback.unknown", f"{act.to} matches {number} of {name}", remedy=remedy)
+    if matching[0].revision == service.revision:
         raise UsageError(
             "rollback.declared",
             f"{short_revision(service.revision)} is the revision of the document of {name} says",
             remedy=f"trimtab resume {name}, if it is pinned to another",
         )
-    return found[0]
+    return matching[0]
 
 
 def _check_fit(key: Key, service: Service, earlier: Revision, inputs: ActionInputs) -> None:

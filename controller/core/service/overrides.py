@@ -31,8 +31,8 @@ def apply_overrides(declared: Desired, all_overrides: Mapping[Key, Overrides]) -
     holds: list[OverrideReason] = []
     for service in declared.services:
         overrides = all_overrides.get(service.key, NO_OVERRIDES)
-        steered, own = _steered(service, overrides)
-        services.append(steered)
+        overridden, own = _with_overrides(service, overrides)
+        services.append(overridden)
         holds += own
     there = {service.key for service in services}
     for key, overrides in all_overrides.items():
@@ -43,13 +43,11 @@ def apply_overrides(declared: Desired, all_overrides: Mapping[Key, Overrides]) -
     holds += _clashes(services, pinned)
     if not holds and all(a is b for a, b in zip(services, declared.services, strict=True)):
         return declared
-    steered_desired = replace(
-        declared, services=tuple(services), holds=tuple(sorted(holds, key=_order))
-    )
+    result = replace(declared, services=tuple(services), holds=tuple(sorted(holds, key=_order)))
     digest = desired_digest(
-        services, declared.networks, declared.volumes, suspended=steered_desired.suspended
+        services, declared.networks, declared.volumes, suspended=result.suspended
     )
-    return replace(steered_desired, digest=digest)
+    return replace(result, digest=digest)
 
 
 def persistent_keys(declared: Desired, all_overrides: Mapping[Key, Overrides]) -> frozenset[Key]:
@@ -69,7 +67,7 @@ def _order(hold: OverrideReason) -> tuple[Key, str, str]:
     return (hold.key, hold.word, hold.reason)
 
 
-def _steered(service: Service, overrides: Overrides) -> tuple[Service, list[OverrideReason]]:
+def _with_overrides(service: Service, overrides: Overrides) -> tuple[Service, list[OverrideReason]]:
     holds: list[OverrideReason] = []
     if overrides.suspension is not None or service.spec.suspend:
         holds.append(suspension_of(service.key, overrides.suspension, service))

@@ -149,22 +149,22 @@ def last_good(overrides: Overrides, declared: str) -> Revision | None:
     return next(good, None)
 
 
-def drop_old_specs(steerings: Mapping[Key, Overrides]) -> dict[Key, Overrides]:
+def drop_old_specs(all_overrides: Mapping[Key, Overrides]) -> dict[Key, Overrides]:
     """Return the changed entries of *steerings*, so that all specs stay within ``SPECS_MAX``.
 
     The oldest revisions lose their spec first. Declared and pinned ones never do.
     """
-    total = sum(len(each.spec) for s in steerings.values() for each in s.revisions)
+    total = sum(len(each.spec) for s in all_overrides.values() for each in s.revisions)
     if total <= SPECS_MAX:
         return {}
     changed: dict[Key, Overrides] = {}
     for _, key, revision in sorted(
         (each.since, key, each.revision)
-        for key, overrides in steerings.items()
+        for key, overrides in all_overrides.items()
         for each in overrides.revisions[:-1]
         if each.spec and (overrides.pin is None or each.revision != overrides.pin.revision)
     ):
-        overrides = changed.get(key, steerings[key])
+        overrides = changed.get(key, all_overrides[key])
         revisions = tuple(
             replace(each, spec="") if each.revision == revision else each
             for each in overrides.revisions

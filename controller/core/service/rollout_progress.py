@@ -121,8 +121,8 @@ def advance(
         elapsed_s = 0.0
     if progress.failed and view.complete:
         # The failed rollout recovered: only later failures count.
-        found = sorted(view.histories.items())
-        counts = tuple((slot, history.count) for slot, history in found if history.count)
+        histories = sorted(view.histories.items())
+        counts = tuple((slot, history.count) for slot, history in histories if history.count)
         progress = replace(resume(progress), forgiven=counts)
     if progress.failed or progress.good == service.revision or _idle(service):
         return progress
@@ -155,7 +155,7 @@ def _held_s(progress: RolloutProgress, view: RolloutView, elapsed_s: float) -> f
     return min(progress.held_s + elapsed_s, _SECONDS_MAX)
 
 
-def _unhealthy(_course: RolloutProgress, view: RolloutView) -> str:
+def _unhealthy(_progress: RolloutProgress, view: RolloutView) -> str:
     names = [c.name for c in view.mine if view.availability_of(c) is AvailabilityWord.UNHEALTHY]
     return f"{names[0]} is unhealthy" if names else ""
 

@@ -140,8 +140,8 @@ def _degraded(facts: Facts, inputs: StatusInputs) -> Condition:
     if inputs.observed is None or facts.key in inputs.desired.blind_keys:
         return Condition("Degraded", "Unknown", "NotSeen")
     if facts.serving < facts.desired:
-        told = [f"{facts.serving} of {facts.desired} running", *facts.failed]
-        return Condition("Degraded", "True", "TooFew", "; ".join(told))
+        texts = [f"{facts.serving} of {facts.desired} running", *facts.failed]
+        return Condition("Degraded", "True", "TooFew", "; ".join(texts))
     if facts.unhealthy:
         return Condition("Degraded", "True", "Unhealthy", "; ".join(facts.unhealthy))
     return Condition("Degraded", "False", "AsDeclared")
@@ -164,18 +164,11 @@ def _stalled(facts: Facts, inputs: StatusInputs) -> list[Condition]:
         if isinstance(action, NeedsOperator):
             return [Condition("Stalled", "True", FAILED, action.cause)]
     if any(key == facts.key for key, _slot in inputs.breaches):
-        return [Condition("Stalled", "True", BREACHED, told) for told in _breaches(facts, inputs)][
-            :1
-        ]
+        messages = [*_breaches(facts, inputs)][:1]
+        return [Condition("Stalled", "True", BREACHED, message) for message in messages]
     if why := inputs.failed.get(facts.key):
-        return [
-            Condition(
-                "Stalled",
-                "True",
-                "rollout.failed",
-                f"{why} ({PAUSED_REMEDY.format(display_name(facts.key))})",
-            )
-        ]
+        message = f"{why} ({PAUSED_REMEDY.format(display_name(facts.key))})"
+        return [Condition("Stalled", "True", "rollout.failed", message)]
     return []
 
 
@@ -202,10 +195,10 @@ def _contended(facts: Facts, inputs: StatusInputs) -> Condition | None:
     remedy = "find out who else changes it; trimtab repairs it after growing pauses"
     if not altered and not ended:
         return None
-    told = [f"altered again and again: {'; '.join(altered)}"] if altered else []
-    told += [f"ended from outside again and again: {'; '.join(ended)}"] if ended else []
+    texts = [f"altered again and again: {'; '.join(altered)}"] if altered else []
+    texts += [f"ended from outside again and again: {'; '.join(ended)}"] if ended else []
     reason = "AlteredAgain" if altered else "EndedAgain"
-    return Condition("Contended", "True", reason, f"{'; '.join(told)} ({remedy})")
+    return Condition("Contended", "True", reason, f"{'; '.join(texts)} ({remedy})")
 
 
 def _crash_loop(facts: Facts, inputs: StatusInputs) -> Condition | None:
@@ -230,8 +223,8 @@ def _violation(facts: Facts, inputs: StatusInputs) -> Condition | None:
     if verdict is None and refused:
         verdict = refused[0].verdict
     if verdict is None:
-        told = next(_breaches(facts, inputs), "")
-        return Condition("PolicyViolation", "True", BREACHED, told) if told else None
+        message = next(_breaches(facts, inputs), "")
+        return Condition("PolicyViolation", "True", BREACHED, message) if message else None
     # A rule in audit mode admits the service: a warning, and nothing is blocked.
     kind = "PolicyViolation" if verdict.decision == "deny" else "PolicyWarning"
     return Condition(kind, "True", *_of(verdict))

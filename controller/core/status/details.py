@@ -32,12 +32,12 @@ def details_of(spec: ServiceSpec) -> Report:
 
 def volume_details(service: Service, replicas: int) -> Report:
     """Return the member ``volumes``: the volumes of slots for the VOLUMEs of the image."""
-    found = [
+    volumes = [
         {"slot": number, "path": volume.path, "keeping": volume.keeping, "volume": name}
         for number in range(1, replicas + 1)
         for volume, name in slot_volumes(service, number)
     ]
-    return {"volumes": found} if found else {}
+    return {"volumes": volumes} if volumes else {}
 
 
 def container_details(container: Container) -> Report:

@@ -147,7 +147,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         if c.slot in serving and c.slot not in earlier | {k.slot for k in running}
     ]
     surplus = sorted({c.slot for c in containers if ReplicaState(c, service).is_surplus})
-    shown = () if observed is None else (*slots, *(_surplus(n, grouped[n]) for n in surplus))
+    reported = () if observed is None else (*slots, *(_surplus(n, grouped[n]) for n in surplus))
     return Facts(
         key=service.key,
         owner=service.owner,
@@ -157,7 +157,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         earlier=len((earlier & serving) - {c.slot for c in running}),
         revision=service.revision,
         image=service.spec.image,
-        slots=tuple(_slot_report(slot) for slot in shown),
+        slots=tuple(_slot_report(slot) for slot in reported),
         unhealthy=(*(cause_of(r) for r in replicas if drift_of(r) is Drift.UNHEALTHY), *ill),
         resting=sum(c.state in ALIVE for c in containers) if resting else 0,
         failed=tuple(f"{c.name} {explain(c)}" for c in finished if c.exit_code),

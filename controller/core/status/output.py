@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from controller.core.drift.failed_runs import last_line, shown
+from controller.core.drift.failed_runs import last_line, run_json
 from controller.core.encoding.terminal_text import quote_line
 from controller.core.service.overrides import display_name
 from controller.core.status.details import Report
@@ -38,7 +38,7 @@ def _explained(resource: dict[str, Any], by_key: Mapping[Key, list[FailedRun]]) 
         **resource,
         "conditions": _with_line(resource, runs),
         "slots": [
-            {**row, "lastFailure": shown(last[row["slot"]])} if row["slot"] in last else row
+            {**row, "lastFailure": run_json(last[row["slot"]])} if row["slot"] in last else row
             for row in resource["slots"]
         ],
     }

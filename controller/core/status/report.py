@@ -139,9 +139,9 @@ def _digest(facts: Facts, observed: Observed | None) -> str:
 
 
 def _conditions_before(previous: Report | None) -> dict[tuple[str, str], Report]:
-    found: dict[tuple[str, str], Report] = {}
+    conditions: dict[tuple[str, str], Report] = {}
     resources = (previous or {}).get("resources")
     for resource in resources if isinstance(resources, list) else ():
         key = f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
-        found |= {(key, condition["type"]): condition for condition in resource["conditions"]}
-    return found
+        conditions |= {(key, condition["type"]): condition for condition in resource["conditions"]}
+    return conditions

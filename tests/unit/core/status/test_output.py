@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.drift.failed_runs import shown
+from controller.core.drift.failed_runs import run_json
 from controller.core.status.output import with_last_lines
 from controller.model.container_output import FailedRun
 from tests.unit.core.drift.test_failed_runs import line, run_of
@@ -88,7 +88,7 @@ def test_only_the_gravest_condition_has_the_line() -> None:
 
 def test_a_slot_has_its_last_failed_run() -> None:
     slots = explained(report(), run_of(1), FATAL)["slots"]
-    assert slots == [{"slot": 1, "lastFailure": shown(FATAL)}, {"slot": 2}]
+    assert slots == [{"slot": 1, "lastFailure": run_json(FATAL)}, {"slot": 2}]
 
 
 def test_a_report_is_never_changed_itself() -> None:
