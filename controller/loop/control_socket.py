@@ -139,12 +139,10 @@ def pass_request(question: Mapping[str, object], *, peer_uid: int) -> PassReques
     Raises:
         UsageError: a member has the wrong type.
     """
-    approve, key = question.get("approve_prune", False), question.get("key")
-    if not isinstance(approve, bool):
-        raise wrong_member("approve_prune", "true or false")
+    key = question.get("key")
     return PassRequest(
         _timeout_s(question),
-        approve,
+        _flag(question, "approve_prune"),
         _who(question, peer_uid),
         None if key is None else _key(key),
         text_member(question, "plan"),
@@ -158,9 +156,6 @@ def act_request(verb: Verb, question: Mapping[str, object], *, peer_uid: int) ->
     Raises:
         UsageError: a member has the wrong type.
     """
-    only_ask = question.get("only_ask", False)
-    if not isinstance(only_ask, bool):
-        raise wrong_member("only_ask", "true or false")
     act = ServiceAct(
         verb,
         _key(question.get("key")),
@@ -168,7 +163,14 @@ def act_request(verb: Verb, question: Mapping[str, object], *, peer_uid: int) ->
         to=text_member(question, "to"),
         reason=text_member(question, "note"),
     )
-    return ActRequest(act, only_ask, _timeout_s(question))
+    return ActRequest(act, _flag(question, "only_ask"), _timeout_s(question))
+
+
+def _flag(question: Mapping[str, object], member: str) -> bool:
+    flag = question.get(member, False)
+    if not isinstance(flag, bool):
+        raise wrong_member(member, "true or false")
+    return flag
 
 
 def _timeout_s(question: Mapping[str, object]) -> float:

@@ -40,13 +40,7 @@ UNMET = "precondition.unmet"
 
 
 #: The actions that repair a container in place.
-_IN_PLACE = (
-    UpdateContainer,
-    UnpauseContainer,
-    RenameContainer,
-    ConnectNetwork,
-    DisconnectNetwork,
-)
+_IN_PLACE = (UpdateContainer, UnpauseContainer, RenameContainer, ConnectNetwork, DisconnectNetwork)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +75,8 @@ class Execution:
         return bool(self.done) or self.failed is not None
 
 
-def defer_nothing(_action: AnyAction) -> bool:
-    """Defer no action."""
-    return False
-
-
-def not_stopping() -> bool:
-    """Never stop early."""
-    return False
-
-
-def stop_at_barrier(_barrier: Barrier) -> bool:
-    """Leave the actions behind a barrier to a later pass."""
+def never(_action: AnyAction | None = None) -> bool:
+    """Return False: defer no action, open no barrier, do not stop."""
     return False
 
 
@@ -103,10 +87,10 @@ def execute(  # noqa: PLR0913 - the seam of passes and exact plans, each input b
     context: Callable[[AnyAction], Context],
     observe: Callable[[AnyAction], Observed],
     observed: Observed | None = None,
-    is_deferred: Callable[[AnyAction], bool] = defer_nothing,
-    await_open: Callable[[Barrier], bool] = stop_at_barrier,
+    is_deferred: Callable[[AnyAction], bool] = never,
+    await_open: Callable[[Barrier], bool] = never,
     creations: SharedCreations | None = None,
-    stopping: Callable[[], bool] = not_stopping,
+    stopping: Callable[[], bool] = never,
 ) -> Execution:
     """Perform *actions* in order until one fails. Errors of the engine are returned, not raised.
 

@@ -20,7 +20,7 @@ from controller.core.planning.quarantine import AT_ONCE, Moment, Quarantine, Qua
 from controller.core.policy.refusals import with_document_fields
 from controller.core.service import prune_guard
 from controller.core.status.facts import Failure
-from controller.loop.executor import Execution, execute, not_stopping
+from controller.loop.executor import Execution, execute, never
 from controller.loop.passes import (
     OUTCOMES,
     DesiredView,
@@ -125,7 +125,7 @@ class Reconciler:
         failures: Mapping[Key, Failure] = NO_FAILURES,
         on_behalf_of: str = "",
         approved: str = "",
-        stopping: Callable[[], bool] = not_stopping,
+        stopping: Callable[[], bool] = never,
     ) -> Result:
         """Run one pass.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
 from controller.core.status.details import Report
 from controller.core.status.facts import Failure
-from controller.loop.executor import not_stopping
+from controller.loop.executor import never
 from controller.loop.passes import DesiredView, PassPolicy
 from controller.loop.probes.prober import ProbedEngine
 from controller.loop.state.failed_runs import FailureLog
@@ -46,7 +46,7 @@ class ControllerParts:
     #: How pulls leave their worker's slot.
     outside_slot: OutsideSlot = in_place
     #: Returns True once the process stops: no further action begins.
-    stopping: Callable[[], bool] = not_stopping
+    stopping: Callable[[], bool] = never
 
 
 @dataclass(slots=True)

@@ -155,24 +155,22 @@ class StatusVerdicts:
 
 def _validate(value: object) -> Report | None:
     """Return the parts of a published report for the next report; None if any is missing."""
-    match value:
-        case {"resources": list(resources)}:
-            pass
-        case _:
-            return None
-    for resource in resources:
-        match resource:
-            case {"kind": str(), "namespace": str(), "name": str(), "conditions": list(conditions)}:
-                pass
-            case _:
-                return None
-        for condition in conditions:
-            match condition:
-                case {"type": str(), "status": str(), "since": str()}:
-                    pass
-                case _:
-                    return None
+    resources = value.get("resources") if isinstance(value, dict) else None
+    if not isinstance(resources, list) or not all(map(_is_resource, resources)):
+        return None
     return {"resources": resources, "problems": []}
+
+
+def _is_resource(value: object) -> bool:
+    match value:
+        case {"kind": str(), "namespace": str(), "name": str(), "conditions": list(conditions)}:
+            members = ("type", "status", "since")
+            return all(
+                isinstance(each, dict) and all(isinstance(each.get(m), str) for m in members)
+                for each in conditions
+            )
+        case _:
+            return False
 
 
 def _unreachable(error: EngineError | None) -> tuple[Problem, ...]:

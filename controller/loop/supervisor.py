@@ -68,15 +68,8 @@ class ControlEndpoints:
 class Supervisor:
     """Runs a controller until a stop is requested.
 
-    Args:
-        controller: the controller to run.
-        engine: the source of events.
-        clock: the clock of all waits.
-        random: returns a number in [0, 1), for jitter.
-        endpoints: the connections to the outside.
-        worker_slots: the slots of passes; the controller leaves them during pulls.
-        stop: the request to stop, which the controller checks too.
-        paused: passes run only on request.
+    *random* returns a number in [0, 1), for jitter. *stop* is the request to stop, which the
+    controller checks too. *paused*: passes run only on request.
     """
 
     def __init__(

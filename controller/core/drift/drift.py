@@ -331,13 +331,8 @@ def slot_of(
     Among containers of the current revision, a running one is preferred, then one without
     alterations, then the oldest start.
 
-    Args:
-        number: the slot.
-        containers: the containers in the slot.
-        service: the declared service.
-        replace_reasons: why containers are to be replaced, by id.
-        deferred: alterations whose repair waits, by ``Alteration.what``.
-        missing_cause: how the slot's last container disappeared.
+    *replace_reasons*: why containers are to be replaced, by id. *deferred*: alterations whose
+    repair waits, by ``Alteration.what``. *missing_cause*: how the last container disappeared.
     """
     replicas = [
         ReplicaState(c, service, replace_reason=replace_reasons.get(c.id, "")) for c in containers

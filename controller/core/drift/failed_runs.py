@@ -54,11 +54,8 @@ def failed_run(
 ) -> FailedRun | None:
     """Return the failed run of a container, without its lines; None without a failure.
 
-    Args:
-        container: the observed container.
-        service: the desired service.
-        controller_restarts: True if the controller, and not the engine, restarts the container.
-        rejected: why the rollout of the container's revision failed; '' if it did not.
+    *controller_restarts*: the controller, and not the engine, restarts the container. *rejected*: why
+    the rollout of the container's revision failed; '' if it did not.
     """
     cause, run = _failure(container, service, controller_restarts=controller_restarts)
     if not cause and rejected and container.running:
@@ -129,11 +126,9 @@ def with_output(
 ) -> FailedRun:
     """Return a run with its last lines.
 
-    Args:
-        run: the run.
-        lines: the last lines of the container, oldest first, of all its runs.
-        previous_end: the end of the container's failed run before; '' if there was none.
-        restarted: True if the container runs again, so lines of the next run can follow.
+    *lines* are the last lines of all runs of the container, oldest first. *previous_end* is the end
+    of its failed run before; '' if there was none. *restarted*: the container runs again, so lines
+    of the next run can follow.
     """
     since = _end_ns(previous_end, 0)
     until = _end_ns(run.at, math.inf) if restarted else math.inf
@@ -196,6 +191,14 @@ def latest_by_slot(runs: Iterable[FailedRun]) -> list[FailedRun]:
 # JSON
 
 
+#: The members of a run that are stored under their own names.
+_MEMBERS: dict[str, type] = {
+    **dict.fromkeys(("container", "id", "run", "revision", "owner", "at", "cause", "signal"), str),
+    "slot": int,
+    "oom": bool,
+}
+
+
 def run_json(run: FailedRun) -> dict[str, object]:
     """Return a run in the shape of ``lastFailure`` in ``status --json``."""
     return {
@@ -235,37 +238,17 @@ def from_json(value: Mapping[str, Any]) -> FailedRun:
         ValueError: *value* is not a failed run.
     """
     match value:
-        case {
-            "key": str(key),
-            "slot": int(slot),
-            "container": str(container),
-            "id": str(identifier),
-            "run": str(run),
-            "revision": str(revision),
-            "owner": str(owner),
-            "at": str(at),
-            "cause": str(cause),
-            "exit": None | int() as code,
-            "signal": str(name),
-            "oom": bool(oom),
-            "lines": list(lines),
-        } if len(lines) <= LINES_MAX:
-            unread = str(value.get("unread", ""))
+        case {"key": str(key), "exit": None | int() as code, "lines": list(lines)} if (
+            all(isinstance(value.get(name), kind) for name, kind in _MEMBERS.items())
+            and len(lines) <= LINES_MAX
+        ):
+            members = {name: value[name] for name in _MEMBERS}
             return FailedRun(
                 key=Key.parse(key),
-                slot=slot,
-                container=container,
-                id=identifier,
-                run=run,
-                revision=revision,
-                owner=owner,
-                at=at,
-                cause=cause,
                 exit_code=code,
-                signal=name,
-                oom=oom,
-                lines=tuple(_line(each) for each in lines),
-                unread=unread,
+                lines=tuple(map(_line, lines)),
+                unread=str(value.get("unread", "")),
+                **members,
             )
         case _:
             raise ValueError(f"not a failed run: {str(value)[:200]}")

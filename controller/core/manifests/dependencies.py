@@ -32,10 +32,8 @@ def find_flaws(
 ) -> Iterator[Problem]:
     """Yield the problems of the dependencies of *services*.
 
-    Args:
-        services: the valid declarations, by key.
-        broken: keys of documents with errors, including keys of *services* that are left unchanged.
-        blind: True if an unreadable file or document possibly declares any resource.
+    *broken* are keys of documents with errors, also those of *services* that are left unchanged.
+    *blind*: an unreadable file or document possibly declares any resource.
     """
     edges = {
         key: dependencies_of(key, service_spec(declaration))

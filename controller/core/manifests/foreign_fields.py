@@ -148,10 +148,7 @@ _KEYS: Mapping[FieldPath, Mapping[str, str]] = {
         "readOnly": "write readOnlyRootFilesystem: true",
         "runAsUser": 'write user: "1000:1000" directly below spec',
     },
-    ("network",): {
-        "name": "write attach: [NAME]",
-        "networks": "write attach: [NAME]",
-    },
+    ("network",): {"name": "write attach: [NAME]", "networks": "write attach: [NAME]"},
     ("rollout",): {
         "maxSurge": "remove it: a successor is started beside its predecessor, with StartFirst",
         "update_config": "write {order: StartFirst}, without another level",

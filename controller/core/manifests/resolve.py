@@ -31,12 +31,7 @@ from controller.model.desired.desired import (
     SourceIdentity,
     Volume,
 )
-from controller.model.desired.spec import (
-    NetworkSpec,
-    ReleaseSpec,
-    ServiceSpec,
-    VolumeSpec,
-)
+from controller.model.desired.spec import NetworkSpec, ReleaseSpec, ServiceSpec, VolumeSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import DEFAULT_NAMESPACE, SERVICE_NAME_MAX, Key, is_dns_label
 from controller.model.observed import HostPort

@@ -40,10 +40,7 @@ def slot_spec(spec: ServiceSpec) -> dict[str, object]:
 def slot_text(spec: ServiceSpec) -> str:
     """Return the slot spec as JSON. As a ServiceSpec, the JSON has the same revision."""
     return spec.model_dump_json(
-        by_alias=True,
-        exclude_defaults=True,
-        exclude=set(NOT_OF_THE_SLOT),
-        context=AS_WRITTEN,
+        by_alias=True, exclude_defaults=True, exclude=set(NOT_OF_THE_SLOT), context=AS_WRITTEN
     )
 
 
@@ -66,10 +63,5 @@ def spec_digest(resource: Service | Network | Volume) -> str:
 
 def revision_of(owner: str, key: Key, spec: ServiceSpec) -> str:
     """Return the revision of a service's slots: ``v1:`` and 64 hex digits."""
-    slot = {
-        "namespace": key.namespace,
-        "name": key.name,
-        "owner": owner,
-        "spec": slot_spec(spec),
-    }
+    slot = {"namespace": key.namespace, "name": key.name, "owner": owner, "spec": slot_spec(spec)}
     return f"{VERSION}:{digest(slot)}"

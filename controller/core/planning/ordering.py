@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from controller.core.drift.actions import is_denied
 from controller.core.drift.drift import ALIVE, SlotState, by_slot, slot_of
@@ -95,13 +96,8 @@ class Ordering:
     ) -> None:
         """Order the services of *desired* and *observed*.
 
-        Args:
-            desired: the desired state.
-            observed: the snapshot that the plan is made from.
-            known_services: knowledge of the services that *observed* lacks.
-            crash_looping: slots in a crash loop.
-            prunable: services that the prune guard lets go.
-            blocked: services that the prune guard holds back.
+        *known_services* are those that *observed* lacks. The prune guard lets *prunable* services go,
+        and holds *blocked* ones back.
         """
         self._services = {service.key: service for service in desired.services}
         self._suspended = desired.suspended
@@ -113,7 +109,6 @@ class Ordering:
         self._leaving = frozenset(key for key in prunable if self._leaves(key, desired))
         self._slots: dict[Key, tuple[SlotState, ...]] = {}
         self._stalled = dict(known_services.stalled)
-        self._resources: ExclusiveResources | None = None
         self._starting: set[Key] = set()
         self._left: set[Key] = set()
         # A service that the guard holds back, or has not decided on, is on its way out as well:
@@ -157,25 +152,21 @@ class Ordering:
         service, first = self._services.get(key), self._dependencies(key) - self._leaving
         if service is None or not self._leaving:
             return first
-        return first | ({c.key for _, c in self._held_by_others(service)} & self._leaving)
+        return first | ({c.key for _, c in self._resources.held_by_others(service)} & self._leaving)
 
     # Ports and volumes
 
-    @property
-    def resources(self) -> ExclusiveResources:
-        """The ports and volumes that containers hold."""
-        if self._resources is None:
-            self._resources = ExclusiveResources(self._everything.containers)
-        return self._resources
-
-    def _held_by_others(self, service: Service) -> list[tuple[str, Container]]:
-        return self.resources.held_by_others(service)
+    @cached_property
+    def _resources(self) -> ExclusiveResources:
+        return ExclusiveResources(self._everything.containers)
 
     def resource_conflict(self, service: Service) -> Blocker | None:
         """Return the containers of other services with a port or volume of *service*; None without
         any.
         """
-        holders = [(w, c) for w, c in self._held_by_others(service) if c.key not in self._left]
+        holders = [
+            (w, c) for w, c in self._resources.held_by_others(service) if c.key not in self._left
+        ]
         if not holders:
             return None
         reasons = dict.fromkeys(f"{container.name} has {what}" for what, container in holders)
@@ -189,7 +180,7 @@ class Ordering:
     def _is_awaited_by(self, keys: Iterable[Key], key: Key) -> bool:
         """Return True if a service of *keys* waits, directly or not, for a resource of *key*."""
         wants = {
-            other.key: {container.key for _, container in self._held_by_others(other)}
+            other.key: {container.key for _, container in self._resources.held_by_others(other)}
             for other in self._services.values()
         }
         return any(graph.shortest_path(wants, start, key) for start in keys)
@@ -197,7 +188,7 @@ class Ordering:
     def has_lost_volume(self, container: Container) -> bool:
         """Return True if a container writes to a volume now exclusive to another service."""
         volumes, key = container.writes, container.key
-        return self.resources.is_exclusive_to_others(volumes, key, self._services)
+        return self._resources.is_exclusive_to_others(volumes, key, self._services)
 
     # Dependencies
 
@@ -276,12 +267,7 @@ class Ordering:
         service = self._services.get(key)
         dependencies = NO_BLOCKERS if service is None else self.blockers(service)
         conflict = None if service is None else self.resource_conflict(service)
-        blockers = (
-            dependencies.start,
-            dependencies.replace,
-            conflict,
-            self.teardown_blocker(key),
-        )
+        blockers = (dependencies.start, dependencies.replace, conflict, self.teardown_blocker(key))
         return frozenset(blocker.cause for blocker in blockers if blocker is not None)
 
     def record_planned(

@@ -22,11 +22,7 @@ from controller.core.engine_api.translate import joined_networks, update_body
 from controller.core.planning.context import NO_CONTEXT, PlanContext, ServiceContext
 from controller.core.planning.image_volumes import VolumeRule, always_refuse, with_image_volumes
 from controller.core.planning.ordering import Ordering
-from controller.core.planning.prerequisites import (
-    Prerequisites,
-    engine_name,
-    network_key,
-)
+from controller.core.planning.prerequisites import Prerequisites, engine_name, network_key
 from controller.core.planning.quarantine import expired_tasks, removal_actions, renewal_actions
 from controller.core.planning.rollout import RolloutPlan, plan_service
 from controller.model.desired.desired import Desired, Network, Service, Volume

@@ -234,12 +234,7 @@ def from_json(value: Mapping[str, object]) -> QuarantinedContainer:
         ValueError: *value* is not a quarantine.
     """
     match value:
-        case {
-            "countedMs": int(counted),
-            "atMs": int(at),
-            "boot": str(boot),
-            "untilMs": int(until),
-        }:
+        case {"countedMs": int(counted), "atMs": int(at), "boot": str(boot), "untilMs": int(until)}:
             return QuarantinedContainer(counted / 1000, at / 1000, boot, until / 1000)
         case _:
             raise ValueError(f"not a container in quarantine: {value!r}")

@@ -8,7 +8,6 @@ slots from being replaced, but not unhealthy ones from being restarted.
 container alive meanwhile. The plan is complete: behind each barrier are the actions that follow.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from controller.core.drift.actions import (
@@ -145,14 +144,7 @@ def _plan_waves(
 ) -> list[SlotPlan]:
     """Add the actions of *slots* to *plan*, wave by wave.
 
-    Args:
-        slots: the slots to plan.
-        pending: slots of earlier groups that do not serve as declared yet.
-        context: the service's context.
-        plan: gets the actions and problems.
-
-    Returns:
-        The slots that do not serve as declared yet, *pending* ones included.
+    *pending* are slots of earlier groups that do not serve as declared yet. Returns all such slots.
     """
     interrupting = [slot for slot in slots if _interrupts(slot, context)]
     # Restarts of unhealthy containers come before replacements of healthy ones.
@@ -202,17 +194,14 @@ def _is_restarted(slot: SlotState) -> bool:
 
 def _blocked_cause(wave: list[SlotPlan]) -> str:
     """Return why no serving container is replaced after a wave; '' if some may be."""
-    return _first(each.slot for each in wave if each.blocked)
+    blocked = sorted(each.slot for each in wave if each.blocked)
+    return f"slot {blocked[0]} goes first" if blocked else ""
 
 
 def _busy_cause(wave: list[SlotPlan]) -> str:
     """Return why no unhealthy container is restarted after a wave; '' if some may be."""
-    return _first(each.slot for each in wave if each.pending and not each.blocked)
-
-
-def _first(numbers: Iterable[int]) -> str:
-    first = min(numbers, default=None)
-    return "" if first is None else f"slot {first} goes first"
+    busy = sorted(each.slot for each in wave if each.pending and not each.blocked)
+    return f"slot {busy[0]} goes first" if busy else ""
 
 
 def _is_running(container: Container | None) -> bool:

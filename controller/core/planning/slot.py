@@ -462,11 +462,7 @@ def _cleanup_actions(
 ) -> list[AnyAction]:
     """Return the removals of a slot's extra containers.
 
-    Args:
-        slot: the slot.
-        context: the service's context.
-        stopped: containers that the plan has stopped by then.
-        removed: containers that the plan has removed by then.
+    *stopped* and *removed*: containers that the plan has stopped or removed by then.
     """
     actions: list[AnyAction] = []
     for extra in slot.extra:

@@ -74,13 +74,8 @@ def review(
 ) -> Review:
     """Return the review of a plan.
 
-    Args:
-        plan: the plan of everything.
-        declared: the files.
-        desired: the plan's desired state: *declared* with pins and suspensions applied.
-        observed: the plan's snapshot.
-        all_overrides: the kept revisions of each service, with its pin and suspension.
-        reveal: include values that can be secret.
+    *declared* are the files, *desired* the same with pins and suspensions applied. *reveal* includes
+    values that can be secret.
     """
     services = {service.key: service for service in desired.services}
     holds: dict[Key, tuple[OverrideReason, ...]] = {}

@@ -8,14 +8,7 @@ from dataclasses import asdict
 
 from controller.core.rules.anonymous_volumes import describe, slot_volumes
 from controller.model.desired.desired import ImageVolume, OverrideReason
-from controller.model.desired.plan import (
-    AnyAction,
-    Blocked,
-    CreateContainer,
-    Plan,
-    Verdict,
-    Wait,
-)
+from controller.model.desired.plan import AnyAction, Blocked, CreateContainer, Plan, Verdict, Wait
 from controller.model.errors import Problem, Severity
 
 NOTHING_TO_DO = "nothing to do"

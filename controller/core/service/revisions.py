@@ -39,12 +39,7 @@ def record_document(
 
     A changed document ends a pin. A service with nothing to run ends a restart.
 
-    Args:
-        overrides: the overrides before.
-        service: the service, as declared.
-        generation: the generation of the document.
-        since: now, as RFC 3339.
-        containers: the service's containers; None if unknown.
+    *since* is now, as RFC 3339. *containers* is None if unknown.
     """
     overrides = _declared(overrides, service, generation, since)
     if not is_pinned(overrides, service):

@@ -108,12 +108,8 @@ def advance(
 ) -> RolloutProgress:
     """Return the progress after an observation.
 
-    Args:
-        progress: the progress before.
-        view: the observation.
-        elapsed_s: time since the observation before; 0 at the first one.
-        stalled: a person or another service must act before the rollout can continue, so no deadline
-            runs.
+    *elapsed_s* is the time since the observation before; 0 at the first one. *stalled*: a person or
+    another service must act before the rollout can continue, so no deadline runs.
     """
     service = view.service
     if progress.revision != service.revision:

@@ -60,11 +60,8 @@ class FailureLog:
     ) -> None:
         """Log the failed runs among a service's observed *containers*.
 
-        Args:
-            service: the service as desired.
-            containers: its containers.
-            controller_restarts: slots in which the controller restarts containers, not the engine.
-            rejected: why rollouts of earlier revisions failed, by revision.
+        *controller_restarts*: slots in which the controller restarts containers, not the engine.
+        *rejected*: why rollouts of earlier revisions failed, by revision.
         """
         deadline = self._clock.monotonic() + PASS_S
         for container in containers:

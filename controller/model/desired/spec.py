@@ -46,12 +46,15 @@ _SIGNAL = re.compile(
 )
 
 
-def _image(text: str) -> str:
-    if len(text) > 512 or not _REFERENCE.fullmatch(text):
-        raise ValueError(
-            "expected an image reference such as ghcr.io/team/api:1.4.2, in lower case"
-        )
-    return text
+def _matching(pattern: re.Pattern[str], length: int, expected: str) -> AfterValidator:
+    """Return a validator of strings: they match *pattern*, and have at most *length* characters."""
+
+    def check(text: str) -> str:
+        if len(text) > length or not pattern.fullmatch(text):
+            raise ValueError(f"expected {expected}")
+        return text
+
+    return AfterValidator(check)
 
 
 def clean_path(text: str) -> str:
@@ -69,24 +72,6 @@ def clean_path(text: str) -> str:
 
 def _folder(text: str) -> str:
     return text if text == "/" else clean_path(text)
-
-
-def _url_path(text: str) -> str:
-    if len(text) > URL_PATH_MAX or not _URL_PATH.fullmatch(text):
-        raise ValueError("expected the path of a URL, such as /healthz")
-    return text
-
-
-def _user(text: str) -> str:
-    if len(text) > 128 or not _USER.fullmatch(text):
-        raise ValueError('expected USER or USER:GROUP, names or numbers, such as "1000:1000"')
-    return text
-
-
-def _signal(text: str) -> str:
-    if not _SIGNAL.fullmatch(text):
-        raise ValueError("expected the name of a signal, such as SIGTERM")
-    return text
 
 
 def _whole_seconds(count: int) -> int:
@@ -125,7 +110,15 @@ def _capabilities(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-ImageReference = Annotated[str, AfterValidator(_image)]
+ImageReference = Annotated[
+    str,
+    _matching(_REFERENCE, 512, "an image reference such as ghcr.io/team/api:1.4.2, in lower case"),
+]
+UrlPath = Annotated[str, _matching(_URL_PATH, URL_PATH_MAX, "the path of a URL, such as /healthz")]
+UserName = Annotated[
+    str, _matching(_USER, 128, 'USER or USER:GROUP, names or numbers, such as "1000:1000"')
+]
+SignalName = Annotated[str, _matching(_SIGNAL, 16, "the name of a signal, such as SIGTERM")]
 CleanPath = Annotated[str, AfterValidator(clean_path)]
 Size = Annotated[Bytes, Field(ge=1024, le=2**50)]
 Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=TEXTS_MAX)]
@@ -273,7 +266,7 @@ class HttpCheck(Model):
     A status from 200 to 399 is healthy. Redirects are not followed.
     """
 
-    path: Annotated[str, AfterValidator(_url_path)] = "/"
+    path: UrlPath = "/"
     port: PortNumber
 
 
@@ -358,9 +351,9 @@ class ServiceSpec(Model):
     command: Texts | None = None
     env: Annotated[dict[str, str], Field(max_length=TEXTS_MAX)] = Field(default_factory=dict)
     working_dir: Annotated[str, AfterValidator(_folder)] | None = None
-    user: Annotated[str, AfterValidator(_user)] | None = None
+    user: UserName | None = None
     init: bool = False
-    stop_signal: Annotated[str, AfterValidator(_signal)] | None = None
+    stop_signal: SignalName | None = None
     stop_grace_period: Annotated[
         DurationMs, Field(le=STOP_GRACE_MAX_MS), AfterValidator(_whole_seconds)
     ] = 10_000

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.loop.executor import UNMET, Execution, defer_nothing, execute
+from controller.loop.executor import UNMET, Execution, execute, never
 from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,
@@ -215,7 +215,7 @@ def test_what_cannot_be_put_in_place_holds_nothing_if_it_is_to_go() -> None:
 def test_a_stop_lets_the_running_action_finish_and_begins_no_other() -> None:
     engine = ToyEngine()
     execution = run(
-        engine, *plan_for(engine), is_deferred=defer_nothing, stopping=lambda: len(engine.done) == 1
+        engine, *plan_for(engine), is_deferred=never, stopping=lambda: len(engine.done) == 1
     )
     check(execution, done=EVERYTHING[:1])
     assert execution.interrupted

@@ -11,7 +11,7 @@ from controller.core.drift.probe import Probe, ProbeOutcome, ProbeResult
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
 from controller.core.status.details import Report
 from controller.loop.controller import Controller
-from controller.loop.executor import not_stopping
+from controller.loop.executor import never
 from controller.loop.operator_api import OperatorApi
 from controller.loop.passes import PassPolicy
 from controller.loop.probes.prober import ProbedEngine, Prober
@@ -174,7 +174,7 @@ class House:
     keeping: QuarantineRules = AT_ONCE
     published: list[Report] = field(default_factory=list)
     failure_log: FailureLog | None = None
-    stopping: Callable[[], bool] = not_stopping
+    stopping: Callable[[], bool] = never
     controller: Controller = field(init=False)
     operator: OperatorApi = field(init=False)
     triggers: Triggers = field(init=False)
