@@ -9,7 +9,7 @@ from controller.core.drift.failed_runs import Readers
 from controller.core.planning.image_volumes import with_image_volumes
 from controller.core.review.progress import acts_json, summary_of_acts
 from controller.core.review.review import review
-from controller.core.service.history import HistoryInputs, history
+from controller.core.service.history import history
 from controller.core.service.operator_actions import Decision, unknown
 from controller.loop.controller import Controller
 from controller.loop.executor import Execution, execute
@@ -92,14 +92,12 @@ class OperatorApi:
         generation = self._store.generations[key]
         containers = () if observed is None else observed.of(key)
         return history(
-            HistoryInputs(
-                key=key,
-                overrides=overrides,
-                declared="" if declared is None else declared.revision,
-                generation=0 if generation is None else generation.number,
-                pins={} if observed is None else observed.pins,
-                running=Counter(container.revision for container in containers),
-            )
+            key,
+            overrides,
+            declared="" if declared is None else declared.revision,
+            generation=0 if generation is None else generation.number,
+            pins={} if observed is None else observed.pins,
+            running=Counter(container.revision for container in containers),
         )
 
     # Plans

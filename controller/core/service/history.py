@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from types import MappingProxyType
 
 from controller.core.drift.failed_runs import run_json
 from controller.core.service.revisions import in_force
@@ -13,58 +14,53 @@ from controller.model.names import Key
 from controller.model.observed import Image
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryInputs:
-    """The inputs of a history."""
+def history(
+    key: Key,
+    overrides: Overrides,
+    *,
+    declared: str,
+    generation: int,
+    pins: Mapping[str, Image] = MappingProxyType({}),
+    running: Mapping[str, int] = MappingProxyType({}),
+) -> dict[str, object]:
+    """Return a service's history in the shape of ``history --json``, the newest revision first.
 
-    key: Key
-    overrides: Overrides
-    #: The revision of the document; '' if there is none.
-    declared: str
-    generation: int
-    #: The images to which the broker pinned revisions, as far as known.
-    pins: Mapping[str, Image] = field(default_factory=dict)
-    #: The number of containers by revision, as far as known.
-    running: Mapping[str, int] = field(default_factory=dict)
+    *declared* is the revision of the document; '' if there is none. *pins* has the images to which
+    the broker pinned revisions, and *running* the number of containers by revision, as far as known.
+    """
+    restarting, pin = overrides.restarting, overrides.pin
+    current = in_force(overrides, declared) if declared else None
 
+    def row(each: Revision) -> dict[str, object]:
+        image = pins.get(each.revision)
+        return {
+            "revision": each.revision,
+            "generation": each.generation,
+            "since": each.since,
+            "image": each.image,
+            "digest": "" if image is None else image.digest or image.id,
+            "file": each.source.file,
+            "line": each.source.line,
+            "commit": each.source.commit,
+            "outcome": each.outcome,
+            "reason": each.reason,
+            "current": each.revision == current,
+            "declared": each.revision == declared,
+            "pinned": pin is not None and pin.revision == each.revision,
+            "containers": running.get(each.revision, 0),
+        }
 
-def history(inputs: HistoryInputs) -> dict[str, object]:
-    """Return a service's history in the shape of ``history --json``, the newest revision first."""
-    overrides, key = inputs.overrides, inputs.key
-    restarting = overrides.restarting
     return {
         "kind": key.kind,
         "namespace": key.namespace,
         "name": key.name,
-        "generation": inputs.generation,
+        "generation": generation,
         "suspended": asdict(overrides.suspension) if overrides.suspension else None,
-        "pin": asdict(overrides.pin) if overrides.pin else None,
+        "pin": asdict(pin) if pin else None,
         "restarting": {"by": restarting.by, "containers": len(restarting.ids)}
         if restarting
         else None,
-        "revisions": [_row(each, inputs) for each in reversed(overrides.revisions)],
-    }
-
-
-def _row(each: Revision, inputs: HistoryInputs) -> dict[str, object]:
-    pinned = inputs.overrides.pin is not None and inputs.overrides.pin.revision == each.revision
-    image = inputs.pins.get(each.revision)
-    return {
-        "revision": each.revision,
-        "generation": each.generation,
-        "since": each.since,
-        "image": each.image,
-        "digest": "" if image is None else image.digest or image.id,
-        "file": each.source.file,
-        "line": each.source.line,
-        "commit": each.source.commit,
-        "outcome": each.outcome,
-        "reason": each.reason,
-        "current": bool(inputs.declared)
-        and each.revision == in_force(inputs.overrides, inputs.declared),
-        "declared": each.revision == inputs.declared,
-        "pinned": pinned,
-        "containers": inputs.running.get(each.revision, 0),
+        "revisions": [row(each) for each in reversed(overrides.revisions)],
     }
 
 

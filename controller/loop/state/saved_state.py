@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from controller.core.manifests.dependencies import dependencies_of
-from controller.core.service.history import HistoryInputs, history
+from controller.core.service.history import history
 from controller.loop.state.failed_runs import read_runs
 from controller.loop.state.store import BROKEN, StateStore
 from controller.model.container_output import FailedRun
@@ -52,7 +52,8 @@ def saved_history(state_file: Path, name: str) -> dict[str, object]:
         if overrides.revisions and parts[-len(wanted) :] == wanted:
             generation = store.generations[key]
             number = 0 if generation is None else generation.number
-            return history(HistoryInputs(key, overrides, overrides.revisions[-1].revision, number))
+            declared = overrides.revisions[-1].revision
+            return history(key, overrides, declared=declared, generation=number)
     raise StateError("service.unknown", f"no history is saved of a service {name}")
 
 

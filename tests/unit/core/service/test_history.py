@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from controller.core.service.history import HistoryInputs, history
+from controller.core.service.history import history
 from controller.core.service.revisions import record_outcome
 from controller.model.desired.desired import Restarting
-from controller.model.desired.overrides import Pin, Suspension
+from controller.model.desired.overrides import Overrides, Pin, Suspension
 from controller.model.observed import Image
 from tests.unit.core.service.test_revisions import SINCE, declared_as
 from tests.worlds import IMAGE, WEB, revision
@@ -16,22 +16,22 @@ from tests.worlds import IMAGE, WEB, revision
 COURSE = record_outcome(declared_as("a", "b"), revision("a"), "good")
 
 
-def rows(past: HistoryInputs) -> list[dict[str, Any]]:
-    found = history(past)["revisions"]
+def rows(overrides: Overrides, declared: str) -> list[dict[str, Any]]:
+    found = history(WEB, overrides, declared=declared, generation=2)["revisions"]
     assert isinstance(found, list)
     return found
 
 
 def test_the_newest_revision_comes_first_with_all_that_is_known_of_it() -> None:
-    past = HistoryInputs(
+    past = history(
         WEB,
         COURSE,
-        revision("b"),
+        declared=revision("b"),
         generation=2,
         pins={revision("a"): Image("sha256:1", "sha256:2"), revision("b"): Image("sha256:3")},
         running={revision("b"): 2},
     )
-    assert history(past) == {
+    assert past == {
         "kind": "Service",
         "namespace": "default",
         "name": "web",
@@ -78,7 +78,7 @@ def test_the_newest_revision_comes_first_with_all_that_is_known_of_it() -> None:
 
 def test_what_it_is_pinned_to_is_current_and_its_documents_revision_only_declared() -> None:
     pinned = replace(COURSE, pin=Pin(revision("a"), 2, "asked", "uid:0", SINCE))
-    new, old = rows(HistoryInputs(WEB, pinned, revision("b"), 2))
+    new, old = rows(pinned, revision("b"))
     assert (new["current"], new["declared"], new["pinned"]) == (False, True, False)
     assert (old["current"], old["declared"], old["pinned"]) == (True, False, True)
 
@@ -89,10 +89,10 @@ def test_what_people_want_of_it_is_told() -> None:
         suspension=Suspension("uid:0", SINCE),
         restarting=Restarting(frozenset({"1", "2"}), "uid:7"),
     )
-    told = history(HistoryInputs(WEB, held, revision("b"), 2))
+    told = history(WEB, held, declared=revision("b"), generation=2)
     assert told["suspended"] == {"by": "uid:0", "since": SINCE}
     assert told["restarting"] == {"by": "uid:7", "containers": 2}
 
 
 def test_without_its_document_nothing_is_current() -> None:
-    assert [row["current"] for row in rows(HistoryInputs(WEB, COURSE, "", 2))] == [False, False]
+    assert [row["current"] for row in rows(COURSE, "")] == [False, False]
