@@ -12,9 +12,7 @@ from controller.loop.control_socket import ActRequest, PassRequest
 from controller.loop.full_plan import Convergence
 from controller.loop.operator_api import OperatorApi
 from controller.loop.workers.pass_lock import PassLock
-from controller.model.container_output import FailedRun
 from controller.model.errors import EngineError, UsageError
-from controller.model.names import Key
 from controller.ports import Clock
 
 #: How often a waiting request checks the convergence, besides after each pass.
@@ -35,10 +33,11 @@ class ControlApi:
         self._pass_lock = pass_lock
         self._clock = clock
         self._stopped = stopped
-
-    def status(self) -> dict[str, object]:
-        """Return the status of every resource."""
-        return self._controller.status()
+        # These questions need no work of this class.
+        self.status = self._controller.status
+        self.progress = operator.progress
+        self.history = operator.history
+        self.failed_runs = operator.failed_runs
 
     def plan(self) -> dict[str, object]:
         """Return the plan of everything, and the removals permitted by an approval."""
@@ -49,18 +48,6 @@ class ControlApi:
         ]
         shown = review_json(self._operator.review(full_plan))
         return {"plan": shown, "text": text.render(plan), "going": going}
-
-    def progress(self, since: int) -> dict[str, object]:
-        """Return the actions after number *since*, and the progress of long actions."""
-        return self._operator.progress(since)
-
-    def history(self, key: Key) -> dict[str, object]:
-        """Return a service's revisions and overrides."""
-        return self._operator.history(key)
-
-    def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]:
-        """Return the failed runs whose output a user is allowed to read."""
-        return self._operator.failed_runs(uid, owns_all=owns_all)
 
     def act(self, request: ActRequest) -> dict[str, object]:
         """Change an override of a service; passes carry it out later.

@@ -82,6 +82,7 @@ class Controller:
         self._clock = parts.clock
         self._random = parts.random
         self._reporter = Reporter(self.reconciler, self.shared, parts)
+        self.publish = self._reporter.publish
         self._lock = self.shared.lock
         #: Held while the files are read or everything is observed.
         self._observing = threading.Lock()
@@ -234,14 +235,6 @@ class Controller:
             return
         for key in sorted(snapshot.changed_services(observed, listed)):
             self.keys.add(key)
-
-    def publish(self) -> None:
-        """Publish a changed status.
-
-        Raises:
-            StateError: the status can't be written.
-        """
-        self._reporter.publish()
 
     def save(self) -> None:
         """Save the state.

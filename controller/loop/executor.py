@@ -14,19 +14,15 @@ from dataclasses import dataclass, field, replace
 from controller.core.drift.actions import atomic_groups, is_denied
 from controller.loop.workers.shared_creations import SharedCreations, existing
 from controller.model.desired.plan import (
+    IN_PLACE,
     AnyAction,
     Barrier,
-    ConnectNetwork,
     CreateContainer,
     CreateNetwork,
     CreateVolume,
-    DisconnectNetwork,
     PullImage,
     RemoveContainer,
     RemoveNetwork,
-    RenameContainer,
-    UnpauseContainer,
-    UpdateContainer,
     Wait,
 )
 from controller.model.errors import Conflict, EngineError
@@ -37,10 +33,6 @@ from controller.ports import ActionPerformer
 
 #: The code of an unmet precondition: another client acted since the plan. Observe again.
 UNMET = "precondition.unmet"
-
-
-#: The actions that repair a container in place.
-_IN_PLACE = (UpdateContainer, UnpauseContainer, RenameContainer, ConnectNetwork, DisconnectNetwork)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +171,7 @@ class _Run:
         if action.object != on.object or on.slot not in (0, action.slot):
             return False
         # No action depends on the repair of a container that the sequence removes.
-        return not (isinstance(on, _IN_PLACE) and on.target in self.removed)
+        return not (isinstance(on, IN_PLACE) and on.target in self.removed)
 
     def perform(self, action: AnyAction) -> None:
         """Check one action's precondition, and perform the action."""

@@ -59,9 +59,10 @@ class Convergence:
 def convergence_of(plan: Plan, failures: Mapping[Key, Failure], only: Key | None) -> Convergence:
     """Return the convergence of everything, or of *only* one key, by a plan of everything."""
     actions = [a for a in plan.pending if only in (None, a.object)]
+    stalled = {key for key, failure in failures.items() if failure.act is Act.STALLED}
     possible = any(
         action.verdict.decision != "deny"
-        and not _is_stalled(failures.get(action.object))
+        and action.object not in stalled
         and not isinstance(action, NeedsOperator)
         for action in actions
     )
@@ -71,10 +72,6 @@ def convergence_of(plan: Plan, failures: Mapping[Key, Failure], only: Key | None
     blocked = bool(blocked_keys) if only is None else bool(blocked_keys & {only, None})
     converged = not actions and not blocked
     return Convergence(converged, stuck=not converged and not possible)
-
-
-def _is_stalled(failure: Failure | None) -> bool:
-    return failure is not None and failure.act is Act.STALLED
 
 
 def approved_keys(digest: str, shown: FullPlan, full_plan: FullPlan) -> frozenset[Key]:

@@ -14,7 +14,7 @@ from controller.core.service.operator_actions import Decision, unknown
 from controller.loop.controller import Controller
 from controller.loop.executor import Execution, execute
 from controller.loop.full_plan import Convergence, FullPlan, convergence_of, plan_changed
-from controller.loop.passes import DesiredView, claims
+from controller.loop.passes import claims
 from controller.loop.plan_gates import BarrierWaiter
 from controller.loop.state import snapshot
 from controller.loop.state.action_log import Logged
@@ -131,10 +131,13 @@ class OperatorApi:
         if not approved and full_plan.plan.digest != digest:
             raise plan_changed(full_plan.plan.digest, digest)
 
-        def stopping() -> bool:
-            return controller.parts.stopping() or self._overrides_changed(full_plan.view)
-
         engine, view = self._engine, full_plan.view
+
+        def stopping() -> bool:
+            with self._shared.lock:  # operators may have changed overrides after the plan
+                changed = self._shared.view.desired.holds != view.desired.holds
+            return changed or controller.parts.stopping()
+
         waiter = BarrierWaiter(
             engine, self._reconciler, self._clock, view, full_plan.policy, stopping
         )
@@ -149,11 +152,6 @@ class OperatorApi:
         with self._shared.lock:
             controller.record_downtime(execution)
         return execution
-
-    def _overrides_changed(self, view: DesiredView) -> bool:
-        """Return True if operators changed overrides after *view* was made."""
-        with self._shared.lock:
-            return self._shared.view.desired.holds != view.desired.holds
 
     # Answers
 

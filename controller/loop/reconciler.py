@@ -129,15 +129,9 @@ class Reconciler:
     ) -> Result:
         """Run one pass.
 
-        Args:
-            key: the resource of the pass.
-            view: the desired state of all resources.
-            policy: the policy in force.
-            known: the last snapshot of everything, for resources other than *key*.
-            failures: the failures of the last passes of services.
-            on_behalf_of: the requesting user, if any.
-            approved: the digest of the approved plan of the pass, if any.
-            stopping: returns True if no further action is to begin.
+        *known* is the last snapshot of everything, for resources other than *key*, and *failures* are
+        those of the last passes. *on_behalf_of* is the requesting user and *approved* the digest of
+        the approved plan, if any. *stopping* returns True if no further action is to begin.
         """
         generation = self._store.generations[key]
         try:
@@ -296,14 +290,9 @@ class Reconciler:
         last = disruption_budget.last_slots(plan.of(key), observed.of(key))
 
         def take(action: AnyAction) -> Attempt | None:
-            error = (
-                self._budget.take(key, running)
-                if disruption_budget.takes_down(action, last)
-                else None
-            )
-            if error is None:
-                return None
-            return self._retries.attempt(error, self._budget.wait_s())
+            down = disruption_budget.takes_down(action, last)
+            error = self._budget.take(key, running) if down else None
+            return None if error is None else self._retries.attempt(error, self._budget.wait_s())
 
         return take
 

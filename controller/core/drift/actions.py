@@ -15,7 +15,6 @@ from controller.core.engine_api.translate import stop_timeout_s
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import (
     AnyAction,
-    Barrier,
     ConnectNetwork,
     CreateContainer,
     Delay,
@@ -114,16 +113,6 @@ class ContainerHandle:
         return RemoveContainer(**self._on_it(cause))
 
 
-def delay(key: Key, *, target: str, slot: int, cause: str) -> Delay:
-    """Return an action to leave *slot* alone in this pass."""
-    return Delay(object=key, target=target, cause=cause, slot=slot)
-
-
-def barrier(key: Key, *, target: str, slot: int, cause: str) -> Barrier:
-    """Return a barrier until *target* is available."""
-    return Barrier(object=key, target=target, cause=cause, slot=slot)
-
-
 def attach_service_alias(
     handle: ContainerHandle, service: Service, networks: Iterable[str]
 ) -> list[AnyAction]:
@@ -157,7 +146,9 @@ def stop_and_remove(container: Container, service: Service | None, cause: str) -
     """Return the actions to stop and remove a container."""
     if container.state is ContainerState.REMOVING:
         cause = f"{container.name} is being removed"
-        return [delay(container.key, target=container.name, slot=container.slot, cause=cause)]
+        return [
+            Delay(object=container.key, target=container.name, slot=container.slot, cause=cause)
+        ]
     stop = stop_for_good(container, service, cause) if container.state in ALIVE else []
     return [*stop, ContainerHandle.of(container).remove(cause)]
 

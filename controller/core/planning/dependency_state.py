@@ -138,45 +138,30 @@ def _describe_current(dependency: DependencyState) -> str:
     return ""
 
 
+_MET, _WAITING, _FAILED = DependencyStatus
 #: In order; the first match wins: the status, its condition, and its cause.
 RULES: tuple[
     tuple[DependencyStatus, Callable[[DependencyState], object], Callable[[DependencyState], str]],
     ...,
 ] = (
     # Containers of an unreadable document keep serving their dependents.
-    (DependencyStatus.MET, lambda d: d.service is None and d.up, lambda _: ""),
-    (
-        DependencyStatus.FAILED,
-        lambda d: d.service is None,
-        lambda _: "its document can't be read",
-    ),
+    (_MET, lambda d: d.service is None and d.up, lambda _: ""),
+    (_FAILED, lambda d: d.service is None, lambda _: "its document can't be read"),
     # A suspended service is left alone, so its status does not change.
-    (DependencyStatus.MET, lambda d: d.suspended and d.up, lambda _: ""),
-    (DependencyStatus.FAILED, lambda d: d.suspended, lambda _: "it is suspended"),
-    (DependencyStatus.FAILED, _declared_stopped, lambda _: "it is declared Stopped"),
-    (DependencyStatus.FAILED, lambda d: not d.slots, lambda _: "it is scaled to 0"),
+    (_MET, lambda d: d.suspended and d.up, lambda _: ""),
+    (_FAILED, lambda d: d.suspended, lambda _: "it is suspended"),
+    (_FAILED, _declared_stopped, lambda _: "it is declared Stopped"),
+    (_FAILED, lambda d: not d.slots, lambda _: "it is scaled to 0"),
     # Before the failures below: a serving container is enough.
-    (DependencyStatus.MET, lambda d: d.up and (d.current or not d.replacing), lambda _: ""),
+    (_MET, lambda d: d.up and (d.current or not d.replacing), lambda _: ""),
     # An earlier action of the same plan starts the dependency.
-    (
-        DependencyStatus.MET,
-        lambda d: d.starting and d.condition is DependencyCondition.STARTED,
-        lambda _: "",
-    ),
-    (DependencyStatus.FAILED, lambda d: d.stalled, lambda d: d.stalled),
-    (
-        DependencyStatus.FAILED,
-        lambda d: d.unchecked,
-        lambda _: "as it is pinned it has no healthcheck",
-    ),
-    (DependencyStatus.FAILED, lambda d: d.dead_end, lambda d: d.dead_end),
-    (DependencyStatus.FAILED, lambda d: d.keeps_failing, lambda _: "it keeps failing"),
-    (
-        DependencyStatus.WAITING,
-        lambda d: not d.current and d.replacing,
-        lambda _: "it is being replaced",
-    ),
-    (DependencyStatus.WAITING, lambda _: True, _describe_current),
+    (_MET, lambda d: d.starting and d.condition is DependencyCondition.STARTED, lambda _: ""),
+    (_FAILED, lambda d: d.stalled, lambda d: d.stalled),
+    (_FAILED, lambda d: d.unchecked, lambda _: "as it is pinned it has no healthcheck"),
+    (_FAILED, lambda d: d.dead_end, lambda d: d.dead_end),
+    (_FAILED, lambda d: d.keeps_failing, lambda _: "it keeps failing"),
+    (_WAITING, lambda d: not d.current and d.replacing, lambda _: "it is being replaced"),
+    (_WAITING, lambda _: True, _describe_current),
 )
 _GOAL = {
     DependencyCondition.STARTED: "start",

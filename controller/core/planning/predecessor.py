@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controller.core.drift.actions import ContainerHandle, barrier, is_denied, with_verdicts
+from controller.core.drift.actions import ContainerHandle, is_denied, with_verdicts
 from controller.core.drift.availability import AvailabilityWord
 from controller.core.drift.contention import ENDED
 from controller.core.drift.drift import (
@@ -25,7 +25,7 @@ from controller.core.planning import slot as slots
 from controller.core.planning.context import ServiceContext
 from controller.core.planning.slot import SlotPlan
 from controller.core.planning.successor import order_of
-from controller.model.desired.plan import AnyAction, PullImage
+from controller.model.desired.plan import AnyAction, Barrier, PullImage
 from controller.model.desired.spec import Order
 from controller.model.observed import Container, ContainerState
 
@@ -118,7 +118,7 @@ def _plan_fallback(slot: SlotState, context: ServiceContext) -> SlotPlan | None:
         return replace(blocked, before=[*start, *blocked.before])
     plan = slots.plan_current(replace(slot, extra=extra), context)
     cause = "must be up first"
-    up = barrier(context.key, target=predecessor.name, slot=slot.number, cause=cause)
+    up = Barrier(object=context.key, target=predecessor.name, slot=slot.number, cause=cause)
     return replace(plan, before=[*start, *([] if plan.blocked else [up]), *plan.before])
 
 

@@ -11,7 +11,6 @@ container alive meanwhile. The plan is complete: behind each barrier are the act
 from dataclasses import dataclass, field, replace
 
 from controller.core.drift.actions import (
-    delay,
     is_denied,
     stop_and_remove,
     stop_for_good,
@@ -38,7 +37,7 @@ from controller.core.planning.slot import (
     needs_health_restart,
 )
 from controller.core.planning.successor import order_of
-from controller.model.desired.plan import AnyAction
+from controller.model.desired.plan import AnyAction, Delay
 from controller.model.desired.spec import Order, RunState
 from controller.model.errors import Problem
 from controller.model.observed import Container, ContainerState
@@ -244,7 +243,7 @@ def _postpone(slot: SlotState, cause: str, context: ServiceContext, plan: Rollou
     slot_plan = plan_slot(slot, context)
     if not slot_plan.blocked:
         name = (slot.current or slot.alive[0]).name
-        postponed = delay(context.key, target=name, slot=slot.number, cause=cause)
+        postponed = Delay(object=context.key, target=name, slot=slot.number, cause=cause)
         slot_plan = SlotPlan(slot.number, [*keep_alive_actions(slot, context), postponed])
     _emit(slot_plan.before, context, plan)
     plan.problems += slot_plan.problems

@@ -15,8 +15,6 @@ from controller.core.drift import host_ports
 from controller.core.drift.actions import (
     ContainerHandle,
     attach_service_alias,
-    barrier,
-    delay,
     is_denied,
     stop_and_remove,
     stop_for_good,
@@ -40,7 +38,7 @@ from controller.core.engine_api.translate import RESTART, joined_networks
 from controller.core.planning.context import ServiceContext
 from controller.core.planning.successor import create_of, next_name, order_of
 from controller.model.desired.desired import Service
-from controller.model.desired.plan import AnyAction, Barrier, ConnectNetwork
+from controller.model.desired.plan import AnyAction, Barrier, ConnectNetwork, Delay
 from controller.model.desired.spec import Order, RestartPolicy
 from controller.model.errors import Problem
 from controller.model.observed import Container, ContainerState
@@ -105,7 +103,7 @@ def has_process(container: Container) -> bool:
 
 def blocked_plan(slot: SlotState, context: ServiceContext, cause: str, target: str) -> SlotPlan:
     """Return a plan to leave a slot alone in this pass, with the reason *cause*."""
-    action = delay(context.key, target=target, slot=slot.number, cause=cause)
+    action = Delay(object=context.key, target=target, slot=slot.number, cause=cause)
     return SlotPlan(slot.number, [action], blocked=True)
 
 
@@ -162,7 +160,7 @@ def healing_actions(
     altered = (alteration.what for alteration in alterations(container))
     reasons = dict.fromkeys(deferred[what] for what in altered if what in deferred)
     delays = [
-        delay(service.key, target=container.name, slot=container.slot, cause=reason)
+        Delay(object=service.key, target=container.name, slot=container.slot, cause=reason)
         for reason in reasons
     ]
     return [*actions[:at], *created, *actions[at:], *delays], problems
@@ -184,7 +182,7 @@ def _available_barrier(slot: SlotState, target: str, context: ServiceContext) ->
         word = "healthy" if spec.healthcheck is not None else "up"
         needed = spec.rollout.min_healthy
         cause = f"must be {word}" + (f" for {format_duration_ms(needed)}" if needed else "")
-    return barrier(context.key, target=target, slot=slot.number, cause=cause)
+    return Barrier(object=context.key, target=target, slot=slot.number, cause=cause)
 
 
 def _restart_policy_actions(
@@ -309,7 +307,7 @@ def replace_slot(slot: SlotState, context: ServiceContext) -> SlotPlan:
         # Two containers must not write to a volume that the image declares. Until the image is
         # pulled, its volumes are unknown, so only the prerequisites (slot 0) are made.
         cause = f"which volumes {service.spec.image} declares is known once it is here"
-        unknown = delay(context.key, target=new.handle.name, slot=slot.number, cause=cause)
+        unknown = Delay(object=context.key, target=new.handle.name, slot=slot.number, cause=cause)
         shared = [action for action in before if action.slot == 0]
         return SlotPlan(slot.number, [*shared, unknown], blocked=True)
     cleanup = _cleanup_actions(slot, context, stopped=stop_first, removed=(*leftovers, *surplus))

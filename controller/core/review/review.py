@@ -35,21 +35,17 @@ from controller.model.desired.field_changes import (
 )
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides
 from controller.model.desired.plan import (
+    IN_PLACE,
     AnyAction,
-    ConnectNetwork,
     CreateContainer,
     CreateNetwork,
     CreateVolume,
-    DisconnectNetwork,
     Plan,
     QuarantineWait,
     RemoveContainer,
     RemoveNetwork,
-    RenameContainer,
     StartContainer,
     StopContainer,
-    UnpauseContainer,
-    UpdateContainer,
     Wait,
 )
 from controller.model.desired.spec import RunState, ServiceSpec
@@ -211,13 +207,6 @@ def work_of(actions: Iterable[AnyAction]) -> Work:
     done = [action for action in actions if not is_denied(action)]
     made = {a.target for a in done if isinstance(a, CreateContainer)}
     down = {a.target for a in done if isinstance(a, StopContainer | RemoveContainer)}
-    changes = (
-        UpdateContainer,
-        ConnectNetwork,
-        DisconnectNetwork,
-        RenameContainer,
-        UnpauseContainer,
-    )
     return Work(
         created=frozenset(a.slot for a in done if isinstance(a, CreateContainer)),
         going=frozenset(a.slot for a in done if a.target in down),
@@ -227,7 +216,7 @@ def work_of(actions: Iterable[AnyAction]) -> Work:
         ),
         # The change of the restart policy before a stop belongs to the stop.
         updated=frozenset(
-            a.slot for a in done if isinstance(a, changes) and a.target not in made | down
+            a.slot for a in done if isinstance(a, IN_PLACE) and a.target not in made | down
         ),
     )
 

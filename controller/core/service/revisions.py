@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -109,8 +110,12 @@ def record_outcome(
     overrides: Overrides, revision: str, outcome: RevisionOutcome, reason: str = ""
 ) -> Overrides:
     """Return the overrides with the outcome of a revision."""
+    return _with_changes(overrides, revision, outcome=outcome, reason=reason)
+
+
+def _with_changes(overrides: Overrides, revision: str, **changes: Any) -> Overrides:
     revisions = tuple(
-        replace(each, outcome=outcome, reason=reason) if each.revision == revision else each
+        replace(each, **changes) if each.revision == revision else each
         for each in overrides.revisions
     )
     return replace(overrides, revisions=revisions)
@@ -123,11 +128,7 @@ def record_applied(overrides: Overrides, service: Service) -> Overrides:
 
 def record_rollback(overrides: Overrides, revision: str) -> Overrides:
     """Return the overrides after an automatic rollback from a revision."""
-    revisions = tuple(
-        replace(each, left=True) if each.revision == revision else each
-        for each in overrides.revisions
-    )
-    return replace(overrides, revisions=revisions)
+    return _with_changes(overrides, revision, left=True)
 
 
 def in_force(overrides: Overrides, declared: str) -> str:
@@ -160,12 +161,9 @@ def drop_old_specs(all_overrides: Mapping[Key, Overrides]) -> dict[Key, Override
         if each.spec and (overrides.pin is None or each.revision != overrides.pin.revision)
     ):
         overrides = changed.get(key, all_overrides[key])
-        revisions = tuple(
-            replace(each, spec="") if each.revision == revision else each
-            for each in overrides.revisions
-        )
-        total -= sum(len(e.spec) for e in overrides.revisions) - sum(len(e.spec) for e in revisions)
-        changed[key] = replace(overrides, revisions=revisions)
+        changed[key] = _with_changes(overrides, revision, spec="")
+        total -= sum(len(e.spec) for e in overrides.revisions)
+        total += sum(len(e.spec) for e in changed[key].revisions)
         if total <= SPECS_MAX:
             break
     return changed

@@ -25,13 +25,11 @@ from controller.core.drift.probe import Probe, ProbeOutcome, ProbeProgress, Prob
 from controller.core.engine_api.timestamps import seconds
 from controller.core.engine_api.translate import joined_networks
 from controller.model.desired.desired import Service
-from controller.model.desired.plan import AnyAction
 from controller.model.desired.spec import Healthcheck
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, ContainerState, Observed
-from controller.model.records import Context
-from controller.ports import Clock, ContainerSummary, Engine, EngineFacts, Events, ProbeTransport
+from controller.ports import Clock, Engine, ProbeTransport
 
 AT_ONCE = 64
 #: How long a container that is missing from snapshots keeps its progress, in case it reappears.
@@ -306,19 +304,11 @@ class ProbedEngine:
     def __init__(self, engine: Engine, prober: Prober) -> None:
         self._engine = engine
         self.prober = prober
-
-    def facts(self) -> EngineFacts:
-        return self._engine.facts()
+        self.facts = engine.facts
+        self.list_containers = engine.list_containers
+        self.perform = engine.perform
+        self.events = engine.events
 
     def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
         observed = self._engine.observe(images=images, only=only)
         return self.prober.with_health(observed, only=only)
-
-    def list_containers(self) -> frozenset[ContainerSummary]:
-        return self._engine.list_containers()
-
-    def perform(self, action: AnyAction, context: Context) -> str:
-        return self._engine.perform(action, context)
-
-    def events(self, *, since_ns: int) -> Events:
-        return self._engine.events(since_ns=since_ns)

@@ -7,7 +7,7 @@ from controller.core.manifests.dependencies import dependencies_of
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.service import revisions
 from controller.loop.state.store import StateStore
-from controller.model.desired.desired import Desired, Network, Release, Service, Volume
+from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.names import Key
 from controller.model.observed import Observed
 
@@ -34,7 +34,8 @@ def accept_desired(
         ):
             changed.add(resource.key)
     for release in declared.releases:
-        if store.accept_spec(release.key, digest(_release(release))):
+        members = [str(member) for member in release.members]
+        if store.accept_spec(release.key, digest([release.owner, release.chart, members])):
             # A Release has no passes: its members carry it out.
             generation = store.generations[release.key]
             assert generation is not None
@@ -63,7 +64,3 @@ def _save_revisions(
     if grown:
         for key, overrides in revisions.drop_old_specs(store.overrides.all()).items():
             store.overrides[key] = overrides
-
-
-def _release(release: Release) -> list[object]:
-    return [release.owner, release.chart, [str(member) for member in release.members]]

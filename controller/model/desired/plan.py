@@ -204,26 +204,6 @@ class NeedsOperator(Wait):
     code: str
 
 
-AnyAction = (
-    PullImage
-    | CreateNetwork
-    | RemoveNetwork
-    | CreateVolume
-    | CreateContainer
-    | StartContainer
-    | UpdateContainer
-    | StopContainer
-    | UnpauseContainer
-    | RenameContainer
-    | ConnectNetwork
-    | DisconnectNetwork
-    | RemoveContainer
-    | Barrier
-    | Delay
-    | QuarantineWait
-    | NeedsOperator
-)
-
 #: An action on a container, which exists by then; ``target`` is its name.
 ContainerChange = (
     StartContainer
@@ -235,6 +215,12 @@ ContainerChange = (
     | DisconnectNetwork
     | RemoveContainer
 )
+#: The actions that repair a container in place.
+IN_PLACE = (UpdateContainer, UnpauseContainer, RenameContainer, ConnectNetwork, DisconnectNetwork)
+
+Creation = PullImage | CreateNetwork | CreateVolume | CreateContainer
+AnyWait = Barrier | Delay | QuarantineWait | NeedsOperator
+AnyAction = Creation | RemoveNetwork | ContainerChange | AnyWait
 
 
 @dataclass(frozen=True, slots=True)
