@@ -66,7 +66,7 @@ def review_snapshot(snapshot: HostSnapshot, directory: Path) -> Review:
         declared=declared,
         desired=desired,
         observed=observed,
-        all_overrides=store.all_overrides(),
+        all_overrides=store.overrides.all(),
     )
 
 

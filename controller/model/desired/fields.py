@@ -5,7 +5,6 @@ Separate from ``model.quantities``, which does not import pydantic.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SerializationInfo, WrapSerializer
@@ -21,13 +20,14 @@ from controller.model.quantities import (
 AS_WRITTEN = {"quantities": "as written"}
 
 
-def _written(form: Callable[[int], str]) -> WrapSerializer:
-    def serialize(count: int, _: object, info: SerializationInfo) -> int | str:
-        return form(count) if info.context == AS_WRITTEN else count
-
-    return WrapSerializer(serialize)
+def _bytes_out(count: int, _: object, info: SerializationInfo) -> int | str:
+    return format_bytes(count) if info.context == AS_WRITTEN else count
 
 
-Bytes = Annotated[int, BeforeValidator(parse_bytes), _written(format_bytes)]
-DurationMs = Annotated[int, BeforeValidator(parse_duration_ms), _written(format_duration_ms)]
+def _duration_out(count: int, _: object, info: SerializationInfo) -> int | str:
+    return format_duration_ms(count) if info.context == AS_WRITTEN else count
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), WrapSerializer(_bytes_out)]
+DurationMs = Annotated[int, BeforeValidator(parse_duration_ms), WrapSerializer(_duration_out)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
