@@ -21,7 +21,7 @@ from controller.core.manifests.declaration import (
 )
 from controller.core.manifests.dependencies import find_flaws, find_undeclared, service_spec
 from controller.core.manifests.parse import SOURCE_KIND, read_text
-from controller.core.manifests.validate import Claim, claims_of
+from controller.core.manifests.validate import ResourceClaim, claims_of
 from controller.model.desired.desired import (
     Desired,
     GitSource,
@@ -242,7 +242,7 @@ def _git_sources(sources: list[Declaration]) -> tuple[GitSource, ...]:
 
 def _check_claims(services: list[Declaration]) -> Iterator[Problem]:
     """Yield the host ports and exclusive volumes that two documents, or two ports, claim."""
-    claimed: dict[object, list[tuple[Declaration, Claim]]] = {}
+    claimed: dict[object, list[tuple[Declaration, ResourceClaim]]] = {}
     for declaration in services:
         for claim in claims_of(declaration.key.namespace, service_spec(declaration)):
             claimed.setdefault(claim.group, []).append((declaration, claim))

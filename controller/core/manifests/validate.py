@@ -127,7 +127,7 @@ def exclusive_resources(spec: ServiceSpec) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ResourceClaim:
     """The use of a host port, or the write access to a volume."""
 
     #: A volume by its name on the engine.
@@ -144,17 +144,19 @@ class Claim:
         resource = self.resource
         return resource if isinstance(resource, str) else (resource.port, resource.protocol)
 
-    def conflicts(self, other: Claim) -> bool:
+    def conflicts(self, other: ResourceClaim) -> bool:
         """Return True if two services cannot have both claims at the same time."""
         if isinstance(self.resource, HostPort) and isinstance(other.resource, HostPort):
             return self.resource.overlaps(other.resource)
         return self.resource == other.resource and (self.exclusive or other.exclusive)
 
 
-def claims_of(namespace: str, spec: ServiceSpec) -> list[Claim]:
+def claims_of(namespace: str, spec: ServiceSpec) -> list[ResourceClaim]:
     """Return the host ports and the written volumes of a service, each volume once."""
     claims = [
-        Claim(port.published, f"host port {port.host}", path=("spec", "ports", index, "host"))
+        ResourceClaim(
+            port.published, f"host port {port.host}", path=("spec", "ports", index, "host")
+        )
         for index, port in enumerate(spec.ports)
         if port.published is not None
     ]
@@ -165,7 +167,7 @@ def claims_of(namespace: str, spec: ServiceSpec) -> list[Claim]:
         if isinstance(mount, VolumeMount) and not mount.read_only
     }
     return claims + [
-        Claim(
+        ResourceClaim(
             qualified(namespace, name), f"volume {name}", name in exclusive, ("spec", "mounts", at)
         )
         for name, at in sorted((written | exclusive).items(), key=lambda item: item[1])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from controller.core.drift.drift import ALIVE
-from controller.core.manifests.validate import Claim, claims_of
+from controller.core.manifests.validate import ResourceClaim, claims_of
 from controller.model.desired.desired import Service
 from controller.model.names import Key
 from controller.model.observed import Container
@@ -20,12 +20,12 @@ class ExclusiveResources:
     """The ports and volumes in use by the containers of a snapshot."""
 
     def __init__(self, containers: Iterable[Container]) -> None:
-        self._held: dict[object, list[tuple[Claim, Container]]] = {}
+        self._held: dict[object, list[tuple[ResourceClaim, Container]]] = {}
         for container in containers:
             if container.origin == "controller" and container.state in ALIVE:
                 claims = [
-                    *map(Claim, container.ports),
-                    *(Claim(volume, exclusive=False) for volume in container.writes),
+                    *map(ResourceClaim, container.ports),
+                    *(ResourceClaim(volume, exclusive=False) for volume in container.writes),
                 ]
                 for claim in claims:
                     self._held.setdefault(claim.group, []).append((claim, container))
