@@ -17,7 +17,6 @@ from controller.core.manifests.declaration import Declaration, FolderReading, Pa
 from controller.core.manifests.parse import SOURCE_KIND
 from controller.core.manifests.problems import dotted
 from controller.core.manifests.resolve import desired_from, resolve
-from controller.core.manifests.validate import overlap
 from controller.model.desired.desired import (
     Declared,
     Desired,
@@ -28,6 +27,7 @@ from controller.model.desired.desired import (
 from controller.model.desired.spec import ServiceSpec
 from controller.model.errors import Problem
 from controller.model.names import DEFAULT_NAMESPACE, Key
+from controller.model.observed import HostPort
 
 #: The name of DIR among the sources.
 DIR = ""
@@ -238,11 +238,11 @@ class _PortClaim:
     name: str
     declaration: Declaration
     index: int
-    address: str
+    port: HostPort
 
     def overlaps(self, other: _PortClaim) -> bool:
         """Return True if both can't have the port, and are of different sources."""
-        return self.name != other.name and overlap(self.address, other.address)
+        return self.name != other.name and self.port.overlaps(other.port)
 
 
 def _port_claims(name: str, document: ParsedDocument) -> Iterator[tuple[int, str, _PortClaim]]:
@@ -250,9 +250,9 @@ def _port_claims(name: str, document: ParsedDocument) -> Iterator[tuple[int, str
     if declaration is None or not isinstance(declaration.spec, ServiceSpec):
         return
     for index, port in enumerate(declaration.spec.ports):
-        if port.host is not None:
-            claim = _PortClaim(name, declaration, index, port.host_ip)
-            yield port.host, port.protocol, claim
+        if (published := port.published) is not None:
+            claim = _PortClaim(name, declaration, index, published)
+            yield published.port, published.protocol, claim
 
 
 def _keys(documents: Iterable[ParsedDocument]) -> Iterator[Key]:
