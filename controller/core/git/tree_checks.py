@@ -151,20 +151,24 @@ def pointer_refusal(path: str, content: bytes) -> Refusal | None:
 class _Names:
     """The names seen so far, as a file system without case and Unicode forms sees names."""
 
-    seen: dict[str, str] = field(default_factory=dict)
+    #: By folded name: the name, and True for a file.
+    seen: dict[str, tuple[str, bool]] = field(default_factory=dict)
 
     def collision(self, path: str) -> Refusal | None:
         parts = path.split("/")
         for count in range(1, len(parts) + 1):
-            name = "/".join(parts[:count])
+            name, is_file = "/".join(parts[:count]), count == len(parts)
             folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-            other = self.seen.setdefault(folded, name)
+            is_new = folded not in self.seen
+            other, was_file = self.seen.setdefault(folded, (name, is_file))
             if other != name:
                 return Refusal(
                     "source.case",
                     f"{shown(name)} and {shown(other)} differ only in case or in Unicode form",
                     "rename one of them",
                 )
+            if not is_new and (is_file or was_file):
+                return Refusal("source.case", f"{shown(name)} occurs twice", "remove one of them")
         return None
 
 

@@ -96,19 +96,22 @@ class Repository:
         *,
         parents: tuple[str, ...] | None = None,
         variables: Mapping[str, str] | None = None,
+        key: Path | None = None,
     ) -> str:
-        """Commit a tree on ``main``. *parents* default to the head."""
+        """Commit a tree on ``main``, signed with an SSH *key*. *parents* default to the head."""
         if parents is None:
             parents = tuple(git(self.folder, "rev-list", "--max-count=1", "main", "--").split())
         words = [part for parent in parents for part in ("-p", parent)]
         words += ["-m", "deploy", tree]
-        commit = git(self.folder, "commit-tree", *words, variables=variables)
+        signing = ("-c", "gpg.format=ssh", "-c", f"user.signingkey={key}") if key else ()
+        words = [*signing, "commit-tree", *(["-S"] if key else []), *words]
+        commit = git(self.folder, *words, variables=variables)
         self.push(commit)
         return commit
 
-    def commit(self, files: Mapping[str, str | bytes]) -> str:
+    def commit(self, files: Mapping[str, str | bytes], *, key: Path | None = None) -> str:
         parents = () if not self.has_main() else None
-        return self.commit_tree(self.tree(files), parents=parents)
+        return self.commit_tree(self.tree(files), parents=parents, key=key)
 
     def push(self, commit: str, reference: str = "refs/heads/main") -> None:
         git(self.folder, "update-ref", reference, commit)

@@ -1,0 +1,185 @@
+"""Signed commits and tags, from a real repository through fetch and verification."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from controller.core.git.signed_object import DetachedSignature
+from controller.fetch.keys import read_keys
+from controller.fetch.verify import Verifier
+from controller.model.sources import CommitSignature
+from tests.unit.fetch.repository import DOCUMENT, Followed, Repository, git
+
+GOOD = {"deploy/web.yaml": DOCUMENT}
+OTHER = {"deploy/web.yaml": DOCUMENT, "deploy/db.yaml": DOCUMENT}
+
+
+@dataclass
+class Signed:
+    """A source whose commits must be signed by Alice."""
+
+    folder: Path
+    repository: Repository
+    source: Followed
+    alice: Path
+    bob: Path
+
+    def allow(self, options: str = "") -> None:
+        public = self.alice.with_suffix(".pub").read_text()
+        line = f"alice@example.org {options} {public}"
+        (self.folder / "keys" / "allowed_signers").write_text(line)
+
+    def verify(self, keys: str, signature: DetachedSignature | None) -> CommitSignature:
+        assert keys == "team"
+        found = read_keys(self.folder / "keys", owners=(os.getuid(),))
+        now = time.clock_gettime(time.CLOCK_REALTIME)
+        return Verifier(found, now=now, monotonic=time.monotonic).verify(signature)
+
+    def tag(self, name: str, commit: str, *, key: Path | None = None) -> None:
+        signing = ("-c", "gpg.format=ssh", "-c", f"user.signingkey={key}") if key else ()
+        words = ("-s",) if key else ("-a",)
+        git(self.repository.folder, *signing, "tag", "-f", *words, "-m", name, name, commit)
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> Signed:
+    (tmp_path / "keys").mkdir()
+    keys = []
+    for name in ("alice", "bob"):
+        path = tmp_path / name
+        subprocess.run(
+            ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)), check=True
+        )
+        keys.append(path)
+    repository = Repository(tmp_path / "deploy.git")
+    source = Followed(tmp_path / "fetcher", repository.url)
+    signed = Signed(tmp_path, repository, source, *keys)
+    signed.allow()
+    source.verify = signed.verify
+    source.more = mode("head")
+    return signed
+
+
+def mode(word: str) -> str:
+    return f', "verify": {{"mode": "{word}", "keys": "team"}}'
+
+
+def test_a_signed_commit_is_served_with_its_signer(signed: Signed) -> None:
+    signed.repository.commit(GOOD, key=signed.alice)
+    assert signed.source.fetch() == "Ready"
+    current = signed.source.memory.status.current
+    assert current is not None
+    assert current.signature is not None
+    assert (current.signature.format, current.signature.signer) == ("ssh", "alice@example.org")
+
+
+def unsigned(signed: Signed) -> None:
+    signed.repository.commit(OTHER)
+
+
+def unknown_key(signed: Signed) -> None:
+    signed.repository.commit(OTHER, key=signed.bob)
+
+
+def expired_key(signed: Signed) -> None:
+    signed.repository.commit(OTHER, key=signed.alice)
+    signed.allow('valid-before="20200101"')
+
+
+def revoked_key(signed: Signed) -> None:
+    signed.repository.commit(OTHER, key=signed.alice)
+    public = signed.alice.with_suffix(".pub").read_text()
+    (signed.folder / "keys" / "revoked_keys").write_text(public)
+
+
+def signature_of_another_commit(signed: Signed) -> None:
+    """Move the signature of a good commit to a commit with another tree."""
+    folder = signed.repository.folder
+    raw = git(folder, "cat-file", "commit", signed.repository.commit(OTHER, key=signed.alice))
+    tree = signed.repository.tree({"deploy/web.yaml": "evil: 1\n"})
+    forged = f"tree {tree}\n{raw.split(chr(10), 1)[1]}\n"
+    words = ("hash-object", "-t", "commit", "-w", "--stdin")
+    signed.repository.push(git(folder, *words, given=forged.encode()))
+
+
+def no_keys(signed: Signed) -> None:
+    signed.repository.commit(OTHER, key=signed.alice)
+    (signed.folder / "keys" / "allowed_signers").unlink()
+
+
+def keys_that_others_can_change(signed: Signed) -> None:
+    signed.repository.commit(OTHER, key=signed.alice)
+    (signed.folder / "keys" / "allowed_signers").chmod(0o666)
+
+
+@pytest.mark.parametrize(
+    ("happen", "code"),
+    [
+        (unsigned, "source.unsigned"),
+        (unknown_key, "source.key-unknown"),
+        (expired_key, "source.key-expired"),
+        (revoked_key, "source.key-revoked"),
+        (signature_of_another_commit, "source.signature"),
+        (no_keys, "source.keys"),
+        (keys_that_others_can_change, "source.keys"),
+    ],
+)
+def test_a_commit_without_a_good_signature_is_held(
+    signed: Signed, happen: Callable[[Signed], None], code: str
+) -> None:
+    first = signed.repository.commit(GOOD, key=signed.alice)
+    assert signed.source.fetch() == "Ready"
+    happen(signed)
+    assert signed.source.fetch() == f"Held {code}"
+    assert signed.source.current == first
+    assert signed.source.memory.status.message.startswith("commit ")
+
+
+def test_a_held_commit_is_served_once_its_key_is_trusted(signed: Signed) -> None:
+    signed.allow('valid-before="20200101"')
+    signed.repository.commit(GOOD, key=signed.alice)
+    assert signed.source.fetch() == "Held source.key-expired"
+    signed.allow()
+    assert signed.source.fetch() == "Ready"
+
+
+def test_the_mode_all_checks_each_commit_since_the_served_one(signed: Signed) -> None:
+    signed.source.more = mode("all")
+    signed.repository.commit({})  # before the first served commit nothing is checked
+    signed.repository.commit(GOOD, key=signed.alice)
+    assert signed.source.fetch() == "Ready"
+    between = signed.repository.commit(OTHER)
+    signed.repository.commit(GOOD, key=signed.alice)
+    assert signed.source.fetch() == "Held source.unsigned"
+    assert between[:12] in signed.source.memory.status.message
+    signed.source.more = mode("head")
+    assert signed.source.fetch() == "Ready"
+
+
+def test_the_mode_tag_checks_the_tag_and_its_name(signed: Signed) -> None:
+    signed.source.more, signed.source.git = mode("tag"), ', "ref": {"tag": "live"}'
+    first = signed.repository.commit(GOOD)
+    signed.tag("live", first, key=signed.alice)
+    assert signed.source.fetch() == "Ready"
+    second = signed.repository.commit(OTHER, key=signed.alice)
+    git(signed.repository.folder, "tag", "-f", "live", second)  # a light tag
+    assert signed.source.fetch() == "Held source.unsigned"
+    signed.tag("live", second)
+    assert signed.source.fetch() == "Held source.unsigned"
+    signed.tag("live", second, key=signed.bob)
+    assert signed.source.fetch() == "Held source.key-unknown"
+    signed.tag("test", second, key=signed.alice)
+    tag = git(signed.repository.folder, "rev-parse", "refs/tags/test")
+    signed.repository.push(tag, "refs/tags/live")  # a signed tag under another name
+    assert signed.source.fetch() == "Held source.object"
+    assert signed.source.current == first
+    signed.tag("live", second, key=signed.alice)
+    assert signed.source.fetch() == "Ready"
+    assert signed.source.current == second
