@@ -25,6 +25,7 @@ from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.process.process_group import ProcessGroup
 from controller.settings import read_instance, state_of
 from controller.sources.source_scan import SourceScan
+from controller.system.bounded_program import end_programs
 from controller.system.file_lock import hold_lock
 
 #: The time between two searches for Sources in DIR.
@@ -150,6 +151,7 @@ def run_fetcher(
     watched = [stop, *(() if lifeline_fd is None else (lifeline_fd,))]
     select.select(watched, (), ())
     ended.set()
+    end_programs()
     fetcher.stop()
     with suppress(OSError):
         os.close(lock)

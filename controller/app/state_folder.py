@@ -23,6 +23,7 @@ from controller.settings import (
     state_of,
     write_instance,
 )
+from controller.system.atomic_file import write_atomic
 from controller.system.unix_socket import has_listener
 
 #: How long ``up`` waits for an instance on the same state folder to end (docs/operations/state.md).
@@ -103,6 +104,23 @@ def prepare(
     state = state_of(root, settled)
     lay_out(state, user=user)
     return Launch(state, settled, user, policy_path)
+
+
+def write_source(root: Path, text: str) -> Path:
+    """Write the document of a Source into a folder of the state folder. Return it, as DIR.
+
+    Raises:
+        StateError: the state folder belongs to another user, or can't be written.
+    """
+    if root.exists():
+        _raise_if_foreign(root)
+    directory = root / "desired"
+    with _writing(directory, remedy="name another with --state"):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+        path = directory / "source.yaml"
+        if not path.is_file() or path.read_text() != text:
+            write_atomic(path, text.encode(), mode=0o644)
+    return directory
 
 
 def _raise_if_no_directory(root: Path, directory: Path) -> None:

@@ -57,6 +57,7 @@ Examples:
   trimtab up                                  ./desired-state under the policy 'strict'
   trimtab up /srv/desired --policy production
   trimtab up desired-state --policy development --state .state
+  trimtab up --git https://example.org/team/deploy.git --path prod --namespaces shop,web
 """)
 @directory_argument
 @engine_option
@@ -71,6 +72,23 @@ Examples:
 )
 @rebind_option
 @quarantine_option
+@click.option("--git", "git_url", metavar="URL", help="Follow a Git repository instead of DIR.")
+@click.option(
+    "--ref", "git_branch", metavar="BRANCH", default="main", help="With --git: the branch."
+)
+@click.option("--path", "git_path", metavar="FOLDER", default=".", help="With --git: the folder.")
+@click.option(
+    "--namespaces",
+    default="default",
+    metavar="NAME,…",
+    help="With --git: the namespaces that the repository declares (default: default).",
+)
+@click.option("--credentials", metavar="NAME", help="With --git: a folder of /etc/trimtab/git.")
+@click.option(
+    "--keys",
+    metavar="NAME",
+    help="With --git: a folder of /etc/trimtab/keys; one of its keys must have signed the commit.",
+)
 @click.option("--web", metavar="ADDR", hidden=True)
 @click.option("--no-web", is_flag=True, hidden=True)
 def up(
@@ -78,6 +96,12 @@ def up(
     state: Path | None,
     registry_auth: Path | None,
     quarantine_ms: int | None,
+    git_url: str | None,
+    git_branch: str,
+    git_path: str,
+    namespaces: str,
+    credentials: str | None,
+    keys: str | None,
     web: str | None,
     no_web: bool,  # noqa: ARG001 - accepted, so that scripts needn't change when a web page exists
     as_json: bool,
@@ -85,9 +109,12 @@ def up(
 ) -> int:
     """Run broker and controller together, in the foreground, and show each change.
 
-    DIR defaults to the instance's own, else ./desired-state. Ctrl-C ends both and leaves the
-    containers running; 'trimtab down' removes them.
+    DIR defaults to the instance's own, else ./desired-state. With --git, DIR is a folder of the state
+    folder, with one document that names the repository. Ctrl-C ends both and leaves the containers
+    running; 'trimtab down' removes them.
     """
+    if git_url is not None and directory is not None:
+        raise click.UsageError("give DIR or --git, not both")
     if web is not None:
         raise click.UsageError("--web: the web page is not supported yet")
     from controller.app.state_folder import LaunchOptions
@@ -95,6 +122,13 @@ def up(
     from controller.cli.status.live_view import watch
 
     root = state_root(state)
+    if git_url is not None:
+        from controller.app.state_folder import write_source
+        from controller.core.git.document import SourceOptions, render_source
+
+        names = tuple(name.strip() for name in namespaces.split(","))
+        options = SourceOptions(git_url, git_branch, git_path, names, credentials, keys)
+        directory = write_source(root, render_source(options))
     launch = prepare_launch(
         root,
         directory=default_directory(directory, root),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import select
+import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from controller.system.bounded_program import Bounds, Finished, run_program
+from controller.system.bounded_program import Bounds, Finished, end_programs, run_program
 
 PATH = {"PATH": os.environ["PATH"]}
 
@@ -41,6 +43,20 @@ def test_time_is_bounded_also_for_what_the_program_started(tmp_path: Path) -> No
     select.select([reader], [], [], 10.0)
     assert os.read(reader, 1) == b""  # nobody has it open for writing any more
     os.close(reader)
+
+
+def test_programs_of_other_threads_are_ended_with_the_process() -> None:
+    finished: list[Finished] = []
+    read_end, write_end = os.pipe()
+    script = f"echo x > /proc/{os.getpid()}/fd/{write_end}; sleep 1000"
+    thread = threading.Thread(target=lambda: finished.append(run(script)))
+    thread.start()
+    assert os.read(read_end, 1) == b"x"
+    end_programs()
+    thread.join(10.0)
+    assert [each.code for each in finished] == [-signal.SIGKILL]
+    os.close(read_end)
+    os.close(write_end)
 
 
 def test_a_missing_program_is_an_error() -> None:
