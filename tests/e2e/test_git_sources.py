@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,3 +112,55 @@ def test_a_source_outlives_a_restart_and_a_lost_folder(host: Host) -> None:
     host.up()
     eventually(lambda: "PrunePending" in codes(host), what="the removal is held back")
     assert host.running_ids("web")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git as somebody with a working tree."""
+    who = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org"]
+    done = subprocess.run(
+        ["git", *who, *arguments], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.timeout(300)
+def test_a_commit_becomes_a_container_and_an_empty_one_does_not(host: Host) -> None:
+    bare, tree = host.folder / "deploy.git", host.folder / "tree"
+    git(host.folder, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
+    git(host.folder, "clone", "--quiet", str(bare), str(tree))
+    (tree / "deploy").mkdir()
+
+    def push(subject: str, **services: int) -> str:
+        for path in (tree / "deploy").iterdir():
+            path.unlink()
+        for name, replicas in services.items():
+            (tree / "deploy" / f"{name}.yaml").write_text(web(name, replicas=replicas))
+        git(tree, "add", "--all")
+        git(tree, "commit", "--quiet", "--message", subject)
+        git(tree, "push", "--quiet", "origin", "HEAD:main")
+        return git(tree, "rev-parse", "HEAD")
+
+    first = push("one", web=1, api=1)
+    text = SOURCE.format(more="").replace("/nowhere/deploy.git", str(bare))
+    host.write("team.yaml", text.replace("interval: 1h", "interval: 10s"))
+    host.up()
+    host.await_ready("web", "api")
+    assert source_row(host)["commit"] == first
+    second = push("two", web=2)
+    eventually(lambda: source_row(host).get("commit") == second, what="the commit is served")
+    eventually(lambda: len(host.running_ids("web")) == 2, what="and runs")
+    eventually(lambda: not host.names("api"), what="what it dropped is gone")
+    eventually(lambda: source_row(host)["state"] == "Ready", what="the fetcher's report is shown")
+    blamed = host.cli("journal", "blame", "web").stdout
+    # Each replica was made by the commit that asked for it.
+    assert all(f" of {each[:12]}" in blamed for each in (first, second))
+    assert "team:web.yaml:" in blamed
+    assert "by Ann" in blamed
+    # A commit that declares nothing isn't served.
+    push("three")
+    eventually(lambda: source_row(host)["state"] == "Held", what="the empty commit is held")
+    assert source_row(host)["commit"] == second
+    assert "SourceHeld" in codes(host)
+    assert len(host.running_ids("web")) == 2
+    assert "Held" in host.cli("status").stdout
+    assert second in host.cli("describe", "team").stdout
