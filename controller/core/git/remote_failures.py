@@ -60,7 +60,7 @@ _RULES: tuple[tuple[str, str, str], ...] = (
     (
         "source.damaged",
         (
-            r"fsck error|index-pack failed|unpack-objects failed|bad object|inflate|invalid index-pack|"
+            r"fsck error|repository corruption|index-pack failed|unpack-objects failed|bad object|inflate|invalid index-pack|"
             r"pack is corrupted|did not send all necessary objects|is corrupt|SHA1 COLLISION|"
             r"pack has bad object|missing blob|object .* (?:is|not)|loose object"
         ),

@@ -40,6 +40,10 @@ from controller.core.git.remote_failures import explain_failure
             "fatal: write error: No space left on device\nfatal: index-pack failed",
             "source.disk-full",
         ),
+        (
+            "remote: aborting due to possible repository corruption\nfatal: bad pack header",
+            "source.damaged",
+        ),
         ("error: index-pack died of signal 25", "source.too-large"),
         ("fatal: detected dubious ownership in repository at '/x'", "source.owner"),
         ("fatal: transport 'ext' not allowed", "source.protocol"),
