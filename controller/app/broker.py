@@ -30,8 +30,8 @@ from controller.journal.writer.signing_keys import KeyFiles, SigningKeys, hash_k
 from controller.journal.writer.writer import Writer
 from controller.model.crashpoints import Reach
 from controller.ports import Clock
+from controller.process.copied_state_lock import InstanceLock, shared_folder
 from controller.process.engine_socket import check_access
-from controller.process.instance_lock import InstanceLock, shared_folder
 from controller.settings import StateFolder, bind_engine, read_instance
 
 

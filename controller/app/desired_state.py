@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.core.manifests.resolve import desired_from
+from controller.core.manifests.check_together import desired_from
 from controller.model.desired.desired import Desired
 from controller.model.names import Key
 from controller.sources.directory import DirectorySource

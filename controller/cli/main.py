@@ -23,11 +23,11 @@ SECTIONS = {
     "Run": {
         "up": ("commands/up", "Run trimtab here: keep this host as a directory declares it."),
         "down": ("commands/down", "Remove this instance's containers and networks; keep volumes."),
-        "plan": ("commands/plan", "Show what would change, and why."),
-        "snapshot": ("commands/plan", "Print what a plan elsewhere needs to know."),
-        "diff": ("commands/diff", "Show the fields that would change."),
-        "apply": ("commands/plan", "Make the changes once, and exit."),
-        "approve": ("commands/approve", "Allow a removal that is held back."),
+        "plan": ("plans/plan", "Show what would change, and why."),
+        "snapshot": ("plans/snapshot", "Print what a plan elsewhere needs to know."),
+        "diff": ("plans/diff", "Show the fields that would change."),
+        "apply": ("plans/apply", "Make the changes once, and exit."),
+        "approve": ("plans/approve", "Allow a removal that is held back."),
     },
     "Look": {
         "status": ("status/status", "List resources: ready, condition, ports, problems."),

@@ -40,6 +40,9 @@ engine_option = click.option(
     metavar="URL",
     help="The engine's socket (default: $DOCKER_HOST, else the standard one).",
 )
+once_engine_option = click.option(
+    "--engine", metavar="URL", help="The engine's socket, when nothing runs yet."
+)
 rebind_option = click.option(
     "--rebind", is_flag=True, help="Change the directory of the instance to DIR."
 )

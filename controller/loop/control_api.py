@@ -6,7 +6,7 @@ import threading
 from dataclasses import asdict, replace
 
 from controller.core.enforcement import disruption_budget
-from controller.core.review import text
+from controller.core.review import flat_plan
 from controller.core.review.plan_json import review_json
 from controller.loop.control_socket import ActRequest, PassRequest
 from controller.loop.full_plan import Convergence
@@ -47,7 +47,7 @@ class ControlApi:
             asdict(each) for each in disruption_budget.planned_removals(plan, full_plan.observed)
         ]
         shown = review_json(self._operator.review(full_plan))
-        return {"plan": shown, "text": text.render(plan), "going": going}
+        return {"plan": shown, "text": flat_plan.render(plan), "going": going}
 
     def act(self, request: ActRequest) -> dict[str, object]:
         """Change an override of a service; passes carry it out later.

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from controller.core.drift import failed_runs as failures
 from controller.core.service.history import with_failures
-from controller.core.status.output import with_last_lines
+from controller.core.status.failed_run_lines import with_last_lines
 from controller.model.container_output import FailedRun
 from controller.model.desired.overrides import ServiceAct, Verb
 from controller.model.errors import TrimtabError, UsageError

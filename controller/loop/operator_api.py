@@ -15,7 +15,7 @@ from controller.loop.controller import Controller
 from controller.loop.executor import Execution, execute
 from controller.loop.full_plan import Convergence, FullPlan, convergence_of, plan_changed
 from controller.loop.passes import claims
-from controller.loop.plan_gates import BarrierWaiter
+from controller.loop.plan_barriers import BarrierWaiter
 from controller.loop.state import snapshot
 from controller.loop.state.action_log import Logged
 from controller.loop.workers.triggers import Chore

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller.core.encoding.yaml import decode
+from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
 from controller.core.manifests.parse import read_text
-from controller.core.manifests.resolve import desired_from
 from controller.model.desired.desired import Desired, SourceIdentity
 from controller.model.desired.spec import ReleaseSpec
 from controller.model.errors import Problem, Severity

@@ -22,16 +22,16 @@ import yaml
 from controller.app.controller import pass_policy
 from controller.core.drift.actions import Judge
 from controller.core.engine_api.translate import RESTART
-from controller.core.manifests.resolve import desired_of
+from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import service_text, slot_text
 from controller.core.planning import planner
 from controller.core.planning.context import PlanContext
 from controller.core.planning.image_volumes import with_image_volumes
 from controller.core.planning.ordering import KnownServices
 from controller.core.planning.quarantine import Quarantine, QuarantineLeft
+from controller.core.review.flat_plan import render
 from controller.core.review.plan_text import render_review
 from controller.core.review.review import review
-from controller.core.review.text import render
 from controller.core.service import prune_guard
 from controller.core.service.overrides import apply_overrides
 from controller.core.service.prune_memory import PruneMemory

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from controller.app.controller import parse_pass_policy
 from controller.core.drift.actions import Judge
 from controller.core.planning.quarantine import QuarantineRules
-from controller.core.review import text
+from controller.core.review import flat_plan
 from controller.engine.adapter import BrokerEngine
 from controller.engine.policy_cache import PolicyCache
 from controller.engine.transport import (
@@ -258,7 +258,7 @@ class SimController:
         second = self._plan(view, shuffled, policy, **named)
         if first == second:
             return first
-        told, told_again = text.render(first), text.render(second)
+        told, told_again = flat_plan.render(first), flat_plan.render(second)
         if told != told_again or first.digest != second.digest:
             raise Violation(9, f"another plan of the same:\n{told}\n{told_again}")
         return first

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controller.core.engine_api.translate import settings
-from controller.core.review import text
+from controller.core.review import flat_plan
 from controller.core.review.plan_json import review_json
 from controller.core.review.plan_text import render_review
 from controller.model import names
@@ -261,7 +261,7 @@ class Judge:
             raise Violation(11, f"a plan of {len(first.actions)} actions")
         review = self._world.controller.operator.review(survey)
         shown = render_review(review, width=80, verbose=True), review_json(review)
-        told = text.render(first) + str(shown) + str(loop.status())
+        told = flat_plan.render(first) + str(shown) + str(loop.status())
         if self._world.secret in told:
             raise Violation(12, "a plan or the status holds a secret")
         if self._world.logged.found:
@@ -272,7 +272,11 @@ class Judge:
         assert self._world.controller is not None, "all is there, so is the controller"
         self._world.controller.transport.turn(None, stale=False)
         plan = self._world.controller.loop.plan_everything().plan
-        return f"the plan isn't empty:\n{text.render(plan)}" if plan.actions or plan.blocked else ""
+        return (
+            f"the plan isn't empty:\n{flat_plan.render(plan)}"
+            if plan.actions or plan.blocked
+            else ""
+        )
 
     def check_rest(self) -> None:
         """Check that the product holds nothing any more, once all is well."""

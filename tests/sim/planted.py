@@ -22,10 +22,10 @@ from controller.broker.handlers import container_create, container_lifecycle, co
 from controller.core.admission import calls, create
 from controller.core.drift import availability
 from controller.core.enforcement import settlement as settling
-from controller.core.manifests import resolve as render
+from controller.core.manifests import check_together as render
 from controller.core.manifests.declaration import FolderReading
 from controller.core.planning import ordering, planner, predecessor, rollout
-from controller.core.planning import slot as slots
+from controller.core.planning import plan_slot as slots
 from controller.core.records.parts import ResultPart
 from controller.core.service import overrides, prune_guard, revisions
 from controller.engine import adapter, requests

@@ -25,7 +25,7 @@ from controller.broker.guards import list_filters, lookup
 from controller.broker.guards.lookup import can_see, can_see_host
 from controller.broker.handlers import image
 from controller.broker.wire.responses import json_reply
-from controller.core.rules.container import variable_names
+from controller.core.rules.limits_privileges import variable_names
 from controller.model import names
 from controller.model.inventory import ContainerItem
 from controller.model.records import Reply, Role

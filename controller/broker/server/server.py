@@ -43,7 +43,7 @@ from controller.broker.server.record_store import RecordStore
 from controller.broker.server.recovery_task import RecoveryTask
 from controller.broker.server.watch_task import ContainerWatcher, ExecReaper
 from controller.core.encoding.engine_address import socket_path
-from controller.core.enforcement.rate_limit import Limit
+from controller.core.enforcement.record_rate import Limit
 from controller.core.records.parts import RequestPart, ResultPart, SummaryPart, VerdictPart
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import CredentialsInvalid, EngineError, PolicyInvalid

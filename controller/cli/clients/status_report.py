@@ -153,7 +153,7 @@ def broker_problems(path: Path) -> list[dict[str, Any]]:
         problems.append(Problem("state.forked", message, remedy=remedy))
     if not problems:
         return []
-    from controller.core.review.text import problem_json  # a slow import, and rarely needed
+    from controller.core.review.flat_plan import problem_json  # a slow import, and rarely needed
 
     return [problem_json(problem) for problem in problems]
 

@@ -19,7 +19,7 @@ from controller.cli.options import (
     state_root,
 )
 from controller.cli.output.excerpts import Excerpts, excerpts
-from controller.model.desired.fields import AS_WRITTEN
+from controller.model.desired.field_types import AS_WRITTEN
 
 if TYPE_CHECKING:
     from controller.model.desired.desired import Desired, Network, Service, Volume
@@ -48,7 +48,7 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
     from controller.app.desired_state import directory_source
     from controller.cli.clients import offline
     from controller.core.planning.planner import problem_order
-    from controller.core.review import text
+    from controller.core.review import flat_plan
 
     root = state_root(state)
     folder = default_directory(directory, root)
@@ -63,7 +63,7 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
                 "directory": str(folder),
                 "policy": {"name": rules.name, "digest": rules.digest},
                 "services": len(desired.services),
-                "problems": [text.problem_json(problem) for problem in desired.problems],
+                "problems": [flat_plan.problem_json(problem) for problem in desired.problems],
                 "denied": [_verdict_json(*item) for item in denied],
                 "warned": [_verdict_json(*item) for item in warned],
             }
@@ -80,7 +80,7 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
 
 
 def _verdict_json(key: Key, verdict: Verdict) -> dict[str, object]:
-    from controller.core.review.text import verdict_json
+    from controller.core.review.flat_plan import verdict_json
 
     return {"object": str(key), "verdict": verdict_json(verdict)}
 

@@ -158,7 +158,7 @@ def _requests(
 
 def explanation_json(explanation: Explanation, policy: Policy) -> dict[str, object]:
     """Return an explanation as a member of ``--json``."""
-    from controller.core.review.text import verdict_json
+    from controller.core.review.flat_plan import verdict_json
 
     route = explanation.route
     return {

@@ -104,7 +104,7 @@ def _judge(
     from controller.cli.clients import offline
     from controller.core.admission import preview
     from controller.core.encoding.strict_json import InvalidJson, parse
-    from controller.core.manifests.resolve import desired_of
+    from controller.core.manifests.check_together import desired_of
     from controller.core.policy.refusals import verdict_in_document
 
     if content.lstrip().startswith("{"):
@@ -127,7 +127,7 @@ def _judge(
 
 
 def _decision_json(label: str, decision: AdmissionDecision, rules: Policy) -> dict[str, object]:
-    from controller.core.review.text import verdict_json
+    from controller.core.review.flat_plan import verdict_json
 
     return {
         "object": label,

@@ -14,7 +14,14 @@ from controller.core.engine_api.grammar import is_below
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
-from controller.core.rules import container, identity, image, image_volumes, mounts, networks
+from controller.core.rules import (
+    identity,
+    image,
+    image_volumes,
+    limits_privileges,
+    mounts,
+    networks,
+)
 from controller.core.rules.context import Case, make_case, reference_text
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, CreateFacts, Needs, Stamp
 from controller.core.rules.verdict import (
@@ -43,12 +50,12 @@ CREATE_RULES: tuple[Rule, ...] = (
     image.platform_known,
     image.image_trusted,
     # Rights over the host, the gravest first.
-    container.namespaces_private,
-    container.capabilities_listed,
-    container.security_options,
-    container.user_allowed,
-    container.groups_allowed,
-    container.root_filesystem,
+    limits_privileges.namespaces_private,
+    limits_privileges.capabilities_listed,
+    limits_privileges.security_options,
+    limits_privileges.user_allowed,
+    limits_privileges.groups_allowed,
+    limits_privileges.root_filesystem,
     mounts.sources_allowed,
     mounts.mounts_bounded,
     image.anonymous_volumes,
@@ -59,15 +66,15 @@ CREATE_RULES: tuple[Rule, ...] = (
     networks.hosts_allowed,
     networks.ports_allowed,
     # Shares of the host.
-    container.limits_bounded,
-    container.cpuset_allowed,
-    container.ulimits_bounded,
-    container.storage_bounded,
-    container.restart_bounded,
-    container.healthcheck_bounded,
-    container.logs_kept,
-    container.environment_bounded,
-    container.arguments_bounded,
+    limits_privileges.limits_bounded,
+    limits_privileges.cpuset_allowed,
+    limits_privileges.ulimits_bounded,
+    limits_privileges.storage_bounded,
+    limits_privileges.restart_bounded,
+    limits_privileges.healthcheck_bounded,
+    limits_privileges.logs_kept,
+    limits_privileges.environment_bounded,
+    limits_privileges.arguments_bounded,
     # Last: a request that is wrong by itself must not be refused for the quota's sake.
     identity.quotas_kept,
 )

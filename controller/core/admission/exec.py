@@ -20,7 +20,7 @@ from controller.core.engine_api.requests import (
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import SummaryPart
-from controller.core.rules.container import (
+from controller.core.rules.limits_privileges import (
     judge_arguments,
     judge_environment,
     judge_non_root,

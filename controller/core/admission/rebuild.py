@@ -40,11 +40,11 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.records.parts import MountPart, SummaryPart
 from controller.core.rules.confinement import confinement_of
-from controller.core.rules.container import capability, variable_names
 from controller.core.rules.context import Case, name_of, reference_text
 from controller.core.rules.facts import Stamp
 from controller.core.rules.identity import is_reserved
 from controller.core.rules.image_volumes import mounts_of
+from controller.core.rules.limits_privileges import capability, variable_names
 from controller.core.rules.networks import JoinedNetworks, host_address, joined
 from controller.core.rules.verdict import AdmissionPatch
 from controller.model import names

@@ -19,9 +19,9 @@ from controller.core.engine_api.requests import (
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import SummaryPart
-from controller.core.rules.container import judge_limits, judge_restart
 from controller.core.rules.context import make_case
 from controller.core.rules.facts import ContainerFacts, CreateFacts, HostFacts
+from controller.core.rules.limits_privileges import judge_limits, judge_restart
 from controller.core.rules.verdict import (
     AdmissionDecision,
     AdmissionPatch,

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from controller.core.drift.drift import ALIVE, alterations
-from controller.core.drift.repair import healed_by
+from controller.core.drift.heal_alterations import healed_by
 from controller.model.desired.plan import AnyAction
 from controller.model.observed import Container
 

@@ -146,7 +146,7 @@ class Alteration:
     #: A field of ``Settings``, or a word such as ``paused``, ``aliases`` or ``violation``.
     what: str
     why: str
-    #: True if ``core.drift.repair`` can undo the alteration while the container runs.
+    #: True if ``core.drift.heal_alterations`` can undo the alteration while the container runs.
     in_place: bool = False
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from controller.core.encoding.canonical_json import digest
 from controller.model.desired.desired import Network, Service, Volume
-from controller.model.desired.fields import AS_WRITTEN
+from controller.model.desired.field_types import AS_WRITTEN
 from controller.model.desired.spec import ServiceSpec
 from controller.model.names import Key
 

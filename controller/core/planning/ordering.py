@@ -21,7 +21,7 @@ from controller.core.planning.dependency_state import (
     DependencyStatus,
     status_of,
 )
-from controller.core.planning.exclusive_resources import ExclusiveResources
+from controller.core.planning.resources_in_use import ExclusiveResources
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import AnyAction, Barrier, Delay, NeedsOperator, StartContainer
 from controller.model.desired.spec import DependencyCondition, RunState

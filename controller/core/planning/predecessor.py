@@ -2,7 +2,7 @@
 
 A running predecessor is healed, or restarted if it keeps failing. If none runs, the last good one
 is started again. A replacement that is available at once needs no predecessor: then
-``core.planning.slot`` alone plans the slot.
+``core.planning.plan_slot`` alone plans the slot.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from controller.core.drift.drift import (
     restart_of,
     unhealthy_cause,
 )
-from controller.core.planning import slot as slots
+from controller.core.planning import plan_slot as slots
 from controller.core.planning.context import ServiceContext
-from controller.core.planning.slot import SlotPlan
+from controller.core.planning.plan_slot import SlotPlan
 from controller.core.planning.successor import order_of
 from controller.model.desired.plan import AnyAction, Barrier, PullImage
 from controller.model.desired.spec import Order

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 
-from controller.core.manifests.validate import exclusive_resources
+from controller.core.manifests.check_document import exclusive_resources
 from controller.core.planning.prerequisites import Prerequisites
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer, Precondition

@@ -19,8 +19,8 @@ from controller.core.encoding.strict_json import fold
 from controller.core.engine_api.grammar import HOST_GATEWAY, is_host_address
 from controller.core.engine_api.mount_grammar import parse_size
 from controller.core.engine_api.requests import CreateRequest, Finding
-from controller.core.rules.container import capability
 from controller.core.rules.context import implied
+from controller.core.rules.limits_privileges import capability
 from controller.core.rules.networks import host_address
 from controller.model.names import DEFAULT_NAMESPACE, REVISION
 from controller.model.policy.document import Policy

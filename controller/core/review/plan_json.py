@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from controller.core.review.flat_plan import to_json
 from controller.core.review.plan_text import change_text
 from controller.core.review.review import is_different
 from controller.core.review.summary import downtime_json, summary_of
-from controller.core.review.text import to_json
 from controller.model.desired.field_changes import (
     Effect,
     FieldChange,

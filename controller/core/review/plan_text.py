@@ -1,7 +1,7 @@
 """A plan as text for a terminal: by object, with the changed fields and the steps.
 
 Pure: the width and the function that colours are arguments. The same review gives the same text.
-``core.review.text.render`` has the flat form, one line for each action.
+``core.review.flat_plan.render`` has the flat form, one line for each action.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Final, Literal
 from controller.core.drift.actions import TAKES_NAME, is_denied, refusals
 from controller.core.drift.drift import short_revision
 from controller.core.encoding.terminal_text import printable
+from controller.core.review.flat_plan import INCOMPLETE, action_table, volume_lines
 from controller.core.review.review import is_different
 from controller.core.review.summary import NOTHING_TO_DO, hold_word, summary_of
-from controller.core.review.text import INCOMPLETE, action_table, volume_lines
 from controller.model.desired.field_changes import (
     Effect,
     FieldChange,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from controller.core.planning.context import SlotPause
-from controller.core.review.text import blocked_json, problem_json
+from controller.core.review.flat_plan import blocked_json, problem_json
 from controller.core.status.conditions import conditions_of
 from controller.core.status.details import Report
 from controller.core.status.facts import Facts, StatusInputs, all_facts, release_facts

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from controller.model.desired.fields import DurationMs
+from controller.model.desired.field_types import DurationMs
 from controller.model.desired.spec import Model
 
 INTERVAL_MIN_MS = 10_000

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from controller.model.desired.fields import Bytes, DurationMs, PortNumber
+from controller.model.desired.field_types import Bytes, DurationMs, PortNumber
 from controller.model.names import REPLICAS_MAX
 from controller.model.observed import HostPort
 

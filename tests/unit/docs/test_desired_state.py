@@ -13,6 +13,7 @@ from annotated_types import Ge, Le, MaxLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.declaration import Metadata
 from controller.core.manifests.parse import (
     KINDS,
@@ -22,8 +23,7 @@ from controller.core.manifests.parse import (
     MANIFESTS,
     manifest_of,
 )
-from controller.core.manifests.resolve import desired_of
-from controller.model.desired.fields import AS_WRITTEN
+from controller.model.desired.field_types import AS_WRITTEN
 from controller.model.quantities import format_bytes, format_duration_ms
 
 ROOT = Path(__file__).parents[3]

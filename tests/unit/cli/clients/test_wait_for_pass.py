@@ -18,8 +18,8 @@ from controller.cli.clients.wait_for_pass import (
     show_changes,
     showing_progress,
 )
+from controller.cli.plans.apply_result import done_text
 from controller.cli.status.conditions import conditions_of
-from controller.cli.status.pass_result import done_text
 
 
 def resource(reason: str, message: str) -> dict[str, Any]:

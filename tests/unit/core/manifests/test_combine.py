@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.combine import SourceReading, combine
 from controller.core.manifests.declaration import FolderReading
 from controller.core.manifests.parse import read_text
-from controller.core.manifests.resolve import desired_from
 from controller.model.desired.desired import Declared, Desired, SourceIdentity
 from controller.model.errors import Problem
 from controller.model.names import Key, service_key

@@ -6,7 +6,7 @@ of its containers. A new field or a new default must leave them as they are.
 
 import pytest
 
-from controller.core.manifests.resolve import desired_of
+from controller.core.manifests.check_together import desired_of
 
 FULL = """
 apiVersion: trimtab/v1

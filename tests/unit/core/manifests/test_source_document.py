@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.core.manifests.resolve import desired_of
+from controller.core.manifests.check_together import desired_of
 
 SOURCE = """\
 apiVersion: trimtab/v1

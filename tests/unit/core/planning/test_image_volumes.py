@@ -12,7 +12,7 @@ from controller.core.engine_api.mount_grammar import VOLUME_NAME
 from controller.core.engine_api.parse import parse_create
 from controller.core.planning.image_volumes import volume_rule_of, with_image_volumes
 from controller.core.planning.successor import order_of, why_order
-from controller.core.review.text import render, to_json
+from controller.core.review.flat_plan import render, to_json
 from controller.core.rules.anonymous_volumes import (
     is_slot_volume,
     slot_volume,

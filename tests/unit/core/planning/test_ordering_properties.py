@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.encoding import graph
+from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.dependencies import dependencies_of
-from controller.core.manifests.resolve import desired_of
 from controller.core.planning.ordering import KnownServices
-from controller.core.review.text import render
+from controller.core.review.flat_plan import render
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer, StartContainer, StopContainer
 from controller.model.desired.spec import DependencyCondition, RestartPolicy

@@ -7,7 +7,7 @@ import pytest
 from controller.core.encoding.canonical_json import digest
 from controller.core.planning import planner
 from controller.core.planning.planner import ACTIONS_MAX, keys, orphan_keys
-from controller.core.review.text import to_json
+from controller.core.review.flat_plan import to_json
 from controller.model.desired.desired import SourceIdentity
 from controller.model.desired.plan import Blocked, Verdict
 from controller.model.errors import Problem, Severity

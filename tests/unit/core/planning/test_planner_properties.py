@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from controller.core.drift.drift import ALIVE, alterations, is_finished
 from controller.core.planning.successor import order_of
-from controller.core.review.text import render, to_json
+from controller.core.review.flat_plan import render, to_json
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import CreateContainer, RemoveContainer, StopContainer, Wait
 from controller.model.desired.spec import Order, RunState

@@ -9,9 +9,9 @@ import pytest
 
 from controller.core.admission.preview import preview_action
 from controller.core.engine_api.translate import container_body
+from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.field_paths import field_at, fields_of
 from controller.core.manifests.problems import dotted
-from controller.core.manifests.resolve import desired_of
 from controller.core.planning.prerequisites import Prerequisites
 from controller.core.planning.successor import hypothetical_create
 from controller.core.policy.refusals import with_document_fields, with_remedies

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.manifests.resolve import desired_of
+from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import slot_text
 from controller.core.review.field_changes import SHOWN, slot_changes
 from controller.core.review.host_snapshot import HIDDEN, HostSnapshot, from_text, hide, to_json

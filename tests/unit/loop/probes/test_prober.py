@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from controller.core.drift.probe import Probe, ProbeOutcome
-from controller.core.manifests.resolve import desired_of
+from controller.core.manifests.check_together import desired_of
 from controller.loop.probes import prober
 from controller.loop.probes.prober import Prober
 from controller.model.names import Key, service_key

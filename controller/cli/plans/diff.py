@@ -11,11 +11,11 @@ import click
 
 from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.status_report import matches, raise_if_unknown, select
-from controller.cli.commands.plan import once_engine_option
 from controller.cli.exit_codes import EXIT_PENDING
 from controller.cli.options import (
     command,
     default_directory,
+    once_engine_option,
     paint,
     policy_option,
     print_result,

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.enforcement.rate_limit import (
+from controller.core.enforcement.record_rate import (
     NAMES_MAX,
     OTHERS,
     Bucket,

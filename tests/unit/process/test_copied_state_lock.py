@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from controller.model.errors import StateError
-from controller.process import instance_lock
-from controller.process.instance_lock import InstanceLock, shared_folder
+from controller.process import copied_state_lock
+from controller.process.copied_state_lock import InstanceLock, shared_folder
 
 
 def folder_of(root: Path, name: str, *, instance: str = "i1") -> InstanceLock:
@@ -46,7 +46,7 @@ def test_a_file_that_its_holder_removed_meanwhile_is_not_taken_for_the_lock(
 ) -> None:
     first, second = folder_of(tmp_path, "first"), folder_of(tmp_path, "second")
     first.claim("E1")
-    opened = instance_lock._open_again
+    opened = copied_state_lock._open_again
 
     def late(path: Path):
         """The first time, the holder releases the lock between our open and our lock."""
@@ -54,7 +54,7 @@ def test_a_file_that_its_holder_removed_meanwhile_is_not_taken_for_the_lock(
             first.release()
             yield handle
 
-    monkeypatch.setattr(instance_lock, "_open_again", late)
+    monkeypatch.setattr(copied_state_lock, "_open_again", late)
     second.claim("E1")
     monkeypatch.undo()
     with pytest.raises(StateError):

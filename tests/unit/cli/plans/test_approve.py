@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.cli.commands.approve import TRIES
+from controller.cli.plans.approve import TRIES
 from controller.settings import StateFolder
 from tests.unit.cli.commands.test_service import Both, run
 from tests.unit.cli.commands.test_service import state as state  # noqa: PLC0414 - a fixture

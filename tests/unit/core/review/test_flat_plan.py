@@ -1,6 +1,12 @@
 """Plans as people and programs read them, byte for byte."""
 
-from controller.core.review.text import blocked_json, problem_json, render, to_json, verdict_json
+from controller.core.review.flat_plan import (
+    blocked_json,
+    problem_json,
+    render,
+    to_json,
+    verdict_json,
+)
 from controller.model.desired.plan import Blocked, Plan, Verdict
 from controller.model.errors import Problem, Severity
 from tests.worlds import WEB, container, declared, deny, engine, plan, service

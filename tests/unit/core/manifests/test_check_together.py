@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.manifests.resolve import desired_of
+from controller.core.manifests.check_together import desired_of
 from controller.model.desired.spec import ServiceSpec
 
 HEAD = "apiVersion: trimtab/v1\nkind: Service\n"

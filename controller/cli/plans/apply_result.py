@@ -1,4 +1,4 @@
-"""The result of a pass: a summary line, the unready resources, and the exit code."""
+"""The result of ``apply`` and ``approve``: a summary line, the unready resources, and the exit code."""
 
 from __future__ import annotations
 

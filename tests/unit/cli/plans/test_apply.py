@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.cli.commands.plan import why_not_converged
+from controller.cli.plans.apply import why_not_converged
 
 
 def answer(*, stuck: bool, **ready: str) -> dict[str, Any]:

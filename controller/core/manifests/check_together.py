@@ -13,6 +13,7 @@ from typing import assert_never, cast
 
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.yaml import YamlPath
+from controller.core.manifests.check_document import ResourceClaim, claims_of
 from controller.core.manifests.declaration import (
     Declaration,
     FolderReading,
@@ -21,7 +22,6 @@ from controller.core.manifests.declaration import (
 )
 from controller.core.manifests.dependencies import find_flaws, find_undeclared, service_spec
 from controller.core.manifests.parse import SOURCE_KIND, read_text
-from controller.core.manifests.validate import ResourceClaim, claims_of
 from controller.model.desired.desired import (
     Desired,
     GitSource,

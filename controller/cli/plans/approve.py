@@ -20,7 +20,7 @@ from controller.cli.options import (
     timeout_option,
 )
 from controller.cli.output.tables import table
-from controller.cli.status.pass_result import exit_code_of, show_done
+from controller.cli.plans.apply_result import exit_code_of, show_done
 from controller.core.enforcement.disruption_budget import OBJECTS_MAX
 from controller.model.errors import TrimtabError, UsageError
 from controller.settings import StateFolder

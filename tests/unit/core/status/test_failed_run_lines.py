@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controller.core.drift.failed_runs import run_json
-from controller.core.status.output import with_last_lines
+from controller.core.status.failed_run_lines import with_last_lines
 from controller.model.container_output import FailedRun
 from tests.unit.core.drift.test_failed_runs import line, run_of
 

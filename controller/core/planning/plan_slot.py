@@ -33,7 +33,7 @@ from controller.core.drift.drift import (
     restart_of,
 )
 from controller.core.drift.failures import explain
-from controller.core.drift.repair import heal
+from controller.core.drift.heal_alterations import heal
 from controller.core.engine_api.translate import RESTART, joined_networks
 from controller.core.planning.context import ServiceContext
 from controller.core.planning.successor import create_of, next_name, order_of

@@ -1,0 +1,1 @@
+"""``plan``, ``diff``, ``apply``, ``approve``, ``snapshot``: what would change, and the change once."""

@@ -1,0 +1,105 @@
+"""``apply``: make the changes once, wait for convergence, and exit with its code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller.cli.exit_codes import (
+    EXIT_NOT_CONVERGED,
+)
+from controller.cli.options import (
+    calling_user,
+    command,
+    default_directory,
+    directory_argument,
+    once_engine_option,
+    policy_option,
+    print_json,
+    rebind_option,
+    state_root,
+    timeout_option,
+)
+from controller.cli.plans.apply_result import exit_code_of, show_done
+from controller.model.quantities import format_duration_ms
+
+
+@command("""\b
+Examples:
+  trimtab apply desired-state --timeout 2m
+  trimtab apply --plan DIGEST            exactly the plan that was reviewed, or nothing
+  trimtab apply --approve-prune          also remove what the prune guard holds back
+
+\b
+Exit codes: 0 converged, 3 invalid files, 4 something is refused, 5 not converged in time.
+""")
+@directory_argument
+@timeout_option("How long to wait for convergence")
+@click.option("--plan", "digest", metavar="DIGEST", help="Apply only the plan of this digest.")
+@click.option("--approve-prune", is_flag=True, help="Also approve the removals of PrunePending.")
+@rebind_option
+@click.option("-v", "--verbose", is_flag=True, help="List all resources at the end.")
+@once_engine_option
+@policy_option
+def apply(
+    directory: Path | None,
+    timeout_s: float,
+    digest: str | None,
+    approve_prune: bool,
+    verbose: bool,
+    state: Path | None,
+    as_json: bool,
+    **settings: Any,
+) -> int:
+    """Converge once and exit. Shows the steps on stderr, then the changes and the unready resources.
+
+    If a controller runs, the command asks for a pass and waits. Else a broker and a controller run
+    until the command ends, as for 'up'.
+    """
+    from controller.cli.clients import oneshot
+    from controller.cli.clients.wait_for_pass import in_silence, show_changes, showing_progress
+    from controller.cli.plans.approve import approving
+
+    root = state_root(state)
+    question: dict[str, object] = {
+        "do": "pass",
+        "timeout_s": timeout_s,
+        "approve_prune": approve_prune,
+        "plan": digest or "",
+        "on_behalf_of": calling_user(),
+    }
+    answer = oneshot.ask_for_pass(
+        root,
+        question,
+        directory=default_directory(directory, root),
+        timeout_s=timeout_s,
+        approve=approving(digest or "", verbose=not as_json) if approve_prune else None,
+        waiting=in_silence if as_json else showing_progress,
+        announce=oneshot.announce_nothing if as_json else show_changes,
+        **settings,
+    )
+    if as_json:
+        print_json(answer)
+    else:
+        show_done(answer, verbose=verbose)
+    code = exit_code_of(answer)
+    if code == EXIT_NOT_CONVERGED and not as_json:
+        click.echo(why_not_converged(answer, timeout_s), err=True)
+    return code
+
+
+def why_not_converged(answer: dict[str, Any], timeout_s: float) -> str:
+    """Return the unready resources after an apply, and the next step."""
+    names = [
+        f"{resource['kind']}/{resource['namespace']}/{resource['name']}"
+        for resource in answer["status"]["resources"]
+        if any(c["type"] == "Ready" and c["status"] != "True" for c in resource["conditions"])
+    ]
+    left = f": {', '.join(names)}" if names else ""
+    if answer.get("stuck"):
+        remedy = "act on what the status says, then run 'trimtab apply' again"
+        return f"not converged, and nothing more happens by itself{left} ({remedy})"
+    within = format_duration_ms(round(timeout_s * 1000))
+    return f"not converged within {within}{left} (run it again, or with a longer --timeout)"

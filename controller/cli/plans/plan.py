@@ -1,0 +1,120 @@
+"""``plan``: show what would change, here or on the host of a snapshot."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from controller.cli.exit_codes import (
+    EXIT_INVALID,
+    EXIT_PENDING,
+    EXIT_REFUSED,
+)
+from controller.cli.options import (
+    command,
+    default_directory,
+    directory_argument,
+    once_engine_option,
+    paint,
+    policy_option,
+    print_json,
+    state_root,
+)
+from controller.cli.output.excerpts import excerpts
+from controller.cli.output.tables import terminal_width
+
+if TYPE_CHECKING:
+    from controller.model.desired.field_changes import Review
+
+
+@command("""\b
+Examples:
+  trimtab plan
+  trimtab plan -v                  also each action, with the policy's verdict and what it fills in
+  trimtab plan --json | jq -r '.objects[] | .object + " " + .effect'
+  trimtab plan desired-state --json | jq '.actions[] | .action + " " + .cause'
+  trimtab plan --against deploy --markdown                        for a comment on a pull request
+  trimtab plan --against deploy --snapshot host.json --markdown   the same, on another machine
+
+\b
+Exit codes: 0 nothing to do, 2 changes pending, 3 invalid files, 4 something is refused.
+""")
+@directory_argument
+@once_engine_option
+@policy_option
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Plan for the files in DIR, such as a checked-out pull request.",
+)
+@click.option(
+    "--snapshot",
+    "snapshot_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Plan for the host of a snapshot, without an engine or an instance.",
+)
+@click.option("--markdown", is_flag=True, help="Print Markdown, for a comment.")
+@click.option("-v", "--verbose", is_flag=True, help="Show each action and all fields, too.")
+def plan(
+    directory: Path | None,
+    engine: str | None,
+    policy: str | None,
+    against: Path | None,
+    snapshot_file: Path | None,
+    markdown: bool,
+    verbose: bool,
+    state: Path | None,
+    as_json: bool,
+) -> int:
+    """Show the changes: fields, replicas, the steps in order, and the interruptions.
+
+    Changes nothing. If no instance runs, a broker runs until the command ends.
+    """
+    from controller.core.review.plan_json import review_json
+    from controller.core.review.plan_markdown import render_markdown
+    from controller.core.review.plan_text import render_review
+
+    root = state_root(state)
+    folder = default_directory(against or directory, root)
+    if against is not None or snapshot_file is not None:
+        review, title = _review_against(root, folder, snapshot_file, engine, policy)
+    else:
+        from controller.cli.clients import oneshot
+
+        review = oneshot.make_review(root, directory=folder, engine=engine, policy=policy)
+        title = f"trimtab plan on {platform.node()}"
+    if as_json:
+        print_json(review_json(review))
+    elif markdown:
+        click.echo(render_markdown(review, title=title))
+    else:
+        width, excerpt = terminal_width(), excerpts(folder)
+        text = render_review(review, width=width, paint=paint, verbose=verbose, excerpt=excerpt)
+        click.echo(text.rstrip())
+        click.echo(f"digest {review.plan.digest}")
+    if any(problem.severity == "error" for problem in review.plan.problems):
+        return EXIT_INVALID
+    if any(action.verdict.decision == "deny" for action in review.plan.actions):
+        return EXIT_REFUSED
+    return EXIT_PENDING if review.plan.pending or review.plan.blocked else 0
+
+
+def _review_against(
+    root: Path, directory: Path, file: Path | None, engine: str | None, policy: str | None
+) -> tuple[Review, str]:
+    """Return the review of other files for this host, or for the host of a snapshot; and a title."""
+    from controller.cli.clients.snapshots import review_snapshot, take_snapshot
+    from controller.core.review.host_snapshot import read_snapshot
+
+    if file is None:
+        snapshot = take_snapshot(root, directory=directory, engine=engine, policy=policy)
+    else:
+        with file.open("rb") as opened:
+            snapshot = read_snapshot(opened)
+    title = f"trimtab plan on {snapshot.host}, as of {snapshot.taken}"
+    return review_snapshot(snapshot, directory), title

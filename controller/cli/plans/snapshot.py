@@ -1,0 +1,44 @@
+"""``snapshot``: print what a plan on another machine needs to know of this host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from controller.cli.options import (
+    command,
+    default_directory,
+    directory_argument,
+    once_engine_option,
+    policy_option,
+    print_json,
+    state_root,
+)
+
+
+@command("""\b
+Examples:
+  trimtab snapshot > host.json
+  trimtab plan --against deploy --snapshot host.json       on another machine, without an engine
+""")
+@directory_argument
+@once_engine_option
+@policy_option
+def snapshot(
+    directory: Path | None,
+    engine: str | None,
+    policy: str | None,
+    state: Path | None,
+    as_json: bool,  # noqa: ARG001 - a snapshot is JSON
+) -> int:
+    """Print what a plan needs to know of this host, as JSON.
+
+    The containers, the policy and the controller's memory, without values that can be secret:
+    no values of variables and labels, no commands and arguments.
+    """
+    from controller.cli.clients.snapshots import take_snapshot
+    from controller.core.review.host_snapshot import to_json
+
+    root = state_root(state)
+    folder = default_directory(directory, root)
+    print_json(to_json(take_snapshot(root, directory=folder, engine=engine, policy=policy)))
+    return 0
