@@ -21,7 +21,7 @@ from controller.core.git.report import REPORT_MAX_BYTES, parse
 from controller.core.manifests.combine import SourceReading, combine
 from controller.core.manifests.declaration import FolderReading
 from controller.model.desired.desired import Desired, GitSource, SourceIdentity
-from controller.model.errors import Problem
+from controller.model.errors import Problem, Severity
 from controller.model.names import Key
 from controller.model.sources import SourceStatus
 from controller.sources.directory import DirectorySource, Export
@@ -128,13 +128,17 @@ def _read_bounded(file: Path) -> bytes:
 
 
 def _absent(source: GitSource, code: str, message: str) -> FolderReading:
-    """Return a blind reading without files, so that nothing of the source is pruned."""
+    """Return a blind reading without files, so that nothing of the source is pruned.
+
+    A commit that is still to come is a warning: the files have no mistake.
+    """
     problem = Problem(
         code,
         f"Source {source.key.name} {message}",
         source.source.file,
         source.source.line,
         remedy=_REMEDY,
+        severity=Severity.WARNING if code == "source.pending" else Severity.ERROR,
         key=source.key,
     )
     identity = SourceIdentity(path=f"Source {source.key.name}", present=False)

@@ -61,6 +61,13 @@ def test_a_source_is_followed_and_never_taken_for_empty(host: Host) -> None:
         "line": 1,
         "commit": commit(1),
     }
+    # A pull request for DIR changes nothing of what the source declares, here or elsewhere.
+    host.cli("plan", "--against", str(host.directory))
+    snapshot = host.folder / "host.json"
+    snapshot.write_text(host.cli("snapshot").stdout)
+    against = ("plan", "--against", str(host.directory), "--snapshot", str(snapshot))
+    elsewhere = host.cli(*against, expect=2).stdout
+    assert "Plan: 2 removals wait for an approval" in elsewhere
     # A new commit runs at once, and what it no longer declares goes.
     export(host, 2, ("web", 2), ("last", 1))
     eventually(lambda: len(host.running_ids("web")) == 2, what="the new commit runs")

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from controller.app.clock import SystemClock
 from controller.app.controller import build_controller, build_planner, parse_pass_policy
-from controller.app.desired_state import directory_source
+from controller.app.desired_state import DesiredFiles, directory_source
 from controller.cli.clients.oneshot import broker_of
 from controller.core.planning.image_volumes import assume_none, with_image_volumes
 from controller.core.planning.prerequisites import image_references
@@ -19,6 +19,9 @@ from controller.core.review.review import review
 from controller.loop.state.store import BROKEN, StateStore
 from controller.model.desired.field_changes import Review
 from controller.model.quantities import format_instant
+
+#: The fetcher's folder on another machine than the host.
+NO_FETCHER = Path("/nonexistent")
 
 
 def take_snapshot(
@@ -33,7 +36,7 @@ def take_snapshot(
     with broker_of(root, directory=directory, engine=engine, policy=policy) as state:
         built = build_controller(state, directory, state.broker_socket, acts=False)
         payload = built.engine.read_own_route("policy")
-        desired = directory_source(directory).load()
+        desired = built.files.load()
         return HostSnapshot(
             host=platform.node(),
             taken=format_instant(SystemClock().now()),
@@ -43,8 +46,12 @@ def take_snapshot(
         )
 
 
-def review_snapshot(snapshot: HostSnapshot, directory: Path) -> Review:
+def review_snapshot(
+    snapshot: HostSnapshot, directory: Path, *, fetcher: Path = NO_FETCHER
+) -> Review:
     """Return the review of what the files in *directory* would change on the host of a snapshot.
+
+    The files of Git sources are below *fetcher*. What they declare is left as it is elsewhere.
 
     An image that the host doesn't have counts as an image without VOLUMEs.
 
@@ -55,7 +62,8 @@ def review_snapshot(snapshot: HostSnapshot, directory: Path) -> Review:
     as_is = parse_pass_policy(snapshot.policy)
     observed = snapshot.observed
     policy = replace(as_is, volume_rule=assume_none(as_is.volume_rule, observed))
-    controller = build_planner(observed, policy, directory_source(directory), store)
+    files = DesiredFiles(directory_source(directory), fetcher, lambda: dict(store.prune.sources))
+    controller = build_planner(observed, policy, files, store)
     full_plan = controller.plan_everything()
     declared = full_plan.declared
     desired = with_image_volumes(full_plan.view.desired, observed, policy.volume_rule)

@@ -113,8 +113,9 @@ def _review_against(
 
     if file is None:
         snapshot = take_snapshot(root, directory=directory, engine=engine, policy=policy)
+        found = review_snapshot(snapshot, directory, fetcher=root / "fetcher")
     else:
         with file.open("rb") as opened:
             snapshot = read_snapshot(opened)
-    title = f"trimtab plan on {snapshot.host}, as of {snapshot.taken}"
-    return review_snapshot(snapshot, directory), title
+        found = review_snapshot(snapshot, directory)
+    return found, f"trimtab plan on {snapshot.host}, as of {snapshot.taken}"

@@ -174,6 +174,7 @@ def test_a_source_without_a_usable_commit_is_blind_for_its_namespaces_alone(
     damage(world.fetcher / "sources" / "team")
     desired = world.load()
     assert [p.code for p in desired.problems] == [code]
+    assert desired.valid == (code == "source.pending")
     assert [s.key.name for s in desired.services] == ["own"]
     assert desired.is_blind_for(Key("Service", "shop", "web"))
     assert not desired.is_blind_for(Key("Service", "default", "gone"))
