@@ -43,6 +43,8 @@ class Instance:
     run: str = ""
     #: How long pruned containers are kept.
     quarantine_ms: int = 0
+    #: The address of the listener for webhooks, such as ``127.0.0.1:9000``; '' for none.
+    webhook: str = ""
 
 
 @dataclass(frozen=True, slots=True)

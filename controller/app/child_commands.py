@@ -100,6 +100,7 @@ def fetcher_recipe(
         *("--state", str(launch.state.root)),
         *("--listen-fd", str(listener.fileno())),
         *("--lifeline", "{lifeline}"),
+        *(("--webhook", launch.instance.webhook) if launch.instance.webhook else ()),
     )
     environment = _inherited(environ)
     if user.dropped:

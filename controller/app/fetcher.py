@@ -86,17 +86,24 @@ class FetcherChild:
 
 
 def run_fetcher(
-    root: Path, *, directory: Path | None, listen_fd: int | None, lifeline_fd: int | None
+    root: Path,
+    *,
+    directory: Path | None,
+    listen_fd: int | None,
+    lifeline_fd: int | None,
+    webhook: str | None,
 ) -> int:
     """Fetch the Sources of DIR until a signal arrives or the parent ends; return the exit code.
 
     Raises:
         StateError: the state folder can't be used, or another fetcher runs.
+        UsageError: *webhook* is no address of this host.
     """
     # Only a process with Sources loads what talks to Git.
     from controller.fetch.control import ControlServer
     from controller.fetch.credentials import FOLDER
     from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
+    from controller.fetch.forge.webhook import serve_webhooks
     from controller.fetch.keys import read_keys
     from controller.fetch.source_fetch import KEYS
     from controller.fetch.verify import Verifier
@@ -145,6 +152,8 @@ def run_fetcher(
     else:
         listener = listen(state.fetch_socket, program=FETCHER, group=None)
     ControlServer(listener, fetcher, operators=owners).start()
+    if webhook:
+        serve_webhooks(webhook, fetcher.wake)
     threading.Thread(
         target=watch, args=(desired_state, fetcher.reload, ended), name="files", daemon=True
     ).start()

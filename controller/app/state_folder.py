@@ -38,6 +38,8 @@ class LaunchOptions:
     quarantine_ms: int | None = None
     #: The file of registry credentials.
     registry_auth: Path | None = None
+    #: The address of the listener for webhooks; '' for none.
+    webhook: str | None = None
 
 
 UNCHANGED = LaunchOptions()
@@ -97,6 +99,8 @@ def prepare(
     settled = replace(instance, dir=str(directory), engine=engine, policy=str(policy_path), run=run)
     if chosen.quarantine_ms is not None:
         settled = replace(settled, quarantine_ms=chosen.quarantine_ms)
+    if chosen.webhook is not None:
+        settled = replace(settled, webhook=chosen.webhook)
     if chosen.registry_auth is not None:
         settled = replace(settled, registry_auth=str(chosen.registry_auth.absolute()))
     if settled != instance or read_instance(root) is None:

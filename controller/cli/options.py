@@ -46,6 +46,11 @@ once_engine_option = click.option(
 rebind_option = click.option(
     "--rebind", is_flag=True, help="Change the directory of the instance to DIR."
 )
+webhook_option = click.option(
+    "--webhook",
+    metavar="ADDR:PORT",
+    help="Listen for webhooks that wake a Git source, such as 127.0.0.1:9000.",
+)
 note_option = click.option("--note", default="", help="The reason, for the journal.")
 
 

@@ -142,6 +142,13 @@ class Fetcher:
         worker = self._find(name)
         return self._after(worker, worker.wake())
 
+    def wake(self, name: str) -> None:
+        """Fetch a source soon; an unknown name does nothing. Doesn't wait."""
+        with self._lock:
+            worker = self._workers.get(name)
+        if worker is not None:
+            worker.wake()
+
     def hold(self, name: str, by: str) -> dict[str, object]:
         """Keep a source's served commit until ``resume``."""
         self._find(name).hold(by)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import pwd
+import secrets
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
+from controller.fetch.forge.webhook import SECRETS
 from tests.instance import Host, eventually
 from tests.unit.fetch.repository import Repository
 
@@ -68,3 +75,52 @@ def test_a_source_is_fetched_while_dir_declares_it(host: Host) -> None:
         assert (host.state / "fetcher" / "sources" / "shop" / "current").is_symlink()
     finally:
         host.stop()
+
+
+@pytest.fixture
+def webhook_secret() -> Iterator[tuple[str, bytes]]:
+    """A source's name and the secret of its webhook, in the host's folder of secrets."""
+    name, secret = f"hook-{secrets.token_hex(4)}", secrets.token_hex(32).encode()
+    SECRETS.mkdir(parents=True, exist_ok=True)
+    file = SECRETS / name
+    file.touch(mode=0o640)
+    file.write_bytes(secret)
+    os.chown(file, 0, pwd.getpwnam("trimtab-fetch").pw_gid)
+    yield name, secret
+    file.unlink()
+
+
+@pytest.mark.needs_root
+def test_a_webhook_wakes_a_source_at_once(
+    host: Host, webhook_secret: tuple[str, bytes], record_property: Callable[[str, object], None]
+) -> None:
+    name, secret = webhook_secret
+    repository = Repository(host.folder / "shop.git")
+    repository.commit({"deploy/data.yaml": VOLUME.format(name="data")})
+    source = SOURCE.format(url=repository.url).replace("interval: 10s", "interval: 24h")
+    host.write("shop.yaml", source.replace("name: shop,", f"name: {name},"))
+    host.up("--webhook", "127.0.0.1:9000")
+    try:
+        eventually(lambda: host.is_ready("data", namespace="shop"))
+        repository.commit(
+            {f"deploy/{each}.yaml": VOLUME.format(name=each) for each in ("data", "more")}
+        )
+        body = (
+            '{"ref": "refs/heads/other", "repository": {"clone_url": "https://example.org/evil"}}'
+        )
+        began = time.monotonic()
+        assert post(host, name, body, b"another secret") == "403"
+        assert post(host, name, body, secret) == "202"
+        eventually(lambda: host.is_ready("more", namespace="shop"))
+        record_property("from a webhook to the new resource, s", f"{time.monotonic() - began:.1f}")
+    finally:
+        host.stop()
+
+
+def post(host: Host, name: str, body: str, secret: bytes) -> str:
+    """Send a webhook as GitHub does; return the status of the answer."""
+    digest = hmac.new(secret, body.encode(), "sha256").hexdigest()
+    header = f"X-Hub-Signature-256: sha256={digest}"
+    curl = ["curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}"]
+    curl += ["--header", header, "--data", body, f"http://127.0.0.1:9000/hooks/{name}"]
+    return host.engine.run_inside(curl).stdout

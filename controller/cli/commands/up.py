@@ -20,6 +20,7 @@ from controller.cli.options import (
     rebind_option,
     state_option,
     state_root,
+    webhook_option,
 )
 
 #: After a month, nobody remembers the purpose of a stopped container.
@@ -89,6 +90,7 @@ Examples:
     metavar="NAME",
     help="With --git: a folder of /etc/trimtab/keys; one of its keys must have signed the commit.",
 )
+@webhook_option
 @click.option("--web", metavar="ADDR", hidden=True)
 @click.option("--no-web", is_flag=True, hidden=True)
 def up(
@@ -102,6 +104,7 @@ def up(
     namespaces: str,
     credentials: str | None,
     keys: str | None,
+    webhook: str | None,
     web: str | None,
     no_web: bool,  # noqa: ARG001 - accepted, so that scripts needn't change when a web page exists
     as_json: bool,
@@ -132,7 +135,7 @@ def up(
     launch = prepare_launch(
         root,
         directory=default_directory(directory, root),
-        chosen=LaunchOptions(quarantine_ms, registry_auth),
+        chosen=LaunchOptions(quarantine_ms, registry_auth, webhook),
         **settings,
     )
     with run_both(launch) as assembly:

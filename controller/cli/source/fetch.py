@@ -7,7 +7,13 @@ from pathlib import Path
 
 import click
 
-from controller.cli.options import command, directory_argument, state_option, state_root
+from controller.cli.options import (
+    command,
+    directory_argument,
+    state_option,
+    state_root,
+    webhook_option,
+)
 
 
 @command("""\b
@@ -16,6 +22,7 @@ Example:
 """)
 @directory_argument
 @state_option
+@webhook_option
 @click.option("--listen-fd", type=int, hidden=True)
 @click.option("--lifeline", type=int, hidden=True)
 def fetch(
@@ -23,6 +30,7 @@ def fetch(
     state: Path | None,
     listen_fd: int | None,
     lifeline: int | None,
+    webhook: str | None,
     as_json: bool,  # noqa: ARG001 - may follow any command
 ) -> int:
     """Run the fetcher alone, unprivileged: fetch the Git sources that DIR declares.
@@ -35,5 +43,9 @@ def fetch(
     if os.getuid() == 0:
         click.echo("warning: the fetcher runs as root; give it a user of its own", err=True)
     return run_fetcher(
-        state_root(state), directory=directory, listen_fd=listen_fd, lifeline_fd=lifeline
+        state_root(state),
+        directory=directory,
+        listen_fd=listen_fd,
+        lifeline_fd=lifeline,
+        webhook=webhook,
     )

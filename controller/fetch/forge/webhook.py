@@ -6,24 +6,63 @@ the standard library is enough; bounds are on connections, time and size. TLS is
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
+import stat
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 from controller.core.git.webhook import is_authentic, source_of_path
+from controller.model.errors import UsageError
 
+#: A file for each source.
+SECRETS = Path("/etc/trimtab/webhooks")
+SECRET_MAX = 4096
 BODY_MAX = 1024 * 1024
 #: The longest life of a connection.
 LIFE_S = 10.0
 CONNECTIONS = 16
 
 log = logging.getLogger("trimtab.fetch")
+
+
+def serve_webhooks(address: str, wake: Callable[[str], object]) -> None:
+    """Listen on ``ADDR:PORT`` until the process ends.
+
+    Raises:
+        UsageError: *address* isn't an address of this host and a free port.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+        server = WebhookServer((host.strip("[]"), int(port)), WebhookParts(read_secret, wake))
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(
+            "webhook.address",
+            f"can't listen for webhooks on {address}: {error}",
+            remedy="name an address of this host and a free port, such as 127.0.0.1:9000",
+        ) from error
+    server.start()
+
+
+def read_secret(name: str, folder: Path = SECRETS) -> bytes:
+    """Return the secret of a source's webhook; b'' without one, or if every user could read it."""
+    path = folder / name
+    try:
+        if path.stat().st_mode & stat.S_IRWXO:
+            log.warning("%s isn't used: every user of the host can reach it", path)
+            return b""
+        with path.open("rb") as file:
+            return file.read(SECRET_MAX).strip()
+    except OSError:
+        return b""
 
 
 @dataclass(frozen=True, slots=True)

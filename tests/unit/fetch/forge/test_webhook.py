@@ -8,6 +8,7 @@ import queue
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,10 @@ from controller.fetch.forge.webhook import (
     LIFE_S,
     WebhookParts,
     WebhookServer,
+    read_secret,
+    serve_webhooks,
 )
+from controller.model.errors import UsageError
 
 SECRET = b"a secret of enough bytes"
 BODY = b'{"ref": "refs/heads/main"}'
@@ -105,3 +109,19 @@ def test_connections_are_bounded_and_slow_ones_end(listening: Listening) -> None
         assert each.recv(1) == b""  # ended by the listener
         each.close()
     assert listening.ask("/hooks/shop", {"X-Hub-Signature-256": signature()}) == 202
+
+
+def test_a_secret_that_everybody_can_read_is_not_used(tmp_path: Path) -> None:
+    file = tmp_path / "shop"
+    file.write_bytes(SECRET + b"\n")
+    file.chmod(0o640)
+    assert read_secret("shop", tmp_path) == SECRET
+    file.chmod(0o644)
+    assert read_secret("shop", tmp_path) == b""
+    assert read_secret("other", tmp_path) == b""
+
+
+@pytest.mark.parametrize("address", ["9000", "localhost:9000", "127.0.0.1:x", "192.0.2.1:9000"])
+def test_an_address_that_cannot_be_listened_on_is_an_error(address: str) -> None:
+    with pytest.raises(UsageError, match="can't listen for webhooks"):
+        serve_webhooks(address, str)
