@@ -6,7 +6,6 @@ rename of a link.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -16,7 +15,6 @@ from pathlib import Path
 
 from controller.core.git.report import commit_to_json
 from controller.core.git.tree_checks import TreeFile
-from controller.model.errors import SourceError
 from controller.model.sources import CommitInfo
 from controller.system.atomic_file import fsync_folder, write_atomic
 
@@ -38,15 +36,12 @@ class ExportFolder:
         """Create the folder, and remove what an interrupted export left.
 
         Raises:
-            SourceError: the folder can't be written.
+            OSError: the folder can't be written.
         """
-        try:
-            self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-            for path in self._folder.iterdir():
-                if path.name.startswith((_NEW, _OLD)):
-                    shutil.rmtree(path)
-        except OSError as error:
-            raise _failure(error) from error
+        self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        for path in self._folder.iterdir():
+            if path.name.startswith((_NEW, _OLD)):
+                shutil.rmtree(path)
 
     def served(self) -> str | None:
         """Return the commit that ``current`` leads to; None for none."""
@@ -74,7 +69,7 @@ class ExportFolder:
         """Export a commit. An export of the same commit and path stays as it is.
 
         Raises:
-            SourceError: the folder can't be written.
+            OSError: the folder can't be written.
         """
         if self.path_of(info.commit) == path:
             return
@@ -93,8 +88,6 @@ class ExportFolder:
             text = f"{json.dumps(described, ensure_ascii=False, indent=1)}\n"
             write_atomic(self._folder / f"{info.commit}.json", text.encode(), mode=FILE_MODE)
             shutil.rmtree(old, ignore_errors=True)
-        except OSError as error:
-            raise _failure(error) from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
@@ -102,16 +95,13 @@ class ExportFolder:
         """Let ``current`` lead to an export.
 
         Raises:
-            SourceError: the folder can't be written.
+            OSError: the folder can't be written.
         """
         link = self._folder / f"{_NEW}{CURRENT}"
-        try:
-            link.unlink(missing_ok=True)
-            link.symlink_to(commit)
-            link.rename(self._folder / CURRENT)
-            fsync_folder(self._folder)
-        except OSError as error:
-            raise _failure(error) from error
+        link.unlink(missing_ok=True)
+        link.symlink_to(commit)
+        link.rename(self._folder / CURRENT)
+        fsync_folder(self._folder)
 
     def remove_old(self) -> None:
         """Remove all exports but the served one and the ``KEPT`` latest others."""
@@ -147,14 +137,3 @@ def _make_folders(folder: Path, root: Path) -> set[Path]:
     for each in sorted(made):
         each.mkdir(mode=FOLDER_MODE, exist_ok=True)
     return made
-
-
-def _failure(error: OSError) -> SourceError:
-    is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return SourceError(
-        "source.disk-full" if is_full else "source.state",
-        f"{error.filename or 'the state folder'}: {error.strerror}",
-        remedy="free space in the state folder; the served commit stays"
-        if is_full
-        else "make the fetcher's folder writable for its user",
-    )

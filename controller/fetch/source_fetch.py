@@ -5,6 +5,7 @@ An error at any step leaves the served commit as it is.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -70,7 +71,7 @@ class SourceFetch:
         Without a memory, the link tells the served commit.
 
         Raises:
-            SourceError: the folder can't be written.
+            OSError: the folder can't be written.
         """
         self.exports.prepare()
         linked = self.exports.served()
@@ -94,6 +95,12 @@ class SourceFetch:
             SourceError: the repository can't be fetched or read, or the export can't be written.
             StateError: the memory can't be written.
         """
+        try:
+            return self._run(spec, memory, save=save)
+        except OSError as error:
+            raise _storage_error(error) from error
+
+    def _run(self, spec: SourceSpec, memory: SourceMemory, *, save: Save) -> SourceMemory:
         restored = self.restore(memory)
         if restored != memory:
             save(restored)
@@ -267,6 +274,17 @@ class SourceFetch:
         listed = self._list(info.commit, path)
         if isinstance(listed, ExportList):
             self._serve(info, listed, path=path)
+
+
+def _storage_error(error: OSError) -> SourceError:
+    is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return SourceError(
+        "source.disk-full" if is_full else "source.state",
+        f"{error.filename or 'the state folder'}: {error.strerror}",
+        remedy="free space in the state folder; the served commit stays"
+        if is_full
+        else "make the fetcher's folder writable for its user",
+    )
 
 
 def _unreadable(what: str, error: ValueError) -> Refusal:

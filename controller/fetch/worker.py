@@ -158,6 +158,9 @@ class SourceWorker:
             # A worker that was stopped can still be at work on the source that came back.
             with self._fetch.turn:
                 return self._attempt(spec)
+        except TrimtabError as error:
+            log.error("source %s: its state can't be saved: %s", self.name, error)  # noqa: TRY400
+            return spec.git.interval / 1000
         except Exception:
             log.exception("source %s: the fetch failed unexpectedly", self.name)
             return spec.git.interval / 1000

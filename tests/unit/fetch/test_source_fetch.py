@@ -16,6 +16,7 @@ from controller.fetch.git_command import GitLimits
 from controller.fetch.memory import CommitApproval
 from controller.model.errors import SourceError
 from controller.model.sources import SourceState
+from tests.disk import small_disk
 from tests.unit.fetch.repository import DOCUMENT, Followed, Repository, git
 
 GOOD = {"deploy/web.yaml": DOCUMENT, "configs/web/Chart.yaml": "name: web\n", "README.md": "x"}
@@ -134,6 +135,27 @@ def nested_bomb(world: World) -> None:
     repository.commit_tree(repository.raw_tree([("40000", b"deploy", inside)]))
 
 
+def zipped_bomb(world: World) -> None:
+    """256 MB of zeros, in a pack of 250 kB."""
+    world.repository.commit({**GOOD, "deploy/zeros.yaml": bytes(256_000_000)})
+
+
+def long_message(world: World) -> None:
+    folder = world.repository.folder
+    tree = world.repository.tree({**GOOD, "deploy/db.yaml": DOCUMENT})
+    message = b"deploy " * 1_000_000
+    words = ("commit-tree", "-p", world.first, "-F", "-", tree)
+    world.repository.push(git(folder, *words, given=message))
+
+
+def many_references(world: World) -> None:
+    """A list of references beyond its bound, of which only one is asked for."""
+    lines = "".join(f"create refs/tags/v{number} {world.first}\n" for number in range(5000))
+    git(world.repository.folder, "update-ref", "--stdin", given=lines.encode())
+    world.source.limits = GitLimits(output_max=100_000)
+    world.source.git = ', "ref": {"semver": "1.x"}'
+
+
 def many_files(world: World) -> None:
     repository = world.repository
     blob = repository.blob(DOCUMENT)
@@ -219,6 +241,9 @@ HAPPENINGS: dict[str, tuple[Happening, str]] = {
     "a path of 40 folders": (deep_path, "Held source.path"),
     "a file of 10 MB": (add({"deploy/big.bin": b"\0" * 10_000_000}), "Held source.too-large"),
     "100,000 files": (many_files, "Held source.too-many-files"),
+    "a bomb of zeros": (zipped_bomb, "Held source.too-large"),
+    "a message of 7 MB": (long_message, "Held source.object"),
+    "more references than the bound": (many_references, "Failing source.too-large"),
     "a tree of 10^10 files": (nested_bomb, "Held source.too-many-files"),
 }
 
@@ -453,3 +478,24 @@ def test_an_unwritable_folder_is_an_error(world: World) -> None:
     world.source.exports.write_text("")
     with pytest.raises(SourceError, match="source"):
         world.source.source().run(world.source.spec, world.source.memory, save=lambda _: None)
+
+
+@pytest.mark.needs_root
+def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "deploy.git")
+    first = repository.commit(GOOD)
+    with small_disk(tmp_path / "disk", image=tmp_path / "image") as disk:
+        source = Followed(disk.root / "fetcher", repository.url)
+        assert source.fetch() == "Ready"
+        second = repository.commit({**GOOD, "deploy/db.yaml": os.urandom(500_000)})
+        disk.leave(0)
+        assert source.fetch() == "Failing source.disk-full"
+        assert source.current == first
+        assert sorted(source.files()) == ["configs/web/Chart.yaml", "deploy/web.yaml"]
+        disk.free()
+        disk.leave(250_000)  # and what root alone may use: enough for the fetch, not for the export
+        assert source.fetch() == "Failing source.disk-full"
+        assert source.current == first
+        disk.free()
+        assert source.fetch() == "Ready"
+        assert source.current == second
