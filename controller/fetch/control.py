@@ -10,6 +10,7 @@ import logging
 import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from controller.model.errors import TrimtabError, UsageError
@@ -103,14 +104,19 @@ class ControlServer:
         self._operators = operators
         self._slots = threading.Semaphore(CONVERSATIONS)
         self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
 
     def start(self) -> None:
         """Accept connections in a thread of its own, which ends with the process."""
-        threading.Thread(target=self._accept, name="control", daemon=True).start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Accept no further connection."""
         self._stopped.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        # Closed later: a closed descriptor's number can be that of another server's socket by then.
+        self._thread.join(_PAUSE_S * 10)
         self._listener.close()
 
     def _accept(self) -> None:
