@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controller.core.manifests.check_together import desired_from
-from controller.model.desired.desired import Desired
+from controller.core.manifests.declaration import FolderReading
+from controller.model.desired.desired import Desired, GitSource, SourceIdentity
 from controller.model.names import Key
-from controller.sources.directory import DirectorySource
+from controller.sources.directory import DirectorySource, Export
 
 if TYPE_CHECKING:
     from controller.sources.fetched import FetchedSources
@@ -23,6 +25,25 @@ def directory_source(directory: Path) -> DirectorySource:
 def charts_folder(directory: Path) -> Path:
     """Return the charts folder of DIR's Releases."""
     return directory.parent / "configs"
+
+
+class SourceFiles:
+    """A ``ports.DesiredSource`` for the documents of one Git source in a folder, such as a checkout."""
+
+    def __init__(self, source: GitSource, folder: Path, serving: Mapping[Key, str]) -> None:
+        export = Export(source.key.name, commit="")
+        self._source = source
+        self._files = DirectorySource(folder, charts=charts_folder(folder), export=export)
+        self._serving = serving
+
+    def load(self) -> Desired:
+        """Return the desired state of the source alone."""
+        from controller.core.manifests.combine import SourceReading, combine
+
+        # Unknown, not empty: what DIR or another source serves stays there.
+        unknown = FolderReading((), SourceIdentity("DIR", present=True), absent=True)
+        reading = SourceReading(self._source, self._files.read())
+        return replace(combine(unknown, [reading], self._serving), blind=reading.reading.blind)
 
 
 class DesiredFiles:

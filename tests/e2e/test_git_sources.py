@@ -130,6 +130,33 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
+def plan_a_pull_request(host: Host, tree: Path) -> None:
+    """A change of the source's files is planned here and elsewhere; DIR's service isn't part of it."""
+    host.write("own.yaml", web("own"))
+    host.await_ready("own")
+    change = host.folder / "pull-request"
+    shutil.copytree(tree / "deploy", change)
+    (change / "web.yaml").write_text(web("web", replicas=1))
+    (change / "new.yaml").write_text(web("new"))
+    (change / "taken.yaml").write_text(web("own"))
+    against = ("plan", "--against", str(change), "--source", "team")
+    assert "Service/default/own is already served by DIR" in host.cli(*against, expect=3).stdout
+    (change / "taken.yaml").unlink()
+    here = host.cli(*against, expect=2).stdout
+    assert "remove 1 replica" in here
+    assert "create 1 replica" in here
+    assert "Service/default/own" not in here
+    file = host.folder / "host.json"
+    file.write_text(host.cli("snapshot").stdout)
+    nowhere = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+    assert host.cli(*against, "--snapshot", str(file), expect=2, **nowhere).stdout == here
+    (change / "web.yaml").unlink()
+    assert "remove 2 replicas" in host.cli(*against, expect=2).stdout
+    done = host.cli("plan", "--against", str(change), "--source", "other", expect=64)
+    assert "declares no Source other" in done.stderr
+    assert "name one of its Sources: team" in done.stderr
+
+
 @pytest.mark.timeout(300)
 def test_a_commit_becomes_a_container_and_an_empty_one_does_not(host: Host) -> None:
     bare, tree = host.folder / "deploy.git", host.folder / "tree"
@@ -163,6 +190,7 @@ def test_a_commit_becomes_a_container_and_an_empty_one_does_not(host: Host) -> N
     assert all(f" of {each[:12]}" in blamed for each in (first, second))
     assert "team:web.yaml:" in blamed
     assert "by Ann" in blamed
+    plan_a_pull_request(host, tree)
     # A commit that declares nothing isn't served.
     push("three")
     eventually(lambda: source_row(host)["state"] == "Held", what="the empty commit is held")

@@ -4,30 +4,53 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from controller.app.clock import SystemClock
 from controller.app.controller import build_controller, build_planner, parse_pass_policy
-from controller.app.desired_state import DesiredFiles, directory_source
+from controller.app.desired_state import DesiredFiles, SourceFiles, directory_source
 from controller.cli.clients.oneshot import broker_of
 from controller.core.planning.image_volumes import assume_none, with_image_volumes
 from controller.core.planning.prerequisites import image_references
-from controller.core.review.host_snapshot import HostSnapshot, damaged_snapshot, hide_values
+from controller.core.review.host_snapshot import (
+    HostSnapshot,
+    damaged_snapshot,
+    find_source,
+    hide_values,
+    only_of,
+)
 from controller.core.review.review import review
 from controller.loop.state.store import BROKEN, StateStore
 from controller.model.desired.field_changes import Review
 from controller.model.quantities import format_instant
+from controller.ports import DesiredSource
 
 #: The fetcher's folder on another machine than the host.
 NO_FETCHER = Path("/nonexistent")
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedFiles:
+    """The files of a plan: those of DIR, or those of one Git source."""
+
+    folder: Path
+    #: The name of the Git source whose documents the folder has; '' for DIR.
+    source: str = ""
+    #: The fetcher's folder, with the files of all Git sources.
+    fetcher: Path = NO_FETCHER
+
+
 def take_snapshot(
-    root: Path, *, directory: Path, engine: str | None, policy: str | None
+    root: Path,
+    *,
+    directory: Path,
+    engine: str | None,
+    policy: str | None,
+    planned: Path | None = None,
 ) -> HostSnapshot:
-    """Return a snapshot of the host. Changes nothing.
+    """Return a snapshot of the host. Changes nothing. The images of *planned* files are looked up, too.
 
     Raises:
         EngineError: engine or broker can't be asked.
@@ -37,34 +60,42 @@ def take_snapshot(
         built = build_controller(state, directory, state.broker_socket, acts=False)
         payload = built.engine.read_own_route("policy")
         desired = built.files.load()
+        images = image_references(desired)
+        if planned is not None:
+            images |= image_references(directory_source(planned).load())
         return HostSnapshot(
             host=platform.node(),
             taken=format_instant(SystemClock().now()),
-            observed=built.engine.observe(images=image_references(desired)),
+            observed=built.engine.observe(images=images),
             policy=payload,
             state=built.controller.parts.store.to_json(),
+            sources=desired.sources,
         )
 
 
-def review_snapshot(
-    snapshot: HostSnapshot, directory: Path, *, fetcher: Path = NO_FETCHER
-) -> Review:
-    """Return the review of what the files in *directory* would change on the host of a snapshot.
+def review_snapshot(snapshot: HostSnapshot, planned: PlannedFiles) -> Review:
+    """Return the review of what files would change on the host of a snapshot.
 
-    The files of Git sources are below *fetcher*. What they declare is left as it is elsewhere.
-
-    An image that the host doesn't have counts as an image without VOLUMEs.
+    Only what belongs to the planned files is looked at. An image that the host doesn't have counts as
+    an image without VOLUMEs.
 
     Raises:
-        UsageError: the snapshot's saved state can't be read.
+        UsageError: the snapshot's saved state can't be read, or has no such Git source.
     """
     store = _store_of(snapshot)
+    serving = dict(store.prune.sources)
     as_is = parse_pass_policy(snapshot.policy)
     observed = snapshot.observed
+    files: DesiredSource
+    if planned.source:
+        source = find_source(snapshot, planned.source)
+        observed = only_of(observed, source, serving)
+        files = SourceFiles(source, planned.folder, serving)
+    else:
+        folder = directory_source(planned.folder)
+        files = DesiredFiles(folder, planned.fetcher, lambda: serving)
     policy = replace(as_is, volume_rule=assume_none(as_is.volume_rule, observed))
-    files = DesiredFiles(directory_source(directory), fetcher, lambda: dict(store.prune.sources))
-    controller = build_planner(observed, policy, files, store)
-    full_plan = controller.plan_everything()
+    full_plan = build_planner(observed, policy, files, store).plan_everything()
     declared = full_plan.declared
     desired = with_image_volumes(full_plan.view.desired, observed, policy.volume_rule)
     if snapshot.is_hidden:
@@ -87,4 +118,6 @@ def _store_of(snapshot: HostSnapshot) -> StateStore:
             store.read()
         except BROKEN as error:
             raise damaged_snapshot(error) from error
+    # The planned files are on another filesystem than the host's, and that means nothing.
+    store.prune = replace(store.prune, device=0, devices=())
     return store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,12 @@ Exit codes: 0 nothing to do, 2 changes pending, 3 invalid files, 4 something is 
     help="Plan for the files in DIR, such as a checked-out pull request.",
 )
 @click.option(
+    "--source",
+    default="",
+    metavar="NAME",
+    help="With --against: the files are those of this Git source, not of the host's directory.",
+)
+@click.option(
     "--snapshot",
     "snapshot_file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -65,6 +72,7 @@ def plan(
     engine: str | None,
     policy: str | None,
     against: Path | None,
+    source: str,
     snapshot_file: Path | None,
     markdown: bool,
     verbose: bool,
@@ -79,10 +87,13 @@ def plan(
     from controller.core.review.plan_markdown import render_markdown
     from controller.core.review.plan_text import render_review
 
+    if source and against is None:
+        raise click.UsageError("--source needs --against")
     root = state_root(state)
     folder = default_directory(against or directory, root)
     if against is not None or snapshot_file is not None:
-        review, title = _review_against(root, folder, snapshot_file, engine, policy)
+        request = SnapshotRequest(root, None if source else folder, engine, policy)
+        review, title = _review_against(folder.absolute(), source, snapshot_file, request)
     else:
         from controller.cli.clients import oneshot
 
@@ -104,18 +115,36 @@ def plan(
     return EXIT_PENDING if review.plan.pending or review.plan.blocked else 0
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotRequest:
+    """How this host is observed."""
+
+    root: Path
+    #: None for the instance's own.
+    directory: Path | None
+    engine: str | None
+    policy: str | None
+
+
 def _review_against(
-    root: Path, directory: Path, file: Path | None, engine: str | None, policy: str | None
+    folder: Path, source: str, file: Path | None, request: SnapshotRequest
 ) -> tuple[Review, str]:
     """Return the review of other files for this host, or for the host of a snapshot; and a title."""
-    from controller.cli.clients.snapshots import review_snapshot, take_snapshot
+    from controller.cli.clients.snapshots import PlannedFiles, review_snapshot, take_snapshot
     from controller.core.review.host_snapshot import read_snapshot
 
+    planned = PlannedFiles(folder, source)
     if file is None:
-        snapshot = take_snapshot(root, directory=directory, engine=engine, policy=policy)
-        found = review_snapshot(snapshot, directory, fetcher=root / "fetcher")
+        snapshot = take_snapshot(
+            request.root,
+            directory=default_directory(request.directory, request.root),
+            engine=request.engine,
+            policy=request.policy,
+            planned=folder,
+        )
+        planned = replace(planned, fetcher=request.root / "fetcher")
     else:
         with file.open("rb") as opened:
             snapshot = read_snapshot(opened)
-        found = review_snapshot(snapshot, directory)
-    return found, f"trimtab plan on {snapshot.host}, as of {snapshot.taken}"
+    title = f"trimtab plan on {snapshot.host}, as of {snapshot.taken}"
+    return review_snapshot(snapshot, planned), title

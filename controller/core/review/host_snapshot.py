@@ -16,9 +16,12 @@ from typing import Any, BinaryIO, Final
 from pydantic import TypeAdapter, ValidationError
 
 from controller.core.manifests.revision_hash import slot_text
-from controller.model.desired.desired import Desired
+from controller.model.desired.desired import Desired, GitSource, SourceLocation
+from controller.model.desired.field_types import AS_WRITTEN
+from controller.model.desired.source_spec import SourceSpec
 from controller.model.desired.spec import ServiceSpec
 from controller.model.errors import UsageError
+from controller.model.names import Key
 from controller.model.observed import Observed
 
 VERSION: Final = 1
@@ -39,6 +42,8 @@ class HostSnapshot:
     policy: Mapping[str, Any]
     #: The content of the controller's state file.
     state: Mapping[str, Any]
+    #: The declared Git sources.
+    sources: tuple[GitSource, ...] = ()
     #: Read from a file: without the values that can be secret.
     is_hidden: bool = False
 
@@ -60,6 +65,7 @@ def to_json(snapshot: HostSnapshot) -> dict[str, object]:
         "observed": {name: each for name, each in observed.items() if not name.startswith("_")},
         "policy": dict(snapshot.policy),
         "state": _without_values(snapshot.state),
+        "sources": [_source_json(source) for source in snapshot.sources],
     }
 
 
@@ -83,6 +89,7 @@ def from_text(text: str | bytes) -> HostSnapshot:
             observed=_observed_json().validate_python(value["observed"]),
             policy=dict(value["policy"]),
             state=dict(value["state"]),
+            sources=tuple(_source(each) for each in value["sources"]),
             is_hidden=True,
         )
     except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
@@ -110,6 +117,36 @@ def read_snapshot(file: BinaryIO) -> HostSnapshot:
     return from_text(text)
 
 
+def find_source(snapshot: HostSnapshot, name: str) -> GitSource:
+    """Return a declared Git source of the host.
+
+    Raises:
+        UsageError: the host declares no such Source.
+    """
+    found = next((each for each in snapshot.sources if each.key.name == name), None)
+    if found is None:
+        names = ", ".join(sorted(each.key.name for each in snapshot.sources)) or "none"
+        raise UsageError(
+            "source.unknown",
+            f"{snapshot.host} declares no Source {name}",
+            remedy=f"name one of its Sources: {names}",
+        )
+    return found
+
+
+def only_of(observed: Observed, source: GitSource, serving: Mapping[Key, str]) -> Observed:
+    """Return an observation without the containers and networks of other sources, or of DIR."""
+    containers = tuple(
+        container
+        for container in observed.containers
+        if container.key.namespace in source.spec.namespaces
+        and serving.get(container.key, source.key.name) == source.key.name
+    )
+    namespaces = source.spec.namespaces
+    networks = tuple(each for each in observed.networks if each.namespace in namespaces)
+    return replace(observed, containers=containers, networks=networks)
+
+
 def hide_values(desired: Desired) -> Desired:
     """Return a desired state without the values that can be secret. Its revisions stay the same."""
     services = tuple(replace(each, spec=hide(each.spec)) for each in desired.services)
@@ -130,6 +167,19 @@ def hide(spec: ServiceSpec) -> ServiceSpec:
             "healthcheck": check,
         }
     )
+
+
+def _source_json(source: GitSource) -> dict[str, object]:
+    spec = source.spec.model_dump(
+        mode="json", by_alias=True, exclude_unset=True, context=AS_WRITTEN
+    )
+    return {"key": str(source.key), "owner": source.owner, "spec": spec}
+
+
+def _source(value: Mapping[str, Any]) -> GitSource:
+    key, owner = Key.parse(value["key"]), str(value["owner"])
+    spec = SourceSpec.model_validate_json(json.dumps(value["spec"]))
+    return GitSource(key, owner, spec, SourceLocation(""))
 
 
 def _without_values(state: Mapping[str, Any]) -> dict[str, object]:

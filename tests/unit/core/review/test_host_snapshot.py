@@ -11,7 +11,15 @@ import pytest
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import slot_text
 from controller.core.review.field_changes import SHOWN, slot_changes
-from controller.core.review.host_snapshot import HIDDEN, HostSnapshot, from_text, hide, to_json
+from controller.core.review.host_snapshot import (
+    HIDDEN,
+    HostSnapshot,
+    find_source,
+    from_text,
+    hide,
+    only_of,
+    to_json,
+)
 from controller.core.service import revisions
 from controller.core.service.overrides import slots_of
 from controller.model.desired.overrides import Overrides, Revision
@@ -53,6 +61,12 @@ CONTAINER = Container(
     error=f"exec: {SECRET}",
     aliases=(("platform-network", ("web",)),),
 )
+SOURCE = desired_of(
+    {
+        "team.yaml": "apiVersion: trimtab/v1\nkind: Source\nmetadata: {name: team, owner: team}\n"
+        "spec: {git: {url: 'file:///srv/deploy.git', interval: 90s}, namespaces: [default]}\n"
+    }
+).sources[0]
 SNAPSHOT = HostSnapshot(
     host="host",
     taken="2026-01-01T00:00:00Z",
@@ -69,6 +83,7 @@ SNAPSHOT = HostSnapshot(
         "rollouts": {str(KEY): {"failed": SECRET}},
         "steerings": {str(KEY): revisions.to_json(Overrides((REVISION,)))},
     },
+    sources=(SOURCE,),
 )
 
 
@@ -91,6 +106,7 @@ def test_what_was_observed_comes_back() -> None:
     again = from_text(json.dumps(to_json(SNAPSHOT)))
     assert again.observed == replace(SNAPSHOT.observed, containers=(replace(CONTAINER, error=""),))
     assert again.is_hidden
+    assert [each.spec for each in again.sources] == [SOURCE.spec]
 
 
 def test_an_earlier_revision_is_compared_without_its_values() -> None:
@@ -126,3 +142,18 @@ def test_another_file_is_refused(text: str) -> None:
 def test_another_version_is_named() -> None:
     with pytest.raises(UsageError, match="version 9"):
         from_text(json.dumps({**to_json(SNAPSHOT), "version": 9}))
+
+
+def test_a_source_is_found_by_its_name() -> None:
+    assert find_source(SNAPSHOT, "team") == SOURCE
+    with pytest.raises(UsageError) as caught:
+        find_source(SNAPSHOT, "other")
+    assert caught.value.remedy == "name one of its Sources: team"
+
+
+def test_what_belongs_to_others_is_left_out() -> None:
+    others = [replace(CONTAINER, key=Key("Service", "shop", "web")), CONTAINER]
+    observed = replace(SNAPSHOT.observed, containers=tuple(others))
+    assert only_of(observed, SOURCE, {}).containers == (CONTAINER,)
+    assert only_of(observed, SOURCE, {KEY: ""}).containers == ()
+    assert only_of(observed, SOURCE, {KEY: "team"}).containers == (CONTAINER,)
