@@ -25,7 +25,7 @@ from controller.core.enforcement import settlement as settling
 from controller.core.manifests import check_together as render
 from controller.core.manifests.declaration import FolderReading
 from controller.core.planning import ordering, planner, predecessor, rollout
-from controller.core.planning import plan_slot as slots
+from controller.core.planning import restart_or_replace as slots
 from controller.core.records.parts import ResultPart
 from controller.core.service import overrides, prune_guard, revisions
 from controller.engine import adapter, requests

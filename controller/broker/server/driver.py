@@ -38,8 +38,8 @@ from controller.broker.gate.commands import (
 from controller.broker.host import process_killer, process_reader
 from controller.broker.server.fair_queue import AdmissionLock
 from controller.broker.server.journal_queries import JournalQueries
-from controller.broker.server.record_limiter import RecordLimiter
 from controller.broker.server.record_store import RecordStore
+from controller.broker.server.record_summaries import RecordLimiter
 from controller.broker.server.thread_limit import ThreadLimit, ThreadsBusy
 from controller.broker.wire.responses import refusal
 from controller.model.confinement import EffectiveState, NotReadable

@@ -14,7 +14,7 @@ from typing import cast
 
 from controller.broker.host.peer_credentials import peer_of, uid_of
 from controller.broker.server.connection import READ_BYTES, Connection, ConnectionContext
-from controller.broker.server.connection_slots import ConnectionSlots
+from controller.broker.server.connection_limit import ConnectionSlots
 from controller.broker.server.fair_queue import FairQueue
 from controller.broker.wire.responses import refusal, reply_bytes
 

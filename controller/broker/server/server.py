@@ -33,17 +33,17 @@ from controller.broker.host.peer_credentials import PeerRules
 from controller.broker.host.registry_credentials import Credentials
 from controller.broker.host.routes import host_routes
 from controller.broker.server.connection import ConnectionContext, ConnectionTimeouts, HandleRequest
-from controller.broker.server.connection_slots import ConnectionSlots, SlotLimits
+from controller.broker.server.connection_limit import ConnectionSlots, SlotLimits
 from controller.broker.server.driver import Driver
 from controller.broker.server.fair_queue import FairQueue
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.server.listener import Listener
-from controller.broker.server.record_limiter import RecordLimiter
 from controller.broker.server.record_store import RecordStore
+from controller.broker.server.record_summaries import RecordLimiter
 from controller.broker.server.recovery_task import RecoveryTask
 from controller.broker.server.watch_task import ContainerWatcher, ExecReaper
 from controller.core.encoding.engine_address import socket_path
-from controller.core.enforcement.record_rate import Limit
+from controller.core.enforcement.record_summaries import Limit
 from controller.core.records.parts import RequestPart, ResultPart, SummaryPart, VerdictPart
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import CredentialsInvalid, EngineError, PolicyInvalid

@@ -22,7 +22,8 @@ from controller.cli.options import (
     state_root,
     timeout_option,
 )
-from controller.cli.plans.apply_result import exit_code_of, show_done
+from controller.cli.plans.apply_exit_code import apply_exit_code
+from controller.cli.plans.apply_result import show_done
 from controller.model.quantities import format_duration_ms
 
 
@@ -84,7 +85,7 @@ def apply(
         print_json(answer)
     else:
         show_done(answer, verbose=verbose)
-    code = exit_code_of(answer)
+    code = apply_exit_code(answer)
     if code == EXIT_NOT_CONVERGED and not as_json:
         click.echo(why_not_converged(answer, timeout_s), err=True)
     return code

@@ -1,4 +1,4 @@
-"""The result of ``apply`` and ``approve``: a summary line, the unready resources, and the exit code."""
+"""The result of ``apply`` and ``approve`` for people: a summary line, and the unready resources."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from controller.cli.exit_codes import EXIT_INVALID, EXIT_NOT_CONVERGED, EXIT_REFUSED
 from controller.cli.output.tables import terminal_width
 from controller.cli.status.conditions import is_settled
 from controller.cli.status.problems import render_problems
@@ -45,14 +44,3 @@ def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-
-
-def exit_code_of(answer: dict[str, Any]) -> int:
-    """Return the exit code of ``apply`` for the controller's answer."""
-    status = answer["status"]
-    if any(problem["severity"] == "error" for problem in status["problems"]):
-        return EXIT_INVALID
-    conditions = [c for r in status["resources"] for c in r["conditions"] if c["status"] == "True"]
-    if any(c["type"] == "PolicyViolation" for c in conditions):
-        return EXIT_REFUSED
-    return 0 if answer["converged"] else EXIT_NOT_CONVERGED

@@ -20,7 +20,8 @@ from controller.cli.options import (
     timeout_option,
 )
 from controller.cli.output.tables import table
-from controller.cli.plans.apply_result import exit_code_of, show_done
+from controller.cli.plans.apply_exit_code import apply_exit_code
+from controller.cli.plans.apply_result import show_done
 from controller.core.enforcement.disruption_budget import OBJECTS_MAX
 from controller.model.errors import TrimtabError, UsageError
 from controller.settings import StateFolder
@@ -76,7 +77,7 @@ def approve(
         print_json({"plan": approved["plan"]["digest"], "approved": approved["going"], **answer})
     else:
         show_done(answer)
-    return exit_code_of(answer)
+    return apply_exit_code(answer)
 
 
 def approving(digest: str, *, verbose: bool) -> Approve:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from controller.core.admission.rebuild import body_of, finish, refused_summary, summary_of
+from controller.core.admission.engine_body import body_of, finish, refused_summary, summary_of
 from controller.core.engine_api.grammar import is_below
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.policy.grants import GrantRequest

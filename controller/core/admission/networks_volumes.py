@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import replace
 
-from controller.core.admission.rebuild import origin_labels
+from controller.core.admission.engine_body import origin_labels
 from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.field_reader import members_of

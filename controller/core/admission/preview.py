@@ -10,8 +10,8 @@ from typing import assert_never
 
 from controller.core.admission.calls import admit_reference, admit_stop
 from controller.core.admission.create import admit_create
+from controller.core.admission.engine_body import body_of, finish
 from controller.core.admission.networks_volumes import admit_network, admit_volume
-from controller.core.admission.rebuild import body_of, finish
 from controller.core.admission.update import admit_update
 from controller.core.engine_api.parse import parse_create, parse_network, parse_update, parse_volume
 from controller.core.engine_api.requests import CreateRequest

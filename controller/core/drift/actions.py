@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
-from controller.core.drift.drift import ALIVE
+from controller.core.drift.classify import ALIVE
 from controller.core.engine_api.translate import stop_timeout_s
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import (

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from controller.core.drift.drift import ALIVE, alterations
+from controller.core.drift.classify import ALIVE, alterations
 from controller.core.drift.heal_alterations import healed_by
 from controller.model.desired.plan import AnyAction
 from controller.model.observed import Container

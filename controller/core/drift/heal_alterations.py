@@ -1,9 +1,9 @@
 """Healing: the actions to undo alterations of a running container.
 
-An alteration is a difference from the admitted settings (``core.drift.drift.alterations``).
+An alteration is a difference from the admitted settings (``core.drift.classify.alterations``).
 ``core.engine_api.comparable_fields`` has the alterations an engine can undo. Healing never restarts
 a container, and never changes it beyond its admitted settings. The restart policy is not healed
-here but in ``core.planning.plan_slot``: its value depends on whether the controller or the engine
+here but in ``core.planning.restart_or_replace``: its value depends on whether the controller or the engine
 restarts the container.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from controller.core.drift.actions import ContainerHandle
-from controller.core.drift.drift import alterations, foreign_aliases
+from controller.core.drift.classify import alterations, foreign_aliases
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import (

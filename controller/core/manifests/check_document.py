@@ -1,7 +1,7 @@
 """Checks of one document beyond its schema: conflicting choices and invalid names.
 
 An explicit choice that cannot work is a problem with a remedy, never a silent fallback. Checks over
-several documents are in ``resolve``. The policy is checked elsewhere.
+several documents are in ``check_together``. The policy is checked elsewhere.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
-from controller.core.drift.drift import restart_of
+from controller.core.drift.classify import restart_of
 from controller.core.planning.ordering import (
     NO_BLOCKERS,
     NO_SERVICES,

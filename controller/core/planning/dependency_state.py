@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from controller.core.drift import failures
-from controller.core.drift.drift import SlotState, is_finished
+from controller.core.drift.classify import SlotState, is_finished
 from controller.model.desired.desired import Service
 from controller.model.desired.spec import DependencyCondition, RunState
 from controller.model.names import Key

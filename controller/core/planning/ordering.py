@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from controller.core.drift.actions import is_denied
-from controller.core.drift.drift import ALIVE, SlotState, by_slot, slot_of
+from controller.core.drift.classify import ALIVE, SlotState, by_slot, slot_of
 from controller.core.encoding import graph
 from controller.core.manifests.dependencies import dependencies_of
 from controller.core.planning.dependency_state import (

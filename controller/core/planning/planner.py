@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import assert_never
 
 from controller.core.drift.actions import Judge, is_denied, until_denied, with_verdicts
-from controller.core.drift.drift import ALIVE
+from controller.core.drift.classify import ALIVE
 from controller.core.drift.heal_alterations import unknown_members
 from controller.core.encoding.canonical_json import digest
 from controller.core.engine_api.translate import joined_networks, update_body

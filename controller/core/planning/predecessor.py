@@ -2,7 +2,7 @@
 
 A running predecessor is healed, or restarted if it keeps failing. If none runs, the last good one
 is started again. A replacement that is available at once needs no predecessor: then
-``core.planning.plan_slot`` alone plans the slot.
+``core.planning.restart_or_replace`` alone plans the slot.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from dataclasses import replace
 
 from controller.core.drift.actions import ContainerHandle, is_denied, with_verdicts
 from controller.core.drift.availability import AvailabilityWord
-from controller.core.drift.contention import ENDED
-from controller.core.drift.drift import (
+from controller.core.drift.classify import (
     ALIVE,
     ReplicaState,
     SlotState,
@@ -21,9 +20,10 @@ from controller.core.drift.drift import (
     restart_of,
     unhealthy_cause,
 )
-from controller.core.planning import plan_slot as slots
+from controller.core.drift.contention import ENDED
+from controller.core.planning import restart_or_replace as slots
 from controller.core.planning.context import ServiceContext
-from controller.core.planning.plan_slot import SlotPlan
+from controller.core.planning.restart_or_replace import SlotPlan
 from controller.core.planning.successor import order_of
 from controller.model.desired.plan import AnyAction, Barrier, PullImage
 from controller.model.desired.spec import Order

@@ -19,7 +19,7 @@ from controller.core.drift.actions import (
     until_denied,
     with_verdicts,
 )
-from controller.core.drift.drift import ALIVE, ReplicaState, cause_of
+from controller.core.drift.classify import ALIVE, ReplicaState, cause_of
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, Precondition, QuarantineWait
 from controller.model.desired.spec import RestartPolicy, RunState

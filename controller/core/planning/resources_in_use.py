@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from controller.core.drift.drift import ALIVE
+from controller.core.drift.classify import ALIVE
 from controller.core.manifests.check_document import ResourceClaim, claims_of
 from controller.model.desired.desired import Service
 from controller.model.names import Key

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal
 
 from controller.core.drift.actions import TAKES_NAME, is_denied, refusals
-from controller.core.drift.drift import short_revision
+from controller.core.drift.classify import short_revision
 from controller.core.encoding.terminal_text import printable
 from controller.core.review.flat_plan import INCOMPLETE, action_table, volume_lines
 from controller.core.review.review import is_different

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from controller.core.drift.actions import DEFAULT_GRACE_S, is_denied
-from controller.core.drift.drift import ReplicaState
+from controller.core.drift.classify import ReplicaState
 from controller.core.enforcement import disruption_budget
 from controller.core.planning.planner import declared_resources
 from controller.core.planning.successor import order_of, replaced_at_once

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from controller.core.drift.actions import is_denied
-from controller.core.drift.drift import short_revision
+from controller.core.drift.classify import short_revision
 from controller.core.service.overrides import display_name
 from controller.model.desired.desired import OverrideReason
 from controller.model.desired.field_changes import Downtime, Effect, Review, ReviewEntry

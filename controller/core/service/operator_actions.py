@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from controller.core.drift.drift import short_revision
+from controller.core.drift.classify import short_revision
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.service.overrides import display_name, pin_conflict, shared_resource, slots_of
 from controller.core.service.revisions import in_force, last_good, record_rollback

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from controller.core.drift.drift import short_revision
+from controller.core.drift.classify import short_revision
 from controller.core.manifests.check_document import claims_of, exclusive_resources
 from controller.core.manifests.check_together import desired_digest
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, revision_of

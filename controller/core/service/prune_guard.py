@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from controller.core.drift.drift import ALIVE
+from controller.core.drift.classify import ALIVE
 from controller.core.enforcement import disruption_budget
 from controller.core.service.prune_memory import PruneMemory
 from controller.model.desired.desired import Declared, Desired, Service, SourceScope

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
 from controller.core.drift.backoff import CLEAN, SlotHistory
-from controller.core.drift.drift import ALIVE, ReplicaState
+from controller.core.drift.classify import ALIVE, ReplicaState
 from controller.model.desired.desired import Service
 from controller.model.desired.overrides import RevisionOutcome
 from controller.model.desired.spec import RunState

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from controller.core.drift.actions import ContainerHandle
-from controller.core.drift.drift import ALIVE
+from controller.core.drift.classify import ALIVE
 from controller.core.encoding import graph
 from controller.model.desired.plan import AnyAction, Precondition, RemoveNetwork
 from controller.model.names import Key

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from controller.core.drift.drift import (
+from controller.core.drift.classify import (
     ALIVE,
     Drift,
     ReplicaState,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from controller.core.enforcement.record_rate import LIMITED
+from controller.core.enforcement.record_summaries import LIMITED
 from controller.core.records.parts import ActorPart
 from controller.core.records.record import CLOSING
 from controller.model.records import Entry, Role

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller.core.drift import availability as readiness
-from controller.core.drift import backoff, contention, drift, failures
+from controller.core.drift import backoff, classify, contention, failures
 from controller.core.drift.availability import Availability, AvailabilityWord, GoodSince
 from controller.core.drift.contention import is_contended
 from controller.core.drift.failures import ExitCursor
@@ -76,7 +76,7 @@ class ServiceTracker:
             if service is None or slot[1] > service.spec.replicas:
                 continue
             self._count_violations(slot, containers, service, now)
-            container = drift.slot_of(slot[1], containers, service).current
+            container = classify.slot_of(slot[1], containers, service).current
             if container is not None:
                 self._count(slot, container, service, now)
 

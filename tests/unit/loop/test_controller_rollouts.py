@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.drift.drift import short_revision
+from controller.core.drift.classify import short_revision
 from controller.loop.full_plan import Convergence
 from controller.model.desired.desired import Service
 from controller.model.desired.overrides import ServiceAct, Verb

@@ -78,7 +78,7 @@ def test_a_sample_is_the_same_each_time_and_says_what_it_changes(
 
 
 def test_the_table_counts_what_no_test_reaches_among_the_survivors() -> None:
-    mutants = [Mutant("controller.core.drift.drift", f"x_f__mutmut_{n}", "") for n in range(4)]
+    mutants = [Mutant("controller.core.drift.classify", f"x_f__mutmut_{n}", "") for n in range(4)]
     results = dict(zip(mutants, [KILLED, KILLED, SURVIVED, UNTESTED], strict=True))
     lines, share = report.table([(mutants, 9), ([], 0)], results)
     assert share == 50.0

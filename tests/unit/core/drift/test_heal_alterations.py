@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from controller.core.drift.drift import alterations, is_healable
+from controller.core.drift.classify import alterations, is_healable
 from controller.core.drift.heal_alterations import heal
 from controller.model.desired.plan import Action, AnyAction
 from controller.model.errors import Severity

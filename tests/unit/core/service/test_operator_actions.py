@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from controller.core.drift.drift import short_revision
+from controller.core.drift.classify import short_revision
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.service import operator_actions
 from controller.core.service.operator_actions import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.drift.drift import short_revision
+from controller.core.drift.classify import short_revision
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.review.flat_plan import render, to_json

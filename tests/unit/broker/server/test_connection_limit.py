@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from controller.broker.server.connection_slots import ConnectionSlots, SlotLimits
+from controller.broker.server.connection_limit import ConnectionSlots, SlotLimits
 from tests.unit.broker.serving import run
 
 ALICE, BOB, ROOT = 1000, 1001, 0

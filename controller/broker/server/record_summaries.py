@@ -1,4 +1,4 @@
-"""The rate limit on journal records of refusals and reads (``core.enforcement.record_rate``).
+"""The rate limit on journal records of refusals and reads (``core.enforcement.record_summaries``).
 
 Within its limit, each refusal or read of a peer gets its own record. Beyond the limit, one summary
 record a second counts them. The response is sent after the summary is durable, at most a second
@@ -13,8 +13,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from controller.core.enforcement import record_rate
-from controller.core.enforcement.record_rate import Bucket, Limit, Tally
+from controller.core.enforcement import record_summaries
+from controller.core.enforcement.record_summaries import Bucket, Limit, Tally
 from controller.core.records.parts import ActorPart, RequestPart, VerdictPart
 from controller.model.records import Entry, Record, Role
 from controller.ports import Clock, NewId
@@ -51,13 +51,13 @@ class RecordLimiter:
         """Write *entry*, or count it in a summary. Return the durable record, or None."""
         actor = ActorPart.read(entry.actor)
         uid, is_own = actor.uid, actor.role == Role.BROKER
-        if entry.stage not in record_rate.LIMITED or is_own or uid is None:
+        if entry.stage not in record_summaries.LIMITED or is_own or uid is None:
             return await self._write(entry)
         now = self._clock.monotonic()
-        self._buckets, is_within = record_rate.spend(self._buckets, uid, now, self._limit)
+        self._buckets, is_within = record_summaries.spend(self._buckets, uid, now, self._limit)
         if is_within:
             return await self._write(entry)
-        return await self._count(record_rate.peer_of(self._buckets, uid, self._limit), entry)
+        return await self._count(record_summaries.peer_of(self._buckets, uid, self._limit), entry)
 
     async def close(self) -> None:
         """Write all summaries now. Summaries begun later are written at once too."""
@@ -69,14 +69,14 @@ class RecordLimiter:
         now = self._clock.now()
         summary, policy = self._pending.get(peer), VerdictPart.read(entry.verdict).policy
         if summary is None:
-            tally = record_rate.count(None, entry.stage, _name_of(entry), now)
+            tally = record_summaries.count(None, entry.stage, _name_of(entry), now)
             summary = _PendingSummary(_actor_of(peer, entry), policy, tally)
             self._pending[peer] = summary
             task = asyncio.create_task(self._write_summary(peer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
-            summary.tally = record_rate.count(summary.tally, entry.stage, _name_of(entry), now)
+            summary.tally = record_summaries.count(summary.tally, entry.stage, _name_of(entry), now)
             summary.policy = policy or summary.policy
         future: asyncio.Future[Record | None] = asyncio.get_running_loop().create_future()
         summary.waiting.append(future)
@@ -114,14 +114,14 @@ def _summary_entry(record_id: str, summary: _PendingSummary) -> Entry:
         "summary",
         actor=summary.actor.members,
         verdict=verdict.members,
-        result=record_rate.result_of(summary.tally).members,
+        result=record_summaries.result_of(summary.tally).members,
     )
 
 
 def _actor_of(peer: int, entry: Entry) -> ActorPart:
     """Return the actor of a summary: the uid, with the role of the first counted request."""
-    if peer == record_rate.OTHERS:
-        return ActorPart(role=record_rate.OTHER)
+    if peer == record_summaries.OTHERS:
+        return ActorPart(role=record_summaries.OTHER)
     actor = ActorPart.read(entry.actor)
     return ActorPart(uid=actor.uid, role=actor.role)
 
@@ -131,4 +131,4 @@ def _name_of(entry: Entry) -> str:
     if entry.stage == "read":
         return RequestPart.read(entry.request).route
     rules = VerdictPart.read(entry.verdict).rules
-    return rules[0] if rules else record_rate.OTHER
+    return rules[0] if rules else record_summaries.OTHER

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from controller.broker.server.record_limiter import RecordLimiter
-from controller.core.enforcement.record_rate import Limit
+from controller.broker.server.record_summaries import RecordLimiter
+from controller.core.enforcement.record_summaries import Limit
 from controller.model.records import Entry, Record, Stage
 from tests.unit.broker.dialogue import TIME, Clock
 from tests.unit.broker.serving import ids, run

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.enforcement.record_rate import (
+from controller.core.enforcement.record_summaries import (
     NAMES_MAX,
     OTHERS,
     Bucket,

@@ -1,4 +1,4 @@
-"""The plan of one slot: start, heal, restart or replace its container, then remove the rest.
+"""The plan of one slot: start, heal, restart (also an unhealthy container) or replace its container.
 
 A serving container is stopped only for its replacement, and as late as possible. Before the stop,
 the replacement is admitted by the policy and created, with its image present. With StartFirst the
@@ -22,7 +22,7 @@ from controller.core.drift.actions import (
     with_verdicts,
 )
 from controller.core.drift.availability import AvailabilityWord
-from controller.core.drift.drift import (
+from controller.core.drift.classify import (
     Drift,
     ReplicaState,
     SlotState,

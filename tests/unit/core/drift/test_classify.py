@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.drift.drift import (
+from controller.core.drift.classify import (
     DRIFT_RULES,
     Drift,
     ReplicaState,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from controller.core.drift.probe import READ_MAX, Probe, ProbeOutcome, ProbeResult
-from controller.loop.probes.sockets import ProbeSockets
+from controller.loop.probes.http_tcp import ProbeSockets
 
 PATIENCE_S = 20.0
 LOOPBACK = "127.0.0.1"
