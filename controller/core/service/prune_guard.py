@@ -188,7 +188,7 @@ def guard(
             services with an earlier turn. Then no new service is allowed.
     """
     memory = _aged(memory, now)
-    memory = replace(memory, sources=_sources(desired, observed))
+    memory = replace(memory, sources=_sources(desired, observed, looked=looked))
     gone = _candidates(desired, observed)
     candidates = frozenset(gone)
     declared = frozenset(key for key, words in gone.items() if words != REMOVED)
@@ -352,8 +352,11 @@ def _with_devices(observation: PruneObservation, *, approved: bool) -> PruneMemo
     )
 
 
-def _sources(desired: Desired, observed: Observed) -> tuple[tuple[Key, str], ...]:
-    """Return the source of each resource that is declared, runs, or may be declared unread."""
+def _sources(desired: Desired, observed: Observed, *, looked: bool) -> tuple[tuple[Key, str], ...]:
+    """Return the source of each resource that is declared, runs, or may be declared unread.
+
+    An old observation can lack a service that runs by now, so it makes no source forgotten.
+    """
     kept = desired.blind_keys | {container.key for container in observed.containers}
     kept |= {one.key for one in desired.services} | {one.key for one in desired.networks}
     kept |= {one.key for one in desired.volumes} | {one.key for one in desired.releases}
@@ -361,7 +364,7 @@ def _sources(desired: Desired, observed: Observed) -> tuple[tuple[Key, str], ...
         key: scope.name
         for scope in desired.scopes
         for key in scope.keys
-        if scope.blind or key in kept
+        if scope.blind or key in kept or not looked
     }
     # Without any source left, all belongs to DIR again.
     return tuple(sorted(known.items())) if desired.sources or any(known.values()) else ()

@@ -248,3 +248,20 @@ def test_nothing_goes_that_a_blind_source_may_declare(team, there, kept, approve
         and type(action).__name__ in {"StopContainer", "RemoveContainer"}
     ]
     assert keys(desired, running(*there)) >= there
+
+
+def test_an_old_observation_makes_no_source_forgotten() -> None:
+    """The files are read again after a service was created, and before the engine was observed."""
+    web, others = key("web"), [key(f"s{n}", "default") for n in range(9)]
+    shop = scope("shop", web)
+    first = guard(
+        world(shop, services=[web, *others]),
+        running(*others),
+        PruneMemory(),
+        now=1.0,
+        approved=False,
+    )
+    removed = replace(shop, namespaces=frozenset(), declared=Declared.REMOVED)
+    gone = world(removed, services=others)
+    second = guard(gone, running(*others), first.memory, now=2.0, approved=False, looked=False)
+    assert dict(second.memory.sources)[web] == "shop"
