@@ -49,6 +49,8 @@ class _Newest:
 
     #: The fetched object: the commit, or an annotated tag.
     object_id: str
+    #: The reference that led to the object; a commit id for a fixed commit.
+    reference: str
     commit: str
     relation: Relation
 
@@ -66,7 +68,7 @@ class SourceFetch:
     turn: threading.Lock = field(default_factory=threading.Lock)
 
     def restore(self, memory: SourceMemory) -> SourceMemory:
-        """Make the link lead to the remembered commit; a crash can fall between the two.
+        """Make the link lead to the remembered commit, as a whole; a crash can fall between the two.
 
         Without a memory, the link tells the served commit.
 
@@ -80,11 +82,12 @@ class SourceFetch:
             path = self.exports.path_of(linked) or ""
             status = replace(memory.status, current=CommitInfo(linked), state=SourceState.READY)
             return replace(memory, status=status, served_path=path)
-        if current is not None and linked != current.commit:
-            if self.exports.path_of(current.commit) == memory.served_path:
-                self.exports.serve(current.commit)
-            elif self.mirror.has(current.commit):
+        if current is not None and not self._is_exported(memory):
+            if self.exports.path_of(current.commit) != memory.served_path and self.mirror.has(
+                current.commit
+            ):
                 self._export(current, path=memory.served_path)
+            if self.exports.path_of(current.commit) == memory.served_path:
                 self.exports.serve(current.commit)
         return memory
 
@@ -105,16 +108,19 @@ class SourceFetch:
         if restored != memory:
             save(restored)
         memory = restored
-        tip, fetched = self._fetch(spec.git, memory)
+        access = access_of(self.name, spec.git, self.files)
+        reference, tip = self._find(spec.git, access)
         current = memory.status.current
-        is_ready = memory.status.state is SourceState.READY and current is not None
+        is_ready = memory.status.state is SourceState.READY and self._is_exported(memory)
         if is_ready and tip == memory.tip and spec.git.path == memory.served_path:
             return memory
+        fetched = self._fetch(spec.git, access, reference, tip)
+        self.restore(memory)  # from the mirror, if that was lost as well
         served = current.commit if current else None
         commit = self.mirror.commit_of(fetched)
         if commit == served and spec.git.path == memory.served_path:
             return _ready(memory, tip=tip)
-        newest = _Newest(fetched, commit, self._relation(served, commit))
+        newest = _Newest(fetched, reference, commit, self._relation(served, commit))
         findings, listed = self._examine(spec, memory, newest)
         approval = memory.approval
         approved_by = approval.by if approval and approval.commit == commit else ""
@@ -135,14 +141,17 @@ class SourceFetch:
                 self.mirror.tidy()
                 return memory
 
-    def _fetch(self, spec: GitSpec, memory: SourceMemory) -> tuple[str, str]:
-        """Return the id that the reference has, and the object that was fetched for it."""
-        access = access_of(self.name, spec, self.files)
-        reference, tip = self._find(spec, access)
+    def _is_exported(self, memory: SourceMemory) -> bool:
+        """Return True if the link leads to the remembered commit, exported for the remembered path."""
+        current = memory.status.current
+        if current is None or self.exports.served() != current.commit:
+            return False
+        return self.exports.path_of(current.commit) == memory.served_path
+
+    def _fetch(self, spec: GitSpec, access: RemoteAccess, reference: str, tip: str) -> str:
+        """Return the object that the reference leads to, fetched unless the mirror has it."""
         self.mirror.prepare(hash_name="sha256" if len(tip) == 64 else "sha1")
-        if tip == memory.tip or self.mirror.has(tip):
-            return tip, tip
-        return tip, self.mirror.fetch(spec.url, reference, access)
+        return tip if self.mirror.has(tip) else self.mirror.fetch(spec.url, reference, access)
 
     def _find(self, spec: GitSpec, access: RemoteAccess) -> tuple[str, str]:
         """Return the reference to fetch, and its id in the remote repository."""
@@ -261,8 +270,8 @@ class SourceFetch:
         tag = parse_tag(self.mirror.read("tag", newest.object_id))
         if tag.kind != "commit" or tag.target != newest.commit:
             raise ValueError("it leads to no commit")
-        # A signed tag can be pushed again under another name.
-        if spec.ref.tag is not None and tag.name != spec.ref.tag:
+        # A signed tag can be pushed again under another name, as one of another range of versions.
+        if spec.ref.commit is None and f"refs/tags/{tag.name}" != newest.reference:
             raise ValueError(f"its signed name is {tag.name}")
         return tag.signature
 

@@ -430,6 +430,27 @@ def test_a_lost_mirror_is_fetched_again(world: World) -> None:
     assert world.source.current == second
 
 
+def test_a_mirror_lost_during_an_outage_is_fetched_again(world: World) -> None:
+    shutil.rmtree(world.source.folder / "mirror")
+    status = replace(world.source.memory.status, state=SourceState.FAILING)
+    world.source.memory = replace(world.source.memory, status=status)
+    assert world.source.fetch() == "Ready"
+
+
+def test_a_lost_mirror_with_lost_exports_is_fetched_and_served_again(world: World) -> None:
+    shutil.rmtree(world.source.folder / "mirror")
+    shutil.rmtree(world.source.exports)
+    assert world.source.fetch() == "Ready"
+    assert world.source.current == world.first
+
+
+def test_an_export_without_its_description_is_made_again(world: World) -> None:
+    (world.source.exports / f"{world.first}.json").unlink()
+    assert world.source.fetch() == "Ready"
+    assert (world.source.exports / f"{world.first}.json").is_file()
+    assert world.source.current == world.first
+
+
 def test_an_interrupted_fetch_leaves_nothing(world: World) -> None:
     mirror = world.source.folder / "mirror" / "shop.git"
     before = {path.relative_to(mirror) for path in mirror.rglob("*")}

@@ -183,3 +183,26 @@ def test_the_mode_tag_checks_the_tag_and_its_name(signed: Signed) -> None:
     signed.tag("live", second, key=signed.alice)
     assert signed.source.fetch() == "Ready"
     assert signed.source.current == second
+
+
+@pytest.mark.parametrize(
+    "followed", ['{"semver": "1.x"}', '{"name": "refs/tags/v1.9.0"}', '{"name": "refs/heads/live"}']
+)
+def test_a_signed_tag_under_another_name_is_held(signed: Signed, followed: str) -> None:
+    signed.source.more, signed.source.git = mode("tag"), f', "ref": {followed}'
+    signed.tag("v2.0.0", signed.repository.commit(GOOD), key=signed.alice)
+    tag = git(signed.repository.folder, "rev-parse", "refs/tags/v2.0.0")
+    signed.repository.push(tag, "refs/tags/v1.9.0")
+    # git refuses a tag below refs/heads; a hostile server doesn't.
+    heads = signed.repository.folder / "refs" / "heads" / "live"
+    heads.write_text(f"{tag}\n")
+    assert signed.source.fetch() == "Held source.object"
+
+
+def test_a_range_of_versions_follows_the_signed_tag_of_that_name(signed: Signed) -> None:
+    signed.source.more, signed.source.git = mode("tag"), ', "ref": {"semver": "1.x"}'
+    for name in ("v1.0.0", "v1.1.0"):
+        commit = signed.repository.commit({"deploy/web.yaml": f"a: {name}\n"})
+        signed.tag(name, commit, key=signed.alice)
+        assert signed.source.fetch() == "Ready"
+        assert signed.source.current == commit
