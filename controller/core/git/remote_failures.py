@@ -58,6 +58,11 @@ _RULES: tuple[tuple[str, str, str], ...] = (
         "push the reference again, or correct spec.git.ref; the served commit stays",
     ),
     (
+        "source.object",
+        r"expected commit type, but the object dereferences to",
+        "let spec.git.ref name a branch or tag that leads to a commit",
+    ),
+    (
         "source.damaged",
         (
             r"fsck error|repository corruption|index-pack failed|unpack-objects failed|bad object|inflate|invalid index-pack|"

@@ -45,6 +45,10 @@ from controller.core.git.remote_failures import explain_failure
             "source.damaged",
         ),
         ("error: index-pack died of signal 25", "source.too-large"),
+        (
+            "error: 1f^{commit}: expected commit type, but the object dereferences to tree type",
+            "source.object",
+        ),
         ("fatal: detected dubious ownership in repository at '/x'", "source.owner"),
         ("fatal: transport 'ext' not allowed", "source.protocol"),
         ("fatal: something new", "source.git"),
