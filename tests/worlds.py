@@ -18,8 +18,8 @@ from controller.core.engine_api.translate import RESTART, joined_networks
 from controller.core.planning import planner
 from controller.core.planning.context import PlanContext
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
-from controller.core.planning.ordering import KnownServices
 from controller.core.planning.quarantine import NO_QUARANTINE, Quarantine
+from controller.core.planning.service_order import KnownServices
 from controller.model import observed as seen
 from controller.model.desired.desired import (
     Desired,

@@ -14,8 +14,8 @@ import threading
 from dataclasses import replace
 
 from controller.core.planning import planner
-from controller.core.planning.ordering import Ordering
 from controller.core.planning.prerequisites import image_references
+from controller.core.planning.service_order import Ordering
 from controller.core.review.progress import down_s
 from controller.core.service import prune_guard
 from controller.core.service.overrides import persistent_keys

@@ -12,11 +12,11 @@ from dataclasses import replace
 
 from controller.core.drift import backoff
 from controller.core.drift import failures as exits
+from controller.core.drift.dependency_state import FAILED
 from controller.core.enforcement import disruption_budget
 from controller.core.planning import planner, quarantine
-from controller.core.planning.dependency_state import FAILED
-from controller.core.planning.ordering import KnownServices, Ordering
 from controller.core.planning.quarantine import AT_ONCE, Moment, Quarantine, QuarantineRules
+from controller.core.planning.service_order import KnownServices, Ordering
 from controller.core.policy.refusals import with_document_fields
 from controller.core.service import prune_guard
 from controller.core.status.facts import Failure

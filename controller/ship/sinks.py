@@ -178,7 +178,7 @@ def open_sink(destination: Destination, sender: Sender) -> Sink:
         case ToNote():
             return NoteSink(destination.path)
         case ToSyslog():
-            from controller.ship.syslog import SyslogSink
+            from controller.ship.syslog_transport import SyslogSink
 
             sink = SyslogSink(destination, sender)
         case ToOtlp():

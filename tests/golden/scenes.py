@@ -27,8 +27,8 @@ from controller.core.manifests.revision_hash import service_text, slot_text
 from controller.core.planning import planner
 from controller.core.planning.context import PlanContext
 from controller.core.planning.image_volumes import with_image_volumes
-from controller.core.planning.ordering import KnownServices
 from controller.core.planning.quarantine import Quarantine, QuarantineLeft
+from controller.core.planning.service_order import KnownServices
 from controller.core.review.flat_plan import render
 from controller.core.review.plan_text import render_review
 from controller.core.review.review import review

@@ -24,8 +24,8 @@ from controller.core.drift import availability
 from controller.core.enforcement import settlement as settling
 from controller.core.manifests import check_together as render
 from controller.core.manifests.declaration import FolderReading
-from controller.core.planning import ordering, planner, predecessor, rollout
-from controller.core.planning import restart_or_replace as slots
+from controller.core.planning import planner, predecessor, rollout_waves, service_order
+from controller.core.planning import slot_plan as slots
 from controller.core.records.parts import ResultPart
 from controller.core.service import overrides, prune_guard, revisions
 from controller.engine import adapter, requests
@@ -402,7 +402,7 @@ def _unsuspended(original: Any) -> Any:
 
 
 def _unhindered(_original: Any) -> Any:
-    return lambda _self, _service: ordering.NO_BLOCKERS
+    return lambda _self, _service: service_order.NO_BLOCKERS
 
 
 def _unasked(_original: Any) -> Any:
@@ -557,14 +557,14 @@ PLANTS = (
         6,
         "created-is-missing",
         "a container that was created and not started is taken for none",
-        ((rollout, "slot_of", _created_is_missing),),
+        ((rollout_waves, "slot_of", _created_is_missing),),
     ),
     Plant(
         7,
         "always-stop-first",
         "what serves stops before its successor starts, where it needn't",
         (
-            (rollout, "order_of", always(lambda _service: Order.STOP_FIRST)),
+            (rollout_waves, "order_of", always(lambda _service: Order.STOP_FIRST)),
             (slots, "order_of", always(lambda _service: Order.STOP_FIRST)),
         ),
     ),
@@ -711,19 +711,19 @@ PLANTS = (
         14,
         "no-order",
         "services start whatever becomes of what they depend on",
-        ((ordering.Ordering, "blockers", _unhindered),),
+        ((service_order.Ordering, "blockers", _unhindered),),
     ),
     Plant(
         14,
         "started-is-healthy",
         "who is to be healthy needs only be started",
-        ((ordering, "dependencies_of", _started_is_enough),),
+        ((service_order, "dependencies_of", _started_is_enough),),
     ),
     Plant(
         14,
         "no-farewell",
         "what goes doesn't wait for what depends on it",
-        ((ordering.Ordering, "teardown_blocker", _unasked),),
+        ((service_order.Ordering, "teardown_blocker", _unasked),),
     ),
     Plant(
         14,

@@ -28,10 +28,10 @@ from controller.broker.gate.journal_entries import actor_of
 from controller.broker.gate.state import GateState
 from controller.broker.guards import split_brain
 from controller.broker.host import listen_socket
+from controller.broker.host.ip_routes import host_routes
 from controller.broker.host.path_inspector import PathInspector, protected_places
 from controller.broker.host.peer_credentials import PeerRules
-from controller.broker.host.registry_credentials import Credentials
-from controller.broker.host.routes import host_routes
+from controller.broker.host.registry_auth_file import Credentials
 from controller.broker.server.connection import ConnectionContext, ConnectionTimeouts, HandleRequest
 from controller.broker.server.connection_limit import ConnectionSlots, SlotLimits
 from controller.broker.server.driver import Driver

@@ -49,8 +49,8 @@ def check_creations(
     """Yield the create of each service's first container, with its admission and findings."""
     from controller.core.admission.preview import CONTROLLER, check_create
     from controller.core.engine_api.translate import container_body
+    from controller.core.planning.next_container import hypothetical_create
     from controller.core.planning.prerequisites import Prerequisites
-    from controller.core.planning.successor import hypothetical_create
     from controller.model.observed import Observed
 
     networks = policy.networks.names

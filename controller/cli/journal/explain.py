@@ -12,8 +12,8 @@ import click
 
 from controller.cli.clients.commit_info import commit_line, known_commits
 from controller.cli.journal.filters import current_timestamp, scan_option, time_option
+from controller.cli.journal.journal_source import JournalSource, open_source
 from controller.cli.journal.record_text import SHORT_ID, short_actor
-from controller.cli.journal.source import JournalSource, open_source
 from controller.cli.options import command, print_json, print_result, state_root
 from controller.cli.output.tables import Column, clip, table, terminal_width
 from controller.cli.output.tables import render as render_table

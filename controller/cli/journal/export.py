@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import click
 
 from controller.cli.journal.filters import SEQ_MAX, SPAN_OPTIONS, filter_options, time_range
-from controller.cli.journal.record_text import HEADERS, row
-from controller.cli.journal.source import (
+from controller.cli.journal.journal_source import (
     broker_of,
     json_line,
     open_source,
 )
+from controller.cli.journal.record_text import HEADERS, row
 from controller.cli.options import command, open_state, print_result
 from controller.core.records.query import Filter, QueryResult
 from controller.model.errors import EngineUnavailable, StateError
 
 if TYPE_CHECKING:
-    from controller.cli.journal.source import JournalSource
+    from controller.cli.journal.journal_source import JournalSource
     from controller.journal.verify.export import Copied
 
 #: Widths of columns; the rows aren't known when the first row is printed.

@@ -13,8 +13,8 @@ import click
 
 from controller.cli.journal import explain, export, metrics, verify
 from controller.cli.journal.filters import CHANGES, SEQ_MAX, filter_options, scan_option
+from controller.cli.journal.journal_source import json_line, open_source
 from controller.cli.journal.record_text import render_story
-from controller.cli.journal.source import json_line, open_source
 from controller.cli.journal.table import clock_for, outcomes_of, render_changes, render_records
 from controller.cli.options import PassingGroup, command
 from controller.cli.output.tables import terminal_width

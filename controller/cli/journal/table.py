@@ -14,7 +14,7 @@ from controller.core.records.query import Filter, QueryResult
 from controller.core.records.record import CLOSING
 
 if TYPE_CHECKING:
-    from controller.cli.journal.source import JournalSource
+    from controller.cli.journal.journal_source import JournalSource
 
 #: Narrower than in other tables: the reason of a change is short.
 TEXT_LEAST: Final = 28

@@ -79,7 +79,7 @@ def _events(resource: dict[str, Any], state: Path | None, view: TableView) -> li
     if resource["kind"] != "Service":
         return []
     from controller.cli.journal.filters import CHANGES
-    from controller.cli.journal.source import open_source
+    from controller.cli.journal.journal_source import open_source
     from controller.cli.journal.table import clock_for, render_changes
 
     wanted = Filter(service=f"{resource['namespace']}/{resource['name']}", stages=CHANGES)

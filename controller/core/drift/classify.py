@@ -1,7 +1,7 @@
 """Drift: how a container differs from the desired state, as one word with a cause.
 
 ``DRIFT_RULES`` is an ordered table; the first match wins. This module does not decide on actions
-(``core.planning.restart_or_replace`` does), and reads no clock.
+(``core.planning.slot_plan`` does), and reads no clock.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 An alteration is a difference from the admitted settings (``core.drift.classify.alterations``).
 ``core.engine_api.comparable_fields`` has the alterations an engine can undo. Healing never restarts
 a container, and never changes it beyond its admitted settings. The restart policy is not healed
-here but in ``core.planning.restart_or_replace``: its value depends on whether the controller or the engine
+here but in ``core.planning.slot_plan``: its value depends on whether the controller or the engine
 restarts the container.
 """
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
 from controller.core.drift.classify import restart_of
-from controller.core.planning.ordering import (
+from controller.core.planning.prerequisites import Prerequisites
+from controller.core.planning.quarantine import NO_QUARANTINE, Quarantine
+from controller.core.planning.rollout_order import replaced_at_once
+from controller.core.planning.service_order import (
     NO_BLOCKERS,
     NO_SERVICES,
     Blocker,
     Blockers,
     KnownServices,
 )
-from controller.core.planning.prerequisites import Prerequisites
-from controller.core.planning.quarantine import NO_QUARANTINE, Quarantine
-from controller.core.planning.successor import replaced_at_once
 from controller.model.desired.desired import Service
 from controller.model.names import Key, SlotKey
 from controller.model.observed import Container, HostPort

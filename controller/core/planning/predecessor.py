@@ -2,7 +2,7 @@
 
 A running predecessor is healed, or restarted if it keeps failing. If none runs, the last good one
 is started again. A replacement that is available at once needs no predecessor: then
-``core.planning.restart_or_replace`` alone plans the slot.
+``core.planning.slot_plan`` alone plans the slot.
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ from controller.core.drift.classify import (
     unhealthy_cause,
 )
 from controller.core.drift.contention import ENDED
-from controller.core.planning import restart_or_replace as slots
+from controller.core.planning import slot_plan as slots
 from controller.core.planning.context import ServiceContext
-from controller.core.planning.restart_or_replace import SlotPlan
-from controller.core.planning.successor import order_of
+from controller.core.planning.health_restart import (
+    healing_actions,
+    needs_health_restart,
+    restart_actions,
+)
+from controller.core.planning.rollout_order import order_of
+from controller.core.planning.slot_plan import SlotPlan
 from controller.model.desired.plan import AnyAction, Barrier, PullImage
 from controller.model.desired.spec import Order
 from controller.model.observed import Container, ContainerState
@@ -70,9 +75,9 @@ def _restart_failing(slot: SlotState, context: ServiceContext, plan: SlotPlan) -
     failing = predecessor.id in context.plan_context.failing_predecessors and all(
         context.availability_of(extra) is AvailabilityWord.UNHEALTHY for extra in slot.alive
     )
-    if not failing or not slots.needs_health_restart(predecessor, context):
+    if not failing or not needs_health_restart(predecessor, context):
         return []
-    actions = slots.restart_actions(predecessor, context, unhealthy_cause(predecessor))
+    actions = restart_actions(predecessor, context, unhealthy_cause(predecessor))
     # The policy may deny the start. A container that it denies is not stopped.
     refused = any(is_denied(action) for action in (*actions, *plan.before))
     return [] if refused else actions
@@ -87,7 +92,7 @@ def keep_alive_actions(slot: SlotState, context: ServiceContext) -> list[AnyActi
     # Some container must answer to the service's name. A cut-off one has lost the alias.
     alive = [*slot.alive, *([slot.current] if slot.current is not None else [])]
     named = any(context.key.name in aliases for c in alive for _, aliases in c.aliases)
-    healing, _ = slots.healing_actions(predecessors[0], context, with_alias=not named)
+    healing, _ = healing_actions(predecessors[0], context, with_alias=not named)
     return [action for action in with_verdicts(healing, context.judge) if not is_denied(action)]
 
 
@@ -101,7 +106,7 @@ def _plan_fallback(slot: SlotState, context: ServiceContext) -> SlotPlan | None:
     if predecessor is None or contended:
         return None
     handle, policy = ContainerHandle.of(predecessor), restart_of(context.service)
-    healing, _ = slots.healing_actions(predecessor, context, with_alias=True)
+    healing, _ = healing_actions(predecessor, context, with_alias=True)
     next_name = slots.container_name_in(slot, context)
     start: list[AnyAction] = [*healing, handle.start(f"it serves until {next_name} can")]
     restart = predecessor.settings.restart

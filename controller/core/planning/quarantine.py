@@ -3,7 +3,7 @@
 Quarantine time counts while the container is observed down, on the monotonic clock of each boot.
 Setting the wall clock therefore never shortens a quarantine. Unknown time, such as host downtime,
 does not count: a container is kept too long rather than too short. If the service is declared
-again, the ordinary rules apply (``core.planning.rollout``).
+again, the ordinary rules apply (``core.planning.rollout_waves``).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ alternative. An automatic rollback uses the same function as a person's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -23,7 +23,7 @@ from controller.model.desired.overrides import (
     ServiceAct,
     Suspension,
 )
-from controller.model.desired.spec import OnFailure, PullPolicy, RunState
+from controller.model.desired.spec import PullPolicy, RunState
 from controller.model.errors import UsageError
 from controller.model.names import Key
 from controller.model.observed import Container
@@ -152,24 +152,6 @@ def _commits(service: Service, earlier: Revision) -> str:
         return ""
     was = f" of commit {earlier.source.commit[:SHORT_COMMIT]}" if earlier.source.commit else ""
     return f"{was}; Source {source.origin} is ahead, at commit {source.commit[:SHORT_COMMIT]}"
-
-
-def should_roll_back(
-    service: Service, overrides: Overrides, containers: Iterable[Container]
-) -> bool:
-    """Return True if a service rolls back automatically from its revision after a failed rollout.
-
-    A revision is rolled back once. After a retry by a person, a second failure causes a rollback
-    only if some slot has no serving container of an older revision.
-    """
-    if overrides.pin is not None or service.spec.rollout.on_failure is not OnFailure.ROLLBACK:
-        return False
-    kept = overrides.find_revision(service.revision)
-    if kept is None or not kept.left:
-        return True
-    others = (c for c in containers if c.revision != service.revision)
-    serving = {c.slot for c in others if c.running and c.health != "unhealthy"}
-    return not serving >= set(range(1, service.spec.replicas + 1))
 
 
 def _chosen(act: ServiceAct, service: Service, overrides: Overrides) -> Revision:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from controller.core.drift.actions import is_denied, refusals
 from controller.core.drift.contention import ENDED
-from controller.core.planning.dependency_state import FAILED
+from controller.core.drift.dependency_state import FAILED
 from controller.core.policy.refusals import with_remedies
 from controller.core.service.overrides import display_name
 from controller.core.status.facts import Facts, StatusInputs

@@ -9,12 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from controller.core.service import revisions
-from controller.core.service.operator_actions import (
-    ActionInputs,
-    Decision,
-    decide,
-    should_roll_back,
-)
+from controller.core.service.automatic_rollback import should_roll_back
+from controller.core.service.operator_actions import ActionInputs, Decision, decide
 from controller.core.service.overrides import apply_overrides, slots_of
 from controller.core.service.rollout_progress import RolloutProgress, outcome_of
 from controller.loop.state.store import StateStore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from controller.core.planning.ordering import Ordering
+from controller.core.planning.service_order import Ordering
 from controller.model.desired.plan import Wait
 from controller.model.names import Key
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.host.routes import host_routes
+from controller.broker.host.ip_routes import host_routes
 from controller.core.rules.host_routes import EVERYWHERE, overlapping_route, parse_routes
 
 HEAD = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"

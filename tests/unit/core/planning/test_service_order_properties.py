@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from controller.core.encoding import graph
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.dependencies import dependencies_of
-from controller.core.planning.ordering import KnownServices
+from controller.core.planning.service_order import KnownServices
 from controller.core.review.flat_plan import render
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer, StartContainer, StopContainer

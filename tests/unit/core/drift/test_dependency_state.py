@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from controller.core.planning.dependency_state import FAILED
-from controller.core.planning.ordering import KnownServices
+from controller.core.drift.dependency_state import FAILED
+from controller.core.planning.service_order import KnownServices
 from controller.model.desired.desired import Desired, OverrideReason, Service
 from controller.model.desired.plan import Blocked, NeedsOperator, Plan, Wait
 from controller.model.names import service_key

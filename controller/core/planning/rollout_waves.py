@@ -4,7 +4,7 @@ A wave has at most ``parallelism`` slots with StartFirst, and ``maxUnavailable``
 wave begins while a slot of the wave before does not serve as declared. A blocked slot keeps serving
 slots from being replaced, but not unhealthy ones from being restarted.
 
-``core.planning.restart_or_replace`` plans a single slot. ``core.planning.predecessor`` keeps the slot's older
+``core.planning.slot_plan`` plans a single slot. ``core.planning.predecessor`` keeps the slot's older
 container alive meanwhile. The plan is complete: behind each barrier are the actions that follow.
 """
 
@@ -28,15 +28,11 @@ from controller.core.drift.classify import (
     slot_of,
 )
 from controller.core.planning.context import ServiceContext
-from controller.core.planning.ordering import Blocker
+from controller.core.planning.health_restart import needs_health_restart
 from controller.core.planning.predecessor import keep_alive_actions, plan_slot
-from controller.core.planning.restart_or_replace import (
-    SlotPlan,
-    container_name_in,
-    has_process,
-    needs_health_restart,
-)
-from controller.core.planning.successor import order_of
+from controller.core.planning.rollout_order import order_of
+from controller.core.planning.service_order import Blocker
+from controller.core.planning.slot_plan import SlotPlan, container_name_in, has_process
 from controller.model.desired.plan import AnyAction, Delay
 from controller.model.desired.spec import Order, RunState
 from controller.model.errors import Problem

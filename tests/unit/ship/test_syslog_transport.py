@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from controller.model.errors import UsageError
-from controller.ship import syslog
+from controller.ship import syslog_transport
 from controller.ship.destination import TlsFiles, ToSyslog
 from controller.ship.sink import Sender, Undelivered
-from controller.ship.syslog import SyslogSink
+from controller.ship.syslog_transport import SyslogSink
 from tests.instance import eventually
 from tests.unit.journal.builders import entry, open_log
 from tests.unit.ship.test_follower import wrote
@@ -108,7 +108,7 @@ def test_each_record_is_a_frame_and_a_broken_connection_makes_what_was_sent_doub
     receiver.hang_up()
     with pytest.raises(Undelivered, match=r"127\.0\.0\.1:\d+: ") as raised:
         sink.deliver(batch[3:])
-    assert raised.value.doubtful_s == syslog.DOUBTFUL_S
+    assert raised.value.doubtful_s == syslog_transport.DOUBTFUL_S
     sink.deliver(batch[3:])  # over a new connection
     sink.close()
     eventually(lambda: batch[-1].line in receiver.said)
@@ -133,15 +133,15 @@ def test_a_datagram_is_cut_between_two_characters(tmp_path: Path) -> None:
             said = listener.recv(2**16)
             assert each.line.startswith(said.partition(b"] ")[2])
             assert said.decode(), "a receiver may throw away what isn't UTF-8 (RFC 5424, 6.1)"
-            whole = len(each.line) < syslog.DATAGRAM_BYTES
-            assert each.line in said if whole else len(said) > syslog.DATAGRAM_BYTES - 4
+            whole = len(each.line) < syslog_transport.DATAGRAM_BYTES
+            assert each.line in said if whole else len(said) > syslog_transport.DATAGRAM_BYTES - 4
         sink.close()
 
 
 def test_who_is_not_there_or_takes_nothing_is_told(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(syslog, "SEND_S", 0.3)
+    monkeypatch.setattr(syslog_transport, "SEND_S", 0.3)
     wrote(tmp_path / "journal", 3)
     batch = shipped(tmp_path, 3)
     sink = SyslogSink(ToSyslog("s", "tcp", "127.0.0.1", 1), SENDER)
@@ -167,13 +167,15 @@ def slow() -> Iterator[Receiver]:
 def test_a_receiver_that_is_slow_gets_all_as_long_as_it_takes_something(
     tmp_path: Path, slow: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(syslog, "SEND_S", 1.0)
+    monkeypatch.setattr(syslog_transport, "SEND_S", 1.0)
     wrote(tmp_path / "journal", 3)
     batch = shipped(tmp_path, 3) * 800
     sink = SyslogSink(ToSyslog("s", "tcp", "127.0.0.1", slow.port), SENDER)
     began = time.monotonic()
     sink.deliver(batch)
-    assert time.monotonic() - began > syslog.SEND_S, "it was slow enough to prove something"
+    assert time.monotonic() - began > syslog_transport.SEND_S, (
+        "it was slow enough to prove something"
+    )
     sink.close()
     eventually(lambda: len(frames(slow.said)) == len(batch))
 
@@ -181,7 +183,7 @@ def test_a_receiver_that_is_slow_gets_all_as_long_as_it_takes_something(
 def test_not_even_who_takes_something_is_waited_for_without_end(
     tmp_path: Path, slow: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(syslog, "LONGEST_S", 0.3)
+    monkeypatch.setattr(syslog_transport, "LONGEST_S", 0.3)
     wrote(tmp_path / "journal", 3)
     sink = SyslogSink(ToSyslog("s", "tcp", "127.0.0.1", slow.port), SENDER)
     with pytest.raises(Undelivered, match="less than a batch"):

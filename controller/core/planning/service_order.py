@@ -13,15 +13,15 @@ from functools import cached_property
 
 from controller.core.drift.actions import is_denied
 from controller.core.drift.classify import ALIVE, SlotState, by_slot, slot_of
-from controller.core.encoding import graph
-from controller.core.manifests.dependencies import dependencies_of
-from controller.core.planning.dependency_state import (
+from controller.core.drift.dependency_state import (
     FAILED,
     DependencyState,
     DependencyStatus,
     status_of,
 )
-from controller.core.planning.resources_in_use import ExclusiveResources
+from controller.core.drift.resources_in_use import ExclusiveResources
+from controller.core.encoding import graph
+from controller.core.manifests.dependencies import dependencies_of
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import AnyAction, Barrier, Delay, NeedsOperator, StartContainer
 from controller.model.desired.spec import DependencyCondition, RunState

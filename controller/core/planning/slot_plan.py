@@ -1,4 +1,4 @@
-"""The plan of one slot: start, heal, restart (also an unhealthy container) or replace its container.
+"""The plan of one slot: start, heal, restart or replace its container, then remove the rest.
 
 A serving container is stopped only for its replacement, and as late as possible. Before the stop,
 the replacement is admitted by the policy and created, with its image present. With StartFirst the
@@ -33,13 +33,20 @@ from controller.core.drift.classify import (
     restart_of,
 )
 from controller.core.drift.failures import explain
-from controller.core.drift.heal_alterations import heal
 from controller.core.engine_api.translate import RESTART, joined_networks
 from controller.core.planning.context import ServiceContext
-from controller.core.planning.successor import create_of, next_name, order_of
+from controller.core.planning.health_restart import (
+    _is_joined_again,
+    _networks_without_alias,
+    healing_actions,
+    needs_health_restart,
+    restart_actions,
+)
+from controller.core.planning.next_container import create_of, next_name
+from controller.core.planning.rollout_order import order_of
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, Barrier, ConnectNetwork, Delay
-from controller.model.desired.spec import Order, RestartPolicy
+from controller.model.desired.spec import Order
 from controller.model.errors import Problem
 from controller.model.observed import Container, ContainerState
 from controller.model.quantities import format_duration_ms
@@ -142,37 +149,6 @@ def _plan_running(slot: SlotState, current: Container, context: ServiceContext) 
     )
 
 
-def healing_actions(
-    container: Container, context: ServiceContext, *, with_alias: bool
-) -> tuple[list[AnyAction], tuple[Problem, ...]]:
-    """Return the actions to heal a serving container, and problems with networks to join."""
-    prerequisites, service = context.prerequisites, context.service
-    admitted = container.admitted.networks if container.admitted else ()
-    missing = not set(admitted) <= set(container.settings.networks)
-    problems = prerequisites.problems(service, creating=False) if missing else ()
-    deferred = context.deferred_repairs(container.slot)
-    joinable = frozenset() if problems else prerequisites.joinable(service)
-    actions = list(heal(container, with_alias=with_alias, joinable=joinable, deferred=deferred))
-    joins = [i for i, action in enumerate(actions) if isinstance(action, ConnectNetwork)]
-    at = joins[0] if joins else len(actions)
-    # Networks are created only before the first join: isolation must not wait for them.
-    created = prerequisites.missing(service, creating=False) if missing and joins else ()
-    altered = (alteration.what for alteration in alterations(container))
-    reasons = dict.fromkeys(deferred[what] for what in altered if what in deferred)
-    delays = [
-        Delay(object=service.key, target=container.name, slot=container.slot, cause=reason)
-        for reason in reasons
-    ]
-    return [*actions[:at], *created, *actions[at:], *delays], problems
-
-
-def _networks_without_alias(container: Container, context: ServiceContext) -> tuple[str, ...]:
-    """Return the networks on which a container lacks the alias with its service's name."""
-    aliases = dict(container.aliases)
-    wanted = joined_networks(context.service, context.prerequisites.names)
-    return tuple(n for n in wanted if n in aliases and context.key.name not in aliases[n])
-
-
 def _available_barrier(slot: SlotState, target: str, context: ServiceContext) -> Barrier:
     current, spec = slot.current, context.service.spec
     availability = None if current is None else context.plan_context.availability.get(current.id)
@@ -201,25 +177,6 @@ def _restart_policy_actions(
 # Restarts
 
 
-def needs_health_restart(container: Container, context: ServiceContext) -> bool:
-    """Return True if a running container is to be restarted because of its health.
-
-    A container about to rejoin a network is left running: its health check gets another chance once
-    the network is back.
-    """
-    restarts = context.service.spec.restart.policy is not RestartPolicy.NEVER
-    unhealthy = context.availability_of(container) is AvailabilityWord.UNHEALTHY
-    return restarts and unhealthy and not _is_joined_again(container, context)
-
-
-def _is_joined_again(container: Container, context: ServiceContext) -> bool:
-    """Return True if healing joins a container to a network, and the policy allows it."""
-    healing, _ = healing_actions(container, context, with_alias=True)
-    actions = with_verdicts(healing, context.judge)
-    joins = [action for action in actions if isinstance(action, ConnectNetwork)]
-    return any(not is_denied(action) for action in joins)
-
-
 def _restart_unhealthy(slot: SlotState, current: Container, context: ServiceContext) -> SlotPlan:
     """Plan the restart of an unhealthy container, unless its slot is in backoff."""
     backoff = context.backoff_reason(slot.number)
@@ -236,17 +193,6 @@ def _restart_unhealthy(slot: SlotState, current: Container, context: ServiceCont
         barrier=_available_barrier(replace(slot, current=None), current.name, context),
         after=_cleanup_actions(slot, context),
     )
-
-
-def restart_actions(container: Container, context: ServiceContext, cause: str) -> list[AnyAction]:
-    """Return the actions to stop a container and start it again, with their verdicts."""
-    handle = ContainerHandle.of(container)
-    policy = context.restart_policy(container.slot)
-    actions = [*stop_for_good(container, context.service, cause), handle.start(cause)]
-    if policy[0] != "no":
-        cause = f"restart policy is no, want {policy[0]}"
-        actions.append(handle.set_restart_policy(policy, cause))
-    return with_verdicts(actions, context.judge)
 
 
 # Replacements

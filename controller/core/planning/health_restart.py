@@ -1,0 +1,80 @@
+"""The restart of an unhealthy container: whether it is due, and its actions."""
+
+from controller.core.drift.actions import (
+    ContainerHandle,
+    is_denied,
+    stop_for_good,
+    with_verdicts,
+)
+from controller.core.drift.availability import AvailabilityWord
+from controller.core.drift.classify import (
+    alterations,
+)
+from controller.core.drift.heal_alterations import heal
+from controller.core.engine_api.translate import joined_networks
+from controller.core.planning.context import ServiceContext
+from controller.model.desired.plan import AnyAction, ConnectNetwork, Delay
+from controller.model.desired.spec import RestartPolicy
+from controller.model.errors import Problem
+from controller.model.observed import Container
+
+
+def healing_actions(
+    container: Container, context: ServiceContext, *, with_alias: bool
+) -> tuple[list[AnyAction], tuple[Problem, ...]]:
+    """Return the actions to heal a serving container, and problems with networks to join."""
+    prerequisites, service = context.prerequisites, context.service
+    admitted = container.admitted.networks if container.admitted else ()
+    missing = not set(admitted) <= set(container.settings.networks)
+    problems = prerequisites.problems(service, creating=False) if missing else ()
+    deferred = context.deferred_repairs(container.slot)
+    joinable = frozenset() if problems else prerequisites.joinable(service)
+    actions = list(heal(container, with_alias=with_alias, joinable=joinable, deferred=deferred))
+    joins = [i for i, action in enumerate(actions) if isinstance(action, ConnectNetwork)]
+    at = joins[0] if joins else len(actions)
+    # Networks are created only before the first join: isolation must not wait for them.
+    created = prerequisites.missing(service, creating=False) if missing and joins else ()
+    altered = (alteration.what for alteration in alterations(container))
+    reasons = dict.fromkeys(deferred[what] for what in altered if what in deferred)
+    delays = [
+        Delay(object=service.key, target=container.name, slot=container.slot, cause=reason)
+        for reason in reasons
+    ]
+    return [*actions[:at], *created, *actions[at:], *delays], problems
+
+
+def _networks_without_alias(container: Container, context: ServiceContext) -> tuple[str, ...]:
+    """Return the networks on which a container lacks the alias with its service's name."""
+    aliases = dict(container.aliases)
+    wanted = joined_networks(context.service, context.prerequisites.names)
+    return tuple(n for n in wanted if n in aliases and context.key.name not in aliases[n])
+
+
+def needs_health_restart(container: Container, context: ServiceContext) -> bool:
+    """Return True if a running container is to be restarted because of its health.
+
+    A container about to rejoin a network is left running: its health check gets another chance once
+    the network is back.
+    """
+    restarts = context.service.spec.restart.policy is not RestartPolicy.NEVER
+    unhealthy = context.availability_of(container) is AvailabilityWord.UNHEALTHY
+    return restarts and unhealthy and not _is_joined_again(container, context)
+
+
+def _is_joined_again(container: Container, context: ServiceContext) -> bool:
+    """Return True if healing joins a container to a network, and the policy allows it."""
+    healing, _ = healing_actions(container, context, with_alias=True)
+    actions = with_verdicts(healing, context.judge)
+    joins = [action for action in actions if isinstance(action, ConnectNetwork)]
+    return any(not is_denied(action) for action in joins)
+
+
+def restart_actions(container: Container, context: ServiceContext, cause: str) -> list[AnyAction]:
+    """Return the actions to stop a container and start it again, with their verdicts."""
+    handle = ContainerHandle.of(container)
+    policy = context.restart_policy(container.slot)
+    actions = [*stop_for_good(container, context.service, cause), handle.start(cause)]
+    if policy[0] != "no":
+        cause = f"restart policy is no, want {policy[0]}"
+        actions.append(handle.set_restart_policy(policy, cause))
+    return with_verdicts(actions, context.judge)
