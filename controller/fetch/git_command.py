@@ -92,6 +92,8 @@ class GitLimits:
     pack_max: int = 512 << 20
     #: Largest mirror.
     mirror_max: int = 2 << 30
+    #: Most packs of a mirror, before one pack is made of them.
+    packs_max: int = 40
     memory_max: int = 2 << 30
     #: Longest output of a run that lists or reads objects.
     output_max: int = 32 << 20
@@ -133,8 +135,11 @@ class GitCommand:
         time_s: float | None = None,
         given: bytes = b"",
         extra: Mapping[str, str] = _NOTHING,
+        file_max: int | None = None,
     ) -> Finished:
         """Run git and return its result, also that of a failure.
+
+        *file_max* is the longest file that git can write, by default a pack of one fetch.
 
         Raises:
             SourceError: there is no git command.
@@ -148,7 +153,7 @@ class GitCommand:
             time_s=self.limits.read_time_s if time_s is None else time_s,
             output_max=self.limits.output_max,
             memory_max=self.limits.memory_max,
-            file_max=self.limits.pack_max,
+            file_max=self.limits.pack_max if file_max is None else file_max,
         )
         try:
             return run_program(

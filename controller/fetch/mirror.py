@@ -24,7 +24,8 @@ _INCOMING = "refs/trimtab/incoming"
 _QUARANTINE = "quarantine"
 #: Files that move from quarantine; git takes a pack for complete when its index is there.
 _PACK_ENDINGS = (".pack", ".rev", ".idx")
-_PACKS_MAX = 40
+#: The beginnings of files that an interrupted repack leaves.
+_LEFTOVERS = (".tmp-", "tmp_")
 _BATCH_FILES, _BATCH_BYTES = 500, 8 << 20
 
 
@@ -57,6 +58,7 @@ class Mirror:
                 f"--object-format={hash_name}",
             )
         shutil.rmtree(self._folder / _QUARANTINE, ignore_errors=True)
+        self._remove_leftovers()
         for lock in (*self._folder.glob("*.lock"), *self._folder.glob("refs/**/*.lock")):
             lock.unlink(missing_ok=True)
         (self._folder / _INCOMING).unlink(missing_ok=True)
@@ -86,6 +88,7 @@ class Mirror:
         Raises:
             SourceError: the fetch failed; the mirror is as before.
         """
+        self._tidy()
         quarantine = self._folder / _QUARANTINE
         shutil.rmtree(quarantine, ignore_errors=True)
         (quarantine / "pack").mkdir(mode=0o700, parents=True)
@@ -110,7 +113,7 @@ class Mirror:
                 extra=places,
             )
             fetched = self._resolve(_INCOMING, extra=places)
-            self._raise_if_too_big()
+            self._make_room()
             self._move_in(quarantine)
             self._git.run("update-ref", HEAD, fetched)
         except SourceError as error:
@@ -201,12 +204,6 @@ class Mirror:
         """Keep a commit and its history when the mirror is tidied."""
         self._git.run("update-ref", SERVED, commit)
 
-    def tidy(self) -> None:
-        """Make one pack of many, without what no reference leads to."""
-        packs = list((self._folder / "objects" / "pack").glob("*.pack"))
-        if len(packs) > _PACKS_MAX:
-            self._git.run("repack", "-a", "-d", "-q", time_s=self._git.limits.fetch_time_s)
-
     def _resolve(self, name: str, *, extra: dict[str, str] | None = None) -> str:
         output = self._git.run(
             "rev-parse", "--verify", "--quiet", "--end-of-options", name, extra=extra or {}
@@ -220,10 +217,42 @@ class Mirror:
             self._git.run(*arguments)  # raises
         return finished.code == 0
 
-    def _raise_if_too_big(self) -> None:
-        size = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
-        if size > self._git.limits.mirror_max:
+    def _tidy(self) -> None:
+        """Make one pack of many. Commits that are held add packs as well as served ones."""
+        packs = list((self._folder / "objects" / "pack").glob("*.pack"))
+        if len(packs) > self._git.limits.packs_max:
+            self._repack()
+
+    def _repack(self) -> None:
+        """Make one pack, without what no reference leads to. A failure leaves the packs as they are."""
+        limits = self._git.limits
+        self._git.finish(
+            "repack", "-a", "-d", "-q", time_s=limits.fetch_time_s, file_max=limits.mirror_max
+        )
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        """Remove what an interrupted repack or move left: git never looks at it."""
+        for path in (self._folder / "objects" / "pack").iterdir():
+            if path.name.startswith(_LEFTOVERS) or not path.with_suffix(".idx").exists():
+                path.unlink(missing_ok=True)
+
+    def _make_room(self) -> None:
+        """Remove earlier commits that were held, if the mirror with the quarantine is too big.
+
+        Raises:
+            SourceError: it is too big without them as well.
+        """
+        if not self._is_too_big():
+            return
+        (self._folder / _INCOMING).unlink(missing_ok=True)  # its objects are in quarantine
+        self._repack()
+        if self._is_too_big():
             raise self._too_large(self._git.limits.mirror_max)
+
+    def _is_too_big(self) -> bool:
+        size = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
+        return size > self._git.limits.mirror_max
 
     def _has_full_file(self, quarantine: Path) -> bool:
         """Return True if a pack reached its bound: git then ends without a word about it."""

@@ -138,7 +138,6 @@ class SourceFetch:
                 save(memory)
                 self.exports.serve(commit)
                 self.exports.remove_old()
-                self.mirror.tidy()
                 return memory
 
     def _is_exported(self, memory: SourceMemory) -> bool:

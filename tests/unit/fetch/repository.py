@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from controller.core.git.signed_object import DetachedSignature
 from controller.fetch.credentials import ASKPASS, AccessFiles
@@ -22,6 +24,7 @@ from controller.model.sources import CommitSignature
 
 DOCUMENT = "apiVersion: trimtab/v1\nkind: Volume\nmetadata: {name: data}\nspec: {}\n"
 NAME = "shop"
+GOOD = {"deploy/web.yaml": DOCUMENT, "configs/web/Chart.yaml": "name: web\n", "README.md": "x"}
 
 
 def git(
@@ -207,3 +210,26 @@ class Followed:
             for path in sorted(top.rglob("*"))
             if path.is_file()
         }
+
+
+@dataclass
+class World:
+    """A repository, and a source that serves its first commit."""
+
+    repository: Repository
+    source: Followed
+    first: str
+
+    @classmethod
+    def served(cls, folder: Path) -> Self:
+        repository = Repository(folder / "deploy.git")
+        first = repository.commit(GOOD)
+        source = Followed(folder / "fetcher", repository.url)
+        assert source.fetch() == "Ready"
+        return cls(repository, source, first)
+
+
+def replace_repository(world: World) -> None:
+    """Put an unrelated repository in the place of the followed one."""
+    shutil.rmtree(world.repository.folder)
+    Repository(world.repository.folder).commit({"deploy/web.yaml": "other: 1\n"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,27 +15,21 @@ from controller.fetch.export import KEPT
 from controller.fetch.git_command import GitLimits
 from controller.fetch.memory import CommitApproval
 from controller.model.errors import SourceError
-from controller.model.sources import SourceState
 from tests.disk import small_disk
-from tests.unit.fetch.repository import DOCUMENT, Followed, Repository, git
-
-GOOD = {"deploy/web.yaml": DOCUMENT, "configs/web/Chart.yaml": "name: web\n", "README.md": "x"}
-
-
-@dataclass
-class World:
-    repository: Repository
-    source: Followed
-    first: str
+from tests.unit.fetch.repository import (
+    DOCUMENT,
+    GOOD,
+    Followed,
+    Repository,
+    World,
+    git,
+    replace_repository,
+)
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    repository = Repository(tmp_path / "deploy.git")
-    first = repository.commit(GOOD)
-    source = Followed(tmp_path / "fetcher", repository.url)
-    assert source.fetch() == "Ready"
-    return World(repository, source, first)
+    return World.served(tmp_path)
 
 
 def test_a_commit_is_exported_and_served(world: World) -> None:
@@ -88,11 +82,6 @@ def add_entry(mode: str, name: bytes, object_id: str | None = None) -> Happening
         repository.commit_tree(repository.raw_tree([("40000", b"deploy", inside)]))
 
     return happen
-
-
-def replace_repository(world: World) -> None:
-    shutil.rmtree(world.repository.folder)
-    Repository(world.repository.folder).commit({"deploy/web.yaml": "other: 1\n"})
 
 
 def force_push(world: World) -> None:
@@ -392,91 +381,6 @@ def test_earlier_exports_are_removed(world: World) -> None:
     folders = [path for path in world.source.exports.iterdir() if path.is_dir()]
     assert len({path.resolve() for path in folders}) == KEPT + 1
     assert world.source.files() == {"deploy/web.yaml": f"a: {KEPT + 3}\n"}
-
-
-# Interruptions and losses.
-
-
-def test_a_crash_before_the_link_is_repaired(world: World) -> None:
-    second = world.repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
-    world.source.fetch()
-    link = world.source.exports / "current"
-    link.unlink()
-    link.symlink_to(world.first)
-    world.source.memory = world.source.remembered()
-    assert world.source.fetch() == "Ready"
-    assert world.source.current == second
-
-
-def test_a_lost_memory_is_taken_from_the_link(world: World) -> None:
-    (world.source.folder / "state.json").unlink()
-    world.source.memory = world.source.remembered()
-    assert world.source.memory.status.state is SourceState.PENDING
-    replace_repository(world)
-    assert world.source.fetch() == "Held source.unrelated"
-    assert world.source.current == world.first
-
-
-def test_lost_exports_are_made_again(world: World) -> None:
-    shutil.rmtree(world.source.exports)
-    assert world.source.fetch() == "Ready"
-    assert world.source.current == world.first
-
-
-def test_a_lost_mirror_is_fetched_again(world: World) -> None:
-    shutil.rmtree(world.source.folder / "mirror")
-    second = world.repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
-    assert world.source.fetch() == "Ready"
-    assert world.source.current == second
-
-
-def test_a_mirror_lost_during_an_outage_is_fetched_again(world: World) -> None:
-    shutil.rmtree(world.source.folder / "mirror")
-    status = replace(world.source.memory.status, state=SourceState.FAILING)
-    world.source.memory = replace(world.source.memory, status=status)
-    assert world.source.fetch() == "Ready"
-
-
-def test_a_lost_mirror_with_lost_exports_is_fetched_and_served_again(world: World) -> None:
-    shutil.rmtree(world.source.folder / "mirror")
-    shutil.rmtree(world.source.exports)
-    assert world.source.fetch() == "Ready"
-    assert world.source.current == world.first
-
-
-def test_an_export_without_its_description_is_made_again(world: World) -> None:
-    (world.source.exports / f"{world.first}.json").unlink()
-    assert world.source.fetch() == "Ready"
-    assert (world.source.exports / f"{world.first}.json").is_file()
-    assert world.source.current == world.first
-
-
-def test_an_interrupted_fetch_leaves_nothing(world: World) -> None:
-    mirror = world.source.folder / "mirror" / "shop.git"
-    before = {path.relative_to(mirror) for path in mirror.rglob("*")}
-    (mirror / "quarantine" / "pack").mkdir(parents=True)
-    (mirror / "quarantine" / "pack" / "tmp_pack_x").write_bytes(b"x")
-    (mirror / "refs" / "trimtab" / "incoming").write_text("1" * 40)
-    (mirror / "refs" / "trimtab" / "head.lock").write_text("")
-    world.source.memory = replace(world.source.memory, tip="")
-    assert world.source.fetch() == "Ready"
-    assert {path.relative_to(mirror) for path in mirror.rglob("*")} == before
-
-
-def test_a_fetch_beyond_its_bound_leaves_nothing(world: World) -> None:
-    mirror = world.source.folder / "mirror" / "shop.git"
-    before = {path.relative_to(mirror) for path in mirror.rglob("*")}
-    world.repository.commit({**GOOD, "deploy/big.yaml": os.urandom(3_000_000)})
-    world.source.limits = GitLimits(pack_max=1_000_000)
-    assert world.source.fetch() == "Failing source.too-large"
-    assert {path.relative_to(mirror) for path in mirror.rglob("*")} == before
-
-
-def test_a_mirror_beyond_its_bound_is_refused(world: World) -> None:
-    world.repository.commit({**GOOD, "deploy/big.yaml": os.urandom(3_000_000)})
-    world.source.limits = GitLimits(mirror_max=1_000_000)
-    assert world.source.fetch() == "Failing source.too-large"
-    assert world.source.current == world.first
 
 
 def test_the_bound_of_files_is_exact(tmp_path: Path) -> None:

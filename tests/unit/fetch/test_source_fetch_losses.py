@@ -1,0 +1,155 @@
+"""Interruptions, losses and full mirrors: what a source then serves, and how it goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from controller.fetch.git_command import GitLimits
+from controller.model.sources import SourceState
+from tests.unit.fetch.repository import DOCUMENT, GOOD, World, replace_repository
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World.served(tmp_path)
+
+
+def test_a_crash_before_the_link_is_repaired(world: World) -> None:
+    second = world.repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
+    world.source.fetch()
+    link = world.source.exports / "current"
+    link.unlink()
+    link.symlink_to(world.first)
+    world.source.memory = world.source.remembered()
+    assert world.source.fetch() == "Ready"
+    assert world.source.current == second
+
+
+def test_a_lost_memory_is_taken_from_the_link(world: World) -> None:
+    (world.source.folder / "state.json").unlink()
+    world.source.memory = world.source.remembered()
+    assert world.source.memory.status.state is SourceState.PENDING
+    replace_repository(world)
+    assert world.source.fetch() == "Held source.unrelated"
+    assert world.source.current == world.first
+
+
+def test_lost_exports_are_made_again(world: World) -> None:
+    shutil.rmtree(world.source.exports)
+    assert world.source.fetch() == "Ready"
+    assert world.source.current == world.first
+
+
+def test_a_lost_mirror_is_fetched_again(world: World) -> None:
+    shutil.rmtree(world.source.folder / "mirror")
+    second = world.repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
+    assert world.source.fetch() == "Ready"
+    assert world.source.current == second
+
+
+def test_a_mirror_lost_during_an_outage_is_fetched_again(world: World) -> None:
+    shutil.rmtree(world.source.folder / "mirror")
+    status = replace(world.source.memory.status, state=SourceState.FAILING)
+    world.source.memory = replace(world.source.memory, status=status)
+    assert world.source.fetch() == "Ready"
+
+
+def test_a_lost_mirror_with_lost_exports_is_fetched_and_served_again(world: World) -> None:
+    shutil.rmtree(world.source.folder / "mirror")
+    shutil.rmtree(world.source.exports)
+    assert world.source.fetch() == "Ready"
+    assert world.source.current == world.first
+
+
+def test_an_export_without_its_description_is_made_again(world: World) -> None:
+    (world.source.exports / f"{world.first}.json").unlink()
+    assert world.source.fetch() == "Ready"
+    assert (world.source.exports / f"{world.first}.json").is_file()
+    assert world.source.current == world.first
+
+
+def test_an_interrupted_fetch_leaves_nothing(world: World) -> None:
+    mirror = world.source.folder / "mirror" / "shop.git"
+    before = {path.relative_to(mirror) for path in mirror.rglob("*")}
+    (mirror / "quarantine" / "pack").mkdir(parents=True)
+    (mirror / "quarantine" / "pack" / "tmp_pack_x").write_bytes(b"x")
+    (mirror / "refs" / "trimtab" / "incoming").write_text("1" * 40)
+    (mirror / "refs" / "trimtab" / "head.lock").write_text("")
+    world.source.memory = replace(world.source.memory, tip="")
+    assert world.source.fetch() == "Ready"
+    assert {path.relative_to(mirror) for path in mirror.rglob("*")} == before
+
+
+def test_a_fetch_beyond_its_bound_leaves_nothing(world: World) -> None:
+    mirror = world.source.folder / "mirror" / "shop.git"
+    before = {path.relative_to(mirror) for path in mirror.rglob("*")}
+    world.repository.commit({**GOOD, "deploy/big.yaml": os.urandom(3_000_000)})
+    world.source.limits = GitLimits(pack_max=1_000_000)
+    assert world.source.fetch() == "Failing source.too-large"
+    assert {path.relative_to(mirror) for path in mirror.rglob("*")} == before
+
+
+def test_a_mirror_beyond_its_bound_is_refused(world: World) -> None:
+    world.repository.commit({**GOOD, "deploy/big.yaml": os.urandom(3_000_000)})
+    world.source.limits = GitLimits(mirror_max=1_000_000)
+    assert world.source.fetch() == "Failing source.too-large"
+    assert world.source.current == world.first
+
+
+def rewrite(world: World, content: str | bytes) -> None:
+    """Push a history that is held, and fetch it."""
+    tree = world.repository.tree({**GOOD, "README.md": content})
+    world.repository.commit_tree(tree, parents=())
+    assert world.source.fetch() == "Held source.unrelated"
+
+
+def packs_of(world: World) -> list[str]:
+    folder = world.source.folder / "mirror" / "shop.git" / "objects" / "pack"
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_packs_of_held_commits_are_made_one(world: World) -> None:
+    world.source.limits = GitLimits(packs_max=3)
+    for number in range(9):
+        rewrite(world, f"{number}")
+    assert len([name for name in packs_of(world) if name.endswith(".pack")]) <= 5
+    world.repository.push(world.first)
+    assert world.source.fetch() == "Ready"
+
+
+def test_held_commits_never_fill_the_mirror_for_good(world: World) -> None:
+    world.source.limits = GitLimits(mirror_max=3_000_000)
+    for _ in range(4):
+        rewrite(world, os.urandom(1_000_000))
+    world.repository.push(world.first)
+    second = world.repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
+    assert world.source.fetch() == "Ready"
+    assert world.source.current == second
+
+
+def test_leftovers_of_an_interrupted_tidying_are_removed(world: World) -> None:
+    before = packs_of(world)
+    folder = world.source.folder / "mirror" / "shop.git" / "objects" / "pack"
+    for name in ("tmp_pack_x", ".tmp-7-pack-x.pack", "pack-x.pack", "pack-x.rev"):
+        (folder / name).write_bytes(b"x")
+    world.source.memory = replace(world.source.memory, tip="")
+    assert world.source.fetch() == "Ready"
+    assert packs_of(world) == before
+
+
+def test_a_mirror_that_cannot_be_tidied_is_no_failure(world: World) -> None:
+    world.repository.commit({**GOOD, "deploy/big.yaml": os.urandom(2_000_000)})
+    assert world.source.fetch() == "Ready"
+    # No pack of all objects fits into the bound of a file.
+    world.source.limits = GitLimits(packs_max=1, mirror_max=2_100_000, pack_max=1_000_000)
+    world.repository.commit({**GOOD, "deploy/big.yaml": "a: 1\n"})
+    assert world.source.fetch() == "Ready"
+    before = packs_of(world)
+    world.repository.commit({**GOOD, "deploy/big.yaml": "a: 2\n"})
+    assert world.source.fetch() == "Ready"
+    assert not [name for name in packs_of(world) if name.startswith((".tmp-", "tmp_"))], before
