@@ -1,0 +1,104 @@
+"""Polls of a Git source with nothing new: the processor time of the fetcher and the git that it runs.
+
+The server of the repository runs in a process of its own, and doesn't count; over file:// git starts
+one itself, which does.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from controller.app.clock import SystemClock
+from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
+from tests.unit.fetch.repository import DOCUMENT, Repository, source_spec, unverified
+from tests.unit.fetch.servers import http_server
+from tools.benches.measure import Figure, milliseconds, row
+
+POLLS = 100
+GOAL_S = 0.020
+_LOOPBACK = ', "allowInsecureLoopback": true'
+
+
+def run() -> list[Figure]:
+    figures = []
+    with tempfile.TemporaryDirectory(prefix="trimtab-bench-") as name:
+        folder = Path(name)
+        repository = Repository(folder / "served" / "deploy.git")
+        repository.commit({"deploy/web.yaml": DOCUMENT})
+        with _served(folder / "served") as url:
+            for protocol, address in (("file", repository.url), ("http", f"{url}/deploy.git")):
+                times = _polls(folder / protocol, address)
+                median = statistics.median(times)
+                row(
+                    f"poll over {protocol}",
+                    median=milliseconds(median),
+                    worst=milliseconds(times[-1]),
+                )
+                goal = f"under {milliseconds(GOAL_S)}"
+                figures.append(Figure(f"CPU of a poll over {protocol}", milliseconds(median), goal))
+    return figures
+
+
+def _polls(folder: Path, url: str) -> list[float]:
+    """Return the seconds of processor time of each poll, sorted."""
+    folder.mkdir()
+    spec = source_spec(url, git=_LOOPBACK)
+    fetcher = Fetcher(
+        FetcherParts(
+            folder=folder,
+            credentials=folder / "git",
+            verify=unverified,
+            load_sources=lambda: DeclaredSources({"shop": spec}, complete=True),
+            clock=SystemClock(),
+            random=lambda: 0.5,
+        )
+    )
+    fetcher.start()
+    try:
+        fetcher.sync("shop")
+        return sorted(_poll_s(fetcher) for _ in range(POLLS))
+    finally:
+        fetcher.stop()
+
+
+def _poll_s(fetcher: Fetcher) -> float:
+    before = _cpu_s()
+    answer = fetcher.sync("shop")
+    taken = _cpu_s() - before
+    source = answer["source"]
+    assert isinstance(source, dict), "the source is unknown"
+    assert answer["done"], "the poll did not end"
+    assert source["state"] == "Ready", source["message"]
+    return taken
+
+
+def _cpu_s() -> float:
+    """Return the processor time of this process and its ended children."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    """Serve the repositories of a folder over HTTP, by another process; yield the URL."""
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.Process(target=_serve, args=(folder, theirs), daemon=True)
+    server.start()
+    try:
+        yield ours.recv()
+    finally:
+        ours.send(None)
+        server.join()
+
+
+def _serve(folder: Path, pipe: Connection) -> None:
+    with http_server(folder) as (url, _):
+        pipe.send(url)
+        pipe.recv()
