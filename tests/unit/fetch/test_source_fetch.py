@@ -61,6 +61,14 @@ def test_nothing_new_changes_nothing(world: World) -> None:
     assert world.source.memory == before
 
 
+def test_an_empty_commit_is_served_without_another_file(world: World) -> None:
+    served = world.source.files()
+    second = world.repository.commit(GOOD)
+    assert world.source.fetch() == "Ready"
+    assert world.source.current == second
+    assert world.source.files() == served
+
+
 # What happens to a repository: the state of the source afterwards, and the reason. The first commit
 # is served on in all rows.
 
@@ -97,6 +105,43 @@ def rebase(world: World) -> None:
     world.repository.commit_tree(
         world.repository.tree(GOOD), parents=(), variables={"GIT_AUTHOR_NAME": "Bob"}
     )
+
+
+def rebase_onto(world: World) -> None:
+    """Rebase the served commit onto another one of the branch."""
+    base = world.first
+    world.first = world.repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
+    world.source.fetch()
+    other = world.repository.commit_tree(world.repository.tree({"a": "1"}), parents=(base,))
+    tree = world.repository.tree({**GOOD, "deploy/db.yaml": DOCUMENT})
+    world.repository.commit_tree(tree, parents=(other,))
+
+
+def push_unrelated(world: World) -> None:
+    """Push the first commit of another project to the branch."""
+    tree = world.repository.tree({"deploy/other.yaml": DOCUMENT})
+    world.repository.commit_tree(tree, parents=())
+
+
+def push_instead(reference: str) -> Happening:
+    """Delete the branch, and push a reference with a name like it."""
+
+    def happen(world: World) -> None:
+        world.repository.delete("refs/heads/main")
+        world.repository.push(world.first, reference)
+
+    return happen
+
+
+def follow_tree(world: World) -> None:
+    world.source.git = ', "ref": {"name": "refs/trees/x"}'
+    world.repository.push(world.repository.tree(GOOD), "refs/trees/x")
+
+
+def remove_object(world: World) -> None:
+    commit = world.repository.commit({**GOOD, "deploy/db.yaml": "a: 3\n"})
+    blob = git(world.repository.folder, "rev-parse", f"{commit}:deploy/db.yaml")
+    (world.repository.folder / "objects" / blob[:2] / blob[2:]).unlink()
 
 
 def go_back(world: World) -> None:
@@ -162,11 +207,22 @@ HAPPENINGS: dict[str, tuple[Happening, str]] = {
     "the repository is replaced by another": (replace_repository, "Held source.unrelated"),
     "a force push drops the served commit": (force_push, "Held source.rewritten"),
     "a rebase makes all commits anew": (rebase, "Held source.unrelated"),
+    "a rebase moves the served commit": (rebase_onto, "Held source.rewritten"),
+    "an unrelated history is pushed": (push_unrelated, "Held source.unrelated"),
     "the branch goes back to an older commit": (go_back, "Held source.older"),
     "the branch is deleted": (
         lambda world: world.repository.delete("refs/heads/main"),
         "Failing source.reference-missing",
     ),
+    "the branch becomes a folder of branches": (
+        push_instead("refs/heads/main/x"),
+        "Failing source.reference-missing",
+    ),
+    "a branch's name ends like the followed one": (
+        push_instead("refs/heads/refs/heads/main"),
+        "Failing source.reference-missing",
+    ),
+    "the reference leads to a tree": (follow_tree, "Failing source.object"),
     "the repository is gone": (
         lambda world: shutil.rmtree(world.repository.folder),
         "Failing source.repository-missing",
@@ -179,6 +235,7 @@ HAPPENINGS: dict[str, tuple[Happening, str]] = {
         "Failing source.reference-missing",
     ),
     "an object is damaged": (damage_object, "Failing source.damaged"),
+    "an object is missing": (remove_object, "Failing source.damaged"),
     # What commits contain.
     "a commit deletes everything": (
         lambda world: world.repository.commit({"README.md": "x"}),
