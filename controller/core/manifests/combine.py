@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from controller.core.encoding.yaml import YamlPath
+from controller.core.manifests.check_document import ResourceClaim, claims_of
 from controller.core.manifests.check_together import desired_from, resolve
 from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
 from controller.core.manifests.parse import SOURCE_KIND
@@ -91,7 +92,7 @@ def combine(
     blind = {DIR: own.blind, **{each.name: _is_blind(each, made) for each in sources}}
     broken = frozenset(key.name for key in own.blind_keys if key.kind == SOURCE_KIND)
     _settle_doubles(made, serving, {**dict.fromkeys(broken, True), **blind})
-    _settle_ports(made, serving)
+    _settle_claims(made, serving)
     documents = [document for each in made.documents.values() for document in each]
     problems = [*directory.problems, *([directory.busy] if directory.busy else [])]
     for each in sources:
@@ -206,53 +207,62 @@ def _drop(made: _Combination, name: str, key: Key, holder: str) -> None:
     made.documents[name] = kept
 
 
-def _settle_ports(made: _Combination, serving: Mapping[Key, str]) -> None:
-    """Leave a host port with the service that is known: another source can't disturb that service."""
-    claims: dict[tuple[int, str], list[_PortClaim]] = {}
+def _settle_claims(made: _Combination, serving: Mapping[Key, str]) -> None:
+    """Leave a host port or an exclusive volume with the service that is known: another source can't
+    disturb that service.
+    """
+    claims: dict[object, list[_SourceClaim]] = {}
     for name, documents in made.documents.items():
         for document in documents:
-            for number, protocol, claim in _port_claims(name, document):
-                claims.setdefault((number, protocol), []).append(claim)
-    for (number, protocol), group in claims.items():
+            for claim in _claims_of(name, document):
+                claims.setdefault(claim.claim.group, []).append(claim)
+    for group in claims.values():
         known = [claim for claim in group if serving.get(claim.declaration.key) == claim.name]
         for claim in group:
-            holder = next((each for each in known if each.overlaps(claim)), None)
+            holder = next((each for each in known if each.conflicts(claim)), None)
             if holder is None or claim in known:
                 continue
             problem = Problem(
                 "source.conflict",
-                f"host port {number}/{protocol} belongs to {holder.declaration.key} of "
+                f"{claim.place} belongs to {holder.declaration.key} of "
                 f"{f'Source {holder.name}' if holder.name else 'DIR'}",
-                remedy="choose another port",
+                remedy=claim.remedy,
             )
-            path: YamlPath = ("spec", "ports", claim.index, "host")
-            made.reject(claim.name, claim.declaration, path, problem)
+            made.reject(claim.name, claim.declaration, claim.claim.path, problem)
             kept = (d for d in made.documents[claim.name] if d.declaration is not claim.declaration)
             made.documents[claim.name] = list(kept)
 
 
 @dataclass(frozen=True, slots=True)
-class _PortClaim:
-    """A service of a source that declares a host port."""
+class _SourceClaim:
+    """A service of a source that declares a host port, or writes to a volume."""
 
     name: str
     declaration: Declaration
-    index: int
-    port: HostPort
+    claim: ResourceClaim
 
-    def overlaps(self, other: _PortClaim) -> bool:
-        """Return True if both can't have the port, and are of different sources."""
-        return self.name != other.name and self.port.overlaps(other.port)
+    def conflicts(self, other: _SourceClaim) -> bool:
+        """Return True if both can't have the resource, and are of different sources."""
+        return self.name != other.name and self.claim.conflicts(other.claim)
+
+    @property
+    def place(self) -> str:
+        port = self.claim.resource
+        protocol = f"/{port.protocol}" if isinstance(port, HostPort) else ""
+        return f"{self.claim.name}{protocol}"
+
+    @property
+    def remedy(self) -> str:
+        is_port = isinstance(self.claim.resource, HostPort)
+        return "choose another port" if is_port else "set readOnly: true, or choose another volume"
 
 
-def _port_claims(name: str, document: ParsedDocument) -> Iterator[tuple[int, str, _PortClaim]]:
+def _claims_of(name: str, document: ParsedDocument) -> Iterator[_SourceClaim]:
     declaration = document.declaration
     if declaration is None or not isinstance(declaration.spec, ServiceSpec):
         return
-    for index, port in enumerate(declaration.spec.ports):
-        if (published := port.published) is not None:
-            claim = _PortClaim(name, declaration, index, published)
-            yield published.port, published.protocol, claim
+    for claim in claims_of(declaration.key.namespace, declaration.spec):
+        yield _SourceClaim(name, declaration, claim)
 
 
 def _keys(documents: Iterable[ParsedDocument]) -> Iterator[Key]:

@@ -175,6 +175,20 @@ def test_a_newcomer_takes_no_host_port_from_a_service_of_another_source():
     assert desired.blind_keys == {service_key("bank", "thief")}
 
 
+def with_volume(name: str) -> str:
+    mounted = json.loads(document(name))
+    mounted["spec"]["mounts"] = [{"type": "volume", "source": "data", "target": "/data"}]
+    return json.dumps(mounted)
+
+
+def test_a_newcomer_takes_no_exclusive_volume_from_a_service_of_another_source():
+    volume, known = document("data", kind="Volume"), {service_key("shop", "db"): "one"}
+    desired = combined(SHARED, known, one=(with_volume("db"), volume), two=(with_volume("web"),))
+    assert declared(desired) == ["shop/db one:0.yaml"]
+    assert problems(desired) == ["two:0.yaml spec.mounts[0] source.conflict Source/default/two"]
+    assert desired.blind_keys == {service_key("shop", "web")}
+
+
 def test_of_two_new_services_with_one_host_port_both_stand_back():
     own = (source("one", "shop"), source("two", "bank"))
     one, two = (publishing("web", "shop"),), (publishing("thief", "bank"),)
