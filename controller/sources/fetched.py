@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from controller.core.git.report import REPORT_MAX_BYTES, parse
-from controller.core.manifests.combine import SourceReading, combine
+from controller.core.manifests.combine import HeldClaims, SourceReading, combine, held_claims
 from controller.core.manifests.declaration import FolderReading
 from controller.model.desired.desired import Desired, GitSource, SourceIdentity
 from controller.model.errors import Problem, Severity
@@ -43,6 +43,7 @@ class FetchedSources:
         self._lock = threading.Lock()
         #: By name, commit and path. The files of a commit never change, so each is parsed once.
         self._exports: dict[tuple[str, str, str], DirectorySource] = {}
+        self._held: HeldClaims = frozenset()
 
     def marks(self, sources: tuple[GitSource, ...]) -> tuple[Path, ...]:
         """Return the files that change with a served commit, or with the state of a source."""
@@ -57,7 +58,8 @@ class FetchedSources:
         with self._lock:
             before, self._exports = self._exports, {}
             readings = [SourceReading(source, self._read(source, before)) for source in sources]
-        desired = combine(directory, readings, serving)
+            desired = combine(directory, readings, serving, held=self._held)
+            self._held = held_claims(desired)
         reported = (replace(each, report=reports.get(each.key.name)) for each in desired.sources)
         return replace(desired, sources=tuple(reported))
 

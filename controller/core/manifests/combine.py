@@ -32,6 +32,8 @@ from controller.model.observed import HostPort
 
 #: The name of DIR among the sources.
 DIR = ""
+#: Services with their host ports, and the volumes that they write to.
+HeldClaims = frozenset[tuple[Key, HostPort | str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,26 @@ def source_key(name: str) -> Key:
     return Key(SOURCE_KIND, DEFAULT_NAMESPACE, name)
 
 
+def held_claims(desired: Desired) -> HeldClaims:
+    """Return the host ports and written volumes of the services of a desired state."""
+    return frozenset(
+        (service.key, claim.resource)
+        for service in desired.services
+        for claim in claims_of(service.key.namespace, service.spec)
+    )
+
+
 def combine(
-    directory: FolderReading, sources: Iterable[SourceReading], serving: Mapping[Key, str]
+    directory: FolderReading,
+    sources: Iterable[SourceReading],
+    serving: Mapping[Key, str],
+    *,
+    held: HeldClaims = frozenset(),
 ) -> Desired:
     """Return the desired state of DIR and its sources.
 
-    *serving* has the source of each known resource, by name; ``''`` is DIR.
+    *serving* has the source of each known resource, by name; ``''`` is DIR. *held* are the claims
+    before, of ``held_claims``.
     """
     sources = tuple(sources)
     own = desired_from(directory)
@@ -92,7 +108,7 @@ def combine(
     blind = {DIR: own.blind, **{each.name: _is_blind(each, made) for each in sources}}
     broken = frozenset(key.name for key in own.blind_keys if key.kind == SOURCE_KIND)
     _settle_doubles(made, serving, {**dict.fromkeys(broken, True), **blind})
-    _settle_claims(made, serving)
+    _settle_claims(made, serving, held)
     documents = [document for each in made.documents.values() for document in each]
     problems = [*directory.problems, *([directory.busy] if directory.busy else [])]
     for each in sources:
@@ -207,9 +223,9 @@ def _drop(made: _Combination, name: str, key: Key, holder: str) -> None:
     made.documents[name] = kept
 
 
-def _settle_claims(made: _Combination, serving: Mapping[Key, str]) -> None:
-    """Leave a host port or an exclusive volume with the service that is known: another source can't
-    disturb that service.
+def _settle_claims(made: _Combination, serving: Mapping[Key, str], held: HeldClaims) -> None:
+    """Leave a host port or an exclusive volume with the service that had it, else with the service
+    that is known: another source can't disturb that service.
     """
     claims: dict[object, list[_SourceClaim]] = {}
     for name, documents in made.documents.items():
@@ -218,9 +234,11 @@ def _settle_claims(made: _Combination, serving: Mapping[Key, str]) -> None:
                 claims.setdefault(claim.claim.group, []).append(claim)
     for group in claims.values():
         known = [claim for claim in group if serving.get(claim.declaration.key) == claim.name]
+        having = [c for c in known if (c.declaration.key, c.claim.resource) in held]
         for claim in group:
-            holder = next((each for each in known if each.conflicts(claim)), None)
-            if holder is None or claim in known:
+            before = [] if claim in having else having if claim in known else [*having, *known]
+            holder = next((each for each in before if each.conflicts(claim)), None)
+            if holder is None:
                 continue
             problem = Problem(
                 "source.conflict",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.manifests.check_together import desired_from
-from controller.core.manifests.combine import SourceReading, combine
+from controller.core.manifests.combine import SourceReading, combine, held_claims
 from controller.core.manifests.declaration import FolderReading
 from controller.core.manifests.parse import read_text
 from controller.model.desired.desired import Declared, Desired, SourceIdentity
@@ -173,6 +173,27 @@ def test_a_newcomer_takes_no_host_port_from_a_service_of_another_source():
     assert declared(desired) == ["bank/x two:1.yaml", "shop/web one:0.yaml"]
     assert problems(desired) == ["two:0.yaml spec.ports[0].host source.conflict Source/default/two"]
     assert desired.blind_keys == {service_key("bank", "thief")}
+
+
+@pytest.mark.parametrize("holder", ["one", "two"])
+def test_a_known_service_takes_no_host_port_that_another_source_has(holder: str):
+    texts = {"one": publishing("web", "shop"), "two": publishing("thief", "bank")}
+    keys = {"one": WEB, "two": service_key("bank", "thief")}
+    directory = reading(source("one", "shop"), source("two", "bank"))
+    readings = [
+        SourceReading(each, reading(texts[each.key.name], name=each.key.name))
+        for each in desired_from(directory).sources
+    ]
+    alone = [each for each in readings if each.name == holder]
+    serving = {key: name for name, key in keys.items()}
+    held = held_claims(combine(directory, alone, serving))
+    desired = combine(directory, readings, serving, held=held)
+    newcomer = "two" if holder == "one" else "one"
+    assert [service.key for service in desired.services] == [keys[holder]]
+    assert desired.blind_keys == {keys[newcomer]}
+    assert problems(desired) == [
+        f"{newcomer}:0.yaml spec.ports[0].host source.conflict Source/default/{newcomer}"
+    ]
 
 
 def with_volume(name: str) -> str:
