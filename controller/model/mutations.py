@@ -38,6 +38,9 @@ SERVICE_ROLLBACK = "service.rollback"  # stage operator: a request to the contro
 SERVICE_RESTART = "service.restart"
 SERVICE_SUSPEND = "service.suspend"
 SERVICE_RESUME = "service.resume"
+SOURCE_HOLD = "source.hold"
+SOURCE_RESUME = "source.resume"
+SOURCE_APPROVE = "source.approve"
 EXEC_CUT = "exec.cut"  # stage operator, by the broker: the exec exceeded its time limit
 EXEC_END = "exec.end"  # stage operator, by the broker: the result of a started exec
 CONTAINER_GONE = "container.gone"  # stage read, by the broker: no longer on the engine
@@ -53,3 +56,6 @@ SHOW_VALUES = "show-values"
 
 #: The acts of an operator on a service.
 SERVICE_ACTS = (SERVICE_ROLLBACK, SERVICE_RESTART, SERVICE_SUSPEND, SERVICE_RESUME)
+
+#: The acts of an operator on a Git source.
+SOURCE_ACTS = (SOURCE_HOLD, SOURCE_RESUME, SOURCE_APPROVE)

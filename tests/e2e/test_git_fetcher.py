@@ -69,6 +69,14 @@ def test_a_source_is_fetched_while_dir_declares_it(host: Host) -> None:
         eventually(lambda: host.is_ready("more", namespace="shop"))
         (listed,) = host.json("source", "list")["sources"]
         assert (listed["state"], listed["current"]["commit"]) == ("Ready", second)
+        host.cli("source", "hold", "shop", "--note", "a look by hand")
+        (record,) = [
+            r for r in host.journal() if r.get("request", {}).get("object") == "Source/default/shop"
+        ]
+        assert record["request"]["summary"]["act"] == "source.hold"
+        assert record["request"]["summary"]["note"] == "a look by hand"
+        assert "source.hold" in host.cli("journal", "list").stdout
+        host.cli("source", "resume", "shop")
         host.remove("shop.yaml")
         eventually(lambda: fetchers(host) == [])
         assert not (host.state / "run" / "fetch.sock").exists()

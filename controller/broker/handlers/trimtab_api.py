@@ -17,7 +17,7 @@ from controller.core.enforcement import disruption_budget
 from controller.core.records.inventory_json import item_to_json
 from controller.core.records.operator_records import read_service_act
 from controller.core.records.parts import RequestPart, SummaryPart
-from controller.model.mutations import APPROVE, ROTATE_KEY, SHOW_VALUES, VALUES_SHOW
+from controller.model.mutations import APPROVE, ROTATE_KEY, SHOW_VALUES, SOURCE_ACTS, VALUES_SHOW
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Reply, Role
 
@@ -26,7 +26,7 @@ SERVICE_PREFIX = "service."
 ACT_MAX = 64
 ROTATE_ACT = "rotate-key"
 #: Acts with a route of their own in the journal.
-_ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW}
+_ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW} | {act: act for act in SOURCE_ACTS}
 TEXT_MAX = 512
 
 

@@ -7,8 +7,15 @@ from typing import Any
 
 import click
 
-from controller.cli.clients.socket_client import ask_controller
-from controller.cli.options import PassingGroup, calling_user, command, open_state, print_json
+from controller.cli.clients.socket_client import BrokerApi, ask_controller
+from controller.cli.options import (
+    PassingGroup,
+    calling_user,
+    command,
+    note_option,
+    open_state,
+    print_json,
+)
 from controller.cli.output.tables import table
 from controller.core.encoding.terminal_text import printable
 
@@ -93,8 +100,10 @@ Example:
   trimtab source hold shop
 """)
 @name_argument
-def hold(name: str, state: Path | None, as_json: bool) -> int:
+@note_option
+def hold(name: str, note: str, state: Path | None, as_json: bool) -> int:
     """Keep the served commit of a source until 'resume'."""
+    _record(state, "hold", name, note)
     return _act(state, {"do": "hold", "name": name}, as_json=as_json)
 
 
@@ -103,8 +112,10 @@ Example:
   trimtab source resume shop
 """)
 @name_argument
-def resume(name: str, state: Path | None, as_json: bool) -> int:
+@note_option
+def resume(name: str, note: str, state: Path | None, as_json: bool) -> int:
     """End a hold, and fetch."""
+    _record(state, "resume", name, note)
     return _act(state, {"do": "resume", "name": name}, as_json=as_json)
 
 
@@ -114,9 +125,18 @@ Example:
 """)
 @name_argument
 @click.argument("commit", metavar="COMMIT")
-def approve(name: str, commit: str, state: Path | None, as_json: bool) -> int:
+@note_option
+def approve(name: str, commit: str, note: str, state: Path | None, as_json: bool) -> int:
     """Serve exactly the held commit COMMIT: its id, or the first 12 digits or more."""
+    _record(state, "approve", name, f"commit {commit}{f': {note}' if note else ''}")
     return _act(state, {"do": "approve", "name": name, "commit": commit}, as_json=as_json)
+
+
+def _record(state: Path | None, verb: str, name: str, note: str) -> None:
+    """Record a request in the journal before it is made; the broker decides who may ask."""
+    folder, _ = open_state(state)
+    act = {"act": f"source.{verb}", "object": f"Source/default/{name}", "note": note[:512]}
+    BrokerApi(folder.broker_socket).post("records", act)
 
 
 def _act(state: Path | None, question: dict[str, object], *, as_json: bool) -> int:
