@@ -112,6 +112,7 @@ class Mirror:
                 time_s=self._git.limits.fetch_time_s,
                 extra=places,
             )
+            self._raise_if_nothing_came()
             fetched = self._resolve(_INCOMING, extra=places)
             self._make_room()
             self._move_in(quarantine)
@@ -253,6 +254,15 @@ class Mirror:
     def _is_too_big(self) -> bool:
         size = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
         return size > self._git.limits.mirror_max
+
+    def _raise_if_nothing_came(self) -> None:
+        """Raise for a shallow repository: git rejects its history, and exits with 0 all the same."""
+        if not (self._folder / _INCOMING).exists():
+            raise SourceError(
+                "source.damaged",
+                "the repository is shallow: its history is cut off",
+                remedy="run 'git fetch --unshallow' in the repository",
+            )
 
     def _has_full_file(self, quarantine: Path) -> bool:
         """Return True if a pack reached its bound: git then ends without a word about it."""

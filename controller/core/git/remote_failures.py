@@ -86,6 +86,11 @@ _RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "source.protocol",
+        r"mismatched algorithms",
+        "the repository's hash function changed: declare a Source with another name for it",
+    ),
+    (
+        "source.protocol",
         (
             r"transport '.*' not allowed|[Uu]nknown protocol|dumb http|"
             r"protocol error|bad line length|invalid server response"

@@ -138,6 +138,20 @@ def follow_tree(world: World) -> None:
     world.repository.push(world.repository.tree(GOOD), "refs/trees/x")
 
 
+def cut_history(world: World) -> None:
+    """Make the repository a shallow one, whose history begins at a new commit."""
+    head = world.repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
+    (world.repository.folder / "shallow").write_text(f"{head}\n")
+
+
+def replace_by_sha256(world: World) -> None:
+    folder = world.repository.folder
+    shutil.rmtree(folder)
+    folder.mkdir()
+    git(folder, "init", "--quiet", "--bare", "--initial-branch=main", "--object-format=sha256")
+    world.repository.commit(GOOD)
+
+
 def remove_object(world: World) -> None:
     commit = world.repository.commit({**GOOD, "deploy/db.yaml": "a: 3\n"})
     blob = git(world.repository.folder, "rev-parse", f"{commit}:deploy/db.yaml")
@@ -235,6 +249,8 @@ HAPPENINGS: dict[str, tuple[Happening, str]] = {
         "Failing source.reference-missing",
     ),
     "an object is damaged": (damage_object, "Failing source.damaged"),
+    "the repository becomes a shallow one": (cut_history, "Failing source.damaged"),
+    "the repository gets another hash function": (replace_by_sha256, "Failing source.protocol"),
     "an object is missing": (remove_object, "Failing source.damaged"),
     # What commits contain.
     "a commit deletes everything": (

@@ -49,6 +49,7 @@ from controller.core.git.remote_failures import explain_failure
             "error: 1f^{commit}: expected commit type, but the object dereferences to tree type",
             "source.object",
         ),
+        ("fatal: mismatched algorithms: client sha1; server sha256", "source.protocol"),
         ("fatal: detected dubious ownership in repository at '/x'", "source.owner"),
         ("fatal: transport 'ext' not allowed", "source.protocol"),
         ("fatal: something new", "source.git"),
