@@ -114,13 +114,16 @@ class GitCommand:
         time_s: float | None = None,
         given: bytes = b"",
         extra: Mapping[str, str] = _NOTHING,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> bytes:
-        """Run git and return its output.
+        """Run git and return its output. *is_full* as in ``run_program``.
 
         Raises:
             SourceError: git failed, or went beyond a bound.
         """
-        finished = self.finish(*arguments, access=access, time_s=time_s, given=given, extra=extra)
+        finished = self.finish(
+            *arguments, access=access, time_s=time_s, given=given, extra=extra, is_full=is_full
+        )
         if not finished.is_success:
             why = explain_failure(
                 finished.errors, exit_code=finished.code, exceeded=finished.exceeded
@@ -136,6 +139,7 @@ class GitCommand:
         given: bytes = b"",
         extra: Mapping[str, str] = _NOTHING,
         file_max: int | None = None,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> Finished:
         """Run git and return its result, also that of a failure.
 
@@ -163,6 +167,7 @@ class GitCommand:
                 monotonic=self.monotonic,
                 given=given,
                 folder=Path("/"),
+                is_full=is_full,
             )
         except OSError as error:
             raise SourceError(

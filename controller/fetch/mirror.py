@@ -6,6 +6,7 @@ An interrupted, oversized or damaged fetch leaves nothing in the mirror. Nothing
 from __future__ import annotations
 
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -111,6 +112,8 @@ class Mirror:
                 access=access,
                 time_s=self._git.limits.fetch_time_s,
                 extra=places,
+                # A server without git's protocol names any number of packs.
+                is_full=lambda: self._is_full(quarantine),
             )
             self._raise_if_nothing_came()
             fetched = self._resolve(_INCOMING, extra=places)
@@ -118,7 +121,7 @@ class Mirror:
             self._move_in(quarantine)
             self._git.run("update-ref", HEAD, fetched)
         except SourceError as error:
-            if self._has_full_file(quarantine):
+            if self._is_full(quarantine):
                 raise self._too_large(self._git.limits.pack_max) from error
             raise
         finally:
@@ -252,8 +255,7 @@ class Mirror:
             raise self._too_large(self._git.limits.mirror_max)
 
     def _is_too_big(self) -> bool:
-        size = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
-        return size > self._git.limits.mirror_max
+        return sum(_sizes(self._folder)) > self._git.limits.mirror_max
 
     def _raise_if_nothing_came(self) -> None:
         """Raise for a shallow repository: git rejects its history, and exits with 0 all the same."""
@@ -264,10 +266,14 @@ class Mirror:
                 remedy="run 'git fetch --unshallow' in the repository",
             )
 
-    def _has_full_file(self, quarantine: Path) -> bool:
-        """Return True if a pack reached its bound: git then ends without a word about it."""
-        sizes = [path.stat().st_size for path in quarantine.rglob("*") if path.is_file()]
-        return max(sizes, default=0) >= self._git.limits.pack_max
+    def _is_full(self, quarantine: Path) -> bool:
+        """Return True if a pack, or all packs, reached the bound.
+
+        At the bound of a pack git ends without a word about it.
+        """
+        sizes = list(_sizes(quarantine))
+        limits = self._git.limits
+        return max(sizes, default=0) >= limits.pack_max or sum(sizes) > limits.mirror_max
 
     def _too_large(self, bound: int) -> SourceError:
         return SourceError(
@@ -286,6 +292,14 @@ class Mirror:
             path.replace(target / path.name)
         with suppress(OSError):
             fsync_folder(target)
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    """Yield the sizes of the files below a folder; a file can vanish meanwhile."""
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            if stat.S_ISREG((status := path.lstat()).st_mode):
+                yield status.st_size
 
 
 def _batches(files: Iterable[TreeFile]) -> Iterator[list[TreeFile]]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _CHUNK = 64 * 1024
+#: The time between two looks at what a program writes.
+_LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class Finished:
     output: bytes
     #: The end of what the program wrote to stderr.
     errors: str
-    #: The bound that ended the run: ``time``, ``output``, or '' for none.
+    #: The bound that ended the run: ``time``, ``output``, ``files``, or '' for none.
     exceeded: str = ""
 
     @property
@@ -54,8 +56,11 @@ def run_program(
     monotonic: Callable[[], float],
     given: bytes = b"",
     folder: Path | None = None,
+    is_full: Callable[[], bool] = lambda: False,
 ) -> Finished:
     """Run a program to its end, with *given* as its input. Its processes end with the run.
+
+    *is_full* returns True if all files of the program together are beyond their bound.
 
     Raises:
         OSError: the program can't be started.
@@ -79,7 +84,7 @@ def run_program(
         os.close(handle)
     with process:
         try:
-            output, errors, exceeded = _read(process, bounds, monotonic)
+            output, errors, exceeded = _read(process, bounds, monotonic, is_full)
         finally:
             _kill_all(process)
     return Finished(process.returncode, output, errors.decode("utf-8", "replace"), exceeded)
@@ -106,20 +111,28 @@ def end_programs() -> None:
 
 
 def _read(
-    process: subprocess.Popen[bytes], bounds: Bounds, monotonic: Callable[[], float]
+    process: subprocess.Popen[bytes],
+    bounds: Bounds,
+    monotonic: Callable[[], float],
+    is_full: Callable[[], bool],
 ) -> tuple[bytes, bytes, str]:
     """Read both outputs until the program ends, or a bound is reached. Doesn't reap the program."""
     assert process.stdout is not None
     assert process.stderr is not None
     output, errors = bytearray(), bytearray()
+    next_look = monotonic() + _LOOK_S
     deadline = monotonic() + bounds.time_s
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ, output)
         selector.register(process.stderr, selectors.EVENT_READ, errors)
         while selector.get_map():
-            ready = selector.select(max(0.0, deadline - monotonic()))
-            if not ready:
+            ready = selector.select(max(0.0, min(deadline, next_look) - monotonic()))
+            if (now := monotonic()) >= deadline:  # also for a program that never stops to write
                 return bytes(output), bytes(errors), "time"
+            if now >= next_look:
+                next_look = now + _LOOK_S
+                if is_full():
+                    return bytes(output), bytes(errors), "files"
             for key, _ in ready:
                 chunk = os.read(key.fd, _CHUNK)
                 if not chunk:

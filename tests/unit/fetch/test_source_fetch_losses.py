@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from controller.fetch.git_command import GitLimits
 from controller.model.sources import SourceState
-from tests.unit.fetch.repository import DOCUMENT, GOOD, World, replace_repository
+from tests.unit.fetch.repository import DOCUMENT, GOOD, World, git, replace_repository
 
 
 @pytest.fixture
@@ -153,3 +157,32 @@ def test_a_mirror_that_cannot_be_tidied_is_no_failure(world: World) -> None:
     world.repository.commit({**GOOD, "deploy/big.yaml": "a: 2\n"})
     assert world.source.fetch() == "Ready"
     assert not [name for name in packs_of(world) if name.startswith((".tmp-", "tmp_"))], before
+
+
+def test_the_packs_of_a_server_without_the_protocol_of_git_are_bounded(world: World) -> None:
+    """The server has many packs, and makes the client wait for the last ones."""
+    for _ in range(5):
+        world.repository.commit({**GOOD, "README.md": os.urandom(100_000)})
+        git(world.repository.folder, "repack", "-d", "-q")
+    git(world.repository.folder, "update-server-info")
+    is_over, sent = threading.Event(), count()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.endswith(".pack") and next(sent) >= 3:
+                is_over.wait(60.0)
+            super().do_GET()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - of the base class
+            """Log nothing."""
+
+    handler = partial(Handler, directory=str(world.repository.folder.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        world.source.url = f"http://127.0.0.1:{server.server_port}/deploy.git"
+        world.source.git = ', "allowInsecureLoopback": true'
+        world.source.limits = GitLimits(mirror_max=200_000)
+        assert world.source.fetch() == "Failing source.too-large"
+        is_over.set()
+        server.shutdown()
+    assert world.source.current == world.first

@@ -7,6 +7,8 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,23 @@ PATH = {"PATH": os.environ["PATH"]}
 
 
 def run(
-    script: str, *, time_s: float = 30.0, output_max: int = 1000, given: bytes = b""
+    script: str,
+    *,
+    time_s: float = 30.0,
+    output_max: int = 1000,
+    given: bytes = b"",
+    is_full: Callable[[], bool] = lambda: False,
 ) -> Finished:
     bounds = Bounds(time_s=time_s, output_max=output_max, file_max=4096)
     argv = ("sh", "-c", script)
-    return run_program(argv, environment=PATH, bounds=bounds, monotonic=time.monotonic, given=given)
+    return run_program(
+        argv,
+        environment=PATH,
+        bounds=bounds,
+        monotonic=time.monotonic,
+        given=given,
+        is_full=is_full,
+    )
 
 
 def test_input_output_and_exit_code_are_passed() -> None:
@@ -83,3 +97,20 @@ def test_the_end_of_the_errors_is_kept() -> None:
 def test_files_are_bounded(tmp_path: Path) -> None:
     assert not run(f"head -c 100000 /dev/zero > {tmp_path}/file").is_success
     assert (tmp_path / "file").stat().st_size <= 4096
+
+
+def test_all_files_together_are_bounded() -> None:
+    assert run("sleep 1000", is_full=lambda: True).exceeded == "files"
+
+
+def test_a_program_that_never_stops_to_write_is_bounded() -> None:
+    """Each look at the clock takes a second, and there always is something to read."""
+    bounds = Bounds(time_s=3.0, output_max=1000)
+    seconds = count(step=1.0)
+    finished = run_program(
+        ("sh", "-c", "head -c 1000000 /dev/zero >&2"),
+        environment=PATH,
+        bounds=bounds,
+        monotonic=lambda: next(seconds),
+    )
+    assert finished.exceeded == "time"
