@@ -89,7 +89,7 @@ class FetchedSources:
         # The folder of a commit is no link, and leads nowhere else.
         if top != f"{os.path.realpath(folder)}/{commit}" or not is_inside(root, top):
             return _absent(source, "source.unreadable", "leads out of its exported files")
-        if _exported_path(folder / f"{commit}.json") not in (None, path):
+        if _exported_path(folder / f"{commit}.json") != path:
             return _absent(source, "source.pending", f"has no export of the folder {path} yet")
         known = (name, commit, path)
         charts = os.path.realpath(f"{root}/../{CHARTS}")

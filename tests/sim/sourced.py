@@ -123,6 +123,7 @@ class SourcedFiles(Files):
             folder.mkdir()
             for name, text in texts.items():
                 (folder / name).write_text(text)
+            (self._folder / f"{commit}.json").write_text(json.dumps({"version": 1, "path": "."}))
         pointer.unlink(missing_ok=True)
         if not self.lost:
             pointer.symlink_to(commit)

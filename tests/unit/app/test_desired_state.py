@@ -1,5 +1,6 @@
 """DIR and its Git sources are one desired state, and a source without files is blind, never empty."""
 
+import json
 import os
 import subprocess
 import sys
@@ -52,12 +53,15 @@ class World:
     def write(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)
 
-    def export(self, name: str, files: dict[str, str], commit: str = COMMIT) -> None:
+    def export(
+        self, name: str, files: dict[str, str], commit: str = COMMIT, *, path: str = "deploy"
+    ) -> None:
         folder = self.fetcher / "sources" / name
         for file, text in files.items():
-            path = folder / commit / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            exported = folder / commit / file
+            exported.parent.mkdir(parents=True, exist_ok=True)
+            exported.write_text(text)
+        (folder / f"{commit}.json").write_text(json.dumps({"version": 1, "path": path}))
         link = folder / "new"
         link.symlink_to(commit)
         link.rename(folder / "current")
@@ -92,9 +96,9 @@ def test_a_source_adds_the_services_of_its_commit(world: World) -> None:
 
 def test_a_new_commit_takes_the_place_of_the_old_one(world: World) -> None:
     world.write("team.yaml", source("team", path="."))
-    world.export("team", {"web.yaml": service("web")})
+    world.export("team", {"web.yaml": service("web")}, path=".")
     assert [s.source.commit for s in world.load().services] == [COMMIT]
-    world.export("team", {"web.yaml": service("web", image="t/x:2")}, commit=OTHER)
+    world.export("team", {"web.yaml": service("web", image="t/x:2")}, commit=OTHER, path=".")
     assert [(s.source.commit, s.spec.image) for s in world.load().services] == [(OTHER, "t/x:2")]
 
 
@@ -110,7 +114,7 @@ def test_a_chart_of_a_source_is_that_beside_its_folder(world: World) -> None:
         "templates/web.yaml": service("web"),
     }
     files = {f"prod/configs/web/{name}": text for name, text in chart.items()}
-    world.export("team", {**files, "prod/docs/r.yaml": release})
+    world.export("team", {**files, "prod/docs/r.yaml": release}, path="prod/docs")
     desired = world.load()
     assert desired.problems == ()
     (web,) = desired.services
