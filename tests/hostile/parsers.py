@@ -181,6 +181,11 @@ def _is_regular(entry: Entry) -> bool:
     return entry.mode.lstrip(b"0") in {b"100644", b"100755"}
 
 
+def _is_read_as_regular(entry: Entry) -> bool:
+    """Return True if git reads an entry as a regular file: it lists 100600 as 100644."""
+    return stat.S_ISREG(int(entry.mode, 8))
+
+
 def _text(name: bytes) -> str:
     return name.decode("utf-8", "backslashreplace")
 
@@ -189,7 +194,7 @@ def _expected(it: Hostile) -> Iterator[tuple[str, bytes]]:
     """Yield the files that an export of the whole tree has, by the drawn entries alone."""
     for name, entry in itertools.islice(_walk(it, it.tree, b"", 0), _ENTRIES_MAX):
         made = it.objects.get(entry.object_id)
-        if made is not None and _is_regular(entry) and _is_inside(name, it.path):
+        if made is not None and _is_read_as_regular(entry) and _is_inside(name, it.path):
             yield _text(name), bytes(made.as_raw_string())
 
 
