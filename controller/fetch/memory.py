@@ -57,6 +57,8 @@ class MemoryFile:
         self._state, self._status = folder / "state.json", folder / "status.json"
         self._sources: dict[str, SourceMemory] = {}
         self._listed: frozenset[str] = frozenset()
+        #: False while the file lacks a change that couldn't be written.
+        self._is_saved = True
         self._lock = threading.Lock()
 
     def load(self) -> str | None:
@@ -110,7 +112,7 @@ class MemoryFile:
             changed = change(memory)
             self._sources[name] = changed
             is_minor = known is not None and _lasting(known) == _lasting(changed)
-            self._write(publish_only=is_minor)
+            self._write(publish_only=is_minor and self._is_saved)
 
     def declare(self, sources: Iterable[SourceMemory]) -> None:
         """Publish only these sources; others stay in memory for their return.
@@ -127,7 +129,9 @@ class MemoryFile:
     def _write(self, *, publish_only: bool = False) -> None:
         try:
             if not publish_only:
+                self._is_saved = False
                 write_atomic(self._state, _render(self._sources))
+                self._is_saved = True
             listed = [self._sources[name].status for name in self._listed]
             write_atomic(self._status, render(listed), mode=0o640)
         except OSError as error:

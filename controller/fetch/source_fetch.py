@@ -104,6 +104,8 @@ class SourceFetch:
             raise _storage_error(error) from error
 
     def _run(self, spec: SourceSpec, memory: SourceMemory, *, save: Save) -> SourceMemory:
+        if memory.status.current is not None and not self._is_exported(memory):
+            save(memory)  # a link that is ahead of the file would move back after a restart
         restored = self.restore(memory)
         if restored != memory:
             save(restored)

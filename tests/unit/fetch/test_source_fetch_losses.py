@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from controller.fetch.git_command import GitLimits
+from controller.fetch.memory import MemoryFile
+from controller.model.errors import SourceError, StateError
 from controller.model.sources import SourceState
-from tests.unit.fetch.repository import DOCUMENT, GOOD, World, git, replace_repository
+from tests.unit.fetch.repository import DOCUMENT, GOOD, NAME, World, git, replace_repository
 
 
 @pytest.fixture
@@ -186,3 +188,32 @@ def test_the_packs_of_a_server_without_the_protocol_of_git_are_bounded(world: Wo
         is_over.set()
         server.shutdown()
     assert world.source.current == world.first
+
+
+def test_the_link_never_moves_back_after_a_memory_that_was_not_saved(world: World) -> None:
+    source, state = world.source, world.source.folder / "state.json"
+    file = MemoryFile(source.folder)
+    file.load()
+
+    def run() -> None:
+        memory = file.get(NAME)
+        assert memory is not None
+        source.source().run(
+            source.spec, memory, save=lambda new: file.change(NAME, lambda _: new, new=new)
+        )
+
+    second = world.repository.commit({**GOOD, "deploy/db.yaml": DOCUMENT})
+    saved = state.read_bytes()
+    state.unlink()
+    state.mkdir()  # nothing can be written in its place
+    with pytest.raises(StateError):
+        run()
+    assert source.current == world.first
+    state.rmdir()
+    state.write_bytes(saved)
+    world.repository.folder.rename(world.repository.folder.with_name("away"))
+    with pytest.raises(SourceError):
+        run()
+    assert source.current == second
+    source.source().restore(source.remembered())  # as after a restart
+    assert source.current == second
