@@ -33,6 +33,7 @@ def export(host: Host, number: int, *services: tuple[str, int]) -> None:
     files.mkdir(parents=True)
     for name, replicas in services:
         (files / f"{name}.yaml").write_text(web(name, replicas=replicas))
+    (folder / f"{commit(number)}.json").write_text('{"version": 1, "path": "deploy"}')
     (folder / "new").symlink_to(commit(number))
     (folder / "new").rename(folder / "current")
 
