@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dulwich.repo import Repo
 
 from controller.core.git import report
@@ -28,6 +29,10 @@ from tests.unit.fetch.repository import DOCUMENT, NAME, Followed, Repository, gi
 
 _GOOD = {"deploy/web.yaml": DOCUMENT, "configs/web/Chart.yaml": "name: web\n"}
 _FETCHER_FILES = {"askpass", "mirror", "sources", "state.json", "status.json", "shop.gitconfig"}
+
+
+#: The good commit has one id in all runs: an input by its number is the same bytes each time.
+_DATES = {"GIT_AUTHOR_DATE": "1700000000 +0000", "GIT_COMMITTER_DATE": "1700000000 +0000"}
 
 
 class HostileSource(Followed):
@@ -54,14 +59,10 @@ class World:
         self._scratch = folder / "scratch"
         self._scratch.mkdir(parents=True)
         self._keys.mkdir(mode=0o700)
-        key = folder / "key"
-        subprocess.run(
-            ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key)), check=True
-        )
-        public = key.with_suffix(".pub").read_text()
-        (self._keys / "allowed_signers").write_text(f"alice@example.org {public}")
+        key = _write_key(folder)
         repository = Repository(self._live / "deploy.git")
-        commit = repository.commit(_GOOD, key=key)
+        tree = repository.tree(_GOOD)
+        commit = repository.commit_tree(tree, parents=(), key=key, variables=_DATES)
         source = self._source()
         assert source.fetch() == "Ready"
         raw = git(repository.folder, "cat-file", "commit", commit)
@@ -131,6 +132,21 @@ class World:
         left += mirror.glob("refs/trimtab/incoming")
         assert not left, f"the fetch left {left}"
         assert not os.path.lexists(ESCAPE), f"{ESCAPE!r} exists"
+
+
+def _write_key(folder: Path) -> Path:
+    """Write the same key each time, and trust it. Return the private key's path."""
+    private = Ed25519PrivateKey.from_private_bytes(b"\1" * 32)
+    encoding, no_password = serialization.Encoding, serialization.NoEncryption()
+    path = folder / "key"
+    path.touch(mode=0o600)
+    form = serialization.PrivateFormat.OpenSSH
+    path.write_bytes(private.private_bytes(encoding.PEM, form, no_password))
+    openssh = serialization.PublicFormat.OpenSSH
+    public = private.public_key().public_bytes(encoding.OpenSSH, openssh).decode()
+    path.with_suffix(".pub").write_text(f"{public}\n")
+    (folder / "keys" / "allowed_signers").write_text(f"alice@example.org {public}\n")
+    return path
 
 
 def _raise_if_unprintable(source: HostileSource) -> None:
