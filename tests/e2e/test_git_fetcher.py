@@ -79,7 +79,8 @@ def test_a_source_is_fetched_while_dir_declares_it(host: Host) -> None:
         host.cli("source", "resume", "shop")
         host.remove("shop.yaml")
         eventually(lambda: fetchers(host) == [])
-        assert not (host.state / "run" / "fetch.sock").exists()
+        # The socket is removed after the process was seen to end.
+        eventually(lambda: not (host.state / "run" / "fetch.sock").exists())
         assert (host.state / "fetcher" / "sources" / "shop" / "current").is_symlink()
     finally:
         host.stop()
