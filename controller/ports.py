@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.core.drift.probe import Probe, ProbeResult
+from controller.core.drift.probe_verdict import Probe, ProbeResult
 from controller.core.records.views import Page, Question
 from controller.model.container_output import LogLine
 from controller.model.desired.desired import Desired

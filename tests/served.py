@@ -14,7 +14,7 @@ from controller.app.process import new_id
 from controller.broker.dispatch import handle
 from controller.broker.server.server import Broker, BrokerPaths, HostServices, ServerLimits
 from controller.journal.index.live_index import LiveIndex
-from controller.journal.writer.writer import Writer
+from controller.journal.writer.writer_thread import Writer
 
 if TYPE_CHECKING:
     from controller.model.policy.document import Policy

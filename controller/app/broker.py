@@ -27,7 +27,7 @@ from controller.journal.index.live_index import LiveIndex
 from controller.journal.writer.checkpointer import Checkpointer
 from controller.journal.writer.retention import KEEP
 from controller.journal.writer.signing_keys import KeyFiles, SigningKeys, hash_key
-from controller.journal.writer.writer import Writer
+from controller.journal.writer.writer_thread import Writer
 from controller.model.crashpoints import Reach
 from controller.ports import Clock
 from controller.process.copied_state_lock import InstanceLock, shared_folder

@@ -30,7 +30,7 @@ from controller.engine.policy_cache import PolicyCache
 from controller.engine.snapshot_engine import SnapshotEngine
 from controller.loop.controller import Controller
 from controller.loop.passes import PassPolicy
-from controller.loop.probes.http_tcp import ProbeSockets
+from controller.loop.probes.probe_sockets import ProbeSockets
 from controller.loop.probes.prober import ProbedEngine, Prober
 from controller.loop.shared_state import ControllerParts
 from controller.loop.state.failed_runs import FailureLog

@@ -14,13 +14,13 @@ import threading
 from dataclasses import replace
 
 from controller.core.planning import planner
-from controller.core.planning.prerequisites import image_references
+from controller.core.planning.images_networks_volumes import image_references
 from controller.core.planning.service_order import Ordering
 from controller.core.review.progress import down_s
-from controller.core.service import prune_guard
+from controller.core.service import service_prune_guard
 from controller.core.service.overrides import persistent_keys
-from controller.core.service.prune_guard import PruneDecision
 from controller.core.service.rollout_progress import RolloutProgress
+from controller.core.service.service_prune_guard import PruneDecision
 from controller.core.status.details import Report
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution
@@ -275,7 +275,7 @@ class Controller:
         before, now = self._store.prune, self.reconciler.guard_now()
         if observed is None:
             return PruneDecision(frozenset(), (), before)
-        return prune_guard.guard(
+        return service_prune_guard.guard(
             desired, observed, before, now=now, approved=approved, looked=looked
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.core.service.prune_guard import PruneDecision
+from controller.core.service.service_prune_guard import PruneDecision
 from controller.core.status.facts import Failure
 from controller.loop.passes import DesiredView, PassPolicy
 from controller.model.desired.desired import Desired

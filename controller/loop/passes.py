@@ -9,7 +9,7 @@ from enum import StrEnum
 from controller.core.drift.actions import Judge
 from controller.core.drift.failed_runs import Readers
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
-from controller.core.planning.prerequisites import image_references
+from controller.core.planning.images_networks_volumes import image_references
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution

@@ -18,7 +18,7 @@ from controller.core.planning import planner, quarantine
 from controller.core.planning.quarantine import AT_ONCE, Moment, Quarantine, QuarantineRules
 from controller.core.planning.service_order import KnownServices, Ordering
 from controller.core.policy.refusals import with_document_fields
-from controller.core.service import prune_guard
+from controller.core.service import service_prune_guard
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution, execute, never
 from controller.loop.passes import (
@@ -232,7 +232,7 @@ class Reconciler:
             for key, failure in failures.items()
             if failure.act is Act.STALLED and not (all_planned and failure.code == FAILED)
         }
-        overdue = prune_guard.overdue(self._store.prune, now=self.guard_now())
+        overdue = service_prune_guard.overdue(self._store.prune, now=self.guard_now())
         return KnownServices(known, stalled, self._store.dependencies.all(), overdue)
 
     # Quarantine

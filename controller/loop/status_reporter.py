@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from controller.core.planning.image_volumes import with_image_volumes
+from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.next_container import hypothetical_create
-from controller.core.planning.prerequisites import Prerequisites
 from controller.core.status import report as status
 from controller.core.status.details import Report
 from controller.core.status.facts import StatusInputs

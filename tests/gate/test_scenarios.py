@@ -66,7 +66,7 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
     "S8 the journal's disk is full, read-only or failing": (
         "e2e/test_hard_times.py::test_a_full_journal_stops_changes_but_not_reads_until_space_is_free",
         "e2e/test_hard_times.py::test_a_read_only_journal_stops_changes_but_not_reads_until_it_is_writable",
-        "unit/journal/writer/test_writer_disk_faults.py::test_a_failing_call_refuses_the_batch_and_leaves_no_byte_of_it",
+        "unit/journal/writer/test_writer_thread_disk_faults.py::test_a_failing_call_refuses_the_batch_and_leaves_no_byte_of_it",
         "unit/broker/test_dispatch.py::test_without_a_journal_nothing_is_forwarded_and_reads_go_on",
     ),
     "S9 the engine restarts in the middle of a stream": (
@@ -83,8 +83,8 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
         "gate/test_scenarios.py::test_a_create_is_judged_by_one_policy_from_its_beginning_to_its_end",
     ),
     "S13 the clock jumps backwards": (
-        "unit/journal/writer/test_writer.py::test_order_is_by_seq_though_the_clock_goes_back",
-        "unit/journal/writer/test_writer.py::test_a_segment_is_left_when_it_is_a_day_old_whatever_the_clock_does",
+        "unit/journal/writer/test_writer_thread.py::test_order_is_by_seq_though_the_clock_goes_back",
+        "unit/journal/writer/test_writer_thread.py::test_a_segment_is_left_when_it_is_a_day_old_whatever_the_clock_does",
         "unit/broker/guards/test_recovery.py::test_a_wall_clock_that_jumps_does_not_hurry_or_stop_recovery",
     ),
     "S14 lines and segments are cut, edited, reordered, spliced": (

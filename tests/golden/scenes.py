@@ -32,7 +32,7 @@ from controller.core.planning.service_order import KnownServices
 from controller.core.review.flat_plan import render
 from controller.core.review.plan_text import render_review
 from controller.core.review.review import review
-from controller.core.service import prune_guard
+from controller.core.service import service_prune_guard
 from controller.core.service.overrides import apply_overrides
 from controller.core.service.prune_memory import PruneMemory
 from controller.model.desired.desired import Desired, Service
@@ -84,9 +84,9 @@ def plan_of(scene: str) -> tuple[Plan, Review]:
     }
     desired = apply_overrides(written, steerings)
     observed = _observed(shown, written, before)
-    first = prune_guard.guard(desired, observed, PruneMemory(), now=0, approved=False)
-    second = prune_guard.guard(
-        desired, observed, first.memory, now=prune_guard.SETTLE_S, approved=False
+    first = service_prune_guard.guard(desired, observed, PruneMemory(), now=0, approved=False)
+    second = service_prune_guard.guard(
+        desired, observed, first.memory, now=service_prune_guard.SETTLE_S, approved=False
     )
     held = {
         (service_key(DEFAULT_NAMESPACE, name), slot): text

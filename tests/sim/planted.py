@@ -27,7 +27,7 @@ from controller.core.manifests.declaration import FolderReading
 from controller.core.planning import planner, predecessor, rollout_waves, service_order
 from controller.core.planning import slot_plan as slots
 from controller.core.records.parts import ResultPart
-from controller.core.service import overrides, prune_guard, revisions
+from controller.core.service import overrides, revisions, service_prune_guard
 from controller.engine import adapter, requests
 from controller.loop import controller as loop
 from controller.loop import executor, reconciler
@@ -507,8 +507,8 @@ PLANTS = (
         "no-count-rules",
         "an emptied directory lets everything go",
         (
-            (prune_guard, "SCOPE_RULES", always(())),
-            (prune_guard, "_held_back", always(lambda _look: {})),
+            (service_prune_guard, "SCOPE_RULES", always(())),
+            (service_prune_guard, "_held_back", always(lambda _look: {})),
         ),
     ),
     Plant(

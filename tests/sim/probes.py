@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.core.drift.probe import Probe, ProbeOutcome, ProbeResult
+from controller.core.drift.probe_verdict import Probe, ProbeOutcome, ProbeResult
 from controller.model import names
 from tests.sim.engine import SimEngine
 from tests.sim.objects import SimContainer

@@ -15,7 +15,7 @@ from controller.core.records.query import Filter
 from controller.journal.index.archive import FolderArchive
 from controller.journal.verify.verify import verify
 from controller.journal.writer.disk import Disk
-from controller.journal.writer.writer import Writer
+from controller.journal.writer.writer_thread import Writer
 from controller.model.records import Entry, Record
 from tools.benches.measure import milliseconds, percentile, rate, ratio, row
 

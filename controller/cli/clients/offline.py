@@ -26,7 +26,7 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
     A service has the verdict on its first container: no rule reads a field that differs by slot.
     """
     from controller.core.admission.preview import check_network, check_volume
-    from controller.core.planning.prerequisites import (
+    from controller.core.planning.images_networks_volumes import (
         engine_name,
         network_creation,
         volume_creation,
@@ -49,8 +49,8 @@ def check_creations(
     """Yield the create of each service's first container, with its admission and findings."""
     from controller.core.admission.preview import CONTROLLER, check_create
     from controller.core.engine_api.translate import container_body
+    from controller.core.planning.images_networks_volumes import Prerequisites
     from controller.core.planning.next_container import hypothetical_create
-    from controller.core.planning.prerequisites import Prerequisites
     from controller.model.observed import Observed
 
     networks = policy.networks.names

@@ -13,7 +13,7 @@ from controller.app.controller import build_controller, build_planner, parse_pas
 from controller.app.desired_state import DesiredFiles, SourceFiles, directory_source
 from controller.cli.clients.oneshot import broker_of
 from controller.core.planning.image_volumes import assume_none, with_image_volumes
-from controller.core.planning.prerequisites import image_references
+from controller.core.planning.images_networks_volumes import image_references
 from controller.core.review.host_snapshot import (
     HostSnapshot,
     damaged_snapshot,

@@ -132,7 +132,7 @@ def parse_actor(value: str) -> str:
         return f"{role}:{uid}"
     if uid and role in {"", "uid"}:
         return uid
-    from controller.core.manifests.problems import did_you_mean
+    from controller.core.manifests.validation_errors import did_you_mean
 
     if role and role not in ROLES | {"uid"}:
         text, hint = f"there is no role {role!r}", did_you_mean(role, sorted(ROLES))

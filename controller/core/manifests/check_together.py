@@ -13,7 +13,7 @@ from typing import assert_never, cast
 
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.yaml import YamlPath
-from controller.core.manifests.check_document import ResourceClaim, claims_of
+from controller.core.manifests.cross_field_checks import ResourceClaim, claims_of
 from controller.core.manifests.declaration import (
     Declaration,
     FolderReading,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from pydantic import Field
 
 from controller.core.encoding.yaml import Document, YamlPath
-from controller.core.manifests.problems import problem_at
+from controller.core.manifests.validation_errors import problem_at
 from controller.model.desired.desired import SourceIdentity, SourceLocation
 from controller.model.desired.spec import Model, NetworkSpec, ReleaseSpec, ServiceSpec, VolumeSpec
 from controller.model.errors import Problem, Severity

@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from controller.core.encoding.yaml import MAX_PROBLEMS, Document, YamlPath, compose_all
-from controller.core.manifests.check_document import check_metadata, check_service, check_volume
+from controller.core.manifests.cross_field_checks import check_metadata, check_service, check_volume
 from controller.core.manifests.declaration import Declaration, Manifest, ParsedDocument
-from controller.core.manifests.problems import (
+from controller.core.manifests.revision_hash import revision_of
+from controller.core.manifests.validation_errors import (
     did_you_mean,
     dotted,
     explain,
@@ -28,7 +29,6 @@ from controller.core.manifests.problems import (
     without_errors,
     word_for,
 )
-from controller.core.manifests.revision_hash import revision_of
 from controller.model.desired.desired import TRACED, SourceLocation
 from controller.model.desired.spec import NetworkSpec, ReleaseSpec, ServiceSpec, VolumeSpec
 from controller.model.errors import Problem, Severity

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
 from controller.core.drift.classify import restart_of
-from controller.core.planning.prerequisites import Prerequisites
+from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.quarantine import NO_QUARANTINE, Quarantine
-from controller.core.planning.rollout_order import replaced_at_once
+from controller.core.planning.rollout_order_and_pace import replaced_at_once
 from controller.core.planning.service_order import (
     NO_BLOCKERS,
     NO_SERVICES,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from controller.core.planning.prerequisites import KnownImages
+from controller.core.planning.images_networks_volumes import KnownImages
 from controller.core.rules.anonymous_volumes import uncovered
 from controller.core.rules.context import exceptions_of, read_reference, with_exceptions
 from controller.model.desired.desired import Desired, ImageVolume, Service

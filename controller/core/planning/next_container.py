@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 
-from controller.core.planning.prerequisites import Prerequisites
+from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer, Precondition
 from controller.model.names import CONTAINER_NAME_MAX, container_name

@@ -21,7 +21,7 @@ from controller.core.encoding.canonical_json import digest
 from controller.core.engine_api.translate import joined_networks, update_body
 from controller.core.planning.context import NO_CONTEXT, PlanContext, ServiceContext
 from controller.core.planning.image_volumes import VolumeRule, always_refuse, with_image_volumes
-from controller.core.planning.prerequisites import Prerequisites, engine_name, network_key
+from controller.core.planning.images_networks_volumes import Prerequisites, engine_name, network_key
 from controller.core.planning.quarantine import expired_tasks, removal_actions, renewal_actions
 from controller.core.planning.rollout_waves import RolloutPlan, plan_service
 from controller.core.planning.service_order import Ordering

@@ -28,7 +28,7 @@ from controller.core.planning.health_restart import (
     needs_health_restart,
     restart_actions,
 )
-from controller.core.planning.rollout_order import order_of
+from controller.core.planning.rollout_order_and_pace import order_of
 from controller.core.planning.slot_plan import SlotPlan
 from controller.model.desired.plan import AnyAction, Barrier, PullImage
 from controller.model.desired.spec import Order

@@ -30,7 +30,7 @@ from controller.core.drift.classify import (
 from controller.core.planning.context import ServiceContext
 from controller.core.planning.health_restart import needs_health_restart
 from controller.core.planning.predecessor import keep_alive_actions, plan_slot
-from controller.core.planning.rollout_order import order_of
+from controller.core.planning.rollout_order_and_pace import order_of
 from controller.core.planning.service_order import Blocker
 from controller.core.planning.slot_plan import SlotPlan, container_name_in, has_process
 from controller.model.desired.plan import AnyAction, Delay

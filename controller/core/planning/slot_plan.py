@@ -43,7 +43,7 @@ from controller.core.planning.health_restart import (
     restart_actions,
 )
 from controller.core.planning.next_container import create_of, next_name
-from controller.core.planning.rollout_order import order_of
+from controller.core.planning.rollout_order_and_pace import order_of
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, Barrier, ConnectNetwork, Delay
 from controller.model.desired.spec import Order

@@ -14,7 +14,7 @@ from controller.core.encoding.quoting import shorten
 from controller.core.encoding.yaml import SourcePosition, YamlPath, locate
 from controller.core.engine_api.requests import Finding
 from controller.core.manifests.field_paths import field_at, fields_of
-from controller.core.manifests.problems import dotted
+from controller.core.manifests.validation_errors import dotted
 from controller.core.rules.verdict import AdmissionDecision, mode_of
 from controller.model.desired.desired import Network, Service, SourceLocation, Volume
 from controller.model.desired.plan import Verdict

@@ -14,7 +14,7 @@ from controller.core.drift.actions import DEFAULT_GRACE_S, is_denied
 from controller.core.drift.classify import ReplicaState
 from controller.core.enforcement import disruption_budget
 from controller.core.planning.planner import declared_resources
-from controller.core.planning.rollout_order import order_of, replaced_at_once
+from controller.core.planning.rollout_order_and_pace import order_of, replaced_at_once
 from controller.core.review.field_changes import (
     admitted_changes,
     drift_changes,

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pydantic import ValidationError
 
 from controller.core.drift.classify import short_revision
-from controller.core.manifests.check_document import claims_of, exclusive_resources
 from controller.core.manifests.check_together import desired_digest
+from controller.core.manifests.cross_field_checks import claims_of, exclusive_resources
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, revision_of
 from controller.core.service.revisions import is_pinned
 from controller.model.desired.desired import Desired, OverrideReason, Service

@@ -22,9 +22,9 @@ from controller.core.drift.classify import (
 )
 from controller.core.drift.failures import explain
 from controller.core.planning.context import SlotPause
+from controller.core.planning.images_networks_volumes import Prerequisites, engine_name
 from controller.core.planning.planner import declared_resources, orphan_keys
-from controller.core.planning.prerequisites import Prerequisites, engine_name
-from controller.core.planning.rollout_order import order_of, why_order
+from controller.core.planning.rollout_order_and_pace import order_of, why_order
 from controller.core.status.details import Report, container_details, details_of, volume_details
 from controller.model.desired.desired import Desired, Network, Release, Service, Volume
 from controller.model.desired.plan import Plan, Verdict

@@ -20,8 +20,8 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from controller.core.drift import probe as probing
-from controller.core.drift.probe import Probe, ProbeOutcome, ProbeProgress, ProbeResult
+from controller.core.drift import probe_verdict as probing
+from controller.core.drift.probe_verdict import Probe, ProbeOutcome, ProbeProgress, ProbeResult
 from controller.core.engine_api.timestamps import seconds
 from controller.core.engine_api.translate import joined_networks
 from controller.model.desired.desired import Service

@@ -18,7 +18,7 @@ from controller.journal.index.live_index import LiveIndex
 from controller.journal.store.reader import records
 from controller.journal.writer.checkpointer import Checkpointer
 from controller.journal.writer.signing_keys import KeyFiles, SigningKeys
-from controller.journal.writer.writer import Writer
+from controller.journal.writer.writer_thread import Writer
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.policy.document import Policy
 from controller.model.records import Entry, Record, Stage

@@ -14,7 +14,7 @@ from controller.journal.writer.append_log import Log, SegmentLimits
 from controller.journal.writer.checkpointer import Checkpointer, CheckpointInterval
 from controller.journal.writer.disk import Disk
 from controller.journal.writer.signing_keys import KeyFiles, SigningKeys
-from controller.journal.writer.writer import Writer
+from controller.journal.writer.writer_thread import Writer
 from controller.model.records import Entry, Record, Stage
 from controller.ports import NewId
 

@@ -20,7 +20,7 @@ from controller.core.drift.actions import Judge
 from controller.core.status.details import Report
 from controller.loop.controller import Controller
 from controller.loop.passes import PassPolicy
-from controller.loop.probes.http_tcp import ProbeSockets
+from controller.loop.probes.probe_sockets import ProbeSockets
 from controller.loop.probes.prober import ProbedEngine, Prober
 from controller.loop.shared_state import ControllerParts
 from controller.loop.state.store import StateStore

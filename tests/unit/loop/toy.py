@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from controller.core.drift.actions import Judge
-from controller.core.drift.probe import Probe, ProbeOutcome, ProbeResult
+from controller.core.drift.probe_verdict import Probe, ProbeOutcome, ProbeResult
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
 from controller.core.status.details import Report
 from controller.loop.controller import Controller

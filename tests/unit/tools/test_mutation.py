@@ -83,7 +83,7 @@ def test_the_table_counts_what_no_test_reaches_among_the_survivors() -> None:
     lines, share = report.table([(mutants, 9), ([], 0)], results)
     assert share == 50.0
     assert [line.split() for line in lines[1:]] == [
-        ["drift.drift", "9", "4", "2", "1", "1", "50.0"],
+        ["drift.classify", "9", "4", "2", "1", "1", "50.0"],
         ["all", "9", "4", "2", "1", "1", "50.0"],
     ]
     assert len(list(report.survivors(results))) == 2

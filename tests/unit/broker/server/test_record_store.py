@@ -12,7 +12,7 @@ from controller.broker.server.record_store import RecordStore, read_snapshot, wr
 from controller.broker.server.server import UNKNOWN_ENGINE
 from controller.core.records.inventory import fold
 from controller.journal.store.reader import records
-from controller.journal.writer.writer import Writer
+from controller.journal.writer.writer_thread import Writer
 from controller.model.inventory import Inventory, TrustedImage
 from controller.model.records import Entry
 from tests.unit.broker.serving import STRICT, TestClock, entry, ids, run

@@ -11,7 +11,7 @@ from controller.core.admission import create
 from controller.core.engine_api.mount_grammar import VOLUME_NAME
 from controller.core.engine_api.parse import parse_create
 from controller.core.planning.image_volumes import volume_rule_of, with_image_volumes
-from controller.core.planning.rollout_order import order_of, why_order
+from controller.core.planning.rollout_order_and_pace import order_of, why_order
 from controller.core.review.flat_plan import render, to_json
 from controller.core.rules.anonymous_volumes import (
     is_slot_volume,

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.core.drift.classify import ALIVE, alterations, is_finished
-from controller.core.planning.rollout_order import order_of
+from controller.core.planning.rollout_order_and_pace import order_of
 from controller.core.review.flat_plan import render, to_json
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import CreateContainer, RemoveContainer, StopContainer, Wait

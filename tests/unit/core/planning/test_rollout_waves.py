@@ -10,7 +10,7 @@ import pytest
 from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability, AvailabilityWord
 from controller.core.planning.next_container import next_name
-from controller.core.planning.rollout_order import order_of
+from controller.core.planning.rollout_order_and_pace import order_of
 from controller.core.review.flat_plan import render
 from controller.model.desired.desired import Restarting, Service
 from controller.model.desired.plan import ConnectNetwork, StopContainer, Verdict

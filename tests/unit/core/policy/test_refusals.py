@@ -11,9 +11,9 @@ from controller.core.admission.preview import preview_action
 from controller.core.engine_api.translate import container_body
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.field_paths import field_at, fields_of
-from controller.core.manifests.problems import dotted
+from controller.core.manifests.validation_errors import dotted
+from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.next_container import hypothetical_create
-from controller.core.planning.prerequisites import Prerequisites
 from controller.core.policy.refusals import with_document_fields, with_remedies
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import Verdict

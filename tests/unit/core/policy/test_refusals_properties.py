@@ -19,8 +19,8 @@ from controller.core.encoding import strict_json
 from controller.core.engine_api.parse import parse_create, parse_network, parse_volume
 from controller.core.engine_api.translate import container_body, network_body, volume_body
 from controller.core.manifests.check_together import desired_of
+from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.next_container import create_of
-from controller.core.planning.prerequisites import Prerequisites
 from controller.core.rules.facts import Stamp
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.desired import Desired, Network, Volume

@@ -18,9 +18,9 @@ from controller.core.service.overrides import (
     shared_resource,
     slots_of,
 )
-from controller.core.service.prune_guard import guard
 from controller.core.service.prune_memory import PruneMemory
 from controller.core.service.revisions import record_document
+from controller.core.service.service_prune_guard import guard
 from controller.model.desired.desired import Desired, Restarting, Service
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Suspension
 from controller.model.names import Key, service_key

@@ -29,7 +29,7 @@ from controller.journal.writer.checkpointer import EVERY, CheckpointInterval
 from controller.journal.writer.retention import DAY_S, Retention, RetentionLimits, compress
 from controller.journal.writer.retention_thread import RetentionThread
 from controller.journal.writer.signing_keys import read_public_keys
-from controller.journal.writer.writer import Writer
+from controller.journal.writer.writer_thread import Writer
 from controller.model.errors import JournalUnavailable, StateError
 from controller.model.inventory import Inventory
 from controller.model.records import Entry

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.drift.probe import Probe, ProbeOutcome
+from controller.core.drift.probe_verdict import Probe, ProbeOutcome
 from controller.core.manifests.check_together import desired_of
 from controller.loop.probes import prober
 from controller.loop.probes.prober import Prober

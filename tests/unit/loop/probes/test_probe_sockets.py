@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from controller.core.drift.probe import READ_MAX, Probe, ProbeOutcome, ProbeResult
-from controller.loop.probes.http_tcp import ProbeSockets
+from controller.core.drift.probe_verdict import READ_MAX, Probe, ProbeOutcome, ProbeResult
+from controller.loop.probes.probe_sockets import ProbeSockets
 
 PATIENCE_S = 20.0
 LOOPBACK = "127.0.0.1"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.drift import probe
-from controller.core.drift.probe import (
+from controller.core.drift import probe_verdict
+from controller.core.drift.probe_verdict import (
     FLAP_WINDOW_S,
     Health,
     Probe,
@@ -168,19 +168,19 @@ def test_properties_of_every_course(
             assert course.health is Health.UNHEALTHY
         # It is asked again, within its interval and not at once, and all that is kept is bounded.
         assert 0 < course.due - now <= check.interval / 1000 + 1e-6  # floats end somewhere
-        assert len(course.turns) <= probe.FLAPS_MAX and course.bad <= check.retries
+        assert len(course.turns) <= probe_verdict.FLAPS_MAX and course.bad <= check.retries
 
 
 PROBE = Probe("c", "172.18.0.2", 8080, "/healthz?full=1", 2.0)
 
 
 def test_what_is_asked_is_one_plain_get() -> None:
-    assert probe.request_of(PROBE) == (
+    assert probe_verdict.request_of(PROBE) == (
         b"GET /healthz?full=1 HTTP/1.1\r\nHost: 172.18.0.2:8080\r\nUser-Agent: trimtab\r\n"
         b"Accept: */*\r\nConnection: close\r\n\r\n"
     )
     six = Probe("c", "fd00::2", 80, "/", 2.0)
-    assert b"\r\nHost: [fd00::2]:80\r\n" in probe.request_of(six)
+    assert b"\r\nHost: [fd00::2]:80\r\n" in probe_verdict.request_of(six)
 
 
 @pytest.mark.parametrize(
@@ -204,4 +204,4 @@ def test_what_is_asked_is_one_plain_get() -> None:
 )
 def test_the_first_line_of_an_answer_decides(line: bytes, said: str) -> None:
     verdict = ProbeOutcome.BAD if said else ProbeOutcome.GOOD
-    assert probe.read_status_line(PROBE, line) == ProbeResult("c", verdict, said)
+    assert probe_verdict.read_status_line(PROBE, line) == ProbeResult("c", verdict, said)

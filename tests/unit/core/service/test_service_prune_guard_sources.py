@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.planning.planner import keys
-from controller.core.service.prune_guard import (
+from controller.core.service.prune_memory import PruneMemory
+from controller.core.service.service_prune_guard import (
     APPROVE,
     KEEP,
     REPAIR,
@@ -16,7 +17,6 @@ from controller.core.service.prune_guard import (
     PruneDecision,
     guard,
 )
-from controller.core.service.prune_memory import PruneMemory
 from controller.model.desired.desired import (
     Declared,
     Desired,

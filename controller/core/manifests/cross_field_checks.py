@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.encoding.yaml import Document, YamlPath
-from controller.core.manifests.problems import problem_at
+from controller.core.manifests.validation_errors import problem_at
 from controller.model.desired.spec import (
     BindMount,
     NetworkMode,

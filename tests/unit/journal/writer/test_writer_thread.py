@@ -16,9 +16,9 @@ from controller.core.records.record import GENESIS
 from controller.journal.store.reader import records
 from controller.journal.store.segments import MARK_NAME
 from controller.journal.verify.verify import verify
-from controller.journal.writer import writer as writers
+from controller.journal.writer import writer_thread as writers
 from controller.journal.writer.append_log import SegmentLimits
-from controller.journal.writer.writer import Writer
+from controller.journal.writer.writer_thread import Writer
 from controller.model.errors import JournalUnavailable, StateError
 from controller.model.records import Entry, Record
 from tests.unit.journal.builders import (

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from controller.core.drift.probe import (
+from controller.core.drift.probe_verdict import (
     READ_MAX,
     Probe,
     ProbeOutcome,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.core.engine_api.translate import joined_networks
-from controller.core.planning.prerequisites import (
+from controller.core.planning.images_networks_volumes import (
     KnownImages,
     image_references,
     network_key,

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.service.prune_guard import (
+from controller.core.service.prune_memory import PruneMemory, from_json, to_json
+from controller.core.service.service_prune_guard import (
     APPROVE,
     KEEP,
     SETTLE_S,
@@ -13,7 +14,6 @@ from controller.core.service.prune_guard import (
     PruneDecision,
     guard,
 )
-from controller.core.service.prune_memory import PruneMemory, from_json, to_json
 from controller.model.desired.desired import Desired
 from controller.model.names import Key, service_key
 from controller.model.observed import Observed
