@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from controller.fetch.forge.webhook import SECRETS
+from tests.git.repository import Repository
 from tests.instance import Host, eventually
-from tests.unit.fetch.repository import Repository
 
 SOURCE = """\
 apiVersion: trimtab/v1
@@ -121,7 +121,8 @@ def test_a_webhook_wakes_a_source_at_once(
         assert post(host, name, body, b"another secret") == "403"
         assert post(host, name, body, secret) == "202"
         eventually(lambda: host.is_ready("more", namespace="shop"))
-        record_property("from a webhook to the new resource, s", f"{time.monotonic() - began:.1f}")
+        taken = f"{time.monotonic() - began:.1f} s"
+        record_property("from a webhook to the new resource", [taken])
     finally:
         host.stop()
 

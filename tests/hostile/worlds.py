@@ -18,6 +18,7 @@ from controller.fetch.keys import read_keys
 from controller.fetch.verify import Verifier
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.sources import CommitSignature
+from tests.git.repository import DOCUMENT, NAME, Followed, Repository, git
 from tests.hostile.drawn import ESCAPE, Damage, GoodCommit, Hostile
 from tests.hostile.parsers import (
     assert_printable,
@@ -25,7 +26,6 @@ from tests.hostile.parsers import (
     raise_if_not_exported,
     spec_json,
 )
-from tests.unit.fetch.repository import DOCUMENT, NAME, Followed, Repository, git
 
 _GOOD = {"deploy/web.yaml": DOCUMENT, "configs/web/Chart.yaml": "name: web\n"}
 _FETCHER_FILES = {"askpass", "mirror", "sources", "state.json", "status.json", "shop.gitconfig"}

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from controller.app.clock import SystemClock
 from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
-from tests.unit.fetch.repository import DOCUMENT, Repository, source_spec, unverified
-from tests.unit.fetch.servers import http_server
+from tests.git.repository import DOCUMENT, Repository, source_spec, unverified
+from tests.git.servers import http_server
 from tools.benches.measure import Figure, milliseconds, row
 
 POLLS = 100

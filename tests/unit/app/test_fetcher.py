@@ -20,8 +20,8 @@ from controller.cli.clients.socket_client import ask_controller
 from controller.core.git.report import parse
 from controller.model.sources import SourceState
 from controller.process.process_group import ProcessGroup
+from tests.git.repository import DOCUMENT, Repository
 from tests.instance import eventually
-from tests.unit.fetch.repository import DOCUMENT, Repository
 
 SOURCE = """\
 apiVersion: trimtab/v1

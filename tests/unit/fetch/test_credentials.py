@@ -10,7 +10,7 @@ import pytest
 from controller.fetch.credentials import ASKPASS, AccessFiles, access_of
 from controller.fetch.git_command import RemoteAccess
 from controller.model.errors import SourceError
-from tests.unit.fetch.repository import source_spec
+from tests.git.repository import source_spec
 
 SECRET = "s3cr3t"
 

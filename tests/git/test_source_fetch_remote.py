@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from controller.fetch.git_command import GitLimits
-from tests.unit.fetch.repository import DOCUMENT, Followed, Repository
-from tests.unit.fetch.servers import SshServer, http_server
+from tests.git.repository import DOCUMENT, Followed, Repository
+from tests.git.servers import SshServer, http_server
 
 LOOPBACK = ', "allowInsecureLoopback": true'
 CREDENTIALS = ', "credentials": "team"'

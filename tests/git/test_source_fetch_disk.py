@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.disk import MIB, Disk, small_disk
-from tests.unit.fetch.repository import DOCUMENT, Followed, Repository
+from tests.git.repository import DOCUMENT, Followed, Repository
 
 pytestmark = pytest.mark.needs_root
 

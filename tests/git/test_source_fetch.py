@@ -16,7 +16,7 @@ from controller.fetch.git_command import GitLimits
 from controller.fetch.memory import CommitApproval
 from controller.model.errors import SourceError
 from tests.disk import small_disk
-from tests.unit.fetch.repository import (
+from tests.git.repository import (
     DOCUMENT,
     GOOD,
     Followed,

@@ -15,7 +15,7 @@ from controller.core.git.signed_object import DetachedSignature
 from controller.fetch.keys import read_keys
 from controller.fetch.verify import Verifier
 from controller.model.sources import CommitSignature
-from tests.unit.fetch.repository import DOCUMENT, Followed, Repository, git
+from tests.git.repository import DOCUMENT, Followed, Repository, git
 
 GOOD = {"deploy/web.yaml": DOCUMENT}
 OTHER = {"deploy/web.yaml": DOCUMENT, "deploy/db.yaml": DOCUMENT}

@@ -21,7 +21,7 @@ from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.errors import EngineFailed
 from controller.model.sources import SourceState, SourceStatus
-from tests.unit.fetch.repository import DOCUMENT, Repository, source_spec, unverified
+from tests.git.repository import DOCUMENT, Repository, source_spec, unverified
 
 PATIENCE_S = 30.0
 

@@ -17,7 +17,7 @@ from controller.fetch.git_command import GitLimits
 from controller.fetch.memory import MemoryFile
 from controller.model.errors import SourceError, StateError
 from controller.model.sources import SourceState
-from tests.unit.fetch.repository import DOCUMENT, GOOD, NAME, World, git, replace_repository
+from tests.git.repository import DOCUMENT, GOOD, NAME, World, git, replace_repository
 
 
 @pytest.fixture
