@@ -71,7 +71,7 @@ class MemoryFile:
             self._sources = _parse(data)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             self._state.replace(self._state.with_name("state.json.damaged"))
             return f"{self._state} was damaged ({error}); approvals and holds are lost"
         return None

@@ -207,12 +207,13 @@ def test_a_source_that_hangs_delays_no_other(running: Running) -> None:
             assert listed["shop"] == "Ready"
 
 
+@pytest.mark.parametrize("damage", ["{", "[" * 100_000, "[]"])
 def test_a_damaged_memory_is_moved_aside_and_serves_on(
-    running: Running, tmp_path: Path, repository: Repository
+    running: Running, tmp_path: Path, repository: Repository, damage: str
 ) -> None:
     first = running.sync()["current"]["commit"]
     running.stop()
-    (tmp_path / "fetcher" / "state.json").write_text("{")
+    (tmp_path / "fetcher" / "state.json").write_text(damage)
     shutil.rmtree(repository.folder)
     again = Running(tmp_path / "fetcher", repository)
     try:
