@@ -100,7 +100,7 @@ def run_fetcher(
         UsageError: *webhook* is no address of this host.
     """
     # Only a process with Sources loads what talks to Git.
-    from controller.fetch.control import ControlServer
+    from controller.fetch.control import serve_requests
     from controller.fetch.credentials import FOLDER
     from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
     from controller.fetch.forge.webhook import serve_webhooks
@@ -151,7 +151,7 @@ def run_fetcher(
         listener = socket.socket(fileno=listen_fd)
     else:
         listener = listen(state.fetch_socket, program=FETCHER, group=None)
-    ControlServer(listener, fetcher, operators=owners).start()
+    serve_requests(listener, fetcher, operators=owners)
     if webhook:
         serve_webhooks(webhook, fetcher.wake)
     threading.Thread(

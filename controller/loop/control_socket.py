@@ -8,7 +8,6 @@ the question don't count.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,9 +19,10 @@ from controller.model.container_output import FailedRun
 from controller.model.desired.overrides import ServiceAct, Verb
 from controller.model.errors import TrimtabError, UsageError
 from controller.model.names import Key
-from controller.system import conversation
 from controller.system.conversation import (
+    Answer,
     failure,
+    requester,
     text_member,
     unknown_request,
     wrong_member,
@@ -30,7 +30,6 @@ from controller.system.conversation import (
 
 PASS_TIMEOUT_S = 60.0
 PASS_TIMEOUT_MAX_S = 3600.0
-_CLAIM_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +142,7 @@ def pass_request(question: Mapping[str, object], *, peer_uid: int) -> PassReques
     return PassRequest(
         _timeout_s(question),
         _flag(question, "approve_prune"),
-        _who(question, peer_uid),
+        requester(question, "on_behalf_of", peer_uid),
         None if key is None else _key(key),
         text_member(question, "plan"),
         text_member(question, "approved"),
@@ -159,7 +158,7 @@ def act_request(verb: Verb, question: Mapping[str, object], *, peer_uid: int) ->
     act = ServiceAct(
         verb,
         _key(question.get("key")),
-        _who(question, peer_uid),
+        requester(question, "on_behalf_of", peer_uid),
         to=text_member(question, "to"),
         reason=text_member(question, "note"),
     )
@@ -198,17 +197,10 @@ def _key(text: object) -> Key:
         raise wrong_member("key", "KIND/NAMESPACE/NAME") from error
 
 
-def _who(question: Mapping[str, object], peer_uid: int) -> str:
-    """Return the requesting user: the kernel's uid, followed by the claim."""
-    who = f"uid:{peer_uid}"
-    claim = text_member(question, "on_behalf_of").removeprefix(who).strip()[:_CLAIM_MAX]
-    return f"{who} {claim}".strip()
-
-
-def converse(peer: socket.socket, *, own_uid: int, backend: ControlBackend) -> None:
-    """Read one question from a connection and send the answer (``conversation.converse``)."""
+def answer_with(backend: ControlBackend, *, own_uid: int) -> Answer:
+    """Return the answers of *backend*, for a ``ConversationServer``."""
 
     def reply(question: Mapping[str, object], peer_uid: int) -> dict[str, object]:
         return answer(question, peer_uid=peer_uid, own_uid=own_uid, backend=backend)
 
-    conversation.converse(peer, reply)
+    return reply

@@ -18,9 +18,7 @@ import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 from controller.loop import control_socket
 from controller.loop.control_api import ControlApi
@@ -32,7 +30,7 @@ from controller.loop.workers.worker_slots import WorkerSlots
 from controller.model.errors import EngineError, StateError
 from controller.model.names import Key
 from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events
-from controller.system.conversation import TIMEOUT_S
+from controller.system.conversation import ConversationServer
 
 #: How long a stop waits for begun actions, such as the start that follows a stop. Most end at once,
 #: few take longer than the engine's default grace.
@@ -46,7 +44,6 @@ RECONNECT_RESET_S = 120.0
 #: How far before the last event a new subscription begins.
 OVERLAP_NS = 5_000_000_000
 SEEN_MAX = 2048
-CONVERSATIONS = 8
 #: The longest step of the prober, and the pause after an unexpected error.
 STEP_S = 1.0
 
@@ -96,7 +93,7 @@ class Supervisor:
         self._api = ControlApi(OperatorApi(controller), self._pass_lock, clock, self._stopped)
         self._seen: OrderedDict[tuple[int, str, str], None] = OrderedDict()
         self._events: Events | None = None
-        self._conversations = threading.BoundedSemaphore(CONVERSATIONS)
+        self._control: ConversationServer | None = None
 
     def run(self) -> None:
         """Run until a stop is requested or the parent ends; then finish in order."""
@@ -109,7 +106,9 @@ class Supervisor:
         if self._endpoints.watch is not None:
             self._start("files", self._watch)
         if self._endpoints.listener is not None:
-            self._start("control", self._accept)
+            reply = control_socket.answer_with(self._api, own_uid=os.geteuid())
+            self._control = ConversationServer(self._endpoints.listener, reply)
+            self._control.start()
         self._await_stop()
         self._stop.set()
         self._stopped.set()
@@ -141,9 +140,8 @@ class Supervisor:
         self._pass_lock.close()
         if self._events is not None:
             self._events.close()
-        if self._endpoints.listener is not None:
-            with suppress(OSError):
-                self._endpoints.listener.shutdown(socket.SHUT_RDWR)
+        if self._control is not None:
+            self._control.stop()
         if not self._worker_slots.finish(within_s=FINISH_S, monotonic=self._clock.monotonic):
             log.warning("running passes aren't done after %.0f s; ending without them", FINISH_S)
         deadline = self._clock.monotonic() + JOIN_S
@@ -259,26 +257,3 @@ class Supervisor:
         if len(self._seen) > SEEN_MAX:
             self._seen.popitem(last=False)
         return True
-
-    def _accept(self) -> None:
-        listener = self._endpoints.listener
-        assert listener is not None
-        while not self._stopped.is_set():
-            try:
-                peer, _ = listener.accept()
-            except OSError:
-                # Out of descriptors, or shut down: don't spin.
-                self._stopped.wait(RECONNECT_FIRST_S)
-                continue
-            self._start("conversation", partial(self._converse, peer))
-
-    def _converse(self, peer: socket.socket) -> None:
-        with peer:
-            if not self._conversations.acquire(timeout=TIMEOUT_S):
-                return
-            try:
-                control_socket.converse(peer, own_uid=os.geteuid(), backend=self._api)
-            except Exception:
-                log.exception("answering on the control socket failed")
-            finally:
-                self._conversations.release()

@@ -16,7 +16,7 @@ import pytest
 
 from controller.cli.clients.socket_client import ask_controller
 from controller.core.git.report import parse
-from controller.fetch.control import ControlServer
+from controller.fetch.control import serve_requests
 from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.errors import EngineFailed
@@ -58,9 +58,8 @@ class Running:
         self.socket.unlink(missing_ok=True)
         listener.bind(str(self.socket))
         listener.listen(8)
-        self.server = ControlServer(listener, self.fetcher, operators=frozenset({os.getuid()}))
         self.fetcher.start()
-        self.server.start()
+        self.server = serve_requests(listener, self.fetcher, operators=frozenset({os.getuid()}))
 
     def spec(self, more: str = "") -> SourceSpec:
         return source_spec(self.repository.url, more=more)

@@ -17,14 +17,14 @@ from controller.loop.control_socket import (
     PassRequest,
     act_request,
     answer,
-    converse,
+    answer_with,
     pass_request,
 )
 from controller.model.container_output import FailedRun, LogLine
 from controller.model.desired.overrides import ServiceAct, Verb
 from controller.model.errors import EngineUnavailable
 from controller.model.names import Key, service_key
-from controller.system.conversation import QUESTION_MAX
+from controller.system.conversation import QUESTION_MAX, converse
 
 OWN = 990
 FAILED = FailedRun(
@@ -212,7 +212,7 @@ def converse_with(sent: bytes, *, hang_up: bool = False) -> bytes:
         ours.settimeout(10)
 
         def serve() -> None:
-            converse(theirs, own_uid=os.getuid(), backend=Desk())
+            converse(theirs, answer_with(Desk(), own_uid=os.getuid()))
             theirs.shutdown(socket.SHUT_RDWR)
 
         server = threading.Thread(target=serve)
