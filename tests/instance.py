@@ -282,8 +282,12 @@ class Host:
     def close(self) -> None:
         """End what runs, and remove everything of this instance from the engine."""
         if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+            # In order: a create that is cut off may come into being after the look below.
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
         if (self.state / "instance.json").exists() and self.engine.answers():
             mine = f"label={LABEL}.instance={self.instance}"
             for ls, rm in (

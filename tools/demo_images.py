@@ -28,14 +28,23 @@ APPLETS = (
     "id",
     "kill",
     "ls",
+    "pidof",
     "sh",
     "sleep",
+    "usleep",
     "wget",
 )
 
 # A PID 1 has no default signal actions: without the trap each stop would cost its whole grace.
+# httpd answers each connection in a child: the answers under way are finished before the script
+# ends, since the kernel kills all other processes of a container when its PID 1 ends.
 SERVE = """#!/bin/sh
-trap 'kill "$server" 2>/dev/null; exit 0' TERM INT
+finish() {
+  kill "$server" 2>/dev/null
+  while pidof httpd >/dev/null; do usleep 20000; done
+  exit 0
+}
+trap finish TERM INT
 httpd -f -p "${PORT:-8080}" -h /www &
 server=$!
 echo "web VERSION serves on ${PORT:-8080}"
