@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from controller.model.confinement import Confinement
-from controller.model.observed import Ending, Image, Settings
+from controller.model.observed import Ending, Settings
 
 #: Limit of recorded take-downs. No instance takes down more within the disruption budget's window.
 TAKEN_MAX: Final = 4096
@@ -65,6 +65,22 @@ class TrustedImage:
     reference: str
     id: str
     digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The image of a revision: the first admitted one. Later slots and repairs run the same image.
+
+    A pin answers which image a revision runs. It admits the image only under its own repository, and
+    only as long as the policy in force admits the repository.
+    """
+
+    id: str
+    digest: str  # of the manifest in the repository; '' for a local image
+    repository: str  # HOST/PATH, of the reference under which the image was admitted
+    #: Only the policy's ``images.trustLocal`` admitted the image. The pin then gives no trust: the
+    #: policy in force must trust the repository too.
+    by_policy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +145,7 @@ class Inventory:
     volumes: dict[str, OwnedObject] = field(default_factory=dict)
     ledger: dict[str, TrustedImage] = field(default_factory=dict)
     #: The first admitted image of each revision, in the order of the latest creates.
-    pins: dict[str, Image] = field(default_factory=dict)
+    pins: dict[str, Pin] = field(default_factory=dict)
     sessions: dict[str, ExecSession] = field(default_factory=dict)  # by the exec's id
     open: dict[str, OpenIntent] = field(default_factory=dict)  # by the intent's id
     taken: dict[str, TakenDown] = field(default_factory=dict)  # by the container's id

@@ -204,6 +204,8 @@ class Court:
         world = self._world
         if "{{OWN" in case.text:
             self._have_own(_state_for(case))
+        if "{{REV_PINNED}}" in case.text:
+            world.pin_revision()
         for token in ("OWN_EXEC", "FOREIGN_EXEC", "PRIV_EXEC_OUTSIDE"):
             if f"{{{{{token}}}}}" in case.text:
                 self._have_own("running")

@@ -418,6 +418,17 @@ class World:
         assert answer.status == 201, answer
         self.tokens[token] = str(answer.json["Id"])
 
+    def pin_revision(self) -> None:
+        """Have the controller create a container of a revision: the revision is pinned to IMAGE."""
+        if "REV_PINNED" in self.tokens:
+            return
+        revision = "v1:" + "5a" * 32
+        labels = controller_labels("pinned", slot=1, revision=revision, image=IMAGE)
+        name = names.container_name("pins", "pinned", slot=1, revision=revision)
+        body = {"Image": IMAGE, "Labels": labels, "HostConfig": {"NetworkMode": "none"}}
+        self.must("controller", "POST", f"/containers/create?name={name}", body)
+        self.tokens |= {"REV_PINNED": revision, "NAME_PINNED": name}
+
     def fill(self, text: str) -> str:
         """Replace the tokens of a case's text; one that isn't known is an error."""
         text = _SIZE.sub(lambda found: "x" * (int(found[1]) * _FACTOR[found[2]]), text)
@@ -439,6 +450,18 @@ class World:
             self.engine.docker("rmi", *self._tags, check=False)
 
     _tags: tuple[str, ...] | list[str] = ()
+
+
+def controller_labels(service: str, *, slot: int, revision: str, image: str) -> dict[str, str]:
+    """Return the labels of a container that the controller makes for carol, in namespace pins."""
+    return {
+        names.OWNER: "carol",
+        names.NAMESPACE: "pins",
+        names.SERVICE: service,
+        names.SLOT: str(slot),
+        names.REVISION: revision,
+        names.IMAGE: image,
+    }
 
 
 def _canonical(text: str) -> str:

@@ -121,7 +121,10 @@ def _members(inventory: Inventory) -> dict[str, str]:
     """The members that say something; of an open intent only who asks, the rest is its record."""
     whole = to_json(inventory)
     whole["open"] = {each: f"{intent.role} {intent.uid}" for each, intent in inventory.open.items()}
-    whole["pins"] = {each: f"{pin.id} {pin.digest}" for each, pin in inventory.pins.items()}
+    whole["pins"] = {
+        each: f"{pin.id} {pin.digest} {pin.repository}{' by policy' if pin.by_policy else ''}"
+        for each, pin in inventory.pins.items()
+    }
     del whole["seq"], whole["time"]
     return dict(_flat(whole))
 

@@ -30,6 +30,7 @@ from controller.broker.wire.responses import json_reply
 from controller.core.admission import adoption, create
 from controller.core.admission.adoption import Claim, Defaults
 from controller.core.admission.dns_names import clashes, of_summary
+from controller.core.encoding.image_reference import repository_of
 from controller.core.enforcement.disruption_budget import NOTE_MAX
 from controller.core.engine_api import parse
 from controller.core.engine_api.requests import Finding
@@ -41,7 +42,7 @@ from controller.core.rules.facts import CreateFacts, Stamp
 from controller.core.rules.identity import is_reserved
 from controller.core.rules.verdict import AdmissionDecision, verdict_of
 from controller.model.desired.plan import Verdict
-from controller.model.inventory import ContainerItem, Inventory, OwnedObject
+from controller.model.inventory import ContainerItem, Inventory, OwnedObject, Pin
 from controller.model.mutations import ADOPT
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Reply, Role
@@ -323,10 +324,13 @@ class _Survey:
                 volumes[name] = volume.facts
         data = (data_path(state.volumes_root, name) for name in wants.volumes)
         paths = yield from inspect_paths((*wants.paths, *data))
+        shown = images.facts_of(image, reference)
+        repository = repository_of(reference) or ""
         facts = CreateFacts(
             host=host_facts(state),
-            image=images.facts_of(image, reference),
-            pinned=True,  # the operator vouches for the running image, under its revision
+            image=shown,
+            # The operator vouches for the running image, under its revision.
+            pin=Pin(shown.id, shown.digest, repository),
             paths=paths,
             networks=networks,
             volumes=volumes,

@@ -41,7 +41,7 @@ from controller.core.rules.facts import (
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import OwnedObject
+from controller.model.inventory import OwnedObject, Pin
 from controller.model.mutations import Mutation
 from controller.model.records import Reply, Role
 
@@ -53,11 +53,11 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     request = parse.parse_create(call.body)
     by_text = raise_if_denied(_judge(call, state, request, None))
     wants = needs(request, actor=call.actor, policy=call.policy, volumes_root=state.volumes_root)
-    image, pinned = yield from _find_image(
+    image, pin = yield from _find_image(
         call, state, request, wants.image, _paths_to_read(wants, by_text)
     )
     wants = _add_kept_volumes(call, state, request, wants, image)
-    found = _Lookups(by_text, wants.image, image, pinned=pinned)
+    found = _Lookups(by_text, wants.image, image, pin)
     yield from _gather(call, state, wants, found)
     judged = yield from _judge_with_counts(call, state, request, found)
     if found.unmade or found.unmade_volumes:
@@ -133,8 +133,8 @@ def _find_image(
     request: CreateRequest,
     reference: str,
     ahead: tuple[str, ...],
-) -> Flow[tuple[ImageFacts, bool]]:
-    """Return the image to run, and whether the revision pins it.
+) -> Flow[tuple[ImageFacts, Pin | None]]:
+    """Return the image to run, and the pin of the revision.
 
     Raises:
         Answered: no such image, in the engine's wording, so that clients pull.
@@ -147,13 +147,13 @@ def _find_image(
             pinned = f"{pin.id}, which the revision is pinned to"
             raise Answered(message_reply(404, f"No such image: {reference} ({pinned})"))
         facts = images.facts_of(inspect, reference)
-        return replace(facts, digest=pin.digest or facts.digest), True
+        return replace(facts, digest=pin.digest or facts.digest), pin
     inspect = yield from images.inspect_image(reference, ahead)
     if inspect is None and reference in state.inventory.ledger:
         inspect = yield from images.inspect_image(state.inventory.ledger[reference].id)
     if inspect is None:
         raise images.no_such_image(call, reference)
-    return images.facts_of(inspect, reference), False
+    return images.facts_of(inspect, reference), None
 
 
 def _make_implied(call: GateRequest, state: GateState, found: _Lookups) -> Flow[None]:
@@ -230,7 +230,7 @@ class _Lookups:
     by_text: AdmissionDecision
     reference: str
     image: ImageFacts
-    pinned: bool
+    pin: Pin | None
     host: HostFacts = field(default_factory=HostFacts)
     paths: Mapping[str, PathFacts] = field(default_factory=dict)
     networks: dict[str, NetworkFacts] = field(default_factory=dict)
@@ -296,7 +296,7 @@ def _facts(state: GateState, found: _Lookups) -> CreateFacts:
         host=found.host,
         image=found.image,
         trusted=state.inventory.ledger.get(found.reference),
-        pinned=found.pinned,
+        pin=found.pin,
         paths=found.paths,
         networks=found.networks,
         volumes=found.volumes,

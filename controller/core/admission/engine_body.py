@@ -43,6 +43,7 @@ from controller.core.rules.confinement import confinement_of
 from controller.core.rules.context import Case, name_of, reference_text
 from controller.core.rules.facts import Stamp
 from controller.core.rules.identity import is_reserved
+from controller.core.rules.image import is_trusted_by_policy
 from controller.core.rules.image_volumes import mounts_of
 from controller.core.rules.limits_privileges import capability, variable_names
 from controller.core.rules.networks import JoinedNetworks, host_address, joined
@@ -322,6 +323,7 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         image=reference_text(request, case.actor),
         image_id=case.image.id if case.image else "",
         digest=case.image.digest if case.image else "",
+        trusted_by_policy=is_trusted_by_policy(case),
         labels={key: value for key, value in final.labels if is_reserved(key)},
         aliases=tuple(extra_names(request, final.networks.aliases)),
         environment=tuple(variable_names(request.env)),

@@ -91,6 +91,14 @@ def parse_reference(text: str) -> Reference:
     return Reference(host, path, tag or ("" if digest else "latest"), digest)
 
 
+def repository_of(text: str) -> str | None:
+    """Return ``HOST/PATH`` of a reference, or None if *text* is not a reference."""
+    try:
+        return parse_reference(text).repository
+    except ValueError:
+        return None
+
+
 def matches(reference: Reference, prefixes: Iterable[str]) -> bool:
     """Return True if one of the prefixes covers the reference.
 

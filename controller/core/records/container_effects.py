@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import TypeVar
 
+from controller.core.encoding.image_reference import repository_of
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.records import endings
 from controller.core.records.inventory_json import SETTINGS_FIELDS
@@ -22,9 +23,16 @@ from controller.core.records.parts import (
     VerdictPart,
 )
 from controller.model import names
-from controller.model.inventory import PINS_MAX, TAKEN_MAX, ContainerItem, Inventory, TakenDown
+from controller.model.inventory import (
+    PINS_MAX,
+    TAKEN_MAX,
+    ContainerItem,
+    Inventory,
+    Pin,
+    TakenDown,
+)
 from controller.model.mutations import Mutation
-from controller.model.observed import Ending, Image, Settings
+from controller.model.observed import Ending, Settings
 from controller.model.records import Record
 
 _T = TypeVar("_T")
@@ -78,11 +86,19 @@ def create_container(inventory: Inventory, closing: Closing) -> Inventory:
     inventory = with_item(inventory, item)
     if not item.revision or not summary.image_id:
         return inventory
-    image = Image(summary.image_id, summary.digest)
-    return _pin(inventory, item.revision, inventory.pins.get(item.revision, image))
+    pin = inventory.pins.get(item.revision) or _pin_of(item, summary)
+    return inventory if pin is None else _pin(inventory, item.revision, pin)
 
 
-def _pin(inventory: Inventory, revision: str, image: Image) -> Inventory:
+def _pin_of(item: ContainerItem, summary: SummaryPart) -> Pin | None:
+    """Return the pin that a create makes; None if its record names no valid reference."""
+    repository = repository_of(item.image)
+    if repository is None:
+        return None
+    return Pin(summary.image_id, summary.digest, repository, by_policy=summary.trusted_by_policy)
+
+
+def _pin(inventory: Inventory, revision: str, image: Pin) -> Inventory:
     """Pin a revision to an image; beyond the limit drop the least recently used pin.
 
     The pin of a revision with a container stays: its replacement uses the same image. A rollback

@@ -6,10 +6,11 @@ older brokers, which lack newer members.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from controller.core.encoding.image_reference import repository_of
 from controller.core.encoding.json_members import text_member, texts_of
 from controller.core.rules.confinement import confinement_from_json, confinement_to_json
 from controller.model.inventory import (
@@ -19,10 +20,11 @@ from controller.model.inventory import (
     Inventory,
     OpenIntent,
     OwnedObject,
+    Pin,
     TakenDown,
     TrustedImage,
 )
-from controller.model.observed import Ending, Image, Settings
+from controller.model.observed import Ending, Settings
 
 SETTINGS_FIELDS = frozenset(field.name for field in fields(Settings))
 _NUMBERS = frozenset(field.name for field in fields(Settings) if isinstance(field.default, int))
@@ -56,7 +58,7 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         "volumes": [asdict(volume) for volume in inventory.volumes.values()],
         "ledger": [asdict(trusted) for trusted in inventory.ledger.values()],
         # A list, since the order of pins matters and canonical JSON sorts the members of objects.
-        "pins": [{"revision": r, **asdict(image)} for r, image in inventory.pins.items()],
+        "pins": [{"revision": revision, **asdict(pin)} for revision, pin in inventory.pins.items()],
         "sessions": [asdict(session) for session in inventory.sessions.values()],
         "open": {identifier: asdict(intent) for identifier, intent in inventory.open.items()},
         "taken": [asdict(taken) for taken in inventory.taken.values()],
@@ -90,7 +92,7 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         networks={member["id"]: OwnedObject(**member) for member in value["networks"]},
         volumes={member["id"]: OwnedObject(**member) for member in value["volumes"]},
         ledger={member["reference"]: TrustedImage(**member) for member in value["ledger"]},
-        pins=_pins(value["pins"]),
+        pins=_pins(value["pins"], items),
         # ``get``: snapshots of older brokers lack these members.
         sessions={member["id"]: ExecSession(**member) for member in value.get("sessions", ())},
         open={identifier: OpenIntent(**member) for identifier, member in value["open"].items()},
@@ -101,10 +103,23 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
     )
 
 
-def _pins(value: Any) -> dict[str, Image]:
+def _pins(value: Any, items: Iterable[ContainerItem]) -> dict[str, Pin]:
+    """Return the pins of a snapshot.
+
+    Older brokers wrote pins without a repository. The repository is then that of a container of the
+    revision. Without such a container there is no pin: the revision resolves its image again.
+    """
     if isinstance(value, Mapping):  # written by brokers without a limit on pins
-        return {revision: Image(**image) for revision, image in value.items()}
-    return {pin["revision"]: Image(pin["id"], pin["digest"]) for pin in value}
+        value = [{"revision": revision, **pin} for revision, pin in value.items()]
+    made = {item.revision: item.image for item in items}
+    pins = {}
+    for member in value:
+        revision = member["revision"]
+        repository = text_member(member, "repository") or repository_of(made.get(revision, ""))
+        if repository is not None:
+            by_policy = member.get("by_policy") is True
+            pins[revision] = Pin(member["id"], member["digest"], repository, by_policy=by_policy)
+    return pins
 
 
 def _approval(members: Mapping[str, Any]) -> Approval:

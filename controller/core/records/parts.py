@@ -121,6 +121,8 @@ class SummaryPart(Payload):
     image: str = text("image")
     image_id: str = text("imageId")
     digest: str = text("digest")  # of the image in its registry; '' if local
+    #: Only the policy's ``images.trustLocal`` admitted the image; not recorded by older brokers.
+    trusted_by_policy: bool = flag("trustedByPolicy", optional=True)
     settings: Settings = member(
         "settings", lambda value: settings_from_json(mapping_of(value)), settings_to_json
     )

@@ -13,7 +13,9 @@ from controller.core.encoding.quoting import quote
 from controller.core.engine_api.requests import Finding, Findings
 from controller.core.rules.anonymous_volumes import uncovered
 from controller.core.rules.context import Case, read_reference, reference_text
+from controller.core.rules.facts import ImageFacts
 from controller.model import names
+from controller.model.inventory import Pin
 from controller.model.policy.document import Policy
 
 
@@ -58,11 +60,15 @@ def _named(text: str, reference: Reference) -> str:
 
 
 def image_trusted(case: Case) -> Findings:
-    """The engine's image for the reference is the one that the gate admitted under it."""
+    """The engine's image for the reference is the one that the gate admitted under it.
+
+    A pinned image is trusted under the repository of its pin, and with the digest that the reference
+    names, if it names one.
+    """
     facts, reference = case.facts, case.reference
     if facts is None or reference is None or not matches(reference, case.policy.images.allow):
         return
-    image, trusted = facts.image, facts.trusted
+    image, trusted, pin = facts.image, facts.trusted, facts.pin
     name = reference.canonical
     asked = case.request.image
     named = read_reference(asked)
@@ -72,7 +78,9 @@ def image_trusted(case: Case) -> Findings:
         yield Finding("image.moved", "Image", f"{asked} isn't the pinned image of {name}")
     elif named is not None and named.digest and image.digest not in {"", named.digest}:
         yield Finding("image.moved", "Image", f"{name} isn't {named.digest} here")
-    elif facts.pinned or matches(reference, case.policy.images.trust_local):
+    elif pin is not None and (conflict := _pin_conflict(case, pin, reference, image)):
+        yield conflict
+    elif _has_trusted_pin(pin) or matches(reference, case.policy.images.trust_local):
         return
     elif trusted is None:
         reason = f"{name} is a local image without trust: its content is unknown"
@@ -82,6 +90,43 @@ def image_trusted(case: Case) -> Findings:
         reason = f"{name} means another image now than the one that was let in ({trusted.id})"
         remedy = f"pull it through the gate again, or run `trimtab image trust {name}`"
         yield Finding("image.moved", "Image", reason, remedy)
+
+
+def _pin_conflict(case: Case, pin: Pin, reference: Reference, image: ImageFacts) -> Finding | None:
+    """Return the finding if a revision's pin is no image of the reference, else None."""
+    revision = case.request.label(names.REVISION)
+    remedy = "a change of the service's document makes another revision, with an image of its own"
+    if pin.repository != reference.repository:
+        reason = (
+            f"revision {revision} runs an image of {pin.repository}: "
+            f"it can't be created as {reference.canonical}"
+        )
+        return Finding("image.mismatch", "Image", reason, remedy)
+    if reference.digest in {"", image.digest} or _is_in_ledger(case):
+        return None
+    actual = image.digest or "a local image without a digest"
+    reason = f"revision {revision} runs {actual}, and {reference.canonical} names another digest"
+    return Finding("image.moved", "Image", reason, remedy)
+
+
+def _has_trusted_pin(pin: Pin | None) -> bool:
+    return pin is not None and not pin.by_policy
+
+
+def _is_in_ledger(case: Case) -> bool:
+    """Return True if the gate admitted this very image under this very reference."""
+    facts = case.facts
+    if facts is None or facts.image is None or facts.trusted is None:
+        return False
+    return facts.trusted.id == facts.image.id
+
+
+def is_trusted_by_policy(case: Case) -> bool:
+    """Return True if only the policy's ``images.trustLocal`` vouches for the image of a create."""
+    facts = case.facts
+    if facts is None or facts.image is None:
+        return False
+    return not _has_trusted_pin(facts.pin) and not _is_in_ledger(case)
 
 
 def platform_known(case: Case) -> Findings:

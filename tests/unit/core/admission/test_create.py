@@ -8,7 +8,7 @@ from controller.core.admission.create import CREATE_RULES, needs
 from controller.core.engine_api.parse import parse_create
 from controller.core.rules.facts import HostFacts, ImageFacts, Needs, VolumeFacts
 from controller.model import names
-from controller.model.inventory import TrustedImage
+from controller.model.inventory import Pin, TrustedImage
 from controller.model.observed import Settings
 from tests.unit.core.creates import (
     CLIENT,
@@ -609,10 +609,60 @@ def test_a_controllers_container_is_called_after_its_slot(name, admitted):
     assert (denials(judged_for_controller(name=name)) == ()) is admitted
 
 
+PIN = Pin(IMAGE.id, IMAGE.digest, "ghcr.io/platformnetwork/web")
+
+
+def test_a_pin_holds_for_its_own_repository():
+    proxy = CONTROLLER_LABELS | {names.IMAGE: "ghcr.io/platformnetwork/proxy:1"}
+    for asked in ("ghcr.io/platformnetwork/proxy:1", IMAGE.id):
+        admission = judged_for_controller(
+            {"Image": asked}, labels=proxy, facts=replace(FACTS, trusted=None, pin=PIN)
+        )
+        assert denials(admission) == ("image.mismatch",)
+        assert "runs an image of ghcr.io/platformnetwork/web" in admission.verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("digest", "trusted", "refused"),
+    [
+        (IMAGE.digest, None, ()),
+        ("sha256:" + "9" * 64, None, ("image.moved",)),
+        # An operator vouched for this image under this digest.
+        ("sha256:" + "9" * 64, IMAGE.id, ()),
+        ("sha256:" + "9" * 64, "sha256:" + "8" * 64, ("image.moved",)),
+    ],
+)
+def test_a_digest_rule_holds_for_a_pinned_revision(digest, trusted, refused):
+    reference = f"ghcr.io/platformnetwork/web@{digest}"
+    labels = CONTROLLER_LABELS | {names.IMAGE: reference}
+    ledger = None if trusted is None else TrustedImage(reference, trusted)
+    facts = replace(FACTS, trusted=ledger, pin=PIN)
+    rules = policy(images={"requireDigest": True})
+    admission = judged_for_controller({"Image": IMAGE.id}, labels=labels, facts=facts, rules=rules)
+    assert denials(admission) == refused
+
+
+def test_a_banned_repository_is_banned_for_pinned_revisions_too():
+    rules = policy(images={"allow": ["ghcr.io/platformnetwork/proxy"]})
+    facts = replace(FACTS, trusted=None, pin=PIN)
+    assert denials(judged_for_controller(facts=facts, rules=rules)) == ("image.not-allowed",)
+
+
+def test_a_pin_by_the_policys_trust_ends_with_that_trust():
+    loose = policy(profile="development", images={"trustLocal": ["ghcr.io/platformnetwork/"]})
+    first = judged_for_controller(facts=replace(FACTS, trusted=None), rules=loose)
+    assert (denials(first), first.summary["trustedByPolicy"]) == ((), True)
+    facts = replace(FACTS, trusted=None, pin=replace(PIN, by_policy=True))
+    assert denials(judged_for_controller(facts=facts, rules=loose)) == ()
+    assert denials(judged_for_controller(facts=facts)) == ("image.untrusted",)
+    trusted = replace(facts, trusted=FACTS.trusted)
+    assert "trustedByPolicy" not in judged_for_controller(facts=trusted).summary
+
+
 def test_the_controller_may_name_the_pinned_image_by_id_or_digest():
     by_id = {"Image": IMAGE.id}
     by_digest = {"Image": f"ghcr.io/platformnetwork/web@{IMAGE.digest}"}
-    pinned = replace(FACTS, trusted=None, pinned=True)
+    pinned = replace(FACTS, trusted=None, pin=PIN)
     assert denials(judged_for_controller(by_id, facts=pinned)) == ()
     assert denials(judged_for_controller(by_digest, facts=pinned)) == ()
     other = {"Image": "sha256:" + "9" * 64}

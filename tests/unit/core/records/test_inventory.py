@@ -22,9 +22,10 @@ from controller.model.inventory import (
     Inventory,
     OpenIntent,
     OwnedObject,
+    Pin,
     TrustedImage,
 )
-from controller.model.observed import Image, Settings
+from controller.model.observed import Settings
 from controller.model.records import Entry, Record, Stage
 
 TIME = "2026-01-01T12:00:00.000Z"
@@ -56,6 +57,7 @@ ITEM = ContainerItem(
     admitted=SETTINGS,
     seq=1,
 )
+PIN = Pin("sha256:1", "sha256:2", "ghcr.io/p/web")
 SUMMARY: dict[str, object] = {
     "name": "web.1-00000000",
     "image": "ghcr.io/p/web:1",
@@ -111,9 +113,7 @@ MADE = folded(entry("c1", "intent", ASKED), entry("c1", "outcome", {}, DONE))
 
 
 def test_a_create_is_ours_with_what_it_was_admitted_as_and_pins_its_revision() -> None:
-    assert MADE == Inventory(
-        seq=2, containers={FULL: ITEM}, pins={REVISION: Image("sha256:1", "sha256:2")}
-    )
+    assert MADE == Inventory(seq=2, containers={FULL: ITEM}, pins={REVISION: PIN})
 
 
 def test_an_open_intent_keeps_what_it_asked_for() -> None:
@@ -305,7 +305,7 @@ def test_an_image_that_is_removed_is_forgotten_with_its_names(
     ],
 )
 def test_a_restart_that_an_operator_wants_anew_forgets_what_its_revision_is_pinned_to(
-    summary: dict[str, object], role: str, pins: dict[str, Image]
+    summary: dict[str, object], role: str, pins: dict[str, Pin]
 ) -> None:
     asked: dict[str, object] = {
         "route": "service.restart",
@@ -319,7 +319,7 @@ def test_a_restart_that_an_operator_wants_anew_forgets_what_its_revision_is_pinn
         entry("c2", "outcome", {}, {"status": 201, "container": "cd" * 32}),
         onto=MADE,
     )
-    assert again.pins == (pins or {REVISION: Image("sha256:9", "sha256:2")})
+    assert again.pins == (pins or {REVISION: replace(PIN, id="sha256:9")})
 
 
 def test_only_the_brokers_own_look_takes_what_is_gone_off() -> None:
@@ -372,10 +372,27 @@ def test_no_pin_of_a_container_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(all_run.pins) == 3
 
 
-def test_pins_of_before_there_was_a_limit_are_read() -> None:
-    told = json.loads(json.dumps(to_json(MADE)))
-    told["pins"] = {REVISION: {"id": "sha256:1", "digest": "sha256:2"}}
-    assert from_json(told) == MADE
+OLD_PIN = {"id": "sha256:1", "digest": "sha256:2"}
+
+
+@pytest.mark.parametrize("pins", [{REVISION: OLD_PIN}, [{"revision": REVISION, **OLD_PIN}]])
+def test_an_old_snapshots_pin_has_the_repository_of_its_revisions_container(pins: object) -> None:
+    snapshot = json.loads(json.dumps(to_json(MADE))) | {"pins": pins}
+    assert from_json(snapshot) == MADE
+    assert from_json({**snapshot, "containers": []}).pins == {}, "nothing names its repository"
+
+
+def test_a_create_admitted_by_the_policys_trust_alone_makes_a_pin_that_says_so() -> None:
+    request = {**ASKED, "summary": {**SUMMARY, "trustedByPolicy": True}}
+    inventory = folded(entry("c1", "intent", request), entry("c1", "outcome", {}, DONE))
+    assert inventory.pins == {REVISION: replace(PIN, by_policy=True)}
+    assert from_json(json.loads(json.dumps(to_json(inventory)))) == inventory
+
+
+def test_a_create_whose_record_names_no_reference_makes_no_pin() -> None:
+    labels = {**LABELS, "io.trimtab.image": "sha256:" + "1" * 64}
+    request = {**ASKED, "summary": {**SUMMARY, "labels": labels}}
+    assert folded(entry("c1", "intent", request), entry("c1", "outcome", {}, DONE)).pins == {}
 
 
 def test_records_come_in_order() -> None:
