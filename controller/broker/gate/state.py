@@ -125,6 +125,8 @@ class HealthState:
     index_error: str = ""
     #: Refusals that were answered and could not be recorded.
     unrecorded_refusals: int = 0
+    #: Returns the longest stall of the event loop in the last one to two minutes.
+    longest_stall_s: Callable[[], float] = lambda: 0.0
     #: Why the last reload kept the previous policy.
     policy_error: str = ""
     #: How often the policy file was read again, with or without success.

@@ -96,6 +96,7 @@ def health(call: GateRequest, state: GateState) -> Flow[Reply]:
                 "registries": sorted(state.access.hosts),
                 "error": state.health.access_error,
             },
+            "loop": {"longestStallMs": round(state.health.longest_stall_s() * 1000)},
             "openIntents": len(state.inventory.open),
             "strangers": _sample(state.split_brain.unknown),
             "rivals": _sample(state.split_brain.rivals),

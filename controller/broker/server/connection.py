@@ -24,7 +24,7 @@ from controller.broker.host.peer_credentials import Peer, PeerRules, UnknownPeer
 from controller.broker.server.driver import Driver, OpenResponse, RequestFlow
 from controller.broker.server.fair_queue import FairQueue
 from controller.broker.server.journal_queries import JournalQueries
-from controller.broker.wire.request_reader import Malformed, ParsedRequest, RequestReader
+from controller.broker.wire.request_reader import Head, Malformed, ParsedRequest, RequestReader
 from controller.broker.wire.responses import CONTINUE, refusal, reply_bytes
 from controller.core.records.parts import ActorPart
 from controller.model.crashpoints import Reach, pass_by
@@ -69,6 +69,14 @@ class ConnectionContext:
     queries: JournalQueries
     timeouts: ConnectionTimeouts = ConnectionTimeouts()
     reach: Reach = pass_by
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownPeerRequest:
+    """The head of a request whose peer has no role. Its body isn't read."""
+
+    refused: UnknownPeer
+    head: Head
 
 
 def _status_of(answer: Reply | OpenResponse | Follow) -> int:
@@ -137,6 +145,9 @@ class Connection:
                     await self._refuse(parsed, None)
                     return
                 self.busy = True
+                if isinstance(parsed, UnknownPeerRequest):
+                    await self._refuse(parsed.refused, parsed.head)
+                    return
                 if not await self._serve_one(parsed):
                     return
                 self.busy = False
@@ -147,8 +158,11 @@ class Connection:
                 self._ahead.cancel()
             self._writer.close()
 
-    async def _read_request(self) -> ParsedRequest | Malformed | None:
-        """Read one request. Return None at the end of the connection or after the idle timeout."""
+    async def _read_request(self) -> ParsedRequest | Malformed | UnknownPeerRequest | None:
+        """Read one request. Return None at the end of the connection or after the idle timeout.
+
+        Return an UnknownPeerRequest after the head of a peer without a role.
+        """
         timeouts = self._timeouts
         try:
             async with asyncio.timeout(timeouts.idle_s):
@@ -159,21 +173,35 @@ class Connection:
         await self._context.queue.take(self._peer.uid)
         try:
             async with asyncio.timeout(timeouts.head_s):
-                while (
-                    request := self._requests.poll()
-                ) is None and not self._requests.head_complete:
+                while (head := self._requests.poll_head()) is None:
                     if not await self._feed():
                         return Malformed("wire.incomplete", "the request broke off in its head")
-            if self._requests.wants_continue:
-                self._writer.write(CONTINUE)
-            async with asyncio.timeout(timeouts.body_s):
-                while request is None:
-                    if not await self._feed():
-                        return Malformed("wire.incomplete", "the request broke off in its body")
-                    request = self._requests.poll()
+            if isinstance(head, Malformed):
+                return head
+            actor = self._identify(head)
+            if isinstance(actor, UnknownPeer):
+                return UnknownPeerRequest(actor, head)
+            return await self._read_body()
         except TimeoutError:
             return Malformed("wire.slow", "the request didn't come in time", 408)
+
+    async def _read_body(self) -> ParsedRequest | Malformed:
+        """Read the body of a request with a head. Raises TimeoutError."""
+        if self._requests.wants_continue:
+            self._writer.write(CONTINUE)
+        waited = False
+        async with asyncio.timeout(self._timeouts.body_s):
+            while (request := self._requests.poll()) is None:
+                if not await self._feed():
+                    return Malformed("wire.incomplete", "the request broke off in its body")
+                waited = True
+        if waited:  # bodies that end at the same time are judged one after the other
+            await self._context.queue.take(self._peer.uid)
         return request
+
+    def _identify(self, parsed: Head | ParsedRequest) -> Actor | UnknownPeer:
+        claims = any(name == context_header.HEADER for name, _ in parsed.headers)
+        return identify(self._peer, self._context.rules(), claims_controller=claims)
 
     async def _feed(self) -> bool:
         """Read once and feed the parser. Return False at the end of the client's side."""
@@ -184,9 +212,8 @@ class Connection:
 
     async def _serve_one(self, parsed: ParsedRequest) -> bool:
         """Answer one request. Return True if the connection stays open for another request."""
-        claims = any(name == context_header.HEADER for name, _ in parsed.headers)
-        actor = identify(self._peer, self._context.rules(), claims_controller=claims)
-        if isinstance(actor, UnknownPeer):
+        actor = self._identify(parsed)
+        if isinstance(actor, UnknownPeer):  # the policy changed since the head
             await self._refuse(actor, parsed)
             return False
         mutates = parsed.method not in READS
@@ -297,7 +324,9 @@ class Connection:
         except TimeoutError:
             client.gone = True
 
-    async def _refuse(self, refused: Malformed | UnknownPeer, parsed: ParsedRequest | None) -> None:
+    async def _refuse(
+        self, refused: Malformed | UnknownPeer, parsed: Head | ParsedRequest | None
+    ) -> None:
         """Record a refusal made before the gate, send it and end the connection."""
         record_id = self._state.new_id()
         status = refused.status if isinstance(refused, Malformed) else HTTPStatus.FORBIDDEN
@@ -315,7 +344,10 @@ class Connection:
         await self._linger()
 
     def _refusal_entry(
-        self, record_id: str, refused: Malformed | UnknownPeer, parsed: ParsedRequest | None
+        self,
+        record_id: str,
+        refused: Malformed | UnknownPeer,
+        parsed: Head | ParsedRequest | None,
     ) -> Entry:
         peer = self._peer
         actor = identify(peer, self._context.rules(), claims_controller=False)

@@ -53,6 +53,7 @@ from controller.model.policy.document import Policy
 from controller.model.records import Entry
 from controller.ports import Archive, Clock, EngineFacts, NewId, QueuedJournal
 from controller.system.file_lock import hold_lock_async
+from controller.system.loop_watch import StallMeter, WatchedSelector
 
 LOG = logging.getLogger(__name__)
 #: The interpreter switches threads after this time. The default of 5 ms is too long: the journal's
@@ -174,7 +175,10 @@ class Broker:
                 belongs to another engine.
         """
         sys.setswitchinterval(SWITCH_S)
-        asyncio.run(self._run(lifeline))
+        meter = StallMeter(self._services.clock.monotonic)
+        self.state.health.longest_stall_s = meter.longest_s
+        selector = partial(WatchedSelector, meter)
+        asyncio.run(self._run(lifeline), loop_factory=lambda: asyncio.SelectorEventLoop(selector()))
 
     async def _run(self, lifeline: int | None) -> None:
         loop = asyncio.get_running_loop()

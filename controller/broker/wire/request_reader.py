@@ -18,9 +18,8 @@ from controller.broker.wire.responses import Headers
 
 HEAD_BYTES_MAX = 32 * 1024
 HEADERS_MAX = 100
-#: The longest ratio of a chunked body on the wire to its content: one-byte chunks are six times as
-#: long.
-CHUNK_OVERHEAD_MAX = 6
+#: Chunks of one body. Clients that send chunks at all send some of 4 to 64 KiB.
+CHUNKS_MAX = 1024
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
@@ -111,8 +110,9 @@ class RequestReader:
     """Reads the requests of one connection, one at a time.
 
     Call ``feed`` with bytes, then ``poll``: None needs more bytes, a Malformed ends the connection,
-    and after a ParsedRequest the reader is ready for the next request. The buffer never exceeds the
-    limits.
+    and after a ParsedRequest the reader is ready for the next request. ``poll_head`` reads the head
+    alone. The buffer never exceeds the limits, and each byte is examined a fixed number of times,
+    however many pieces the bytes arrive in.
     """
 
     def __init__(self, bound: Callable[[str, str], BodyLimit]) -> None:
@@ -120,7 +120,15 @@ class RequestReader:
         self._buffer = bytearray()
         self._head: Head | None = None
         self._head_end = 0
-        self._chunks = _Chunks(BodyLimit(0))
+        #: Bytes of an incomplete head that have been examined.
+        self._examined = 0
+        self._limit = BodyLimit(0)
+        self._chunks = _Chunks(self._limit)
+
+    @property
+    def head(self) -> Head | None:
+        """The accepted head of the current request; None before its end."""
+        return self._head
 
     @property
     def idle(self) -> bool:
@@ -156,38 +164,40 @@ class RequestReader:
         self._buffer.clear()
         return rest
 
+    def poll_head(self) -> Head | Malformed | None:
+        """Return the head of the next request, an error, or None if more bytes are needed."""
+        if self._head is None and self._buffer and (malformed := self._take_head()):
+            return malformed
+        return self._head
+
     def poll(self) -> ParsedRequest | Malformed | None:
         """Return the next request, an error, or None if more bytes are needed."""
-        if self._head is None:
-            if not self._buffer:
-                return None
-            if malformed := self._take_head():
-                return malformed
-            if self._head is None:
-                return None
-        return self._take_body(self._head)
+        head = self.poll_head()
+        return self._take_body(head) if isinstance(head, Head) else head
 
     def _take_head(self) -> Malformed | None:
         if not 0x41 <= self._buffer[0] <= 0x5A:
             return Malformed("wire.method", "a request starts with a method in capital letters")
-        end = self._buffer.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
-        raw = bytes(self._buffer[: end + 4 if end >= 0 else HEAD_BYTES_MAX])
-        if _lone_line_break(raw):
+        end = self._buffer.find(b"\r\n\r\n", max(0, self._examined - 3), HEAD_BYTES_MAX)
+        examined = end + 4 if end >= 0 else min(len(self._buffer), HEAD_BYTES_MAX)
+        if _lone_line_break(bytes(self._buffer[self._examined : examined])):
             return Malformed("wire.line", "lines end with CR LF; a CR or LF alone is refused")
+        # A CR at the end is examined again, together with the byte after it.
+        self._examined = examined - (self._buffer[examined - 1] == 0x0D)
         if end < 0:
             if len(self._buffer) < HEAD_BYTES_MAX:
                 return None
             return Malformed("wire.head-size", f"the head passes {HEAD_BYTES_MAX} bytes", 431)
-        head = parse_head(raw)
+        head = parse_head(bytes(self._buffer[:examined]))
         if isinstance(head, Malformed):
             return head
-        bound = self._bound(head.method, head.target)
-        if head.length is not None and head.length > bound.most:
-            return bound.refusal
-        self._head, self._head_end, self._chunks = head, end + 4, _Chunks(bound)
+        self._limit = self._bound(head.method, head.target)
+        self._head, self._head_end, self._chunks = head, end + 4, _Chunks(self._limit)
         return None
 
     def _take_body(self, head: Head) -> ParsedRequest | Malformed | None:
+        if head.length is not None and head.length > self._limit.most:
+            return self._limit.refusal
         if head.length is None:
             outcome = self._chunks.advance(self._buffer, self._head_end)
             if not isinstance(outcome, int):
@@ -202,7 +212,7 @@ class RequestReader:
             return Malformed("wire.pipelined", "bytes follow the request before it was answered")
         raw = bytes(self._buffer[:end])
         del self._buffer[:end]
-        self._head = None
+        self._head, self._examined = None, 0
         if not _second_parser_agrees(raw, head, body):
             return Malformed("wire.ambiguous", "two parsers read the request differently")
         path, _, query = head.target.partition("?")
@@ -308,6 +318,7 @@ class _Chunks:
         self.body = bytearray()
         self._bound = bound
         self._at = -1
+        self._count = 0
 
     def advance(self, buffer: bytearray, start: int) -> int | Malformed | None:
         """Continue in *buffer*, with the body from *start*; return the end of the body."""
@@ -330,8 +341,9 @@ class _Chunks:
                 return after + 2
             self.body += buffer[line_end + 2 : after]
             at = after + 2
-            if at - start > self._bound.most * CHUNK_OVERHEAD_MAX:
-                return Malformed("wire.body-size", "the body is cut into too small chunks", 413)
+            self._count += 1
+            if self._count > CHUNKS_MAX:
+                return Malformed("wire.body-size", f"the body has over {CHUNKS_MAX} chunks", 413)
         self._at = at
         if line_end >= 0 or _CHUNK_SIZE_SO_FAR.fullmatch(buffer, at, at + 16) is None:
             return Malformed("wire.chunk", "a chunk's size isn't a plain hexadecimal number")
@@ -348,19 +360,19 @@ class _LlhttpEvents:
     """Callbacks of llhttp that collect the parsed request."""
 
     def __init__(self) -> None:
-        self.url = b""
+        self.url: list[bytes] = []
         self.headers: list[tuple[bytes, bytes]] = []
-        self.body = b""
+        self.body: list[bytes] = []
         self.complete = 0
 
     def on_url(self, url: bytes) -> None:
-        self.url += url
+        self.url.append(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name, value))
 
     def on_body(self, body: bytes) -> None:
-        self.body += body
+        self.body.append(body)
 
     def on_message_complete(self) -> None:
         self.complete += 1
@@ -383,7 +395,8 @@ def _second_parser_agrees(raw: bytes, head: Head, body: bytes) -> bool:
     except (httptools.HttpParserUpgrade, httptools.HttpParserError):
         return False
     found = tuple((name.decode().lower(), value.decode()) for name, value in seen.headers)
-    read = (parser.get_method(), seen.url, parser.get_http_version(), found, seen.body)
+    url, joined = b"".join(seen.url), b"".join(seen.body)
+    read = (parser.get_method(), url, parser.get_http_version(), found, joined)
     mine = (head.method.encode(), head.target.encode(), head.version, headers, body)
     return seen.complete == 1 and read == mine
 

@@ -52,12 +52,21 @@ def gauges_of(health: Mapping[str, Any] | None) -> list[tuple[str, str, int]]:
     journal = health["journal"] if health is not None else {}
     return [
         ("trimtab_broker_up", "1 while the broker answers.", int(health is not None)),
+        *_broker_gauges(health or {}),
         *(
             (f"trimtab_journal_{name}", about, int(journal[key]))
             for name, about, key in _METRICS
             if key in journal
         ),
     ]
+
+
+def _broker_gauges(health: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    loop = health.get("loop")
+    if loop is None:
+        return []
+    about = "The longest time, in the last one to two minutes, that all connections waited."
+    return [("trimtab_broker_longest_stall_milliseconds", about, int(loop["longestStallMs"]))]
 
 
 def render(health: Mapping[str, Any] | None) -> str:

@@ -8,13 +8,21 @@ is refused before any member is read (RFC 8259, section 4).
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
+from itertools import islice
 from typing import NoReturn
 
 BYTES_MAX = 1024 * 1024
 DEPTH_MAX = 64
+#: Tokens of a text: strings, brackets that open, commas and colons. A member of an object has four.
+TOKENS_MAX = 40_000
+#: Characters of all keys that aren't ASCII: NFKC makes up to 18 characters of one.
+FOREIGN_KEYS_MAX = 8192
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _DIGITS_MAX = 20
+#: One token, or an unterminated string as a whole. Never backtracks.
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{,:]', re.DOTALL)
 
 
 class InvalidJson(ValueError):
@@ -33,8 +41,9 @@ def parse(data: bytes, *, bytes_max: int = BYTES_MAX) -> object:
 
     Raises:
         InvalidJson: too large, not UTF-8, a byte order mark, not one JSON value, nested deeper than
-            64, a repeated key (case ignored), a number other than a 64-bit integer, NUL or half a
-            surrogate pair in a string.
+            64, more than 40,000 tokens, a repeated key (case ignored), more than 8192 characters
+            of keys that aren't ASCII, a number other than a 64-bit integer, NUL or half a surrogate
+            pair in a string.
     """
     if len(data) > bytes_max:
         raise InvalidJson(f"larger than {bytes_max} bytes")
@@ -44,10 +53,12 @@ def parse(data: bytes, *, bytes_max: int = BYTES_MAX) -> object:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidJson(f"not UTF-8 at byte {error.start}") from error
+    if next(islice(_TOKEN.finditer(text), TOKENS_MAX, None), None) is not None:
+        raise InvalidJson(f"more than {TOKENS_MAX} strings, brackets, commas and colons")
     try:
         value = json.loads(
             text,
-            object_pairs_hook=_build_object,
+            object_pairs_hook=_ObjectBuilder(),
             parse_int=_parse_integer,
             parse_float=_refuse_number,
             parse_constant=_refuse_number,
@@ -60,16 +71,28 @@ def parse(data: bytes, *, bytes_max: int = BYTES_MAX) -> object:
     return value
 
 
-def _build_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    seen: dict[str, str] = {}
-    for key, _ in pairs:
-        folded = fold(key)
-        if folded in seen:
-            raise InvalidJson(
-                f"the keys {seen[folded]!r:.80} and {key!r:.80} are one to some readers"
-            )
-        seen[folded] = key
-    return dict(pairs)
+class _ObjectBuilder:
+    """Builds the objects of one text. Counts the characters of keys that cost most to fold."""
+
+    def __init__(self) -> None:
+        self._foreign = 0
+
+    def __call__(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
+        seen: dict[str, str] = {}
+        for key, _ in pairs:
+            if not key.isascii():
+                self._foreign += len(key)
+                if self._foreign > FOREIGN_KEYS_MAX:
+                    raise InvalidJson(
+                        f"keys outside ASCII of more than {FOREIGN_KEYS_MAX} characters in all"
+                    )
+            folded = fold(key)
+            if folded in seen:
+                raise InvalidJson(
+                    f"the keys {seen[folded]!r:.80} and {key!r:.80} are one to some readers"
+                )
+            seen[folded] = key
+        return dict(pairs)
 
 
 def _parse_integer(digits: str) -> int:

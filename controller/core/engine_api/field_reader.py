@@ -296,9 +296,15 @@ text_members = map_of(free_text)
 
 def is_unicode(value: str) -> bool:
     """Return True if a text has no lone surrogate."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_one_line(value: str) -> bool:
     """Return True if a text has no control, line separator or invisible direction mark."""
-    return not any(unicodedata.category(c) in {"Cc", "Cf", "Zl", "Zp", "Cs"} for c in value)
+    if value.isascii():
+        return value.isprintable()  # the same result, without a look at each character
+    return not any(unicodedata.category(c) in {"Cc", "Cf", "Zl", "Zp", "Cs"} for c in set(value))

@@ -29,6 +29,8 @@ from controller.core.engine_api.requests import (
 PROTOCOLS = ("tcp", "udp", "sctp")
 EXPOSED_MAX = 64
 EXTRA_HOSTS_MAX = 64
+#: Host addresses and ports of one container port.
+BINDINGS_MAX = 64
 #: The engine replaces the value by an address of the host.
 HOST_GATEWAY = "host-gateway"
 HEALTHCHECK_KINDS = ("NONE", "CMD", "CMD-SHELL")
@@ -185,8 +187,9 @@ def port_bindings(host: Values, findings: FindingCollector) -> tuple[PortRequest
             continue
         if bindings is None:
             continue
-        if not isinstance(bindings, list):
-            findings.add("body.type", where, "expected a list of host addresses and ports")
+        if not isinstance(bindings, list) or len(bindings) > BINDINGS_MAX:
+            reason = f"expected a list of at most {BINDINGS_MAX} host addresses and ports"
+            findings.add("body.type", where, reason)
             continue
         for index, binding in enumerate(bindings):
             port = _binding(container, binding, f"{where}[{index}]", findings)

@@ -336,6 +336,27 @@ def test_a_client_s_uid_decides_and_a_stranger_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.needs_root
+def test_a_stranger_is_refused_before_a_byte_of_its_body(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, echo)
+    bench.socket.parent.mkdir()
+    for folder in (*tmp_path.parents, tmp_path, bench.socket.parent):
+        if folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(0o755)
+
+    async def talk(bench: Bench) -> None:
+        bench.socket.chmod(0o666)
+        head = post("/containers/create", b"", "Transfer-Encoding: chunked")
+        head = head.replace(b"Content-Length: 0\r\n", b"")
+        assert rule_of(await asked_by(1235, bench.socket, head)) == "403 role.denied"
+        large = post("/containers/create").replace(b"Length: 0", b"Length: 999999999999")
+        assert rule_of(await asked_by(1235, bench.socket, large)) == "403 role.denied"
+
+    check(tmp_path, talk, bench=bench)
+    requests = [record.entry.request for record in bench.recorded("refusal")]
+    assert [each["object"] for each in requests] == ["/containers/create"] * 2
+
+
+@pytest.mark.needs_root
 def test_clients_together_leave_connections_to_controller_and_operators(tmp_path: Path) -> None:
     policy = Policy(name="test", clients=(PolicyClient(uid=1234, owner="alice"),))
     bench = Bench(
@@ -366,15 +387,16 @@ os.setresgid(*[int(sys.argv[1])] * 3)
 os.setresuid(*[int(sys.argv[1])] * 3)
 with socket.socket(socket.AF_UNIX) as connection:
     connection.connect(sys.argv[2])
-    connection.sendall(b"GET /x HTTP/1.1\\r\\nHost: d\\r\\nConnection: close\\r\\n\\r\\n")
+    connection.sendall(sys.argv[3].encode())
     while data := connection.recv(65536):
         os.write(1, data)
 """
 
 
-async def asked_by(uid: int, path: Path) -> bytes:
+async def asked_by(uid: int, path: Path, raw: bytes = get("/x")) -> bytes:
+    arguments = (str(uid), str(path), raw.decode())
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", ASK, str(uid), str(path), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", ASK, *arguments, stdout=asyncio.subprocess.PIPE
     )
     return (await process.communicate())[0]
 

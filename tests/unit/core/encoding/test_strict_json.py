@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.encoding.strict_json import BYTES_MAX, DEPTH_MAX, InvalidJson, fold, parse
+from controller.core.encoding.strict_json import (
+    BYTES_MAX,
+    DEPTH_MAX,
+    TOKENS_MAX,
+    InvalidJson,
+    fold,
+    parse,
+)
+
+TOO_MANY = "more than 40000 strings, brackets, commas and colons"
+TOO_FOREIGN = "keys outside ASCII of more than 8192 characters in all"
 
 VALUES = st.recursive(
     st.none()
@@ -78,7 +88,12 @@ def _collides(value: object) -> bool:
         ),
         (b'{"\\u0041":1,"a":2}', "the keys 'A' and 'a' are one to some readers"),
         (b'{"x":[{"b":1,"B":2}]}', "the keys 'b' and 'B' are one to some readers"),
-        (b"[" * 100_000, f"nested deeper than {DEPTH_MAX}"),
+        (b"[" * 30_000, f"nested deeper than {DEPTH_MAX}"),
+        (b"[" * 100_000, TOO_MANY),
+        (b'{"a":[' + b"{}," * 340_000 + b"{}]}", TOO_MANY),
+        (b'"' * 100_000, TOO_MANY),
+        (f'{{"{chr(0xFDFA) * 340_000}":1}}'.encode(), TOO_FOREIGN),
+        (json.dumps({f"{chr(0xFDFA) * 80}{n}": n for n in range(101)}).encode(), TOO_FOREIGN),
         (b"[" * 65 + b"]" * 65, f"nested deeper than {DEPTH_MAX}"),
         (b'{"a":' * 65 + b"1" + b"}" * 65, f"nested deeper than {DEPTH_MAX}"),
         (b" " * (BYTES_MAX + 1), f"larger than {BYTES_MAX} bytes"),
@@ -88,6 +103,15 @@ def test_ambiguous_json_is_refused(data: bytes, why: str) -> None:
     with pytest.raises(InvalidJson) as refusal:
         parse(data)
     assert str(refusal.value) == why
+
+
+def test_strings_are_one_token_each_whatever_they_contain() -> None:
+    text = '[{,:\\\\\\"' * 10_000
+    assert parse(json.dumps({"a": text}).encode()) == {"a": text}
+    many = [""] * (TOKENS_MAX // 2)
+    assert parse(json.dumps(many).encode()) == many
+    with pytest.raises(InvalidJson, match="more than 40000"):
+        parse(json.dumps([*many, ""]).encode())
 
 
 def test_the_edges_still_pass() -> None:
