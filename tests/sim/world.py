@@ -397,7 +397,7 @@ class World(Hazards):
             return
         inventory = state.inventory
         self.checkers.inventory_is(inventory.containers, inventory.networks)
-        self.checkers.at_rest(state.intents.in_flight, state.reservations.places)
+        self.checkers.at_rest(state.intents.in_flight, state.reservations.objects)
         if self.random.random() < 0.05:
             self.broker.save()
 

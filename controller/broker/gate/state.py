@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from controller.core.admission.dns_names import DnsNames
+from controller.core.admission.quota_counts import Counted
 from controller.core.engine_api.pull_errors import Access
 from controller.core.engine_api.requests import ExecRequest
 from controller.model.inventory import Inventory
@@ -81,8 +82,8 @@ class VerificationState:
 class ReservationState:
     """The claims of creates, renames and joins in progress, by the id of the request."""
 
-    #: Owner, namespace and service of a container, for quotas (``handlers.container_create``).
-    places: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    #: Objects that are being created, for quotas, by the id of their intent.
+    objects: dict[str, Counted] = field(default_factory=dict)
     #: DNS names of a container (``guards.name_conflicts``).
     names: dict[str, DnsNames] = field(default_factory=dict)
 

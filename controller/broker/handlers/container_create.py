@@ -7,6 +7,7 @@ the image by id: only the judged body is forwarded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,17 +18,17 @@ from controller.broker.gate.refusals import Answered, Denied, message_reply, rai
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup, name_conflicts
-from controller.broker.guards.recovery import forget_gone
 from controller.broker.handlers import image as images
 from controller.broker.handlers import networks_volumes
 from controller.broker.wire.responses import json_reply
 from controller.core.admission.create import admit_create, kept_volumes, needs
 from controller.core.admission.dns_names import of_summary
 from controller.core.admission.networks_volumes import admit_implied_network, admit_kept_volume
+from controller.core.admission.quota_counts import Counted, all_counted, count, counted_of
 from controller.core.encoding.image_reference import is_image_id
 from controller.core.engine_api import parse
 from controller.core.engine_api.requests import CreateRequest
-from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
+from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.confinement import data_path
 from controller.core.rules.facts import (
     CreateFacts,
@@ -45,8 +46,6 @@ from controller.model.inventory import OwnedObject, Pin
 from controller.model.mutations import Mutation
 from controller.model.records import Reply, Role
 
-QUOTA_RULES = "quota."
-
 
 def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST /containers/create``."""
@@ -62,7 +61,8 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     judged = yield from _judge_with_counts(call, state, request, found)
     if found.unmade or found.unmade_volumes:
         # Only an admitted create makes its networks and volumes; the result is judged again.
-        yield from _make_implied(call, state, found)
+        with _reserved(state, _implied_objects(found)):
+            yield from _make_implied(call, state, found)
         yield from _gather(call, state, wants, found)
         judged = yield from _judge_with_counts(call, state, request, found)
     return (yield from _create(call, state, judged, image))
@@ -93,16 +93,16 @@ def _paths_to_read(wants: Needs, by_text: AdmissionDecision) -> tuple[str, ...]:
 def _judge_with_counts(
     call: GateRequest, state: GateState, request: CreateRequest, found: _Lookups
 ) -> Flow[AdmissionDecision]:
-    """Return the admission by all facts; nothing is yielded between counting and admitting.
+    """Return the admission by all facts.
 
     Raises:
         Denied: admission denies the create.
     """
-    judged = _judge(call, state, request, _facts(state, found))
-    if _over_quota(judged) and (yield from forget_gone(state)):
-        # Containers that were removed behind the broker's back still counted.
-        judged = _judge(call, state, request, _facts(state, found))
-    return raise_if_denied(judged)
+
+    def judge() -> AdmissionDecision:
+        return _judge(call, state, request, _facts(state, found, call.actor.role))
+
+    return (yield from networks_volumes.judge_within_quotas(state, judge))
 
 
 def _judge(
@@ -120,11 +120,6 @@ def _judge(
         stamp=Stamp(instance=state.instance, intent=call.id),
         platform=call.query.get("platform", ""),
     )
-
-
-def _over_quota(judged: AdmissionDecision) -> bool:
-    verdict = judged.verdict
-    return verdict.decision == "deny" and any(r.startswith(QUOTA_RULES) for r in verdict.rules)
 
 
 def _find_image(
@@ -154,6 +149,30 @@ def _find_image(
     if inspect is None:
         raise images.no_such_image(call, reference)
     return images.facts_of(inspect, reference), None
+
+
+@contextmanager
+def _reserved(state: GateState, objects: Mapping[str, Counted]) -> Iterator[None]:
+    """Let objects count in quotas, before their intents are recorded."""
+    state.reservations.objects.update(objects)
+    try:
+        yield
+    finally:
+        for identifier in objects:
+            state.reservations.objects.pop(identifier, None)
+
+
+def _implied_objects(found: _Lookups) -> dict[str, Counted]:
+    """Return the networks and volumes that are created with a container, by their intent."""
+    networks = {
+        identifier: counted_of("network", SummaryPart.read(judged.summary))
+        for identifier, judged in found.unmade.values()
+    }
+    volumes = {
+        identifier: counted_of("volume", SummaryPart.read(judged.summary))
+        for identifier, judged in found.unmade_volumes.values()
+    }
+    return {**networks, **volumes}
 
 
 def _make_implied(call: GateRequest, state: GateState, found: _Lookups) -> Flow[None]:
@@ -288,10 +307,12 @@ def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
     )
 
 
-def _facts(state: GateState, found: _Lookups) -> CreateFacts:
+def _facts(state: GateState, found: _Lookups, role: Role) -> CreateFacts:
     """Return all facts, with the current counts."""
     owner, namespace, service = _placement(_labels(found.by_text))
-    taken = list(_placements(state))
+    counted = [*all_counted(state.inventory, state.reservations.objects)]
+    containers = [each for each in counted if each.kind == "container"]
+    taken = [(each.owner, each.namespace, each.service) for each in containers]
     return CreateFacts(
         host=found.host,
         image=found.image,
@@ -302,6 +323,9 @@ def _facts(state: GateState, found: _Lookups) -> CreateFacts:
         volumes=found.volumes,
         service_count=taken.count((owner, namespace, service)),
         owner_count=sum(1 for place in taken if place[0] == owner),
+        counts=count(counted, owner=owner, role=role),
+        new_volumes=len(found.unmade_volumes),
+        new_networks=len(found.unmade),
         replaces=_replaces(state, found.by_text),
         name_taken=found.name_taken,
         name_of=found.name_of,
@@ -330,20 +354,6 @@ def _placement(labels: Mapping[str, Any]) -> tuple[str, str, str]:
     return owner, namespace, service
 
 
-def _placements(state: GateState) -> Iterator[tuple[str, str, str]]:
-    """Yield owner, namespace and service of every container, including creates in progress."""
-    made = {item.intent for item in state.inventory.containers.values()}
-    for item in state.inventory.containers.values():
-        yield item.owner, item.namespace, item.service
-    for intent in state.inventory.open.values():
-        request = RequestPart.read(intent.request)
-        if request.route == Mutation.CONTAINER_CREATE:
-            yield _placement(request.summary.labels)
-    for identifier, place in state.reservations.places.items():
-        if identifier not in state.inventory.open and identifier not in made:
-            yield place
-
-
 def _create(
     call: GateRequest, state: GateState, judged: AdmissionDecision, image: ImageFacts
 ) -> Flow[Reply]:
@@ -357,14 +367,11 @@ def _create(
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
     mine = of_summary(summary)
     early_reply = partial(add_warnings, warnings=judged.warnings)
-    state.reservations.places[call.id] = _placement(_labels(judged))
-    try:
-        with name_conflicts.reserve_names(call, state, mine):
-            reply = yield from perform(
-                state, call.by, change, _created_details, early_reply=early_reply
-            )
-    finally:
-        state.reservations.places.pop(call.id, None)
+    counted = counted_of("container", SummaryPart.read(judged.summary))
+    with _reserved(state, {call.id: counted}), name_conflicts.reserve_names(call, state, mine):
+        reply = yield from perform(
+            state, call.by, change, _created_details, early_reply=early_reply
+        )
     return early_reply(reply)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +20,14 @@ from controller.broker.guards.lookup import (
     owned_network,
     owned_volume,
 )
+from controller.broker.guards.recovery import forget_gone
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.admission import networks_volumes
+from controller.core.admission.quota_counts import all_counted, count
 from controller.core.engine_api import parse
 from controller.core.records.parts import ResultPart, SummaryPart
-from controller.core.rules.facts import NetworkFacts, Stamp, VolumeFacts
+from controller.core.rules.context import owner_of
+from controller.core.rules.facts import NetworkFacts, QuotaCounts, Stamp, VolumeFacts
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.desired.plan import ALLOW
@@ -31,7 +35,38 @@ from controller.model.inventory import VOLUME, OwnedObject
 from controller.model.mutations import Mutation
 from controller.model.records import Actor, Reply, Role
 
+QUOTA_RULES = "quota."
 VOLUME_RACED = "somebody made a volume of that name meanwhile"
+
+
+def judge_within_quotas(
+    state: GateState, judge: Callable[[], AdmissionDecision]
+) -> Flow[AdmissionDecision]:
+    """Return the admission; nothing is yielded between counting and admitting.
+
+    Raises:
+        Denied: admission denies the create.
+    """
+    judged = judge()
+    if is_over_quota(judged) and (yield from forget_gone(state)):
+        # Objects that were removed behind the broker's back still counted.
+        judged = judge()
+    return raise_if_denied(judged)
+
+
+def is_over_quota(judged: AdmissionDecision) -> bool:
+    """Return True if a quota is among the reasons of a denial."""
+    verdict = judged.verdict
+    return verdict.decision == "deny" and any(r.startswith(QUOTA_RULES) for r in verdict.rules)
+
+
+def _counts(
+    call: GateRequest, state: GateState, labels: tuple[tuple[str, str], ...]
+) -> QuotaCounts:
+    """Return the counts for a new network or volume with the requested labels."""
+    owner = owner_of(call.actor, dict(labels).get(names.OWNER, ""))
+    counted = all_counted(state.inventory, state.reservations.objects)
+    return count(counted, owner=owner, role=call.actor.role)
 
 
 # Networks
@@ -82,16 +117,19 @@ def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:
     if existing is not None and existing.owned is None:
         # The object of an open intent isn't in the inventory yet, but isn't foreign either.
         refuse_if_held(state, Mutation.NETWORK_CREATE, request.name, under_way=True)
-    judged = raise_if_denied(
-        networks_volumes.admit_network(
+
+    def judge() -> AdmissionDecision:
+        return networks_volumes.admit_network(
             request,
             actor=call.actor,
             policy=policy,
             existing=None if existing is None else existing.facts,
             stamp=Stamp(instance=state.instance, intent=call.id),
             routes=state.routes() if request.pools else (),
+            counts=_counts(call, state, request.labels),
         )
-    )
+
+    judged = yield from judge_within_quotas(state, judge)
     return (
         yield from perform(state, call.by, network_change(request.name, judged), network_details)
     )
@@ -202,15 +240,18 @@ def volume_create(call: GateRequest, state: GateState) -> Flow[Reply]:
     if existing is not None and existing.owned is None:
         # The object of an open intent isn't in the inventory yet, but isn't foreign either.
         refuse_if_held(state, Mutation.VOLUME_CREATE, request.name, under_way=True)
-    judged = raise_if_denied(
-        networks_volumes.admit_volume(
+
+    def judge() -> AdmissionDecision:
+        return networks_volumes.admit_volume(
             request,
             actor=call.actor,
             policy=policy,
             existing=None if existing is None else existing.facts,
             stamp=stamp,
+            counts=_counts(call, state, request.labels),
         )
-    )
+
+    judged = yield from judge_within_quotas(state, judge)
     if existing is not None:
         return json_reply(201, _visible_volume(existing.inspect, call.actor))
     reply = yield from create_admitted_volume(state, call.by, request.name, judged)

@@ -29,9 +29,11 @@ from controller.core.records.parts import SummaryPart
 from controller.core.rules.anonymous_volumes import is_slot_volume
 from controller.core.rules.context import Case, implied, make_case, namespace_of, owner_of
 from controller.core.rules.facts import (
+    NO_COUNTS,
     ContainerFacts,
     CreateFacts,
     NetworkFacts,
+    QuotaCounts,
     Stamp,
     VolumeFacts,
 )
@@ -41,7 +43,9 @@ from controller.core.rules.identity import (
     is_reserved,
     judge_labels,
     judge_name,
+    judge_network_quota,
     judge_owner,
+    judge_volume_quota,
 )
 from controller.core.rules.networks import (
     foreign_network,
@@ -65,6 +69,8 @@ from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
 
 POOLS_MAX = 4
+#: The largest networks that an engine makes by itself are of this prefix.
+PREFIX_LEAST = 16
 
 
 def _is_own_existing(existing: NetworkFacts, actor: Actor, owner: str, kind: str) -> bool:
@@ -87,10 +93,12 @@ def admit_network(
     existing: NetworkFacts | None,
     stamp: Stamp,
     routes: tuple[str, ...] = (),
+    counts: QuotaCounts = NO_COUNTS,
 ) -> AdmissionDecision:
     """Judge a network create.
 
-    *existing* is the network of the same name, if any; *routes* are the host's.
+    *existing* is the network of the same name, if any; *routes* are the host's. *counts* count
+    only for a new network.
     """
     labels = dict(request.labels)
     owner = owner_of(actor, labels.get(names.OWNER, ""))
@@ -109,6 +117,8 @@ def admit_network(
         # A client gets the same answer for another owner's network and for a foreign network.
         facts = existing if kind else replace(existing, ours=False)
         findings.append(foreign_network(facts, "Name", kind, actor))
+    if existing is None:
+        findings += judge_network_quota(policy, actor.role, owner, counts)
     if refused := enforced_findings(findings, policy.modes):
         asked = GrantRequest(
             owner=owner,
@@ -203,6 +213,10 @@ def _judge_pools(
         elif not _is_within(pool.subnet, granted):
             reason = f"{quote(pool.subnet)} is not an IPv4 network within {', '.join(granted)}"
             remedy = "choose a subnet of those, or leave out Config"
+        elif ipaddress.IPv4Network(pool.subnet).prefixlen < PREFIX_LEAST:
+            # A larger one would take several of the engine's pools at once, past the quota.
+            reason = f"{pool.subnet} is larger than a network of the engine's own choice"
+            remedy = f"choose a subnet of /{PREFIX_LEAST} or smaller"
         elif not all(
             _is_within(part, (pool.subnet,)) for part in (pool.ip_range, pool.gateway) if part
         ):
@@ -304,10 +318,12 @@ def admit_volume(
     policy: Policy,
     existing: VolumeFacts | None,
     stamp: Stamp,
+    counts: QuotaCounts = NO_COUNTS,
 ) -> AdmissionDecision:
     """Judge a volume create; *existing* is the volume of the same name, if any.
 
-    For an existing name the engine answers with that volume, whoever the owner is.
+    For an existing name the engine answers with that volume, whoever the owner is. *counts* count
+    only for a new volume.
     """
     labels = dict(request.labels)
     owner = owner_of(actor, labels.get(names.OWNER, ""))
@@ -334,6 +350,8 @@ def admit_volume(
             if existing.instance and not existing.ours and actor.role is not Role.CLIENT:
                 remedy += f"; {adopt_remedy(existing.instance)}"
             findings.append(Finding("volume.foreign", "Name", reason, remedy))
+    else:
+        findings += judge_volume_quota(policy, actor.role, owner, counts)
     if refused := enforced_findings(findings, policy.modes):
         asked = GrantRequest(
             owner=owner,

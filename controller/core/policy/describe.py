@@ -66,6 +66,11 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
     yield "exec", _exec(policy)
     quotas = policy.quotas
     yield "quotas", f"{quotas.per_service} containers a service, {quotas.per_owner} an owner"
+    own = f"{quotas.volumes_per_owner} volumes an owner, {quotas.networks_per_owner} networks"
+    yield "", f"{own} of its clients"
+    for whose, sums in (("documents", quotas.documents), ("clients", quotas.clients)):
+        most = f"{sums.containers} containers, {sums.volumes} volumes, {sums.networks} networks"
+        yield "", f"{whose} of all owners together: {most}"
     yield from _people(policy)
 
 
@@ -146,7 +151,12 @@ def _people(policy: Policy) -> Iterator[tuple[str, str]]:
 def _owner(owner: Owner) -> str:
     parts = [f"{owner.name}: namespaces {_join(owner.namespaces)}"]
     parts += [f"mounts below {_join(owner.sources)}"] if owner.sources else []
-    parts += [f"{owner.quota} containers"] if owner.quota is not None else []
+    for most, what in (
+        (owner.quota, "containers"),
+        (owner.volumes, "volumes"),
+        (owner.networks, "networks of clients"),
+    ):
+        parts += [f"{most} {what}"] if most is not None else []
     return "; ".join(parts)
 
 

@@ -270,7 +270,9 @@ def _labels(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | N
     if len(labels) > policy.labels.max:
         return Grant("set", "labels.max", len(labels))
     size = sum(len((key + value).encode(errors="replace")) for key, value in labels)
-    return Grant("set", "labels.maxBytes", f"{-(-size // 1024)}Ki") if labels else None
+    client = asked.by_client and size > policy.labels.client_max_bytes
+    key = "labels.clientMaxBytes" if client else "labels.maxBytes"
+    return Grant("set", key, f"{-(-size // 1024)}Ki") if labels else None
 
 
 def _owner(_finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
@@ -294,6 +296,30 @@ def _owner_quota(_finding: Finding, asked: GrantRequest, policy: Policy) -> Gran
         if owner.name == asked.owner and owner.quota is not None:
             return Grant("set", f"owners.{index}.quota", owner.quota + 1)
     return Grant("set", "quotas.perOwner", policy.quotas.per_owner + 1)
+
+
+def _volume_quota(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
+    for index, owner in enumerate(policy.owners or ()):
+        if owner.name == asked.owner and owner.volumes is not None:
+            return Grant("set", f"owners.{index}.volumes", owner.volumes + 1)
+    return Grant("set", "quotas.volumesPerOwner", policy.quotas.volumes_per_owner + 1)
+
+
+def _network_quota(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
+    for index, owner in enumerate(policy.owners or ()):
+        if owner.name == asked.owner and owner.networks is not None:
+            return Grant("set", f"owners.{index}.networks", owner.networks + 1)
+    return Grant("set", "quotas.networksPerOwner", policy.quotas.networks_per_owner + 1)
+
+
+def _sum(what: Literal["containers", "volumes", "networks"]) -> Suggest:
+    def suggest(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
+        whose = "clients" if asked.by_client else "documents"
+        sums = policy.quotas.clients if asked.by_client else policy.quotas.documents
+        most = {"containers": sums.containers, "volumes": sums.volumes, "networks": sums.networks}
+        return Grant("set", f"quotas.{whose}.{what}", most[what] + 1)
+
+    return suggest
 
 
 def _name(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
@@ -339,8 +365,13 @@ GRANTS: Mapping[str, Suggest] = {
     "port.invalid": _range,
     "port.privileged": _add("networks.ports.granted", _host_port),
     "port.reserved": _add("networks.ports.granted", _host_port),
+    "quota.all-containers": _sum("containers"),
+    "quota.all-networks": _sum("networks"),
+    "quota.all-volumes": _sum("volumes"),
+    "quota.networks": _network_quota,
     "quota.owner": _owner_quota,
     "quota.service": _service_quota,
+    "quota.volumes": _volume_quota,
     "resources.cpus": _raise("resources.cpus.max", _cpus),
     "resources.cpuset": _set("resources.cpuset", True),
     "resources.memory": _raise(

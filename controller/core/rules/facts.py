@@ -70,6 +70,22 @@ class HostFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaCounts:
+    """Objects that count in quotas, with those under creation (``core.admission.quota_counts``)."""
+
+    #: Volumes of the owner, and networks that its clients made.
+    volumes: int = 0
+    networks: int = 0
+    #: Objects of all owners: of documents for the controller, of clients for others.
+    all_containers: int = 0
+    all_volumes: int = 0
+    all_networks: int = 0
+
+
+NO_COUNTS = QuotaCounts()
+
+
+@dataclass(frozen=True, slots=True)
 class CreateFacts:
     """The facts for a create: the results of every look-up in ``Needs``."""
 
@@ -88,6 +104,10 @@ class CreateFacts:
     #: Containers of the service and of the owner. Other open create intents count too.
     service_count: int = 0
     owner_count: int = 0
+    counts: QuotaCounts = NO_COUNTS
+    #: Kept volumes and implied networks that are created together with the container.
+    new_volumes: int = 0
+    new_networks: int = 0
     #: The inventory has a container of the same slot: this create is a rollout's surge.
     replaces: bool = False
     #: "foreign" if a container outside the inventory has the name, and the instance in its labels.

@@ -9,8 +9,10 @@ from controller.core.encoding.quoting import quote, shorten
 from controller.core.encoding.strict_json import fold
 from controller.core.engine_api.requests import Finding, Findings
 from controller.core.rules.context import Case
+from controller.core.rules.facts import QuotaCounts
 from controller.model import names
 from controller.model.policy.document import Policy
+from controller.model.policy.sections import Sums
 from controller.model.policy.values import OWNER_MAX
 from controller.model.quantities import format_bytes
 from controller.model.records import Role
@@ -187,10 +189,17 @@ def judge_labels(
         if _CONTROL.search(value):
             reason = "line breaks and control characters could forge a line of a log"
             yield Finding("label.invalid", where, reason, "write it in one line")
-    if count > policy.labels.max or size > policy.labels.max_bytes:
-        most = f"at most {policy.labels.max} of {format_bytes(policy.labels.max_bytes)} together"
+    most_bytes = label_bytes_max(policy, role)
+    if count > policy.labels.max or size > most_bytes:
+        most = f"at most {policy.labels.max} of {format_bytes(most_bytes)} together"
         reason = f"{count} labels of {size} bytes: {most}"
         yield Finding("label.size", "Labels", reason, "write fewer", tolerable=True)
+
+
+def label_bytes_max(policy: Policy, role: Role) -> int:
+    """Return how many bytes the labels of an object may have together."""
+    most = policy.labels.max_bytes
+    return min(most, policy.labels.client_max_bytes) if role is Role.CLIENT else most
 
 
 def quotas_kept(case: Case) -> Findings:
@@ -210,3 +219,80 @@ def quotas_kept(case: Case) -> Findings:
         reason = f"{case.owner} has {case.facts.owner_count} containers"
         remedy = f"at most {per_owner}: remove some first"
         yield Finding("quota.owner", f"Labels.{names.OWNER}", reason, remedy)
+    role, counts = case.actor.role, case.facts.counts
+    sums = sums_of(case.policy, role)
+    if sums is not None and counts.all_containers >= sums.containers:
+        yield _over_sum(
+            "quota.all-containers", role, "containers", counts.all_containers, sums.containers
+        )
+    if new := case.facts.new_volumes:
+        yield from judge_volume_quota(case.policy, role, case.owner, counts, new=new)
+    if new := case.facts.new_networks:
+        yield from judge_network_quota(case.policy, role, case.owner, counts, new=new)
+
+
+def sums_of(policy: Policy, role: Role) -> Sums | None:
+    """Return the limits on objects of all owners together; None for operators."""
+    match role:
+        case Role.CONTROLLER:
+            return policy.quotas.documents
+        case Role.CLIENT:
+            return policy.quotas.clients
+        case _:
+            return None
+
+
+def volume_quota(policy: Policy, owner: str) -> int:
+    """Return how many volumes an owner may have."""
+    listed = policy.owner(owner) if policy.owners is not None else None
+    if listed is not None and listed.volumes is not None:
+        return listed.volumes
+    return policy.quotas.volumes_per_owner
+
+
+def network_quota(policy: Policy, owner: str) -> int:
+    """Return how many networks the clients of an owner may have."""
+    listed = policy.owner(owner) if policy.owners is not None else None
+    if listed is not None and listed.networks is not None:
+        return listed.networks
+    return policy.quotas.networks_per_owner
+
+
+def judge_volume_quota(
+    policy: Policy, role: Role, owner: str, counts: QuotaCounts, *, new: int = 1
+) -> Findings:
+    """Yield the quotas that *new* more volumes of an owner exceed."""
+    most, sums = volume_quota(policy, owner), sums_of(policy, role)
+    if counts.volumes + new > most:
+        yield _over_own("quota.volumes", "volumes", owner, counts.volumes, most)
+    if sums is not None and counts.all_volumes + new > sums.volumes:
+        yield _over_sum("quota.all-volumes", role, "volumes", counts.all_volumes, sums.volumes)
+
+
+def judge_network_quota(
+    policy: Policy, role: Role, owner: str, counts: QuotaCounts, *, new: int = 1
+) -> Findings:
+    """Yield the quotas that *new* more networks exceed.
+
+    The controller's networks belong to namespaces, and count in the sum only.
+    """
+    most, sums = network_quota(policy, owner), sums_of(policy, role)
+    if role is not Role.CONTROLLER and counts.networks + new > most:
+        yield _over_own("quota.networks", "networks", owner, counts.networks, most)
+    if sums is not None and counts.all_networks + new > sums.networks:
+        yield _over_sum("quota.all-networks", role, "networks", counts.all_networks, sums.networks)
+
+
+def _over_own(rule: str, what: str, owner: str, count: int, most: int) -> Finding:
+    reason = f"{owner} has {count} {what}"
+    return Finding(rule, f"Labels.{names.OWNER}", reason, f"at most {most}: remove some first")
+
+
+def _over_sum(rule: str, role: Role, what: str, count: int, most: int) -> Finding:
+    """Return the refusal; the number of other clients' objects is told to nobody but operators."""
+    if role is Role.CONTROLLER:
+        reason = f"documents have {count} {what}, of all owners together"
+    else:
+        reason = f"clients have as many {what} as the policy lets all of them have together"
+    remedy = f"at most {most}: remove some first, or let root raise the policy's quotas"
+    return Finding(rule, f"Labels.{names.OWNER}", reason, remedy)

@@ -60,15 +60,18 @@ MEMORY_FLOOR = 6 * 1024**2
 
 
 class Owner(Model):
-    """An owner: its namespaces, bind sources, uids and quota."""
+    """An owner: its namespaces, bind sources, uids and quotas."""
 
     name: OwnerName
     namespaces: Annotated[tuple[Namespace, ...], Field(min_length=1)] = (DEFAULT_NAMESPACE,)
     #: Folders with the owner's bind sources; empty for every source allowed by the policy.
     sources: tuple[HostPath, ...] = ()
     uids: tuple[Annotated[int, Field(ge=1, le=2**32 - 2)], ...] = ()
-    #: None for the policy's quota.
+    #: Containers; None for the policy's quota.
     quota: Annotated[int, Field(ge=0)] | None = None
+    #: Volumes, and networks of its clients; None for the policy's.
+    volumes: Annotated[int, Field(ge=0)] | None = None
+    networks: Annotated[int, Field(ge=0)] | None = None
 
 
 class PolicyClient(Model):

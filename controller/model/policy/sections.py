@@ -263,6 +263,8 @@ class Labels(Model):
 
     max: Annotated[int, Field(ge=0)] = 100
     max_bytes: PolicyBytes = 64 * 1024
+    #: Of an object that a client makes: every list repeats the labels. Compose writes about 2 KiB.
+    client_max_bytes: PolicyBytes = 16 * 1024
     denied_prefixes: tuple[str, ...] = (
         "socket-proxy.",
         "com.sockguard.",
@@ -283,8 +285,29 @@ class Names(Model):
     underscores: bool = False
 
 
+class Sums(Model):
+    """Maximum numbers of objects of all owners together."""
+
+    containers: Annotated[int, Field(ge=0)] = 1000
+    volumes: Annotated[int, Field(ge=0)] = 1000
+    networks: Annotated[int, Field(ge=0)] = 100
+
+
+class ClientSums(Sums):
+    """Maximum numbers of what the clients of all owners make together."""
+
+    networks: Annotated[int, Field(ge=0)] = 16
+
+
 class Quotas(Model):
-    """Maximum numbers of containers in the inventory, in any state."""
+    """Maximum numbers of objects in the inventory, in any state."""
 
     per_service: Annotated[int, Field(ge=0)] = 100
     per_owner: Annotated[int, Field(ge=0)] = 200
+    volumes_per_owner: Annotated[int, Field(ge=0)] = 200
+    #: Networks that an owner's clients made. Networks of documents belong to namespaces.
+    networks_per_owner: Annotated[int, Field(ge=0)] = 8
+    #: The sums over all owners: of what documents declare, and of what clients make. An engine has
+    #: addresses for about 30 networks.
+    documents: Sums = Sums()
+    clients: ClientSums = ClientSums()

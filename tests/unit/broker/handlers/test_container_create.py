@@ -511,6 +511,34 @@ def test_a_quota_counts_what_is_there_and_says_so() -> None:
     assert (answer.status, answer.rule) == (403, "quota.owner")
 
 
+def test_a_volume_that_is_made_for_a_container_counts_too() -> None:
+    rules = policy(mounts={"createVolumes": True}, quotas={"volumesPerOwner": 1})
+    knows = state(inventory(), policy=rules)
+    host = {"NetworkMode": "none", "Binds": [f"{KEPT}:/data"]}
+    sweep: list[Step] = [
+        (ReadEngine("/info"), reply({"ID": "engine-1"})),
+        (
+            ReadEngine("/containers/json?all=1"),
+            reply([{"Id": k} for k in knows.inventory.containers]),
+        ),
+        (ReadEngine("/networks"), reply([{"Id": key} for key in knows.inventory.networks])),
+        (
+            ReadEngine("/volumes"),
+            reply({"Volumes": [{"Name": k} for k in knows.inventory.volumes]}),
+        ),
+    ]
+    dialogue: list[Step] = [
+        LOOK_IMAGE,
+        (LOOK_KEPT, NOT_FOUND),
+        FREE,
+        (InspectPaths((KEPT_DATA,)), (PathFacts(KEPT_DATA, "missing"),)),
+        *sweep,
+        ("refusal", RECORDED),
+    ]
+    answer = create(dialogue, knows=knows, body={**BODY, "HostConfig": host})
+    assert (answer.status, answer.rule) == (403, "quota.volumes")
+
+
 def test_what_went_away_unseen_does_not_count() -> None:
     knows = state(inventory(containers=crowded(3)), policy=few())
     third = f"{2:064x}"
@@ -573,7 +601,7 @@ def test_two_creates_at_once_do_not_both_take_the_last_place() -> None:
         knows=knows,
     )
     assert fourth.status == 201
-    assert knows.reservations.places == {}
+    assert knows.reservations.objects == {}
 
 
 def test_what_is_made_and_believed_to_be_counts_once() -> None:

@@ -590,3 +590,64 @@ def test_only_operators_remove_volumes_without_an_approval() -> None:
     assert (answer.status, answer.rule) == (403, "volume.approval")
     theirs: list[Step] = [existing, ("refusal", RECORDED)]
     assert ask("DELETE", "/volumes/alice-data", theirs, actor=BOB).status == 404
+
+
+# Quotas
+
+
+def at_quota(**quotas: Any) -> GateState:
+    return state(inventory(), policy=policy(quotas=quotas))
+
+
+#: The reads of a look for objects that were removed behind the broker's back: none was.
+def sweep(knows: GateState) -> list[Step]:
+    known = knows.inventory
+    return [
+        (ReadEngine("/info"), reply({"ID": "engine-1"})),
+        (ReadEngine("/containers/json?all=1"), reply([{"Id": key} for key in known.containers])),
+        (ReadEngine("/networks"), reply([{"Id": key} for key in known.networks])),
+        (ReadEngine("/volumes"), reply({"Volumes": [{"Name": key} for key in known.volumes]})),
+    ]
+
+
+def test_a_client_at_its_quota_makes_no_volume_and_no_network() -> None:
+    knows = at_quota(volumesPerOwner=1, networksPerOwner=0)
+    look: Step = (ReadEngine("/volumes/more"), NOT_FOUND)
+    told = ask(
+        "POST",
+        "/volumes/create",
+        [look, *sweep(knows), ("refusal", RECORDED)],
+        knows,
+        body={"Name": "more"},
+    )
+    assert (told.status, told.rule) == (403, "quota.volumes")
+    look = (ReadEngine("/networks/more"), NOT_FOUND)
+    told = ask(
+        "POST",
+        "/networks/create",
+        [look, *sweep(knows), ("refusal", RECORDED)],
+        knows,
+        body={"Name": "more", "Internal": True},
+    )
+    assert (told.status, told.rule) == (403, "quota.networks")
+
+
+def test_a_volume_that_went_away_unseen_does_not_count() -> None:
+    knows = at_quota(volumesPerOwner=1)
+    (gone,) = [name for name, each in knows.inventory.volumes.items() if each.owner == "alice"]
+    reads = [each for each in sweep(knows) if each[0] != ReadEngine("/volumes")]
+    made = reply({"Name": "more", "Labels": {"io.trimtab.intent": "id-1"}}, 201)
+    dialogue: list[Step] = [
+        (ReadEngine("/volumes/more"), NOT_FOUND),
+        *reads,
+        (ReadEngine("/volumes"), reply({"Volumes": []})),
+        *[
+            step
+            for name in knows.inventory.volumes
+            for step in ((ReadEngine(f"/volumes/{name}"), NOT_FOUND), ("read", RECORDED))
+        ],
+        *changed(Sent("/volumes/create"), made),
+    ]
+    told = ask("POST", "/volumes/create", dialogue, knows, body={"Name": "more"})
+    assert told.status == 201
+    assert gone not in knows.inventory.volumes

@@ -17,7 +17,7 @@ from controller.core.policy.grants import GRANTS, Grant, GrantRequest, apply_gra
 from controller.core.policy.load import load_policy
 from controller.core.policy.remedies import ADVISED_MAX, with_grants
 from controller.core.rules.context import reference_text
-from controller.core.rules.facts import CreateFacts, HostFacts
+from controller.core.rules.facts import CreateFacts, HostFacts, QuotaCounts
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.policy.document import Policy, PolicyOrigin
 from controller.model.records import Actor
@@ -66,6 +66,7 @@ class Refused:
             namespace="default",
             platform=self.platform,
             name=self.name,
+            by_client=actor is CLIENT,
         )
 
 
@@ -319,6 +320,48 @@ CREATES = (
         Grant("set", "owners.0.quota", 2),
         sections={"owners": [{**LISTED, "namespaces": ["default"]}]},
         facts=replace(FACTS, owner_count=1),
+    ),
+    Refused(
+        "label.size",
+        Grant("set", "labels.clientMaxBytes", "20Ki"),
+        {"Labels": {f"a{n}": "x" * 4000 for n in range(5)}},
+    ),
+    Refused(
+        "quota.volumes",
+        Grant("set", "quotas.volumesPerOwner", 201),
+        facts=replace(FACTS, counts=QuotaCounts(volumes=200), new_volumes=1),
+    ),
+    Refused(
+        "quota.volumes",
+        Grant("set", "owners.0.volumes", 3),
+        sections={"owners": [{**LISTED, "namespaces": ["default"], "volumes": 2}]},
+        facts=replace(FACTS, counts=QuotaCounts(volumes=2), new_volumes=1),
+    ),
+    Refused(
+        "quota.networks",
+        Grant("set", "quotas.networksPerOwner", 9),
+        facts=replace(FACTS, counts=QuotaCounts(networks=8), new_networks=1),
+    ),
+    Refused(
+        "quota.networks",
+        Grant("set", "owners.0.networks", 2),
+        sections={"owners": [{**LISTED, "namespaces": ["default"], "networks": 1}]},
+        facts=replace(FACTS, counts=QuotaCounts(networks=1), new_networks=1),
+    ),
+    Refused(
+        "quota.all-containers",
+        Grant("set", "quotas.clients.containers", 1001),
+        facts=replace(FACTS, counts=QuotaCounts(all_containers=1000)),
+    ),
+    Refused(
+        "quota.all-volumes",
+        Grant("set", "quotas.clients.volumes", 1001),
+        facts=replace(FACTS, counts=QuotaCounts(all_volumes=1000), new_volumes=1),
+    ),
+    Refused(
+        "quota.all-networks",
+        Grant("set", "quotas.clients.networks", 17),
+        facts=replace(FACTS, counts=QuotaCounts(all_networks=16), new_networks=1),
     ),
     Refused("name.invalid", Grant("set", "names.max", 70), name="n" * 70),
 )

@@ -71,6 +71,8 @@ def test_what_is_written_means_what_was_answered_and_else_what_home_says(
             "sources": [],
             "uids": [],
             "quota": None,
+            "volumes": None,
+            "networks": None,
         }
         for name, spaces in asked.owners
     ] or None

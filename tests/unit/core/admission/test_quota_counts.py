@@ -1,0 +1,70 @@
+"""What counts in quotas: the inventory, open creates and reservations, each object once."""
+
+from __future__ import annotations
+
+from controller.core.admission.quota_counts import Counted, all_counted, count
+from controller.core.rules.facts import QuotaCounts
+from controller.model import names
+from controller.model.inventory import ContainerItem, Inventory, OpenIntent, OwnedObject
+from controller.model.observed import Settings
+from controller.model.records import Role
+
+
+def container(key: str, owner: str, origin: str) -> ContainerItem:
+    return ContainerItem(key, "", "s", 0, "", owner, origin, f"i-{key}", "r", Settings("x"))
+
+
+def owned(key: str, owner: str, origin: str) -> OwnedObject:
+    return OwnedObject(key, key, "", owner, origin, f"i-{key}")
+
+
+def open_create(route: str, owner: str, origin: str) -> OpenIntent:
+    labels = {names.OWNER: owner, names.ORIGIN: origin}
+    return OpenIntent(1, "", "client", {"route": route, "summary": {"labels": labels}})
+
+
+INVENTORY = Inventory(
+    containers={
+        "c1": container("c1", "alice", "client"),
+        "c2": container("c2", "alice", "controller"),
+        "c3": container("c3", "operator", "client"),
+    },
+    volumes={
+        "v1": owned("v1", "alice", "client"),
+        "v2": owned("v2", "alice", "controller"),
+        "v3": owned("v3", "bob", "client"),
+    },
+    networks={
+        "n1": owned("n1", "alice", "client"),
+        "n2": owned("n2", "alice", "controller"),
+        "n3": owned("n3", "invented", "controller"),
+    },
+    open={
+        "i-1": open_create("volume.create", "alice", "client"),
+        "i-2": open_create("network.create", "alice", "client"),
+        "i-3": open_create("container.start", "alice", "client"),
+    },
+)
+
+
+def counts(owner: str, role: Role, reserved: dict[str, Counted] | None = None) -> QuotaCounts:
+    return count(all_counted(INVENTORY, reserved or {}), owner=owner, role=role)
+
+
+def test_a_client_counts_what_its_owner_has_and_what_all_clients_made() -> None:
+    assert counts("alice", Role.CLIENT) == QuotaCounts(
+        volumes=3, networks=2, all_containers=1, all_volumes=3, all_networks=2
+    )
+
+
+def test_the_controller_counts_what_all_documents_have() -> None:
+    assert counts("invented", Role.CONTROLLER) == QuotaCounts(
+        volumes=0, networks=0, all_containers=1, all_volumes=1, all_networks=2
+    )
+
+
+def test_a_reservation_counts_until_its_object_or_its_intent_does() -> None:
+    reserved = Counted("volume", "alice", "client")
+    assert counts("alice", Role.CLIENT, {"i-9": reserved}).volumes == 4
+    assert counts("alice", Role.CLIENT, {"i-1": reserved}).volumes == 3
+    assert counts("alice", Role.CLIENT, {"i-v1": reserved}).volumes == 3
