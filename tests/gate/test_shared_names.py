@@ -59,10 +59,19 @@ def resolves(world: World, name: str) -> bool:
     return world.engine.docker(*asked, check=False).returncode == 0
 
 
+def bobs_id(world: World) -> str:
+    return str(world.must("bob", "GET", f"/containers/{BOBS}/json")["Id"])
+
+
 @pytest.mark.parametrize("name", [BOBS, "ledger", "bob-host"])
 def test_name_alias_and_host_name_are_what_the_engine_resolves(world: World, name: str) -> None:
     assert resolves(world, name)
     assert not resolves(world, f"{name}-not")
+
+
+@pytest.mark.parametrize("form", ["{short}", "ledger.{net}", "bob-host.{net}", "{short}.{net}"])
+def test_the_engine_resolves_short_ids_and_names_with_a_network(world: World, form: str) -> None:
+    assert resolves(world, form.format(short=bobs_id(world)[:12], net=SHARED))
 
 
 TAKING = [*({"Hostname": name} for name in (BOBS, "bob-host", "ledger"))]
@@ -76,6 +85,39 @@ def test_no_other_owners_container_answers_to_it(world: World, more: dict[str, A
     assert (refused.status, refused.rule) == (403, "network.name-taken")
     assert "bob" not in refused.json["trimtab"]["reason"].replace(BOBS, "").replace("bob-host", "")
     assert not any(request.changes for request in world.tap.since(mark))
+
+
+@pytest.mark.parametrize("form", ["ledger.{net}", f"{BOBS}.{{net}}", "{short}.{net}", "new.{net}"])
+def test_no_container_answers_to_a_name_with_a_shared_network(world: World, form: str) -> None:
+    name = form.format(short=bobs_id(world)[:12], net=SHARED)
+    composed = aliased(name) | {"Labels": {"com.docker.compose.service": name}}
+    mark = world.tap.mark()
+    tries = [
+        create(world, "alice", name),
+        create(world, "alice", "alice-taker", Hostname=name),
+        create(world, "alice", "alice-taker", **composed),
+    ]
+    assert [(each.status, each.rule) for each in tries] == [(403, "network.name-reserved")] * 3
+    assert not any(request.changes for request in world.tap.since(mark))
+
+
+@pytest.mark.parametrize("length", [12, 64])
+def test_no_container_answers_to_anothers_id(world: World, length: int) -> None:
+    name = bobs_id(world)[:length]
+    composed = aliased(name) | {"Labels": {"com.docker.compose.service": name}}
+    assert create(world, "alice", "alice-taker", **composed).rule == "network.name-taken"
+    if length == 12:
+        assert create(world, "alice", "alice-taker", Hostname=name).rule == "network.name-taken"
+        assert create(world, "alice", name).rule == "name.like-an-id"
+
+
+@pytest.mark.parametrize("name", ["db.example.org", "fedcba987654", f"{SHARED}.example.org"])
+def test_a_host_name_with_a_domain_or_like_an_id_is_taken_from_nobody(
+    world: World, name: str
+) -> None:
+    made = create(world, "alice", "alice-plain", Hostname=name)
+    assert made.status == 201
+    world.must("alice", "DELETE", "/containers/alice-plain")
 
 
 @pytest.mark.parametrize("name", ["ledger", "bob-host"])

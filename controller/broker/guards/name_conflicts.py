@@ -96,9 +96,9 @@ def reserve_names(call: GateRequest, state: GateState, mine: DnsNames) -> Iterat
     """Reserve DNS names for a request while it takes them.
 
     Raises:
-        Denied: ``network.name-taken``.
+        Denied: ``network.name-taken``, ``network.name-reserved``.
     """
-    for finding in clashes(mine, names_in_use(state), free=call.policy.networks.aliases):
+    for finding in clashes(mine, names_in_use(state), policy=call.policy.networks):
         raise Denied(finding.rule, finding.reason, finding.remedy, subject=call.route.name)
     state.reservations.names[call.id] = mine
     try:
@@ -118,4 +118,11 @@ def names_after_join(container: OwnContainer, network: str, aliases: tuple[str, 
     whole = of_item(container.item)
     host = str((container.inspect.get("Config") or {}).get("Hostname") or "")
     dns_names = (*whole.names, host, *aliases)
-    return make_dns_names(container.item.owner, [network], dns_names, service=whole.service)
+    return make_dns_names(
+        container.item.owner,
+        [network],
+        dns_names,
+        service=whole.service,
+        identifier=whole.id,
+        joined=whole.networks,
+    )

@@ -349,11 +349,10 @@ class _Survey:
         self, summary: Mapping[str, Any], claim: Claim, image: Mapping[str, Any]
     ) -> Iterator[Finding]:
         """Yield conflicts with own objects: DNS names, and the image of the revision."""
-        free = self._policy.networks.aliases
         yield from clashes(
             of_summary(SummaryPart.read(summary)),
             name_conflicts.names_in_use(self._state),
-            free=free,
+            policy=self._policy.networks,
         )
         pin = self._state.inventory.pins.get(claim.revision)
         if claim.revision and pin is not None and pin.id != image.get("Id"):

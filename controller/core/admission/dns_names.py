@@ -1,19 +1,31 @@
 """The DNS names of containers, and the check against taking over another owner's name.
 
-On a network of ours the engine resolves a container's name, aliases and host name. If owners share
-a network, two containers with the same name could get each other's traffic. So the later container
-is refused. Containers of the same service never clash, because the owner of a service can change.
+On a network of ours the engine resolves a container's name, aliases, host name and short id. If
+owners share a network, two containers with the same name could get each other's traffic. So the
+later container is refused. Containers of the same service never clash, because the owner of a
+service can change.
+
+The engine resolves ``NAME.NETWORK`` too. It looks for a container of the whole text first, on all
+networks of the asking container, and only then for ``NAME`` on the network ``NETWORK``. So no
+container answers to a name that ends in the name of a network of others.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.records.parts import SummaryPart
+from controller.core.rules.identity import is_controllers_name
 from controller.model import names
 from controller.model.inventory import ContainerItem
+from controller.model.policy.sections import Networks
+
+_REMEDY = "choose another name, or ask root for a namespace of your own"
+_SHORT_ID = 12
+_ID_PREFIX = re.compile(r"[0-9a-f]{12,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +36,57 @@ class DnsNames:
     networks: frozenset[str]
     names: frozenset[str]
     service: str = ""  # key of the service if the controller created the container, else ''
+    id: str = ""  # the full id; '' before the create
+    joined: frozenset[str] = frozenset()  # further networks of the container, without new names
+
+    def answers_to(self, name: str) -> bool:
+        """Return True if the engine or a person could take a name for this container."""
+        return name in self.names or (
+            self.id.startswith(name) and _ID_PREFIX.fullmatch(name) is not None
+        )
+
+    @property
+    def network_keys(self) -> frozenset[str]:
+        """The names of the networks in lower case, as in ``names``."""
+        return frozenset(network.lower() for network in self.networks)
+
+    @property
+    def suffixes(self) -> dict[str, str]:
+        """The names of networks in which the names could end, each with such a name.
+
+        Without names that only the controller gives: a client can't have them on any network.
+        """
+        given = {name for name in self.names if self.service and is_controllers_name(name)}
+        return {
+            ending: name
+            for name in sorted(self.names - given, reverse=True)
+            for ending in endings(name)
+        }
+
+
+def endings(name: str) -> Iterator[str]:
+    """Yield each part of a name that the engine could read as a network: all after each dot.
+
+    For example ``db.net.org`` yields ``net.org`` and ``org``.
+    """
+    while "." in name:
+        name = name.partition(".")[2]
+        yield name
 
 
 def make_dns_names(
-    owner: str, networks: Iterable[str], texts: Iterable[str], *, service: str = ""
+    owner: str,
+    networks: Iterable[str],
+    texts: Iterable[str],
+    *,
+    service: str = "",
+    identifier: str = "",
+    joined: Iterable[str] = (),
 ) -> DnsNames:
-    """Return the names in lower case, as DNS ignores case, without empty ones."""
-    lowered = frozenset(text.lower() for text in texts if text)
-    return DnsNames(owner, frozenset(networks), lowered, service)
+    """Return the names as DNS compares them: in lower case, without a last dot, and not empty."""
+    lowered = frozenset(lower for text in texts if (lower := text.lower().rstrip(".")))
+    known = frozenset(networks)
+    return DnsNames(owner, known, lowered, service, identifier, frozenset(joined) - known)
 
 
 def of_item(item: ContainerItem) -> DnsNames:
@@ -39,7 +94,13 @@ def of_item(item: ContainerItem) -> DnsNames:
     # For a client's container the service is only a label, not a name that resolves.
     service = item.service if item.origin == "controller" else ""
     texts = (item.admitted.name, service, *item.aliases)
-    return make_dns_names(item.owner, item.admitted.networks, texts, service=service_of(item))
+    return make_dns_names(
+        item.owner,
+        item.admitted.networks,
+        texts,
+        service=service_of(item),
+        identifier=item.id,
+    )
 
 
 def service_of(item: ContainerItem) -> str:
@@ -62,23 +123,65 @@ def extra_names(request: CreateRequest, aliases: Iterable[str]) -> list[str]:
     return sorted({name for name in (request.hostname, *aliases) if name})
 
 
-def clashes(
-    mine: DnsNames, others: Iterable[DnsNames], *, free: Iterable[str] = ()
-) -> Iterator[Finding]:
-    """Yield a finding for each name of *mine* that another owner's container also has.
+def clashes(mine: DnsNames, others: Iterable[DnsNames], *, policy: Networks) -> Iterator[Finding]:
+    """Yield a finding for each name of *mine* that another owner's container could be asked by.
 
     Only containers on a shared network count. Containers of the same service do not count, whoever
-    owned the service at their create. *free* are the names that the policy leaves to everybody.
+    owned the service at their create. ``policy.aliases`` are left to everybody.
     """
-    taken: set[str] = set()
-    for other in others:
-        same = mine.service != "" and other.service == mine.service
-        if other.owner != mine.owner and not same and other.networks & mine.networks:
-            taken |= other.names
-    for name in sorted((mine.names & taken) - {each.lower() for each in free}):
-        yield Finding(
-            "network.name-taken",
-            "NetworkingConfig",
-            f"another owner's container answers to {name!r} on a network that both would share",
-            "choose another name, or ask root for a namespace of your own",
-        )
+    free = {each.lower() for each in policy.aliases}
+    reached = mine.networks | mine.joined
+    neighbours = [
+        other
+        for other in others
+        if other.owner != mine.owner
+        and other.networks & reached
+        and not (mine.service and other.service == mine.service)
+    ]
+    near = [other for other in neighbours if other.networks & mine.networks]
+    for name in sorted(mine.names - free):
+        if any(other.answers_to(name) for other in near):
+            reason = (
+                f"another owner's container answers to {name!r} on a network that both would share"
+            )
+            yield Finding("network.name-taken", "NetworkingConfig", reason, _REMEDY)
+    yield from _own_network_names(mine, near, policy, free)
+    yield from _others_network_names(mine, neighbours)
+
+
+def _own_network_names(
+    mine: DnsNames, neighbours: Iterable[DnsNames], policy: Networks, free: set[str]
+) -> Iterator[Finding]:
+    """Yield a finding for each name of *mine* that others could read as ``NAME.NETWORK``."""
+    theirs = frozenset[str]().union(*(other.network_keys for other in neighbours))
+    for ending, name in sorted(mine.suffixes.items()):
+        if name not in free and (is_shared_network(ending, policy) or ending in theirs):
+            reason = (
+                f"{name!r} has the form NAME.NETWORK: containers of other owners find their own "
+                f"neighbours on the network {ending} by such names"
+            )
+            yield Finding("network.name-reserved", "NetworkingConfig", reason, _REMEDY)
+
+
+def _others_network_names(mine: DnsNames, neighbours: Iterable[DnsNames]) -> Iterator[Finding]:
+    """Yield a finding for each name of a neighbour that *mine* could read as ``NAME.NETWORK``."""
+    for other in neighbours:
+        for ending in sorted(other.suffixes.keys() & mine.network_keys):
+            reason = (
+                f"another owner's container on a network that both would share answers to a name "
+                f"of the form NAME.{ending}, which stands for containers on the network {ending}"
+            )
+            remedy = "leave one of the networks, or ask root for a namespace of your own"
+            yield Finding("network.name-taken", "NetworkingConfig", reason, remedy)
+
+
+def is_shared_network(name: str, policy: Networks) -> bool:
+    """Return True if a name in lower case is that of a network open to several owners.
+
+    These are the networks that a namespace implies, also of namespaces without any, and the
+    networks that the policy grants.
+    """
+    bases = (policy.isolated, policy.ingress, policy.bridge)
+    return name in {each.lower() for each in (*policy.granted, *bases)} or any(
+        name.startswith(f"{base.lower()}.") for base in bases
+    )

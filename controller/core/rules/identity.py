@@ -97,9 +97,14 @@ def adopt_remedy(instance: str) -> str:
     return f"if that instance's state folder is lost: 'trimtab adopt --instance {instance}'"
 
 
+def is_controllers_name(name: str) -> bool:
+    """Return True if a name has the form of the names that the controller gives to containers."""
+    return _CONTROLLERS_NAME.fullmatch(name) is not None
+
+
 def judge_reserved_name(name: str) -> Findings:
     """Refuse a name in the controller's form: it could block a later create of the controller."""
-    if _CONTROLLERS_NAME.fullmatch(name):
+    if is_controllers_name(name):
         reason = f"{name!r} is a name as the controller gives them"
         yield Finding("name.reserved", "name", reason, "choose another name")
 
