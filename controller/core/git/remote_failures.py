@@ -11,6 +11,8 @@ import re
 from controller.core.git.tree_checks import Refusal
 
 _MESSAGE_MAX = 300
+_WAIT = "nothing: it is tried again; check the server and the network if that doesn't help"
+_REPAIR = "run 'git fsck --strict' on the repository, and repair it"
 
 #: First match wins: code, pattern, remedy.
 _RULES: tuple[tuple[str, str, str], ...] = (
@@ -26,7 +28,7 @@ _RULES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "source.host-key",
-        r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|No \S+ host key is known",
+        r"Host key for \S+ has changed|No \S+ host key is known|Host key verification failed",
         "compare the server's key with its owner, then correct known_hosts of the credentials",
     ),
     (
@@ -53,6 +55,20 @@ _RULES: tuple[tuple[str, str, str], ...] = (
         "nothing: it is tried again; a slow server needs a smaller repository",
     ),
     (
+        "source.damaged",
+        (
+            r"object [0-9a-f]+: \w+: |fsck error|repository corruption|inflate|pack is corrupted|"
+            r"is corrupt|SHA1 COLLISION|pack has bad object"
+        ),
+        _REPAIR,
+    ),
+    # After a connection that broke, git complains of the part of the pack that came.
+    (
+        "source.unreachable",
+        r"RPC failed; curl (?:18|52|55|56|92) |unexpected disconnect|early EOF",
+        _WAIT,
+    ),
+    (
         "source.reference-missing",
         r"couldn't find remote ref|not our ref|no such remote ref",
         "push the reference again, or correct spec.git.ref; the served commit stays",
@@ -65,11 +81,10 @@ _RULES: tuple[tuple[str, str, str], ...] = (
     (
         "source.damaged",
         (
-            r"fsck error|repository corruption|index-pack failed|unpack-objects failed|bad object|inflate|invalid index-pack|"
-            r"pack is corrupted|did not send all necessary objects|is corrupt|SHA1 COLLISION|"
-            r"pack has bad object|missing blob|object .* (?:is|not)|loose object"
+            r"index-pack failed|unpack-objects failed|bad object|invalid index-pack|"
+            r"did not send all necessary objects|missing blob|object .* (?:is|not)|loose object"
         ),
-        "run 'git fsck --strict' on the repository, and repair it",
+        _REPAIR,
     ),
     (
         "source.repository-missing",
@@ -102,10 +117,9 @@ _RULES: tuple[tuple[str, str, str], ...] = (
         (
             r"Could not resolve|[Cc]onnection refused|Failed to connect|Couldn't connect|"
             r"[Cc]onnection reset|[Cc]onnection closed|Network is unreachable|No route to host|"
-            r"remote end hung up|unable to access|early EOF|Broken pipe|unexpected disconnect|"
-            r"returned error: 5\d\d"
+            r"remote end hung up|unable to access|Broken pipe|returned error: 5\d\d"
         ),
-        "nothing: it is tried again; check the server and the network if that doesn't help",
+        _WAIT,
     ),
 )
 _COMPILED = tuple(

@@ -28,6 +28,19 @@ from controller.core.git.remote_failures import explain_failure
         ),
         ("fatal: unable to access 'https://x/': Could not resolve host: x", "source.unreachable"),
         ("ssh: connect to host x port 22: Connection refused", "source.unreachable"),
+        # A connection that breaks in the middle of a pack, early and late.
+        (
+            "error: RPC failed; curl 18 end of response with 669 bytes missing\nfatal: expected",
+            "source.unreachable",
+        ),
+        (
+            "fetch-pack: unexpected disconnect while reading\nfatal: protocol error: bad pack header",
+            "source.unreachable",
+        ),
+        (
+            "fatal: early EOF\nfatal: fetch-pack: invalid index-pack output",
+            "source.unreachable",
+        ),
         ("fatal: unable to access 'http://x/': Operation too slow. Less than", "source.slow"),
         ("ERROR: Repository not found.\nfatal: Could not read", "source.repository-missing"),
         ("fatal: '/x' does not appear to be a git repository", "source.repository-missing"),
@@ -61,6 +74,23 @@ def test_a_failure_has_a_code(errors: str, code: str) -> None:
     assert why.code == code
     assert why.message
     assert why.remedy
+
+
+@pytest.mark.parametrize(
+    ("errors", "message"),
+    [
+        (
+            "error: object 12: hasDotgit: contains '.git'\nfatal: fsck error in packed object",
+            "object 12: hasDotgit: contains '.git'",
+        ),
+        (
+            "@@@@@\nHost key for example.org has changed and you have requested strict checking.\n",
+            "Host key for example.org has changed and you have requested strict checking.",
+        ),
+    ],
+)
+def test_the_message_is_the_line_that_tells_most(errors: str, message: str) -> None:
+    assert explain_failure(errors, exit_code=128).message == message
 
 
 def test_a_message_is_one_printable_line() -> None:
