@@ -147,6 +147,8 @@ class Followed:
     more: str = ""
     limits: GitLimits = field(default_factory=GitLimits)
     verify: Callable[[str, DetachedSignature | None], CommitSignature] = unverified
+    #: Why the last fetch served nothing new; '' if it did.
+    message: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -190,7 +192,9 @@ class Followed:
         try:
             self.memory = self.source().run(self.spec, known, save=save)
         except SourceError as error:
+            self.message = error.message
             return f"Failing {error.code}"
+        self.message = self.memory.status.message
         save(self.memory)
         return f"{self.memory.status.state} {self.memory.status.reason}".strip()
 

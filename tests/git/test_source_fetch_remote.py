@@ -1,18 +1,14 @@
-"""Fetches over HTTP and SSH from servers on loopback, with what goes wrong there."""
+"""Fetches over HTTP and SSH from servers on loopback, with recoveries."""
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from controller.fetch.git_command import GitLimits
+from tests.git.places import PASSWORD
 from tests.git.repository import DOCUMENT, Followed, Repository
-from tests.git.servers import SshServer, http_server
+from tests.git.servers import FaultyServer, NginxServer, SshServer
 
 LOOPBACK = ', "allowInsecureLoopback": true'
 CREDENTIALS = ', "credentials": "team"'
@@ -32,82 +28,68 @@ def put(source: Followed, name: str, text: str) -> None:
     path.chmod(0o600)
 
 
-def test_a_repository_is_fetched_over_http(tmp_path: Path, repository: Repository) -> None:
-    with http_server(tmp_path / "served") as (url, handler):
-        source = Followed(tmp_path / "fetcher", f"{url}/deploy.git", git=LOOPBACK)
-        assert source.fetch() == "Ready"
-        second = repository.commit({"deploy/web.yaml": DOCUMENT, "deploy/a.yaml": "a: 1\n"})
-        assert source.fetch() == "Ready"
-        assert source.current == second
-        for status, expected in (
-            (500, "source.unreachable"),
-            (503, "source.unreachable"),
-            (403, "source.credentials"),
-            (404, "source.repository-missing"),
-            (302, "source.redirected"),
-        ):
-            handler.status = status
-            assert source.fetch() == f"Failing {expected}", status
-    assert source.fetch() == "Failing source.unreachable"
-    assert source.current == second
-
-
-def test_credentials_over_http_are_used_and_expire(tmp_path: Path, repository: Repository) -> None:
-    with http_server(tmp_path / "served") as (url, handler):
-        handler.password = "token"
-        source = Followed(tmp_path / "fetcher", f"{url}/deploy.git", git=LOOPBACK)
+def test_credentials_over_http_are_used_and_renewed(tmp_path: Path, repository: Repository) -> None:
+    server = NginxServer(tmp_path / "nginx", tmp_path / "served", password=PASSWORD)
+    with server.running():
+        url = f"{server.address}/deploy.git"
+        source = Followed(tmp_path / "fetcher", url, git=LOOPBACK)
         assert source.fetch() == "Failing source.credentials"
         source.git = LOOPBACK + CREDENTIALS
-        put(source, "password", "token\n")
+        put(source, "password", f"{PASSWORD}\n")
         assert source.fetch() == "Ready"
-        handler.password = "another"  # it expired
+        server.change_password("another token")
         second = repository.commit({"deploy/web.yaml": "a: 2\n"})
         assert source.fetch() == "Failing source.credentials"
-        put(source, "password", "another\n")
+        put(source, "password", "another token\n")
+        assert source.fetch() == "Ready"
+        assert source.current == second
+        server.stop()
+        assert source.fetch() == "Failing source.unreachable"
+        server.start()
+        assert source.fetch() == "Ready"
+
+
+def test_an_interrupted_fetch_is_made_again(tmp_path: Path, repository: Repository) -> None:
+    server = FaultyServer(tmp_path / "served")
+    with server.running():
+        source = Followed(tmp_path / "fetcher", f"{server.address}/deploy.git", git=LOOPBACK)
+        assert source.fetch() == "Ready"
+        first = source.current
+        second = repository.commit({"deploy/web.yaml": "a: 2\n"})
+        server.fail("cut")
+        assert source.fetch() == "Failing source.unreachable"
+        assert source.current == first
+        assert not source.mirror.has(second)
+        server.fail(None)
         assert source.fetch() == "Ready"
         assert source.current == second
 
 
-@contextlib.contextmanager
-def dripping_server() -> Iterator[str]:
-    """Answer every connection with one byte at a time, as long as the client stays."""
-    ended = threading.Event()
-
-    def drip(peer: socket.socket) -> None:
-        with peer, contextlib.suppress(OSError):
-            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-            while not ended.wait(0.1):
-                peer.sendall(b"0")
-
-    def accept(server: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                peer, _ = server.accept()
-                threading.Thread(target=drip, args=(peer,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=accept, args=(server,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        ended.set()
-
-
-def test_a_server_of_a_few_bytes_a_second_is_given_up(
-    tmp_path: Path, repository: Repository
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (500, "source.unreachable"),
+        (403, "source.credentials"),
+        (404, "source.repository-missing"),
+        (302, "source.redirected"),
+    ],
+)
+def test_a_first_fetch_that_fails_serves_nothing(
+    tmp_path: Path, repository: Repository, status: int, expected: str
 ) -> None:
-    source = Followed(tmp_path / "fetcher", repository.url)
-    assert source.fetch() == "Ready"
-    served = source.current
-    with dripping_server() as url:
-        source.url, source.git = f"{url}/deploy.git", LOOPBACK
-        source.limits = GitLimits(list_time_s=2.0)
-        assert source.fetch() == "Failing source.slow"
-    assert source.current == served
+    server = FaultyServer(repository.folder.parent)
+    with server.running():
+        server.fail(status)
+        source = Followed(tmp_path / "fetcher", f"{server.address}/deploy.git", git=LOOPBACK)
+        assert source.fetch() == f"Failing {expected}"
+        assert not (source.exports / "current").exists()
 
 
 def test_what_is_no_git_server_is_an_error(tmp_path: Path, repository: Repository) -> None:
-    (tmp_path / "served" / "page").mkdir()
-    with http_server(tmp_path / "served") as (url, _):
-        source = Followed(tmp_path / "fetcher", f"{url}/page", git=LOOPBACK)
+    (repository.folder.parent / "page").mkdir()
+    server = FaultyServer(repository.folder.parent)
+    with server.running():
+        source = Followed(tmp_path / "fetcher", f"{server.address}/page", git=LOOPBACK)
         assert source.fetch().startswith("Failing source.")
         assert not (source.exports / "current").exists()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,68 +77,6 @@ def test_a_signed_commit_is_served_with_its_signer(signed: Signed) -> None:
     assert current is not None
     assert current.signature is not None
     assert (current.signature.format, current.signature.signer) == ("ssh", "alice@example.org")
-
-
-def unsigned(signed: Signed) -> None:
-    signed.repository.commit(OTHER)
-
-
-def unknown_key(signed: Signed) -> None:
-    signed.repository.commit(OTHER, key=signed.bob)
-
-
-def expired_key(signed: Signed) -> None:
-    signed.repository.commit(OTHER, key=signed.alice)
-    signed.allow('valid-before="20200101"')
-
-
-def revoked_key(signed: Signed) -> None:
-    signed.repository.commit(OTHER, key=signed.alice)
-    public = signed.alice.with_suffix(".pub").read_text()
-    (signed.folder / "keys" / "revoked_keys").write_text(public)
-
-
-def signature_of_another_commit(signed: Signed) -> None:
-    """Move the signature of a good commit to a commit with another tree."""
-    folder = signed.repository.folder
-    raw = git(folder, "cat-file", "commit", signed.repository.commit(OTHER, key=signed.alice))
-    tree = signed.repository.tree({"deploy/web.yaml": "evil: 1\n"})
-    forged = f"tree {tree}\n{raw.split(chr(10), 1)[1]}\n"
-    words = ("hash-object", "-t", "commit", "-w", "--stdin")
-    signed.repository.push(git(folder, *words, given=forged.encode()))
-
-
-def no_keys(signed: Signed) -> None:
-    signed.repository.commit(OTHER, key=signed.alice)
-    (signed.folder / "keys" / "allowed_signers").unlink()
-
-
-def keys_that_others_can_change(signed: Signed) -> None:
-    signed.repository.commit(OTHER, key=signed.alice)
-    (signed.folder / "keys" / "allowed_signers").chmod(0o666)
-
-
-@pytest.mark.parametrize(
-    ("happen", "code"),
-    [
-        (unsigned, "source.unsigned"),
-        (unknown_key, "source.key-unknown"),
-        (expired_key, "source.key-expired"),
-        (revoked_key, "source.key-revoked"),
-        (signature_of_another_commit, "source.signature"),
-        (no_keys, "source.keys"),
-        (keys_that_others_can_change, "source.keys"),
-    ],
-)
-def test_a_commit_without_a_good_signature_is_held(
-    signed: Signed, happen: Callable[[Signed], None], code: str
-) -> None:
-    first = signed.repository.commit(GOOD, key=signed.alice)
-    assert signed.source.fetch() == "Ready"
-    happen(signed)
-    assert signed.source.fetch() == f"Held {code}"
-    assert signed.source.current == first
-    assert signed.source.memory.status.message.startswith("commit ")
 
 
 def test_a_held_commit_is_served_once_its_key_is_trusted(signed: Signed) -> None:

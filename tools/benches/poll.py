@@ -1,29 +1,26 @@
 """Polls of a Git source with nothing new: the processor time of the fetcher and the git that it runs.
 
-The server of the repository runs in a process of its own, and doesn't count; over file:// git starts
-one itself, which does.
+nginx, which serves the repository over HTTP, doesn't count; over file:// git starts a server of its
+own, which does.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import resource
 import statistics
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from controller.app.clock import SystemClock
 from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
+from tests.git.places import PASSWORD
 from tests.git.repository import DOCUMENT, Repository, source_spec, unverified
-from tests.git.servers import http_server
+from tests.git.servers import NginxServer
 from tools.benches.measure import Figure, milliseconds, row
 
 POLLS = 100
 GOAL_S = 0.020
-_LOOPBACK = ', "allowInsecureLoopback": true'
+_HTTP = ', "allowInsecureLoopback": true, "credentials": "team"'
 
 
 def run() -> list[Figure]:
@@ -32,8 +29,10 @@ def run() -> list[Figure]:
         folder = Path(name)
         repository = Repository(folder / "served" / "deploy.git")
         repository.commit({"deploy/web.yaml": DOCUMENT})
-        with _served(folder / "served") as url:
-            for protocol, address in (("file", repository.url), ("http", f"{url}/deploy.git")):
+        server = NginxServer(folder / "nginx", folder / "served", password=PASSWORD)
+        with server.running():
+            http = f"{server.address}/deploy.git"
+            for protocol, address in (("file", repository.url), ("http", http)):
                 times = _polls(folder / protocol, address)
                 median = statistics.median(times)
                 row(
@@ -48,8 +47,11 @@ def run() -> list[Figure]:
 
 def _polls(folder: Path, url: str) -> list[float]:
     """Return the seconds of processor time of each poll, sorted."""
-    folder.mkdir()
-    spec = source_spec(url, git=_LOOPBACK)
+    secret = folder / "git" / "team" / "password"
+    secret.parent.mkdir(parents=True)
+    secret.touch(mode=0o600)
+    secret.write_text(PASSWORD)
+    spec = source_spec(url, git=_HTTP if url.startswith("http") else "")
     fetcher = Fetcher(
         FetcherParts(
             folder=folder,
@@ -83,22 +85,3 @@ def _cpu_s() -> float:
     """Return the processor time of this process and its ended children."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-@contextmanager
-def _served(folder: Path) -> Iterator[str]:
-    """Serve the repositories of a folder over HTTP, by another process; yield the URL."""
-    ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.Process(target=_serve, args=(folder, theirs), daemon=True)
-    server.start()
-    try:
-        yield ours.recv()
-    finally:
-        ours.send(None)
-        server.join()
-
-
-def _serve(folder: Path, pipe: Connection) -> None:
-    with http_server(folder) as (url, _):
-        pipe.send(url)
-        pipe.recv()
