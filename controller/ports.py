@@ -212,6 +212,11 @@ class QueuedJournal(Journal, Protocol):
         ...
 
     @property
+    def signed_at_open(self) -> int:
+        """The last record that a checkpoint covered when the journal was opened; 0 if none did."""
+        ...
+
+    @property
     def error(self) -> str:
         """Why the last append failed, or ''."""
         ...

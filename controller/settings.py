@@ -73,6 +73,11 @@ class StateFolder:
         return self.broker / "secrets.key"
 
     @property
+    def inventory_snapshot(self) -> Path:
+        """The broker's snapshot of its inventory; rebuilt from the journal if lost."""
+        return self.broker / "inventory.json"
+
+    @property
     def journal_public(self) -> Path:
         """The journal's public keys, readable by all users."""
         return self.root / "journal.pub"

@@ -50,6 +50,8 @@ DOWN = "down"  # the act of an operator's record: the whole instance is taken do
 JOURNAL_KEY = "journal.key"  # stage operator, by the broker: the signing key from here on
 ROTATE_KEY = "journal.rotate-key"  # stage operator: a new key is requested
 JOURNAL_PRUNE = "journal.prune"  # stage operator, by the broker: the pruned records
+JOURNAL_INVENTORY = "journal.inventory"  # stage read, by the broker: a snapshot, by its digest
+INVENTORY_REJECTED = "journal.inventory-rejected"  # stage operator, by the broker: a bad snapshot
 VALUES_SHOW = "values.show"  # stage read: an operator saw values of documents that may be secret
 #: The act in a command's request for a VALUES_SHOW record.
 SHOW_VALUES = "show-values"

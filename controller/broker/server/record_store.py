@@ -6,7 +6,8 @@ happened already. No intent is written on that basis before the outcome is durab
 (``is_durable_since``), and a failed write rolls the inventory back (docs/decisions/0025).
 
 The snapshot (``broker/inventory.json``) only spares the next start a read of the whole journal. It
-is replaced atomically. Where snapshot and journal differ, the journal is right.
+is replaced atomically, after a signed record describes the new content by a hash. A snapshot that no
+record describes is not used, and the inventory is rebuilt from the journal (docs/decisions/0047).
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ from controller.broker.gate.state import GateState
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records import inventory as inventories
 from controller.core.records import inventory_json
+from controller.core.records.checkpoint import (
+    DescribedInventory,
+    content_digest,
+    described_snapshot,
+    inventory_entry,
+    rejected_entry,
+)
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import JournalUnavailable
 from controller.model.inventory import Inventory
@@ -69,19 +77,58 @@ class RecordStore:
 
     def load(self) -> None:
         """Load the inventory and fold the journal. Blocks; call this before serving."""
-        inventory = read_snapshot(self._snapshot)
-        self._saved_seq = inventory.seq
-        if inventory.seq > self.journal.last_seq:
-            LOG.warning(
-                "inventory.ahead seq=%d journal=%d: rebuilding it from the journal",
-                inventory.seq,
-                self.journal.last_seq,
-            )
-            inventory = Inventory()
+        content = _read(self._snapshot)
+        inventory = _parse(content)
+        is_rejected = False
+        if inventory is not None:
+            self._saved_seq = inventory.seq
+            if self.journal.pruned_inventory(known=inventory.seq) is None:
+                is_rejected = not self._is_described(inventory.seq, content_digest(content))
+        if inventory is None or is_rejected:
+            self._saved_seq, inventory = -1, Inventory()
         inventory = self.journal.pruned_inventory(known=inventory.seq) or inventory
+        described: DescribedInventory | None = None
         for record in self.journal.records(after=inventory.seq):
+            described = described_snapshot(record) or described
             inventory = inventories.fold(inventory, record)
         self._state.inventory = inventory
+        if is_rejected:
+            self._reject(content, described)
+
+    def _is_described(self, seq: int, digest: str) -> bool:
+        """Return True if a signed record describes the snapshot of the records up to *seq*."""
+        if seq > self.journal.last_seq:
+            return False
+        signed = self.journal.signed_at_open or self.journal.last_seq
+        for record in self.journal.records(after=seq):
+            described = described_snapshot(record)
+            if described is not None and (described.until, described.digest) == (seq, digest):
+                return record.seq <= signed
+        return False
+
+    def _reject(self, content: bytes, described: DescribedInventory | None) -> None:
+        """Report a snapshot that no record describes, and move the file aside.
+
+        *described* is from the last record of a snapshot. Without any such record, a broker of an
+        earlier version wrote the file.
+        """
+        if described is None:
+            LOG.info("inventory.undescribed: no record has its digest; rebuilt from the journal")
+            return
+        aside = self._snapshot.with_name(f"{self._snapshot.name}.rejected")
+        reason = (
+            f"{self._snapshot.name} wasn't the file that record {described.seq} describes: rebuilt "
+            f"from the journal, and kept as {aside.name}"
+        )
+        LOG.error("inventory.rejected: %s", reason)
+        entry = rejected_entry(self._state.new_id(), digest=content_digest(content), reason=reason)
+        try:
+            self._snapshot.rename(aside)
+            record = self.journal.append(entry)
+        except (OSError, JournalUnavailable) as error:
+            LOG.error("inventory.rejected error=%s", error)  # noqa: TRY400 - the reason is enough
+        else:
+            self._state.inventory = inventories.fold(self._state.inventory, record)
 
     async def write(self, entry: Entry, *, optimistic: bool = False) -> Record | None:
         """Write and fold *entry*. Return the durable record, or None.
@@ -180,14 +227,23 @@ class RecordStore:
                 await self._idle.wait()
 
     def save(self) -> None:
-        """Save the snapshot unless it is up to date. A failure only makes the next start slower."""
+        """Save the snapshot unless it is up to date. A failure only makes the next start slower.
+
+        Blocks. The record that describes the snapshot is durable before the file is replaced: after
+        a crash in between, the journal still describes the previous file.
+        """
         inventory = self._durable
         if inventory.seq == self._saved_seq:
             return
-        self._reach("inventory.write.before")
+        content = _content(inventory)
+        digest = content_digest(content)
         try:
-            write_snapshot(self._snapshot, inventory)
-        except OSError as error:
+            self.journal.append(
+                inventory_entry(self._state.new_id(), until=inventory.seq, digest=digest)
+            )
+            self._reach("inventory.write.before")
+            write_atomic(self._snapshot, content)
+        except (OSError, JournalUnavailable) as error:
             LOG.warning("inventory.unsaved error=%s", error)
             return
         self._reach("inventory.write.after")
@@ -201,23 +257,37 @@ def _fold_ahead(inventory: Inventory, entry: Entry) -> Inventory:
 
 
 def read_snapshot(path: Path) -> Inventory:
-    """Return the saved inventory, or an empty one if no readable snapshot exists."""
+    """Return the saved inventory, or an empty one if no readable snapshot exists.
+
+    Whether a record describes the snapshot isn't checked.
+    """
+    return _parse(_read(path)) or Inventory()
+
+
+def _read(path: Path) -> bytes:
+    """Return the content of the snapshot, or nothing if the file is missing or unreadable."""
     try:
-        value = json.loads(path.read_bytes())
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        LOG.warning("inventory.unreadable error=%s: rebuilding it from the journal", error)
+        return b""
+
+
+def _parse(content: bytes) -> Inventory | None:
+    """Return the inventory in the content of a snapshot, or None if there is no usable one."""
+    if not content:
+        return None
+    try:
+        value = json.loads(content)
         if value.get("format") == _FORMAT:
             return inventory_json.from_json(value["inventory"])
-    except FileNotFoundError:
-        return Inventory()
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         LOG.warning("inventory.unreadable error=%s: rebuilding it from the journal", error)
-    return Inventory()
+    return None
 
 
-def write_snapshot(path: Path, inventory: Inventory) -> None:
-    """Replace the saved inventory durably.
-
-    Raises:
-        OSError: the inventory is not written.
-    """
-    value = {"format": _FORMAT, "inventory": inventory_json.to_json(inventory)}
-    write_atomic(path, canonical(value))
+def _content(inventory: Inventory) -> bytes:
+    """Return the content of a snapshot."""
+    return canonical({"format": _FORMAT, "inventory": inventory_json.to_json(inventory)})

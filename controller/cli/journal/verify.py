@@ -28,6 +28,7 @@ EXIT_CODES: Final = {
     "cut": 14,
     "unreadable": 15,
     "life": 16,
+    "inventory": 17,
 }
 
 
@@ -43,7 +44,9 @@ Exit codes: 0 every record is as it was written; else what the first bad one is:
   10 changed, or not continuing the one before   14 cut off at the end
   11 missing, or in another's place              15 unreadable
   12 a checkpoint without the right signature    16 an intent closed twice, an id used again
-  13 other records than those that were signed    1 there is no journal, or no key in FILE
+  13 other records than those that were signed
+  17 all records are good, but an inventory file isn't the one that they describe
+   1 there is no journal, or no key in FILE
 """,
 )
 @click.argument("folder", required=False, type=click.Path(path_type=Path, file_okay=False))
@@ -97,10 +100,10 @@ def verify(
     from controller.journal.verify.verify import TrustAnchors
     from controller.journal.verify.verify import verify as verify_folder
 
-    keys, files = trusted_keys(trusted), list(kept)
+    keys, files, snapshot = trusted_keys(trusted), list(kept), None
     if folder is None and copy is None:
         state_folder = open_state(state)[0]
-        folder = state_folder.journal
+        folder, snapshot = state_folder.journal, state_folder.inventory_snapshot
         if not trusted:
             keys = published_keys(state_folder.journal_public)
         if _size(state_folder.journal_checkpoint):
@@ -118,6 +121,7 @@ def verify(
             begin=begin,
             thorough=thorough,
             workers=len(os.sched_getaffinity(0)),
+            snapshot=snapshot,
         )
     except Unsigned as error:
         return _report_fault(as_json, "signature", str(error))
@@ -153,6 +157,8 @@ def render_verification(result: Verification) -> str:
         lines.append(
             f"{result.records} records, chain intact, {len(result.open_intents)} open intents"
         )
+    elif result.first_bad is None:
+        lines.append(f"{result.records} records, chain intact; but {result.reason}")
     else:
         place = f"{result.file or 'the folder'}, line {result.line}"
         lines.append(f"record {result.first_bad} is bad ({place}): {result.reason}")
@@ -171,6 +177,7 @@ def render_verification(result: Verification) -> str:
         for size in result.uncompared
     )
     lines += (f"note: record {repair.seq} says: {repair.what}" for repair in result.repairs)
+    lines += (f"note: {note}" for note in result.notes)
     if result.unmarked:
         lines.append(
             "note: the mark .head is missing or empty, which the broker leaves beside the records: "

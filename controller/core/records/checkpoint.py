@@ -9,6 +9,7 @@ the record without the earlier ones. The edge needs no signature, since its root
 
 from __future__ import annotations
 
+import hashlib
 import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
@@ -23,7 +24,13 @@ from controller.core.transparency.signed_note import (
     parse_note,
     parse_public,
 )
-from controller.model.mutations import JOURNAL_KEY, JOURNAL_PRUNE, ROTATE_KEY
+from controller.model.mutations import (
+    INVENTORY_REJECTED,
+    JOURNAL_INVENTORY,
+    JOURNAL_KEY,
+    JOURNAL_PRUNE,
+    ROTATE_KEY,
+)
 from controller.model.records import Entry, Record, Role
 
 #: The longest line of a checkpoint: 64 hashes of the edge, two signatures, and the frame.
@@ -54,6 +61,15 @@ class CheckpointRecord:
     checkpoint: Checkpoint
     tree: Range  # the tree's edge
     key: PublicKey  # by the record: the key of this note and of the next one
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedInventory:
+    """A file with the inventory of some records, as a journal record describes it."""
+
+    seq: int  # of the journal record
+    until: int  # the inventory is of the records up to this one
+    digest: str  # of the file (``content_digest``); '' in prune records of older brokers
 
 
 def origin_of(instance: str) -> str:
@@ -129,9 +145,64 @@ def asks_for_key(entry: Entry) -> bool:
     return _is_act(entry, ROTATE_KEY)
 
 
-def prune_entry(identifier: str, *, until: int, reason: str) -> Entry:
-    """Return the journal entry about the removal of the records up to *until*."""
-    result = ResultPart(until=until, reason=reason)
+def content_digest(content: bytes) -> str:
+    """Return the digest of an inventory file in journal records: ``sha256:HEX``."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def inventory_entry(identifier: str, *, until: int, digest: str) -> Entry:
+    """Return the journal entry about a snapshot of the inventory of the records up to *until*."""
+    request = RequestPart(route=JOURNAL_INVENTORY, object="inventory.json")
+    result = ResultPart(until=until, inventory=digest)
+    # ``read``, as it changes nothing: ``journal list`` leaves such records out.
+    return Entry(
+        identifier,
+        "read",
+        actor=_BROKER.members,
+        request=request.members,
+        result=result.members,
+    )
+
+
+def rejected_entry(identifier: str, *, digest: str, reason: str) -> Entry:
+    """Return the journal entry about a snapshot that no record describes."""
+    request = RequestPart(route=INVENTORY_REJECTED, object="inventory.json")
+    return _own_entry(identifier, request, ResultPart(inventory=digest, reason=reason))
+
+
+def described_snapshot(record: Record) -> DescribedInventory | None:
+    """Return the snapshot that a record describes, or None for any other record."""
+    entry = record.entry
+    if entry.stage != "read" or not _is_brokers(entry):
+        return None
+    if RequestPart.read(entry.request).route != JOURNAL_INVENTORY:
+        return None
+    return _described(record)
+
+
+def described_pruned(record: Record) -> DescribedInventory | None:
+    """Return the inventory of pruned records that a record describes, or None."""
+    return _described(record) if pruned_by(record) else None
+
+
+def _described(record: Record) -> DescribedInventory:
+    result = ResultPart.read(record.entry.result)
+    return DescribedInventory(record.seq, result.until or 0, result.inventory)
+
+
+def rejected_snapshot(record: Record) -> str:
+    """Return why the broker rejected a snapshot, by a record; '' for any other record."""
+    entry = record.entry
+    is_rejection = _is_act(entry, INVENTORY_REJECTED) and _is_brokers(entry)
+    return ResultPart.read(entry.result).reason if is_rejection else ""
+
+
+def prune_entry(identifier: str, *, until: int, reason: str, digest: str) -> Entry:
+    """Return the journal entry about the removal of the records up to *until*.
+
+    *digest* is of the file with the inventory of these records.
+    """
+    result = ResultPart(until=until, reason=reason, inventory=digest)
     return _own_entry(identifier, RequestPart(route=JOURNAL_PRUNE, object=""), result)
 
 

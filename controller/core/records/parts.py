@@ -276,7 +276,8 @@ class ResultPart(Payload):
     edge: tuple[str, ...] = texts("edge")  # of the Merkle tree, in base64
     key: str = text("key")
     is_key_lost: bool = flag("lost")  # the previous key did not sign this one
-    until: int | None = number("until")  # the last pruned record
+    until: int | None = number("until")  # the last pruned record, or the last one of an inventory
+    inventory: str = text("inventory", optional=True)  # the digest of a file with the inventory
     reason: str = text("reason")
 
     @property

@@ -40,6 +40,7 @@ class ChainFault(StrEnum):
     ROOT = "root"  # the records differ from the signed ones
     CUT = "cut"  # the end is missing
     UNREADABLE = "unreadable"
+    INVENTORY = "inventory"  # all records are good, an inventory file isn't the described one
     LIFE = "life"  # an intent is closed twice, or is missing; or an id is used again
 
 

@@ -38,6 +38,7 @@ _AFTER_ID: Final = b'","prev":"'
 #: Substrings of the lines of checkpoints, and of the broker's records about the journal.
 CHECKPOINT_MARK: Final = b',"stage":"checkpoint",'
 _OWN: Final = b'"route":"journal.'
+_OWN_STAGES: Final = frozenset({b"operator", b"read"})
 #: Fewer bytes are scanned without worker processes.
 PARALLEL_BYTES: Final = 32 * 1024 * 1024
 #: Limits of one segment's scan, far above the segments of the writer: records, and bytes of the
@@ -133,7 +134,7 @@ def _scan(file: BinaryIO, scanned: Scanned, job: ScanJob) -> None:
                 return
             if not link:
                 scanned.opening, scanned.prev = line if opens else b"", rest[118:182]
-            if stage == b"checkpoint" or (stage == b"operator" and _OWN in line):
+            if stage == b"checkpoint" or (stage in _OWN_STAGES and _OWN in line):
                 scanned.points.append(ScanPoint(seq, line, tree()))
                 point_bytes += len(line)
             leaves.append(leaf_hash(line))

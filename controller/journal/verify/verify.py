@@ -17,7 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from controller.core.records.checkpoint import Checkpoint, is_key_lost, pruned_by, read_key
+from controller.core.records.checkpoint import (
+    Checkpoint,
+    is_key_lost,
+    pruned_by,
+    read_key,
+    rejected_snapshot,
+)
 from controller.core.records.parts import ResultPart
 from controller.core.records.record import GENESIS, parse_or_none
 from controller.core.transparency.merkle import Range, leaf_hash
@@ -27,6 +33,7 @@ from controller.journal.store.reader import missing, readable
 from controller.journal.store.segments import BadSegment, first_seq_of, read_lines
 from controller.journal.verify.fast_scan import CHECKPOINT_MARK, ROW_BYTES, ScanJob, Scanned, scans
 from controller.journal.verify.id_check import IdLifetimes
+from controller.journal.verify.inventory_check import Comparison, InventoryCheck
 from controller.journal.verify.trust import UNSIGNED_MAX, BadCheckpoint, KeyValidity, TrustChain
 from controller.model.records import Record
 
@@ -45,7 +52,7 @@ class TrustAnchors:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """An incident recorded by the writer: a torn tail, an outage, or a lost key."""
+    """A recorded incident: a torn tail, an outage, a lost key, or a rejected snapshot."""
 
     seq: int  # of the record
     what: str
@@ -70,16 +77,17 @@ class Verification:
     unfinished_bytes: int = 0
     uncompared: tuple[int, ...] = ()  # sizes of kept checkpoints that no checked record can confirm
     unmarked: bool = False  # there is no durable mark to name the last record
-    first_bad: int | None = None
+    notes: tuple[str, ...] = ()  # what was not compared, and why
+    first_bad: int | None = None  # None if all records are good
     fault: str = ""  # a ``ChainFault``
-    file: str = ""  # where the bad record belongs
+    file: str = ""  # where the bad record belongs, or the bad file
     line: int = 0
     reason: str = ""
 
     @property
     def ok(self) -> bool:
-        """True if every record is as written, and none is missing."""
-        return self.first_bad is None
+        """True if every record and file is as written, and no record is missing."""
+        return not self.fault
 
 
 NOBODY: Final = TrustAnchors()
@@ -92,11 +100,13 @@ def verify(
     begin: int = 1,
     thorough: bool = False,
     workers: int = 1,
+    snapshot: Path | None = None,
 ) -> Verification:
     """Check all records, or those from the last checkpoint before *begin* on.
 
     Checked are: the hash and link of each record, gaps, signatures, that each intent is closed at
-    most once, and the checkpoints kept elsewhere. With *thorough*, signed lines are parsed too.
+    most once, the checkpoints kept elsewhere, and the inventory files. *snapshot* is the broker's
+    snapshot; None for a copy of the folder alone. With *thorough*, signed lines are parsed too.
 
     Memory is bounded by the open intents and by one segment for each worker (37 bytes a record), not
     by the length of the journal. A journal can be verified while its writer appends.
@@ -105,7 +115,7 @@ def verify(
         StateError: the journal is missing, or can't be read.
     """
     with readable(folder):
-        audit = _Audit(folder, trust)
+        audit = _Audit(folder, trust, InventoryCheck(folder, snapshot=snapshot))
         damage: Damage | None = None
         try:
             audit.start(begin)
@@ -120,9 +130,10 @@ def verify(
 class _Audit:
     """The state of one verification: the first ``_seq`` records are good, and have ``_tree``."""
 
-    def __init__(self, folder: Path, trust: TrustAnchors) -> None:
+    def __init__(self, folder: Path, trust: TrustAnchors, inventory: InventoryCheck) -> None:
         self._folder = folder
         self._trust = trust
+        self._inventory = inventory
         self._walk = ChainWalk(folder)
         if not self._walk.segments and self._walk.mark is None:
             raise missing(folder)
@@ -276,6 +287,7 @@ class _Audit:
             self._chain.read_key_record(record)
             self._repairs += _losses(record)
             self._prunings.setdefault(pruned_by(record), record.seq)
+        self._inventory.observe(record)
 
     def _finish_if_crowded(self) -> None:
         if self._ids.crowded and (damage := self._ids.finish()):
@@ -366,13 +378,20 @@ class _Audit:
         walk, base = self._walk, self._walk.base
         good = damage.seq - 1 if damage else self._seq
         trusted = bool(self._trust.keys)
+        signed = self._chain.vouched if trusted else self._chain.size
+        files = Comparison()
+        if damage is None:
+            files = self._inventory.compare(base, begin=self._begin, signed=signed)
+            fault = ChainFault.INVENTORY.value if files.file else ""
+        else:
+            fault = damage.fault.value
         return Verification(
             records=max(0, good - self._begin),
             segments=len(walk.segments),
             last_hash=walk.hash,
             pruned=base.record.seq if base is not None else 0,
             begin=self._begin + 1,
-            signed=self._chain.vouched if trusted else self._chain.size,
+            signed=signed,
             trusted=trusted,
             keys=self._chain.keys,
             open_intents=tuple(self._ids.open.items()),
@@ -381,11 +400,12 @@ class _Audit:
             unfinished_bytes=walk.unfinished,
             uncompared=tuple(self._uncompared),
             unmarked=walk.mark is None,
+            notes=files.notes,
             first_bad=damage.seq if damage else None,
-            fault=damage.fault.value if damage else "",
-            file=damage.file if damage else "",
+            fault=fault,
+            file=damage.file if damage else files.file,
             line=damage.line if damage else 0,
-            reason=damage.reason if damage else "",
+            reason=damage.reason if damage else files.reason,
         )
 
 
@@ -426,7 +446,9 @@ def _records_of(walk: ChainWalk) -> Iterator[Record]:
 
 
 def _losses(record: Record) -> Iterator[Repair]:
-    """Yield the repair of a key that replaced a lost one, unsigned by the previous key."""
+    """Yield a key that replaced a lost one, unsigned by the previous key, or a rejected snapshot."""
+    if reason := rejected_snapshot(record):
+        yield Repair(record.seq, reason)
     key = read_key(record)
     if key is not None and is_key_lost(record):
         what = (

@@ -137,6 +137,8 @@ class Log:
         self._aside: tuple[str, ...] = ()
         self.opened = 0  # number of segments opened by this process
         self.room: DiskSpace | None = None  # at the last ``measure_room``
+        #: ``signed`` before this process wrote anything: later records can be somebody else's.
+        self.signed_at_open = 0
         self._last_line = b""
         self._seq, self._hash, self._previous = 0, GENESIS, 0
         try:
@@ -236,6 +238,7 @@ class Log:
         if self._checkpointer is not None:
             check_reaches(self.folder, tail, published=self._checkpointer.published())
             self._checkpointer.restore(self.folder, upto=tail.seq)
+        self.signed_at_open = self.signed
         self._seq, self._hash, self._previous = tail.seq, tail.hash, tail.holder
         self._aside = tail.aside
         if tail.torn is not None and tail.segment is not None:

@@ -22,6 +22,7 @@ from controller.core.records.checkpoint import (
     CheckpointRecord,
     asks_for_key,
     checkpoint_entry,
+    described_snapshot,
     key_entry,
     parse_checkpoint,
     pruned_by,
@@ -36,6 +37,7 @@ from controller.journal.writer.batch import Batch
 from controller.journal.writer.signing_keys import SigningKeys
 from controller.model.errors import StateError
 from controller.model.mutations import ROTATE_KEY
+from controller.model.records import Record
 from controller.ports import Clock, NewId
 
 LOG = logging.getLogger(__name__)
@@ -179,8 +181,7 @@ class Checkpointer:
             return self._keys.coming(), True
         unsigned = self._unsigned(tree)
         due = closing or unsigned >= self._every.records or self.due_s() == 0.0
-        # Records are removed once the prune record is durable, and the prune record must be signed.
-        due = due or any(map(pruned_by, batch.records))
+        due = due or any(map(_must_be_signed, batch.records))
         return None, self._key is None or (unsigned > 0 and due)
 
     def accept(self, durable: NextTree) -> None:
@@ -205,6 +206,14 @@ class Checkpointer:
     def _unsigned(self, tree: Range) -> int:
         """Return the number of unsigned records; the last checkpoint's own record doesn't count."""
         return tree.end - (self._signed + 1 if self._signed else 0)
+
+
+def _must_be_signed(record: Record) -> bool:
+    """Return True if a checkpoint must cover the record at once.
+
+    Once such a record is durable, records are removed, or an inventory file is replaced.
+    """
+    return bool(pruned_by(record)) or described_snapshot(record) is not None
 
 
 @dataclass(frozen=True, slots=True)

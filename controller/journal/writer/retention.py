@@ -3,8 +3,9 @@
 Only whole closed segments are pruned, and only up to a segment that ends with a checkpoint. That
 checkpoint stays in ``.pruned``, as the base of chain and tree. The inventory of the pruned records
 stays in ``.inventory``, so that the inventory can be rebuilt without them. Before the removal, a
-record announces the pruning, and a checkpoint covers that record (``checkpointer``). Each step is
-durable before the next; after a crash at any step the next process continues.
+record announces the pruning and describes the new ``.inventory``, and a checkpoint covers that record
+(``checkpointer``). Each step is durable before the next; after a crash at any step the next process
+continues.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import BinaryIO, Final
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records import inventory as inventories
 from controller.core.records import inventory_json
+from controller.core.records.checkpoint import content_digest
 from controller.core.records.record import parse
 from controller.journal.store.chain import ChainWalk
 from controller.journal.store.folder import FILE_MODE
@@ -48,6 +50,7 @@ from controller.system.atomic_file import fsync_folder, write_atomic
 
 LOG = logging.getLogger(__name__)
 DAY_S: Final = 86_400.0
+_NEW_INVENTORY: Final = f"{INVENTORY_NAME}.next"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +127,15 @@ def due(
     return pruning
 
 
+#: Takes the last record to remove, the reason, and the digest of the new ``.inventory``.
+RecordPruning = Callable[[int, str, str], object]
+
+
 class Retention:
     """Compresses and prunes segments, in a thread apart from the writer's.
 
-    - *record_pruning* takes the last record to remove and the reason, and makes a record of both
-      durable. Raises JournalUnavailable.
+    - *record_pruning* takes the last record to remove, the reason, and the digest of the new
+      ``.inventory``, and makes a record of them durable. Raises JournalUnavailable.
     - *is_cancelled* is asked during long work; True ends the work.
     """
 
@@ -137,7 +144,7 @@ class Retention:
         folder: Path,
         *,
         limits: RetentionLimits,
-        record_pruning: Callable[[int, str], object],
+        record_pruning: RecordPruning,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._folder = folder
@@ -166,11 +173,13 @@ class Retention:
     def _prune(self, pruning: Pruning) -> None:
         line = final_checkpoint(pruning.segments[-1].path, pruning.until)
         assert line is not None, "pruned segments end with a checkpoint"
-        write_atomic(
-            self._folder / INVENTORY_NAME,
-            canonical(inventory_json.to_json(self._inventory(pruning.until))),
-        )
-        self._record_pruning(pruning.until, pruning.reason)
+        content = canonical(inventory_json.to_json(self._inventory(pruning.until)))
+        # The record comes before the file: a file that no record describes was changed by others.
+        new = self._folder / _NEW_INVENTORY
+        write_atomic(new, content)
+        self._record_pruning(pruning.until, pruning.reason, content_digest(content))
+        new.rename(self._folder / INVENTORY_NAME)
+        fsync_folder(self._folder)
         base = PrunedBase(parse(line), line, first_seq_of(pruning.segments[-1].path))
         write_atomic(self._folder / BASE_NAME, base.to_bytes())
         LOG.info("journal.pruned until=%d reason=%s", pruning.until, pruning.reason)

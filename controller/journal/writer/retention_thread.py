@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from controller.journal.store.chain import Damage
-from controller.journal.store.pruned_base import BadBase
+from controller.journal.store.pruned_base import BadBase, read_inventory
 from controller.journal.store.segments import BadSegment, list_segments
 from controller.journal.writer.clock_guard import ClockGuard
-from controller.journal.writer.retention import DAY_S, Retention, RetentionLimits, opened_at
+from controller.journal.writer.retention import (
+    DAY_S,
+    RecordPruning,
+    Retention,
+    RetentionLimits,
+    opened_at,
+)
 from controller.model.errors import JournalUnavailable
 from controller.ports import Clock
 
@@ -30,7 +35,7 @@ class RetentionThread:
         *,
         limits: RetentionLimits,
         clock: Clock,
-        record_pruning: Callable[[int, str], object],
+        record_pruning: RecordPruning,
     ) -> None:
         self._folder = folder
         self._clock = clock
@@ -58,10 +63,24 @@ class RetentionThread:
         self._thread.join(JOIN_S)
 
     def _run(self) -> None:
+        self._check_inventory()
         while not self._closing:
             self._run_once()
             self._woken.wait(self._limits.round_s)
             self._woken.clear()
+
+    def _check_inventory(self) -> None:
+        """Log an error if the inventory of pruned records isn't the recorded one.
+
+        A start reads the file only if there is no usable snapshot, and a pruning is rare.
+        """
+        try:
+            read_inventory(self._folder)
+        except (BadBase, BadSegment, OSError) as error:
+            LOG.error(  # noqa: TRY400 - the reason is enough
+                "journal.inventory.unusable error=%s: nothing is pruned; restore it from a backup",
+                error,
+            )
 
     @property
     def doubted(self) -> bool:

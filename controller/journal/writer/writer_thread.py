@@ -85,8 +85,9 @@ class Writer:
         self._opened = self._log.opened
         if retention is not None:
 
-            def record_pruning(until: int, reason: str) -> Record:
-                return self.append(prune_entry(new_id(), until=until, reason=reason))
+            def record_pruning(until: int, reason: str, digest: str) -> Record:
+                entry = prune_entry(new_id(), until=until, reason=reason, digest=digest)
+                return self.append(entry)
 
             self._retention = RetentionThread(
                 folder, limits=retention, clock=clock, record_pruning=record_pruning
@@ -108,6 +109,11 @@ class Writer:
     def last_seq(self) -> int:
         """The seq of the last durable record; 0 before the first."""
         return self._log.last_seq
+
+    @property
+    def signed_at_open(self) -> int:
+        """The last record that a checkpoint covered before this process wrote anything."""
+        return self._log.signed_at_open
 
     # Using it.
 

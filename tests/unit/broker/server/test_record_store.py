@@ -8,14 +8,19 @@ from pathlib import Path
 import pytest
 
 from controller.broker.gate.state import GateState
-from controller.broker.server.record_store import RecordStore, read_snapshot, write_snapshot
+from controller.broker.server.record_store import RecordStore, read_snapshot
 from controller.broker.server.server import UNKNOWN_ENGINE
+from controller.core.encoding.canonical_json import canonical
+from controller.core.records.checkpoint import content_digest, inventory_entry
 from controller.core.records.inventory import fold
+from controller.core.records.inventory_json import to_json
 from controller.journal.store.reader import records
+from controller.journal.writer.checkpointer import CheckpointInterval
 from controller.journal.writer.writer_thread import Writer
 from controller.model.inventory import Inventory, TrustedImage
 from controller.model.records import Entry
 from tests.unit.broker.serving import STRICT, TestClock, entry, ids, run
+from tests.unit.journal.builders import NOON, FixedClock, checkpointer_of, open_log, uuid7
 
 
 def trust(number: int) -> Entry:
@@ -60,6 +65,13 @@ def refolded(root: Path) -> Inventory:
     for record in records(root / "journal"):
         inventory = fold(inventory, record)
     return inventory
+
+
+def write(path: Path, inventory: Inventory) -> bytes:
+    """Write a snapshot that no record describes; return its content."""
+    content = canonical({"format": 1, "inventory": to_json(inventory)})
+    path.write_bytes(content)
+    return content
 
 
 async def nothing(_books: RecordStore, _journal: Writer, _state: GateState) -> None:
@@ -182,10 +194,8 @@ def test_what_was_believed_and_cannot_be_written_is_taken_back(tmp_path: Path) -
         assert state.inventory == before
         assert list(state.inventory.open) == [second.id]
         assert await books.is_durable_since(books.rollbacks)
-        books.save()
 
-    check(tmp_path, test)
-    assert read_snapshot(tmp_path / "inventory.json") == refolded(tmp_path)
+    assert check(tmp_path, test).inventory == refolded(tmp_path)
 
 
 def test_what_is_only_believed_is_not_saved(tmp_path: Path) -> None:
@@ -267,7 +277,7 @@ def test_a_snapshot_that_is_ahead_of_the_journal_isn_t_believed(tmp_path: Path) 
 
     check(tmp_path, test)
     known = TrustedImage("evil:1", "sha256:0")
-    write_snapshot(tmp_path / "inventory.json", Inventory(seq=999, ledger={"evil:1": known}))
+    write(tmp_path / "inventory.json", Inventory(seq=999, ledger={"evil:1": known}))
     assert check(tmp_path, nothing).inventory == refolded(tmp_path)
 
 
@@ -289,6 +299,19 @@ def test_a_snapshot_is_private_whole_and_passes_its_crash_points(tmp_path: Path)
     assert not list(tmp_path.glob(".inventory*"))
 
 
+def test_a_snapshot_that_can_t_be_recorded_is_not_saved(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(books: RecordStore, journal: Writer, _state: GateState) -> None:
+        await books.write(trust(1))
+        await asyncio.to_thread(journal.close)
+        books.save()
+
+    check(tmp_path, test)
+    assert not (tmp_path / "inventory.json").exists()
+    assert "inventory.unsaved" in caplog.text
+
+
 def test_a_snapshot_that_can_t_be_saved_ends_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -299,3 +322,139 @@ def test_a_snapshot_that_can_t_be_saved_ends_nothing(
 
     check(tmp_path, test)
     assert "inventory.unsaved" in caplog.text
+
+
+# A snapshot is used only if a record describes its content.
+
+EVIL = {
+    "ledger": [{"reference": "evil:1", "id": "sha256:" + "66" * 32, "digest": ""}],
+    "pins": [{"revision": "v1:" + "aa" * 32, "id": "sha256:" + "66" * 32, "digest": ""}],
+    "approvals": [
+        {"id": "a", "plan": "cd" * 32, "objects": ["volume:data"], "time": "", "used": []}
+    ],
+    "networks": [
+        {"id": "n", "name": "n", "namespace": "", "owner": "eve", "origin": "client", "intent": ""}
+    ],
+}
+
+
+async def save_one(books: RecordStore, _journal: Writer, _state: GateState) -> None:
+    await books.write(trust(1))
+    books.save()
+
+
+def acts(root: Path) -> list[str]:
+    """Return the routes of the operator-stage records, apart from the trusted images."""
+    found = [
+        str(r.entry.request["route"])
+        for r in records(root / "journal")
+        if r.entry.stage == "operator"
+    ]
+    return [route for route in found if route != "image.trust"]
+
+
+@pytest.mark.parametrize("member", list(EVIL))
+def test_a_changed_snapshot_is_not_used_and_leaves_a_trace(
+    tmp_path: Path, member: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    check(tmp_path, save_one)
+    path = tmp_path / "inventory.json"
+    good = json.loads(path.read_bytes())
+    good["inventory"][member] += EVIL[member]
+    evil = canonical(good)
+    path.write_bytes(evil)
+    state = check(tmp_path, nothing)
+    assert state.inventory == refolded(tmp_path)
+    assert (list(state.inventory.ledger), state.inventory.approvals) == (["web:1"], {})
+    assert (tmp_path / "inventory.json.rejected").read_bytes() == evil
+    assert not path.exists()
+    assert acts(tmp_path) == ["journal.inventory-rejected"]
+    assert (
+        "inventory.rejected: inventory.json wasn't the file that record 3 describes" in caplog.text
+    )
+
+
+@pytest.mark.parametrize("seq", [0, 1, 2, 3, 4])
+def test_a_made_up_snapshot_of_any_record_is_not_used(tmp_path: Path, seq: int) -> None:
+    check(tmp_path, save_one)
+    known = TrustedImage("evil:1", "sha256:0")
+    write(tmp_path / "inventory.json", Inventory(seq=seq, ledger={"evil:1": known}))
+    assert check(tmp_path, nothing).inventory == refolded(tmp_path)
+    assert acts(tmp_path) == ["journal.inventory-rejected"]
+
+
+def test_an_earlier_snapshot_in_its_place_is_used_with_the_records_since(tmp_path: Path) -> None:
+    check(tmp_path, save_one)
+    path = tmp_path / "inventory.json"
+    before = path.read_bytes()
+
+    async def again(books: RecordStore, _journal: Writer, _state: GateState) -> None:
+        await books.write(trust(2))
+        books.save()
+
+    check(tmp_path, again)
+    path.write_bytes(before)
+    assert check(tmp_path, nothing).inventory == refolded(tmp_path)
+    assert acts(tmp_path) == []
+
+
+def test_the_snapshot_of_an_earlier_version_is_rebuilt_once_and_without_an_alarm(
+    tmp_path: Path,
+) -> None:
+    async def test(books: RecordStore, _journal: Writer, _state: GateState) -> None:
+        await books.write(trust(1))
+
+    state = check(tmp_path, test)
+    path = tmp_path / "inventory.json"
+    content = write(path, state.inventory)
+    assert check(tmp_path, nothing).inventory == refolded(tmp_path)
+    assert (path.read_bytes(), acts(tmp_path)) == (content, [])
+
+
+class Died(Exception):
+    """The broker was killed."""
+
+
+@pytest.mark.parametrize("point", ["inventory.write.before", "inventory.write.after"])
+def test_a_broker_killed_between_record_and_snapshot_raises_no_alarm(
+    tmp_path: Path, point: str
+) -> None:
+    check(tmp_path, save_one)
+
+    class Killed(list[str]):
+        def append(self, passed: str) -> None:
+            if passed == point:
+                raise Died
+
+    async def test() -> None:
+        books, journal, _ = opened(tmp_path, passed=Killed())
+        with journal:
+            await books.write(trust(2))
+            with pytest.raises(Died):
+                books.save()
+
+    run(test())
+    assert check(tmp_path, nothing).inventory == refolded(tmp_path)
+    assert (acts(tmp_path), list(tmp_path.glob("*.rejected"))) == ([], [])
+
+
+def test_a_record_that_no_checkpoint_covers_describes_no_snapshot(tmp_path: Path) -> None:
+    """Whoever has no key can append records, and nobody signed those."""
+    folder = tmp_path / "journal"
+    folder.mkdir(mode=0o700)
+    log = open_log(folder, every=CheckpointInterval())
+    log.append(trust(1))
+    log.close()
+    known = TrustedImage("evil:1", "sha256:0")
+    last = list(records(folder))[-1].seq
+    content = write(tmp_path / "inventory.json", Inventory(seq=last, ledger={"evil:1": known}))
+    unsigned = open_log(folder)
+    unsigned.append(inventory_entry(uuid7(7), until=last, digest=content_digest(content)))
+    unsigned.close()
+    clock, new_id = FixedClock(NOON + 3 * 86_400), ids()
+    signer = checkpointer_of(folder, clock, new_id, CheckpointInterval())
+    with Writer(folder, clock=clock, new_id=new_id, checkpointer=signer) as journal:
+        state = GateState(STRICT, Inventory(), "test", UNKNOWN_ENGINE, clock, new_id)
+        RecordStore(journal, state, tmp_path / "inventory.json").load()
+    assert list(state.inventory.ledger) == ["web:1"]
+    assert acts(tmp_path)[-1] == "journal.inventory-rejected"

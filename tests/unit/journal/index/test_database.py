@@ -355,9 +355,9 @@ def asked(number: int, route: str, thing: str, **summary: object) -> Entry:
 
 
 def prune(folder: Path, *, keep_days: int, now_day: int) -> None:
-    def tell(until: int, reason: str) -> None:
+    def tell(until: int, reason: str, digest: str) -> None:
         log = open_log(folder, clock=FixedClock(NOON + now_day * DAY_S), every=CheckpointInterval())
-        log.append(prune_entry(log._new_id(), until=until, reason=reason))
+        log.append(prune_entry(log._new_id(), until=until, reason=reason, digest=digest))
         log.close()
 
     keep = RetentionLimits(age_s=keep_days * DAY_S, plain_s=DAY_S)

@@ -111,9 +111,9 @@ def test_compressed_segments_and_a_line_that_is_being_written_make_no_difference
 def test_of_a_journal_that_was_pruned_what_tells_of_that_goes_along(
     folder: Path, tmp_path: Path
 ) -> None:
-    def tell(until: int, reason: str) -> None:
+    def tell(until: int, reason: str, digest: str) -> None:
         log = open_log(folder, clock=FixedClock(NOON + 4 * DAY_S), every=CheckpointInterval())
-        log.append(prune_entry(log._new_id(), until=until, reason=reason))
+        log.append(prune_entry(log._new_id(), until=until, reason=reason, digest=digest))
         log.close()
 
     keep = RetentionLimits(age_s=2.5 * DAY_S, plain_s=1000 * DAY_S)

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.records.checkpoint import prune_entry, read_checkpoint, read_key
+from controller.core.records.checkpoint import (
+    inventory_entry,
+    prune_entry,
+    read_checkpoint,
+    read_key,
+)
 from controller.core.transparency.signed_note import (
     BadNote,
     PrivateKey,
@@ -142,10 +147,21 @@ def test_what_tells_that_records_go_is_signed_in_the_same_write(folder: Path) ->
     """They go right after it, and nothing that isn't signed may tell so."""
     log = open_log(folder, every=CheckpointInterval())
     log.append(entry(1))
-    log.append(prune_entry(uuid7(2), until=3, reason="age"))
+    log.append(prune_entry(uuid7(2), until=3, reason="age", digest=""))
     log.append(entry(3))
     abandon(log)
     assert told(folder) == "sKcrocr"
+    check_signed(folder)
+
+
+def test_what_describes_a_snapshot_is_signed_in_the_same_write(folder: Path) -> None:
+    """The snapshot is replaced right after it, and the next start believes signed records alone."""
+    log = open_log(folder, every=CheckpointInterval())
+    log.append(entry(1))
+    log.append(inventory_entry(uuid7(2), until=3, digest="sha256:0"))
+    log.append(entry(3))
+    abandon(log)
+    assert told(folder) == "sKcrrcr"
     check_signed(folder)
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import errno
+import json
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from controller.core.encoding.canonical_json import canonical
 from controller.core.records import inventory as inventories
-from controller.core.records.checkpoint import parse_checkpoint, prune_entry, read_checkpoint
+from controller.core.records.checkpoint import (
+    content_digest,
+    parse_checkpoint,
+    prune_entry,
+    read_checkpoint,
+)
 from controller.core.transparency.signed_note import parse_note
 from controller.journal.store.pruned_base import (
     BASE_NAME,
     INVENTORY_NAME,
+    BadBase,
     pruned_inventory,
     read_inventory,
 )
@@ -26,7 +33,13 @@ from controller.journal.verify.verify import TrustAnchors, Verification, verify
 from controller.journal.writer import retention
 from controller.journal.writer.append_log import Log, SegmentLimits
 from controller.journal.writer.checkpointer import EVERY, CheckpointInterval
-from controller.journal.writer.retention import DAY_S, Retention, RetentionLimits, compress
+from controller.journal.writer.retention import (
+    DAY_S,
+    RecordPruning,
+    Retention,
+    RetentionLimits,
+    compress,
+)
 from controller.journal.writer.retention_thread import RetentionThread
 from controller.journal.writer.signing_keys import read_public_keys
 from controller.journal.writer.writer_thread import Writer
@@ -74,12 +87,12 @@ def happened(number: int) -> Entry:
     )
 
 
-def telling(folder: Path, every: CheckpointInterval | None = EVERY) -> Callable[[int, str], object]:
+def telling(folder: Path, every: CheckpointInterval | None = EVERY) -> RecordPruning:
     """Record what goes, as a writer does that is killed right then; without *every*, as a forger."""
 
-    def tell(until: int, reason: str) -> None:
+    def tell(until: int, reason: str, digest: str) -> None:
         log = open_log(folder, clock=FixedClock(NOON + 8 * DAY_S), every=every, limits=DAILY)
-        log.append(prune_entry(log._new_id(), until=until, reason=reason))
+        log.append(prune_entry(log._new_id(), until=until, reason=reason, digest=digest))
         log._leave_segment()
         log.close()
 
@@ -150,7 +163,8 @@ def test_what_is_too_old_goes_and_the_rest_holds_from_its_checkpoint_on(folder: 
     assert kept[: len(before) - found.pruned] == before[found.pruned :]
     assert found.records == len(kept)
     (told,) = [r for r in kept if r.entry.request.get("route") == "journal.prune"]
-    assert told.entry.result == {"until": found.pruned, "reason": "age"}
+    digest = content_digest((folder / INVENTORY_NAME).read_bytes())
+    assert told.entry.result == {"until": found.pruned, "reason": "age", "inventory": digest}
     # What the inventory was is rebuilt without what is gone.
     assert set(folded(folder).ledger) == set(inventory.ledger)
     assert (len(inventory.ledger), folded(folder).seq) == (80, last_seq(folder))
@@ -202,19 +216,24 @@ def test_a_broker_goes_on_after_a_pruned_journal(folder: Path) -> None:
 STEPS = ["inventory", "told", "based"]
 
 
+@pytest.mark.parametrize("earlier", [False, True], ids=["first", "second"])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_pruning_that_got_no_further_is_ended_by_the_next(
-    folder: Path, step: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, step: str, earlier: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if earlier:
+        look_after(folder, RetentionLimits(age_s=6.5 * DAY_S))
+    before = checked(folder).pruned
+    assert bool(before) is earlier
     ledger = set(folded(folder).ledger)
 
     class Killed(BaseException):
         pass
 
-    def tell(until: int, reason: str) -> None:
+    def tell(until: int, reason: str, digest: str) -> None:
         if step == "inventory":
             raise Killed
-        telling(folder)(until, reason)
+        telling(folder)(until, reason, digest)
         if step == "told":
             raise Killed
 
@@ -230,10 +249,10 @@ def test_a_pruning_that_got_no_further_is_ended_by_the_next(
                 now=NOON + 8 * DAY_S
             )
     assert set(folded(folder).ledger) == ledger
-    assert bool(checked(folder).pruned) is (step == "based")
+    assert (checked(folder).pruned > before) is (step == "based")
     look_after(folder, RetentionLimits(age_s=4.5 * DAY_S))
     found = checked(folder)
-    assert found.pruned
+    assert found.pruned > before
     assert names(folder)[0] == f"{found.pruned + 1:020d}.jsonl"
     assert set(folded(folder).ledger) == ledger
 
@@ -241,7 +260,7 @@ def test_a_pruning_that_got_no_further_is_ended_by_the_next(
 def test_records_missing_without_a_prune_record_are_reported(folder: Path) -> None:
     """Somebody removes the first segments, and writes what pruning leaves by himself."""
 
-    def tell(_until: int, _reason: str) -> None:
+    def tell(_until: int, _reason: str, _digest: str) -> None:
         pass
 
     Retention(folder, limits=RetentionLimits(age_s=4.5 * DAY_S), record_pruning=tell).apply(
@@ -310,6 +329,57 @@ def test_a_damaged_inventory_of_the_pruned_ones_is_told(folder: Path) -> None:
         assert caught.value.code == "journal.damaged"
 
 
+def vouch_for_evil(folder: Path) -> None:
+    """Add an image that nobody vouched for to the inventory of the pruned records."""
+    path = folder / INVENTORY_NAME
+    value = json.loads(path.read_bytes())
+    value["ledger"].append({"reference": "evil:1", "id": "sha256:0", "digest": ""})
+    path.write_bytes(canonical(value))
+
+
+def test_a_changed_inventory_of_the_pruned_records_is_not_used_nor_passed_on(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    look_after(folder, RetentionLimits(age_s=4.5 * DAY_S))
+    before = names(folder)
+    vouch_for_evil(folder)
+    said = r"\.inventory differs from the file that record \d+ describes"
+    with pytest.raises(StateError, match=said) as caught:
+        pruned_inventory(folder, known=0)
+    assert "restore .pruned and .inventory from a backup" in caught.value.remedy
+    with pytest.raises(BadBase, match=said):
+        look_after(folder, RetentionLimits(age_s=2.5 * DAY_S))
+    assert names(folder) == before
+    assert not upkeep_at(folder, 8)
+    assert "journal.inventory.unusable error=.inventory differs from" in caplog.text
+
+
+def test_an_earlier_inventory_of_pruned_records_in_its_place_is_not_used(folder: Path) -> None:
+    look_after(folder, RetentionLimits(age_s=6.5 * DAY_S))
+    earlier = (folder / INVENTORY_NAME).read_bytes()
+    look_after(folder, RetentionLimits(age_s=4.5 * DAY_S))
+    (folder / INVENTORY_NAME).write_bytes(earlier)
+    with pytest.raises(StateError, match="ends before what was pruned"):
+        pruned_inventory(folder, known=0)
+
+
+def test_an_inventory_without_a_digest_in_its_prune_record_is_used(folder: Path) -> None:
+    """An earlier version pruned these records."""
+
+    def tell(until: int, reason: str, _digest: str) -> None:
+        telling(folder)(until, reason, "")
+
+    Retention(folder, limits=RetentionLimits(age_s=4.5 * DAY_S), record_pruning=tell).apply(
+        now=NOON + 8 * DAY_S
+    )
+    assert len(folded(folder).ledger) == 80
+    look_after(folder, RetentionLimits(age_s=2.5 * DAY_S))
+    assert len(folded(folder).ledger) == 80
+    vouch_for_evil(folder)
+    with pytest.raises(StateError, match="differs from"):
+        folded(folder)
+
+
 def test_what_is_damaged_isnt_pruned(folder: Path) -> None:
     path = list_segments(folder)[1]
     path.write_bytes(path.read_bytes().replace(b"web:1", b"web:x", 1))
@@ -320,7 +390,7 @@ def test_what_is_damaged_isnt_pruned(folder: Path) -> None:
 
 
 def test_without_a_record_nothing_goes(folder: Path) -> None:
-    def tell(_until: int, _reason: str) -> None:
+    def tell(_until: int, _reason: str, _digest: str) -> None:
         raise JournalUnavailable("journal.unavailable", "no space left")
 
     before = names(folder)

@@ -1,0 +1,251 @@
+"""``journal verify`` on a state folder: what somebody changed beside the records is noticed, too.
+
+Each case is a change by somebody with write access to the folder, and without the broker's key.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.app.broker import open_journal
+from controller.broker.gate.state import GateState
+from controller.broker.server.record_store import RecordStore
+from controller.broker.server.server import UNKNOWN_ENGINE
+from controller.cli.main import main
+from controller.core.encoding.canonical_json import canonical
+from controller.core.records.checkpoint import prune_entry
+from controller.core.records.inventory import fold
+from controller.journal.store.pruned_base import INVENTORY_NAME
+from controller.journal.store.reader import records
+from controller.journal.store.segments import list_segments
+from controller.journal.writer.retention import DAY_S, Retention, RetentionLimits
+from controller.journal.writer.writer_thread import Writer
+from controller.model.crashpoints import pass_by
+from controller.model.errors import StateError
+from controller.model.inventory import Inventory
+from controller.model.records import Entry
+from controller.settings import Instance, StateFolder, write_instance
+from tests.unit.broker.serving import STRICT
+from tests.unit.journal.builders import NOON, FixedClock, Ids
+
+INSTANCE = "5109a1b2c3d4e5f6"
+SNAPSHOT = "broker/inventory.json"
+PRUNED = f"broker/journal/{INVENTORY_NAME}"
+EVIL = {
+    "ledger": {"reference": "evil:1", "id": "sha256:" + "66" * 32, "digest": ""},
+    "pins": {"revision": "v1:" + "aa" * 32, "id": "sha256:" + "66" * 32, "digest": ""},
+    "approvals": {"id": "a", "plan": "cd" * 32, "objects": ["volume:data"], "time": "", "used": []},
+}
+
+
+class Home:
+    """A state folder whose broker ran and ended some times, without a server."""
+
+    def __init__(self, root: Path, *, days: float = 0.0) -> None:
+        self.root = root
+        self.state = StateFolder(root, root / "run")
+        self.clock = FixedClock(NOON + days * DAY_S)
+        self.ids = Ids(1_000_000 + int(days))
+
+    def create(self) -> None:
+        self.state.broker.mkdir(parents=True, mode=0o700)
+        write_instance(self.root, Instance(INSTANCE, "/srv/desired", "unix:///engine.sock"))
+
+    @contextmanager
+    def broker(self) -> Iterator[tuple[Writer, RecordStore, GateState]]:
+        """A broker's journal and record store, from a start to an end."""
+        self.clock.time += 2 * DAY_S  # the start opens a new segment
+        with open_journal(self.state, INSTANCE, clock=self.clock, reach=pass_by) as journal:
+            state = GateState(STRICT, Inventory(), INSTANCE, UNKNOWN_ENGINE, self.clock, self.ids)
+            store = RecordStore(journal, state, self.state.inventory_snapshot)
+            store.load()
+            yield journal, store, state
+
+    def run(self, *images: int) -> GateState:
+        """Trust some images, save the inventory, and end."""
+        with self.broker() as (journal, store, state):
+            for image in images:
+                record = journal.append(self.trust(image))
+                state.inventory = fold(state.inventory, record)
+            store.save()
+            return state
+
+    def trust(self, number: int) -> Entry:
+        summary = {"reference": f"web:{number}", "id": f"sha256:{number:064x}"}
+        request: dict[str, object] = {"route": "image.trust", "summary": summary}
+        return Entry(self.ids(), "operator", request=request)
+
+    def prune(self) -> None:
+        """Remove all segments but two, as the broker does."""
+        with self.broker() as (journal, _, _):
+
+            def tell(until: int, reason: str, digest: str) -> None:
+                entry = prune_entry(self.ids(), until=until, reason=reason, digest=digest)
+                journal.append(entry)
+
+            limits = RetentionLimits(size_bytes=1)
+            Retention(self.state.journal, limits=limits, record_pruning=tell).apply(now=NOON)
+
+    def edit(self, file: str, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the inventory in a file."""
+        path = self.root / file
+        value = json.loads(path.read_bytes())
+        change(value.get("inventory", value))
+        path.write_bytes(canonical(value))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state folder with several segments, a pruned one and a snapshot."""
+    root = tmp_path_factory.mktemp("made") / "state"
+    home = Home(root)
+    home.create()
+    for number in range(4):
+        home.run(2 * number, 2 * number + 1)
+    home.prune()
+    home.run(8)
+    shutil.copytree(root, root.parent / "earlier")
+    home.run(9)
+    return root
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "state"))
+
+
+def verified(
+    capsys: pytest.CaptureFixture[str], root: Path, *options: object
+) -> tuple[int, str, dict[str, Any]]:
+    """Verify in words and for programs, fast and thoroughly, which all say the same."""
+    said = []
+    for form in ([], ["--json"], ["--thorough"]):
+        with pytest.raises(SystemExit) as ended:
+            main([str(each) for each in ["journal", "verify", "--state", root, *options, *form]])
+        said.append((ended.value.code, capsys.readouterr().out))
+    (code, words), (_, found), _ = said
+    assert {code for code, _ in said} == {code}
+    assert said[2][1] == words
+    assert isinstance(code, int)
+    return code, words, json.loads(found)
+
+
+def evil(file: str, member: str) -> Callable[[Path], None]:
+    """Add something that nobody admitted to an inventory file."""
+    return lambda root: Home(root).edit(file, lambda found: found[member].append(EVIL[member]))
+
+
+def earlier(file: str) -> Callable[[Path], None]:
+    """Put an earlier version of a file in its place."""
+
+    def change(root: Path) -> None:
+        shutil.copy(root.with_name("earlier") / file, root / file)
+
+    return change
+
+
+def write(file: str, content: bytes) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        (root / file).write_bytes(content)
+
+    return change
+
+
+def remove(file: str) -> Callable[[Path], None]:
+    return lambda root: (root / file).unlink()
+
+
+#: A change, the exit code, and what is said of it.
+CASES: dict[str, tuple[Callable[[Path], None], int, str]] = {
+    "nothing": (lambda _: None, 0, " records, chain intact, 0 open intents"),
+    # The inventory of the pruned records.
+    "pruned-ledger": (evil(PRUNED, "ledger"), 17, f"{PRUNED} isn't the file that record "),
+    "pruned-approval": (evil(PRUNED, "approvals"), 17, f"{PRUNED} isn't the file that record "),
+    "pruned-pin": (evil(PRUNED, "pins"), 17, f"{PRUNED} isn't the file that record "),
+    "pruned-removed": (remove(PRUNED), 17, f"{PRUNED} is missing: it had the inventory of the "),
+    "pruned-emptied": (write(PRUNED, b"{}"), 17, f"{PRUNED} isn't the file that record "),
+    # The snapshot.
+    "snapshot-ledger": (evil(SNAPSHOT, "ledger"), 17, f"{SNAPSHOT} isn't the file that record "),
+    "snapshot-approval": (evil(SNAPSHOT, "approvals"), 17, f"{SNAPSHOT} isn't the file that "),
+    "snapshot-pin": (evil(SNAPSHOT, "pins"), 17, f"{SNAPSHOT} isn't the file that record "),
+    "snapshot-emptied": (write(SNAPSHOT, b"{}"), 17, f"{SNAPSHOT} isn't the file that record "),
+    "snapshot-removed": (remove(SNAPSHOT), 0, " records, chain intact"),
+}
+
+
+@pytest.mark.parametrize(("change", "code", "expected"), CASES.values(), ids=CASES.keys())
+def test_a_change_in_the_state_folder_is_noticed(
+    root: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path], None],
+    code: int,
+    expected: str,
+) -> None:
+    change(root)
+    found, words, told = verified(capsys, root)
+    assert (found, expected in words) == (code, True), words
+    assert (told["ok"], told["code"]) == (code == 0, code)
+    if code == 17:
+        assert (told["fault"], told["first_bad"]) == ("inventory", None)
+        assert str(root / told["file"]) == told["file"]
+        assert "Keep a copy" in told["reason"]
+
+
+def test_the_snapshot_names_its_record_and_a_start_rebuilds_it(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    described = [r for r in records(root / "broker" / "journal") if "inventory" in r.entry.result]
+    last = described[-1]
+    evil(SNAPSHOT, "ledger")(root)
+    _, words, _ = verified(capsys, root)
+    until = last.entry.result["until"]
+    assert f"the file that record {last.seq} describes (records 1 to {until})" in words
+    state = Home(root, days=100).run()
+    assert "evil:1" not in state.inventory.ledger
+    assert set(state.inventory.ledger) == {f"web:{number}" for number in range(10)}
+    code, words, _ = verified(capsys, root)
+    assert code == 0, words
+    assert f"says: inventory.json wasn't the file that record {last.seq} describes" in words
+
+
+def test_a_pruned_inventory_that_was_changed_is_not_folded_on(root: Path) -> None:
+    evil(PRUNED, "ledger")(root)
+    remove(SNAPSHOT)(root)
+    said = "differs from the file that record"
+    with pytest.raises(StateError, match=said), Home(root, days=100).broker():
+        pass
+
+
+def test_an_earlier_snapshot_is_as_good(
+    root: Path, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(made.with_name("earlier") / SNAPSHOT, root / SNAPSHOT)
+    assert verified(capsys, root)[0] == 0
+
+
+def test_a_copy_of_the_journal_alone_is_verified_without_the_files_beside(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal, key = root / "broker" / "journal", root / "journal.pub"
+    evil(SNAPSHOT, "ledger")(root)
+    options = ("--journal", journal, "--key", key)
+    assert verified(capsys, root, *options)[0] == 0
+    (journal / INVENTORY_NAME).unlink()
+    code, words, _ = verified(capsys, root, *options)
+    assert (code, f"{INVENTORY_NAME} wasn't compared: it isn't in this copy" in words) == (0, True)
+
+
+def test_from_a_record_on_the_files_described_before_are_not_compared(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = root / "broker" / "journal"
+    begin = int(list_segments(journal)[-1].name.partition(".")[0])
+    code, words, _ = verified(capsys, root, "--from", begin)
+    assert (code, f"{PRUNED} wasn't compared: the record about it is before" in words) == (0, True)
