@@ -68,7 +68,7 @@ class TrustedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Pin:
+class PinnedImage:
     """The image of a revision: the first admitted one. Later slots and repairs run the same image.
 
     A pin answers which image a revision runs. It admits the image only under its own repository, and
@@ -145,7 +145,7 @@ class Inventory:
     volumes: dict[str, OwnedObject] = field(default_factory=dict)
     ledger: dict[str, TrustedImage] = field(default_factory=dict)
     #: The first admitted image of each revision, in the order of the latest creates.
-    pins: dict[str, Pin] = field(default_factory=dict)
+    pins: dict[str, PinnedImage] = field(default_factory=dict)
     sessions: dict[str, ExecSession] = field(default_factory=dict)  # by the exec's id
     open: dict[str, OpenIntent] = field(default_factory=dict)  # by the intent's id
     taken: dict[str, TakenDown] = field(default_factory=dict)  # by the container's id

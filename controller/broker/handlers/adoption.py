@@ -42,7 +42,7 @@ from controller.core.rules.facts import CreateFacts, Stamp
 from controller.core.rules.identity import is_reserved
 from controller.core.rules.verdict import AdmissionDecision, verdict_of
 from controller.model.desired.plan import Verdict
-from controller.model.inventory import ContainerItem, Inventory, OwnedObject, Pin
+from controller.model.inventory import ContainerItem, Inventory, OwnedObject, PinnedImage
 from controller.model.mutations import ADOPT
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Reply, Role
@@ -330,7 +330,7 @@ class _Survey:
             host=host_facts(state),
             image=shown,
             # The operator vouches for the running image, under its revision.
-            pin=Pin(shown.id, shown.digest, repository),
+            pin=PinnedImage(shown.id, shown.digest, repository),
             paths=paths,
             networks=networks,
             volumes=volumes,

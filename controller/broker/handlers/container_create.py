@@ -42,7 +42,7 @@ from controller.core.rules.facts import (
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import OwnedObject, Pin
+from controller.model.inventory import OwnedObject, PinnedImage
 from controller.model.mutations import Mutation
 from controller.model.records import Reply, Role
 
@@ -128,7 +128,7 @@ def _find_image(
     request: CreateRequest,
     reference: str,
     ahead: tuple[str, ...],
-) -> Flow[tuple[ImageFacts, Pin | None]]:
+) -> Flow[tuple[ImageFacts, PinnedImage | None]]:
     """Return the image to run, and the pin of the revision.
 
     Raises:
@@ -249,7 +249,7 @@ class _Lookups:
     by_text: AdmissionDecision
     reference: str
     image: ImageFacts
-    pin: Pin | None
+    pin: PinnedImage | None
     host: HostFacts = field(default_factory=HostFacts)
     paths: Mapping[str, PathFacts] = field(default_factory=dict)
     networks: dict[str, NetworkFacts] = field(default_factory=dict)

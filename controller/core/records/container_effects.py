@@ -28,7 +28,7 @@ from controller.model.inventory import (
     TAKEN_MAX,
     ContainerItem,
     Inventory,
-    Pin,
+    PinnedImage,
     TakenDown,
 )
 from controller.model.mutations import Mutation
@@ -90,15 +90,17 @@ def create_container(inventory: Inventory, closing: Closing) -> Inventory:
     return inventory if pin is None else _pin(inventory, item.revision, pin)
 
 
-def _pin_of(item: ContainerItem, summary: SummaryPart) -> Pin | None:
+def _pin_of(item: ContainerItem, summary: SummaryPart) -> PinnedImage | None:
     """Return the pin that a create makes; None if its record names no valid reference."""
     repository = repository_of(item.image)
     if repository is None:
         return None
-    return Pin(summary.image_id, summary.digest, repository, by_policy=summary.trusted_by_policy)
+    return PinnedImage(
+        summary.image_id, summary.digest, repository, by_policy=summary.trusted_by_policy
+    )
 
 
-def _pin(inventory: Inventory, revision: str, image: Pin) -> Inventory:
+def _pin(inventory: Inventory, revision: str, image: PinnedImage) -> Inventory:
     """Pin a revision to an image; beyond the limit drop the least recently used pin.
 
     The pin of a revision with a container stays: its replacement uses the same image. A rollback

@@ -20,7 +20,7 @@ from controller.model.inventory import (
     Inventory,
     OpenIntent,
     OwnedObject,
-    Pin,
+    PinnedImage,
     TakenDown,
     TrustedImage,
 )
@@ -103,7 +103,7 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
     )
 
 
-def _pins(value: Any, items: Iterable[ContainerItem]) -> dict[str, Pin]:
+def _pins(value: Any, items: Iterable[ContainerItem]) -> dict[str, PinnedImage]:
     """Return the pins of a snapshot.
 
     Older brokers wrote pins without a repository. The repository is then that of a container of the
@@ -118,7 +118,9 @@ def _pins(value: Any, items: Iterable[ContainerItem]) -> dict[str, Pin]:
         repository = text_member(member, "repository") or repository_of(made.get(revision, ""))
         if repository is not None:
             by_policy = member.get("by_policy") is True
-            pins[revision] = Pin(member["id"], member["digest"], repository, by_policy=by_policy)
+            pins[revision] = PinnedImage(
+                member["id"], member["digest"], repository, by_policy=by_policy
+            )
     return pins
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import Pin, TrustedImage
+from controller.model.inventory import PinnedImage, TrustedImage
 from controller.model.observed import Settings
 
 DEFAULT_VOLUMES_ROOT = "/var/lib/docker/volumes"
@@ -96,7 +96,7 @@ class CreateFacts:
     #: The ledger's entry of the canonical reference.
     trusted: TrustedImage | None = None
     #: The pin of the revision. If there is one, ``image`` is its image.
-    pin: Pin | None = None
+    pin: PinnedImage | None = None
     paths: Mapping[str, PathFacts] = field(default_factory=dict)
     #: Existing networks and volumes, by the name in the request.
     networks: Mapping[str, NetworkFacts] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from controller.core.rules.anonymous_volumes import uncovered
 from controller.core.rules.context import Case, read_reference, reference_text
 from controller.core.rules.facts import ImageFacts
 from controller.model import names
-from controller.model.inventory import Pin
+from controller.model.inventory import PinnedImage
 from controller.model.policy.document import Policy
 
 
@@ -92,7 +92,9 @@ def image_trusted(case: Case) -> Findings:
         yield Finding("image.moved", "Image", reason, remedy)
 
 
-def _pin_conflict(case: Case, pin: Pin, reference: Reference, image: ImageFacts) -> Finding | None:
+def _pin_conflict(
+    case: Case, pin: PinnedImage, reference: Reference, image: ImageFacts
+) -> Finding | None:
     """Return the finding if a revision's pin is no image of the reference, else None."""
     revision = case.request.label(names.REVISION)
     remedy = "a change of the service's document makes another revision, with an image of its own"
@@ -109,7 +111,7 @@ def _pin_conflict(case: Case, pin: Pin, reference: Reference, image: ImageFacts)
     return Finding("image.moved", "Image", reason, remedy)
 
 
-def _has_trusted_pin(pin: Pin | None) -> bool:
+def _has_trusted_pin(pin: PinnedImage | None) -> bool:
     return pin is not None and not pin.by_policy
 
 

@@ -35,7 +35,7 @@ from controller.model.confinement import (
     Root,
 )
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import Inventory, Pin
+from controller.model.inventory import Inventory, PinnedImage
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Entry, Reply
 from tests.unit.broker.dialogue import (
@@ -281,7 +281,7 @@ def test_what_is_adopted_is_ours_as_if_it_had_been_made_here() -> None:
     assert item.confined.mounts[1] == ExpectedMount(
         "volume", "/data", "alice-data", device=3, inode=7, place=""
     )
-    assert inventory.pins == {REVISION: Pin(IMAGE, "", "ghcr.io/platformnetwork/web")}
+    assert inventory.pins == {REVISION: PinnedImage(IMAGE, "", "ghcr.io/platformnetwork/web")}
     assert {entry.stage for entry in host.entries} == {"operator"}
     assert [entry.request["object"] for entry in host.entries] == [
         *("n1" * 32, "n2" * 32, "alice-data", WEB),
@@ -400,7 +400,7 @@ def test_a_network_or_volume_that_may_be_anything_is_left() -> None:
 def test_another_image_under_its_revision_is_left() -> None:
     host, knows = (
         Host(),
-        lost(pins={REVISION: Pin("sha256:" + "9" * 64, "", "ghcr.io/platformnetwork/web")}),
+        lost(pins={REVISION: PinnedImage("sha256:" + "9" * 64, "", "ghcr.io/platformnetwork/web")}),
     )
     assert host.shown(knows)["web.1-01234567"] == ["adopt.image"]
     host.image = None

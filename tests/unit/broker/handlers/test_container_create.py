@@ -13,7 +13,7 @@ from controller.core.encoding.image_reference import parse_reference
 from controller.core.records.inventory_json import settings_from_json
 from controller.model import names
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import ContainerItem, Pin, TrustedImage
+from controller.model.inventory import ContainerItem, PinnedImage, TrustedImage
 from controller.model.observed import Settings
 from controller.model.records import Reply
 from tests.unit.broker.dialogue import (
@@ -219,7 +219,7 @@ def test_the_first_create_of_a_revision_pins_its_image() -> None:
     slot_create(
         [LOOK_IMAGE, SLOT_FREE, ("intent", RECORDED), (sent, MADE), ("outcome", RECORDED)], knows
     )
-    assert knows.inventory.pins == {REVISION: Pin(IMAGE, DIGEST, REPOSITORY)}
+    assert knows.inventory.pins == {REVISION: PinnedImage(IMAGE, DIGEST, REPOSITORY)}
     assert sent.body["Labels"]["io.trimtab.image"] == REFERENCE
     made = knows.inventory.containers[NEW]
     assert (made.namespace, made.slot, made.revision, made.image) == (
@@ -232,7 +232,7 @@ def test_the_first_create_of_a_revision_pins_its_image() -> None:
 
 def test_a_pinned_revision_runs_its_image_after_the_tag_moved() -> None:
     pinned = "sha256:" + "33" * 32
-    knows = state(inventory(pins={REVISION: Pin(pinned, "", REPOSITORY)}))
+    knows = state(inventory(pins={REVISION: PinnedImage(pinned, "", REPOSITORY)}))
     sent = Forwarded(f"/containers/create?name={SERVICE}.2")
     by_id: Step = (ReadEngine(f"/images/{pinned}/json"), reply(image(Id=pinned)))
     dialogue: list[Step] = [by_id, SLOT_FREE, ("intent", RECORDED), (sent, MADE)]

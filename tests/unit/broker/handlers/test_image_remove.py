@@ -11,7 +11,7 @@ from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, ReadEngine
 from controller.broker.gate.state import GateState
 from controller.broker.guards.recovery import settle
-from controller.model.inventory import Inventory, OpenIntent, Pin, TrustedImage
+from controller.model.inventory import Inventory, OpenIntent, PinnedImage, TrustedImage
 from controller.model.records import Actor
 from tests.unit.broker.dialogue import (
     ALICE,
@@ -139,7 +139,9 @@ def test_what_a_container_is_just_being_made_of_stays() -> None:
 
 
 def pinned() -> Inventory:
-    return replace(inventory(), pins={REVISION: Pin(IMAGE, DIGEST, "ghcr.io/platformnetwork/web")})
+    return replace(
+        inventory(), pins={REVISION: PinnedImage(IMAGE, DIGEST, "ghcr.io/platformnetwork/web")}
+    )
 
 
 def test_what_a_rollback_may_need_stays_for_the_controller_and_is_an_operators_to_remove() -> None:

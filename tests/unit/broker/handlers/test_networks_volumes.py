@@ -13,7 +13,7 @@ from controller.broker.gate.commands import Forward, Lost, ReadEngine, SharedPul
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.image import read_progress
 from controller.core.engine_api.pull_errors import Access
-from controller.model.inventory import Pin, TrustedImage
+from controller.model.inventory import PinnedImage, TrustedImage
 from controller.model.records import Actor, Reply
 from tests.unit.broker.dialogue import (
     ALICE,
@@ -365,7 +365,7 @@ def test_an_image_by_id_is_shown_if_something_of_ours_knows_it() -> None:
     by_id = ReadEngine(f"/images/{IMAGE}/json")
     nameless = reply(image(RepoTags=[], RepoDigests=["evil.example/x@" + DIGEST]))
     pinned = state(
-        inventory(ledger={}, pins={REVISION: Pin(IMAGE, "", "ghcr.io/platformnetwork/web")})
+        inventory(ledger={}, pins={REVISION: PinnedImage(IMAGE, "", "ghcr.io/platformnetwork/web")})
     )
     answer = ask("GET", f"/images/{IMAGE}/json", [(by_id, nameless)], pinned, actor=CONTROLLER)
     assert (answer.status, answer.json["RepoDigests"]) == (200, [])

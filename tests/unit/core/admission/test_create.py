@@ -8,7 +8,7 @@ from controller.core.admission.create import CREATE_RULES, needs
 from controller.core.engine_api.parse import parse_create
 from controller.core.rules.facts import HostFacts, ImageFacts, Needs, VolumeFacts
 from controller.model import names
-from controller.model.inventory import Pin, TrustedImage
+from controller.model.inventory import PinnedImage, TrustedImage
 from controller.model.observed import Settings
 from tests.unit.core.creates import (
     CLIENT,
@@ -609,7 +609,7 @@ def test_a_controllers_container_is_called_after_its_slot(name, admitted):
     assert (denials(judged_for_controller(name=name)) == ()) is admitted
 
 
-PIN = Pin(IMAGE.id, IMAGE.digest, "ghcr.io/platformnetwork/web")
+PIN = PinnedImage(IMAGE.id, IMAGE.digest, "ghcr.io/platformnetwork/web")
 
 
 def test_a_pin_holds_for_its_own_repository():

@@ -22,7 +22,7 @@ from controller.model.inventory import (
     Inventory,
     OpenIntent,
     OwnedObject,
-    Pin,
+    PinnedImage,
     TrustedImage,
 )
 from controller.model.observed import Settings
@@ -57,7 +57,7 @@ ITEM = ContainerItem(
     admitted=SETTINGS,
     seq=1,
 )
-PIN = Pin("sha256:1", "sha256:2", "ghcr.io/p/web")
+PIN = PinnedImage("sha256:1", "sha256:2", "ghcr.io/p/web")
 SUMMARY: dict[str, object] = {
     "name": "web.1-00000000",
     "image": "ghcr.io/p/web:1",
@@ -305,7 +305,7 @@ def test_an_image_that_is_removed_is_forgotten_with_its_names(
     ],
 )
 def test_a_restart_that_an_operator_wants_anew_forgets_what_its_revision_is_pinned_to(
-    summary: dict[str, object], role: str, pins: dict[str, Pin]
+    summary: dict[str, object], role: str, pins: dict[str, PinnedImage]
 ) -> None:
     asked: dict[str, object] = {
         "route": "service.restart",
