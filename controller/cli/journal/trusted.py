@@ -6,11 +6,12 @@ A separate module, so that commands that only read don't import the code for sig
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from controller.core.records.checkpoint import Checkpoint, parse_checkpoint
 from controller.core.transparency.signed_note import BadNote, PublicKey, parse_note, parse_public
-from controller.journal.writer.signing_keys import earlier, read_public_keys
+from controller.journal.writer.signing_keys import PublishedKey, ends_of, read_published_keys
 from controller.model.errors import StateError
 
 
@@ -18,54 +19,76 @@ class Unsigned(Exception):
     """A saved checkpoint isn't valid, or has no signature of a trusted key."""
 
 
-def trusted_keys(values: tuple[str, ...]) -> dict[PublicKey, int | None]:
+@dataclass(frozen=True, slots=True)
+class GivenKeys:
+    """The public keys for a verification."""
+
+    published: tuple[PublishedKey, ...] = ()
+    #: The file with the keys, if it lies beside the journal; '' if the keys come from elsewhere.
+    beside: str = ""
+
+    @property
+    def ends(self) -> dict[PublicKey, int | None]:
+        """The last record for which each key's signature is good; None for no limit."""
+        return ends_of(self.published)
+
+
+def trusted_keys(values: tuple[str, ...], journal: Path) -> GivenKeys:
     """Return the keys of the ``--key`` options: keys, or files of keys.
 
-    Each key has the last record for which its signature is trusted; None for no limit.
+    A file lies beside the journal if it is in the folder *journal* or in one of the two above: who
+    changes one can change the other.
 
     Raises:
         StateError: a value is neither a key nor a file of keys.
     """
-    keys: dict[PublicKey, int | None] = {}
+    published: list[PublishedKey] = []
+    beside = ""
     for value in values:
         try:
-            keys_of_value = _parse_keys(value)
+            published += _parse_keys(value)
         except (BadNote, OSError) as error:
             raise StateError(
                 "journal.bad-key",
                 f"--key {value}: {error}",
                 remedy="name a copy of journal.pub, or one of the keys in it",
             ) from error
-        for key, until in keys_of_value.items():
-            keys[key] = earlier(keys.get(key), until)
-    return keys
+        if Path(value).exists() and _is_beside(Path(value), journal):
+            beside = beside or value
+    return GivenKeys(tuple(published), beside)
 
 
-def _parse_keys(value: str) -> dict[PublicKey, int | None]:
+def _is_beside(file: Path, journal: Path) -> bool:
+    folder = journal.resolve()
+    return file.resolve().parent in (folder, *folder.parents[:2])
+
+
+def _parse_keys(value: str) -> tuple[PublishedKey, ...]:
     if not Path(value).exists():
-        return {parse_public(value): None}
-    keys = read_public_keys(Path(value))
+        return (PublishedKey(parse_public(value)),)
+    keys = read_published_keys(Path(value))
     if not keys:
         raise BadNote("there is no key in it")
     return keys
 
 
-def published_keys(path: Path) -> dict[PublicKey, int | None]:
-    """Return the keys of a state folder, as ``trusted_keys``; empty before a broker's first start.
+def published_keys(path: Path) -> GivenKeys:
+    """Return the keys of a state folder; none before a broker's first start.
 
     Raises:
         StateError: the keys can't be read.
     """
     try:
-        return read_public_keys(path)
+        keys = read_published_keys(path)
     except FileNotFoundError:
-        return {}
+        return GivenKeys()
     except (BadNote, OSError) as error:
         raise StateError(
             "journal.bad-key",
             f"{path}: {error}",
             remedy="name the public key with --key; the broker rewrites the file at its start",
         ) from error
+    return GivenKeys(keys, str(path) if keys else "")
 
 
 def read_checkpoint(path: Path, keys: Mapping[PublicKey, int | None]) -> Checkpoint:
@@ -88,5 +111,5 @@ def read_checkpoint(path: Path, keys: Mapping[PublicKey, int | None]) -> Checkpo
         raise Unsigned(f"{path} is no checkpoint: {error}") from error
     valid = [key for key, end in keys.items() if end is None or checkpoint.size <= end]
     if keys and not any(map(note.is_signed_by, valid)):
-        raise Unsigned(f"{path} isn't signed by a key that is trusted")
+        raise Unsigned(f"{path} isn't signed by one of the given keys")
     return checkpoint

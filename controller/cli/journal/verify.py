@@ -16,7 +16,9 @@ from controller.core.encoding.terminal_text import printable
 from controller.model.errors import StateError
 
 if TYPE_CHECKING:
+    from controller.journal.verify.trust import KeyValidity
     from controller.journal.verify.verify import Verification
+    from controller.journal.writer.signing_keys import PublishedKey
 
 
 #: The exit code of ``verify``, by the fault of the first bad record.
@@ -58,7 +60,7 @@ Exit codes: 0 every record is as it was written; else what the first bad one is:
     "trusted",
     multiple=True,
     metavar="FILE|KEY",
-    help="Trust this public key alone (default: journal.pub of the state folder).",
+    help="Use this public key alone (default: journal.pub of the state folder).",
 )
 @click.option(
     "--checkpoint",
@@ -89,7 +91,8 @@ def verify(
     """Check every record of the journal, or of a copy of its FOLDER. Needs no running process.
 
     Without --key the public keys come from the state folder. An attacker who changes the journal
-    can change them as well: keep a copy of journal.pub and journal.checkpoint on another host.
+    can change them as well: keep a copy of journal.pub and journal.checkpoint on another host. Only
+    a key from elsewhere is called trusted.
     """
     from controller.cli.journal.trusted import (
         Unsigned,
@@ -100,23 +103,28 @@ def verify(
     from controller.journal.verify.verify import TrustAnchors
     from controller.journal.verify.verify import verify as verify_folder
 
-    keys, files, snapshot = trusted_keys(trusted), list(kept), None
+    files, snapshot, given = list(kept), None, None
     if folder is None and copy is None:
         state_folder = open_state(state)[0]
         folder, snapshot = state_folder.journal, state_folder.inventory_snapshot
         if not trusted:
-            keys = published_keys(state_folder.journal_public)
+            given = published_keys(state_folder.journal_public)
         if _size(state_folder.journal_checkpoint):
             files.append(state_folder.journal_checkpoint)
+    journal = copy or folder or Path()
+    given = given or trusted_keys(trusted, journal)
+    keys = given.ends
     try:
         # Checkpoints are read before segments, so that the segments have all signed records.
         trust = TrustAnchors(
             frozenset(keys),
             tuple(read_checkpoint(path, keys) for path in files),
             {key: until for key, until in keys.items() if until is not None},
+            file=given.beside,
+            published=given.published if given.beside else (),
         )
         result = verify_folder(
-            copy or folder or Path(),
+            journal,
             trust,
             begin=begin,
             thorough=thorough,
@@ -201,10 +209,32 @@ def _signature_lines(result: Verification) -> Iterator[str]:
         if result.ok:
             yield "note: no record is signed"
         return
-    by = "a key that is trusted" if result.trusted else "the journal's own key"
-    yield f"signed up to record {result.signed} by {by}"
-    if not result.trusted:
+    if result.trusted:
+        yield f"signed up to record {result.signed} by a key that is trusted"
+    elif result.keys_from:
+        yield f"signed up to record {result.signed} by the key in {result.keys_from} beside the journal"
+        yield "note: whoever changes one can change both: compare the key with a copy kept elsewhere (--key)"
+    else:
+        yield f"signed up to record {result.signed} by the journal's own key"
         yield "note: a rewritten journal can be signed with another key: name your key with --key"
+    yield from map(_key_line, result.keys)
+
+
+_INTRODUCED: Final = {
+    "first": "the first key",
+    "previous key": "signed by the key before",
+    "lost key": "not signed by the key before, which was lost",
+}
+
+
+def _key_line(key: KeyValidity) -> str:
+    """Return a line about a key: the record that introduced it, and the last record it signed."""
+    if key.record is None:
+        origin = "introduced before the first record that was looked at"
+    else:
+        origin = f"introduced by record {key.record} at {key.time}, {_INTRODUCED[key.by]}"
+    end = f"; signed up to record {key.until}" if key.until is not None else ""
+    return f"key {key.key}: {origin}{end}"
 
 
 @command(
@@ -218,16 +248,30 @@ Examples:
 def keys(state: Path | None, as_json: bool) -> None:
     """List the public keys of the journal's checkpoints, the current key first.
 
-    The keys are in journal.pub in the state folder. Copy the file to another host: an attacker who
+    FROM is the record that introduced the key; '-' for a key of an earlier version. The keys are in
+    journal.pub in the state folder. Copy the file to another host: an attacker who
     changes the journal here can change the file as well.
     """
     key_list = _read_keys(open_state(state)[0].journal_public)
     rows = [
-        (printable(key), str(until) if until is not None else "signs now")
-        for key, until in key_list
+        (
+            printable(str(each.key)),
+            f"record {each.introduced.seq}" if each.introduced else "-",
+            printable(each.introduced.time) if each.introduced else "-",
+            str(each.until) if each.until is not None else "signs now",
+        )
+        for each in key_list
     ]
-    report = [{"key": key, "until": until} for key, until in key_list]
-    print_result(report, table(("KEY", "SIGNED UNTIL"), rows), as_json=as_json)
+    report = [
+        {
+            "key": str(each.key),
+            "until": each.until,
+            "record": each.introduced.seq if each.introduced else None,
+            "time": each.introduced.time if each.introduced else None,
+        }
+        for each in key_list
+    ]
+    print_result(report, table(("KEY", "FROM", "TIME", "SIGNED UNTIL"), rows), as_json=as_json)
 
 
 @command(
@@ -248,21 +292,21 @@ def rotate_key(note: str, state: Path | None, as_json: bool) -> None:
 
     folder, _ = open_state(state)
     BrokerApi(folder.broker_socket).post("records", {"act": "rotate-key", "note": note[:512]})
-    current = _read_keys(folder.journal_public)[0][0]
+    current = str(_read_keys(folder.journal_public)[0].key)
     text = f"signs now: {current}\ncopy {folder.journal_public} to where you verify"
     print_result({"key": current}, text, as_json=as_json)
 
 
-def _read_keys(path: Path) -> list[tuple[str, int | None]]:
-    """Return the public keys, each with the last record that it signed, None for the current key.
+def _read_keys(path: Path) -> tuple[PublishedKey, ...]:
+    """Return the public keys in a file, the current key first.
 
     Raises:
         StateError: the file can't be read, or isn't a list of keys.
     """
-    from controller.journal.writer.signing_keys import read_public_keys
+    from controller.journal.writer.signing_keys import read_published_keys
 
     try:
-        key_list = [(str(key), until) for key, until in read_public_keys(path).items()]
+        key_list = read_published_keys(path)
         if not key_list:
             raise ValueError("it lists no key")  # noqa: TRY301 - reported below
     except (OSError, ValueError) as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from controller.core.encoding.json_members import mapping_member, mapping_of
@@ -22,16 +21,8 @@ from controller.core.records.checkpoint import (
 )
 from controller.journal.store.pruned_base import INVENTORY_NAME, PrunedBase
 from controller.journal.store.segments import open_regular
+from controller.journal.verify.file_finding import FileFinding
 from controller.model.records import Record
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The result for the inventory files."""
-
-    file: str = ""  # a file that differs; '' if none does
-    reason: str = ""
-    notes: tuple[str, ...] = ()  # what was not compared, and why
 
 
 class InventoryCheck:
@@ -61,29 +52,29 @@ class InventoryCheck:
         elif (pruning := described_pruned(record)) is not None:
             self._prunings.append(pruning)
 
-    def compare(self, base: PrunedBase | None, *, begin: int, signed: int) -> Comparison:
+    def compare(self, base: PrunedBase | None, *, begin: int, signed: int) -> FileFinding:
         """Compare the files; the records after *begin* were observed.
 
         *signed* is the last record covered by a checkpoint, 0 in a journal without signatures.
         """
-        pruned = Comparison()
+        pruned = FileFinding()
         if base is not None:
             pruned = self._compare_pruned(base, begin=begin)
         if pruned.file:
             return pruned
         gone = base.record.seq if base is not None else 0
         snapshot = self._compare_snapshot(gone, begin=begin, signed=signed)
-        return Comparison(snapshot.file, snapshot.reason, pruned.notes + snapshot.notes)
+        return FileFinding(snapshot.file, snapshot.reason, pruned.notes + snapshot.notes)
 
-    def _compare_snapshot(self, gone: int, *, begin: int, signed: int) -> Comparison:
+    def _compare_snapshot(self, gone: int, *, begin: int, signed: int) -> FileFinding:
         path = self._snapshot_path
         if path is None or self._content is None:
-            return Comparison()  # a start without a snapshot reads the journal
+            return FileFinding()  # a start without a snapshot reads the journal
         if self._described and (not signed or self._described <= signed):
-            return Comparison()
+            return FileFinding()
         until, last = _until(self._content), self._last
         if until is not None and until < gone:
-            return Comparison()  # a start uses the inventory of the pruned records instead
+            return FileFinding()  # a start uses the inventory of the pruned records instead
         if begin > gone and (last is None or (until is not None and until < begin)):
             return _uncompared(path, f"the record about it is before record {begin + 1}")
         if last is None:
@@ -94,12 +85,12 @@ class InventoryCheck:
             "version. Keep a copy of it and find out who changed it. The broker doesn't use it: the "
             "next start rebuilds the inventory from the journal"
         )
-        return Comparison(str(path), reason)
+        return FileFinding(str(path), reason)
 
-    def _compare_pruned(self, base: PrunedBase, *, begin: int) -> Comparison:
+    def _compare_pruned(self, base: PrunedBase, *, begin: int) -> FileFinding:
         path, until = self._pruned_path, base.record.seq
         if self._pruned_digest and self._pruned_digest in {each.digest for each in self._prunings}:
-            return Comparison()
+            return FileFinding()
         own = next((each for each in reversed(self._prunings) if each.until == until), None)
         if own is None:
             # With all records read, ``verify`` reports that none announces the pruning.
@@ -123,11 +114,11 @@ class InventoryCheck:
             f"{path} {how}. Keep a copy of the folder, find out who changed it, and restore the file "
             "from a backup. Until then the broker prunes nothing, and needs its snapshot to start"
         )
-        return Comparison(str(path), reason)
+        return FileFinding(str(path), reason)
 
 
-def _uncompared(path: Path, why: str) -> Comparison:
-    return Comparison(notes=(f"{path} wasn't compared: {why}",))
+def _uncompared(path: Path, why: str) -> FileFinding:
+    return FileFinding(notes=(f"{path} wasn't compared: {why}",))
 
 
 def _content(path: Path) -> bytes | None:

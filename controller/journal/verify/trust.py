@@ -10,7 +10,7 @@ write a journal with keys of their own, for which no trusted key vouches.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.core.records.checkpoint import (
@@ -46,6 +46,9 @@ class KeyValidity:
 
     key: str
     until: int | None  # the last record covered by the key's checkpoints; None for the current key
+    record: int | None = None  # that introduced the key; None before the first checked record
+    time: str = ""  # of that record
+    by: str = ""  # "first", "previous key" (signed the introduction) or "lost key" (didn't)
 
 
 class TrustChain:
@@ -65,6 +68,7 @@ class TrustChain:
         self.awaited = trusted - until.keys() if until else frozenset()
         self._current: PublicKey | None = None
         self._coming: PublicKey | None = None
+        self._introduction: Record | None = None  # of the coming key
         self._lost = False
         self.size = 0
         self.vouched = 0
@@ -91,14 +95,16 @@ class TrustChain:
             BadCheckpoint: the record has no valid key.
         """
         try:
-            self._coming = read_key(record) or self._coming
+            coming = read_key(record)
         except BadNote as error:
             raise BadCheckpoint(ChainFault.SIGNATURE, str(error), seq=record.seq) from error
+        if coming is not None:
+            self._coming, self._introduction = coming, record
         self._lost = is_key_lost(record)
 
     def forget(self) -> None:
         """Forget a key noted since the last checkpoint: its record is read again."""
-        self._coming, self._lost = None, False
+        self._coming, self._introduction, self._lost = None, None, False
 
     def check(self, record: Record, tree: Range) -> None:
         """Check a checkpoint; *tree* is the tree of the records before.
@@ -144,11 +150,11 @@ class TrustChain:
         self, record: Record, sealed: CheckpointRecord, signers: Sequence[PublicKey]
     ) -> None:
         if not self.keys or self.keys[-1].key != str(sealed.key):
-            ended = [
-                KeyValidity(each.key, each.until or sealed.checkpoint.size) for each in self.keys
-            ]
-            self.keys = (*ended, KeyValidity(str(sealed.key), None))
-        self._current, self._coming, self._lost = sealed.key, None, False
+            size = sealed.checkpoint.size
+            ended = [replace(each, until=each.until or size) for each in self.keys]
+            self.keys = (*ended, self._begun(sealed.key))
+        self._current = sealed.key
+        self.forget()
         self.size = sealed.checkpoint.size
         if sealed.key in self.awaited:
             self.awaited = frozenset()
@@ -156,6 +162,14 @@ class TrustChain:
             self.vouched, self.doubtful = self.size, 0
         elif not self.doubtful:
             self.doubtful = record.seq
+
+    def _begun(self, key: PublicKey) -> KeyValidity:
+        """Return a key that signs from here on, with the record that introduced it."""
+        record = self._introduction
+        if record is None:
+            return KeyValidity(str(key), None)
+        by = "lost key" if self._lost else "previous key" if self._current else "first"
+        return KeyValidity(str(key), None, record.seq, record.time, by)
 
 
 def _read(record: Record) -> CheckpointRecord:

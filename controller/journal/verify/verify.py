@@ -13,18 +13,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from controller.core.records.checkpoint import (
-    Checkpoint,
-    is_key_lost,
-    pruned_by,
-    read_key,
-    rejected_snapshot,
-)
-from controller.core.records.parts import ResultPart
+from controller.core.records.checkpoint import Checkpoint, pruned_by
 from controller.core.records.record import GENESIS, parse_or_none
 from controller.core.transparency.merkle import Range, leaf_hash
 from controller.core.transparency.signed_note import PublicKey
@@ -32,9 +25,13 @@ from controller.journal.store.chain import ChainFault, ChainWalk, Damage, bindin
 from controller.journal.store.reader import missing, readable
 from controller.journal.store.segments import BadSegment, first_seq_of, read_lines
 from controller.journal.verify.fast_scan import CHECKPOINT_MARK, ROW_BYTES, ScanJob, Scanned, scans
+from controller.journal.verify.file_finding import FileFinding
 from controller.journal.verify.id_check import IdLifetimes
-from controller.journal.verify.inventory_check import Comparison, InventoryCheck
+from controller.journal.verify.incidents import Repair, repairs_of_act, repairs_of_opening
+from controller.journal.verify.inventory_check import InventoryCheck
+from controller.journal.verify.key_check import check_published_keys
 from controller.journal.verify.trust import UNSIGNED_MAX, BadCheckpoint, KeyValidity, TrustChain
+from controller.journal.writer.signing_keys import PublishedKey
 from controller.model.records import Record
 
 
@@ -48,14 +45,14 @@ class TrustAnchors:
     copies: tuple[Checkpoint, ...] = ()
     #: The last record signed by each replaced key.
     until: Mapping[PublicKey, int] = field(default_factory=dict)
+    #: The file beside the journal that lists the keys; '' if the keys come from elsewhere.
+    file: str = ""
+    published: tuple[PublishedKey, ...] = ()  # in that file
 
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """A recorded incident: a torn tail, an outage, a lost key, or a rejected snapshot."""
-
-    seq: int  # of the record
-    what: str
+    @property
+    def signer(self) -> str:
+        """The owner of a good signature, for messages."""
+        return f"a key in {self.file}" if self.file else "a key that is trusted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,8 @@ class Verification:
     begin: int = 1  # the first checked record
     #: The last record signed by a trusted key, or by the journal's own keys if none is trusted.
     signed: int = 0
-    trusted: bool = False  # the caller named trusted keys
+    trusted: bool = False  # the caller named trusted keys, from elsewhere
+    keys_from: str = ""  # the file with the keys, if it lies beside the journal
     keys: tuple[KeyValidity, ...] = ()
     open_intents: tuple[tuple[str, int], ...] = ()  # id and seq, without a closing record so far
     repairs: tuple[Repair, ...] = ()
@@ -237,7 +235,7 @@ class _Audit:
         self._seq, self._tree = upto, tree
         self._finish_if_crowded()
         for opening in unproven.openings_until(upto):
-            self._repairs += _repairs(opening)
+            self._repairs += repairs_of_opening(opening)
         for size in sorted(size for size in unproven.marked if size <= upto):
             self._compare(size, unproven.marked.pop(size).root)
 
@@ -253,7 +251,7 @@ class _Audit:
                 raise self._damage(ChainFault.LIFE, reason, record.seq)
             self._finish_if_crowded()
             if record.entry.stage == "segment":
-                self._repairs += _repairs(record)
+                self._repairs += repairs_of_opening(record)
             try:
                 self._check_record(record, self._tree)
             except BadCheckpoint as bad:
@@ -285,7 +283,7 @@ class _Audit:
             self._chain.check(record, tree)
         elif record.entry.stage == "operator":
             self._chain.read_key_record(record)
-            self._repairs += _losses(record)
+            self._repairs += repairs_of_act(record)
             self._prunings.setdefault(pruned_by(record), record.seq)
         self._inventory.observe(record)
 
@@ -335,10 +333,10 @@ class _Audit:
         if not self._trust.keys:
             return
         if chain.doubtful:
-            text = "its checkpoint is signed by an untrusted key"
+            text = f"its checkpoint isn't signed by {self._trust.signer}"
             raise self._damage(ChainFault.SIGNATURE, text, chain.doubtful)
         if not chain.vouched:
-            text = "no checkpoint is signed by a key that is trusted"
+            text = f"no checkpoint is signed by {self._trust.signer}"
             raise self._damage(ChainFault.SIGNATURE, text, self._begin + 1)
         if chain.awaited:
             raise self._unfollowed()
@@ -375,16 +373,14 @@ class _Audit:
 
     def result(self, damage: Damage | None) -> Verification:
         """Return the result of the verification."""
-        walk, base = self._walk, self._walk.base
+        walk, base, trust = self._walk, self._walk.base, self._trust
         good = damage.seq - 1 if damage else self._seq
-        trusted = bool(self._trust.keys)
-        signed = self._chain.vouched if trusted else self._chain.size
-        files = Comparison()
-        if damage is None:
-            files = self._inventory.compare(base, begin=self._begin, signed=signed)
-            fault = ChainFault.INVENTORY.value if files.file else ""
+        signed = self._chain.vouched if trust.keys else self._chain.size
+        fault, finding = "", FileFinding()
+        if damage is not None:
+            fault, finding = damage.fault.value, FileFinding(damage.file, damage.reason)
         else:
-            fault = damage.fault.value
+            fault, finding = self._check_files(signed)
         return Verification(
             records=max(0, good - self._begin),
             segments=len(walk.segments),
@@ -392,7 +388,8 @@ class _Audit:
             pruned=base.record.seq if base is not None else 0,
             begin=self._begin + 1,
             signed=signed,
-            trusted=trusted,
+            trusted=bool(trust.keys) and not trust.file,
+            keys_from=trust.file,
             keys=self._chain.keys,
             open_intents=tuple(self._ids.open.items()),
             # Both passes can have read the same records.
@@ -400,13 +397,26 @@ class _Audit:
             unfinished_bytes=walk.unfinished,
             uncompared=tuple(self._uncompared),
             unmarked=walk.mark is None,
-            notes=files.notes,
+            notes=finding.notes,
             first_bad=damage.seq if damage else None,
             fault=fault,
-            file=damage.file if damage else files.file,
+            file=finding.file,
             line=damage.line if damage else 0,
-            reason=damage.reason if damage else files.reason,
+            reason=finding.reason,
         )
+
+    def _check_files(self, signed: int) -> tuple[str, FileFinding]:
+        """Return the fault of the files beside good records, or '', and what is said of the files."""
+        trust, begin = self._trust, self._begin
+        keys = check_published_keys(trust.published, self._chain.keys, file=trust.file, begin=begin)
+        inventory = self._inventory.compare(self._walk.base, begin=begin, signed=signed)
+        notes = keys.notes + inventory.notes
+        if not keys.file:
+            fault = ChainFault.INVENTORY.value if inventory.file else ""
+            return fault, replace(inventory, notes=notes)
+        if inventory.file:
+            notes = (*notes, inventory.reason)
+        return ChainFault.SIGNATURE.value, replace(keys, notes=notes)
 
 
 @dataclass(slots=True)
@@ -443,27 +453,3 @@ def _records_of(walk: ChainWalk) -> Iterator[Record]:
     except OSError as error:
         why = error.strerror or str(error)
         raise walk.damage(f"{walk.file} can't be read: {why}", ChainFault.UNREADABLE) from error
-
-
-def _losses(record: Record) -> Iterator[Repair]:
-    """Yield a key that replaced a lost one, unsigned by the previous key, or a rejected snapshot."""
-    if reason := rejected_snapshot(record):
-        yield Repair(record.seq, reason)
-    key = read_key(record)
-    if key is not None and is_key_lost(record):
-        what = (
-            f"the key before was lost, so that it didn't sign for {key}, which signs from here on"
-        )
-        yield Repair(record.seq, what)
-
-
-def _repairs(record: Record) -> Iterator[Repair]:
-    result = ResultPart.read(record.entry.result)
-    repair, outage = result.repair, result.outage
-    if repair.reason:
-        lost = ", and an acknowledged record was lost" if repair.durable else ""
-        what = f"{repair.bytes} torn bytes were moved aside: {repair.reason}{lost}"
-        yield Repair(record.seq, what)
-    if outage.since:
-        what = f"not writable from {outage.since} to {record.time}: {outage.error}"
-        yield Repair(record.seq, f"{what}; {outage.refused} entries refused")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,7 @@ from controller.core.records.checkpoint import (
     parse_checkpoint,
     pruned_by,
     read_checkpoint,
+    read_key,
 )
 from controller.core.records.record import BadLine, parse, prepare
 from controller.core.transparency.merkle import Range, leaf_hash
@@ -34,9 +35,9 @@ from controller.core.transparency.signed_note import BadNote, Note, PrivateKey, 
 from controller.journal.store.pruned_base import read_base
 from controller.journal.store.segments import first_seq_of, list_segments, read_lines
 from controller.journal.writer.batch import Batch
-from controller.journal.writer.signing_keys import SigningKeys
+from controller.journal.writer.signing_keys import Introduction, SigningKeys
 from controller.model.errors import StateError
-from controller.model.mutations import ROTATE_KEY
+from controller.model.mutations import JOURNAL_KEY, ROTATE_KEY
 from controller.model.records import Record
 from controller.ports import Clock, NewId
 
@@ -59,10 +60,12 @@ class NextTree:
     note: Note | None = None  # of the checkpoint in the write, if there is one
     signed: int = 0  # the number of records covered by that checkpoint
     key: PublicKey | None = None  # the key of that checkpoint
+    introduced: Introduction | None = None  # the record of that key, if the write includes it
 
 
 EVERY: Final = CheckpointInterval()
 _CHECKPOINT: Final = b'"stage":"checkpoint"'
+_KEY: Final = f'"route":"{JOURNAL_KEY}"'.encode()
 _ROTATE: Final = f'"route":"{ROTATE_KEY}"'.encode()
 
 
@@ -140,7 +143,8 @@ class Checkpointer:
         with suppress(OSError):
             if self._key is not None:
                 self._keys.promote(self._key)
-                self._keys.publish(since=self._signed)
+                known = end.introduced if end.key == self._key else None
+                self._keys.publish(since=self._signed, introduced=known)
 
     def due_s(self) -> float | None:
         """Return the seconds until a checkpoint is due, or None if every record is signed."""
@@ -165,15 +169,18 @@ class Checkpointer:
             return NextTree(tree)
         signing = self._keys.signing()
         key = coming or signing
+        introduced = None
         if key.public != self._key:
             lost = self._key is None and self._signed > 0
             entry = key_entry(self._new_id(), key.public, lost=lost)
             tree = tree.extend([leaf_hash(batch.add(prepare(entry)))])
+            introduced = Introduction(batch.records[-1].seq, batch.records[-1].time)
         # The previous key signs for the new key.
         signers = (signing, key) if key != signing and signing.public == self._key else (key,)
         note = sign_note(str(Checkpoint(self._origin, tree.end, tree.root)), signers)
         line = batch.add(prepare(checkpoint_entry(self._new_id(), note, tree, key.public)))
-        return NextTree(tree.extend([leaf_hash(line)]), note, tree.end, key.public)
+        tree_with = tree.extend([leaf_hash(line)])
+        return NextTree(tree_with, note, tree.end, key.public, introduced)
 
     def _due(self, batch: Batch, tree: Range, *, closing: bool) -> tuple[PrivateKey | None, bool]:
         """Return the key to introduce, if requested, and whether a checkpoint is due."""
@@ -197,7 +204,7 @@ class Checkpointer:
             if durable.key != self._key:
                 self._key = durable.key
                 self._keys.promote(durable.key)
-                self._keys.publish(since=durable.signed)
+                self._keys.publish(since=durable.signed, introduced=durable.introduced)
             self._keys.publish_checkpoint(str(durable.note))
         except OSError as error:
             # The journal doesn't depend on these files; the next checkpoint tries again.
@@ -223,6 +230,9 @@ class JournalEnd:
     tree: Range
     sealed: CheckpointRecord | None  # the last checkpoint
     rotating: bool  # a new key was requested after that
+    #: The key of the last key record among the records that were read, and that record.
+    key: PublicKey | None = None
+    introduced: Introduction | None = None
 
 
 def find_end(folder: Path, *, upto: int) -> JournalEnd:
@@ -250,7 +260,7 @@ def find_end(folder: Path, *, upto: int) -> JournalEnd:
         right = end.tree.join(right)
         rotating = rotating or end.rotating
         if end.sealed is not None:
-            return JournalEnd(right, end.sealed, rotating)
+            return replace(end, tree=right, rotating=rotating)
     base = read_base(folder)
     if base is not None and (sealed := _parse_checkpoint(base.line)) is not None:
         tree = sealed.tree.extend([leaf_hash(base.line)])
@@ -294,11 +304,23 @@ def _end_of_segment(segment: Path, *, upto: int) -> JournalEnd:
             break
         leaves.append(leaf_hash(line.data))
         if _CHECKPOINT in line.data and (sealed := _parse_checkpoint(line.data)) is not None:
-            end = JournalEnd(sealed.tree.extend(leaves[-1:]), sealed, rotating=False)
+            tree = sealed.tree.extend(leaves[-1:])
+            end = replace(end, tree=tree, sealed=sealed, rotating=False)
             leaves.clear()
         elif _ROTATE in line.data and asks_for_key(parse(line.data).entry):
-            end = JournalEnd(end.tree, end.sealed, rotating=True)
-    return JournalEnd(end.tree.extend(leaves), end.sealed, end.rotating)
+            end = replace(end, rotating=True)
+        elif _KEY in line.data and (introduced := _parse_key(line.data)) is not None:
+            end = replace(end, key=introduced[0], introduced=introduced[1])
+    return replace(end, tree=end.tree.extend(leaves))
+
+
+def _parse_key(line: bytes) -> tuple[PublicKey, Introduction] | None:
+    try:
+        record = parse(line)
+        key = read_key(record)
+    except (BadLine, BadNote):
+        return None
+    return (key, Introduction(record.seq, record.time)) if key is not None else None
 
 
 def _parse_checkpoint(line: bytes) -> CheckpointRecord | None:

@@ -2,7 +2,8 @@
 
 ``broker/journal.key`` (mode 0600) holds the signing key. ``journal.pub`` in the state folder lists
 the public keys, readable by everybody, to be copied to other hosts: first the signing key, then
-earlier keys, each with the last record that it signed. During a rotation the new secret key is in
+earlier keys. Each line has the last record that the key signed, and the record that introduced the
+key: ``KEY [until SEQ] [from SEQ TIME]``. During a rotation the new secret key is in
 ``journal.key.next``, until the checkpoint that both keys sign is durable.
 """
 
@@ -10,9 +11,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +47,30 @@ class KeyFiles:
     def coming(self) -> Path:
         """The new secret key during a rotation."""
         return self.secret.with_name(f"{self.secret.name}.next")
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """The record that introduced a key."""
+
+    seq: int
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedKey:
+    """A line of ``journal.pub``."""
+
+    key: PublicKey
+    until: int | None = None  # the last record that the key signed; None for the signing key
+    #: None in lines of earlier versions.
+    introduced: Introduction | None = None
+
+    def __str__(self) -> str:
+        # ``until`` comes first: earlier versions ignore the words after it.
+        until = f" until {self.until}" if self.until is not None else ""
+        begin = self.introduced
+        return f"{self.key}{until}" + (f" from {begin.seq} {begin.time}" if begin else "")
 
 
 class SigningKeys:
@@ -98,17 +123,25 @@ class SigningKeys:
             self._files.coming.rename(self._files.secret)
             fsync_folder(self._files.secret.parent)
 
-    def publish(self, *, since: int) -> None:
+    def publish(self, *, since: int, introduced: Introduction | None = None) -> None:
         """Write the list of public keys; earlier keys without an end get the end *since*.
+
+        *introduced* is of the signing key; None if the record isn't known, and the list keeps the
+        record that it has.
 
         Raises:
             OSError: the list can't be written. The journal doesn't depend on the list.
         """
-        signing = str(self.signing().public)
-        known = filter(_is_key_line, _lines(self._files.public))
-        listed = [line for line in known if line.split()[0] != signing]
-        older = [line if " until " in line else f"{line} until {since}" for line in listed]
-        lines = "".join(f"{line}\n" for line in (signing, *older))
+        signing = self.signing().public
+        known = [each for line in _lines(self._files.public) for each in _published_or_none(line)]
+        before = next((each.introduced for each in known if each.key == signing), None)
+        older = [
+            replace(each, until=since if each.until is None else each.until)
+            for each in known
+            if each.key != signing
+        ]
+        listed = (PublishedKey(signing, introduced=introduced or before), *older)
+        lines = "".join(f"{each}\n" for each in listed)
         write_atomic(self._files.public, lines.encode(), mode=PUBLIC_MODE)
 
     def publish_checkpoint(self, note: str) -> None:
@@ -136,22 +169,33 @@ class SigningKeys:
         return key
 
 
-def read_public_keys(path: Path) -> dict[PublicKey, int | None]:
-    """Return the keys of a list in the form of ``publish``, each with the last record it signed.
-
-    The value is None for a key without an end. A line has one key; further words are ignored.
+def read_published_keys(path: Path) -> tuple[PublishedKey, ...]:
+    """Return the keys of a list in the form of ``publish``. A line has one key.
 
     Raises:
         BadNote: a line has no key, or an ``until`` without a record.
         OSError: the file can't be read.
     """
+    lines = [line for line in _read_text(path).splitlines() if line.split()]
+    return tuple(_parse_line(line) for line in lines if line.split()[0][0] != "#")
+
+
+def read_public_keys(path: Path) -> dict[PublicKey, int | None]:
+    """Return the keys of a list in the form of ``publish``, each with the last record it signed.
+
+    The value is None for a key without an end.
+
+    Raises:
+        BadNote, OSError: as ``read_published_keys``.
+    """
+    return ends_of(read_published_keys(path))
+
+
+def ends_of(published: Iterable[PublishedKey]) -> dict[PublicKey, int | None]:
+    """Return the last record that each key signed; the smallest of several lines."""
     keys: dict[PublicKey, int | None] = {}
-    for line in _read_text(path).splitlines():
-        encoded, *words = line.split() or ["#"]
-        if encoded[0] == "#":
-            continue
-        key = parse_public(encoded)
-        keys[key] = earlier(keys.get(key), _until(words))
+    for each in published:
+        keys[each.key] = earlier(keys.get(each.key), each.until)
     return keys
 
 
@@ -160,14 +204,28 @@ def earlier(one: int | None, other: int | None) -> int | None:
     return other if one is None or (other is not None and other < one) else one
 
 
-def _until(words: list[str]) -> int | None:
-    match words:
-        case ["until", number, *_] if number.isdecimal():
-            return int(number)
-        case ["until", *_]:
+def _parse_line(line: str) -> PublishedKey:
+    """Read one line; words that this version doesn't know are ignored.
+
+    Raises:
+        BadNote: the line has no key, or an ``until`` without a record.
+    """
+    encoded, *words = line.split()
+    until = None
+    if words[:1] == ["until"]:
+        if not words[1:] or not words[1].isdecimal():
             raise BadNote("a key until nobody knows which record")
-        case _:
-            return None
+        until, words = int(words[1]), words[2:]
+    introduced = None
+    if words[:1] == ["from"] and len(words) > 2 and words[1].isdecimal():
+        introduced = Introduction(int(words[1]), words[2])
+    return PublishedKey(parse_public(encoded), until, introduced)
+
+
+def _published_or_none(line: str) -> Iterator[PublishedKey]:
+    """Yield the key of a line, if the line has a valid one; ``publish`` drops other lines."""
+    with suppress(BadNote):
+        yield _parse_line(line)
 
 
 def hash_key(path: Path, *, new_seed: Callable[[], bytes]) -> bytes:
@@ -205,16 +263,6 @@ def _lines(path: Path) -> list[str]:
 def _read_text(path: Path) -> str:
     with open_regular(path) as file:
         return file.read(_FILE_MAX_BYTES).decode("utf-8", "replace")
-
-
-def _is_key_line(line: str) -> bool:
-    """Return True if a line has a valid key; ``publish`` drops other lines."""
-    encoded, *words = line.split()
-    with suppress(BadNote):
-        parse_public(encoded)
-        _until(words)
-        return True
-    return False
 
 
 def _read_secret(path: Path) -> PrivateKey | None:

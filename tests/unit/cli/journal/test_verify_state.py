@@ -20,8 +20,9 @@ from controller.broker.server.record_store import RecordStore
 from controller.broker.server.server import UNKNOWN_ENGINE
 from controller.cli.main import main
 from controller.core.encoding.canonical_json import canonical
-from controller.core.records.checkpoint import prune_entry
+from controller.core.records.checkpoint import origin_of, prune_entry
 from controller.core.records.inventory import fold
+from controller.core.transparency.signed_note import PrivateKey
 from controller.journal.store.pruned_base import INVENTORY_NAME
 from controller.journal.store.reader import records
 from controller.journal.store.segments import list_segments
@@ -34,9 +35,12 @@ from controller.model.records import Entry
 from controller.settings import Instance, StateFolder, write_instance
 from tests.unit.broker.serving import STRICT
 from tests.unit.journal.builders import NOON, FixedClock, Ids
+from tests.unit.journal.writer.test_checkpointer import rotate
 
 INSTANCE = "5109a1b2c3d4e5f6"
 SNAPSHOT = "broker/inventory.json"
+KEYS = "journal.pub"
+STRANGER = PrivateKey(origin_of(INSTANCE), bytes(range(32))).public
 PRUNED = f"broker/journal/{INVENTORY_NAME}"
 EVIL = {
     "ledger": {"reference": "evil:1", "id": "sha256:" + "66" * 32, "digest": ""},
@@ -158,6 +162,14 @@ def write(file: str, content: bytes) -> Callable[[Path], None]:
     return change
 
 
+def append(file: str, text: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        with (root / file).open("a") as opened:
+            opened.write(text)
+
+    return change
+
+
 def remove(file: str) -> Callable[[Path], None]:
     return lambda root: (root / file).unlink()
 
@@ -177,6 +189,14 @@ CASES: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "snapshot-pin": (evil(SNAPSHOT, "pins"), 17, f"{SNAPSHOT} isn't the file that record "),
     "snapshot-emptied": (write(SNAPSHOT, b"{}"), 17, f"{SNAPSHOT} isn't the file that record "),
     "snapshot-removed": (remove(SNAPSHOT), 0, " records, chain intact"),
+    # The list of keys.
+    "key-added": (append(KEYS, f"{STRANGER}\n"), 12, f"{KEYS} lists the key {STRANGER}, which no "),
+    "key-added-with-an-end": (
+        append(KEYS, f"{STRANGER} until 900\n"),
+        12,
+        f"{KEYS} lists the key ",
+    ),
+    "key-of-pruned-records": (append(KEYS, f"{STRANGER} until 3\n"), 0, " records, chain intact"),
 }
 
 
@@ -196,6 +216,75 @@ def test_a_change_in_the_state_folder_is_noticed(
         assert (told["fault"], told["first_bad"]) == ("inventory", None)
         assert str(root / told["file"]) == told["file"]
         assert "Keep a copy" in told["reason"]
+
+
+def rewritten(root: Path, elsewhere: Path) -> None:
+    """Replace journal, keys and checkpoint by some that somebody made with a key of their own."""
+    home = Home(elsewhere)
+    home.create()
+    home.run(666)
+    shutil.rmtree(root)
+    shutil.copytree(elsewhere, root)
+
+
+def test_no_key_beside_the_journal_is_called_trusted(
+    root: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept.pub"
+    shutil.copy(made / KEYS, kept)
+    for change in (lambda: None, lambda: rewritten(root, tmp_path / "forged" / "state")):
+        change()
+        keys, journal = root / KEYS, root / "broker" / "journal"
+        for options in ((), ("--key", keys), ("--journal", journal, "--key", keys)):
+            code, words, told = verified(capsys, root, *options)
+            assert (code, told["trusted"], told["keys_from"]) == (0, False, str(keys))
+            assert "trusted" not in words
+            assert f"by the key in {keys} beside the journal" in words
+            assert "compare the key with a copy kept elsewhere (--key)" in words
+    code, words, told = verified(capsys, root, "--key", kept)
+    assert (code, told["fault"]) == (12, "signature")
+    assert "isn't signed by one of the given keys" in words
+    code, words, told = verified(capsys, made, "--key", kept)
+    assert (code, told["trusted"], told["keys_from"]) == (0, True, "")
+    assert "by a key that is trusted" in words
+
+
+def test_verify_and_keys_say_by_which_record_each_key_came(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path / "state")
+    home.create()
+    home.run(1)
+    with home.broker() as (journal, _, _):
+        journal.append(rotate(900))
+    (home.state.broker / "journal.key").rename(tmp_path / "lost.key")
+    home.run(2)
+    brought = [
+        r for r in records(home.state.journal) if r.entry.request.get("route") == "journal.key"
+    ]
+    _, words, told = verified(capsys, home.root)
+    origins = (
+        "the first key",
+        "signed by the key before",
+        "not signed by the key before, which was lost",
+    )
+    for record, key, by in zip(brought, told["keys"], origins, strict=True):
+        assert (key["record"], key["time"]) == (record.seq, record.time)
+        assert (
+            f"key {key['key']}: introduced by record {record.seq} at {record.time}, {by}" in words
+        )
+    with pytest.raises(SystemExit):
+        main(["journal", "keys", "--state", str(home.root), "--json"])
+    listed = {
+        each["key"]: (each["record"], each["time"]) for each in json.loads(capsys.readouterr().out)
+    }
+    assert listed == {record.entry.result["key"]: (record.seq, record.time) for record in brought}
+
+    # The list is compared with the records.
+    keys = home.state.journal_public
+    keys.write_text(keys.read_text().replace(f" from {brought[0].seq} ", " from 1 "))
+    code, words, _ = verified(capsys, home.root)
+    assert (code, f"{keys} says that record 1 introduced the key" in words) == (0, True), words
 
 
 def test_the_snapshot_names_its_record_and_a_start_rebuilds_it(

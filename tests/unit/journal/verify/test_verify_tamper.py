@@ -542,14 +542,14 @@ def brought_in(key: PublicKey, *, lost: bool) -> tuple[Entry, str]:
         ),
         (
             lambda entries, old: resigned([*entries[:19], *MORE, FORGED[0]], old),
-            "signature 30: its checkpoint is signed by an untrusted key",
+            "signature 30: its checkpoint isn't signed by a key that is trusted",
         ),
         # It is brought in again.
         (
             lambda entries, old: resigned(
                 [*entries, brought_in(old.public, lost=True), FORGED[0]], old
             ),
-            "signature 42: its checkpoint is signed by an untrusted key",
+            "signature 42: its checkpoint isn't signed by a key that is trusted",
         ),
     ],
 )
@@ -596,7 +596,7 @@ def test_a_key_that_the_one_before_did_not_sign_for_is_not_trusted(
     forge(journal, change)
     expected = {
         False: "signature 41: its checkpoint isn't signed by the key",
-        True: "signature 41: its checkpoint is signed by an untrusted key",
+        True: "signature 41: its checkpoint isn't signed by a key that is trusted",
     }
     check(journal, expected[lost])
     assert verify(journal.folder).ok is lost

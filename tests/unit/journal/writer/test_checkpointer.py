@@ -18,7 +18,6 @@ from controller.core.records.checkpoint import (
 )
 from controller.core.transparency.signed_note import (
     BadNote,
-    PrivateKey,
     PublicKey,
     parse_note,
     parse_private,
@@ -28,7 +27,11 @@ from controller.journal.store.segments import list_segments, read_lines
 from controller.journal.verify.verify import TrustAnchors, verify
 from controller.journal.writer.append_log import Log, SegmentLimits
 from controller.journal.writer.checkpointer import CheckpointInterval
-from controller.journal.writer.signing_keys import SigningKeys, hash_key, read_public_keys
+from controller.journal.writer.signing_keys import (
+    SigningKeys,
+    hash_key,
+    read_public_keys,
+)
 from controller.model.errors import JournalUnavailable, StateError
 from controller.model.mutations import ROTATE_KEY
 from controller.model.records import Entry, Record
@@ -258,7 +261,9 @@ def test_a_new_key_is_signed_by_the_one_before(folder: Path) -> None:
     log.append(rotate(2))
     new, listed = read_public_keys(key_files(folder).public)
     assert (listed, new == old) == (old, False)
-    assert key_files(folder).public.read_text() == f"{new}\n{old} until 6\n"
+    noon = "2026-01-01T12:00:00.000Z"
+    lines = f"{new} from 6 {noon}\n{old} until 6 from 2 {noon}\n"
+    assert key_files(folder).public.read_text() == lines
     assert told(folder) == "sKcroKc"
     note = read_checkpoint(checkpoints(folder)[-1]).note
     assert (note.is_signed_by(old), note.is_signed_by(new)) == (True, True)
@@ -269,22 +274,6 @@ def test_a_new_key_is_signed_by_the_one_before(folder: Path) -> None:
     note = read_checkpoint(checkpoints(folder)[-1]).note
     assert (note.is_signed_by(old), note.is_signed_by(new)) == (False, True)
     check_signed(folder)
-
-
-def test_a_list_of_keys_says_until_when_each_signed(tmp_path: Path) -> None:
-    one, other = (PrivateKey("trimtab/x", bytes([n]) * 32).public for n in (1, 2))
-    path = tmp_path / "journal.pub"
-    for told, expected in (
-        (f"# ours\n\n{one}\n  {other} until 6 of last year\n", {one: None, other: 6}),
-        (f"{one} in the office\n", {one: None}),
-        (f"{one}\n{one} until 9\n{one} until 6\n", {one: 6}),
-    ):
-        path.write_text(told)
-        assert read_public_keys(path) == expected
-    for wrong in (f"{one} until\n", f"{one} until yesterday\n", "a key\n"):
-        path.write_text(wrong)
-        with pytest.raises(BadNote):
-            read_public_keys(path)
 
 
 def test_a_start_after_a_rotation_that_got_no_further_ends_it(folder: Path) -> None:
