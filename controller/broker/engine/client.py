@@ -1,6 +1,7 @@
 """The broker's client to the engine, over the engine's Unix socket.
 
-Connections: each mutation and each relay has its own. Reads share a few idle connections.
+Connections: each mutation and each relay has its own. Reads share a few idle connections. Each
+group of users has a number of connections of its own (``system.slots``); a request waits for one.
 
 API version: every path gets one pinned version, the lower of 1.45 and the engine's newest. The
 gate's schemas were written for 1.45.
@@ -29,6 +30,7 @@ from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import EngineError, EngineUnavailable, TrimtabError
 from controller.model.records import Reply
 from controller.ports import EngineFacts
+from controller.system.slots import Slot, Slots, User
 
 CONNECT_S = 5.0
 FACTS_S = 15.0
@@ -41,6 +43,11 @@ IDLE_S = 30.0
 _TARGET = re.compile(r"/[\x21\x22\x24-\x7e]*")
 _BASE64 = re.compile(r"[A-Za-z0-9_=-]*", re.ASCII)
 _VERSION = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})", re.ASCII)
+
+
+#: The user of the broker's own requests.
+BROKER = User("broker", 0)
+ALL_IN_USE = "all connections to the engine are in use"
 
 
 class RequestNotSent(Exception):
@@ -75,8 +82,10 @@ class EngineClient:
         *,
         admit: Callable[[ConnectedEngine], None] = lambda _engine: None,
         reach: Reach = pass_by,
+        slots: Slots | None = None,
     ) -> None:
         self._path = path
+        self._slots = slots
         self._admit = admit
         self._reach = reach
         self._engine: ConnectedEngine | None = None
@@ -108,10 +117,20 @@ class EngineClient:
         return await asyncio.shield(self._identifying)
 
     async def read(
-        self, method: str, path: str, *, auth: str = "", deadline_s: float
+        self, method: str, path: str, *, user: User = BROKER, auth: str = "", deadline_s: float
     ) -> Reply | Lost:
         """Send a read and return its response. *auth* are the credentials for a registry."""
         request = _Request(method, path, keep_alive=True, auth=auth)
+        try:
+            slot = await self._take_slot(user)
+        except RequestNotSent as error:
+            return Lost(str(error), sent=False)
+        try:
+            return await self._read(request, deadline_s)
+        finally:
+            slot.release()
+
+    async def _read(self, request: _Request, deadline_s: float) -> Reply | Lost:
         idle = self._take_idle()
         if idle is not None:
             response = await self._exchange(idle, request, deadline_s)
@@ -122,11 +141,18 @@ class EngineClient:
         return await self._connect_and_exchange(request, deadline_s)
 
     async def forward(
-        self, method: str, path: str, body: bytes, *, deadline_s: float
+        self, method: str, path: str, body: bytes, *, user: User = BROKER, deadline_s: float
     ) -> Reply | Lost:
         """Send a mutation once and return its whole response."""
         request = _Request(method, path, body, mutation=True)
-        return await self._connect_and_exchange(request, deadline_s)
+        try:
+            slot = await self._take_slot(user)
+        except RequestNotSent as error:
+            return Lost(str(error), sent=False)
+        try:
+            return await self._connect_and_exchange(request, deadline_s)
+        finally:
+            slot.release()
 
     async def open(
         self,
@@ -136,18 +162,40 @@ class EngineClient:
         *,
         mutation: bool,
         hijack: bool = False,
+        user: User = BROKER,
         auth: str = "",
         deadline_s: float = HEAD_S,
     ) -> ResponseReader | Lost:
         """Send a request and return the open response. The caller closes the response."""
         request = _Request(method, path, body, mutation=mutation, hijack=hijack, auth=auth)
         try:
+            slot = await self._take_slot(user)
+        except RequestNotSent as error:
+            return Lost(str(error), sent=False)
+        try:
             stream = await self._connect()
+            stream.on_close = slot.release
             async with asyncio.timeout(deadline_s):
                 await self._send(stream, request)
-        except (RequestNotSent, ResponseBroken, TimeoutError) as error:
+        except BaseException as error:
+            slot.release()
+            if not isinstance(error, RequestNotSent | ResponseBroken | TimeoutError):
+                raise
             return self._lost(error, deadline_s)
         return stream
+
+    async def _take_slot(self, user: User) -> Slot:
+        """Return a slot for one connection.
+
+        Raises:
+            RequestNotSent: all slots of the user stay in use.
+        """
+        if self._slots is None:
+            return Slot(lambda: None)
+        slot = await self._slots.take(user)
+        if slot is None:
+            raise RequestNotSent(f"{ALL_IN_USE} of the group {user.group}, or of uid {user.uid}")
+        return slot
 
     async def _connect_and_exchange(self, request: _Request, deadline_s: float) -> Reply | Lost:
         try:

@@ -75,6 +75,8 @@ class ResponseReader:
         self.early = b""
         #: Called with the reason when a body breaks off: the next engine can be a different one.
         self.on_break: Callable[[str], None] = lambda _why: None
+        #: Called at the close.
+        self.on_close: Callable[[], None] = lambda: None
         self._ends_with_connection = False
         self._keeps_alive = False
         self._bodiless = False
@@ -84,6 +86,7 @@ class ResponseReader:
     def close(self) -> None:
         """Close the connection. The engine notices at once."""
         self.writer.close()
+        self.on_close()
 
     @property
     def has_begun(self) -> bool:

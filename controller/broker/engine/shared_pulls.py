@@ -15,7 +15,7 @@ import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-from controller.broker.engine.client import EngineClient
+from controller.broker.engine.client import BROKER, EngineClient
 from controller.broker.engine.relay import ClientStream
 from controller.broker.engine.response import ResponseBroken, ResponseReader
 from controller.broker.gate.commands import Forward, Lost, SharedPull
@@ -23,6 +23,7 @@ from controller.core.engine_api import pull_progress
 from controller.core.engine_api.pull_errors import NO_PROGRESS
 from controller.core.engine_api.pull_progress import PullProgress
 from controller.model.records import Reply
+from controller.system.slots import User
 
 LINE_BYTES_MAX = 64 * 1024
 LINES_BYTES_MAX = 256 * 1024
@@ -45,15 +46,18 @@ class SharedPulls:
         self._pulls: dict[str, _Pull] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def pull(self, command: Forward, client: ClientStream) -> Reply | Lost | SharedPull:
+    async def pull(
+        self, command: Forward, client: ClientStream, user: User = BROKER
+    ) -> Reply | Lost | SharedPull:
         """Join the pull of an image, or start one. Return the engine's response.
 
-        The client gets the lines of a successful response as they arrive.
+        The client gets the lines of a successful response as they arrive. The connection to the
+        engine is the first client's, of *user*.
         """
         pull = self._pulls.get(command.path)
         if pull is None:
             pull = self._pulls[command.path] = _Pull(command.by)
-            task = asyncio.create_task(self._run(command, pull))
+            task = asyncio.create_task(self._run(command, pull, user))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         answer = await pull.watch(client, patience_s=command.deadline_s)
@@ -65,21 +69,22 @@ class SharedPulls:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, command: Forward, pull: _Pull) -> None:
+    async def _run(self, command: Forward, pull: _Pull, user: User) -> None:
         answer: Reply | Lost = Lost("the broker ended, or failed at it")
         try:
-            answer = await self._request(command, pull)
+            answer = await self._request(command, pull, user)
         finally:
             # In one step, so that a later client starts a new request.
             del self._pulls[command.path]
             pull.end(answer)
 
-    async def _request(self, command: Forward, pull: _Pull) -> Reply | Lost:
+    async def _request(self, command: Forward, pull: _Pull, user: User) -> Reply | Lost:
         stream = await self._client.open(
             command.method,
             command.path,
             command.body,
             mutation=True,
+            user=user,
             auth=await self._authorise(command.registry),
             deadline_s=command.deadline_s,
         )

@@ -7,7 +7,7 @@ keeps its state in a small class, so that a handler names the state in use.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -126,6 +126,10 @@ class HealthState:
     index_error: str = ""
     #: Refusals that were answered and could not be recorded.
     unrecorded_refusals: int = 0
+    #: Returns the number of connections of each group of peers that are served now.
+    connections: Callable[[], Mapping[str, int]] = dict
+    #: Connections that got a 503, because their group or their uid has too many.
+    refused_connections: int = 0
     #: Returns the longest stall of the event loop in the last one to two minutes.
     longest_stall_s: Callable[[], float] = lambda: 0.0
     #: Why the last reload kept the previous policy.
@@ -134,6 +138,10 @@ class HealthState:
     policy_reloads: int = 0
     #: Why the previous registry credentials stay in use.
     access_error: str = ""
+
+    def count_refused_connection(self) -> None:
+        """Count a connection that got a 503."""
+        self.refused_connections += 1
 
 
 @dataclass(slots=True)

@@ -96,6 +96,10 @@ def health(call: GateRequest, state: GateState) -> Flow[Reply]:
                 "registries": sorted(state.access.hosts),
                 "error": state.health.access_error,
             },
+            "connections": {
+                "served": dict(state.health.connections()),
+                "refused": state.health.refused_connections,
+            },
             "loop": {"longestStallMs": round(state.health.longest_stall_s() * 1000)},
             "openIntents": len(state.inventory.open),
             "strangers": _sample(state.split_brain.unknown),

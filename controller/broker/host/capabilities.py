@@ -35,8 +35,8 @@ KEPT_FOR = {
     "SYS_PTRACE": "read the pid namespace of peers, and the state of containers' processes",
 }
 KEPT = tuple(KEPT_FOR)
-#: 256 clients with a connection to the engine each, 1,024 waiting clients, files and paths.
-NOFILE = 2048
+#: All connections that ``server.connection_limit`` allows, and files and paths.
+NOFILE = 4096
 UMASK = 0o077
 
 
@@ -48,6 +48,11 @@ class Privileges:
     bounded: bool
     #: The names of the kept capabilities.
     kept: tuple[str, ...]
+
+
+def descriptor_limit() -> int:
+    """Return how many file descriptors this process may have."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def drop_privileges(*, keep: tuple[str, ...] = KEPT) -> Privileges:

@@ -17,14 +17,6 @@ FOLDER_MODE = 0o750
 BACKLOG = 1024
 
 
-class _Listener(socket.socket):
-    """A listening socket with a minimum backlog: asyncio asks for a shorter one."""
-
-    def listen(self, backlog: int = BACKLOG, /) -> None:
-        """Listen with a backlog of at least ``BACKLOG`` connections."""
-        super().listen(max(backlog, BACKLOG))
-
-
 def listen(path: Path, *, group: int | None) -> socket.socket:
     """Return a listening socket at *path*, with mode 0660 and the group *group* (None: leave it).
 
@@ -33,7 +25,7 @@ def listen(path: Path, *, group: int | None) -> socket.socket:
     Raises:
         StateError: a live process serves the path already, or the folder can't be used.
     """
-    listener = _Listener(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         if not path.parent.exists():  # an existing folder keeps its mode: /run is possible
             path.parent.mkdir(mode=FOLDER_MODE, parents=True)

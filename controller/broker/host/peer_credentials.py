@@ -15,6 +15,7 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -31,6 +32,16 @@ _NSPID = re.compile(r"^NSpid:\t([0-9\t]+)$", re.MULTILINE | re.ASCII)
 
 #: The pid namespace of a peer: the broker's, another, of an ended process, or not readable.
 Where = Literal["here", "elsewhere", "gone", "hidden"]
+
+
+class PeerGroup(StrEnum):
+    """A group of peers with connections of its own. The broker's own tasks are a group too."""
+
+    OPERATOR = "operator"
+    CONTROLLER = "controller"
+    CLIENT = "client"
+    NO_ROLE = "no-role"
+    BROKER = "broker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +154,25 @@ def uid_of(connection: socket.socket) -> int:
     """
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     return int(_UCRED.unpack(raw)[1])
+
+
+def group_of(connection: socket.socket, rules: PeerRules) -> PeerGroup:
+    """Return the group of a connected peer, by its uid.
+
+    A process in a container with the uid of an operator or of the controller has no role
+    (``identify``), and must not take their connections.
+
+    Raises:
+        OSError: the kernel returns no credentials.
+    """
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid, uid, _gid = _UCRED.unpack(raw)
+    if uid in rules.operating or uid == rules.controller_uid:
+        if locate_process(pid) not in {"here", "hidden"}:
+            return PeerGroup.NO_ROLE
+        return PeerGroup.OPERATOR if uid in rules.operating else PeerGroup.CONTROLLER
+    is_client = any(uid == client for client, _owner in rules.clients)
+    return PeerGroup.CLIENT if is_client else PeerGroup.NO_ROLE
 
 
 def peer_of(connection: socket.socket, *, locate: Callable[[int], Where] | None = None) -> Peer:

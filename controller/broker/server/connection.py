@@ -30,6 +30,7 @@ from controller.core.records.parts import ActorPart
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.plan import Verdict
 from controller.model.records import Actor, Entry, Reply, Request
+from controller.system.slots import User
 
 LOG = logging.getLogger(__name__)
 READ_BYTES = 64 * 1024
@@ -102,6 +103,7 @@ class Connection:
         writer: asyncio.StreamWriter,
         *,
         peer: Peer,
+        user: User,
         context: ConnectionContext,
         is_slot_wanted: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -112,6 +114,7 @@ class Connection:
         self._reader = reader
         self._writer = writer
         self._peer = peer
+        self._user = user
         self._context = context
         self._driver = context.driver
         self._state = context.state
@@ -284,6 +287,7 @@ class Connection:
                 partial(self._context.handle, request, self._state),
                 client,
                 admits=request.actor if admits else None,
+                user=self._user,
             )
         except Exception:
             LOG.exception("request.failed method=%s path=%s", request.method, request.path)

@@ -1,94 +1,87 @@
-"""Connection slots: limits on the connections served at a time, in total and per uid.
+"""The limits on connections: of each group of peers, and of the broker to the engine.
 
-A waiting connection costs a file descriptor: the broker reads nothing from it. Reserved slots are
-only for the controller and operators.
+Operators, the controller, clients and peers without a role have connections of their own, and so
+has the broker for its own tasks. Each accepted connection costs a file descriptor, also while it
+waits for a slot, so the number of accepted connections is bounded too: by group and by uid.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
 
-from controller.broker.server.fair_queue import RoundRobin
+from controller.broker.host.peer_credentials import PeerGroup
+from controller.system.slots import Share
+
+#: File descriptors kept free for the journal, its index, files, paths and processes.
+KEPT_DESCRIPTORS = 256
+#: Connections that get a 503 at a time (``listener``).
+REFUSED_MAX = 128
+#: Idle connections to the engine (``engine.client.IDLE_MAX``), and the one that identifies it.
+IDLE_DESCRIPTORS = 9
 
 
 @dataclass(frozen=True, slots=True)
 class SlotLimits:
-    """Numbers of slots and of waiting connections."""
+    """Numbers of slots of each group."""
 
     #: Connections served at the same time.
-    connections: int = 256
-    #: Connections of one client, so that other clients find a free slot.
-    connections_of_a_client: int = 64
-    #: Connection slots reserved for the controller and operators.
-    reserved: int = 64
-    #: Connections of all uids that wait for a slot.
-    waiting: int = 1024
-    #: How long a connection waits for a slot.
+    connections: Mapping[str, Share] = field(
+        default_factory=lambda: {
+            PeerGroup.OPERATOR: Share(128, 64),
+            PeerGroup.CONTROLLER: Share(96, 96),
+            PeerGroup.CLIENT: Share(192, 64),
+            PeerGroup.NO_ROLE: Share(16, 8),
+        }
+    )
+    #: Accepted connections: those served, and those that wait for a slot.
+    accepted: Mapping[str, Share] = field(
+        default_factory=lambda: {
+            PeerGroup.OPERATOR: Share(256, 128),
+            PeerGroup.CONTROLLER: Share(192, 192),
+            PeerGroup.CLIENT: Share(704, 192),
+            PeerGroup.NO_ROLE: Share(128, 64),
+        }
+    )
+    #: Connections to the engine. A request that streams has one for the whole time.
+    engine: Mapping[str, Share] = field(
+        default_factory=lambda: {
+            PeerGroup.OPERATOR: Share(160, 96),
+            PeerGroup.CONTROLLER: Share(128, 128),
+            PeerGroup.CLIENT: Share(256, 80),
+            PeerGroup.BROKER: Share(64, 64),
+        }
+    )
+    #: How long a connection waits for a slot, and a request for a connection to the engine.
     wait_s: float = 10.0
 
+    @property
+    def descriptors(self) -> int:
+        """The file descriptors that the broker needs when all limits are reached."""
+        shares = (*self.accepted.values(), *self.engine.values())
+        mine = KEPT_DESCRIPTORS + REFUSED_MAX + IDLE_DESCRIPTORS
+        return sum(share.total for share in shares) + mine
 
-class ConnectionSlots:
-    """The slots in use, and the connections that wait.
+    def within(self, descriptors: int) -> Self:
+        """Return these limits, or smaller ones that need at most *descriptors*.
 
-    *trusted* returns True for the uid of the controller or an operator, by the policy in force.
-    """
-
-    def __init__(self, size: SlotLimits, *, trusted: Callable[[int], bool]) -> None:
-        self._size = size
-        self._trusted = trusted
-        self._of: Counter[int] = Counter()
-        self._taken = 0
-        self._waiting: Counter[int] = Counter()
-        self._queue = RoundRobin()
-
-    async def take(self, uid: int) -> bool:
-        """Take a slot, and wait for a free slot if necessary. Return False after a timeout.
-
-        The caller returns the slot with ``leave``.
+        Every group keeps at least one slot of each kind.
         """
-        if self._has_room(uid):
-            self._occupy(uid)
-            return True
-        if self._waiting.total() >= self._size.waiting:
-            return False
-        self._waiting[uid] += 1
-        waiter = self._queue.add(uid)
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._size.wait_s):
-                    await asyncio.shield(waiter)
-        except asyncio.CancelledError:
-            if waiter.done():
-                self.leave(uid)
-            raise
-        finally:
-            self._waiting -= Counter((uid,))
-            waiter.cancel()
-        return not waiter.cancelled()
+        mine = KEPT_DESCRIPTORS + REFUSED_MAX + IDLE_DESCRIPTORS
+        part = (descriptors - mine) / (self.descriptors - mine)
+        if part >= 1:
+            return self
+        return replace(
+            self,
+            connections=_part(self.connections, part),
+            accepted=_part(self.accepted, part),
+            engine=_part(self.engine, part),
+        )
 
-    def leave(self, uid: int) -> None:
-        """Return a slot. The next waiting connection with room gets it at once."""
-        self._taken -= 1
-        self._of -= Counter((uid,))  # without uids that have none left
-        while (following := self._queue.release(self._has_room)) is not None:
-            self._occupy(following)
 
-    def is_wanted(self, uid: int) -> bool:
-        """Return True if a waiting connection could use a slot of this uid."""
-        if uid in self._waiting or not self._waiting or self._trusted(uid):
-            return uid in self._waiting
-        return self._taken >= self._size.connections - self._size.reserved
+def _part(shares: Mapping[str, Share], part: float) -> dict[str, Share]:
+    def of(number: int) -> int:
+        return max(1, int(number * part))
 
-    def _occupy(self, uid: int) -> None:
-        self._taken += 1
-        self._of[uid] += 1
-
-    def _has_room(self, uid: int) -> bool:
-        size, trusted = self._size, self._trusted(uid)
-        most = size.connections if trusted else max(1, size.connections - size.reserved)
-        share = size.connections if trusted else size.connections_of_a_client
-        return self._taken < most and self._of[uid] < share
+    return {name: Share(of(share.total), of(share.of_a_user)) for name, share in shares.items()}

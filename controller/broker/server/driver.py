@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Generic, TypeVar, assert_never, cast
 
-from controller.broker.engine.client import EngineClient
+from controller.broker.engine.client import BROKER, EngineClient
 from controller.broker.engine.relay import ClientStream
 from controller.broker.engine.response import ResponseBroken, ResponseReader
 from controller.broker.engine.shared_pulls import Authorise, SharedPulls, send_no_credentials
@@ -45,6 +45,7 @@ from controller.broker.wire.responses import refusal
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.host_paths import PathFacts
 from controller.model.records import Actor, Entry, Record, Reply, Role
+from controller.system.slots import User
 
 LOG = logging.getLogger(__name__)
 #: How long a mutation waits for the admissions before it.
@@ -75,8 +76,12 @@ InspectPathsFunction = Callable[[tuple[str, ...]], tuple[PathFacts, ...]]
 class StartedFlow(Generic[T]):
     """A flow that runs to its next command. Starts the generator at once."""
 
-    def __init__(self, flow: Generator[Command, CommandResult, T], rollbacks: int) -> None:
+    def __init__(
+        self, flow: Generator[Command, CommandResult, T], rollbacks: int, user: User
+    ) -> None:
         self._flow = flow
+        #: The user of the connections to the engine.
+        self.user = user
         #: ``RecordStore.rollbacks`` before the start. None as soon as the state that the flow was
         #: judged by is durable.
         self.rollbacks: int | None = rollbacks
@@ -121,22 +126,29 @@ def _is_intent(command: Command) -> bool:
 class _EngineReads:
     """The engine reads of one request. Announced reads are sent together with the first one."""
 
-    def __init__(self, client: EngineClient, authorise: Authorise) -> None:
+    def __init__(self, client: EngineClient, authorise: Authorise, user: User) -> None:
         self._client = client
         self._authorise = authorise
+        self._user = user
         self._ahead: dict[str, asyncio.Task[Reply | Lost]] = {}
 
     async def execute(self, command: ReadEngine) -> Reply | Lost:
         """Return the response to a read, from a read sent ahead if there is one."""
         for path in command.ahead[: AHEAD_MAX - len(self._ahead)]:
             if path not in self._ahead:
-                read = self._client.read(command.method, path, deadline_s=command.deadline_s)
+                read = self._client.read(
+                    command.method, path, user=self._user, deadline_s=command.deadline_s
+                )
                 self._ahead[path] = asyncio.create_task(read)
         task = self._ahead.pop(command.path, None)
         if task is None:
             auth = await self._authorise(command.registry)
             return await self._client.read(
-                command.method, command.path, auth=auth, deadline_s=command.deadline_s
+                command.method,
+                command.path,
+                user=self._user,
+                auth=auth,
+                deadline_s=command.deadline_s,
             )
         try:
             return await task
@@ -190,11 +202,16 @@ class Driver:
         self._rests_not_begun = 0
 
     async def drive(
-        self, begin: Callable[[], RequestFlow], client: ClientStream, *, admits: Actor | None
+        self,
+        begin: Callable[[], RequestFlow],
+        client: ClientStream,
+        *,
+        admits: Actor | None,
+        user: User = BROKER,
     ) -> Reply | OpenResponse | Follow:
         """Run the flow of a request to its result, and open the engine's response for a Relay.
 
-        *admits* is the actor of a mutation. Such a flow holds the admission lock until its first
+        *user* has the connections to the engine. *admits* is the actor of a mutation. Such a flow holds the admission lock until its first
         record or mutation, so that everything counted at admission still holds when the intent is
         written. A flow that refuses at once doesn't wait for the lock.
         """
@@ -202,7 +219,7 @@ class Driver:
             await asyncio.sleep(0)  # a sent early response is in the inventory before the next flow
         self._store.refresh_health()
         opened: dict[Relay, ResponseReader] = {}
-        flow = StartedFlow(begin(), self._store.rollbacks)
+        flow = StartedFlow(begin(), self._store.rollbacks, user)
         continues = False
         try:
             with ExitStack() as admission:
@@ -218,12 +235,12 @@ class Driver:
                     )
                 if waits:  # the state can have changed during the wait
                     flow.close()
-                    flow = StartedFlow(begin(), self._store.rollbacks)
+                    flow = StartedFlow(begin(), self._store.rollbacks, user)
                 value = await self._run(flow, admission, opened, client)
             continues = flow.command is not None
             if continues:
                 self._continue(flow)
-            return await self._open_result(value, opened, client)
+            return await self._open_result(value, opened, client, user)
         finally:
             if not continues:
                 flow.close()
@@ -262,7 +279,7 @@ class Driver:
 
     async def run(self, flow: Generator[Command, CommandResult, T]) -> T:
         """Run a flow of the broker itself, without a client."""
-        started = StartedFlow(flow, self._store.rollbacks)
+        started = StartedFlow(flow, self._store.rollbacks, BROKER)
         try:
             return await self._run(started, ExitStack(), {}, None)
         finally:
@@ -280,7 +297,7 @@ class Driver:
         *admission* holds the admission lock. Closed, and so released, after the first refusal,
         record or mutation.
         """
-        reads = _EngineReads(self._client, self._authorise)
+        reads = _EngineReads(self._client, self._authorise, flow.user)
         try:
             while (command := flow.command) is not None:
                 if client is not None and flow.early is not None:
@@ -293,7 +310,7 @@ class Driver:
                     admission.close()  # a refusal changes nothing that others count
                 result: CommandResult = None
                 if not _is_intent(command) or await self._is_durable(flow):
-                    result = await self._execute(command, opened, client)
+                    result = await self._execute(command, opened, client, flow.user)
                 if not isinstance(command, InspectPaths | ReadProcess | QueryJournal):
                     admission.close()
                 flow.send(result)
@@ -323,10 +340,11 @@ class Driver:
         value: Reply | Relay | Follow,
         opened: dict[Relay, ResponseReader],
         client: ClientStream,
+        user: User,
     ) -> Reply | OpenResponse | Follow:
         if isinstance(value, Reply | Follow):
             return value
-        stream = opened.pop(value, None) or await self._open(value, client)
+        stream = opened.pop(value, None) or await self._open(value, client, user)
         if isinstance(stream, Lost):
             return refusal(
                 HTTPStatus.GATEWAY_TIMEOUT if stream.sent else HTTPStatus.BAD_GATEWAY,
@@ -347,6 +365,7 @@ class Driver:
         | EndProcess,
         opened: dict[Relay, ResponseReader],
         client: ClientStream | None,
+        user: User,
     ) -> CommandResult:
         match command:
             case InspectPaths(paths):
@@ -357,12 +376,14 @@ class Driver:
                 return await self._limiter.write(entry)
             case Forward(method, path, body, stream=stream, deadline_s=deadline_s):
                 if stream and client is not None:
-                    return await self._pulls.pull(command, client)
-                return await self._client.forward(method, path, body, deadline_s=deadline_s)
+                    return await self._pulls.pull(command, client, user)
+                return await self._client.forward(
+                    method, path, body, user=user, deadline_s=deadline_s
+                )
             case QueryJournal(question):
                 return await self._queries.ask(question)
             case Relay():
-                return await self._open_head(command, opened, client)
+                return await self._open_head(command, opened, client, user)
             case ReadProcess(pid, container, targets, after_s):
                 return await self._read_process(pid, container, targets, after_s)
             case EndProcess(pid, container):
@@ -392,17 +413,28 @@ class Driver:
             LOG.warning("process.late container=%s", container)
             return NotReadable("looking at its process takes too long")
 
-    async def _open(self, relay: Relay, client: ClientStream | None) -> ResponseReader | Lost:
+    async def _open(
+        self, relay: Relay, client: ClientStream | None, user: User
+    ) -> ResponseReader | Lost:
         hijack = relay.hijack and client is not None and client.upgrade
         return await self._client.open(
-            relay.method, relay.path, relay.body, mutation=relay.mutates, hijack=hijack
+            relay.method,
+            relay.path,
+            relay.body,
+            mutation=relay.mutates,
+            hijack=hijack,
+            user=user,
         )
 
     async def _open_head(
-        self, relay: Relay, opened: dict[Relay, ResponseReader], client: ClientStream | None
+        self,
+        relay: Relay,
+        opened: dict[Relay, ResponseReader],
+        client: ClientStream | None,
+        user: User,
     ) -> Reply | Lost:
         """Open a response and return its head. Return a failed response whole."""
-        stream = await self._open(relay, client)
+        stream = await self._open(relay, client, user)
         if isinstance(stream, Lost):
             return stream
         if stream.status < HTTPStatus.MULTIPLE_CHOICES:

@@ -8,44 +8,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
 from collections.abc import Callable
 
-Waiter = asyncio.Future[None]
-
-
-class RoundRobin:
-    """Waiters by uid: first come, first served within a uid, and the uids in turn."""
-
-    def __init__(self) -> None:
-        self._of: OrderedDict[int, deque[Waiter]] = OrderedDict()
-
-    def __len__(self) -> int:
-        """Return the number of waiters, including cancelled ones not removed yet."""
-        return sum(len(waiters) for waiters in self._of.values())
-
-    def add(self, uid: int) -> Waiter:
-        """Add a waiter of this uid. The caller awaits it."""
-        waiter: Waiter = asyncio.get_running_loop().create_future()
-        self._of.setdefault(uid, deque()).append(waiter)
-        return waiter
-
-    def release(self, may: Callable[[int], bool] = lambda _uid: True) -> int | None:
-        """Release the next waiter whose uid passes *may*. Return the uid, or None."""
-        for uid in tuple(self._of):
-            waiters = self._of[uid]
-            while waiters and waiters[0].done():
-                waiters.popleft()  # cancelled
-            if waiters and may(uid):
-                waiters.popleft().set_result(None)
-                self._of.move_to_end(uid)
-                if not waiters:
-                    del self._of[uid]
-                return uid
-            if not waiters:
-                del self._of[uid]
-        return None
-
+from controller.system.slots import RoundRobin
 
 #: From this number of waiters on, the queue pauses between two turns.
 CROWD = 16

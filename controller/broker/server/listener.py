@@ -1,71 +1,91 @@
 """Accepting connections: each waits in the fair queue, then for a connection slot.
 
-A connection without a slot gets 503. The broker reads nothing from a connection that waits.
+The limits hold at the accept: a peer over its limit gets 503 at once, long before the process has
+no file descriptor left. The broker reads nothing from a connection that waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import socket
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from typing import cast
 
-from controller.broker.host.peer_credentials import peer_of, uid_of
+from controller.broker.host.peer_credentials import PeerGroup, peer_of, uid_of
 from controller.broker.server.connection import READ_BYTES, Connection, ConnectionContext
-from controller.broker.server.connection_limit import ConnectionSlots
+from controller.broker.server.connection_limit import REFUSED_MAX, SlotLimits
 from controller.broker.server.fair_queue import FairQueue
 from controller.broker.wire.responses import refusal, reply_bytes
+from controller.system.slots import Slot, Slots, User
 
-#: Refused connections whose request is read before the 503, and how long the read takes at most.
-REFUSED_MAX = 64
+LOG = logging.getLogger(__name__)
+#: How long the broker waits for the request of a refused connection.
 REFUSE_S = 0.5
-#: Connections that asyncio accepts in one iteration of the event loop.
+#: Connections accepted in one iteration of the event loop.
 ACCEPTED_AT_ONCE = 16
+#: The pause after an accept that failed for want of resources.
+PAUSE_S = 0.1
+
+#: Returns the group of the peer of a connected socket, by the policy in force. Raises OSError.
+GroupOf = Callable[[socket.socket], PeerGroup]
 
 
 class Listener:
     """Accepts connections on a socket and serves each in its own task.
 
-    *on_end* is called after each served connection.
+    *on_end* is called after each served connection. *on_refusal* is called for each connection that
+    gets no slot.
     """
 
     def __init__(
         self,
         *,
-        slots: ConnectionSlots,
+        limits: SlotLimits,
+        group_of: GroupOf,
         queue: FairQueue,
         context: ConnectionContext,
         on_end: Callable[[], None],
+        on_refusal: Callable[[], None] = lambda: None,
     ) -> None:
-        self._slots = slots
+        self._accepted = Slots(limits.accepted, wait_s=0.0)
+        self._slots = Slots(limits.connections, wait_s=limits.wait_s)
+        self._group_of = group_of
         self._queue = queue
         self._context = context
         self._on_end = on_end
-        self._server: asyncio.Server | None = None
+        self._on_refusal = on_refusal
+        self._listener: socket.socket | None = None
+        self._spare = -1
         self._waiting: set[asyncio.Task[None]] = set()
         self._serving: dict[asyncio.Task[None], Connection] = {}
-        self._refusing = 0
+        self._refusing: set[asyncio.Task[None]] = set()
+
+    def in_use(self) -> dict[str, int]:
+        """Return the number of connections of each group that are served now."""
+        return self._slots.in_use()
 
     @property
     def tasks(self) -> tuple[asyncio.Task[None], ...]:
         """The tasks of all open connections."""
-        return (*self._waiting, *self._serving)
+        return (*self._waiting, *self._serving, *self._refusing)
 
-    async def start(self, listener: socket.socket) -> None:
-        """Accept connections on a listening socket."""
-        # asyncio takes this number as the backlog and as the connections per iteration. The
-        # socket itself keeps its longer backlog (``host.listen_socket``).
-        self._server = await asyncio.start_unix_server(
-            self._serve, sock=listener, limit=READ_BYTES, backlog=ACCEPTED_AT_ONCE
-        )
+    def start(self, listener: socket.socket) -> None:
+        """Accept connections on a listening socket. Call ``stop`` afterwards."""
+        self._listener = listener
+        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._resume()
 
     def stop(self) -> None:
         """Accept nothing more. Cancel waiting and idle connections; let the others finish."""
-        assert self._server is not None, "the listener was started"
-        self._server.close()
-        for waiting in self._waiting:
+        assert self._listener is not None, "the listener was started"
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        self._listener = None
+        os.close(self._spare)
+        for waiting in (*self._waiting, *self._refusing):
             waiting.cancel()
         for task, connection in self._serving.items():
             connection.closing = True
@@ -77,59 +97,165 @@ class Listener:
         if self._serving:
             await asyncio.wait(tuple(self._serving), timeout=timeout_s)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _resume(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        """Accept the connections that wait in the backlog, a few at a time."""
+        assert self._listener is not None, "the listener was started"
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                connected, _address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            self._admit(connected)
+
+    def _pause(self, error: OSError) -> None:
+        """Accept nothing for a moment: the process, or the host, has no resources left.
+
+        The limits are below the process's own, so that is the host's limit. The first connection of
+        the backlog is closed with the spare descriptor, and learns at once that it isn't served.
+        """
+        assert self._listener is not None, "the listener was started"
+        LOG.warning("accept.failed error=%s", error)
+        os.close(self._spare)
+        try:
+            connected, _address = self._listener.accept()
+            connected.close()
+        except OSError:
+            pass
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listener)
+        loop.call_later(PAUSE_S, self._resume)
+        try:
+            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._spare = os.dup(self._listener.fileno())
+
+    def _admit(self, connected: socket.socket) -> None:
+        connected.setblocking(False)
+        try:
+            user = User(self._group_of(connected), uid_of(connected))
+        except OSError:  # the client hung up
+            connected.close()
+            return
+        accepted = self._accepted.take_now(user)
+        if accepted is None:
+            self._turn_away(connected)
+            return
+        task = asyncio.ensure_future(self._serve(connected, user, accepted))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _serve(self, connected: socket.socket, user: User, accepted: Slot) -> None:
         """Serve one connection from the accept to its end."""
         task = asyncio.current_task()
         assert task is not None, "a connection is served by a task"
-        transport = cast("asyncio.Transport", writer.transport)
-        transport.pause_reading()
-        connected = writer.get_extra_info("socket")
-        self._waiting.add(task)
         try:
-            await self._queue.take(uid_of(connected))
-            peer = peer_of(connected)
-            has_slot = await self._slots.take(peer.uid)
-        except (OSError, asyncio.CancelledError):  # the client hung up, or the broker ends
-            writer.close()
-            return
-        finally:
+            slot = await self._await_slot(connected, user)
+            if slot is None:
+                return
             self._waiting.discard(task)
-        transport.resume_reading()
-        if not has_slot:
-            await self._refuse(reader, writer)
+            try:
+                await self._converse(connected, user, task)
+            except asyncio.CancelledError:
+                pass  # the broker ends: nothing waits for the result of this task
+            finally:
+                slot.release()
+        finally:
+            accepted.release()
+        self._on_end()
+
+    async def _await_slot(self, connected: socket.socket, user: User) -> Slot | None:
+        """Return a slot for a connection. Without one, refuse the connection and return None."""
+        try:
+            await self._queue.take(user.uid)
+            slot = await self._slots.take(user)
+        except asyncio.CancelledError:  # the broker ends
+            connected.close()
+            return None
+        if slot is None:
+            self._turn_away(connected)
+        return slot
+
+    async def _converse(
+        self, connected: socket.socket, user: User, task: asyncio.Task[None]
+    ) -> None:
+        try:
+            peer = peer_of(connected)
+            reader, writer = await open_streams(connected)
+        except OSError:  # the client hung up
+            connected.close()
             return
-        is_slot_wanted = partial(self._slots.is_wanted, peer.uid)
         connection = Connection(
-            reader, writer, peer=peer, context=self._context, is_slot_wanted=is_slot_wanted
+            reader,
+            writer,
+            peer=peer,
+            user=user,
+            context=self._context,
+            is_slot_wanted=partial(self._slots.is_wanted, user),
         )
         self._serving[task] = connection
         try:
             await connection.serve()
-        except asyncio.CancelledError:
-            pass  # the broker ends: nothing waits for the result of this task
         finally:
             del self._serving[task]
-        self._slots.leave(peer.uid)
-        self._on_end()
 
-    async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Send 503, after a read: a close with unread bytes would discard the response."""
-        reply = refusal(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "broker.busy",
-            "too many connections are open",
-            remedy="close some, or wait",
-        )
+    def _turn_away(self, connected: socket.socket) -> None:
+        """Send 503 and close the connection.
+
+        A close with unread bytes would discard the response. So the request is read first, if it is
+        there already, or if few refused connections are waited for.
+        """
+        self._on_refusal()
         try:
-            if self._refusing < REFUSED_MAX:
-                self._refusing += 1
-                try:
-                    async with asyncio.timeout(REFUSE_S):
-                        await reader.read(READ_BYTES)
-                finally:
-                    self._refusing -= 1
-            writer.write(reply_bytes(reply, to_head=False, keep_alive=False))
+            connected.recv(READ_BYTES)
+        except BlockingIOError:
+            if len(self._refusing) < REFUSED_MAX:
+                task = asyncio.ensure_future(self._refuse_late(connected))
+                self._refusing.add(task)
+                task.add_done_callback(self._refusing.discard)
+                return
+        except OSError:
+            pass
+        _refuse(connected)
+
+    async def _refuse_late(self, connected: socket.socket) -> None:
+        try:
+            async with asyncio.timeout(REFUSE_S):
+                await asyncio.get_running_loop().sock_recv(connected, READ_BYTES)
         except (TimeoutError, OSError):
             pass  # the client sent no request, or hung up
         finally:
-            writer.close()
+            _refuse(connected)
+
+
+async def open_streams(
+    connected: socket.socket,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return the streams of an accepted connection. The writer closes the socket."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=READ_BYTES, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await loop.connect_accepted_socket(lambda: protocol, connected)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+def _refuse(connected: socket.socket) -> None:
+    """Send 503 without waiting, and close the connection."""
+    reply = refusal(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "broker.busy",
+        "too many connections are open",
+        remedy="close some, or wait",
+    )
+    try:
+        connected.send(reply_bytes(reply, to_head=False, keep_alive=False))
+    except OSError:
+        pass  # the client hung up
+    finally:
+        connected.close()

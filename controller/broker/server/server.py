@@ -28,12 +28,13 @@ from controller.broker.gate.journal_entries import actor_of
 from controller.broker.gate.state import GateState
 from controller.broker.guards import split_brain
 from controller.broker.host import listen_socket
+from controller.broker.host.capabilities import descriptor_limit
 from controller.broker.host.ip_routes import host_routes
 from controller.broker.host.path_inspector import PathInspector, protected_places
-from controller.broker.host.peer_credentials import PeerRules
+from controller.broker.host.peer_credentials import PeerRules, group_of
 from controller.broker.host.registry_auth_file import Credentials
 from controller.broker.server.connection import ConnectionContext, ConnectionTimeouts, HandleRequest
-from controller.broker.server.connection_limit import ConnectionSlots, SlotLimits
+from controller.broker.server.connection_limit import SlotLimits
 from controller.broker.server.driver import Driver
 from controller.broker.server.fair_queue import FairQueue
 from controller.broker.server.journal_queries import JournalQueries
@@ -54,6 +55,7 @@ from controller.model.records import Entry
 from controller.ports import Archive, Clock, EngineFacts, NewId, QueuedJournal
 from controller.system.file_lock import hold_lock_async
 from controller.system.loop_watch import StallMeter, WatchedSelector
+from controller.system.slots import Slots
 
 LOG = logging.getLogger(__name__)
 #: The interpreter switches threads after this time. The default of 5 ms is too long: the journal's
@@ -161,7 +163,6 @@ class Broker:
             hash_key=services.hash_key,
             routes=host_routes,
         )
-        self._slots = ConnectionSlots(limits, trusted=self._is_trusted)
         self._queue = FairQueue(self._is_trusted)
         self._background: list[asyncio.Task[None]] = []
 
@@ -175,6 +176,11 @@ class Broker:
                 belongs to another engine.
         """
         sys.setswitchinterval(SWITCH_S)
+        descriptors = descriptor_limit()
+        if descriptors < self._limits.descriptors:
+            wanted = self._limits.descriptors
+            LOG.warning("descriptors.few limit=%d wanted=%d", descriptors, wanted)
+            self._limits = self._limits.within(descriptors)
         meter = StallMeter(self._services.clock.monotonic)
         self.state.health.longest_stall_s = meter.longest_s
         selector = partial(WatchedSelector, meter)
@@ -216,7 +222,12 @@ class Broker:
         services, state = self._services, self.state
         async with AsyncExitStack() as stack:
             store, archive = await stack.enter_async_context(self._open_store())
-            client = EngineClient(self._engine_socket, admit=self._admit, reach=services.reach)
+            client = EngineClient(
+                self._engine_socket,
+                admit=self._admit,
+                reach=services.reach,
+                slots=Slots(self._limits.engine, wait_s=self._limits.wait_s),
+            )
             stack.callback(client.close)
             try:
                 await client.identify()  # raises StateError for another engine
@@ -272,9 +283,15 @@ class Broker:
             status = path.lstat()
             stack.callback(listen_socket.remove_socket, path, (status.st_dev, status.st_ino))
             listener = Listener(
-                slots=self._slots, queue=self._queue, context=context, on_end=recovery.wake
+                limits=self._limits,
+                group_of=lambda connected: group_of(connected, self._current_rules()),
+                queue=self._queue,
+                context=context,
+                on_end=recovery.wake,
+                on_refusal=state.health.count_refused_connection,
             )
-            await listener.start(socket)
+            state.health.connections = listener.in_use
+            listener.start(socket)
             LOG.info("broker.serving socket=%s instance=%s", path, state.instance)
             if ready is not None:
                 ready.set()

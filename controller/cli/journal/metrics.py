@@ -62,11 +62,18 @@ def gauges_of(health: Mapping[str, Any] | None) -> list[tuple[str, str, int]]:
 
 
 def _broker_gauges(health: Mapping[str, Any]) -> list[tuple[str, str, int]]:
-    loop = health.get("loop")
-    if loop is None:
+    if "loop" not in health:
         return []
-    about = "The longest time, in the last one to two minutes, that all connections waited."
-    return [("trimtab_broker_longest_stall_milliseconds", about, int(loop["longestStallMs"]))]
+    stall = "The longest time, in the last one to two minutes, that all connections waited."
+    refused = "Connections since the broker's start that got a 503 for want of a place."
+    return [
+        (
+            "trimtab_broker_longest_stall_milliseconds",
+            stall,
+            int(health["loop"]["longestStallMs"]),
+        ),
+        ("trimtab_broker_connections_refused", refused, int(health["connections"]["refused"])),
+    ]
 
 
 def render(health: Mapping[str, Any] | None) -> str:

@@ -15,6 +15,7 @@ from controller.core.encoding.engine_address import socket_path
 from controller.model.errors import EngineError, EngineUnavailable, StateError, UsageError
 from controller.model.records import Reply
 from controller.ports import EngineFacts
+from controller.system.slots import Share, Slots, User
 from tests.unit.broker.engine_side import INFO, VERSION, EngineSide, chunked, told
 
 JSON = (("content-type", "application/json"),)
@@ -53,6 +54,42 @@ def test_a_mutation_is_sent_as_rebuilt_and_nothing_else(tmp_path: Path) -> None:
         ]
     ]
     assert engine.sent == [("POST /v1.45/containers/create?name=a", b"{}")]
+
+
+def test_no_group_of_users_takes_the_connections_of_another(tmp_path: Path) -> None:
+    alice, bob, root = User("client", 1000), User("client", 1001), User("operator", 0)
+    slots = Slots({"client": Share(2, 1), "operator": Share(1, 1)}, wait_s=0.0)
+    full = "all connections to the engine are in use of the group client, or of uid"
+
+    async def test() -> None:
+        engine = EngineSide(tmp_path / "e.sock")
+        async with engine.serving():
+            upstream = EngineClient(str(engine.path), slots=slots)
+
+            async def open_as(user: User) -> ResponseReader | Lost:
+                return await upstream.open("GET", "/events", b"", mutation=False, user=user)
+
+            streams = [await open_as(alice), await open_as(bob)]
+            for user in (alice, bob, User("client", 1002)):
+                lost = Lost(f"{full} {user.uid}", sent=False)
+                assert await open_as(user) == lost
+                assert await upstream.read("GET", "/x", user=user, deadline_s=5) == lost
+                assert await upstream.forward("POST", "/x", b"", user=user, deadline_s=5) == lost
+            for _ in range(3):  # a read and a mutation return their connection
+                assert isinstance(await upstream.read("GET", "/x", user=root, deadline_s=5), Reply)
+                sent = await upstream.forward("POST", "/x", b"", user=root, deadline_s=5)
+                assert isinstance(sent, Reply)
+            for stream in streams:
+                assert isinstance(stream, ResponseReader)
+                stream.close()
+                stream.close()
+            assert slots.in_use() == {"client": 0, "operator": 0}
+            last = await open_as(alice)
+            assert isinstance(last, ResponseReader)
+            last.close()
+            await last.writer.wait_closed()
+
+    asyncio.run(asyncio.wait_for(test(), 20))
 
 
 @pytest.mark.parametrize(

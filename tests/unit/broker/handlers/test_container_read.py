@@ -407,6 +407,7 @@ def test_health_answers_whatever_is_wrong() -> None:
     knows.access, knows.health.access_error = Access("/auth", frozenset({"ghcr.io"})), "exposed"
     knows.health.journal = JournalHealth(signed=5, free_bytes=4096, reserved=True)
     knows.health.longest_stall_s = lambda: 1.5
+    knows.health.connections, knows.health.refused_connections = (lambda: {"client": 3}), 7
     look = ReadEngine("/_ping", deadline_s=2.0)
     told = {
         "engine": {
@@ -430,6 +431,7 @@ def test_health_answers_whatever_is_wrong() -> None:
         },
         "policy": {"digest": POLICY.digest, "name": "strict", "error": "line 3", "reloads": 0},
         "registryAuth": {"file": "/auth", "registries": ["ghcr.io"], "error": "exposed"},
+        "connections": {"served": {"client": 3}, "refused": 7},
         "loop": {"longestStallMs": 1500},
         "openIntents": 0,
         "strangers": {"count": 1, "some": {STRAY: "copy"}},

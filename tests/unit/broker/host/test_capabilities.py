@@ -72,7 +72,7 @@ def test_root_keeps_four_capabilities_and_can_gain_none() -> None:
         "bounded": True,
         "kept": ["CHOWN", "DAC_READ_SEARCH", "KILL", "SYS_PTRACE"],
         "core": [0, 0],
-        "nofile": [2048, 2048],
+        "nofile": [4096, 4096],
     }
 
 

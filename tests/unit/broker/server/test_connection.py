@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +22,6 @@ from controller.broker.gate.state import GateState
 from controller.broker.server.connection import ConnectionTimeouts
 from controller.broker.server.server import ServerLimits
 from controller.core.enforcement.record_summaries import Limit
-from controller.model.policy.document import Policy, PolicyClient
 from controller.model.records import Record, Reply, Request
 from tests.unit.broker.engine_side import told
 from tests.unit.broker.serving import (
@@ -169,7 +167,7 @@ def test_a_client_that_never_reads_is_let_go_with_what_was_for_it(tmp_path: Path
             reader, writer = await asyncio.open_unix_connection(bench.socket, limit=1)
             writer.write(get("/x"))
             assert await reader.readexactly(1) == b"H"
-            await until(lambda: not broker._slots._taken)
+            await until(lambda: not broker.state.health.connections()["operator"])
             rest = b""
             with suppress(ConnectionError):
                 rest = await reader.read()
@@ -245,23 +243,6 @@ def test_a_bug_in_a_handler_is_a_500_and_the_broker_lives(
     assert "request.failed method=POST path=/broken" in caplog.text
 
 
-def test_beyond_the_limit_of_connections_a_client_gets_a_503(tmp_path: Path) -> None:
-    async def talk(bench: Bench) -> None:
-        held = [await asyncio.open_unix_connection(bench.socket) for _ in range(2)]
-        for _, writer in held:  # served, not only in the backlog
-            writer.write(get("/x").replace(b"close", b"keep-alive"))
-        for reader, _ in held:
-            await reader.readuntil(b"operator %d" % ME)
-        assert rule_of(await ask(bench.socket, get("/x"))) == "503 broker.busy"
-        for reader, writer in held:
-            writer.write_eof()
-            assert await reader.read() == b""
-            assert status_of(await ask(bench.socket, get("/x"))) == 200
-            writer.close()
-
-    check(tmp_path, talk, bench=Bench(tmp_path, echo, limits=ServerLimits(connections=2, wait_s=0)))
-
-
 def test_admissions_come_one_after_the_other_and_reads_beside_them(tmp_path: Path) -> None:
     """The second create counts the intent of the first."""
     seen: list[tuple[str, int]] = []
@@ -313,92 +294,6 @@ def test_a_mutation_passes_the_crash_points_and_a_read_none(tmp_path: Path) -> N
         ]
 
     check(tmp_path, talk, bench=Bench(tmp_path, echo, reach=passed.append))
-
-
-@pytest.mark.needs_root
-def test_a_client_s_uid_decides_and_a_stranger_is_refused(tmp_path: Path) -> None:
-    policy = Policy(name="test", clients=(PolicyClient(uid=1234, owner="alice"),))
-    bench = Bench(tmp_path, echo, policy=policy, limits=ServerLimits(connections_of_a_client=1))
-    bench.socket.parent.mkdir()
-    for folder in (*tmp_path.parents, tmp_path, bench.socket.parent):
-        if folder.stat().st_mode & 0o005 != 0o005:
-            folder.chmod(0o755)
-
-    async def talk(bench: Bench) -> None:
-        bench.socket.chmod(0o666)
-        assert b"client 1234" in await asked_by(1234, bench.socket)
-        assert rule_of(await asked_by(1235, bench.socket)) == "403 role.denied"
-        assert b"operator 0" in await asked_by(0, bench.socket)
-
-    check(tmp_path, talk, bench=bench)
-    (refused,) = bench.recorded("refusal")
-    assert (refused.entry.actor["uid"], refused.entry.actor["role"]) == (1235, "none")
-
-
-@pytest.mark.needs_root
-def test_a_stranger_is_refused_before_a_byte_of_its_body(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, echo)
-    bench.socket.parent.mkdir()
-    for folder in (*tmp_path.parents, tmp_path, bench.socket.parent):
-        if folder.stat().st_mode & 0o005 != 0o005:
-            folder.chmod(0o755)
-
-    async def talk(bench: Bench) -> None:
-        bench.socket.chmod(0o666)
-        head = post("/containers/create", b"", "Transfer-Encoding: chunked")
-        head = head.replace(b"Content-Length: 0\r\n", b"")
-        assert rule_of(await asked_by(1235, bench.socket, head)) == "403 role.denied"
-        large = post("/containers/create").replace(b"Length: 0", b"Length: 999999999999")
-        assert rule_of(await asked_by(1235, bench.socket, large)) == "403 role.denied"
-
-    check(tmp_path, talk, bench=bench)
-    requests = [record.entry.request for record in bench.recorded("refusal")]
-    assert [each["object"] for each in requests] == ["/containers/create"] * 2
-
-
-@pytest.mark.needs_root
-def test_clients_together_leave_connections_to_controller_and_operators(tmp_path: Path) -> None:
-    policy = Policy(name="test", clients=(PolicyClient(uid=1234, owner="alice"),))
-    bench = Bench(
-        tmp_path, echo, policy=policy, limits=ServerLimits(connections=4, reserved=2, wait_s=0)
-    )
-    bench.socket.parent.mkdir()
-    for folder in (*tmp_path.parents, tmp_path, bench.socket.parent):
-        if folder.stat().st_mode & 0o005 != 0o005:
-            folder.chmod(0o755)
-
-    async def talk(bench: Bench) -> None:
-        bench.socket.chmod(0o666)
-        held = [await asyncio.open_unix_connection(bench.socket) for _ in range(2)]
-        for reader, writer in held:  # served, not only in the backlog
-            writer.write(get("/x").replace(b"close", b"keep-alive"))
-            await reader.readuntil(b"operator %d" % ME)
-        assert rule_of(await asked_by(1234, bench.socket)) == "503 broker.busy"
-        assert b"operator 0" in await asked_by(0, bench.socket)
-        for _, writer in held:
-            writer.close()
-
-    check(tmp_path, talk, bench=bench)
-
-
-ASK = """
-import os, socket, sys
-os.setresgid(*[int(sys.argv[1])] * 3)
-os.setresuid(*[int(sys.argv[1])] * 3)
-with socket.socket(socket.AF_UNIX) as connection:
-    connection.connect(sys.argv[2])
-    connection.sendall(sys.argv[3].encode())
-    while data := connection.recv(65536):
-        os.write(1, data)
-"""
-
-
-async def asked_by(uid: int, path: Path, raw: bytes = get("/x")) -> bytes:
-    arguments = (str(uid), str(path), raw.decode())
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", ASK, *arguments, stdout=asyncio.subprocess.PIPE
-    )
-    return (await process.communicate())[0]
 
 
 def test_refusals_beyond_the_limit_are_counted_also_by_a_broker_that_ends(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from controller.broker.engine.client import BROKER
 from controller.broker.gate.commands import InspectPaths, ReadEngine, WriteRecord
 from controller.broker.server import driver as module
 from controller.broker.server.driver import Driver
 from controller.model.records import Entry, Record, Reply
+from controller.system.slots import User
 from tests.unit.broker.dialogue import ALICE, BOB, CONTROLLER, TIME
 from tests.unit.broker.serving import run
 
@@ -46,7 +48,9 @@ class Engine:
     def __init__(self) -> None:
         self.released = asyncio.Event()
 
-    async def read(self, _method: str, _path: str, *, auth: str, deadline_s: float) -> Reply:
+    async def read(
+        self, _method: str, _path: str, *, user: User, auth: str, deadline_s: float
+    ) -> Reply:
         assert (auth, deadline_s > 0) == ("", True)
         await self.released.wait()
         return Reply(200)
@@ -175,9 +179,9 @@ def test_looks_that_follow_are_asked_for_at_once_and_anew_after_a_change() -> No
 
     class Both:
         async def read(
-            self, _method: str, path: str, *, auth: str = "", deadline_s: float
+            self, _method: str, path: str, *, user: User, auth: str = "", deadline_s: float
         ) -> Reply:
-            assert (auth, deadline_s > 0) == ("", True)
+            assert (user, auth, deadline_s > 0) == (BROKER, "", True)
             asked.append(path)
             if len(asked) <= 2:
                 await together.wait()  # each of the first two waits for the other
@@ -207,9 +211,9 @@ def test_no_more_looks_are_asked_for_ahead_than_a_few() -> None:
 
     class Counting:
         async def read(
-            self, _method: str, path: str, *, auth: str = "", deadline_s: float
+            self, _method: str, path: str, *, user: User, auth: str = "", deadline_s: float
         ) -> Reply:
-            assert (auth, deadline_s > 0) == ("", True)
+            assert (user, auth, deadline_s > 0) == (BROKER, "", True)
             asked.append(path)
             await asyncio.sleep(0)
             return Reply(200)

@@ -1,0 +1,148 @@
+"""Slots: how many things are in use at a time, divided among groups of users.
+
+A group's slots are its own: no other group takes or borrows them. In a group, a user (a uid) has a
+share, and the users who wait get free slots in turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+Waiter = asyncio.Future[None]
+
+
+class RoundRobin:
+    """Waiters by uid: first come, first served within a uid, and the uids in turn."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[int, deque[Waiter]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return the number of waiters, including cancelled ones not removed yet."""
+        return sum(len(waiters) for waiters in self._of.values())
+
+    def add(self, uid: int) -> Waiter:
+        """Add a waiter of this uid. The caller awaits it."""
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        self._of.setdefault(uid, deque()).append(waiter)
+        return waiter
+
+    def release(self, may: Callable[[int], bool] = lambda _uid: True) -> int | None:
+        """Release the next waiter whose uid passes *may*. Return the uid, or None."""
+        for uid in tuple(self._of):
+            waiters = self._of[uid]
+            while waiters and waiters[0].done():
+                waiters.popleft()  # cancelled
+            if waiters and may(uid):
+                waiters.popleft().set_result(None)
+                self._of.move_to_end(uid)
+                if not waiters:
+                    del self._of[uid]
+                return uid
+            if not waiters:
+                del self._of[uid]
+        return None
+
+
+class User(NamedTuple):
+    """A user of slots."""
+
+    #: The name of a group, for example ``client``.
+    group: str
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The slots of one group."""
+
+    total: int
+    #: Slots of one uid of the group.
+    of_a_user: int
+
+
+class Slot:
+    """One slot in use."""
+
+    def __init__(self, release: Callable[[], None]) -> None:
+        self._release: Callable[[], None] | None = release
+
+    def release(self) -> None:
+        """Return the slot. A second call does nothing."""
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+
+class _Group:
+    """The slots of one group: those in use, and the users who wait."""
+
+    def __init__(self, share: Share) -> None:
+        self.share = share
+        self.taken: Counter[int] = Counter()
+        self.waiting: Counter[int] = Counter()
+        self.queue = RoundRobin()
+
+    def has_room(self, uid: int) -> bool:
+        share = self.share
+        return self.taken.total() < share.total and self.taken[uid] < share.of_a_user
+
+
+class Slots:
+    """The slots of all groups. A group without a share has no slots. Belongs to one event loop."""
+
+    def __init__(self, shares: Mapping[str, Share], *, wait_s: float) -> None:
+        self._groups = {name: _Group(share) for name, share in shares.items()}
+        self._wait_s = wait_s
+
+    def take_now(self, user: User) -> Slot | None:
+        """Take a free slot. Return None if the group or the user has none left."""
+        group = self._groups.get(user.group)
+        if group is None or not group.has_room(user.uid):
+            return None
+        return self._occupy(group, user.uid)
+
+    async def take(self, user: User) -> Slot | None:
+        """Take a slot, and wait for a free slot if necessary. Return None after the timeout."""
+        group = self._groups.get(user.group)
+        if (slot := self.take_now(user)) is not None or group is None:
+            return slot
+        group.waiting[user.uid] += 1
+        waiter = group.queue.add(user.uid)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._wait_s):
+                    await asyncio.shield(waiter)
+        except asyncio.CancelledError:
+            if waiter.done():
+                self._leave(group, user.uid)
+            raise
+        finally:
+            group.waiting -= Counter((user.uid,))
+            waiter.cancel()
+        return None if waiter.cancelled() else Slot(lambda: self._leave(group, user.uid))
+
+    def in_use(self) -> dict[str, int]:
+        """Return the number of slots in use of each group."""
+        return {name: group.taken.total() for name, group in self._groups.items()}
+
+    def is_wanted(self, user: User) -> bool:
+        """Return True if a waiting user could use a slot of this user."""
+        group = self._groups[user.group]
+        full = group.taken.total() >= group.share.total
+        return user.uid in group.waiting or (full and bool(group.waiting))
+
+    def _occupy(self, group: _Group, uid: int) -> Slot:
+        group.taken[uid] += 1
+        return Slot(lambda: self._leave(group, uid))
+
+    def _leave(self, group: _Group, uid: int) -> None:
+        """Return a slot. The next waiting user with room gets it at once."""
+        group.taken -= Counter((uid,))  # without uids that have none left
+        while (following := group.queue.release(group.has_room)) is not None:
+            group.taken[following] += 1
