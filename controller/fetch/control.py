@@ -90,6 +90,6 @@ def serve_requests(
     def reply(question: Mapping[str, object], peer_uid: int) -> dict[str, object]:
         return answer(question, peer_uid=peer_uid, operators=operators, backend=backend)
 
-    server = ConversationServer(listener, reply)
+    server = ConversationServer(listener, reply, trusted=operators)
     server.start()
     return server

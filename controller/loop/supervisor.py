@@ -106,8 +106,11 @@ class Supervisor:
         if self._endpoints.watch is not None:
             self._start("files", self._watch)
         if self._endpoints.listener is not None:
-            reply = control_socket.answer_with(self._api, own_uid=os.geteuid())
-            self._control = ConversationServer(self._endpoints.listener, reply)
+            own_uid = os.geteuid()
+            reply = control_socket.answer_with(self._api, own_uid=own_uid)
+            self._control = ConversationServer(
+                self._endpoints.listener, reply, trusted=frozenset({0, own_uid})
+            )
             self._control.start()
         self._await_stop()
         self._stop.set()

@@ -10,17 +10,25 @@ import logging
 import socket
 import struct
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from controller.model.errors import UsageError
 
 QUESTION_MAX = 64 * 1024
+#: How long a piece of a question takes at most, and how long a connection waits for its answer to begin.
 TIMEOUT_S = 5.0
-CONVERSATIONS = 8
-WAITING_MAX = 64
+#: Questions of trusted users answered at a time, and their open connections.
+TRUSTED_ANSWERS, TRUSTED_OPEN = 16, 128
+#: Questions of all other users answered at a time, and those of one of them.
+ANSWERS, ANSWERS_OF_A_USER = 8, 4
+#: Open connections of all other users, and of one of them.
+OPEN, OPEN_OF_A_USER = 64, 32
 #: The pause after a failed accept, such as one without a free descriptor.
 _PAUSE_S = 0.5
+#: A question arrives in few pieces. Each may take ``TIMEOUT_S``.
+PIECE_BYTES, PIECES_MAX = 8192, 32
 _TEXT_MAX = 512
 _CLAIM_MAX = 200
 _PEERCRED = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
@@ -31,17 +39,51 @@ log = logging.getLogger("trimtab.control")
 Answer = Callable[[Mapping[str, object], int], dict[str, object]]
 
 
+class _Places:
+    """A number of places for threads: in total, and for one user."""
+
+    def __init__(self, total: int, of_a_user: int) -> None:
+        self._total = total
+        self._of_a_user = of_a_user
+        self._taken: Counter[int] = Counter()
+        self._changed = threading.Condition()
+
+    def take(self, uid: int, *, timeout_s: float = 0.0) -> bool:
+        """Take a place. Return False if none is free in time."""
+
+        def has_room() -> bool:
+            return self._taken.total() < self._total and self._taken[uid] < self._of_a_user
+
+        with self._changed:
+            if not self._changed.wait_for(has_room, timeout_s):
+                return False
+            self._taken[uid] += 1
+            return True
+
+    def leave(self, uid: int) -> None:
+        with self._changed:
+            self._taken -= Counter((uid,))  # without users that have none left
+            self._changed.notify_all()
+
+
 class ConversationServer:
     """Serves a listening socket until it is stopped: a short-lived thread for each connection.
 
-    At most ``CONVERSATIONS`` are answered at a time, and ``WAITING_MAX`` wait for their turn.
+    *trusted* users have connections and answers of their own, which no other user takes. Every
+    other user has a share. A connection over the limit is closed at once. A connection without a
+    question takes no other's turn.
     """
 
-    def __init__(self, listener: socket.socket, answer: Answer) -> None:
+    def __init__(
+        self, listener: socket.socket, answer: Answer, *, trusted: frozenset[int] = frozenset()
+    ) -> None:
         self._listener = listener
         self._answer = answer
-        self._open = threading.BoundedSemaphore(CONVERSATIONS + WAITING_MAX)
-        self._turns = threading.BoundedSemaphore(CONVERSATIONS)
+        self._trusted = trusted
+        self._open = _Places(OPEN, OPEN_OF_A_USER)
+        self._answers = _Places(ANSWERS, ANSWERS_OF_A_USER)
+        self._trusted_open = _Places(TRUSTED_OPEN, TRUSTED_OPEN)
+        self._trusted_answers = _Places(TRUSTED_ANSWERS, TRUSTED_ANSWERS)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
 
@@ -66,26 +108,41 @@ class ConversationServer:
                 # Out of descriptors, or shut down: don't spin.
                 self._stopped.wait(_PAUSE_S)
                 continue
-            if not self._open.acquire(blocking=False):
+            try:
+                uid = peer_uid_of(peer)
+            except OSError:
                 peer.close()
                 continue
+            trusted = uid in self._trusted
+            opened = self._trusted_open if trusted else self._open
+            if not opened.take(uid):
+                peer.close()
+                continue
+            answers = self._trusted_answers if trusted else self._answers
             threading.Thread(
-                target=self._serve, args=(peer,), name="conversation", daemon=True
+                target=self._serve,
+                args=(peer, uid, opened, answers),
+                name="conversation",
+                daemon=True,
             ).start()
 
-    def _serve(self, peer: socket.socket) -> None:
+    def _serve(self, peer: socket.socket, uid: int, opened: _Places, answers: _Places) -> None:
+        def answer_in_turn(question: Mapping[str, object], peer_uid: int) -> dict[str, object]:
+            if not answers.take(uid, timeout_s=TIMEOUT_S):
+                remedy = "wait for the answers to your other questions"
+                return failure("control.busy", "too many questions at a time", remedy=remedy)
+            try:
+                return self._answer(question, peer_uid)
+            finally:
+                answers.leave(uid)
+
         try:
             with peer:
-                if not self._turns.acquire(timeout=TIMEOUT_S):
-                    return
-                try:
-                    converse(peer, self._answer)
-                except Exception:
-                    log.exception("answering on a socket failed")
-                finally:
-                    self._turns.release()
+                converse(peer, answer_in_turn)
+        except Exception:
+            log.exception("answering on a socket failed")
         finally:
-            self._open.release()
+            opened.leave(uid)
 
 
 def converse(peer: socket.socket, answer: Answer) -> None:
@@ -94,7 +151,6 @@ def converse(peer: socket.socket, answer: Answer) -> None:
     A silent, malformed or broken connection costs a few seconds at most.
     """
     try:
-        peer.settimeout(TIMEOUT_S)
         line = _read_line(peer)
         if line is None:
             return
@@ -154,16 +210,22 @@ def peer_uid_of(peer: socket.socket) -> int:
 
 
 def _read_line(peer: socket.socket) -> bytes | None:
-    """Return the line without its end; None if the peer disconnected before the end of the line."""
-    data = b""
-    while b"\n" not in data:
-        if len(data) > QUESTION_MAX:
-            return b""  # too long: answered as malformed
-        chunk = peer.recv(8192)
-        if not chunk:
+    """Return the line without its end; None if the peer disconnected before the end of the line.
+
+    A line in too many pieces counts as malformed, like one that is too long.
+    """
+    peer.settimeout(TIMEOUT_S)
+    data = bytearray()
+    for _ in range(PIECES_MAX):
+        piece = peer.recv(PIECE_BYTES)
+        if not piece:
             return None
-        data += chunk
-    return data.partition(b"\n")[0]
+        data += piece
+        if b"\n" in piece:
+            return bytes(data.partition(b"\n")[0])
+        if len(data) > QUESTION_MAX:
+            break
+    return b""
 
 
 def _parse_json(line: bytes) -> Mapping[str, object] | None:

@@ -49,7 +49,7 @@ class RoundRobin:
         return None
 
 
-class User(NamedTuple):
+class SlotUser(NamedTuple):
     """A user of slots."""
 
     #: The name of a group, for example ``client``.
@@ -100,14 +100,14 @@ class Slots:
         self._groups = {name: _Group(share) for name, share in shares.items()}
         self._wait_s = wait_s
 
-    def take_now(self, user: User) -> Slot | None:
+    def take_now(self, user: SlotUser) -> Slot | None:
         """Take a free slot. Return None if the group or the user has none left."""
         group = self._groups.get(user.group)
         if group is None or not group.has_room(user.uid):
             return None
         return self._occupy(group, user.uid)
 
-    async def take(self, user: User) -> Slot | None:
+    async def take(self, user: SlotUser) -> Slot | None:
         """Take a slot, and wait for a free slot if necessary. Return None after the timeout."""
         group = self._groups.get(user.group)
         if (slot := self.take_now(user)) is not None or group is None:
@@ -131,7 +131,7 @@ class Slots:
         """Return the number of slots in use of each group."""
         return {name: group.taken.total() for name, group in self._groups.items()}
 
-    def is_wanted(self, user: User) -> bool:
+    def is_wanted(self, user: SlotUser) -> bool:
         """Return True if a waiting user could use a slot of this user."""
         group = self._groups[user.group]
         full = group.taken.total() >= group.share.total

@@ -30,7 +30,7 @@ from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import EngineError, EngineUnavailable, TrimtabError
 from controller.model.records import Reply
 from controller.ports import EngineFacts
-from controller.system.slots import Slot, Slots, User
+from controller.system.slots import Slot, Slots, SlotUser
 
 CONNECT_S = 5.0
 FACTS_S = 15.0
@@ -46,7 +46,7 @@ _VERSION = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})", re.ASCII)
 
 
 #: The user of the broker's own requests.
-BROKER = User("broker", 0)
+BROKER = SlotUser("broker", 0)
 ALL_IN_USE = "all connections to the engine are in use"
 
 
@@ -117,7 +117,7 @@ class EngineClient:
         return await asyncio.shield(self._identifying)
 
     async def read(
-        self, method: str, path: str, *, user: User = BROKER, auth: str = "", deadline_s: float
+        self, method: str, path: str, *, user: SlotUser = BROKER, auth: str = "", deadline_s: float
     ) -> Reply | Lost:
         """Send a read and return its response. *auth* are the credentials for a registry."""
         request = _Request(method, path, keep_alive=True, auth=auth)
@@ -141,7 +141,7 @@ class EngineClient:
         return await self._connect_and_exchange(request, deadline_s)
 
     async def forward(
-        self, method: str, path: str, body: bytes, *, user: User = BROKER, deadline_s: float
+        self, method: str, path: str, body: bytes, *, user: SlotUser = BROKER, deadline_s: float
     ) -> Reply | Lost:
         """Send a mutation once and return its whole response."""
         request = _Request(method, path, body, mutation=True)
@@ -162,7 +162,7 @@ class EngineClient:
         *,
         mutation: bool,
         hijack: bool = False,
-        user: User = BROKER,
+        user: SlotUser = BROKER,
         auth: str = "",
         deadline_s: float = HEAD_S,
     ) -> ResponseReader | Lost:
@@ -184,7 +184,7 @@ class EngineClient:
             return self._lost(error, deadline_s)
         return stream
 
-    async def _take_slot(self, user: User) -> Slot:
+    async def _take_slot(self, user: SlotUser) -> Slot:
         """Return a slot for one connection.
 
         Raises:

@@ -23,7 +23,7 @@ from controller.core.engine_api import pull_progress
 from controller.core.engine_api.pull_errors import NO_PROGRESS
 from controller.core.engine_api.pull_progress import PullProgress
 from controller.model.records import Reply
-from controller.system.slots import User
+from controller.system.slots import SlotUser
 
 LINE_BYTES_MAX = 64 * 1024
 LINES_BYTES_MAX = 256 * 1024
@@ -47,7 +47,7 @@ class SharedPulls:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def pull(
-        self, command: Forward, client: ClientStream, user: User = BROKER
+        self, command: Forward, client: ClientStream, user: SlotUser = BROKER
     ) -> Reply | Lost | SharedPull:
         """Join the pull of an image, or start one. Return the engine's response.
 
@@ -69,7 +69,7 @@ class SharedPulls:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, command: Forward, pull: _Pull, user: User) -> None:
+    async def _run(self, command: Forward, pull: _Pull, user: SlotUser) -> None:
         answer: Reply | Lost = Lost("the broker ended, or failed at it")
         try:
             answer = await self._request(command, pull, user)
@@ -78,7 +78,7 @@ class SharedPulls:
             del self._pulls[command.path]
             pull.end(answer)
 
-    async def _request(self, command: Forward, pull: _Pull, user: User) -> Reply | Lost:
+    async def _request(self, command: Forward, pull: _Pull, user: SlotUser) -> Reply | Lost:
         stream = await self._client.open(
             command.method,
             command.path,

@@ -30,7 +30,7 @@ from controller.core.records.parts import ActorPart
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.plan import Verdict
 from controller.model.records import Actor, Entry, Reply, Request
-from controller.system.slots import User
+from controller.system.slots import SlotUser
 
 LOG = logging.getLogger(__name__)
 READ_BYTES = 64 * 1024
@@ -103,7 +103,7 @@ class Connection:
         writer: asyncio.StreamWriter,
         *,
         peer: Peer,
-        user: User,
+        user: SlotUser,
         context: ConnectionContext,
         is_slot_wanted: Callable[[], bool] = lambda: False,
     ) -> None:

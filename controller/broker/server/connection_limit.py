@@ -40,8 +40,8 @@ class SlotLimits:
         default_factory=lambda: {
             PeerGroup.OPERATOR: Share(256, 128),
             PeerGroup.CONTROLLER: Share(192, 192),
-            PeerGroup.CLIENT: Share(704, 192),
-            PeerGroup.NO_ROLE: Share(128, 64),
+            PeerGroup.CLIENT: Share(1024, 256),
+            PeerGroup.NO_ROLE: Share(512, 256),
         }
     )
     #: Connections to the engine. A request that streams has one for the whole time.

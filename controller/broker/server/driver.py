@@ -45,7 +45,7 @@ from controller.broker.wire.responses import refusal
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.host_paths import PathFacts
 from controller.model.records import Actor, Entry, Record, Reply, Role
-from controller.system.slots import User
+from controller.system.slots import SlotUser
 
 LOG = logging.getLogger(__name__)
 #: How long a mutation waits for the admissions before it.
@@ -77,7 +77,7 @@ class StartedFlow(Generic[T]):
     """A flow that runs to its next command. Starts the generator at once."""
 
     def __init__(
-        self, flow: Generator[Command, CommandResult, T], rollbacks: int, user: User
+        self, flow: Generator[Command, CommandResult, T], rollbacks: int, user: SlotUser
     ) -> None:
         self._flow = flow
         #: The user of the connections to the engine.
@@ -126,7 +126,7 @@ def _is_intent(command: Command) -> bool:
 class _EngineReads:
     """The engine reads of one request. Announced reads are sent together with the first one."""
 
-    def __init__(self, client: EngineClient, authorise: Authorise, user: User) -> None:
+    def __init__(self, client: EngineClient, authorise: Authorise, user: SlotUser) -> None:
         self._client = client
         self._authorise = authorise
         self._user = user
@@ -207,7 +207,7 @@ class Driver:
         client: ClientStream,
         *,
         admits: Actor | None,
-        user: User = BROKER,
+        user: SlotUser = BROKER,
     ) -> Reply | OpenResponse | Follow:
         """Run the flow of a request to its result, and open the engine's response for a Relay.
 
@@ -340,7 +340,7 @@ class Driver:
         value: Reply | Relay | Follow,
         opened: dict[Relay, ResponseReader],
         client: ClientStream,
-        user: User,
+        user: SlotUser,
     ) -> Reply | OpenResponse | Follow:
         if isinstance(value, Reply | Follow):
             return value
@@ -365,7 +365,7 @@ class Driver:
         | EndProcess,
         opened: dict[Relay, ResponseReader],
         client: ClientStream | None,
-        user: User,
+        user: SlotUser,
     ) -> CommandResult:
         match command:
             case InspectPaths(paths):
@@ -414,7 +414,7 @@ class Driver:
             return NotReadable("looking at its process takes too long")
 
     async def _open(
-        self, relay: Relay, client: ClientStream | None, user: User
+        self, relay: Relay, client: ClientStream | None, user: SlotUser
     ) -> ResponseReader | Lost:
         hijack = relay.hijack and client is not None and client.upgrade
         return await self._client.open(
@@ -431,7 +431,7 @@ class Driver:
         relay: Relay,
         opened: dict[Relay, ResponseReader],
         client: ClientStream | None,
-        user: User,
+        user: SlotUser,
     ) -> Reply | Lost:
         """Open a response and return its head. Return a failed response whole."""
         stream = await self._open(relay, client, user)

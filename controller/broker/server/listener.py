@@ -19,7 +19,7 @@ from controller.broker.server.connection import READ_BYTES, Connection, Connecti
 from controller.broker.server.connection_limit import REFUSED_MAX, SlotLimits
 from controller.broker.server.fair_queue import FairQueue
 from controller.broker.wire.responses import refusal, reply_bytes
-from controller.system.slots import Slot, Slots, User
+from controller.system.slots import Slot, Slots, SlotUser
 
 LOG = logging.getLogger(__name__)
 #: How long the broker waits for the request of a refused connection.
@@ -139,7 +139,7 @@ class Listener:
     def _admit(self, connected: socket.socket) -> None:
         connected.setblocking(False)
         try:
-            user = User(self._group_of(connected), uid_of(connected))
+            user = SlotUser(self._group_of(connected), uid_of(connected))
         except OSError:  # the client hung up
             connected.close()
             return
@@ -151,7 +151,7 @@ class Listener:
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
-    async def _serve(self, connected: socket.socket, user: User, accepted: Slot) -> None:
+    async def _serve(self, connected: socket.socket, user: SlotUser, accepted: Slot) -> None:
         """Serve one connection from the accept to its end."""
         task = asyncio.current_task()
         assert task is not None, "a connection is served by a task"
@@ -170,7 +170,7 @@ class Listener:
             accepted.release()
         self._on_end()
 
-    async def _await_slot(self, connected: socket.socket, user: User) -> Slot | None:
+    async def _await_slot(self, connected: socket.socket, user: SlotUser) -> Slot | None:
         """Return a slot for a connection. Without one, refuse the connection and return None."""
         try:
             await self._queue.take(user.uid)
@@ -183,7 +183,7 @@ class Listener:
         return slot
 
     async def _converse(
-        self, connected: socket.socket, user: User, task: asyncio.Task[None]
+        self, connected: socket.socket, user: SlotUser, task: asyncio.Task[None]
     ) -> None:
         try:
             peer = peer_of(connected)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import socket
+import subprocess
+import sys
+import tempfile
+import termios
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,13 +17,31 @@ import pytest
 
 from controller.system import conversation
 from controller.system.conversation import (
-    CONVERSATIONS,
-    WAITING_MAX,
+    ANSWERS_OF_A_USER,
+    OPEN_OF_A_USER,
+    PIECES_MAX,
+    QUESTION_MAX,
+    TRUSTED_ANSWERS,
     ConversationServer,
     requester,
 )
 
 PATIENCE_S = 30.0
+STRANGER = 61012
+#: Asks as another user over some connections, and holds 400 silent ones until its input ends.
+HOLD = """
+import os, socket, sys
+uid, path = int(sys.argv[1]), sys.argv[2]
+os.setresgid(uid, uid, uid)
+os.setresuid(uid, uid, uid)
+held = [socket.socket(socket.AF_UNIX) for _ in range(400)]
+for number, connection in enumerate(held):
+    connection.connect(path)
+    if number < 8:
+        connection.sendall(b"{}\\n")
+print("held", flush=True)
+sys.stdin.read()
+"""
 
 
 class Desk:
@@ -43,12 +66,23 @@ def desk() -> Desk:
 
 
 @pytest.fixture
-def path(tmp_path: Path, desk: Desk) -> Iterator[Path]:
-    path = tmp_path / "sock"
+def trusted() -> frozenset[int]:
+    return frozenset()
+
+
+@pytest.fixture
+def path(desk: Desk, trusted: frozenset[int]) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield from served(Path(folder) / "sock", desk, trusted)
+
+
+def served(path: Path, desk: Desk, trusted: frozenset[int]) -> Iterator[Path]:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
+    path.chmod(0o666)
     listener.listen(200)
-    server = ConversationServer(listener, desk.answer)
+    server = ConversationServer(listener, desk.answer, trusted=trusted)
     server.start()
     yield path
     server.stop()
@@ -74,24 +108,84 @@ def test_a_question_is_answered_and_a_fault_ends_its_conversation_alone(path: Pa
     assert b'"uid"' in ask(path, "ping")
 
 
-def test_so_many_are_answered_and_so_many_wait_and_others_are_turned_away(
+def test_so_many_questions_are_answered_at_a_time_and_so_many_connections_are_open(
     path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nobody is turned away for waiting too long: only the bound ends a connection.
+    # No question waits too long: only the limits end a connection.
     monkeypatch.setattr(conversation, "TIMEOUT_S", 10 * PATIENCE_S)
     desk.may_answer.clear()
-    clients = [connected(path) for _ in range(CONVERSATIONS)]
+    clients = [connected(path) for _ in range(ANSWERS_OF_A_USER + 1)]
     for client in clients:
         client.sendall(b"{}\n")
+    for _ in range(ANSWERS_OF_A_USER):
         assert desk.asked.acquire(timeout=PATIENCE_S)
-    waiting = [connected(path) for _ in range(WAITING_MAX)]
+    silent = [connected(path) for _ in range(OPEN_OF_A_USER - len(clients))]
     with connected(path) as beyond:
         assert beyond.recv(1) == b""
+    assert not desk.asked.acquire(blocking=False)
     desk.may_answer.set()
     for client in clients:
         assert b'"uid"' in client.recv(100)
-    for client in (*clients, *waiting):
+    for client in (*clients, *silent):
         client.close()
+
+
+def test_a_question_that_waits_too_long_for_its_turn_is_answered_so(
+    path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.may_answer.clear()
+    clients = [connected(path) for _ in range(ANSWERS_OF_A_USER)]
+    for client in clients:
+        client.sendall(b"{}\n")
+        assert desk.asked.acquire(timeout=PATIENCE_S)
+    monkeypatch.setattr(conversation, "TIMEOUT_S", 0.05)
+    assert b"control.busy" in ask(path, "ping")
+    desk.may_answer.set()
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("trusted", [frozenset({0})])
+def test_other_users_take_no_connection_and_no_turn_of_a_trusted_one(
+    path: Path, desk: Desk
+) -> None:
+    desk.may_answer.clear()
+    script = [sys.executable, "-c", HOLD, str(STRANGER), str(path)]
+    with subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        for _ in range(ANSWERS_OF_A_USER):
+            assert desk.asked.acquire(timeout=PATIENCE_S)
+        clients = [connected(path) for _ in range(TRUSTED_ANSWERS)]
+        for client in clients:
+            client.sendall(b"{}\n")
+            assert desk.asked.acquire(timeout=PATIENCE_S)
+        desk.may_answer.set()
+        for client in clients:
+            assert b'"uid"' in client.recv(100)
+            client.close()
+        holder.communicate(b"")
+
+
+@pytest.mark.parametrize("text", [b"x" * (QUESTION_MAX + 1), b"{" * PIECES_MAX])
+def test_a_question_that_is_too_long_or_comes_in_too_many_pieces_is_malformed(
+    path: Path, text: bytes
+) -> None:
+    with connected(path) as client:
+        if len(text) == PIECES_MAX:
+            for at in range(PIECES_MAX):
+                client.sendall(text[at : at + 1])
+                while unread(client):  # each byte is a piece of its own
+                    pass
+        else:
+            client.sendall(text)
+        assert b"control.malformed" in client.recv(1000)
+
+
+def unread(client: socket.socket) -> int:
+    """Return how many bytes the server hasn't read yet (SIOCOUTQ)."""
+    return int.from_bytes(fcntl.ioctl(client, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def test_the_kernel_names_who_asks_and_a_claim_only_adds_to_it() -> None:

@@ -7,9 +7,9 @@ from collections.abc import Awaitable
 
 import pytest
 
-from controller.system.slots import Share, Slot, Slots, User
+from controller.system.slots import Share, Slot, Slots, SlotUser
 
-ALICE, BOB, ROOT = User("client", 1000), User("client", 1001), User("operator", 0)
+ALICE, BOB, ROOT = SlotUser("client", 1000), SlotUser("client", 1001), SlotUser("operator", 0)
 
 
 def slots(*, wait_s: float = 60.0) -> Slots:
@@ -31,7 +31,7 @@ async def begun(tasks: list[asyncio.Task[Slot | None]]) -> list[bool]:
     return [task.done() for task in tasks]
 
 
-async def taken(places: Slots, *users: User) -> list[Slot]:
+async def taken(places: Slots, *users: SlotUser) -> list[Slot]:
     """Take slots that are free."""
     found = [await places.take(user) for user in users]
     assert None not in found
@@ -41,7 +41,7 @@ async def taken(places: Slots, *users: User) -> list[Slot]:
 def test_a_group_s_slots_are_its_own_and_a_user_has_a_share_of_them() -> None:
     async def test() -> None:
         places = slots(wait_s=0)
-        users = (ALICE, ALICE, ALICE, BOB, BOB, ROOT, ROOT, User("stranger", 5))
+        users = (ALICE, ALICE, ALICE, BOB, BOB, ROOT, ROOT, SlotUser("stranger", 5))
         found = [await places.take(user) for user in users]
         assert [slot is not None for slot in found] == [
             *(True, True, False),

@@ -15,7 +15,7 @@ from controller.core.encoding.engine_address import socket_path
 from controller.model.errors import EngineError, EngineUnavailable, StateError, UsageError
 from controller.model.records import Reply
 from controller.ports import EngineFacts
-from controller.system.slots import Share, Slots, User
+from controller.system.slots import Share, Slots, SlotUser
 from tests.unit.broker.engine_side import INFO, VERSION, EngineSide, chunked, told
 
 JSON = (("content-type", "application/json"),)
@@ -57,7 +57,7 @@ def test_a_mutation_is_sent_as_rebuilt_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_no_group_of_users_takes_the_connections_of_another(tmp_path: Path) -> None:
-    alice, bob, root = User("client", 1000), User("client", 1001), User("operator", 0)
+    alice, bob, root = SlotUser("client", 1000), SlotUser("client", 1001), SlotUser("operator", 0)
     slots = Slots({"client": Share(2, 1), "operator": Share(1, 1)}, wait_s=0.0)
     full = "all connections to the engine are in use of the group client, or of uid"
 
@@ -66,11 +66,11 @@ def test_no_group_of_users_takes_the_connections_of_another(tmp_path: Path) -> N
         async with engine.serving():
             upstream = EngineClient(str(engine.path), slots=slots)
 
-            async def open_as(user: User) -> ResponseReader | Lost:
+            async def open_as(user: SlotUser) -> ResponseReader | Lost:
                 return await upstream.open("GET", "/events", b"", mutation=False, user=user)
 
             streams = [await open_as(alice), await open_as(bob)]
-            for user in (alice, bob, User("client", 1002)):
+            for user in (alice, bob, SlotUser("client", 1002)):
                 lost = Lost(f"{full} {user.uid}", sent=False)
                 assert await open_as(user) == lost
                 assert await upstream.read("GET", "/x", user=user, deadline_s=5) == lost
