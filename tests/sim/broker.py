@@ -25,6 +25,7 @@ from controller.broker.gate.commands import (
     ReadProcess,
     Relay,
     WriteRecord,
+    encode_list,
 )
 from controller.broker.gate.state import GateState
 from controller.broker.guards import recovery, split_brain
@@ -209,7 +210,10 @@ class SimBroker:
     def _carry_out(self, command: Command) -> CommandResult:
         match command:
             case ReadEngine(path):
-                return self._outside.look(path)
+                reply = self._outside.look(path)
+                if command.rows is None or isinstance(reply, Lost) or reply.status >= 400:
+                    return reply
+                return Reply(reply.status, encode_list(command.rows, reply.body), reply.headers)
             case Forward():
                 return self._outside.forward(command)
             case WriteRecord(entry):

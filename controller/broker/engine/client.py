@@ -21,8 +21,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from controller.broker.engine.response import READ_BYTES, ResponseBroken, ResponseReader, TooLong
-from controller.broker.gate.commands import NOT_ALLOWED, Lost, engine_remedy
+from controller.broker.engine.response import (
+    READ_BYTES,
+    NoList,
+    ResponseBroken,
+    ResponseReader,
+    TooLong,
+)
+from controller.broker.gate.commands import NOT_ALLOWED, Lost, Rows, engine_remedy
 from controller.broker.gate.state import NEWEST_API, OLDEST_API
 from controller.broker.wire.request_reader import BODILESS
 from controller.core.encoding.json_members import text_member, texts_of
@@ -117,10 +123,20 @@ class EngineClient:
         return await asyncio.shield(self._identifying)
 
     async def read(
-        self, method: str, path: str, *, user: SlotUser = BROKER, auth: str = "", deadline_s: float
+        self,
+        method: str,
+        path: str,
+        *,
+        user: SlotUser = BROKER,
+        auth: str = "",
+        rows: Rows | None = None,
+        deadline_s: float,
     ) -> Reply | Lost:
-        """Send a read and return its response. *auth* are the credentials for a registry."""
-        request = _Request(method, path, keep_alive=True, auth=auth)
+        """Send a read and return its response.
+
+        *auth* are the credentials for a registry, *rows* encode the rows of a list.
+        """
+        request = _Request(method, path, keep_alive=True, auth=auth, rows=rows)
         try:
             slot = await self._take_slot(user)
         except RequestNotSent as error:
@@ -212,7 +228,7 @@ class EngineClient:
         try:
             async with asyncio.timeout(deadline_s):
                 await self._send(stream, request)
-                reply = await stream.read_whole()
+                reply = await _whole(stream, request.rows)
             keep = request.keep_alive and stream.is_reusable
         except (ResponseBroken, TimeoutError) as error:
             return self._lost(error, deadline_s)
@@ -265,7 +281,7 @@ class EngineClient:
                 return Lost(str(error), sent=False)
             case TimeoutError():
                 return Lost(f"the engine didn't answer within {deadline_s:g} s")
-            case TooLong():
+            case TooLong() | NoList():
                 return Lost(str(error))  # the engine responds, and is still the same
             case _:
                 # The next engine can be a different one, or have a different version.
@@ -361,6 +377,8 @@ class _Request:
     keep_alive: bool = False
     #: The value of X-Registry-Auth, '' for none.
     auth: str = field(default="", repr=False)
+    #: Encodes the rows of a successful response.
+    rows: Rows | None = None
 
     def __post_init__(self) -> None:
         assert _BASE64.fullmatch(self.auth), "credentials that would break the head"
@@ -380,6 +398,12 @@ class _Request:
         if self.body or self.method not in BODILESS:
             lines.append(f"Content-Length: {len(self.body)}")
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
+
+
+async def _whole(stream: ResponseReader, rows: Rows | None) -> Reply:
+    if rows is None or stream.status >= HTTPStatus.BAD_REQUEST:
+        return await stream.read_whole()
+    return await stream.read_rows(rows)
 
 
 def pinned_version(api_version: str) -> str:

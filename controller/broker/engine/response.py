@@ -9,6 +9,8 @@ from http import HTTPStatus
 
 import httptools
 
+from controller.broker.engine.rows import ListBroken, ListTooLong, RowParser
+from controller.broker.gate.commands import Rows
 from controller.broker.wire.responses import end_to_end
 from controller.model.records import Reply
 
@@ -23,6 +25,10 @@ class ResponseBroken(Exception):
 
 class TooLong(ResponseBroken):
     """The response is valid and exceeds a size limit."""
+
+
+class NoList(ResponseBroken):
+    """The response is valid, and no list of objects."""
 
 
 class _ParserEvents:
@@ -197,6 +203,24 @@ class ResponseReader:
                 raise TooLong(f"the engine's answer passes {REPLY_BYTES_MAX} bytes")
             parts.append(part)
         return Reply(self.status, b"".join(parts), self.headers)
+
+    async def read_rows(self, rows: Rows) -> Reply:
+        """Return the response to a list, with each row encoded as it arrives.
+
+        Raises:
+            ResponseBroken: the body ended early.
+            NoList: the body is no list.
+            TooLong: a row, or the encoded list, is too large.
+        """
+        parser = RowParser(rows)
+        try:
+            async for part in self.chunks():
+                parser.feed(part)
+            return Reply(self.status, parser.finish(), self.headers)
+        except ListTooLong as error:
+            raise TooLong(f"the engine's list is too long: {error}") from error
+        except (ListBroken, ValueError) as error:
+            raise NoList(f"the engine's list can't be read: {error}") from error
 
     async def _read(self) -> bytes:
         try:

@@ -16,11 +16,12 @@ from controller.broker.gate.commands import (
     Lost,
     QueryJournal,
     ReadEngine,
+    Rows,
     engine_remedy,
 )
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.routes import Route
-from controller.broker.wire.responses import refusal
+from controller.broker.wire.responses import JSON_TYPE, refusal
 from controller.core.records.views import Page, Question
 from controller.model.host_paths import PathFacts
 from controller.model.policy.document import Policy
@@ -113,6 +114,37 @@ def read_json(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
         if answered.reply.status == 404:
             return None
         raise
+
+
+def read_rows(path: str, rows: Rows) -> Flow[Reply]:
+    """Return the reply to a list, with the encoded rows.
+
+    Raises:
+        Answered: the read failed, with the engine's reply.
+    """
+    answer = yield ReadEngine(path, rows=rows)
+    if isinstance(answer, Lost):
+        raise Answered(engine_unavailable(answer))
+    assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
+    if answer.status >= 400:
+        raise Answered(engine_reply(answer))
+    return Reply(answer.status, answer.body, JSON_TYPE)
+
+
+def read_members(path: str, *members: str, of: str = "") -> Flow[list[dict[str, Any]]]:
+    """Return some members of each row of a list; *of* is the member of the answer with the list.
+
+    Raises:
+        Answered: the read failed, with the engine's reply.
+    """
+
+    def encode(row: dict[str, Any]) -> bytes:
+        return json.dumps({name: row[name] for name in members if name in row}).encode()
+
+    listed = parse_json((yield from read_rows(path, Rows(encode, of))))
+    if of:
+        listed = listed.get(of)
+    return list(listed or ())
 
 
 def inspect_paths(paths: tuple[str, ...]) -> Flow[dict[str, PathFacts]]:

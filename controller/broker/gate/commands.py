@@ -7,14 +7,46 @@ boundary is a crash point.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from controller.core.records.query import QueryResult
 from controller.core.records.views import Page, Question
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.host_paths import PathFacts
 from controller.model.records import Entry, Record, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How a list of the engine is read: each row as it arrives, so that no list is too long."""
+
+    #: Returns the row for the reply, as JSON; None to leave the row out.
+    encode: Callable[[dict[str, Any]], bytes | None]
+    #: The member with the list; '' if the whole answer is the list.
+    member: str = ""
+
+    def joined(self, encoded: Iterable[bytes]) -> bytes:
+        """Return the body of the reply with these rows."""
+        body = b"[" + b",".join(encoded) + b"]"
+        return b'{"%b":%b,"Warnings":null}' % (self.member.encode(), body) if self.member else body
+
+
+def encode_list(rows: Rows, body: bytes) -> bytes:
+    """Return the reply to a list that was read as a whole.
+
+    Raises:
+        ValueError: the body is no such list.
+    """
+    value = json.loads(body)
+    if rows.member:
+        value = value.get(rows.member) if isinstance(value, dict) else value
+    listed = value if value is not None else []
+    if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
+        raise ValueError("the answer is no list of objects")
+    return rows.joined(each for row in listed if (each := rows.encode(row)) is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +64,8 @@ class ReadEngine:
     #: The registry with the credentials that the engine needs.
     registry: str = ""
     ahead: tuple[str, ...] = field(default=(), compare=False)
+    #: The answer is a list: a driver encodes the rows of a successful answer.
+    rows: Rows | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,8 @@ class GateState:
     routes: Callable[[], tuple[str, ...]] = tuple
     #: When this process recorded take-downs and approvals of the inventory, monotonic.
     recorded_at: dict[str, float] = field(default_factory=dict)
+    #: When a request at a quota last looked for objects that were removed elsewhere, monotonic.
+    forgot_at: float | None = None
     intents: IntentState = field(default_factory=IntentState)
     execs: ExecState = field(default_factory=ExecState)
     verification: VerificationState = field(default_factory=VerificationState)

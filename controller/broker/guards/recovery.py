@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from controller.broker.gate.call import BROKER, Author, Flow, parse_json, read_json
+from controller.broker.gate.call import (
+    BROKER,
+    Author,
+    Flow,
+    parse_json,
+    read_json,
+    read_members,
+)
 from controller.broker.gate.commands import Lost, ReadEngine, WriteRecord
 from controller.broker.gate.journal_entries import actor_of, place_of
 from controller.broker.gate.mutate import Change, perform
@@ -130,9 +137,13 @@ def forget_gone(state: GateState) -> Flow[int]:
 
 
 def _forget_gone(state: GateState) -> Flow[int]:
-    containers = yield from read_json("/containers/json?all=1")
-    networks = yield from read_json("/networks")
-    volumes = ((yield from read_json("/volumes")) or {}).get("Volumes")
+    # Objects with the label of the instance, and few members of each: nobody's objects, however
+    # many and large, make these lists too long.
+    containers = yield from split_brain.list_of_instance(state)
+    networks = yield from read_members(split_brain.instance_list_path("/networks", state), "Id")
+    volumes = yield from read_members(
+        split_brain.instance_list_path("/volumes", state), "Name", of="Volumes"
+    )
     inventory = state.inventory
     split_brain.record_listed(state, containers)
     missing = [

@@ -11,12 +11,14 @@ contradict each other, so only operators can change anything.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.call import Flow, GateRequest, read_json
+from controller.broker.gate.call import Flow, GateRequest, parse_json, read_rows
+from controller.broker.gate.commands import Rows
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
@@ -71,9 +73,25 @@ def survey(state: GateState) -> Flow[None]:
     Raises:
         Answered: the engine doesn't answer.
     """
-    record_listed(
-        state, (yield from read_json(instance_list_path("/containers/json", state, all="1")))
-    )
+    record_listed(state, (yield from list_of_instance(state)))
+
+
+def list_of_instance(state: GateState) -> Flow[list[dict[str, Any]]]:
+    """Return id, names and our labels of every container with the label of the instance.
+
+    Raises:
+        Answered: the engine doesn't answer.
+    """
+    path = instance_list_path("/containers/json", state, all="1")
+    return parse_json((yield from read_rows(path, Rows(_encode_listed))))  # type: ignore[no-any-return]
+
+
+def _encode_listed(row: dict[str, Any]) -> bytes:
+    """Encode the members that ``unknown_containers`` reads. Clients choose the other labels."""
+    labels = row.get("Labels") or {}
+    ours = {key: labels[key] for key in (names.INSTANCE, names.INTENT) if key in labels}
+    listed = {"Id": row.get("Id"), "Names": row.get("Names"), "Labels": ours}
+    return json.dumps(listed).encode()
 
 
 def instance_list_path(path: str, state: GateState, **query: str) -> str:

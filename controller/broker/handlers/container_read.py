@@ -14,14 +14,15 @@ from controller.broker.gate.call import (
     engine_reply,
     read_engine,
     read_json,
-    read_ok,
+    read_rows,
 )
-from controller.broker.gate.commands import Relay
+from controller.broker.gate.commands import Relay, Rows
 from controller.broker.gate.journal_entries import record_read
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import OLDEST_API, GateState
 from controller.broker.guards import list_filters, lookup
+from controller.broker.guards.list_rows import ListRows
 from controller.broker.guards.lookup import can_see, can_see_host
 from controller.broker.handlers import image
 from controller.broker.wire.responses import json_reply
@@ -114,18 +115,20 @@ def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     narrow = list_filters.restrict(asked, state, call.actor)
     query = {key: value for key, value in call.query.items() if (key, value) != ("limit", "-1")}
     query["filters"] = list_filters.encode(narrow)
-    rows = yield from read_ok(build_path("/containers/json", query))
-    shown = [each for row in rows if (each := _list_row(row, call, state)) is not None]
-    return json_reply(200, shown)
+    rows = ListRows(call.actor)
+
+    def encode(row: dict[str, Any]) -> bytes | None:
+        item = state.inventory.containers.get(str(row.get("Id", "")))
+        if item is None or not can_see(call.actor, item.owner):
+            return None
+        return rows.encode(_list_row(row, call, item), item.owner)
+
+    path = build_path("/containers/json", query)
+    return rows.finish((yield from read_rows(path, Rows(encode))))
 
 
-def _list_row(
-    row: Mapping[str, Any], call: GateRequest, state: GateState
-) -> Mapping[str, Any] | None:
-    """Return the row of a container in a list, None if the caller can't see the container."""
-    item = state.inventory.containers.get(str(row.get("Id", "")))
-    if item is None or not can_see(call.actor, item.owner):
-        return None
+def _list_row(row: Mapping[str, Any], call: GateRequest, item: ContainerItem) -> Mapping[str, Any]:
+    """Return the row of a visible container in a list."""
     shown = {**row, **_requested_image(row, call, item)}
     if "Mounts" in row and not can_see_host(call.actor):
         shown["Mounts"] = _visible_mounts(row["Mounts"])

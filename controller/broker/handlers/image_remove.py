@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.call import Flow, GateRequest, parse_json, read_json
+from controller.broker.gate.call import Flow, GateRequest, parse_json, read_members
 from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
@@ -86,7 +86,7 @@ def _refuse_if_used(
     Raises:
         Denied: ``image.used``, ``image.needed``.
     """
-    listed = (yield from read_json("/containers/json?all=1")) or []
+    listed = yield from read_members("/containers/json?all=1", "ImageID")
     users = sum(1 for each in listed if each.get("ImageID") == identifier)
     for intent in state.inventory.open.values():
         request = RequestPart.read(intent.request)

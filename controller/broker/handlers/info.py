@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from controller.broker.gate.call import Flow, GateRequest, read_json
+from controller.broker.gate.call import Flow, GateRequest, read_json, read_members
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import list_filters
@@ -53,7 +53,7 @@ def _container_counts(call: GateRequest, state: GateState) -> Flow[dict[str, int
         "filters": list_filters.encode(list_filters.restrict({}, state, call.actor)),
     }
     states: Counter[str] = Counter()
-    for row in (yield from read_json(build_path("/containers/json", query))) or ():
+    for row in (yield from read_members(build_path("/containers/json", query), "Id", "State")):
         item = state.inventory.containers.get(str(row.get("Id", "")))
         if item is not None and can_see(call.actor, item.owner):
             states[str(row.get("State", ""))] += 1

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from controller.broker.gate.call import Author, Flow, GateRequest, parse_json, read_ok
+from controller.broker.gate.call import Author, Flow, GateRequest, parse_json, read_rows
+from controller.broker.gate.commands import Rows
 from controller.broker.gate.journal_entries import place_of
 from controller.broker.gate.mutate import Change, OutcomeDetails, perform, refuse_if_held
 from controller.broker.gate.refusals import Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import disruption_budget, list_filters, lookup, name_conflicts
+from controller.broker.guards.list_rows import ListRows
 from controller.broker.guards.lookup import (
     can_see,
     can_see_host,
@@ -31,11 +33,12 @@ from controller.core.rules.facts import NetworkFacts, QuotaCounts, Stamp, Volume
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.desired.plan import ALLOW
-from controller.model.inventory import VOLUME, OwnedObject
+from controller.model.inventory import VOLUME
 from controller.model.mutations import Mutation
 from controller.model.records import Actor, Reply, Role
 
 QUOTA_RULES = "quota."
+FORGET_AGAIN_S = 1.0
 VOLUME_RACED = "somebody made a volume of that name meanwhile"
 
 
@@ -48,10 +51,19 @@ def judge_within_quotas(
         Denied: admission denies the create.
     """
     judged = judge()
-    if is_over_quota(judged) and (yield from forget_gone(state)):
+    if is_over_quota(judged) and (yield from _forget_again(state)):
         # Objects that were removed behind the broker's back still counted.
         judged = judge()
     return raise_if_denied(judged)
+
+
+def _forget_again(state: GateState) -> Flow[int]:
+    """Drop removed objects. Many refusals in a second cost one look at the engine's lists."""
+    now = state.clock.monotonic()
+    if state.forgot_at is not None and now - state.forgot_at < FORGET_AGAIN_S:
+        return 0
+    state.forgot_at = now
+    return (yield from forget_gone(state))
 
 
 def is_over_quota(judged: AdmissionDecision) -> bool:
@@ -74,20 +86,23 @@ def _counts(
 
 def network_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET /networks``."""
-    rows = yield from _read_list(call, state, "/networks", list_filters.NETWORK_KEYS)
-    shown = (row for row in rows if _is_visible(call.actor, owned_network(state, row)))
-    return json_reply(200, [_visible_network(row, call, state) for row in shown])
+    rows = ListRows(call.actor)
+
+    def encode(row: dict[str, Any]) -> bytes | None:
+        owned = owned_network(state, row)
+        if owned is None or not can_see(call.actor, owned.owner):
+            return None
+        return rows.encode(_visible_network(row, call, state), owned.owner)
+
+    path = _list_path(call, state, "/networks", list_filters.NETWORK_KEYS)
+    return rows.finish((yield from read_rows(path, Rows(encode))))
 
 
-def _read_list(call: GateRequest, state: GateState, path: str, known: frozenset[str]) -> Flow[Any]:
-    """Return the engine's list of the caller's objects, after the filters of the request."""
+def _list_path(call: GateRequest, state: GateState, path: str, known: frozenset[str]) -> str:
+    """Return the path of the engine's list of the caller's objects, with the caller's filters."""
     asked = list_filters.parse(call.query.get("filters", ""), known)
     query = {"filters": list_filters.encode(list_filters.restrict(asked, state, call.actor))}
-    return (yield from read_ok(build_path(path, query)))
-
-
-def _is_visible(actor: Actor, owned: OwnedObject | None) -> bool:
-    return owned is not None and can_see(actor, owned.owner)
+    return build_path(path, query)
 
 
 def network_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -213,11 +228,16 @@ def network_details(reply: Reply) -> Flow[ResultPart]:
 
 def volume_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET /volumes``."""
-    listed = yield from _read_list(call, state, "/volumes", list_filters.VOLUME_KEYS)
-    rows = listed.get("Volumes") or ()
-    shown = [row for row in rows if _is_visible(call.actor, owned_volume(state, row))]
-    volumes = [_visible_volume(row, call.actor) for row in shown]
-    return json_reply(200, {"Volumes": volumes, "Warnings": None})
+    rows = ListRows(call.actor)
+
+    def encode(row: dict[str, Any]) -> bytes | None:
+        owned = owned_volume(state, row)
+        if owned is None or not can_see(call.actor, owned.owner):
+            return None
+        return rows.encode(_visible_volume(row, call.actor), owned.owner)
+
+    path = _list_path(call, state, "/volumes", list_filters.VOLUME_KEYS)
+    return rows.finish((yield from read_rows(path, Rows(encode, "Volumes"))))
 
 
 def volume_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:

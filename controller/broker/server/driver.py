@@ -148,6 +148,7 @@ class _EngineReads:
                 command.path,
                 user=self._user,
                 auth=auth,
+                rows=command.rows,
                 deadline_s=command.deadline_s,
             )
         try:

@@ -10,7 +10,15 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controller.broker.gate.commands import Command, CommandResult, Lost, QueryJournal, WriteRecord
+from controller.broker.gate.commands import (
+    Command,
+    CommandResult,
+    Lost,
+    QueryJournal,
+    ReadEngine,
+    WriteRecord,
+    encode_list,
+)
 from controller.broker.gate.state import GateState
 from controller.core.records.inventory import fold
 from controller.model.inventory import Inventory
@@ -169,7 +177,15 @@ def converse(
             told.early = told.early or command.early
             continue
         assert command == expected, f"\nexpected {expected!r}\ngot      {command!r}"
-        answer = given  # type: ignore[assignment]
+        answer = shaped(command, given)
+
+
+def shaped(command: Command, given: object) -> CommandResult:
+    """Return the answer to a command, as a driver shapes it."""
+    rows = command.rows if isinstance(command, ReadEngine) else None
+    if rows is not None and isinstance(given, Reply) and given.status < 400:
+        return Reply(given.status, encode_list(rows, given.body), given.headers)
+    return given  # type: ignore[return-value]
 
 
 def record(knows: GateState, entry: Entry) -> Record:

@@ -32,6 +32,12 @@ LOOK_AT_ALL = build_path(
     },
 )
 
+#: The lists of all objects of the instance.
+_FILTERS = f'{{"label":["io.trimtab.instance={INSTANCE}"]}}'
+ALL_CONTAINERS = build_path("/containers/json", {"all": "1", "filters": _FILTERS})
+ALL_NETWORKS = build_path("/networks", {"filters": _FILTERS})
+ALL_VOLUMES = build_path("/volumes", {"filters": _FILTERS})
+
 
 def labels(
     owner: str, *, origin: str = "client", intent: str = "i0", **more: str

@@ -38,6 +38,9 @@ from tests.unit.broker.dialogue import (
     state,
 )
 from tests.unit.broker.world import (
+    ALL_CONTAINERS,
+    ALL_NETWORKS,
+    ALL_VOLUMES,
     NETWORK,
     REFERENCE,
     SERVICE,
@@ -335,9 +338,9 @@ def test_while_it_is_settled_the_object_stays_held() -> None:
 
 LISTS: dict[str, Any] = {
     "/info": {"ID": "engine-1"},
-    "/containers/json?all=1": [{"Id": SLOT}],
-    "/networks": [],
-    "/volumes": {"Volumes": None},
+    ALL_CONTAINERS: [{"Id": SLOT}],
+    ALL_NETWORKS: [],
+    ALL_VOLUMES: {"Volumes": None},
 }
 
 
@@ -371,7 +374,7 @@ def test_what_was_removed_behind_the_brokers_back_is_forgotten_after_a_second_lo
     [
         [(ReadEngine("/info"), lost())],
         [(ReadEngine("/info"), reply({"ID": "another-engine"}))],
-        [*lists()[:1], (ReadEngine("/containers/json?all=1"), reply({"message": "x"}, 500))],
+        [*lists()[:1], (ReadEngine(ALL_CONTAINERS), reply({"message": "x"}, 500))],
     ],
     ids=["away", "another", "failing"],
 )
@@ -385,13 +388,7 @@ def test_what_is_being_changed_is_not_forgotten() -> None:
     knows = opened(MUTATIONS["stop"], networks={}, volumes={})
     told = converse(
         forget_gone(knows),
-        lists(
-            **{
-                "/containers/json?all=1": [
-                    {"Id": i} for i in knows.inventory.containers if i != WEB
-                ]
-            }
-        ),
+        lists(**{ALL_CONTAINERS: [{"Id": i} for i in knows.inventory.containers if i != WEB]}),
         knows,
     )
     assert told.value == 0

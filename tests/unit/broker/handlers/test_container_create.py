@@ -22,6 +22,7 @@ from tests.unit.broker.dialogue import (
     RECORDED,
     Step,
     Told,
+    at,
     converse,
     lost,
     record,
@@ -30,6 +31,9 @@ from tests.unit.broker.dialogue import (
     state,
 )
 from tests.unit.broker.world import (
+    ALL_CONTAINERS,
+    ALL_NETWORKS,
+    ALL_VOLUMES,
     DIGEST,
     IMAGE,
     NETWORK,
@@ -495,9 +499,9 @@ def crowded(count: int) -> dict[str, ContainerItem]:
 
 SWEEP: list[Step] = [
     (ReadEngine("/info"), reply({"ID": "engine-1"})),
-    (ReadEngine("/containers/json?all=1"), reply([{"Id": key} for key in crowded(2)])),
-    (ReadEngine("/networks"), reply([{"Id": NETWORK}])),
-    (ReadEngine("/volumes"), reply({"Volumes": [{"Name": "alice-data"}]})),
+    (ReadEngine(ALL_CONTAINERS), reply([{"Id": key} for key in crowded(2)])),
+    (ReadEngine(ALL_NETWORKS), reply([{"Id": NETWORK}])),
+    (ReadEngine(ALL_VOLUMES), reply({"Volumes": [{"Name": "alice-data"}]})),
 ]
 
 
@@ -518,12 +522,12 @@ def test_a_volume_that_is_made_for_a_container_counts_too() -> None:
     sweep: list[Step] = [
         (ReadEngine("/info"), reply({"ID": "engine-1"})),
         (
-            ReadEngine("/containers/json?all=1"),
+            ReadEngine(ALL_CONTAINERS),
             reply([{"Id": k} for k in knows.inventory.containers]),
         ),
-        (ReadEngine("/networks"), reply([{"Id": key} for key in knows.inventory.networks])),
+        (ReadEngine(ALL_NETWORKS), reply([{"Id": key} for key in knows.inventory.networks])),
         (
-            ReadEngine("/volumes"),
+            ReadEngine(ALL_VOLUMES),
             reply({"Volumes": [{"Name": k} for k in knows.inventory.volumes]}),
         ),
     ]
@@ -581,7 +585,8 @@ def test_two_creates_at_once_do_not_both_take_the_last_place() -> None:
     ]
     second = create([LOOK_IMAGE, FREE, *sweep, ("refusal", RECORDED)], knows=knows)
     assert second.rule == "quota.owner"
-    # And is on the disk.
+    # And is on the disk. Another look is due after a second.
+    at(knows, 1.0)
     forward: Any = first.send(record(knows, intent.entry))
     assert isinstance(forward, Forward)
     third = create([LOOK_IMAGE, FREE, *sweep, ("refusal", RECORDED)], knows=knows)

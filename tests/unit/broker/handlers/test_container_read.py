@@ -207,7 +207,7 @@ def test_where_things_lie_on_the_host_only_operators_read(who: Any) -> None:
         hidden = [{**mounts[0], "Source": ""}, mounts[1]]
         driver = {"Name": "overlay2", "Data": None}
         assert shown == {"Mounts": hidden, "LogPath": "", "GraphDriver": driver}
-        assert listed["Mounts"] == hidden
+        assert listed.get("Mounts") == (None if who is CONTROLLER else hidden)
 
 
 def test_a_list_by_an_image_that_is_not_shown_is_empty() -> None:

@@ -26,6 +26,7 @@ from tests.unit.broker.dialogue import (
     UNRECORDED,
     Step,
     Told,
+    at,
     converse,
     lost,
     reply,
@@ -33,6 +34,9 @@ from tests.unit.broker.dialogue import (
     state,
 )
 from tests.unit.broker.world import (
+    ALL_CONTAINERS,
+    ALL_NETWORKS,
+    ALL_VOLUMES,
     DB,
     DIGEST,
     IMAGE,
@@ -604,9 +608,9 @@ def sweep(knows: GateState) -> list[Step]:
     known = knows.inventory
     return [
         (ReadEngine("/info"), reply({"ID": "engine-1"})),
-        (ReadEngine("/containers/json?all=1"), reply([{"Id": key} for key in known.containers])),
-        (ReadEngine("/networks"), reply([{"Id": key} for key in known.networks])),
-        (ReadEngine("/volumes"), reply({"Volumes": [{"Name": key} for key in known.volumes]})),
+        (ReadEngine(ALL_CONTAINERS), reply([{"Id": key} for key in known.containers])),
+        (ReadEngine(ALL_NETWORKS), reply([{"Id": key} for key in known.networks])),
+        (ReadEngine(ALL_VOLUMES), reply({"Volumes": [{"Name": key} for key in known.volumes]})),
     ]
 
 
@@ -621,6 +625,12 @@ def test_a_client_at_its_quota_makes_no_volume_and_no_network() -> None:
         body={"Name": "more"},
     )
     assert (told.status, told.rule) == (403, "quota.volumes")
+    # Refusals within a second cost one look at the lists.
+    told = ask(
+        "POST", "/volumes/create", [look, ("refusal", RECORDED)], knows, body={"Name": "more"}
+    )
+    assert (told.status, told.rule) == (403, "quota.volumes")
+    at(knows, 1.0)
     look = (ReadEngine("/networks/more"), NOT_FOUND)
     told = ask(
         "POST",
@@ -635,12 +645,12 @@ def test_a_client_at_its_quota_makes_no_volume_and_no_network() -> None:
 def test_a_volume_that_went_away_unseen_does_not_count() -> None:
     knows = at_quota(volumesPerOwner=1)
     (gone,) = [name for name, each in knows.inventory.volumes.items() if each.owner == "alice"]
-    reads = [each for each in sweep(knows) if each[0] != ReadEngine("/volumes")]
+    reads = [each for each in sweep(knows) if each[0] != ReadEngine(ALL_VOLUMES)]
     made = reply({"Name": "more", "Labels": {"io.trimtab.intent": "id-1"}}, 201)
     dialogue: list[Step] = [
         (ReadEngine("/volumes/more"), NOT_FOUND),
         *reads,
-        (ReadEngine("/volumes"), reply({"Volumes": []})),
+        (ReadEngine(ALL_VOLUMES), reply({"Volumes": []})),
         *[
             step
             for name in knows.inventory.volumes

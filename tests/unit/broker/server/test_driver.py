@@ -49,7 +49,14 @@ class Engine:
         self.released = asyncio.Event()
 
     async def read(
-        self, _method: str, _path: str, *, user: SlotUser, auth: str, deadline_s: float
+        self,
+        _method: str,
+        _path: str,
+        *,
+        user: SlotUser,
+        auth: str,
+        rows: object = None,
+        deadline_s: float,
     ) -> Reply:
         assert (auth, deadline_s > 0) == ("", True)
         await self.released.wait()
@@ -179,7 +186,14 @@ def test_looks_that_follow_are_asked_for_at_once_and_anew_after_a_change() -> No
 
     class Both:
         async def read(
-            self, _method: str, path: str, *, user: SlotUser, auth: str = "", deadline_s: float
+            self,
+            _method: str,
+            path: str,
+            *,
+            user: SlotUser,
+            auth: str = "",
+            rows: object = None,
+            deadline_s: float,
         ) -> Reply:
             assert (user, auth, deadline_s > 0) == (BROKER, "", True)
             asked.append(path)
@@ -211,7 +225,14 @@ def test_no_more_looks_are_asked_for_ahead_than_a_few() -> None:
 
     class Counting:
         async def read(
-            self, _method: str, path: str, *, user: SlotUser, auth: str = "", deadline_s: float
+            self,
+            _method: str,
+            path: str,
+            *,
+            user: SlotUser,
+            auth: str = "",
+            rows: object = None,
+            deadline_s: float,
         ) -> Reply:
             assert (user, auth, deadline_s > 0) == (BROKER, "", True)
             asked.append(path)

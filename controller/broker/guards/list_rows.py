@@ -1,0 +1,111 @@
+"""Rows of the lists that callers get: whole, or shortened so that no list is too long.
+
+Owners choose labels, commands, mounts and ports of their objects. The rows of each owner are whole
+up to 1 MiB of a list; further rows are shortened. The controller gets few members of each row. So
+the objects of one owner, however many and large, keep nobody from a list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from controller.core.rules.identity import is_reserved
+from controller.model.records import Actor, Reply, Role
+
+#: Bytes of an owner's whole rows in a list.
+WHOLE_BYTES = 1024 * 1024
+TEXT_MAX = 256
+ITEMS_MAX = 8
+COMPOSE = "com.docker.compose."
+#: The reply's header with the number of shortened rows.
+SHORTENED_HEADER = "trimtab-shortened"
+#: The members that the controller reads, of containers and volumes.
+_CONTROLLERS = frozenset(
+    [
+        "Id",
+        "Names",
+        "Image",
+        "ImageID",
+        "State",
+        "Status",
+        "Created",
+        "CreatedAt",
+        "Name",
+        "Driver",
+        "Options",
+        "Scope",
+        "Mountpoint",
+    ]
+)
+
+
+class ListRows:
+    """Encodes the rows of one list for one caller."""
+
+    def __init__(self, actor: Actor) -> None:
+        self._lean = actor.role is Role.CONTROLLER
+        self._sizes: Counter[str] = Counter()
+        self._shortened = 0
+
+    def encode(self, row: Mapping[str, Any], owner: str) -> bytes:
+        """Return the JSON of a row that the caller can see."""
+        if self._lean:
+            return _json(_lean(row))
+        encoded = _json(row)
+        if self._sizes[owner] + len(encoded) <= WHOLE_BYTES:
+            self._sizes[owner] += len(encoded)
+            return encoded
+        self._shortened += 1
+        return _json(shorten(row))
+
+    def finish(self, reply: Reply) -> Reply:
+        """Return the reply, with the number of shortened rows."""
+        if not self._shortened:
+            return reply
+        header = (SHORTENED_HEADER, str(self._shortened))
+        return Reply(reply.status, reply.body, (*reply.headers, header))
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def _lean(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members that the controller reads."""
+    lean = {key: _cut(value) for key, value in row.items() if key in _CONTROLLERS}
+    if "Labels" in row:
+        lean["Labels"] = {k: v for k, v in (row["Labels"] or {}).items() if is_reserved(k)}
+    if "NetworkSettings" in row:
+        networks = (row["NetworkSettings"] or {}).get("Networks") or {}
+        lean["NetworkSettings"] = {"Networks": dict.fromkeys(networks)}
+    return lean
+
+
+def shorten(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with long texts, long lists, and labels of other tools cut off."""
+    short = {key: _cut(value) for key, value in row.items()}
+    if "Labels" in row:
+        short["Labels"] = _cut(_labels(row["Labels"]))
+    return short
+
+
+def _labels(labels: Mapping[str, str] | None) -> dict[str, str] | None:
+    """Return the labels of trimtab and of docker compose."""
+    if labels is None:
+        return None
+    return {k: v for k, v in labels.items() if is_reserved(k) or k.startswith(COMPOSE)}
+
+
+def _cut(value: Any) -> Any:
+    match value:
+        case str():
+            return value[:TEXT_MAX]
+        case list():
+            return [_cut(each) for each in value[:ITEMS_MAX]]
+        case dict():
+            return {key: _cut(each) for key, each in [*value.items()][: 2 * ITEMS_MAX]}
+        case _:
+            return value

@@ -1,0 +1,75 @@
+"""A client that makes as much as a loose policy lets it: nobody else's services suffer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from controller.app.users import trimtab_gid
+from tests.gate import wire
+from tests.gate.roles import Peer
+from tests.instance import Host, eventually, web
+
+ALICE = 61001
+VOLUMES, CONTAINERS = 300, 150
+#: What the engine's answer may have: the lists below are longer.
+ANSWER_MAX = 16 * 1024 * 1024
+LABELS = {f"pad{n:02}": "x" * 3900 for n in range(16)}
+IMAGE = "trimtab.local/web:1"
+
+
+@pytest.fixture
+def loose(host: Host) -> Iterator[Host]:
+    """A host whose policy lets a client make lists beyond what the broker reads at once."""
+    policy = yaml.safe_load(Path(host.policy).read_text())
+    policy["clients"] = [{"uid": ALICE, "owner": "alice"}]
+    policy["quotas"] = {"volumesPerOwner": VOLUMES, "perService": CONTAINERS}
+    policy["labels"] = {"clientMaxBytes": "64Ki"}
+    file = host.folder / "loose.yaml"
+    file.write_text(yaml.safe_dump(policy))
+    host.policy = str(file)
+    yield host
+    volumes = [f"alice-v{n}" for n in range(VOLUMES)]
+    host.engine.docker("volume", "rm", "--force", *volumes, check=False)
+
+
+class Client:
+    """Asks as a uid, each time over a new connection."""
+
+    def __init__(self, host: Host, peer: Peer, headers: dict[str, str | None]) -> None:
+        self._socket, self._peer, self._headers = host.broker_socket, peer, headers
+
+    def ask(self, method: str, path: str, body: object = None) -> wire.Answer:
+        sent = None if body is None else json.dumps(body).encode()
+        raw = wire.request(method, f"/v1.45{path}".encode(), sent, self._headers)
+        return wire.ask(self._peer.connect(self._socket), raw)
+
+
+def test_lists_that_a_client_makes_long_blind_nobody(loose: Host) -> None:
+    host = loose
+    host.write("s0.yaml", web("s0"))
+    with host.running(), Peer(ALICE, [trimtab_gid()]) as peer, Peer(0, []) as root:
+        alice, operator = Client(host, peer, {}), Client(host, root, {})
+        for number in range(VOLUMES):
+            body = {"Name": f"alice-v{number}", "Labels": LABELS}
+            assert alice.ask("POST", "/volumes/create", body).status == 201
+        large = {"Image": IMAGE, "Labels": LABELS, "Cmd": ["x" * 4000] * 15}
+        for number in range(CONTAINERS):
+            answer = alice.ask("POST", f"/containers/create?name=alice-c{number}", large)
+            assert answer.status == 201, answer.body
+        for who in (alice, operator):
+            volumes = who.ask("GET", "/volumes")
+            assert len(volumes.json["Volumes"]) == VOLUMES
+            containers = who.ask("GET", "/containers/json?all=1")
+            assert len(containers.json) == CONTAINERS + (who is operator)
+            assert max(len(volumes.body), len(containers.body)) < ANSWER_MAX
+        (before,) = host.running_ids("s0")
+        host.engine.docker("rm", "--force", before)
+        eventually(lambda: host.running_ids("s0") not in ([], [before]), what="the healed service")
+        host.write("s1.yaml", web("s1"))
+        host.await_ready("s0", "s1")
+        host.cli("plan", expect=0)

@@ -1,0 +1,68 @@
+"""Rows of lists: whole up to a size an owner, then shortened, and few members for the controller."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from controller.broker.guards.list_rows import SHORTENED_HEADER, WHOLE_BYTES, ListRows
+from controller.model.records import Reply
+from tests.unit.broker.dialogue import ALICE, CONTROLLER, OPERATOR
+
+LABELS = {
+    "io.trimtab.owner": "alice",
+    "com.docker.compose.project": "shop",
+    **{f"pad{n}": "x" * 4000 for n in range(4)},
+}
+
+
+def container(**more: Any) -> dict[str, Any]:
+    """Return a row as large as clients can make one."""
+    return {
+        "Id": "c" * 64,
+        "Names": ["/alice-web"],
+        "Command": "y" * 60_000,
+        "State": "running",
+        "Labels": LABELS,
+        "Ports": [{"PrivatePort": n} for n in range(64)],
+        "Mounts": [{"Source": "/srv/" + "m" * 4000, "Destination": "/d"} for _ in range(64)],
+        "NetworkSettings": {"Networks": {"net": {"IPAddress": "172.30.0.2"}}},
+        **more,
+    }
+
+
+def test_rows_are_whole_until_their_owner_has_had_its_share() -> None:
+    rows = ListRows(OPERATOR)
+    row = container()
+    size = len(json.dumps(row))
+    whole = WHOLE_BYTES // size
+    encoded = [json.loads(rows.encode(row, "alice")) for _ in range(whole + 2)]
+    assert encoded[:whole] == [row] * whole
+    # Another owner's rows are whole all the same.
+    assert json.loads(rows.encode(row, "bob")) == row
+    short = encoded[-1]
+    assert (short["Id"], short["State"]) == (row["Id"], "running")
+    assert short["Labels"] == {k: v for k, v in LABELS.items() if not k.startswith("pad")}
+    assert short["NetworkSettings"] == row["NetworkSettings"]
+    assert len(json.dumps(short)) < 8_000
+    assert rows.finish(Reply(200)).headers == ((SHORTENED_HEADER, "2"),)
+
+
+def test_a_short_list_is_whole_and_says_nothing() -> None:
+    rows = ListRows(ALICE)
+    assert json.loads(rows.encode(container(), "alice")) == container()
+    assert rows.finish(Reply(200)).headers == ()
+
+
+def test_the_controller_gets_what_it_reads_of_each_row() -> None:
+    rows = ListRows(CONTROLLER)
+    row = json.loads(rows.encode(container(), "alice"))
+    assert row == {
+        "Id": "c" * 64,
+        "Names": ["/alice-web"],
+        "State": "running",
+        "Labels": {"io.trimtab.owner": "alice"},
+        "NetworkSettings": {"Networks": {"net": None}},
+    }
+    volume = {"Name": "v", "Driver": "local", "Options": None, "Labels": {"pad": "x" * 16_000}}
+    assert json.loads(rows.encode(volume, "alice")) == {**volume, "Labels": {}}
