@@ -20,7 +20,7 @@ from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.request_target import read_path
 from controller.broker.gate.routes import Route
 from controller.broker.gate.state import GateState
-from controller.broker.guards import split_brain
+from controller.broker.guards import client_shares, split_brain
 from controller.broker.guards.scrub import scrub_reply
 from controller.broker.handlers import (
     adoption,
@@ -149,6 +149,7 @@ def handle(request: Request, state: GateState) -> Flow[Reply | Relay | Follow]:
         actor, context = context_header.identify(request)
         call = _parse_request(request, policy, identifier, actor, context)
         route = call.route.name
+        client_shares.refuse_if_spent(call, state)
         if call.route.kind == "mutate" and not call.route.own:
             yield from split_brain.refuse_if_forked(call, state)
         answer = yield from ENDPOINTS[route].handler(call, state)

@@ -77,6 +77,8 @@ class Knobs:
         """Return strict with these settings, and with alice and bob as clients."""
         policy = yaml.safe_load(STRICT.read_text())
         policy["clients"] = [{"uid": ALICE, "owner": "alice"}, {"uid": BOB, "owner": "bob"}]
+        # The tests ask far more than a client does.
+        policy["quotas"] |= {"mutationsPerSecond": 10_000, "journalPerDay": "10Gi"}
         for path, value in self.settings:
             *above, last = path.split(".")
             section = policy

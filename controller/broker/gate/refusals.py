@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.rules.verdict import AdmissionDecision
@@ -28,6 +28,8 @@ class Denied(Exception):
     #: The object, for the journal.
     subject: str = ""
     verdict: Verdict | None = None
+    #: The client may ask again after this time; 0 for no such time.
+    retry_after_s: int = 0
     summary: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -37,7 +39,7 @@ class Denied(Exception):
 
     def reply(self, identifier: str) -> Reply:
         """Return the reply, with the id of the journal record."""
-        return refusal(
+        reply = refusal(
             self.status,
             self.rule,
             self.reason,
@@ -45,6 +47,9 @@ class Denied(Exception):
             record=identifier,
             message=self.message,
         )
+        if not self.retry_after_s:
+            return reply
+        return replace(reply, headers=(*reply.headers, ("retry-after", str(self.retry_after_s))))
 
 
 class Answered(Exception):

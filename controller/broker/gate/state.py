@@ -13,6 +13,7 @@ from datetime import datetime
 
 from controller.core.admission.dns_names import DnsNames
 from controller.core.admission.quota_counts import Counted
+from controller.core.enforcement.client_shares import Buckets
 from controller.core.engine_api.pull_errors import Access
 from controller.core.engine_api.requests import ExecRequest
 from controller.model.inventory import Inventory
@@ -86,6 +87,15 @@ class ReservationState:
     objects: dict[str, Counted] = field(default_factory=dict)
     #: DNS names of a container (``guards.name_conflicts``).
     names: dict[str, DnsNames] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ShareState:
+    """What clients spent of their shares, by uid (``guards.client_shares``)."""
+
+    mutations: Buckets = field(default_factory=dict)
+    #: Bytes.
+    journal: Buckets = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -177,6 +187,7 @@ class GateState:
     execs: ExecState = field(default_factory=ExecState)
     verification: VerificationState = field(default_factory=VerificationState)
     reservations: ReservationState = field(default_factory=ReservationState)
+    shares: ShareState = field(default_factory=ShareState)
     split_brain: SplitBrainState = field(default_factory=SplitBrainState)
     health: HealthState = field(default_factory=HealthState)
 

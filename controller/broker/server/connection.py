@@ -19,6 +19,7 @@ from controller.broker.gate.commands import Follow
 from controller.broker.gate.journal_entries import request_of, verdict_of
 from controller.broker.gate.router import body_limit
 from controller.broker.gate.state import GateState
+from controller.broker.guards import client_shares
 from controller.broker.handlers import container_exec
 from controller.broker.host.peer_credentials import Peer, PeerRules, UnknownPeer, identify
 from controller.broker.server.driver import Driver, OpenResponse, RequestFlow
@@ -282,6 +283,8 @@ class Connection:
         self, request: Request, client: ClientStream, *, admits: bool
     ) -> Reply | OpenResponse | Follow:
         started = self._state.clock.monotonic()
+        if admits:
+            client_shares.count_mutation(self._state, request.actor)
         try:
             answer = await self._driver.drive(
                 partial(self._context.handle, request, self._state),

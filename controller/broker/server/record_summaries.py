@@ -9,18 +9,39 @@ beyond its limit costs one task; the limit on connections bounds the waiting req
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from controller.core.enforcement import record_summaries
 from controller.core.enforcement.record_summaries import Bucket, Limit, Tally
 from controller.core.records.parts import ActorPart, RequestPart, VerdictPart
-from controller.model.records import Entry, Record, Role
+from controller.model.records import ENTRY_PARTS, Entry, Record, Role
 from controller.ports import Clock, NewId
 
 LOG = logging.getLogger(__name__)
+#: Bytes of a line besides the parts of its entry: ids, time, hashes.
+FRAME_BYTES = 350
+#: Whose records aren't counted.
+_TRUSTED = frozenset({Role.CONTROLLER, Role.OPERATOR})
 WriteEntry = Callable[[Entry], Awaitable[Record | None]]
+
+
+def _count_nothing(_size: int) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class JournalShare:
+    """Counts the bytes of records by uid (``guards.client_shares``)."""
+
+    count: Callable[[int, int], None]
+    is_spent: Callable[[int], bool]
+
+
+UNSHARED = JournalShare(lambda _uid, _size: None, lambda _uid: False)
 
 
 @dataclass(slots=True)
@@ -37,8 +58,17 @@ class _PendingSummary:
 class RecordLimiter:
     """Writes entries within the limits of their peers. Belongs to one event loop."""
 
-    def __init__(self, write: WriteEntry, *, clock: Clock, new_id: NewId, limit: Limit) -> None:
+    def __init__(
+        self,
+        write: WriteEntry,
+        *,
+        clock: Clock,
+        new_id: NewId,
+        limit: Limit,
+        share: JournalShare = UNSHARED,
+    ) -> None:
         self._write = write
+        self._share = share
         self._clock = clock
         self._new_id = new_id
         self._limit = limit
@@ -51,13 +81,24 @@ class RecordLimiter:
         """Write *entry*, or count it in a summary. Return the durable record, or None."""
         actor = ActorPart.read(entry.actor)
         uid, is_own = actor.uid, actor.role == Role.BROKER
+        if is_own or uid is None or actor.role in _TRUSTED:
+            counts = _count_nothing
+        else:
+            counts = partial(self._share.count, uid)
         if entry.stage not in record_summaries.LIMITED or is_own or uid is None:
-            return await self._write(entry)
+            return await self._write_counted(entry, counts)
         now = self._clock.monotonic()
         self._buckets, is_within = record_summaries.spend(self._buckets, uid, now, self._limit)
-        if is_within:
-            return await self._write(entry)
+        if is_within and not self._share.is_spent(uid):
+            return await self._write_counted(entry, counts)
         return await self._count(record_summaries.peer_of(self._buckets, uid, self._limit), entry)
+
+    async def _write_counted(self, entry: Entry, count: Callable[[int], None]) -> Record | None:
+        """Write *entry*, and count its bytes."""
+        record = await self._write(entry)
+        if record is not None and count is not _count_nothing:
+            count(_size_of(record.entry))
+        return record
 
     async def close(self) -> None:
         """Write all summaries now. Summaries begun later are written at once too."""
@@ -103,6 +144,12 @@ class RecordLimiter:
                 future.set_result(record)
                 # One at a time, so that requests of other peers run in between.
                 await asyncio.sleep(0)
+
+
+def _size_of(entry: Entry) -> int:
+    """Return the bytes of an entry in the journal, with about as much as a line has besides."""
+    parts = [part for name in ENTRY_PARTS if (part := getattr(entry, name))]
+    return len(json.dumps(parts, ensure_ascii=False).encode()) + FRAME_BYTES
 
 
 def _summary_entry(record_id: str, summary: _PendingSummary) -> Entry:

@@ -26,7 +26,7 @@ from controller.broker.gate import redact
 from controller.broker.gate.call import BROKER
 from controller.broker.gate.journal_entries import actor_of
 from controller.broker.gate.state import GateState
-from controller.broker.guards import split_brain
+from controller.broker.guards import client_shares, split_brain
 from controller.broker.host import listen_socket
 from controller.broker.host.capabilities import descriptor_limit
 from controller.broker.host.ip_routes import host_routes
@@ -40,7 +40,7 @@ from controller.broker.server.fair_queue import FairQueue
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.server.listener import Listener
 from controller.broker.server.record_store import RecordStore
-from controller.broker.server.record_summaries import RecordLimiter
+from controller.broker.server.record_summaries import JournalShare, RecordLimiter
 from controller.broker.server.recovery_task import RecoveryTask
 from controller.broker.server.watch_task import ContainerWatcher, ExecReaper
 from controller.core.encoding.engine_address import socket_path
@@ -238,6 +238,10 @@ class Broker:
                 clock=services.clock,
                 new_id=services.new_id,
                 limit=self._limits.records,
+                share=JournalShare(
+                    count=partial(client_shares.count_record, state),
+                    is_spent=partial(client_shares.is_journal_spent, state),
+                ),
             )
             queries = JournalQueries(archive)
 

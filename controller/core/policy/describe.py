@@ -71,6 +71,8 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
     for whose, sums in (("documents", quotas.documents), ("clients", quotas.clients)):
         most = f"{sums.containers} containers, {sums.volumes} volumes, {sums.networks} networks"
         yield "", f"{whose} of all owners together: {most}"
+    size = format_bytes(quotas.journal_per_day)
+    yield "", f"a client: {quotas.mutations_per_second} changes a second, {size} of records a day"
     yield from _people(policy)
 
 

@@ -311,3 +311,7 @@ class Quotas(Model):
     #: addresses for about 30 networks.
     documents: Sums = Sums()
     clients: ClientSums = ClientSums()
+    #: Of each client's uid: changes a second (fifty times as many at once), and bytes of its records
+    #: in the journal.
+    mutations_per_second: Annotated[int, Field(ge=1, le=10_000)] = 20
+    journal_per_day: Annotated[PolicyBytes, Field(ge=1024 * 1024)] = 64 * 1024 * 1024

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from controller.broker.server.record_summaries import RecordLimiter
+from controller.broker.server.record_summaries import JournalShare, RecordLimiter
 from controller.core.enforcement.record_summaries import Limit
 from controller.model.records import Entry, Record, Stage
 from tests.unit.broker.dialogue import TIME, Clock
@@ -46,6 +46,20 @@ class Written:
 
     def meter(self, limit: Limit = LIMIT) -> RecordLimiter:
         return RecordLimiter(self.write, clock=Clock(), new_id=ids(), limit=limit)
+
+
+class Shares:
+    """The bytes of records by uid; beyond *most*, a uid's share is spent."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.bytes: dict[int, int] = {}
+
+    def share(self) -> JournalShare:
+        return JournalShare(self._count, lambda uid: self.bytes.get(uid, 0) > self.most)
+
+    def _count(self, uid: int, size: int) -> None:
+        self.bytes[uid] = self.bytes.get(uid, 0) + size
 
 
 def told(records: list[Record | None]) -> list[str]:
@@ -154,3 +168,40 @@ def test_what_a_client_that_left_asked_for_is_counted_all_the_same() -> None:
 
     run(test())
     assert [entry.result["total"] for entry in written.entries] == [2]
+
+
+def test_a_clients_records_count_in_its_share_of_the_journal() -> None:
+    shares, written = Shares(10_000), Written()
+    limiter = RecordLimiter(
+        written.write, clock=Clock(), new_id=ids(), limit=Limit(), share=shares.share()
+    )
+    names = {f"N{n}": "v" for n in range(100)}
+    intent = Entry("i", "intent", actor={"uid": ALICE, "role": "client"}, request={"env": names})
+    own = Entry("o", "outcome", actor={"uid": 0, "role": "broker"}, request={"env": names})
+    controllers = Entry("c", "intent", actor={"uid": 990, "role": "controller"})
+
+    async def test() -> None:
+        for entry in (intent, own, controllers, asked("refusal", "a", uid=BOB)):
+            assert await limiter.write(entry) is not None
+
+    run(test())
+    assert shares.bytes.keys() == {ALICE, BOB}
+    assert 1_300 < shares.bytes[ALICE] < 2_000
+
+
+def test_beyond_its_share_changes_are_written_and_refusals_are_counted() -> None:
+    shares, written = Shares(0), Written()
+    shares.bytes[ALICE] = 1
+
+    async def test() -> None:
+        limiter = RecordLimiter(
+            written.write, clock=Clock(), new_id=ids(), limit=Limit(), share=shares.share()
+        )
+        # The outcome of a change under way must be written, whatever it takes.
+        outcome = Entry("i", "outcome", actor={"uid": ALICE, "role": "client"})
+        entries = [outcome, asked("refusal", "a"), asked("refusal", "a"), asked("read", "b")]
+        records = await all_of(limiter, entries)
+        assert told(records) == ["outcome", "summary", "summary", "summary"]
+
+    run(test())
+    assert [entry.stage for entry in written.entries] == ["outcome", "summary"]

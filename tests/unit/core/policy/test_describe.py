@@ -31,6 +31,7 @@ STRICT = """\
                      200 volumes an owner, 8 networks of its clients
                      documents of all owners together: 1000 containers, 1000 volumes, 100 networks
                      clients of all owners together: 1000 containers, 1000 volumes, 16 networks
+                     a client: 20 changes a second, 64Mi of records a day
   owners             any
   never              privileged containers, namespaces or devices of the host, sysctls
   never              sockets as mounts, and folders of the engine and the gate
@@ -116,6 +117,7 @@ OTHER_TEXT = """\
                      200 volumes an owner, 8 networks of its clients
                      documents of all owners together: 1000 containers, 1000 volumes, 100 networks
                      clients of all owners together: 1000 containers, 1000 volumes, 16 networks
+                     a client: 20 changes a second, 64Mi of records a day
   owner              alice: namespaces team, x; mounts below /srv/; 5 containers
   owner              bob: namespaces default
   operators          uid 0, 1001

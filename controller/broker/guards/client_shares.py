@@ -1,0 +1,79 @@
+"""A client's share over time: requests that change something, and bytes of the journal.
+
+The server counts: a change when its request begins, a record when it is written. The gate refuses
+a client that spent its share. Controller and operators have no such share.
+"""
+
+from __future__ import annotations
+
+from controller.broker.gate.call import GateRequest
+from controller.broker.gate.refusals import Denied
+from controller.broker.gate.state import GateState
+from controller.core.enforcement import client_shares
+from controller.core.enforcement.client_shares import Share
+from controller.model.quantities import format_bytes
+from controller.model.records import Actor, Role
+
+MUTATIONS_RULE = "client.mutations"
+JOURNAL_RULE = "client.journal"
+TOO_MANY = 429
+
+
+def _mutations(state: GateState) -> Share:
+    return client_shares.mutations_share(state.policy.quotas.mutations_per_second)
+
+
+def _journal(state: GateState) -> Share:
+    return client_shares.journal_share(state.policy.quotas.journal_per_day)
+
+
+def count_mutation(state: GateState, actor: Actor) -> None:
+    """Count a request that changes something. A refused one costs no more than its turn."""
+    if actor.role is Role.CLIENT:
+        state.shares.mutations = client_shares.spend(
+            state.shares.mutations, actor.uid, state.clock.monotonic(), _mutations(state), debt=1.0
+        )
+
+
+def count_record(state: GateState, uid: int, size: int) -> None:
+    """Count the bytes of a client's record."""
+    state.shares.journal = client_shares.spend(
+        state.shares.journal,
+        uid,
+        state.clock.monotonic(),
+        _journal(state),
+        amount=float(size),
+        debt=float(state.policy.quotas.journal_per_day),
+    )
+
+
+def is_journal_spent(state: GateState, uid: int) -> bool:
+    """Return True if a uid wrote its share of the journal: its records are counted only."""
+    now = state.clock.monotonic()
+    return client_shares.wait_s(state.shares.journal, uid, now, _journal(state)) > 0
+
+
+def refuse_if_spent(call: GateRequest, state: GateState) -> None:
+    """Refuse a change by a client that spent its share.
+
+    Raises:
+        Denied: ``client.mutations`` or ``client.journal``, with status 429.
+    """
+    if call.actor.role is not Role.CLIENT or call.route.kind != "mutate":
+        return
+    uid, now, quotas = call.actor.uid, state.clock.monotonic(), state.policy.quotas
+    if wait := client_shares.wait_s(state.shares.mutations, uid, now, _mutations(state)):
+        raise _too_many(
+            MUTATIONS_RULE,
+            f"you changed more than {quotas.mutations_per_second} objects a second",
+            wait,
+        )
+    if wait := client_shares.wait_s(state.shares.journal, uid, now, _journal(state)):
+        size = format_bytes(quotas.journal_per_day)
+        raise _too_many(
+            JOURNAL_RULE, f"your records take more than {size} of the journal a day", wait
+        )
+
+
+def _too_many(rule: str, reason: str, wait: int) -> Denied:
+    return Denied(rule, reason, f"try again in {wait} s", status=TOO_MANY, retry_after_s=wait)
