@@ -24,8 +24,8 @@ from controller.broker.wire.responses import json_reply
 from controller.core.admission.create import admit_create, kept_volumes, needs
 from controller.core.admission.dns_names import of_summary
 from controller.core.admission.networks_volumes import admit_implied_network, admit_kept_volume
-from controller.core.admission.quota_counts import Counted, all_counted, count, counted_of
 from controller.core.encoding.image_reference import is_image_id
+from controller.core.enforcement.quota_counts import Counted, all_counted, count, counted_of
 from controller.core.engine_api import parse
 from controller.core.engine_api.requests import CreateRequest
 from controller.core.records.parts import ResultPart, SummaryPart

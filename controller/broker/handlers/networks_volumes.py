@@ -25,7 +25,7 @@ from controller.broker.guards.lookup import (
 from controller.broker.guards.recovery import forget_gone
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.admission import networks_volumes
-from controller.core.admission.quota_counts import all_counted, count
+from controller.core.enforcement.quota_counts import all_counted, count
 from controller.core.engine_api import parse
 from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.context import owner_of

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable
 from dataclasses import replace
 
 from controller.core.admission.engine_body import origin_labels
@@ -37,7 +35,7 @@ from controller.core.rules.facts import (
     Stamp,
     VolumeFacts,
 )
-from controller.core.rules.host_routes import overlapping_route
+from controller.core.rules.host_routes import judge_pools
 from controller.core.rules.identity import (
     adopt_remedy,
     is_reserved,
@@ -67,10 +65,6 @@ from controller.model import names
 from controller.model.names import qualified
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
-
-POOLS_MAX = 4
-#: The largest networks that an engine makes by itself are of this prefix.
-PREFIX_LEAST = 16
 
 
 def _is_own_existing(existing: NetworkFacts, actor: Actor, owner: str, kind: str) -> bool:
@@ -111,7 +105,7 @@ def admit_network(
         *judge_name(request.name, "Name", most=policy.names.max, least=1),
         *_network_name(request.name, actor, policy, namespace),
         *_network_kind(request, actor, policy, kind),
-        *_judge_pools(request, actor, policy, routes),
+        *judge_pools(request, actor, policy, routes),
     ]
     if existing is not None and not _is_own_existing(existing, actor, owner, kind):
         # A client gets the same answer for another owner's network and for a foreign network.
@@ -195,51 +189,6 @@ def _network_kind(request: NetworkRequest, actor: Actor, policy: Policy, kind: s
     if opened and "bridge" not in policy.networks.modes:
         reason = "a network with a way out needs the mode bridge, which the policy doesn't grant"
         yield Finding("network.internal", "Internal", reason, "make it internal")
-
-
-def _judge_pools(
-    request: NetworkRequest, actor: Actor, policy: Policy, routes: tuple[str, ...]
-) -> Findings:
-    """Yield the addresses that a network must not have: they could shadow routes of the host."""
-    granted = () if actor.role is Role.CONTROLLER else policy.networks.subnets
-    if len(request.pools) > POOLS_MAX:
-        reason = f"{len(request.pools)} subnets: at most {POOLS_MAX}"
-        yield Finding("network.address", "IPAM.Config", reason, "name fewer")
-        return
-    for index, pool in enumerate(request.pools):
-        if not granted:
-            reason = "it could shadow routes of the host"
-            remedy = "leave out Config, or list its range in networks.subnets of the policy"
-        elif not _is_within(pool.subnet, granted):
-            reason = f"{quote(pool.subnet)} is not an IPv4 network within {', '.join(granted)}"
-            remedy = "choose a subnet of those, or leave out Config"
-        elif ipaddress.IPv4Network(pool.subnet).prefixlen < PREFIX_LEAST:
-            # A larger one would take several of the engine's pools at once, past the quota.
-            reason = f"{pool.subnet} is larger than a network of the engine's own choice"
-            remedy = f"choose a subnet of /{PREFIX_LEAST} or smaller"
-        elif not all(
-            _is_within(part, (pool.subnet,)) for part in (pool.ip_range, pool.gateway) if part
-        ):
-            reason, remedy = (
-                "its range or gateway is outside of the subnet",
-                "choose them within it",
-            )
-        elif route := overlapping_route(pool.subnet, routes):
-            # Traffic of the host and its containers to the route would end in this network.
-            reason = f"{pool.subnet} overlaps {route}, to which this host has a route"
-            remedy = "choose another subnet, or leave out Config"
-        else:
-            continue
-        yield Finding("network.address", f"IPAM.Config[{index}]", reason, remedy)
-
-
-def _is_within(text: str, ranges: Iterable[str]) -> bool:
-    """Return True if a text is an IPv4 network or address within any of *ranges*."""
-    try:
-        network = ipaddress.IPv4Network(text)
-    except ValueError:
-        return False
-    return any(network.subnet_of(ipaddress.IPv4Network(text)) for text in ranges)
 
 
 def _admit_final_network(

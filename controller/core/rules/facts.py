@@ -71,7 +71,7 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class QuotaCounts:
-    """Objects that count in quotas, with those under creation (``core.admission.quota_counts``)."""
+    """Objects that count in quotas, with those under creation (``core.enforcement.quota_counts``)."""
 
     #: Volumes of the owner, and networks that its clients made.
     volumes: int = 0

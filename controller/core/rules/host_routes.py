@@ -1,10 +1,19 @@
-"""Routes of the host: a network with chosen addresses must not overlap them."""
+"""Addresses that clients choose for networks: within the policy's ranges, and off the host's routes."""
 
 from __future__ import annotations
 
 import ipaddress
 import sys
+from collections.abc import Iterable
 
+from controller.core.encoding.quoting import quote
+from controller.core.engine_api.requests import Finding, Findings, NetworkRequest
+from controller.model.policy.document import Policy
+from controller.model.records import Actor, Role
+
+POOLS_MAX = 4
+#: The largest networks that an engine makes by itself are of this prefix.
+PREFIX_LEAST = 16
 EVERYWHERE = "0.0.0.0/0"
 _UP = 0x1
 #: Longest prefix of a default route. A VPN may write the default route as two halves (/1), which
@@ -45,3 +54,48 @@ def _address(digits: str) -> ipaddress.IPv4Address:
     return ipaddress.IPv4Address(
         int.from_bytes(bytes.fromhex(digits), "big").to_bytes(4, sys.byteorder)
     )
+
+
+def judge_pools(
+    request: NetworkRequest, actor: Actor, policy: Policy, routes: tuple[str, ...]
+) -> Findings:
+    """Yield the addresses that a network must not have: they could shadow routes of the host."""
+    granted = () if actor.role is Role.CONTROLLER else policy.networks.subnets
+    if len(request.pools) > POOLS_MAX:
+        reason = f"{len(request.pools)} subnets: at most {POOLS_MAX}"
+        yield Finding("network.address", "IPAM.Config", reason, "name fewer")
+        return
+    for index, pool in enumerate(request.pools):
+        if not granted:
+            reason = "it could shadow routes of the host"
+            remedy = "leave out Config, or list its range in networks.subnets of the policy"
+        elif not _is_within(pool.subnet, granted):
+            reason = f"{quote(pool.subnet)} is not an IPv4 network within {', '.join(granted)}"
+            remedy = "choose a subnet of those, or leave out Config"
+        elif ipaddress.IPv4Network(pool.subnet).prefixlen < PREFIX_LEAST:
+            # A larger one would take several of the engine's pools at once, past the quota.
+            reason = f"{pool.subnet} is larger than a network of the engine's own choice"
+            remedy = f"choose a subnet of /{PREFIX_LEAST} or smaller"
+        elif not all(
+            _is_within(part, (pool.subnet,)) for part in (pool.ip_range, pool.gateway) if part
+        ):
+            reason, remedy = (
+                "its range or gateway is outside of the subnet",
+                "choose them within it",
+            )
+        elif route := overlapping_route(pool.subnet, routes):
+            # Traffic of the host and its containers to the route would end in this network.
+            reason = f"{pool.subnet} overlaps {route}, to which this host has a route"
+            remedy = "choose another subnet, or leave out Config"
+        else:
+            continue
+        yield Finding("network.address", f"IPAM.Config[{index}]", reason, remedy)
+
+
+def _is_within(text: str, ranges: Iterable[str]) -> bool:
+    """Return True if a text is an IPv4 network or address within any of *ranges*."""
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError:
+        return False
+    return any(network.subnet_of(ipaddress.IPv4Network(text)) for text in ranges)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.core.admission.quota_counts import Counted, all_counted, count
+from controller.core.enforcement.quota_counts import Counted, all_counted, count
 from controller.core.rules.facts import QuotaCounts
 from controller.model import names
 from controller.model.inventory import ContainerItem, Inventory, OpenIntent, OwnedObject
