@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from controller.core.admission.dns_names import DnsNames
-from controller.core.enforcement.client_shares import Buckets
 from controller.core.enforcement.quota_counts import Counted
+from controller.core.enforcement.record_summaries import Buckets
 from controller.core.engine_api.pull_errors import Access
 from controller.core.engine_api.requests import ExecRequest
 from controller.model.inventory import Inventory

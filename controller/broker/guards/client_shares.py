@@ -10,7 +10,7 @@ from controller.broker.gate.call import GateRequest
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.core.enforcement import client_shares
-from controller.core.enforcement.client_shares import Share
+from controller.core.enforcement.client_shares import ClientShare
 from controller.model.quantities import format_bytes
 from controller.model.records import Actor, Role
 
@@ -19,11 +19,11 @@ JOURNAL_RULE = "client.journal"
 TOO_MANY = 429
 
 
-def _mutations(state: GateState) -> Share:
+def _mutations(state: GateState) -> ClientShare:
     return client_shares.mutations_share(state.policy.quotas.mutations_per_second)
 
 
-def _journal(state: GateState) -> Share:
+def _journal(state: GateState) -> ClientShare:
     return client_shares.journal_share(state.policy.quotas.journal_per_day)
 
 

@@ -9,21 +9,18 @@ clock. Buckets begin full, so a restart of the broker forgets what was spent.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.core.enforcement.record_summaries import OTHERS, Bucket
+from controller.core.enforcement.record_summaries import OTHERS, Bucket, Buckets
 
 DAY_S = 86_400.0
 #: Seconds of a client's steady rate of changes that its bucket holds: ``docker compose up`` with 50
 #: services makes about 300 changes at once.
 BURST_S = 50.0
 
-Buckets = Mapping[int, Bucket]
-
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ClientShare:
     """How much a uid may spend: a burst, and the rate at which it comes back."""
 
     per_s: float
@@ -32,18 +29,24 @@ class Share:
     peers: int = 64
 
 
-def mutations_share(per_s: int) -> Share:
+def mutations_share(per_s: int) -> ClientShare:
     """Return the share of changes."""
-    return Share(float(per_s), per_s * BURST_S)
+    return ClientShare(float(per_s), per_s * BURST_S)
 
 
-def journal_share(bytes_per_day: int) -> Share:
+def journal_share(bytes_per_day: int) -> ClientShare:
     """Return the share of the journal's bytes: a day's at once, and as much again within a day."""
-    return Share(bytes_per_day / DAY_S, float(bytes_per_day))
+    return ClientShare(bytes_per_day / DAY_S, float(bytes_per_day))
 
 
 def spend(
-    buckets: Buckets, uid: int, now: float, share: Share, *, amount: float = 1.0, debt: float = 0.0
+    buckets: Buckets,
+    uid: int,
+    now: float,
+    share: ClientShare,
+    *,
+    amount: float = 1.0,
+    debt: float = 0.0,
 ) -> dict[int, Bucket]:
     """Take an amount from a uid's bucket, down to a *debt* at most."""
     kept = dict(buckets)
@@ -60,22 +63,22 @@ def spend(
     return kept
 
 
-def left(buckets: Buckets, uid: int, now: float, share: Share) -> float:
+def left(buckets: Buckets, uid: int, now: float, share: ClientShare) -> float:
     """Return what a uid has left; negative if it spent more than its share."""
     bucket = buckets.get(_peer_of(buckets, uid, share))
     return share.burst if bucket is None else _filled(bucket, now, share).tokens
 
 
-def wait_s(buckets: Buckets, uid: int, now: float, share: Share) -> int:
+def wait_s(buckets: Buckets, uid: int, now: float, share: ClientShare) -> int:
     """Return in how many seconds a uid may spend again; 0 for at once."""
     missing = -left(buckets, uid, now, share)
     return 0 if missing <= 0 else max(1, math.ceil(missing / share.per_s))
 
 
-def _peer_of(buckets: Buckets, uid: int, share: Share) -> int:
+def _peer_of(buckets: Buckets, uid: int, share: ClientShare) -> int:
     return uid if uid in buckets or len(buckets) < share.peers else OTHERS
 
 
-def _filled(bucket: Bucket, now: float, share: Share) -> Bucket:
+def _filled(bucket: Bucket, now: float, share: ClientShare) -> Bucket:
     passed = max(0.0, now - bucket.at)
     return Bucket(min(share.burst, bucket.tokens + passed * share.per_s), max(now, bucket.at))

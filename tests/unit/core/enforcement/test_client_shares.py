@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from controller.core.enforcement.client_shares import (
     DAY_S,
-    Share,
+    ClientShare,
     journal_share,
     left,
     mutations_share,
@@ -16,7 +16,7 @@ from controller.core.enforcement.client_shares import (
 )
 from controller.core.enforcement.record_summaries import Bucket
 
-SHARE = Share(per_s=2.0, burst=10.0, peers=2)
+SHARE = ClientShare(per_s=2.0, burst=10.0, peers=2)
 
 
 def spent(*amounts: float, uid: int = 1, debt: float = 100.0) -> dict[int, Bucket]:
