@@ -102,6 +102,11 @@ class StateFolder:
         return self.root / "fetcher"
 
     @property
+    def feedback(self) -> Path:
+        """The folder with the outcomes of commits, from the controller to the fetcher."""
+        return self.root / "feedback"
+
+    @property
     def broker_socket(self) -> Path:
         return self.run / "broker.sock"
 

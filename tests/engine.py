@@ -23,7 +23,7 @@ import threading
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from socket import create_connection
+from socket import create_connection, create_server
 from socket import socket as Socket  # noqa: N812 - `socket` is the path, here
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,7 +31,7 @@ from tools import demo_images, dockerd
 from tools.dockerd import Layout, Reach
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # /var/tmp, not $TMPDIR: short enough for socket paths (107 bytes), and on a disk.
 BASE = Path("/var/tmp")
@@ -71,6 +71,7 @@ class Engine(Protocol):
         timeout_s: float = 60,
     ) -> subprocess.CompletedProcess[str]: ...
     def connect(self, port: int, host: str = "127.0.0.1") -> Socket: ...
+    def listen(self) -> Socket: ...
     def http_get(
         self, port: int, host: str = "127.0.0.1", path: str = "/", *, timeout_s: float = 5
     ) -> Page: ...
@@ -136,18 +137,25 @@ class _Client:
         A thread enters the namespace and ends there: setns holds for one thread, and a
         socket stays in the namespace where it was made.
         """
+        return self._make_inside(lambda: create_connection((host, port), timeout=5))
+
+    def listen(self) -> Socket:
+        """A listening TCP socket on a free port of loopback, made inside the engine's network."""
+        return self._make_inside(lambda: create_server(("127.0.0.1", 0)))
+
+    def _make_inside(self, make: Callable[[], Socket]) -> Socket:
         made: list[Socket] = []
         failed: list[OSError] = []
 
-        def enter_and_connect() -> None:
+        def enter_and_make() -> None:
             try:
                 if self.netns:
                     _enter_network(self.netns)
-                made.append(create_connection((host, port), timeout=5))
+                made.append(make())
             except OSError as problem:
                 failed.append(problem)
 
-        thread = threading.Thread(target=enter_and_connect)
+        thread = threading.Thread(target=enter_and_make)
         thread.start()
         thread.join()
         if failed:

@@ -79,6 +79,7 @@ def needs_of(launch: Launch) -> list[Need]:
         Need(directory.parent, "the folder that holds DIR"),
         Need(launch.state.run, "the folder of the sockets"),
         Need(launch.state.controller, "the controller's state", writable=True),
+        Need(launch.state.feedback, "the outcomes of commits", writable=True),
     ]
     if directory.is_symlink():
         needs.append(Need(directory.resolve().parent, "the folder that DIR's link leads to"))
@@ -110,6 +111,7 @@ def fetcher_recipe(
             Need(Path(launch.instance.dir).parent, "the folder that holds DIR"),
             Need(state.fetcher, "the fetcher's state", writable=True),
             Need(state.root / "instance.json", "the instance's settings"),
+            Need(state.feedback, "the outcomes of commits"),
         ]
         engine = Path(socket_path(launch.instance.engine))
         hidden = (state.run, state.broker, state.controller, engine)

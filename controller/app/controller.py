@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from controller.app.clock import SystemClock
 from controller.app.desired_state import DesiredFiles, charts_folder, directory_source
@@ -23,6 +23,7 @@ from controller.core.drift.failed_runs import Readers
 from controller.core.engine_api.translate import container_body
 from controller.core.planning.image_volumes import volume_rule_of
 from controller.core.planning.quarantine import QuarantineRules
+from controller.core.status.details import Report
 from controller.engine.adapter import BrokerEngine, ignore_progress
 from controller.engine.docker_client import SdkTransport
 from controller.engine.host_ports import bound_ports
@@ -39,6 +40,7 @@ from controller.loop.supervisor import ControlEndpoints, Supervisor
 from controller.loop.workers.stop_signal import StopSignal
 from controller.loop.workers.triggers import Triggers
 from controller.loop.workers.worker_slots import WorkerSlots
+from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, CreateContainer, Verdict
 from controller.model.errors import Problem, StateError
 from controller.model.names import Key, NetworkNames
@@ -50,6 +52,9 @@ from controller.settings import StateFolder, read_instance, state_of
 from controller.sources.watch import watch
 from controller.system.atomic_file import write_atomic
 from controller.system.file_lock import hold_lock
+
+if TYPE_CHECKING:
+    from controller.loop.state.feedback_file import FeedbackFile
 
 
 def broker_engine(
@@ -143,6 +148,7 @@ def build_controller(
     def publish(report: dict[str, object]) -> None:
         write_atomic(report_file, json.dumps(report).encode())
 
+    feedback = Feedback(state.feedback)
     files = DesiredFiles(
         directory_source(directory), state.fetcher, lambda: dict(store.prune.sources)
     )
@@ -156,12 +162,35 @@ def build_controller(
         triggers=triggers,
         fetch_policy=lambda: policy_cache.update(engine.read_own_route("policy")),
         publish=publish,
+        publish_outcomes=feedback.publish,
         quarantine_rules=QuarantineRules(quarantine_ms / 1000, boot_id()),
         failure_log=failure_log,
         outside_slot=worker_slots.outside_slot,
         stopping=stop.is_set,
     )
     return BuiltController(Controller(parts), engine, files, worker_slots, stop, problem)
+
+
+class Feedback:
+    """The outcomes of commits for forges, in *folder*. Loads nothing before a Source asks for statuses."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: FeedbackFile | None = None
+
+    def publish(self, desired: Desired, report: Report) -> None:
+        """Write the outcomes, if they changed.
+
+        Raises:
+            OSError: the file can't be written.
+        """
+        if self._file is None:
+            if not any(source.spec.git.status for source in desired.sources):
+                return
+            from controller.loop.state.feedback_file import FeedbackFile
+
+            self._file = FeedbackFile(self._folder)
+        self._file.update(desired, report)
 
 
 def build_planner(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import random
 import select
 import socket
@@ -16,7 +17,7 @@ from controller.app.clock import SystemClock
 from controller.app.desired_state import directory_source
 from controller.app.policy import PACKAGE
 from controller.app.process import call_on_termination, log_to_stderr
-from controller.app.state_folder import Launch, lay_out_fetcher
+from controller.app.state_folder import Launch, lay_out_feedback, lay_out_fetcher
 from controller.app.up import listen
 from controller.app.users import fetcher_user, trimtab_gid
 from controller.loop.workers.stop_signal import StopSignal
@@ -75,6 +76,7 @@ class FetcherChild:
     def _start(self) -> None:
         user = fetcher_user(uid=os.getuid())
         lay_out_fetcher(self._launch.state.fetcher, user, group=trimtab_gid())
+        lay_out_feedback(self._launch.state.feedback, self._launch.user, reader=user)
         group = trimtab_gid() if user.dropped else None
         listener = listen(self._launch.state.fetch_socket, program=FETCHER, group=group)
         try:
@@ -142,6 +144,8 @@ def run_fetcher(
             load_sources=load_sources,
             clock=clock,
             random=random.random,
+            feedback=state.feedback / "feedback.json",
+            host=platform.node(),
         )
     )
     stop, ended = StopSignal(), threading.Event()

@@ -201,6 +201,8 @@ def lay_out(state: StateFolder, *, user: User) -> None:
             if root:
                 os.chown(folder, uid, gid)
             folder.chmod(mode)
+    if not state.feedback.exists():
+        lay_out_feedback(state.feedback, user, reader=user)
     if root and state.controller.is_dir():
         for path in state.controller.iterdir():
             _hand_over(path, user)
@@ -247,6 +249,23 @@ def lay_out_fetcher(folder: Path, user: User, *, group: int) -> None:
         raise StateError(
             "state.unwritable", f"{folder}: {error.strerror}", remedy="make it writable"
         ) from error
+
+
+def lay_out_feedback(folder: Path, user: User, *, reader: User) -> None:
+    """Let *reader*, the fetcher, read the outcomes that *user*, the controller, writes.
+
+    Files that the controller makes there get the reader's group (mode 2750).
+
+    Raises:
+        StateError: the folder can't be created.
+    """
+    with _writing(folder, remedy="make it writable"):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if user.dropped:
+            os.chown(folder, user.uid, reader.gid, follow_symlinks=False)
+            folder.chmod(0o2750)
+            for path in folder.iterdir():  # made before the reader was known
+                _hand_over(path, replace(user, gid=reader.gid))
 
 
 def _hand_over(path: Path, user: User) -> None:

@@ -2,12 +2,14 @@
 
 ``/etc/trimtab/git/NAME/`` has, for HTTPS, ``password`` (or a token), ``username`` and ``ca.pem``; for
 SSH ``id`` (a private key) and ``known_hosts``. The paths of the files go to git, never their content:
-no secret is on a command line, in a variable, in a message or in the log.
+no secret is on a command line, in a variable, in a message or in the log. ``token`` is for the API of
+a forge.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import shlex
 import stat
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from controller.model.desired.source_spec import GitSpec
 from controller.model.errors import SourceError
 
 FOLDER = Path("/etc/trimtab/git")
+TOKEN_MAX = 4096
+_TOKEN = re.compile(rb"[!-~]+")
 USERNAME_FILE, PASSWORD_FILE = "TRIMTAB_GIT_USERNAME", "TRIMTAB_GIT_PASSWORD"
 #: Answers git's questions from the files that the variables name. Git reads the first line.
 ASKPASS = f"""#!/bin/sh
@@ -72,13 +76,18 @@ def access_of(name: str, spec: GitSpec, files: AccessFiles) -> RemoteAccess:
     if not spec.url.startswith(("http://", "https://")):
         return _ssh_access(folder)
     if spec.url.startswith("http://"):
-        _raise_if_insecure(spec)
+        raise_if_insecure(spec.url, allowed=spec.allow_insecure_loopback)
     return _http_access(spec, folder, files)
 
 
-def _raise_if_insecure(spec: GitSpec) -> None:
-    host = urlsplit(spec.url).hostname or ""
-    if spec.allow_insecure_loopback and _is_loopback(host):
+def raise_if_insecure(url: str, *, allowed: bool) -> None:
+    """Refuse plain HTTP, unless it is *allowed* and the server is of this host.
+
+    Raises:
+        SourceError: the URL isn't permitted.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (allowed and _is_loopback(parts.hostname or "")):
         return
     raise SourceError(
         "source.insecure",
@@ -95,14 +104,41 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def read_token(folder: Path) -> str:
+    """Return the token for the API of a forge.
+
+    Raises:
+        SourceError: the file is missing, readable by everybody, or has no token.
+    """
+    path = _secret(folder / "token")
+    try:
+        with path.open("rb") as file:
+            text = file.read(TOKEN_MAX + 1).strip()
+    except OSError as error:
+        raise _missing(path) from error
+    if len(text) > TOKEN_MAX or not _TOKEN.fullmatch(text):
+        raise SourceError(
+            "source.credentials",
+            f"{path} has no token: one line of printable characters",
+            remedy=f"write the token of the forge into {path}",
+        )
+    return text.decode("ascii")
+
+
+def ca_file(folder: Path) -> Path | None:
+    """Return the file of certificates of authorities; None for the system's."""
+    authority = folder / "ca.pem"
+    return authority if _exists(authority) else None
+
+
 def _http_access(spec: GitSpec, folder: Path | None, files: AccessFiles) -> RemoteAccess:
     protocol = spec.url.partition(":")[0]
     if folder is None:
         return RemoteAccess(protocol)
     settings: tuple[str, ...] = ()
     environment = {"GIT_ASKPASS": str(files.askpass)}
-    authority, user = folder / "ca.pem", folder / "username"
-    if _exists(authority):
+    authority, user = ca_file(folder), folder / "username"
+    if authority is not None:
         settings = (f"http.sslCAInfo={authority}",)
     environment[PASSWORD_FILE] = str(_secret(folder / "password"))
     environment[USERNAME_FILE] = str(user) if _exists(user) else ""

@@ -12,6 +12,9 @@ from controller.core.git.report import SOURCES_MAX, status_to_json
 from controller.core.git.signed_object import parse_commit
 from controller.fetch.credentials import ASKPASS, AccessFiles
 from controller.fetch.export import ExportFolder
+from controller.fetch.forge.client import HttpLimits
+from controller.fetch.forge.sender import SenderParts, StatusSender
+from controller.fetch.forge.sent import SentFile
 from controller.fetch.git_command import GitCommand, GitLimits
 from controller.fetch.memory import MemoryFile, fresh
 from controller.fetch.mirror import Mirror
@@ -53,7 +56,12 @@ class FetcherParts:
     clock: Clock
     #: Returns a number in [0, 1), for jitter.
     random: Callable[[], float]
+    #: The controller's file with the outcomes of commits.
+    feedback: Path
+    #: The name of this host in commit statuses.
+    host: str
     limits: GitLimits = field(default_factory=GitLimits)
+    http_limits: HttpLimits = field(default_factory=HttpLimits)
 
 
 class Fetcher:
@@ -62,7 +70,9 @@ class Fetcher:
     def __init__(self, parts: FetcherParts) -> None:
         self._parts = parts
         self._memory = MemoryFile(parts.folder)
+        self._sent = SentFile(parts.folder)
         self._workers: dict[str, SourceWorker] = {}
+        self._senders: dict[str, StatusSender] = {}
         self._turns: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -74,9 +84,9 @@ class Fetcher:
         """
         askpass = self._parts.folder / "askpass"
         write_atomic(askpass, ASKPASS.encode(), mode=0o700)
-        damage = self._memory.load()
-        if damage is not None:
-            log.error("%s", damage)
+        for damage in (self._memory.load(), self._sent.load()):
+            if damage is not None:
+                log.error("%s", damage)
         self.reload()
 
     def reload(self) -> None:
@@ -100,11 +110,42 @@ class Fetcher:
                 else:
                     self._workers[name] = self._worker(name, spec)
                     self._workers[name].start()
+            self._adjust_senders({name: worker.spec for name, worker in self._workers.items()})
+
+    def _adjust_senders(self, specs: Mapping[str, SourceSpec]) -> None:
+        """Start, change and stop the senders of commit statuses; the caller holds the lock."""
+        for name, sender in [*self._senders.items()]:
+            if name not in specs or specs[name].git != sender.spec:
+                sender.stop()
+                del self._senders[name]
+        for name, spec in specs.items():
+            if spec.git.status is None:
+                self._memory.report_forge(name, None)
+            elif name not in self._senders:
+                self._senders[name] = self._sender(name, spec)
+                self._senders[name].start()
+
+    def _sender(self, name: str, spec: SourceSpec) -> StatusSender:
+        parts = SenderParts(
+            feedback=self._parts.feedback,
+            credentials=self._parts.credentials,
+            sent=self._sent,
+            host=self._parts.host,
+            clock=self._parts.clock,
+            random=self._parts.random,
+            limits=self._parts.http_limits,
+        )
+        return StatusSender(
+            name, spec.git, parts, lambda problem: self._memory.report_forge(name, problem)
+        )
 
     def stop(self) -> None:
         """Stop all workers. A fetch in progress ends with the process, and leaves nothing."""
         with self._lock:
-            workers = list(self._workers.values())
+            workers: list[SourceWorker | StatusSender] = [
+                *self._workers.values(),
+                *self._senders.values(),
+            ]
         for worker in workers:
             worker.stop()
         for worker in workers:

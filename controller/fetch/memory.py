@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller.core.git.report import render, status_from_json, status_to_json
+from controller.core.git.tree_checks import Refusal
 from controller.model.desired.source_spec import GitSpec
 from controller.model.errors import SourceError, StateError
 from controller.model.sources import SourceState, SourceStatus
@@ -113,6 +114,26 @@ class MemoryFile:
             self._sources[name] = changed
             is_minor = known is not None and _lasting(known) == _lasting(changed)
             self._write(publish_only=is_minor and self._is_saved)
+
+    def report_forge(self, name: str, problem: Refusal | None) -> None:
+        """Publish why a source's forge has no commit statuses; None if it has them.
+
+        Raises:
+            StateError: a file can't be written.
+        """
+        code, message, remedy = (
+            ("", "", "") if problem is None else (problem.code, problem.message, problem.remedy)
+        )
+
+        def reported(memory: SourceMemory) -> SourceMemory:
+            status = replace(
+                memory.status, forge_reason=code, forge_message=message, forge_remedy=remedy
+            )
+            return replace(memory, status=status)
+
+        known = self.get(name)
+        if known is not None and reported(known) != known:
+            self.change(name, reported)
 
     def declare(self, sources: Iterable[SourceMemory]) -> None:
         """Publish only these sources; others stay in memory for their return.

@@ -240,7 +240,13 @@ def _merge(known: SourceMemory, memory: SourceMemory, *, now: str) -> SourceMemo
     merged = replace(memory, approval=approval, held_by=known.held_by)
     if known.held_by:
         merged = _suspended(merged)
-    before, status = known.status, merged.status
+    before = known.status
+    status = replace(
+        merged.status,
+        forge_reason=before.forge_reason,
+        forge_message=before.forge_message,
+        forge_remedy=before.forge_remedy,
+    )
     is_same = (before.state, before.reason, before.current) == (
         status.state,
         status.reason,

@@ -24,6 +24,10 @@ from controller.model.observed import Observed
 from controller.ports import DesiredSource, Timer
 
 
+def ignore_outcomes(_desired: Desired, _report: Report) -> None:
+    """Tell no outcome to any forge."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerParts:
     """The collaborators of a controller."""
@@ -40,6 +44,8 @@ class ControllerParts:
     fetch_policy: Callable[[], PassPolicy]
     #: Writes the status. Raises OSError.
     publish: Callable[[Report], None]
+    #: Writes the outcomes of commits for forges, from the desired state and its status. Raises OSError.
+    publish_outcomes: Callable[[Desired, Report], None] = ignore_outcomes
     quarantine_rules: QuarantineRules = AT_ONCE
     #: None: failed runs are logged in memory, without output.
     failure_log: FailureLog | None = None

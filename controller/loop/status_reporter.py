@@ -39,6 +39,8 @@ class Reporter:
         self._verdicts = StatusVerdicts()
         self._lock = threading.Lock()
         self._previous: Report | None = None
+        #: The desired state of the previous report.
+        self._desired = Desired()
         self._published: Report | None = None
         #: The version and the instant of the previous report.
         self._made: tuple[int, float] | None = None
@@ -50,18 +52,22 @@ class Reporter:
 
     def report(self, *, now: float) -> Report:
         """Return the status in the form of ``status --json``."""
+        return self._report(now=now)[0]
+
+    def _report(self, *, now: float) -> tuple[Report, Desired]:
+        """Return the status, and the desired state that it is about."""
         with self._lock:
             # Copied, so that passes don't wait for the report.
             with self._shared.lock:
                 shared = self._shared.copy()
             version = shared.version + self._triggers.version
             if self._previous is not None and self._is_fresh(version, now):
-                return self._previous
+                return self._previous, self._desired
             self._made = (version, now)
             inputs = self._inputs(shared, now)
             report = status.report(inputs, previous=self._previous, now=format_instant(now))
-            self._previous = report
-            return report
+            self._previous, self._desired = report, inputs.desired
+            return report, inputs.desired
 
     def publish(self) -> None:
         """Publish a changed status.
@@ -71,12 +77,13 @@ class Reporter:
         """
         clock = self._parts.clock
         began = clock.monotonic()
-        report = self.report(now=clock.now())
+        report, desired = self._report(now=clock.now())
         cost_s = clock.monotonic() - began
         self._triggers.publish_delay_s = max(PUBLISH_S, PUBLISH_SHARE * cost_s)
         if report != self._published:
             try:
                 self._parts.publish(report)
+                self._parts.publish_outcomes(desired, report)
             except OSError as error:
                 raise StateError(
                     "state.unwritable", f"the status can't be written: {error}"

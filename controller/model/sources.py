@@ -75,3 +75,40 @@ class SourceStatus:
     next_fetch: str = ""
     #: Failed fetches in a row.
     failures: int = 0
+    #: Why the forge doesn't get the commit statuses: a code, a sentence, a remedy; '' if it does.
+    forge_reason: str = ""
+    forge_message: str = ""
+    forge_remedy: str = ""
+
+
+class OutcomeState(StrEnum):
+    """The state of a commit in one namespace."""
+
+    PENDING = "pending"
+    #: All resources are as declared.
+    SUCCESS = "success"
+    #: A resource can't be brought to its declared state.
+    FAILURE = "failure"
+    #: Documents can't be read.
+    ERROR = "error"
+    #: The commit isn't served.
+    HELD = "held"
+    #: A newer commit came before the outcome.
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True)
+class CommitOutcome:
+    """The outcome of a commit of a source in one namespace, for the forge."""
+
+    source: str
+    commit: str
+    namespace: str
+    state: OutcomeState
+    #: At most 140 characters, without messages and outputs: a forge can be public.
+    text: str
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Source, commit and namespace: there is one outcome for each."""
+        return (self.source, self.commit, self.namespace)

@@ -51,6 +51,8 @@ class Running:
                 load_sources=lambda: DeclaredSources(dict(self.declared), self.complete),
                 clock=Clock(),
                 random=lambda: 0.5,
+                feedback=folder / "feedback.json",
+                host="host-1",
             )
         )
         listener = socket.socket(socket.AF_UNIX)

@@ -60,6 +60,8 @@ def _polls(folder: Path, url: str) -> list[float]:
             load_sources=lambda: DeclaredSources({"shop": spec}, complete=True),
             clock=SystemClock(),
             random=lambda: 0.5,
+            feedback=folder / "feedback.json",
+            host="host-1",
         )
     )
     fetcher.start()

@@ -301,6 +301,9 @@ def source_findings(
         is_well = source["state"] in _WELL and not is_late
         remedy = "" if is_well else source["remedy"] or f"look at 'trimtab describe {name}'"
         yield CheckResult("source", "ok" if is_well else "warning", message, remedy)
+        if feedback := source.get("feedback"):
+            message = f"source {name}: commit statuses aren't sent: {feedback['message']}"
+            yield CheckResult("source", "warning", message, feedback["remedy"])
 
 
 def _fetcher_folder(folder: Path) -> Iterator[CheckResult]:

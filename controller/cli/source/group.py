@@ -181,12 +181,15 @@ def _state(each: dict[str, Any]) -> str:
 
 
 def _explain(each: dict[str, Any]) -> None:
-    """Print why a source isn't Ready, and what to do."""
-    if not each["reason"]:
-        return
-    click.echo(f"{printable(each['name'])}: {printable(each['message'])} [{each['reason']}]")
-    if each["remedy"]:
-        click.echo(f"    remedy: {printable(each['remedy'])}")
+    """Print why a source isn't Ready, or its forge has no commit statuses, and what to do."""
+    for prefix in ("", "forge_"):
+        reason, message, remedy = (
+            printable(each[f"{prefix}{member}"]) for member in ("reason", "message", "remedy")
+        )
+        if reason:
+            click.echo(f"{printable(each['name'])}: {message} [{reason}]")
+        if reason and remedy:
+            click.echo(f"    remedy: {remedy}")
 
 
 def _short(commit: dict[str, Any] | None) -> str:

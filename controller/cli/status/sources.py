@@ -97,6 +97,9 @@ def _facts(source: SourceJson) -> Iterator[tuple[str, str]]:
     yield "Last success", source["lastSuccess"]
     yield "Next fetch", source["nextFetch"]
     yield "Failures", source["failures"]
+    feedback = source.get("feedback")
+    if feedback:
+        yield "Statuses", f"not sent: {feedback['message']} ({feedback['remedy']})"
 
 
 def _commit(info: SourceJson | None, commit: str) -> str:

@@ -78,7 +78,7 @@ def status_from_json(raw: object) -> SourceStatus:
     Raises:
         ValueError: a member is missing, unknown, or of another form.
     """
-    members = _members(raw, SourceStatus)
+    members = _members(_without_forge(raw), SourceStatus)
     name = _text(members, "name")
     if not _NAME.fullmatch(name):
         raise ValueError("the name of a source is malformed")
@@ -92,6 +92,16 @@ def status_from_json(raw: object) -> SourceStatus:
         current=commit_from_json(members["current"]),
         candidate=commit_from_json(members["candidate"]),
         failures=failures,
+    )
+
+
+def _without_forge(raw: object) -> object:
+    """Return a status with all members: those about the forge came later, and can be missing."""
+    known = raw if isinstance(raw, dict) else None
+    return (
+        raw
+        if known is None
+        else {"forge_reason": "", "forge_message": "", "forge_remedy": "", **known}
     )
 
 

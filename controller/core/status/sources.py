@@ -13,7 +13,7 @@ from controller.model.desired.desired import Declared, Desired, GitSource, Sourc
 from controller.model.errors import Problem, Severity
 from controller.model.sources import CommitInfo, SourceState, SourceStatus
 
-HELD, FAILING = "SourceHeld", "SourceFailing"
+HELD, FAILING, UNREPORTED = "SourceHeld", "SourceFailing", "SourceUnreported"
 SHORT_COMMIT = 12
 #: The states that need attention, with the code of the problem.
 _CODES = {SourceState.HELD: HELD, SourceState.FAILING: FAILING}
@@ -27,9 +27,21 @@ def source_rows(desired: Desired) -> list[Report]:
 
 
 def source_problems(desired: Desired) -> Iterator[Problem]:
-    """Yield a problem for each source that is held, or that can't be fetched."""
+    """Yield a problem for each source that is held, that can't be fetched, or whose forge has no
+    commit statuses.
+    """
     for source in desired.sources:
         status = source.report
+        if status is not None and status.forge_reason:
+            yield Problem(
+                UNREPORTED,
+                f"Source {source.key.name}: commit statuses aren't sent: {status.forge_message}",
+                source.source.file,
+                source.source.line,
+                remedy=status.forge_remedy,
+                severity=Severity.WARNING,
+                key=source.key,
+            )
         if status is None or status.state not in _CODES:
             continue
         name, newer = source.key.name, status.candidate
@@ -90,6 +102,7 @@ def _row(scope: SourceScope, source: GitSource | None) -> Report:
         "lastSuccess": status.last_success if status else "",
         "nextFetch": status.next_fetch if status else "",
         "failures": status.failures if status else 0,
+        "feedback": _feedback(status),
     }
 
 
@@ -113,6 +126,17 @@ def _message(scope: SourceScope, status: SourceStatus | None) -> str:
     if status is None:
         return "the fetcher hasn't reported yet"
     return status.message
+
+
+def _feedback(status: SourceStatus | None) -> Report | None:
+    """Return why the forge has no commit statuses; None if it has them, or nobody asks for them."""
+    if status is None or not status.forge_reason:
+        return None
+    return {
+        "reason": status.forge_reason,
+        "message": status.forge_message,
+        "remedy": status.forge_remedy,
+    }
 
 
 def _commit(info: CommitInfo | None) -> Report | None:

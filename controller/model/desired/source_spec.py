@@ -15,6 +15,7 @@ INTERVAL_MIN_MS = 10_000
 INTERVAL_MAX_MS = 86_400_000
 NAMESPACES_MAX = 100
 URL_MAX = 2048
+WEB_URL_MAX = 255
 REF_MAX = 255
 
 #: No host and no user begins with '-': git and ssh would take it for an option.
@@ -29,6 +30,11 @@ _REF = re.compile(
     r"(?!.*(?:\.\.|@\{|//|\.lock(?:/|$)))[^\s\x00-\x20~^:?*\[\\\x7f/.-][^\s\x00-\x20~^:?*\[\\\x7f]*"
 )
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_WEB_URL = re.compile(
+    r"https?://[A-Za-z0-9\[][A-Za-z0-9.:\[\]-]*(?:/[A-Za-z0-9._~/%-]*)?", re.ASCII
+)
+_REPOSITORY_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}", re.ASCII)
+_CONTEXT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,98}[A-Za-z0-9])?", re.ASCII)
 _SEMVER_RANGE = re.compile(r"[0-9xX*^~<>=|. v-]{1,100}", re.ASCII)
 
 
@@ -81,6 +87,32 @@ def _name(text: str) -> str:
     return text
 
 
+def _web_url(text: str) -> str:
+    if len(text) > WEB_URL_MAX or not _WEB_URL.fullmatch(text):
+        raise ValueError(
+            "expected a URL such as https://git.example.org/api/v1, without user, query and fragment"
+        )
+    return text
+
+
+def _repository(text: str) -> str:
+    if len(text) > REF_MAX or not is_repository(text):
+        raise ValueError("expected the path of a repository in the forge, such as team/deploy")
+    return text
+
+
+def is_repository(text: str) -> bool:
+    """Return True if a text is the path of a repository in a forge: OWNER/NAME, or GROUP/…/NAME."""
+    parts = text.split("/")
+    return len(parts) > 1 and all(_REPOSITORY_PART.fullmatch(part) for part in parts)
+
+
+def _context(text: str) -> str:
+    if not _CONTEXT.fullmatch(text):
+        raise ValueError("expected a name such as trimtab/web-1: letters, digits and '._/-'")
+    return text
+
+
 class GitRef(Model):
     """The commit to follow: exactly one of the fields."""
 
@@ -103,6 +135,31 @@ class GitRef(Model):
         return f"{field} {getattr(self, field)}"
 
 
+class Forge(StrEnum):
+    """The software of a forge, which decides the form of its requests."""
+
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    #: Gitea and Forgejo.
+    GITEA = "gitea"
+
+
+class StatusSpec(Model):
+    """The forge that gets the statuses of commits."""
+
+    forge: Forge
+    #: A folder in /etc/trimtab/git, with the file ``token``.
+    credentials: Annotated[str, AfterValidator(_name)]
+    #: The base of the forge's API; None for that of the repository's host.
+    url: Annotated[str, AfterValidator(_web_url)] | None = None
+    #: The repository in the forge, such as ``team/deploy``; None for the path of ``git.url``.
+    repository: Annotated[str, AfterValidator(_repository)] | None = None
+    #: The beginning of each status' name; None for ``trimtab/HOST``. The namespace follows.
+    context: Annotated[str, AfterValidator(_context)] | None = None
+    #: The page that a status links to.
+    target_url: Annotated[str, AfterValidator(_web_url)] | None = None
+
+
 class GitSpec(Model):
     """The repository of a Source."""
 
@@ -116,6 +173,8 @@ class GitSpec(Model):
     credentials: Annotated[str, AfterValidator(_name)] | None = None
     #: Permits plain HTTP to an address of this host.
     allow_insecure_loopback: bool = False
+    #: None: no forge gets statuses.
+    status: StatusSpec | None = None
 
 
 class VerifyMode(StrEnum):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.app.state_folder import lay_out
+from controller.app.state_folder import lay_out, lay_out_feedback
 from controller.app.up import controller_socket
 from controller.app.users import User
 from controller.model.errors import StateError
@@ -31,6 +31,24 @@ def test_the_controllers_files_become_its_users_and_nothing_else_does(tmp_path: 
     lay_out(state, user=HERS)
     assert (state.controller / "state.json").stat().st_uid == HERS.uid
     assert elsewhere.stat().st_uid == 0
+
+
+@pytest.mark.needs_root
+def test_the_fetcher_reads_the_outcomes_and_nothing_else_of_the_controller(tmp_path: Path) -> None:
+    state = StateFolder(root=tmp_path / "state", run=tmp_path / "state" / "run")
+    fetcher = User(uid=5678, gid=5678, dropped=True)
+    lay_out(state, user=HERS)
+    file = state.feedback / "feedback.json"
+    file.write_text("{}")  # before there was a fetcher
+    lay_out_feedback(state.feedback, HERS, reader=fetcher)
+    lay_out(state, user=HERS)  # another start changes nothing
+    for path, uid, gid, mode in (
+        (state.feedback, HERS.uid, fetcher.gid, 0o2750),
+        (state.controller, HERS.uid, HERS.gid, 0o700),
+    ):
+        status = path.stat()
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (uid, gid, mode)
+    assert (file.stat().st_uid, file.stat().st_gid) == (HERS.uid, fetcher.gid)
 
 
 def test_the_socket_of_a_controller_that_is_too_busy_to_accept_is_not_replaced(

@@ -102,6 +102,8 @@ def test_sources_and_what_fetching_needs_are_findings(
     now = 1767225600.0 + 60  # a minute after the last success
     rows = [_source(), _source(name="late", lastSuccess="2025-12-31T00:00:00Z")]
     rows.append(_source(name="held", state="Held", message="unsigned", remedy="sign it"))
+    feedback = {"reason": "forge.denied", "message": "the forge refuses", "remedy": "renew it"}
+    rows.append(_source(name="mute", feedback=feedback))
     found = [(f.check, f.level, f.message, f.remedy) for f in doctor.source_findings(
         rows, tmp_path, now=now)]  # fmt: skip
     assert found == [
@@ -118,6 +120,12 @@ def test_sources_and_what_fetching_needs_are_findings(
             "look at 'trimtab describe late'",
         ),
         ("source", "warning", "source held is Held: unsigned", "sign it"),
+        ("source", "ok", "source mute is Ready", ""),
+        (
+            *("source", "warning"),
+            "source mute: commit statuses aren't sent: the forge refuses",
+            "renew it",
+        ),
     ]
 
 

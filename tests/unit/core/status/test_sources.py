@@ -99,3 +99,28 @@ def test_a_resource_of_a_source_shows_its_place():
     assert origins(desired) == {
         "Service/default/web": {"name": "team", "file": "team:web.yaml", "line": 4, "commit": OLD}
     }
+
+
+def test_a_forge_without_commit_statuses_is_a_problem_beside_the_state() -> None:
+    status = replace(
+        STATUS,
+        forge_reason="forge.denied",
+        forge_message="GitHub refuses the token (401)",
+        forge_remedy="renew it",
+    )
+    found = [
+        (p.code, p.severity.value, p.message, p.remedy) for p in source_problems(world(status))
+    ]
+    assert found[0] == (
+        *("SourceUnreported", "warning"),
+        "Source team: commit statuses aren't sent: GitHub refuses the token (401)",
+        "renew it",
+    )
+    assert [code for code, *_ in found] == ["SourceUnreported", "SourceHeld"]
+    (row,) = source_rows(world(status))
+    assert row["feedback"] == {
+        "reason": "forge.denied",
+        "message": "GitHub refuses the token (401)",
+        "remedy": "renew it",
+    }
+    assert source_rows(world(STATUS))[0]["feedback"] is None

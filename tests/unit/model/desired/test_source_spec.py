@@ -61,3 +61,40 @@ def test_a_value_that_git_could_misread_is_refused(git: str) -> None:
 def test_a_verification_names_its_keys() -> None:
     with pytest.raises(ValidationError, match="expected keys"):
         parse('"url": "file:///x"', ', "verify": {"mode": "head"}')
+
+
+STATUS = '"forge": "gitea", "credentials": "shop"'
+
+
+def test_a_forge_is_named_with_its_credentials() -> None:
+    status = parse(f'"url": "https://x/a/b", "status": {{{STATUS}}}').git.status
+    assert status is not None
+    assert (status.forge, status.credentials, status.url, status.context) == (
+        *("gitea", "shop"),
+        *(None, None),
+    )
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        '"forge": "gitea"',
+        '"forge": "bitbucket", "credentials": "shop"',
+        '"forge": "gitea", "credentials": "../shop"',
+        f'{STATUS}, "url": "ftp://example.org"',
+        f'{STATUS}, "url": "https://user:secret@example.org/api"',
+        f'{STATUS}, "url": "https://example.org/api?x=1"',
+        f'{STATUS}, "url": "https://example.org/a b"',
+        f'{STATUS}, "repository": "deploy"',
+        f'{STATUS}, "repository": "../deploy"',
+        f'{STATUS}, "repository": "team/deploy?x"',
+        f'{STATUS}, "repository": "team//deploy"',
+        f'{STATUS}, "context": "a b"',
+        f'{STATUS}, "context": ""',
+        f'{STATUS}, "targetUrl": "javascript:alert(1)"',
+        f'{STATUS}, "token": "secret"',
+    ],
+)
+def test_a_forge_that_a_request_could_be_led_astray_by_is_refused(status: str) -> None:
+    with pytest.raises(ValidationError):
+        parse(f'"url": "https://example.org/a/b", "status": {{{status}}}')

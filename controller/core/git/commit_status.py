@@ -1,0 +1,251 @@
+"""Commit statuses of forges: the request for an outcome, and what an answer means. No I/O.
+
+Sources: GitHub REST API "Create a commit status" and "Rate limits", GitLab "Commits API: set the
+pipeline status of a commit", Gitea and Forgejo API ``POST /repos/{owner}/{repo}/statuses/{sha}``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from types import MappingProxyType
+from urllib.parse import quote, urlsplit
+
+from controller.core.git.tree_checks import Refusal
+from controller.model.desired.source_spec import Forge, GitSpec, StatusSpec, is_repository
+from controller.model.errors import SourceError
+from controller.model.sources import CommitOutcome, OutcomeState
+
+#: The delay after the first failure; doubled after each further one.
+RETRY_FIRST_S = 5.0
+RETRY_LONGEST_S = 900.0
+#: The longest wait that a forge is obeyed.
+FORGE_WAIT_MAX_S = 3600.0
+#: The failed attempts after which an outcome is given up.
+ATTEMPTS_MAX = 100
+#: The statuses of one commit and namespace that are sent at once, and at all. GitHub takes 1000.
+FREE_POSTS, POSTS_MAX = 4, 200
+PACE_FIRST_S, PACE_LONGEST_S = 30.0, 1800.0
+
+_GITHUB_HOST, _GITHUB_API = "github.com", "https://api.github.com"
+#: Below the host of a forge of one's own.
+_API_PATHS = {Forge.GITHUB: "/api/v3", Forge.GITLAB: "/api/v4", Forge.GITEA: "/api/v1"}
+_SCP_LIKE = re.compile(r"[^@/:]+@(?P<host>[^:/]+):(?P<path>.+)")
+_STATES: Mapping[Forge, Mapping[OutcomeState, str]] = MappingProxyType(
+    {
+        Forge.GITHUB: {OutcomeState.HELD: "failure", OutcomeState.SUPERSEDED: "error"},
+        Forge.GITEA: {OutcomeState.HELD: "failure", OutcomeState.SUPERSEDED: "error"},
+        Forge.GITLAB: {
+            OutcomeState.FAILURE: "failed",
+            OutcomeState.ERROR: "failed",
+            OutcomeState.HELD: "failed",
+            OutcomeState.SUPERSEDED: "canceled",
+        },
+    }
+)
+NAMES = {Forge.GITHUB: "GitHub", Forge.GITLAB: "GitLab", Forge.GITEA: "the forge"}
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRequest:
+    """A POST request without its token."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def request_of(spec: GitSpec, outcome: CommitOutcome, *, host: str) -> StatusRequest:
+    """Return the request that tells an outcome. *host* names this host in the status' name.
+
+    Raises:
+        SourceError: the forge or the repository can't be derived from ``spec.git.url``.
+    """
+    status = spec.status
+    assert status is not None, "only a source with spec.git.status has requests"
+    base, repository = _place_of(spec, status)
+    state = _STATES[status.forge].get(outcome.state, outcome.state.value)
+    name = f"{status.context or f'trimtab/{host}'}/{outcome.namespace}"
+    is_gitlab = status.forge is Forge.GITLAB
+    body = {"state": state, "name" if is_gitlab else "context": name, "description": outcome.text}
+    if status.target_url is not None:
+        body["target_url"] = status.target_url
+    path = (
+        f"/projects/{quote(repository, safe='')}/statuses/{outcome.commit}"
+        if is_gitlab
+        else f"/repos/{repository}/statuses/{outcome.commit}"
+    )
+    headers = {
+        "Accept": "application/vnd.github+json"
+        if status.forge is Forge.GITHUB
+        else "application/json",
+        "Content-Type": "application/json",
+        "User-Agent": "trimtab",
+    }
+    if status.forge is Forge.GITHUB:
+        headers["X-GitHub-Api-Version"] = "2022-11-28"
+    return StatusRequest(f"{base}{path}", headers, json.dumps(body).encode())
+
+
+def token_header(forge: Forge, token: str) -> tuple[str, str]:
+    """Return the name and the value of the header that has the token."""
+    match forge:
+        case Forge.GITHUB:
+            return "Authorization", f"Bearer {token}"
+        case Forge.GITLAB:
+            return "PRIVATE-TOKEN", token
+        case Forge.GITEA:
+            return "Authorization", f"token {token}"
+
+
+def _place_of(spec: GitSpec, status: StatusSpec) -> tuple[str, str]:
+    """Return the base of the API, and the repository in the forge."""
+    scp = None if "://" in spec.url else _SCP_LIKE.fullmatch(spec.url)
+    parts = urlsplit(spec.url)
+    host = scp["host"] if scp else parts.hostname or ""
+    path = scp["path"] if scp else parts.path
+    repository = status.repository or path.strip("/").removesuffix(".git")
+    is_pair = repository.count("/") == 1
+    if not is_repository(repository) or not (is_pair or status.forge is Forge.GITLAB):
+        raise SourceError(
+            "forge.repository",
+            f"spec.git.url doesn't tell which repository of {NAMES[status.forge]} it is",
+            remedy="name it in spec.git.status.repository, such as team/deploy",
+        )
+    if status.url is not None:
+        return status.url.rstrip("/"), repository
+    if not host:
+        raise SourceError(
+            "forge.repository",
+            "spec.git.url doesn't tell where the forge is",
+            remedy="name the base of its API in spec.git.status.url",
+        )
+    if status.forge is Forge.GITHUB and host == _GITHUB_HOST:
+        return _GITHUB_API, repository
+    # An SSH URL has no port of the web server's, and its API is on https.
+    is_http = parts.scheme in {"http", "https"}
+    origin = f"{parts.scheme}://{parts.netloc}" if is_http else f"https://{host}"
+    return f"{origin}{_API_PATHS[status.forge]}", repository
+
+
+class AnswerKind(StrEnum):
+    """What follows from a forge's answer."""
+
+    #: The forge has the status.
+    TAKEN = "taken"
+    #: The same request can succeed later.
+    LATER = "later"
+    #: The forge never takes this status.
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class ForgeAnswer:
+    """The meaning of a forge's answer."""
+
+    kind: AnswerKind
+    #: Why the forge hasn't the status; None if it has.
+    problem: Refusal | None = None
+    #: How long the forge wants to be left alone.
+    wait_s: float = 0.0
+
+
+def meaning_of(
+    forge: Forge, status: int, headers: Mapping[str, str], body: bytes, *, now: float
+) -> ForgeAnswer:
+    """Return what an answer means. *headers* have lower-case names; *now* is in Unix seconds.
+
+    Of the body nothing is shown: it is the forge's text.
+    """
+    name = NAMES[forge]
+    if 200 <= status < 300:
+        return ForgeAnswer(AnswerKind.TAKEN)
+    if status == 400 and forge is Forge.GITLAB and b"Cannot transition status" in body:
+        return ForgeAnswer(AnswerKind.TAKEN)  # of a pending status to a pending one
+    wait_s = _wait_of(headers, now=now)
+    if status == 429 or (status == 403 and wait_s):
+        problem = Refusal(
+            "forge.limited",
+            f"{name} takes no more requests for now ({status})",
+            "wait; the statuses are sent later",
+        )
+        return ForgeAnswer(AnswerKind.LATER, problem, wait_s)
+    return ForgeAnswer(*_refusal(name, status), wait_s)
+
+
+def _refusal(name: str, status: int) -> tuple[AnswerKind, Refusal]:
+    if status in {401, 403}:
+        return AnswerKind.LATER, Refusal(
+            "forge.denied",
+            f"{name} refuses the token ({status})",
+            "put a token that may write commit statuses of the repository into the file token of "
+            "spec.git.status.credentials",
+        )
+    if status == 404:
+        return AnswerKind.LATER, Refusal(
+            "forge.not-found",
+            f"{name} has no such repository or commit for this token ({status})",
+            "correct spec.git.status.repository or url; the token must reach the repository",
+        )
+    if 300 <= status < 400:
+        return AnswerKind.LATER, Refusal(
+            "forge.redirect",
+            f"{name} sends to another address ({status}), which never gets the token",
+            "name the new address in spec.git.status.url or repository",
+        )
+    if status >= 500 or status in {408, 425}:
+        return AnswerKind.LATER, Refusal(
+            "forge.failed",
+            f"{name} failed ({status})",
+            "wait; the statuses are sent again",
+        )
+    return AnswerKind.REFUSED, Refusal(
+        "forge.rejected",
+        f"{name} rejects a commit status ({status})",
+        "compare spec.git.status with the forge: its software, url and repository",
+    )
+
+
+def _wait_of(headers: Mapping[str, str], *, now: float) -> float:
+    """Return the seconds that the forge asks to wait; 0 if it doesn't."""
+    asked = headers.get("retry-after", "")
+    if _is_count(asked):
+        return min(float(asked), FORGE_WAIT_MAX_S)
+    if asked:
+        return min(max(0.0, _instant_of(asked, now) - now), FORGE_WAIT_MAX_S)
+    # GitHub's and GitLab's names.
+    for prefix in ("x-ratelimit-", "ratelimit-"):
+        reset = headers.get(f"{prefix}reset", "")
+        if headers.get(f"{prefix}remaining") == "0" and _is_count(reset):
+            return min(max(1.0, float(reset) - now), FORGE_WAIT_MAX_S)
+    return 0.0
+
+
+def _instant_of(date: str, now: float) -> float:
+    """Return an HTTP date in Unix seconds; *now* for any other text."""
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return now
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 12
+
+
+def retry_delay_s(failures: int, *, wait_s: float, random: float) -> float:
+    """Return the seconds until the next attempt after *failures* in a row; *random* is in [0, 1)."""
+    doubled: float = RETRY_FIRST_S * 2 ** min(failures - 1, 16)
+    return max(wait_s, min(doubled, RETRY_LONGEST_S) * (0.9 + 0.2 * random))
+
+
+def pace_s(posts: int) -> float:
+    """Return the least seconds after the last of *posts* statuses of one commit and namespace."""
+    if posts < FREE_POSTS:
+        return 0.0
+    longer: float = PACE_FIRST_S * 2 ** min(posts - FREE_POSTS, 16)
+    return min(longer, PACE_LONGEST_S)

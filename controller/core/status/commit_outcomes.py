@@ -1,0 +1,152 @@
+"""The outcome of each commit of a Git source, one a namespace, for the forge.
+
+Pure. A text has names, conditions and codes, and never a message: a forge can be public. A success
+never becomes pending again, as while a lost container is replaced; it can become a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from controller.core.status.details import Report
+from controller.model.desired.desired import Desired, GitSource, SourceScope
+from controller.model.errors import Problem, Severity
+from controller.model.names import Key
+from controller.model.sources import CommitOutcome, OutcomeState, SourceState
+
+#: Earlier commits of a source whose outcomes are kept, for a forge that was away.
+KEPT_COMMITS = 4
+#: The conditions of a resource that can't be brought to its declared state, the gravest first.
+FAILED = ("RolledBack", "Paused", "Stalled", "CrashLoop")
+_SHORT = 12
+
+
+def commit_outcomes(
+    desired: Desired, report: Report, before: Iterable[CommitOutcome]
+) -> tuple[CommitOutcome, ...]:
+    """Return the outcomes of the sources that ask for statuses, the newest commit of each first.
+
+    *report* is the status report of *desired*; *before* are the outcomes of the previous call.
+    """
+    known = tuple(before)
+    resources = report["resources"]
+    assert isinstance(resources, list), "a report has a list of resources"
+    rows = {Key(row["kind"], row["namespace"], row["name"]): row for row in resources}
+    scopes = {scope.name: scope for scope in desired.scopes}
+    found: list[CommitOutcome] = []
+    for source in sorted(desired.sources, key=lambda each: each.key.name):
+        if source.spec.git.status is not None and source.key.name in scopes:
+            mine = [each for each in known if each.source == source.key.name]
+            found += _of_source(source, scopes[source.key.name], desired, rows, mine)
+    return tuple(found)
+
+
+def _of_source(
+    source: GitSource,
+    scope: SourceScope,
+    desired: Desired,
+    rows: Mapping[Key, dict[str, Any]],
+    before: list[CommitOutcome],
+) -> list[CommitOutcome]:
+    new = [*_held(source)]
+    commit = scope.identity.commit
+    if commit:
+        known = {each.namespace: each for each in before if each.commit == commit}
+        for namespace in sorted(source.spec.namespaces):
+            state, text = _state_of(source.key.name, scope, desired, rows, namespace)
+            outcome = CommitOutcome(source.key.name, commit, namespace, state, text)
+            earlier = known.get(namespace)
+            if earlier is not None and state is OutcomeState.PENDING:
+                is_settled = earlier.state is OutcomeState.SUCCESS
+                outcome = earlier if is_settled else outcome
+            new.append(outcome)
+    commits = {each.commit for each in new}
+    earlier_commits = dict.fromkeys(each.commit for each in before if each.commit not in commits)
+    kept = list(earlier_commits)[:KEPT_COMMITS]
+    old = [each for each in before if each.commit in kept]
+    return [*new, *(_superseded(each, commit) if commit else each for each in old)]
+
+
+def _held(source: GitSource) -> Iterator[CommitOutcome]:
+    """Yield the outcome of a newer commit that isn't served."""
+    status = source.report
+    if status is None or status.state is not SourceState.HELD or status.candidate is None:
+        return
+    for namespace in sorted(source.spec.namespaces):
+        yield CommitOutcome(
+            source.key.name,
+            status.candidate.commit,
+            namespace,
+            OutcomeState.HELD,
+            f"not served: {status.reason}",
+        )
+
+
+def _superseded(outcome: CommitOutcome, newer: str) -> CommitOutcome:
+    """Return the outcome of an earlier commit, which doesn't stay pending."""
+    if outcome.state is not OutcomeState.PENDING:
+        return outcome
+    text = f"commit {newer[:_SHORT]} came before the end of the rollout"
+    return CommitOutcome(*outcome.place, OutcomeState.SUPERSEDED, text)
+
+
+def _state_of(
+    name: str,
+    scope: SourceScope,
+    desired: Desired,
+    rows: Mapping[Key, dict[str, Any]],
+    namespace: str,
+) -> tuple[OutcomeState, str]:
+    for problem in desired.problems:
+        if _is_about(problem, name, scope, namespace):
+            place = problem.place.partition(":")[2]
+            return OutcomeState.ERROR, f"{place}: {problem.code}"
+    if scope.blind:
+        return OutcomeState.ERROR, "the documents can't be read"
+    keys = sorted(key for key in scope.keys if key.namespace == namespace)
+    mine = [rows[key] for key in keys if key in rows]
+    failed = [
+        f"{row['name']}: {condition} ({conditions[condition]})"
+        for row in mine
+        if (conditions := _true(row))
+        and (condition := next((each for each in FAILED if each in conditions), None))
+    ]
+    if failed:
+        more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+        return OutcomeState.FAILURE, f"{failed[0]}{more}"
+    services = [row for row in mine if row["kind"] == "Service"]
+    shown = services or mine
+    count = sum(map(_is_done, shown))
+    word = "service" if services else "resource"
+    if all(map(_is_done, mine)):
+        plural = "" if count == 1 else "s"
+        text = f"{count} {word}{plural} Ready" if mine else "declares nothing in this namespace"
+        return OutcomeState.SUCCESS, text
+    return OutcomeState.PENDING, f"{count} of {len(shown)} {word}s Ready"
+
+
+def _is_about(problem: Problem, name: str, scope: SourceScope, namespace: str) -> bool:
+    """Return True if an error in the files of a source concerns a namespace.
+
+    An error without a resource, or about one of a foreign namespace, concerns all of them.
+    """
+    if problem.severity is not Severity.ERROR or not problem.file.startswith(f"{name}:"):
+        return False
+    key = problem.key
+    if key is None or key.kind == "Source":
+        return True
+    return key.namespace == namespace or key.namespace not in (scope.namespaces or ())
+
+
+def _true(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the true conditions of a resource, with their reasons."""
+    return {each["type"]: each["reason"] for each in row["conditions"] if each["status"] == "True"}
+
+
+def _is_done(row: Mapping[str, Any]) -> bool:
+    """Return True if a resource is as declared, and nothing is under way."""
+    conditions = _true(row)
+    # A Release is never acted on itself.
+    is_behind = row["kind"] == "Service" and row["observedGeneration"] < row["generation"]
+    return "Ready" in conditions and "Progressing" not in conditions and not is_behind
