@@ -108,6 +108,22 @@ def body_limit(method: str, raw_target: str) -> BodyLimit:
     return BodyLimit(found.route.body_max)
 
 
+#: Reads with an answer of a few kilobytes.
+_SMALL = frozenset(
+    {"ping", "ping.head", "version", "info", "own.whoami", "own.health", "own.policy"}
+)
+
+
+def may_be_large(method: str, raw_path: str) -> bool:
+    """Return True for a read whose answer may be megabytes, and is held until it is sent."""
+    try:
+        target = read_path(raw_path)
+        route = find_route(method, target.path, versioned=target.versioned).route
+    except Denied:
+        return False
+    return route.kind == "read" and route.name not in _SMALL
+
+
 _IMPORT = re.compile(r"(?:^|&)fromSrc=[^&]", re.ASCII)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -17,7 +18,7 @@ from controller.broker.engine.relay import ClientStream, relay
 from controller.broker.gate import context_header
 from controller.broker.gate.commands import Follow
 from controller.broker.gate.journal_entries import request_of, verdict_of
-from controller.broker.gate.router import body_limit
+from controller.broker.gate.router import body_limit, may_be_large
 from controller.broker.gate.state import GateState
 from controller.broker.guards import client_shares
 from controller.broker.handlers import container_exec
@@ -31,7 +32,7 @@ from controller.core.records.parts import ActorPart
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.plan import Verdict
 from controller.model.records import Actor, Entry, Reply, Request
-from controller.system.slots import SlotUser
+from controller.system.slots import Slots, SlotUser
 
 LOG = logging.getLogger(__name__)
 READ_BYTES = 64 * 1024
@@ -69,6 +70,8 @@ class ConnectionContext:
     rules: Callable[[], PeerRules]
     queue: FairQueue
     queries: JournalQueries
+    #: Reads with a large answer at a time.
+    answers: Slots
     timeouts: ConnectionTimeouts = ConnectionTimeouts()
     reach: Reach = pass_by
 
@@ -243,7 +246,20 @@ class Connection:
             actor=actor,
         )
         reach("client.receive.after")
-        answer = await self._answer(request, client, admits=mutates)
+        with ExitStack() as held:
+            answer = await self._answer(request, client, held, admits=mutates)
+            await self._give(answer, client, reach, to_head=parsed.method == "HEAD")
+        return client.keep_alive and not client.gone
+
+    async def _give(
+        self,
+        answer: Reply | OpenResponse | Follow,
+        client: ClientStream,
+        reach: Reach,
+        *,
+        to_head: bool,
+    ) -> None:
+        """Send or relay an answer to its end."""
         if isinstance(answer, Follow | OpenResponse):
             self.busy = False  # the end of the broker cuts streams, without a loss
         if isinstance(answer, Follow):
@@ -254,9 +270,8 @@ class Connection:
             await self._end_stream(answer, client)
         else:
             reach("client.send.before")
-            await self._send(answer, to_head=parsed.method == "HEAD", client=client)
+            await self._send(answer, to_head=to_head, client=client)
             reach("client.send.after")
-        return client.keep_alive and not client.gone
 
     async def _follow(self, follow: Follow, client: ClientStream) -> None:
         """Send new journal records until either side ends the connection."""
@@ -280,11 +295,22 @@ class Connection:
         await self._driver.run(container_exec.supervise(self._state, command.exec))
 
     async def _answer(
-        self, request: Request, client: ClientStream, *, admits: bool
+        self, request: Request, client: ClientStream, held: ExitStack, *, admits: bool
     ) -> Reply | OpenResponse | Follow:
+        """Return the answer. *held* has the slot of a large answer, until the answer is sent."""
         started = self._state.clock.monotonic()
         if admits:
             client_shares.count_mutation(self._state, request.actor)
+        elif may_be_large(request.method, request.path):
+            slot = await self._context.answers.take(self._user)
+            if slot is None:
+                return refusal(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "broker.busy",
+                    "too many large answers of yours are on their way",
+                    remedy="read the answers, and ask for fewer at a time",
+                )
+            held.callback(slot.release)
         try:
             answer = await self._driver.drive(
                 partial(self._context.handle, request, self._state),

@@ -1,4 +1,4 @@
-"""The limits on connections: of each group of peers, and of the broker to the engine.
+"""The limits on connections and answers: of each group of peers, and of the broker to the engine.
 
 Operators, the controller, clients and peers without a role have connections of their own, and so
 has the broker for its own tasks. Each accepted connection costs a file descriptor, also while it
@@ -53,7 +53,17 @@ class SlotLimits:
             PeerGroup.BROKER: Share(64, 64),
         }
     )
-    #: How long a connection waits for a slot, and a request for a connection to the engine.
+    #: Reads with a large answer, from the question until the answer is sent. Few at a time bound
+    #: the memory of the broker.
+    answers: Mapping[str, Share] = field(
+        default_factory=lambda: {
+            PeerGroup.OPERATOR: Share(4, 2),
+            PeerGroup.CONTROLLER: Share(16, 16),
+            PeerGroup.CLIENT: Share(8, 2),
+        }
+    )
+    #: How long a connection waits for a slot, and a request for a connection to the engine or for
+    #: its turn to be answered.
     wait_s: float = 10.0
 
     @property

@@ -267,6 +267,7 @@ class Broker:
                 rules=self._current_rules,
                 queue=self._queue,
                 queries=queries,
+                answers=Slots(self._limits.answers, wait_s=self._limits.wait_s),
                 timeouts=self._limits.timeouts,
                 reach=services.reach,
             )

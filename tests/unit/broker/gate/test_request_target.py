@@ -13,7 +13,7 @@ from controller.broker.gate.query_params import (
 )
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import RequestTarget, build_path, read_path, read_query
-from controller.broker.gate.router import DENIED, body_limit, find_route
+from controller.broker.gate.router import DENIED, body_limit, find_route, may_be_large
 from controller.broker.gate.routes import ROUTES
 from controller.core.enforcement.settlement import ProofKind
 from controller.model.mutations import Mutation
@@ -333,3 +333,24 @@ def test_every_route_has_its_handler_and_every_mutation_its_route() -> None:
         elif route.name in set(Mutation):
             assert route.evidence is not ProofKind.NONE
     assert all(remedy for _, _, remedy in DENIED)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/v1.45/containers/json", True),
+        ("GET", "/v1.45/containers/web/json", True),
+        ("GET", "/v1.45/volumes", True),
+        ("GET", "/images/json", True),
+        ("GET", "/trimtab/v1/journal", True),
+        ("GET", "/trimtab/v1/health", False),
+        ("GET", "/_ping", False),
+        # Streams hold no answer.
+        ("GET", "/v1.45/events", False),
+        ("GET", "/v1.45/containers/web/logs", False),
+        ("POST", "/v1.45/containers/create", False),
+        ("GET", "/nothing", False),
+    ],
+)
+def test_whose_answers_may_be_large(method: str, path: str, *, expected: bool) -> None:
+    assert may_be_large(method, path) is expected

@@ -23,6 +23,7 @@ from controller.broker.server.connection import ConnectionTimeouts
 from controller.broker.server.server import ServerLimits
 from controller.core.enforcement.record_summaries import Limit
 from controller.model.records import Record, Reply, Request
+from controller.system.slots import Share
 from tests.unit.broker.engine_side import told
 from tests.unit.broker.serving import (
     Bench,
@@ -322,3 +323,64 @@ def test_refusals_beyond_the_limit_are_counted_also_by_a_broker_that_ends(tmp_pa
     assert summary.entry.result["counts"] == {"route.denied": 1}
     assert rule_of(told[0]) == "403 route.denied"
     assert json.loads(body_of(told[0]))["trimtab"]["id"] == summary.entry.id
+
+
+def test_few_large_answers_are_made_at_a_time_and_small_ones_beside_them(tmp_path: Path) -> None:
+    """A slot is in use until the client has read its answer."""
+    running = 0
+    most: list[int] = []
+    go_on = asyncio.Event()
+
+    async def slow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal running
+        running += 1
+        most.append(running)
+        await go_on.wait()
+        running -= 1
+        writer.write(told(200, []))
+
+    def listed(request: Request, _state: GateState) -> Steps:
+        if request.path.endswith("/_ping"):
+            yield from ()
+            return Reply(200)
+        yield ReadEngine("/list")
+        return Reply(200, b"x" * 1_000_000)
+
+    async def talk(bench: Bench) -> None:
+        bench.engine.answers["GET /v1.45/list"] = slow
+        lists = [
+            asyncio.ensure_future(ask(bench.socket, get("/v1.45/containers/json")))
+            for _ in range(12)
+        ]
+        for _ in range(2):
+            await bench.engine.arrivals.get()
+        assert status_of(await ask(bench.socket, get("/_ping"))) == 200
+        assert running == 2
+        go_on.set()
+        assert [status_of(each) for each in await asyncio.gather(*lists)] == [200] * 12
+        assert max(most) == 2
+
+    answers = {"operator": Share(4, 2)}
+    check(tmp_path, talk, bench=Bench(tmp_path, listed, ServerLimits(answers=answers)))
+
+
+def test_who_reads_no_answer_gets_no_more_of_them_than_its_share(tmp_path: Path) -> None:
+    def listed(_request: Request, _state: GateState) -> Steps:
+        yield from ()
+        return Reply(200, b"x" * 8_000_000)
+
+    async def talk(bench: Bench) -> None:
+        connections = []
+        for _ in range(2):
+            reader, writer = await asyncio.open_unix_connection(bench.socket, limit=1024)
+            writer.write(get("/v1.45/volumes"))
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            connections.append(writer)
+        found = await ask(bench.socket, get("/v1.45/networks"))
+        assert rule_of(found) == "503 broker.busy"
+        for writer in connections:
+            writer.close()
+        assert status_of(await ask(bench.socket, get("/v1.45/networks"))) == 200
+
+    limits = ServerLimits(answers={"operator": Share(4, 2)}, wait_s=0.5)
+    check(tmp_path, talk, bench=Bench(tmp_path, listed, limits))
