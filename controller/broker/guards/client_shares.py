@@ -53,6 +53,19 @@ def is_journal_spent(state: GateState, uid: int) -> bool:
     return client_shares.wait_s(state.shares.journal, uid, now, _journal(state)) > 0
 
 
+def waiting(state: GateState) -> dict[str, int]:
+    """Return in how many seconds each uid that spent a share may change something again."""
+    now, found = state.clock.monotonic(), dict[str, int]()
+    for buckets, share in (
+        (state.shares.mutations, _mutations(state)),
+        (state.shares.journal, _journal(state)),
+    ):
+        for uid in buckets:
+            if wait := client_shares.wait_s(buckets, uid, now, share):
+                found[str(uid)] = max(wait, found.get(str(uid), 0))
+    return found
+
+
 def refuse_if_spent(call: GateRequest, state: GateState) -> None:
     """Refuse a change by a client that spent its share.
 

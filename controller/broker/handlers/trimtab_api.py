@@ -9,11 +9,13 @@ from controller.broker.gate.commands import ReadEngine
 from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
+from controller.broker.guards import client_shares
 from controller.broker.guards.lookup import can_see
 from controller.broker.handlers import adoption
 from controller.broker.wire.responses import json_reply
 from controller.core.encoding.canonical_json import digest
 from controller.core.enforcement import disruption_budget
+from controller.core.enforcement.quota_counts import all_counted, quota_use
 from controller.core.records.inventory_json import item_to_json
 from controller.core.records.operator_records import read_service_act
 from controller.core.records.parts import RequestPart, SummaryPart
@@ -22,6 +24,7 @@ from controller.model.policy.document import Policy
 from controller.model.records import Actor, Reply, Role
 
 STRANGERS_TOLD = 32
+QUOTAS_TOLD = 8
 SERVICE_PREFIX = "service."
 ACT_MAX = 64
 ROTATE_ACT = "rotate-key"
@@ -101,11 +104,22 @@ def health(call: GateRequest, state: GateState) -> Flow[Reply]:
                 "refused": state.health.refused_connections,
             },
             "loop": {"longestStallMs": round(state.health.longest_stall_s() * 1000)},
+            "quotas": _quotas(state),
             "openIntents": len(state.inventory.open),
             "strangers": _sample(state.split_brain.unknown),
             "rivals": _sample(state.split_brain.rivals),
         },
     )
+
+
+def _quotas(state: GateState) -> dict[str, object]:
+    """Return the fullest quotas, and the clients that must wait before they change anything."""
+    counted = all_counted(state.inventory, state.reservations.objects)
+    used = quota_use(counted, state.policy)[:QUOTAS_TOLD]
+    return {
+        "fullest": [{**asdict(use), "percent": use.percent} for use in used],
+        "waiting": client_shares.waiting(state),
+    }
 
 
 def _sample(containers: dict[str, str]) -> dict[str, object]:

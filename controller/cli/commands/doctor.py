@@ -52,6 +52,8 @@ _UNSETTLED = (
     ),
     (("Progressing", "rollout", "ok", "in progress"), ""),
 )
+#: A fuller quota is a warning.
+QUOTA_PERCENT = 90
 #: Less free space is a warning.
 FREE_BYTES, FREE_SHARE = 1024**3, 0.05
 #: A source without a successful fetch for longer is a warning.
@@ -369,11 +371,29 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
         remedy = "correct the file, then run 'trimtab policy reload'"
         yield CheckResult("policy", "error", message, remedy)
     yield from _registry_auth(health.get("registryAuth") or {})
+    yield from _quotas(health.get("quotas") or {})
     yield from _strangers(health.get("strangers") or {}, health.get("rivals") or {})
     if not separated:
         message = "controller and operator share a uid: roles rest on the controller's own word"
         remedy = "run 'trimtab up' as root, so that the controller has a user of its own"
         yield CheckResult("separation", "warning", message, remedy)
+
+
+def _quotas(quotas: dict[str, Any]) -> Iterator[CheckResult]:
+    """Report the fullest quotas, and the clients that must wait."""
+    full = [use for use in quotas.get("fullest", ()) if use["percent"] >= QUOTA_PERCENT]
+    for use in full:
+        whose = use["owner"] or "all owners together"
+        message = f"{whose}: {use['count']} of {use['most']} ({use['key']})"
+        remedy = f"remove what isn't needed, or raise {use['key']} in the policy"
+        yield CheckResult("quota", "warning", message, remedy)
+    for uid, wait_s in quotas.get("waiting", {}).items():
+        message = f"uid {uid} spent its share of changes or of the journal: {wait_s} s to wait"
+        remedy = f"'trimtab journal list --actor uid:{uid}' says what it does; or raise the policy's quotas"
+        yield CheckResult("client", "warning", message, remedy)
+    if quotas and not full:
+        fullest = quotas["fullest"][0]["percent"] if quotas["fullest"] else 0
+        yield CheckResult("quota", "ok", f"the fullest quota is used to {fullest}%")
 
 
 def _registry_auth(health: dict[str, object]) -> Iterator[CheckResult]:

@@ -73,6 +73,16 @@ def _broker_gauges(health: Mapping[str, Any]) -> list[tuple[str, str, int]]:
             int(health["loop"]["longestStallMs"]),
         ),
         ("trimtab_broker_connections_refused", refused, int(health["connections"]["refused"])),
+        (
+            "trimtab_quota_fullest_percent",
+            "How much of the fullest quota is used ('trimtab doctor' names it).",
+            max((use["percent"] for use in health["quotas"]["fullest"]), default=0),
+        ),
+        (
+            "trimtab_clients_waiting",
+            "Clients that are refused changes because they spent their share.",
+            len(health["quotas"]["waiting"]),
+        ),
     ]
 
 

@@ -6,16 +6,18 @@ requests side by side. A create of a container reserves its networks and volumes
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from controller.core.records.parts import RequestPart, SummaryPart
 from controller.core.rules.facts import QuotaCounts
+from controller.core.rules.identity import container_quota, network_quota, volume_quota
 from controller.model import names
 from controller.model.inventory import Inventory
 from controller.model.mutations import Mutation
-from controller.model.policy.document import OPERATOR_OWNER
+from controller.model.policy.document import OPERATOR_OWNER, Policy
 from controller.model.records import Role
 
 Kind = Literal["container", "volume", "network"]
@@ -91,3 +93,52 @@ def count(objects: Iterable[Counted], *, owner: str, role: Role) -> QuotaCounts:
 
 def _is_operators(each: Counted) -> bool:
     return each.owner == OPERATOR_OWNER
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaUse:
+    """How much of one quota is used."""
+
+    key: str  # of the policy
+    owner: str  # '' for a sum over all owners
+    count: int
+    most: int
+
+    @property
+    def percent(self) -> int:
+        """The used part; 100 for a quota of nothing."""
+        return 100 if self.most == 0 else self.count * 100 // self.most
+
+
+def quota_use(objects: Iterable[Counted], policy: Policy) -> tuple[QuotaUse, ...]:
+    """Return the use of each owner's quotas and of the sums, the fullest first."""
+    own: Counter[tuple[Kind, str]] = Counter()
+    every: Counter[tuple[Kind, str]] = Counter()
+    for each in objects:
+        documents = each.origin == Role.CONTROLLER.value
+        if documents or not _is_operators(each):
+            every[each.kind, "documents" if documents else "clients"] += 1
+        if not (documents and each.kind == "network"):
+            own[each.kind, each.owner] += 1
+    used = []
+    for (kind, owner), number in own.items():
+        key, most = _own_quota(policy, kind, owner)
+        used.append(QuotaUse(key, owner, number, most))
+    for whose, sums in (("documents", policy.quotas.documents), ("clients", policy.quotas.clients)):
+        used += [
+            QuotaUse(f"quotas.{whose}.containers", "", every["container", whose], sums.containers),
+            QuotaUse(f"quotas.{whose}.volumes", "", every["volume", whose], sums.volumes),
+            QuotaUse(f"quotas.{whose}.networks", "", every["network", whose], sums.networks),
+        ]
+    return tuple(sorted(used, key=lambda use: (-use.percent, use.key, use.owner)))
+
+
+def _own_quota(policy: Policy, kind: Kind, owner: str) -> tuple[str, int]:
+    """Return the key and the limit of an owner's quota."""
+    match kind:
+        case "container":
+            return "quotas.perOwner", container_quota(policy, owner)
+        case "volume":
+            return "quotas.volumesPerOwner", volume_quota(policy, owner)
+        case "network":
+            return "quotas.networksPerOwner", network_quota(policy, owner)

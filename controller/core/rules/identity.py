@@ -211,10 +211,7 @@ def quotas_kept(case: Case) -> Findings:
     """Containers count in any state; a rollout may exceed the service's quota by its surge."""
     if case.facts is None:
         return
-    listed, quotas = case.policy.owner(case.owner), case.policy.quotas
-    per_owner = quotas.per_owner
-    if case.policy.owners is not None and listed is not None and listed.quota is not None:
-        per_owner = listed.quota
+    quotas, per_owner = case.policy.quotas, container_quota(case.policy, case.owner)
     surge = 1 if case.by_controller and case.facts.replaces else 0
     if case.facts.service_count >= quotas.per_service + surge:
         reason = f"{case.service or 'this service'} has {case.facts.service_count} containers"
@@ -245,6 +242,14 @@ def sums_of(policy: Policy, role: Role) -> Sums | None:
             return policy.quotas.clients
         case _:
             return None
+
+
+def container_quota(policy: Policy, owner: str) -> int:
+    """Return how many containers an owner may have."""
+    listed = policy.owner(owner) if policy.owners is not None else None
+    if listed is not None and listed.quota is not None:
+        return listed.quota
+    return policy.quotas.per_owner
 
 
 def volume_quota(policy: Policy, owner: str) -> int:

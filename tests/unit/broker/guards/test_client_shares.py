@@ -68,6 +68,7 @@ def test_a_client_that_fills_the_journal_changes_nothing_more_and_reads_on() -> 
     told = make(knows, [("refusal", RECORDED)])
     assert (told.status, told.rule) == (429, "client.journal")
     assert "1Mi of the journal a day" in told.json["trimtab"]["reason"]
+    assert client_shares.waiting(knows) == {str(ALICE.uid): pytest.approx(864, abs=30)}
     wait = int(dict(told.value.headers)["retry-after"])
     assert 800 < wait < 900
     read = request("GET", "/trimtab/v1/whoami")

@@ -437,7 +437,12 @@ def test_health_answers_whatever_is_wrong() -> None:
         "strangers": {"count": 1, "some": {STRAY: "copy"}},
         "rivals": {"count": 0, "some": {}},
     }
-    assert ask("/trimtab/v1/health", [(look, lost())], knows, actor=OPERATOR).json == told
+    found = ask("/trimtab/v1/health", [(look, lost())], knows, actor=OPERATOR).json
+    quotas = found.pop("quotas")
+    assert found == told
+    assert quotas["waiting"] == {}
+    alices = {"key": "quotas.networksPerOwner", "owner": "alice", "count": 1, "most": 8}
+    assert quotas["fullest"][0] == {**alices, "percent": 12}
     well: Any = ask("/trimtab/v1/health", [(look, Reply(200, b"OK"))], knows, actor=OPERATOR).json
     assert well["engine"]["reachable"] is True
     # Why may name files of the host and people of the policy.

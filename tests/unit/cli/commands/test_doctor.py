@@ -131,3 +131,17 @@ def test_sources_and_what_fetching_needs_are_findings(
 
 def test_without_sources_nothing_of_them_is_checked(tmp_path: Path) -> None:
     assert list(doctor.source_findings([], tmp_path / "fetcher", now=0.0)) == []
+
+
+def test_full_quotas_and_clients_that_must_wait_are_warnings() -> None:
+    use = {"key": "quotas.volumesPerOwner", "owner": "alice", "count": 190, "most": 200}
+    fullest = [{**use, "percent": 95}, {**use, "owner": "bob", "count": 2, "percent": 1}]
+    full, waiting = doctor._quotas({"fullest": fullest, "waiting": {"1000": 12}})
+    assert (full.check, full.level) == ("quota", "warning")
+    assert full.message == "alice: 190 of 200 (quotas.volumesPerOwner)"
+    assert waiting.message == (
+        "uid 1000 spent its share of changes or of the journal: 12 s to wait"
+    )
+    (well,) = doctor._quotas({"fullest": fullest[1:], "waiting": {}})
+    assert (well.level, well.message) == ("ok", "the fullest quota is used to 1%")
+    assert [*doctor._quotas({})] == [], "an earlier broker tells of none"

@@ -45,6 +45,8 @@ def test_how_the_journal_is_is_told_while_the_broker_runs(
         "trimtab_broker_up": 1,
         "trimtab_broker_longest_stall_milliseconds": 0,
         "trimtab_broker_connections_refused": 0,
+        "trimtab_quota_fullest_percent": 0,
+        "trimtab_clients_waiting": 0,
         "trimtab_journal_writable": 1,
         "trimtab_journal_reserved": 0,
         "trimtab_journal_signed": 0,

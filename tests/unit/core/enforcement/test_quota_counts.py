@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from controller.core.enforcement.quota_counts import Counted, all_counted, count
+from controller.core.enforcement.quota_counts import (
+    Counted,
+    QuotaUse,
+    all_counted,
+    count,
+    quota_use,
+)
 from controller.core.rules.facts import QuotaCounts
 from controller.model import names
 from controller.model.inventory import ContainerItem, Inventory, OpenIntent, OwnedObject
 from controller.model.observed import Settings
 from controller.model.records import Role
+from tests.unit.core.creates import policy
 
 
 def container(key: str, owner: str, origin: str) -> ContainerItem:
@@ -68,3 +75,17 @@ def test_a_reservation_counts_until_its_object_or_its_intent_does() -> None:
     assert counts("alice", Role.CLIENT, {"i-9": reserved}).volumes == 4
     assert counts("alice", Role.CLIENT, {"i-1": reserved}).volumes == 3
     assert counts("alice", Role.CLIENT, {"i-v1": reserved}).volumes == 3
+
+
+def test_the_fullest_quota_comes_first() -> None:
+    rules = policy(quotas={"volumesPerOwner": 3, "clients": {"networks": 4}})
+    used = quota_use(all_counted(INVENTORY, {}), rules)
+    assert used[0] == QuotaUse("quotas.volumesPerOwner", "alice", 3, 3)
+    assert used[1] == QuotaUse("quotas.clients.networks", "", 2, 4)
+    assert [use.percent for use in used[:2]] == [100, 50]
+    # The operators' are in no sum, and networks of documents in no owner's quota.
+    by_key = {(use.key, use.owner): use.count for use in used}
+    assert by_key["quotas.clients.containers", ""] == 1
+    assert by_key["quotas.perOwner", "operator"] == 1
+    assert by_key["quotas.networksPerOwner", "alice"] == 2
+    assert QuotaUse("k", "", 0, 0).percent == 100
