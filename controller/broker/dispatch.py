@@ -135,6 +135,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "own.journal": Endpoint(journal_api.journal),
     "own.journal.follow": Endpoint(journal_api.follow),
     "own.strangers": Endpoint(adoption.strangers),
+    "own.approvals": Endpoint(trimtab_api.approvals),
     "own.records": Endpoint(trimtab_api.records),
 }
 _JUDGES = {name: endpoint.judge for name, endpoint in ENDPOINTS.items() if endpoint.judge}

@@ -281,10 +281,20 @@ class People:
     def approve(self, plan: str, objects: Iterable[PlannedRemoval]) -> None:
         """An operator approves what a plan holds back."""
         ids = [each.id for each in objects]
-        told = {"act": "approve", "plan": plan, "objects": ids, "note": "seen"}
-        if ids:
-            body = json.dumps(told).encode()
-            self._ask(request_of(OPERATOR, "POST", "/trimtab/v1/records", body=body))
+        looked = {"plan": plan, "objects": ids}
+        view = self._post("approvals", looked) if ids else None
+        if view is None or view.status != 200:
+            return
+        shown = json.loads(view.body)
+        known = [each["id"] for each in shown["objects"]]
+        told = {"act": "approve", "plan": plan, "objects": known, "note": "seen"}
+        if known:
+            self._post("records", {**told, "shown": shown["digest"]})
+
+    def _post(self, route: str, body: object) -> Reply | None:
+        """An operator asks the broker itself."""
+        path = f"/trimtab/v1/{route}"
+        return self._ask(request_of(OPERATOR, "POST", path, body=json.dumps(body).encode()))
 
     def usurp(self) -> str:
         """Somebody has the controller's user, and asks for all of it to be taken down."""

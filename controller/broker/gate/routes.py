@@ -400,6 +400,15 @@ ROUTES = (
     _change(
         TRUST, "POST /trust", "vouch for a local image", roles=OPERATORS, body="trust", own=True
     ),
+    _read(
+        "own.approvals",
+        "POST /approvals",
+        "the objects that an approval would cover, by the inventory, and their digest",
+        roles=OPERATORS,
+        body="approval",
+        body_most=RECORD_BODY_MAX,
+        own=True,
+    ),
     _change(
         "own.records",
         "POST /records",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from controller.core.admission.dns_names import DnsNames
+from controller.core.enforcement.approvals import ApprovalView
 from controller.core.enforcement.quota_counts import Counted
 from controller.core.enforcement.record_summaries import Buckets
 from controller.core.engine_api.pull_errors import Access
@@ -27,6 +28,8 @@ OLDEST_API = (1, 44)
 NEWEST_API = (1, 45)
 #: Intents of creates that are remembered. Containers of older ones have been listed long ago.
 OWN_CREATES_MAX = 4096
+#: Views of approvals that are remembered.
+VIEWS_MAX = 16
 
 
 @dataclass(slots=True)
@@ -124,6 +127,19 @@ class SplitBrainState:
 
 
 @dataclass(slots=True)
+class ApprovalState:
+    """What operators were shown lately before an approval (``handlers.trimtab_api``)."""
+
+    #: By digest; the oldest first. Only the words of a refusal need a view: its digest is enough
+    #: to compare.
+    shown: dict[str, ApprovalView] = field(default_factory=dict)
+
+    def remember(self, view: ApprovalView) -> None:
+        """Remember a view for the words of a later refusal."""
+        self.shown = dict([*self.shown.items(), (view.digest, view)][-VIEWS_MAX:])
+
+
+@dataclass(slots=True)
 class HealthState:
     """The report of ``GET health``, besides the engine."""
 
@@ -189,6 +205,7 @@ class GateState:
     reservations: ReservationState = field(default_factory=ReservationState)
     shares: ShareState = field(default_factory=ShareState)
     split_brain: SplitBrainState = field(default_factory=SplitBrainState)
+    approvals: ApprovalState = field(default_factory=ApprovalState)
     health: HealthState = field(default_factory=HealthState)
 
     def __post_init__(self) -> None:

@@ -14,8 +14,11 @@ from controller.broker.guards.lookup import can_see
 from controller.broker.handlers import adoption
 from controller.broker.wire.responses import json_reply
 from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.quoting import quote
+from controller.core.enforcement import approvals as approval_views
 from controller.core.enforcement import disruption_budget
 from controller.core.enforcement.quota_counts import all_counted, quota_use
+from controller.core.enforcement.approvals import ApprovalView, read_digest, read_objects
 from controller.core.records.inventory_json import item_to_json
 from controller.core.records.operator_records import read_service_act
 from controller.core.records.parts import RequestPart, SummaryPart
@@ -216,18 +219,53 @@ def records(call: GateRequest, state: GateState) -> Flow[Reply]:
     return json_reply(200, {"id": call.id})
 
 
+def approvals(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """Handle ``POST approvals``: show what an approval would cover, by the inventory."""
+    yield from ()
+    body = call.body if isinstance(call.body, dict) else {}
+    plan, objects = body.get("plan"), read_objects(body.get("objects"))
+    if not isinstance(plan, str) or not body.keys() <= {"plan", "objects"}:
+        objects = "expected plan and objects"
+    if isinstance(objects, str):
+        raise _invalid_approval(objects)
+    view = approval_views.view(state.inventory, str(plan), objects)
+    state.approvals.remember(view)
+    return json_reply(
+        200,
+        {
+            "plan": view.plan,
+            "digest": view.digest,
+            "objects": [each.to_json() for each in view.objects],
+            "unknown": [asdict(each) for each in view.unknown],
+        },
+    )
+
+
 def _record_approval(call: GateRequest, state: GateState, body: dict[str, object]) -> Flow[Reply]:
-    """Record an approval: objects for the controller to take down or remove once, for one plan."""
-    asked = disruption_budget.read_approval(body)
+    """Record an approval: objects for the controller to take down or remove once, for one plan.
+
+    The objects must still be as the broker showed them: ``shown`` is the digest of that view.
+    """
+    rest = {name: member for name, member in body.items() if name != "shown"}
+    asked = disruption_budget.read_approval(rest)
     if isinstance(asked, str):
-        raise Denied(
-            "approval.invalid",
-            f"the approval can't be taken: {asked}",
-            'send {"act": "approve", "plan": …, "objects": […], "note": …}',
-            status=400,
-        )
+        raise _invalid_approval(asked)
+    shown = read_digest(body)
+    if shown is None:
+        raise _invalid_approval("shown isn't the digest of what the broker showed")
     plan, objects, remark = asked
-    summary = SummaryPart(act="approve", plan=plan, note=remark)
+    view = approval_views.view(state.inventory, plan, objects)
+    if view.unknown:
+        first = view.unknown[0]
+        raise Denied(
+            "approval.unknown",
+            f"{quote(first.id)} can't be approved: {first.why}",
+            "look again with 'trimtab approve'",
+            status=409,
+        )
+    if view.digest != shown:
+        raise _changed_approval(state, shown, view)
+    summary = SummaryPart(act="approve", plan=plan, note=remark, shown=shown)
     request = request_of("POST", APPROVE, plan, summary.members)
     # The form of each object was checked, and the record must have them all.
     summary = RequestPart.read(request).summary | SummaryPart(objects=tuple(objects))
@@ -238,6 +276,27 @@ def _record_approval(call: GateRequest, state: GateState, body: dict[str, object
     expires_s = int(disruption_budget.APPROVAL_S)
     return json_reply(
         200, {"id": call.id, "plan": plan, "objects": len(objects), "expiresS": expires_s}
+    )
+
+
+def _changed_approval(state: GateState, shown: str, now: ApprovalView) -> Denied:
+    before = state.approvals.shown.get(shown)
+    changed = "" if before is None else approval_views.changes(before, now)
+    return Denied(
+        "approval.changed",
+        changed or "the broker showed something else, or showed it before its start",
+        "look again with 'trimtab approve'",
+        status=409,
+    )
+
+
+def _invalid_approval(fault: str) -> Denied:
+    return Denied(
+        "approval.invalid",
+        f"the approval can't be taken: {fault}",
+        'send {"act": "approve", "plan": …, "objects": […], "shown": DIGEST, "note": …}, with '
+        "the digest of 'POST approvals'",
+        status=400,
     )
 
 

@@ -1,8 +1,15 @@
-"""``approve``: an operator approves removals that the prune guard or the gate holds back."""
+"""``approve``: an operator approves removals that the prune guard or the gate holds back.
+
+The controller says which objects wait. The broker says what these objects are: the command shows the
+broker's words, and the controller's reasons as claims. The approval names the digest of what the
+broker showed, so it holds for nothing else.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +17,7 @@ import click
 
 from controller.cli.clients.socket_client import PLAN_S, BrokerApi, ask_controller
 from controller.cli.clients.wait_for_pass import in_silence, showing_progress
+from controller.cli.exit_codes import EXIT_REFUSED
 from controller.cli.options import (
     calling_user,
     command,
@@ -22,8 +30,11 @@ from controller.cli.options import (
 from controller.cli.output.tables import table
 from controller.cli.plans.apply_exit_code import apply_exit_code
 from controller.cli.plans.apply_result import show_done
+from controller.core.encoding.terminal_text import printable
+from controller.core.enforcement.approvals import OBJECT_MAX
 from controller.core.enforcement.disruption_budget import OBJECTS_MAX
 from controller.model.errors import TrimtabError, UsageError
+from controller.model.names import service_key
 from controller.settings import StateFolder
 
 if TYPE_CHECKING:
@@ -32,6 +43,41 @@ if TYPE_CHECKING:
 ANSWER_S = 30.0
 #: Approvals of the current plan, when the rest of the plan changes in the meantime.
 TRIES = 5
+#: The codes of an approval or a pass that came too late.
+_CHANGED = frozenset({"plan.changed", "approval.changed", "approval.unknown"})
+_CLAIM = "THE CONTROLLER SAYS"
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The objects that wait for an approval."""
+
+    plan: str
+    #: Objects of the broker's inventory: the broker's words, and the controller's as ``why``.
+    objects: tuple[dict[str, Any], ...]
+    #: Objects that can't be approved: ``id``, the broker's reason as ``reason``, and ``why``.
+    unknown: tuple[dict[str, Any], ...]
+    #: The digests of what the broker showed, each with its objects.
+    shown: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def volumes(self) -> tuple[dict[str, Any], ...]:
+        """The volumes among the objects."""
+        return tuple(each for each in self.objects if each["kind"] == "volume")
+
+    @property
+    def containers(self) -> tuple[dict[str, Any], ...]:
+        """The containers among the objects."""
+        return tuple(each for each in self.objects if each["kind"] == "container")
+
+    def to_json(self) -> dict[str, object]:
+        """Return the members of ``approve --json``."""
+        return {
+            "plan": self.plan,
+            "shown": [digest for digest, _ in self.shown],
+            "approved": list(self.objects),
+            "unknown": list(self.unknown),
+        }
 
 
 @command("""\b
@@ -52,19 +98,23 @@ def approve(
 ) -> int:
     """Approve removals that PrunePending or blast.radius hold back.
 
-    Shows the containers to be removed, and records the approval with the broker. The approval
-    holds for these containers, once each, as part of this plan, for an hour.
+    Shows the objects to be removed as the broker knows them, and records the approval. The approval
+    holds for these objects as shown, once each, as part of this plan, for an hour. The controller's
+    reasons are shown as its claims: nothing proves them.
     """
     folder, _ = open_state(state)
     pending = _pending(folder, digest)
-    if not pending["going"]:
-        nothing = {"plan": pending["plan"]["digest"], "approved": []}
-        print_result(nothing, "Nothing waits for an approval.", as_json=as_json)
+    if not pending.objects and not pending.unknown:
+        print_result(pending.to_json(), "Nothing waits for an approval.", as_json=as_json)
         return 0
-    if not as_json:
-        _print_pending(pending)
+    if not as_json or not yes:
+        # A question is never asked without the list: with --json, the list goes to stderr.
+        _print_pending(pending, err=as_json)
+    if not pending.objects:
+        print_result(pending.to_json(), "Nothing of this can be approved.", as_json=as_json)
+        return EXIT_REFUSED
     if not yes:
-        _confirm()
+        _confirm(pending)
     question = {"do": "pass", "timeout_s": timeout_s, "on_behalf_of": calling_user()}
 
     def ask(more: dict[str, object]) -> Any:
@@ -74,7 +124,7 @@ def approve(
 
     approved, answer = _approve_and_run(folder, pending, ask, exactly=bool(digest), note=note)
     if as_json:
-        print_json({"plan": approved["plan"]["digest"], "approved": approved["going"], **answer})
+        print_json({**approved.to_json(), **answer})
     else:
         show_done(answer)
     return apply_exit_code(answer)
@@ -83,75 +133,172 @@ def approve(
 def approving(digest: str, *, verbose: bool) -> Approve:
     """Return the approval of ``apply --approve-prune``.
 
-    The approval prints the removals if *verbose*, records them, and asks for the pass.
+    The approval prints the removals if *verbose*, records them, and asks for the pass. Nobody is
+    asked, so the approval covers no volume.
     """
 
     def approve(state: StateFolder, ask: Ask) -> Any:
-        pending = _pending(state, digest)
-        if not pending["going"]:
-            return ask({})
-        if verbose:
+        pending = _pending(state, digest, with_volumes=False)
+        if verbose and (pending.objects or pending.unknown):
             _print_pending(pending)
+        if not pending.objects:
+            return ask({})
         note = "apply --approve-prune"
-        return _approve_and_run(state, pending, ask, exactly=bool(digest), note=note)[1]
+        again = {"with_volumes": False}
+        return _approve_and_run(state, pending, ask, exactly=bool(digest), note=note, **again)[1]
 
     return approve
 
 
 def _approve_and_run(
-    state: StateFolder, pending: Any, ask: Ask, *, exactly: bool, note: str
-) -> tuple[Any, dict[str, Any]]:
-    """Record the approval and ask for a pass; return the approved plan and the answer.
+    state: StateFolder,
+    pending: Pending,
+    ask: Ask,
+    *,
+    exactly: bool,
+    note: str,
+    with_volumes: bool = True,
+) -> tuple[Pending, dict[str, Any]]:
+    """Record the approval and ask for a pass; return the approved objects and the answer.
 
     The controller keeps working, and each of its actions changes the plan. Unless *exactly* this
-    plan is required, the current plan is approved instead, if it removes no other containers. It
-    removes fewer if the controller was permitted to remove some of them by then.
+    plan is required, the current plan is approved instead, if the broker shows no other objects and
+    the same about each. There are fewer objects if the controller was permitted to remove some of
+    them by then.
 
     Raises:
-        TrimtabError: the pass is refused; ``plan.changed``: other containers would be removed.
+        TrimtabError: the pass is refused; ``plan.changed``: other objects would be removed;
+            ``approval.changed``: an object isn't as shown any more.
     """
     for left in reversed(range(TRIES)):
         try:
             return pending, ask(_record(state, pending, note=note))
         except TrimtabError as error:
-            if error.code != "plan.changed" or exactly or not left:
+            if error.code not in _CHANGED or exactly or not left:
                 raise
-            approved, pending = pending, _pending(state, "")
-            if not _container_ids(pending) <= _container_ids(approved):
+            approved, pending = pending, _pending(state, "", with_volumes=with_volumes)
+            if not _facts_of(pending) <= _facts_of(approved):
                 raise
-            if not pending["going"]:
+            if not pending.objects:
                 return pending, ask({})
     raise AssertionError("the last try returns or raises")
 
 
-def _container_ids(pending: Any) -> frozenset[str]:
-    return frozenset(container["id"] for container in pending["going"])
+def _facts_of(pending: Pending) -> frozenset[tuple[tuple[str, str], ...]]:
+    """Return the broker's words about each object, without the controller's claim."""
+    return frozenset(
+        tuple(sorted((name, repr(value)) for name, value in each.items() if name != "why"))
+        for each in pending.objects
+    )
 
 
-def _pending(state: StateFolder, digest: str) -> Any:
-    """Return the controller's plan, and in ``going`` the removals that need an approval.
+def _pending(state: StateFolder, digest: str, *, with_volumes: bool = True) -> Pending:
+    """Return the removals of the controller's plan that need an approval, as the broker has them.
 
     Raises:
         UsageError: the plan's digest isn't *digest*.
+        Refused: the caller isn't an operator.
     """
-    pending = ask_controller(state.controller_socket, {"do": "plan"}, timeout_s=PLAN_S)
-    now = pending["plan"]["digest"]
+    answer = ask_controller(state.controller_socket, {"do": "plan"}, timeout_s=PLAN_S)
+    now = str(answer["plan"]["digest"])
     if digest and digest != now:
         raise UsageError(
             "plan.changed",
             f"the plan is {now} now, not {digest}",
             remedy="look at it again with 'trimtab plan'",
         )
-    return pending
+    claims = {str(row["id"])[:OBJECT_MAX]: str(row.get("why", "")) for row in answer["going"]}
+    broker = BrokerApi(state.broker_socket)
+    views = [broker.post("approvals", {"plan": now, "objects": part}) for part in _batches(claims)]
+    objects = [each for view in views for each in view["objects"]]
+    unknown = [
+        {"id": each["id"], "reason": each["why"], "why": claims.get(each["id"], "")}
+        for view in views
+        for each in view["unknown"]
+    ]
+    if not with_volumes:
+        reason = "a removal of data needs 'trimtab approve'"
+        unknown += [
+            {"id": each["id"], "reason": reason, "why": claims.get(each["id"], "")}
+            for each in objects
+            if each["kind"] == "volume"
+        ]
+        objects = [each for each in objects if each["kind"] != "volume"]
+        kept = [each["id"] for each in objects]
+        views = [
+            broker.post("approvals", {"plan": now, "objects": part}) for part in _batches(kept)
+        ]
+    return Pending(
+        plan=now,
+        objects=tuple(_row(each, claims.get(each["id"], "")) for each in objects),
+        unknown=tuple(unknown),
+        shown=tuple(
+            (view["digest"], tuple(each["id"] for each in view["objects"]))
+            for view in views
+            if view["objects"]
+        ),
+    )
 
 
-def _print_pending(pending: Any) -> None:
-    rows = [(row["service"], row["container"], row["why"]) for row in pending["going"]]
-    click.echo(table(("SERVICE", "CONTAINER", "WHY"), rows))
-    click.echo(f"plan {pending['plan']['digest']}")
+def _batches(identifiers: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the objects of each request, sorted."""
+    ordered = sorted(identifiers)
+    for first in range(0, len(ordered), OBJECTS_MAX):
+        yield ordered[first : first + OBJECTS_MAX]
 
 
-def _confirm() -> None:
+def _row(shown: dict[str, Any], claim: str) -> dict[str, Any]:
+    """Return an object in the form of ``approve --json``; *claim* are the controller's words."""
+    is_container = shown["kind"] == "container"
+    service = shown["service"]
+    return {
+        **shown,
+        "service": str(service_key(shown["namespace"], service)) if service else "",
+        "container": shown["name"] if is_container else "",
+        "why": claim,
+    }
+
+
+def _print_pending(pending: Pending, *, err: bool = False) -> None:
+    click.echo("\n".join(_lines(pending)), err=err)
+
+
+def _lines(pending: Pending) -> Iterator[str]:
+    """Yield the objects: containers, then volumes in red, then what can't be approved."""
+    if pending.containers:
+        yield table(
+            ("SERVICE", "CONTAINER", "OWNER", "SINCE", _CLAIM),
+            (
+                (each["service"], each["container"], each["owner"], each["since"], _claim(each))
+                for each in pending.containers
+            ),
+        )
+    if pending.volumes:
+        yield click.style("Volumes, with all their data:", fg="red", bold=True)
+        volumes = table(
+            ("VOLUME", "NAMESPACE", "OWNER", "SINCE", "MOUNTED BY", _CLAIM),
+            (
+                (
+                    *(each["name"], each["namespace"], each["owner"], each["since"]),
+                    *(", ".join(each["mounts"]) or "-", _claim(each)),
+                )
+                for each in pending.volumes
+            ),
+        )
+        yield from (click.style(line, fg="red") for line in volumes.split("\n"))
+    if pending.unknown:
+        yield "These can't be approved:"
+        rows = ((each["id"], each["reason"], _claim(each)) for each in pending.unknown)
+        yield table(("ID", "BECAUSE", _CLAIM), rows)
+    yield f"plan {printable(pending.plan)}"
+
+
+def _claim(row: dict[str, Any]) -> str:
+    """Return the controller's words on one line: a table breaks its last column at line ends."""
+    return printable(row["why"])
+
+
+def _confirm(pending: Pending) -> None:
     """Ask for a confirmation on the terminal.
 
     Raises:
@@ -164,20 +311,21 @@ def _confirm() -> None:
             "the approval isn't confirmed, and standard input isn't a terminal",
             remedy="check the listed containers, and repeat the command with --yes",
         )
-    click.confirm("Approve the removal of these containers?", abort=True)
+    containers, volumes = len(pending.containers), len(pending.volumes)
+    parts = [f"{containers} container{'s' * (containers != 1)}"] if containers else []
+    if volumes:
+        parts.append(f"{volumes} volume{'s' * (volumes != 1)} with all data")
+    click.confirm(f"Approve the removal of {' and '.join(parts)}?", abort=True, err=True)
 
 
-def _record(state: StateFolder, pending: Any, *, note: str) -> dict[str, object]:
+def _record(state: StateFolder, pending: Pending, *, note: str) -> dict[str, object]:
     """Record the approval with the broker, and return the arguments of the approved pass.
 
     Raises:
-        Refused: the caller isn't an operator.
+        Refused: the caller isn't an operator, or an object isn't as shown any more.
     """
-    plan = pending["plan"]["digest"]
-    objects = sorted(_container_ids(pending))
     api = BrokerApi(state.broker_socket)
-    for first in range(0, len(objects), OBJECTS_MAX):
-        part = objects[first : first + OBJECTS_MAX]
-        approval = {"act": "approve", "plan": plan, "objects": part, "note": note[:512]}
-        api.post("records", approval)
-    return {"approve_prune": True, "approved": plan}
+    approval = {"act": "approve", "plan": pending.plan, "note": note[:512]}
+    for digest, objects in pending.shown:
+        api.post("records", {**approval, "objects": list(objects), "shown": digest})
+    return {"approve_prune": True, "approved": pending.plan}

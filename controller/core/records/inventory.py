@@ -170,6 +170,17 @@ def _record_used_approvals(inventory: Inventory, record: Record) -> Inventory:
     return replace(inventory, approvals=approvals)
 
 
+def _end_approvals(inventory: Inventory, subject: str) -> Inventory:
+    """End the approvals of a volume with the volume: its name can become another volume's."""
+    approvals = {
+        identifier: replace(approval, used=(*approval.used, subject))
+        if subject in approval.objects and subject not in approval.used
+        else approval
+        for identifier, approval in inventory.approvals.items()
+    }
+    return replace(inventory, approvals=approvals)
+
+
 # Networks and volumes
 
 
@@ -178,7 +189,10 @@ def _create_network(inventory: Inventory, closing: Closing) -> Inventory:
 
 
 def _create_volume(inventory: Inventory, closing: Closing) -> Inventory:
-    return replace(inventory, volumes={**inventory.volumes, **_created_object(closing)})
+    created = _created_object(closing)
+    for identifier in created:
+        inventory = _end_approvals(inventory, VOLUME + identifier)
+    return replace(inventory, volumes={**inventory.volumes, **created})
 
 
 def _created_object(closing: Closing) -> dict[str, OwnedObject]:
@@ -202,6 +216,7 @@ def _forget_network(inventory: Inventory, identifier: str) -> Inventory:
 
 
 def _forget_volume(inventory: Inventory, identifier: str) -> Inventory:
+    inventory = _end_approvals(inventory, VOLUME + identifier)
     return replace(inventory, volumes=without(inventory.volumes, identifier))
 
 

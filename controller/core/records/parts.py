@@ -176,6 +176,8 @@ class SummaryPart(Payload):
     act: str = text("act")
     plan: str = text("plan")  # the digest of the approved plan
     objects: tuple[str, ...] = texts("objects")  # of an approval
+    #: The digest of what the broker showed before the approval; not recorded by older brokers.
+    shown: str = text("shown", optional=True)
     revision: str = text("revision", optional=True)  # of a service
     #: True if a restart resolves the image of the revision again.
     resolves_image: bool = flag("anew", optional=True)

@@ -12,6 +12,7 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, ReadEngine, WriteRecord
 from controller.broker.gate.state import GateState
+from controller.core.enforcement import approvals
 from controller.core.records import inventory_json
 from controller.model.inventory import Inventory, OwnedObject
 from controller.model.records import Actor, Reply
@@ -52,8 +53,11 @@ def services(count: int = COUNT) -> Inventory:
         )
         for n in range(count)
     }
-    volume = OwnedObject("data", "data", "default", "team", "controller", "i0")
-    return Inventory(seq=7, containers=items, volumes={"data": volume})
+    volumes = {
+        name: OwnedObject(name, name, "default", "team", "controller", "i0")
+        for name in ("data", "other")
+    }
+    return Inventory(seq=7, containers=items, volumes=volumes)
 
 
 def headers(plan: str) -> list[tuple[str, str]]:
@@ -106,7 +110,9 @@ def refused(
 
 
 def approve(knows: GateState, *objects: str, plan: str = PLAN) -> Told:
-    body = {"act": "approve", "plan": plan, "objects": list(objects), "note": "so be it"}
+    view = approvals.view(knows.inventory, plan, objects)
+    body: dict[str, object] = {"act": "approve", "plan": plan, "note": "so be it"}
+    body |= {"objects": list(objects), "shown": view.digest}
     asked = request("POST", "/trimtab/v1/records", actor=OPERATOR, body=body)
     return converse(handle(asked, knows), [("operator", RECORDED)], knows)
 
@@ -339,7 +345,7 @@ def test_a_volume_goes_with_an_approval_only() -> None:
     approve(knows, "volume:data")
     done = remove_volume(knows, ("intent", RECORDED), (forward, NO_CONTENT), ("outcome", RECORDED))
     assert done.status == 204
-    assert knows.inventory.volumes == {}
+    assert list(knows.inventory.volumes) == ["other"]
 
 
 @pytest.mark.parametrize("who", [ALICE, CONTROLLER])
@@ -353,15 +359,18 @@ def test_only_operators_approve(who: Actor) -> None:
 
 
 def test_an_approval_names_its_objects_in_full_in_the_journal() -> None:
-    knows = state(services())
     many = [f"{n:064x}" for n in range(1000)]
+    items = {each: item(each, "s.1-0", "team", origin="controller") for each in many}
+    knows = state(Inventory(seq=7, containers=items))
     told = approve(knows, *many)
     assert (told.status, told.json) == (
         200,
         {"id": "id-1", "plan": PLAN, "objects": 1000, "expiresS": 3600},
     )
     (entry,) = told.entries
+    view = approvals.view(knows.inventory, PLAN, many)
     summary = {"act": "approve", "plan": PLAN, "note": "so be it", "objects": many}
+    summary["shown"] = view.digest
     assert entry.request["route"] == "plan.approve"
     assert entry.request["summary"] == summary
     assert list(knows.inventory.approvals["id-1"].objects) == many

@@ -475,3 +475,23 @@ def test_what_the_broker_changes_to_end_a_container_isn_t_what_it_is_admitted_as
             Entry("u1", "outcome", result={"status": 200}),
         )
         assert known.containers[FULL].admitted == SETTINGS
+
+
+def test_an_approval_of_a_volume_ends_with_the_volume() -> None:
+    """Another volume of the name, made within the hour, isn't covered."""
+    summary: dict[str, object] = {"name": "data", "labels": LABELS}
+    create = change("volume.create", "data", summary, {"status": 201, "object": "data"})
+    approval: dict[str, object] = {
+        "route": "plan.approve",
+        "object": "ab" * 32,
+        "summary": {"act": "approve", "plan": "ab" * 32, "objects": ["volume:data", FULL]},
+    }
+    approved = folded(*create, entry("a1", "operator", approval, role="operator"), onto=MADE)
+    assert approved.approvals["a1"].used == ()
+    gone: dict[str, object] = {"route": "volume.gone", "object": "data"}
+    for ending in (
+        change("volume.remove", "data", {}, {"status": 204}, role="operator"),
+        (entry("g", "read", gone, role="broker"),),
+        create,
+    ):
+        assert folded(*ending, onto=approved).approvals["a1"].used == ("volume:data",)

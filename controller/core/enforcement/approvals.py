@@ -1,0 +1,191 @@
+"""The objects of an approval, as the broker's inventory describes them.
+
+An operator approves what the broker shows, never what the controller says about it. The controller
+only names ids. The digest of a view covers the plan and every member of every shown object, so an
+approval that names the digest holds for exactly what was shown.
+
+Pure. ``handlers.trimtab_api`` shows a view, and compares it again when the approval arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Final, Literal
+
+from controller.core.encoding.canonical_json import digest
+from controller.core.encoding.uuid7 import timestamp_s
+from controller.core.enforcement.disruption_budget import OBJECTS_MAX
+from controller.model.inventory import VOLUME, ContainerItem, Inventory, OwnedObject
+from controller.model.quantities import format_instant
+
+#: The longest text that is looked up as an object.
+OBJECT_MAX: Final = 300
+#: Changes that a refusal names.
+_CHANGES_MAX: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalObject:
+    """A container or a volume, as the inventory has it."""
+
+    id: str  # the full id, or ``volume:NAME``
+    kind: Literal["container", "volume"]
+    name: str
+    namespace: str
+    service: str  # '' for a volume, and for a container of no service
+    owner: str
+    #: When the broker admitted the create: RFC 3339, UTC; '' if unknown.
+    since: str
+    #: The intent of the create. A volume that is created again has another one.
+    intent: str
+    #: The named volumes that a container mounts, or the containers that mount a volume.
+    mounts: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The object in a sentence, such as ``volume data``."""
+        return f"{self.kind} {self.name}"
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object as the broker's answer has it."""
+        return {**asdict(self), "mounts": list(self.mounts)}
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownObject:
+    """An object that can't be approved."""
+
+    id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalView:
+    """The objects that an approval of *plan* would cover."""
+
+    plan: str
+    objects: tuple[ApprovalObject, ...]
+    unknown: tuple[UnknownObject, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The digest of the plan and of the known objects: 64 hex digits."""
+        return digest([self.plan, [each.to_json() for each in self.objects]])
+
+
+def view(inventory: Inventory, plan: str, objects: Iterable[str]) -> ApprovalView:
+    """Return what the inventory knows about *objects*: full ids, and volumes as ``volume:NAME``."""
+    known: list[ApprovalObject] = []
+    unknown: list[UnknownObject] = []
+    for identifier in sorted(set(objects)):
+        found = _describe(inventory, identifier)
+        if isinstance(found, ApprovalObject):
+            known.append(found)
+        else:
+            unknown.append(UnknownObject(identifier, found))
+    known.sort(key=lambda each: (each.kind, each.namespace, each.service, each.name, each.id))
+    return ApprovalView(plan, tuple(known), tuple(unknown))
+
+
+def _describe(inventory: Inventory, identifier: str) -> ApprovalObject | str:
+    """Return an object of the inventory, or the reason why it can't be approved."""
+    if identifier.startswith(VOLUME):
+        volume = inventory.volumes.get(identifier.removeprefix(VOLUME))
+        if volume is None:
+            return "the broker doesn't know it"
+        return _describe_volume(inventory, identifier, volume)
+    container = inventory.containers.get(identifier)
+    if container is None:
+        return "the broker doesn't know it"
+    if container.origin != "controller":
+        return "a client made it, and the controller isn't allowed to act on it"
+    return _describe_container(container)
+
+
+def _describe_container(item: ContainerItem) -> ApprovalObject:
+    return ApprovalObject(
+        id=item.id,
+        kind="container",
+        name=item.admitted.name,
+        namespace=item.namespace,
+        service=item.service,
+        owner=item.owner,
+        since=_since(item.intent),
+        intent=item.intent,
+        mounts=_volumes_of(item),
+    )
+
+
+def _describe_volume(inventory: Inventory, identifier: str, volume: OwnedObject) -> ApprovalObject:
+    users = (
+        item.admitted.name
+        for item in inventory.containers.values()
+        if volume.name in _volumes_of(item)
+    )
+    return ApprovalObject(
+        id=identifier,
+        kind="volume",
+        name=volume.name,
+        namespace=volume.namespace,
+        service="",
+        owner=volume.owner,
+        since=_since(volume.intent),
+        intent=volume.intent,
+        mounts=tuple(sorted(users)),
+    )
+
+
+def _volumes_of(item: ContainerItem) -> tuple[str, ...]:
+    mounts = () if item.confined is None else item.confined.mounts
+    return tuple(sorted(each.source for each in mounts if each.type == "volume" and each.source))
+
+
+def _since(intent: str) -> str:
+    made = timestamp_s(intent)
+    return "" if made is None else format_instant(made)
+
+
+def changes(before: ApprovalView, now: ApprovalView) -> str:
+    """Return what changed between two views of the same objects, as a sentence; '' for nothing."""
+    present = {each.id: each for each in now.objects}
+    shown = {each.id for each in before.objects}
+    sentences = [
+        sentence for each in before.objects if (sentence := _change(each, present.get(each.id)))
+    ]
+    sentences += [f"{each.title} wasn't shown" for each in now.objects if each.id not in shown]
+    if before.plan != now.plan:
+        sentences.append(f"the plan is {now.plan}, not {before.plan}")
+    more = len(sentences) - _CHANGES_MAX
+    return "; ".join(sentences[:_CHANGES_MAX]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _change(before: ApprovalObject, now: ApprovalObject | None) -> str:
+    if now is None:
+        return f"{before.title} is gone"
+    if now == before:
+        return ""
+    if now.intent != before.intent:
+        return f"{before.title} is another one, made {now.since or 'since'}"
+    old, new = before.to_json(), now.to_json()
+    members = ", ".join(f"{name} is {new[name]}" for name in new if new[name] != old[name])
+    return f"{before.title}: {members}"
+
+
+def read_objects(value: object) -> tuple[str, ...] | str:
+    """Return the ids to look up in a request, or a text about a fault.
+
+    Any text is looked up: the controller's ids are shown as unknown, whatever they are.
+    """
+    if not isinstance(value, list) or not 1 <= len(value) <= OBJECTS_MAX:
+        return f"objects isn't a list of 1 to {OBJECTS_MAX}"
+    if not all(isinstance(each, str) and len(each) <= OBJECT_MAX for each in value):
+        return f"an object isn't a text of at most {OBJECT_MAX} characters"
+    return tuple(value)
+
+
+def read_digest(body: Mapping[str, object]) -> str | None:
+    """Return the member ``shown`` of an approval; None if it is no digest."""
+    shown = body.get("shown")
+    fits = isinstance(shown, str) and len(shown) == 64 and set(shown) <= set("0123456789abcdef")
+    return str(shown) if fits else None
