@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from controller.cli.invocation import program, with_program
+from controller.cli.output.terminal import echo
 from controller.model.errors import (
     InvalidDesiredState,
     Refused,
@@ -58,10 +59,15 @@ def exit_code_of(error: TrimtabError) -> int:
             return EXIT_ERROR
 
 
+#: Before further lines of a message.
+_INDENT = "       "
+
+
 def report(error: TrimtabError) -> None:
     """Print an error with its stable code and its remedy.
 
-    Control characters are escaped: a message can contain text from a file or from an engine.
+    Control characters are escaped: a message can contain text from a file or from an engine. Further
+    lines of a message are indented, so that none looks like another message.
     """
     from controller.cli.output.user_names import with_names
 
@@ -80,7 +86,7 @@ def end_with(error: Exception, *, is_daemon: bool) -> int:
         return EXIT_ERROR
     expected = isinstance(error, (TrimtabError, OSError))
     if os.environ.get(DEBUG) or (is_daemon and not expected):
-        click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+        echo("".join(traceback.format_exception(error)).rstrip(), err=True)
     match error:
         case TrimtabError():
             report(error)
@@ -145,5 +151,7 @@ def _has_working_directory() -> bool:
 def _print(text: str) -> None:
     from controller.core.encoding.terminal_text import printable
 
-    for line in text.split("\n"):
-        click.echo(printable(line), err=True)
+    first, *more = text.split("\n")
+    echo(printable(first), err=True)
+    for line in more:
+        echo(f"{_INDENT}{printable(line)}", err=True)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from controller.cli.invocation import program
+from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable_json
 from controller.model.errors import StateError, UsageError
 from controller.model.policy.shipped import SHIPPED_POLICIES
@@ -168,7 +169,7 @@ def calling_user() -> str:
 
 def print_json(value: object) -> None:
     """Print a value as JSON: indented on a terminal, else on one line."""
-    click.echo(printable_json(value, indent=2 if sys.stdout.isatty() else None))
+    echo(printable_json(value, indent=2 if sys.stdout.isatty() else None))
 
 
 def print_result(value: object, text: str, *, as_json: bool) -> None:
@@ -176,7 +177,7 @@ def print_result(value: object, text: str, *, as_json: bool) -> None:
     if as_json:
         print_json(value)
     else:
-        click.echo(text)
+        echo(text)
 
 
 def counted(number: int, noun: str) -> str:

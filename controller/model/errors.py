@@ -24,6 +24,7 @@ The tree::
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -84,13 +85,22 @@ class Problem:
         keys is left out if the remedy names the intended key.
         """
         place = f"{self.place}: " if self.place else ""
-        lines = [f"{place}{self.severity.value} {self.code}: {self.message}", *excerpt]
+        head = _one_line(f"{place}{self.severity.value} {self.code}: {self.message}")
+        lines = [head, *excerpt]
         if self.remedy:
-            lines.append(f"    remedy: {self.remedy}")
+            lines.append(f"    remedy: {_one_line(self.remedy)}")
         known = self.code == "field.unknown" and self.remedy
         if self.expected and self.expected not in self.message and not known:
-            lines.append(f"    expected: {self.expected}")
+            lines.append(f"    expected: {_one_line(self.expected)}")
         return "\n".join(lines)
+
+
+def _one_line(text: str) -> str:
+    """Return text on one line, with escapes for characters that control a terminal."""
+    return "".join(
+        letter if letter.isprintable() else json.dumps(letter)[1:-1]
+        for letter in text.replace("\n", " ")
+    )
 
 
 class TrimtabError(Exception):

@@ -17,8 +17,8 @@ from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.quoting import quote
 from controller.core.enforcement import approvals as approval_views
 from controller.core.enforcement import disruption_budget
-from controller.core.enforcement.quota_counts import all_counted, quota_use
 from controller.core.enforcement.approvals import ApprovalView, read_digest, read_objects
+from controller.core.enforcement.quota_counts import all_counted, quota_use
 from controller.core.records.inventory_json import item_to_json
 from controller.core.records.operator_records import read_service_act
 from controller.core.records.parts import RequestPart, SummaryPart

@@ -14,10 +14,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import click
-
 from controller.cli.clients.socket_client import ask_controller
 from controller.cli.output.tables import clip
+from controller.cli.output.terminal import echo, rewrite
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import TrimtabError
 
@@ -28,7 +27,6 @@ ANSWER_S: Final = 2.0
 Waiting = Callable[[Path], AbstractContextManager[None]]
 #: Effects of a plan that change no field of an object now.
 _UNCHANGED: Final = frozenset({"held", "none", "refused", "wait"})
-_ERASE: Final = "\r\x1b[K"
 
 
 @contextmanager
@@ -104,7 +102,9 @@ class ProgressPrinter:
 
     def _print(self, text: str) -> None:
         line, self._line = self._line, ""
-        click.echo(f"{_ERASE if line else ''}{printable(text)}", err=True)
+        if line:
+            rewrite("")
+        echo(printable(text), err=True)
         if line:
             self._rewrite(line)
 
@@ -112,7 +112,7 @@ class ProgressPrinter:
         if text == self._line:
             return
         width = shutil.get_terminal_size((80, 24)).columns - 1
-        click.echo(f"{_ERASE}{clip(printable(text), width)}", err=True, nl=False)
+        rewrite(clip(printable(text), width))
         self._line = text
 
 
@@ -122,7 +122,7 @@ def show_changes(objects: Iterable[dict[str, Any]]) -> None:
         if item.get("new") or item["effect"] in _UNCHANGED:
             continue
         for text in dict.fromkeys(change["text"] for change in item["changes"]):
-            click.echo(f"{name_of(item['object'])}: {printable(text)}", err=True)
+            echo(printable(f"{name_of(item['object'])}: {text}"), err=True)
 
 
 def name_of(key: str) -> str:

@@ -28,6 +28,8 @@ from controller.cli.options import (
     state_root,
 )
 from controller.cli.output.tables import table
+from controller.cli.output.terminal import echo
+from controller.core.encoding.terminal_text import printable
 from controller.model.errors import StateError, UsageError
 from controller.model.names import REVISION_DIGITS, is_instance
 from controller.model.quantities import format_instant
@@ -113,7 +115,7 @@ def adopt(
         if as_json:
             print_json({"instance": lost, "objects": objects})
         elif objects:
-            click.echo("Nothing was changed; repeat it with --yes to take these over.")
+            echo("Nothing was changed; repeat it with --yes to take these over.")
         return EXIT_REFUSED if any(map(_is_refused, objects)) else 0
     if not is_here:
         _take_id(root, instance, lost, broker_of)
@@ -193,14 +195,16 @@ def _is_refused(item: Any) -> bool:
 
 def _print_objects(objects: list[Any]) -> None:
     if not objects:
-        click.echo("No object outside the inventory carries this instance's id.")
+        echo("No object outside the inventory carries this instance's id.")
         return
-    click.echo(table(HEADERS, map(_row, objects)))
+    echo(table(HEADERS, map(_row, objects)))
     for item in filter(_is_refused, objects):
         verdict = item["verdict"]
-        click.echo(f"{item['name'] or item['id']}: {verdict['reason']} [{verdict['rules'][0]}]")
+        echo(
+            printable(f"{item['name'] or item['id']}: {verdict['reason']} [{verdict['rules'][0]}]")
+        )
         if verdict["remedy"]:
-            click.echo(f"    remedy: {verdict['remedy']}")
+            echo(printable(f"    remedy: {verdict['remedy']}"))
 
 
 def _row(item: Any) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from controller.cli.options import command
+from controller.cli.output.terminal import echo_data
 
 #: The script sets this variable to ask for completions.
 VARIABLE = "_TRIMTAB_COMPLETE"
@@ -27,5 +28,5 @@ def completion(shell: str, state: Path | None, as_json: bool) -> int:  # noqa: A
 
     completion_class = get_completion_class(shell)
     assert completion_class is not None, f"click knows {shell}"
-    click.echo(completion_class(cli, {}, "trimtab", VARIABLE).source())
+    echo_data(completion_class(cli, {}, "trimtab", VARIABLE).source())
     return 0

@@ -24,8 +24,10 @@ from controller import __version__
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.invocation import with_program
 from controller.cli.options import command, counted, engine_option, print_json, state_root
+from controller.cli.output.terminal import echo
 from controller.cli.output.times import age, current_time, parse_time
 from controller.cli.status.conditions import Resource
+from controller.core.encoding.terminal_text import printable
 from controller.model.errors import TrimtabError
 from controller.model.quantities import format_duration_ms
 from controller.process.engine_socket import remedy_for, user_name
@@ -92,13 +94,18 @@ def doctor(engine: str | None, state: Path | None, as_json: bool) -> int:
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        colours = {"ok": "green", "hint": "cyan", "warning": "yellow", "error": "red"}
-        for finding in findings:
-            level = click.style(f"{finding.level:7}", fg=colours[finding.level])
-            click.echo(f"{level}  {finding.check}: {finding.message}")
-            if finding.remedy:
-                click.echo(f"         remedy: {with_program(finding.remedy)}")
+        show_findings(findings)
     return 1 if any(finding.level == "error" for finding in findings) else 0
+
+
+def show_findings(findings: Iterable[CheckResult]) -> None:
+    """Print the result of each check, and its remedy."""
+    colours = {"ok": "green", "hint": "cyan", "warning": "yellow", "error": "red"}
+    for finding in findings:
+        level = click.style(f"{finding.level:7}", fg=colours[finding.level])
+        echo(f"{level}  {printable(f'{finding.check}: {finding.message}')}")
+        if finding.remedy:
+            echo(printable(f"         remedy: {with_program(finding.remedy)}"))
 
 
 def own_findings() -> Iterator[CheckResult]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from controller.cli.exit_codes import EXIT_ERROR
 from controller.cli.options import command, open_state, print_json
+from controller.cli.output.terminal import echo
+from controller.core.encoding.terminal_text import printable
 
 
 @command("""\b
@@ -25,12 +25,16 @@ def down(state: Path | None, as_json: bool) -> int:
     from controller.cli.clients import oneshot
 
     folder, instance = open_state(state)
-    show = (lambda _line: None) if as_json else click.echo
+    show = (lambda _line: None) if as_json else _show
     removed, failed = oneshot.take_down(folder, instance, show=show)
     if as_json:
         print_json({"removed": removed, "failed": failed})
     elif failed:
-        click.echo("Not everything could be removed; run it again.", err=True)
+        echo("Not everything could be removed; run it again.", err=True)
     else:
-        click.echo(f"Removed {len(removed)} objects of instance {instance.id}. Volumes stay.")
+        echo(f"Removed {len(removed)} objects of instance {instance.id}. Volumes stay.")
     return EXIT_ERROR if failed else 0
+
+
+def _show(line: str) -> None:
+    echo(printable(line))

@@ -13,6 +13,7 @@ from controller.cli.clients.status_report import key_of
 from controller.cli.options import command, open_state, print_result
 from controller.cli.output.tables import Column, clip, clip_image, terminal_width
 from controller.cli.output.tables import render as render_table
+from controller.cli.output.terminal import echo
 from controller.cli.output.times import local_time
 from controller.cli.output.user_names import with_names
 from controller.core.encoding.terminal_text import printable, quote_line
@@ -58,7 +59,7 @@ def _fetch_history(state: StateFolder, name: str) -> Any:
         from controller.loop.state.saved_state import saved_history
 
         report = saved_history(state.controller / "state.json", name)
-        click.echo(f"warning: {error.message}; this is what was known last", err=True)
+        echo(printable(f"warning: {error.message}; this is what was known last"), err=True)
         return report
 
 

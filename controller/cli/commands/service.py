@@ -28,6 +28,7 @@ from controller.cli.options import (
     state_option,
     timeout_option,
 )
+from controller.cli.output.terminal import echo
 from controller.cli.output.user_names import with_names
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import EngineUnavailable
@@ -168,7 +169,7 @@ def act(verb: str, name: str, options: Options, *, to: str = "") -> int:
             problem = "not done within the timeout"
         else:
             problem = f"not done, and nothing more happens by itself: see 'trimtab describe {name}'"
-        click.echo(f"{key}: {problem}", err=True)
+        echo(printable(f"{key}: {problem}"), err=True)
     return code
 
 
@@ -184,7 +185,7 @@ def _record(state: StateFolder, verb: str, key: str, plan: Any, *, note: str) ->
 
 def _print_line(line: str) -> None:
     """Print a line; control characters in an engine's message are escaped."""
-    click.echo(printable(with_names(line)))
+    echo(printable(with_names(line)))
 
 
 def _wait(state: StateFolder, key: str, deadline: float, *, quiet: bool) -> tuple[int, Any]:

@@ -22,6 +22,7 @@ from controller.cli.options import (
     state_root,
     webhook_option,
 )
+from controller.cli.output.terminal import echo
 
 #: After a month, nobody remembers the purpose of a stopped container.
 QUARANTINE_MAX_MS = 30 * 24 * 3_600_000
@@ -141,7 +142,7 @@ def up(
     with run_both(launch) as assembly:
         watch(assembly, launch, as_json=as_json)
     if not as_json:
-        click.echo(
+        echo(
             f"\nStopped. The containers keep running; '{command_line('down', root)}' removes them.",
             err=True,
         )
@@ -201,6 +202,6 @@ def run(state: Path | None, as_json: bool, **options: Any) -> int:  # noqa: ARG0
     from controller.app.controller import run_controller
 
     if os.getuid() == 0:
-        click.echo("warning: the controller runs as root; give it a user of its own", err=True)
+        echo("warning: the controller runs as root; give it a user of its own", err=True)
     sys.stdout.flush()
     return run_controller(state_root(state), **options)

@@ -19,6 +19,7 @@ from controller.cli.options import (
     state_root,
 )
 from controller.cli.output.excerpts import Excerpts, excerpts
+from controller.cli.output.terminal import echo, echo_data
 from controller.model.desired.field_types import AS_WRITTEN
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
         refusals = [p for _, verdict in (*denied, *warned) for p in verdict.problems]
         problems = sorted((*desired.problems, *refusals), key=problem_order)
         if problems:
-            click.echo(problem_lines(problems, excerpts(folder)))
-        click.echo(_summary(folder, rules.name, desired, denied=denied, warned=warned))
+            echo(problem_lines(problems, excerpts(folder)))
+        echo(_summary(folder, rules.name, desired, denied=denied, warned=warned))
     if not desired.valid:
         return EXIT_INVALID
     return EXIT_REFUSED if denied else 0
@@ -135,9 +136,9 @@ def render(
             print_json([document for document in parsed if document is not None])
         else:
             for file, text in texts.items():
-                click.echo(f"---\n# {file}\n{text.strip()}")
+                echo_data(f"---\n# {file}\n{text.strip()}")
         if problems:
-            click.echo(problem_lines(problems), err=True)
+            echo(problem_lines(problems), err=True)
         return EXIT_INVALID if any(p.severity == "error" for p in problems) else 0
     folder = default_directory(directory, state_root(state))
     desired = directory_source(folder).load()
@@ -145,9 +146,9 @@ def render(
     if as_json:
         print_json(documents)
     elif documents:
-        click.echo(yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True).rstrip())
+        echo(yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True).rstrip())
     if desired.problems:
-        click.echo(problem_lines(desired.problems), err=True)
+        echo(problem_lines(desired.problems), err=True)
     return 0 if desired.valid else EXIT_INVALID
 
 

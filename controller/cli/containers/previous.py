@@ -10,6 +10,7 @@ import click
 from controller.cli.clients.socket_client import ask_controller
 from controller.cli.containers.printing import LineOrigin, LinePrinter
 from controller.cli.containers.replicas import ContainerTarget, label_of
+from controller.cli.output.terminal import echo
 from controller.core.drift import failed_runs
 from controller.core.encoding.terminal_text import printable
 from controller.model.container_output import FailedRun
@@ -61,7 +62,7 @@ def print_run(run: FailedRun, printer: LinePrinter, *, tail: str, since: str) ->
         printer.flush()
         note = "" if run.lines else f"; {run.unread or 'it printed nothing'}"
         heading = f"{run.container} {run.cause} at {run.at}{note}"
-        click.echo(click.style(printable(heading), bold=True), err=True)
+        echo(click.style(printable(heading), bold=True), err=True)
         sys.stderr.flush()
     lines = [line for line in run.lines if line.time >= since]
     for line in lines if tail == "all" else lines[len(lines) - min(int(tail), len(lines)) :]:

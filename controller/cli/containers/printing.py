@@ -12,7 +12,7 @@ from typing import TextIO
 
 import click
 
-from controller.core.encoding.terminal_text import printable_json, printable_output
+from controller.core.encoding.terminal_text import printable, printable_json, printable_output
 from controller.model.container_output import LogLine
 
 #: The colours of the labels in turn, as in ``docker compose logs``.
@@ -64,7 +64,7 @@ class LinePrinter:
         stream = sys.stderr if line.stream == "stderr" else sys.stdout
         colours = has_colours(stream)
         text = printable_output(line.text, colours=colours)
-        time = f"{line.time} " if self.timestamps else ""
+        time = f"{printable(line.time)} " if self.timestamps else ""
         if stream is sys.stderr:
             sys.stdout.flush()  # keeps the order if both streams are the same file
         self._write(stream, f"{self._prefix(origin.label, colours=colours)}{time}{text}")
@@ -78,7 +78,8 @@ class LinePrinter:
         self.expect([label])
         if len(self._labels) < 2:
             return ""
-        text = f"{label:<{max(map(len, self._labels))}} | "
+        width = max(len(printable(each)) for each in self._labels)
+        text = f"{printable(label):<{width}} | "
         index = self._labels.index(label)
         return click.style(text, fg=COLOURS[index % len(COLOURS)]) if colours else text
 

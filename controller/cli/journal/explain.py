@@ -17,6 +17,7 @@ from controller.cli.journal.record_text import SHORT_ID, short_actor
 from controller.cli.options import command, print_json, print_result, state_root
 from controller.cli.output.tables import Column, clip, table, terminal_width
 from controller.cli.output.tables import render as render_table
+from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
 from controller.core.records.parts import ClaimsPart
 from controller.core.records.query import Filter
@@ -175,9 +176,9 @@ def state_at(
     if as_json:
         print_json({"at": at, "containers": [state_json(origin) for origin in origins]})
         return
-    click.echo(f"At {at}, {AS_FAR_AS}.")
+    echo(f"At {at}, {AS_FAR_AS}.")
     rows = [_state_row(origin) for origin in sorted(origins, key=_order)]
-    click.echo(table(STATE_HEADERS, rows) if rows else "No containers.")
+    echo(table(STATE_HEADERS, rows) if rows else "No containers.")
 
 
 def containers_at(source: JournalSource, at: str, wanted: Filter) -> list[Provenance]:

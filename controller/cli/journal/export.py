@@ -17,6 +17,7 @@ from controller.cli.journal.journal_source import (
 )
 from controller.cli.journal.record_text import HEADERS, row
 from controller.cli.options import command, open_state, print_result
+from controller.cli.output.terminal import echo, echo_data
 from controller.core.records.query import Filter, QueryResult
 from controller.model.errors import EngineUnavailable, StateError
 
@@ -62,7 +63,7 @@ def follow(
     """Show records as they become durable, until Ctrl-C. Asks the running broker."""
     broker = broker_of(state)
     if not as_json:
-        click.echo(_in_columns(HEADERS))
+        echo(_in_columns(HEADERS))
     if after is None:
         (last, *_) = (*broker.find(Filter(), limit=1), None)
         after = last.record.seq if last is not None else 0
@@ -78,7 +79,10 @@ def follow(
 
 
 def _print_record(result: QueryResult, as_json: bool) -> None:
-    click.echo(json_line(result.record) if as_json else _in_columns(row(result)))
+    if as_json:
+        echo_data(json_line(result.record).decode())
+    else:
+        echo(_in_columns(row(result)))
     sys.stdout.flush()
 
 

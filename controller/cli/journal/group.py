@@ -18,6 +18,7 @@ from controller.cli.journal.record_text import render_story
 from controller.cli.journal.table import clock_for, outcomes_of, render_changes, render_records
 from controller.cli.options import PassingGroup, command
 from controller.cli.output.tables import terminal_width
+from controller.cli.output.terminal import echo, echo_data
 from controller.cli.output.times import current_time
 from controller.core.records.query import Filter
 from controller.model.errors import StateError
@@ -114,7 +115,7 @@ def list_records(
         records = source.find(wanted, limit=limit if as_json or every else 2 * limit)
         if as_json:
             for record, _ in records:
-                click.echo(json_line(record))
+                echo_data(json_line(record).decode())
             return
         results = list(records)
         if not every and (wanted.verdict or wanted.until):
@@ -122,11 +123,11 @@ def list_records(
     width = terminal_width()
     clock = clock_for(current_time(), utc=utc, exact=width is None)
     if not results:
-        click.echo("No records.")
+        echo("No records.")
     elif every:
-        click.echo(render_records(results, clock, width=width))
+        echo(render_records(results, clock, width=width))
     else:
-        click.echo(render_changes(results, clock, limit=limit, width=width))
+        echo(render_changes(results, clock, limit=limit, width=width))
 
 
 @command(
@@ -153,9 +154,9 @@ def show(record: str, scan: bool, state: Path | None, as_json: bool) -> None:
         )
     if as_json:
         for result in story.found:
-            click.echo(json_line(result.record))
+            echo_data(json_line(result.record).decode())
     else:
-        click.echo(render_story(story))
+        echo(render_story(story))
 
 
 for each in (

@@ -22,6 +22,8 @@ INDENT = "    "
 ELLIPSIS = "…"
 #: Cells; narrower text is hard to read.
 TEXT_LEAST = 40
+#: A cell; in the last column it can have several lines.
+Cell = str | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +90,25 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     """Return a table for standard output; the last column is the text."""
     return render([Column(header) for header in headers], rows, width=terminal_width())
 
 
 def render(
     columns: Sequence[Column],
-    rows: Iterable[Sequence[str]],
+    rows: Iterable[Sequence[Cell]],
     *,
     width: int | None,
     text_least: int = TEXT_LEAST,
 ) -> str:
     """Return a table for a terminal of *width* cells, or for a pipe if *width* is None.
 
-    Control characters in cells are escaped. On a terminal the text of a row can have several
-    lines; in a pipe they are joined by ``; ``.
+    Control characters in cells are escaped, line ends too. On a terminal the text of a row can have
+    several lines, as a tuple; in a pipe they are joined by ``; ``.
     """
     cells = [list(row) for row in rows]
-    texts = [row[-1].split("\n") for row in cells]
+    texts = [[row[-1]] if isinstance(row[-1], str) else [*row[-1]] for row in cells]
     heads = tuple(tuple(map(printable, row[:-1])) for row in cells)
     grid = _Grid(tuple(columns[:-1]), heads, GAP if width is None else GAP_ON_TERMINAL)
     header = columns[-1].header

@@ -22,8 +22,10 @@ from controller.cli.options import (
     state_root,
     timeout_option,
 )
+from controller.cli.output.terminal import echo
 from controller.cli.plans.apply_exit_code import apply_exit_code
 from controller.cli.plans.apply_result import show_done
+from controller.core.encoding.terminal_text import printable
 from controller.model.quantities import format_duration_ms
 
 
@@ -87,7 +89,7 @@ def apply(
         show_done(answer, verbose=verbose)
     code = apply_exit_code(answer)
     if code == EXIT_NOT_CONVERGED and not as_json:
-        click.echo(why_not_converged(answer, timeout_s), err=True)
+        echo(printable(why_not_converged(answer, timeout_s)), err=True)
     return code
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from controller.cli.output.tables import terminal_width
+from controller.cli.output.terminal import echo
 from controller.cli.status.conditions import is_settled
 from controller.cli.status.problems import render_problems
 from controller.cli.status.table import show_status
+from controller.core.encoding.terminal_text import printable
 
 
 def show_done(answer: dict[str, Any], *, verbose: bool = False) -> None:
     """Print the summary of a pass and the unready resources; all resources if *verbose*."""
-    click.echo(done_text(answer))
+    echo(printable(done_text(answer)))
     status = answer["status"]
     unsettled = [resource for resource in status["resources"] if not is_settled(resource)]
     resources = status["resources"] if verbose else unsettled
@@ -22,7 +22,7 @@ def show_done(answer: dict[str, Any], *, verbose: bool = False) -> None:
         show_status({**status, "resources": resources})
     else:
         for line in render_problems(status["problems"], width=terminal_width()):
-            click.echo(line)
+            echo(line)
 
 
 def done_text(answer: dict[str, Any]) -> str:

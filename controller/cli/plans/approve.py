@@ -28,6 +28,7 @@ from controller.cli.options import (
     timeout_option,
 )
 from controller.cli.output.tables import table
+from controller.cli.output.terminal import echo
 from controller.cli.plans.apply_exit_code import apply_exit_code
 from controller.cli.plans.apply_result import show_done
 from controller.core.encoding.terminal_text import printable
@@ -260,7 +261,7 @@ def _row(shown: dict[str, Any], claim: str) -> dict[str, Any]:
 
 
 def _print_pending(pending: Pending, *, err: bool = False) -> None:
-    click.echo("\n".join(_lines(pending)), err=err)
+    echo("\n".join(_lines(pending)), err=err)
 
 
 def _lines(pending: Pending) -> Iterator[str]:
@@ -269,7 +270,7 @@ def _lines(pending: Pending) -> Iterator[str]:
         yield table(
             ("SERVICE", "CONTAINER", "OWNER", "SINCE", _CLAIM),
             (
-                (each["service"], each["container"], each["owner"], each["since"], _claim(each))
+                (each["service"], each["container"], each["owner"], each["since"], each["why"])
                 for each in pending.containers
             ),
         )
@@ -280,7 +281,7 @@ def _lines(pending: Pending) -> Iterator[str]:
             (
                 (
                     *(each["name"], each["namespace"], each["owner"], each["since"]),
-                    *(", ".join(each["mounts"]) or "-", _claim(each)),
+                    *(", ".join(each["mounts"]) or "-", each["why"]),
                 )
                 for each in pending.volumes
             ),
@@ -288,14 +289,9 @@ def _lines(pending: Pending) -> Iterator[str]:
         yield from (click.style(line, fg="red") for line in volumes.split("\n"))
     if pending.unknown:
         yield "These can't be approved:"
-        rows = ((each["id"], each["reason"], _claim(each)) for each in pending.unknown)
+        rows = ((each["id"], each["reason"], each["why"]) for each in pending.unknown)
         yield table(("ID", "BECAUSE", _CLAIM), rows)
     yield f"plan {printable(pending.plan)}"
-
-
-def _claim(row: dict[str, Any]) -> str:
-    """Return the controller's words on one line: a table breaks its last column at line ends."""
-    return printable(row["why"])
 
 
 def _confirm(pending: Pending) -> None:

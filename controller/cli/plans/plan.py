@@ -26,6 +26,7 @@ from controller.cli.options import (
 )
 from controller.cli.output.excerpts import excerpts
 from controller.cli.output.tables import terminal_width
+from controller.cli.output.terminal import echo
 
 if TYPE_CHECKING:
     from controller.model.desired.field_changes import Review
@@ -102,12 +103,12 @@ def plan(
     if as_json:
         print_json(review_json(review))
     elif markdown:
-        click.echo(render_markdown(review, title=title))
+        echo(render_markdown(review, title=title))
     else:
         width, excerpt = terminal_width(), excerpts(folder)
         text = render_review(review, width=width, paint=paint, verbose=verbose, excerpt=excerpt)
-        click.echo(text.rstrip())
-        click.echo(f"digest {review.plan.digest}")
+        echo(text.rstrip())
+        echo(f"digest {review.plan.digest}")
     if any(problem.severity == "error" for problem in review.plan.problems):
         return EXIT_INVALID
     if any(action.verdict.decision == "deny" for action in review.plan.actions):

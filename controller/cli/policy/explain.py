@@ -12,6 +12,7 @@ import click
 
 from controller.cli.exit_codes import EXIT_REFUSED
 from controller.cli.options import command, policy_option, print_json, state_root
+from controller.cli.output.terminal import echo
 from controller.model.errors import UsageError
 from controller.model.records import Actor, Role
 
@@ -115,9 +116,9 @@ def explain(
         for explanation in explanations:
             _print(explanation, role, rules)
         if unsent:
-            click.echo(f"not sent after that: {', '.join(unsent)}")
+            echo(f"not sent after that: {', '.join(unsent)}")
     if error is not None and not refused:
-        click.echo(f"later requests are unknown, since docker failed here: {error}", err=True)
+        echo(f"later requests are unknown, since docker failed here: {error}", err=True)
     return EXIT_REFUSED if refused else 0
 
 
@@ -190,27 +191,27 @@ def explanation_json(explanation: Explanation, policy: Policy) -> dict[str, obje
 
 
 def _print(explanation: Explanation, role: str, policy: Policy) -> None:
-    click.echo(f"{explanation.method} {explanation.path}")
+    echo(f"{explanation.method} {explanation.path}")
     if (route := explanation.route) is not None:
         roles = ", ".join(sorted(role.value for role in route.roles))
-        click.echo(f"  {route.name}: {route.means} (for {roles}; asked as {role})")
+        echo(f"  {route.name}: {route.means} (for {roles}; asked as {role})")
     for field in explanation.fields:
         outcome = click.style(_OUTCOMES[field.outcome], fg=_COLOURS.get(field.outcome))
         becomes = f" {_format_value(field.becomes)}" if field.outcome == "changed" else ""
         rules = f" [{', '.join(field.rules)}]" if field.rules else ""
-        click.echo(f"  {field.path} = {_format_value(field.asked)}: {outcome}{becomes}{rules}")
+        echo(f"  {field.path} = {_format_value(field.asked)}: {outcome}{becomes}{rules}")
     for path, value in explanation.given:
-        click.echo(f"  {path} = {_format_value(value)}: given")
+        echo(f"  {path} = {_format_value(value)}: given")
     print_findings(explanation.findings, policy)
     for warning in explanation.warnings:
-        click.echo(f"  warning: {warning}")
+        echo(f"  warning: {warning}")
     decision = explanation.verdict.decision
     if decision == "deny":
-        click.echo(f"  {click.style('refused', fg='red')} by {policy.name}")
+        echo(f"  {click.style('refused', fg='red')} by {policy.name}")
         return
-    click.echo(f"  {click.style('admitted', fg='green')} by {policy.name} ({decision})")
+    echo(f"  {click.style('admitted', fg='green')} by {policy.name} ({decision})")
     for check in explanation.later:
-        click.echo(f"    left to the broker: {check}")
+        echo(f"    left to the broker: {check}")
 
 
 def findings_json(findings: Sequence[Finding], policy: Policy) -> list[dict[str, str]]:
@@ -234,9 +235,9 @@ def print_findings(findings: Sequence[Finding], policy: Policy) -> None:
     for finding in findings_json(findings, policy):
         path = f" {finding['path']}:" if finding["path"] else ""
         mode = "" if finding["mode"] == "enforce" else f" ({finding['mode']} only)"
-        click.echo(f"  {finding['rule']}{mode}:{path} {finding['reason']}")
+        echo(f"  {finding['rule']}{mode}:{path} {finding['reason']}")
         if finding["remedy"]:
-            click.echo(f"    remedy: {finding['remedy']}")
+            echo(f"    remedy: {finding['remedy']}")
 
 
 def _format_value(value: object) -> str:

@@ -20,6 +20,7 @@ from controller.cli.options import (
     print_result,
     state_root,
 )
+from controller.cli.output.terminal import echo
 from controller.cli.policy.explain import (
     actor_of,
     as_option,
@@ -115,7 +116,7 @@ def _judge(
         return False, [(name, preview.check_create(rules, body, name="", actor=actor))]
     desired = desired_of({name: content})
     for problem in desired.problems:
-        click.echo(problem.render(), err=True)
+        echo(problem.render(), err=True)
     decisions = [
         (
             str(action.object),
@@ -141,14 +142,14 @@ def _print(label: str, decision: AdmissionDecision, rules: Policy) -> None:
     verdict = decision.verdict
     colour = {"deny": "red", "audit-deny": "yellow"}.get(verdict.decision, "green")
     rule_ids = f" [{', '.join(verdict.rules)}]" if verdict.rules else ""
-    click.echo(f"{label}: {click.style(verdict.decision, fg=colour)} by {rules.name}{rule_ids}")
+    echo(f"{label}: {click.style(verdict.decision, fg=colour)} by {rules.name}{rule_ids}")
     if verdict.decision == "deny" and verdict.problems:
         for problem in verdict.problems:
-            click.echo(textwrap.indent(problem.render(), "    "))
+            echo(textwrap.indent(problem.render(), "    "))
     else:
         print_findings(decision.findings, rules)
     for line in (*verdict.mutations, *(f"warning: {text}" for text in decision.warnings)):
-        click.echo(f"    {line}")
+        echo(f"    {line}")
 
 
 @click.group(cls=PassingGroup, commands=[show, check, explain, init, reload])

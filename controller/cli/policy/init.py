@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controller.cli.options import command, print_result, state_root
+from controller.cli.output.terminal import echo
 from controller.model.errors import StateError, UsageError
 from controller.settings import read_instance
 from controller.system.atomic_file import write_atomic
@@ -129,7 +130,7 @@ def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **
     file = "/etc/trimtab/policy.yaml" if to_stdout else str(target.absolute())
     text = policy_text(policy_file("home").read_text("utf-8"), answers, file=file)
     if to_stdout:
-        click.echo(text, nl=False)
+        echo(text, nl=False)
         return 0
     _write(target, text)
     instance = read_instance(state_root(state))
@@ -154,7 +155,7 @@ def ask() -> TemplateAnswers:
     from controller.core.policy.template import TemplateAnswers
 
     usual = TemplateAnswers()
-    click.echo("A policy for this machine. Enter takes the answer in brackets.\n")
+    echo("A policy for this machine. Enter takes the answer in brackets.\n")
     return TemplateAnswers(
         images=_several("Images may come from (registries, folders or repositories)", usual.images),
         publish=click.prompt(

@@ -11,10 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import click
-
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.options import command, open_state, print_json
+from controller.cli.output.terminal import echo
 from controller.model.errors import StateError, UsageError
 
 RELOAD_TIMEOUT_S = 10.0
@@ -54,10 +53,10 @@ def reload(state: Path | None, as_json: bool) -> int:
     if as_json:
         print_json({**after, "changed": changed})
     elif after["error"]:
-        click.echo(f"{after['error']}\nthe policy {after['name']} stays in force", err=True)
+        echo(f"{after['error']}\nthe policy {after['name']} stays in force", err=True)
     else:
         result = "is in force now" if changed else "is unchanged"
-        click.echo(f"policy {after['name']} {result}, digest {after['digest']}")
+        echo(f"policy {after['name']} {result}, digest {after['digest']}")
     return 1 if after["error"] else 0
 
 

@@ -14,6 +14,7 @@ from controller.cli.options import (
     state_root,
     webhook_option,
 )
+from controller.cli.output.terminal import echo
 
 
 @command("""\b
@@ -41,7 +42,7 @@ def fetch(
     from controller.app.fetcher import run_fetcher
 
     if os.getuid() == 0:
-        click.echo("warning: the fetcher runs as root; give it a user of its own", err=True)
+        echo("warning: the fetcher runs as root; give it a user of its own", err=True)
     return run_fetcher(
         state_root(state),
         directory=directory,

@@ -17,6 +17,7 @@ from controller.cli.options import (
     print_json,
 )
 from controller.cli.output.tables import table
+from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
 
 #: Longer than a request waits for its fetch.
@@ -50,10 +51,10 @@ def list_sources(state: Path | None, as_json: bool) -> int:
         return 0
     sources = answer["sources"]
     if not sources:
-        click.echo("no Source was fetched yet")
+        echo("no Source was fetched yet")
         return 0
     headers = ("NAME", "STATE", "REF", "CURRENT", "HELD", "SINCE", "REASON")
-    click.echo(table(headers, (_row(each) for each in sources)))
+    echo(table(headers, (_row(each) for each in sources)))
     for each in sources:
         _explain(each)
     return 0
@@ -81,7 +82,7 @@ def log(name: str, state: Path | None, as_json: bool) -> int:
         )
         for each in answer["commits"]
     )
-    click.echo(table(("", "COMMIT", "COMMITTED", "AUTHOR", "SUBJECT"), rows))
+    echo(table(("", "COMMIT", "COMMITTED", "AUTHOR", "SUBJECT"), rows))
     return 0
 
 
@@ -147,10 +148,10 @@ def _act(state: Path | None, question: dict[str, object], *, as_json: bool) -> i
         return 0
     found = answer["source"]
     if found is not None:
-        click.echo(f"{printable(found['name'])}: {_state(found)}")
+        echo(f"{printable(found['name'])}: {_state(found)}")
         _explain(found)
     if answer.get("done") is False:
-        click.echo("the fetch takes longer; see 'trimtab source list'", err=True)
+        echo("the fetch takes longer; see 'trimtab source list'", err=True)
     return 0
 
 
@@ -177,7 +178,8 @@ def _row(each: dict[str, Any]) -> list[str]:
 
 def _state(each: dict[str, Any]) -> str:
     current = each["current"]
-    return f"{printable(each['state'])}, commit {_short(current)}" if current else each["state"]
+    state = printable(each["state"])
+    return f"{state}, commit {_short(current)}" if current else state
 
 
 def _explain(each: dict[str, Any]) -> None:
@@ -187,9 +189,9 @@ def _explain(each: dict[str, Any]) -> None:
             printable(each[f"{prefix}{member}"]) for member in ("reason", "message", "remedy")
         )
         if reason:
-            click.echo(f"{printable(each['name'])}: {message} [{reason}]")
+            echo(f"{printable(each['name'])}: {message} [{reason}]")
         if reason and remedy:
-            click.echo(f"    remedy: {remedy}")
+            echo(f"    remedy: {remedy}")
 
 
 def _short(commit: dict[str, Any] | None) -> str:

@@ -11,9 +11,11 @@ from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.clients.status_report import fetch, raise_if_unknown, select
 from controller.cli.options import command, open_state, print_json, print_result
+from controller.cli.output.terminal import echo
 from controller.cli.status.description import MARGIN, describe_resource
 from controller.cli.status.status import warn_if_outdated
 from controller.cli.status.table import TableView, terminal_view
+from controller.core.encoding.terminal_text import printable
 from controller.core.records.query import Filter
 from controller.model.errors import TrimtabError
 
@@ -50,7 +52,7 @@ def describe(name: str, wide: bool, state: Path | None, as_json: bool) -> int:
         items = BrokerApi(folder.broker_socket).get("inventory")["containers"]
     except TrimtabError as error:
         if fetched.lost is None:
-            click.echo(f"warning: the inventory can't be read: {error.message}", err=True)
+            echo(printable(f"warning: the inventory can't be read: {error.message}"), err=True)
     resources = [
         {**resource, "containers": _containers(resource, items)}
         for resource in selected["resources"]
@@ -58,7 +60,7 @@ def describe(name: str, wide: bool, state: Path | None, as_json: bool) -> int:
     if as_json:
         print_json(resources if len(resources) > 1 else resources[0])
         return warn_if_outdated(fetched)
-    click.echo(
+    echo(
         "\n\n".join(
             describe_resource(resource, report, view, events=_events(resource, state, view))
             for resource in resources
@@ -87,7 +89,7 @@ def _events(resource: dict[str, Any], state: Path | None, view: TableView) -> li
         with open_source(state) as source:
             records = list(source.find(wanted, limit=2 * EVENTS))
     except TrimtabError as error:
-        return [f"the journal can't be read: {error.message}"]
+        return [printable(f"the journal can't be read: {error.message}")]
     if not records:
         return []
     clock = clock_for(view.now, utc=False, exact=view.width is None)

@@ -61,7 +61,7 @@ def describe_resource(
         ("Members", _members(resource, report)),
         ("Events", events),
     ]
-    lines = [f"{resource['kind']} {resource['namespace']}/{resource['name']}"]
+    lines = [printable(f"{resource['kind']} {resource['namespace']}/{resource['name']}")]
     for title, body in sections:
         body_lines = list(body)
         if body_lines:

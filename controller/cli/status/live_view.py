@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import click
-
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.options import command_line
 from controller.cli.output.excerpts import report_excerpts
 from controller.cli.output.signals import SignalWaiter
 from controller.cli.output.tables import cell_width, wrap
+from controller.cli.output.terminal import echo
 from controller.cli.output.times import current_time
 from controller.cli.status.conditions import word_of
 from controller.cli.status.ports import urls_of
 from controller.cli.status.screen import ChangeLines, Screen
 from controller.cli.status.table import TableView, fit_status
+from controller.core.encoding.terminal_text import printable
 from controller.model.errors import TrimtabError
 from controller.model.names import DEFAULT_NAMESPACE
 
@@ -67,7 +67,7 @@ def _show_until(
         assembly.restart_ended()
         failure = fetcher.adjust(now=time.monotonic())
         if failure is not None:
-            click.echo(f"warning: {failure}", err=True)
+            echo(printable(f"warning: {failure}"), err=True)
         try:
             view.show(ask_controller(launch.state.controller_socket, question, timeout_s=ANSWER_S))
         except TrimtabError as error:
@@ -87,7 +87,7 @@ class StartText:
     def heading(self) -> str:
         """Return the directory and the policy of the instance."""
         instance = f"{self._launch.instance.dir} under the policy {self._policy_name()}"
-        return f"trimtab keeps {instance}; Ctrl-C stops it"
+        return printable(f"trimtab keeps {instance}; Ctrl-C stops it")
 
     def ending(self, report: dict[str, Any]) -> list[str]:
         """Return the addresses and suggestions; empty until all resources have settled once."""
@@ -126,7 +126,7 @@ def reachable_services(report: dict[str, Any]) -> list[str]:
         if _is_reachable(url):
             reachable.setdefault(name, []).append(url)
     width = max(map(len, reachable), default=0)
-    lines = [f"{name:<{width}}  {'  '.join(urls)}" for name, urls in reachable.items()]
+    lines = [printable(f"{name:<{width}}  {'  '.join(urls)}") for name, urls in reachable.items()]
     more = len(published) - ADDRESSES_MAX
     return [*lines, f"and {more} more: see PORTS"] if more > 0 else lines
 
@@ -158,12 +158,12 @@ class _Lines:
 
     def show(self, report: dict[str, Any]) -> None:
         if not self._began and not self._as_json:
-            click.echo(self._start.heading())
+            echo(self._start.heading())
         self._began = True
         self._changes.show(report)
         if not self._ended and not self._as_json and (lines := self._start.ending(report)):
             self._ended = True
-            click.echo("\n".join(lines))
+            echo("\n".join(lines))
 
     def wait(self, error: TrimtabError) -> None:
         self._changes.wait(error)
@@ -194,4 +194,4 @@ class _Live:
         self._screen.draw(screen_of(lines, report, view, height=self._screen.height))
 
     def wait(self, error: TrimtabError) -> None:
-        self._screen.draw(f"{self._start.heading()}\n\nwaiting: {error.message}")
+        self._screen.draw(f"{self._start.heading()}\n\nwaiting: {printable(error.message)}")

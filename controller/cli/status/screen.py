@@ -7,12 +7,13 @@ from typing import Any, Self
 
 import click
 
+from controller.cli.output.terminal import echo, echo_data
 from controller.cli.output.times import current_time
 from controller.cli.status.conditions import message_of, word_of
 from controller.cli.status.ports import addresses_of
 from controller.cli.status.problems import place_of, problem_of
 from controller.cli.status.table import ready_of
-from controller.core.encoding.terminal_text import printable
+from controller.core.encoding.terminal_text import printable, terminal_text
 from controller.model.errors import TrimtabError
 from controller.model.quantities import format_instant
 
@@ -53,7 +54,7 @@ class Screen:
         """Replace the content with *text*, which can have colours."""
         from rich.text import Text
 
-        content = Text.from_ansi(text)
+        content = Text.from_ansi(terminal_text(text))
         content.no_wrap = True
         content.overflow = "crop"
         self._live.update(content, refresh=True)
@@ -72,7 +73,7 @@ class ChangeLines:
         current = dict(_lines_of(report))
         if self._as_json:
             if current != self._shown:
-                click.echo(json.dumps(report))
+                echo_data(json.dumps(report))
         else:
             for key, text in current.items():
                 if self._shown.get(key) != text:
@@ -91,7 +92,7 @@ class ChangeLines:
 
     def _print(self, line: str) -> None:
         prefix = f"{format_instant(current_time())}  " if self._timestamps else ""
-        click.echo(f"{prefix}{printable(line)}")
+        echo(f"{prefix}{printable(line)}")
 
 
 def _lines_of(report: dict[str, Any]) -> list[tuple[str, str]]:

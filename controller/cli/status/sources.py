@@ -73,7 +73,7 @@ def select_source(status: dict[str, Any], name: str) -> SourceJson | None:
 
 def describe_source(source: SourceJson) -> str:
     """Return a source in full."""
-    lines = [f"Source {source['name']}"]
+    lines = [printable(f"Source {source['name']}")]
     lines += (
         f"  {label + ':':<14}{printable(str(text))}" for label, text in _facts(source) if text
     )

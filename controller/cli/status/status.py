@@ -10,7 +10,9 @@ from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.status_report import FetchedReport, fetch, raise_if_unknown, select
 from controller.cli.invocation import with_program
 from controller.cli.options import command, print_result
+from controller.cli.output.terminal import echo
 from controller.cli.status.table import render_status, terminal_view
+from controller.core.encoding.terminal_text import printable
 
 EXIT_NOTHING_RUNS = 1
 
@@ -66,7 +68,7 @@ def warn_if_outdated(fetched: FetchedReport) -> int:
     """Print a warning if a report isn't current, and return the exit code of the command."""
     if fetched.lost is None:
         return 0
-    click.echo(f"warning: {fetched.warning}; it may have changed", err=True)
+    echo(printable(f"warning: {fetched.warning}; it may have changed"), err=True)
     if fetched.lost.remedy:
-        click.echo(f"remedy: {with_program(fetched.lost.remedy)}", err=True)
+        echo(printable(f"remedy: {with_program(fetched.lost.remedy)}"), err=True)
     return EXIT_NOTHING_RUNS

@@ -6,10 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
-import click
-
 from controller.cli.output.excerpts import ReportExcerpts
-from controller.cli.output.tables import Column, clip, clip_image, render, terminal_width
+from controller.cli.output.tables import Cell, Column, clip, clip_image, render, terminal_width
+from controller.cli.output.terminal import echo
 from controller.cli.output.times import age, current_time, parse_time, until
 from controller.cli.status.conditions import conditions_of, message_of, styled, word_of
 from controller.cli.status.ports import addresses_of, clip_addresses
@@ -61,7 +60,7 @@ def terminal_view(*, wide: bool = False) -> TableView:
 
 def show_status(status: StatusJson) -> None:
     """Print a report."""
-    click.echo(render_status(status, terminal_view()))
+    echo(render_status(status, terminal_view()))
 
 
 def render_status(status: StatusJson, view: TableView) -> str:
@@ -133,7 +132,7 @@ def _table(resources: list[StatusJson], problems: list[StatusJson], view: TableV
     )
 
 
-def _row(resource: StatusJson, problems: list[StatusJson], view: TableView) -> tuple[str, ...]:
+def _row(resource: StatusJson, problems: list[StatusJson], view: TableView) -> tuple[Cell, ...]:
     slots = resource.get("slots", [])
     is_service = resource["kind"] == "Service"
     wide = (resource.get("owner") or "-", _revision(resource)) if view.wide else ()
@@ -176,7 +175,7 @@ def age_of(resource: StatusJson, now: float) -> str:
     return age(max(valid, key=lambda start: parse_time(start) or 0.0), now) if valid else "-"
 
 
-def text_of(resource: StatusJson, problems: list[StatusJson], view: TableView) -> str:
+def text_of(resource: StatusJson, problems: list[StatusJson], view: TableView) -> tuple[str, ...]:
     """Return the message of a row: the cause, the time of the next try, and if wide the last output.
 
     A problem below the table isn't repeated: the message refers to it.
@@ -194,11 +193,11 @@ def text_of(resource: StatusJson, problems: list[StatusJson], view: TableView) -
     parts += [message] if message else []
     if again := until(resource.get("nextTry", {}).get("at", ""), view.now):
         parts.append(again)
-    lines = ["; ".join(parts)]
-    if view.wide:
-        outputs = (line for line in _last_outputs(resource) if line not in lines[0])
-        lines += [f"last output: {line}" for line in outputs]
-    return "\n".join(lines)
+    text = "; ".join(parts)
+    if not view.wide:
+        return (text,)
+    outputs = (line for line in _last_outputs(resource) if line not in text)
+    return (text, *(f"last output: {line}" for line in outputs))
 
 
 def _last_outputs(resource: StatusJson) -> list[str]:

@@ -17,7 +17,7 @@ _RESET = "\x1b[0m"
 def printable(value: object) -> str:
     """Return text on one line, with escapes for characters that control a terminal."""
     return "".join(
-        letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in str(value)
+        letter if letter.isprintable() else _escape_letter(letter) for letter in str(value)
     )
 
 
@@ -57,9 +57,32 @@ def _escape(text: str) -> str:
     return "".join(
         letter
         if letter == "\t" or letter.isprintable() or unicodedata.category(letter) == "Zs"
-        else f"\\u{ord(letter):04x}"
+        else _escape_letter(letter)
         for letter in text
     )
+
+
+def _escape_letter(letter: str) -> str:
+    """Return a character as JSON escapes it: beyond U+FFFF as two surrogates."""
+    units = letter.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def terminal_text(text: str) -> str:
+    r"""Return text of several lines for a terminal.
+
+    Line ends, tabs, all kinds of spaces and colours stay. Any other control character is written
+    as in JSON, such as ``\u009b``.
+    """
+    return text if text.isprintable() else "\n".join(map(_terminal_line, text.split("\n")))
+
+
+def _terminal_line(line: str) -> str:
+    if line.isprintable():
+        return line
+    *pairs, last = _COLOUR.split(line)
+    shown = [_escape(part) if number % 2 == 0 else part for number, part in enumerate(pairs)]
+    return "".join([*shown, _escape(last)])
 
 
 def quote_line(line: str, *, limit: int) -> str:

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict
 
+from controller.core.encoding.terminal_text import printable
 from controller.core.rules.anonymous_volumes import describe, slot_volumes
 from controller.model.desired.desired import ImageVolume, OverrideReason
 from controller.model.desired.plan import AnyAction, Blocked, CreateContainer, Plan, Verdict, Wait
@@ -21,12 +22,14 @@ def render(plan: Plan) -> str:
     The reason and remedy of a denied action follow on the lines below.
     """
     lines = action_table(plan.actions) if plan.actions else [NOTHING_TO_DO]
+    rest: list[str] = []
     for hold in plan.holds:
-        lines.append(f"{hold.word} {hold.key}   {hold.reason}")
-        lines += [f"    remedy: {hold.remedy}"] if hold.remedy else []
+        rest.append(f"{hold.word} {hold.key}   {hold.reason}")
+        rest += [f"    remedy: {hold.remedy}"] if hold.remedy else []
     for blocked in plan.blocked:
-        lines.append(f"blocked {blocked.key}   {blocked.code}: {blocked.reason}")
-        lines += [f"    remedy: {blocked.remedy}"] if blocked.remedy else []
+        rest.append(f"blocked {blocked.key}   {blocked.code}: {blocked.reason}")
+        rest += [f"    remedy: {blocked.remedy}"] if blocked.remedy else []
+    lines += map(printable, rest)
     lines += [problem.render() for problem in plan.problems]
     if not plan.complete:
         lines.append(INCOMPLETE)
@@ -43,8 +46,8 @@ def action_table(actions: tuple[AnyAction, ...]) -> list[str]:
     lines: list[str] = []
     for action, (seq, verb, target, cause, verdict) in zip(actions, rows, strict=True):
         head = f"{seq:>{widths[0]}} {verb:<{widths[1]}} {target:<{widths[2]}}"
-        lines.append(f"{head}   {cause:<{widths[3]}}   {verdict}".rstrip())
-        lines += [f"    {line}" for line in volume_lines(action)]
+        lines.append(printable(f"{head}   {cause:<{widths[3]}}   {verdict}".rstrip()))
+        lines += [printable(f"    {line}") for line in volume_lines(action)]
         lines += _explanation(action.verdict)
     return lines
 
@@ -71,9 +74,9 @@ def _explanation(verdict: Verdict) -> Iterable[str]:
             yield textwrap.indent(problem.render(), "    ")
     elif verdict.decision in ("deny", "audit-deny"):
         if verdict.reason:
-            yield f"    reason: {verdict.reason}"
+            yield printable(f"    reason: {verdict.reason}")
         if verdict.remedy:
-            yield f"    remedy: {verdict.remedy}"
+            yield printable(f"    remedy: {verdict.remedy}")
 
 
 def to_json(plan: Plan) -> dict[str, object]:

@@ -37,7 +37,7 @@ def render_markdown(review: Review, *, title: str) -> str:
     lines += _section("Held back", _held_back(review))
     lines += _section("Problems", _problems(review))
     lines += _section("Changed fields", (line for entry in entries for line in _fields(entry)))
-    lines.append(f"Digest `{review.plan.digest}`")
+    lines.append(f"Digest {_code(review.plan.digest)}")
     return _bounded(lines)
 
 
@@ -45,7 +45,8 @@ def _row(entry: ReviewEntry) -> str:
     sign, _ = SIGNS[entry.effect]
     downtime = "none" if entry.downtime is None else downtime_text(entry.downtime)
     cells = (f"`{sign}`", _code(str(entry.key)), headline(entry), downtime, _verdict(entry))
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    escaped = (printable(cell).replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
 
 
 def _verdict(entry: ReviewEntry) -> str:

@@ -175,7 +175,7 @@ def test_the_version_is_a_command_and_an_option(capsys) -> None:
 def test_what_an_error_repeats_plays_no_tricks_on_a_terminal(capsys) -> None:
     report(StateError("journal.damaged", "two\nlines\x1b[2J\r", remedy="look\x9b1m\u202e"))
     assert capsys.readouterr().err == (
-        "error: two\nlines\\u001b[2J\\u000d [journal.damaged]\nremedy: look\\u009b1m\\u202e\n"
+        "error: two\n       lines\\u001b[2J\\u000d [journal.damaged]\nremedy: look\\u009b1m\\u202e\n"
     )
 
 

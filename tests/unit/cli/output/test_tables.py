@@ -105,7 +105,8 @@ def test_a_cell_plays_no_tricks_on_a_terminal() -> None:
         shown = render([Column("A"), Column("B")], [("\x1b[2J", "\x1b[1m\rx")], width=width)
         assert "\x1b" not in shown
         assert "\r" not in shown
-    assert table(("A", "B"), [("1", "first\nsecond")]) == "A   B\n1   first; second"
+    assert table(("A", "B"), [("1", ("first", "second"))]) == "A   B\n1   first; second"
+    assert table(("A", "B"), [("1", "first\nsecond")]) == "A   B\n1   first\\u000asecond"
 
 
 @pytest.mark.parametrize(
