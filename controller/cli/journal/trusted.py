@@ -113,3 +113,26 @@ def read_checkpoint(path: Path, keys: Mapping[PublicKey, int | None]) -> Checkpo
     if keys and not any(map(note.is_signed_by, valid)):
         raise Unsigned(f"{path} isn't signed by one of the given keys")
     return checkpoint
+
+
+def compare_published(path: Path, *, signed: int) -> tuple[str, ...]:
+    """Return notes on ``journal.checkpoint`` of a state folder whose journal is *signed* so far.
+
+    The file is missing, empty or outdated after a crash, until the next checkpoint; or somebody
+    changed it. The journal itself has the checkpoint, so no record is in doubt.
+    """
+    if not signed:
+        return ()
+    try:
+        content = path.read_text(encoding="utf-8")
+        size = parse_checkpoint(parse_note(content)).size if content else 0
+    except FileNotFoundError:
+        return (f"{path} is missing: the broker's next checkpoint writes it",)
+    except (BadNote, OSError, UnicodeDecodeError):
+        return ()  # reported before, or replaced meanwhile
+    if not content:
+        return (f"{path} is empty: the broker's next checkpoint writes it",)
+    if size < signed:
+        how = f"is of the first {size} records, and the journal's last checkpoint of {signed}"
+        return (f"{path} {how}: a crash left it behind, or an older copy was put there",)
+    return ()

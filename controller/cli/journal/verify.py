@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +32,8 @@ EXIT_CODES: Final = {
     "life": 16,
     "inventory": 17,
 }
+
+_JUMPS_SHOWN: Final = 10
 
 
 @command(
@@ -96,6 +98,7 @@ def verify(
     """
     from controller.cli.journal.trusted import (
         Unsigned,
+        compare_published,
         published_keys,
         read_checkpoint,
         trusted_keys,
@@ -103,7 +106,7 @@ def verify(
     from controller.journal.verify.verify import TrustAnchors
     from controller.journal.verify.verify import verify as verify_folder
 
-    files, snapshot, given = list(kept), None, None
+    files, state_folder, snapshot, given = list(kept), None, None, None
     if folder is None and copy is None:
         state_folder = open_state(state)[0]
         folder, snapshot = state_folder.journal, state_folder.inventory_snapshot
@@ -137,6 +140,9 @@ def verify(
         if error.code != "journal.unreadable":
             raise
         return _report_fault(as_json, "unreadable", f"{error.message} ({error.remedy})")
+    if state_folder is not None:
+        published = compare_published(state_folder.journal_checkpoint, signed=result.signed)
+        result = replace(result, notes=result.notes + published)
     code = EXIT_CODES.get(result.fault, 0)
     report = {"ok": result.ok, "code": code, **asdict(result)}
     print_result(report, render_verification(result), as_json=as_json)
@@ -185,6 +191,7 @@ def render_verification(result: Verification) -> str:
         for size in result.uncompared
     )
     lines += (f"note: record {repair.seq} says: {repair.what}" for repair in result.repairs)
+    lines += _clock_lines(result)
     lines += (f"note: {note}" for note in result.notes)
     if result.unmarked:
         lines.append(
@@ -218,6 +225,18 @@ def _signature_lines(result: Verification) -> Iterator[str]:
         yield f"signed up to record {result.signed} by the journal's own key"
         yield "note: a rewritten journal can be signed with another key: name your key with --key"
     yield from map(_key_line, result.keys)
+
+
+def _clock_lines(result: Verification) -> Iterator[str]:
+    """Yield lines about the first jumps of the clock."""
+    for jump in result.clock_jumps[:_JUMPS_SHOWN]:
+        how = "went back" if jump.time < jump.before else "jumped ahead"
+        yield (
+            f"note: the clock {how} at record {jump.seq}, from {jump.before} to {jump.time}: the "
+            "order of records is by their numbers"
+        )
+    if more := len(result.clock_jumps[_JUMPS_SHOWN:]):
+        yield f"note: the clock jumped at {more} or more further records"
 
 
 _INTRODUCED: Final = {

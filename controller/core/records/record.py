@@ -40,6 +40,7 @@ _TIME = re.compile(
     r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z"
 )
+_AHEAD_MAX_MINUTES: Final = 366 * 24 * 60
 _UNSAFE_DIGITS: Final = len(str(MAX_SAFE_INTEGER))
 #: RFC 8785 and the standard encoder sort keys beyond the basic plane differently.
 _BEYOND_PLANE = re.compile(rb"[\xf0-\xf4]")
@@ -52,6 +53,22 @@ class BadLine(ValueError):
 def timestamp(now: float) -> str:
     """Return the wall time *now* (seconds since the epoch) as RFC 3339, UTC, milliseconds."""
     return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def is_clock_jump(before: str, time: str) -> bool:
+    """Return True if the clock went back, or jumped ahead by more than a year, between two records.
+
+    The times are those of the records. They are compared by their minutes, and a step back of one
+    minute is allowed: clocks are corrected by seconds.
+    """
+    if before <= time and before[:4] == time[:4]:
+        return False
+    step = _minutes(time) - _minutes(before)
+    return step < -1 or step > _AHEAD_MAX_MINUTES
+
+
+def _minutes(time: str) -> int:
+    return int(datetime.fromisoformat(time).timestamp() // 60)
 
 
 @dataclass(frozen=True, slots=True)

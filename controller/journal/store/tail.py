@@ -43,6 +43,7 @@ class Tail:
 
     seq: int  # of the last record
     hash: str  # of the last record
+    time: str  # of the last record; '' if the last segment has none
     segment: Path | None  # the last segment
     holder: int  # first seq of the segment with the last record; 0 before the first
     size: int  # of the last segment's whole records, in bytes
@@ -64,9 +65,11 @@ def find_tail(folder: Path) -> Tail:
     walk = ChainWalk(folder, after=first_seq_of(segment) - 1 if segment else 0)
     opening: Record | None = None
     torn: TornTail | None = None
+    time = ""
     try:
         for record in walk:
             opening = opening or record
+            time = record.time
     except Damage as damage:
         torn = _torn_or_raise(folder, walk, damage)
     if walk.unfinished:
@@ -77,6 +80,7 @@ def find_tail(folder: Path) -> Tail:
     return Tail(
         seq=walk.seq,
         hash=walk.hash,
+        time=time,
         segment=segment,
         holder=first_seq_of(holding[-1]) if holding else walk.before(0),
         size=size,

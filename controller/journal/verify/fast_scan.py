@@ -25,6 +25,7 @@ from typing import BinaryIO, Final
 from controller.core.records.record import LINE_MAX_BYTES
 from controller.core.transparency.merkle import Range, leaf_hash
 from controller.journal.store.segments import first_seq_of, open_segment, segment_size
+from controller.journal.verify.clock_check import ClockCheck
 
 ID_BYTES: Final = 36
 #: The effect of a record on its id: opens an intent, closes an intent, or stands alone.
@@ -39,6 +40,9 @@ _AFTER_ID: Final = b'","prev":"'
 CHECKPOINT_MARK: Final = b',"stage":"checkpoint",'
 _OWN: Final = b'"route":"journal.'
 _OWN_STAGES: Final = frozenset({b"operator", b"read"})
+#: The place of the time after the stage, in ``"stage":"intent","time":"2026-01-01T12:00:00.000Z"``.
+_TIME_AT: Final = len(b'","time":"')
+_TIME_END: Final = _TIME_AT + len(b"2026-01-01T12:00:00.000Z")
 #: Fewer bytes are scanned without worker processes.
 PARALLEL_BYTES: Final = 32 * 1024 * 1024
 #: Limits of one segment's scan, far above the segments of the writer: records, and bytes of the
@@ -81,6 +85,7 @@ class Scanned:
     rows: bytes = b""  # id and effect of each record, ``ROW_BYTES`` long
     points: list[ScanPoint] = field(default_factory=list)  # checkpoints, and records on the journal
     marked: dict[int, Range] = field(default_factory=dict)  # the trees right after marked records
+    clock: ClockCheck = field(default_factory=ClockCheck)  # of the scanned lines
 
 
 def scan(job: ScanJob) -> Scanned:
@@ -104,6 +109,7 @@ def _scan(file: BinaryIO, scanned: Scanned, job: ScanJob) -> None:
     leaves: list[bytes] = []
     point_bytes = 0
     first, link = job.after + 1, b""
+    clock, time = scanned.clock, b""
     opens = first_seq_of(job.segment) == first
 
     def tree() -> Range:
@@ -119,7 +125,8 @@ def _scan(file: BinaryIO, scanned: Scanned, job: ScanJob) -> None:
             own = rest[:64]
             place = b',"seq":%d,"stage":"' % seq
             stage_at = rest.rfind(place) + len(place)
-            stage = rest[stage_at : rest.find(b'"', stage_at)]
+            stage_end = rest.find(b'"', stage_at)
+            stage = rest[stage_at:stage_end]
             if (
                 stage_at < len(place)
                 or rest[64:72] != _AFTER_HASH
@@ -137,6 +144,11 @@ def _scan(file: BinaryIO, scanned: Scanned, job: ScanJob) -> None:
             if stage == b"checkpoint" or (stage in _OWN_STAGES and _OWN in line):
                 scanned.points.append(ScanPoint(seq, line, tree()))
                 point_bytes += len(line)
+            before, time = time, rest[stage_end + _TIME_AT : stage_end + _TIME_END]
+            # A later time of the same year is no jump. The first time is always observed.
+            if time < before or time[:4] != before[:4]:
+                clock.last = before.decode()
+                clock.observe(seq, time.decode())
             leaves.append(leaf_hash(line))
             rows += rest[72:108] + _LIVES.get(stage, STANDS)
             scanned.last, link = seq, own
@@ -146,6 +158,7 @@ def _scan(file: BinaryIO, scanned: Scanned, job: ScanJob) -> None:
                 tree()
     finally:
         scanned.hash = link
+        clock.last = time.decode()
         scanned.rows = bytes(rows)
         tree()
 

@@ -24,6 +24,7 @@ from controller.core.transparency.signed_note import PublicKey
 from controller.journal.store.chain import ChainFault, ChainWalk, Damage, binding_flaw
 from controller.journal.store.reader import missing, readable
 from controller.journal.store.segments import BadSegment, first_seq_of, read_lines
+from controller.journal.verify.clock_check import ClockCheck, ClockJump
 from controller.journal.verify.fast_scan import CHECKPOINT_MARK, ROW_BYTES, ScanJob, Scanned, scans
 from controller.journal.verify.file_finding import FileFinding
 from controller.journal.verify.id_check import IdLifetimes
@@ -75,6 +76,7 @@ class Verification:
     unfinished_bytes: int = 0
     uncompared: tuple[int, ...] = ()  # sizes of kept checkpoints that no checked record can confirm
     unmarked: bool = False  # there is no durable mark to name the last record
+    clock_jumps: tuple[ClockJump, ...] = ()  # the first ones
     notes: tuple[str, ...] = ()  # what was not compared, and why
     first_bad: int | None = None  # None if all records are good
     fault: str = ""  # a ``ChainFault``
@@ -142,6 +144,7 @@ class _Audit:
         self._confirmed = 0  # size of the largest confirmed copy so far
         self._chain = TrustChain(trust.keys, trust.until)
         self._ids = IdLifetimes(folder)
+        self._clock = ClockCheck()
         self._repairs: list[Repair] = []
         self._prunings: dict[int, int] = {}  # last pruned record -> its prune record
         self._begin = self._seq = 0
@@ -234,6 +237,8 @@ class _Audit:
             raise self._damage(ChainFault.LIFE, reason, bad)
         self._seq, self._tree = upto, tree
         self._finish_if_crowded()
+        # The walk begins with the checkpoint itself, whose record before was scanned.
+        self._clock.extend(unproven.clock.take(upto + 1))
         for opening in unproven.openings_until(upto):
             self._repairs += repairs_of_opening(opening)
         for size in sorted(size for size in unproven.marked if size <= upto):
@@ -250,6 +255,7 @@ class _Audit:
             if reason := self._ids.check(record):
                 raise self._damage(ChainFault.LIFE, reason, record.seq)
             self._finish_if_crowded()
+            self._clock.observe(record.seq, record.time)
             if record.entry.stage == "segment":
                 self._repairs += repairs_of_opening(record)
             try:
@@ -397,6 +403,7 @@ class _Audit:
             unfinished_bytes=walk.unfinished,
             uncompared=tuple(self._uncompared),
             unmarked=walk.mark is None,
+            clock_jumps=tuple(self._clock.jumps),
             notes=finding.notes,
             first_bad=damage.seq if damage else None,
             fault=fault,
@@ -425,12 +432,14 @@ class _Unproven:
 
     openings: list[Record] = field(default_factory=list)
     marked: dict[int, Range] = field(default_factory=dict)
+    clock: ClockCheck = field(default_factory=ClockCheck)
     _rows: bytes = b""
     _at: int = 0
 
     def add(self, scanned: Scanned, tree: Range) -> None:
         """Add a segment; *tree* is the tree of all records before."""
         self._rows, self._at = self._rows[self._at :] + scanned.rows, 0
+        self.clock.join(scanned.after + 1, scanned.clock)
         self.marked |= {size: tree.join(right) for size, right in scanned.marked.items()}
 
     def rows_of(self, count: int) -> bytes:

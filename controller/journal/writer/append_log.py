@@ -11,6 +11,7 @@ Not thread-safe; ``writer.Writer`` adds the only thread with access.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -21,7 +22,13 @@ from typing import Final
 
 from controller.core.records.checkpoint import CHECKPOINT_MAX_BYTES
 from controller.core.records.parts import ActorPart, OutagePart, RepairPart, ResultPart
-from controller.core.records.record import GENESIS, Prepared, prepare, timestamp
+from controller.core.records.record import (
+    GENESIS,
+    Prepared,
+    is_clock_jump,
+    prepare,
+    timestamp,
+)
 from controller.journal.store.chain import FORMAT, binding
 from controller.journal.store.folder import FILE_MODE, lock_folder
 from controller.journal.store.reader import records
@@ -41,6 +48,8 @@ from controller.model.crashpoints import Reach, pass_by
 from controller.model.errors import JournalUnavailable
 from controller.model.records import Entry, Record, Role
 from controller.ports import Clock, NewId
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +149,7 @@ class Log:
         #: ``signed`` before this process wrote anything: later records can be somebody else's.
         self.signed_at_open = 0
         self._last_line = b""
+        self._time = ""  # of the last record
         self._seq, self._hash, self._previous = 0, GENESIS, 0
         try:
             self._open()
@@ -240,6 +250,7 @@ class Log:
             self._checkpointer.restore(self.folder, upto=tail.seq)
         self.signed_at_open = self.signed
         self._seq, self._hash, self._previous = tail.seq, tail.hash, tail.holder
+        self._time = tail.time
         self._aside = tail.aside
         if tail.torn is not None and tail.segment is not None:
             self._cut = _PendingCut(tail.segment, tail.size, tail.torn)
@@ -302,13 +313,23 @@ class Log:
             self._sync_folder()
         self._reach("journal.fsync.after")
         segment.size += len(lines)
-        self._seq, self._hash = last.seq, last.hash
+        self._log_clock_jump(first=batch.records[0])
+        self._seq, self._hash, self._time = last.seq, last.hash, last.time
         self._previous = first_seq_of(segment.path)
         self._last_line = batch.lines[-1] + b"\n"
         self._repair, self._aside = RepairPart(), ()
         with suppress(OSError):
             # The mark is allowed to lag behind, so its failure doesn't fail the records.
             self._write_mark()
+
+    def _log_clock_jump(self, *, first: Record) -> None:
+        if self._time and is_clock_jump(self._time, first.time):
+            LOG.warning(
+                "journal.clock.jumped record=%d before=%s now=%s: check the host's clock",
+                first.seq,
+                self._time,
+                first.time,
+            )
 
     def _is_full(self, batch: Sequence[Prepared], now: float) -> bool:
         assert self._segment is not None

@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from tests.unit.journal.writer.test_checkpointer import rotate
 INSTANCE = "5109a1b2c3d4e5f6"
 SNAPSHOT = "broker/inventory.json"
 KEYS = "journal.pub"
+CHECKPOINT = "journal.checkpoint"
 STRANGER = PrivateKey(origin_of(INSTANCE), bytes(range(32))).public
 PRUNED = f"broker/journal/{INVENTORY_NAME}"
 EVIL = {
@@ -115,8 +117,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         home.run(2 * number, 2 * number + 1)
     home.prune()
     home.run(8)
-    shutil.copytree(root, root.parent / "earlier")
+    before = shutil.copytree(root, root.parent / "earlier")
     home.run(9)
+    shutil.move(before, root / "earlier")
     return root
 
 
@@ -150,7 +153,7 @@ def earlier(file: str) -> Callable[[Path], None]:
     """Put an earlier version of a file in its place."""
 
     def change(root: Path) -> None:
-        shutil.copy(root.with_name("earlier") / file, root / file)
+        shutil.copyfile(root / "earlier" / file, root / file)
 
     return change
 
@@ -189,6 +192,12 @@ CASES: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "snapshot-pin": (evil(SNAPSHOT, "pins"), 17, f"{SNAPSHOT} isn't the file that record "),
     "snapshot-emptied": (write(SNAPSHOT, b"{}"), 17, f"{SNAPSHOT} isn't the file that record "),
     "snapshot-removed": (remove(SNAPSHOT), 0, " records, chain intact"),
+    # The published checkpoint and the mark: the journal has what they say.
+    "checkpoint-earlier": (earlier(CHECKPOINT), 0, f"{CHECKPOINT} is of the first "),
+    "checkpoint-removed": (remove(CHECKPOINT), 0, f"{CHECKPOINT} is missing: the broker's next "),
+    "checkpoint-emptied": (write(CHECKPOINT, b""), 0, f"{CHECKPOINT} is empty: the broker's next "),
+    "checkpoint-garbage": (write(CHECKPOINT, b"x\n"), 12, f"{CHECKPOINT} is no checkpoint"),
+    "mark-removed": (remove("broker/journal/.head"), 0, "note: the mark .head is missing or empty"),
     # The list of keys.
     "key-added": (append(KEYS, f"{STRANGER}\n"), 12, f"{KEYS} lists the key {STRANGER}, which no "),
     "key-added-with-an-end": (
@@ -225,6 +234,18 @@ def rewritten(root: Path, elsewhere: Path) -> None:
     home.run(666)
     shutil.rmtree(root)
     shutil.copytree(elsewhere, root)
+
+
+def test_an_untouched_state_folder_has_no_note_but_on_its_pruned_records(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, words, told = verified(capsys, root)
+    assert (told["notes"], told["clock_jumps"], told["repairs"]) == ([], [], [])
+    notes = [line for line in words.splitlines() if line.startswith("note: ")]
+    assert [note.split(" ", 4)[1:4] for note in notes] == [
+        ["whoever", "changes", "one"],
+        ["records", "1", "to"],
+    ]
 
 
 def test_no_key_beside_the_journal_is_called_trusted(
@@ -312,10 +333,8 @@ def test_a_pruned_inventory_that_was_changed_is_not_folded_on(root: Path) -> Non
         pass
 
 
-def test_an_earlier_snapshot_is_as_good(
-    root: Path, made: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copy(made.with_name("earlier") / SNAPSHOT, root / SNAPSHOT)
+def test_an_earlier_snapshot_is_as_good(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    earlier(SNAPSHOT)(root)
     assert verified(capsys, root)[0] == 0
 
 
@@ -338,3 +357,62 @@ def test_from_a_record_on_the_files_described_before_are_not_compared(
     begin = int(list_segments(journal)[-1].name.partition(".")[0])
     code, words, _ = verified(capsys, root, "--from", begin)
     assert (code, f"{PRUNED} wasn't compared: the record about it is before" in words) == (0, True)
+
+
+def test_a_clock_that_goes_back_or_years_ahead_is_noted_and_no_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    home = Home(tmp_path / "state")
+    home.create()
+    home.run(1)
+    for step_days in (-3 * 365, 30 * 365):
+        home.clock.time += step_days * DAY_S
+        home.run(2, 3)
+    home.clock.time -= DAY_S  # during a run
+    with home.broker() as (journal, _, _):
+        journal.append(home.trust(4))
+        home.clock.time -= 3600
+        journal.append(home.trust(5))
+    times = [(r.seq, r.time) for r in records(home.state.journal)]
+    expected = [
+        (seq, before, time)
+        for (_, before), (seq, time) in pairwise(times)
+        if time < before or int(time[:4]) - int(before[:4]) > 1
+    ]
+    code, words, told = verified(capsys, home.root)
+    assert code == 0
+    assert [tuple(jump.values()) for jump in told["clock_jumps"]] == expected
+    assert len(expected) == 3
+    for (seq, before, time), how in zip(
+        expected, ("went back", "jumped ahead", "went back"), strict=True
+    ):
+        assert f"note: the clock {how} at record {seq}, from {before} to {time}" in words
+        assert f"journal.clock.jumped record={seq} before={before} now={time}" in caplog.text
+
+
+def test_small_corrections_and_a_long_pause_are_no_jumps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path / "state")
+    home.create()
+    with home.broker() as (journal, _, _):
+        for number, step_s in enumerate((-59.0, 0.5, 300 * DAY_S, -1.0, 60.0)):
+            home.clock.time += step_s
+            journal.append(home.trust(number))
+    _, words, told = verified(capsys, home.root)
+    assert (told["clock_jumps"], "the clock" in words) == ([], False)
+
+
+def test_a_clock_that_jumps_all_the_time_is_noted_some_times(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path / "state")
+    home.create()
+    with home.broker() as (journal, _, _):
+        for number in range(300):
+            home.clock.time += 3600 if number % 2 else -3600
+            journal.append(home.trust(number))
+    _, words, told = verified(capsys, home.root)
+    assert len(told["clock_jumps"]) == 100
+    assert words.count("note: the clock went back") == 10
+    assert "note: the clock jumped at 90 or more further records" in words
