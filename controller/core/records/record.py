@@ -59,11 +59,15 @@ def is_clock_jump(before: str, time: str) -> bool:
     """Return True if the clock went back, or jumped ahead by more than a year, between two records.
 
     The times are those of the records. They are compared by their minutes, and a step back of one
-    minute is allowed: clocks are corrected by seconds.
+    minute is allowed: clocks are corrected by seconds. A text that is no time is no jump; ``parse``
+    refuses such a record.
     """
     if before <= time and before[:4] == time[:4]:
         return False
-    step = _minutes(time) - _minutes(before)
+    try:
+        step = _minutes(time) - _minutes(before)
+    except ValueError:
+        return False
     return step < -1 or step > _AHEAD_MAX_MINUTES
 
 

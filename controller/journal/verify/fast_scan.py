@@ -147,8 +147,8 @@ def _scan(file: BinaryIO, scanned: Scanned, job: ScanJob) -> None:
             before, time = time, rest[stage_end + _TIME_AT : stage_end + _TIME_END]
             # A later time of the same year is no jump. The first time is always observed.
             if time < before or time[:4] != before[:4]:
-                clock.last = before.decode()
-                clock.observe(seq, time.decode())
+                clock.last = before.decode("latin-1")
+                clock.observe(seq, time.decode("latin-1"))
             leaves.append(leaf_hash(line))
             rows += rest[72:108] + _LIVES.get(stage, STANDS)
             scanned.last, link = seq, own
@@ -158,7 +158,7 @@ def _scan(file: BinaryIO, scanned: Scanned, job: ScanJob) -> None:
                 tree()
     finally:
         scanned.hash = link
-        clock.last = time.decode()
+        clock.last = time.decode("latin-1")
         scanned.rows = bytes(rows)
         tree()
 

@@ -14,6 +14,7 @@ from controller.core.records.record import (
     GENESIS,
     LINE_MAX_BYTES,
     BadLine,
+    is_clock_jump,
     line_of,
     parse,
     prepare,
@@ -207,3 +208,21 @@ def test_keys_beyond_the_basic_plane_sort_as_rfc_8785_says() -> None:
 def test_times_are_utc_with_milliseconds() -> None:
     assert timestamp(1_767_268_800.9999) == "2026-01-01T12:00:00.999Z"
     assert timestamp(0) == "1970-01-01T00:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("before", "time", "expected"),
+    [
+        ("2026-01-01T12:00:00.000Z", "2026-01-01T12:00:00.000Z", False),
+        ("2026-01-01T12:00:59.000Z", "2026-01-01T12:00:00.000Z", False),
+        ("2026-01-01T12:00:59.000Z", "2026-01-01T11:59:01.000Z", False),
+        ("2026-01-01T12:00:00.000Z", "2026-01-01T11:58:59.000Z", True),
+        ("2026-01-01T12:00:00.000Z", "2023-01-01T12:00:00.000Z", True),
+        ("2026-01-01T12:00:00.000Z", "2027-01-02T12:00:00.000Z", False),
+        ("2026-01-01T12:00:00.000Z", "2027-01-02T12:01:00.000Z", True),
+        ("2026-12-31T23:59:59.000Z", "2027-01-01T00:00:00.000Z", False),
+        ("2026-99-01T12:00:00.000Z", "2026-01-01T12:00:00.000Z", False),
+    ],
+)
+def test_a_clock_jumps_back_or_by_more_than_a_year(before: str, time: str, expected: bool) -> None:
+    assert is_clock_jump(before, time) is expected

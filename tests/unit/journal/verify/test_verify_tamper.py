@@ -366,6 +366,39 @@ def test_a_rechained_journal_has_no_valid_signature(
     check(journal, expected)
 
 
+@pytest.mark.parametrize("seq", [1, 5, 13, 14])
+@pytest.mark.parametrize(
+    "time", ["2026-99-01T12:00:00.000Z", "2025-99-01T12:00:00.000Z", "noon", "\xff" * 24]
+)
+def test_a_time_that_is_none_is_no_record(journal: Signed, seq: int, time: str) -> None:
+    """Its hash is right, so that the scan reads it."""
+
+    def change(entries: Entries) -> Entries:
+        return [*entries[: seq - 1], (entries[seq - 1][0], time), *entries[seq:]]
+
+    forge(journal, change)
+    check(journal, f"changed {seq}: time ")
+
+
+def test_a_time_that_is_none_at_the_end_of_an_unsigned_segment_is_no_record(
+    journal: Signed,
+) -> None:
+    """The scan compares the segments' times before it knows that nobody signed them."""
+
+    def change(entries: Entries) -> Entries:
+        unsigned = [each for each in entries if each[0].stage != "checkpoint"]
+        last = max(at for at, each in enumerate(unsigned) if each[0].stage == "segment") - 1
+        return [
+            *unsigned[:last],
+            (unsigned[last][0], "2026-99-01T12:00:00.000Z"),
+            *unsigned[last + 1 :],
+        ]
+
+    forge(journal, change)
+    found = judged(journal)
+    assert (found.fault, found.reason.startswith("time ")) == ("changed", True), found
+
+
 def test_a_record_that_is_slipped_in_is_none_that_was_signed(journal: Signed) -> None:
     forge(journal, lambda entries: [*entries[:4], (entry(700), entries[4][1]), *entries[4:]])
     check(journal, "signature 10: its checkpoint can't be believed: it is of 8 records, and is re")
