@@ -54,7 +54,8 @@ from controller.system.atomic_file import write_atomic
 from controller.system.file_lock import hold_lock
 
 if TYPE_CHECKING:
-    from controller.loop.state.feedback_file import FeedbackFile
+    from controller.loop.state.commit_files import FeedbackFile, HoldFile
+    from controller.model.sources import SourceHold
 
 
 def broker_engine(
@@ -148,7 +149,7 @@ def build_controller(
     def publish(report: dict[str, object]) -> None:
         write_atomic(report_file, json.dumps(report).encode())
 
-    feedback = Feedback(state.feedback)
+    commit_files = CommitFiles(state, engine.record_hold)
     files = DesiredFiles(
         directory_source(directory), state.fetcher, lambda: dict(store.prune.sources)
     )
@@ -162,7 +163,7 @@ def build_controller(
         triggers=triggers,
         fetch_policy=lambda: policy_cache.update(engine.read_own_route("policy")),
         publish=publish,
-        publish_outcomes=feedback.publish,
+        publish_commits=commit_files.publish,
         quarantine_rules=QuarantineRules(quarantine_ms / 1000, boot_id()),
         failure_log=failure_log,
         outside_slot=worker_slots.outside_slot,
@@ -171,26 +172,33 @@ def build_controller(
     return BuiltController(Controller(parts), engine, files, worker_slots, stop, problem)
 
 
-class Feedback:
-    """The outcomes of commits for forges, in *folder*. Loads nothing before a Source asks for statuses."""
+class CommitFiles:
+    """What the commits of Git sources leave: records of holds, and outcomes for forges.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._file: FeedbackFile | None = None
+    Loads nothing before a Source is declared.
+    """
+
+    def __init__(self, state: StateFolder, record_hold: Callable[[SourceHold], None]) -> None:
+        self._state = state
+        self._record_hold = record_hold
+        self._files: tuple[HoldFile, FeedbackFile] | None = None
 
     def publish(self, desired: Desired, report: Report) -> None:
-        """Write the outcomes, if they changed.
+        """Record holds that began, and write outcomes that changed.
 
         Raises:
-            OSError: the file can't be written.
+            OSError: a file can't be written.
         """
-        if self._file is None:
-            if not any(source.spec.git.status for source in desired.sources):
-                return
-            from controller.loop.state.feedback_file import FeedbackFile
+        if not desired.sources:
+            return
+        if self._files is None:
+            from controller.loop.state.commit_files import FeedbackFile, HoldFile
 
-            self._file = FeedbackFile(self._folder)
-        self._file.update(desired, report)
+            holds = HoldFile(self._state.controller, self._record_hold)
+            self._files = (holds, FeedbackFile(self._state.feedback))
+        holds, feedback = self._files
+        holds.update(desired)
+        feedback.update(desired, report)
 
 
 def build_planner(

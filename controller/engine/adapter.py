@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import starmap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
@@ -56,10 +56,14 @@ from controller.model.desired.plan import (
 )
 from controller.model.errors import EngineFailed, EngineUnavailable, NotFound, Refused, ReplyLost
 from controller.model.inventory import OwnedObject
+from controller.model.mutations import SOURCE_HELD
 from controller.model.names import Key, NetworkNames, service_key
 from controller.model.observed import HostPort, Observed
 from controller.model.records import Context
 from controller.ports import EVENTS_SILENT, ContainerSummary, EngineEvent, EngineFacts
+
+if TYPE_CHECKING:
+    from controller.model.sources import SourceHold
 
 READ_TIMEOUT_S = 15.0
 #: The broker ends a pull after 120 s without progress. This timeout covers a hanging broker.
@@ -285,6 +289,23 @@ class BrokerEngine:
                 raise AssertionError("a wait is nothing to perform")
             case _:
                 return self._send(requests.change_request(action), context)
+
+    def record_hold(self, hold: SourceHold) -> None:
+        """Let the broker record that a Git source doesn't serve a newer commit.
+
+        Raises:
+            EngineError: the hold isn't recorded.
+        """
+        body: dict[str, object] = {
+            "act": SOURCE_HELD,
+            "object": str(hold.key),
+            "commit": hold.commit,
+            "reason": hold.reason,
+            "message": hold.message,
+        }
+        cause = f"commit {hold.commit[:12]} isn't served: {hold.reason}"
+        context = Context(cause=cause, file=hold.file, line=hold.line, commit=hold.commit)
+        self._send(OutgoingRequest("POST", "/trimtab/v1/records", body=body), context)
 
     def _send(self, request: OutgoingRequest, context: Context | None) -> str:
         self._reach("broker.send.before")

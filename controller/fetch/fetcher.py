@@ -176,7 +176,11 @@ class Fetcher:
             )
         status = next((s for s in self._memory.statuses() if s.name == name), None)
         current = asdict(status.current) if status and status.current else None
-        return {"commits": commits, "current": current}
+        return {
+            "commits": commits,
+            "current": current,
+            "status": status_to_json(status) if status else None,
+        }
 
     def sync(self, name: str) -> dict[str, object]:
         """Fetch a source now. Return its status after that, or the present one after a while."""

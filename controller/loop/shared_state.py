@@ -24,8 +24,8 @@ from controller.model.observed import Observed
 from controller.ports import DesiredSource, Timer
 
 
-def ignore_outcomes(_desired: Desired, _report: Report) -> None:
-    """Tell no outcome to any forge."""
+def ignore_commits(_desired: Desired, _report: Report) -> None:
+    """Record and publish nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +44,9 @@ class ControllerParts:
     fetch_policy: Callable[[], PassPolicy]
     #: Writes the status. Raises OSError.
     publish: Callable[[Report], None]
-    #: Writes the outcomes of commits for forges, from the desired state and its status. Raises OSError.
-    publish_outcomes: Callable[[Desired, Report], None] = ignore_outcomes
+    #: Records and publishes what became of commits, from the desired state and its status. Raises
+    #: OSError.
+    publish_commits: Callable[[Desired, Report], None] = ignore_commits
     quarantine_rules: QuarantineRules = AT_ONCE
     #: None: failed runs are logged in memory, without output.
     failure_log: FailureLog | None = None

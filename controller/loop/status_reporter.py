@@ -83,7 +83,7 @@ class Reporter:
         if report != self._published:
             try:
                 self._parts.publish(report)
-                self._parts.publish_outcomes(desired, report)
+                self._parts.publish_commits(desired, report)
             except OSError as error:
                 raise StateError(
                     "state.unwritable", f"the status can't be written: {error}"

@@ -41,6 +41,7 @@ SERVICE_RESUME = "service.resume"
 SOURCE_HOLD = "source.hold"
 SOURCE_RESUME = "source.resume"
 SOURCE_APPROVE = "source.approve"
+SOURCE_HELD = "source.held"  # stage operator, by the controller: a newer commit isn't served
 EXEC_CUT = "exec.cut"  # stage operator, by the broker: the exec exceeded its time limit
 EXEC_END = "exec.end"  # stage operator, by the broker: the result of a started exec
 CONTAINER_GONE = "container.gone"  # stage read, by the broker: no longer on the engine

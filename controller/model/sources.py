@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from controller.model.names import Key
+
 
 class SourceState(StrEnum):
     """The state of a source."""
@@ -79,6 +81,19 @@ class SourceStatus:
     forge_reason: str = ""
     forge_message: str = ""
     forge_remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHold:
+    """A newer commit that a source doesn't serve, for the journal."""
+
+    key: Key
+    commit: str
+    reason: str
+    message: str
+    #: The document of the Source.
+    file: str
+    line: int
 
 
 class OutcomeState(StrEnum):

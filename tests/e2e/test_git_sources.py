@@ -193,10 +193,35 @@ def test_a_commit_becomes_a_container_and_an_empty_one_does_not(host: Host) -> N
     assert "by Ann" in blamed
     plan_a_pull_request(host, tree)
     # A commit that declares nothing isn't served.
-    push("three")
+    third = push("three")
     eventually(lambda: source_row(host)["state"] == "Held", what="the empty commit is held")
     assert source_row(host)["commit"] == second
     assert "SourceHeld" in codes(host)
     assert len(host.running_ids("web")) == 2
     assert "Held" in host.cli("status").stdout
     assert second in host.cli("describe", "team").stdout
+    check_the_record_of_a_hold(host, third)
+
+
+def check_the_record_of_a_hold(host: Host, commit: str) -> None:
+    """The journal has one record of a hold, also after a restart."""
+
+    def records() -> list[dict[str, Any]]:
+        return [
+            record
+            for record in host.journal("--action", "source.held")
+            if record["request"]["object"] == "Source/default/team"
+        ]
+
+    (record,) = eventually(records, what="the hold is recorded")
+    assert record["actor"]["role"] == "controller"
+    assert record["request"]["summary"]["note"].startswith(f"commit {commit}: source.empty: ")
+    assert commit in host.cli("journal", "list", "--action", "source.held", "--json").stdout
+    log = host.cli("source", "log", "team").stdout
+    assert ["held", commit[:12]] in [line.split()[:2] for line in log.splitlines()]
+    assert "held since" in log
+    host.stop()
+    host.up()
+    eventually(lambda: source_row(host).get("state") == "Held", what="it is held still")
+    host.cli("source", "sync", "team")
+    assert records() == [record]

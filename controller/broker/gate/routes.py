@@ -412,8 +412,8 @@ ROUTES = (
     _change(
         "own.records",
         "POST /records",
-        "record an operator's act",
-        roles=OPERATORS,
+        "record an operator's act, or that a Git source is held",
+        roles=CONTROLLER_AND_OPERATORS,
         body="record",
         body_most=RECORD_BODY_MAX,
         own=True,

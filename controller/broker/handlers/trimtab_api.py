@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from controller.broker.gate import redact
 from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.commands import ReadEngine
 from controller.broker.gate.journal_entries import request_of, require_record
@@ -20,9 +21,16 @@ from controller.core.enforcement import disruption_budget
 from controller.core.enforcement.approvals import ApprovalView, read_digest, read_objects
 from controller.core.enforcement.quota_counts import all_counted, quota_use
 from controller.core.records.inventory_json import item_to_json
-from controller.core.records.operator_records import read_service_act
+from controller.core.records.operator_records import read_hold, read_service_act
 from controller.core.records.parts import RequestPart, SummaryPart
-from controller.model.mutations import APPROVE, ROTATE_KEY, SHOW_VALUES, SOURCE_ACTS, VALUES_SHOW
+from controller.model.mutations import (
+    APPROVE,
+    ROTATE_KEY,
+    SHOW_VALUES,
+    SOURCE_ACTS,
+    SOURCE_HELD,
+    VALUES_SHOW,
+)
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Reply, Role
 
@@ -193,8 +201,13 @@ def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def records(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``POST records``: make the act of an operator durable, with its author."""
+    """Handle ``POST records``: make the act of an operator durable, with its author.
+
+    The controller records holds of Git sources, and nothing else.
+    """
     body = call.body
+    if call.actor.role is Role.CONTROLLER:
+        return (yield from _record_hold(call, body))
     if not isinstance(body, dict):
         raise _invalid_record()
     act = body.get("act", "")
@@ -311,6 +324,29 @@ def _record_service_act(call: GateRequest, body: dict[str, object]) -> Flow[Repl
             status=400,
         )
     request = request_of("POST", act.act, str(act.key), act.summary)
+    yield from require_record("operator", call.by, request)
+    return json_reply(200, {"id": call.id})
+
+
+def _record_hold(call: GateRequest, body: object) -> Flow[Reply]:
+    """Record that a Git source doesn't serve a newer commit: a claim of the controller."""
+    if not isinstance(body, dict) or body.get("act") != SOURCE_HELD:
+        raise Denied(
+            "role.denied",
+            f"{call.route.name} isn't for the role controller, except for {SOURCE_HELD}",
+            "it is for operators",
+        )
+    hold = read_hold(body)
+    if isinstance(hold, str):
+        raise Denied(
+            "body.invalid",
+            f"the hold can't be recorded: {hold}",
+            f'send {{"act": "{SOURCE_HELD}", "object": …, "commit": …, "reason": …, "message": …}}',
+            status=400,
+        )
+    note = redact.text(f"commit {hold.commit}: {hold.reason}: {hold.message}")
+    summary: dict[str, object] = {"act": SOURCE_HELD, "object": str(hold.key), "note": note}
+    request = request_of("POST", SOURCE_HELD, str(hold.key), summary)
     yield from require_record("operator", call.by, request)
     return json_reply(200, {"id": call.id})
 

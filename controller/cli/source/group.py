@@ -66,15 +66,18 @@ Example:
 """)
 @name_argument
 def log(name: str, state: Path | None, as_json: bool) -> int:
-    """List the latest commits of a source, and mark the served one."""
+    """List the latest commits of a source: the served one has '*', and a held one 'held'."""
     answer = _ask(state, {"do": "log", "name": name})
     if as_json:
         print_json(answer)
         return 0
-    current = (answer["current"] or {}).get("commit")
+    status = answer.get("status") or {}
+    marks = {(answer["current"] or {}).get("commit"): "*"}
+    if status.get("state") == "Held" and status["candidate"]:
+        marks[status["candidate"]["commit"]] = "held"
     rows = (
         (
-            "*" if each["commit"] == current else "",
+            marks.get(each["commit"], ""),
             each["commit"][:12],
             printable(each.get("committed", "")),
             printable(each.get("author", "")),
@@ -83,6 +86,9 @@ def log(name: str, state: Path | None, as_json: bool) -> int:
         for each in answer["commits"]
     )
     echo(table(("", "COMMIT", "COMMITTED", "AUTHOR", "SUBJECT"), rows))
+    if "held" in marks.values():
+        echo(f"held since {printable(status['since'])}")
+        _explain(status)
     return 0
 
 

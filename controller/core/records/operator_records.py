@@ -1,4 +1,4 @@
-"""The journal's record of an operator's act on a service, in a closed form for each act."""
+"""The journal's records of operators' acts on services, and of held Git sources, in closed forms."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from controller.model.names import NAMESPACE_MAX, SERVICE_NAME_MAX, Key, is_dns_
 
 NOTE_MAX = 512
 _REVISION = re.compile(r"v1:[0-9a-f]{64}", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
+_REASON = re.compile(r"[a-z][a-z.-]{0,63}", re.ASCII)
 _MEMBERS = frozenset({"act", "object", "revision", "anew", "note"})
 
 
@@ -63,14 +65,44 @@ def read_service_act(body: Mapping[str, object]) -> ServiceRecord | str:
     return ServiceRecord(act, key, revision, anew, note)
 
 
-def _key(text: object) -> Key | None:
+@dataclass(frozen=True, slots=True)
+class HoldRecord:
+    """A Git source that doesn't serve a newer commit."""
+
+    key: Key
+    commit: str
+    #: The code and the message of the reason.
+    reason: str
+    message: str
+
+
+def read_hold(body: Mapping[str, object]) -> HoldRecord | str:
+    """Return the hold to record, or a text about the fault in the body."""
+    members = ("act", "object", "commit", "reason", "message")
+    if body.keys() != {*members}:
+        return f"expected the members {', '.join(members)}"
+    key = _key(body["object"], "Source")
+    texts = [body[name] for name in members[2:]]
+    if key is None:
+        return "object isn't a source: Source/default/NAME"
+    commit, reason, message = (text if isinstance(text, str) else None for text in texts)
+    if commit is None or not _COMMIT.fullmatch(commit):
+        return "commit isn't a commit id"
+    if reason is None or not _REASON.fullmatch(reason):
+        return "reason isn't a code"
+    if message is None or len(message) > NOTE_MAX:
+        return f"message isn't a text of at most {NOTE_MAX} characters"
+    return HoldRecord(key, commit, reason, message)
+
+
+def _key(text: object, kind: str = "Service") -> Key | None:
     try:
         key = Key.parse(text) if isinstance(text, str) else None
     except ValueError:
         return None
     fits = (
         key is not None
-        and key.kind == "Service"
+        and key.kind == kind
         and is_dns_label(key.namespace, length=NAMESPACE_MAX)
         and is_dns_label(key.name, length=SERVICE_NAME_MAX)
     )

@@ -548,6 +548,66 @@ def test_an_operators_act_is_recorded_or_not_done() -> None:
         assert answer.rule == "body.invalid"
 
 
+HELD = {
+    "act": "source.held",
+    "object": "Source/default/shop",
+    "commit": "b" * 40,
+    "reason": "source.unsigned",
+    "message": "the commit has no\nsignature",
+}
+
+
+def test_the_controller_records_holds_of_sources() -> None:
+    answer = ask(
+        "/trimtab/v1/records", [("operator", RECORDED)], method="POST", body=HELD, actor=CONTROLLER
+    )
+    assert answer.json == {"id": "id-1"}
+    (entry,) = answer.entries
+    assert (entry.request["route"], entry.request["object"]) == (
+        "source.held",
+        "Source/default/shop",
+    )
+    assert entry.request["summary"] == {
+        "act": "source.held",
+        "object": "Source/default/shop",
+        "note": f"commit {'b' * 40}: source.unsigned: the commit has no\\u000asignature",
+    }
+    assert entry.actor["role"] == "controller"
+    answer = ask(
+        "/trimtab/v1/records",
+        [("operator", UNRECORDED)],
+        method="POST",
+        body=HELD,
+        actor=CONTROLLER,
+    )
+    assert answer.rule == "journal.unavailable"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"act": "approve", "plan": "x"},
+        {"act": "source.approve"},
+        {"act": "suspend"},
+        {"act": "rotate-key"},
+        {"object": "Service/default/web"},
+        {"object": "Source/default/../x"},
+        {"commit": "b" * 12},
+        {"reason": "because I said so"},
+        {"message": "x" * 513},
+        {"message": 1},
+        {"who": "me"},
+    ],
+)
+def test_the_controller_records_nothing_else(changed: dict[str, Any]) -> None:
+    body = HELD | changed
+    rule = "role.denied" if "act" in changed else "body.invalid"
+    answer = ask(
+        "/trimtab/v1/records", [("refusal", RECORDED)], method="POST", body=body, actor=CONTROLLER
+    )
+    assert answer.rule == rule
+
+
 def test_that_an_operator_was_shown_values_is_recorded_as_a_read():
     body = {"act": "show-values", "object": "an instance", "note": "by uid 0"}
     answer = ask(
