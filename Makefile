@@ -20,7 +20,7 @@ SUITE ?=
 # Without bytecode each process compiles again what the tests import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run down test check lint format sim sim-sweep sim-planted mutants bench bench-gate bench-journal gate-cases fuzz fuzz-git compat docker-py docs lock clean
+.PHONY: help setup run down test check lint format sim sim-sweep sim-planted mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-git compat docker-py docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -88,6 +88,9 @@ gate-cases: setup ## judge a file of gate cases, as root: CASES=file.jsonl
 fuzz: setup ## the gate's fuzz, as root: INPUTS=n admitted ones or MINUTES=n (ARGS="--seed S --input K" replays)
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) -m tests.gate.fuzz --inputs $(INPUTS) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+fuzz-cost: setup ## the cost of a request by its size, for every route and field: SIZE=n (ARGS=--largest)
+	@$(PYTHON) -m tests.unit.broker.cost --size $(or $(SIZE),2048) $(ARGS)
 
 fuzz-git: setup ## hostile repositories through fetch and export: INPUTS=n (ARGS="--seed S --input K" replays)
 	@$(PYTHON) -m tests.hostile.fuzz --inputs $(INPUTS) $(ARGS)
