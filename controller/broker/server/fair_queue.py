@@ -1,13 +1,15 @@
-"""Fairness between uids: the waiting tasks of all uids continue in turn.
+"""Fairness between uids and between owners: what waits continues in turn.
 
 - ``FairQueue`` lets one request per iteration of the event loop be read and judged. A thousand
   requests at once delay another client by a single request.
 - ``AdmissionLock`` is the lock that a mutation holds until its intent is written.
+- ``CheckQueue`` orders the checks of containers, for the owners in turn.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from controller.system.slots import RoundRobin
@@ -90,3 +92,51 @@ class AdmissionLock:
             self._trusted_last = not trusted_first
         else:
             self._held = False
+
+
+#: How many checks run at once, in all and for one owner. Most of a check's time is waiting: for the
+#: engine, and between two observations.
+CHECKS_MAX = 16
+CHECKS_OF_OWNER_MAX = 4
+
+
+class CheckQueue:
+    """Containers to check: the owners in turn, and the containers of an owner in order.
+
+    A container waits at most once, and is never checked twice at a time. One owner's containers
+    never take all places, so that their number doesn't delay the checks of another owner.
+    """
+
+    def __init__(self) -> None:
+        self._due: OrderedDict[str, dict[str, None]] = OrderedDict()
+        #: The containers that are being checked, with their owners.
+        self._running: dict[str, str] = {}
+
+    def add(self, identifier: str, owner: str) -> None:
+        """Add a container, unless it waits already."""
+        self._due.setdefault(owner, {})[identifier] = None
+
+    def take(self) -> str | None:
+        """Return the next container to check, or None while no check can begin."""
+        if len(self._running) >= CHECKS_MAX:
+            return None
+        running = Counter(self._running.values())
+        # An owner without a running check goes first.
+        for owner in sorted(self._due, key=lambda each: running[each]):
+            if running[owner] >= CHECKS_OF_OWNER_MAX:
+                break
+            waiting = self._due[owner]
+            identifier = next((each for each in waiting if each not in self._running), None)
+            if identifier is None:
+                continue
+            del waiting[identifier]
+            self._due.move_to_end(owner)
+            if not waiting:
+                del self._due[owner]
+            self._running[identifier] = owner
+            return identifier
+        return None
+
+    def finish(self, identifier: str) -> None:
+        """End the check of a container."""
+        del self._running[identifier]

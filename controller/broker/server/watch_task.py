@@ -2,8 +2,9 @@
 
 - ``ContainerWatcher`` verifies a container of this instance as soon as the engine reports a start
   or a change. An event is only a hint about the container to check. Every container is checked
-  when an event stream begins, so that nothing between two streams is missed, and periodically
-  without a stream. Each container waits at most once for its check.
+  when an event stream begins, so that nothing between two streams is missed, and periodically.
+  Several checks run side by side, for the owners in turn (``fair_queue.CheckQueue``): an owner with
+  many events doesn't delay the end of another owner's violation.
 - ``ExecReaper`` records the results of exec sessions and ends those beyond their time.
 """
 
@@ -26,6 +27,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, split_brain
 from controller.broker.handlers import container_exec
 from controller.broker.server.driver import Driver
+from controller.broker.server.fair_queue import CheckQueue
 from controller.model import names
 
 LOG = logging.getLogger(__name__)
@@ -51,9 +53,11 @@ class ContainerWatcher:
         self._driver = driver
         self._state = state
         self._client = client
-        #: The ids of the containers to check, in order.
-        self._due: dict[str, None] = {}
+        self._queue = CheckQueue()
         self._woken = asyncio.Event()
+        #: When all containers became due the last time, by the loop's clock.
+        self._all_due_at = 0.0
+        self._is_surveying = False
         self._has_stream = False
 
     async def run_events(self) -> None:
@@ -95,8 +99,9 @@ class ContainerWatcher:
         A container outside the inventory with the label of this instance makes a check for a
         second broker due (``split_brain``).
         """
-        if identifier in self._state.inventory.containers:
-            self._due[identifier] = None
+        item = self._state.inventory.containers.get(identifier)
+        if item is not None:
+            self._queue.add(identifier, item.owner)
             self._woken.set()
         elif instance == self._state.instance:
             self._state.split_brain.in_doubt = True
@@ -104,24 +109,32 @@ class ContainerWatcher:
 
     def wake_all(self) -> None:
         """Check every container of the inventory soon."""
-        self._due |= dict.fromkeys(self._state.inventory.containers)
+        self._all_due_at = asyncio.get_running_loop().time()
+        for item in self._state.inventory.containers.values():
+            self._queue.add(item.id, item.owner)
         self._woken.set()
 
     async def run_checks(self) -> None:
         """Check due containers until cancelled, and all containers periodically."""
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CHECK_S if self._has_stream else BLIND_CHECK_S):
-                    await self._woken.wait()
-            if not self._woken.is_set():
-                self.wake_all()
-            self._woken.clear()
-            if self._state.split_brain.in_doubt:
-                await self._check_split_brain()
-            while self._due:
-                identifier = next(iter(self._due))
-                del self._due[identifier]
-                await self._check(identifier)
+        self._all_due_at = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._wait_until_due()
+                if self._state.split_brain.in_doubt and not self._is_surveying:
+                    self._is_surveying = True
+                    tasks.create_task(self._check_split_brain())
+                while (identifier := self._queue.take()) is not None:
+                    tasks.create_task(self._check(identifier))
+
+    async def _wait_until_due(self) -> None:
+        """Wait for a container to check or for the end of a check, and for the periodic check."""
+        period_s = CHECK_S if self._has_stream else BLIND_CHECK_S
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._all_due_at + period_s):
+                await self._woken.wait()
+        if asyncio.get_running_loop().time() >= self._all_due_at + period_s:
+            self.wake_all()
+        self._woken.clear()
 
     async def _check_split_brain(self) -> None:
         try:
@@ -131,6 +144,8 @@ class ContainerWatcher:
         except Exception:
             LOG.exception("recovery.rivals.failed")
             return
+        finally:
+            self._is_surveying = False
         if self._state.split_brain.rivals:
             LOG.error(
                 "state.forked containers=%s", ",".join(sorted(self._state.split_brain.rivals))
@@ -143,6 +158,9 @@ class ContainerWatcher:
             # A bug in the check of one container must not stop the checks of the others.
             LOG.exception("lookout.failed container=%s", identifier)
             return
+        finally:
+            self._queue.finish(identifier)
+            self._woken.set()
         if result is not None and result.breaches:
             LOG.warning("lookout.violation container=%s", identifier)
 

@@ -12,6 +12,7 @@ import pytest
 
 from controller.broker.gate.commands import Command, CommandResult
 from controller.broker.gate.state import GateState
+from controller.broker.server.fair_queue import CHECKS_OF_OWNER_MAX
 from controller.broker.server.watch_task import containers_of
 from controller.model.confinement import Confinement
 from controller.model.inventory import Inventory
@@ -105,6 +106,44 @@ def test_what_events_name_is_looked_at_and_everything_at_each_beginning(tmp_path
             ended.set()
             await streams.get()
             await looked(WEB, DB, SLOT)
+            ended.set()
+
+    run(test())
+
+
+def test_an_owners_many_slow_checks_delay_no_check_of_another_owner(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, nothing)
+    known, ended = asyncio.Event(), asyncio.Event()
+    streams: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    alices = [f"{number:064x}" for number in range(1, 41)]
+
+    async def follow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await known.wait()
+        writer.write(chunked(end=False))
+        streams.put_nowait(writer)
+        await ended.wait()
+
+    async def hang(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await ended.wait()
+
+    bench.engine.answers = {LOOKOUT: follow, **{look(each): hang for each in alices}}
+
+    async def test() -> None:
+        async with bench.serving() as broker:
+            before = ours()
+            web = before.containers[WEB]
+            many = {each: replace(web, id=each) for each in alices}
+            broker.state.inventory = replace(before, containers={**many, DB: before.containers[DB]})
+            known.set()  # the stream's beginning makes all due, alice's first
+            stream = await streams.get()
+            arrived: list[str] = []
+            while look(DB) not in arrived:
+                arrived.append(await bench.engine.arrivals.get())
+            line = event("container", DB) + b"\n"
+            stream.write(b"%x\r\n%b\r\n" % (len(line), line))
+            while (target := await bench.engine.arrivals.get()) != look(DB):
+                arrived.append(target)
+            assert len(set(arrived) & set(map(look, alices))) <= CHECKS_OF_OWNER_MAX
             ended.set()
 
     run(test())
