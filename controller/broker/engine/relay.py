@@ -24,8 +24,8 @@ LINE_BYTES_MAX = 1024 * 1024
 #: How long a client has to read the head of a response before the first output follows.
 HEAD_READ_S, POLL_S = 1.0, 0.001
 
-#: Returns True for a line to send to the client.
-KeepLine = Callable[[bytes], bool]
+#: Returns the line to send to the client for a line of the engine, or None for no line.
+EditLine = Callable[[bytes], bytes | None]
 
 
 class ClientStream:
@@ -132,16 +132,18 @@ async def relay(
     client: ClientStream,
     *,
     within_s: float | None = None,
-    keep: KeepLine | None = None,
+    edit_line: EditLine | None = None,
 ) -> None:
     """Relay an open response until its end, a hang-up of the client, or *within_s* seconds.
 
-    With *keep*, only the lines for which *keep* returns True are relayed. Closes *stream*.
+    With *edit_line*, the lines that it returns are relayed instead. Closes *stream*.
     """
     try:
         async with hang_up_of(client) as hang_up:
             transfer = (
-                _both_ways(stream, client) if stream.hijacked else _one_way(stream, client, keep)
+                _both_ways(stream, client)
+                if stream.hijacked
+                else _one_way(stream, client, edit_line)
             )
             await _run_until(transfer, hang_up, within_s)
     finally:
@@ -163,9 +165,12 @@ async def _run_until(
         raise results[0]
 
 
-async def _one_way(stream: ResponseReader, client: ClientStream, keep: KeepLine | None) -> None:
-    await client.begin(stream.status, stream.headers, length=stream.length)
-    parts = stream.chunks() if keep is None else _filter_lines(stream.chunks(), keep)
+async def _one_way(
+    stream: ResponseReader, client: ClientStream, edit_line: EditLine | None
+) -> None:
+    length = stream.length if edit_line is None else None
+    await client.begin(stream.status, stream.headers, length=length)
+    parts = stream.chunks() if edit_line is None else _edit_lines(stream.chunks(), edit_line)
     try:
         async for part in parts:
             await client.send(part)
@@ -178,8 +183,8 @@ async def _one_way(stream: ResponseReader, client: ClientStream, keep: KeepLine 
     await client.finish()
 
 
-async def _filter_lines(parts: AsyncIterator[bytes], keep: KeepLine) -> AsyncIterator[bytes]:
-    """Yield the whole lines for which *keep* returns True.
+async def _edit_lines(parts: AsyncIterator[bytes], edit_line: EditLine) -> AsyncIterator[bytes]:
+    """Yield what *edit_line* returns for each whole line.
 
     Raises:
         ResponseBroken: a line is longer than any line of an engine.
@@ -190,8 +195,8 @@ async def _filter_lines(parts: AsyncIterator[bytes], keep: KeepLine) -> AsyncIte
         if len(rest) > LINE_BYTES_MAX:
             raise ResponseBroken(f"a line is longer than {LINE_BYTES_MAX} bytes")
         for line in lines:
-            if keep(line):
-                yield line + b"\n"
+            if (edited := edit_line(line)) is not None:
+                yield edited + b"\n"
 
 
 async def _both_ways(stream: ResponseReader, client: ClientStream) -> None:

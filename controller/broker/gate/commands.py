@@ -145,8 +145,8 @@ class Relay:
     within_s: float | None = None
     #: The exec that the connection carries; the exec is checked once the connection ends.
     exec: str = ""
-    #: The reply consists of lines: pass on those for which this returns True.
-    keep: Callable[[bytes], bool] | None = None
+    #: The reply consists of lines: pass on the returned line for each, or nothing for None.
+    edit_line: Callable[[bytes], bytes | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,3 +145,33 @@ def summary(value: object, depth: int = 0) -> object:
 
 def _member(key: str, value: object, depth: int) -> object:
     return env_names(value) if key.casefold() == "env" else summary(value, depth + 1)
+
+
+#: The engine puts the command and its arguments into the names of these events.
+_EXEC_EVENT = re.compile(r"(exec_[a-z]+):.*", re.ASCII | re.DOTALL)
+
+
+def event_name(name: str) -> str:
+    """Return the name of an event of the engine without the arguments of a command.
+
+    For example ``exec_create`` for ``exec_create: sh -c secret``.
+    """
+    match = _EXEC_EVENT.fullmatch(name)
+    return match[1] if match else name
+
+
+def event(line: bytes) -> bytes | None:
+    """Return a line of the engine's events without arguments of commands, None if unreadable."""
+    if b"exec_" not in line:
+        return line
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(told, dict):
+        return None
+    for member in ("status", "Action"):
+        name = told.get(member)
+        if isinstance(name, str) and (bare := event_name(name)) != name:
+            told[member] = f"{bare}: {WITHHELD}"
+    return json.dumps(told, separators=(",", ":")).encode()

@@ -167,6 +167,7 @@ ROUTES = (
         "container.top",
         f"GET {_C}/top",
         "its processes; ps runs on the host: no options that show more than these",
+        roles=PEOPLE,
         query={"ps_args": one_of("-ef", "aux")},
     ),
     _read("container.changes", f"GET {_C}/changes", "its changed files"),

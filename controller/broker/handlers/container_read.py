@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -73,16 +73,33 @@ def events(call: GateRequest, state: GateState) -> Flow[Reply | Relay]:
     """Handle ``GET /events``, restricted to this instance, and for clients to their owner.
 
     Events of networks and volumes have no labels, and the controller needs them: its stream is
-    filtered line by line.
+    filtered line by line. Only operators see the arguments of commands.
     """
     yield from ()
     asked = list_filters.parse(call.query.get("filters", ""), list_filters.EVENT_KEYS)
-    kinds = [kind for kind in asked.get("type", []) if kind in list_filters.EVENT_TYPES]
-    asked = {**asked, "type": kinds or sorted(list_filters.EVENT_TYPES)}
+    if call.actor.role is Role.OPERATOR:
+        return _relay_events(call, list_filters.restrict(asked, state, call.actor))
+    # A filter by arguments would answer guesses about them.
+    asked = {**asked, "event": [*map(redact.event_name, asked.get("event", ()))]}
     mine = call.actor.role is Role.CONTROLLER
     narrow = asked if mine else list_filters.restrict(asked, state, call.actor)
+    return _relay_events(call, narrow, partial(_own_event, state) if mine else redact.event)
+
+
+def _relay_events(
+    call: GateRequest,
+    filters: list_filters.Filters,
+    edit_line: Callable[[bytes], bytes | None] | None = None,
+) -> Relay:
+    kinds = [kind for kind in filters.get("type", []) if kind in list_filters.EVENT_TYPES]
+    narrow = {key: values for key, values in filters.items() if values}
+    narrow["type"] = kinds or sorted(list_filters.EVENT_TYPES)
     path = build_path("/events", {**call.query, "filters": list_filters.encode(narrow)})
-    return Relay("GET", path, keep=partial(is_own_event, state) if mine else None)
+    return Relay("GET", path, edit_line=edit_line)
+
+
+def _own_event(state: GateState, line: bytes) -> bytes | None:
+    return redact.event(line) if is_own_event(state, line) else None
 
 
 def is_own_event(state: GateState, line: bytes) -> bool:

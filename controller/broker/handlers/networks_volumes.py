@@ -30,6 +30,7 @@ from controller.core.engine_api import parse
 from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.context import owner_of
 from controller.core.rules.facts import NetworkFacts, QuotaCounts, Stamp, VolumeFacts
+from controller.core.rules.networks import implied_kind
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.desired.plan import ALLOW
@@ -151,11 +152,25 @@ def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def network_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``DELETE /networks/{network}``."""
+    """Handle ``DELETE /networks/{network}``.
+
+    Raises:
+        Denied: ``network.shared``: other owners' containers of the namespace join the network too,
+            whoever was the first.
+    """
     found = yield from lookup.find_own_network(state, call.actor, call.names["network"])
     identifier = found.facts.id
     if found.owned is not None:
         disruption_budget.refuse_client_objects(call, found.owned.origin, found.facts.name)
+    shared = implied_kind(call.policy, found.facts.name, found.facts.namespace)
+    if shared and call.actor.role is Role.CLIENT:
+        raise Denied(
+            "network.shared",
+            f"{found.facts.name} is the network of the namespace {found.facts.namespace}, not only "
+            "of the caller's containers",
+            "leave it: it holds nothing, and the next container joins it again",
+            subject=found.facts.name,
+        )
     path = f"/networks/{identifier}"
     summary = _summary(found.facts)
     change = Change.of(Mutation.NETWORK_REMOVE, identifier, path, AdmissionDecision(ALLOW), summary)

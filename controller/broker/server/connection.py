@@ -284,7 +284,7 @@ class Connection:
         """Relay a response to its end. Record the result of an exec session at once."""
         command = response.relay
         if not command.exec:
-            await relay(response.stream, client, keep=command.keep)
+            await relay(response.stream, client, edit_line=command.edit_line)
             return
         self._state.execs.attached.add(command.exec)
         try:

@@ -3,17 +3,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
 from controller.broker.dispatch import handle
+from controller.broker.gate import redact
 from controller.broker.gate.commands import ReadEngine, Relay
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.container_read import is_own_event
 from controller.core.engine_api.pull_errors import Access
 from controller.core.records.checkpoint import asks_for_key
-from controller.model.records import Reply
+from controller.model.records import Actor, Reply
 from controller.ports import JournalHealth
 from tests.unit.broker.dialogue import (
     ALICE,
@@ -305,7 +306,38 @@ def test_events_are_the_instances_and_a_clients_are_its_owners() -> None:
     filters = quote('{"type":["container","daemon"],"label":["io.trimtab.owner=bob"]}')
     answer = ask(f"/events?since=1.5&filters={filters}", [])
     narrow = '{"type":["container"],"label":["io.trimtab.instance=i1","io.trimtab.owner=alice"]}'
-    assert answer.value == Relay("GET", f"/events?since=1.5&filters={quote(narrow, safe='')}")
+    path = f"/events?since=1.5&filters={quote(narrow, safe='')}"
+    assert answer.value == Relay("GET", path, edit_line=redact.event)
+    whole = ask("/events", [], actor=OPERATOR).value
+    assert isinstance(whole, Relay) and whole.edit_line is None
+
+
+def exec_event(name: str) -> bytes:
+    actor = {"ID": SLOT, "Attributes": {"io.trimtab.instance": "i1", "execID": "e1"}}
+    event = {"status": name, "id": SLOT, "Type": "container", "Action": name, "Actor": actor}
+    return json.dumps(event, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize("actor", [ALICE, CONTROLLER])
+@pytest.mark.parametrize("name", ["exec_create", "exec_start"])
+def test_only_operators_see_the_arguments_of_a_command_in_events(name: str, actor: Actor) -> None:
+    relayed = ask("/events", [], actor=actor).value
+    assert isinstance(relayed, Relay) and relayed.edit_line is not None
+    edited = relayed.edit_line(exec_event(f"{name}: login --password S3CRET\n: more"))
+    assert edited == exec_event(f"{name}: [withheld]")
+    for kept in ("exec_die", "exec_detach", "health_status: healthy", "start"):
+        assert relayed.edit_line(exec_event(kept)) == exec_event(kept)
+    assert relayed.edit_line(b'{"status":"exec_create: S3CRET"') is None
+    assert relayed.edit_line(b'["exec_create: S3CRET"]') is None
+
+
+@pytest.mark.parametrize("actor", [ALICE, CONTROLLER])
+def test_no_filter_of_events_tells_whether_a_guess_of_arguments_is_right(actor: Actor) -> None:
+    asked = {"event": ["exec_create: login S3", "exec_start", "health_status: healthy"]}
+    relayed = ask(f"/events?filters={quote(json.dumps(asked))}", [], actor=actor).value
+    assert isinstance(relayed, Relay)
+    told = json.loads(parse_qs(urlsplit(relayed.path).query)["filters"][0])
+    assert told["event"] == ["exec_create", "exec_start", "health_status: healthy"]
 
 
 def test_the_controller_is_told_what_happens_to_its_networks_and_volumes() -> None:

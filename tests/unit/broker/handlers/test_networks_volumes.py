@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -444,6 +445,21 @@ def test_a_network_goes_by_full_id() -> None:
     assert knows.inventory.networks == {}
     theirs: list[Step] = [look, ("refusal", RECORDED)]
     assert ask("DELETE", "/networks/alice-net", theirs, actor=BOB).status == 404
+
+
+def test_a_namespaces_network_is_not_removed_by_the_client_that_came_first() -> None:
+    known = inventory()
+    implied = replace(known.networks[NETWORK], name="platform-network", namespace="default")
+    knows = state(replace(known, networks={NETWORK: implied}))
+    look: Step = (
+        ReadEngine("/networks/platform-network"),
+        reply(network(NETWORK, "platform-network", "alice")),
+    )
+    answer = ask("DELETE", "/networks/platform-network", [look, ("refusal", RECORDED)], knows)
+    assert (answer.status, answer.rule) == (403, "network.shared")
+    forward = Forward("DELETE", f"/networks/{NETWORK}", deadline_s=15.0)
+    ask("DELETE", "/networks/platform-network", [look, *changed(forward)], knows, actor=OPERATOR)
+    assert knows.inventory.networks == {}
 
 
 @pytest.mark.parametrize("verb", ["connect", "disconnect"])

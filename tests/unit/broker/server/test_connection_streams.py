@@ -117,7 +117,9 @@ def test_a_stream_is_relayed_as_it_comes(tmp_path: Path) -> None:
 def test_of_lines_only_those_are_passed_on_that_are_asked_for(tmp_path: Path) -> None:
     def kept(_request: Request, _state: GateState) -> Steps:
         yield from ()
-        return Relay("GET", "/events", keep=lambda line: line.startswith(b"+"))
+        return Relay(
+            "GET", "/events", edit_line=lambda line: line if line.startswith(b"+") else None
+        )
 
     parts = (b"+one\n-t", b"wo\n", b"+th", b"ree\n+cut off")
 
@@ -131,7 +133,7 @@ def test_of_lines_only_those_are_passed_on_that_are_asked_for(tmp_path: Path) ->
 def test_a_line_beyond_its_bound_ends_the_stream(tmp_path: Path) -> None:
     def kept(_request: Request, _state: GateState) -> Steps:
         yield from ()
-        return Relay("GET", "/events", keep=lambda _line: True)
+        return Relay("GET", "/events", edit_line=lambda line: line)
 
     async def talk(bench: Bench) -> None:
         found = await ask(bench.socket, get("/events"))
