@@ -44,6 +44,8 @@ class ContainerItem:
         ""  # the id of the record of the violation, if the container was stopped for it
     )
     aliases: tuple[str, ...] = ()  # further names in its networks
+    #: Published ports, as ADDRESS:PORT:PORT/PROTOCOL; () if an older broker saved the inventory.
+    ports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

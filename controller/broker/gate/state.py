@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from controller.core.admission.dns_names import DnsNames
+from controller.core.admission.host_ports import PortClaim
 from controller.core.enforcement.approvals import ApprovalView
 from controller.core.enforcement.quota_counts import Counted
 from controller.core.enforcement.record_summaries import Buckets
@@ -90,6 +91,8 @@ class ReservationState:
     objects: dict[str, Counted] = field(default_factory=dict)
     #: DNS names of a container (``guards.name_conflicts``).
     names: dict[str, DnsNames] = field(default_factory=dict)
+    #: Host ports of a container (``guards.port_conflicts``).
+    ports: dict[str, PortClaim] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

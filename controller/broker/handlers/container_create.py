@@ -17,10 +17,11 @@ from controller.broker.gate.mutate import Change, perform, refuse_if_held
 from controller.broker.gate.refusals import Answered, Denied, message_reply, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
-from controller.broker.guards import lookup, name_conflicts
+from controller.broker.guards import lookup, name_conflicts, port_conflicts
 from controller.broker.handlers import image as images
 from controller.broker.handlers import networks_volumes
 from controller.broker.wire.responses import json_reply
+from controller.core.admission import host_ports
 from controller.core.admission.create import admit_create, kept_volumes, needs
 from controller.core.admission.dns_names import of_summary
 from controller.core.admission.networks_volumes import admit_implied_network, admit_kept_volume
@@ -368,7 +369,11 @@ def _create(
     mine = of_summary(summary)
     early_reply = partial(add_warnings, warnings=judged.warnings)
     counted = counted_of("container", SummaryPart.read(judged.summary))
-    with _reserved(state, {call.id: counted}), name_conflicts.reserve_names(call, state, mine):
+    with (
+        _reserved(state, {call.id: counted}),
+        name_conflicts.reserve_names(call, state, mine),
+        port_conflicts.reserve_ports(call, state, host_ports.of_summary(summary)),
+    ):
         reply = yield from perform(
             state, call.by, change, _created_details, early_reply=early_reply
         )

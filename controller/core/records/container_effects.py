@@ -81,6 +81,7 @@ def create_container(inventory: Inventory, closing: Closing) -> Inventory:
         seq=closing.seq,
         recovered=closing.recovered,
         aliases=summary.aliases,
+        ports=summary.ports,
         confined=summary.confinement,
     )
     inventory = with_item(inventory, item)

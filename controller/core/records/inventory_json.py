@@ -80,6 +80,7 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
                 **item,
                 "admitted": settings_from_json(item["admitted"]),
                 "aliases": texts_of(item.get("aliases")),
+                "ports": texts_of(item.get("ports")),
                 "confined": confinement_from_json(item.get("confined")),
             }
         )
