@@ -1,7 +1,7 @@
 """Requests of operators to the fetcher, on a socket of its own.
 
-Every connected client is allowed to read; root and the instance's owner are allowed to change. Through
-the controller, a usurped controller could approve a held commit.
+Every connected client is allowed to look; root and the instance's owner are allowed to change, and to
+read files of commits. Through the controller, a usurped controller could approve a held commit.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class FetchBackend(Protocol):
 
     def log(self, name: str) -> dict[str, object]: ...
 
+    def files(self, name: str, commit: str) -> dict[str, object]: ...
+
     def sync(self, name: str) -> dict[str, object]: ...
 
     def hold(self, name: str, by: str) -> dict[str, object]: ...
@@ -45,7 +47,7 @@ def answer(
 ) -> dict[str, object]:
     """Return the answer to one question; a TrimtabError becomes ``{"error": …}``."""
     try:
-        if question.get("do") in ("sync", "hold", "resume", "approve"):
+        if question.get("do") in ("files", "sync", "hold", "resume", "approve"):
             _raise_if_not_allowed(peer_uid, operators)
         return _answer(question, requester(question, "by", peer_uid), backend)
     except TrimtabError as error:
@@ -61,6 +63,8 @@ def _answer(question: Mapping[str, object], by: str, backend: FetchBackend) -> d
             return backend.list_sources()
         case "log":
             return backend.log(name)
+        case "files":
+            return backend.files(name, text_member(question, "commit"))
         case "sync":
             return backend.sync(name)
         case "hold":

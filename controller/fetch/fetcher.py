@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -180,6 +181,16 @@ class Fetcher:
             "commits": commits,
             "current": current,
             "status": status_to_json(status) if status else None,
+        }
+
+    def files(self, name: str, commit: str) -> dict[str, object]:
+        """Return the files of a fetched commit in base64, by path; *commit* can be shortened."""
+        worker = self._find(name)
+        found, files = worker.read_commit(commit)
+        return {
+            "commit": found,
+            "path": worker.spec.git.path,
+            "files": {file.path: b64encode(content).decode() for file, content in files},
         }
 
     def sync(self, name: str) -> dict[str, object]:

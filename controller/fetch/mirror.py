@@ -133,6 +133,14 @@ class Mirror:
         """Return True if the mirror has an object."""
         return self.exists and self._git.finish("cat-file", "-e", object_id).is_success
 
+    def find_commit(self, prefix: str) -> str | None:
+        """Return the id of the commit with a full or shortened id; None if there isn't exactly one."""
+        if not self.exists:
+            return None
+        words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{prefix}^{{commit}}")
+        finished = self._git.finish(*words)
+        return finished.output.decode().strip() if finished.is_success else None
+
     def commit_of(self, object_id: str) -> str:
         """Return the id of the commit that a tag, or a tag of a tag, leads to.
 

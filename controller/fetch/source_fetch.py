@@ -6,6 +6,7 @@ An error at any step leaves the served commit as it is.
 from __future__ import annotations
 
 import errno
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from controller.core.git.tree_checks import (
     POINTER_MAX_BYTES,
     ExportList,
     Refusal,
+    TreeFile,
     folders_of,
     parse_tree,
     pointer_refusal,
@@ -37,6 +39,10 @@ from controller.model.sources import CommitInfo, CommitSignature, SourceState
 KEYS = Path("/etc/trimtab/keys")
 #: Longest list of commits whose signatures are checked at once.
 COMMITS_MAX = 1000
+
+#: Largest sum of the files that ``read_commit`` returns.
+READ_MAX_BYTES = 16 << 20
+_PREFIX = re.compile(r"[0-9a-f]{7,64}", re.ASCII)
 
 #: Checks a signature against the folder of keys with a name; raises SourceError.
 Verify = Callable[[str, DetachedSignature | None], CommitSignature]
@@ -102,6 +108,33 @@ class SourceFetch:
             return self._run(spec, memory, save=save)
         except OSError as error:
             raise _storage_error(error) from error
+
+    def read_commit(self, prefix: str, *, path: str) -> tuple[str, list[tuple[TreeFile, bytes]]]:
+        """Return the id and the exported files of a fetched commit, served or not.
+
+        *prefix* is its id, or the first digits. Other threads can call this method.
+
+        Raises:
+            SourceError: there is no such commit, or its tree can't be exported.
+        """
+        commit = self.mirror.find_commit(prefix) if _PREFIX.fullmatch(prefix) else None
+        if commit is None:
+            raise SourceError(
+                "source.commit-missing",
+                f"the mirror of source {self.name} has no commit {prefix}",
+                remedy=f"push it to the followed reference, then 'trimtab source sync {self.name}'; "
+                "or check it out, and name its folder",
+            )
+        listed = self._list_files(commit, path)
+        if isinstance(listed, Refusal):
+            raise SourceError(listed.code, listed.message, remedy=listed.remedy)
+        if sum(file.size_bytes for file in listed.files) > READ_MAX_BYTES:
+            raise SourceError(
+                "source.too-large",
+                f"the files of commit {commit[:12]} have more than {READ_MAX_BYTES >> 20} MiB",
+                remedy="check the commit out, and name its folder",
+            )
+        return commit, list(self.mirror.read_files(listed.files))
 
     def _run(self, spec: SourceSpec, memory: SourceMemory, *, save: Save) -> SourceMemory:
         if memory.status.current is not None and not self._is_exported(memory):
@@ -188,7 +221,7 @@ class SourceFetch:
         self, spec: SourceSpec, memory: SourceMemory, newest: _Newest
     ) -> tuple[CommitFindings, ExportList | None]:
         info, unreadable = self._info(newest.commit)
-        tree = unreadable or self._list(newest.commit, spec.git.path)
+        tree = unreadable or self._list_files(newest.commit, spec.git.path)
         listed = tree if isinstance(tree, ExportList) else None
         signature, unsigned = self._check_signatures(spec, memory, newest)
         findings = CommitFindings(
@@ -209,7 +242,7 @@ class SourceFetch:
         info = CommitInfo(commit, parsed.author, parsed.authored, parsed.committed, parsed.subject)
         return info, None
 
-    def _list(self, commit: str, path: str) -> ExportList | Refusal:
+    def _list_files(self, commit: str, path: str) -> ExportList | Refusal:
         try:
             entries = parse_tree(self.mirror.list_tree(commit, folders_of(path)))
         except SourceError as error:
@@ -281,7 +314,7 @@ class SourceFetch:
 
     def _export(self, info: CommitInfo, *, path: str) -> None:
         """Export a commit again that was served before."""
-        listed = self._list(info.commit, path)
+        listed = self._list_files(info.commit, path)
         if isinstance(listed, ExportList):
             self._serve(info, listed, path=path)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from controller.core.git.schedule import next_delay_s
+from controller.core.git.tree_checks import TreeFile
 from controller.fetch.memory import CommitApproval, MemoryFile, SourceMemory, fresh
 from controller.fetch.source_fetch import SourceFetch
 from controller.model.desired.source_spec import SourceSpec
@@ -94,6 +95,10 @@ class SourceWorker:
             return self._changed.wait_for(
                 lambda: self._requests.done >= request or self._is_stopping, within_s
             )
+
+    def read_commit(self, prefix: str) -> tuple[str, list[tuple[TreeFile, bytes]]]:
+        """Return the id and the files of a fetched commit; raises as ``SourceFetch.read_commit``."""
+        return self._fetch.read_commit(prefix, path=self.spec.git.path)
 
     def hold(self, by: str) -> None:
         """Keep the served commit until ``resume``.

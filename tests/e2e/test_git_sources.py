@@ -158,6 +158,20 @@ def plan_a_pull_request(host: Host, tree: Path) -> None:
     assert "name one of its Sources: team" in done.stderr
 
 
+def plan_a_commit(host: Host, earlier: str) -> None:
+    """A commit that the fetcher has is planned without a checkout; what runs goes on."""
+    against = ("plan", "--against", earlier[:12], "--source", "team")
+    shown = host.cli(*against, expect=2).stdout
+    assert "Service/default/api" in shown
+    assert host.json(*against, expect=2)["objects"]
+    assert not host.names("api")
+    missing = host.cli("plan", "--against", "f" * 40, "--source", "team", expect=1)
+    assert "the mirror of source team has no commit" in missing.stderr
+    assert "trimtab source sync team" in missing.stderr
+    assert "--source NAME" in host.cli("plan", "--against", earlier, expect=64).stderr
+    assert "neither" in host.cli("plan", "--against", "nowhere", expect=64).stderr
+
+
 @pytest.mark.timeout(300)
 def test_a_commit_becomes_a_container_and_an_empty_one_does_not(host: Host) -> None:
     bare, tree = host.folder / "deploy.git", host.folder / "tree"
@@ -192,6 +206,7 @@ def test_a_commit_becomes_a_container_and_an_empty_one_does_not(host: Host) -> N
     assert "team:web.yaml:" in blamed
     assert "by Ann" in blamed
     plan_a_pull_request(host, tree)
+    plan_a_commit(host, first)
     # A commit that declares nothing isn't served.
     third = push("three")
     eventually(lambda: source_row(host)["state"] == "Held", what="the empty commit is held")

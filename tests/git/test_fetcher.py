@@ -8,6 +8,7 @@ import shutil
 import socket
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,34 @@ def test_a_held_commit_is_approved_by_its_id_alone(running: Running) -> None:
     third = running.repository.commit_tree(tree, parents=(first,))
     held = running.sync()
     assert (held["reason"], held["candidate"]["commit"]) == ("source.unrelated", third)
+
+
+def test_the_files_of_a_held_commit_can_be_read_and_serve_nothing(running: Running) -> None:
+    first = running.sync()["current"]["commit"]
+    tree = running.repository.tree({"deploy/web.yaml": "other: 1\n", "README.md": "x"})
+    second = running.repository.commit_tree(tree, parents=())
+    assert running.sync()["candidate"]["commit"] == second
+    found = running.ask("files", name="shop", commit=second[:12])
+    assert (found["commit"], found["path"]) == (second, "deploy")
+    assert {path: b64decode(text) for path, text in found["files"].items()} == {
+        "deploy/web.yaml": b"other: 1\n"
+    }
+    assert running.current() == first
+    blob = running.repository.blob("other: 1\n")
+    for unknown in ("f" * 40, second[:6], "HEAD", "refs/trimtab/head", f"{second}^", blob, ""):
+        with pytest.raises(EngineFailed) as refused:
+            running.ask("files", name="shop", commit=unknown)
+        assert code(refused) == "source.commit-missing"
+
+
+def test_a_commit_that_cannot_be_exported_has_no_files(running: Running) -> None:
+    repository = running.repository
+    link = repository.raw_tree([("120000", b"web.yaml", repository.blob("/etc/passwd"))])
+    commit = repository.commit_tree(repository.raw_tree([("40000", b"deploy", link)]))
+    assert running.sync()["reason"] == "source.link"
+    with pytest.raises(EngineFailed) as refused:
+        running.ask("files", name="shop", commit=commit)
+    assert code(refused) == "source.link"
 
 
 def test_a_hold_lasts_until_it_is_resumed_also_over_a_restart(

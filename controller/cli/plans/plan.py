@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import platform
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,9 +30,13 @@ from controller.cli.options import (
 from controller.cli.output.excerpts import excerpts
 from controller.cli.output.tables import terminal_width
 from controller.cli.output.terminal import echo
+from controller.model.errors import StateError
+from controller.settings import read_instance, state_of
 
 if TYPE_CHECKING:
     from controller.model.desired.field_changes import Review
+
+COMMIT = re.compile(r"[0-9a-f]{7,64}", re.ASCII)
 
 
 @command("""\b
@@ -40,6 +47,7 @@ Examples:
   trimtab plan desired-state --json | jq '.actions[] | .action + " " + .cause'
   trimtab plan --against deploy --markdown                        for a comment on a pull request
   trimtab plan --against deploy --snapshot host.json --markdown   the same, on another machine
+  trimtab plan --against 3fa2c81b90de --source shop               a commit that is held, or is to come
 
 \b
 Exit codes: 0 nothing to do, 2 changes pending, 3 invalid files, 4 something is refused.
@@ -49,15 +57,14 @@ Exit codes: 0 nothing to do, 2 changes pending, 3 invalid files, 4 something is 
 @policy_option
 @click.option(
     "--against",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    metavar="DIR",
-    help="Plan for the files in DIR, such as a checked-out pull request.",
+    metavar="DIR|COMMIT",
+    help="Plan for the files in DIR, such as a checked-out pull request, or of a fetched COMMIT.",
 )
 @click.option(
     "--source",
     default="",
     metavar="NAME",
-    help="With --against: the files are those of this Git source, not of the host's directory.",
+    help="With --against: the files, or the commit, are of this Git source, not of the host's directory.",
 )
 @click.option(
     "--snapshot",
@@ -72,7 +79,7 @@ def plan(
     directory: Path | None,
     engine: str | None,
     policy: str | None,
-    against: Path | None,
+    against: str | None,
     source: str,
     snapshot_file: Path | None,
     markdown: bool,
@@ -84,22 +91,34 @@ def plan(
 
     Changes nothing. If no instance runs, a broker runs until the command ends.
     """
+    if source and against is None:
+        raise click.UsageError("--source needs --against")
+    root = state_root(state)
+    with _planned_folder(against, source, root) as planned:
+        folder = default_directory(planned or directory, root)
+        if planned is not None or snapshot_file is not None:
+            request = SnapshotRequest(root, None if source else folder, engine, policy)
+            review, title = _review_against(folder.absolute(), source, snapshot_file, request)
+        else:
+            from controller.cli.clients import oneshot
+
+            review = oneshot.make_review(root, directory=folder, engine=engine, policy=policy)
+            title = f"trimtab plan on {platform.node()}"
+        _show(review, title, folder, as_json=as_json, markdown=markdown, verbose=verbose)
+    if any(problem.severity == "error" for problem in review.plan.problems):
+        return EXIT_INVALID
+    if any(action.verdict.decision == "deny" for action in review.plan.actions):
+        return EXIT_REFUSED
+    return EXIT_PENDING if review.plan.pending or review.plan.blocked else 0
+
+
+def _show(
+    review: Review, title: str, folder: Path, *, as_json: bool, markdown: bool, verbose: bool
+) -> None:
     from controller.core.review.plan_json import review_json
     from controller.core.review.plan_markdown import render_markdown
     from controller.core.review.plan_text import render_review
 
-    if source and against is None:
-        raise click.UsageError("--source needs --against")
-    root = state_root(state)
-    folder = default_directory(against or directory, root)
-    if against is not None or snapshot_file is not None:
-        request = SnapshotRequest(root, None if source else folder, engine, policy)
-        review, title = _review_against(folder.absolute(), source, snapshot_file, request)
-    else:
-        from controller.cli.clients import oneshot
-
-        review = oneshot.make_review(root, directory=folder, engine=engine, policy=policy)
-        title = f"trimtab plan on {platform.node()}"
     if as_json:
         print_json(review_json(review))
     elif markdown:
@@ -109,11 +128,32 @@ def plan(
         text = render_review(review, width=width, paint=paint, verbose=verbose, excerpt=excerpt)
         echo(text.rstrip())
         echo(f"digest {review.plan.digest}")
-    if any(problem.severity == "error" for problem in review.plan.problems):
-        return EXIT_INVALID
-    if any(action.verdict.decision == "deny" for action in review.plan.actions):
-        return EXIT_REFUSED
-    return EXIT_PENDING if review.plan.pending or review.plan.blocked else 0
+
+
+@contextmanager
+def _planned_folder(against: str | None, source: str, root: Path) -> Iterator[Path | None]:
+    """Yield the folder that ``--against`` names; None without the option.
+
+    Raises:
+        UsageError: it names no folder, and no commit of a source.
+    """
+    if against is None or Path(against).is_dir():
+        yield None if against is None else Path(against)
+        return
+    if not COMMIT.fullmatch(against):
+        raise click.BadParameter(
+            f"{against!r} is neither a folder nor a commit id", param_hint="--against"
+        )
+    if not source:
+        raise click.UsageError("--against COMMIT needs --source NAME")
+    from controller.cli.plans.planned_commit import planned_commit
+
+    instance = read_instance(root)
+    if instance is None:
+        raise StateError("state.missing", f"no instance at {root}", remedy="name it with --state")
+    fetch_socket = state_of(root, instance).fetch_socket
+    with planned_commit(fetch_socket, source, against) as folder:
+        yield folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ class Desk:
     def log(self, name: str) -> dict[str, object]:
         return {"log": name}
 
+    def files(self, name: str, commit: str) -> dict[str, object]:
+        return {"files": [name, commit]}
+
     def sync(self, name: str) -> dict[str, object]:
         return {"sync": name}
 
@@ -45,7 +48,7 @@ def test_everybody_who_connects_may_look(uid: int) -> None:
     assert ask({"do": "log", "name": "shop"}, uid=uid) == {"log": "shop"}
 
 
-@pytest.mark.parametrize("do", ["sync", "hold", "resume", "approve"])
+@pytest.mark.parametrize("do", ["sync", "hold", "resume", "approve", "files"])
 def test_only_operators_change_anything(do: str) -> None:
     denied = ask({"do": do, "name": "shop", "commit": "1" * 40, "by": "uid:0"}, uid=STRANGER)
     assert denied["error"]["code"] == "control.denied"
@@ -55,6 +58,11 @@ def test_the_kernel_says_who_asks() -> None:
     assert ask({"do": "hold", "name": "shop", "by": "uid:7 alice"})["by"] == "uid:0 uid:7 alice"
     approved = ask({"do": "approve", "name": "shop", "commit": "abc", "by": "uid:0 bob"})
     assert approved == {"approve": ["shop", "abc", "uid:0 bob"]}
+
+
+def test_operators_read_the_files_of_a_commit() -> None:
+    found = ask({"do": "files", "name": "shop", "commit": "abc"})
+    assert found == {"files": ["shop", "abc"]}
 
 
 @pytest.mark.parametrize(
