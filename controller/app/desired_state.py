@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from controller.sources.fetched import FetchedSources
 
 
-def directory_source(directory: Path) -> DirectorySource:
-    """Return the source of the files in DIR, with the charts in ``configs/`` beside DIR."""
-    return DirectorySource(directory, charts=charts_folder(directory))
+def directory_source(directory: Path, *, overlay: Path | None = None) -> DirectorySource:
+    """Return the source of the files in DIR, with the charts in ``configs/`` beside DIR.
+
+    The documents of the file *overlay* take the place of those of the same resources.
+    """
+    return DirectorySource(directory, charts=charts_folder(directory), overlay=overlay)
 
 
 def charts_folder(directory: Path) -> Path:

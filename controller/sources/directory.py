@@ -14,13 +14,14 @@ import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from controller.core.encoding.yaml import decode
+from controller.core.encoding.yaml import MAX_BYTES, decode, too_big
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
 from controller.core.manifests.parse import read_text
 from controller.model.desired.desired import Desired, SourceIdentity
 from controller.model.desired.spec import ReleaseSpec
 from controller.model.errors import Problem, Severity
+from controller.model.names import Key
 from controller.sources import git
 from controller.sources.safe_read import MAX_TOTAL_BYTES, FolderWalk, Pread, SourceFile, read_whole
 
@@ -54,7 +55,8 @@ class DirectorySource:
     """A ``ports.DesiredSource`` for a directory. *charts* is the folder of the charts of Releases.
 
     With *export*, the directory has the files of a commit: Git's state of a working tree around the
-    directory says nothing about them.
+    directory says nothing about them. The documents of *overlay*, a file elsewhere, take the place of
+    those of the same resources.
 
     ``load`` is thread-safe; one thread at a time reads. Each call reads all files, because a
     change within the resolution of a timestamp must be noticed. Only changed files are parsed.
@@ -67,7 +69,9 @@ class DirectorySource:
         charts: Path | None = None,
         pread: Pread = os.pread,
         export: Export | None = None,
+        overlay: Path | None = None,
     ) -> None:
+        self._overlay = overlay
         self._root = root.absolute()
         self._export = export
         self._prefix = export.prefix if export else ""
@@ -178,6 +182,8 @@ class DirectorySource:
                 total += entry.size
                 documents += entry.documents
         self._files = files
+        if self._overlay is not None:
+            documents = _overlaid(documents, _read_overlay(self._overlay.absolute()))
         return documents, problems
 
     def _read_file(self, file: SourceFile, top: str) -> tuple[_ParsedFile | None, Problem | None]:
@@ -223,6 +229,31 @@ class DirectorySource:
             problem = Problem("source.too-many", message, releases[MAX_RELEASES].source.file)
             rendered.append(ParsedDocument(None, (problem,), None))
         return rendered
+
+
+def _read_overlay(file: Path) -> tuple[ParsedDocument, ...]:
+    """Return the documents of a file, or its problem."""
+    try:
+        with file.open("rb") as handle:
+            content = handle.read(MAX_BYTES + 1)
+    except OSError as error:
+        problem = Problem("file.unreadable", f"{file} can't be read: {error.strerror}", str(file))
+        return (ParsedDocument(None, (problem,), None),)
+    if len(content) > MAX_BYTES:
+        return (ParsedDocument(None, (too_big(str(file)),), None),)
+    return read_text(decode(content), str(file))
+
+
+def _overlaid(
+    documents: list[ParsedDocument], overlay: tuple[ParsedDocument, ...]
+) -> list[ParsedDocument]:
+    """Return the documents, those of *overlay* in the place of others of the same resources."""
+    taken = {key for document in overlay if (key := _key_of(document)) is not None}
+    return [*(each for each in documents if _key_of(each) not in taken), *overlay]
+
+
+def _key_of(document: ParsedDocument) -> Key | None:
+    return document.declaration.key if document.declaration is not None else document.key
 
 
 def _at_commit(document: ParsedDocument, commit: str, origin: str) -> ParsedDocument:

@@ -170,6 +170,13 @@ def plan_a_commit(host: Host, earlier: str) -> None:
     assert "trimtab source sync team" in missing.stderr
     assert "--source NAME" in host.cli("plan", "--against", earlier, expect=64).stderr
     assert "neither" in host.cli("plan", "--against", "nowhere", expect=64).stderr
+    # One file of DIR, with all else as it is.
+    file = host.folder / "own.yaml"
+    file.write_text(web("own", replicas=2))
+    shown = host.cli("plan", "--against", str(file), expect=2).stdout
+    assert "create 1 replica" in shown
+    assert "remove" not in shown
+    host.cli("plan", "--against", str(file), "--source", "team", expect=64)
 
 
 @pytest.mark.timeout(300)

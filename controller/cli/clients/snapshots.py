@@ -26,6 +26,7 @@ from controller.loop.state.store import BROKEN, StateStore
 from controller.model.desired.field_changes import Review
 from controller.model.quantities import format_instant
 from controller.ports import DesiredSource
+from controller.sources.directory import DirectorySource
 
 #: The fetcher's folder on another machine than the host.
 NO_FETCHER = Path("/nonexistent")
@@ -40,6 +41,12 @@ class PlannedFiles:
     source: str = ""
     #: The fetcher's folder, with the files of all Git sources.
     fetcher: Path = NO_FETCHER
+    #: A file whose documents take the place of those of the same resources.
+    overlay: Path | None = None
+
+    def directory(self) -> DirectorySource:
+        """Return the source of the files, without Git sources."""
+        return directory_source(self.folder, overlay=self.overlay)
 
 
 def take_snapshot(
@@ -48,7 +55,7 @@ def take_snapshot(
     directory: Path,
     engine: str | None,
     policy: str | None,
-    planned: Path | None = None,
+    planned: PlannedFiles | None = None,
 ) -> HostSnapshot:
     """Return a snapshot of the host. Changes nothing. The images of *planned* files are looked up, too.
 
@@ -62,7 +69,7 @@ def take_snapshot(
         desired = built.files.load()
         images = image_references(desired)
         if planned is not None:
-            images |= image_references(directory_source(planned).load())
+            images |= image_references(planned.directory().load())
         return HostSnapshot(
             host=platform.node(),
             taken=format_instant(SystemClock().now()),
@@ -92,8 +99,7 @@ def review_snapshot(snapshot: HostSnapshot, planned: PlannedFiles) -> Review:
         observed = only_of(observed, source, serving)
         files = SourceFiles(source, planned.folder, serving)
     else:
-        folder = directory_source(planned.folder)
-        files = DesiredFiles(folder, planned.fetcher, lambda: serving)
+        files = DesiredFiles(planned.directory(), planned.fetcher, lambda: serving)
     policy = replace(as_is, volume_rule=assume_none(as_is.volume_rule, observed))
     full_plan = build_planner(observed, policy, files, store).plan_everything()
     declared = full_plan.declared

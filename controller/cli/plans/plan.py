@@ -34,6 +34,7 @@ from controller.model.errors import StateError
 from controller.settings import read_instance, state_of
 
 if TYPE_CHECKING:
+    from controller.cli.clients.snapshots import PlannedFiles
     from controller.model.desired.field_changes import Review
 
 COMMIT = re.compile(r"[0-9a-f]{7,64}", re.ASCII)
@@ -47,6 +48,7 @@ Examples:
   trimtab plan desired-state --json | jq '.actions[] | .action + " " + .cause'
   trimtab plan --against deploy --markdown                        for a comment on a pull request
   trimtab plan --against deploy --snapshot host.json --markdown   the same, on another machine
+  trimtab plan --against new-web.yaml                             one file, beside all others
   trimtab plan --against 3fa2c81b90de --source shop               a commit that is held, or is to come
 
 \b
@@ -57,8 +59,9 @@ Exit codes: 0 nothing to do, 2 changes pending, 3 invalid files, 4 something is 
 @policy_option
 @click.option(
     "--against",
-    metavar="DIR|COMMIT",
-    help="Plan for the files in DIR, such as a checked-out pull request, or of a fetched COMMIT.",
+    metavar="FILE|DIR|COMMIT",
+    help="Plan for the files in DIR, such as a checked-out pull request, or of a fetched COMMIT; or "
+    "for a FILE with documents, in the place of those of the same resources.",
 )
 @click.option(
     "--source",
@@ -94,11 +97,17 @@ def plan(
     if source and against is None:
         raise click.UsageError("--source needs --against")
     root = state_root(state)
-    with _planned_folder(against, source, root) as planned:
+    overlay = Path(against) if against is not None and Path(against).is_file() else None
+    if overlay is not None and (source or snapshot_file is not None):
+        raise click.UsageError("with --source or --snapshot, --against needs a folder")
+    with _planned_folder(None if overlay else against, source, root) as planned:
         folder = default_directory(planned or directory, root)
-        if planned is not None or snapshot_file is not None:
+        if against is not None or snapshot_file is not None:
             request = SnapshotRequest(root, None if source else folder, engine, policy)
-            review, title = _review_against(folder.absolute(), source, snapshot_file, request)
+            from controller.cli.clients.snapshots import PlannedFiles
+
+            files = PlannedFiles(folder.absolute(), source, overlay=overlay)
+            review, title = _review_against(files, snapshot_file, request)
         else:
             from controller.cli.clients import oneshot
 
@@ -142,7 +151,7 @@ def _planned_folder(against: str | None, source: str, root: Path) -> Iterator[Pa
         return
     if not COMMIT.fullmatch(against):
         raise click.BadParameter(
-            f"{against!r} is neither a folder nor a commit id", param_hint="--against"
+            f"{against!r} is neither a file, a folder nor a commit id", param_hint="--against"
         )
     if not source:
         raise click.UsageError("--against COMMIT needs --source NAME")
@@ -168,20 +177,19 @@ class SnapshotRequest:
 
 
 def _review_against(
-    folder: Path, source: str, file: Path | None, request: SnapshotRequest
+    planned: PlannedFiles, file: Path | None, request: SnapshotRequest
 ) -> tuple[Review, str]:
     """Return the review of other files for this host, or for the host of a snapshot; and a title."""
-    from controller.cli.clients.snapshots import PlannedFiles, review_snapshot, take_snapshot
+    from controller.cli.clients.snapshots import review_snapshot, take_snapshot
     from controller.core.review.host_snapshot import read_snapshot
 
-    planned = PlannedFiles(folder, source)
     if file is None:
         snapshot = take_snapshot(
             request.root,
             directory=default_directory(request.directory, request.root),
             engine=request.engine,
             policy=request.policy,
-            planned=folder,
+            planned=planned,
         )
         planned = replace(planned, fetcher=request.root / "fetcher")
     else:

@@ -447,3 +447,25 @@ def test_only_changed_files_are_parsed_again(root: Path, monkeypatch: pytest.Mon
     write(root, {"b.yaml": service("b", image="x:2")})
     source.load()
     assert parsed == ["a.yaml", "b.yaml", "b.yaml"]
+
+
+def test_a_file_takes_the_place_of_documents_of_the_same_resources(tmp_path: Path, root: Path):
+    write(root, {"web.yaml": service("web"), "all.yaml": service("api") + "---\n" + service("db")})
+    file = tmp_path / "changed.yaml"
+    file.write_text(service("api", "team/api:2") + "---\n" + service("new"))
+    desired = DirectorySource(root, overlay=file).load()
+    assert names(desired) == "api db new web"
+    assert [s.spec.image for s in desired.services if s.key.name == "api"] == ["team/api:2"]
+    assert told(desired) == []
+
+
+def test_a_broken_or_missing_file_in_the_place_of_others_is_a_problem(tmp_path: Path, root: Path):
+    write(root, {"web.yaml": service("web")})
+    file = tmp_path / "changed.yaml"
+    for content in (b"a: [", b" " * (MAX_BYTES + 1)):
+        file.write_bytes(content)
+        desired = DirectorySource(root, overlay=file).load()
+        assert [p.file for p in desired.problems] == [str(file)]
+        assert (names(desired), desired.blind) == ("web", True)
+    file.unlink()
+    assert told(DirectorySource(root, overlay=file).load()) == [f"{file} file.unreadable"]
