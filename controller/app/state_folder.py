@@ -201,7 +201,7 @@ def lay_out(state: StateFolder, *, user: User) -> None:
             if root:
                 os.chown(folder, uid, gid)
             folder.chmod(mode)
-    if not state.feedback.exists():
+    if not state.feedback.exists() or (root and state.feedback.stat().st_uid != user.uid):
         lay_out_feedback(state.feedback, user, reader=user)
     if root and state.controller.is_dir():
         for path in state.controller.iterdir():

@@ -49,6 +49,9 @@ def test_the_fetcher_reads_the_outcomes_and_nothing_else_of_the_controller(tmp_p
         status = path.stat()
         assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (uid, gid, mode)
     assert (file.stat().st_uid, file.stat().st_gid) == (HERS.uid, fetcher.gid)
+    other = User(uid=4321, gid=4321, dropped=True)
+    lay_out(state, user=other)
+    assert (state.feedback.stat().st_uid, file.stat().st_uid) == (other.uid, other.uid)
 
 
 def test_the_socket_of_a_controller_that_is_too_busy_to_accept_is_not_replaced(
