@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from controller.model.records import Actor, Role
+from controller.system.slots import SlotUser
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SO_PEERGROUPS = 59
@@ -146,18 +147,10 @@ def _check_namespace(peer: Peer, rules: PeerRules) -> UnknownPeer | None:
     return UnknownPeer("peer.namespace", why, remedy)
 
 
-def uid_of(connection: socket.socket) -> int:
-    """Return only the uid of a connected Unix socket's peer, by one cheap system call.
-
-    Raises:
-        OSError: the kernel returns no credentials.
-    """
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    return int(_UCRED.unpack(raw)[1])
-
-
-def group_of(connection: socket.socket, rules: PeerRules) -> PeerGroup:
-    """Return the group of a connected peer, by its uid.
+def user_of(
+    connection: socket.socket, rules: PeerRules, *, locate: Callable[[int], Where] | None = None
+) -> SlotUser:
+    """Return the group and the uid of a connected peer, by one cheap system call for most.
 
     A process in a container with the uid of an operator or of the controller has no role
     (``identify``), and must not take their connections.
@@ -168,11 +161,13 @@ def group_of(connection: socket.socket, rules: PeerRules) -> PeerGroup:
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     pid, uid, _gid = _UCRED.unpack(raw)
     if uid in rules.operating or uid == rules.controller_uid:
-        if locate_process(pid) not in {"here", "hidden"}:
-            return PeerGroup.NO_ROLE
-        return PeerGroup.OPERATOR if uid in rules.operating else PeerGroup.CONTROLLER
-    is_client = any(uid == client for client, _owner in rules.clients)
-    return PeerGroup.CLIENT if is_client else PeerGroup.NO_ROLE
+        group = PeerGroup.OPERATOR if uid in rules.operating else PeerGroup.CONTROLLER
+        if (locate or locate_process)(pid) not in {"here", "hidden"}:
+            group = PeerGroup.NO_ROLE
+    else:
+        is_client = any(uid == client for client, _owner in rules.clients)
+        group = PeerGroup.CLIENT if is_client else PeerGroup.NO_ROLE
+    return SlotUser(group, uid)
 
 
 def peer_of(connection: socket.socket, *, locate: Callable[[int], Where] | None = None) -> Peer:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 
-from controller.broker.host.peer_credentials import PeerGroup, peer_of, uid_of
+from controller.broker.host.peer_credentials import peer_of
 from controller.broker.server.connection import READ_BYTES, Connection, ConnectionContext
 from controller.broker.server.connection_limit import REFUSED_MAX, SlotLimits
 from controller.broker.server.fair_queue import FairQueue
@@ -24,13 +24,26 @@ from controller.system.slots import Slot, Slots, SlotUser
 LOG = logging.getLogger(__name__)
 #: How long the broker waits for the request of a refused connection.
 REFUSE_S = 0.5
-#: Connections accepted in one iteration of the event loop.
-ACCEPTED_AT_ONCE = 16
+#: Refused connections in a second whose request is waited for. Beyond, a 503 is sent at once.
+PATIENT_A_SECOND = 500
+#: Connections accepted in one iteration of the event loop. All peers share one backlog, so a flood
+#: of refused connections must leave it faster than it grows.
+ACCEPTED_AT_ONCE = 128
 #: The pause after an accept that failed for want of resources.
 PAUSE_S = 0.1
 
-#: Returns the group of the peer of a connected socket, by the policy in force. Raises OSError.
-GroupOf = Callable[[socket.socket], PeerGroup]
+BUSY = reply_bytes(
+    refusal(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "broker.busy",
+        "too many connections are open",
+        remedy="close some, or wait",
+    ),
+    to_head=False,
+    keep_alive=False,
+)
+#: Returns group and uid of the peer of a connected socket, by the policy in force. Raises OSError.
+UserOf = Callable[[socket.socket], SlotUser]
 
 
 class Listener:
@@ -44,7 +57,7 @@ class Listener:
         self,
         *,
         limits: SlotLimits,
-        group_of: GroupOf,
+        user_of: UserOf,
         queue: FairQueue,
         context: ConnectionContext,
         on_end: Callable[[], None],
@@ -52,7 +65,7 @@ class Listener:
     ) -> None:
         self._accepted = Slots(limits.accepted, wait_s=0.0)
         self._slots = Slots(limits.connections, wait_s=limits.wait_s)
-        self._group_of = group_of
+        self._user_of = user_of
         self._queue = queue
         self._context = context
         self._on_end = on_end
@@ -62,6 +75,7 @@ class Listener:
         self._waiting: set[asyncio.Task[None]] = set()
         self._serving: dict[asyncio.Task[None], Connection] = {}
         self._refusing: set[asyncio.Task[None]] = set()
+        self._patient, self._patient_since = PATIENT_A_SECOND, 0.0
 
     def in_use(self) -> dict[str, int]:
         """Return the number of connections of each group that are served now."""
@@ -139,7 +153,7 @@ class Listener:
     def _admit(self, connected: socket.socket) -> None:
         connected.setblocking(False)
         try:
-            user = SlotUser(self._group_of(connected), uid_of(connected))
+            user = self._user_of(connected)
         except OSError:  # the client hung up
             connected.close()
             return
@@ -208,10 +222,17 @@ class Listener:
     def _turn_away(self, connected: socket.socket) -> None:
         """Send 503 and close the connection.
 
-        A close with unread bytes would discard the response. So the request is read first, if it is
-        there already, or if few refused connections are waited for.
+        A close with unread bytes would discard the response. So the request is read first, unless
+        many connections are refused.
         """
         self._on_refusal()
+        now = asyncio.get_running_loop().time()
+        if now - self._patient_since > 1.0:
+            self._patient, self._patient_since = PATIENT_A_SECOND, now
+        if not self._patient:
+            _refuse(connected)
+            return
+        self._patient -= 1
         try:
             connected.recv(READ_BYTES)
         except BlockingIOError:
@@ -247,14 +268,8 @@ async def open_streams(
 
 def _refuse(connected: socket.socket) -> None:
     """Send 503 without waiting, and close the connection."""
-    reply = refusal(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "broker.busy",
-        "too many connections are open",
-        remedy="close some, or wait",
-    )
     try:
-        connected.send(reply_bytes(reply, to_head=False, keep_alive=False))
+        connected.send(BUSY)
     except OSError:
         pass  # the client hung up
     finally:

@@ -31,7 +31,7 @@ from controller.broker.host import listen_socket
 from controller.broker.host.capabilities import descriptor_limit
 from controller.broker.host.ip_routes import host_routes
 from controller.broker.host.path_inspector import PathInspector, protected_places
-from controller.broker.host.peer_credentials import PeerRules, group_of
+from controller.broker.host.peer_credentials import PeerRules, user_of
 from controller.broker.host.registry_auth_file import Credentials
 from controller.broker.server.connection import ConnectionContext, ConnectionTimeouts, HandleRequest
 from controller.broker.server.connection_limit import SlotLimits
@@ -145,6 +145,8 @@ class Broker:
         self._services = services
         self._limits = limits
         self._rules = PeerRules(controller_uid=controller_uid, own_uid=os.geteuid(), group=group)
+        #: The policy that the rules are of.
+        self._rules_of: Policy | None = None
         self._engine_socket = socket_path(paths.engine)
         self._credentials = Credentials(
             paths.registry_auth,
@@ -289,7 +291,7 @@ class Broker:
             stack.callback(listen_socket.remove_socket, path, (status.st_dev, status.st_ino))
             listener = Listener(
                 limits=self._limits,
-                group_of=lambda connected: group_of(connected, self._current_rules()),
+                user_of=lambda connected: user_of(connected, self._current_rules()),
                 queue=self._queue,
                 context=context,
                 on_end=recovery.wake,
@@ -374,12 +376,15 @@ class Broker:
     def _current_rules(self) -> PeerRules:
         """Return the rules that map peers to roles, by the policy in force."""
         policy = self.state.policy
-        return replace(
-            self._rules,
-            operators=frozenset(policy.operators),
-            clients=tuple((client.uid, client.owner) for client in policy.clients),
-            container_peers=frozenset(policy.container_peers),
-        )
+        if policy is not self._rules_of:
+            self._rules_of = policy
+            self._rules = replace(
+                self._rules,
+                operators=frozenset(policy.operators),
+                clients=tuple((client.uid, client.owner) for client in policy.clients),
+                container_peers=frozenset(policy.container_peers),
+            )
+        return self._rules
 
     def _inspect_paths(self, paths: tuple[str, ...]) -> tuple[PathFacts, ...]:
         """Inspect bind sources. Blocks as long as the file systems do."""

@@ -17,9 +17,11 @@ from controller.broker.host.peer_credentials import (
     identify,
     locate_process,
     peer_of,
+    user_of,
 )
 from controller.model.records import Actor
 
+ME = os.geteuid()
 CONTROLLER, OPERATOR, ALICE, STRANGER, GROUP = 998, 1000, 1001, 1002, 900
 RULES = PeerRules(
     controller_uid=CONTROLLER,
@@ -143,6 +145,46 @@ def test_a_peer_in_a_pid_namespace_of_its_own_is_elsewhere(tmp_path: Path) -> No
         assert peer_of(ours).where == "elsewhere"
         ours.send(b"x")
     assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("rules", "where", "group"),
+    [
+        (PeerRules(998, ME), "here", "operator"),
+        (PeerRules(ME, ME), "here", "operator"),
+        (PeerRules(998, 5, operators=frozenset({ME})), "hidden", "operator"),
+        (PeerRules(998, ME), "elsewhere", "no-role"),
+        (PeerRules(998, ME), "gone", "no-role"),
+    ],
+)
+def test_the_uid_gives_the_group_and_no_container_has_a_trusted_one(
+    rules: PeerRules, where: Where, group: str
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert user_of(ours, rules, locate=lambda _pid: where) == (group, ME)
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize(
+    ("uid", "where", "group"),
+    [
+        (CONTROLLER, "here", "controller"),
+        (CONTROLLER, "elsewhere", "no-role"),
+        (ALICE, "elsewhere", "client"),
+        (STRANGER, "here", "no-role"),
+    ],
+)
+def test_other_uids_give_their_group(uid: int, where: Where, group: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{tmp_path}")
+        listener.listen()
+        code = "import os, socket, sys; os.setresuid(*[int(sys.argv[1])] * 3);"
+        code += "socket.socket(socket.AF_UNIX).connect('\\0' + sys.argv[2])"
+        subprocess.run([sys.executable, "-c", code, str(uid), str(tmp_path)], check=True)
+        connected, _ = listener.accept()
+        with connected:
+            assert user_of(connected, RULES, locate=lambda _pid: where) == (group, uid)
 
 
 def test_where_a_process_lives_is_read_of_proc(tmp_path: Path) -> None:
