@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from functools import partial
 from pathlib import Path
 
 from controller.app.clock import SystemClock
-from controller.app.policy import read_policy
+from controller.app.policy import access_error, read_policy
 from controller.app.process import (
     crash_reach,
     engine_url,
@@ -65,10 +66,13 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         bind_engine(state.root, engine_id)
         lock.claim(engine_id)
 
+    check_access_to_policy = partial(
+        access_error, broker_uid=os.getuid(), controller_uid=launch.user.uid
+    )
     services = HostServices(
         clock=clock,
         new_id=new_id,
-        load_policy=lambda: read_policy(launch.policy),
+        load_policy=lambda: read_policy(launch.policy, check_access=check_access_to_policy),
         open_journal=lambda: open_journal(state, instance.id, clock=clock, reach=reach),
         open_archive=lambda journal: LiveIndex(
             state.journal, durable=lambda: journal.last_seq, clock=clock

@@ -31,7 +31,7 @@ from controller.core.encoding.terminal_text import printable
 from controller.model.errors import TrimtabError
 from controller.model.quantities import format_duration_ms
 from controller.process.engine_socket import remedy_for, user_name
-from controller.settings import GROUP, STANDARD_SOCKET, read_instance, state_of
+from controller.settings import GROUP, STANDARD_SOCKET, StateFolder, read_instance, state_of
 
 MINIMUM_API = (1, 44)
 LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
@@ -253,9 +253,9 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
         yield CheckResult("state", "warning", f"no instance at {root}", remedy)
         return
     yield CheckResult("state", "ok", f"{root}, instance {instance.id}, DIR {instance.dir}")
-    yield from _policy_file(Path(instance.policy))
-    yield _quarantine(instance.quarantine_ms)
     folder = state_of(root, instance)
+    yield _policy_file(Path(instance.policy), folder)
+    yield _quarantine(instance.quarantine_ms)
     api = BrokerApi(folder.broker_socket)
     try:
         health, caller = api.get("health"), api.get("whoami")
@@ -350,17 +350,21 @@ def _quarantine(milliseconds: int) -> CheckResult:
     return CheckResult("quarantine", "hint", "pruned containers are removed at once", remedy)
 
 
-def _policy_file(path: Path) -> Iterator[CheckResult]:
+def _policy_file(path: Path, folder: StateFolder) -> CheckResult:
+    """Check the policy file as the broker does at its start and at a reload."""
+    from controller.app.policy import access_error
+
     try:
         status = path.stat()
+        # Each process owns its part of the state folder.
+        broker_uid, controller_uid = folder.broker.stat().st_uid, folder.controller.stat().st_uid
     except OSError as error:
-        yield CheckResult("policy", "error", f"{path}: {error.strerror}", "restore the policy file")
-        return
-    if status.st_mode & 0o022:
-        message = f"{path} can be written by others"
-        yield CheckResult("policy", "warning", message, f"chmod go-w {path}")
-    else:
-        yield CheckResult("policy", "ok", str(path))
+        where = error.filename or path
+        return CheckResult("policy", "error", f"{where}: {error.strerror}", "restore the file")
+    exposed = access_error(path, status, broker_uid=broker_uid, controller_uid=controller_uid)
+    if exposed is not None:
+        return CheckResult("policy", "error", exposed.message, exposed.remedy)
+    return CheckResult("policy", "ok", str(path))
 
 
 def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterator[CheckResult]:

@@ -17,6 +17,7 @@ from controller.cli.commands.doctor import (
     own_findings,
     resource_findings,
 )
+from controller.settings import StateFolder
 from tests.unit.cli.reports import condition, resource
 
 
@@ -145,3 +146,22 @@ def test_full_quotas_and_clients_that_must_wait_are_warnings() -> None:
     (well,) = doctor._quotas({"fullest": fullest[1:], "waiting": {}})
     assert (well.level, well.message) == ("ok", "the fullest quota is used to 1%")
     assert [*doctor._quotas({})] == [], "an earlier broker tells of none"
+
+
+def test_a_policy_file_that_others_can_change_is_an_error(tmp_path: Path) -> None:
+    folder = StateFolder(tmp_path, tmp_path / "run")
+    folder.broker.mkdir()
+    folder.controller.mkdir()
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("name: test\n")
+    policy.chmod(0o644)
+    assert doctor._policy_file(policy, folder) == CheckResult("policy", "ok", str(policy))
+    policy.chmod(0o666)
+    assert doctor._policy_file(policy, folder) == CheckResult(
+        "policy",
+        "error",
+        f"{policy} can be written by every user (mode 0666)",
+        f"chmod go-w {policy}",
+    )
+    policy.unlink()
+    assert doctor._policy_file(policy, folder).level == "error"
