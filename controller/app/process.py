@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from controller.core.encoding.terminal_text import printable
 from controller.model.crashpoints import CRASH_POINTS, Reach, pass_by
 from controller.model.errors import UsageError
 from controller.settings import STANDARD_SOCKET
@@ -79,11 +80,19 @@ def boot_id() -> str:
 
 def log_to_stderr(name: str) -> None:
     """Log to stderr, a line per message, as journald and docker expect."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=os.environ.get("TRIMTAB_LOG", "WARNING").upper(),
-        format=f"%(asctime)s {name} %(levelname)s %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine(f"%(asctime)s {name} %(levelname)s %(message)s"))
+    level = os.environ.get("TRIMTAB_LOG", "WARNING").upper()
+    logging.basicConfig(handlers=[handler], level=level)
+
+
+class OneLine(logging.Formatter):
+    """Writes a message on one line: a text of an engine in it can't forge another message."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        """Return the line of a record, with escapes for control characters."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
 
 
 def call_on_termination(stop: Callable[[], object]) -> None:

@@ -18,6 +18,8 @@ HOSTILE = (
 )
 #: The colours that commands use.
 _COLOURS = re.compile(r"\x1b\[(?:0|1|2|3[1-6]|9[0-7])m")
+#: Before a line that is rewritten.
+_ERASE = "\r\x1b[K"
 
 
 def texts_of(value: Any) -> Iterator[str]:
@@ -79,7 +81,7 @@ def variants(value: Any) -> Iterator[tuple[str, Any]]:
 
 def faults(text: str) -> list[str]:
     """Return what a terminal would obey or a reader would mistake in the output of a command."""
-    plain = _COLOURS.sub("", text)
+    plain = _COLOURS.sub("", text).replace(_ERASE, "")
     lines = plain.split("\n")
     raw = sorted({ascii(letter) for line in lines for letter in line if not letter.isprintable()})
     forged = [line for line in lines if line.startswith("root# all is well")]

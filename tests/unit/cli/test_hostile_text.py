@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from controller.cli.clients.wait_for_pass import show_changes
+from controller.cli.clients.wait_for_pass import ProgressPrinter, show_changes
 from controller.cli.commands import history
 from controller.cli.commands.doctor import CheckResult, show_findings
 from controller.cli.containers.printing import LineOrigin, LinePrinter
@@ -197,12 +198,34 @@ def print_approval(value: Any) -> None:
     echo("\n".join(approve._lines(value)))
 
 
+class Answered(ProgressPrinter):
+    """Progress with one answer of a controller."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__(Path())
+        self._answer = answer
+
+    def ask(self) -> Any:
+        return self._answer
+
+
+def print_progress(value: Any) -> None:
+    printer = Answered(value)
+    printer.update()
+    printer._rewrite("; ".join(text for text in value["working"].values()))
+
+
 def print_all(render: Callable[[Any], Iterator[str]], value: Any) -> None:
     for text in render(value):
         echo(text)
 
 
 ERROR = {"code": "a.code", "message": "it is wrong", "remedy": "correct it"}
+PROGRESS: dict[str, Any] = {
+    "acts": [{"text": "created web.1"}],
+    "last": 1,
+    "working": {"Service/default/web": "12 of 30 MiB"},
+}
 FINDINGS = [{"check": "engine", "message": "it doesn't answer", "remedy": "start it"}]
 LINES = [
     {"label": label, "container": "web.1-0", "time": "2026-03-01T12:00:00Z", "line": "ready"}
@@ -240,7 +263,8 @@ CASES: dict[str, tuple[Printed, Any]] = {
     "up": (print_lines, REPORT),
     "apply": (show_done, DONE),
     "apply, not converged": (print_unready, DONE),
-    "progress": (show_changes, CHANGES),
+    "changes": (show_changes, CHANGES),
+    "progress": (print_progress, PROGRESS),
     "source list": (print_sources, FETCHED),
     "an error": (print_error, ERROR),
     "doctor": (print_findings, FINDINGS),
