@@ -40,6 +40,8 @@ class Tally:
 
     parsed: Counter[str] = field(default_factory=Counter)
     fetched: Counter[str] = field(default_factory=Counter)
+    #: The number of the first input with an outcome.
+    firsts: dict[str, int] = field(default_factory=dict)
     #: The numbers of the inputs that failed, with the reasons.
     failures: list[tuple[int, str]] = field(default_factory=list)
     cpu_s: float = 0.0
@@ -83,7 +85,9 @@ def _judge(
     it = drawn.draw(seed, number, world.good)
     began = _cpu_s()
     try:
-        outcomes[send(it)] += 1
+        outcome = send(it)
+        outcomes[outcome] += 1
+        tally.firsts.setdefault(outcome, number)
         took_s = _cpu_s() - began
         assert took_s < CPU_MAX_S, f"{took_s:.1f} s of processor time"
         assert _memory_bytes() < MEMORY_MAX_BYTES, f"{_memory_bytes() >> 20} MiB of memory"
@@ -121,8 +125,8 @@ def _memory_bytes() -> int:
 
 def report(tally: Tally, *, seed: int) -> list[str]:
     """Return the lines to print."""
-    lines = [f"{tally.parsed.total()} through the parsers:", *_table(tally.parsed)]
-    lines += [f"{tally.fetched.total()} through git:", *_table(tally.fetched)]
+    lines = [f"{tally.parsed.total()} through the parsers:", *_table(tally, tally.parsed)]
+    lines += [f"{tally.fetched.total()} through git:", *_table(tally, tally.fetched)]
     lines += [f"wrong: --seed {seed} --input {number}: {why}" for number, why in tally.failures]
     lines.append(
         f"seed {seed}: {len(tally.failures)} wrong; {tally.cpu_s:.0f} s of processor time, at most "
@@ -132,8 +136,11 @@ def report(tally: Tally, *, seed: int) -> list[str]:
     return lines
 
 
-def _table(outcomes: Counter[str]) -> list[str]:
-    return [f"  {count:>7}  {outcome}" for outcome, count in outcomes.most_common()]
+def _table(tally: Tally, outcomes: Counter[str]) -> list[str]:
+    return [
+        f"  {count:>7}  {outcome:<36} first: --input {tally.firsts[outcome]}"
+        for outcome, count in outcomes.most_common()
+    ]
 
 
 @contextmanager

@@ -49,12 +49,17 @@ def ask(engine: Path, method: str, path: str, body: object = None) -> Any:
 
 def starts(engine: Path) -> Iterator[str]:
     """Yield the service of each container of ours that is started, from now on."""
+    return (labels[f"{LABEL}.service"] for labels in labels_of_starts(engine))
+
+
+def labels_of_starts(engine: Path) -> Iterator[dict[str, str]]:
+    """Return an iterator of the labels of each container of ours that is started, from now on."""
     asked = connection(engine)
     filters = {"type": ["container"], "event": ["start"], "label": [f"{LABEL}.managed=true"]}
     asked.request("GET", "/v1.45/events?filters=" + json.dumps(filters).replace(" ", ""))
     answer = asked.getresponse()
-    while line := answer.readline():
-        yield json.loads(line)["Actor"]["Attributes"][f"{LABEL}.service"]
+    lines = iter(answer.readline, b"")
+    return (json.loads(line)["Actor"]["Attributes"] for line in lines)
 
 
 def bare(engine: Path, like: dict[str, Any], number: int) -> float:
