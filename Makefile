@@ -99,10 +99,11 @@ compat: setup ## ordinary clients through the gate, as root: what works and what
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) -m tests.compat.matrix $(ARGS)
 
-docs: setup ## write docs/gate.md, docs/screens.md and docs/operations/drift.md anew from the code
+docs: setup ## write the pages of docs/ anew that are made from code
 	@$(PYTHON) -m tools.docs
 	@$(PYTHON) -m tests.unit.docs.screens
 	@$(PYTHON) -m tests.e2e.drifts
+	@$(PYTHON) -m tests.git.happenings
 
 docker-py: setup ## docker-py's own suite on an engine and through a broker, as root: SUITE=checkout
 	@$(PYTHON) tools/engine install

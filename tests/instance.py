@@ -267,9 +267,9 @@ class Host:
         return done
 
     def pid_of(self, role: str) -> int:
-        """Return the pid of ``broker`` or ``controller`` (a child of ``up``)."""
+        """Return the pid of ``broker``, ``controller`` or ``fetcher`` (a child of ``up``)."""
         assert self.process is not None
-        word = {"broker": "broker", "controller": "run"}[role]
+        word = {"broker": "broker", "controller": "run", "fetcher": "fetch"}[role]
         for pid in descendants(self.process.pid):
             try:
                 argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

@@ -352,4 +352,4 @@ def foreign_document(place: Place) -> str:
 
 def source_document(_place: Place) -> str:
     spec = '{namespaces: [bank], git: {url: "https://git.example.org/x.git"}}'
-    return f"apiVersion: trimtab/v1\nkind: Source\nmetadata: {{name: inner}}\nspec: {spec}\n"
+    return f"apiVersion: trimtab/v1\nkind: Source\nmetadata: {{name: inner, owner: team}}\nspec: {spec}\n"

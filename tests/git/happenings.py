@@ -2,12 +2,14 @@
 
 In all rows what runs goes on: a container is replaced only where a healthy newer commit says so, and
 nothing is removed. ``tests/git`` lets each row happen to a fetcher, ``tests/e2e`` all rows at once to
-an instance beside a real engine.
+an instance beside a real engine. The table is also the page ``docs/operations/git.md``.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from pathlib import Path
 
 from controller.fetch.git_command import GitLimits
 from tests.git import acts
@@ -270,10 +272,17 @@ NEWER = {
         acts.declare("deploy/inner.yaml", acts.source_document), moves=True, problem="source.nested"
     ),
     "a document that can't be read replaces the service": Happening(
-        acts.declare("deploy/web.yaml", lambda _: "kind: [\n"), moves=True, problem="yaml"
+        acts.declare("deploy/web.yaml", lambda _: "kind: [\n"), moves=True, problem="yaml.syntax"
     ),
 }
-HAPPENINGS = {**HISTORIES, **CONTENTS, **SIGNATURES, **SERVERS, **NEWER}
+SECTIONS = {
+    "History": HISTORIES,
+    "Content of a commit": CONTENTS,
+    "Signatures": SIGNATURES,
+    "Servers and credentials": SERVERS,
+    "Newer commits that are served": NEWER,
+}
+HAPPENINGS = {row: each for table in SECTIONS.values() for row, each in table.items()}
 
 #: A part of the message of each reason.
 MESSAGES = {
@@ -282,7 +291,7 @@ MESSAGES = {
     "source.credentials": "password can't be read|Authentication failed|Permission denied",
     "source.damaged": "object [0-9a-f]+: \\w+: |inflate|repository corruption|is shallow",
     "source.empty": "has no document below the source's folder",
-    "source.foreign": "namespace",
+    "source.foreign": "doesn't list namespace bank",
     "source.host-key": "Host key for .* has changed",
     "source.key-expired": "isn't valid now: .*: key (has expired|is not yet valid)",
     "source.key-revoked": "is revoked by",
@@ -290,7 +299,7 @@ MESSAGES = {
     "source.keys": "the keys can't be used: .* (has neither|others can change it)",
     "source.lfs": "is a pointer of Git LFS",
     "source.link": "is a symbolic link",
-    "source.nested": "",
+    "source.nested": "a Git source can't declare Sources",
     "source.object": "(expected commit type|longer than 1048576 bytes|its signed name is test)",
     "source.older": "went back to the older commit",
     "source.path": "isn't UTF-8|control character|deeper than 24 folders",
@@ -307,4 +316,39 @@ MESSAGES = {
     "source.unreachable": "Failed to connect|returned error: 503|bytes missing",
     "source.unrelated": "has no common history with the served one",
     "source.unsigned": "it has no signature",
+    "yaml.syntax": "is never closed",
 }
+
+PAGE = Path(__file__).parents[2] / "docs" / "operations" / "git.md"
+_INTRO = """\
+# What happens to Git repositories, and what comes of it
+
+Made by `make docs` from the rows of a test, which lets most of them happen at once to one instance: with real repositories,
+nginx, sshd and a real engine. No row removes anything. A container is replaced only where a healthy newer commit changes its
+service. [../git.md](../git.md) explains the states, [../errors.md](../errors.md#git-sources) the reasons and what to do.
+
+A full disk under the fetcher's folder is `Failing` with `source.disk-full`, and the containers go on. A killed fetcher is
+started again, and reaches the same outcomes.
+"""
+_HEAD = ("what happens", "state", "reason", "the container")
+
+
+def page() -> str:
+    """Return the page."""
+    return _INTRO + "".join(f"\n## {name}\n\n{_table(rows)}" for name, rows in SECTIONS.items())
+
+
+def _table(rows: Mapping[str, Happening]) -> str:
+    cells = [_HEAD, ("---",) * len(_HEAD), *(_cells(row, each) for row, each in rows.items())]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells).replace(" |  |", " | |")
+
+
+def _cells(row: str, happening: Happening) -> tuple[str, ...]:
+    reason = happening.reason or happening.problem
+    became = "is replaced" if happening.replaces else "goes on"
+    state = happening.outcome.partition(" ")[0]
+    return row, state, f"`{reason}`" if reason else "", became
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")

@@ -5,7 +5,10 @@ The ring of the fetcher and the test beside a real engine share it: a happening 
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,9 +16,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controller.fetch.credentials import FOLDER as CREDENTIALS
 from controller.fetch.git_command import GitLimits
+from controller.fetch.source_fetch import KEYS
 from tests.git.repository import Repository, git
-from tests.git.servers import FaultyServer, NginxServer, SshServer
+from tests.git.servers import FaultyServer, NginxServer, SshServer, listen_here
+from tests.instance import Host
 
 PASSWORD = "a token"
 #: The namespace that several sources declare resources in.
@@ -46,7 +52,7 @@ class Surroundings:
     #: Begins the command lines that start in the network of the fetcher.
     inside: Sequence[str] = ()
     #: Returns a listening socket in that network.
-    listen: Callable[[], socket.socket | None] = lambda: None
+    listen: Callable[[], socket.socket] = listen_here
 
 
 @dataclass
@@ -70,10 +76,15 @@ class Place:
             case web:
                 return f"{web.address}/{self.repository.folder.name}"
 
-    @property
-    def spec(self) -> dict[str, object]:
-        """The spec of the Source that follows the repository."""
-        git_spec: dict[str, object] = {"url": self.url, "path": "deploy", "interval": "1h"}
+    def source_document(self, name: str, *, interval: str = "1h") -> str:
+        """Return the Source that follows the repository, as JSON, which is YAML."""
+        metadata = {"name": name, "owner": "team"}
+        document = {"apiVersion": "trimtab/v1", "kind": "Source", "metadata": metadata}
+        return json.dumps({**document, "spec": self.spec(interval=interval)})
+
+    def spec(self, *, interval: str = "1h") -> dict[str, object]:
+        """Return the spec of that Source."""
+        git_spec: dict[str, object] = {"url": self.url, "path": "deploy", "interval": interval}
         if self.happening.ref is not None:
             git_spec["ref"] = dict(self.happening.ref)
         if isinstance(self.server, NginxServer | SshServer):
@@ -88,6 +99,11 @@ class Place:
         return spec
 
     # What people with the right to push do.
+
+    @property
+    def head(self) -> str:
+        """The newest commit of the branch main."""
+        return git(self.repository.folder, "rev-parse", "refs/heads/main")
 
     def document(self, name: str = "web", *, namespace: str = "", version: int = 1) -> str:
         """Return a Service of the source's namespace."""
@@ -187,6 +203,27 @@ class Happening:
 
 
 @contextmanager
+def surroundings_beside(host: Host, name: str, *, namespace: str) -> Iterator[Surroundings]:
+    """Yield surroundings for an instance of root's, whose fetcher has a user of its own.
+
+    *name* is that of the Source, and must be the only one on this machine.
+    """
+    folders = CREDENTIALS / name, KEYS / name
+    try:
+        yield Surroundings(
+            host.folder / "places" / name,
+            *folders,
+            namespace=namespace,
+            group=pwd.getpwnam("trimtab-fetch").pw_gid,
+            inside=host.engine.inside(),
+            listen=host.engine.listen,
+        )
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def open_place(happening: Happening, around: Surroundings) -> Iterator[Place]:
     """Make the repository, its first commit and its server; stop the server at the end."""
     root = around.folder / "served"
@@ -195,23 +232,35 @@ def open_place(happening: Happening, around: Surroundings) -> Iterator[Place]:
         place.allow()
     happening.prepare(place)
     with ExitStack() as stack:
-        match happening.over:
-            case "http":
-                place.server = NginxServer(
-                    around.folder / "nginx", root, password=PASSWORD, inside=around.inside
-                )
-                stack.callback(place.server.stop)
-                place.server.start()
+        server = _server(happening.over, around, root)
+        if server is not None:
+            stack.callback(server.stop)
+            place.server = server
+        match server:
+            case NginxServer():
+                server.start()
                 place.put("password", f"{PASSWORD}\n")
-            case "ssh":
-                place.server = SshServer(around.folder / "ssh", inside=around.inside)
-                stack.callback(place.server.stop)
-                place.server.start()
-                place.put("id", (place.server.folder / "id").read_text())
-                place.put("known_hosts", place.server.known_host())
-            case "faulty":
-                place.server = FaultyServer(root, around.listen())
-                stack.callback(place.server.stop)
-            case _:
-                assert happening.over == "file", f"no such server: {happening.over}"
+            case SshServer():
+                server.start()
+                place.put("id", (server.folder / "id").read_text())
+                place.put("known_hosts", server.known_host())
+            case FaultyServer() | None:
+                pass
         yield place
+
+
+def _server(
+    over: str, around: Surroundings, root: Path
+) -> NginxServer | SshServer | FaultyServer | None:
+    inside, listen = around.inside, around.listen
+    match over:
+        case "http":
+            folder = around.folder / "nginx"
+            return NginxServer(folder, root, password=PASSWORD, inside=inside, listen=listen)
+        case "ssh":
+            return SshServer(around.folder / "ssh", inside=inside, listen=listen)
+        case "faulty":
+            return FaultyServer(root, listen)
+        case _:
+            assert over == "file", f"no such server: {over}"
+            return None

@@ -1,6 +1,7 @@
 """Servers of repositories on loopback: nginx with git-http-backend, sshd, and a faulty HTTP server.
 
-A server can stand in another network namespace: *inside* begins the command lines that start there.
+A server can stand in another network namespace: *inside* begins the command lines that start there,
+and *listen* makes sockets there.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Protocol
 
 from tests.instance import eventually
 
@@ -27,19 +27,22 @@ PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 USER = "git"
 
 
-class Server(Protocol):
-    """A server of one repository."""
-
-    #: The URL of the repository.
-    url: str
-
-    def stop(self) -> None: ...
+_GIVEN: set[int] = set()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def listen_here() -> socket.socket:
+    """Return a listening socket on a free port of this network."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def free_port(listen: Callable[[], socket.socket] = listen_here) -> int:
+    """Return a free port of the network of *listen*, another one each time."""
+    while True:
+        with listen() as probe:
+            port = int(probe.getsockname()[1])
+        if port not in _GIVEN:
+            _GIVEN.add(port)
+            return port
 
 
 class _Program:
@@ -66,12 +69,18 @@ class NginxServer:
     """nginx, which serves the repositories in *root* by git-http-backend to ``git:PASSWORD``."""
 
     def __init__(
-        self, folder: Path, root: Path, *, password: str, inside: Sequence[str] = ()
+        self,
+        folder: Path,
+        root: Path,
+        *,
+        password: str,
+        inside: Sequence[str] = (),
+        listen: Callable[[], socket.socket] = listen_here,
     ) -> None:
         self.folder = folder
         folder.mkdir()
         self._inside = inside
-        self._port = free_port()
+        self._port = free_port(listen)
         self.address = f"http://127.0.0.1:{self._port}"
         self.change_password(password)
         (folder / "nginx.conf").write_text(self._settings(root))
@@ -141,14 +150,20 @@ class NginxServer:
 class SshServer:
     """An sshd on loopback, whose only user is the caller."""
 
-    def __init__(self, folder: Path, *, inside: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        inside: Sequence[str] = (),
+        listen: Callable[[], socket.socket] = listen_here,
+    ) -> None:
         self.folder = folder
         folder.mkdir()
         self._inside = inside
         for name in ("host", "other_host", "id"):
             self.new_key(name)
         shutil.copy(folder / "id.pub", folder / "authorized_keys")
-        self.port = free_port()
+        self.port = free_port(listen)
         self.user = pwd.getpwuid(os.getuid()).pw_name
         self._programs: list[_Program] = []
 
@@ -292,8 +307,8 @@ class _QuietServer(ThreadingHTTPServer):
 class FaultyServer:
     """An HTTP server that fails in the ways that nginx never would."""
 
-    def __init__(self, root: Path, listener: socket.socket | None = None) -> None:
-        listener = listener or socket.create_server(("127.0.0.1", 0))
+    def __init__(self, root: Path, listen: Callable[[], socket.socket] = listen_here) -> None:
+        listener = listen()
         ended = threading.Event()
         self._handler = type("Handler", (_Handler,), {"root": root, "ended": ended})
         self._ended = ended

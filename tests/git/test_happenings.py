@@ -31,7 +31,7 @@ class PlaceSource(Followed):
     def spec(self) -> SourceSpec:
         if self.place is None:
             return super().spec
-        return SourceSpec.model_validate_json(json.dumps(self.place.spec))
+        return SourceSpec.model_validate_json(json.dumps(self.place.spec()))
 
 
 @contextmanager
