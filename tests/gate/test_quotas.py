@@ -38,7 +38,7 @@ def test_a_client_leaves_addresses_to_everybody_else(world: World) -> None:
             break
         made.append(f"alice-n{number}")
     assert (answer.status, answer.rule) == (403, "quota.networks")
-    assert len(made) == 7, "one is of the fixtures"
+    assert len(made) == 7, "one is of the fixtures, and networks of the namespace are nobody's"
     for who, name, labels in (
         ("bob", "bob-new", {}),
         ("controller", "shop.net", {names.OWNER: "shop", names.NAMESPACE: "shop"}),

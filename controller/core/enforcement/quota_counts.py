@@ -70,17 +70,28 @@ def all_counted(inventory: Inventory, reserved: Mapping[str, Counted]) -> Iterat
             yield claim
 
 
+def _groups(objects: Iterable[Counted]) -> Counter[tuple[Kind, str, str, bool]]:
+    """Return how many objects there are of each kind, owner and origin.
+
+    The last part is True for networks of a namespace, which its owners share.
+    """
+    return Counter(
+        (each.kind, each.owner, each.origin, each.kind == "network" and each.namespace != "")
+        for each in objects
+    )
+
+
 def count(objects: Iterable[Counted], *, owner: str, role: Role) -> QuotaCounts:
     """Return the counts for a new object of *owner* that a caller of this role makes."""
     by_documents = role is Role.CONTROLLER
     own: Counter[Kind] = Counter()
     every: Counter[Kind] = Counter()
-    groups = Counter((each.kind, each.owner, each.origin) for each in objects)
-    for (kind, whose, origin), number in groups.items():
+    groups = _groups(objects)
+    for (kind, whose, origin, shared), number in groups.items():
         from_documents = origin == Role.CONTROLLER.value
         if from_documents == by_documents and (by_documents or whose != OPERATOR_OWNER):
             every[kind] += number
-        if whose == owner and not (kind == "network" and from_documents):
+        if whose == owner and not shared:
             own[kind] += number
     return QuotaCounts(
         volumes=own["volume"],
@@ -110,12 +121,12 @@ def quota_use(objects: Iterable[Counted], policy: Policy) -> tuple[QuotaUse, ...
     """Return the use of each owner's quotas and of the sums, the fullest first."""
     own: Counter[tuple[Kind, str]] = Counter()
     every: Counter[tuple[Kind, str]] = Counter()
-    groups = Counter((each.kind, each.owner, each.origin) for each in objects)
-    for (kind, owner, origin), number in groups.items():
+    groups = _groups(objects)
+    for (kind, owner, origin, shared), number in groups.items():
         documents = origin == Role.CONTROLLER.value
         if documents or owner != OPERATOR_OWNER:
             every[kind, "documents" if documents else "clients"] += number
-        if not (documents and kind == "network"):
+        if not shared:
             own[kind, owner] += number
     used = []
     for (kind, owner), number in own.items():

@@ -73,7 +73,7 @@ class HostFacts:
 class QuotaCounts:
     """Objects that count in quotas, with those under creation (``core.enforcement.quota_counts``)."""
 
-    #: Volumes of the owner, and networks that its clients made.
+    #: Volumes of the owner, and networks that its clients made for themselves.
     volumes: int = 0
     networks: int = 0
     #: Objects of all owners: of documents for the controller, of clients for others.

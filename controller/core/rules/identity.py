@@ -229,8 +229,9 @@ def quotas_kept(case: Case) -> Findings:
         )
     if new := case.facts.new_volumes:
         yield from judge_volume_quota(case.policy, role, case.owner, counts, new=new)
-    if new := case.facts.new_networks:
-        yield from judge_network_quota(case.policy, role, case.owner, counts, new=new)
+    new = case.facts.new_networks  # of the namespace: they are no owner's
+    if new and sums is not None and counts.all_networks + new > sums.networks:
+        yield _over_sum("quota.all-networks", role, "networks", counts.all_networks, sums.networks)
 
 
 def sums_of(policy: Policy, role: Role) -> Sums | None:
@@ -279,17 +280,15 @@ def judge_volume_quota(
         yield _over_sum("quota.all-volumes", role, "volumes", counts.all_volumes, sums.volumes)
 
 
-def judge_network_quota(
-    policy: Policy, role: Role, owner: str, counts: QuotaCounts, *, new: int = 1
-) -> Findings:
-    """Yield the quotas that *new* more networks exceed.
+def judge_network_quota(policy: Policy, role: Role, owner: str, counts: QuotaCounts) -> Findings:
+    """Yield the quotas that one more network exceeds.
 
-    The controller's networks belong to namespaces, and count in the sum only.
+    Networks of a namespace, such as all of the controller's, count in the sum only.
     """
     most, sums = network_quota(policy, owner), sums_of(policy, role)
-    if role is not Role.CONTROLLER and counts.networks + new > most:
+    if role is not Role.CONTROLLER and counts.networks >= most:
         yield _over_own("quota.networks", "networks", owner, counts.networks, most)
-    if sums is not None and counts.all_networks + new > sums.networks:
+    if sums is not None and counts.all_networks >= sums.networks:
         yield _over_sum("quota.all-networks", role, "networks", counts.all_networks, sums.networks)
 
 

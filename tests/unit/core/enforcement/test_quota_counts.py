@@ -21,8 +21,8 @@ def container(key: str, owner: str, origin: str) -> ContainerItem:
     return ContainerItem(key, "", "s", 0, "", owner, origin, f"i-{key}", "r", Settings("x"))
 
 
-def owned(key: str, owner: str, origin: str) -> OwnedObject:
-    return OwnedObject(key, key, "", owner, origin, f"i-{key}")
+def owned(key: str, owner: str, origin: str, namespace: str = "") -> OwnedObject:
+    return OwnedObject(key, key, namespace, owner, origin, f"i-{key}")
 
 
 def open_create(route: str, owner: str, origin: str) -> OpenIntent:
@@ -43,8 +43,10 @@ INVENTORY = Inventory(
     },
     networks={
         "n1": owned("n1", "alice", "client"),
-        "n2": owned("n2", "alice", "controller"),
-        "n3": owned("n3", "invented", "controller"),
+        "n2": owned("n2", "alice", "controller", "default"),
+        "n3": owned("n3", "invented", "controller", "default"),
+        # The namespace's network, which a container of alice's needed first.
+        "n4": owned("n4", "alice", "client", "default"),
     },
     open={
         "i-1": open_create("volume.create", "alice", "client"),
@@ -60,7 +62,7 @@ def counts(owner: str, role: Role, reserved: dict[str, Counted] | None = None) -
 
 def test_a_client_counts_what_its_owner_has_and_what_all_clients_made() -> None:
     assert counts("alice", Role.CLIENT) == QuotaCounts(
-        volumes=3, networks=2, all_containers=1, all_volumes=3, all_networks=2
+        volumes=3, networks=2, all_containers=1, all_volumes=3, all_networks=3
     )
 
 
@@ -81,8 +83,8 @@ def test_the_fullest_quota_comes_first() -> None:
     rules = policy(quotas={"volumesPerOwner": 3, "clients": {"networks": 4}})
     used = quota_use(all_counted(INVENTORY, {}), rules)
     assert used[0] == QuotaUse("quotas.volumesPerOwner", "alice", 3, 3)
-    assert used[1] == QuotaUse("quotas.clients.networks", "", 2, 4)
-    assert [use.percent for use in used[:2]] == [100, 50]
+    assert used[1] == QuotaUse("quotas.clients.networks", "", 3, 4)
+    assert [use.percent for use in used[:2]] == [100, 75]
     # The operators' are in no sum, and networks of documents in no owner's quota.
     by_key = {(use.key, use.owner): use.count for use in used}
     assert by_key["quotas.clients.containers", ""] == 1

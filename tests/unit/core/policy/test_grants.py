@@ -338,17 +338,6 @@ CREATES = (
         facts=replace(FACTS, counts=QuotaCounts(volumes=2), new_volumes=1),
     ),
     Refused(
-        "quota.networks",
-        Grant("set", "quotas.networksPerOwner", 9),
-        facts=replace(FACTS, counts=QuotaCounts(networks=8), new_networks=1),
-    ),
-    Refused(
-        "quota.networks",
-        Grant("set", "owners.0.networks", 2),
-        sections={"owners": [{**LISTED, "namespaces": ["default"], "networks": 1}]},
-        facts=replace(FACTS, counts=QuotaCounts(networks=1), new_networks=1),
-    ),
-    Refused(
         "quota.all-containers",
         Grant("set", "quotas.clients.containers", 1001),
         facts=replace(FACTS, counts=QuotaCounts(all_containers=1000)),
@@ -398,6 +387,18 @@ ELSEWHERE: tuple[tuple[str, Grant, Any], ...] = (
         "network.ipv6",
         Grant("set", "networks.ipv6", True),
         lambda p: admit_network(NETWORK, actor=OPERATOR, policy=p, existing=None, stamp=STAMP),
+    ),
+    (
+        "quota.networks",
+        Grant("set", "quotas.networksPerOwner", 9),
+        lambda p: admit_network(
+            NetworkRequest(name="n", internal=True),
+            actor=OPERATOR,
+            policy=p,
+            existing=None,
+            stamp=STAMP,
+            counts=QuotaCounts(networks=8),
+        ),
     ),
     (
         "exec.disabled",
