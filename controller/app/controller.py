@@ -194,7 +194,9 @@ class CommitFiles:
         if self._files is None:
             from controller.loop.state.commit_files import FeedbackFile, HoldFile
 
-            holds = HoldFile(self._state.controller, self._record_hold)
+            holds = HoldFile(
+                self._state.controller, self._record_hold, monotonic=SystemClock().monotonic
+            )
             self._files = (holds, FeedbackFile(self._state.feedback))
         holds, feedback = self._files
         holds.update(desired)

@@ -23,6 +23,8 @@ FEEDBACK = "feedback.json"
 MODE = 0o640
 HOLDS = "holds.json"
 _HOLDS_MAX_BYTES = 64 * 1024
+#: The least time between two records of one source, in seconds.
+PAUSE_S = 60.0
 
 log = logging.getLogger("trimtab.loop")
 
@@ -57,12 +59,24 @@ class FeedbackFile:
 
 
 class HoldFile:
-    """``holds.json`` in *folder*: the holds of sources with a record. *record* writes a record."""
+    """``holds.json`` in *folder*: the holds of sources with a record. *record* writes a record.
 
-    def __init__(self, folder: Path, record: Callable[[SourceHold], None]) -> None:
+    A source has at most one record in ``PAUSE_S``: whoever pushes can't fill the journal.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        record: Callable[[SourceHold], None],
+        *,
+        monotonic: Callable[[], float],
+    ) -> None:
         self._file = folder / HOLDS
         self._record = record
-        self._recorded = self._load()
+        self._monotonic = monotonic
+        self._recorded = self._saved = self._load()
+        #: The time of the last record of each source.
+        self._times: dict[str, float] = {}
 
     def update(self, desired: Desired) -> None:
         """Record holds that began. A hold that can't be recorded is tried again at the next update.
@@ -72,16 +86,21 @@ class HoldFile:
         """
         recorded = source_holds.without_ended(desired, self._recorded)
         for hold in source_holds.new_holds(desired, recorded):
+            name, now = hold.key.name, self._monotonic()
+            if now - self._times.get(name, -PAUSE_S) < PAUSE_S:
+                continue
             try:
                 self._record(hold)
             except EngineError as error:
-                log.warning("the hold of source %s isn't recorded: %s", hold.key.name, error)
+                log.warning("the hold of source %s isn't recorded: %s", name, error)
                 continue
-            recorded.pop(hold.key.name, None)
-            recorded[hold.key.name] = (hold.commit, hold.reason)
-        if recorded != self._recorded:
+            self._times[name] = now
+            recorded.pop(name, None)
+            recorded[name] = (hold.commit, hold.reason)
+        self._recorded = recorded  # before the write: a full disk repeats no record
+        if recorded != self._saved:
             write_atomic(self._file, source_holds.render(recorded))
-            self._recorded = recorded
+            self._saved = recorded
 
     def _load(self) -> source_holds.Holds:
         """Return the holds of the file; none of a missing or damaged one."""
