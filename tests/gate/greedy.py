@@ -1,5 +1,8 @@
 """A client at all its limits at once: connections, volumes, networks, lists, restarts, the journal.
 
+Silent connections take the places of the client's own requests. So it can hold back with one of
+the two: ``connections`` alone, or ``requests`` alone.
+
 Run as a script, it drops to the uid and goes on until its input ends, then prints how often it was
 answered with each status. It needs only the standard library, and none of its folder is on its path.
 """
@@ -36,10 +39,10 @@ LISTS = (
 class Greedy:
     """The process of the client. ``close`` ends it and returns its answers by status."""
 
-    def __init__(self, path: Path, uid: int, *, group: int, image: str) -> None:
+    def __init__(self, path: Path, uid: int, *, group: int, image: str, does: str) -> None:
         argv = [sys.executable, "-I", str(Path(__file__).resolve()), str(path), str(uid)]
         self._process = subprocess.Popen(
-            [*argv, str(group), image],
+            [*argv, str(group), image, does],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",
@@ -153,14 +156,16 @@ class _Client:
                 path = f"/v1.45/containers/{identifier}/restart?t=0"
                 self.ask("restart", "POST", path)
 
-    def run(self) -> None:
-        """Do everything side by side until the input ends."""
+    def run(self, does: str) -> None:
+        """Do everything, or a part, side by side until the input ends."""
         body = {"Image": self.image, "HostConfig": {"NetworkMode": "none"}}
         self.ask("create", "POST", "/v1.45/containers/create?name=greedy-0", body)
-        acts: tuple[Callable[[], None], ...] = (
-            *(self.connections, self.objects, self.lists, self.lists, self.journal),
-            *(self.largest, self.restarts, self.restarts),
-        )
+        acts: list[Callable[[], None]] = []
+        if does != "requests":
+            acts += [self.connections, self.connections]
+        if does != "connections":
+            acts += [self.objects, self.lists, self.lists, self.journal]
+            acts += [self.largest, self.restarts, self.restarts]
         threads = [threading.Thread(target=act) for act in acts]
         for thread in threads:
             thread.start()
@@ -178,4 +183,4 @@ if __name__ == "__main__":
     os.setgroups([group])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-    _Client(sys.argv[1], sys.argv[4]).run()
+    _Client(sys.argv[1], sys.argv[4]).run(sys.argv[5])

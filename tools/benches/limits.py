@@ -2,7 +2,8 @@
 
 Services run under a controller and its broker. For a while a client opens connections without a
 pause, makes volumes and networks, asks for lists, restarts containers, sends the largest bodies and
-fills the journal. Meanwhile an operator pings the broker, containers of services are removed by
+fills the journal. A second client does so without the connections, which take the places of the
+first one's own requests. Meanwhile an operator pings the broker, containers of services are removed by
 force, and a container of another client is joined to a foreign network behind the broker's back.
 """
 
@@ -28,6 +29,7 @@ from tools.benches.heal import ask, connection, starts
 from tools.benches.measure import Figure, milliseconds, percentile, row, taken
 
 SECONDS = int(os.environ.get("SECONDS", "60"))
+CAROL = 61005
 IMAGE = "trimtab.local/worker:1"
 PING_S, EACH_S, QUIET_S = 0.02, 8.0, 3.0
 #: Each service loses its container once: a second time the controller would wait on purpose.
@@ -55,9 +57,10 @@ def run() -> list[Figure]:
 
 
 def with_clients(host: Host) -> None:
-    """Give the host's policy two clients."""
+    """Give the host's policy three clients."""
     policy = yaml.safe_load(Path(host.policy).read_text())
-    policy["clients"] = [{"uid": ALICE, "owner": "alice"}, {"uid": BOB, "owner": "bob"}]
+    owners = {ALICE: "alice", BOB: "bob", CAROL: "carol"}
+    policy["clients"] = [{"uid": uid, "owner": owner} for uid, owner in owners.items()]
     path = host.folder / "policy.yaml"
     path.write_text(yaml.safe_dump(policy))
     path.chmod(0o644)
@@ -68,7 +71,10 @@ def measured(host: Host, engine: Path, bob: Peer) -> list[Figure]:
     broker = host.pid_of("broker")
     quiet_until = monotonic() + QUIET_S
     quiet = pings(host, lambda: monotonic() > quiet_until)
-    greedy = Greedy(host.broker_socket, ALICE, group=trimtab_gid(), image=IMAGE)
+    greedy = [
+        Greedy(host.broker_socket, uid, group=trimtab_gid(), image=IMAGE, does=does)
+        for uid, does in ((ALICE, "everything"), (CAROL, "requests"))
+    ]
     began = monotonic()
     over = threading.Event()
     loaded: list[float] = []
@@ -85,7 +91,7 @@ def measured(host: Host, engine: Path, bob: Peer) -> list[Figure]:
     health = host_health(host)
     over.set()
     pinging.join()
-    answers = greedy.close()
+    answers = [each.close() for each in greedy]
     status = Path(f"/proc/{broker}/status").read_text()
     peak_kib = int(status.partition("VmHWM:")[2].split()[0])
     for name, found in (("an operator's ping, quiet", quiet), ("flooded", loaded)):
@@ -104,8 +110,9 @@ def measured(host: Host, engine: Path, bob: Peer) -> list[Figure]:
     )
     row("breaches", max=milliseconds(max(ended)), count=str(len(ended)))
     row("the broker", memory=f"{peak_kib // 1024} MiB", **health)
-    for answer, count in sorted(answers.items()):
-        row(f"  {answer}", count=f"{count:,}")
+    for name, told in zip(("everything", "requests"), answers, strict=True):
+        for answer, count in sorted(told.items()):
+            row(f"  {name}: {answer}", count=f"{count:,}")
     p99 = percentile(sorted(loaded), 0.99)
     return [
         Figure("operator's ping beside a greedy client, p99", milliseconds(p99), "50 ms"),

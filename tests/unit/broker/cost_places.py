@@ -19,7 +19,7 @@ from controller.core.engine_api import field_tables as tables
 from controller.core.engine_api.field_reader import Field
 from controller.model.records import Actor, Role
 from tests.unit.broker.dialogue import ALICE, CONTROLLER, OPERATOR
-from tests.unit.broker.world import NETWORK, REFERENCE, WEB
+from tests.unit.broker.world import NETWORK, REFERENCE, REVISION, WEB
 
 #: The tables of objects inside other objects, by the field that has them.
 NESTED = {
@@ -48,10 +48,16 @@ BODIES: dict[str, tuple[tuple[Field, ...], dict[str, Any]]] = {
     "disconnect": (tables.DISCONNECT, {"Container": WEB}),
     "volume": (tables.VOLUME, {"Name": "v"}),
 }
-#: Bodies that aren't described by a table: their members.
-OTHER_BODIES = {
-    "trust": ("image", "reference", "id"),
-    "record": ("act", "plan", "approval", "objects", "note", "kind", "name", "containers"),
+#: Bodies that no table describes: one of each form.
+OTHER_BODIES: dict[str, tuple[dict[str, Any], ...]] = {
+    "trust": ({"reference": REFERENCE},),
+    "approval": ({"plan": "a" * 64, "objects": [WEB]},),
+    "record": (
+        {"act": "note", "object": "x", "note": "x"},
+        {"act": "approve", "plan": "a" * 64, "objects": [WEB], "shown": "b" * 64},
+        {"act": "adopt", "objects": [WEB], "note": "x"},
+        {"act": "service.pin", "object": "Service/default/web", "revision": REVISION, "note": "x"},
+    ),
 }
 #: Distinct items that a client would send in a field: number *i*, for lists and members.
 ITEMS: dict[str, Callable[[int], Any]] = {
@@ -63,6 +69,7 @@ ITEMS: dict[str, Callable[[int], Any]] = {
     "GroupAdd": str,
     "CapAdd": lambda i: f"CAP_{i}",
     "Ulimits": lambda i: {"Name": f"u{i}", "Soft": 1, "Hard": 1},
+    "objects": lambda i: f"{i:064x}",
     "Config": lambda i: {"Subnet": f"10.{i // 250}.{i % 250}.0/24"},
 }
 MEMBERS: dict[str, Callable[[int], tuple[str, Any]]] = {
@@ -255,7 +262,11 @@ def _body_places(
     if route.body in BODIES:
         fields = _fields(BODIES[route.body][0], least)
     else:
-        fields = ((name, partial(_member, {}, name)) for name in OTHER_BODIES[route.body])
+        fields = (
+            (f"{base.get('act', '')}.{name}", partial(_member, base, name))
+            for base in OTHER_BODIES[route.body]
+            for name in base
+        )
     for path, make in fields:
         for word, value in fillings(path.rpartition(".")[2]).items():
             yield place(f"body {path}: {word}", partial(_with_body, route, make, value))
