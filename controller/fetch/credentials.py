@@ -24,14 +24,20 @@ FOLDER = Path("/etc/trimtab/git")
 TOKEN_MAX = 4096
 _TOKEN = re.compile(rb"[!-~]+")
 USERNAME_FILE, PASSWORD_FILE = "TRIMTAB_GIT_USERNAME", "TRIMTAB_GIT_PASSWORD"
-#: Answers git's questions from the files that the variables name. Git reads the first line.
+#: Answers git's questions with the first lines of the files that the variables name. Each poll asks:
+#: the shell reads without another program.
 ASKPASS = f"""#!/bin/sh
 case "$1" in
-Username*) if [ -n "${USERNAME_FILE}" ]; then exec cat -- "${USERNAME_FILE}"; else echo git; fi ;;
-Password*) exec cat -- "${PASSWORD_FILE}" ;;
+Username*) file="${USERNAME_FILE}" ;;
+Password*) file="${PASSWORD_FILE}" ;;
 *) exit 1 ;;
 esac
+IFS= read -r line <"$file"
+[ -n "$line" ] || exit 1
+printf '%s\\n' "$line"
 """
+#: The user without a file ``username``.
+_USERNAME = "git"
 _SSH_OPTIONS = (
     "BatchMode=yes",
     "StrictHostKeyChecking=yes",
@@ -139,9 +145,12 @@ def _http_access(spec: GitSpec, folder: Path | None, files: AccessFiles) -> Remo
     environment = {"GIT_ASKPASS": str(files.askpass)}
     authority, user = ca_file(folder), folder / "username"
     if authority is not None:
-        settings = (f"http.sslCAInfo={authority}",)
+        settings += (f"http.sslCAInfo={authority}",)
     environment[PASSWORD_FILE] = str(_secret(folder / "password"))
-    environment[USERNAME_FILE] = str(user) if _exists(user) else ""
+    if _exists(user):
+        environment[USERNAME_FILE] = str(user)
+    else:
+        settings += (f"credential.username={_USERNAME}",)
     return RemoteAccess(protocol, settings, environment)
 
 

@@ -57,18 +57,25 @@ def test_git_asks_for_user_and_password_and_gets_them_from_the_files(files: Acce
     put(files, "password", f"{SECRET}\n")
     found = access(files, "https://example.org/x.git")
     assert found.protocol == "https"
-    assert asked(files, found, "Username for 'https://example.org': ") == "git\n"
+    assert found.settings == ("credential.username=git",), "git needn't ask"
     assert asked(files, found, "Password for 'https://git@example.org': ") == f"{SECRET}\n"
     put(files, "username", "alice\n")
     found = access(files, "https://example.org/x.git")
     assert asked(files, found, "Username for 'https://example.org': ") == "alice\n"
+    assert found.settings == ()
+    put(files, "password", f"{SECRET} \\n$(id)")  # of a line without an end, as it is
+    assert asked(files, found, "Password for 'https://a@x': ") == f"{SECRET} \\n$(id)\n"
+    put(files, "password", "")
+    with pytest.raises(subprocess.CalledProcessError):
+        asked(files, found, "Password for 'https://a@x': ")
     assert SECRET not in repr(found)
 
 
 def test_an_authority_of_its_own_is_trusted_for_its_source(files: AccessFiles) -> None:
     put(files, "password", SECRET)
     path = put(files, "ca.pem", "x", mode=0o644)
-    assert access(files, "https://example.org/x.git").settings == (f"http.sslCAInfo={path}",)
+    settings = access(files, "https://example.org/x.git").settings
+    assert settings == (f"http.sslCAInfo={path}", "credential.username=git")
     assert access(files, "https://example.org/x.git", more="") == RemoteAccess("https")
 
 
