@@ -11,6 +11,7 @@ ARGS ?=
 # at most four, each with an engine of its own; else there is one engine for all.
 JOBS ?= $(if $(filter 0,$(shell id -u)),auto,0)
 SEEDS ?= 200
+STORIES ?= 100000
 CASES ?= tests/gate/cases.jsonl
 INPUTS ?= 1500
 MINUTES ?=
@@ -20,7 +21,7 @@ SUITE ?=
 # Without bytecode each process compiles again what the tests import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run down test check lint format sim sim-sweep sim-planted mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-git compat docker-py docs lock clean
+.PHONY: help setup run down test check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-git compat docker-py docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -65,6 +66,9 @@ sim-sweep: setup ## the broker and the controller killed at every moment of ever
 
 sim-planted: setup ## search all worlds for every planted bug, and note which found it
 	@$(PYTHON) -m pytest tests/sim -k planted --anew $(ARGS)
+
+sim-budget: setup ## a hostile controller against the disruption budget: STORIES=n of its model
+	@$(PYTHON) -m pytest -q tests/sim/test_budget_model.py -k share --stories $(STORIES) $(ARGS)
 
 mutants: setup ## what the unit tests overlook in controller/core: PERCENT=n of its mutants (ARGS="--show diff")
 	@$(PYTHON) tools/mutants --percent $(PERCENT) $(ARGS)

@@ -58,6 +58,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--anew", action="store_true", help="note anew which worlds find the planted bugs"
     )
     group.addoption(
+        "--stories", type=int, default=300, help="stories of the disruption budget (default 300)"
+    )
+    group.addoption(
         "--drawn", type=int, default=0, help="machines to draw anew (default: the same ones always)"
     )
 

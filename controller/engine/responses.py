@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from controller.core.disruption import budget
 from controller.core.encoding.canonical_json import canonical
-from controller.core.enforcement import disruption_budget
 from controller.core.engine_api import pull_errors
 from controller.core.records.inventory_json import settings_from_json
 from controller.engine.transport import EngineResponse
@@ -78,7 +78,7 @@ def _kind_of(status: int, *, rule: str, mutation: bool) -> tuple[type[EngineErro
         return (ReplyLost, "reply.lost") if mutation else (EngineUnavailable, "engine.unavailable")
     if status == 409:
         return Conflict, "engine.conflict"
-    if rule == disruption_budget.RULE:
+    if rule == budget.RULE:
         return OverShare, rule
     if status == 403 or rule:
         return Refused, "refused"

@@ -47,12 +47,15 @@ from controller.model.desired.desired import Service
 from controller.model.desired.plan import (
     AnyAction,
     Barrier,
+    ConnectNetwork,
     CreateContainer,
+    DisconnectNetwork,
     NeedsOperator,
     Plan,
     QuarantineWait,
     StartContainer,
     StopContainer,
+    UnpauseContainer,
     Wait,
 )
 from controller.model.errors import (
@@ -71,6 +74,8 @@ from controller.ports import Clock, Engine
 #: How long a wait without a known end lasts at most; usually an event ends it sooner.
 WAIT_S = 5.0
 NO_FAILURES: Mapping[Key, Failure] = {}
+#: After one of these a container must run for a while before it keeps its service up.
+ALTERING = (StartContainer, StopContainer, UnpauseContainer, DisconnectNetwork, ConnectNetwork)
 #: A rollout takes up to this many acting passes in a row; more are probably contention.
 ACTING_FREELY = 5
 
@@ -149,8 +154,8 @@ class Reconciler:
         if service is not None:
             rollout = self.tracker.observe_rollout(service, observed, stalled=key in self._stalled)
         plan = self.plan(view, observed, policy, only=key, known=known, failures=failures)
-        running = running_keys(known, observed, key)
-        self._budget.record_observation(key, running=key in running)
+        running = running_keys(known, observed, key, wall=self._clock.now())
+        self._budget.record_observation(key, observed.of(key))
         # An approved pass claims the plan that was shown, and is exempt from the disruption budget.
         context = claims(view.desired, approved or plan.digest, on_behalf_of)
         take = _take_nothing if approved else self._budget_for(key, plan, observed, running)
@@ -284,13 +289,13 @@ class Reconciler:
     ) -> Callable[[AnyAction], Attempt | None]:
         """Return a function for taking an action's share of the disruption budget.
 
-        The function returns the refusal if the action would leave too many services without a
-        running slot.
+        The function returns the refusal if the action would take too many services down.
         """
-        last = disruption_budget.last_slots(plan.of(key), observed.of(key))
+        steady = self._budget.steady(key)
+        slots = disruption_budget.counted_slots(plan.of(key), observed.of(key), steady)
 
         def take(action: AnyAction) -> Attempt | None:
-            down = disruption_budget.takes_down(action, last)
+            down = disruption_budget.takes_down(action, slots)
             error = self._budget.take(key, running) if down else None
             return None if error is None else self._retries.attempt(error, self._budget.wait_s())
 
@@ -336,6 +341,10 @@ class Reconciler:
             is_deferred=is_deferred,
             stopping=stopping,
         )
+        altered = {done.id for done in execution.done if isinstance(done.action, ALTERING)}
+        if isinstance(execution.failed, ALTERING):
+            altered.add(execution.failed.precondition.id)
+        self._budget.record_alterations(key, altered)
         self._record(key, plan, execution, policy)
         return replace(
             self._result(key, plan, execution, deferring, policy),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from math import inf
 from typing import Final
 
 from controller.model.confinement import Confinement
@@ -108,17 +109,92 @@ class OpenIntent:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordTime:
+    """A record as an instant."""
+
+    id: str = ""  # of the entry
+    time: str = ""  # RFC 3339, UTC; "" if it was long ago
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The limits of a container that the disruption budget compares; 0 is unlimited."""
+
+    memory: int = 0  # bytes
+    nano_cpus: int = 0
+    pids: int = 0
+    cpu_shares: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings) -> Capacity:
+        """Return the capacity of a container's settings."""
+        quota = settings.cpu_quota * 10**9 // (settings.cpu_period or _CPU_PERIOD_US)
+        return cls(
+            memory=settings.memory,
+            nano_cpus=settings.nano_cpus or max(0, quota),
+            pids=max(0, settings.pids),
+            cpu_shares=settings.cpu_shares or _CPU_SHARES,
+        )
+
+    def is_below_half_of(self, other: Capacity) -> bool:
+        """Return True if a limit is less than half of the other's."""
+        return any(mine < its / 2 for mine, its in _bounds(self, other))
+
+    def is_reduced(self, before: Capacity, *, granted: Capacity) -> bool:
+        """Return True if a limit is less than *before*, and less than half of the granted one."""
+        now_before, now_granted = _bounds(self, before), _bounds(self, granted)
+        return any(
+            mine < was and mine < its / 2
+            for (mine, was), (_, its) in zip(now_before, now_granted, strict=True)
+        )
+
+    def largest(self, other: Capacity) -> Capacity:
+        """Return the larger of both, limit by limit."""
+        return Capacity(*(0 if inf in pair else int(max(pair)) for pair in _bounds(self, other)))
+
+
+#: The engine's defaults.
+_CPU_PERIOD_US = 100_000
+_CPU_SHARES = 1024
+
+
+def _bounds(one: Capacity, other: Capacity) -> list[tuple[float, float]]:
+    return [
+        (getattr(one, limit.name) or inf, getattr(other, limit.name) or inf)
+        for limit in fields(Capacity)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A container of the controller's, as the disruption budget counts it."""
+
+    container: str
+    service: str  # NAMESPACE/NAME
+    networks: tuple[str, ...] = ()  # the admitted ones
+    capacity: Capacity = field(default_factory=Capacity)
+    granted: Capacity = field(default_factory=Capacity)  # the largest so far
+    #: When it was started, or was unaltered again; None: not started, or stopped since.
+    up: RecordTime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TakenDown:
-    """A container stopped by the controller, or about to be stopped."""
+    """A mutation of the controller that takes a container down."""
 
     container: str
     service: str  # NAMESPACE/NAME
     route: str
-    last: bool  # no slot of the service still ran, and there was no approval
+    last: bool  # no other slot kept the service up, and there was no approval
     intent: str
     seq: int
     time: str  # of the intent's record
-    down: bool = False  # the container was down once: if it runs now, it was started since
+    network: str = ""  # of a disconnect
+    approved: bool = False  # an operator approved it: it is not counted
+    closed: bool = False  # the engine answered, or recovery settled the intent
+    ended: bool = False  # the container was started, or is unaltered, again
+    #: Since when the container is known to be down, or the takedown is ended.
+    down_since: RecordTime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +226,9 @@ class Inventory:
     pins: dict[str, PinnedImage] = field(default_factory=dict)
     sessions: dict[str, ExecSession] = field(default_factory=dict)  # by the exec's id
     open: dict[str, OpenIntent] = field(default_factory=dict)  # by the intent's id
-    taken: dict[str, TakenDown] = field(default_factory=dict)  # by the container's id
+    #: The controller's containers, by id, and its outstanding takedowns, by the intent's id.
+    replicas: Mapping[str, Replica] = field(default_factory=dict)
+    taken: Mapping[str, TakenDown] = field(default_factory=dict)
     approvals: dict[str, Approval] = field(default_factory=dict)  # by the record's id
     endings: Mapping[str, Ending] = field(default_factory=dict)  # by the container's id
     taken_down: str = ""  # the record of the last ``trimtab down``

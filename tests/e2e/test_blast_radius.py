@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,12 +16,14 @@ import pytest
 
 from controller.cli.clients.socket_client import BrokerApi
 from controller.engine.responses import encode_context
+from controller.model import names
 from controller.model.records import Context
 from controller.system.unix_socket import has_listener
 from tests.gate import wire
 from tests.gate.roles import Peer
 from tests.instance import TRIMTAB, Host, eventually, has, web
 
+IMAGE, NETWORK = "trimtab.local/web:1", "platform-network"
 NAMES = tuple(f"s{number}" for number in range(10))
 VOLUME = """\
 apiVersion: trimtab/v1
@@ -43,17 +47,46 @@ class Usurper:
         self._peer = peer
         self._connection = connection
 
-    def ask(self, method: str, path: str, *, plan: str = "") -> wire.Answer:
+    def ask(self, method: str, path: str, body: object = None, *, plan: str = "") -> wire.Answer:
         """Send one request as the controller does, as part of *plan*."""
         claim = encode_context(Context(cause="all of it", plan=plan))
         target = f"/v1.45{path}".encode()
-        raw = wire.request(method, target, headers={"Trimtab-Context": claim})
+        data = None if body is None else json.dumps(body).encode()
+        raw = wire.request(method, target, data, headers={"Trimtab-Context": claim})
         return wire.ask(self._connection or self._peer.connect(self._socket), raw)
 
     def stop(self, identifier: str, *, plan: str = "") -> tuple[int, str]:
         """Ask for a stop; return status and rule."""
         answer = self.ask("POST", f"/containers/{identifier}/stop?t=1", plan=plan)
         return answer.status, answer.rule
+
+    def update(self, identifier: str, **limits: object) -> int:
+        """Ask for other limits; return the status."""
+        return self.ask("POST", f"/containers/{identifier}/update", limits).status
+
+    def start_helper(self, name: str, *command: str) -> tuple[int, int]:
+        """Create and start another slot of a service; return both statuses."""
+        revision = "v1:" + "cd" * 32
+        labels = {
+            names.OWNER: "team",
+            names.NAMESPACE: "default",
+            names.SERVICE: name,
+            names.SLOT: "9",
+            names.REVISION: revision,
+            names.IMAGE: IMAGE,
+        }
+        body = {
+            "Image": IMAGE,
+            "Entrypoint": [],
+            "Cmd": list(command),
+            "Labels": labels,
+            "HostConfig": {"NetworkMode": NETWORK, "RestartPolicy": {"Name": "no"}},
+            "NetworkingConfig": {"EndpointsConfig": {NETWORK: {"Aliases": [name]}}},
+        }
+        called = names.container_name("default", name, slot=9, revision=revision, attempt=1)
+        made = self.ask("POST", f"/containers/create?name={called}", body)
+        started = self.ask("POST", f"/containers/{(made.json or {}).get('Id', '')}/start")
+        return made.status, started.status
 
 
 def connections(host: Host, peer: Peer) -> list[socket.socket]:
@@ -135,7 +168,9 @@ def test_a_controller_that_asks_to_stop_everything_stops_at_its_share(host: Host
         # What is down may be removed, and what runs again isn't counted.
         assert usurper.ask("DELETE", f"/containers/{mine['s0']}").status == 204
         assert usurper.ask("POST", f"/containers/{mine['s1']}/start").status == 204
-        assert usurper.stop(mine["s3"]) == (204, "")
+        started = time.monotonic()
+        eventually(lambda: usurper.stop(mine["s3"]) == (204, ""))
+        assert time.monotonic() - started >= 4.9, "s1 had not run for 5 s"
         assert usurper.stop(mine["s4"]) == (403, "blast.radius")
         assert running(host) == {"s1", *NAMES[4:]}
 
@@ -172,6 +207,62 @@ def test_many_at_once_and_a_new_broker_let_no_more_go(host: Host) -> None:
         with broker_alone(host):
             again = {Usurper(host, peer).stop(mine[name]) for name in up}
             assert again == {(403, "blast.radius")}
+
+
+def stop_beside_a_helper(usurper: Usurper, name: str, identifier: str) -> int:
+    """Stop a slot while another one runs, which ends by itself."""
+    assert usurper.start_helper(name, "sleep", "4") == (201, 204)
+    return usurper.ask("POST", f"/containers/{identifier}/stop?t=0").status
+
+
+def poison(usurper: Usurper, _name: str, identifier: str) -> int:
+    """Restart a program that can't start any process."""
+    usurper.update(identifier, RestartPolicy={"Name": "no"}, PidsLimit=1)
+    return usurper.ask("POST", f"/containers/{identifier}/restart?t=0").status
+
+
+def starve(usurper: Usurper, _name: str, identifier: str) -> int:
+    return usurper.update(identifier, Memory=6 << 20, NanoCpus=10_000_000)
+
+
+def disconnect(usurper: Usurper, _name: str, identifier: str) -> int:
+    body = {"Container": identifier, "Force": True}
+    return usurper.ask("POST", f"/networks/{NETWORK}/disconnect", body).status
+
+
+def restart(usurper: Usurper, _name: str, identifier: str) -> int:
+    return usurper.ask("POST", f"/containers/{identifier}/restart?t=0").status
+
+
+def repair(usurper: Usurper, name: str, identifier: str) -> None:
+    """Undo whatever was done."""
+    always = {"Name": "always"}
+    limits = {"PidsLimit": 256, "Memory": 2 << 30, "NanoCpus": 10**9}
+    usurper.update(identifier, RestartPolicy=always, **limits)
+    joined = {"Container": identifier, "EndpointConfig": {"Aliases": [name]}}
+    usurper.ask("POST", f"/networks/{NETWORK}/connect", joined)
+    usurper.ask("POST", f"/containers/{identifier}/start")
+
+
+@pytest.mark.needs_root
+def test_helpers_poison_and_starvation_take_no_more_down_than_stops(host: Host) -> None:
+    ten(host)
+    host.up()
+    host.await_ready(*NAMES)
+    mine = ids(host)
+    with usurped(host) as usurper:
+        for way in (stop_beside_a_helper, poison, starve, disconnect, restart):
+            told = [way(usurper, name, mine[name]) for name in NAMES]
+            # The services that were repaired just now count still, and may go down again.
+            assert [status < 400 for status in told] == [True] * 3 + [False] * 7, (way, told)
+            assert {*told[3:]} == {403}
+            assert usurper.ask("DELETE", f"/networks/{NETWORK}").rule == "blast.radius"
+            if way is stop_beside_a_helper:  # once the helpers have ended
+                eventually(lambda: running(host) == {*NAMES[3:]})
+            assert running(host) >= {*NAMES[3:]}
+            for name in NAMES[:3]:
+                repair(usurper, name, mine[name])
+    assert running(host) == {*NAMES}
 
 
 @pytest.mark.needs_root
@@ -237,6 +328,34 @@ def test_what_the_guard_holds_back_goes_once_it_is_approved(host: Host) -> None:
 
 def test_apply_approves_what_it_shows(host: Host) -> None:
     approved_away(host, "apply", "--approve-prune")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("order", ["StopFirst", "StartFirst"])
+def test_a_changed_variable_of_thirty_services_rolls_out_by_itself(host: Host, order: str) -> None:
+    names = [f"r{number:02}" for number in range(30)]
+
+    def declare(level: int) -> None:
+        extra = (
+            f'rollout: {{order: {order}}}\nenv: {{LEVEL: "{level}"}}\nresources: {{memory: 32Mi}}'
+        )
+        for name in names:
+            host.write(f"{name}.yaml", web(name, extra=extra))
+
+    declare(1)
+    with host.running():
+        host.await_ready(*names, within_s=300)
+        before = {each["Id"] for each in host.containers()}
+        declare(2)
+        began = time.monotonic()
+        host.cli("apply", "--timeout", "300s")
+        print(f"{order}: {time.monotonic() - began:.0f} s")
+        after = ids(host)
+        assert sorted(after) == names
+        assert before.isdisjoint(after.values())
+    records = host.journal("--limit", "1000")
+    assert met_the_radius(records) == []
+    assert [r for r in records if route_of(r) == "plan.approve"] == []
 
 
 def test_many_services_that_stop_first_are_replaced_within_the_share(host: Host) -> None:

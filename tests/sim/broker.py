@@ -238,6 +238,7 @@ class SimBroker:
             return None
         self.state.health.journal_error = ""
         self.state.inventory = inventories.fold(self.state.inventory, record)
+        self.state.remember_time(entry.id)
         return record
 
 

@@ -20,6 +20,7 @@ from controller.broker.gate.commands import Forward, Lost, WriteRecord
 from controller.broker.guards import disruption_budget, kernel_verify, lookup, recovery
 from controller.broker.handlers import container_create, container_lifecycle, container_read
 from controller.core.admission import calls, create
+from controller.core.disruption import budget
 from controller.core.drift import availability
 from controller.core.enforcement import settlement as settling
 from controller.core.manifests import check_together as render
@@ -161,7 +162,7 @@ def _without_inventory(endpoints: Any) -> Any:
 
 
 def _unbounded(_original: Any) -> Any:
-    def bounded(_call: Any, _state: Any, _found: Any, judged: Any) -> Any:
+    def bounded(_call: Any, _state: Any, _found: Any, judged: Any, **_named: Any) -> Any:
         yield from ()
         return judged
 
@@ -545,7 +546,7 @@ PLANTS = (
         5,
         "radius-counts-one-look",
         "the gate forgets what the controller took down before",
-        ((disruption_budget, "_recent_removals", returning(lambda _removals: ())),),
+        ((budget, "down_services", always(lambda *_: {})),),
     ),
     Plant(
         6,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 
 from controller.core.admission.dns_names import DnsNames
 from controller.core.admission.host_ports import PortClaim
@@ -27,6 +28,8 @@ from controller.ports import Clock, EngineFacts, JournalHealth, NewId
 #: and the newest.
 OLDEST_API = (1, 44)
 NEWEST_API = (1, 45)
+#: Times of records beyond which those that matter no more are dropped.
+TIMES_MAX = 8192
 #: Intents of creates that are remembered. Containers of older ones have been listed long ago.
 OWN_CREATES_MAX = 4096
 #: Views of approvals that are remembered.
@@ -198,7 +201,7 @@ class GateState:
     seccomp: bool = True
     #: Returns the networks to which the host has routes now.
     routes: Callable[[], tuple[str, ...]] = tuple
-    #: When this process recorded take-downs and approvals of the inventory, monotonic.
+    #: When this process wrote the last record of an id, monotonic.
     recorded_at: dict[str, float] = field(default_factory=dict)
     #: When a request at a quota last looked for objects that were removed elsewhere, monotonic.
     forgot_at: float | None = None
@@ -217,22 +220,29 @@ class GateState:
             self.start_wall = self.clock.now()
 
     def remember_time(self, identifier: str) -> None:
-        """Remember the time of a record whose age will matter: a take-down or an approval."""
-        known = {each.intent for each in self.inventory.taken.values()}
-        known |= self.inventory.approvals.keys() | self.intents.in_flight
-        self.recorded_at = {key: at for key, at in self.recorded_at.items() if key in known}
+        """Remember when the last record of an id was written: its age may matter."""
         self.recorded_at[identifier] = self.clock.monotonic()
+        if len(self.recorded_at) <= TIMES_MAX:
+            return
+        known = {each.intent for each in self.inventory.taken.values()}
+        known |= {each.down_since.id for each in self.inventory.taken.values() if each.down_since}
+        known |= {each.up.id for each in self.inventory.replicas.values() if each.up}
+        known |= self.inventory.approvals.keys() | self.intents.in_flight | {identifier}
+        self.recorded_at = {key: at for key, at in self.recorded_at.items() if key in known}
 
     def age_s(self, identifier: str, time: str) -> float:
         """Return the age of a record, by the monotonic clock: the wall clock may jump.
 
         A record from before the start of the process has its age at the start, by the wall clock,
-        plus the time since. The age of a record dated in the future is negative.
+        plus the time since. The age of a record dated in the future is negative. A record without
+        a time is infinitely old.
         """
         now = self.clock.monotonic()
         at = self.recorded_at.get(identifier)
         if at is not None:
             return now - at
+        if not time:
+            return inf
         before_s = self.start_wall - datetime.fromisoformat(time).timestamp()
         return before_s + (now - self.start_monotonic)
 

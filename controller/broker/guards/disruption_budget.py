@@ -1,14 +1,15 @@
-"""The disruption budget at the gate: how much of the running containers the controller takes down.
+"""The disruption budget at the gate: how many services are down because of the controller.
 
-The gate looks up and judges a take-down while mutations run one at a time until their intent is
-written. From the intent on the take-down counts, so that concurrent requests can't pass between
-look-up and count.
+The gate looks up and judges a takedown while mutations run one at a time until their intent is
+written. From the intent on the takedown counts. The decision is taken on the folded inventory when
+the engine has answered; the answers only make it stricter (``core.disruption.budget``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from dataclasses import replace
+from typing import Any
 
 from controller.broker.gate.call import Flow, GateRequest, read_json
 from controller.broker.gate.refusals import Denied
@@ -16,32 +17,40 @@ from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards.list_filters import encode as filters_of
 from controller.broker.guards.lookup import OwnContainer
+from controller.core.disruption import budget
+from controller.core.disruption.budget import Budget, Call, Look, RemovalScope
 from controller.core.enforcement import disruption_budget
-from controller.core.enforcement.disruption_budget import (
-    RecentRemoval,
-    RemovalScope,
-    RunningReplica,
-)
+from controller.core.records.inventory_json import replica_of
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.desired.plan import Verdict
-from controller.model.inventory import USED, Approval, ContainerItem
+from controller.model.inventory import USED, Approval, Capacity, ContainerItem, RecordTime
 from controller.model.mutations import Mutation
+from controller.model.observed import Settings
 from controller.model.records import Role
 
 RUNNING = "running"
 _STARTS = frozenset(
     {Mutation.CONTAINER_START, Mutation.CONTAINER_RESTART, Mutation.CONTAINER_UNPAUSE}
 )
+#: The engine's words for a short uptime. Other words are longer than a minute.
+_UPTIME = re.compile(r"Up (?:(Less than a)|(\d+)) seconds?\b", re.ASCII)
 
 
 def enforce_budget(
-    call: GateRequest, state: GateState, container: OwnContainer, judged: AdmissionDecision
+    call: GateRequest,
+    state: GateState,
+    container: OwnContainer,
+    judged: AdmissionDecision,
+    *,
+    network: str = "",
+    settings: Settings | None = None,
 ) -> Flow[AdmissionDecision]:
-    """Return the admission of a take-down, with the take-down in its summary.
+    """Return the admission of a change, with the takedown in its summary if it is one.
 
-    Only the controller has a budget; operators and clients answer for their own actions.
+    *network* is that of a disconnect, *settings* are those after an update. Only the controller has
+    a budget; operators and clients answer for their own actions.
 
     Raises:
         Denied: ``blast.radius``: beyond the budget and without an approval; ``blast.client``: the
@@ -51,30 +60,57 @@ def enforce_budget(
     if call.actor.role is not Role.CONTROLLER:
         return judged
     refuse_client_objects(call, item.origin, item.admitted.name)
-    starting = _is_starting(state, item.id)
-    runs = (container.inspect.get("State") or {}).get("Status") == RUNNING
-    if not runs and not starting:
+    capacity = None if settings is None else Capacity.of(settings)
+    asked = Call(item.id, call.route.name, network=network, capacity=capacity)
+    if not budget.can_take_down(_budget_of(state, item), asked):
         return judged
-    target = RunningReplica(item.id, service_of(item))
-    # A container that goes down while the engine lists the running ones is in the list, and looks
-    # as if it had been started again. It still counts as taken down.
-    down = frozenset(taken.container for taken in state.inventory.taken.values() if taken.down)
-    running = yield from _running_replicas(state)
-    running |= {target} if runs else set()
-    word = disruption_budget.judge(
-        target, starting=starting, running=running, recent=_recent_removals(state, down)
-    )
+    shown = (container.inspect.get("State") or {}).get("Status") == RUNNING
+    runs = shown or _is_starting(state, item.id)
+    listed: list[Any] = []
+    if runs:
+        listed = yield from _list_running(state)
+    # From here on nothing waits until the intent is written.
+    asked_s = state.clock.monotonic() - container.asked_at
+    look = Look(_steady(listed), target_runs=runs, age_s=asked_s)
+
+    def age_s(stamp: RecordTime) -> float:
+        return state.age_s(stamp.id, stamp.time)
+
+    approval = approval_of(call, state, item.id)
+    word = budget.admit(_budget_of(state, item), asked, look, age_s, approved=approval is not None)
+    if not word.takes:
+        return judged
     takes: RemovalScope = word.takes
     verdict = judged.verdict
-    approval = approval_of(call, state, item.id) if takes == "service" else None
-    if approval is not None:
+    if takes == "service" and approval is not None:
         takes, verdict = "slot", with_approval(verdict, approval)
     elif word.finding is not None:
         finding = word.finding
         raise Denied(finding.rule, finding.reason, finding.remedy, subject=item.id)
-    state.remember_time(call.id)
     summary = judged.summary | SummaryPart(takes_down=takes).members
     return replace(judged, verdict=verdict, summary=summary)
+
+
+def refuse_network_removal(call: GateRequest, state: GateState, network: str) -> Flow[None]:
+    """Keep a network while containers that were admitted to it run: nobody would reach them.
+
+    Raises:
+        Denied: ``blast.radius``.
+    """
+    replicas = state.inventory.replicas.values()
+    users = {each.container: each.service for each in replicas if network in each.networks}
+    if call.actor.role is not Role.CONTROLLER or not users:
+        return
+    listed = yield from _list_running(state)
+    services = {users[each["Id"]] for each in listed if each.get("Id") in users}
+    if services:
+        raise Denied(
+            budget.RULE,
+            f"{network} is the network of {len(services)} services that run, such as "
+            f"{min(services)}",
+            "stop or replace their containers first",
+            subject=network,
+        )
 
 
 def refuse_client_objects(call: GateRequest, origin: str, name: str) -> None:
@@ -90,11 +126,6 @@ def refuse_client_objects(call: GateRequest, origin: str, name: str) -> None:
             "let its owner or an operator do that",
             subject=name,
         )
-
-
-def service_of(item: ContainerItem) -> str:
-    """Return the service of a controller's container, as the budget counts it."""
-    return f"{item.namespace}/{item.service}"
 
 
 def approval_of(call: GateRequest, state: GateState, subject: str) -> Approval | None:
@@ -120,24 +151,28 @@ def _is_starting(state: GateState, identifier: str) -> bool:
     return any(r.get("object") == identifier and r.get("route") in _STARTS for r in requests)
 
 
-def _running_replicas(state: GateState) -> Flow[set[RunningReplica]]:
+def _budget_of(state: GateState, item: ContainerItem) -> Budget:
+    """Return the counted state. A container that it doesn't know counts as up."""
+    replicas = state.inventory.replicas
+    if item.id not in replicas:
+        replicas = {**replicas, item.id: replica_of(item, up=RecordTime())}
+    return Budget(replicas, state.inventory.taken)
+
+
+def _list_running(state: GateState) -> Flow[list[Any]]:
     """List the running containers of the controller."""
     labels = [f"{names.INSTANCE}={state.instance}", f"{names.ORIGIN}={Role.CONTROLLER.value}"]
     query = {"filters": filters_of({"label": labels, "status": [RUNNING]})}
     listed = yield from read_json(build_path("/containers/json", query))
-    known = state.inventory.containers
-    items = (known.get(str(each.get("Id", ""))) for each in listed or ())
-    return {
-        RunningReplica(i.id, service_of(i))
-        for i in items
-        if i is not None and i.origin == "controller"
-    }
+    return listed or []
 
 
-def _recent_removals(state: GateState, down: frozenset[str]) -> Iterable[RecentRemoval]:
-    """Yield the take-downs so far; *down* are the containers that were down before the list."""
-    for taken in state.inventory.taken.values():
-        # A take-down in the future counts as of now: the clock was set back.
-        age_s = max(0.0, state.age_s(taken.intent, taken.time))
-        is_down = taken.container in down
-        yield RecentRemoval(taken.container, taken.service, taken.last, age_s, is_down)
+def _steady(listed: list[Any]) -> frozenset[str]:
+    """Return the listed containers that have run for ``RUN_S``."""
+    return frozenset(str(each.get("Id", "")) for each in listed if not is_young(each))
+
+
+def is_young(listed: dict[str, Any]) -> bool:
+    """Return True if a listed container has run for less than ``RUN_S``, by the engine's words."""
+    uptime = _UPTIME.match(str(listed.get("Status", "")))
+    return uptime is not None and int(uptime.group(2) or 0) < budget.RUN_S

@@ -37,6 +37,8 @@ class OwnContainer:
     item: ContainerItem
     #: The engine's inspect.
     inspect: dict[str, Any]
+    #: When the engine was asked, by the monotonic clock.
+    asked_at: float = 0.0
 
     @property
     def path(self) -> str:
@@ -75,6 +77,7 @@ def find_container(
     identifier = _known_id(state, name)
     known = state.inventory.containers.get(identifier)
     follows = ahead(known) if known is not None and can_see(actor, known.owner) else ()
+    asked_at = state.clock.monotonic()
     inspect = yield from _read_named(f"/containers/{identifier or name}/json", follows)
     if inspect is None:
         if identifier in state.inventory.containers:
@@ -87,7 +90,7 @@ def find_container(
     ours = item is not None and labels.get(names.INSTANCE) == state.instance
     if not exact or item is None or not ours or not can_see(actor, item.owner):
         raise foreign_object(missing, name)
-    return OwnContainer(item, inspect)
+    return OwnContainer(item, inspect, asked_at)
 
 
 def find_requested(

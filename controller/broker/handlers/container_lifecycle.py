@@ -26,6 +26,7 @@ from controller.core.admission import calls
 from controller.core.admission.update import admit_update
 from controller.core.engine_api import parse
 from controller.core.engine_api.timestamps import ZERO_TIME
+from controller.core.records.container_effects import updated_settings
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.plan import ALLOW
@@ -180,6 +181,12 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
     )
     assert judged.settings is not None, "an admitted update has settings"
     extra = SummaryPart(settings=judged.settings)
+    updated = updated_settings(SummaryPart.read(judged.summary))
+    asked = {name: getattr(judged.settings, name) for name in updated}
+    after = replace(container.item.admitted, **asked)
+    judged = yield from disruption_budget.enforce_budget(
+        call, state, container, judged, settings=after
+    )
     answer = partial(add_warnings, warnings=judged.warnings)
     return (yield from _post_action(call, state, container, judged, extra=extra, answer=answer))
 

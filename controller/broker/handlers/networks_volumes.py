@@ -171,6 +171,7 @@ def network_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
             "leave it: it holds nothing, and the next container joins it again",
             subject=found.facts.name,
         )
+    yield from disruption_budget.refuse_network_removal(call, state, found.facts.name)
     path = f"/networks/{identifier}"
     summary = _summary(found.facts)
     change = Change.of(Mutation.NETWORK_REMOVE, identifier, path, AdmissionDecision(ALLOW), summary)
@@ -214,6 +215,10 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
             network=network.facts,
         )
     )
+    if leave:
+        judged = yield from disruption_budget.enforce_budget(
+            call, state, found, judged, network=network.facts.name
+        )
     item = found.item
     path = f"/networks/{network.facts.id}/{call.verb}"
     summary = {**place_of(item), **judged.summary, "network": network.facts.name}

@@ -154,6 +154,7 @@ class RecordStore:
             self._confirmed = self._durable
             self._optimistic[entry.id] = (entry, result)
             self._state.inventory = _fold_ahead(self._state.inventory, entry)
+            self._state.remember_time(entry.id)
         queued.add_done_callback(on_done)
         try:
             async with asyncio.timeout(WRITE_S):
@@ -185,6 +186,8 @@ class RecordStore:
         else:
             self._state.health.journal_error = ""
             durable = inventories.fold(durable, record)
+            if not optimistic:
+                self._state.remember_time(identifier)
             if self._archive is not None:
                 self._archive.wake()
         self._confirmed = self._state.inventory = durable

@@ -1,14 +1,10 @@
-"""The disruption budget: how many services the controller may leave without a running slot.
+"""The disruption budget outside the gate: what the control loop takes, and operators' approvals.
 
-The services that run, or that the controller took down in the last 10 minutes, are counted. At most
-``max_unavailable`` of them may be down at a time because of the controller. A service is available
-again once any of its slots runs.
-
-Pure. The broker judges by its look-ups, and the control loop by its own knowledge. So the
-controller respects the same limit before a request reaches the gate.
+The control loop counts like the gate (``core.disruption.budget``), by its own knowledge. So it
+respects the limit before a request reaches the gate.
 
 An operator's approval admits removals beyond the budget: once for each object that the approval
-names, and only in mutations of the plan to which the approval is bound.
+names, and only in mutations of the plan to which the approval is bound. Pure.
 """
 
 from __future__ import annotations
@@ -16,11 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from controller.core.engine_api.requests import Finding
 from controller.model.desired.plan import (
     AnyAction,
+    DisconnectNetwork,
     Plan,
     RemoveContainer,
     StartContainer,
@@ -28,16 +24,8 @@ from controller.model.desired.plan import (
     UnpauseContainer,
     UpdateContainer,
 )
-from controller.model.inventory import TAKEN_MAX, Approval
+from controller.model.inventory import Approval
 from controller.model.observed import Container, Observed
-
-RULE: Final = "blast.radius"
-#: How long a service counts after its takedown unless it runs again, in seconds.
-WINDOW_S: Final = 600.0
-#: This many services may always be down, and in larger installations 30 % of all.
-FREE: Final = 3
-PERCENT: Final = 30
-_SHOWN_MAX = 5
 
 APPROVAL_S: Final = 3600.0
 OBJECTS_MAX: Final = 1000
@@ -46,122 +34,6 @@ NOTE_MAX: Final = 512
 _PLAN = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _OBJECT = re.compile(r"[0-9a-f]{64}|volume:[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
 _MEMBERS = frozenset({"act", "plan", "objects", "note"})
-
-#: The scope of a takedown: '' if the container does not run, a slot of a service that keeps
-#: running, or the whole service.
-RemovalScope = Literal["", "slot", "service"]
-
-
-@dataclass(frozen=True, slots=True)
-class RunningReplica:
-    """A running container of the controller's."""
-
-    container: str
-    service: str  # NAMESPACE/NAME
-
-
-@dataclass(frozen=True, slots=True)
-class RecentRemoval:
-    """A container that the controller took down, with its age."""
-
-    container: str
-    service: str
-    #: The removal left its service without a running slot, and no approval covered it.
-    last: bool
-    age_s: float
-    #: The container has been down since. Until then it counts as not running, although the engine
-    #: still shows it: a signal takes time. If ``down`` and running, it was started again.
-    down: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetDecision:
-    """The decision on a mutation; with a finding the mutation exceeds the budget."""
-
-    takes: RemovalScope
-    finding: Finding | None = None
-
-
-def max_unavailable(total: int) -> int:
-    """Return how many of *total* services may be down at a time."""
-    return max(FREE, total * PERCENT // 100)
-
-
-def judge(
-    target: RunningReplica,
-    *,
-    starting: bool,
-    running: Iterable[RunningReplica],
-    recent: Iterable[RecentRemoval],
-) -> BudgetDecision:
-    """Judge a mutation that takes *target* down.
-
-    Args:
-        target: the container. Free unless it runs, or is *starting*.
-        starting: a start of the container is in progress.
-        running: the running containers, as the engine shows them.
-        recent: the containers that the controller took down before, at any time.
-    """
-    shown = frozenset(running)
-    if target not in shown and not starting:
-        return BudgetDecision("")
-    up = {slot.container for slot in shown}
-    fresh = [r for r in recent if r.age_s < WINDOW_S and not (r.down and r.container in up)]
-    removals = {removal.container: removal for removal in fresh}
-    if target.container in removals:  # counted already, or free
-        return BudgetDecision("service" if removals[target.container].last else "slot")
-    staying = [slot for slot in shown if slot.container not in removals]
-    if any(slot.service == target.service and slot != target for slot in staying):
-        return BudgetDecision("slot")
-    if len(removals) >= TAKEN_MAX:
-        return BudgetDecision("service", _too_many())
-    available = {slot.service for slot in staying}
-    ages: dict[str, float] = {}
-    for removal in fresh:
-        if removal.last and removal.service not in available:
-            ages[removal.service] = min(removal.age_s, ages.get(removal.service, WINDOW_S))
-    return BudgetDecision("service", judge_service(target.service, down=ages, running=available))
-
-
-def judge_service(
-    service: str, *, down: Mapping[str, float], running: Iterable[str]
-) -> Finding | None:
-    """Return the finding if taking *service* down as well exceeds the budget, else None.
-
-    *down* are the services that are down because of the controller, each with its age in seconds.
-    *running* are the running services, including *service*.
-    """
-    others = {name: age for name, age in down.items() if name != service}
-    total = len({*running, *others, service})
-    if len(others) + 1 <= max_unavailable(total):
-        return None
-    names = sorted(others)
-    shown = ", ".join(names[:_SHOWN_MAX])
-    more = f" and {len(names) - _SHOWN_MAX} more" if len(names) > _SHOWN_MAX else ""
-    reason = (
-        f"{service} would be one more of {total} services without a running slot: the controller "
-        f"took down {shown}{more} within 10 minutes, and may at most {max_unavailable(total)}"
-    )
-    wait_s = free_in_s(others, total=total)
-    remedy = (
-        "look at 'trimtab plan' and approve it with 'trimtab approve', let one of them run again, "
-        f"or wait {max(1, round(wait_s))} s"
-    )
-    return Finding(RULE, "", reason, remedy)
-
-
-def free_in_s(down: Mapping[str, float], *, total: int) -> float:
-    """Return the seconds until one more service may go down, if none of *down* runs again."""
-    oldest_first = sorted(down.values(), reverse=True)
-    for expired, age_s in enumerate(oldest_first, 1):
-        if len(oldest_first) - expired + 1 <= max_unavailable(total - expired):
-            return max(0.0, WINDOW_S - age_s)
-    return 0.0
-
-
-def _too_many() -> Finding:
-    reason = f"the controller took down {TAKEN_MAX} containers within 10 minutes"
-    return Finding(RULE, "", reason, "wait until the first of them is 10 minutes ago")
 
 
 # For the control loop, before a request
@@ -189,15 +61,41 @@ def last_slots(actions: Iterable[AnyAction], containers: Iterable[Container]) ->
     return frozenset(last)
 
 
-def takes_down(action: AnyAction, last: frozenset[str]) -> bool:
-    """Return True if an action begins to take down one of *last*.
+def counted_slots(
+    actions: Iterable[AnyAction], containers: Iterable[Container], steady: frozenset[str]
+) -> frozenset[str]:
+    """Return the containers whose stop or disconnect takes their service down, as the gate counts.
+
+    *actions* are one service's, in this order. *containers* are the service's, and *steady* those
+    that have run, unaltered, for long enough to keep the service up.
+    """
+    networks = {c.id: (c.admitted or c.settings).networks for c in containers if c.running}
+    up, counted = set(steady & networks.keys()), set[str]()
+    for action in actions:
+        identifier = action.precondition.id
+        if identifier not in networks or not _alters(action, networks[identifier]):
+            continue
+        up.discard(identifier)
+        if not up:
+            counted.add(identifier)
+    return frozenset(counted)
+
+
+def _alters(action: AnyAction, networks: tuple[str, ...]) -> bool:
+    if isinstance(action, DisconnectNetwork):
+        return action.network in networks
+    return isinstance(action, StopContainer | RemoveContainer)
+
+
+def takes_down(action: AnyAction, slots: frozenset[str]) -> bool:
+    """Return True if an action begins to take down one of *slots*.
 
     A deliberate stop begins with the removal of the restart policy.
     """
-    halts = isinstance(action, StopContainer | RemoveContainer) or (
+    begins = isinstance(action, StopContainer | RemoveContainer | DisconnectNetwork) or (
         isinstance(action, UpdateContainer) and action.restart == "no"
     )
-    return halts and action.precondition.id in last
+    return begins and action.precondition.id in slots
 
 
 # Approvals

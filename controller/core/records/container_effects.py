@@ -6,15 +6,17 @@ an unknown container changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
+from controller.core.disruption import budget
 from controller.core.encoding.image_reference import repository_of
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.records import endings
-from controller.core.records.inventory_json import SETTINGS_FIELDS
+from controller.core.records.inventory_json import SETTINGS_FIELDS, replica_of
 from controller.core.records.parts import (
+    NOT_FOUND,
     NOT_MODIFIED,
     Closing,
     RequestPart,
@@ -25,10 +27,12 @@ from controller.core.records.parts import (
 from controller.model import names
 from controller.model.inventory import (
     PINS_MAX,
-    TAKEN_MAX,
+    USED,
+    Capacity,
     ContainerItem,
     Inventory,
     PinnedImage,
+    RecordTime,
     TakenDown,
 )
 from controller.model.mutations import Mutation
@@ -124,43 +128,23 @@ def start_container(inventory: Inventory, closing: Closing) -> Inventory:
     item = inventory.containers.get(closing.object)
     if item is None or not closing.applied:
         return inventory
-    if closing.result.status != NOT_MODIFIED:
-        inventory = _forget_takedown(inventory, closing)
     effective = closing.result.effective
     return with_item(inventory, replace(item, started=True, effective=effective))
 
 
-def stop_container(inventory: Inventory, closing: Closing) -> Inventory:
-    """Record the stop or pause of a container in the course of a takedown."""
-    taken = inventory.taken.get(closing.object)
-    if taken is None or taken.seq != closing.seq or not closing.applied:
-        return inventory
-    taken = replace(taken, down=True)
-    return replace(inventory, taken={**inventory.taken, taken.container: taken})
-
-
-def unpause_container(inventory: Inventory, closing: Closing) -> Inventory:
-    """Forget the controller's pause of a container."""
-    taken = inventory.taken.get(closing.object)
-    paused = taken is not None and taken.route == Mutation.CONTAINER_PAUSE
-    return _forget_takedown(inventory, closing) if paused and closing.applied else inventory
-
-
-def _forget_takedown(inventory: Inventory, closing: Closing) -> Inventory:
-    """Forget a container's takedown, unless the takedown was requested after the start."""
-    taken = inventory.taken.get(closing.object)
-    if taken is None or taken.seq > closing.seq:
-        return inventory
-    return replace(inventory, taken=without(inventory.taken, closing.object))
-
-
-def forget_container(inventory: Inventory, identifier: str) -> Inventory:
+def forget_container(inventory: Inventory, identifier: str, now: RecordTime) -> Inventory:
     """Forget a removed container."""
-    taken = inventory.taken.get(identifier)
-    # A takedown of a service's last running slot still counts against the disruption budget.
-    if taken is not None and not taken.last:
-        inventory = replace(inventory, taken=without(inventory.taken, identifier))
-    return replace(inventory, containers=without(inventory.containers, identifier))
+    inventory = replace(inventory, containers=without(inventory.containers, identifier))
+    return with_event(inventory, budget.Gone(identifier), now)
+
+
+# The disruption budget
+
+
+def with_event(inventory: Inventory, event: budget.Event, now: RecordTime) -> Inventory:
+    """Return the inventory after an event of the disruption budget."""
+    counted = budget.fold(budget.Budget(inventory.replicas, inventory.taken), event, now)
+    return replace(inventory, replicas=counted.replicas, taken=counted.taken)
 
 
 def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventory:
@@ -172,6 +156,7 @@ def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventor
     summary = request.summary
     if role != "controller" or summary.takes_down not in ("slot", "service"):
         return inventory
+    rules = VerdictPart.read(record.entry.verdict).rules
     takedown = TakenDown(
         container=request.object,
         service=f"{summary.namespace}/{summary.service}",
@@ -180,10 +165,69 @@ def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventor
         intent=record.entry.id,
         seq=record.seq,
         time=record.time,
+        network=summary.network,
+        approved=any(rule.startswith(USED) for rule in rules),
     )
-    taken = {**without(inventory.taken, takedown.container), takedown.container: takedown}
-    # Dropping the oldest is safe: the budget admits at most TAKEN_MAX within its window.
-    return replace(inventory, taken=dict([*taken.items()][-TAKEN_MAX:]))
+    return with_event(inventory, budget.Begun(takedown), RecordTime(record.entry.id, record.time))
+
+
+def record_budget_events(
+    inventory: Inventory, route: str, closing: Closing, now: RecordTime
+) -> Inventory:
+    """Return the inventory after a closing record, for the disruption budget.
+
+    *now* is the closing record.
+    """
+    for event in _budget_events(inventory, route, closing):
+        inventory = with_event(inventory, event, now)
+    return inventory
+
+
+def _budget_events(inventory: Inventory, route: str, closing: Closing) -> Iterator[budget.Event]:
+    if closing.id in inventory.taken:
+        yield budget.Closed(closing.id, _effect_of(route, closing))
+    if closing.applied:
+        event = _budget_event(inventory, route, closing)
+        if event is not None:
+            yield event
+
+
+def _budget_event(inventory: Inventory, route: str, closing: Closing) -> budget.Event | None:
+    """Return what an applied mutation, of whomever, means for its container."""
+    subject, summary = closing.object, closing.summary
+    item = inventory.containers.get(closing.result.container or subject)
+    match route:
+        case Mutation.CONTAINER_START | Mutation.CONTAINER_RESTART:
+            changed = closing.result.status != NOT_MODIFIED
+            return budget.Ran(subject, closing.seq) if changed else None
+        case Mutation.CONTAINER_UNPAUSE:
+            return budget.Ran(subject, closing.seq, unpaused=True)
+        case Mutation.CONTAINER_STOP | Mutation.CONTAINER_PAUSE:
+            return budget.Halted(subject)
+        case Mutation.CONTAINER_KILL:
+            return budget.Halted(subject) if endings.is_sure(summary.signal) else None
+        case Mutation.NETWORK_CONNECT:
+            return budget.Joined(subject, summary.network)
+        case Mutation.CONTAINER_CREATE if item is not None and item.origin == "controller":
+            return budget.Created(replica_of(item, up=None))
+        case Mutation.CONTAINER_UPDATE if item is not None:
+            return budget.Changed(subject, Capacity.of(update_settings(item.admitted, closing)))
+        case _:
+            return None
+
+
+def _effect_of(route: str, closing: Closing) -> Literal["down", "nothing", "unknown"]:
+    """Return what a closing record says of a takedown."""
+    status = closing.result.status
+    if closing.applied or (route == Mutation.CONTAINER_REMOVE and closing.is_gone):
+        sure = route != Mutation.CONTAINER_KILL or endings.is_sure(closing.summary.signal)
+        # A restarted container runs: its start ends the takedown.
+        return "down" if sure and route != Mutation.CONTAINER_RESTART else "unknown"
+    if closing.result.settled == "not-applied":
+        return "nothing"
+    if status is not None and 400 <= status < 500 and status != NOT_FOUND:
+        return "nothing"
+    return "down" if status == NOT_FOUND else "unknown"
 
 
 # Endings

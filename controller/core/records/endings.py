@@ -46,6 +46,11 @@ def update(
     return add(endings, ending)
 
 
+def is_sure(signal: str) -> bool:
+    """Return True if a signal ends a container whatever its program does with signals."""
+    return signal.upper().removeprefix("SIG") in {"", "KILL", "9"}
+
+
 def add(endings: Mapping[str, Ending], ending: Ending) -> Mapping[str, Ending]:
     """Return the endings with one added, and beyond the limit without the oldest."""
     grown = {**_without(endings, ending.container), ending.container: ending}

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from controller.core.disruption import budget
 from controller.core.records import container_effects as containers
 from controller.core.records.container_effects import RecordEffect, without
+from controller.core.records.inventory_json import replica_of
 from controller.core.records.parts import (
     ActorPart,
     Closing,
@@ -32,6 +34,7 @@ from controller.model.inventory import (
     Inventory,
     OpenIntent,
     OwnedObject,
+    RecordTime,
     TrustedImage,
 )
 from controller.model.mutations import Mutation
@@ -60,7 +63,7 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
         case "violation" if not ResultPart.read(entry.result).is_put_back:
             return containers.record_violation(inventory, record)
         case "read" if route in _GONE and ActorPart.read(entry.actor).role == "broker":
-            return _GONE[route](inventory, request.object)
+            return _GONE[route](inventory, request.object, RecordTime(entry.id, record.time))
         case _:
             return inventory
 
@@ -89,7 +92,12 @@ def _close_intent(inventory: Inventory, record: Record) -> Inventory:
     if closing.applied or (route == Mutation.CONTAINER_REMOVE and closing.is_gone):
         inventory = containers.record_ending(inventory, route, closing, record.time)
     effect = _EFFECTS.get(route)
-    return inventory if effect is None else effect(inventory, closing)
+    inventory = inventory if effect is None else effect(inventory, closing)
+    now = RecordTime(record.entry.id, record.time)
+    inventory = containers.record_budget_events(inventory, route, closing, now)
+    if route == Mutation.CONTAINER_REMOVE and closing.is_gone:
+        return containers.forget_container(inventory, closing.object, now)
+    return inventory
 
 
 # Operators' acts
@@ -134,7 +142,12 @@ def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) ->
     )
     inventory = effect(inventory, closing)
     item = inventory.containers.get(identifier)
-    if item is None or not summary.started:
+    if item is None:
+        return inventory
+    if item.origin == "controller":
+        adopted = replica_of(item, up=RecordTime() if summary.started else None)
+        inventory = containers.with_event(inventory, budget.Created(adopted), RecordTime())
+    if not summary.started:
         return inventory
     started = replace(item, started=True, effective=summary.effective)
     return containers.with_item(inventory, started)
@@ -211,11 +224,15 @@ def _created_object(closing: Closing) -> dict[str, OwnedObject]:
     return {identifier: created}
 
 
-def _forget_network(inventory: Inventory, identifier: str) -> Inventory:
+def _forget_network(
+    inventory: Inventory, identifier: str, _now: RecordTime | None = None
+) -> Inventory:
     return replace(inventory, networks=without(inventory.networks, identifier))
 
 
-def _forget_volume(inventory: Inventory, identifier: str) -> Inventory:
+def _forget_volume(
+    inventory: Inventory, identifier: str, _now: RecordTime | None = None
+) -> Inventory:
     inventory = _end_approvals(inventory, VOLUME + identifier)
     return replace(inventory, volumes=without(inventory.volumes, identifier))
 
@@ -275,13 +292,9 @@ def _start_exec(inventory: Inventory, closing: Closing) -> Inventory:
 _EFFECTS: dict[str, RecordEffect] = {
     Mutation.CONTAINER_CREATE: containers.create_container,
     Mutation.CONTAINER_START: containers.start_container,
-    Mutation.CONTAINER_STOP: containers.stop_container,
-    Mutation.CONTAINER_PAUSE: containers.stop_container,
     Mutation.CONTAINER_RESTART: containers.start_container,
-    Mutation.CONTAINER_UNPAUSE: containers.unpause_container,
     Mutation.CONTAINER_RENAME: containers.container_change(containers.rename),
     Mutation.CONTAINER_UPDATE: containers.container_change(containers.update_settings),
-    Mutation.CONTAINER_REMOVE: _removal(containers.forget_container),
     Mutation.NETWORK_CREATE: _create_network,
     Mutation.NETWORK_REMOVE: _removal(_forget_network),
     Mutation.NETWORK_CONNECT: containers.connect,
@@ -298,7 +311,7 @@ _ADOPTIONS: dict[str, RecordEffect] = {
     "volume": _create_volume,
 }
 #: The effect of the broker's own records about objects that were removed past the gate.
-_GONE: dict[str, Callable[[Inventory, str], Inventory]] = {
+_GONE: dict[str, Callable[[Inventory, str, RecordTime], Inventory]] = {
     mutations.CONTAINER_GONE: containers.forget_container,
     mutations.NETWORK_GONE: _forget_network,
     mutations.VOLUME_GONE: _forget_volume,

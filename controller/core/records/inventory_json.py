@@ -15,12 +15,15 @@ from controller.core.encoding.json_members import text_member, texts_of
 from controller.core.rules.confinement import confinement_from_json, confinement_to_json
 from controller.model.inventory import (
     Approval,
+    Capacity,
     ContainerItem,
     ExecSession,
     Inventory,
     OpenIntent,
     OwnedObject,
     PinnedImage,
+    RecordTime,
+    Replica,
     TakenDown,
     TrustedImage,
 )
@@ -61,6 +64,7 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         "pins": [{"revision": revision, **asdict(pin)} for revision, pin in inventory.pins.items()],
         "sessions": [asdict(session) for session in inventory.sessions.values()],
         "open": {identifier: asdict(intent) for identifier, intent in inventory.open.items()},
+        "replicas": [asdict(replica) for replica in inventory.replicas.values()],
         "taken": [asdict(taken) for taken in inventory.taken.values()],
         "approvals": [asdict(approval) for approval in inventory.approvals.values()],
         "endings": [asdict(ending) for ending in inventory.endings.values()],
@@ -97,7 +101,11 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         # ``get``: snapshots of older brokers lack these members.
         sessions={member["id"]: ExecSession(**member) for member in value.get("sessions", ())},
         open={identifier: OpenIntent(**member) for identifier, member in value["open"].items()},
-        taken={member["container"]: TakenDown(**member) for member in value.get("taken", ())},
+        replicas=_replicas(value, items),
+        taken={
+            member["intent"]: _taken(member, is_open=member["intent"] in value["open"])
+            for member in value.get("taken", ())
+        },
         approvals={member["id"]: _approval(member) for member in value.get("approvals", ())},
         endings={member["container"]: Ending(**member) for member in value.get("endings", ())},
         taken_down=text_member(value, "takenDown"),
@@ -128,6 +136,54 @@ def _pins(value: Any, items: Iterable[ContainerItem]) -> dict[str, PinnedImage]:
 def _approval(members: Mapping[str, Any]) -> Approval:
     lists = {"objects": tuple(members["objects"]), "used": tuple(members["used"])}
     return Approval(**{**members, **lists})
+
+
+def _replicas(value: Mapping[str, Any], items: list[ContainerItem]) -> dict[str, Replica]:
+    """Return the containers of the disruption budget; older brokers wrote none."""
+    if "replicas" not in value:
+        down = {member["container"] for member in value.get("taken", ()) if member["down"]}
+        mine = (item for item in items if item.origin == "controller")
+        return {
+            item.id: replica_of(
+                item, up=RecordTime() if item.started and item.id not in down else None
+            )
+            for item in mine
+        }
+    return {
+        member["container"]: Replica(
+            container=member["container"],
+            service=member["service"],
+            networks=tuple(member["networks"]),
+            capacity=_capacity(member["capacity"]),
+            granted=_capacity(member["granted"]),
+            up=_stamp(member["up"]),
+        )
+        for member in value["replicas"]
+    }
+
+
+def replica_of(item: ContainerItem, *, up: RecordTime | None) -> Replica:
+    """Return a container of the controller's as the disruption budget counts it."""
+    capacity = Capacity.of(item.admitted)
+    service = f"{item.namespace}/{item.service}"
+    return Replica(item.id, service, item.admitted.networks, capacity, capacity, up)
+
+
+def _capacity(value: Mapping[str, Any]) -> Capacity:
+    return Capacity(**{name: int(limit) for name, limit in value.items()})
+
+
+def _taken(member: Mapping[str, Any], *, is_open: bool) -> TakenDown:
+    if "down" not in member:
+        return TakenDown(**{**member, "down_since": _stamp(member["down_since"])})
+    # Older brokers counted from the intent on.
+    since = None if is_open else RecordTime(member["intent"], member["time"])
+    rest = {name: each for name, each in member.items() if name != "down"}
+    return TakenDown(**rest, closed=not is_open, down_since=since)
+
+
+def _stamp(value: Mapping[str, str] | None) -> RecordTime | None:
+    return None if value is None else RecordTime(**value)
 
 
 def item_to_json(item: ContainerItem) -> dict[str, object]:

@@ -36,7 +36,7 @@ from controller.model.records import Record
 SWITCHING_PROTOCOLS = 101  # the engine handed over an exec's connection
 #: The engine's answer to the start of a running container, or the stop of a stopped one.
 NOT_MODIFIED = 304
-_NOT_FOUND = 404
+NOT_FOUND = 404
 
 
 class ActorPart(Payload):
@@ -326,7 +326,7 @@ class Closing:
     @property
     def is_gone(self) -> bool:
         """Return True if a removal succeeded, or found no object: both leave none."""
-        return self.applied or self.result.status == _NOT_FOUND
+        return self.applied or self.result.status == NOT_FOUND
 
 
 def is_applied(record: Record) -> bool:
@@ -342,4 +342,4 @@ def is_applied(record: Record) -> bool:
 
 def is_removed(record: Record) -> bool:
     """Return True if the closing record of a removal says that the object no longer exists."""
-    return is_applied(record) or ResultPart.read(record.entry.result).status == _NOT_FOUND
+    return is_applied(record) or ResultPart.read(record.entry.result).status == NOT_FOUND

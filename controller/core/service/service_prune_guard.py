@@ -4,7 +4,7 @@ A service is taken down when its document disappears, or says replicas 0 or Stop
 through the guard. The guard compares with running containers, not with earlier documents. So a
 controller with an empty directory at its start is blocked as well.
 
-The guard counts as the gate does (``core.enforcement.disruption_budget``): the gate's budget has
+The guard counts as the gate does (``core.disruption.budget``): the gate's budget has
 room for every removal allowed by the guard.
 
 An operator's approval overrides the count rules, and the rules for an empty or exchanged directory.
@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from controller.core.disruption import budget
 from controller.core.drift.classify import ALIVE
-from controller.core.enforcement import disruption_budget
 from controller.core.service.prune_memory import PruneMemory
 from controller.model.desired.desired import Declared, Desired, Service, SourceScope
 from controller.model.desired.plan import Blocked
@@ -34,7 +34,7 @@ CODE = "PrunePending"
 #: A removal needs a second, equal observation after this many seconds.
 SETTLE_S = 2.0
 #: The window, in seconds, in which removals are counted.
-WINDOW_S = disruption_budget.WINDOW_S
+WINDOW_S = budget.WINDOW_S
 #: The longest time, in seconds, for which a leaving service waits for its dependents to leave.
 DEPENDENTS_WAIT_S = 300.0
 
@@ -145,7 +145,7 @@ def _too_many(observation: PruneObservation) -> str:
     ):
         new = observation.new & services
         going, total = len(observation.recent | new), len(services | observation.recent)
-        if new and going > (limit := disruption_budget.max_unavailable(total)):
+        if new and going > (limit := budget.max_unavailable(total)):
             return f"{going} of {total} {word} would go within 10 minutes, more than {limit}"
     return ""
 

@@ -1,19 +1,23 @@
 """The controller's own disruption budget: take down only as many services at a time as the gate allows.
 
 The controller doesn't request actions beyond the gate's limit. A pass waits while its stop would
-leave one service too many without a running slot. The budget is in memory only. After a restart the
-gate's persistent budget still holds, and a refusal makes the pass wait as well.
+take one service too many down. The controller counts as the gate does
+(``core.disruption.budget``): a service is down until a slot of it has run, unaltered, for 5 s. The
+budget is in memory only. After a restart the gate's persistent budget still holds, and a refusal
+makes the pass wait as well.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
-from controller.core.enforcement import disruption_budget
+from controller.core.disruption import budget
+from controller.core.drift import failures
 from controller.model.errors import OverShare
 from controller.model.names import Key
-from controller.model.observed import Observed
+from controller.model.observed import Container, Observed
 
 #: How often a waiting pass checks the budget while a service was taken down a short time ago.
 SOON_S = 1.0
@@ -21,38 +25,72 @@ SOON_S = 1.0
 LATER_S = 15.0
 #: A service that went down within this time is most likely being replaced.
 REPLACING_S = 60.0
+#: A slot counts a little later here than at the gate, whose limit is then never met.
+STEADY_S = budget.RUN_S + 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run of a container, observed without an alteration by this controller."""
+
+    started_at: str
+    since: float
 
 
 class DisruptionBudget:
-    """Services that the controller itself left without a running slot. Thread-safe."""
+    """Services that the controller itself took down. Thread-safe."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._down: dict[Key, float] = {}
+        self._runs: dict[Key, dict[str, _Run]] = {}
 
-    def record_observation(self, key: Key, *, running: bool) -> None:
-        """Release *key* if a pass observed a running slot."""
-        if running:
-            with self._lock:
-                self._down.pop(key, None)
+    def record_observation(self, key: Key, containers: Iterable[Container]) -> None:
+        """Record the running *containers* of *key*, as a pass observed them."""
+        with self._lock:
+            before, now = self._runs.get(key, {}), self._monotonic()
+            runs = {c.id: _Run(c.started_at, now) for c in containers if c.running}
+            for identifier, run in before.items():
+                if identifier in runs and runs[identifier].started_at == run.started_at:
+                    runs[identifier] = run
+            self._runs[key] = runs
+            if not runs:
+                del self._runs[key]
 
-    def take(self, key: Key, running: frozenset[Key]) -> OverShare | None:
-        """Count *key* as down, or return the refusal; *running* are all running services."""
+    def record_alterations(self, key: Key, containers: Iterable[str]) -> None:
+        """Begin the time of altered *containers* of *key* again."""
+        with self._lock:
+            for identifier in containers:
+                self._runs.get(key, {}).pop(identifier, None)
+
+    def steady(self, key: Key) -> frozenset[str]:
+        """Return the containers of *key* that keep it up."""
         with self._lock:
             now = self._monotonic()
-            self._down = {
-                k: at for k, at in self._down.items() if now - at < disruption_budget.WINDOW_S
-            }
-            finding = disruption_budget.judge_service(
+            runs = self._runs.get(key, {})
+            return frozenset(each for each, run in runs.items() if now - run.since >= STEADY_S)
+
+    def take(self, key: Key, running: frozenset[Key]) -> OverShare | None:
+        """Count *key* as down, or return the refusal; *running* are the services that are up."""
+        with self._lock:
+            now = self._monotonic()
+            self._down = {k: at for k, at in self._down.items() if self._is_down(k, at, now)}
+            finding = budget.judge_service(
                 _name(key),
-                down={_name(other): now - at for other, at in self._down.items()},
-                running={_name(other) for other in running - self._down.keys()},
+                down={_name(k): budget.WINDOW_S - (now - at) for k, at in self._down.items()},
+                available={_name(other) for other in running - self._down.keys()},
             )
             if finding is None:
                 self._down[key] = now
                 return None
             return OverShare(finding.rule, finding.reason, remedy=finding.remedy)
+
+    def _is_down(self, key: Key, taken_at: float, now: float) -> bool:
+        """Return True if a service that was taken down isn't up again, and still counts."""
+        runs = self._runs.get(key, {}).values()
+        is_up = any(run.since > taken_at and now - run.since >= STEADY_S for run in runs)
+        return not is_up and now - taken_at < budget.WINDOW_S
 
     def wait_s(self) -> float:
         """Return the time until the next check of the budget."""
@@ -61,15 +99,21 @@ class DisruptionBudget:
             return SOON_S if self._monotonic() - newest < REPLACING_S else LATER_S
 
 
-def running_keys(known: Observed | None, observed: Observed, key: Key) -> frozenset[Key]:
-    """Return the running services.
+def running_keys(
+    known: Observed | None, observed: Observed, key: Key, *, wall: float
+) -> frozenset[Key]:
+    """Return the services that are up, as the gate counts them.
 
     *key* is judged by *observed*, a snapshot of *key* alone; other services by *known*, the last
-    snapshot of all.
+    snapshot of all. *wall* is now in seconds since the epoch.
     """
     before = () if known is None else known.containers
     everyone = (*observed.of(key), *(c for c in before if c.key != key))
-    return frozenset(c.key for c in everyone if c.running and c.origin == "controller")
+    return frozenset(
+        c.key
+        for c in everyone
+        if c.running and c.origin == "controller" and failures.up_s(c, wall) >= budget.RUN_S
+    )
 
 
 def _name(key: Key) -> str:

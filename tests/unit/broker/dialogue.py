@@ -194,6 +194,7 @@ def record(knows: GateState, entry: Entry) -> Record:
     seen = Entry(**json.loads(json.dumps(entry, default=vars_of)))
     made = Record(knows.inventory.seq + 1, TIME, seen, "", "")
     knows.inventory = fold(knows.inventory, made)
+    knows.remember_time(entry.id)
     return made
 
 

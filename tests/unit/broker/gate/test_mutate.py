@@ -26,7 +26,7 @@ from tests.unit.broker.dialogue import (
     request,
     state,
 )
-from tests.unit.broker.world import SERVICE, SLOT, WEB, inspect, inventory, policy
+from tests.unit.broker.world import LOOK_AT_ALL, SERVICE, SLOT, WEB, inspect, inventory, policy
 
 SOURCE = "/var/lib/platform/x"
 BOUND = [{"Type": "bind", "Source": SOURCE}, {"Type": "volume", "Source": "/v"}]
@@ -233,8 +233,11 @@ def test_an_update_is_judged_by_the_state_it_leads_to(who: Any, kept: bool) -> N
 
         __hash__ = None  # type: ignore[assignment]
 
+    # It is less than half of what the container was admitted with.
+    listed: list[Step] = [] if kept else [(ReadEngine(LOOK_AT_ALL), reply([{"Id": SLOT}]))]
     dialogue: list[Step] = [
         look(SLOT, "team", HostConfig=LIMITS),
+        *listed,
         ("intent", RECORDED),
         (Update(), reply({"Warnings": None})),
         ("outcome", RECORDED),

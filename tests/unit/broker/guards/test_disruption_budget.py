@@ -11,11 +11,13 @@ import pytest
 
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, ReadEngine, WriteRecord
-from controller.broker.gate.state import GateState
+from controller.broker.gate.state import TIMES_MAX, GateState
+from controller.broker.guards.disruption_budget import is_young
 from controller.core.enforcement import approvals
 from controller.core.records import inventory_json
-from controller.model.inventory import Inventory, OwnedObject
-from controller.model.records import Actor, Reply
+from controller.core.records.parts import ResultPart
+from controller.model.inventory import Inventory, OwnedObject, RecordTime
+from controller.model.records import Actor, Entry, Reply
 from tests.unit.broker.dialogue import (
     ALICE,
     CONTEXT,
@@ -29,6 +31,7 @@ from tests.unit.broker.dialogue import (
     at,
     converse,
     lost,
+    record,
     reply,
     request,
     state,
@@ -57,7 +60,8 @@ def services(count: int = COUNT) -> Inventory:
         name: OwnedObject(name, name, "default", "team", "controller", "i0")
         for name in ("data", "other")
     }
-    return Inventory(seq=7, containers=items, volumes=volumes)
+    replicas = {key: inventory_json.replica_of(one, up=RecordTime()) for key, one in items.items()}
+    return Inventory(seq=7, containers=items, volumes=volumes, replicas=replicas)
 
 
 def headers(plan: str) -> list[tuple[str, str]]:
@@ -132,8 +136,8 @@ def test_the_controller_stops_at_its_share(verb: str) -> None:
         assert told.entries[0].request["summary"]["takesDown"] == "service"  # type: ignore[index]
     reason = refused(knows, 3, range(3, COUNT), verb=verb).json["trimtab"]["reason"]
     assert reason == (
-        "default/s3 would be one more of 10 services without a running slot: the controller took "
-        "down default/s0, default/s1, default/s2 within 10 minutes, and may at most 3"
+        "the disruption budget is used up: default/s3 would be one more of 10 services that are "
+        "down because of the controller (default/s0, default/s1, default/s2), and at most 3 may be"
     )
 
 
@@ -147,8 +151,9 @@ def test_what_goes_down_while_the_engine_lists_what_runs_is_counted() -> None:
     assert next(flow) == shown(3)[0]
     listing, listed = running(*range(COUNT))
     assert flow.send(shown(3)[1]) == listing
-    taken = {key: replace(each, down=True) for key, each in knows.inventory.taken.items()}
-    knows.inventory = replace(knows.inventory, taken=taken)
+    for identifier in tuple(knows.inventory.open):  # the stops end now
+        done = ResultPart(status=204).members
+        record(knows, Entry(identifier, "outcome", result=done))
     command = flow.send(listed)
     assert isinstance(command, WriteRecord)
     assert command.entry.stage == "refusal"
@@ -211,6 +216,151 @@ def test_a_removal_of_what_is_down_is_free() -> None:
     refused(knows, 3, range(3, COUNT))
 
 
+# What leaves a service running in name only
+
+
+def update(knows: GateState, number: int, body: dict[str, object], *steps: Step) -> Told:
+    path = f"/containers/{full(number)}/update"
+    asked = request("POST", path, actor=CONTROLLER, body=body)
+    return converse(handle(asked, knows), [shown(number), *steps], knows)
+
+
+def starve(knows: GateState, number: int) -> None:
+    body = {"Memory": 6 * 1024**2, "MemorySwap": 6 * 1024**2}
+    forward = Forward(
+        "POST", f"/containers/{full(number)}/update", json.dumps(body).encode(), deadline_s=60.0
+    )
+    steps: list[Step] = [running(*range(COUNT)), ("intent", RECORDED), (forward, reply({}))]
+    told = update(knows, number, {"Memory": 6 * 1024**2}, *steps, ("outcome", RECORDED))
+    assert told.entries[0].request["summary"]["takesDown"] == "service"  # type: ignore[index]
+
+
+def test_an_update_to_next_to_nothing_takes_a_service_down() -> None:
+    knows = state(services())
+    for number in range(3):
+        starve(knows, number)
+    steps: list[Step] = [running(*range(COUNT)), ("refusal", RECORDED)]
+    assert update(knows, 3, {"PidsLimit": 1}, *steps).rule == "blast.radius"
+    refused(knows, 3, range(COUNT))
+
+
+def test_a_poisoned_restart_counts_although_the_engine_says_yes() -> None:
+    """One process, then a restart: the engine answers 204, and the program ends at once."""
+    knows = state(services())
+    for number in range(3):
+        take_down(knows, number, range(number, COUNT), verb="kill")
+        start(knows, number)  # it ends at once: the list doesn't show it
+    at(knows, 60.0)
+    refused(knows, 3, range(3, COUNT))
+
+
+def disconnect(knows: GateState, number: int, *steps: Step) -> Told:
+    network = {"Id": "f" * 64, "Name": "net", "Labels": {}, "Driver": "bridge"}
+    item_shown = inspect(
+        full(number),
+        f"s{number}.1-0",
+        "team",
+        State={"Status": "running"},
+        NetworkSettings={"Networks": {"net": {"NetworkID": "f" * 64}}},
+    )
+    asked = request(
+        "POST", "/networks/net/disconnect", actor=CONTROLLER, body={"Container": full(number)}
+    )
+    looks: list[Step] = [
+        (ReadEngine(f"/containers/{full(number)}/json"), reply(item_shown)),
+        (ReadEngine("/networks/net"), reply(network)),
+    ]
+    return converse(handle(asked, knows), [*looks, *steps], knows)
+
+
+def test_a_disconnect_from_an_admitted_network_takes_a_service_down() -> None:
+    knows = state(attached(services()))
+    for number in range(3):
+        take_down(knows, number, range(number, COUNT))
+    steps: list[Step] = [running(*range(3, COUNT)), ("refusal", RECORDED)]
+    assert disconnect(knows, 3, *steps).rule == "blast.radius"
+
+
+def attached(inventory: Inventory) -> Inventory:
+    """The inventory with every container admitted to a network."""
+    items = {
+        key: replace(each, admitted=replace(each.admitted, networks=("net",)))
+        for key, each in inventory.containers.items()
+    }
+    replicas = {key: inventory_json.replica_of(one, up=RecordTime()) for key, one in items.items()}
+    network = OwnedObject("f" * 64, "net", "default", "team", "controller", "i0")
+    networks = {network.id: network}
+    return replace(inventory, containers=items, replicas=replicas, networks=networks)
+
+
+def test_the_network_of_what_runs_stays() -> None:
+    knows = state(attached(services(2)))
+    network = {"Id": "f" * 64, "Name": "net", "Labels": labels("team", origin="controller")}
+    asked = request("DELETE", "/networks/net", actor=CONTROLLER)
+    looked: Step = (ReadEngine("/networks/net"), reply(network))
+    steps: list[Step] = [looked, running(0, 1), ("refusal", RECORDED)]
+    told = converse(handle(asked, knows), steps, knows)
+    assert told.rule == "blast.radius"
+    assert told.json["trimtab"]["reason"] == (
+        "net is the network of 2 services that run, such as default/s0"
+    )
+    # What was removed past the gate runs no more, and needs no network.
+    forward = Forward("DELETE", f"/networks/{'f' * 64}", deadline_s=15.0)
+    steps = [looked, running(), ("intent", RECORDED), (forward, NO_CONTENT), ("outcome", RECORDED)]
+    assert converse(handle(asked, knows), steps, knows).status == 204
+
+
+@pytest.mark.parametrize(
+    ("uptime", "young"),
+    [
+        ("Up Less than a second", True),
+        ("Up 1 second", True),
+        ("Up 4 seconds (health: starting)", True),
+        ("Up 5 seconds", False),
+        ("Up About a minute", False),
+        ("Up 4 minutes", False),
+        ("running", False),
+        ("", False),
+    ],
+)
+def test_the_engines_words_for_a_short_uptime(uptime: str, *, young: bool) -> None:
+    assert is_young({"Status": uptime}) is young
+
+
+def test_a_helper_that_the_engine_starts_again_and_again_keeps_nothing_up() -> None:
+    inventory = services()
+    helper = replace(inventory.containers[full(3)], id=full(30))
+    items = {**inventory.containers, helper.id: helper}
+    replicas = {**inventory.replicas, helper.id: inventory_json.replica_of(helper, up=RecordTime())}
+    knows = state(replace(inventory, containers=items, replicas=replicas))
+    for number in range(3):
+        take_down(knows, number, range(number, COUNT))
+    listed = [{"Id": full(n)} for n in range(3, COUNT)]
+    for uptime, admitted in (("Up 4 seconds", False), ("Up 5 seconds", True)):
+        rows = [*listed, {"Id": helper.id, "Status": uptime}]
+        asked = request("POST", f"/containers/{full(3)}/stop", actor=CONTROLLER)
+        steps: list[Step] = [shown(3), (ReadEngine(LOOK_AT_ALL), reply(rows))]
+        steps.append(("intent", RECORDED) if admitted else ("refusal", RECORDED))
+        if admitted:
+            forward = Forward("POST", f"/containers/{full(3)}/stop")
+            steps += [(forward, NO_CONTENT), ("outcome", RECORDED)]
+        converse(handle(asked, knows), steps, knows)
+
+
+def test_a_slow_stop_counts_until_ten_minutes_after_it_ended() -> None:
+    """``stop?t=300`` with a signal that the program ignores: the container is down only later."""
+    knows = state(services())
+    for number in range(3):
+        take_down(knows, number, range(COUNT), answer=lost())
+    at(knows, 300.0)
+    for identifier in tuple(knows.inventory.open):
+        record(knows, Entry(identifier, "outcome", result=ResultPart(status=204).members))
+    at(knows, 599.0)
+    refused(knows, 3, range(3, COUNT))
+    at(knows, 1.0)
+    take_down(knows, 3, range(3, COUNT))
+
+
 def start(knows: GateState, number: int, answer: Any = NO_CONTENT) -> None:
     path = f"/containers/{full(number)}/start"
     steps: list[Step] = [
@@ -222,10 +372,18 @@ def start(knows: GateState, number: int, answer: Any = NO_CONTENT) -> None:
     converse(handle(request("POST", path, actor=CONTROLLER), knows), steps, knows)
 
 
+def refused_among(knows: GateState, number: int, up: tuple[int, ...]) -> None:
+    asked = request("POST", f"/containers/{full(number)}/stop", actor=CONTROLLER)
+    steps: list[Step] = [shown(number), running(*up), ("refusal", RECORDED)]
+    assert converse(handle(asked, knows), steps, knows).rule == "blast.radius"
+
+
 def test_what_was_started_again_is_not_counted() -> None:
     knows = three_down()
     start(knows, 0)
     up = (0, *range(3, COUNT))
+    refused_among(knows, 3, up)
+    at(knows, 5.0)
     asked = request("POST", f"/containers/{full(3)}/stop", actor=CONTROLLER)
     steps: list[Step] = [
         shown(3),
@@ -389,5 +547,8 @@ def test_approvals_and_take_downs_are_bounded() -> None:
     for _ in range(70):
         approve(knows, full(0))
     assert list(knows.inventory.approvals) == [f"id-{n}" for n in range(7, 71)]
-    assert len(knows.recorded_at) <= 65
+    for _ in range(TIMES_MAX):
+        knows.remember_time(knows.new_id())
+    assert len(knows.recorded_at) <= TIMES_MAX
+    assert knows.recorded_at.keys() >= knows.inventory.approvals.keys()
     assert replace(knows.inventory, approvals={}).taken == {}

@@ -1,4 +1,4 @@
-"""The share: whatever the controller asks for, in whatever order, not more of what runs is down."""
+"""What the control loop takes from the disruption budget, and what operators approve."""
 
 from __future__ import annotations
 
@@ -6,24 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from controller.core.enforcement import disruption_budget
-from controller.core.enforcement.disruption_budget import (
-    RULE,
-    WINDOW_S,
-    BudgetDecision,
-    PlannedRemoval,
-    RecentRemoval,
-    RunningReplica,
-    judge,
-    max_unavailable,
-)
-from controller.core.engine_api.requests import Finding
+from controller.core.enforcement.disruption_budget import PlannedRemoval
 from controller.model.desired.plan import (
     AnyAction,
     Blocked,
+    DisconnectNetwork,
     Plan,
     Precondition,
     RemoveContainer,
@@ -33,172 +22,11 @@ from controller.model.desired.plan import (
     UpdateContainer,
     Verdict,
 )
-from controller.model.inventory import TAKEN_MAX, Approval
+from controller.model.inventory import Approval
 from controller.model.names import service_key
 from controller.model.observed import Container, ContainerState, Observed, Settings
 
 PLAN = "ab" * 32
-
-
-def slots(count: int, *, replicas: int = 1) -> list[RunningReplica]:
-    return [
-        RunningReplica(f"{n}.{r}", f"default/s{n}") for n in range(count) for r in range(replicas)
-    ]
-
-
-def gone(*numbers: int, age_s: float = 1.0, last: bool = True) -> list[RecentRemoval]:
-    return [RecentRemoval(f"{n}.0", f"default/s{n}", last, age_s) for n in numbers]
-
-
-def word(
-    target: RunningReplica,
-    running: list[RunningReplica],
-    recent: list[RecentRemoval],
-    *,
-    starting: bool = False,
-) -> BudgetDecision:
-    return judge(target, starting=starting, running=running, recent=recent)
-
-
-@pytest.mark.parametrize(
-    ("total", "allowed"), [(0, 3), (1, 3), (10, 3), (13, 3), (14, 4), (100, 30), (101, 30)]
-)
-def test_three_or_three_in_ten_may_be_down(total: int, allowed: int) -> None:
-    assert max_unavailable(total) == allowed
-
-
-def test_the_fourth_of_ten_is_refused_with_numbers_names_and_a_way_out() -> None:
-    running = slots(10)
-    assert word(running[2], running[2:], gone(0, 1)) == BudgetDecision("service")
-    refused = word(running[3], running[3:], [*gone(0, 1, age_s=5.0), *gone(2, age_s=60.0)])
-    assert refused.takes == "service"
-    assert refused.finding is not None
-    assert (refused.finding.rule, refused.finding.reason, refused.finding.remedy) == (
-        RULE,
-        (
-            "default/s3 would be one more of 10 services without a running slot: the controller took "
-            "down default/s0, default/s1, default/s2 within 10 minutes, and may at most 3"
-        ),
-        (
-            "look at 'trimtab plan' and approve it with 'trimtab approve', let one of them run again, "
-            "or wait 540 s"
-        ),
-    )
-
-
-def test_it_is_told_when_one_more_may_go() -> None:
-    ages = {"a": 10.0, "b": 20.0, "c": 590.0, "d": 300.0}
-    # Of ten, three may be down: with one more, two of these must be ten minutes ago.
-    assert disruption_budget.free_in_s(ages, total=10) == 300.0
-    assert disruption_budget.free_in_s({**ages, "d": 700.0}, total=10) == 10.0
-    assert disruption_budget.free_in_s(dict.fromkeys("abc", 600.5), total=10) == 0.0
-    assert disruption_budget.free_in_s({}, total=1) == 0.0
-    assert disruption_budget.judge_service(
-        "e", down=dict.fromkeys("abcdef", 599.9), running="efghijk"
-    ) == Finding(
-        RULE,
-        "",
-        "e would be one more of 11 services without a running slot: the controller took down "
-        "a, b, c, d, f within 10 minutes, and may at most 3",
-        "look at 'trimtab plan' and approve it with 'trimtab approve', let one of them run again, "
-        "or wait 1 s",
-    )
-
-
-def test_what_does_not_run_and_what_is_not_the_last_slot_is_free() -> None:
-    running = slots(10)
-    down = gone(0, 1, 2)
-    assert word(RunningReplica("9.1", "default/s9"), running[3:], down) == BudgetDecision("")
-    twice = [*running[3:], RunningReplica("9.1", "default/s9")]
-    assert word(RunningReplica("9.1", "default/s9"), twice, down) == BudgetDecision("slot")
-
-
-def test_what_is_just_being_started_is_not_free() -> None:
-    running = slots(10)
-    assert word(running[3], running[4:], gone(0, 1, 2), starting=True).finding is not None
-
-
-def test_a_slot_that_is_going_keeps_no_service_up() -> None:
-    running = [*slots(10)[3:], RunningReplica("9.1", "default/s9")]
-    going = [RecentRemoval("9.1", "default/s9", last=False, age_s=0.1), *gone(0, 1, 2)]
-    assert word(RunningReplica("9.0", "default/s9"), running, going).finding is not None
-    assert word(RunningReplica("9.1", "default/s9"), running, going) == BudgetDecision("slot")
-
-
-def test_what_was_signalled_counts_also_while_it_still_shows_as_running() -> None:
-    running = slots(10)
-    assert word(running[3], running, gone(0, 1, 2)).finding is not None
-
-
-def test_what_runs_again_is_not_counted() -> None:
-    running = slots(10)
-    down = [replace(each, down=True) for each in gone(0, 1, 2)]
-    assert word(running[3], running, down) == BudgetDecision("service")
-    successor = [RunningReplica("new", "default/s0"), *running[3:]]
-    assert word(running[3], successor, gone(0, 1, 2)) == BudgetDecision("service")
-
-
-def test_after_ten_minutes_it_is_not_counted() -> None:
-    running = slots(10)
-    assert word(running[3], running[3:], gone(0, 1, 2, age_s=WINDOW_S)) == BudgetDecision("service")
-
-
-def test_what_was_approved_is_not_counted() -> None:
-    running = slots(10)
-    assert word(running[9], running[9:], gone(*range(9), last=False)) == BudgetDecision("service")
-
-
-def test_more_than_can_be_kept_is_refused() -> None:
-    many = [
-        RecentRemoval(f"x{n}", f"default/x{n}", last=False, age_s=1.0) for n in range(TAKEN_MAX)
-    ]
-    refused = word(slots(1)[0], slots(1), many)
-    assert refused.takes == "service"
-    assert refused.finding is not None
-
-
-MOVES = st.lists(
-    st.tuples(st.sampled_from(("stop", "signal", "start", "wait")), st.integers(0, 15)),
-    max_size=80,
-)
-
-
-@settings(max_examples=300)
-@given(count=st.integers(1, 14), replicas=st.integers(1, 2), moves=MOVES)
-def test_never_more_than_the_share_is_down(
-    count: int, replicas: int, moves: list[tuple[str, int]]
-) -> None:
-    everything = slots(count, replicas=replicas)
-    up = set(everything)  # what really goes on running
-    shown = set(everything)  # what the engine shows: a signal takes its time
-    taken: dict[str, tuple[RunningReplica, bool, float]] = {}
-    now = 0.0
-    for verb, number in moves:
-        slot = everything[number % len(everything)]
-        match verb:
-            case "wait":
-                now += 50.0 * number
-                shown &= up
-            case "start":
-                if slot not in up:
-                    up.add(slot)
-                    shown.add(slot)
-                    taken.pop(slot.container, None)
-            case _:
-                recent = [
-                    RecentRemoval(each.container, each.service, last, now - at)
-                    for each, last, at in taken.values()
-                ]
-                told = judge(slot, starting=False, running=shown, recent=recent)
-                if told.finding is None and told.takes:
-                    taken[slot.container] = (slot, told.takes == "service", now)
-                    up.discard(slot)
-                    shown -= {slot} if verb == "stop" else set()
-        services = {each.service for each in everything}
-        serving = {each.service for each in up}
-        fresh = {each.service for each, last, at in taken.values() if last and now - at < WINDOW_S}
-        ran = serving | fresh
-        assert len((services - serving) & fresh) <= max_unavailable(len(ran))
 
 
 # What the loop asks in advance
@@ -256,6 +84,46 @@ def test_a_container_that_is_unpaused_counts_as_running() -> None:
         [thaw, stop], [container("old", ContainerState.PAUSED), two]
     ) == (frozenset())
     assert not disruption_budget.takes_down(thaw, frozenset({"old"}))
+
+
+def leave(target: str, network: str = "net") -> AnyAction:
+    at = Precondition(id=target)
+    return DisconnectNetwork(object=WEB, target=target, cause="", precondition=at, network=network)
+
+
+def attached(identifier: str) -> Container:
+    return replace(container(identifier), admitted=Settings(name=identifier, networks=("net",)))
+
+
+def test_a_stop_counts_unless_another_slot_has_run_for_long_enough() -> None:
+    old, new = attached("old"), attached("new")
+    stop = act(StopContainer, "old")
+    for steady, counted in (
+        ({"old", "new"}, set()),
+        ({"old"}, {"old"}),
+        (set(), {"old"}),
+        ({"new", "gone"}, set()),
+    ):
+        assert (
+            disruption_budget.counted_slots([stop], [old, new], frozenset(map(str, steady)))
+            == counted
+        )
+    assert (
+        disruption_budget.counted_slots(
+            [stop], [container("old", ContainerState.EXITED)], frozenset()
+        )
+        == frozenset()
+    )
+
+
+def test_a_successor_that_takes_the_name_keeps_its_service_up_no_more_for_a_while() -> None:
+    old, new = attached("old"), attached("new")
+    rollout = [leave("new"), act(StopContainer, "old")]
+    both = frozenset({"old", "new"})
+    assert disruption_budget.counted_slots(rollout, [old, new], both) == {"old"}
+    assert disruption_budget.counted_slots([leave("old")], [old], both) == {"old"}
+    assert disruption_budget.counted_slots([leave("old", "extra")], [old], both) == frozenset()
+    assert disruption_budget.takes_down(leave("old"), frozenset({"old"}))
 
 
 def test_the_policy_that_goes_before_a_stop_belongs_to_it() -> None:

@@ -11,6 +11,7 @@ from controller.core.records import container_effects
 from controller.core.records.inventory import fold
 from controller.core.records.inventory_json import (
     from_json,
+    replica_of,
     settings_from_json,
     settings_to_json,
     to_json,
@@ -113,7 +114,12 @@ MADE = folded(entry("c1", "intent", ASKED), entry("c1", "outcome", {}, DONE))
 
 
 def test_a_create_is_ours_with_what_it_was_admitted_as_and_pins_its_revision() -> None:
-    assert MADE == Inventory(seq=2, containers={FULL: ITEM}, pins={REVISION: PIN})
+    assert MADE == Inventory(
+        seq=2,
+        containers={FULL: ITEM},
+        pins={REVISION: PIN},
+        replicas={FULL: replica_of(ITEM, up=None)},
+    )
 
 
 def test_an_open_intent_keeps_what_it_asked_for() -> None:

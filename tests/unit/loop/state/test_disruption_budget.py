@@ -1,14 +1,32 @@
-"""The controller's own share: the fourth waits, until one of the three runs again."""
+"""The controller's own share: the fourth waits, until one of the three has run for a while."""
 
 from __future__ import annotations
 
-from controller.core.enforcement import disruption_budget
-from controller.loop.state.disruption_budget import LATER_S, REPLACING_S, SOON_S, DisruptionBudget
+from dataclasses import replace
+
+import pytest
+
+from controller.core.disruption import budget
+from controller.core.engine_api.timestamps import seconds
+from controller.loop.state.disruption_budget import (
+    LATER_S,
+    REPLACING_S,
+    SOON_S,
+    STEADY_S,
+    DisruptionBudget,
+    running_keys,
+)
 from controller.model.errors import Act
 from controller.model.names import service_key
+from controller.model.observed import ContainerState, Observed
+from tests.worlds import container
 
 KEYS = [service_key("default", f"s{number}") for number in range(10)]
 ALL = frozenset(KEYS)
+old, new = (
+    replace(container("s0"), id=each, key=KEYS[0], started_at="2026-01-01T00:00:00Z")
+    for each in ("old", "new")
+)
 
 
 class Time:
@@ -30,8 +48,8 @@ def test_the_fourth_waits_and_says_for_what() -> None:
     assert error is not None
     assert (error.code, error.act) == ("blast.radius", Act.WAITING)
     assert error.message == (
-        "default/s3 would be one more of 10 services without a running slot: the controller took "
-        "down default/s0, default/s1, default/s2 within 10 minutes, and may at most 3"
+        "the disruption budget is used up: default/s3 would be one more of 10 services that are "
+        "down because of the controller (default/s0, default/s1, default/s2), and at most 3 may be"
     )
 
 
@@ -39,18 +57,61 @@ def test_one_that_is_down_already_isnt_counted_twice() -> None:
     assert three_down(Time()).take(KEYS[0], ALL) is None
 
 
-def test_one_that_runs_again_makes_room() -> None:
-    share = three_down(Time())
-    share.record_observation(KEYS[0], running=False)
+def test_one_that_has_run_for_a_while_makes_room() -> None:
+    time = Time()
+    share = three_down(time)
+    time.now += 1.0
+    share.record_observation(KEYS[0], [new])
+    time.now += STEADY_S - 0.1
     assert share.take(KEYS[3], ALL) is not None
-    share.record_observation(KEYS[0], running=True)
+    time.now += 0.1
     assert share.take(KEYS[3], ALL) is None
+
+
+def test_the_container_that_goes_makes_no_room() -> None:
+    time = Time()
+    share = DisruptionBudget(time)
+    for key in KEYS[:3]:
+        share.record_observation(key, [old])
+    time.now += 60.0
+    assert [share.take(key, ALL) for key in KEYS[:3]] == [None] * 3
+    assert share.take(KEYS[3], ALL) is not None
+
+
+@pytest.mark.parametrize("again", ["another run", "an alteration", "an end"])
+def test_the_time_of_a_slot_begins_again(again: str) -> None:
+    time = Time()
+    share = DisruptionBudget(time)
+    share.record_observation(KEYS[0], [new])
+    time.now += STEADY_S
+    assert share.steady(KEYS[0]) == {new.id}
+    if again == "an alteration":
+        share.record_alterations(KEYS[0], [new.id])
+        assert share.steady(KEYS[0]) == frozenset()
+    if again == "an end":
+        share.record_observation(KEYS[0], [replace(new, state=ContainerState.EXITED)])
+    started_at = "2026-01-02T00:00:00Z" if again == "another run" else new.started_at
+    share.record_observation(KEYS[0], [replace(new, started_at=started_at)])
+    time.now += STEADY_S - 0.1
+    assert share.steady(KEYS[0]) == frozenset()
+    time.now += 0.1
+    assert share.steady(KEYS[0]) == {new.id}
+
+
+def test_a_service_is_up_once_it_has_run_for_five_seconds() -> None:
+    started = seconds(new.started_at)
+    assert started is not None
+    other = replace(new, key=KEYS[1])
+    known, observed = Observed("i1", containers=(other,)), Observed("i1", containers=(new,))
+    for passed_s, up in ((4.9, frozenset()), (5.0, frozenset({KEYS[0], KEYS[1]}))):
+        assert running_keys(known, observed, KEYS[0], wall=started + passed_s) == up
+    assert running_keys(None, observed, KEYS[0], wall=started + 5.0) == {KEYS[0]}
 
 
 def test_after_the_window_there_is_room() -> None:
     time = Time()
     share = three_down(time)
-    time.now += disruption_budget.WINDOW_S
+    time.now += budget.WINDOW_S
     assert share.take(KEYS[3], ALL) is None
 
 

@@ -1,6 +1,6 @@
 """The prune guard and the loop's share keep to the gate's radius, so that its refusal is never met.
 
-The gate here is the toy engine with ``core.enforcement.disruption_budget`` before it, counting as the broker does.
+The gate here is the toy engine with ``core.disruption.budget`` before it, counting as the broker does.
 """
 
 from __future__ import annotations
@@ -13,18 +13,25 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from controller.core.enforcement import disruption_budget
-from controller.core.enforcement.disruption_budget import RecentRemoval, RunningReplica
+from controller.core.disruption import budget as rules
+from controller.core.disruption.budget import Budget, Call, Look
 from controller.core.planning.quarantine import QuarantineRules
 from controller.model.desired.desired import Service
-from controller.model.desired.plan import AnyAction, RemoveContainer, StartContainer, StopContainer
+from controller.model.desired.plan import (
+    AnyAction,
+    ConnectNetwork,
+    DisconnectNetwork,
+    RemoveContainer,
+    StartContainer,
+    StopContainer,
+)
 from controller.model.errors import EngineError, EngineFailed, OverShare
+from controller.model.inventory import RecordTime, Replica, TakenDown
+from controller.model.mutations import Mutation
 from controller.model.observed import Container
 from tests import worlds
 from tests.unit.loop.toy import House, ToyEngine, Watch
 from tests.worlds import container, service
-
-NEVER_BEFORE = -1e9
 
 
 @dataclass
@@ -37,32 +44,78 @@ class Gate:
     engine: ToyEngine
     watch: Watch
     broken: bool
-    taken: dict[str, tuple[str, bool, float]] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    count: int = 0
+    #: Since when each container runs, as the engine knows it.
+    since: dict[str, float] = field(default_factory=dict)
     met: list[str] = field(default_factory=list)
 
     def __call__(self, action: AnyAction) -> EngineError | None:
-        now = self.watch.monotonic()
+        self.look()
+        identifier = action.precondition.id
         if isinstance(action, StartContainer):
             if self.broken:
                 return EngineFailed("engine.failed", "it doesn't start")
-            self.taken.pop(action.precondition.id, None)
-        if not isinstance(action, StopContainer | RemoveContainer):
+            self.fold(rules.Ran(identifier, self.number()))
+        if isinstance(action, ConnectNetwork):
+            self.fold(rules.Joined(identifier, action.network))
+        route = ROUTES.get(type(action))
+        if route is None:
             return None
-        running = [
-            RunningReplica(c.id, c.key.name) for c in self.engine.world.containers if c.running
-        ]
-        target = RunningReplica(action.precondition.id, action.object.name)
-        recent = [
-            RecentRemoval(identifier, name, last, now - at, down=True)
-            for identifier, (name, last, at) in self.taken.items()
-        ]
-        word = disruption_budget.judge(target, starting=False, running=running, recent=recent)
+        network = action.network if isinstance(action, DisconnectNetwork) else ""
+        now = self.watch.monotonic()
+        running = {c.id for c in self.engine.world.containers if c.running}
+        up = frozenset(each for each in running if now - self.since[each] >= rules.RUN_S)
+        call = Call(identifier, route, network)
+        look = Look(up, target_runs=identifier in running)
+        word = rules.admit(self.budget, call, look, self.age_s)
         if word.finding is not None:
             self.met.append(action.target)
             return OverShare(word.finding.rule, word.finding.reason)
-        if word.takes and target.container not in self.taken:
-            self.taken[target.container] = (target.service, word.takes == "service", now)
+        if word.takes:
+            intent = str(self.number())
+            last = word.takes == "service"
+            service = action.object.name
+            taken = TakenDown(identifier, service, route, last, intent, self.count, "", network)
+            self.fold(rules.Begun(taken))
+            self.fold(rules.Closed(intent, "down"))
+        if not network:
+            self.fold(rules.Halted(identifier))
         return None
+
+    def look(self) -> None:
+        """Learn of the containers that were created since."""
+        now = self.watch.monotonic()
+        for one in self.engine.world.containers:
+            if one.running:
+                self.since.setdefault(one.id, now)
+            else:
+                self.since.pop(one.id, None)
+            if one.id not in self.budget.replicas:
+                networks = (one.admitted or one.settings).networks
+                up = self.stamp if one.running else None
+                self.fold(rules.Created(Replica(one.id, one.key.name, networks, up=up)))
+
+    @property
+    def stamp(self) -> RecordTime:
+        return RecordTime(time=repr(self.watch.monotonic()))
+
+    def age_s(self, stamp: RecordTime) -> float:
+        return self.watch.monotonic() - float(stamp.time)
+
+    def fold(self, event: rules.Event) -> None:
+        self.budget = rules.fold(self.budget, event, self.stamp)
+
+    def number(self) -> int:
+        self.count += 1
+        return self.count
+
+
+ROUTES = {
+    StopContainer: Mutation.CONTAINER_STOP,
+    RemoveContainer: Mutation.CONTAINER_REMOVE,
+    DisconnectNetwork: Mutation.NETWORK_DISCONNECT,
+}
 
 
 def web(number: int, *, rev: str, replicas: int, published: bool) -> Service:

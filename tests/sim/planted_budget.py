@@ -1,0 +1,128 @@
+"""Bugs planted in the disruption budget: each must be found by some story of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from controller.core.disruption import budget as rules
+from controller.core.disruption.budget import Budget, Look
+from controller.model.inventory import RecordTime, TakenDown
+from controller.model.mutations import Mutation
+from tests.sim.planted import Plant, always
+
+#: The invariant of the disruption budget, as the worlds count it (``checkers``).
+SHARE = 5
+
+
+def _believes_the_look(original: Any) -> Any:
+    """Take a container that is down and still shown for one that was started again."""
+
+    def admit(
+        budget: Budget, call: Any, look: Look, age_s: Callable[[RecordTime], float], **named: Any
+    ) -> Any:
+        shown = look.running
+        taken = {
+            key: each
+            for key, each in budget.taken.items()
+            if not (each.down_since is not None and each.container in shown)
+        }
+        replicas = {
+            key: replace(each, up=each.up or RecordTime(time="-1000000")) if key in shown else each
+            for key, each in budget.replicas.items()
+        }
+        return original(Budget(replicas, taken), call, look, age_s, **named)
+
+    return admit
+
+
+def _ends_at_once(original: Any) -> Any:
+    """Count a service no more as soon as its container was started again."""
+
+    def end(budget: Budget, *args: Any, **named: Any) -> Budget:
+        folded: Budget = original(budget, *args, **named)
+        kept = {key: each for key, each in folded.taken.items() if not each.ended}
+        return replace(folded, taken=kept)
+
+    return end
+
+
+def _from_the_intent(_original: Any) -> Any:
+    """Count the ten minutes from the intent on."""
+
+    def expires_in_s(taken: TakenDown, age_s: Callable[[RecordTime], float]) -> float:
+        return max(0.0, rules.WINDOW_S - age_s(RecordTime(taken.intent, taken.time)))
+
+    return expires_in_s
+
+
+def _deaf_to(route: Mutation) -> Callable[[Any], Any]:
+    """Take a mutation for harmless."""
+
+    def wrong(original: Any) -> Any:
+        return lambda budget, call: call.route != route and original(budget, call)
+
+    return wrong
+
+
+def _open_ends(original: Any) -> Any:
+    """Let a start end a stop that is still in progress."""
+
+    def end(budget: Budget, *args: Any, **named: Any) -> Budget:
+        closed = {key: replace(each, closed=True) for key, each in budget.taken.items()}
+        return original(replace(budget, taken=closed), *args, **named)  # type: ignore[no-any-return]
+
+    return end
+
+
+BUDGET_PLANTS: tuple[Plant, ...] = (
+    Plant(
+        SHARE,
+        "budget-believes-the-look",
+        "a container that went down while the engine listed it counts as started again",
+        ((rules, "admit", _believes_the_look),),
+    ),
+    Plant(
+        SHARE,
+        "budget-counts-young-slots",
+        "a slot that was started just now keeps its service up",
+        ((rules, "RUN_S", always(0.0)),),
+    ),
+    Plant(
+        SHARE,
+        "budget-ends-at-the-start",
+        "a service counts no more once its container was restarted, although it ends at once",
+        ((rules, "_end", _ends_at_once),),
+    ),
+    Plant(
+        SHARE,
+        "budget-from-the-intent",
+        "a stop counts for ten minutes from its intent on, however long it takes",
+        ((rules, "expires_in_s", _from_the_intent),),
+    ),
+    Plant(
+        SHARE,
+        "budget-blind-to-updates",
+        "an update to next to nothing takes nothing down",
+        ((rules, "can_take_down", _deaf_to(Mutation.CONTAINER_UPDATE)),),
+    ),
+    Plant(
+        SHARE,
+        "budget-blind-to-disconnects",
+        "a disconnect takes nothing down",
+        ((rules, "can_take_down", _deaf_to(Mutation.NETWORK_DISCONNECT)),),
+    ),
+    Plant(
+        SHARE,
+        "budget-blind-to-restarts",
+        "a restart takes nothing down",
+        ((rules, "can_take_down", _deaf_to(Mutation.CONTAINER_RESTART)),),
+    ),
+    Plant(
+        SHARE,
+        "budget-start-ends-a-stop",
+        "a start ends the stop that is still in progress",
+        ((rules, "_end", _open_ends),),
+    ),
+)
