@@ -288,6 +288,8 @@ class Controller:
         """
         shared = self.shared
         self._store.prune = decision.memory
+        for key in decision.prunable - shared.view.prunable:
+            shared.failures.pop(key, None)  # it waited for the guard, and its pass comes only now
         if decision.recheck_at is not None:
             wait_s = max(0.05, decision.recheck_at - self.reconciler.guard_now())
             self.chores.add_after(Chore.OBSERVE, wait_s)

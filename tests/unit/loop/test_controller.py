@@ -721,7 +721,10 @@ def test_what_was_approved_is_told_by_the_plan_that_was_shown(tmp_path: Path) ->
     with pytest.raises(UsageError, match="not"):
         home.controller.observe_everything(approved=True, requested_by="uid:0", plan="ab" * 32)
     assert home.settle() == []
+    assert home.operator.convergence().stuck
     home.controller.observe_everything(approved=True, requested_by="uid:0", plan=shown.digest)
+    assert not home.operator.convergence().stuck, "its pass is still to come"
+    assert home.condition("web", "Stalled")[0] == "False"
     home.engine.contexts.clear()
     assert home.settle()[-1] == f"remove-container {WEB1}"
     told = {(context.plan, context.on_behalf_of) for context in home.engine.contexts}
