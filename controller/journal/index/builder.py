@@ -7,6 +7,7 @@ the index of all records up to some seq.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -27,12 +28,13 @@ from controller.journal.index.database import (
     temporary,
 )
 from controller.journal.index.sql import SPAN, milliseconds
-from controller.journal.store.chain import Damage
 from controller.journal.store.position import Position, PositionedRecord, records_after, start_of
-from controller.journal.store.pruned_base import INVENTORY_NAME, BadBase, read_inventory
+from controller.journal.store.pruned_base import BadBase, read_inventory
+from controller.journal.store.segments import BadSegment
 from controller.model.inventory import Inventory
 from controller.system.file_lock import open_lock_file, try_lock
 
+LOG = logging.getLogger(__name__)
 #: Records in one transaction.
 BATCH: Final = 512
 #: Entries of a cache between batches; a fuller cache is emptied.
@@ -264,15 +266,18 @@ def _usable(folder: Path) -> Index | None:
 
 
 def inventory_of(folder: Path) -> Inventory:
-    """Return the inventory of the pruned records.
+    """Return the inventory of the pruned records, or an empty one if the file isn't as recorded.
 
-    Raises:
-        Damage: the file is not in the form in which the writer leaves it.
+    Without the inventory, records of older containers lack name and owner; the records themselves
+    stay readable for whoever finds out what happened to the file.
     """
     try:
         return read_inventory(folder)
-    except BadBase as error:
-        raise Damage(str(error), seq=1, file=INVENTORY_NAME, line=1) from error
+    except (BadBase, BadSegment) as error:
+        LOG.warning(
+            "journal.inventory.unusable error=%s: names in older records are missing", error
+        )
+        return Inventory()
 
 
 def _lock(path: Path) -> int:

@@ -333,6 +333,24 @@ def test_a_pruned_inventory_that_was_changed_is_not_folded_on(root: Path) -> Non
         pass
 
 
+@pytest.mark.parametrize("options", [(), ("--scan",)])
+def test_records_stay_readable_with_a_changed_inventory_of_pruned_ones(
+    root: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    argv = ["journal", "list", "--all", "--limit", "0", "--json", "--state", str(root), *options]
+    printed = []
+    for change in (lambda _: None, evil(PRUNED, "ledger"), remove(PRUNED)):
+        change(root)
+        for path in (root / "broker").glob("index.sqlite*"):
+            path.unlink()
+        with pytest.raises(SystemExit) as ended:
+            main(argv)
+        assert ended.value.code == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0]
+    assert printed[1:] == [printed[0]] * 2
+
+
 def test_an_earlier_snapshot_is_as_good(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     earlier(SNAPSHOT)(root)
     assert verified(capsys, root)[0] == 0
