@@ -203,8 +203,8 @@ def _begin(budget: Budget, taken: TakenDown) -> Budget:
     ``admit`` admits no more than the limit at a time, so the dropped one is expired.
     """
     kept = {**budget.taken, taken.intent: taken}
-    for key in sorted(kept, key=lambda key: _down_order(kept[key]))[:-TAKEN_MAX]:
-        del kept[key]
+    while len(kept) > TAKEN_MAX:
+        del kept[min(kept, key=lambda key: _down_order(kept[key]))]
     return replace(budget, taken=kept)
 
 
@@ -212,25 +212,27 @@ def _down_order(taken: TakenDown) -> tuple[bool, str]:
     return taken.down_since is None, "" if taken.down_since is None else taken.down_since.time
 
 
-def _kind(taken: TakenDown) -> tuple[str, str, str]:
-    return taken.container, taken.route, taken.network
-
-
 def _close(budget: Budget, intent: str, effect: str, now: RecordTime) -> Budget:
     taken = budget.taken.get(intent)
     if taken is None:
         return budget
+    kept = dict(budget.taken)
     if effect == "nothing":
-        return replace(budget, taken={k: v for k, v in budget.taken.items() if k != intent})
+        del kept[intent]
+        return replace(budget, taken=kept)
     # It supersedes earlier ones of its kind, so that their number stays small.
-    kept = {
-        key: each
-        for key, each in budget.taken.items()
-        if not (each.closed and each.approved == taken.approved and _kind(each) == _kind(taken))
-    }
+    for key, each in _of(budget, taken.container):
+        same = (each.route, each.network, each.approved)
+        if each.closed and same == (taken.route, taken.network, taken.approved):
+            del kept[key]
     since = now if effect == "down" else taken.down_since
     kept[intent] = replace(taken, closed=True, down_since=since)
     return replace(budget, taken=kept)
+
+
+def _of(budget: Budget, container: str) -> list[tuple[str, TakenDown]]:
+    """Return the takedowns of a container, with their keys."""
+    return [pair for pair in budget.taken.items() if pair[1].container == container]
 
 
 def _end(
@@ -245,14 +247,15 @@ def _end(
 
     Their services count on until the container, or another slot, has run for ``RUN_S``.
     """
-    taken = dict(budget.taken)
-    for key, each in budget.taken.items():
-        if each.container == container and each.closed and not each.ended and is_ended(each):
-            taken[key] = replace(each, ended=True, down_since=now)
+    ended = {
+        key: replace(each, ended=True, down_since=now)
+        for key, each in _of(budget, container)
+        if each.closed and not each.ended and is_ended(each)
+    }
     replica = budget.replicas.get(container)
-    if replica is not None and (runs or (taken != budget.taken and replica.up is not None)):
+    if replica is not None and (runs or (ended and replica.up is not None)):
         budget = _with_replica(budget, replace(replica, up=now))
-    return replace(budget, taken=taken)
+    return replace(budget, taken={**budget.taken, **ended}) if ended else budget
 
 
 def _change(budget: Budget, container: str, capacity: Capacity, now: RecordTime) -> Budget:
@@ -269,11 +272,11 @@ def _change(budget: Budget, container: str, capacity: Capacity, now: RecordTime)
 
 def _forget(budget: Budget, container: str, now: RecordTime) -> Budget:
     """Forget a container. Its service counts on, unless an operator approved the removal."""
-    taken: dict[str, TakenDown] = {}
-    for key, each in budget.taken.items():
-        if each.container != container:
-            taken[key] = each
-        elif not each.approved:
+    taken = dict(budget.taken)
+    for key, each in _of(budget, container):
+        if each.approved:
+            del taken[key]
+        else:
             taken[key] = replace(each, closed=True, down_since=each.down_since or now)
     replicas = {key: each for key, each in budget.replicas.items() if key != container}
     return Budget(replicas, taken)
