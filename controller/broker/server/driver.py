@@ -141,6 +141,9 @@ class _EngineReads:
                 )
                 self._ahead[path] = asyncio.create_task(read)
         task = self._ahead.pop(command.path, None)
+        assert task is None or command.rows is None, (
+            "a list that was read ahead has all its members"
+        )
         if task is None:
             auth = await self._authorise(command.registry)
             return await self._client.read(
