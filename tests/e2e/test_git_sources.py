@@ -174,8 +174,9 @@ def plan_a_commit(host: Host, earlier: str) -> None:
     file = host.folder / "own.yaml"
     file.write_text(web("own", replicas=2))
     shown = host.cli("plan", "--against", str(file), expect=2).stdout
-    assert "create 1 replica" in shown
-    assert "remove" not in shown
+    assert "Service/default/own  create 1 of 2 replicas" in shown
+    assert "Service/default/web" not in shown
+    assert " 0 to remove" in shown
     host.cli("plan", "--against", str(file), "--source", "team", expect=64)
 
 
