@@ -1,9 +1,10 @@
-"""Unix sockets of the state folder: bind one for owner and group, and detect a live listener."""
+"""Unix sockets of the state folder: bind one, detect a live listener, and connect in turn."""
 
 from __future__ import annotations
 
 import os
 import socket
+import struct
 from pathlib import Path
 
 #: Owner and group connect; nobody else does.
@@ -28,6 +29,24 @@ def has_listener(path: Path) -> bool:
         except OSError:
             return False
     return True
+
+
+def connect_in_turn(connection: socket.socket, path: Path, *, timeout_s: float) -> None:
+    """Connect a Unix socket. Wait for room in a full backlog, at most *timeout_s* seconds.
+
+    A socket with Python's timeout doesn't wait: connect(2) answers EAGAIN. The kernel serves those
+    who wait in turn. The socket has the timeout afterwards.
+
+    Raises:
+        BlockingIOError: the backlog stayed full.
+        OSError: nobody listens, or this user is not allowed to connect.
+    """
+    seconds, part = divmod(timeout_s, 1)
+    limit = struct.pack("ll", int(seconds), int(part * 1_000_000))  # struct timeval
+    connection.settimeout(None)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    connection.connect(str(path))
+    connection.settimeout(timeout_s)
 
 
 def bind_socket(listener: socket.socket, path: Path, *, group: int | None) -> None:

@@ -24,11 +24,9 @@ from controller.system.slots import Slot, Slots, SlotUser
 LOG = logging.getLogger(__name__)
 #: How long the broker waits for the request of a refused connection.
 REFUSE_S = 0.5
-#: Refused connections in a second whose request is waited for. Beyond, a 503 is sent at once.
-PATIENT_A_SECOND = 500
-#: Connections accepted in one iteration of the event loop. All peers share one backlog, so a flood
-#: of refused connections must leave it faster than it grows.
-ACCEPTED_AT_ONCE = 128
+#: Connections accepted in one iteration of the event loop. A request takes some iterations, so each
+#: must stay short under a flood of refused connections.
+ACCEPTED_AT_ONCE = 16
 #: The pause after an accept that failed for want of resources.
 PAUSE_S = 0.1
 
@@ -75,7 +73,6 @@ class Listener:
         self._waiting: set[asyncio.Task[None]] = set()
         self._serving: dict[asyncio.Task[None], Connection] = {}
         self._refusing: set[asyncio.Task[None]] = set()
-        self._patient, self._patient_since = PATIENT_A_SECOND, 0.0
 
     def in_use(self) -> dict[str, int]:
         """Return the number of connections of each group that are served now."""
@@ -222,17 +219,10 @@ class Listener:
     def _turn_away(self, connected: socket.socket) -> None:
         """Send 503 and close the connection.
 
-        A close with unread bytes would discard the response. So the request is read first, unless
-        many connections are refused.
+        A close with unread bytes would discard the response. So the request is read first, if it is
+        there already, or if few refused connections are waited for.
         """
         self._on_refusal()
-        now = asyncio.get_running_loop().time()
-        if now - self._patient_since > 1.0:
-            self._patient, self._patient_since = PATIENT_A_SECOND, now
-        if not self._patient:
-            _refuse(connected)
-            return
-        self._patient -= 1
         try:
             connected.recv(READ_BYTES)
         except BlockingIOError:

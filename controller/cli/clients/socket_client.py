@@ -23,6 +23,7 @@ from controller.model.errors import (
     Refused,
     StateError,
 )
+from controller.system.unix_socket import connect_in_turn
 
 TIMEOUT_S = 15.0
 #: Time for the controller to plan everything.
@@ -51,9 +52,8 @@ def connect(path: Path, timeout_s: float) -> socket.socket:
         EngineUnavailable: nothing listens on the socket.
     """
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    peer.settimeout(timeout_s)
     try:
-        peer.connect(str(path))
+        connect_in_turn(peer, path, timeout_s=timeout_s)
     except PermissionError as error:
         peer.close()
         raise StateError(

@@ -2,13 +2,16 @@
 
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from controller.system.unix_socket import SocketInUse, bind_socket, has_listener
+from controller.system.unix_socket import SocketInUse, bind_socket, connect_in_turn, has_listener
 from tests.backlog import filled
+
+FAMILY = socket.AF_UNIX
 
 
 def bound(path: Path) -> socket.socket:
@@ -29,6 +32,19 @@ def test_a_full_backlog_is_a_live_listener(tmp_path: Path) -> None:
         with pytest.raises(SocketInUse):
             bound(path)
         assert path.stat().st_ino == inode, "the live socket stays"
+
+
+def test_a_connection_waits_for_room_in_a_full_backlog(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    with closing(bound(path)) as listener, filled(listener, path), socket.socket(FAMILY) as client:
+        with pytest.raises(BlockingIOError):
+            connect_in_turn(client, path, timeout_s=0.02)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(connect_in_turn, client, path, timeout_s=30.0)
+            accepted = [listener.accept()[0]]
+            waiting.result()
+        assert client.gettimeout() == 30.0
+        accepted[0].close()
 
 
 def test_a_socket_without_a_listener_is_replaced(tmp_path: Path) -> None:

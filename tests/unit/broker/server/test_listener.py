@@ -7,7 +7,8 @@ import logging
 import os
 import resource
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -61,12 +62,18 @@ def echo(request: Request, _state: GateState) -> Generator[Command, CommandResul
     return Reply(200, f"{request.actor.role.value} {request.actor.uid}".encode())
 
 
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """Return a folder that other users enter. Another test run closes pytest's own folders."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 def check(bench: Bench, conversation: Callable[[Broker], Awaitable[None]]) -> None:
     """Serve with a socket that every user reaches, and run *conversation*."""
-    bench.socket.parent.mkdir(exist_ok=True)
-    for folder in (*bench.root.parents, bench.root, bench.socket.parent):
-        if folder.stat().st_mode & 0o005 != 0o005:
-            folder.chmod(0o755)
+    bench.socket.parent.mkdir()
+    bench.socket.parent.chmod(0o755)
 
     async def test() -> None:
         async with bench.serving() as broker:
@@ -112,8 +119,8 @@ def few(*, accepted: int = 2, wait_s: float = 0.0) -> ServerLimits:
 
 
 @pytest.mark.needs_root
-def test_a_client_s_uid_decides_and_a_stranger_is_refused(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, echo, policy=POLICY, limits=few())
+def test_a_client_s_uid_decides_and_a_stranger_is_refused(root: Path) -> None:
+    bench = Bench(root, echo, policy=POLICY, limits=few())
 
     async def talk(_broker: Broker) -> None:
         assert b"client 1234" in await asked_by(ALICE, bench.socket)
@@ -126,8 +133,8 @@ def test_a_client_s_uid_decides_and_a_stranger_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.needs_root
-def test_a_stranger_is_refused_before_a_byte_of_its_body(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, echo)
+def test_a_stranger_is_refused_before_a_byte_of_its_body(root: Path) -> None:
+    bench = Bench(root, echo)
 
     async def talk(_broker: Broker) -> None:
         head = post("/containers/create", b"", "Transfer-Encoding: chunked")
@@ -141,8 +148,8 @@ def test_a_stranger_is_refused_before_a_byte_of_its_body(tmp_path: Path) -> None
     assert [each["object"] for each in requests] == ["/containers/create"] * 2
 
 
-def test_beyond_the_limit_of_connections_a_client_gets_a_503(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, echo, limits=few())
+def test_beyond_the_limit_of_connections_a_client_gets_a_503(root: Path) -> None:
+    bench = Bench(root, echo, limits=few())
 
     async def talk(broker: Broker) -> None:
         reader, writer = await asyncio.open_unix_connection(bench.socket)
@@ -158,8 +165,8 @@ def test_beyond_the_limit_of_connections_a_client_gets_a_503(tmp_path: Path) -> 
     check(bench, talk)
 
 
-def test_beyond_the_accepted_connections_a_503_doesn_t_wait_for_a_slot(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, echo, limits=few(accepted=2, wait_s=60.0))
+def test_beyond_the_accepted_connections_a_503_doesn_t_wait_for_a_slot(root: Path) -> None:
+    bench = Bench(root, echo, limits=few(accepted=2, wait_s=60.0))
 
     async def talk(broker: Broker) -> None:
         held = [await asyncio.open_unix_connection(bench.socket) for _ in range(2)]
@@ -174,8 +181,8 @@ def test_beyond_the_accepted_connections_a_503_doesn_t_wait_for_a_slot(tmp_path:
 
 
 @pytest.mark.needs_root
-def test_no_group_of_peers_takes_the_connections_of_another(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, echo, policy=POLICY, limits=few(accepted=2, wait_s=60.0))
+def test_no_group_of_peers_takes_the_connections_of_another(root: Path) -> None:
+    bench = Bench(root, echo, policy=POLICY, limits=few(accepted=2, wait_s=60.0))
     others = (CONTROLLER, ALICE, STRANGER)
 
     async def talk(broker: Broker) -> None:
@@ -198,9 +205,9 @@ def test_no_group_of_peers_takes_the_connections_of_another(tmp_path: Path) -> N
 
 
 def test_a_process_without_descriptors_accepts_again_when_it_has_some(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench = Bench(tmp_path, echo)
+    bench = Bench(root, echo)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     caplog.set_level(logging.WARNING)
 
