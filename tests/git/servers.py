@@ -184,7 +184,8 @@ class SshServer:
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder / host_key}\n"
             f"AuthorizedKeysFile {self.folder / 'authorized_keys'}\nPidFile {pid}\n"
             "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n"
-            "AcceptEnv GIT_PROTOCOL\n"
+            # Below this level a shell under sshd reads the caller's .bashrc, however long that takes.
+            "AcceptEnv GIT_PROTOCOL\nSetEnv SHLVL=2\n"
         )
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
