@@ -79,6 +79,8 @@ class Knobs:
         policy["clients"] = [{"uid": ALICE, "owner": "alice"}, {"uid": BOB, "owner": "bob"}]
         # The tests ask far more than a client does.
         policy["quotas"] |= {"mutationsPerSecond": 10_000, "journalPerDay": "10Gi"}
+        policy["quotas"] |= {"networksPerOwner": 20}
+        policy["quotas"]["clients"] |= {"networks": 24}
         for path, value in self.settings:
             *above, last = path.split(".")
             section = policy

@@ -31,6 +31,7 @@ def quotas(**settings: object) -> Knobs:
 
 
 def test_a_client_leaves_addresses_to_everybody_else(world: World) -> None:
+    world.set_knobs(quotas(networksPerOwner=8))
     made = []
     for number in range(40):
         answer = world.ask("alice", "POST", "/networks/create", {"Name": f"alice-n{number}"})
@@ -49,6 +50,7 @@ def test_a_client_leaves_addresses_to_everybody_else(world: World) -> None:
         made.append(name)
     for name in made:
         world.must("operator", "DELETE", f"/networks/{name}")
+    world.set_knobs(Knobs())
 
 
 def test_a_client_cannot_fill_the_journal(world: World) -> None:
