@@ -102,3 +102,37 @@ def changed_in_place(segment: Path, at: int) -> None:
     """Change a byte of line *at* where the journal lies."""
     lines = segment.read_bytes().splitlines(keepends=True)
     segment.write_bytes(b"".join(flipped(lines, at)))
+
+
+def test_an_edited_inventory_gives_nobody_a_container(host: Host) -> None:
+    """Somebody writes a container past the broker, an image and an approval into the snapshot."""
+    host.write("web.yaml", web())
+    with host.running():
+        ours = host.running_ids("web")[0]
+    run = ("run", "--detach", "--name", "foreigner", "trimtab.local/web:1")
+    foreign = host.engine.docker(*run).stdout.strip()
+    path = host.state / "broker" / "inventory.json"
+    value = json.loads(path.read_bytes())
+    inventory = value["inventory"]
+    (item,) = (each for each in inventory["containers"] if each["id"] == ours)
+    admitted = {**item["admitted"], "name": "foreigner"}
+    inventory["containers"].append({**item, "id": foreign, "slot": 9, "admitted": admitted})
+    inventory["ledger"].append({"reference": "evil:1", "id": "sha256:" + "66" * 32, "digest": ""})
+    approval = {"plan": "cd" * 32, "objects": ["volume:data"], "time": "", "used": []}
+    inventory["approvals"].append({"id": "019b7980-0000-7000-8000-000000000000", **approval})
+    path.write_text(json.dumps(value))
+    try:
+        verified = host.json("journal", "verify", expect=17)
+        assert (verified["ok"], verified["file"], verified["first_bad"]) == (False, str(path), None)
+        with host.running():
+            stopped = host.docker_through_broker("stop", foreign, check=False)
+            assert stopped.returncode != 0, "the container isn't the instance's"
+            assert host.running_ids("web") == [ours]
+            said = host.cli("journal", "verify").stdout
+            assert "says: inventory.json wasn't the file that record " in said
+        assert host.engine.docker("inspect", foreign).returncode == 0
+        assert (host.state / "broker" / "inventory.json.rejected").exists()
+        assert "evil:1" not in path.read_text()
+        assert host.json("journal", "verify")["ok"]
+    finally:
+        host.engine.docker("rm", "--force", foreign)
