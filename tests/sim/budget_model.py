@@ -82,6 +82,8 @@ class Box:
     gone: bool = False
     #: A mutation that takes it down was admitted, and it wasn't repaired since.
     is_condemned: bool = False
+    #: Mutations that halt it, and are in progress.
+    halting: int = 0
 
     def is_whole(self, now: float) -> bool:
         """Return True if it has run, unaltered, for 5 s."""
@@ -209,6 +211,8 @@ class World:
     def _take(self, move: Move, box: Box) -> None:
         """Ask to take a container down: look, be judged by what is known then, and go on."""
         route = TAKES[move.verb]
+        if box.halting and route == Mutation.CONTAINER_RESTART:
+            return
         capacity = FLOOR if move.verb == "starve" else None
         network = NETWORK if move.verb == "disconnect" else ""
         call = Call(box.id, route, network=network, capacity=capacity)
@@ -238,12 +242,12 @@ class World:
                     )
                 )
             )
+        box.halting += route in rules.HALTS
         self._later(DELAYS[move.effect], lambda: self._effect(move, box, intent, seq, alone=alone))
 
     def _effect(self, move: Move, box: Box, intent: str, seq: int, *, alone: bool) -> None:
         if box.gone or move.fate == "refused":
-            refused = rules.Closed(intent, "nothing")
-            self._later(DELAYS[move.answer], lambda: self._fold(refused))
+            self._later(DELAYS[move.answer], lambda: self._refused(move, box, intent))
             return
         self._hurt(box, lambda: self._harm(move, box, alone=alone), alone=alone)
         if move.fate == "done":
@@ -281,8 +285,13 @@ class World:
         others = (b for b in self.boxes.values() if b.service == box.service and b is not box)
         return not any(other.is_whole(self.now) and not other.is_condemned for other in others)
 
+    def _refused(self, move: Move, box: Box, intent: str) -> None:
+        box.halting -= TAKES[move.verb] in rules.HALTS
+        self._fold(rules.Closed(intent, "nothing"))
+
     def _closed(self, move: Move, box: Box, intent: str, seq: int) -> None:
         """Fold what the broker's records say at the end of a mutation."""
+        box.halting -= TAKES[move.verb] in rules.HALTS
         unknown = move.verb in {"signal", "restart", "poisoned restart"}
         self._fold(rules.Closed(intent, "unknown" if unknown else "down"))
         match move.verb:
@@ -298,6 +307,8 @@ class World:
                 pass
 
     def _repair(self, move: Move, box: Box) -> None:
+        if box.halting and move.verb in {"start", "unpause"}:
+            return  # no start overtakes a stop
         self._count += 1
         seq = self._count
 

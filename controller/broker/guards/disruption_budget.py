@@ -91,6 +91,31 @@ def enforce_budget(
     return replace(judged, verdict=verdict, summary=summary)
 
 
+def refuse_overtaking(call: GateRequest, state: GateState, identifier: str) -> None:
+    """Let a start of the controller's wait for its own stops of the container.
+
+    A stop of what is down takes nothing down, and is free. The engine may carry it out after a later
+    start.
+
+    Raises:
+        Denied: ``held``.
+    """
+    if call.actor.role is not Role.CONTROLLER:
+        return
+    for intent in state.inventory.open.values():
+        request, role = intent.request, intent.role
+        if request.get("object") != identifier or role != Role.CONTROLLER.value:
+            continue
+        if request.get("route") in budget.HALTS:
+            raise Denied(
+                "held",
+                f"{request['route']} of the container is still in progress",
+                "wait until it has ended",
+                status=409,
+                subject=identifier,
+            )
+
+
 def refuse_network_removal(call: GateRequest, state: GateState, network: str) -> Flow[None]:
     """Keep a network while containers that were admitted to it run: nobody would reach them.
 

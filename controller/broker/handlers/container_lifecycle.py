@@ -48,6 +48,7 @@ _INSTANTS = {"start": "StartedAt", "stop": "FinishedAt"}
 def start(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Start a container, if its admission still holds on the host and in the policy."""
     container = yield from lookup.find_requested(call, state, paths_to_read)
+    disruption_budget.refuse_overtaking(call, state, container.item.id)
     try:
         judged = raise_if_denied(calls.admit_start(call.query))
         judged = _judge_image_again(call, container, judged)
@@ -82,6 +83,7 @@ def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Stop and start a container, if its admission still holds."""
     judged = raise_if_denied(calls.admit_stop(call.query))
     container = yield from lookup.find_requested(call, state, paths_to_read)
+    disruption_budget.refuse_overtaking(call, state, container.item.id)
     judged = _judge_image_again(call, container, judged)
     refuse_if_violated(container)
     yield from refuse_if_changed(state, container)
@@ -138,6 +140,7 @@ def pause(call: GateRequest, state: GateState) -> Flow[Reply]:
 def unpause(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Resume a paused container."""
     container = yield from lookup.find_requested(call, state)
+    disruption_budget.refuse_overtaking(call, state, container.item.id)
     refuse_if_violated(container)
     return (yield from _post_action(call, state, container, AdmissionDecision(ALLOW)))
 

@@ -418,6 +418,22 @@ def test_what_is_being_started_is_not_free() -> None:
     assert converse(handle(asked, knows), steps, knows).rule == "blast.radius"
 
 
+@pytest.mark.parametrize("verb", ["start", "restart?t=1", "unpause"])
+def test_no_start_overtakes_a_stop_that_is_in_progress(verb: str) -> None:
+    """A stop of what is down is free, and the engine may carry it out after the start."""
+    knows = three_down()
+    path = f"/containers/{full(0)}/stop"
+    begun: list[Step] = [
+        shown(0, "exited"),
+        ("intent", RECORDED),
+        (Forward("POST", path), lost()),
+    ]
+    converse(handle(request("POST", path, actor=CONTROLLER), knows), begun, knows)
+    asked = request("POST", f"/containers/{full(0)}/{verb}", actor=CONTROLLER)
+    told = converse(handle(asked, knows), [shown(0, "exited"), ("refusal", RECORDED)], knows)
+    assert (told.status, told.rule) == (409, "held")
+
+
 def test_ten_minutes_later_it_is_not_counted() -> None:
     knows = three_down()
     at(knows, 599.0)
