@@ -67,7 +67,7 @@ def enforce_budget(
     shown = (container.inspect.get("State") or {}).get("Status") == RUNNING
     runs = shown or _is_starting(state, item.id)
     listed: list[Any] = []
-    if runs:
+    if runs or call.route.name not in budget.HALTS:
         listed = yield from _list_running(state)
     # From here on nothing waits until the intent is written.
     asked_s = state.clock.monotonic() - container.asked_at

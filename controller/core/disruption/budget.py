@@ -304,7 +304,8 @@ def admit(
     """Judge a call. An *approved* one is admitted beyond the budget, and isn't counted."""
     if not can_take_down(budget, call):
         return BudgetDecision("")
-    if not look.target_runs and look.age_s < RUN_S:  # so it hasn't run for ``RUN_S``
+    is_down = not look.target_runs and look.age_s < RUN_S  # so it hasn't run for ``RUN_S``
+    if is_down and call.route in HALTS:  # limits and networks last beyond the next start
         return BudgetDecision("")
     replica = budget.replicas[call.container]
     outstanding = [each for each in budget.taken.values() if expires_in_s(each, age_s) > 0]

@@ -329,6 +329,15 @@ def test_an_update_counts_below_half_of_a_limit(capacity: Capacity, *, counts: b
     assert (gate.judge("c3", UPDATE, capacity=capacity).finding is not None) is counts
 
 
+def test_limits_and_networks_of_what_is_down_count_too() -> None:
+    """They last beyond the next start."""
+    gate = ten("c0", "c1", "c2")
+    less = Capacity(6, 1, 1, 1024)
+    assert gate.judge("c0", UPDATE, capacity=less, target_runs=False) == BudgetDecision("service")
+    assert gate.judge("c3", UPDATE, capacity=less, target_runs=False).finding is not None
+    assert gate.judge("c3", LEAVE, target_runs=False).finding is not None
+
+
 def test_limits_are_compared_with_the_largest_so_far() -> None:
     gate = ten("c0", "c1", "c2")
     gate.fold(Changed("c3", Capacity(600, 1000, 100, 1024)))
