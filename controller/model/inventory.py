@@ -140,14 +140,6 @@ class Capacity:
         """Return True if a limit is less than half of the other's."""
         return any(mine < its / 2 for mine, its in _bounds(self, other))
 
-    def is_reduced(self, before: Capacity, *, granted: Capacity) -> bool:
-        """Return True if a limit is less than *before*, and less than half of the granted one."""
-        now_before, now_granted = _bounds(self, before), _bounds(self, granted)
-        return any(
-            mine < was and mine < its / 2
-            for (mine, was), (_, its) in zip(now_before, now_granted, strict=True)
-        )
-
     def largest(self, other: Capacity) -> Capacity:
         """Return the larger of both, limit by limit."""
         return Capacity(*(0 if inf in pair else int(max(pair)) for pair in _bounds(self, other)))
