@@ -84,6 +84,8 @@ class Box:
     is_condemned: bool = False
     #: Mutations that halt it, and are in progress.
     halting: int = 0
+    #: Starts that are in progress.
+    starting: int = 0
 
     def is_whole(self, now: float) -> bool:
         """Return True if it has run, unaltered, for 5 s."""
@@ -243,6 +245,7 @@ class World:
                 )
             )
         box.halting += route in rules.HALTS
+        box.starting += route == Mutation.CONTAINER_RESTART
         self._later(DELAYS[move.effect], lambda: self._effect(move, box, intent, seq, alone=alone))
 
     def _effect(self, move: Move, box: Box, intent: str, seq: int, *, alone: bool) -> None:
@@ -287,11 +290,13 @@ class World:
 
     def _refused(self, move: Move, box: Box, intent: str) -> None:
         box.halting -= TAKES[move.verb] in rules.HALTS
+        box.starting -= TAKES[move.verb] == Mutation.CONTAINER_RESTART
         self._fold(rules.Closed(intent, "nothing"))
 
     def _closed(self, move: Move, box: Box, intent: str, seq: int) -> None:
         """Fold what the broker's records say at the end of a mutation."""
         box.halting -= TAKES[move.verb] in rules.HALTS
+        box.starting -= TAKES[move.verb] == Mutation.CONTAINER_RESTART
         unknown = move.verb in {"signal", "restart", "poisoned restart"}
         self._fold(rules.Closed(intent, "unknown" if unknown else "down"))
         match move.verb:
@@ -311,31 +316,44 @@ class World:
             return  # no start overtakes a stop
         self._count += 1
         seq = self._count
+        starts = move.verb in {"start", "unpause"}
+        box.starting += starts
+
+        def answer(event: rules.Event | None) -> None:
+            box.starting -= starts
+            if event is not None:
+                self._fold(event)
 
         def effect() -> None:
             if box.gone:
                 return
-            was, done = box.is_serving, True
-            event: rules.Event = rules.Ran(box.id, seq, unpaused=move.verb == "unpause")
-            match move.verb:
-                case "start":
-                    done = box.status == "exited"
-                    if done:
-                        box.status, box.started_at = "running", self.now
-                case "unpause":
-                    done = box.status == "paused"
-                    box.status = "running" if done else box.status
-                case "feed":
-                    box.capacity, event = FULL, rules.Changed(box.id, FULL)
-                case _:
-                    box.connected, event = True, rules.Joined(box.id, NETWORK)
+            was = box.is_serving
+            event = self._repaired(move.verb, box, seq)
             box.settle(self.now, was=was)
             if box.is_whole(self.now) or not was:
                 box.is_condemned = False
-            if done and move.fate == "done":
-                self._later(min(12.0, DELAYS[move.answer]), lambda: self._fold(event))
+            if move.fate == "done":
+                self._later(min(12.0, DELAYS[move.answer]), lambda: answer(event))
 
         self._later(min(12.0, DELAYS[move.effect]), effect)
+
+    def _repaired(self, verb: str, box: Box, seq: int) -> rules.Event | None:
+        """Repair a container; return what the broker will know, None if there was nothing to do."""
+        match verb:
+            case "start" if box.status == "exited":
+                box.status, box.started_at = "running", self.now
+                return rules.Ran(box.id, seq)
+            case "unpause" if box.status == "paused":
+                box.status = "running"
+                return rules.Ran(box.id, seq, unpaused=True)
+            case "feed":
+                box.capacity = FULL
+                return rules.Changed(box.id, FULL)
+            case "connect":
+                box.connected = True
+                return rules.Joined(box.id, NETWORK)
+            case _:
+                return None
 
     def _helper(self, move: Move, service: str) -> None:
         """Create and start another slot that ends by itself."""
@@ -366,7 +384,8 @@ class World:
             for box in self.boxes.values()
             if box.status == "running" and not box.gone and self._uptime_s(box) >= rules.RUN_S
         )
-        return Look(up, target_runs=target.status in {"running", "paused"} and not target.gone)
+        runs = target.status in {"running", "paused"} or target.starting > 0
+        return Look(up, target_runs=runs and not target.gone)
 
     def _uptime_s(self, box: Box) -> float:
         return self.now - box.started_at
