@@ -80,6 +80,8 @@ class Box:
     capacity: Capacity = FULL
     connected: bool = True
     gone: bool = False
+    #: When it had last run, unaltered, for 5 s.
+    up_at: float = -1e6
     #: A mutation that takes it down was admitted, and it wasn't repaired since.
     is_condemned: bool = False
     #: Mutations that halt it, and are in progress.
@@ -158,6 +160,9 @@ class World:
         Raises:
             BeyondTheShare: too many services are down.
         """
+        for box in self.boxes.values():
+            if box.is_whole(self.now):
+                box.up_at = self.now
         for service in [*self.lost]:
             if self._serves(service) or self.now - self.lost[service] >= rules.WINDOW_S:
                 del self.lost[service]
@@ -168,11 +173,13 @@ class World:
         mine = (box for box in self.boxes.values() if box.service == service)
         return any(box.is_whole(self.now) for box in mine)
 
-    def _hurt(self, box: Box, hurt: Callable[[], None], *, alone: bool) -> None:
-        """Do harm to a container because of an admitted mutation.
+    def _hurt(self, box: Box, hurt: Callable[[], None], *, alone: bool, since: float) -> None:
+        """Do harm to a container because of a mutation that was admitted at *since*.
 
-        *alone*: no other slot was up when the mutation was admitted.
+        *alone*: no other slot was up then. If one has been since, it ended by itself.
         """
+        others = (b for b in self.boxes.values() if b.service == box.service and b is not box)
+        alone = alone and all(other.up_at <= since for other in others)
         did_serve = box.is_whole(self.now) or box.service in self.lost
         hurt()
         if did_serve and alone and not self._serves(box.service):
@@ -246,23 +253,31 @@ class World:
             )
         box.halting += route in rules.HALTS
         box.starting += route == Mutation.CONTAINER_RESTART
-        self._later(DELAYS[move.effect], lambda: self._effect(move, box, intent, seq, alone=alone))
+        since = self.now
+        self._later(
+            DELAYS[move.effect],
+            lambda: self._effect(move, box, intent, seq, alone=alone, since=since),
+        )
 
-    def _effect(self, move: Move, box: Box, intent: str, seq: int, *, alone: bool) -> None:
+    def _effect(
+        self, move: Move, box: Box, intent: str, seq: int, *, alone: bool, since: float
+    ) -> None:
         if box.gone or move.fate == "refused":
             self._later(DELAYS[move.answer], lambda: self._refused(move, box, intent))
             return
-        self._hurt(box, lambda: self._harm(move, box, alone=alone), alone=alone)
+        self._hurt(
+            box, lambda: self._harm(move, box, alone=alone, since=since), alone=alone, since=since
+        )
         if move.fate == "done":
             self._later(DELAYS[move.answer], lambda: self._closed(move, box, intent, seq))
 
-    def _harm(self, move: Move, box: Box, *, alone: bool) -> None:
+    def _harm(self, move: Move, box: Box, *, alone: bool, since: float) -> None:
         was = box.is_serving
         match move.verb:
             case "stop" | "kill" | "remove":
                 box.status, box.gone = "exited", move.verb == "remove"
             case "signal":
-                self._later(DELAYS[move.answer], lambda: self._die(box, alone=alone))
+                self._later(DELAYS[move.answer], lambda: self._die(box, alone=alone, since=since))
             case "restart" if box.status != "paused":
                 box.status, box.whole_since, box.started_at = "running", self.now, self.now
             case "poisoned restart":
@@ -277,11 +292,11 @@ class World:
                 pass
         box.settle(self.now, was=was)
 
-    def _die(self, box: Box, *, alone: bool) -> None:
+    def _die(self, box: Box, *, alone: bool, since: float) -> None:
         def end() -> None:
             box.status = "exited"
 
-        self._hurt(box, end, alone=alone)
+        self._hurt(box, end, alone=alone, since=since)
 
     def _is_alone(self, box: Box) -> bool:
         """Return True if no other slot is up, and stays so."""
