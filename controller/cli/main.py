@@ -47,7 +47,10 @@ SECTIONS = {
         "resume": ("commands/service", "Return a service to its document: unpin, resume, retry."),
     },
     "Git": {
-        "source": ("source/group", "Show and steer Git sources: list, sync, hold, approve, log."),
+        "source": (
+            "source/group",
+            "Show and steer Git sources: list, sync, hold, resume, approve, log.",
+        ),
     },
     "Record": {
         "journal": ("journal/group", "Read and verify the record of every change."),

@@ -76,14 +76,24 @@ Examples:
 @quarantine_option
 @click.option("--git", "git_url", metavar="URL", help="Follow a Git repository instead of DIR.")
 @click.option(
-    "--ref", "git_branch", metavar="BRANCH", default="main", help="With --git: the branch."
+    "--ref",
+    "git_branch",
+    metavar="BRANCH",
+    default="main",
+    help="With --git: the branch (default: main).",
 )
-@click.option("--path", "git_path", metavar="FOLDER", default=".", help="With --git: the folder.")
+@click.option(
+    "--path",
+    "git_path",
+    metavar="FOLDER",
+    default=".",
+    help="With --git: the folder of the documents (default: the top).",
+)
 @click.option(
     "--namespaces",
     default="default",
     metavar="NAME,…",
-    help="With --git: the namespaces that the repository declares (default: default).",
+    help="With --git: the namespaces that the repository may declare (default: default).",
 )
 @click.option("--credentials", metavar="NAME", help="With --git: a folder of /etc/trimtab/git.")
 @click.option(
@@ -111,11 +121,12 @@ def up(
     as_json: bool,
     **settings: Any,
 ) -> int:
-    """Run broker and controller together, in the foreground, and show each change.
+    """Run trimtab here in the foreground, and show each change.
 
     DIR defaults to the instance's own, else ./desired-state. With --git, DIR is a folder of the state
-    folder, with one document that names the repository. Ctrl-C ends both and leaves the containers
-    running; 'trimtab down' removes them.
+    folder, with one document that names the repository. Broker, controller and, for Git sources, the
+    fetcher are children of this process. Ctrl-C ends all of them and leaves the containers running;
+    'trimtab down' removes the containers.
     """
     if git_url is not None and directory is not None:
         raise click.UsageError("give DIR or --git, not both")
