@@ -322,7 +322,7 @@ class World:
             case "remove":
                 self._fold(rules.Gone(box.id))
             case "starve":
-                self._fold(rules.Changed(box.id, FLOOR))
+                self._fold(rules.Changed(box.id, seq, FLOOR))
             case _:
                 pass
 
@@ -363,10 +363,10 @@ class World:
                 return rules.Ran(box.id, seq, unpaused=True)
             case "feed":
                 box.capacity = FULL
-                return rules.Changed(box.id, FULL)
+                return rules.Changed(box.id, seq, FULL)
             case "connect":
                 box.connected = True
-                return rules.Joined(box.id, NETWORK)
+                return rules.Joined(box.id, seq, NETWORK)
             case _:
                 return None
 

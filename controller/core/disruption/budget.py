@@ -143,6 +143,7 @@ class Changed:
     """The limits of a container were changed."""
 
     container: str
+    seq: int  # of the intent, as in ``Ran``
     capacity: Capacity
 
 
@@ -151,6 +152,7 @@ class Joined:
     """A container was connected to a network."""
 
     container: str
+    seq: int  # of the intent, as in ``Ran``
     network: str
 
 
@@ -178,10 +180,16 @@ def fold(budget: Budget, event: Event, now: RecordTime) -> Budget:
         case Ran(container, seq, unpaused):
             routes = {Mutation.CONTAINER_PAUSE} if unpaused else HALTS
             return _end(budget, container, now, lambda t: t.route in routes and t.seq <= seq)
-        case Changed(container, capacity):
-            return _change(budget, container, capacity, now)
-        case Joined(container, network):
-            return _end(budget, container, now, lambda t: t.network == network, runs=False)
+        case Changed():
+            return _change(budget, event, now)
+        case Joined(container, seq, network):
+            return _end(
+                budget,
+                container,
+                now,
+                lambda t: t.network == network and t.seq <= seq,
+                runs=False,
+            )
         case Gone(container):
             return _forget(budget, container, now)
         case _:
@@ -258,16 +266,23 @@ def _end(
     return replace(budget, taken={**budget.taken, **ended}) if ended else budget
 
 
-def _change(budget: Budget, container: str, capacity: Capacity, now: RecordTime) -> Budget:
-    replica = budget.replicas.get(container)
+def _change(budget: Budget, event: Changed, now: RecordTime) -> Budget:
+    replica = budget.replicas.get(event.container)
     if replica is None:
         return budget
-    granted = replica.granted.largest(capacity)
-    budget = _with_replica(budget, replace(replica, capacity=capacity, granted=granted))
-    if capacity.is_below_half_of(granted):
+    granted = replica.granted.largest(event.capacity)
+    replica = replace(replica, capacity=event.capacity, granted=granted)
+    budget = _with_replica(budget, replica)
+    if event.capacity.is_below_half_of(granted):
         return budget
     update = Mutation.CONTAINER_UPDATE
-    return _end(budget, container, now, lambda taken: taken.route == update, runs=False)
+    return _end(
+        budget,
+        event.container,
+        now,
+        lambda taken: taken.route == update and taken.seq <= event.seq,
+        runs=False,
+    )
 
 
 def _forget(budget: Budget, container: str, now: RecordTime) -> Budget:

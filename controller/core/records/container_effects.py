@@ -207,11 +207,12 @@ def _budget_event(inventory: Inventory, route: str, closing: Closing) -> budget.
         case Mutation.CONTAINER_KILL:
             return budget.Halted(subject) if endings.is_sure(summary.signal) else None
         case Mutation.NETWORK_CONNECT:
-            return budget.Joined(subject, summary.network)
+            return budget.Joined(subject, closing.seq, summary.network)
         case Mutation.CONTAINER_CREATE if item is not None and item.origin == "controller":
             return budget.Created(replica_of(item, up=None))
         case Mutation.CONTAINER_UPDATE if item is not None:
-            return budget.Changed(subject, Capacity.of(update_settings(item.admitted, closing)))
+            capacity = Capacity.of(update_settings(item.admitted, closing))
+            return budget.Changed(subject, closing.seq, capacity)
         case _:
             return None
 

@@ -340,11 +340,11 @@ def test_limits_and_networks_of_what_is_down_count_too() -> None:
 
 def test_limits_are_compared_with_the_largest_so_far() -> None:
     gate = ten("c0", "c1", "c2")
-    gate.fold(Changed("c3", Capacity(600, 1000, 100, 1024)))
+    gate.fold(Changed("c3", 99, Capacity(600, 1000, 100, 1024)))
     less = Capacity(400, 1000, 100, 1024)
     assert gate.judge("c3", UPDATE, capacity=less).finding is not None
     # What changes nothing counts too: it may be carried out after the limits are back.
-    gate.fold(Changed("c3", less))
+    gate.fold(Changed("c3", 99, less))
     assert gate.judge("c3", UPDATE, capacity=less).finding is not None
 
 
@@ -352,12 +352,12 @@ def test_a_starved_service_counts_until_its_limits_are_back() -> None:
     gate = ten()
     floor = Capacity(6, 1, 1, 1024)
     gate.fold(Closed(gate.begin("c0", UPDATE), "down"))
-    gate.fold(Changed("c0", floor))
-    gate.fold(Changed("c0", floor))
+    gate.fold(Changed("c0", 99, floor))
+    gate.fold(Changed("c0", 99, floor))
     gate.start("c0")  # a restart doesn't help
     gate.now = 10.0
     assert gate.down() == {"s0"}
-    gate.fold(Changed("c0", FULL))
+    gate.fold(Changed("c0", 99, FULL))
     gate.now = 14.9
     assert gate.down() == {"s0"}
     gate.now = 15.0
@@ -370,12 +370,20 @@ def test_a_disconnect_from_an_admitted_network_counts_until_the_connect() -> Non
     assert gate.judge("c3", LEAVE).finding is not None
     gate = ten()
     gate.fold(Closed(gate.begin("c0", LEAVE, network="net"), "down"))
-    gate.fold(Joined("c0", "another"))
+    gate.fold(Joined("c0", 99, "another"))
     gate.now = 10.0
     assert gate.down() == {"s0"}
-    gate.fold(Joined("c0", "net"))
+    gate.fold(Joined("c0", 99, "net"))
     gate.now = 15.0
     assert gate.down() == set()
+
+
+def test_a_connect_ends_no_later_disconnect() -> None:
+    gate = ten()
+    gate.fold(Closed(gate.begin("c0", LEAVE, network="net"), "down"))
+    gate.fold(Joined("c0", 0, "net"))
+    gate.now = 60.0
+    assert gate.down() == {"s0"}
 
 
 def test_what_was_approved_is_admitted_and_not_counted() -> None:

@@ -58,7 +58,7 @@ class Gate:
                 return EngineFailed("engine.failed", "it doesn't start")
             self.fold(rules.Ran(identifier, self.number()))
         if isinstance(action, ConnectNetwork):
-            self.fold(rules.Joined(identifier, action.network))
+            self.fold(rules.Joined(identifier, self.number(), action.network))
         route = ROUTES.get(type(action))
         if route is None:
             return None
