@@ -99,6 +99,9 @@ def parse_base(content: bytes) -> PrunedBase:
 def read_inventory(folder: Path) -> Inventory:
     """Return the inventory of the pruned records, empty if nothing was pruned.
 
+    Without a base all records exist: then ``.inventory`` is from an interrupted pruning or from
+    others, and isn't read.
+
     Raises:
         BadBase: the file is malformed, ends before the base, is missing although there is a base, or
             differs from the file that the prune record describes.
@@ -106,20 +109,18 @@ def read_inventory(folder: Path) -> Inventory:
         BadSegment: a segment with a prune record can't be read.
     """
     base = read_base(folder)
+    if base is None:
+        return Inventory()
     try:
         with open_regular(folder / INVENTORY_NAME) as file:
             content = file.read()
         inventory = inventory_json.from_json(json.loads(content))
     except FileNotFoundError:
-        if base is not None:
-            raise BadBase(f"{INVENTORY_NAME} is missing") from None
-        return Inventory()
+        raise BadBase(f"{INVENTORY_NAME} is missing") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BadBase(
             f"{INVENTORY_NAME} doesn't have the form that the journal's writer writes"
         ) from error
-    if base is None:
-        return inventory
     if inventory.seq < base.record.seq:
         raise BadBase(f"{INVENTORY_NAME} ends before what was pruned")
     _check_described(folder, base, content)

@@ -57,9 +57,10 @@ class InventoryCheck:
 
         *signed* is the last record covered by a checkpoint, 0 in a journal without signatures.
         """
-        pruned = FileFinding()
         if base is not None:
             pruned = self._compare_pruned(base, begin=begin)
+        else:
+            pruned = self._check_unpruned(begin=begin)
         if pruned.file:
             return pruned
         gone = base.record.seq if base is not None else 0
@@ -84,6 +85,21 @@ class InventoryCheck:
             "was changed since, or comes from another copy of the state folder or from an earlier "
             "version. Keep a copy of it and find out who changed it. The broker doesn't use it: the "
             "next start rebuilds the inventory from the journal"
+        )
+        return FileFinding(str(path), reason)
+
+    def _check_unpruned(self, *, begin: int) -> FileFinding:
+        """Check ``.inventory`` where nothing was pruned: only a pruning that began leaves one."""
+        path = self._pruned_path
+        if not self._pruned_digest or any(
+            each.digest in ("", self._pruned_digest) for each in self._prunings
+        ):
+            return FileFinding()
+        if begin:
+            return _uncompared(path, f"a record about it can be before record {begin + 1}")
+        reason = (
+            f"{path} isn't the broker's: no record describes it, and nothing was pruned. Keep a copy "
+            "of it, find out who wrote it, and remove it. The broker doesn't use it"
         )
         return FileFinding(str(path), reason)
 

@@ -12,6 +12,7 @@ import pytest
 
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records import inventory as inventories
+from controller.core.records import inventory_json
 from controller.core.records.checkpoint import (
     content_digest,
     parse_checkpoint,
@@ -44,7 +45,7 @@ from controller.journal.writer.retention_thread import RetentionThread
 from controller.journal.writer.signing_keys import read_public_keys
 from controller.journal.writer.writer_thread import Writer
 from controller.model.errors import JournalUnavailable, StateError
-from controller.model.inventory import Inventory
+from controller.model.inventory import Inventory, TrustedImage
 from controller.model.records import Entry
 from tests.unit.journal.builders import (
     NOON,
@@ -352,6 +353,25 @@ def test_a_changed_inventory_of_the_pruned_records_is_not_used_nor_passed_on(
     assert names(folder) == before
     assert not upkeep_at(folder, 8)
     assert "journal.inventory.unusable error=.inventory differs from" in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, b"[]"], ids=["an inventory", "malformed"])
+def test_an_inventory_from_before_the_first_pruning_is_reported_and_not_passed_on(
+    folder: Path, content: bytes | None
+) -> None:
+    last = last_seq(folder)
+    known = Inventory(seq=last, ledger={"evil:1": TrustedImage("evil:1", "sha256:0")})
+    planted = folder / INVENTORY_NAME
+    planted.write_bytes(content or canonical(inventory_json.to_json(known)))
+    planted.chmod(0o600)
+    trust = TrustAnchors(frozenset(read_public_keys(key_files(folder).public)))
+    for thorough in (False, True):
+        found = verify(folder, trust, thorough=thorough)
+        assert (found.fault, found.file) == ("inventory", str(planted))
+        assert "no record describes it, and nothing was pruned" in found.reason
+    look_after(folder, RetentionLimits(age_s=4.5 * DAY_S))
+    assert checked(folder).pruned
+    assert set(folded(folder).ledger) == {f"web:{number}" for number in range(80)}
 
 
 def test_an_earlier_inventory_of_pruned_records_in_its_place_is_not_used(folder: Path) -> None:
