@@ -87,7 +87,15 @@ def log_to_stderr(name: str) -> None:
 
 
 class OneLine(logging.Formatter):
-    """Writes a message on one line: a text of an engine in it can't forge another message."""
+    """Writes a message on one line: a text of an engine in it can't forge another message.
+
+    The lines of a traceback follow, escaped and indented.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of a record; only the first one begins at the margin."""
+        first, *further = super().format(record).split("\n")
+        return "\n".join([first, *(f"  {printable(line)}" for line in further)])
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
         """Return the line of a record, with escapes for control characters."""

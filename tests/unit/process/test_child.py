@@ -57,6 +57,20 @@ def test_into_a_pipe_a_child_writes_by_itself() -> None:
     assert done.stderr == "b\x9b2J\u202e\n".encode()
 
 
+def test_further_lines_of_a_log_message_are_escaped_and_indented() -> None:
+    error = ValueError("\x1b[2J\x07\r\n2026-01-01 broker INFO policy.reloaded")
+    raised = (ValueError, error, None)
+    record = logging.LogRecord(
+        "x", logging.ERROR, "", 0, "failed", (), raised, sinfo="Stack:\n\x9b"
+    )
+    first, *further = OneLine("%(levelname)s %(message)s").format(record).split("\n")
+    assert first == "ERROR failed"
+    assert all(line.startswith("  ") and line.isprintable() for line in further)
+    assert "  2026-01-01 broker INFO policy.reloaded" in further
+    assert "  ValueError: \\u001b[2J\\u0007\\u000d" in further
+    assert further[-1] == "  \\u009b"
+
+
 def test_a_log_message_is_one_line() -> None:
     record = logging.LogRecord("x", logging.ERROR, "", 0, "it said %s", ("a\x1b\nroot# ok",), None)
     assert OneLine("%(levelname)s %(message)s").format(record) == (
