@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import json
 import os
 import pwd
 import stat
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -48,8 +50,8 @@ def is_shipped(file: Path) -> bool:
     return file.parent.resolve() == (PACKAGE / "policies").resolve()
 
 
-#: Returns the error if a user can change the policy file that must not.
-AccessCheck = Callable[[Path, os.stat_result], PolicyInvalid | None]
+#: Returns the error if a user can change the policy file that must not; see ``access_error``.
+AccessCheck = Callable[[Path, os.stat_result, bytes], PolicyInvalid | None]
 
 
 def read_policy(path: Path, *, check_access: AccessCheck | None = None) -> Policy:
@@ -63,9 +65,11 @@ def read_policy(path: Path, *, check_access: AccessCheck | None = None) -> Polic
 
     try:
         with path.open(encoding="utf-8") as file:
-            exposed = check_access(path, os.fstat(file.fileno())) if check_access else None
-            if exposed is not None:
-                raise exposed
+            if check_access is not None:
+                number = file.fileno()
+                exposed = check_access(path, os.fstat(number), read_acl(number))
+                if exposed is not None:
+                    raise exposed
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyInvalid(
@@ -103,14 +107,35 @@ def _with_shipped(policy: Policy) -> Policy:
 # Who can change a policy file
 
 
+#: A version, then entries of a tag, permissions and an id (linux/posix_acl_xattr.h).
+_ACL_HEADER, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
+_ACL_NAMED = {0x02: "user", 0x08: "group"}
+_ACL_WRITE = 0x02
+
+
+def read_acl(file: int | Path) -> bytes:
+    """Return the POSIX access ACL of a file as the kernel stores it, b"" without one.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    try:
+        return os.getxattr(file, "system.posix_acl_access")
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return b""
+        raise
+
+
 def access_error(
-    path: Path, status: os.stat_result, *, broker_uid: int, controller_uid: int
+    path: Path, status: os.stat_result, acl: bytes, *, broker_uid: int, controller_uid: int
 ) -> PolicyInvalid | None:
     """Return the error if another user can change the policy file, else None.
 
     A user who can write the file decides what the broker admits. The broker refuses such a file at
-    its start, and keeps the previous policy at a reload. The owner can always change the mode. Where broker and controller share a uid, the controller
-    can change every file of the broker's: then its ownership isn't checked.
+    its start, and keeps the previous policy at a reload. The owner can always change the mode.
+    Where broker and controller share a uid, the controller can change every file of the broker's:
+    then its ownership isn't checked. *acl* is from ``read_acl``.
     """
     mode = stat.S_IMODE(status.st_mode)
     if status.st_uid == controller_uid != broker_uid:
@@ -125,6 +150,14 @@ def access_error(
             f"{path} can be written by every user (mode {mode:04o})",
             remedy=f"chmod go-w {path}",
         )
+    # With an ACL, the group bits of the mode limit what the ACL grants.
+    named = _named_writer(acl) if mode & stat.S_IWGRP else ""
+    if named:
+        return PolicyInvalid(
+            "policy.exposed",
+            f"{path} can be written by the {named} (an ACL grants it)",
+            remedy=f"chmod g-w {path}",
+        )
     if mode & stat.S_IWGRP and not _is_group_of_owner(status):
         return PolicyInvalid(
             "policy.exposed",
@@ -135,17 +168,26 @@ def access_error(
 
 
 def _is_group_of_owner(status: os.stat_result) -> bool:
-    """Return True for root's group, and for the private group of the file's owner.
+    """Return True for root's group and the private group of the file's owner, without others in it.
 
     Many systems give each user a group of the same name without other members.
     """
-    if status.st_gid == 0:
-        return True
     try:
         group, owner = grp.getgrgid(status.st_gid), pwd.getpwuid(status.st_uid)
     except KeyError:
         return False
-    return group.gr_name == owner.pw_name and not set(group.gr_mem) - {owner.pw_name}
+    if status.st_gid != 0 and group.gr_name != owner.pw_name:
+        return False
+    members = {each.pw_name for each in pwd.getpwall() if each.pw_gid == status.st_gid}
+    return not members.union(group.gr_mem) - {"root", owner.pw_name}
+
+
+def _named_writer(acl: bytes) -> str:
+    """Return the first user or group that an ACL names and lets write, '' for none."""
+    for tag, permissions, identifier in _ACL_ENTRY.iter_unpack(acl[_ACL_HEADER.size :]):
+        if tag in _ACL_NAMED and permissions & _ACL_WRITE:
+            return f"{_ACL_NAMED[tag]} {identifier}"
+    return ""
 
 
 def _group_name(gid: int) -> str:

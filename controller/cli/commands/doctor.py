@@ -352,16 +352,16 @@ def _quarantine(milliseconds: int) -> CheckResult:
 
 def _policy_file(path: Path, folder: StateFolder) -> CheckResult:
     """Check the policy file as the broker does at its start and at a reload."""
-    from controller.app.policy import access_error
+    from controller.app.policy import access_error, read_acl
 
     try:
-        status = path.stat()
+        status, acl = path.stat(), read_acl(path)
         # Each process owns its part of the state folder.
         broker_uid, controller_uid = folder.broker.stat().st_uid, folder.controller.stat().st_uid
     except OSError as error:
         where = error.filename or path
         return CheckResult("policy", "error", f"{where}: {error.strerror}", "restore the file")
-    exposed = access_error(path, status, broker_uid=broker_uid, controller_uid=controller_uid)
+    exposed = access_error(path, status, acl, broker_uid=broker_uid, controller_uid=controller_uid)
     if exposed is not None:
         return CheckResult("policy", "error", exposed.message, exposed.remedy)
     return CheckResult("policy", "ok", str(path))
