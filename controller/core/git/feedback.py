@@ -10,12 +10,15 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import fields
+from itertools import islice
 
 from controller.model.sources import CommitOutcome, OutcomeState
 
 VERSION = 1
 OUTCOMES_MAX = 2000
 FEEDBACK_MAX_BYTES = 1 << 20
+#: The bytes around the list of outcomes, at most.
+_FRAME_BYTES = 64
 #: GitHub refuses a longer description.
 TEXT_MAX = 140
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
@@ -23,19 +26,29 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
 def render(outcomes: Iterable[CommitOutcome]) -> bytes:
-    """Return the file for the outcomes, in their order; those beyond the bound are left out."""
-    listed = [
-        {
+    """Return the file for the outcomes, in their order; those beyond a bound are left out.
+
+    Of two outcomes of one commit and namespace, the first counts: the reader refuses the second.
+    """
+    lines: list[bytes] = []
+    left = FEEDBACK_MAX_BYTES - _FRAME_BYTES
+    first: dict[tuple[str, str, str], CommitOutcome] = {}
+    for each in outcomes:
+        first.setdefault(each.place, each)
+    for each in islice(first.values(), OUTCOMES_MAX):
+        listed = {
             "source": each.source,
             "commit": each.commit,
             "namespace": each.namespace,
             "state": each.state.value,
             "text": shorten(each.text),
         }
-        for each in outcomes
-    ]
-    body = {"version": VERSION, "outcomes": listed[:OUTCOMES_MAX]}
-    return f"{json.dumps(body, ensure_ascii=False, indent=1)}\n".encode()
+        line = json.dumps(listed, ensure_ascii=False).encode()
+        left -= len(line) + len(b",\n")
+        if left < 0:
+            break
+        lines.append(line)
+    return b'{"version": %d, "outcomes": [\n%b\n]}\n' % (VERSION, b",\n".join(lines))
 
 
 def parse(data: bytes) -> tuple[CommitOutcome, ...]:

@@ -17,15 +17,19 @@ from controller.model.sources import CommitOutcome, OutcomeState, SourceState
 
 #: Earlier commits of a source whose outcomes are kept, for a forge that was away.
 KEPT_COMMITS = 4
+#: The same for outcomes without which the forge goes on to show "pending".
+KEPT_UNSETTLED = 20
+_UNSETTLED = {OutcomeState.PENDING, OutcomeState.SUPERSEDED}
 #: The conditions of a resource that can't be brought to its declared state, the gravest first.
-FAILED = ("RolledBack", "Paused", "Stalled", "CrashLoop")
+FAILED = ("RolledBack", "Paused", "Stalled", "CrashLoop", "PrunePending")
 _SHORT = 12
 
 
 def commit_outcomes(
     desired: Desired, report: Report, before: Iterable[CommitOutcome]
 ) -> tuple[CommitOutcome, ...]:
-    """Return the outcomes of the sources that ask for statuses, the newest commit of each first.
+    """Return the outcomes of the sources that ask for statuses: the newest commit of each source, then
+    the second of each, and so on. A file without space for all has the newest.
 
     *report* is the status report of *desired*; *before* are the outcomes of the previous call.
     """
@@ -34,12 +38,14 @@ def commit_outcomes(
     assert isinstance(resources, list), "a report has a list of resources"
     rows = {Key(row["kind"], row["namespace"], row["name"]): row for row in resources}
     scopes = {scope.name: scope for scope in desired.scopes}
-    found: list[CommitOutcome] = []
+    found: list[tuple[int, CommitOutcome]] = []
     for source in sorted(desired.sources, key=lambda each: each.key.name):
         if source.spec.git.status is not None and source.key.name in scopes:
             mine = [each for each in known if each.source == source.key.name]
-            found += _of_source(source, scopes[source.key.name], desired, rows, mine)
-    return tuple(found)
+            outcomes = _of_source(source, scopes[source.key.name], desired, rows, mine)
+            commits = [*dict.fromkeys(each.commit for each in outcomes)]
+            found += [(commits.index(each.commit), each) for each in outcomes]
+    return tuple(each for _, each in sorted(found, key=lambda ranked: ranked[0]))
 
 
 def _of_source(
@@ -49,29 +55,56 @@ def _of_source(
     rows: Mapping[Key, dict[str, Any]],
     before: list[CommitOutcome],
 ) -> list[CommitOutcome]:
-    new = [*_held(source)]
     commit = scope.identity.commit
+    new = [*_held(source, commit)]
     if commit:
         known = {each.namespace: each for each in before if each.commit == commit}
+        is_back = commit != _served(before)
         for namespace in sorted(source.spec.namespaces):
             state, text = _state_of(source.key.name, scope, desired, rows, namespace)
             outcome = CommitOutcome(source.key.name, commit, namespace, state, text)
             earlier = known.get(namespace)
-            if earlier is not None and state is OutcomeState.PENDING:
+            if earlier is not None and state is OutcomeState.PENDING and not is_back:
                 is_settled = earlier.state is OutcomeState.SUCCESS
                 outcome = earlier if is_settled else outcome
             new.append(outcome)
+        new += _of_lost_namespaces(source, known)
     commits = {each.commit for each in new}
     earlier_commits = dict.fromkeys(each.commit for each in before if each.commit not in commits)
-    kept = list(earlier_commits)[:KEPT_COMMITS]
-    old = [each for each in before if each.commit in kept]
+    age = {earlier: number for number, earlier in enumerate(earlier_commits)}
+    old = [
+        each
+        for each in before
+        if each.commit in age
+        and age[each.commit] < (KEPT_UNSETTLED if each.state in _UNSETTLED else KEPT_COMMITS)
+    ]
     return [*new, *(_superseded(each, commit) if commit else each for each in old)]
 
 
-def _held(source: GitSource) -> Iterator[CommitOutcome]:
-    """Yield the outcome of a newer commit that isn't served."""
+def _served(before: list[CommitOutcome]) -> str:
+    """Return the commit that was served at the previous call; '' for none."""
+    return next((each.commit for each in before if each.state is not OutcomeState.HELD), "")
+
+
+def _of_lost_namespaces(
+    source: GitSource, known: Mapping[str, CommitOutcome]
+) -> Iterator[CommitOutcome]:
+    """Yield the outcomes of the served commit that would stay pending, as nothing reports them."""
+    for namespace, outcome in known.items():
+        if namespace not in source.spec.namespaces and outcome.state in _UNSETTLED:
+            text = "the source has this namespace no more"
+            yield CommitOutcome(*outcome.place, OutcomeState.SUPERSEDED, text)
+
+
+def _held(source: GitSource, served: str) -> Iterator[CommitOutcome]:
+    """Yield the outcome of a newer commit that isn't served.
+
+    The served commit itself is held if ``spec.git.path`` moves to a folder that can't be served.
+    """
     status = source.report
     if status is None or status.state is not SourceState.HELD or status.candidate is None:
+        return
+    if status.candidate.commit == served:
         return
     for namespace in sorted(source.spec.namespaces):
         yield CommitOutcome(
@@ -106,9 +139,10 @@ def _state_of(
         return OutcomeState.ERROR, "the documents can't be read"
     keys = sorted(key for key in scope.keys if key.namespace == namespace)
     mine = [rows[key] for key in keys if key in rows]
+    leftover = _leftover(desired, rows, namespace)
     failed = [
         f"{row['name']}: {condition} ({conditions[condition]})"
-        for row in mine
+        for row in (*mine, *leftover)
         if (conditions := _true(row))
         and (condition := next((each for each in FAILED if each in conditions), None))
     ]
@@ -122,8 +156,22 @@ def _state_of(
     if all(map(_is_done, mine)):
         plural = "" if count == 1 else "s"
         text = f"{count} {word}{plural} Ready" if mine else "declares nothing in this namespace"
-        return OutcomeState.SUCCESS, text
+        if not leftover:
+            return OutcomeState.SUCCESS, text
+        return OutcomeState.PENDING, f"{leftover[0]['name']} isn't removed yet"
     return OutcomeState.PENDING, f"{count} of {len(shown)} {word}s Ready"
+
+
+def _leftover(
+    desired: Desired, rows: Mapping[Key, dict[str, Any]], namespace: str
+) -> list[dict[str, Any]]:
+    """Return the resources of a namespace that nothing declares any more, and that are to go."""
+    kept = frozenset().union(
+        desired.blind_keys, desired.suspended, *(s.keys for s in desired.scopes)
+    )
+    return [
+        row for key, row in sorted(rows.items()) if key.namespace == namespace and key not in kept
+    ]
 
 
 def _is_about(problem: Problem, name: str, scope: SourceScope, namespace: str) -> bool:

@@ -44,6 +44,22 @@ def test_outcomes_beyond_the_bound_are_left_out() -> None:
     assert parse(render(many)) == tuple(many[:OUTCOMES_MAX])
 
 
+def test_a_file_of_long_texts_keeps_the_bound_of_the_reader() -> None:
+    many = [
+        CommitOutcome("shop", f"{n:040x}", "web", OutcomeState.ERROR, "\U0001f600" * TEXT_MAX)
+        for n in range(OUTCOMES_MAX)
+    ]
+    data = render(many)
+    assert FEEDBACK_MAX_BYTES - 1000 < len(data) <= FEEDBACK_MAX_BYTES
+    found = parse(data)
+    assert found == tuple(many[: len(found)])
+
+
+def test_of_two_outcomes_of_one_place_the_first_is_written() -> None:
+    other = CommitOutcome("shop", COMMIT, "web", OutcomeState.HELD, "")
+    assert parse(render([OUTCOME, other])) == (OUTCOME,)
+
+
 def changed(**members: object) -> bytes:
     """Return a file with one outcome whose members differ."""
     (raw,) = json.loads(render([OUTCOME]))["outcomes"]

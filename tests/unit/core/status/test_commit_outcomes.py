@@ -6,10 +6,17 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from controller.core.status.commit_outcomes import KEPT_COMMITS, commit_outcomes
+import pytest
+
+from controller.core.status.commit_outcomes import (
+    KEPT_COMMITS,
+    KEPT_UNSETTLED,
+    commit_outcomes,
+)
 from controller.model.desired.desired import (
     Desired,
     GitSource,
+    OverrideReason,
     SourceIdentity,
     SourceLocation,
     SourceScope,
@@ -28,6 +35,7 @@ from controller.model.sources import (
 OLD, NEW, NEWEST = "a" * 40, "b" * 40, "c" * 40
 STATUS = {"forge": "github", "credentials": "shop"}
 WEB, API = service_key("shop", "web"), service_key("shop", "api")
+SUSPENDED = OverrideReason(API, "suspended", "by root", "operator.suspended", "trimtab resume")
 READY = {"Ready": "AsDeclared"}
 #: Of a service whose newest document isn't acted on yet.
 BEHIND = {**READY, "Behind": ""}
@@ -40,13 +48,15 @@ def world(
     blind: bool = False,
     report: SourceStatus | None = None,
     status: dict[str, str] | None = STATUS,
+    namespaces: tuple[str, ...] = ("shop", "db"),
+    **more: Any,
 ) -> Desired:
     git = {"url": "https://example.org/a/b.git", "status": status}
-    spec = SourceSpec.model_validate_json(json.dumps({"git": git, "namespaces": ["shop", "db"]}))
+    spec = SourceSpec.model_validate_json(json.dumps({"git": git, "namespaces": namespaces}))
     source = GitSource(Key("Source", "default", "team"), "o", spec, SourceLocation("s", 1), report)
     identity = SourceIdentity("team", present=bool(commit), commit=commit)
-    scope = SourceScope("team", identity, blind, frozenset({"shop", "db"}), frozenset(keys))
-    return Desired(sources=(source,), scopes=(scope,), problems=problems)
+    scope = SourceScope("team", identity, blind, frozenset(namespaces), frozenset(keys))
+    return Desired(sources=(source,), scopes=(scope,), problems=problems, **more)
 
 
 def report(**rows: dict[str, str]) -> dict[str, object]:
@@ -87,7 +97,28 @@ def test_a_commit_is_pending_until_all_is_as_declared() -> None:
     assert outcomes(desired, web=READY, api=acting) == ["a pending: 1 of 2 services Ready"]
     assert outcomes(desired, web=READY, api=BEHIND) == ["a pending: 1 of 2 services Ready"]
     assert outcomes(desired, web=READY, api=READY) == ["a success: 2 services Ready"]
-    assert outcomes(world(WEB), web=READY, other={}) == ["a success: 1 service Ready"]
+
+
+@pytest.mark.parametrize(
+    ("api", "more", "expected"),
+    [
+        ({"PrunePending": "prune.share"}, {}, "a failure: api: PrunePending (prune.share)"),
+        ({"Progressing": "Acting"}, {}, "a pending: api isn't removed yet"),
+        # What nobody removes: an operator holds it, or an unread document possibly declares it.
+        ({}, {"blind_keys": frozenset({API})}, "a success: 1 service Ready"),
+        ({}, {"holds": (SUSPENDED,)}, "a success: 1 service Ready"),
+        ({}, {"elsewhere": True}, "a success: 1 service Ready"),
+    ],
+)
+def test_a_commit_is_no_success_before_what_it_removes_is_away(
+    api: dict[str, str], more: dict[str, Any], expected: str
+) -> None:
+    elsewhere = more.pop("elsewhere", False)
+    desired = world(WEB, **more)
+    if elsewhere:
+        directory = SourceScope("", SourceIdentity("", present=True), keys=frozenset({API}))
+        desired = replace(desired, scopes=(directory, *desired.scopes))
+    assert outcomes(desired, web=READY, api=api) == [expected]
 
 
 def test_each_namespace_has_an_outcome() -> None:
@@ -161,17 +192,66 @@ def test_earlier_commits_are_few() -> None:
 
 
 def test_a_held_commit_is_told_and_later_served() -> None:
-    held = SourceStatus(
-        *("team", SourceState.HELD, "https://example.org/a/b.git", "branch main"),
-        reason="source.unsigned",
-        message="secret",
-        candidate=CommitInfo(NEW),
-    )
-    before = commit_outcomes(world(WEB, report=held), report(web=READY), ())
+    before = commit_outcomes(world(WEB, report=held(NEW)), report(web=READY), ())
     assert told(before) == ["b held: not served: source.unsigned", "a success: 1 service Ready"]
     assert told(before, "db")[0] == "b held: not served: source.unsigned"
     served = commit_outcomes(world(WEB, commit=NEW), report(web={}), before)
     assert told(served) == ["b pending: 0 of 1 services Ready", "a success: 1 service Ready"]
+
+
+def held(commit: str) -> SourceStatus:
+    return SourceStatus(
+        *("team", SourceState.HELD, "https://example.org/a/b.git", "branch main"),
+        reason="source.unsigned",
+        message="secret",
+        candidate=CommitInfo(commit),
+    )
+
+
+def test_the_served_commit_is_not_called_held_after_a_move_of_its_folder() -> None:
+    assert outcomes(world(WEB, report=held(OLD)), web=READY) == ["a success: 1 service Ready"]
+
+
+def test_a_commit_that_comes_back_is_pending_until_it_runs_again() -> None:
+    first = commit_outcomes(world(WEB), report(web=READY), ())
+    newer = commit_outcomes(world(WEB, commit=NEW, report=held(NEWEST)), report(web=READY), first)
+    back = commit_outcomes(world(WEB), report(web={}), newer)
+    assert told(back)[0] == "a pending: 0 of 1 services Ready"
+    done = commit_outcomes(world(WEB), report(web=READY), back)
+    assert outcomes(world(WEB, report=held(NEW)), done, web={})[1] == "a success: 1 service Ready"
+
+
+def test_a_namespace_that_the_source_loses_does_not_stay_pending() -> None:
+    desired, lost = world(WEB), world(WEB, namespaces=("db",))
+    before = commit_outcomes(desired, report(web={}), ())
+    for _ in range(2):
+        before = commit_outcomes(lost, report(web={}), before)
+        assert told(before) == ["a superseded: the source has this namespace no more"]
+    assert outcomes(desired, before, web={}) == ["a pending: 0 of 1 services Ready"]
+    ready = commit_outcomes(desired, report(web=READY), ())
+    assert told(commit_outcomes(lost, report(web=READY), ready)) == []
+
+
+def test_an_outcome_that_ends_a_pending_one_is_kept_for_longer() -> None:
+    before: tuple[CommitOutcome, ...] = ()
+    for number in range(30):
+        before = commit_outcomes(world(WEB, commit=f"{number:040x}"), report(web={}), before)
+    states = [each.state for each in before if each.namespace == "shop"]
+    assert states == [OutcomeState.PENDING, *[OutcomeState.SUPERSEDED] * KEPT_UNSETTLED]
+
+
+def test_the_newest_commits_of_all_sources_come_first() -> None:
+    def both(commit: str) -> Desired:
+        one = world(WEB, commit=commit)
+        (source,), (scope,) = one.sources, one.scopes
+        other = replace(source, key=Key("Source", "default", "zoo"))
+        return replace(one, sources=(source, other), scopes=(scope, replace(scope, name="zoo")))
+
+    before = commit_outcomes(both(OLD), report(web=READY), ())
+    found = commit_outcomes(both(NEW), report(web=READY), before)
+    places = [(each.commit[:1], each.source) for each in found if each.namespace == "shop"]
+    assert places == [("b", "team"), ("b", "zoo"), ("a", "team"), ("a", "zoo")]
+    assert commit_outcomes(both(NEW), report(web=READY), found) == found
 
 
 def test_a_source_that_does_not_ask_has_no_outcomes() -> None:
