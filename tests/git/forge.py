@@ -44,6 +44,8 @@ class ForgeServer(ThreadingHTTPServer):
     ) -> None:
         self.received: list[Received] = []
         self.answers = Answers()
+        #: Set once a request has come.
+        self.arrived = threading.Event()
         #: While it is cleared, answers are held back.
         self.may_answer = threading.Event()
         self.may_answer.set()
@@ -91,6 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.received.append(Received(self.path, headers, json.loads(body)))
+        self.server.arrived.set()
         self.server.may_answer.wait()
         answers = self.server.answers
         status, more = answers.next.pop(0) if answers.next else (201, {})

@@ -51,7 +51,7 @@ class Sending:
         self.folder = folder
         self.clock = SetClock()
         self.reports: list[Refusal | None] = []
-        self.sent_file: SentFile
+        self.limits = HttpLimits(silence_s=0.3, life_s=0.8)
         status = {"forge": forge, "credentials": "shop", "url": url, "repository": "team/deploy"}
         git = {
             "url": "file:///srv/deploy.git",
@@ -79,9 +79,16 @@ class Sending:
             host="host-1",
             clock=self.clock,
             random=lambda: 0.5,
-            limits=HttpLimits(silence_s=0.3, life_s=0.8),
+            limits=self.limits,
         )
         self.sender = StatusSender("shop", self.spec, parts, self.reports.append)
+
+    def change_status(self, **members: str) -> None:
+        """Restart with another ``spec.git.status``."""
+        assert self.spec.status is not None
+        status = self.spec.status.model_copy(update=members)
+        self.spec = self.spec.model_copy(update={"status": status})
+        self.restart()
 
     def write(self, *outcomes: CommitOutcome) -> None:
         write_atomic(self.folder / "feedback.json", render(outcomes))
@@ -225,6 +232,67 @@ def test_a_refused_token_is_a_problem_until_it_is_replaced(
     assert TOKEN not in caplog.text + repr(sending.reports)
 
 
+def test_the_present_state_is_sent_however_long_a_token_was_refused(
+    sending: Sending, forge: ForgeServer
+) -> None:
+    forge.answers.next = [(401, {})] * 10_000
+    held = replace(PENDING, commit="c" * 40, state=OutcomeState.HELD, text="not served: x")
+    sending.write(held, SUCCESS, replace(FAILURE, commit=OTHER))
+    sending.steps(600, each_s=900.0)
+    forge.answers.next = []
+    forge.received.clear()
+    sending.steps(5, each_s=1000.0)
+    assert sorted(forge.states()) == ["failure", "success"]
+    assert {each.path[-1] for each in forge.received} == {"a", "c"}
+    assert sending.problem == ""
+
+
+@pytest.mark.parametrize("change", [{"repository": "team/other"}, {"context": "prod"}])
+def test_another_place_at_the_forge_gets_the_present_state(
+    sending: Sending, forge: ForgeServer, change: dict[str, str]
+) -> None:
+    sending.write(SUCCESS)
+    sending.steps()
+    sending.change_status(**change)
+    sending.steps()
+    sending.restart()
+    sending.steps()
+    assert forge.states() == ["success", "success"]
+
+
+def test_a_memory_without_targets_costs_a_request_each(
+    sending: Sending, forge: ForgeServer
+) -> None:
+    entry = [*SUCCESS.place, "success", SUCCESS.text, 1, sending.clock.at]
+    (sending.folder / "sent.json").write_text(json.dumps({"version": 1, "sent": [entry]}))
+    sending.restart()
+    sending.write(SUCCESS)
+    sending.steps()
+    assert (sending.damage, forge.states()) == (None, ["success"])
+
+
+@pytest.mark.parametrize("status", [401, 422, 201])
+def test_a_sender_that_is_stopped_during_a_request_reports_nothing(
+    sending: Sending, forge: ForgeServer, status: int
+) -> None:
+    sending.limits = HttpLimits(silence_s=10.0, life_s=10.0)
+    sending.restart()
+    forge.answers.next = [(status, {})]
+    forge.may_answer.clear()
+    sending.write(SUCCESS)
+    step = threading.Thread(target=sending.sender.step)
+    step.start()
+    forge.arrived.wait(10)
+    sending.sender.stop()
+    forge.may_answer.set()
+    step.join(10)
+    assert sending.reports == []
+    # What the forge has isn't sent again; the rest is.
+    sending.restart()
+    sending.steps()
+    assert len(forge.received) == (1 if status == 201 else 2)
+
+
 def test_a_rejected_status_is_not_repeated(sending: Sending, forge: ForgeServer) -> None:
     forge.answers.next = [(422, {})]
     sending.write(PENDING)
@@ -254,13 +322,7 @@ def test_a_forge_that_hangs_or_talks_nonsense_costs_a_bounded_time(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         over = threading.Event()
         threading.Thread(target=misbehave, args=(listener, kind, over), daemon=True).start()
-        status = sending.spec.status
-        assert status is not None
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        sending.spec = sending.spec.model_copy(
-            update={"status": status.model_copy(update={"url": url})}
-        )
-        sending.restart()
+        sending.change_status(url=f"http://127.0.0.1:{listener.getsockname()[1]}")
         sending.write(SUCCESS)
         began = time.monotonic()
         sending.steps(1)

@@ -6,6 +6,7 @@ pipeline status of a commit", Gitea and Forgejo API ``POST /repos/{owner}/{repo}
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -25,13 +26,15 @@ RETRY_FIRST_S = 5.0
 RETRY_LONGEST_S = 900.0
 #: The longest wait that a forge is obeyed.
 FORGE_WAIT_MAX_S = 3600.0
-#: The failed attempts after which an outcome is given up.
+#: The failed attempts after which an outcome of an earlier commit is given up.
 ATTEMPTS_MAX = 100
 #: The statuses of one commit and namespace that are sent at once, and at all. GitHub takes 1000.
 FREE_POSTS, POSTS_MAX = 4, 200
 PACE_FIRST_S, PACE_LONGEST_S = 30.0, 1800.0
 
-_GITHUB_HOST, _GITHUB_API = "github.com", "https://api.github.com"
+_GITHUB_HOST = "github.com"
+#: Hosts for SSH on port 443; the group is the host of the API.
+_SSH_HOST = re.compile(r"ssh\.(github\.com)|altssh\.(gitlab\.com)")
 #: Below the host of a forge of one's own.
 _API_PATHS = {Forge.GITHUB: "/api/v3", Forge.GITLAB: "/api/v4", Forge.GITEA: "/api/v1"}
 _SCP_LIKE = re.compile(r"[^@/:]+@(?P<host>[^:/]+):(?P<path>.+)")
@@ -69,7 +72,7 @@ def request_of(spec: GitSpec, outcome: CommitOutcome, *, host: str) -> StatusReq
     assert status is not None, "only a source with spec.git.status has requests"
     base, repository = _place_of(spec, status)
     state = _STATES[status.forge].get(outcome.state, outcome.state.value)
-    name = f"{status.context or f'trimtab/{host}'}/{outcome.namespace}"
+    name = f"{_context_of(status, host)}/{outcome.namespace}"
     is_gitlab = status.forge is Forge.GITLAB
     body = {"state": state, "name" if is_gitlab else "context": name, "description": outcome.text}
     if status.target_url is not None:
@@ -91,6 +94,24 @@ def request_of(spec: GitSpec, outcome: CommitOutcome, *, host: str) -> StatusReq
     return StatusRequest(f"{base}{path}", headers, json.dumps(body).encode())
 
 
+def target_of(spec: GitSpec, *, host: str) -> str:
+    """Return a digest of the place at the forge where the statuses of a source go.
+
+    A status that was sent to another place doesn't count as sent. '' if no request can be made.
+    """
+    assert spec.status is not None, "only a source with spec.git.status has a target"
+    try:
+        place = _place_of(spec, spec.status)
+    except SourceError:
+        return ""
+    parts = (spec.status.forge.value, *place, _context_of(spec.status, host))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _context_of(status: StatusSpec, host: str) -> str:
+    return status.context or f"trimtab/{host}"
+
+
 def token_header(forge: Forge, token: str) -> tuple[str, str]:
     """Return the name and the value of the header that has the token."""
     match forge:
@@ -106,7 +127,9 @@ def _place_of(spec: GitSpec, status: StatusSpec) -> tuple[str, str]:
     """Return the base of the API, and the repository in the forge."""
     scp = None if "://" in spec.url else _SCP_LIKE.fullmatch(spec.url)
     parts = urlsplit(spec.url)
-    host = scp["host"] if scp else parts.hostname or ""
+    host = scp["host"].lower() if scp else parts.hostname or ""
+    if ssh := _SSH_HOST.fullmatch(host):
+        host = ssh[1] or ssh[2]
     path = scp["path"] if scp else parts.path
     repository = status.repository or path.strip("/").removesuffix(".git")
     is_pair = repository.count("/") == 1
@@ -124,8 +147,8 @@ def _place_of(spec: GitSpec, status: StatusSpec) -> tuple[str, str]:
             "spec.git.url doesn't tell where the forge is",
             remedy="name the base of its API in spec.git.status.url",
         )
-    if status.forge is Forge.GITHUB and host == _GITHUB_HOST:
-        return _GITHUB_API, repository
+    if status.forge is Forge.GITHUB and (host == _GITHUB_HOST or host.endswith(".ghe.com")):
+        return f"https://api.{host}", repository
     # An SSH URL has no port of the web server's, and its API is on https.
     is_http = parts.scheme in {"http", "https"}
     origin = f"{parts.scheme}://{parts.netloc}" if is_http else f"https://{host}"
@@ -155,17 +178,26 @@ class ForgeAnswer:
 
 
 def meaning_of(
-    forge: Forge, status: int, headers: Mapping[str, str], body: bytes, *, now: float
+    forge: Forge,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    sent: OutcomeState,
+    now: float,
 ) -> ForgeAnswer:
-    """Return what an answer means. *headers* have lower-case names; *now* is in Unix seconds.
+    """Return what an answer to an outcome of the state *sent* means.
+
+    *headers* have lower-case names; *now* is in Unix seconds.
 
     Of the body nothing is shown: it is the forge's text.
     """
     name = NAMES[forge]
     if 200 <= status < 300:
         return ForgeAnswer(AnswerKind.TAKEN)
-    if status == 400 and forge is Forge.GITLAB and b"Cannot transition status" in body:
-        return ForgeAnswer(AnswerKind.TAKEN)  # of a pending status to a pending one
+    is_repeated = forge is Forge.GITLAB and b"Cannot transition status" in body
+    if status == 400 and is_repeated and sent is OutcomeState.PENDING:
+        return ForgeAnswer(AnswerKind.TAKEN)
     wait_s = _wait_of(headers, now=now)
     if status == 429 or (status == 403 and wait_s):
         problem = Refusal(
@@ -174,10 +206,11 @@ def meaning_of(
             "wait; the statuses are sent later",
         )
         return ForgeAnswer(AnswerKind.LATER, problem, wait_s)
-    return ForgeAnswer(*_refusal(name, status), wait_s)
+    is_unknown = status == 422 and forge is Forge.GITHUB and b"No commit found" in body
+    return ForgeAnswer(*_refusal(name, status, is_missing=status == 404 or is_unknown), wait_s)
 
 
-def _refusal(name: str, status: int) -> tuple[AnswerKind, Refusal]:
+def _refusal(name: str, status: int, *, is_missing: bool) -> tuple[AnswerKind, Refusal]:
     if status in {401, 403}:
         return AnswerKind.LATER, Refusal(
             "forge.denied",
@@ -185,7 +218,7 @@ def _refusal(name: str, status: int) -> tuple[AnswerKind, Refusal]:
             "put a token that may write commit statuses of the repository into the file token of "
             "spec.git.status.credentials",
         )
-    if status == 404:
+    if is_missing:
         return AnswerKind.LATER, Refusal(
             "forge.not-found",
             f"{name} has no such repository or commit for this token ({status})",
@@ -197,7 +230,8 @@ def _refusal(name: str, status: int) -> tuple[AnswerKind, Refusal]:
             f"{name} sends to another address ({status}), which never gets the token",
             "name the new address in spec.git.status.url or repository",
         )
-    if status >= 500 or status in {408, 425}:
+    # 409 from GitLab: another host reports the same commit.
+    if status >= 500 or status in {408, 409, 425}:
         return AnswerKind.LATER, Refusal(
             "forge.failed",
             f"{name} failed ({status})",

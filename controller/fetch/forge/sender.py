@@ -10,7 +10,7 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,13 +23,14 @@ from controller.core.git.commit_status import (
     pace_s,
     request_of,
     retry_delay_s,
+    target_of,
     token_header,
 )
 from controller.core.git.feedback import FEEDBACK_MAX_BYTES, parse
 from controller.core.git.tree_checks import Refusal
 from controller.fetch.credentials import ca_file, raise_if_insecure, read_token
 from controller.fetch.forge.client import HttpLimits, post
-from controller.fetch.forge.sent import Sent, SentFile
+from controller.fetch.forge.sent import Place, Sent, SentFile
 from controller.model.desired.source_spec import GitSpec
 from controller.model.errors import SourceError, StateError
 from controller.model.sources import CommitOutcome, OutcomeState
@@ -77,7 +78,10 @@ class StatusSender:
         self.spec = spec
         self._parts = parts
         self._report = report
+        self._target = target_of(spec, host=parts.host)
         self._stopped = threading.Event()
+        #: Held while a report is made: a stopped sender reports nothing.
+        self._reporting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"forge-{name}", daemon=True)
         self._outcomes: tuple[CommitOutcome, ...] = ()
         self._mark: tuple[int, int, int] | None = None
@@ -94,8 +98,9 @@ class StatusSender:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let the thread end after a request in progress."""
-        self._stopped.set()
+        """Let the thread end after a request in progress, without a further report."""
+        with self._reporting:
+            self._stopped.set()
 
     def join(self, within_s: float) -> None:
         """Wait for the end of the thread."""
@@ -131,6 +136,8 @@ class StatusSender:
         if self._parts.clock.monotonic() < self._not_before:
             return POLL_S
         answer = self._send(outcome)
+        if self._stopped.is_set() and answer.kind is not AnswerKind.TAKEN:
+            return POLL_S  # the sender of a changed source tries for itself
         match answer.kind:
             case AnswerKind.TAKEN:
                 self._record(outcome)
@@ -172,13 +179,19 @@ class StatusSender:
     def _next(self) -> CommitOutcome | None:
         """Return the outcome to send next; of several, the one that failed least often."""
         sent, now = self._parts.sent.of(self.name), self._parts.clock.now()
+        earlier = _earlier(self._outcomes)
         due = [
             each
             for each in self._outcomes
-            if _is_news(each, sent.get(each.place), now)
-            and self._attempts.get(each, 0) < ATTEMPTS_MAX
+            if _is_news(each, self._known(sent, each), now)
+            and (self._attempts.get(each, 0) < ATTEMPTS_MAX or each not in earlier)
         ]
         return min(due, key=lambda each: self._attempts.get(each, 0), default=None)
+
+    def _known(self, sent: Mapping[Place, Sent], outcome: CommitOutcome) -> Sent | None:
+        """Return what was sent for an outcome's commit and namespace to the present target."""
+        known = sent.get(outcome.place)
+        return known if known is not None and known.target == self._target else None
 
     def _send(self, outcome: CommitOutcome) -> ForgeAnswer:
         status, parts = self.spec.status, self._parts
@@ -193,13 +206,18 @@ class StatusSender:
             problem = Refusal(error.code, error.message, error.remedy)
             return ForgeAnswer(AnswerKind.LATER, problem)
         return meaning_of(
-            status.forge, answer.status, answer.headers, answer.body, now=parts.clock.now()
+            status.forge,
+            answer.status,
+            answer.headers,
+            answer.body,
+            sent=outcome.state,
+            now=parts.clock.now(),
         )
 
     def _record(self, outcome: CommitOutcome) -> None:
-        before = self._parts.sent.of(self.name).get(outcome.place)
+        before = self._known(self._parts.sent.of(self.name), outcome)
         posts = 1 + (before.posts if before else 0)
-        sent = Sent(outcome.state, outcome.text, posts, self._parts.clock.now())
+        sent = Sent(outcome.state, outcome.text, posts, self._parts.clock.now(), self._target)
         self._parts.sent.record(outcome.place, sent, kept=[each.place for each in self._outcomes])
 
     def _postpone(self, outcome: CommitOutcome, answer: ForgeAnswer) -> None:
@@ -210,12 +228,25 @@ class StatusSender:
         self._show(answer.problem)
 
     def _show(self, problem: Refusal | None) -> None:
-        if problem == self._shown:
-            return
-        if problem is not None:
-            log.warning("source %s: %s", self.name, problem.message)
-        self._report(problem)
-        self._shown = problem
+        with self._reporting:
+            if problem == self._shown or self._stopped.is_set():
+                return
+            if problem is not None:
+                log.warning("source %s: %s", self.name, problem.message)
+            self._report(problem)
+            self._shown = problem
+
+
+def _earlier(outcomes: tuple[CommitOutcome, ...]) -> set[CommitOutcome]:
+    """Return the outcomes of commits before the served one. Of a source, the newest come first."""
+    served: set[str] = set()
+    earlier: set[CommitOutcome] = set()
+    for each in outcomes:
+        if each.namespace in served:
+            earlier.add(each)
+        elif each.state is not OutcomeState.HELD:
+            served.add(each.namespace)
+    return earlier
 
 
 def _is_news(outcome: CommitOutcome, sent: Sent | None, now: float) -> bool:

@@ -31,6 +31,8 @@ class Sent:
     posts: int
     #: In Unix seconds.
     at: float
+    #: The place at the forge (``target_of``); '' in files of earlier versions.
+    target: str
 
 
 class SentFile:
@@ -75,7 +77,7 @@ class SentFile:
 
 def _render(sent: Mapping[Place, Sent]) -> bytes:
     listed = [
-        [*place, each.state.value, each.text, each.posts, each.at]
+        [*place, each.state.value, each.text, each.posts, each.at, each.target]
         for place, each in sorted(sent.items())
     ]
     return f"{json.dumps({'version': VERSION, 'sent': listed}, indent=1)}\n".encode()
@@ -86,7 +88,9 @@ def _parse(data: bytes) -> dict[Place, Sent]:
     if body["version"] != VERSION:
         raise ValueError(f"its version isn't {VERSION}")
     found: dict[Place, Sent] = {}
-    for source, commit, namespace, state, text, posts, at in body["sent"][: 64 * OUTCOMES_MAX]:
+    for entry in body["sent"][: 64 * OUTCOMES_MAX]:
+        source, commit, namespace, state, text, posts, at, *more = entry
         place = (str(source), str(commit), str(namespace))
-        found[place] = Sent(OutcomeState(state), str(text), int(posts), float(at))
+        target = str(more[0]) if more else ""
+        found[place] = Sent(OutcomeState(state), str(text), int(posts), float(at), target)
     return found

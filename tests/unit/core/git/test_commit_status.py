@@ -16,6 +16,7 @@ from controller.core.git.commit_status import (
     pace_s,
     request_of,
     retry_delay_s,
+    target_of,
     token_header,
 )
 from controller.model.desired.source_spec import Forge, GitSpec
@@ -45,6 +46,19 @@ def outcome(state: OutcomeState = OutcomeState.SUCCESS) -> CommitOutcome:
         (
             spec("git@github.com:team/deploy.git", "github"),
             f"https://api.github.com/repos/team/deploy/statuses/{COMMIT}",
+        ),
+        *(
+            (spec(git, "github"), f"https://{api}/repos/team/deploy/statuses/{COMMIT}")
+            for git, api in (
+                ("git@GitHub.com:team/deploy.git", "api.github.com"),
+                ("ssh://git@ssh.github.com:443/team/deploy.git", "api.github.com"),
+                ("https://shop.ghe.com/team/deploy.git", "api.shop.ghe.com"),
+                ("git@shop.ghe.com:team/deploy.git", "api.shop.ghe.com"),
+            )
+        ),
+        (
+            spec("ssh://git@altssh.gitlab.com:443/team/deploy.git", "gitlab"),
+            f"https://gitlab.com/api/v4/projects/team%2Fdeploy/statuses/{COMMIT}",
         ),
         (
             spec("https://github.example.org/team/deploy", "github"),
@@ -121,6 +135,21 @@ def test_the_name_and_the_text_of_a_status(forge: str, name: str) -> None:
     assert (body[name], body["target_url"]) == ("prod/web", page)
 
 
+def test_each_change_of_the_place_at_the_forge_is_another_target() -> None:
+    url = "https://git.example.org/team/deploy.git"
+    targets = [
+        target_of(spec(url, "gitea"), host="h"),
+        target_of(spec(url, "github"), host="h"),
+        target_of(spec(url, "gitea"), host="other"),
+        target_of(spec(url, "gitea", context="prod"), host="h"),
+        target_of(spec(url, "gitea", repository="team/other"), host="h"),
+        target_of(spec(url, "gitea", url="https://example.org/api/v1"), host="h"),
+        target_of(spec("file:///srv/deploy.git", "gitea"), host="h"),
+    ]
+    assert len(set(targets)) == len(targets)
+    assert targets[0] == target_of(spec(url, "gitea", credentials="other"), host="h")
+
+
 def test_the_token_is_in_the_header_of_each_forge() -> None:
     assert {forge: token_header(forge, "t0k3n") for forge in Forge} == {
         Forge.GITHUB: ("Authorization", "Bearer t0k3n"),
@@ -163,6 +192,7 @@ def test_the_token_is_in_the_header_of_each_forge() -> None:
         ("github", 404, {}, ("later", "forge.not-found", 0.0)),
         ("github", 301, {"location": "https://evil"}, ("later", "forge.redirect", 0.0)),
         ("github", 500, {}, ("later", "forge.failed", 0.0)),
+        ("gitlab", 409, {}, ("later", "forge.failed", 0.0)),
         ("github", 422, {}, ("refused", "forge.rejected", 0.0)),
         ("gitea", 400, {}, ("refused", "forge.rejected", 0.0)),
     ],
@@ -170,19 +200,30 @@ def test_the_token_is_in_the_header_of_each_forge() -> None:
 def test_the_meaning_of_an_answer(
     forge: str, status: int, headers: dict[str, str], expected: tuple[str, str, float]
 ) -> None:
-    answer = meaning_of(Forge(forge), status, headers, b"{}", now=NOW)
+    answer = meaning_of(Forge(forge), status, headers, b"{}", sent=OutcomeState.SUCCESS, now=NOW)
     code = answer.problem.code if answer.problem else ""
     assert (answer.kind, code, answer.wait_s) == expected
 
 
 def test_gitlab_has_a_pending_status_that_it_refuses_to_repeat() -> None:
     body = b'{"message": "Cannot transition status via :enqueue from :pending"}'
-    assert meaning_of(Forge.GITLAB, 400, {}, body, now=NOW).kind is AnswerKind.TAKEN
-    assert meaning_of(Forge.GITEA, 400, {}, body, now=NOW).kind is AnswerKind.REFUSED
+    for forge, state, kind in (
+        (Forge.GITLAB, OutcomeState.PENDING, AnswerKind.TAKEN),
+        (Forge.GITLAB, OutcomeState.SUCCESS, AnswerKind.REFUSED),
+        (Forge.GITEA, OutcomeState.PENDING, AnswerKind.REFUSED),
+    ):
+        assert meaning_of(forge, 400, {}, body, sent=state, now=NOW).kind is kind
+
+
+def test_a_commit_that_github_does_not_find_is_tried_again() -> None:
+    body = b'{"message": "No commit found for SHA: 3fa2c81b90de"}'
+    answer = meaning_of(Forge.GITHUB, 422, {}, body, sent=OutcomeState.SUCCESS, now=NOW)
+    assert answer.problem is not None
+    assert (answer.kind, answer.problem.code) == (AnswerKind.LATER, "forge.not-found")
 
 
 def test_nothing_of_the_body_is_shown() -> None:
-    answer = meaning_of(Forge.GITHUB, 401, {}, b"your token t0k3n is bad", now=NOW)
+    answer = meaning_of(Forge.GITHUB, 401, {}, b"bad t0k3n", sent=OutcomeState.SUCCESS, now=NOW)
     assert "t0k3n" not in repr(answer)
 
 
