@@ -7,9 +7,11 @@ ports from its create to its removal, in any state. Ports that the engine choose
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from controller.core.engine_api.requests import Finding
 from controller.core.records.parts import SummaryPart
@@ -43,17 +45,24 @@ class PortConflict:
     holder: PortClaim
 
 
-def make_claim(owner: str, name: str, published: Iterable[str], *, service: str = "") -> PortClaim:
+def make_claim(
+    owner: str,
+    name: str,
+    published: Iterable[str],
+    *,
+    service: str = "",
+    with_ranges: bool = True,
+) -> PortClaim:
     """Return the claim of a container with published ports as recorded (``SummaryPart.ports``).
 
     Examples of such ports are ``127.0.0.1:8080:80/tcp`` and ``::1:8000-8010:80/udp``. Ports without
-    a host port are left out: the engine chooses any free one.
+    a host port are left out: the engine chooses any free one. Ranges can have thousands of ports.
     """
     ports: list[HostPort] = []
     ranges: list[HostPort] = []
     for text in published:
         match = _PUBLISHED.fullmatch(text)
-        if match is None:
+        if match is None or (match[3] and not with_ranges):
             continue
         address, first, last, protocol = match.groups()
         numbers = range(int(first), int(last or first) + 1)
@@ -63,9 +72,11 @@ def make_claim(owner: str, name: str, published: Iterable[str], *, service: str 
 
 
 def of_item(item: ContainerItem) -> PortClaim:
-    """Return the claim of a container in the inventory."""
+    """Return the claim of a container in the inventory, without ranges: it holds no port of them."""
     service = f"{item.namespace}/{item.service}" if item.origin == "controller" else ""
-    return make_claim(item.owner, item.admitted.name, item.ports, service=service)
+    return make_claim(
+        item.owner, item.admitted.name, item.ports, service=service, with_ranges=False
+    )
 
 
 def of_summary(summary: SummaryPart) -> PortClaim:
@@ -82,15 +93,52 @@ def conflict_of(mine: PortClaim, others: Iterable[PortClaim]) -> PortConflict | 
 
     Containers of the same service don't conflict, whoever owned the service at their create.
     """
-    wanted = (*mine.ports, *mine.ranges)
+    wanted = _wanted((*mine.ports, *mine.ranges))
     for other in others:
         same = mine.service != "" and other.service == mine.service
         if other.owner == mine.owner or same:
             continue
-        for port in wanted:
-            if any(map(port.overlaps, other.ports)):
+        for held in other.ports:
+            at = wanted.get((held.port, held.protocol))
+            if at is not None and (port := _overlapping(at, held)) is not None:
                 return PortConflict(port, other)
     return None
+
+
+def _wanted(ports: Iterable[HostPort]) -> dict[tuple[int, str], dict[str, HostPort]]:
+    """Return ports by number and protocol, and there by address and by version (``v4``, ``v6``).
+
+    A container can want thousands of ports, and others hold thousands: no pairs are compared.
+    """
+    found: dict[tuple[int, str], dict[str, HostPort]] = {}
+    for port in ports:
+        address = _read_address(port.address)
+        at = found.setdefault((port.port, port.protocol), {})
+        at.setdefault(address.text, port)
+        at.setdefault(address.version, port)
+    return found
+
+
+def _overlapping(wanted: dict[str, HostPort], held: HostPort) -> HostPort | None:
+    """Return the port of *wanted*, all with the same number, that overlaps a held one."""
+    address = _read_address(held.address)
+    if address.text == address.unspecified:
+        return wanted.get(address.version)
+    return wanted.get(address.text) or wanted.get(address.unspecified)
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    text: str
+    version: str
+    unspecified: str  # all addresses of the version
+
+
+@lru_cache(maxsize=1024)
+def _read_address(text: str) -> _Address:
+    address = ipaddress.ip_address(text)
+    whole = "0.0.0.0" if address.version == 4 else "::"  # noqa: S104 - compared, never bound
+    return _Address(str(address), f"v{address.version}", whole)
 
 
 def finding_of(conflict: PortConflict, *, names_holder: bool) -> Finding:

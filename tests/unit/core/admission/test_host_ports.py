@@ -18,6 +18,7 @@ from controller.core.admission.host_ports import (
 from controller.core.records.inventory_json import from_json, to_json
 from controller.core.records.parts import SummaryPart
 from controller.model.observed import HostPort
+from tests.unit.broker.cost import steps
 from tests.unit.broker.world import SLOT, WEB, inventory, item, labels
 
 BOBS = make_claim("bob", "bob-front", ["127.0.0.1:18555:8080/tcp"])
@@ -59,6 +60,30 @@ def test_another_owner_gets_no_port_that_a_container_holds(port: str, refused: b
 def test_a_port_from_which_the_engine_chooses_is_held_by_nobody() -> None:
     ranged = make_claim("bob", "x", ["127.0.0.1:8000-8010:80/tcp"])
     assert conflict_of(make_claim("alice", "y", ["127.0.0.1:8005:80/tcp"]), [ranged]) is None
+
+
+@pytest.mark.parametrize("held", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::", "0:0::1"])
+@pytest.mark.parametrize("wanted", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+def test_a_port_is_taken_where_two_sockets_overlap(wanted: str, held: str) -> None:
+    mine = PortClaim("alice", "x", (HostPort("127.9.9.9", 80), HostPort(wanted, 80)))
+    conflict = conflict_of(mine, [PortClaim("bob", "y", (HostPort(held, 80),))])
+    expected = [port for port in mine.ports if port.overlaps(HostPort(held, 80))]
+    assert (conflict is not None) is bool(expected)
+    assert conflict is None or conflict.port in expected
+
+
+@pytest.mark.parametrize("ranged", [False, True])
+def test_the_cost_grows_with_held_ports_not_with_pairs(*, ranged: bool) -> None:
+    """64 ranges of 100 ports are asked for; others hold 64 ports, or as many ranges, each."""
+    places = [f"127.0.0.{place}" for place in range(1, 65)]
+    mine = make_claim("alice", "x", [f"{each}:9000-9099:80/tcp" for each in places])
+    texts = [f"127.0.1.{n}:{'9000-9099' if ranged else 9000 + n}:80/tcp" for n in range(64)]
+    item_of_bob = replace(item(WEB, "bob-web", "bob"), ports=tuple(texts))
+
+    def cost(containers: int) -> int:
+        return steps(lambda: conflict_of(mine, map(of_item, [item_of_bob] * containers)))
+
+    assert cost(21) - cost(1) < 20 * 64 * 50
 
 
 def test_a_service_that_changes_its_owner_keeps_its_ports() -> None:
