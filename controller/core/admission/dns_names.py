@@ -47,8 +47,8 @@ class DnsNames:
 
     @property
     def network_keys(self) -> frozenset[str]:
-        """The names of the networks in lower case, as in ``names``."""
-        return frozenset(network.lower() for network in self.networks)
+        """The names of all networks of the container in lower case, as in ``names``."""
+        return frozenset(network.lower() for network in self.networks | self.joined)
 
     @property
     def suffixes(self) -> dict[str, str]:

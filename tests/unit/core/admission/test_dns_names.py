@@ -107,6 +107,12 @@ def test_who_joins_a_network_later_is_refused_where_a_neighbour_has_its_names() 
     assert rules(make_dns_names("bob", ["bob-net", SHARED], ["desk"]), alices) == [TAKEN]
 
 
+def test_who_joins_the_network_of_a_neighbour_with_its_names_is_refused() -> None:
+    alices = make_dns_names("alice", [SHARED], ["db.bob-net"])
+    assert rules(make_dns_names("bob", [SHARED], ["desk"], joined=["Bob-Net"]), alices) == [TAKEN]
+    assert rules(make_dns_names("bob", [SHARED], ["desk"], joined=["other"]), alices) == []
+
+
 def test_a_new_name_of_one_network_takes_nothing_on_those_joined_before() -> None:
     bobs = make_dns_names("bob", [SHARED], ["cache"])
     assert rules(make_dns_names("alice", ["own"], ["cache"], joined=[SHARED]), bobs) == []
