@@ -41,7 +41,11 @@ Exit codes: 0 converged, 3 invalid files, 4 something is refused, 5 not converge
 @directory_argument
 @timeout_option("How long to wait for convergence")
 @click.option("--plan", "digest", metavar="DIGEST", help="Apply only the plan of this digest.")
-@click.option("--approve-prune", is_flag=True, help="Also approve the removals of PrunePending.")
+@click.option(
+    "--approve-prune",
+    is_flag=True,
+    help="Also approve removals of containers (PrunePending). A volume needs 'trimtab approve'.",
+)
 @rebind_option
 @click.option("-v", "--verbose", is_flag=True, help="List all resources at the end.")
 @once_engine_option
