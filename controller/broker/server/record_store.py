@@ -115,13 +115,16 @@ class RecordStore:
         if described is None:
             LOG.info("inventory.undescribed: no record has its digest; rebuilt from the journal")
             return
-        aside = self._snapshot.with_name(f"{self._snapshot.name}.rejected")
+        digest = content_digest(content)
+        # A later one must not replace the evidence of an earlier one.
+        part = digest.removeprefix("sha256:")[:16]
+        aside = self._snapshot.with_name(f"{self._snapshot.name}.rejected-{part}")
         reason = (
             f"{self._snapshot.name} wasn't the file that record {described.seq} describes: rebuilt "
             f"from the journal, and kept as {aside.name}"
         )
         LOG.error("inventory.rejected: %s", reason)
-        entry = rejected_entry(self._state.new_id(), digest=content_digest(content), reason=reason)
+        entry = rejected_entry(self._state.new_id(), digest=digest, reason=reason)
         try:
             self._snapshot.rename(aside)
             record = self.journal.append(entry)

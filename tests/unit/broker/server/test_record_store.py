@@ -366,12 +366,25 @@ def test_a_changed_snapshot_is_not_used_and_leaves_a_trace(
     state = check(tmp_path, nothing)
     assert state.inventory == refolded(tmp_path)
     assert (list(state.inventory.ledger), state.inventory.approvals) == (["web:1"], {})
-    assert (tmp_path / "inventory.json.rejected").read_bytes() == evil
+    (kept,) = tmp_path.glob("inventory.json.rejected-*")
+    assert kept.read_bytes() == evil
+    assert f"and kept as {kept.name}" in caplog.text
     assert not path.exists()
     assert acts(tmp_path) == ["journal.inventory-rejected"]
     assert (
         "inventory.rejected: inventory.json wasn't the file that record 3 describes" in caplog.text
     )
+
+
+def test_a_second_rejected_snapshot_does_not_replace_the_first(tmp_path: Path) -> None:
+    check(tmp_path, save_one)
+    path = tmp_path / "inventory.json"
+    contents = set()
+    for number in range(2):
+        known = TrustedImage(f"evil:{number}", "sha256:0")
+        contents.add(write(path, Inventory(seq=1, ledger={known.reference: known})))
+        check(tmp_path, nothing)
+    assert {kept.read_bytes() for kept in tmp_path.glob("inventory.json.rejected-*")} == contents
 
 
 @pytest.mark.parametrize("seq", [0, 1, 2, 3, 4])
@@ -435,7 +448,7 @@ def test_a_broker_killed_between_record_and_snapshot_raises_no_alarm(
 
     run(test())
     assert check(tmp_path, nothing).inventory == refolded(tmp_path)
-    assert (acts(tmp_path), list(tmp_path.glob("*.rejected"))) == ([], [])
+    assert (acts(tmp_path), list(tmp_path.glob("*.rejected*"))) == ([], [])
 
 
 def test_a_record_that_no_checkpoint_covers_describes_no_snapshot(tmp_path: Path) -> None:
