@@ -36,8 +36,9 @@ class GivenKeys:
 def trusted_keys(values: tuple[str, ...], journal: Path) -> GivenKeys:
     """Return the keys of the ``--key`` options: keys, or files of keys.
 
-    A file lies beside the journal if it is in the folder *journal* or in one of the two above: who
-    changes one can change the other.
+    A file lies beside the journal if it is anywhere in the state folder. For a copy of the journal
+    alone, that is the folder *journal* and what is directly in one of the two above. Who changes one
+    can change the other.
 
     Raises:
         StateError: a value is neither a key nor a file of keys.
@@ -59,8 +60,11 @@ def trusted_keys(values: tuple[str, ...], journal: Path) -> GivenKeys:
 
 
 def _is_beside(file: Path, journal: Path) -> bool:
-    folder = journal.resolve()
-    return file.resolve().parent in (folder, *folder.parents[:2])
+    file, folder = file.resolve(), journal.resolve()
+    if file.is_relative_to(folder) or file.parent in folder.parents[:2]:
+        return True
+    is_in_state = folder.parts[-2:] == ("broker", "journal")
+    return is_in_state and file.is_relative_to(folder.parents[1])
 
 
 def _parse_keys(value: str) -> tuple[PublishedKey, ...]:

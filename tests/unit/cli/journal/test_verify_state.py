@@ -270,6 +270,16 @@ def test_no_key_beside_the_journal_is_called_trusted(
     assert "by a key that is trusted" in words
 
 
+@pytest.mark.parametrize("where", ["broker/keys", "run", "broker/journal/old"])
+def test_no_key_anywhere_in_the_state_folder_is_called_trusted(
+    root: Path, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / where).mkdir(exist_ok=True)
+    copy = Path(shutil.copy(root / KEYS, root / where / "copy.pub"))
+    _, _, told = verified(capsys, root, "--key", copy)
+    assert (told["trusted"], told["keys_from"]) == (False, str(copy))
+
+
 def test_verify_and_keys_say_by_which_record_each_key_came(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
