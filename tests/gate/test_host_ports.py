@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,16 @@ def world(engine: PrivateEngine | FoundEngine) -> Iterator[World]:
         made.close()
 
 
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return str(probe.getsockname()[1])
+
+
+PORT = free_port()
+
+
 def create(world: World, who: str, name: str) -> Answer:
-    host = {"NetworkMode": "default", "PortBindings": {"8080/tcp": [{"HostPort": "18555"}]}}
+    host = {"NetworkMode": "default", "PortBindings": {"8080/tcp": [{"HostPort": PORT}]}}
     return world.ask(
         who, "POST", f"/containers/create?name={name}", {"Image": IMAGE, "HostConfig": host}
     )
@@ -39,7 +48,7 @@ def test_a_stopped_containers_host_port_is_no_other_owners(world: World) -> None
     world.must("bob", "POST", f"{BOBS}/stop?t=0")
     refused = create(world, "alice", "alice-front")
     assert (refused.status, refused.rule) == (409, "port.taken")
-    assert b"18555" in refused.body
+    assert PORT.encode() in refused.body
     assert b"bob" not in refused.body
     assert b"bob-front" in create(world, "operator", "root-front").body
     world.must("bob", "POST", f"{BOBS}/start")
