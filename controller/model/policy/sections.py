@@ -296,17 +296,21 @@ class Sums(Model):
 class ClientSums(Sums):
     """Maximum numbers of what the clients of all owners make together."""
 
-    networks: Annotated[int, Field(ge=0)] = 16
+    networks: Annotated[int, Field(ge=0)] = 20
 
 
 class Quotas(Model):
-    """Maximum numbers of objects in the inventory, in any state."""
+    """Maximum numbers of objects in the inventory, in any state.
+
+    The defaults of volumes and networks are those of ``home``: own policies from before these
+    quotas go on. ``strict`` and ``production`` write less.
+    """
 
     per_service: Annotated[int, Field(ge=0)] = 100
     per_owner: Annotated[int, Field(ge=0)] = 200
-    volumes_per_owner: Annotated[int, Field(ge=0)] = 200
+    volumes_per_owner: Annotated[int, Field(ge=0)] = 500
     #: Networks that an owner's clients made. Networks of documents belong to namespaces.
-    networks_per_owner: Annotated[int, Field(ge=0)] = 8
+    networks_per_owner: Annotated[int, Field(ge=0)] = 20
     #: The sums over all owners: of what documents declare, and of what clients make. An engine has
     #: addresses for about 30 networks.
     documents: Sums = Sums()

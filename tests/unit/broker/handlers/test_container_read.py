@@ -473,8 +473,8 @@ def test_health_answers_whatever_is_wrong() -> None:
     quotas = found.pop("quotas")
     assert found == told
     assert quotas["waiting"] == {}
-    used = {"key": "quotas.clients.networks", "owner": "", "count": 1, "most": 16}
-    assert quotas["fullest"][0] == {**used, "percent": 6}
+    used = {"key": "quotas.clients.networks", "owner": "", "count": 1, "most": 20}
+    assert quotas["fullest"][0] == {**used, "percent": 5}
     well: Any = ask("/trimtab/v1/health", [(look, Reply(200, b"OK"))], knows, actor=OPERATOR).json
     assert well["engine"]["reachable"] is True
     # Why may name files of the host and people of the policy.

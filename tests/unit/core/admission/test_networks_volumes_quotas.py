@@ -26,17 +26,17 @@ def volume(actor=CLIENT, counts=NONE, existing=None, rules=STRICT, **body):
 
 
 def test_an_owner_has_so_many_volumes_and_its_clients_so_many_networks():
-    assert volume(counts=QuotaCounts(volumes=199)) == ()
-    assert volume(counts=QuotaCounts(volumes=200)) == ("quota.volumes",)
-    assert network(counts=QuotaCounts(networks=7)) == ()
-    assert network(counts=QuotaCounts(networks=8)) == ("quota.networks",)
-    assert volume(actor=OPERATOR, counts=QuotaCounts(volumes=200)) == ("quota.volumes",)
+    assert volume(counts=QuotaCounts(volumes=499)) == ()
+    assert volume(counts=QuotaCounts(volumes=500)) == ("quota.volumes",)
+    assert network(counts=QuotaCounts(networks=19)) == ()
+    assert network(counts=QuotaCounts(networks=20)) == ("quota.networks",)
+    assert volume(actor=OPERATOR, counts=QuotaCounts(volumes=500)) == ("quota.volumes",)
 
 
 def test_all_clients_together_have_so_many_and_operators_are_not_among_them():
     assert volume(counts=QuotaCounts(all_volumes=1000)) == ("quota.all-volumes",)
-    assert network(counts=QuotaCounts(all_networks=16)) == ("quota.all-networks",)
-    full = QuotaCounts(all_networks=16, all_volumes=1000)
+    assert network(counts=QuotaCounts(all_networks=20)) == ("quota.all-networks",)
+    full = QuotaCounts(all_networks=20, all_volumes=1000)
     assert (network(OPERATOR, full), volume(OPERATOR, full)) == ((), ())
 
 
@@ -46,7 +46,7 @@ def test_documents_have_so_many_whatever_owners_they_invent():
     assert volume(CONTROLLER, full, Labels=labels) == ("quota.all-volumes",)
     assert network(CONTROLLER, full, Labels=labels) == ("quota.all-networks",)
     # What its clients made does not keep an owner's documents from their networks.
-    clients = QuotaCounts(networks=8, all_networks=16)
+    clients = QuotaCounts(networks=20, all_networks=20)
     assert network(CONTROLLER, clients, Labels=labels) == ()
 
 
@@ -58,7 +58,7 @@ def test_a_listed_owner_has_quotas_of_its_own():
 
 
 def test_what_exists_already_counts_in_no_quota():
-    full = QuotaCounts(volumes=200, all_volumes=1000)
+    full = QuotaCounts(volumes=500, all_volumes=1000)
     assert volume(counts=full, existing=VolumeFacts("shop", ours=True, owner="alice")) == ()
 
 

@@ -28,9 +28,9 @@ STRICT = """\
   names              at most 63 characters
   exec               operators, for at most 1h, not as root by name
   quotas             100 containers a service, 200 an owner
-                     200 volumes an owner, 8 networks of its clients
+                     500 volumes an owner, 20 networks of its clients
                      documents of all owners together: 1000 containers, 1000 volumes, 100 networks
-                     clients of all owners together: 1000 containers, 1000 volumes, 16 networks
+                     clients of all owners together: 1000 containers, 1000 volumes, 20 networks
                      a client: 20 changes a second, 64Mi of records a day
   owners             any
   never              privileged containers, namespaces or devices of the host, sysctls
@@ -114,9 +114,9 @@ OTHER_TEXT = """\
   names              at most 63 characters
   exec               operators, for at most 1h
   quotas             100 containers a service, 200 an owner
-                     200 volumes an owner, 8 networks of its clients
+                     500 volumes an owner, 20 networks of its clients
                      documents of all owners together: 1000 containers, 1000 volumes, 100 networks
-                     clients of all owners together: 1000 containers, 1000 volumes, 16 networks
+                     clients of all owners together: 1000 containers, 1000 volumes, 20 networks
                      a client: 20 changes a second, 64Mi of records a day
   owner              alice: namespaces team, x; mounts below /srv/; 5 containers
   owner              bob: namespaces default

@@ -328,8 +328,8 @@ CREATES = (
     ),
     Refused(
         "quota.volumes",
-        Grant("set", "quotas.volumesPerOwner", 201),
-        facts=replace(FACTS, counts=QuotaCounts(volumes=200), new_volumes=1),
+        Grant("set", "quotas.volumesPerOwner", 501),
+        facts=replace(FACTS, counts=QuotaCounts(volumes=500), new_volumes=1),
     ),
     Refused(
         "quota.volumes",
@@ -349,8 +349,8 @@ CREATES = (
     ),
     Refused(
         "quota.all-networks",
-        Grant("set", "quotas.clients.networks", 17),
-        facts=replace(FACTS, counts=QuotaCounts(all_networks=16), new_networks=1),
+        Grant("set", "quotas.clients.networks", 21),
+        facts=replace(FACTS, counts=QuotaCounts(all_networks=20), new_networks=1),
     ),
     Refused("name.invalid", Grant("set", "names.max", 70), name="n" * 70),
 )
@@ -390,14 +390,14 @@ ELSEWHERE: tuple[tuple[str, Grant, Any], ...] = (
     ),
     (
         "quota.networks",
-        Grant("set", "quotas.networksPerOwner", 9),
+        Grant("set", "quotas.networksPerOwner", 21),
         lambda p: admit_network(
             NetworkRequest(name="n", internal=True),
             actor=OPERATOR,
             policy=p,
             existing=None,
             stamp=STAMP,
-            counts=QuotaCounts(networks=8),
+            counts=QuotaCounts(networks=20),
         ),
     ),
     (
