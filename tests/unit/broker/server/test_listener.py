@@ -231,4 +231,7 @@ def test_a_process_without_descriptors_accepts_again_when_it_has_some(
             assert status_of(await ask(bench.socket, get("/x"))) == 200
 
     check(bench, talk)
-    assert "Traceback" not in caplog.text
+    # The engine's side of the bench lacks descriptors too: asyncio logs its failures.
+    own = [record for record in caplog.records if record.name.startswith("controller")]
+    assert own
+    assert not any(record.exc_info for record in own)
