@@ -25,6 +25,7 @@ from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.routes import ROUTES
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import refusal
+from controller.core.enforcement.settlement import Settled
 from controller.core.records.parts import ActorPart, RequestPart, ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
@@ -198,7 +199,8 @@ def _forward_recorded(
             record=intent.id,
         )
     if isinstance(answer, Lost):
-        reply, learned = engine_unavailable(answer), ResultPart()
+        reply = engine_unavailable(answer)
+        learned = ResultPart(settled=Settled.NOT_APPLIED.value)
     else:
         assert isinstance(answer, Reply), f"a mutation was answered by {answer!r}"
         reply = engine_reply(answer)

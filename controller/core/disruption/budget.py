@@ -326,12 +326,12 @@ def admit(
     replica = budget.replicas[call.container]
     outstanding = [each for each in budget.taken.values() if expires_in_s(each, age_s) > 0]
     up = _up(budget, outstanding, look, age_s)
+    if len(outstanding) >= TAKEN_MAX:  # else a counted takedown would be dropped for this one
+        return BudgetDecision("service", _too_many())
     if any(each != call.container and up[each] == replica.service for each in up):
         return BudgetDecision("slot")
     if approved:
         return BudgetDecision("service")
-    if len(outstanding) >= TAKEN_MAX:
-        return BudgetDecision("service", _too_many())
     down = down_services(outstanding, frozenset(up.values()), age_s)
     return BudgetDecision(
         "service", judge_service(replica.service, down=down, available=up.values())

@@ -206,7 +206,8 @@ def _budget_event(inventory: Inventory, route: str, closing: Closing) -> budget.
             return budget.Halted(subject)
         case Mutation.CONTAINER_KILL:
             return budget.Halted(subject) if endings.is_sure(summary.signal) else None
-        case Mutation.NETWORK_CONNECT:
+        case Mutation.NETWORK_CONNECT if item is not None and item.service in summary.aliases:
+            # Without the service's name there, nobody reaches it.
             return budget.Joined(subject, closing.seq, summary.network)
         case Mutation.CONTAINER_CREATE if item is not None and item.origin == "controller":
             return budget.Created(replica_of(item, up=None))
@@ -218,7 +219,11 @@ def _budget_event(inventory: Inventory, route: str, closing: Closing) -> budget.
 
 
 def _effect_of(route: str, closing: Closing) -> Literal["down", "nothing", "unknown"]:
-    """Return what a closing record says of a takedown."""
+    """Return what a closing record says of a takedown.
+
+    An engine that failed has finished with the request, and may have done a part of it: the
+    container counts as down. Only a signal may still end it.
+    """
     status = closing.result.status
     if closing.applied or (route == Mutation.CONTAINER_REMOVE and closing.is_gone):
         sure = route != Mutation.CONTAINER_KILL or endings.is_sure(closing.summary.signal)
@@ -226,9 +231,12 @@ def _effect_of(route: str, closing: Closing) -> Literal["down", "nothing", "unkn
         return "down" if sure and route != Mutation.CONTAINER_RESTART else "unknown"
     if closing.result.settled == "not-applied":
         return "nothing"
-    if status is not None and 400 <= status < 500 and status != NOT_FOUND:
+    if status is None:
+        return "unknown"
+    # A restart stops first: if the start then fails, the engine answers 400.
+    if 400 <= status < 500 and status != NOT_FOUND and route != Mutation.CONTAINER_RESTART:
         return "nothing"
-    return "down" if status == NOT_FOUND else "unknown"
+    return "down" if status < 500 or route != Mutation.CONTAINER_KILL else "unknown"
 
 
 # Endings

@@ -183,6 +183,7 @@ def test_what_was_never_sent_is_closed_at_once() -> None:
     )
     assert (answer.status, answer.rule) == (502, "engine.unavailable")
     assert answer.entries[1].result["status"] == 502
+    assert answer.entries[1].result["settled"] == "not-applied"
     assert intents_to_settle(knows) == ()
 
 

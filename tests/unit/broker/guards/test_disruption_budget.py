@@ -34,6 +34,7 @@ from tests.unit.broker.dialogue import (
     record,
     reply,
     request,
+    shaped,
     state,
 )
 from tests.unit.broker.world import LOOK_AT_ALL, WEB, inspect, item, labels
@@ -87,6 +88,7 @@ def take_down(
     plan: str = "",
     answer: Any = NO_CONTENT,
     actor: Actor = CONTROLLER,
+    closes: bool = False,
 ) -> Told:
     """Have a container taken down, and let it be so."""
     method, path = "POST", f"/containers/{full(number)}/{verb}"
@@ -96,7 +98,7 @@ def take_down(
     steps: list[Step] = [shown(number)]
     steps += [running(*up)] if actor is CONTROLLER else []
     steps += [("intent", RECORDED), (forward, answer)]
-    steps += [("outcome", RECORDED)] if isinstance(answer, Reply) else []
+    steps += [("outcome", RECORDED)] if closes or isinstance(answer, Reply) else []
     asked = request(method, path, actor=actor, headers=headers(plan) if plan else ())
     return converse(handle(asked, knows), steps, knows)
 
@@ -281,6 +283,58 @@ def test_a_disconnect_from_an_admitted_network_takes_a_service_down() -> None:
     assert disconnect(knows, 3, *steps).rule == "blast.radius"
 
 
+def connect(knows: GateState, number: int, endpoint: dict[str, object] | None) -> None:
+    network = {"Id": "f" * 64, "Name": "net", "Driver": "bridge"}
+    network["Labels"] = labels("team", origin="controller")  # type: ignore[assignment]
+    apart = inspect(
+        full(number),
+        f"s{number}.1-0",
+        "team",
+        HostConfig={"NetworkMode": "net"},
+        NetworkSettings={},
+    )
+    body: dict[str, object] = {"Container": full(number)}
+    body |= {} if endpoint is None else {"EndpointConfig": endpoint}
+    flow: Any = handle(request("POST", "/networks/net/connect", actor=CONTROLLER, body=body), knows)
+    command, stages = next(flow), []
+    try:
+        while True:
+            if isinstance(command, WriteRecord):
+                stages.append(command.entry.stage)
+                answer: Any = record(knows, command.entry)
+            elif isinstance(command, Forward):
+                answer = reply({})
+            elif command.path == "/networks/net":
+                answer = reply(network)
+            elif command.path.endswith("/json"):
+                answer = reply(apart)
+            else:
+                answer = shaped(command, reply([]))
+            command = flow.send(answer)
+    except StopIteration as stop:
+        assert (stop.value.status, stages) == (200, ["intent", "outcome"])
+
+
+@pytest.mark.parametrize("endpoint", [None, {"Aliases": ["s0.1-0"]}])
+def test_a_connect_without_the_services_name_ends_no_disconnect(
+    endpoint: dict[str, object] | None,
+) -> None:
+    """Nobody reaches the service: its name leads nowhere."""
+    knows = state(attached(services()))
+    left = Forward(
+        "POST",
+        f"/networks/{'f' * 64}/disconnect",
+        json.dumps({"Container": full(0)}).encode(),
+        deadline_s=15.0,
+    )
+    steps: list[Step] = [running(*range(COUNT)), ("intent", RECORDED)]
+    disconnect(knows, 0, *steps, (left, reply({})), ("outcome", RECORDED))
+    connect(knows, 0, endpoint)
+    assert [each.ended for each in knows.inventory.taken.values()] == [False]
+    connect(knows, 0, {"Aliases": ["s0"]})
+    assert [each.ended for each in knows.inventory.taken.values()] == [True]
+
+
 def attached(inventory: Inventory) -> Inventory:
     """The inventory with every container admitted to a network."""
     items = {
@@ -432,6 +486,40 @@ def test_no_start_overtakes_a_stop_that_is_in_progress(verb: str) -> None:
     asked = request("POST", f"/containers/{full(0)}/{verb}", actor=CONTROLLER)
     told = converse(handle(asked, knows), [shown(0, "exited"), ("refusal", RECORDED)], knows)
     assert (told.status, told.rule) == (409, "held")
+
+
+def test_a_stop_that_never_reached_the_engine_does_not_count() -> None:
+    """The engine is being restarted: what was asked of it meanwhile did nothing."""
+    knows = state(services())
+    for number in range(3):
+        take_down(knows, number, range(COUNT), answer=lost(sent=False), closes=True)
+    assert knows.inventory.taken == {}
+
+
+@pytest.mark.parametrize(
+    ("verb", "status"), [("stop", 500), ("pause", 500), ("restart", 500), ("restart", 400)]
+)
+def test_what_the_engine_failed_to_do_counts_for_ten_minutes(verb: str, status: int) -> None:
+    """It may have done a part: a restart stops first, and its failing start is answered 400."""
+    knows = state(services())
+    failed = reply({"message": "no such file or directory"}, status)
+    for number in range(3):
+        take_down(knows, number, range(COUNT), verb=verb, answer=failed)
+    refused(knows, 3, range(COUNT))
+    for number in range(3):
+        start(knows, number, Reply(304))  # they run on
+    at(knows, 599.0)
+    refused(knows, 3, range(COUNT))
+    at(knows, 1.0)
+    take_down(knows, 3, range(COUNT))
+
+
+def test_a_signal_that_failed_counts_until_the_container_is_started() -> None:
+    knows = state(services())
+    for number in range(3):
+        take_down(knows, number, range(COUNT), verb="kill", answer=reply({}, 500))
+    at(knows, 6000.0)
+    refused(knows, 3, range(COUNT))
 
 
 def test_ten_minutes_later_it_is_not_counted() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 import pytest
@@ -416,6 +416,23 @@ def test_more_than_can_be_kept_is_refused_and_the_first_is_dropped() -> None:
     assert gate.judge("c3").finding is not None
     gate.begin("x")
     assert len(gate.budget.taken) == TAKEN_MAX
+
+
+def test_no_takedown_of_a_slot_drops_one_that_counts() -> None:
+    """Takedowns of a service that stays up aren't limited, and each takes a place."""
+    gate = ten("c0", "c1", "c2")
+    gate.run("x", "s9")
+    taken = gate.budget.taken["i1"]
+    for number in range(TAKEN_MAX - 3):
+        gate.now += 0.01
+        key, since = f"x{number}", gate.stamp
+        filler = replace(taken, container=key, service="s9", intent=key, down_since=since)
+        gate.fold(Begun(replace(filler, closed=True)))
+    for route in (STOP, LEAVE, Mutation.CONTAINER_PAUSE):
+        assert gate.judge("x", route).finding is not None
+    assert {"s0", "s1", "s2"} <= gate.down()
+    gate.now = WINDOW_S
+    assert gate.judge("x") == BudgetDecision("slot")
 
 
 @pytest.mark.parametrize(
