@@ -80,7 +80,8 @@ def _head(file: str) -> str:
 # Use it with `trimtab up DIR --policy {file}`.
 # After an edit, `trimtab policy reload` puts it in force; a mistake leaves the rules before it.
 #
-# A key that isn't written here has the value of `strict` (`trimtab policy show --policy strict`).
+# A key that isn't written here has the value of `strict` (`trimtab policy show --policy strict`),
+# but the quotas of volumes and networks are those of `home`.
 # No policy can grant privileged containers, host namespaces, devices, sysctls, the engine's socket
 # or the broker's folders. Keep this file root's own: whoever can write it decides what may run.
 """
