@@ -332,6 +332,24 @@ def test_a_forge_that_hangs_or_talks_nonsense_costs_a_bounded_time(
     assert sending.problem == ("" if kind == "endless" else "forge.unreachable")
 
 
+def test_the_addresses_of_a_forge_share_the_time_of_a_request(
+    sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A full backlog: the kernel answers no further connection.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        address = listener.getsockname()
+        waiting = socket.create_connection(address)
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address)] * 20
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        sending.change_status(url=f"http://localhost:{address[1]}")
+        sending.write(SUCCESS)
+        began = time.monotonic()
+        sending.steps(1)
+        assert time.monotonic() - began < 3
+        waiting.close()
+    assert sending.problem == "forge.unreachable"
+
+
 def misbehave(listener: socket.socket, kind: str, over: threading.Event) -> None:
     """Answer one connection badly."""
     peer, _ = listener.accept()

@@ -94,8 +94,7 @@ class _Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Connect, and verify the server's certificate."""
-        plain = socket.create_connection((self.host, self.port), self.timeout)
-        self.sock = plain
+        plain = self._connect_plain()
         if self._context is not None:
             tls = self._context.wrap_socket(
                 plain, server_hostname=self.host, do_handshake_on_connect=False
@@ -105,6 +104,24 @@ class _Connection(http.client.HTTPConnection):
                 tls.do_handshake()
         if self.is_cut:
             raise TimeoutError
+
+    def _connect_plain(self) -> socket.socket:
+        """Connect to the first address that answers. All addresses share the time of the request."""
+        error = OSError("the name has no address")
+        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in found:
+            if self.is_cut:
+                raise TimeoutError
+            plain = self.sock = socket.socket(family, kind, protocol)
+            plain.settimeout(self.timeout)
+            try:
+                plain.connect(address)
+            except OSError as refusal:
+                plain.close()
+                error = refusal
+            else:
+                return plain
+        raise error
 
     def cut(self) -> None:
         """End the connection, however it spends its time."""
