@@ -187,7 +187,7 @@ class CommitFiles:
         """Record holds that began, and write outcomes that changed.
 
         Raises:
-            OSError: a file can't be written.
+            OSError: a file can't be written. The other is written.
         """
         if not desired.sources:
             return
@@ -199,8 +199,10 @@ class CommitFiles:
             )
             self._files = (holds, FeedbackFile(self._state.feedback))
         holds, feedback = self._files
-        holds.update(desired)
-        feedback.update(desired, report)
+        try:
+            holds.update(desired)
+        finally:
+            feedback.update(desired, report)
 
 
 def build_planner(

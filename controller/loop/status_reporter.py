@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from controller.core.planning.image_volumes import with_image_volumes
 from controller.core.planning.images_networks_volumes import Prerequisites
@@ -70,25 +72,24 @@ class Reporter:
             return report, inputs.desired
 
     def publish(self) -> None:
-        """Publish a changed status.
+        """Publish a changed status, and what became of commits: holds without a record are tried again.
 
         Raises:
-            StateError: the status can't be written.
+            StateError: a file can't be written. The other files are written.
         """
         clock = self._parts.clock
         began = clock.monotonic()
         report, desired = self._report(now=clock.now())
         cost_s = clock.monotonic() - began
         self._triggers.publish_delay_s = max(PUBLISH_S, PUBLISH_SHARE * cost_s)
-        if report != self._published:
-            try:
-                self._parts.publish(report)
+        try:
+            if report != self._published:
+                with _writing("the status"):
+                    self._parts.publish(report)
+                self._published = report
+        finally:
+            with _writing("the holds or outcomes of commits"):
                 self._parts.publish_commits(desired, report)
-            except OSError as error:
-                raise StateError(
-                    "state.unwritable", f"the status can't be written: {error}"
-                ) from error
-            self._published = report
 
     def _inputs(self, shared: SharedState, now: float) -> StatusInputs:
         tracker = self._reconciler.tracker
@@ -158,6 +159,15 @@ class StatusVerdicts:
         for key in self._verdicts.keys() - {service.key for service in desired.services}:
             del self._verdicts[key]
         return denials
+
+
+@contextmanager
+def _writing(subject: str) -> Iterator[None]:
+    """Raise a StateError about *subject* for an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise StateError("state.unwritable", f"{subject} can't be written: {error}") from error
 
 
 def _validate(value: object) -> Report | None:

@@ -871,6 +871,30 @@ def test_the_status_is_published_when_it_changes_and_only_then(tmp_path: Path) -
     assert len(home.published) == count
 
 
+def test_what_became_of_commits_is_tried_again_while_the_status_stands(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.let_pass(1)
+    count, tried = len(home.published), []
+    home.publish_commits = lambda _, report: tried.append(report)
+    home.let_pass(1000)
+    assert len(home.published) == count
+    assert tried
+
+
+def test_a_file_about_commits_that_cannot_be_written_does_not_stop_the_status(
+    tmp_path: Path,
+) -> None:
+    def full(_desired: Desired, _report: object) -> None:
+        raise OSError("the disk is full")
+
+    home = house(tmp_path, services=(service(),))
+    home.publish_commits = full
+    home.let_pass(5)
+    problems = str(home.controller.status()["problems"])
+    assert "the holds or outcomes of commits can't be written: the disk is full" in problems
+    assert home.published[-1]["resources"]
+
+
 def test_since_survives_a_restart_and_a_published_status_of_nonsense_is_ignored(
     tmp_path: Path,
 ) -> None:

@@ -15,7 +15,7 @@ from controller.loop.executor import never
 from controller.loop.operator_api import OperatorApi
 from controller.loop.passes import PassPolicy
 from controller.loop.probes.prober import ProbedEngine, Prober
-from controller.loop.shared_state import ControllerParts
+from controller.loop.shared_state import ControllerParts, ignore_commits
 from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.store import StateStore
 from controller.loop.workers.triggers import Chore, Triggers
@@ -173,6 +173,7 @@ class House:
     policy: str = "policy"
     keeping: QuarantineRules = AT_ONCE
     published: list[Report] = field(default_factory=list)
+    publish_commits: Callable[[Desired, Report], None] = ignore_commits
     failure_log: FailureLog | None = None
     stopping: Callable[[], bool] = never
     controller: Controller = field(init=False)
@@ -199,6 +200,7 @@ class House:
                 triggers=self.triggers,
                 fetch_policy=self.rules,
                 publish=self.published.append,
+                publish_commits=self._publish_commits,
                 quarantine_rules=self.keeping,
                 failure_log=self.failure_log,
                 stopping=self._is_stopping,
@@ -207,6 +209,9 @@ class House:
         self.operator = OperatorApi(self.controller)
         self.controller.begin(problem=problem)
         self.controller.subscribed()
+
+    def _publish_commits(self, desired: Desired, report: Report) -> None:
+        self.publish_commits(desired, report)
 
     def _is_stopping(self) -> bool:
         return self.stopping()

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from controller.app.controller import CommitFiles
 from controller.core.git.feedback import parse
 from controller.loop.state.commit_files import PAUSE_S, FeedbackFile, HoldFile
 from controller.model.errors import EngineUnavailable
 from controller.model.sources import CommitInfo, OutcomeState, SourceHold, SourceStatus
+from controller.settings import StateFolder
 from tests.unit.core.status.test_commit_outcomes import READY, WEB, report
 from tests.unit.core.status.test_commit_outcomes import world as asking
 from tests.unit.core.status.test_sources import NEW, STATUS, world
@@ -95,6 +97,15 @@ def test_a_file_that_cannot_be_written_repeats_no_record(read_only: Path) -> Non
             file.update(world(STATUS))
         journal.at += PAUSE_S
     assert journal.commits == ["b"]
+
+
+def test_outcomes_are_written_also_if_holds_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "controller" / ".holds.json.new").mkdir(parents=True)
+    state = StateFolder(tmp_path, tmp_path / "run")
+    files = CommitFiles(state, lambda _: None)
+    with pytest.raises(OSError, match="holds"):
+        files.publish(asking(WEB, report=held("b")), report(web=READY))
+    assert len(parse((state.feedback / "feedback.json").read_bytes())) == 4
 
 
 def test_a_damaged_file_costs_a_record(journal: Journal) -> None:
