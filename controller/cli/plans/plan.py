@@ -100,6 +100,9 @@ def plan(
     overlay = Path(against) if against is not None and Path(against).is_file() else None
     if overlay is not None and (source or snapshot_file is not None):
         raise click.UsageError("with --source or --snapshot, --against needs a folder")
+    if snapshot_file is not None and against is not None and not Path(against).is_dir():
+        # A commit is in the fetcher of an instance, and a snapshot needs no instance.
+        raise click.UsageError("with --snapshot, --against needs a folder: check the commit out")
     with _planned_folder(None if overlay else against, source, root) as planned:
         folder = default_directory(planned or directory, root)
         if against is not None or snapshot_file is not None:
