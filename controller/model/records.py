@@ -56,6 +56,8 @@ class Request:
     headers: tuple[tuple[str, str], ...]  # names in lower case
     body: bytes
     actor: Actor
+    #: A change of a client that had nothing left of its share of changes.
+    is_beyond_share: bool = False
 
 
 @dataclass(frozen=True, slots=True)

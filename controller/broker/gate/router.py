@@ -110,7 +110,19 @@ def body_limit(method: str, raw_target: str) -> BodyLimit:
 
 #: Reads with an answer of a few kilobytes.
 _SMALL = frozenset(
-    {"ping", "ping.head", "version", "info", "own.whoami", "own.health", "own.policy"}
+    {
+        "ping",
+        "ping.head",
+        "version",
+        "info",
+        "distribution.inspect",
+        "exec.inspect",
+        "network.inspect",
+        "volume.inspect",
+        "own.whoami",
+        "own.health",
+        "own.policy",
+    }
 )
 
 

@@ -27,12 +27,10 @@ def _journal(state: GateState) -> ClientShare:
     return client_shares.journal_share(state.policy.quotas.journal_per_day)
 
 
-def count_mutation(state: GateState, actor: Actor) -> None:
-    """Count a request that changes something. A refused one costs no more than its turn."""
-    if actor.role is Role.CLIENT:
-        state.shares.mutations = client_shares.spend(
-            state.shares.mutations, actor.uid, state.clock.monotonic(), _mutations(state), debt=1.0
-        )
+def _mutation_wait_s(state: GateState, uid: int) -> int:
+    """Return in how many seconds a uid may change something; 0 for at once."""
+    now = state.clock.monotonic()
+    return client_shares.wait_s(state.shares.mutations, uid, now, _mutations(state), amount=1.0)
 
 
 def count_record(state: GateState, uid: int, size: int) -> None:
@@ -56,14 +54,27 @@ def is_journal_spent(state: GateState, uid: int) -> bool:
 def waiting(state: GateState) -> dict[str, int]:
     """Return in how many seconds each uid that spent a share may change something again."""
     now, found = state.clock.monotonic(), dict[str, int]()
-    for buckets, share in (
-        (state.shares.mutations, _mutations(state)),
-        (state.shares.journal, _journal(state)),
-    ):
-        for uid in buckets:
-            if wait := client_shares.wait_s(buckets, uid, now, share):
-                found[str(uid)] = max(wait, found.get(str(uid), 0))
+    for uid in {*state.shares.mutations, *state.shares.journal}:
+        by_journal = client_shares.wait_s(state.shares.journal, uid, now, _journal(state))
+        if wait := max(_mutation_wait_s(state, uid), by_journal):
+            found[str(uid)] = wait
     return found
+
+
+def take_mutation(state: GateState, actor: Actor) -> bool:
+    """Count a request that changes something; return False, and count nothing, beyond the share.
+
+    So a client that asks too often still gets its share. A change that the policy refuses costs as
+    much as any other.
+    """
+    if actor.role is not Role.CLIENT:
+        return True
+    if _mutation_wait_s(state, actor.uid):
+        return False
+    state.shares.mutations = client_shares.spend(
+        state.shares.mutations, actor.uid, state.clock.monotonic(), _mutations(state)
+    )
+    return True
 
 
 def refuse_if_spent(call: GateRequest, state: GateState) -> None:
@@ -75,7 +86,8 @@ def refuse_if_spent(call: GateRequest, state: GateState) -> None:
     if call.actor.role is not Role.CLIENT or call.route.kind != "mutate":
         return
     uid, now, quotas = call.actor.uid, state.clock.monotonic(), state.policy.quotas
-    if wait := client_shares.wait_s(state.shares.mutations, uid, now, _mutations(state)):
+    if call.request.is_beyond_share:
+        wait = max(1, _mutation_wait_s(state, uid))
         raise _too_many(
             MUTATIONS_RULE,
             f"you changed more than {quotas.mutations_per_second} objects a second",

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 
@@ -300,15 +300,16 @@ class Connection:
         """Return the answer. *held* has the slot of a large answer, until the answer is sent."""
         started = self._state.clock.monotonic()
         if admits:
-            client_shares.count_mutation(self._state, request.actor)
+            beyond = not client_shares.take_mutation(self._state, request.actor)
+            request = replace(request, is_beyond_share=beyond)
         elif may_be_large(request.method, request.path):
             slot = await self._context.answers.take(self._user)
             if slot is None:
                 return refusal(
                     HTTPStatus.SERVICE_UNAVAILABLE,
                     "broker.busy",
-                    "too many large answers of yours are on their way",
-                    remedy="read the answers, and ask for fewer at a time",
+                    "too many reads of yours wait for the engine or are being sent",
+                    remedy="read the answers, ask for fewer at a time, or try again",
                 )
             held.callback(slot.release)
         try:

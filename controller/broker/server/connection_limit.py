@@ -57,7 +57,7 @@ class SlotLimits:
     #: the memory of the broker.
     answers: Mapping[str, Share] = field(
         default_factory=lambda: {
-            PeerGroup.OPERATOR: Share(4, 2),
+            PeerGroup.OPERATOR: Share(16, 8),
             PeerGroup.CONTROLLER: Share(16, 16),
             PeerGroup.CLIENT: Share(8, 2),
         }

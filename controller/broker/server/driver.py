@@ -215,9 +215,10 @@ class Driver:
     ) -> Reply | OpenResponse | Follow:
         """Run the flow of a request to its result, and open the engine's response for a Relay.
 
-        *user* has the connections to the engine. *admits* is the actor of a mutation. Such a flow holds the admission lock until its first
-        record or mutation, so that everything counted at admission still holds when the intent is
-        written. A flow that refuses at once doesn't wait for the lock.
+        *user* has the connections to the engine. *admits* is the actor of a mutation. Such a flow
+        holds the admission lock until its first record or mutation, so that everything counted at
+        admission still holds when the intent is written. A flow that refuses at once doesn't wait
+        for the lock.
         """
         if self._rests_not_begun:
             await asyncio.sleep(0)  # a sent early response is in the inventory before the next flow

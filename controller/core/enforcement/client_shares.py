@@ -69,9 +69,11 @@ def left(buckets: Buckets, uid: int, now: float, share: ClientShare) -> float:
     return share.burst if bucket is None else _filled(bucket, now, share).tokens
 
 
-def wait_s(buckets: Buckets, uid: int, now: float, share: ClientShare) -> int:
-    """Return in how many seconds a uid may spend again; 0 for at once."""
-    missing = -left(buckets, uid, now, share)
+def wait_s(
+    buckets: Buckets, uid: int, now: float, share: ClientShare, *, amount: float = 0.0
+) -> int:
+    """Return in how many seconds a uid has an *amount* left; 0 for at once."""
+    missing = amount - left(buckets, uid, now, share)
     return 0 if missing <= 0 else max(1, math.ceil(missing / share.per_s))
 
 

@@ -343,6 +343,11 @@ def test_every_route_has_its_handler_and_every_mutation_its_route() -> None:
         ("GET", "/v1.45/volumes", True),
         ("GET", "/images/json", True),
         ("GET", "/trimtab/v1/journal", True),
+        ("GET", "/v1.45/distribution/web:1/json", False),
+        ("GET", "/v1.45/exec/abc/json", False),
+        ("GET", "/v1.45/networks/net", False),
+        ("GET", "/v1.45/volumes/data", False),
+        ("GET", "/v1.45/images/web:1/json", True),
         ("GET", "/trimtab/v1/health", False),
         ("GET", "/_ping", False),
         # Streams hold no answer.

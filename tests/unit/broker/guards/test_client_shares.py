@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,8 +37,9 @@ def rules(**quotas: Any) -> GateState:
 
 def make(knows: GateState, dialogue: list[Step], actor: Actor = ALICE) -> Told:
     """Ask for a container that isn't there to be removed."""
-    client_shares.count_mutation(knows, actor)
+    beyond = not client_shares.take_mutation(knows, actor)
     asked = request("DELETE", "/containers/nothing", actor=actor)
+    asked = replace(asked, is_beyond_share=beyond)
     return converse(handle(asked, knows), dialogue, knows)
 
 
@@ -61,6 +63,20 @@ def test_a_client_that_changes_too_much_is_refused_until_its_turn_comes() -> Non
     assert make(knows, [LOOK, ("refusal", RECORDED)]).status == 404
 
 
+def test_a_client_that_asks_too_often_gets_its_share_all_the_same() -> None:
+    knows = rules(mutationsPerSecond=2)
+    for _ in range(100):
+        make(knows, [LOOK, ("refusal", RECORDED)])
+    passed = 0
+    for _ in range(100):  # ten a second
+        at(knows, 0.1)
+        refused = bool(client_shares.waiting(knows))
+        told = make(knows, [("refusal", RECORDED)] if refused else [LOOK, ("refusal", RECORDED)])
+        assert (told.status == 429) is refused
+        passed += told.status == 404
+    assert passed in {19, 20}
+
+
 def test_a_client_that_fills_the_journal_changes_nothing_more_and_reads_on() -> None:
     knows = rules(journalPerDay="1Mi")
     client_shares.count_record(knows, ALICE.uid, MIB + 10 * 1024)
@@ -81,5 +97,5 @@ def test_a_client_that_fills_the_journal_changes_nothing_more_and_reads_on() -> 
 @pytest.mark.parametrize("actor", [CONTROLLER, OPERATOR])
 def test_who_is_no_client_has_no_share(actor: Actor) -> None:
     knows = rules(journalPerDay="1Mi", mutationsPerSecond=1)
-    client_shares.count_mutation(knows, actor)
+    assert make(knows, [LOOK], actor).status == 404
     assert knows.shares.mutations == {}
