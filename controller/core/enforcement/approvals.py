@@ -9,7 +9,8 @@ Pure. ``handlers.trimtab_api`` shows a view, and compares it again when the appr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
@@ -78,8 +79,9 @@ def view(inventory: Inventory, plan: str, objects: Iterable[str]) -> ApprovalVie
     """Return what the inventory knows about *objects*: full ids, and volumes as ``volume:NAME``."""
     known: list[ApprovalObject] = []
     unknown: list[UnknownObject] = []
+    users = _users_of_volumes(inventory)
     for identifier in sorted(set(objects)):
-        found = _describe(inventory, identifier)
+        found = _describe(inventory, identifier, users)
         if isinstance(found, ApprovalObject):
             known.append(found)
         else:
@@ -88,13 +90,24 @@ def view(inventory: Inventory, plan: str, objects: Iterable[str]) -> ApprovalVie
     return ApprovalView(plan, tuple(known), tuple(unknown))
 
 
-def _describe(inventory: Inventory, identifier: str) -> ApprovalObject | str:
+def _users_of_volumes(inventory: Inventory) -> Mapping[str, Sequence[str]]:
+    """Return the names of the containers that mount each volume."""
+    users: dict[str, list[str]] = defaultdict(list)
+    for item in inventory.containers.values():
+        for volume in set(_volumes_of(item)):
+            users[volume].append(item.admitted.name)
+    return users
+
+
+def _describe(
+    inventory: Inventory, identifier: str, users: Mapping[str, Sequence[str]]
+) -> ApprovalObject | str:
     """Return an object of the inventory, or the reason why it can't be approved."""
     if identifier.startswith(VOLUME):
         volume = inventory.volumes.get(identifier.removeprefix(VOLUME))
         if volume is None:
             return "the broker doesn't know it"
-        return _describe_volume(inventory, identifier, volume)
+        return _describe_volume(identifier, volume, users.get(volume.name, ()))
     container = inventory.containers.get(identifier)
     if container is None:
         return "the broker doesn't know it"
@@ -117,12 +130,7 @@ def _describe_container(item: ContainerItem) -> ApprovalObject:
     )
 
 
-def _describe_volume(inventory: Inventory, identifier: str, volume: OwnedObject) -> ApprovalObject:
-    users = (
-        item.admitted.name
-        for item in inventory.containers.values()
-        if volume.name in _volumes_of(item)
-    )
+def _describe_volume(identifier: str, volume: OwnedObject, users: Sequence[str]) -> ApprovalObject:
     return ApprovalObject(
         id=identifier,
         kind="volume",

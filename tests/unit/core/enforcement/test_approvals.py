@@ -19,6 +19,7 @@ from controller.core.enforcement.approvals import (
 from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.inventory import ContainerItem, Inventory, OwnedObject
 from controller.model.observed import Settings
+from tests.unit.broker.cost import LINEAR, steps
 
 PLAN = "ab" * 32
 WEB, GUEST = "1" * 64, "2" * 64
@@ -74,6 +75,18 @@ SHOWN = ApprovalView(
 
 def test_a_view_has_the_words_of_the_inventory() -> None:
     assert view(INVENTORY, PLAN, ["volume:data", WEB, WEB]) == SHOWN
+
+
+def test_the_cost_of_a_view_does_not_grow_with_pairs_of_volumes_and_containers() -> None:
+    def cost(count: int) -> int:
+        known = Inventory(
+            containers={f"{n:064x}": container(f"{n:064x}", f"web.{n}") for n in range(count)},
+            volumes={f"v{n}": replace(DATA, id=f"v{n}", name=f"v{n}") for n in range(count)},
+        )
+        return steps(lambda: view(known, PLAN, [f"volume:v{n}" for n in range(count)]))
+
+    few, more, many = cost(50), cost(100), cost(200)
+    assert (many - more) / (more - few) < LINEAR
 
 
 def test_what_the_broker_does_not_know_can_not_be_approved() -> None:
