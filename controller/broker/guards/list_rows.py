@@ -18,6 +18,8 @@ from controller.model.records import Actor, Reply, Role
 #: Bytes of an owner's whole rows in a list.
 WHOLE_BYTES = 1024 * 1024
 TEXT_MAX = 256
+#: Characters of a label's value: docker compose reads its labels whole.
+LABEL_MAX = 4096
 ITEMS_MAX = 8
 COMPOSE = "com.docker.compose."
 #: The reply's header with the number of shortened rows.
@@ -88,15 +90,15 @@ def shorten(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row with long texts, long lists, and labels of other tools cut off."""
     short = {key: _cut(value) for key, value in row.items()}
     if "Labels" in row:
-        short["Labels"] = _cut(_labels(row["Labels"]))
+        short["Labels"] = _labels(row["Labels"])
     return short
 
 
 def _labels(labels: Mapping[str, str] | None) -> dict[str, str] | None:
-    """Return the labels of trimtab and of docker compose."""
+    """Return all labels of trimtab and of docker compose."""
     if labels is None:
         return None
-    return {k: v for k, v in labels.items() if is_reserved(k) or k.startswith(COMPOSE)}
+    return {k: v[:LABEL_MAX] for k, v in labels.items() if is_reserved(k) or k.startswith(COMPOSE)}
 
 
 def _cut(value: Any) -> Any:

@@ -15,6 +15,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards.lookup import can_see
 from controller.core.admission.host_ports import (
     PortClaim,
+    PortConflict,
     conflict_of,
     finding_of,
     of_item,
@@ -36,6 +37,11 @@ def ports_in_use(state: GateState) -> Iterator[PortClaim]:
     yield from state.reservations.ports.values()
 
 
+def find_conflict(state: GateState, mine: PortClaim) -> PortConflict | None:
+    """Return a port of *mine* that another owner's container holds, None if there is none."""
+    return conflict_of(mine, ports_in_use(state)) if mine.ports or mine.ranges else None
+
+
 @contextmanager
 def reserve_ports(call: GateRequest, state: GateState, mine: PortClaim) -> Iterator[None]:
     """Reserve host ports for a create in progress.
@@ -43,7 +49,7 @@ def reserve_ports(call: GateRequest, state: GateState, mine: PortClaim) -> Itera
     Raises:
         Denied: ``port.taken``. A client doesn't learn the holder.
     """
-    conflict = conflict_of(mine, ports_in_use(state)) if mine.ports or mine.ranges else None
+    conflict = find_conflict(state, mine)
     if conflict is not None:
         found = finding_of(conflict, names_holder=can_see(call.actor, conflict.holder.owner))
         raise Denied(found.rule, found.reason, found.remedy, status=409, subject=mine.name)

@@ -103,7 +103,13 @@ def _judge_with_counts(
     def judge() -> AdmissionDecision:
         return _judge(call, state, request, _facts(state, found, call.actor.role))
 
-    return (yield from networks_volumes.judge_within_quotas(state, judge))
+    judged = yield from networks_volumes.judge_within_quotas(state, judge)
+    ports = host_ports.of_summary(SummaryPart.read(judged.summary))
+    taken = port_conflicts.find_conflict(state, ports) is not None
+    if taken and (yield from networks_volumes.forget_again(state)):
+        # A holder that was removed behind the broker's back still counted.
+        judged = yield from networks_volumes.judge_within_quotas(state, judge)
+    return judged
 
 
 def _judge(

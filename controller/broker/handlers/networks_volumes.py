@@ -52,13 +52,13 @@ def judge_within_quotas(
         Denied: admission denies the create.
     """
     judged = judge()
-    if is_over_quota(judged) and (yield from _forget_again(state)):
+    if is_over_quota(judged) and (yield from forget_again(state)):
         # Objects that were removed behind the broker's back still counted.
         judged = judge()
     return raise_if_denied(judged)
 
 
-def _forget_again(state: GateState) -> Flow[int]:
+def forget_again(state: GateState) -> Flow[int]:
     """Drop removed objects. Many refusals in a second cost one look at the engine's lists."""
     now = state.clock.monotonic()
     if state.forgot_at is not None and now - state.forgot_at < FORGET_AGAIN_S:

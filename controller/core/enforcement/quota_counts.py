@@ -138,6 +138,8 @@ def quota_use(objects: Iterable[Counted], policy: Policy) -> tuple[QuotaUse, ...
             QuotaUse(f"quotas.{whose}.volumes", "", every["volume", whose], sums.volumes),
             QuotaUse(f"quotas.{whose}.networks", "", every["network", whose], sums.networks),
         ]
+    # A quota of nothing, of which nothing is used, is no news.
+    used = [use for use in used if use.most or use.count]
     return tuple(sorted(used, key=lambda use: (-use.percent, use.key, use.owner)))
 
 

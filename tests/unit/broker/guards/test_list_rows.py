@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from controller.broker.guards.list_rows import SHORTENED_HEADER, WHOLE_BYTES, ListRows
+from controller.broker.guards.list_rows import SHORTENED_HEADER, WHOLE_BYTES, ListRows, shorten
 from controller.model.records import Reply
 from tests.unit.broker.dialogue import ALICE, CONTROLLER, OPERATOR
 
@@ -46,6 +46,16 @@ def test_rows_are_whole_until_their_owner_has_had_its_share() -> None:
     assert short["NetworkSettings"] == row["NetworkSettings"]
     assert len(json.dumps(short)) < 8_000
     assert rows.finish(Reply(200)).headers == ((SHORTENED_HEADER, "2"),)
+
+
+def test_a_shortened_row_keeps_the_labels_of_compose_and_trimtab() -> None:
+    labels = {
+        **{f"com.docker.compose.x{n}": "y" * 373 for n in range(20)},
+        **{f"io.trimtab.x{n}": "z" for n in range(8)},
+    }
+    assert shorten(container(Labels=labels))["Labels"] == labels
+    long = shorten(container(Labels={"com.docker.compose.x": "y" * 60_000}))
+    assert len(long["Labels"]["com.docker.compose.x"]) == 4096
 
 
 def test_a_short_list_is_whole_and_says_nothing() -> None:

@@ -20,10 +20,12 @@ from tests.unit.broker.dialogue import (
     Step,
     Told,
     converse,
+    lost,
     reply,
     request,
     state,
 )
+from tests.unit.broker.guards.test_recovery import ALL_NETWORKS, ALL_VOLUMES, lists
 from tests.unit.broker.handlers.test_container_create import MADE, Forwarded
 from tests.unit.broker.world import DB, NETWORK, REFERENCE, image, inventory, item, labels, network
 
@@ -50,6 +52,10 @@ def holding() -> GateState:
     return gate(containers={DB: replace(item(DB, "bob-db", "bob"), ports=(PORT,))})
 
 
+#: No object is forgotten while the engine doesn't answer.
+AWAY: Step = (ReadEngine("/info"), lost())
+
+
 def create(knows: GateState, *ends: Step, actor: Actor = ALICE) -> Told:
     looked: list[Step] = [
         (ReadEngine(f"/images/{REFERENCE}/json"), reply(image())),
@@ -62,7 +68,7 @@ def create(knows: GateState, *ends: Step, actor: Actor = ALICE) -> Told:
 
 def test_a_client_gets_no_port_of_another_owner_and_does_not_learn_whose() -> None:
     knows = holding()
-    answer = create(knows, ("refusal", RECORDED))
+    answer = create(knows, AWAY, ("refusal", RECORDED))
     assert (answer.status, answer.rule) == (409, "port.taken")
     assert "18555" in answer.value.body.decode()
     assert "bob" not in answer.value.body.decode()
@@ -70,7 +76,7 @@ def test_a_client_gets_no_port_of_another_owner_and_does_not_learn_whose() -> No
 
 
 def test_an_operator_learns_the_holder() -> None:
-    answer = create(holding(), ("refusal", RECORDED), actor=OPERATOR)
+    answer = create(holding(), AWAY, ("refusal", RECORDED), actor=OPERATOR)
     assert "the container bob-db of bob" in answer.value.body.decode()
 
 
@@ -89,4 +95,18 @@ def test_a_port_is_free_once_no_container_holds_it(ports: tuple[str, ...]) -> No
 def test_a_create_in_progress_holds_its_ports() -> None:
     summary: dict[str, object] = {"name": "soon", "labels": labels("bob"), "ports": [PORT]}
     intent = OpenIntent(9, "", "client", {"route": "container.create", "summary": summary})
-    assert create(gate(open={"i9": intent}), ("refusal", RECORDED)).rule == "port.taken"
+    assert create(gate(open={"i9": intent}), AWAY, ("refusal", RECORDED)).rule == "port.taken"
+
+
+def test_a_port_is_free_at_once_if_its_holder_was_removed_past_the_broker() -> None:
+    knows = holding()
+    volumes = [{"Name": name} for name in knows.inventory.volumes]
+    steps: list[Step] = [
+        *lists(**{ALL_NETWORKS: [{"Id": NETWORK}], ALL_VOLUMES: {"Volumes": volumes}}),
+        (ReadEngine(f"/containers/{DB}/json"), NOT_FOUND),
+        ("read", RECORDED),
+    ]
+    sent = Forwarded("/containers/create?name=job")
+    answer = create(knows, *steps, ("intent", RECORDED), (sent, MADE), ("outcome", RECORDED))
+    assert answer.status == 201
+    assert DB not in knows.inventory.containers

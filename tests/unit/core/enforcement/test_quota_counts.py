@@ -91,3 +91,12 @@ def test_the_fullest_quota_comes_first() -> None:
     assert by_key["quotas.perOwner", "operator"] == 1
     assert by_key["quotas.networksPerOwner", "alice"] == 2
     assert QuotaUse("k", "", 0, 0).percent == 100
+
+
+def test_a_quota_of_nothing_is_full_only_if_something_is_there() -> None:
+    rules = policy(quotas={"documents": {"networks": 0}, "clients": {"networks": 0}})
+    none = {use.key: use for use in quota_use((), rules)}
+    assert "quotas.clients.networks" not in none
+    assert all(use.percent == 0 for use in none.values())
+    some = {use.key: use for use in quota_use(all_counted(INVENTORY, {}), rules)}
+    assert some["quotas.clients.networks"].percent == 100
