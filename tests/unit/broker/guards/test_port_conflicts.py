@@ -25,9 +25,20 @@ from tests.unit.broker.dialogue import (
     request,
     state,
 )
-from tests.unit.broker.guards.test_recovery import ALL_NETWORKS, ALL_VOLUMES, lists
+from tests.unit.broker.guards.test_recovery import lists
 from tests.unit.broker.handlers.test_container_create import MADE, Forwarded
-from tests.unit.broker.world import DB, NETWORK, REFERENCE, image, inventory, item, labels, network
+from tests.unit.broker.world import (
+    ALL_NETWORKS,
+    ALL_VOLUMES,
+    DB,
+    NETWORK,
+    REFERENCE,
+    image,
+    inventory,
+    item,
+    labels,
+    network,
+)
 
 NET = "platform-bridge"
 PORT = "127.0.0.1:18555:8080/tcp"
