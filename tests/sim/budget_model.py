@@ -49,6 +49,9 @@ MOVES: Final = (*TAKES, "start", "unpause", "feed", "connect", "helper", "end", 
 class BeyondTheShare(AssertionError):
     """More services are down because of the controller than the share."""
 
+    #: The number of services and the moves.
+    story: tuple[int, list[Move]]
+
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -88,6 +91,8 @@ class Box:
     halting: int = 0
     #: Starts that are in progress.
     starting: int = 0
+    #: Updates and disconnects that are in progress, by their intents.
+    altering: dict[str, Mutation] = field(default_factory=dict)
 
     def is_whole(self, now: float) -> bool:
         """Return True if it has run, unaltered, for 5 s."""
@@ -251,6 +256,8 @@ class World:
                     )
                 )
             )
+            if route not in rules.HALTS:
+                box.altering[intent] = route
         box.halting += route in rules.HALTS
         box.starting += route == Mutation.CONTAINER_RESTART
         since = self.now
@@ -304,12 +311,14 @@ class World:
         return not any(other.is_whole(self.now) and not other.is_condemned for other in others)
 
     def _refused(self, move: Move, box: Box, intent: str) -> None:
+        box.altering.pop(intent, None)
         box.halting -= TAKES[move.verb] in rules.HALTS
         box.starting -= TAKES[move.verb] == Mutation.CONTAINER_RESTART
         self._fold(rules.Closed(intent, "nothing"))
 
     def _closed(self, move: Move, box: Box, intent: str, seq: int) -> None:
         """Fold what the broker's records say at the end of a mutation."""
+        box.altering.pop(intent, None)
         box.halting -= TAKES[move.verb] in rules.HALTS
         box.starting -= TAKES[move.verb] == Mutation.CONTAINER_RESTART
         unknown = move.verb in {"signal", "restart", "poisoned restart"}
@@ -327,8 +336,8 @@ class World:
                 pass
 
     def _repair(self, move: Move, box: Box) -> None:
-        if box.halting and move.verb in {"start", "unpause"}:
-            return  # no start overtakes a stop
+        if self._is_overtaking(move.verb, box):
+            return
         self._count += 1
         seq = self._count
         starts = move.verb in {"start", "unpause"}
@@ -351,6 +360,13 @@ class World:
                 self._later(min(12.0, DELAYS[move.answer]), lambda: answer(event))
 
         self._later(min(12.0, DELAYS[move.effect]), effect)
+
+    def _is_overtaking(self, verb: str, box: Box) -> bool:
+        """Return True if the gate lets a repair wait for a takedown that is in progress."""
+        undone = {"feed": Mutation.CONTAINER_UPDATE, "connect": Mutation.NETWORK_DISCONNECT}
+        if verb in undone:
+            return undone[verb] in box.altering.values()
+        return box.halting > 0
 
     def _repaired(self, verb: str, box: Box, seq: int) -> rules.Event | None:
         """Repair a container; return what the broker will know, None if there was nothing to do."""
@@ -413,7 +429,11 @@ def play(services: int, moves: list[Move]) -> World:
         BeyondTheShare: the invariant is broken.
     """
     world = World(services)
-    for move in moves:
-        world.play(move)
-    world.wait(1000.0)
+    try:
+        for move in moves:
+            world.play(move)
+        world.wait(1000.0)
+    except BeyondTheShare as error:
+        error.story = (services, moves)
+        raise
     return world

@@ -10,6 +10,7 @@ from controller.core.disruption import budget as rules
 from controller.core.disruption.budget import Budget, Look
 from controller.model.inventory import RecordTime, TakenDown
 from controller.model.mutations import Mutation
+from tests.sim.budget_model import Box, World
 from tests.sim.planted import Plant, always
 
 #: The invariant of the disruption budget, as the worlds count it (``checkers``).
@@ -66,14 +67,13 @@ def _deaf_to(route: Mutation) -> Callable[[Any], Any]:
     return wrong
 
 
-def _open_ends(original: Any) -> Any:
-    """Let a start end a stop that is still in progress."""
+def _overtakes(_original: Any) -> Any:
+    """Let no repair wait for a takedown that is in progress."""
 
-    def end(budget: Budget, *args: Any, **named: Any) -> Budget:
-        closed = {key: replace(each, closed=True) for key, each in budget.taken.items()}
-        return original(replace(budget, taken=closed), *args, **named)  # type: ignore[no-any-return]
+    def is_overtaking(_self: World, _verb: str, _box: Box) -> bool:
+        return False
 
-    return end
+    return is_overtaking
 
 
 BUDGET_PLANTS: tuple[Plant, ...] = (
@@ -121,8 +121,8 @@ BUDGET_PLANTS: tuple[Plant, ...] = (
     ),
     Plant(
         SHARE,
-        "budget-start-ends-a-stop",
-        "a start ends the stop that is still in progress",
-        ((rules, "_end", _open_ends),),
+        "budget-repairs-overtake",
+        "a repair is carried out, and recorded, beside a takedown that is in progress",
+        ((World, "_is_overtaking", _overtakes),),
     ),
 )

@@ -2,7 +2,7 @@
 
 The gate looks up and judges a takedown while mutations run one at a time until their intent is
 written. From the intent on the takedown counts. The decision is taken on the folded inventory when
-the engine has answered; the answers only make it stricter (``core.disruption.budget``).
+the engine has answered (``core.disruption.budget``).
 """
 
 from __future__ import annotations
@@ -31,9 +31,17 @@ from controller.model.observed import Settings
 from controller.model.records import Role
 
 RUNNING = "running"
+#: The states of a container whose end takes something down. One that the engine is restarting by
+#: itself has just ended: a replacement of what crashes again and again needs no budget.
+_ALIVE = frozenset({RUNNING, "paused"})
 _STARTS = frozenset(
     {Mutation.CONTAINER_START, Mutation.CONTAINER_RESTART, Mutation.CONTAINER_UNPAUSE}
 )
+#: The takedowns that a repair undoes, if it isn't a start.
+_REPAIRS: dict[str, frozenset[Mutation]] = {
+    Mutation.CONTAINER_UPDATE: frozenset({Mutation.CONTAINER_UPDATE}),
+    Mutation.NETWORK_CONNECT: frozenset({Mutation.NETWORK_DISCONNECT}),
+}
 #: The engine's words for a short uptime. Other words are longer than a minute.
 _UPTIME = re.compile(r"Up (?:(Less than a)|(\d+)) seconds?\b", re.ASCII)
 
@@ -64,7 +72,7 @@ def enforce_budget(
     asked = Call(item.id, call.route.name, network=network, capacity=capacity)
     if not budget.can_take_down(_budget_of(state, item), asked):
         return judged
-    shown = (container.inspect.get("State") or {}).get("Status") == RUNNING
+    shown = (container.inspect.get("State") or {}).get("Status") in _ALIVE
     runs = shown or _is_starting(state, item.id)
     listed: list[Any] = []
     if runs or call.route.name not in budget.HALTS:
@@ -74,7 +82,10 @@ def enforce_budget(
     look = Look(_steady(listed), target_runs=runs, age_s=asked_s)
 
     def age_s(stamp: RecordTime) -> float:
-        return state.age_s(stamp.id, stamp.time)
+        """Return a record's age. An earlier broker's record is older than this process."""
+        age_s = state.age_s(stamp.id, stamp.time)
+        known = stamp.id in state.recorded_at
+        return age_s if known else max(age_s, state.clock.monotonic() - state.start_monotonic)
 
     approval = approval_of(call, state, item.id)
     word = budget.admit(_budget_of(state, item), asked, look, age_s, approved=approval is not None)
@@ -92,21 +103,24 @@ def enforce_budget(
 
 
 def refuse_overtaking(call: GateRequest, state: GateState, identifier: str) -> None:
-    """Let a start of the controller's wait for its own stops of the container.
+    """Let a repair of the controller's wait for its own takedowns of the container.
 
-    A stop of what is down takes nothing down, and is free. The engine may carry it out after a later
-    start.
+    A start waits for stops, an update of limits for another below half of one, a connect for a
+    disconnect. The engine may carry out the takedown last, also if its answer comes first. A stop of
+    what is down waits for nothing, and is free.
 
     Raises:
         Denied: ``held``.
     """
     if call.actor.role is not Role.CONTROLLER:
         return
-    for intent in state.inventory.open.values():
+    repaired = _REPAIRS.get(call.route.name, budget.HALTS)
+    for key, intent in state.inventory.open.items():
         request, role = intent.request, intent.role
         if request.get("object") != identifier or role != Role.CONTROLLER.value:
             continue
-        if request.get("route") in budget.HALTS:
+        counts = repaired is budget.HALTS or key in state.inventory.taken
+        if counts and request.get("route") in repaired:
             raise Denied(
                 "held",
                 f"{request['route']} of the container is still in progress",

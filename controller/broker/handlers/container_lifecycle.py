@@ -26,7 +26,7 @@ from controller.core.admission import calls
 from controller.core.admission.update import admit_update
 from controller.core.engine_api import parse
 from controller.core.engine_api.timestamps import ZERO_TIME
-from controller.core.records.container_effects import updated_settings
+from controller.core.records.container_effects import changes_limits, updated_settings
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.plan import ALLOW
@@ -187,9 +187,11 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
     updated = updated_settings(SummaryPart.read(judged.summary))
     asked = {name: getattr(judged.settings, name) for name in updated}
     after = replace(container.item.admitted, **asked)
-    judged = yield from disruption_budget.enforce_budget(
-        call, state, container, judged, settings=after
-    )
+    if changes_limits(SummaryPart.read(judged.summary)):
+        disruption_budget.refuse_overtaking(call, state, container.item.id)
+        judged = yield from disruption_budget.enforce_budget(
+            call, state, container, judged, settings=after
+        )
     answer = partial(add_warnings, warnings=judged.warnings)
     return (yield from _post_action(call, state, container, judged, extra=extra, answer=answer))
 

@@ -219,6 +219,8 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
         judged = yield from disruption_budget.enforce_budget(
             call, state, found, judged, network=network.facts.name
         )
+    else:
+        disruption_budget.refuse_overtaking(call, state, found.item.id)
     item = found.item
     path = f"/networks/{network.facts.id}/{call.verb}"
     summary = {**place_of(item), **judged.summary, "network": network.facts.name}

@@ -5,13 +5,13 @@ until a slot of it has run, unaltered, for 5 s.
 
 Such mutations are stop, kill, restart, pause and removal of a container, an update to less than half
 of a limit, and a disconnect from an admitted network. A slot is unaltered if none of them is
-outstanding on its container. A start, an unpause, a raised limit or a connect ends the closed ones;
-one that is still in progress stays outstanding. A service that does not come back stops counting ten
+outstanding on its container. A start, an unpause, a raised limit or a connect with the service's
+name ends the closed ones; one that is still in progress stays outstanding. A service that does not come back stops counting ten
 minutes after the broker knew that its container was down, or was started again.
 
-Pure. The state is folded from the broker's own records alone. A look at the engine only makes the
-decision stricter: a container that the engine does not show as running keeps no service up. So a
-look that is older than the state lets nothing pass.
+Pure. The state is folded from the broker's own records alone. A container that a look at the engine
+does not show as running keeps no service up, so an old look lets no more pass. One thing becomes
+freer by a look: to halt a container that the engine shows as down, or as being restarted by itself.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Look:
 
     #: The containers that have run for ``RUN_S``.
     running: frozenset[str] = frozenset()
-    #: The container of the call runs, or a start of it is in progress.
+    #: The container of the call runs or is paused, or a start of it is in progress.
     target_runs: bool = True
     #: How long ago the engine was asked, in seconds.
     age_s: float = 0.0
@@ -145,6 +145,8 @@ class Changed:
     container: str
     seq: int  # of the intent, as in ``Ran``
     capacity: Capacity
+    #: The controller changed them. Others grant nothing: the controller puts their changes back.
+    is_granted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +230,32 @@ def _close(budget: Budget, intent: str, effect: str, now: RecordTime) -> Budget:
     if effect == "nothing":
         del kept[intent]
         return replace(budget, taken=kept)
-    # It supersedes earlier ones of its kind, so that their number stays small.
-    for key, each in _of(budget, taken.container):
-        same = (each.route, each.network, each.approved)
-        if each.closed and same == (taken.route, taken.network, taken.approved):
-            del kept[key]
+    for key in _superseded(budget, taken):
+        del kept[key]
     since = now if effect == "down" else taken.down_since
     kept[intent] = replace(taken, closed=True, down_since=since)
     return replace(budget, taken=kept)
+
+
+def _superseded(budget: Budget, taken: TakenDown) -> list[str]:
+    """Return the takedowns that count no longer than *taken*, so that their number stays small.
+
+    They are the closed ones of its kind, and those of its service's containers that exist no more.
+    """
+
+    def is_same(each: TakenDown) -> bool:
+        kinds = [(one.container, one.route, one.network, one.approved) for one in (each, taken)]
+        return kinds[0] == kinds[1]
+
+    def is_past(each: TakenDown) -> bool:
+        same = each.service == taken.service and not taken.approved
+        return same and each.container not in budget.replicas
+
+    return [
+        key
+        for key, each in budget.taken.items()
+        if each.closed and key != taken.intent and (is_same(each) or is_past(each))
+    ]
 
 
 def _of(budget: Budget, container: str) -> list[tuple[str, TakenDown]]:
@@ -270,7 +290,9 @@ def _change(budget: Budget, event: Changed, now: RecordTime) -> Budget:
     replica = budget.replicas.get(event.container)
     if replica is None:
         return budget
-    granted = replica.granted.largest(event.capacity)
+    granted = replica.granted
+    if event.is_granted:
+        granted = granted.largest(event.capacity)
     replica = replace(replica, capacity=event.capacity, granted=granted)
     budget = _with_replica(budget, replica)
     if event.capacity.is_below_half_of(granted):

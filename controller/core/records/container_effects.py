@@ -211,9 +211,10 @@ def _budget_event(inventory: Inventory, route: str, closing: Closing) -> budget.
             return budget.Joined(subject, closing.seq, summary.network)
         case Mutation.CONTAINER_CREATE if item is not None and item.origin == "controller":
             return budget.Created(replica_of(item, up=None))
-        case Mutation.CONTAINER_UPDATE if item is not None:
+        case Mutation.CONTAINER_UPDATE if item is not None and changes_limits(summary):
             capacity = Capacity.of(update_settings(item.admitted, closing))
-            return budget.Changed(subject, closing.seq, capacity)
+            is_granted = closing.role == "controller"
+            return budget.Changed(subject, closing.seq, capacity, is_granted=is_granted)
         case _:
             return None
 
@@ -325,6 +326,11 @@ def updated_settings(summary: SummaryPart) -> tuple[str, ...]:
     if not members:
         return tuple(name for name in SETTINGS_FIELDS if name not in {"name", "networks"})
     return tuple(name for member in members for name in _UPDATED.get(member, ()))
+
+
+def changes_limits(summary: SummaryPart) -> bool:
+    """Return True if an update names a limit: it can change more than the restart policy."""
+    return not LIMITS.keys().isdisjoint(updated_settings(summary))
 
 
 def rename(admitted: Settings, closing: Closing) -> Settings:

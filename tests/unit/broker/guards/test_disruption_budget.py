@@ -42,6 +42,7 @@ from tests.unit.broker.world import inventory as usual
 
 PLAN = "ab" * 32
 COUNT = 10
+GIB = 1024**3
 
 
 def full(number: int) -> str:
@@ -221,10 +222,72 @@ def test_a_removal_of_what_is_down_is_free() -> None:
 # What leaves a service running in name only
 
 
-def update(knows: GateState, number: int, body: dict[str, object], *steps: Step) -> Told:
+def update(
+    knows: GateState,
+    number: int,
+    body: dict[str, object],
+    *steps: Step,
+    actor: Actor = CONTROLLER,
+    status: str = "running",
+) -> Told:
     path = f"/containers/{full(number)}/update"
-    asked = request("POST", path, actor=CONTROLLER, body=body)
-    return converse(handle(asked, knows), [shown(number), *steps], knows)
+    asked = request("POST", path, actor=actor, body=body)
+    return converse(handle(asked, knows), [shown(number, status), *steps], knows)
+
+
+def updated(number: int, body: dict[str, object]) -> list[Step]:
+    path = f"/containers/{full(number)}/update"
+    forward = Forward("POST", path, json.dumps(body).encode(), deadline_s=60.0)
+    return [("intent", RECORDED), (forward, reply({})), ("outcome", RECORDED)]
+
+
+def with_memory(inventory: Inventory, memory: int) -> Inventory:
+    """The inventory with every container admitted with so much memory."""
+    items = {
+        key: replace(each, admitted=replace(each.admitted, memory=memory, memory_swap=memory))
+        for key, each in inventory.containers.items()
+    }
+    replicas = {key: inventory_json.replica_of(one, up=RecordTime()) for key, one in items.items()}
+    return replace(inventory, containers=items, replicas=replicas)
+
+
+def test_what_an_operator_raised_is_put_back_without_a_budget() -> None:
+    knows = state(with_memory(services(), GIB))
+    for number in range(5):
+        for actor, memory in ((OPERATOR, 4 * GIB), (CONTROLLER, GIB)):
+            body: dict[str, object] = {"Memory": memory, "MemorySwap": memory}
+            update(knows, number, body, *updated(number, body), actor=actor)
+    assert knows.inventory.taken == {}
+
+
+@pytest.mark.parametrize("status", ["running", "exited"])
+def test_an_update_of_the_restart_policy_alone_takes_nothing_down(status: str) -> None:
+    """A replacement begins with it, also of a container with too small a limit."""
+    knows = state(with_memory(services(), GIB))
+    for number in range(3):
+        starve(knows, number)
+    body: dict[str, object] = {"RestartPolicy": {"Name": "no"}}
+    for number in range(4):
+        told = update(knows, number, body, *updated(number, body), status=status)
+        assert "takesDown" not in told.entries[0].request["summary"]  # type: ignore[operator]
+    assert [each.ended for each in knows.inventory.taken.values()] == [False] * 3
+
+
+@pytest.mark.parametrize(("status", "counts"), [("paused", True), ("restarting", False)])
+def test_a_stop_of_what_is_paused_counts_and_of_what_crashes_does_not(
+    status: str, *, counts: bool
+) -> None:
+    """A paused container goes on after an unpause, and the stop may come only then."""
+    knows = three_down()
+    path = f"/containers/{full(3)}/stop"
+    steps: list[Step] = [shown(3, status)]
+    if counts:
+        steps += [running(*range(4, COUNT)), ("refusal", RECORDED)]
+    else:
+        forward = Forward("POST", path)
+        steps += [("intent", RECORDED), (forward, NO_CONTENT), ("outcome", RECORDED)]
+    told = converse(handle(request("POST", path, actor=CONTROLLER), knows), steps, knows)
+    assert told.status == (403 if counts else 204)
 
 
 def starve(knows: GateState, number: int) -> None:
@@ -522,6 +585,28 @@ def test_a_signal_that_failed_counts_until_the_container_is_started() -> None:
     refused(knows, 3, range(COUNT))
 
 
+def test_no_update_or_connect_overtakes_its_opposite_that_is_in_progress() -> None:
+    """The engine may carry out the first one last, and its answer may be recorded first."""
+    knows = state(attached(with_memory(services(), GIB)))
+    less: dict[str, object] = {"Memory": 6 * 1024**2, "MemorySwap": 6 * 1024**2}
+    intent, (forward, _), _ = updated(0, less)
+    steps: list[Step] = [running(*range(COUNT)), intent, (forward, lost())]
+    update(knows, 0, less, *steps)
+    more: dict[str, object] = {"Memory": GIB, "MemorySwap": GIB}
+    told = update(knows, 0, more, ("refusal", RECORDED))
+    assert (told.status, told.rule) == (409, "held")
+    policy: dict[str, object] = {"RestartPolicy": {"Name": "no"}}
+    held = update(knows, 0, policy, ("refusal", RECORDED))  # until recovery has settled the first
+    assert held.rule == "held"
+    (key,) = knows.inventory.open
+    knows.intents.in_flight.add(key)  # its answer is still awaited
+    told = update(knows, 0, more, ("refusal", RECORDED))
+    assert told.json["trimtab"]["reason"] == (
+        "container.update of the container is still in progress"
+    )
+    update(knows, 0, policy, *updated(0, policy))
+
+
 def test_ten_minutes_later_it_is_not_counted() -> None:
     knows = three_down()
     at(knows, 599.0)
@@ -536,6 +621,20 @@ def test_a_clock_that_jumps_opens_nothing(jump_s: float) -> None:
     assert isinstance(knows.clock, Clock)
     knows.clock.jumped = jump_s
     refused(knows, 3, range(3, COUNT))
+
+
+def test_records_dated_in_the_future_count_from_the_start_of_the_broker() -> None:
+    """The clock was a day ahead, and is right again."""
+    before = state(services())
+    for number in range(3):
+        take_down(before, number, range(COUNT))
+        start(before, number)
+    told = json.dumps(inventory_json.to_json(before.inventory))
+    ahead = json.loads(told.replace("2026-01-01T", "2026-01-02T"))
+    for seconds, is_up in ((4.9, False), (5.0, True)):
+        after = state(inventory_json.from_json(ahead))
+        at(after, seconds)
+        (take_down if is_up else refused)(after, 3, range(COUNT))
 
 
 def test_a_broker_that_starts_anew_goes_on_counting() -> None:

@@ -348,6 +348,16 @@ def test_limits_are_compared_with_the_largest_so_far() -> None:
     assert gate.judge("c3", UPDATE, capacity=less).finding is not None
 
 
+def test_only_the_controller_grants_limits() -> None:
+    """It puts back what others raised, as a repair: that needs no budget."""
+    gate = ten("c0", "c1", "c2")
+    more = Capacity(4000, 1000, 100, 1024)
+    gate.fold(Changed("c3", 99, more, is_granted=False))
+    assert gate.judge("c3", UPDATE) == BudgetDecision("")
+    gate.fold(Changed("c3", 99, more))
+    assert gate.judge("c3", UPDATE).finding is not None
+
+
 def test_a_starved_service_counts_until_its_limits_are_back() -> None:
     gate = ten()
     floor = Capacity(6, 1, 1, 1024)
@@ -406,6 +416,26 @@ def test_repeated_takedowns_of_a_container_are_kept_once() -> None:
     for _ in range(5):
         gate.fold(Closed(gate.begin("c0", KILL), "unknown"))
     assert len(gate.budget.taken) == 1
+
+
+def test_takedowns_of_containers_that_are_gone_are_kept_once() -> None:
+    gate = ten("c0")
+    gate.fold(Gone("c1"))
+    for number in range(5):
+        gate.now += 100.0
+        key = f"x{number}"
+        gate.run(key, "s1")
+        gate.fold(Closed(gate.begin(key, KILL), "down"))
+        gate.fold(Closed(gate.begin(key, LEAVE, network="net"), "down"))
+        gate.fold(Gone(key))
+    assert {each.container for each in gate.budget.taken.values()} == {"c0", "x4"}
+    gate.now += WINDOW_S - 0.1
+    assert gate.down() == {"s1"}
+    # One that is in progress, or is approved, supersedes nothing.
+    gate.run("y", "s1")
+    gate.begin("y")
+    gate.fold(Closed(gate.begin("y", KILL, approved=True), "down"))
+    assert {each.container for each in gate.budget.taken.values()} == {"c0", "x4", "y"}
 
 
 def test_more_than_can_be_kept_is_refused_and_the_first_is_dropped() -> None:
