@@ -55,6 +55,7 @@ class Host:
         self.directory = self.folder / "desired"
         self.directory.mkdir()
         self.state = self.folder / "state"
+        self.command_timeout_s = PATIENCE_S * 2
         self.process: subprocess.Popen[bytes] | None = None
         self.log = self.folder / "up.log"
         self.policy = str(POLICIES / "development.yaml")
@@ -97,7 +98,7 @@ class Host:
             capture_output=True,
             text=True,
             check=False,
-            timeout=PATIENCE_S * 2,
+            timeout=self.command_timeout_s,
             cwd=self.folder,
         )
         expected = (expect,) if isinstance(expect, int) else expect

@@ -245,6 +245,7 @@ def repair(usurper: Usurper, name: str, identifier: str) -> None:
 
 
 @pytest.mark.needs_root
+@pytest.mark.timeout(600)
 def test_helpers_poison_and_starvation_take_no_more_down_than_stops(host: Host) -> None:
     ten(host)
     host.up()
@@ -252,10 +253,14 @@ def test_helpers_poison_and_starvation_take_no_more_down_than_stops(host: Host) 
     mine = ids(host)
     with usurped(host) as usurper:
         for way in (stop_beside_a_helper, poison, starve, disconnect, restart):
+            began = time.monotonic()
             told = [way(usurper, name, mine[name]) for name in NAMES]
             # The services that were repaired just now count still, and may go down again.
-            assert [status < 400 for status in told] == [True] * 3 + [False] * 7, (way, told)
-            assert {*told[3:]} == {403}
+            assert [status < 400 for status in told[:4]] == [True] * 3 + [False], (way, told)
+            # What was restarted is up again after 5 s, and makes room for the next three.
+            shares = 1 + int((time.monotonic() - began) / 5) if way is restart else 1
+            assert sum(status < 400 for status in told) <= 3 * shares, (way, told)
+            assert {status for status in told if status >= 400} == {403}
             assert usurper.ask("DELETE", f"/networks/{NETWORK}").rule == "blast.radius"
             if way is stop_beside_a_helper:  # once the helpers have ended
                 eventually(lambda: running(host) == {*NAMES[3:]})
@@ -348,6 +353,7 @@ def test_a_changed_variable_of_thirty_services_rolls_out_by_itself(host: Host, o
         before = {each["Id"] for each in host.containers()}
         declare(2)
         began = time.monotonic()
+        host.command_timeout_s = 330
         host.cli("apply", "--timeout", "300s")
         print(f"{order}: {time.monotonic() - began:.0f} s")
         after = ids(host)

@@ -63,13 +63,15 @@ def test_the_outcome_of_each_commit_is_told_once(host: Host, credentials: str) -
         host.up()
         try:
             eventually(lambda: told(forge, first) == ["pending", "success"])
+            # Only a revision that was good is gone back to.
+            eventually(lambda: any(each["outcome"] == "good" for each in host.history("web")))
             second = repository.commit({"deploy/web.yaml": web("web", extra=BAD)})
             host.cli("source", "sync", "shop")
             eventually(lambda: told(forge, second) == ["pending", "failure"])
             assert forge.received[-1].body == {
                 "state": "failure",
                 "context": "trimtab/e2e/default",
-                "description": "web: Paused (rollout.failed)",
+                "description": "web: RolledBack (Automatic)",
             }
             before = list(forge.received)
             check_access(host)
