@@ -1,7 +1,7 @@
 """Polls of a Git source with nothing new: the processor time of the fetcher and the git that it runs.
 
-nginx, which serves the repository over HTTP, doesn't count; over file:// git starts a server of its
-own, which does.
+nginx and sshd, which serve the repository over HTTP and SSH, don't count; over file:// git starts a
+server of its own, which does.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 import resource
 import statistics
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from controller.app.clock import SystemClock
 from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts
 from tests.git.places import PASSWORD
 from tests.git.repository import DOCUMENT, Repository, source_spec, unverified
-from tests.git.servers import NginxServer
+from tests.git.servers import NginxServer, SshServer
 from tools.benches.measure import Figure, milliseconds, row
 
 POLLS = 100
 GOAL_S = 0.020
-_HTTP = ', "allowInsecureLoopback": true, "credentials": "team"'
+_CREDENTIALS = ', "credentials": "team"'
+_HTTP = f', "allowInsecureLoopback": true{_CREDENTIALS}'
 
 
 def run() -> list[Figure]:
@@ -30,10 +32,20 @@ def run() -> list[Figure]:
         repository = Repository(folder / "served" / "deploy.git")
         repository.commit({"deploy/web.yaml": DOCUMENT})
         server = NginxServer(folder / "nginx", folder / "served", password=PASSWORD)
-        with server.running():
-            http = f"{server.address}/deploy.git"
-            for protocol, address in (("file", repository.url), ("http", http)):
-                times = _polls(folder / protocol, address)
+        ssh = SshServer(folder / "sshd")
+        key, host = (ssh.folder / "id").read_text(), ssh.known_host()
+        with server.running(), ssh.running():
+            for protocol, address, git, secrets in (
+                ("file", repository.url, "", {}),
+                ("http", f"{server.address}/deploy.git", _HTTP, {"password": PASSWORD}),
+                (
+                    "ssh",
+                    ssh.url(repository.folder),
+                    _CREDENTIALS,
+                    {"id": key, "known_hosts": host},
+                ),
+            ):
+                times = _polls(folder / protocol, address, git, secrets)
                 median = statistics.median(times)
                 row(
                     f"poll over {protocol}",
@@ -45,13 +57,15 @@ def run() -> list[Figure]:
     return figures
 
 
-def _polls(folder: Path, url: str) -> list[float]:
-    """Return the seconds of processor time of each poll, sorted."""
-    secret = folder / "git" / "team" / "password"
-    secret.parent.mkdir(parents=True)
-    secret.touch(mode=0o600)
-    secret.write_text(PASSWORD)
-    spec = source_spec(url, git=_HTTP if url.startswith("http") else "")
+def _polls(folder: Path, url: str, git: str, secrets: Mapping[str, str]) -> list[float]:
+    """Return the seconds of processor time of each poll, sorted; *secrets* are files by name."""
+    credentials = folder / "git" / "team"
+    credentials.mkdir(parents=True)
+    for name, text in secrets.items():
+        secret = credentials / name
+        secret.touch(mode=0o600)
+        secret.write_text(text)
+    spec = source_spec(url, git=git)
     fetcher = Fetcher(
         FetcherParts(
             folder=folder,
