@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from itertools import islice
 
+from controller.core.git.report import read_list
 from controller.model.sources import CommitOutcome, OutcomeState
 
 VERSION = 1
@@ -57,17 +58,9 @@ def parse(data: bytes) -> tuple[CommitOutcome, ...]:
     Raises:
         ValueError: the file is damaged, too long, or of another version.
     """
-    if len(data) > FEEDBACK_MAX_BYTES:
-        raise ValueError(f"the file is longer than {FEEDBACK_MAX_BYTES} bytes")
-    try:
-        body = json.loads(data)
-    except RecursionError as error:
-        raise ValueError("the file is nested too deeply") from error
-    if not isinstance(body, dict) or body.get("version") != VERSION:
-        raise ValueError(f"the file isn't of version {VERSION}")
-    listed = body.get("outcomes")
-    if not isinstance(listed, list) or len(listed) > OUTCOMES_MAX:
-        raise ValueError(f"the file has no list of at most {OUTCOMES_MAX} outcomes")
+    listed = read_list(
+        data, "outcomes", version=VERSION, most=OUTCOMES_MAX, size=FEEDBACK_MAX_BYTES
+    )
     outcomes = tuple(_outcome(each) for each in listed)
     if len({each.place for each in outcomes}) != len(outcomes):
         raise ValueError("the file has two outcomes of one commit and namespace")

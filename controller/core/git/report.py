@@ -36,21 +36,33 @@ def parse(data: bytes) -> tuple[SourceStatus, ...]:
     Raises:
         ValueError: the file is damaged, too long, or of another version.
     """
-    if len(data) > REPORT_MAX_BYTES:
-        raise ValueError(f"the report is longer than {REPORT_MAX_BYTES} bytes")
-    try:
-        body = json.loads(data)
-    except RecursionError as error:
-        raise ValueError("the report is nested too deeply") from error
-    if not isinstance(body, dict) or body.get("version") != VERSION:
-        raise ValueError(f"the report isn't of version {VERSION}")
-    listed = body.get("sources")
-    if not isinstance(listed, list) or len(listed) > SOURCES_MAX:
-        raise ValueError(f"the report has no list of at most {SOURCES_MAX} sources")
+    listed = read_list(data, "sources", version=VERSION, most=SOURCES_MAX, size=REPORT_MAX_BYTES)
     statuses = tuple(status_from_json(each) for each in listed)
     if len({status.name for status in statuses}) != len(statuses):
         raise ValueError("the report has two sources of one name")
     return statuses
+
+
+def read_list(data: bytes, member: str, *, version: int, most: int, size: int) -> list[Any]:
+    """Return the list of a file ``{"version": …, MEMBER: […]}`` of another process.
+
+    *most* bounds the items, *size* the bytes of the file.
+
+    Raises:
+        ValueError: the file is damaged, too long, or of another version.
+    """
+    if len(data) > size:
+        raise ValueError(f"the file is longer than {size} bytes")
+    try:
+        body = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("the file is nested too deeply") from error
+    if not isinstance(body, dict) or body.get("version") != version:
+        raise ValueError(f"the file isn't of version {version}")
+    listed = body.get(member)
+    if not isinstance(listed, list) or len(listed) > most:
+        raise ValueError(f"the file has no list of at most {most} {member}")
+    return listed
 
 
 def status_to_json(status: SourceStatus) -> dict[str, Any]:
