@@ -177,7 +177,6 @@ class TakenDown:
     container: str
     service: str  # NAMESPACE/NAME
     route: str
-    last: bool  # no other slot kept the service up, and there was no approval
     intent: str
     seq: int
     time: str  # of the intent's record

@@ -248,7 +248,6 @@ class World:
                         container=box.id,
                         service=box.service,
                         route=route,
-                        last=word.takes == "service",
                         intent=intent,
                         seq=seq,
                         time=repr(self.now),

@@ -161,7 +161,6 @@ def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventor
         container=request.object,
         service=f"{summary.namespace}/{summary.service}",
         route=request.route,
-        last=summary.takes_down == "service",
         intent=record.entry.id,
         seq=record.seq,
         time=record.time,

@@ -174,11 +174,12 @@ def _capacity(value: Mapping[str, Any]) -> Capacity:
 
 
 def _taken(member: Mapping[str, Any], *, is_open: bool) -> TakenDown:
+    # Older brokers wrote ``last``, which nothing reads, and ``down``.
+    rest = {name: each for name, each in member.items() if name not in ("last", "down")}
     if "down" not in member:
-        return TakenDown(**{**member, "down_since": _stamp(member["down_since"])})
-    # Older brokers counted from the intent on.
+        return TakenDown(**{**rest, "down_since": _stamp(member["down_since"])})
+    # They counted from the intent on.
     since = None if is_open else RecordTime(member["intent"], member["time"])
-    rest = {name: each for name, each in member.items() if name != "down"}
     return TakenDown(**rest, closed=not is_open, down_since=since)
 
 

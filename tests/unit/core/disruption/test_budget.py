@@ -88,7 +88,6 @@ class Gate:
                     container,
                     service,
                     route,
-                    True,
                     intent,
                     self.count,
                     repr(self.now),

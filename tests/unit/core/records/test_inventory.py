@@ -24,6 +24,7 @@ from controller.model.inventory import (
     OpenIntent,
     OwnedObject,
     PinnedImage,
+    RecordTime,
     TrustedImage,
 )
 from controller.model.observed import Settings
@@ -501,3 +502,23 @@ def test_an_approval_of_a_volume_ends_with_the_volume() -> None:
         create,
     ):
         assert folded(*ending, onto=approved).approvals["a1"].used == ("volume:data",)
+
+
+def test_takedowns_in_an_old_snapshot_count_from_their_intent() -> None:
+    old = {
+        "container": FULL,
+        "service": "default/web",
+        "route": "container.stop",
+        "last": True,
+        "intent": "s1",
+        "seq": 2,
+        "time": TIME,
+        "down": True,
+    }
+    snapshot = json.loads(json.dumps(to_json(MADE))) | {"taken": [old]}
+    del snapshot["replicas"]
+    inventory = from_json(snapshot)
+    (taken,) = inventory.taken.values()
+    assert (taken.container, taken.closed, taken.down_since) == (FULL, True, RecordTime("s1", TIME))
+    assert inventory.replicas[FULL].up is None
+    assert from_json(json.loads(json.dumps(to_json(inventory)))) == inventory

@@ -74,9 +74,8 @@ class Gate:
             return OverShare(word.finding.rule, word.finding.reason)
         if word.takes:
             intent = str(self.number())
-            last = word.takes == "service"
             service = action.object.name
-            taken = TakenDown(identifier, service, route, last, intent, self.count, "", network)
+            taken = TakenDown(identifier, service, route, intent, self.count, "", network)
             self.fold(rules.Begun(taken))
             self.fold(rules.Closed(intent, "down"))
         if not network:
