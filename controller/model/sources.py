@@ -125,5 +125,5 @@ class CommitOutcome:
 
     @property
     def place(self) -> tuple[str, str, str]:
-        """Source, commit and namespace: there is one outcome for each."""
+        """The key of an outcome: source, commit and namespace."""
         return (self.source, self.commit, self.namespace)

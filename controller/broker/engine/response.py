@@ -1,4 +1,4 @@
-"""One open response of the engine: its head, and its body as it arrives."""
+"""An open response of the engine: status and headers, then the body in pieces."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def has_colours(stream: TextIO) -> bool:
 
 @dataclass(slots=True)
 class LinePrinter:
-    """Prints lines, each with its label if there is more than one label."""
+    """Prints lines of output, labelled with the replica if there are several replicas."""
 
     timestamps: bool
     as_json: bool

@@ -3,11 +3,12 @@
 A service counts as down from the intent of a controller's mutation that can take a slot of it down,
 until a slot of it has run, unaltered, for 5 s.
 
-Such mutations are stop, kill, restart, pause and removal of a container, an update to less than half
-of a limit, and a disconnect from an admitted network. A slot is unaltered if none of them is
-outstanding on its container. A start, an unpause, a raised limit or a connect with the service's
-name ends the closed ones; one that is still in progress stays outstanding. A service that does not come back stops counting ten
-minutes after the broker knew that its container was down, or was started again.
+Such mutations are called takedowns: stop, kill, restart, pause and removal of a container, an update
+to less than half of a limit, and a disconnect from an admitted network. A slot is unaltered if its
+container has no outstanding takedown. A start, an unpause, a raised limit or a connect with the
+service's name ends closed takedowns; a takedown in progress stays outstanding. A service that does
+not come back stops counting ten minutes after the broker knew that its container was down, or was
+started again.
 
 Pure. The state is folded from the broker's own records alone. A container that a look at the engine
 does not show as running keeps no service up, so an old look lets no more pass. One thing becomes
@@ -63,7 +64,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A mutation that the controller requests of one of its containers."""
+    """A controller's request to change a container."""
 
     container: str
     route: str
@@ -238,9 +239,10 @@ def _close(budget: Budget, intent: str, effect: str, now: RecordTime) -> Budget:
 
 
 def _superseded(budget: Budget, taken: TakenDown) -> list[str]:
-    """Return the takedowns that count no longer than *taken*, so that their number stays small.
+    """Return the earlier takedowns that *taken* replaces, so that the state stays small.
 
-    They are the closed ones of its kind, and those of its service's containers that exist no more.
+    These are closed takedowns of the same container and kind, and closed takedowns of removed
+    containers of the service.
     """
 
     def is_same(each: TakenDown) -> bool:

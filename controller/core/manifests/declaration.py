@@ -1,4 +1,4 @@
-"""The values of one parsed document: its names, its declaration, or its problems."""
+"""A parsed document: kind and names, and the declaration or the problems."""
 
 from __future__ import annotations
 

@@ -372,5 +372,6 @@ def _damaged(file: Path, error: Exception, aside: Path) -> Problem:
         message=f"the controller's saved state is damaged: {error}; it is now {aside}; "
         "pins and suspensions are lost",
         file=str(file),
-        remedy="the controller starts with an empty state; repeat the operators' actions: trimtab journal list --stage operator",
+        remedy="the controller starts with an empty state; "
+        "repeat the operators' actions: trimtab journal list --stage operator",
     )
