@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import asdict, replace
 
-from controller.core.enforcement import disruption_budget
+from controller.core.enforcement import approval_requests
 from controller.core.review import flat_plan
 from controller.core.review.plan_json import review_json
 from controller.loop.control_socket import ActRequest, PassRequest
@@ -44,7 +44,7 @@ class ControlApi:
         full_plan = self._controller.plan_everything()
         plan = full_plan.plan
         going = [
-            asdict(each) for each in disruption_budget.planned_removals(plan, full_plan.observed)
+            asdict(each) for each in approval_requests.planned_removals(plan, full_plan.observed)
         ]
         shown = review_json(self._operator.review(full_plan))
         return {"plan": shown, "text": flat_plan.render(plan), "going": going}

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
+from controller.core.disruption import planned_takedowns
 from controller.core.drift import backoff
 from controller.core.drift import failures as exits
 from controller.core.drift.dependency_state import FAILED
-from controller.core.enforcement import disruption_budget
 from controller.core.planning import planner, quarantine
 from controller.core.planning.quarantine import AT_ONCE, Moment, Quarantine, QuarantineRules
 from controller.core.planning.service_order import KnownServices, Ordering
@@ -292,10 +292,10 @@ class Reconciler:
         The function returns the refusal if the action would take too many services down.
         """
         steady = self._budget.steady(key)
-        slots = disruption_budget.counted_slots(plan.of(key), observed.of(key), steady)
+        slots = planned_takedowns.counted_slots(plan.of(key), observed.of(key), steady)
 
         def take(action: AnyAction) -> Attempt | None:
-            down = disruption_budget.takes_down(action, slots)
+            down = planned_takedowns.takes_down(action, slots)
             error = self._budget.take(key, running) if down else None
             return None if error is None else self._retries.attempt(error, self._budget.wait_s())
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from controller.core.enforcement.disruption_budget import planned_removals
+from controller.core.enforcement.approval_requests import planned_removals
 from controller.engine.adapter import event_of
 from controller.loop.probes.prober import Prober
 from controller.loop.workers.triggers import Chore

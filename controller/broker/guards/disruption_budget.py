@@ -19,7 +19,7 @@ from controller.broker.guards.list_filters import encode as filters_of
 from controller.broker.guards.lookup import OwnContainer
 from controller.core.disruption import budget
 from controller.core.disruption.budget import Budget, Call, Look, RemovalScope
-from controller.core.enforcement import disruption_budget
+from controller.core.enforcement import approval_requests
 from controller.core.records.inventory_json import replica_of
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
@@ -170,7 +170,7 @@ def refuse_client_objects(call: GateRequest, origin: str, name: str) -> None:
 def approval_of(call: GateRequest, state: GateState, subject: str) -> Approval | None:
     """Return the approval that the controller's change of *subject* would use up, or None."""
     plan = call.context.plan if call.context is not None else ""
-    return disruption_budget.approval_for(
+    return approval_requests.approval_for(
         subject,
         plan=plan,
         approvals=(

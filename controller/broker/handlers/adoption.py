@@ -31,7 +31,7 @@ from controller.core.admission import adoption, create
 from controller.core.admission.adoption import Claim, Defaults
 from controller.core.admission.dns_names import clashes, of_summary
 from controller.core.encoding.image_reference import repository_of
-from controller.core.enforcement.disruption_budget import NOTE_MAX
+from controller.core.enforcement.approval_requests import NOTE_MAX
 from controller.core.engine_api import parse
 from controller.core.engine_api.requests import Finding
 from controller.core.engine_api.timestamps import ZERO_TIME

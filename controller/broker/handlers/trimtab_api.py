@@ -16,8 +16,8 @@ from controller.broker.handlers import adoption
 from controller.broker.wire.responses import json_reply
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.quoting import quote
+from controller.core.enforcement import approval_requests
 from controller.core.enforcement import approvals as approval_views
-from controller.core.enforcement import disruption_budget
 from controller.core.enforcement.approvals import ApprovalView, read_digest, read_objects
 from controller.core.enforcement.quota_counts import all_counted, quota_use
 from controller.core.records.inventory_json import item_to_json
@@ -260,7 +260,7 @@ def _record_approval(call: GateRequest, state: GateState, body: dict[str, object
     The objects must still be as the broker showed them: ``shown`` is the digest of that view.
     """
     rest = {name: member for name, member in body.items() if name != "shown"}
-    asked = disruption_budget.read_approval(rest)
+    asked = approval_requests.read_approval(rest)
     if isinstance(asked, str):
         raise _invalid_approval(asked)
     shown = read_digest(body)
@@ -286,7 +286,7 @@ def _record_approval(call: GateRequest, state: GateState, body: dict[str, object
     request |= RequestPart(summary=summary, digest=proof).members
     yield from require_record("operator", call.by, request)
     state.remember_time(call.id)
-    expires_s = int(disruption_budget.APPROVAL_S)
+    expires_s = int(approval_requests.APPROVAL_S)
     return json_reply(
         200, {"id": call.id, "plan": plan, "objects": len(objects), "expiresS": expires_s}
     )

@@ -32,8 +32,8 @@ from controller.cli.output.terminal import echo
 from controller.cli.plans.apply_exit_code import apply_exit_code
 from controller.cli.plans.apply_result import show_done
 from controller.core.encoding.terminal_text import printable
+from controller.core.enforcement.approval_requests import OBJECTS_MAX
 from controller.core.enforcement.approvals import OBJECT_MAX
-from controller.core.enforcement.disruption_budget import OBJECTS_MAX
 from controller.model.errors import TrimtabError, UsageError
 from controller.model.names import service_key
 from controller.settings import StateFolder

@@ -1,1 +1,1 @@
-"""Enforcement besides admission: kernel state, disruption budget, settlement of open intents."""
+"""Enforcement besides admission: approvals, quotas, kernel state, settlement of open intents."""

@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.uuid7 import timestamp_s
-from controller.core.enforcement.disruption_budget import OBJECTS_MAX
+from controller.core.enforcement.approval_requests import OBJECTS_MAX
 from controller.model.inventory import VOLUME, ContainerItem, Inventory, OwnedObject
 from controller.model.quantities import format_instant
 

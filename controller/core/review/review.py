@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from controller.core.disruption import planned_takedowns
 from controller.core.drift.actions import DEFAULT_GRACE_S, is_denied
 from controller.core.drift.classify import ReplicaState
-from controller.core.enforcement import disruption_budget
 from controller.core.planning.planner import declared_resources
 from controller.core.planning.rollout_order_and_pace import order_of, replaced_at_once
 from controller.core.review.field_changes import (
@@ -231,9 +231,9 @@ def _entry(
     entry = entry_of(key, actions, service)
     if entry.effect is not Effect.REPLACE:
         return entry
-    last = disruption_budget.last_slots(actions, containers)
+    last = planned_takedowns.last_slots(actions, containers)
     interrupting = [
-        a for a in actions if disruption_budget.takes_down(a, last) and not is_denied(a)
+        a for a in actions if planned_takedowns.takes_down(a, last) and not is_denied(a)
     ]
     if not interrupting:
         return entry
