@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
@@ -526,10 +526,11 @@ class Checkers:
         if len(times) > self.creates_a_minute:
             raise Violation(11, f"{len(times)} creates of one slot within a minute: {place}")
 
-    def at_rest(self, in_flight: set[str], reserved: Mapping[str, object]) -> None:
-        """Check a broker that nothing is asked of: what requests hold is given back."""
-        if in_flight or reserved:
-            raise Violation(11, f"a request is over and still holds {in_flight or reserved}")
+    def at_rest(self, *held: Collection[str]) -> None:
+        """Check a broker without a request in progress: what requests hold is given back."""
+        left = [claim for claims in held for claim in claims]
+        if left:
+            raise Violation(11, f"a request is over and still holds {left}")
 
 
 def _key(container: SimContainer) -> Key | None:

@@ -20,6 +20,7 @@ from controller.broker.gate.commands import Forward, Lost, WriteRecord
 from controller.broker.guards import disruption_budget, kernel_verify, lookup, recovery
 from controller.broker.handlers import container_create, container_lifecycle, container_read
 from controller.core.admission import calls, create
+from controller.core.admission.host_ports import PortClaim
 from controller.core.disruption import budget
 from controller.core.drift import availability
 from controller.core.enforcement import settlement as settling
@@ -208,22 +209,34 @@ def _by_label(original: Any) -> Any:
         labels = {} if inspect is None else inspect["Config"]["Labels"]
         if labels.get(names.INSTANCE) != state.instance:
             return (yield from original(state, actor, name, *more, **known))
-        slot = labels[names.SLOT]
-        item = ContainerItem(
-            id=inspect["Id"],
-            namespace=labels[names.NAMESPACE],
-            service=labels[names.SERVICE],
-            slot=int(slot or 0),
-            revision=labels[names.REVISION],
-            owner=labels[names.OWNER],
-            origin=labels[names.ORIGIN],
-            intent=labels[names.INTENT],
-            image=labels[names.IMAGE],
-            admitted=Settings(name=inspect["Name"].removeprefix("/")),
-        )
+        item = _labelled_item(inspect["Id"], inspect["Name"], labels)
         return lookup.OwnContainer(item, inspect)
 
     return container
+
+
+def _row_by_label(original: Any) -> Any:
+    def item(row: Any, call: Any, state: Any) -> Any:
+        if row["Labels"].get(names.INSTANCE) != state.instance:
+            return original(row, call, state)
+        return _labelled_item(row["Id"], row["Names"][0], row["Labels"])
+
+    return item
+
+
+def _labelled_item(identifier: str, name: str, labels: dict[str, str]) -> ContainerItem:
+    return ContainerItem(
+        id=identifier,
+        namespace=labels[names.NAMESPACE],
+        service=labels[names.SERVICE],
+        slot=int(labels[names.SLOT] or 0),
+        revision=labels[names.REVISION],
+        owner=labels[names.OWNER],
+        origin=labels[names.ORIGIN],
+        intent=labels[names.INTENT],
+        image=labels[names.IMAGE],
+        admitted=Settings(name=name.removeprefix("/")),
+    )
 
 
 def _any_intent(_original: Any) -> Any:
@@ -358,7 +371,7 @@ def _counted(original: Any) -> Any:
 def _keeps_reservations(original: Any) -> Any:
     def create(call: Any, state: Any, judged: Any, *rest: Any) -> Any:
         reply = yield from original(call, state, judged, *rest)
-        state.reservations.places[call.id] = ("", "", "")
+        state.reservations.ports[call.id] = PortClaim("", "")
         return reply
 
     return create
@@ -488,7 +501,7 @@ PLANTS = (
         "who carries our labels is ours, whatever the inventory says",
         (
             (lookup, "find_container", _by_label),
-            (container_read, "_list_row", always(lambda told, _call, _state: told)),
+            (container_read, "_visible_item", _row_by_label),
         ),
     ),
     Plant(

@@ -397,7 +397,8 @@ class World(Hazards):
             return
         inventory = state.inventory
         self.checkers.inventory_is(inventory.containers, inventory.networks)
-        self.checkers.at_rest(state.intents.in_flight, state.reservations.objects)
+        held = state.reservations
+        self.checkers.at_rest(state.intents.in_flight, held.objects, held.names, held.ports)
         if self.random.random() < 0.05:
             self.broker.save()
 

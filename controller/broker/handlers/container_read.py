@@ -135,13 +135,19 @@ def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
     rows = ListRows(call.actor)
 
     def encode(row: dict[str, Any]) -> bytes | None:
-        item = state.inventory.containers.get(str(row.get("Id", "")))
-        if item is None or not can_see(call.actor, item.owner):
-            return None
-        return rows.encode(_list_row(row, call, item), item.owner)
+        item = _visible_item(row, call, state)
+        return None if item is None else rows.encode(_list_row(row, call, item), item.owner)
 
     path = build_path("/containers/json", query)
     return rows.finish((yield from read_rows(path, Rows(encode))))
+
+
+def _visible_item(
+    row: Mapping[str, Any], call: GateRequest, state: GateState
+) -> ContainerItem | None:
+    """Return the inventory's item of a row in a list; None if the caller may not see it."""
+    item = state.inventory.containers.get(str(row.get("Id", "")))
+    return item if item is not None and can_see(call.actor, item.owner) else None
 
 
 def _list_row(row: Mapping[str, Any], call: GateRequest, item: ContainerItem) -> Mapping[str, Any]:
