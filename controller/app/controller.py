@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from controller.engine.docker_client import SdkTransport
 from controller.engine.host_ports import bound_ports
 from controller.engine.policy_cache import PolicyCache
 from controller.engine.snapshot_engine import SnapshotEngine
+from controller.engine.verdict_cache import VerdictCache
 from controller.loop.controller import Controller
 from controller.loop.passes import PassPolicy
 from controller.loop.probes.probe_sockets import ProbeSockets
@@ -80,14 +82,18 @@ def parse_pass_policy(payload: Mapping[str, Any]) -> PassPolicy:
     return pass_policy(policy_from_route(payload), payload["digest"])
 
 
-def pass_policy(policy: Policy, digest: str) -> PassPolicy:
+def pass_policy(policy: Policy, policy_digest: str) -> PassPolicy:
     """Return the parts of a policy that passes use: network names, verdicts, readers of output."""
-    networks = policy.networks.names
+    networks, verdicts = policy.networks.names, VerdictCache()
 
     def judge(action: AnyAction) -> Verdict:
-        if isinstance(action, CreateContainer):
-            return preview_action(policy, action, container_body(action, networks))
-        return preview_action(policy, action, None)
+        if not isinstance(action, CreateContainer):
+            return preview_action(policy, action, None)
+        body, source = container_body(action, networks), action.service.source
+        # A denial names the place in the document, whose text can be more than JSON's Unicode.
+        judged = json.dumps([action.target, body, asdict(source)], sort_keys=True)
+        digest = hashlib.sha256(judged.encode()).hexdigest()
+        return verdicts.get(digest, lambda: preview_action(policy, action, body))
 
     readers = Readers(
         operators=frozenset({0, *policy.operators}),
@@ -96,7 +102,7 @@ def pass_policy(policy: Policy, digest: str) -> PassPolicy:
     return PassPolicy(
         networks=networks,
         judge=judge,
-        digest=digest,
+        digest=policy_digest,
         volume_rule=volume_rule_of(policy),
         readers=readers,
     )

@@ -1,0 +1,77 @@
+"""How often one new service is planned and judged, counted over the real loop and gate."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import CodeType, FrameType
+
+from controller.core.admission.create import admit_create
+from controller.core.planning import planner
+from controller.model.names import service_key
+from controller.model.records import Role
+from tests.sim.faults import Faults
+from tests.sim.stories import WEB, Tale, service
+from tests.sim.world import World
+
+NEW = service_key("default", "new")
+
+
+class CalmWorld(World):
+    """A world without faults, of one service."""
+
+    def __init__(self) -> None:
+        super().__init__(0, story=Tale(frozenset(), (service(WEB),)), faults=Faults.none())
+
+    def _ask_for_a_plan(self) -> None:
+        """Ask for none: only the controller's own plans are counted."""
+
+
+def _caller(code: CodeType, frame: FrameType) -> str:
+    if code is planner.plan.__code__:
+        return "plan of one" if frame.f_locals["only"] else "plan of everything"
+    actor, facts = frame.f_locals["actor"], frame.f_locals["facts"]
+    how = "text" if facts is None else "facts"
+    process = "controller" if actor.uid < 0 else "broker"
+    assert actor.role is Role.CONTROLLER
+    return f"{process} judges by {how}"
+
+
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """Count plans and judgements of creates until the block ends."""
+    codes = {planner.plan.__code__, admit_create.__code__}
+    counts: Counter[str] = Counter()
+
+    def profile(frame: FrameType, event: str, _value: object) -> None:
+        if event == "call" and frame.f_code in codes:
+            counts[_caller(frame.f_code, frame)] += 1
+
+    sys.setprofile(profile)
+    try:
+        yield counts
+    finally:
+        sys.setprofile(None)
+    for kind in ("plan of one", "plan of everything"):
+        counts[kind] //= 2  # the simulation plans twice
+
+
+def test_a_new_service_is_planned_and_judged_a_bounded_number_of_times() -> None:
+    world = CalmWorld()
+    with world.begun():
+        world.live(60.0)
+        with counted() as counts:
+            world.files.put(service(NEW))
+            world.files_changed()
+            world.live(25.0)
+        assert world.controller is not None
+        observed = world.controller.loop.shared.observed
+        assert observed is not None
+        assert [c.running for c in observed.of(NEW)] == [True]
+    assert counts["plan of one"] <= 4
+    assert counts["plan of everything"] <= 3
+    assert counts["controller judges by text"] <= 2
+    assert counts["broker judges by text"] == 1
+    assert counts["broker judges by facts"] == 1
