@@ -73,7 +73,7 @@ sim-budget: setup ## a hostile controller against the disruption budget: STORIES
 mutants: setup ## what the unit tests overlook in controller/core: PERCENT=n of its mutants (ARGS="--show diff")
 	@$(PYTHON) tools/mutants --percent $(PERCENT) $(ARGS)
 
-bench: setup ## the figures of this machine
+bench: setup ## figures beside bare engine and compose into docs/benchmarks (ARGS="heal --rounds 3")
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) tools/bench $(ARGS)
 

@@ -24,8 +24,8 @@ from tests import engine as engines
 from tests.gate.greedy import Greedy
 from tests.gate.roles import ALICE, BOB, Peer
 from tests.instance import Host, web
+from tools.benches.engine_api import ask, connection, starts
 from tools.benches.gate import Caller
-from tools.benches.heal import ask, connection, starts
 from tools.benches.measure import Figure, milliseconds, percentile, row, taken
 
 SECONDS = int(os.environ.get("SECONDS", "60"))

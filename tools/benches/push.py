@@ -29,7 +29,7 @@ from controller.fetch.forge.webhook import SECRETS
 from tests import engine as engines
 from tests.git.places import Happening, Place, open_place, surroundings_beside
 from tests.instance import LABEL, Host, eventually
-from tools.benches.heal import labels_of_starts
+from tools.benches.engine_api import labels_of_starts
 from tools.benches.measure import Figure, row
 
 TRANSPORTS = ("file", "http", "ssh")

@@ -1,0 +1,11 @@
+"""The lines of the suite, a module for each subject."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tools.suite.line import Line
+from tools.suite.lines import commands, heal
+
+#: In the order of a run: lines that share a stage follow each other.
+LINES: Final[tuple[Line, ...]] = (commands.NOOP, commands.COMMANDS, heal.LINE)
