@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import traceback
 from pathlib import Path
 
 import click
@@ -86,6 +85,8 @@ def end_with(error: Exception, *, is_daemon: bool) -> int:
         return EXIT_ERROR
     expected = isinstance(error, (TrimtabError, OSError))
     if os.environ.get(DEBUG) or (is_daemon and not expected):
+        import traceback  # a slow import
+
         echo("".join(traceback.format_exception(error)).rstrip(), err=True)
     match error:
         case TrimtabError():

@@ -6,31 +6,36 @@ broker judges each request, and journals reads of output.
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from controller.cli.clients.socket_client import (
+    ERROR,
     REPLY_MAX,
     TIMEOUT_S,
     BrokerApi,
     connect,
     error_of,
     translated_errors,
+    translated_stream_errors,
 )
 from controller.model.errors import EngineFailed
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 #: The oldest version that the gate supports.
 VERSION = "v1.44"
 READ_BYTES = 64 * 1024
 HEAD_MAX = 64 * 1024
+#: The status of a hijacked connection.
+SWITCHED = 101
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +79,11 @@ class EngineApi:
     @contextmanager
     def stream(self, path: str, query: Mapping[str, str]) -> Iterator[Streamed]:
         """Send a GET and yield its body as it arrives, without a timeout."""
-        with self._broker.open("GET", _target(path, query), endless=True) as reply:
+        with self._broker.stream(_target(path, query)) as reply:
             yield Streamed(reply.getheader("Content-Type", ""), self._chunks(reply))
 
-    def _chunks(self, reply: http.client.HTTPResponse) -> Iterator[bytes]:
-        with translated_errors(self.path):
+    def _chunks(self, reply: HTTPResponse) -> Iterator[bytes]:
+        with translated_stream_errors(self.path):
             while data := reply.read1(READ_BYTES):
                 yield data
 
@@ -110,12 +115,12 @@ def _taken_over(peer: socket.socket) -> TakenOver:
     status_line, *fields = head.decode("latin-1").split("\r\n")
     status = int(status_line.split(" ")[1])
     headers = {name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields)}
-    if status >= HTTPStatus.BAD_REQUEST:
+    if status >= ERROR:
         length = min(int(headers.get("content-length", "0")), REPLY_MAX)
         while len(early) < length and (data := peer.recv(READ_BYTES)):
             early += data
         raise error_of(status, early)
-    if status != HTTPStatus.SWITCHING_PROTOCOLS:
+    if status != SWITCHED:
         raise EngineFailed("exec.not-upgraded", f"the connection wasn't taken over: {status_line}")
     peer.settimeout(None)
     return TakenOver(peer, headers.get("content-type", ""), early)

@@ -6,16 +6,15 @@ Calls to the engine go through ``controller.engine``. Without the Docker SDK, co
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from controller.cli.clients.http_exchange import exchange
 from controller.model.errors import (
     EngineFailed,
     EngineUnavailable,
@@ -25,23 +24,17 @@ from controller.model.errors import (
 )
 from controller.system.unix_socket import connect_in_turn
 
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
 TIMEOUT_S = 15.0
 #: Time for the controller to plan everything.
 PLAN_S = 60.0
 REPLY_MAX = 64 * 1024 * 1024
 #: The prefix of the broker's own routes.
 OWN_PREFIX = "/trimtab/v1/"
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """An HTTP connection over a Unix socket."""
-
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("trimtab", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = connect(self._path, self.timeout or TIMEOUT_S)
+#: The lowest status of an error.
+ERROR = 400
 
 
 def connect(path: Path, timeout_s: float) -> socket.socket:
@@ -74,11 +67,24 @@ def translated_errors(path: Path) -> Iterator[None]:
     """Turn errors of a connection into EngineUnavailable with the socket's path."""
     try:
         yield
-    except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
-        # ValueError, AttributeError: another thread closed the connection during a read.
+    except (OSError, ValueError, AttributeError) as error:
+        # ValueError: the answer isn't HTTP. ValueError, AttributeError: another thread closed the
+        # connection during a read.
         raise EngineUnavailable(
             "broker.lost", f"the broker at {path} doesn't answer: {error}"
         ) from error
+
+
+@contextmanager
+def translated_stream_errors(path: Path) -> Iterator[None]:
+    """Turn errors of a streamed answer into EngineUnavailable with the socket's path."""
+    import http.client  # a slow import
+
+    with translated_errors(path):
+        try:
+            yield
+        except http.client.HTTPException as error:
+            raise ConnectionError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,37 +115,36 @@ class BrokerApi:
         self, route: str, method: str = "GET", body: object | None = None
     ) -> tuple[bytes, Mapping[str, str]]:
         """Return the body and the headers of an answer."""
-        with self.open(method, route, body) as reply, translated_errors(self.path):
-            headers = {name.lower(): value for name, value in reply.getheaders()}
-            return reply.read(REPLY_MAX), headers
+        data = None if body is None else json.dumps(body).encode()
+        with connect(self.path, self.timeout_s) as peer, translated_errors(self.path):
+            answer = exchange(peer, method, f"{self.prefix}{route}", data, longest=REPLY_MAX)
+        if answer.status >= ERROR:
+            raise error_of(answer.status, answer.body)
+        return answer.body, answer.headers
 
     def lines(self, route: str) -> Iterator[bytes]:
         """Yield the lines of an answer as they arrive, without a timeout."""
-        with self.open("GET", route, endless=True) as reply, translated_errors(self.path):
+        with self.stream(route) as reply, translated_stream_errors(self.path):
             while line := reply.readline(REPLY_MAX):
                 yield line
 
     @contextmanager
-    def open(
-        self, method: str, route: str, body: object | None = None, *, endless: bool = False
-    ) -> Iterator[http.client.HTTPResponse]:
-        """Send a request, and yield the answer after its head, with a status below 400.
+    def stream(self, route: str) -> Iterator[HTTPResponse]:
+        """Send a GET, and yield the answer after its head, with a status below 400.
 
-        An *endless* body can be silent for days: it is read without a timeout.
+        The body can be silent for days: it is read without a timeout.
         """
-        connection = UnixConnection(self.path, self.timeout_s)
-        data = None if body is None else json.dumps(body).encode()
-        headers = {} if body is None else {"Content-Type": "application/json"}
+        import http.client  # a slow import
+
+        connection = http.client.HTTPConnection("trimtab", timeout=self.timeout_s)
         try:
-            with translated_errors(self.path):
-                connection.connect()
-                peer = connection.sock  # getresponse clears the attribute
-                connection.request(method, f"{self.prefix}{route}", body=data, headers=headers)
-                reply = connection.getresponse()
-                if reply.status >= HTTPStatus.BAD_REQUEST:
+            with translated_stream_errors(self.path):
+                peer = connection.sock = connect(self.path, self.timeout_s)
+                connection.request("GET", f"{self.prefix}{route}")
+                reply = connection.getresponse()  # clears the connection's socket
+                if reply.status >= ERROR:
                     raise error_of(reply.status, reply.read(REPLY_MAX))
-                if endless:
-                    peer.settimeout(None)
+                peer.settimeout(None)
             try:
                 yield reply
             finally:

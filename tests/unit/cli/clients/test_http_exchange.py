@@ -1,0 +1,89 @@
+"""One request and its whole answer: framed by length, in chunks, or by nobody."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from controller.cli.clients.http_exchange import Answer, exchange
+
+
+def exchange_with(answer: bytes, *, body: bytes | None = None) -> tuple[bytes, Answer]:
+    """Return the request that *answer* answers, byte by byte, and what became of the answer."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs:
+        ours.settimeout(10)
+
+        def serve() -> None:
+            for at in range(len(answer)):
+                theirs.send(answer[at : at + 1])
+            theirs.shutdown(socket.SHUT_WR)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        try:
+            found = exchange(ours, "POST", "/trimtab/v1/records", body, longest=20)
+            return theirs.recv(65536), found
+        finally:
+            server.join(timeout=10)
+
+
+def test_a_request_has_the_length_of_its_body() -> None:
+    sent, _ = exchange_with(b"HTTP/1.1 204 No Content\r\n\r\n", body=b"{}")
+    assert sent == (
+        b"POST /trimtab/v1/records HTTP/1.1\r\nHost: trimtab\r\nConnection: close\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    )
+    sent, _ = exchange_with(b"HTTP/1.1 204 No Content\r\n\r\n")
+    assert sent.endswith(b"\r\nConnection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTrimtab-Rule: a:b\r\n\r\n{}ignored",
+            Answer(200, {"content-length": "2", "trimtab-rule": "a:b"}, b"{}"),
+        ),
+        (
+            b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n%b"
+            % b'A\r\n{"a": true\r\n1\r\n}\r\n0\r\n\r\n',
+            Answer(404, {"transfer-encoding": "chunked"}, b'{"a": true}'),
+        ),
+        (b"HTTP/1.0 204 \r\n\r\n", Answer(204, {}, b"")),
+    ],
+)
+def test_an_answer_ends_where_its_frame_ends(answer: bytes, expected: Answer) -> None:
+    assert exchange_with(answer)[1] == expected
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}",
+    ],
+)
+def test_an_answer_that_ends_early_is_a_broken_connection(answer: bytes) -> None:
+    with pytest.raises(OSError, match="it hung up"):
+        exchange_with(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n0123456789abcdef\r\n5\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"x" * (64 * 1024 + 2),
+    ],
+)
+def test_an_answer_of_another_form_is_refused(answer: bytes) -> None:
+    with pytest.raises(ValueError, match=r"expected|invalid literal"):
+        exchange_with(answer)
