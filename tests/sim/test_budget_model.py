@@ -15,15 +15,20 @@ from tests.sim.planted_budget import BUDGET_PLANTS
 
 #: A planted bug is found within as many stories.
 STORIES = 300
+#: The bug that is planted in the model: it needs two moves of one pair at the right time.
+RARE = {"budget-repairs-overtake": 3000}
 
 
 def _index(of: tuple[float, ...]) -> st.SearchStrategy[int]:
     return st.integers(0, len(of) - 1)
 
 
+#: Moves that stories have more often than others: those that break the share together.
+OFTEN = ("stop", "stop", "stop", "restart", "restart", "helper", "helper")
+OFTEN_PAIRED = ("starve", "feed", "disconnect", "connect")
 MOVE = st.builds(
     Move,
-    verb=st.sampled_from((*MOVES, "stop", "stop", "stop", "restart", "restart")),
+    verb=st.sampled_from((*MOVES, *OFTEN, *OFTEN_PAIRED)),
     first=st.sampled_from((0, 0, 1, 3, 4, 6)),
     count=st.integers(1, 6),
     effect=_index(DELAYS),
@@ -36,6 +41,7 @@ SERVICES = st.integers(4, 12)
 TALES = st.lists(MOVE, min_size=3, max_size=14)
 
 
+@pytest.mark.timeout(3600)  # for 100,000 stories: 4 ms each
 def test_never_more_than_the_share_is_down(pytestconfig: pytest.Config) -> None:
     counted = [0, 0]
 
@@ -53,7 +59,7 @@ def test_never_more_than_the_share_is_down(pytestconfig: pytest.Config) -> None:
 def test_each_planted_bug_is_found(plant: Plant) -> None:
     """And without the bug, the story that finds it holds."""
 
-    @settings(max_examples=STORIES, database=None, phases=[Phase.generate])
+    @settings(max_examples=RARE.get(plant.patch, STORIES), database=None, phases=[Phase.generate])
     @given(services=SERVICES, moves=TALES)
     def run(services: int, moves: list[Move]) -> None:
         play(services, moves)
