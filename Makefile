@@ -81,9 +81,9 @@ bench-gate: setup ## what the gate costs beside the engine's own socket, and und
 	@$(PYTHON) tools/engine install
 	@$(PYTHON) tools/bench gate
 
-bench-journal: setup ## appends, a million records verified and asked, the share of a create + start (as root)
+bench-journal: setup ## appends, a million records verified and asked
 	@$(PYTHON) tools/engine install
-	@$(PYTHON) tools/bench journal million share
+	@$(PYTHON) tools/bench journal million
 
 gate-cases: setup ## judge a file of gate cases, as root: CASES=file.jsonl
 	@$(PYTHON) tools/engine install

@@ -1,8 +1,8 @@
-"""The broker, that tells beside its work how long records kept a request waiting.
+"""A broker that also writes down how long each request waited for records and for the engine.
 
-Run as ``python -m tools.benches.timedbroker broker …``. What is told is the whole wait: to bring the
-entry into its form, to queue it, write it, flush it, and fold it into the inventory; and that of an
-intent for the outcomes that were answered before.
+Run as ``python -m tools.benches.timedbroker broker …``. A wait for a record is the whole wait: form,
+queue, write, flush, fold; and that of an intent for outcomes that were answered before. A wait for
+the engine is a forwarded mutation, from the request to the end of the response.
 """
 
 from __future__ import annotations
@@ -12,39 +12,51 @@ import json
 import os
 from pathlib import Path
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
+from controller.broker.engine.client import EngineClient
 from controller.broker.server import driver, record_store
 from controller.cli.main import main
 from controller.model.records import Entry, Record
 
-#: Names the file that waits are told in, a line each.
+#: Names the file of waits, a line each.
 WAITS: Final = "TRIMTAB_BENCH_WAITS"
 
 
-class TimedBooks(record_store.RecordStore):
-    """Books that time whoever waits for a record."""
+class TimedRecordStore(record_store.RecordStore):
+    """A record store that times the waits for its records."""
 
     async def write(self, entry: Entry, *, optimistic: bool = False) -> Record | None:
         began = perf_counter()
         record = await super().write(entry, optimistic=optimistic)
         task = asyncio.current_task()
         if task is None or task.get_name() != driver.AFTER_ITS_ANSWER:
-            _tell({"for": entry.stage, "waited": perf_counter() - began})
+            _note("record", perf_counter() - began)
         return record
 
     async def is_durable_since(self, rollbacks: int) -> bool:
         began = perf_counter()
         known = await super().is_durable_since(rollbacks)
-        _tell({"for": "before", "waited": perf_counter() - began})
+        _note("record", perf_counter() - began)
         return known
 
 
-def _tell(wait: dict[str, object]) -> None:
+_forward = EngineClient.forward
+
+
+async def _timed_forward(self: EngineClient, *arguments: Any, **named: Any) -> Any:
+    began = perf_counter()
+    reply = await _forward(self, *arguments, **named)
+    _note("engine", perf_counter() - began)
+    return reply
+
+
+def _note(kind: str, seconds: float) -> None:
     with Path(os.environ[WAITS]).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(wait) + "\n")
+        file.write(json.dumps({"for": kind, "waited": seconds}) + "\n")
 
 
 if __name__ == "__main__":
-    record_store.RecordStore = TimedBooks  # type: ignore[misc]
+    record_store.RecordStore = TimedRecordStore  # type: ignore[misc]
+    EngineClient.forward = _timed_forward  # type: ignore[method-assign]
     main()

@@ -6,21 +6,27 @@ Lines that need the same stage share one, since its set-up takes longer than the
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from tests import engine as engines
-from tests.instance import Host
+from tests.instance import Host, eventually
 from tools.suite.bare import Bare
 from tools.suite.compose import Compose
 
 #: Services of an ordinary host.
 SERVICES: Final = 50
 _READY_S: Final = 180.0
-PLAIN: Final = "network: {mode: none}"
+#: The spec of most services. The limit is low, so that lines can raise it.
+PLAIN: Final = """\
+network: {mode: none}
+resources: {memory: 64Mi}
+rollout: {minHealthy: 1s}
+"""
 
 
 def document(name: str, spec: str = PLAIN) -> str:
@@ -98,3 +104,15 @@ class Stage:
         host = Host(self.engine)
         self._stack.callback(host.close)
         return host
+
+
+def await_settled(host: Host, services: Iterable[str]) -> None:
+    """Wait until each service is Ready with one container: nothing of a change is left."""
+    for service in services:
+        eventually(
+            partial(_is_settled, host, service), within_s=_READY_S, what=f"{service} settled"
+        )
+
+
+def _is_settled(host: Host, service: str) -> bool:
+    return host.is_ready(service) and len(host.containers(service)) == 1

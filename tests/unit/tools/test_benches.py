@@ -13,15 +13,10 @@ from pathlib import Path
 import pytest
 
 from tools.benches.measure import Figure, goals, percentile, run_command
-from tools.benches.share import share_of
+from tools.suite.lines.share import waits_of
 
 ROOT = Path(__file__).parents[3]
 BUSY = "import os; x = bytearray(64 << 20); [0 for _ in range(10**6)]; print(len(os.sched_getaffinity(0)))"
-
-
-def told(*stages: str) -> list[str]:
-    """What a broker tells of records, the n-th of which took n seconds."""
-    return [json.dumps({"for": s, "waited": n}) for n, s in enumerate(stages, 1)]
 
 
 def test_a_percentile_is_the_value_that_so_many_do_not_exceed() -> None:
@@ -38,14 +33,11 @@ def test_figures_stand_beside_their_goals() -> None:
     ]
 
 
-def test_a_share_is_the_sum_of_the_waits_for_two_intents_and_what_is_before_them() -> None:
-    assert share_of(told("before", "intent", "before", "intent")) == (1 + 2 + 3 + 4, 1 + 3)
-
-
-@pytest.mark.parametrize("stages", [(), ("before", "intent"), ("before", "intent", "outcome") * 2])
-def test_no_share_is_told_of_anything_else(stages: tuple[str, ...]) -> None:
-    with pytest.raises(AssertionError, match="not a create and a start"):
-        share_of(told(*stages))
+def test_waits_are_added_up_by_kind() -> None:
+    lines = [
+        json.dumps({"for": kind, "waited": n}) for n, kind in enumerate(("record", "engine") * 2)
+    ]
+    assert waits_of(lines) == {"record": 0 + 2, "engine": 1 + 3}
 
 
 def test_a_command_is_told_with_its_own_times_and_memory() -> None:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from tools.suite.line import Line
-from tools.suite.lines import commands, heal
+from tools.suite.lines import changes, commands, converge, heal, idle, share
 
 #: In the order of a run: lines that share a stage follow each other.
-LINES: Final[tuple[Line, ...]] = (commands.NOOP, commands.COMMANDS, heal.LINE)
+LINES: Final[tuple[Line, ...]] = (
+    commands.NOOP,
+    commands.COMMANDS,
+    heal.LINE,
+    idle.LINE,
+    changes.RAISES,
+    changes.FILE,
+    share.LINE,
+    converge.PLAIN_LINE,
+    converge.ISOLATED_LINE,
+)
