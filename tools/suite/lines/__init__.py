@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tools.suite.line import Line
-from tools.suite.lines import changes, commands, converge, heal, idle, share
+from tools.suite.lines import changes, commands, converge, heal, idle, requests, share
 
 #: In the order of a run: lines that share a stage follow each other.
 LINES: Final[tuple[Line, ...]] = (
@@ -15,6 +15,7 @@ LINES: Final[tuple[Line, ...]] = (
     idle.LINE,
     changes.RAISES,
     changes.FILE,
+    requests.LINE,
     share.LINE,
     converge.PLAIN_LINE,
     converge.ISOLATED_LINE,

@@ -1,0 +1,13 @@
+"""The counted requests are those of one new service, the same in every run."""
+
+from __future__ import annotations
+
+from tools.suite.lines.requests import count_one_service
+
+
+def test_one_service_is_created_and_started_once() -> None:
+    requests, judged = count_one_service()
+    sent = [path.rpartition("/")[2] for method, path in requests if method != "GET"]
+    assert sent == ["create", "start"]
+    assert judged > 0
+    assert count_one_service() == (requests, judged)
