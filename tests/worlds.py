@@ -231,7 +231,7 @@ def plan(
     backoff: Mapping[tuple[Key, int], str] | None = None,
     prunable: frozenset[Key] | None = None,
     blocked: tuple[Blocked, ...] = (),
-    only: Key | None = None,
+    only: Key | frozenset[Key] | None = None,
     controller_restarts: frozenset[tuple[Key, int]] = frozenset(),
     quarantine: Quarantine = NO_QUARANTINE,
     availability: Mapping[str, Availability] | None = None,

@@ -9,7 +9,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from controller.app.up import controller_socket
 from controller.app.users import User
 from controller.core.admission.preview import preview_action
 from controller.core.drift.failed_runs import Readers
+from controller.core.encoding.image_reference import is_image_id
 from controller.core.engine_api.translate import container_body
 from controller.core.planning.image_volumes import volume_rule_of
 from controller.core.planning.quarantine import QuarantineRules
@@ -89,6 +90,9 @@ def pass_policy(policy: Policy, policy_digest: str) -> PassPolicy:
     def judge(action: AnyAction) -> Verdict:
         if not isinstance(action, CreateContainer):
             return preview_action(policy, action, None)
+        if is_image_id(action.image):
+            # Without facts, the rules judge the reference in the label.
+            action = replace(action, image=action.service.spec.image)
         body, source = container_body(action, networks), action.service.source
         # A denial names the place in the document, whose text can be more than JSON's Unicode.
         judged = json.dumps([action.target, body, asdict(source)], sort_keys=True)

@@ -18,14 +18,14 @@ from controller.core.planning.images_networks_volumes import image_references
 from controller.core.planning.service_order import Ordering
 from controller.core.review.progress import down_s
 from controller.core.service import service_prune_guard
+from controller.core.service.desired_view import DesiredView
 from controller.core.service.overrides import persistent_keys
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.service.service_prune_guard import PruneDecision
 from controller.core.status.details import Report
-from controller.core.status.facts import Failure
 from controller.loop.executor import Execution
 from controller.loop.full_plan import FullPlan, approved_keys
-from controller.loop.passes import DesiredView, PassOutcome, Result, declared_keys
+from controller.loop.passes import PassOutcome, PassPolicy, Result, declared_keys
 from controller.loop.reconciler import WAIT_S, Reconciler
 from controller.loop.shared_state import ControllerParts, SharedState
 from controller.loop.state import snapshot
@@ -37,10 +37,8 @@ from controller.loop.workers.triggers import Chore
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import Plan, StopContainer
 from controller.model.errors import (
-    Act,
     EngineError,
     EngineUnavailable,
-    OverShare,
     Problem,
     Severity,
     StateError,
@@ -195,14 +193,12 @@ class Controller:
                 shared.observed = observed
                 shared.policy = full_plan.policy
                 shared.unreachable, shared.unreachable_count = None, 0
-                keys = self._adopt(declared, observed, full_plan.decision)
+                keys = self._adopt(declared, observed, full_plan.decision, full_plan)
                 if requested_by:
                     shared.requested_by |= dict.fromkeys(keys, requested_by)
                 shared.approved_plans |= dict.fromkeys(part, plan)
                 everything = planner.keys(declared, observed) | declared.blind_keys
-                for gone in shared.failures.keys() - everything:
-                    del shared.failures[gone]
-                shared.waiters.forget_all_but(everything)
+                shared.keep_only(everything)
             releases = frozenset(release.key for release in declared.releases)
             overridden = persistent_keys(declared, self._store.overrides.all())
             if declared.whole:
@@ -245,8 +241,7 @@ class Controller:
         self._store.save()
         self.reconciler.failure_log.save()
         with self._lock:
-            if self.shared.problems.pop("state", None) is not None:
-                self.shared.version += 1
+            self.shared.version += self.shared.problems.pop("state", None) is not None
 
     def status(self) -> Report:
         """Return the status of every resource, in the form of ``status --json``."""
@@ -280,10 +275,15 @@ class Controller:
         )
 
     def _adopt(
-        self, declared: Desired, observed: Observed | None, decision: PruneDecision
+        self,
+        declared: Desired,
+        observed: Observed | None,
+        decision: PruneDecision,
+        full_plan: FullPlan | None = None,
     ) -> frozenset[Key]:
         """Make *declared* the desired state of passes, and queue keys; the caller holds the lock.
 
+        Queues all keys with actions in *full_plan*, or else the keys that the change touches.
         Overrides are applied here, and before for the guard: operators can have acted between.
         """
         shared = self.shared
@@ -294,31 +294,62 @@ class Controller:
             wait_s = max(0.05, decision.recheck_at - self.reconciler.guard_now())
             self.chores.add_after(Chore.OBSERVE, wait_s)
         now = format_instant(self._clock.now())
-        for key in accept_desired(declared, self._store, observed, now=now):
+        accepted = accept_desired(declared, self._store, observed, now=now)
+        for key in accepted:
             self.reconciler.reset(key)
             shared.failures.pop(key, None)
         desired = self.overrides.apply(declared)
         view = DesiredView(desired, decision.prunable, decision.blocked)
-        shared.declared, shared.view = declared, view
+        shared.declared = declared
         if observed is None or shared.policy is None:
+            shared.view = view
             return frozenset()  # the first observation of everything queues keys
         self.prober.declare(
             self.overrides.running_revisions(desired, observed), shared.policy.networks
         )
-        plan = self.reconciler.plan(view, observed, shared.policy, failures=shared.failures)
-        changing = frozenset(action.object for action in plan.actions)
-        self._record_in_sync(planner.keys(desired, observed) - changing, view, observed, plan)
-        for key in sorted(changing):
+        begun, planned = frozenset[Key](), planner.keys(desired, observed)
+        if full_plan is None:
+            begun, planned, plan = self._plan_touched(view, accepted, observed, shared.policy)
+        else:
+            shared.view, plan = view, full_plan.plan
+            if accepted or view != full_plan.view:
+                plan = self.reconciler.plan(view, observed, shared.policy, failures=shared.failures)
+            shared.plans = planner.split(plan, planned)
+        failing = {p.key for p in plan.problems if p.key and p.severity is Severity.ERROR}
+        # A pass of a failing key records the failure, for the services that wait for the key.
+        acting = planned & ({action.object for action in plan.actions} | view.able(failing))
+        self._record_in_sync(planned - acting, view, observed, plan)
+        for key in sorted(acting | begun):
             self.keys.add(key)
-        return changing
+        return acting | begun
+
+    def _plan_touched(
+        self, view: DesiredView, accepted: set[Key], observed: Observed, policy: PassPolicy
+    ) -> tuple[frozenset[Key], frozenset[Key], Plan]:
+        """Replace the desired state of passes by *view*; the caller holds the lock.
+
+        Returns:
+            The keys that need a pass, further keys that the change touches, and the plan of those.
+        """
+        shared, every = self.shared, planner.keys(view.desired, observed)
+        touched = shared.replace_view(view, self._store.dependencies.all())
+        begun = view.able(touched.changed | accepted | shared.failures.keys()) & every
+        planned, plan = touched.neighbors & every - begun, Plan(blocked=view.blocked)
+        if planned:
+            plan = self.reconciler.plan(
+                view, observed, policy, only=begun | planned, failures=shared.failures
+            )
+            shared.plans |= planner.split(plan, planned)
+        return begun, planned | (touched.changed & every - begun), plan
 
     def _record_in_sync(
         self, keys: frozenset[Key], view: DesiredView, observed: Observed, plan: Plan
     ) -> None:
         """Record that the generations of *keys*, without actions in *plan*, are acted on."""
         blocked = {blocked.key for blocked in plan.blocked}
-        blocked |= {p.key for p in plan.problems if p.key and p.severity is Severity.ERROR}
-        as_declared = declared_keys(view.desired) - {hold.key for hold in plan.holds}
+        problems = (*view.desired.problems, *plan.problems)
+        blocked |= {p.key for p in problems if p.key and p.severity is Severity.ERROR}
+        as_declared = declared_keys(view.desired) - {hold.key for hold in view.desired.holds}
         for key in keys - blocked:
             generation = self._store.generations[key]
             if generation is not None:
@@ -355,47 +386,22 @@ class Controller:
             failures=failures,
             on_behalf_of=requested_by,
             approved=approved,
-            stopping=lambda: self.parts.stopping() or self._is_superseded(key, view),
+            stopping=lambda: self.parts.stopping() or self.shared.is_superseded(key, view),
         )
         self._record_result(key, view, result)
         return result
 
-    def _is_superseded(self, key: Key, view: DesiredView) -> bool:
-        """Return True if the desired state of *key* changed since *view*, or isn't prunable any more.
-
-        An unreadable document of another resource ends no pass except a removal with the prune
-        guard's permission.
-        """
-        with self._lock:
-            now = self.shared.view
-        if now is view:
-            return False
-        return key in view.prunable - now.prunable or now.goal(key) != view.goal(key)
-
     def crashed(self, key: Key, error: Exception) -> None:
         """Record an unexpected exception of a pass (a bug), and queue the key again."""
         with self._lock:
-            count = self.shared.crashes[key] = self.shared.crashes.get(key, 0) + 1
-            message = f"a pass ended in {type(error).__name__}; the log has more"
-            self.shared.failures[key] = Failure(Act.RETRY, "internal.error", message)
+            count = self.shared.record_crash(key, error)
         wait_s = delay_s(EngineError("internal.error", str(error)), count, self._random)
         self.keys.add_after(key, wait_s)
         self.changed()
 
     def _record_result(self, key: Key, view: DesiredView, result: Result) -> None:
-        shared = self.shared
         with self._lock:
-            shared.crashes.pop(key, None)
-            if result.observed is not None and shared.observed is not None:
-                shared.observed = snapshot.merge(shared.observed, result.observed, key)
-            if result.failure is not None:
-                shared.failures[key] = result.failure
-            else:
-                shared.failures.pop(key, None)
-            if result.outcome in {PassOutcome.DONE, PassOutcome.STALLED}:
-                shared.requested_by.pop(key, None)
-            if result.outcome is PassOutcome.DONE or isinstance(result.execution.error, OverShare):
-                shared.approved_plans.pop(key, None)  # carried out, or the approval is used up
+            self.shared.record_result(key, view, result)
             service = view.desired.service(key)
             if result.observed is not None and service is not None:
                 self._record_service(service, view, result, result.observed)
@@ -459,7 +465,8 @@ class Controller:
         """Replace the desired state of passes after overrides changed; the caller holds the lock."""
         declared = self.shared.declared
         assert declared is not None, "there is nothing to steer before the files were read"
-        self.shared.view = replace(self.shared.view, desired=self.overrides.apply(declared))
+        view = replace(self.shared.view, desired=self.overrides.apply(declared))
+        self.shared.replace_view(view, self._store.dependencies.all())
 
     def _wake(self, key: Key, result: Result) -> None:
         """Queue the services released by *key*, and its dependencies; the caller holds the lock."""
@@ -478,10 +485,8 @@ class Controller:
                 self.keys.add_after(other, WAIT_S)
 
     def _add_state_problem(self, error: StateError) -> None:
-        problem = Problem(error.code, error.message, remedy=error.remedy, severity=Severity.WARNING)
         with self._lock:
-            self.shared.problems["state"] = problem
-            self.shared.version += 1
+            self.shared.record_problem(error)
         self.parts.triggers.publish_soon()
 
     def changed(self) -> None:

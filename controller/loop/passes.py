@@ -10,11 +10,12 @@ from controller.core.drift.actions import Judge
 from controller.core.drift.failed_runs import Readers
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
 from controller.core.planning.images_networks_volumes import image_references
+from controller.core.service.desired_view import DesiredView
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution
 from controller.model.desired.desired import Desired, Network, Service, SourceLocation, Volume
-from controller.model.desired.plan import AnyAction, Blocked, CreateContainer, Plan, Wait
+from controller.model.desired.plan import AnyAction, CreateContainer, Plan, Wait
 from controller.model.errors import (
     Act,
     Conflict,
@@ -45,25 +46,6 @@ class PassPolicy:
     readers: Readers = field(default_factory=Readers)
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredView:
-    """The desired state with overrides applied, and the prune guard's decision on exactly this state."""
-
-    desired: Desired = field(default_factory=Desired)
-    prunable: frozenset[Key] = frozenset()
-    blocked: tuple[Blocked, ...] = ()
-
-    def goal(self, key: Key) -> tuple[object, ...]:
-        """Return the parts of the desired state that a pass of *key* works towards."""
-        desired = self.desired
-        left_alone = (key in desired.suspended, key in desired.blind_keys)
-        service = desired.service(key)
-        if service is None:
-            return left_alone
-        spec = service.spec
-        return (*left_alone, service.revision, service.restarting, spec.state, spec.replicas)
-
-
 class PassOutcome(StrEnum):
     """How a pass ended."""
 
@@ -91,6 +73,8 @@ class Result:
     failure: Failure | None = None
     #: The snapshot before the pass acted; None if observing failed.
     observed: Observed | None = None
+    #: The plan of that snapshot.
+    plan: Plan = field(default_factory=Plan)
     #: The progress of the rollout in that snapshot.
     rollout: RolloutProgress | None = None
     execution: Execution = field(default_factory=Execution)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from controller.core.service.desired_view import DesiredView
 from controller.loop.executor import UNMET
-from controller.loop.passes import DesiredView, PassPolicy
+from controller.loop.passes import PassPolicy
 from controller.loop.reconciler import Reconciler
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import Barrier, NeedsOperator, Wait

@@ -7,7 +7,7 @@ errors: they are part of its result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from controller.core.disruption import planned_takedowns
@@ -19,11 +19,11 @@ from controller.core.planning.quarantine import AT_ONCE, Moment, Quarantine, Qua
 from controller.core.planning.service_order import KnownServices, Ordering
 from controller.core.policy.refusals import with_document_fields
 from controller.core.service import service_prune_guard
+from controller.core.service.desired_view import DesiredView
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution, execute, never
 from controller.loop.passes import (
     OUTCOMES,
-    DesiredView,
     PassOutcome,
     PassPolicy,
     Result,
@@ -160,7 +160,8 @@ class Reconciler:
         context = claims(view.desired, approved or plan.digest, on_behalf_of)
         take = _take_nothing if approved else self._budget_for(key, plan, observed, running)
         result = self._act(key, plan, observed, policy, context, take, stopping)
-        result = replace(self._with_deadline(result, service, observed), rollout=rollout)
+        result = self._with_deadline(result, service, observed)
+        result = replace(result, rollout=rollout, plan=plan)
         done = result.outcome is PassOutcome.DONE and not plan.holds
         if done and generation is not None and key in declared_keys(view.desired):
             self._store.mark_acted_on(key, generation.number)
@@ -190,14 +191,15 @@ class Reconciler:
         observed: Observed,
         policy: PassPolicy,
         *,
-        only: Key | None = None,
+        only: Key | frozenset[Key] | None = None,
         known: Observed | None = None,
         failures: Mapping[Key, Failure] = NO_FAILURES,
     ) -> Plan:
-        """Return the plan of everything, or of *only* one key. Changes nothing.
+        """Return the plan of everything, or of *only* some keys. Changes nothing.
 
         *known* is the last snapshot of everything, for an *observed* of one key only.
         """
+        planned = failures if only is None else () if isinstance(only, Key) else only
         return planner.plan(
             view.desired,
             observed,
@@ -210,7 +212,7 @@ class Reconciler:
             context=replace(
                 self.tracker.plan_context(view.desired, observed),
                 quarantine=self._quarantine(),
-                known_services=self._known_services(known, failures, all_planned=only is None),
+                known_services=self._known_services(known, failures, planned),
             ),
             volume_rule=policy.volume_rule,
         )
@@ -222,20 +224,20 @@ class Reconciler:
         return Ordering(
             view.desired,
             known,
-            self._known_services(known, failures, all_planned=False),
+            self._known_services(known, failures, ()),
             crash_looping=self.tracker.crash_looping(self._clock.now()),
             prunable=view.prunable,
             blocked=frozenset(blocked.key for blocked in view.blocked),
         )
 
     def _known_services(
-        self, known: Observed | None, failures: Mapping[Key, Failure], *, all_planned: bool
+        self, known: Observed | None, failures: Mapping[Key, Failure], planned: Collection[Key]
     ) -> KnownServices:
-        # A plan of everything determines by itself which dependencies fail.
+        # A plan determines by itself which dependencies of its keys fail.
         stalled = {
             key: failure.message
             for key, failure in failures.items()
-            if failure.act is Act.STALLED and not (all_planned and failure.code == FAILED)
+            if failure.act is Act.STALLED and (failure.code != FAILED or key not in planned)
         }
         overdue = service_prune_guard.overdue(self._store.prune, now=self.guard_now())
         return KnownServices(known, stalled, self._store.dependencies.all(), overdue)

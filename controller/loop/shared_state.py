@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from controller.core.planning import planner
+from controller.core.planning.planner import KeyPlan
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
+from controller.core.service import desired_view
+from controller.core.service.desired_view import DesiredView, Touched
 from controller.core.status.details import Report
 from controller.core.status.facts import Failure
 from controller.loop.executor import never
-from controller.loop.passes import DesiredView, PassPolicy
+from controller.loop.passes import PassOutcome, PassPolicy, Result
 from controller.loop.probes.prober import ProbedEngine
+from controller.loop.state import snapshot
 from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.store import StateStore
 from controller.loop.state.waiters import Waiters
 from controller.loop.workers.triggers import Triggers
 from controller.loop.workers.worker_slots import OutsideSlot, in_place
 from controller.model.desired.desired import Desired
-from controller.model.errors import EngineError, Problem
+from controller.model.errors import Act, EngineError, OverShare, Problem, Severity, StateError
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.ports import DesiredSource, Timer
@@ -73,6 +78,8 @@ class SharedState:
     unreachable_count: int = 0
     #: A counter of the changes of everything that a report shows.
     version: int = 0
+    #: The last plan of each key; a key without an entry has to be planned.
+    plans: dict[Key, KeyPlan] = field(default_factory=dict)
     failures: dict[Key, Failure] = field(default_factory=dict)
     #: Unexpected exceptions of passes in a row.
     crashes: dict[Key, int] = field(default_factory=dict)
@@ -86,4 +93,78 @@ class SharedState:
 
     def copy(self) -> SharedState:
         """Return a copy for reading without the lock; the caller holds the lock."""
-        return replace(self, failures=dict(self.failures), problems=dict(self.problems))
+        return replace(
+            self,
+            plans=dict(self.plans),
+            failures=dict(self.failures),
+            problems=dict(self.problems),
+        )
+
+    def replace_view(self, view: DesiredView, remembered: Mapping[Key, Collection[Key]]) -> Touched:
+        """Replace the desired state of passes, and drop outdated plans; the caller holds the lock.
+
+        *remembered* are the dependencies of each service when it was last declared.
+        """
+        before, self.view = self.view, view
+        if self.observed is None or self.policy is None:
+            return Touched()
+        touched = desired_view.touched(
+            before, view, self.observed, names=self.policy.networks, remembered=remembered
+        )
+        for key in touched.changed | touched.neighbors:
+            self.plans.pop(key, None)
+        for key in touched.moved:
+            if self.plans.get(key, KeyPlan()).shows_places:
+                del self.plans[key]
+        return touched
+
+    def record_crash(self, key: Key, error: Exception) -> int:
+        """Record an unexpected exception of a pass; return how many there were in a row."""
+        count = self.crashes[key] = self.crashes.get(key, 0) + 1
+        message = f"a pass ended in {type(error).__name__}; the log has more"
+        self.failures[key] = Failure(Act.RETRY, "internal.error", message)
+        return count
+
+    def record_problem(self, error: StateError) -> None:
+        """Record that the state can't be saved; the caller holds the lock."""
+        self.problems["state"] = Problem(
+            error.code, error.message, remedy=error.remedy, severity=Severity.WARNING
+        )
+        self.version += 1
+
+    def keep_only(self, keys: frozenset[Key]) -> None:
+        """Drop keys that are neither declared nor observed; the caller holds the lock."""
+        for gone in self.failures.keys() - keys:
+            del self.failures[gone]
+        for gone in self.plans.keys() - keys:
+            del self.plans[gone]
+        self.waiters.forget_all_but(keys)
+
+    def is_superseded(self, key: Key, view: DesiredView) -> bool:
+        """Return True if the desired state of *key* changed since *view*, or isn't prunable any more.
+
+        An unreadable document of another resource ends no pass except a removal with the prune
+        guard's permission.
+        """
+        with self.lock:
+            now = self.view
+        if now is view:
+            return False
+        return key in view.prunable - now.prunable or now.goal(key) != view.goal(key)
+
+    def record_result(self, key: Key, view: DesiredView, result: Result) -> None:
+        """Record the result of a pass of *key*; the caller holds the lock."""
+        self.crashes.pop(key, None)
+        if result.observed is not None and self.observed is not None:
+            self.observed = snapshot.merge(self.observed, result.observed, key)
+            self.plans.pop(key, None)
+            if self.view is view:
+                self.plans |= planner.split(result.plan, {key})
+        if result.failure is not None:
+            self.failures[key] = result.failure
+        else:
+            self.failures.pop(key, None)
+        if result.outcome in {PassOutcome.DONE, PassOutcome.STALLED}:
+            self.requested_by.pop(key, None)
+        if result.outcome is PassOutcome.DONE or isinstance(result.execution.error, OverShare):
+            self.approved_plans.pop(key, None)  # carried out, or the approval is used up

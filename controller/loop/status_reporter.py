@@ -6,9 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from controller.core.planning import planner
 from controller.core.planning.image_volumes import with_image_volumes
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.next_container import hypothetical_create
+from controller.core.planning.planner import KeyPlan
+from controller.core.service.desired_view import DesiredView
 from controller.core.status import report as status
 from controller.core.status.details import Report
 from controller.core.status.facts import StatusInputs
@@ -98,7 +101,7 @@ class Reporter:
         plan, desired = Plan(problems=view.desired.problems, blocked=view.blocked), view.desired
         if policy is not None and observed is not None:
             desired = with_image_volumes(desired, observed, policy.volume_rule)
-            plan = self._reconciler.plan(view, observed, policy, failures=shared.failures)
+            plan = planner.joined(self._plans(shared, view, observed, policy), view.blocked)
         generations = self._parts.store.generations.all().items()
         histories = self._parts.store.histories.all().items()
         problems = (*shared.problems.values(), *self._prober.problems())
@@ -120,6 +123,22 @@ class Reporter:
             problems=(*problems, *_unreachable(unreachable)),
             looked=shared.observed is not None or unreachable is not None,
         )
+
+    def _plans(
+        self, shared: SharedState, view: DesiredView, observed: Observed, policy: PassPolicy
+    ) -> dict[Key, KeyPlan]:
+        """Return the last plan of each key; keys without one are planned now."""
+        every = planner.keys(view.desired, observed)
+        if missing := every - shared.plans.keys():
+            plan = self._reconciler.plan(
+                view, observed, policy, only=missing, failures=shared.failures
+            )
+            made = planner.split(plan, missing)
+            shared.plans |= made
+            with self._shared.lock:
+                if self._shared.view is view and self._shared.observed is observed:
+                    self._shared.plans = made | self._shared.plans
+        return {key: shared.plans[key] for key in every}
 
     def _is_fresh(self, version: int, now: float) -> bool:
         """Return True if nothing changed since the previous report, except by time alone."""

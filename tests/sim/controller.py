@@ -14,6 +14,7 @@ from controller.app.controller import parse_pass_policy
 from controller.core.drift.actions import Judge
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.review import flat_plan
+from controller.core.service.desired_view import DesiredView
 from controller.engine.adapter import BrokerEngine
 from controller.engine.policy_cache import PolicyCache
 from controller.engine.transport import (
@@ -24,7 +25,7 @@ from controller.engine.transport import (
 )
 from controller.loop.controller import Controller
 from controller.loop.operator_api import OperatorApi
-from controller.loop.passes import DesiredView, PassPolicy
+from controller.loop.passes import PassPolicy
 from controller.loop.probes.prober import ProbedEngine, Prober
 from controller.loop.shared_state import ControllerParts
 from controller.loop.state.store import StateStore

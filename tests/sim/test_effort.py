@@ -31,7 +31,7 @@ class CalmWorld(World):
 
 def _caller(code: CodeType, frame: FrameType) -> str:
     if code is planner.plan.__code__:
-        return "plan of one" if frame.f_locals["only"] else "plan of everything"
+        return "plan of everything" if frame.f_locals["only"] is None else "plan of one"
     actor, facts = frame.f_locals["actor"], frame.f_locals["facts"]
     how = "text" if facts is None else "facts"
     process = "controller" if actor.uid < 0 else "broker"
@@ -70,8 +70,12 @@ def test_a_new_service_is_planned_and_judged_a_bounded_number_of_times() -> None
         observed = world.controller.loop.shared.observed
         assert observed is not None
         assert [c.running for c in observed.of(NEW)] == [True]
-    assert counts["plan of one"] <= 4
-    assert counts["plan of everything"] <= 3
-    assert counts["controller judges by text"] <= 2
-    assert counts["broker judges by text"] == 1
-    assert counts["broker judges by facts"] == 1
+    # One of these is another service's, by the clock.
+    assert counts["plan of one"] <= 5
+    assert counts["plan of everything"] == 0
+    judged = {kind: count for kind, count in counts.items() if " judges by " in kind}
+    assert judged == {
+        "controller judges by text": 1,
+        "broker judges by text": 1,
+        "broker judges by facts": 1,
+    }

@@ -56,7 +56,7 @@ def assume_none(rule: VolumeRule, observed: Observed) -> VolumeRule:
 
 
 def with_image_volumes(
-    desired: Desired, observed: Observed, rule: VolumeRule, *, only: Key | None = None
+    desired: Desired, observed: Observed, rule: VolumeRule, *, only: frozenset[Key] | None = None
 ) -> Desired:
     """Return *desired* with each service's image volumes that no mount covers.
 
@@ -65,7 +65,7 @@ def with_image_volumes(
     """
     images = KnownImages(observed)
     services = tuple(
-        _with_volumes(each, images, rule(each)) if only in (None, each.key) else each
+        _with_volumes(each, images, rule(each)) if only is None or each.key in only else each
         for each in desired.services
     )
     return desired if services == desired.services else replace(desired, services=services)

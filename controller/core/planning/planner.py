@@ -10,6 +10,7 @@ a document is unreadable, the plan removes no object that the document could dec
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import assert_never
@@ -91,7 +92,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     prunable: frozenset[Key],
     blocked: tuple[Blocked, ...],
     policy_digest: str,
-    only: Key | None = None,
+    only: Key | frozenset[Key] | None = None,
     context: PlanContext = NO_CONTEXT,
     volume_rule: VolumeRule = always_refuse,
 ) -> Plan:
@@ -99,17 +100,18 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
 
     Args:
         desired: the desired state, as declared in the files.
-        observed: a snapshot; with *only*, the containers of the one service are enough.
+        observed: a snapshot; with *only* one key, the containers of the one service are enough.
         networks: the base names of the implied networks.
         judge: returns the policy's verdict on an action; the plan carries the verdicts.
         prunable: services with the prune guard's permission to be removed, scaled to 0 or stopped.
         blocked: removals held back by the prune guard; the plan shows them.
         policy_digest: the digest of the policy behind *judge*.
-        only: plan a single key; None: plan every key.
+        only: plan a single key, or these keys; None: plan every key.
         context: knowledge of earlier passes.
         volume_rule: the policy's rule for a VOLUME of an image without a mount.
     """
-    desired = with_image_volumes(desired, observed, volume_rule, only=only)
+    chosen = frozenset({only}) if isinstance(only, Key) else only
+    desired = with_image_volumes(desired, observed, volume_rule, only=chosen)
     order = Ordering(
         desired,
         observed,
@@ -124,20 +126,52 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         desired, services, observed, prerequisites, judge, prunable, context, order
     )
     for resource in declared_resources(desired):
-        if only in (None, resource.key) and resource.key not in desired.blind_keys:
+        if (chosen is None or resource.key in chosen) and resource.key not in desired.blind_keys:
             builder.plan_resource(resource)
     known = services.keys() | _observed_services(observed)
     untouched = desired.blind_keys | desired.suspended
     # The order matters between services only.
-    for key in order.sequence(known) if only is None else known & {only}:
+    for key in order.sequence(known if chosen is None else known & chosen):
         if key not in untouched:
             builder.plan_key(key)
     if not blocked:
         unused = _unused_networks(desired, observed, networks, builder.actions)
-        removals = [_removal(n) for n in unused if only in (None, network_key(n))]
+        removals = [_removal(n) for n in unused if chosen is None or network_key(n) in chosen]
         builder.actions += with_verdicts(removals, judge)
     sealed = _sealed(desired, observed, builder.actions, builder.problems, blocked, policy_digest)
-    return replace(sealed, holds=tuple(h for h in desired.holds if only in (None, h.key)))
+    holds = tuple(hold for hold in desired.holds if chosen is None or hold.key in chosen)
+    return replace(sealed, holds=holds)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPlan:
+    """The part of a plan about one key."""
+
+    actions: tuple[AnyAction, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def shows_places(self) -> bool:
+        """True if the part names lines of documents."""
+        return bool(self.problems) or any(action.verdict.problems for action in self.actions)
+
+
+def split(plan: Plan, keys: Iterable[Key]) -> dict[Key, KeyPlan]:
+    """Return the parts of a plan about *keys*."""
+    problems = defaultdict[Key | None, list[Problem]](list)
+    for problem in plan.problems:
+        problems[problem.key].append(problem)
+    return {key: KeyPlan(plan.of(key), tuple(problems.get(key, ()))) for key in keys}
+
+
+def joined(plans: Mapping[Key, KeyPlan], blocked: tuple[Blocked, ...]) -> Plan:
+    """Return the plan of the parts, without a digest."""
+    problems = {problem for plan in plans.values() for problem in plan.problems}
+    return Plan(
+        actions=tuple(action for key in sorted(plans) for action in plans[key].actions),
+        blocked=blocked,
+        problems=tuple(sorted(problems, key=problem_order)),
+    )
 
 
 @dataclass(slots=True)
