@@ -298,6 +298,7 @@ def run_controller(
         ),
         listener=listener,
         lifeline=lifeline_fd,
+        directory=str(desired_state),
     )
     supervisor = Supervisor(
         built.controller,

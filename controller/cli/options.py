@@ -183,12 +183,3 @@ def print_result(value: object, text: str, *, as_json: bool) -> None:
 def counted(number: int, noun: str) -> str:
     """Return ``1 error`` or ``2 errors``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-#: The colours of a plan's lines.
-_PAINTS = {"add": "green", "change": "yellow", "remove": "red", "bad": "red"}
-
-
-def paint(style: str, text: str) -> str:
-    """Return a line of a plan in its colour; click strips colours if output isn't a terminal."""
-    return click.style(text, dim=True) if style == "dim" else click.style(text, fg=_PAINTS[style])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from dataclasses import asdict, replace
 
+from controller import __version__
 from controller.core.enforcement import approval_requests
 from controller.core.review import flat_plan
 from controller.core.review.plan_json import review_json
-from controller.loop.control_socket import ActRequest, PassRequest
+from controller.core.review.printed_review import printed_review
+from controller.loop.control_socket import ActRequest, PassRequest, ReviewRequest
 from controller.loop.full_plan import Convergence
 from controller.loop.operator_api import OperatorApi
 from controller.loop.workers.pass_lock import PassLock
@@ -22,17 +24,25 @@ CONVERGENCE_S = 1.0
 class ControlApi:
     """``control_socket.ControlBackend`` over a controller. Thread-safe.
 
-    *stopped* is set once the process stops: waiting requests then end.
+    *stopped* is set once the process stops: waiting requests then end. *directory* is the DIR of the
+    controller.
     """
 
     def __init__(
-        self, operator: OperatorApi, pass_lock: PassLock, clock: Clock, stopped: threading.Event
+        self,
+        operator: OperatorApi,
+        pass_lock: PassLock,
+        clock: Clock,
+        stopped: threading.Event,
+        *,
+        directory: str,
     ) -> None:
         self._operator = operator
         self._controller = operator.controller
         self._pass_lock = pass_lock
         self._clock = clock
         self._stopped = stopped
+        self._directory = directory
         # These questions need no work of this class.
         self.status = self._controller.status
         self.progress = operator.progress
@@ -48,6 +58,23 @@ class ControlApi:
         ]
         shown = review_json(self._operator.review(full_plan))
         return {"plan": shown, "text": flat_plan.render(plan), "going": going}
+
+    def review(self, request: ReviewRequest) -> dict[str, object]:
+        """Return the review of everything, as ``plan`` and ``diff`` print it.
+
+        Reads the files and observes everything at each request.
+
+        Raises:
+            UsageError: the command has another version than this process, or is about another DIR.
+        """
+        if (request.version, request.directory) != (__version__, self._directory):
+            raise UsageError(
+                "control.differs",
+                f"trimtab {__version__} runs here on {self._directory or 'no directory'}",
+                remedy="name this directory, or restart the controller after an update",
+            )
+        full_plan = self._controller.plan_everything()
+        return printed_review(self._operator.review(full_plan), request.form)
 
     def act(self, request: ActRequest) -> dict[str, object]:
         """Change an override of a service; passes carry it out later.
@@ -114,17 +141,18 @@ class ControlApi:
         was_stuck = False
         while True:
             try:
-                self._controller.observe_everything(
+                full_plan = self._controller.observe_everything(
                     approved=approved,
                     requested_by=request.on_behalf_of,
                     plan=request.approved if approved else "",
                 )
                 approved = False
-                convergence = self._operator.convergence(request.key)
-                settled = convergence.converged and not convergence.starting
+                convergence = self._operator.convergence_of(full_plan, request.key)
+                if not convergence.settled:  # the prune guard removes after a second look
+                    convergence = self._operator.convergence(request.key)
                 # Observing queues the keys with actions, so the queue is busy right afterwards.
                 # Only a key that is still stuck after its pass waits for a person.
-                if settled or (convergence.stuck and (was_stuck or keys.idle)):
+                if convergence.settled or (convergence.stuck and (was_stuck or keys.idle)):
                     return convergence
                 was_stuck = convergence.stuck
             except EngineError as error:

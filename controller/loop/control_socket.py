@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.drift import failed_runs as failures
+from controller.core.review.review_form import ReviewForm, form_from_json
 from controller.core.service.history import with_failures
 from controller.core.status.failed_run_lines import with_last_lines
 from controller.model.container_output import FailedRun
@@ -57,12 +58,25 @@ class ActRequest:
     timeout_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class ReviewRequest:
+    """A request for the review of the plan, in the form that a command prints."""
+
+    form: ReviewForm
+    #: The version of the command.
+    version: str
+    #: The DIR that the command is about.
+    directory: str
+
+
 class ControlBackend(Protocol):
     """The methods behind the socket."""
 
     def status(self) -> dict[str, object]: ...
 
     def plan(self) -> dict[str, object]: ...
+
+    def review(self, request: ReviewRequest) -> dict[str, object]: ...
 
     def progress(self, since: int) -> dict[str, object]: ...
 
@@ -94,6 +108,8 @@ def _answer(
         case "status" | "plan" | "history" | "failures" as what:
             runs = backend.failed_runs(peer_uid, owns_all=peer_uid in (0, own_uid))
             return _read(what, question, backend, runs)
+        case "review":
+            return backend.review(review_request(question))
         case "progress":
             return backend.progress(_since(question))
         case "pass":
@@ -130,6 +146,20 @@ def _raise_if_not_allowed(peer_uid: int, own_uid: int) -> None:
             f"uid {peer_uid} is allowed to look, not to act",
             remedy="run the command as root",
         )
+
+
+def review_request(question: Mapping[str, object]) -> ReviewRequest:
+    """Parse a request for a review.
+
+    Raises:
+        UsageError: a member has the wrong type.
+    """
+    form, directory = form_from_json(question.get("form")), question.get("directory")
+    if form is None:
+        raise wrong_member("form", "the form of a review, as a command of this version sends it")
+    if not isinstance(directory, str):
+        raise wrong_member("directory", "a path")
+    return ReviewRequest(form, text_member(question, "version"), directory)
 
 
 def pass_request(question: Mapping[str, object], *, peer_uid: int) -> PassRequest:

@@ -56,6 +56,11 @@ class Convergence:
     #: All actions are done, but a health check has no result yet.
     starting: bool = False
 
+    @property
+    def settled(self) -> bool:
+        """Return True if everything has converged, health checks included."""
+        return self.converged and not self.starting
+
 
 def convergence_of(plan: Plan, failures: Mapping[Key, Failure], only: Key | None) -> Convergence:
     """Return the convergence of everything, or of *only* one key, by a plan of everything."""

@@ -161,7 +161,10 @@ class OperatorApi:
         Raises:
             EngineError: engine or broker can't be reached.
         """
-        full_plan = self.controller.observe_everything()
+        return self.convergence_of(self.controller.observe_everything(), only)
+
+    def convergence_of(self, full_plan: FullPlan, only: Key | None = None) -> Convergence:
+        """Return how far everything, or *only* one key, has converged by a plan of everything."""
         starting = full_plan.starting if only is None else full_plan.starting & {only}
         with self._shared.lock:
             convergence = convergence_of(full_plan.plan, self._shared.failures, only)

@@ -60,6 +60,8 @@ class ControlEndpoints:
     listener: socket.socket | None = None
     #: The read end of a pipe that closes when the parent ends.
     lifeline: int | None = None
+    #: The DIR of the controller, for requests that name it.
+    directory: str = ""
 
 
 class Supervisor:
@@ -90,7 +92,13 @@ class Supervisor:
         self._stop = stop
         self._stopped = threading.Event()
         self._pass_lock = PassLock(paused=paused)
-        self._api = ControlApi(OperatorApi(controller), self._pass_lock, clock, self._stopped)
+        self._api = ControlApi(
+            OperatorApi(controller),
+            self._pass_lock,
+            clock,
+            self._stopped,
+            directory=endpoints.directory,
+        )
         self._seen: OrderedDict[tuple[int, str, str], None] = OrderedDict()
         self._events: Events | None = None
         self._control: ConversationServer | None = None

@@ -58,6 +58,34 @@ def on_a_terminal(host: Host, *arguments: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).replace("\r\n", "\n")
 
 
+FORMS = (
+    *(("plan",), ("plan", "-v"), ("plan", "--json"), ("plan", "--markdown")),
+    *(("diff",), ("diff", "web", "--json")),
+)
+
+
+def test_a_plan_is_the_same_beside_a_controller_and_without_one(host: Host) -> None:
+    """The running controller answers the first commands; the others look themselves."""
+    host.write("web.yaml", document("64Mi", "info"))
+    host.write("new.yaml", web("new"))
+    with host.running():
+        host.cli("suspend", "web")
+        host.cli("suspend", "new")
+        host.write("web.yaml", document("96Mi", "debug"))
+        host.write("broken.yaml", "apiVersion: trimtab/v1\nkind: Service\nspec: {imag: nginx}\n")
+        beside = printed(host)
+    without = printed(host)
+    assert beside == without
+    assert "spec.resources.memory: 64Mi -> 96Mi" in without[0]
+    assert "broken.yaml:3" in without[0] and "spec: {imag: " in without[-1]
+
+
+def printed(host: Host) -> list[str]:
+    """Return what commands print: on a pipe in every form, and on a terminal."""
+    done = [host.cli(*form, expect=2 if form[0] == "diff" else 3) for form in FORMS]
+    return [*(f"{each.stdout}{each.stderr}" for each in done), on_a_terminal(host, "plan", "-v")]
+
+
 def test_a_snapshot_plans_a_change_on_another_machine(host: Host) -> None:
     """The plan is made without engine, instance and policy file; no value of a variable is in it."""
     host.write("web.yaml", document("64Mi", "info"))

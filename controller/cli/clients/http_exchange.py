@@ -15,7 +15,7 @@ HEAD_MAX = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class WholeAnswer:
     """A whole answer. Names of headers are in lower case."""
 
     status: int
@@ -25,7 +25,7 @@ class Answer:
 
 def exchange(
     peer: socket.socket, method: str, target: str, body: bytes | None, *, longest: int
-) -> Answer:
+) -> WholeAnswer:
     """Send a request with a JSON body, if any, and return the answer.
 
     Raises:
@@ -48,7 +48,7 @@ def exchange(
         content = b"".join(_chunks(received, longest))
     else:
         content = received.exactly(_bounded(int(headers.get("content-length", "0")), longest))
-    return Answer(int(rest[:3]), headers, content)
+    return WholeAnswer(int(rest[:3]), headers, content)
 
 
 def _chunks(received: _Received, longest: int) -> Iterator[bytes]:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from controller.app import up
 from controller.cli.clients.socket_client import PLAN_S, BrokerApi, ask_controller
 from controller.cli.clients.wait_for_pass import Waiting, in_silence
 from controller.model.errors import EngineError, StateError, TrimtabError, UsageError
@@ -55,6 +53,8 @@ def broker_of(
     if instance is not None and has_listener(state_of(root, instance).broker_socket):
         yield state_of(root, instance)
         return
+    from controller.app import up  # a slow import
+
     launch = up.prepare_launch(
         root,
         directory=Path(instance.dir) if instance is not None else directory,
@@ -153,6 +153,8 @@ def ask_for_pass(
                     remedy="stop it, and start it with the new DIR and --rebind",
                 )
             return ask(state)
+    from controller.app import up  # a slow import
+
     launch = up.prepare_launch(
         root,
         directory=directory,
@@ -193,6 +195,8 @@ def take_down(
             "a controller runs on this state folder, and would put everything back",
             remedy="stop it first (Ctrl-C in the terminal of 'trimtab up')",
         )
+    from concurrent.futures import ThreadPoolExecutor
+
     from controller.app.desired_state import directory_source
     from controller.core.service.teardown import teardown
     from controller.loop.state.saved_state import saved_dependencies

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,6 +27,9 @@ from controller.cli.plans.apply_exit_code import apply_exit_code
 from controller.cli.plans.apply_result import show_done
 from controller.core.encoding.terminal_text import printable
 from controller.model.quantities import format_duration_ms
+
+if TYPE_CHECKING:
+    from controller.cli.clients.oneshot import Approve
 
 
 @command("""\b
@@ -67,7 +70,6 @@ def apply(
     """
     from controller.cli.clients import oneshot
     from controller.cli.clients.wait_for_pass import in_silence, show_changes, showing_progress
-    from controller.cli.plans.approve import approving
 
     root = state_root(state)
     question: dict[str, object] = {
@@ -82,7 +84,7 @@ def apply(
         question,
         directory=default_directory(directory, root),
         timeout_s=timeout_s,
-        approve=approving(digest or "", verbose=not as_json) if approve_prune else None,
+        approve=_approval(digest or "", verbose=not as_json) if approve_prune else None,
         waiting=in_silence if as_json else showing_progress,
         announce=oneshot.announce_nothing if as_json else show_changes,
         **settings,
@@ -95,6 +97,12 @@ def apply(
     if code == EXIT_NOT_CONVERGED and not as_json:
         echo(printable(why_not_converged(answer, timeout_s)), err=True)
     return code
+
+
+def _approval(digest: str, *, verbose: bool) -> Approve:
+    from controller.cli.plans.approve import approving  # a slow import
+
+    return approving(digest, verbose=verbose)
 
 
 def why_not_converged(answer: dict[str, Any], timeout_s: float) -> str:

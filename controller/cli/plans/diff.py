@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,16 +15,14 @@ from controller.cli.options import (
     command,
     default_directory,
     once_engine_option,
-    paint,
     policy_option,
     print_result,
     state_root,
 )
 from controller.cli.output.tables import terminal_width
+from controller.cli.plans.running_controller import differences_of, make_printed_review
+from controller.core.review.review_form import ReviewForm
 from controller.model.errors import UsageError
-
-if TYPE_CHECKING:
-    from controller.model.names import Key
 
 
 @command("""\b
@@ -53,10 +50,6 @@ def diff(
 
     Changes nothing. Possible secrets are named without their values.
     """
-    from controller.cli.clients import oneshot
-    from controller.core.review.plan_json import differences_json
-    from controller.core.review.plan_text import render_differences
-
     if show_values and (as_json or not sys.stdout.isatty()):
         raise UsageError(
             "values.no-terminal",
@@ -65,21 +58,19 @@ def diff(
         )
     root = state_root(state)
     folder = default_directory(None, root)
-    review = oneshot.make_review(root, directory=folder, reveal=show_values, **settings)
-    known = {"resources": [_resource(key) for key in sorted(review.keys)]}
+    form = ReviewForm("diff", width=terminal_width())
+    answer = make_printed_review(root, form, directory=folder, reveal=show_values, **settings)
+    known = {"resources": [_resource(key) for key in answer["keys"]]}
     for name in names:
         raise_if_unknown(known, select(known, name=name), name)
-    entries = (e for e in review.entries if _is_named(e.key, names))
-    review = replace(review, entries=tuple(entries))
-    differences = differences_json(review)
-    text = render_differences(review, width=terminal_width(), paint=paint).rstrip()
+    differences, text = differences_of(answer, lambda key: _is_named(key, names))
     print_result(differences, text if differences["objects"] else "no differences", as_json=as_json)
     return EXIT_PENDING if differences["objects"] else 0
 
 
-def _is_named(key: Key, names: tuple[str, ...]) -> bool:
+def _is_named(key: str, names: tuple[str, ...]) -> bool:
     return not names or any(matches(_resource(key), name) for name in names)
 
 
-def _resource(key: Key) -> dict[str, str]:
-    return {"kind": key.kind, "namespace": key.namespace, "name": key.name}
+def _resource(key: str) -> dict[str, str]:
+    return dict(zip(("kind", "namespace", "name"), key.split("/"), strict=True))

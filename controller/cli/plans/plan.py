@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import platform
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -22,20 +22,19 @@ from controller.cli.options import (
     default_directory,
     directory_argument,
     once_engine_option,
-    paint,
     policy_option,
     print_json,
     state_root,
 )
-from controller.cli.output.excerpts import excerpts
 from controller.cli.output.tables import terminal_width
 from controller.cli.output.terminal import echo
+from controller.cli.plans.running_controller import make_printed_review, with_excerpts
+from controller.core.review.review_form import ReviewForm
 from controller.model.errors import StateError
 from controller.settings import read_instance, state_of
 
 if TYPE_CHECKING:
     from controller.cli.clients.snapshots import PlannedFiles
-    from controller.model.desired.field_changes import Review
 
 COMMIT = re.compile(r"[0-9a-f]{7,64}", re.ASCII)
 
@@ -92,7 +91,8 @@ def plan(
 ) -> int:
     """Show the changes: fields, replicas, the steps in order, and the interruptions.
 
-    Changes nothing. If no instance runs, a broker runs until the command ends.
+    Changes nothing. A running controller of DIR is asked. If no instance runs, a broker runs until
+    the command ends.
     """
     if source and against is None:
         raise click.UsageError("--source needs --against")
@@ -103,6 +103,14 @@ def plan(
     if snapshot_file is not None and against is not None and not Path(against).is_dir():
         # A commit is in the fetcher of an instance, and a snapshot needs no instance.
         raise click.UsageError("with --snapshot, --against needs a folder: check the commit out")
+    output: Literal["text", "json", "markdown"] = "markdown" if markdown else "text"
+    form = ReviewForm(
+        "plan",
+        "json" if as_json else output,
+        width=terminal_width(),
+        verbose=verbose,
+        title=f"trimtab plan on {os.uname().nodename}",
+    )
     with _planned_folder(None if overlay else against, source, root) as planned:
         folder = default_directory(planned or directory, root)
         if against is not None or snapshot_file is not None:
@@ -110,36 +118,18 @@ def plan(
             from controller.cli.clients.snapshots import PlannedFiles
 
             files = PlannedFiles(folder.absolute(), source, overlay=overlay)
-            review, title = _review_against(files, snapshot_file, request)
+            answer = _review_against(files, snapshot_file, request, form)
         else:
-            from controller.cli.clients import oneshot
-
-            review = oneshot.make_review(root, directory=folder, engine=engine, policy=policy)
-            title = f"trimtab plan on {platform.node()}"
-        _show(review, title, folder, as_json=as_json, markdown=markdown, verbose=verbose)
-    if any(problem.severity == "error" for problem in review.plan.problems):
+            answer = make_printed_review(root, form, directory=folder, engine=engine, policy=policy)
+        if as_json:
+            print_json(answer["json"])
+        else:
+            echo(with_excerpts(answer["text"], answer.get("excerpts", []), folder))
+    if answer["invalid"]:
         return EXIT_INVALID
-    if any(action.verdict.decision == "deny" for action in review.plan.actions):
+    if answer["refused"]:
         return EXIT_REFUSED
-    return EXIT_PENDING if review.plan.pending or review.plan.blocked else 0
-
-
-def _show(
-    review: Review, title: str, folder: Path, *, as_json: bool, markdown: bool, verbose: bool
-) -> None:
-    from controller.core.review.plan_json import review_json
-    from controller.core.review.plan_markdown import render_markdown
-    from controller.core.review.plan_text import render_review
-
-    if as_json:
-        print_json(review_json(review))
-    elif markdown:
-        echo(render_markdown(review, title=title))
-    else:
-        width, excerpt = terminal_width(), excerpts(folder)
-        text = render_review(review, width=width, paint=paint, verbose=verbose, excerpt=excerpt)
-        echo(text.rstrip())
-        echo(f"digest {review.plan.digest}")
+    return EXIT_PENDING if answer["pending"] else 0
 
 
 @contextmanager
@@ -180,11 +170,12 @@ class SnapshotRequest:
 
 
 def _review_against(
-    planned: PlannedFiles, file: Path | None, request: SnapshotRequest
-) -> tuple[Review, str]:
-    """Return the review of other files for this host, or for the host of a snapshot; and a title."""
+    planned: PlannedFiles, file: Path | None, request: SnapshotRequest, form: ReviewForm
+) -> dict[str, Any]:
+    """Return the printed review of other files for this host, or for the host of a snapshot."""
     from controller.cli.clients.snapshots import review_snapshot, take_snapshot
     from controller.core.review.host_snapshot import read_snapshot
+    from controller.core.review.printed_review import printed_review
 
     if file is None:
         snapshot = take_snapshot(
@@ -199,4 +190,4 @@ def _review_against(
         with file.open("rb") as opened:
             snapshot = read_snapshot(opened)
     title = f"trimtab plan on {snapshot.host}, as of {snapshot.taken}"
-    return review_snapshot(snapshot, planned), title
+    return printed_review(review_snapshot(snapshot, planned), replace(form, title=title))

@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
+
+from controller.loop.control_api import ControlApi
+from controller.loop.workers.pass_lock import PassLock
+from tests.unit.cli.answering import DIR, answering
+from tests.unit.loop.toy import House
 
 IMPORTED = re.compile(r"^import time:\s+\d+ \|\s+\d+ \|\s+(\S+)$", re.MULTILINE)
 
@@ -43,6 +49,21 @@ HEAVY = (
 def test_help_and_status_start_light(tmp_path: Path) -> None:
     assert not of_package(loaded_by("--help"), *HEAVY)
     assert not of_package(loaded_by("status", "--state", str(tmp_path)), *HEAVY)
+
+
+def test_commands_beside_a_running_controller_start_light(tmp_path: Path) -> None:
+    """Each is a request to the controller. What is heavy is in memory there."""
+    house = House(tmp_path)
+    api = ControlApi(
+        house.operator, PassLock(paused=False), house.watch, threading.Event(), directory=DIR
+    )
+    house.settle()
+    commands = (("status",), ("plan",), ("plan", "--json"), ("plan", "-v"), ("diff",), ("apply",))
+    with answering(api) as root:
+        for command in commands:
+            modules = loaded_by(*command, "--state", str(root))
+            assert not of_package(modules, *HEAVY), command
+            assert not of_package(modules, "controller.loop", "controller.engine"), command
 
 
 def test_questions_to_the_journal_start_light(tmp_path: Path) -> None:

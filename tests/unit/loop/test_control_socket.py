@@ -12,9 +12,11 @@ from typing import Any, get_args
 import pytest
 
 from controller.core.drift import failed_runs as failures
+from controller.core.review.review_form import ReviewForm
 from controller.loop.control_socket import (
     ActRequest,
     PassRequest,
+    ReviewRequest,
     act_request,
     answer,
     answer_with,
@@ -64,6 +66,9 @@ class Desk:
 
     def plan(self) -> dict[str, object]:
         raise EngineUnavailable("broker.unavailable", "nobody there", remedy="wait")
+
+    def review(self, request: ReviewRequest) -> dict[str, object]:
+        return {"asked": request}
 
     def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]:
         return tuple(run for run in self.runs if owns_all or (uid, run.owner) == (4711, "team"))
@@ -165,6 +170,14 @@ def test_what_is_wanted_of_a_service_is_read_without_what_terminals_obey() -> No
     assert asked == ActRequest(wanted, only_ask=False, timeout_s=3.0)
 
 
+def test_whoever_can_connect_may_ask_for_a_review() -> None:
+    form = ReviewForm("plan", width=80)
+    members = {"form": form.to_json(), "directory": "/desired", "version": "1"}
+    assert ask({"do": "review", **members}, uid=4711) == {
+        "asked": ReviewRequest(form, "1", "/desired")
+    }
+
+
 def test_an_error_is_an_answer() -> None:
     assert ask({"do": "plan"}) == {
         "error": {"code": "broker.unavailable", "message": "nobody there", "remedy": "wait"}
@@ -176,6 +189,9 @@ def test_an_error_is_an_answer() -> None:
     [
         {"do": "fly"},
         {},
+        {"do": "review", "form": {}, "directory": "/desired"},
+        {"do": "review", "form": ReviewForm("plan").to_json()},
+        {"do": "review", "form": ReviewForm("plan").to_json(), "directory": "/", "version": 1},
         {"do": "pass", "timeout_s": 0},
         {"do": "pass", "timeout_s": True},
         {"do": "pass", "timeout_s": 1e9},

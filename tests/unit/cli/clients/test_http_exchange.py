@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from controller.cli.clients.http_exchange import Answer, exchange
+from controller.cli.clients.http_exchange import WholeAnswer, exchange
 
 
-def exchange_with(answer: bytes, *, body: bytes | None = None) -> tuple[bytes, Answer]:
+def exchange_with(answer: bytes, *, body: bytes | None = None) -> tuple[bytes, WholeAnswer]:
     """Return the request that *answer* answers, byte by byte, and what became of the answer."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
@@ -45,17 +45,17 @@ def test_a_request_has_the_length_of_its_body() -> None:
     [
         (
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTrimtab-Rule: a:b\r\n\r\n{}ignored",
-            Answer(200, {"content-length": "2", "trimtab-rule": "a:b"}, b"{}"),
+            WholeAnswer(200, {"content-length": "2", "trimtab-rule": "a:b"}, b"{}"),
         ),
         (
             b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n%b"
             % b'A\r\n{"a": true\r\n1\r\n}\r\n0\r\n\r\n',
-            Answer(404, {"transfer-encoding": "chunked"}, b'{"a": true}'),
+            WholeAnswer(404, {"transfer-encoding": "chunked"}, b'{"a": true}'),
         ),
-        (b"HTTP/1.0 204 \r\n\r\n", Answer(204, {}, b"")),
+        (b"HTTP/1.0 204 \r\n\r\n", WholeAnswer(204, {}, b"")),
     ],
 )
-def test_an_answer_ends_where_its_frame_ends(answer: bytes, expected: Answer) -> None:
+def test_an_answer_ends_where_its_frame_ends(answer: bytes, expected: WholeAnswer) -> None:
     assert exchange_with(answer)[1] == expected
 
 

@@ -22,7 +22,7 @@ from controller.cli.exit_codes import report as report_error
 from controller.cli.journal import explain
 from controller.cli.journal.record_text import render_story, row
 from controller.cli.journal.table import clock_for, render_changes, render_records
-from controller.cli.options import paint, print_json
+from controller.cli.options import print_json
 from controller.cli.output.terminal import echo
 from controller.cli.plans import approve
 from controller.cli.plans.apply import why_not_converged
@@ -42,6 +42,7 @@ from controller.core.review.flat_plan import render as render_flat
 from controller.core.review.plan_json import review_json
 from controller.core.review.plan_markdown import render_markdown
 from controller.core.review.plan_text import render_differences, render_review
+from controller.core.review.printed_review import paint
 from controller.model.container_output import LogLine
 from controller.model.errors import UsageError
 from controller.model.records import Record
