@@ -24,6 +24,7 @@ from pathlib import Path
 from tests.hostile import drawn, parsers
 from tests.hostile.drawn import Hostile
 from tests.hostile.worlds import World
+from tests.memory import MEMORY
 
 #: Processor time of one input, with git's.
 CPU_MAX_S = 20.0
@@ -146,8 +147,7 @@ def _table(tally: Tally, outcomes: Counter[str]) -> list[str]:
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """Yield a folder in memory, where a flush costs nothing, and remove it."""
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    with tempfile.TemporaryDirectory(dir=memory, prefix="trimtab-hostile-") as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY, prefix="trimtab-hostile-") as name:
         yield Path(name)
 
 

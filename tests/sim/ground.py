@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from controller.model.policy.document import Policy
 from controller.model.records import Role
 from controller.ports import EngineFacts
+from tests.memory import MEMORY
 from tests.sim.broker import Places
 from tests.sim.checkers import Checkers, Scene
 from tests.sim.clock import VirtualClock
@@ -124,7 +125,7 @@ class Ground:
         self.keep_s = keep_s
         self.marks = Marks()
         self.engine = SimEngine(self.clock, images=LOCAL, registry=REGISTRY, seed=seed)
-        self.folder = Path(tempfile.mkdtemp(prefix="trimtab-sim-", dir=_memory_folder()))
+        self.folder = Path(tempfile.mkdtemp(prefix="trimtab-sim-", dir=MEMORY))
         self.files = files_of(seed, self.folder)
         self.secret = SECRET.format(seed=seed)
         self.logged = Secrets(self.secret)
@@ -195,8 +196,3 @@ class Ground:
 
     def note(self, what: str) -> None:
         self.trace.note(self.clock.monotonic() - 1000.0, what)
-
-
-def _memory_folder() -> str | None:
-    """A folder in memory where there is one: a world writes small files, often."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None

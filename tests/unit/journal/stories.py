@@ -172,10 +172,6 @@ def single(identity: str, step: Step) -> Entry:
     )
 
 
-#: Many small databases are made: where there is a filesystem in memory, no disk waits for them.
-MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
-
-
 def write_entries(
     folder: Path, told: Iterable[tuple[float, Entry]], *, of_a_segment: int = 7
 ) -> tuple[Record, ...]:

@@ -21,11 +21,11 @@ from controller.journal.index import builder as indexing
 from controller.journal.index import database, sql
 from controller.journal.index.archive import IndexSnapshot
 from controller.journal.index.builder import Builder
+from tests.memory import MEMORY
 from tests.unit.journal.builders import NOON, uuid7
 from tests.unit.journal.stories import (
     CHANGES,
     IDS,
-    MEMORY,
     NAMES,
     OWNERS,
     READERS,
