@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from types import CodeType
 
 from controller.broker.dispatch import handle
@@ -126,22 +127,24 @@ BYTES_A_STEP = 64
 #: Functions of C that look at every item of what they get. Most others look at a few.
 WHOLE = (sorted, set, frozenset, tuple, list, dict, sum, min, max, any, all)
 
+ITEMS = (list, dict, tuple)
+SIZED = (str, bytes, *ITEMS)
+
 
 def steps(work: Callable[[], object]) -> int:
     """Return the number of Python's steps in *work*, and of bytes that functions of C got."""
     tool, monitoring = sys.monitoring.PROFILER_ID, sys.monitoring
+    # Takes two or three arguments, and counts its calls: as fast as C does.
+    step = lru_cache(maxsize=0)(slice)
     count = 0
-
-    def step(*_where: object) -> None:
-        nonlocal count
-        count += 1
 
     def call(_code: CodeType, _offset: int, function: object, argument: object) -> None:
         nonlocal count
         count += 1
-        text = isinstance(argument, str | bytes) and function is not len
-        if text or (isinstance(argument, list | dict | tuple) and function in WHOLE):
-            count += len(argument) // BYTES_A_STEP  # type: ignore[arg-type]
+        if isinstance(argument, SIZED) and (
+            function in WHOLE if isinstance(argument, ITEMS) else function is not len
+        ):
+            count += len(argument) // BYTES_A_STEP
 
     monitoring.use_tool_id(tool, "cost")
     try:
@@ -153,7 +156,7 @@ def steps(work: Callable[[], object]) -> int:
     finally:
         monitoring.set_events(tool, 0)
         monitoring.free_tool_id(tool)
-    return count
+    return count + step.cache_info().misses
 
 
 @dataclass(frozen=True, slots=True)
