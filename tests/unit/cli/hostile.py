@@ -83,6 +83,7 @@ def faults(text: str) -> list[str]:
     """Return what a terminal would obey or a reader would mistake in the output of a command."""
     plain = _COLOURS.sub("", text).replace(_ERASE, "")
     lines = plain.split("\n")
-    raw = sorted({ascii(letter) for line in lines for letter in line if not letter.isprintable()})
+    odd = (letter for line in lines if not line.isprintable() for letter in line)
+    raw = sorted({ascii(letter) for letter in odd if not letter.isprintable()})
     forged = [line for line in lines if line.startswith("root# all is well")]
     return [*raw, *forged]

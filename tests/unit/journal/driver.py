@@ -1,6 +1,8 @@
-"""A process that writes a journal until it is done or killed, and says what was acknowledged.
+"""Processes that write a journal until they are done or killed, and say what was acknowledged.
 
-Usage: driver.py FOLDER THREADS APPENDS. The environment may name a crash point.
+Each line of the input is FOLDER, THREADS, APPENDS and a crash point or nothing, between tabs. Each
+line gets a process of its own, forked from this one: imports cost more than what it writes. The
+output has the lines of the process, then `ended CODE`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from controller.journal.writer.writer_thread import Writer
 from controller.model.records import Entry
 
 
-def main(folder: Path, threads: int, appends: int) -> None:
+def write(folder: Path, threads: int, appends: int, crash_at: str) -> None:
     def work() -> None:
         for number in range(appends):
             if number % 2 == 0:
@@ -32,7 +34,7 @@ def main(folder: Path, threads: int, appends: int) -> None:
         folder,
         clock=SystemClock(),
         new_id=new_id,
-        reach=crash_reach(os.environ),
+        reach=crash_reach({"TRIMTAB_CRASH_AT": crash_at} if crash_at else {}),
         limits=SegmentLimits(max_segment_bytes=2000),
     ) as writer:
         workers = [threading.Thread(target=work) for _ in range(threads)]
@@ -43,5 +45,16 @@ def main(folder: Path, threads: int, appends: int) -> None:
     os.write(1, b"done\n")
 
 
+def main() -> None:
+    for line in sys.stdin:
+        folder, threads, appends, crash_at = line.rstrip("\n").split("\t")
+        child = os.fork()
+        if child == 0:
+            write(Path(folder), int(threads), int(appends), crash_at)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        os.write(1, f"ended {os.waitstatus_to_exitcode(status)}\n".encode())
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main()
