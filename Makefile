@@ -50,7 +50,7 @@ test: setup ## every test; as root on an engine of its own
 	@$(PYTHON) -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## lint, types, import contracts, unit and golden tests: the inner loop
-	@$(PYTHON) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/unit tests/golden $(ARGS)
+	@$(PYTHON) -m pytest -q --numprocesses $$(($$(nproc) + 1)) --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/unit tests/golden $(ARGS)
 
 lint: setup ## ruff, mypy, the import contracts, and code that stands twice
 	@$(PYTHON) -m pytest -q tests/unit/test_lint.py

@@ -6,6 +6,7 @@ its own. What they find reaches the end of the run with their reports.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections import Counter
@@ -29,6 +30,21 @@ TESTS = Path(__file__).parent
 COMPUTING = ("sim/test_worlds.py", "sim/test_crash_sweep.py", "sim")
 #: Tests on an engine wait for it.
 WAITING = ("e2e", "gate", "compat", "contract")
+LINT = TESTS / "unit" / "test_lint.py"
+#: The unit tests that take seconds: a run begins with them, and ends with short files.
+LONG = (
+    "unit/sources/test_watch.py",
+    "unit/loop/state/test_disruption_budget_ordinary_use.py",
+    "unit/broker/test_dispatch_cost.py",
+    "unit/core/planning/test_planner_properties.py",
+    "unit/journal/writer/test_writer_thread_crash.py",
+    "unit/cli/output/test_terminal_hostile_text.py",
+    "unit/core/planning/test_service_order_properties.py",
+    "unit/journal/store/test_tail.py",
+    "unit/loop/test_controller_rollouts.py",
+    "unit/loop/test_supervisor.py",
+    "unit/tools/test_debian_packages.py",
+)
 LEFT_OUT = pytest.StashKey[int]()
 
 # A run is the same each time: one that fails can be repeated, and nobody's change fails for what it
@@ -90,6 +106,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in stopping]
 
 
+def pytest_collection_finish() -> None:
+    """Take what was collected out of the garbage collector's rounds: it stays to the end."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In one of several processes: tell the run's own what was left out."""
     output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
@@ -137,11 +159,13 @@ def pytest_terminal_summary(
 def run_order(files: Iterable[Path]) -> list[Path]:
     """Return test files in the order of a run: lint, simulated worlds between engines, all others.
 
+    The others begin with those that take seconds.
+
     Files of simulated worlds are spread: two at a time would take processors from each other, while
     processes that wait for an engine leave them idle.
     """
     ranked = sorted((rank_of(path), path) for path in files)
-    lint = [path for _, path in ranked if path == TESTS / "unit" / "test_lint.py"]
+    lint = [path for _, path in ranked if path == LINT]
     computing = [path for (kind, _), path in ranked if kind == 0]
     waiting = [path for (kind, _), path in ranked if kind == 1]
     others = [path for (kind, _), path in ranked if kind == 2 and path not in lint]
@@ -153,12 +177,15 @@ def run_order(files: Iterable[Path]) -> list[Path]:
 
 
 def rank_of(path: Path) -> tuple[int, int]:
-    """Return a file's kind (0 computes, 1 waits, 2 is short), and its place in its kind."""
-    for kind, places in enumerate((COMPUTING, WAITING)):
+    """Return a file's kind (0 computes, 1 waits, 2 does neither), and its place in its kind."""
+    if not path.is_relative_to(TESTS):
+        return 2, len(LONG)
+    name = f"{path.relative_to(TESTS).as_posix()}/"
+    for kind, places in enumerate((COMPUTING, WAITING, LONG)):
         for number, place in enumerate(places):
-            if path.is_relative_to(TESTS / place):
+            if name.startswith(f"{place}/"):
                 return kind, number
-    return 2, 0
+    return 2, len(LONG)
 
 
 def ring_of(config: pytest.Config, report: pytest.TestReport) -> str:
