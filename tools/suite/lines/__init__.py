@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tools.suite.line import Line
-from tools.suite.lines import changes, commands, converge, heal, idle, requests, share
+from tools.suite.lines import changes, commands, converge, crowd, heal, idle, requests, share
 
 #: In the order of a run: lines that share a stage follow each other.
 LINES: Final[tuple[Line, ...]] = (
@@ -19,4 +19,6 @@ LINES: Final[tuple[Line, ...]] = (
     share.LINE,
     converge.PLAIN_LINE,
     converge.ISOLATED_LINE,
+    *crowd.SCALES,
+    crowd.STORM,
 )

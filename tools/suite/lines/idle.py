@@ -11,7 +11,7 @@ from tools.suite.processes import cpu_seconds, family, pss_mb
 from tools.suite.stage import Stage
 
 #: The length of one round; ten rounds contain several resyncs and chores.
-ROUND_S: Final = 12.0
+ROUND_S: Final = 8.0
 
 
 def _measure(stage: Stage) -> list[Figure]:
