@@ -278,8 +278,11 @@ class BrokerEngine:
         Without a context the request is sent as an act of the user, even if the user has the
         controller's uid: the context marks a request of the controller.
 
-        An action on an existing object needs the object's id in its precondition.
+        An action on an existing object needs the object's id in its precondition. The broker checks
+        the precondition of a request with a context: an unmet one is a Conflict.
         """
+        if context is not None:
+            context = replace(context, precondition=action.precondition)
         match action:
             case PullImage():
                 return self._pull(action, context)

@@ -28,7 +28,7 @@ from controller.model.errors import (
 )
 from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.observed import Ending, Image
-from controller.model.records import Context
+from controller.model.records import Context, Precondition
 
 MESSAGE_MAX = 1000
 CAUSE_MAX = 500
@@ -54,7 +54,18 @@ def encode_context(context: Context) -> str:
         claims["plan"] = context.plan
     if context.on_behalf_of:
         claims["onBehalfOf"] = context.on_behalf_of
+    if expected := _encode_precondition(context.precondition):
+        claims["precondition"] = expected
     return base64.urlsafe_b64encode(canonical(claims)).decode().rstrip("=")
+
+
+def _encode_precondition(precondition: Precondition) -> dict[str, object]:
+    members = {
+        "absent": precondition.absent,
+        "id": precondition.id,
+        "revision": precondition.revision,
+    }
+    return {name: value for name, value in members.items() if value}
 
 
 def error_of(response: EngineResponse, *, mutation: bool) -> EngineError:

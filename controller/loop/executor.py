@@ -1,9 +1,8 @@
 """The executor: performs a plan's actions in order, and decides nothing.
 
-Right before each action, the executor checks the action's precondition against a fresh snapshot.
-An unmet precondition or a failed action ends the execution. No mutation is ever repeated here. An
-atomic group of actions (``core.drift.actions.atomic_groups``) begins only if policy and retries
-allow the whole group.
+Each action's precondition is sent with its request, and the broker checks the precondition. A
+failed action ends the execution. No mutation is ever repeated here. An atomic group of actions
+(``core.drift.actions.atomic_groups``) begins only if policy and retries allow the whole group.
 """
 
 from __future__ import annotations
@@ -22,17 +21,13 @@ from controller.model.desired.plan import (
     CreateVolume,
     PullImage,
     RemoveContainer,
-    RemoveNetwork,
     Wait,
 )
 from controller.model.errors import Conflict, EngineError
 from controller.model.names import Key
-from controller.model.observed import Container, Observed
-from controller.model.records import Context
+from controller.model.observed import Observed
+from controller.model.records import UNMET, Context
 from controller.ports import ActionPerformer
-
-#: The code of an unmet precondition: another client acted since the plan. Observe again.
-UNMET = "precondition.unmet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +67,12 @@ def never(_action: AnyAction | None = None) -> bool:
     return False
 
 
-def execute(  # noqa: PLR0913 - the seam of passes and exact plans, each input by name
+def execute(
     actions: Iterable[AnyAction],
     *,
     engine: ActionPerformer,
     context: Callable[[AnyAction], Context],
     observe: Callable[[AnyAction], Observed],
-    observed: Observed | None = None,
     is_deferred: Callable[[AnyAction], bool] = never,
     await_open: Callable[[Barrier], bool] = never,
     creations: SharedCreations | None = None,
@@ -90,8 +84,7 @@ def execute(  # noqa: PLR0913 - the seam of passes and exact plans, each input b
         actions: one key's sequence, or a whole plan.
         engine: performs the actions.
         context: returns the claims to send with an action.
-        observe: takes a fresh snapshot with an action's object.
-        observed: a snapshot taken just now, for the first precondition.
+        observe: takes a fresh snapshot with an action's object, to find a shared creation.
         is_deferred: returns True for an action whose retry isn't due.
         await_open: called at a barrier; returns True to perform the actions behind the barrier. May
             block, and raise an EngineError.
@@ -102,7 +95,7 @@ def execute(  # noqa: PLR0913 - the seam of passes and exact plans, each input b
     """
     sequence = tuple(actions)
     removed = frozenset(a.target for a in sequence if isinstance(a, RemoveContainer))
-    run = _Run(engine, context, observe, observed, removed, creations)
+    run = _Run(engine, context, observe, removed, creations)
     for group in atomic_groups(sequence):
         first = run.current = group[0]
         if first.object in run.closed:
@@ -131,8 +124,6 @@ class _Run:
     engine: ActionPerformer
     context: Callable[[AnyAction], Context]
     observe: Callable[[AnyAction], Observed]
-    #: A snapshot for the next precondition only.
-    observed: Observed | None
     #: The names of the containers that the sequence removes.
     removed: frozenset[str]
     creations: SharedCreations | None
@@ -149,7 +140,6 @@ class _Run:
     def wait(self, action: Wait, await_open: Callable[[Barrier], bool]) -> None:
         """Skip a wait; a closed barrier ends the sequence of its key."""
         if isinstance(action, Barrier) and await_open(action):
-            self.observed = None
             return
         self.waits.append(action)
         if isinstance(action, Barrier):
@@ -174,17 +164,26 @@ class _Run:
         return not (isinstance(on, IN_PLACE) and on.target in self.removed)
 
     def perform(self, action: AnyAction) -> None:
-        """Check one action's precondition, and perform the action."""
+        """Perform one action, or share the creation of another pass."""
         self.current = action
-        if self.creations is not None and isinstance(action, CreateNetwork | CreateVolume):
-            with self.creations.creating(action):
-                self.observed = self.observe(action)
-                if existing_id := existing(action, self.observed):
-                    self.done.append(ActionDone(action, existing_id, shared=True))
-                else:
-                    self._perform(action)
+        if self.creations is None or not isinstance(action, CreateNetwork | CreateVolume):
+            self._perform(action)
             return
-        self._perform(action)
+        with self.creations.creating(action) as waited:
+            if waited and self._share(action):
+                return
+            try:
+                self._perform(action)
+            except Conflict as error:
+                if error.code != UNMET or not self._share(action):
+                    raise
+
+    def _share(self, action: CreateNetwork | CreateVolume) -> bool:
+        """Return True if another pass created the object; the action is then done."""
+        existing_id = existing(action, self.observe(action))
+        if existing_id:
+            self.done.append(ActionDone(action, existing_id, shared=True))
+        return bool(existing_id)
 
     def _perform(self, action: AnyAction) -> None:
         ready = self._resolve(action)
@@ -194,35 +193,19 @@ class _Run:
         self.done.append(ActionDone(action, created_id or ready.precondition.id))
 
     def _resolve(self, action: AnyAction) -> AnyAction:
-        """Check the action's precondition, and return the action with its container's id.
+        """Return an action with the id of its object, known from the plan or from the creation.
 
         Raises:
-            Conflict: the precondition is unmet.
+            Conflict: the execution didn't create the object that the action needs.
         """
         wanted = action.precondition
-        if isinstance(action, PullImage):
-            self.observed = None  # outdated after a long pull
+        creates = isinstance(action, CreateNetwork | CreateVolume | CreateContainer)
+        if creates or wanted.id or isinstance(action, PullImage):
             return action
-        observed, self.observed = self.observed or self.observe(action), None
-        if isinstance(action, CreateNetwork | CreateVolume | CreateContainer):
-            if wanted.absent and wanted.absent in _names(observed, action):
-                raise Conflict(UNMET, f"{wanted.absent} is there already")
-            return action
-        if isinstance(action, RemoveNetwork):
-            if all(network.id != wanted.id for network in observed.networks):
-                raise Conflict(UNMET, f"the network {action.target} is gone")
-            return action
-        container = self._container(action, observed)
-        if container is None:
+        created_id = self.created.get(action.target)
+        if created_id is None:
             raise Conflict(UNMET, f"the container {action.target} is gone")
-        if wanted.revision and container.revision != wanted.revision:
-            raise Conflict(UNMET, f"{action.target} is of revision {container.revision}")
-        return replace(action, precondition=replace(wanted, id=container.id))
-
-    def _container(self, action: AnyAction, observed: Observed) -> Container | None:
-        """Return an action's container: by id, or by name if the execution created the container."""
-        container_id = action.precondition.id or self.created.get(action.target, "")
-        return next((c for c in observed.containers if c.id == container_id), None)
+        return replace(action, precondition=replace(wanted, id=created_id))
 
     def result(
         self, failed: AnyAction | None = None, error: EngineError | None = None
@@ -231,13 +214,3 @@ class _Run:
         done, waits = tuple(self.done), tuple(self.waits)
         refused, deferred = tuple(self.refused), tuple(self.deferred)
         return Execution(done, waits, refused, deferred, failed, error)
-
-
-def _names(observed: Observed, action: AnyAction) -> set[str]:
-    match action:
-        case CreateNetwork():
-            return {network.name for network in observed.networks}
-        case CreateVolume():
-            return {volume.name for volume in observed.volumes}
-        case _:
-            return {container.name for container in observed.containers}

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from controller.core.service.desired_view import DesiredView
-from controller.loop.executor import UNMET
 from controller.loop.passes import PassPolicy
 from controller.loop.reconciler import Reconciler
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import Barrier, NeedsOperator, Wait
 from controller.model.errors import Conflict
 from controller.model.names import Key
+from controller.model.records import UNMET
 from controller.ports import Engine, Timer
 
 #: How often a waiting plan observes its barrier.

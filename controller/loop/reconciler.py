@@ -339,7 +339,6 @@ class Reconciler:
             creations=self._creations,
             context=context,
             observe=lambda _action: self._engine.observe(images=frozenset(), only=key),
-            observed=observed,
             is_deferred=is_deferred,
             stopping=stopping,
         )

@@ -34,6 +34,24 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True)
+class Precondition:
+    """The required state right before a change, checked while no other change is admitted.
+
+    Either an object with the name ``absent`` must not exist, or the object must have this id and
+    revision.
+    """
+
+    absent: str = ""
+    id: str = ""
+    revision: str = ""
+
+
+NO_PRECONDITION = Precondition()
+#: The code of an unmet precondition: the engine changed since the plan. Observe again.
+UNMET = "precondition.unmet"
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """The claims of a controller's mutation (header Trimtab-Context)."""
 
@@ -44,6 +62,8 @@ class Context:
     plan: str = ""
     on_behalf_of: str = ""
     lines: tuple[tuple[str, int], ...] = ()  # of the fields in the file, by their paths under spec
+    #: Not a claim: the broker refuses the mutation unless the precondition holds.
+    precondition: Precondition = NO_PRECONDITION
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ from controller.model.desired.plan import (
     CreateContainer,
     CreateNetwork,
     CreateVolume,
-    Precondition,
     PullImage,
     RemoveNetwork,
 )
@@ -31,7 +30,7 @@ from controller.model.errors import EngineError
 from controller.model.names import Key, NetworkNames, container_name, service_key
 from controller.model.observed import Observed
 from controller.model.policy.document import Policy
-from controller.model.records import Context, Reply
+from controller.model.records import Context, Precondition, Reply
 from controller.ports import EngineFacts
 from tests.contract.sides import WORKER, Conversation, RealSide, Side, SimSide
 from tests.engine import Engine

@@ -19,7 +19,7 @@ from controller.model import names
 from controller.model.mutations import Mutation
 from controller.model.names import Key, service_key
 from controller.model.quantities import parse_duration_ms
-from controller.model.records import Record, Reply, Role
+from controller.model.records import Record, Reply, Request, Role
 from tests.sim.clock import VirtualClock
 from tests.sim.engine import SimEngine
 from tests.sim.files import Doc, Truth
@@ -29,6 +29,7 @@ from tests.sim.people import MARKER, Marks
 from tests.sim.places import label as _label
 from tests.sim.places import slot_of
 from tests.sim.probes import is_troubled
+from tests.sim.required import Required
 from tests.sim.violation import Violation
 
 WINDOW_S = 600.0
@@ -157,6 +158,7 @@ class Checkers:
         self.breaching = False  # whether containers are to reach more than they were admitted with
         self.creates_a_minute = 20  # of one slot, at most
         self._orders = Orders(scene)
+        self._required = Required(scene)
         self.healthy = Truth()  # the last one in which everything could be read
 
     def watch(self, known: Known, held: Held) -> None:
@@ -165,8 +167,12 @@ class Checkers:
 
     # Before and after each mutation on the wire
 
-    def request_begins(self) -> None:
-        """A request enters the gate: what is foreign from here on may come too late for it."""
+    def request_begins(self, request: Request | None = None) -> None:
+        """A request enters the gate: what is foreign from here on may come too late for it.
+
+        *request* is one of the controller's.
+        """
+        self._required.begins(request)
         self._networks_before = set(self._scene.engine.networks)
 
     def forwarding(self, command: Forward) -> Intent:
@@ -180,6 +186,7 @@ class Checkers:
         self._check_body(command, mutated)
         self._check_foreign(mutated)
         self._check_volumes(mutated)
+        self._required.forwarding(mutated)
         container = self._scene.engine.find(mutated.subject)
         if self._scene.role() is Role.CONTROLLER:
             self._check_held(mutated, container)

@@ -698,6 +698,12 @@ PLANTS = (
         ((requests, "create_request", _logs_bodies),),
     ),
     Plant(
+        8,
+        "precondition-unchecked",
+        "a precondition is not checked",
+        ((lookup, "refuse_if_present", always(lambda *_args, **_named: None)),),
+    ),
+    Plant(
         13,
         "suspension-overlooked",
         "a suspended service is worked for like any other",

@@ -319,7 +319,7 @@ class World(Hazards):
         before = self.now
         self.now = Now(Role.CONTROLLER, fault, action)
         try:
-            self.checkers.request_begins()
+            self.checkers.request_begins(request)
             reply = self.broker.serve(request)
         finally:
             self.now = before

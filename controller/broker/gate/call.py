@@ -25,7 +25,15 @@ from controller.broker.wire.responses import JSON_TYPE, refusal
 from controller.core.records.views import Page, Question
 from controller.model.host_paths import PathFacts
 from controller.model.policy.document import Policy
-from controller.model.records import Actor, Context, Reply, Request, Role
+from controller.model.records import (
+    NO_PRECONDITION,
+    Actor,
+    Context,
+    Precondition,
+    Reply,
+    Request,
+    Role,
+)
 
 T = TypeVar("T")
 
@@ -59,6 +67,11 @@ class GateRequest:
     def verb(self) -> str:
         """The last word of the route's name, for example ``start``."""
         return self.route.name.rpartition(".")[2]
+
+    @property
+    def precondition(self) -> Precondition:
+        """The state that the controller requires; the empty precondition for every other caller."""
+        return NO_PRECONDITION if self.context is None else self.context.precondition
 
     @property
     def by(self) -> Author:

@@ -1,4 +1,7 @@
-"""The header Trimtab-Context: the controller's claims about its request, never facts."""
+"""The header Trimtab-Context: the controller's claims about its request, never facts.
+
+Its precondition is the exception: a condition that the gate checks, and nothing to believe.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from dataclasses import replace
 
 from controller.broker.gate.refusals import Denied
 from controller.core.encoding import strict_json
-from controller.model.records import Actor, Context, Request, Role
+from controller.model.records import Actor, Context, Precondition, Request, Role
 
 HEADER = "trimtab-context"
 BYTES_MAX = 4096
 TEXT_MAX = 2048
-_MEMBERS = frozenset({"cause", "source", "plan", "onBehalfOf"})
+_MEMBERS = frozenset({"cause", "source", "plan", "onBehalfOf", "precondition"})
 _SOURCE = frozenset({"file", "line", "commit", "lines"})
+_PRECONDITION = frozenset({"absent", "id", "revision"})
 #: The path of a field, and the number of fields that are read.
 _FIELD = re.compile(r"[A-Za-z]{1,32}(\.[A-Za-z]{1,32})?")
 _FIELDS_MAX = 32
@@ -66,6 +70,7 @@ def read(value: str) -> Context:
         raise _malformed(f"it isn't base64url of JSON: {error}") from error
     members = _closed(told, _MEMBERS)
     source = _closed(members.get("source") or {}, _SOURCE)
+    expected = _closed(members.get("precondition") or {}, _PRECONDITION)
     return Context(
         cause=_text(members, "cause"),
         file=_text(source, "file"),
@@ -74,6 +79,11 @@ def read(value: str) -> Context:
         plan=_text(members, "plan"),
         on_behalf_of=_text(members, "onBehalfOf"),
         lines=_lines(source.get("lines") or {}),
+        precondition=Precondition(
+            absent=_text(expected, "absent"),
+            id=_text(expected, "id"),
+            revision=_text(expected, "revision"),
+        ),
     )
 
 
@@ -112,6 +122,6 @@ def _malformed(reason: str) -> Denied:
     return Denied(
         "context.malformed",
         f"Trimtab-Context: {reason}",
-        "send base64url of {cause, source, plan, onBehalfOf}, at most 4 KiB",
+        "send base64url of {cause, source, plan, onBehalfOf, precondition}, at most 4 KiB",
         status=400,
     )

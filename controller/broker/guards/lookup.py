@@ -22,7 +22,9 @@ from controller.core.engine_api.translate import settings
 from controller.core.rules.facts import ContainerFacts, NetworkFacts, VolumeFacts
 from controller.model import mutations, names
 from controller.model.inventory import ContainerItem, OwnedObject
-from controller.model.records import Actor, Role
+from controller.model.records import UNMET, Actor, Role
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
 _FULL_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -98,8 +100,67 @@ def find_requested(
     state: GateState,
     ahead: Callable[[ContainerItem], tuple[str, ...]] = lambda _item: (),
 ) -> Flow[OwnContainer]:
-    """Return the container that the path of a request names, as ``find_container``."""
-    return (yield from find_container(state, call.actor, call.names["container"], ahead))
+    """Return the container that the path of a request names, as ``find_expected``."""
+    return (yield from find_expected(call, state, call.names["container"], ahead))
+
+
+def find_expected(
+    call: GateRequest,
+    state: GateState,
+    name: str,
+    ahead: Callable[[ContainerItem], tuple[str, ...]] = lambda _item: (),
+) -> Flow[OwnContainer]:
+    """Return the container with a name or id, if the request's precondition holds.
+
+    Raises:
+        Answered, Denied: as ``find_container``, or ``precondition.unmet``.
+    """
+    finding = find_container(state, call.actor, name, ahead)
+    found = yield from refuse_if_gone(call, finding, f"the container {redact.text(name)}")
+    refuse_if_other(call, found.item.id, found.item.revision)
+    return found
+
+
+def refuse_if_gone(call: GateRequest, finding: Flow[T], what: str) -> Flow[T]:
+    """Return the object of a look-up; a missing object doesn't meet a precondition.
+
+    Raises:
+        Answered, Denied: as the look-up, or ``precondition.unmet``.
+    """
+    try:
+        return (yield from finding)
+    except Answered as answered:
+        if call.precondition.id and answered.reply.status == 404:
+            raise _unmet(f"{what} is gone") from answered
+        raise
+
+
+def refuse_if_other(call: GateRequest, identifier: str, revision: str = "") -> None:
+    """Refuse a change of an object unless the object is the expected one.
+
+    Raises:
+        Denied: ``precondition.unmet``.
+    """
+    expected = call.precondition
+    if expected.id and expected.id != identifier:
+        raise _unmet(f"the object is {identifier}", identifier)
+    if expected.revision and expected.revision != revision:
+        raise _unmet(f"{identifier} is of revision {revision or 'none'}", identifier)
+
+
+def refuse_if_present(call: GateRequest, name: str, *, ours: bool) -> None:
+    """Refuse to create an object of a name that is required to be absent. *ours*: it exists.
+
+    Raises:
+        Denied: ``precondition.unmet``.
+    """
+    if ours and name and call.precondition.absent == name:
+        raise _unmet(f"{name} is there already", name)
+
+
+def _unmet(reason: str, subject: str = "") -> Denied:
+    remedy = "look again: another change came first"
+    return Denied(UNMET, reason, remedy, status=409, subject=subject)
 
 
 def _read_named(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:

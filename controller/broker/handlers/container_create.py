@@ -298,6 +298,7 @@ def _gather(call: GateRequest, state: GateState, wants: Needs, found: _Lookups) 
         # A container of an open intent isn't in the inventory yet, but isn't foreign either.
         refuse_if_held(state, Mutation.CONTAINER_CREATE, name, under_way=True)
     name_conflicts.refuse_if_taken(call, name, taken)
+    lookup.refuse_if_present(call, name, ours=taken.item is not None)
     # Last, as close to the create as possible: paths can be swapped.
     data = (data_path(state.volumes_root, name) for name in wants.volumes)
     found.paths = yield from inspect_paths((*wants.paths, *data))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from controller.broker.gate import redact
 from controller.broker.gate.call import Author, Flow, GateRequest, parse_json, read_rows
 from controller.broker.gate.commands import Rows
 from controller.broker.gate.journal_entries import place_of
@@ -130,6 +131,8 @@ def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:
     request = parse.parse_network(call.body)
     policy = call.policy
     existing = yield from lookup.find_network(state, request.name)
+    ours = existing is not None and existing.owned is not None
+    lookup.refuse_if_present(call, request.name, ours=ours)
     if existing is not None and existing.owned is None:
         # The object of an open intent isn't in the inventory yet, but isn't foreign either.
         refuse_if_held(state, Mutation.NETWORK_CREATE, request.name, under_way=True)
@@ -158,8 +161,11 @@ def network_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
         Denied: ``network.shared``: other owners' containers of the namespace join the network too,
             whoever was the first.
     """
-    found = yield from lookup.find_own_network(state, call.actor, call.names["network"])
+    name = call.names["network"]
+    finding = lookup.find_own_network(state, call.actor, name)
+    found = yield from lookup.refuse_if_gone(call, finding, f"the network {redact.text(name)}")
     identifier = found.facts.id
+    lookup.refuse_if_other(call, identifier)
     if found.owned is not None:
         disruption_budget.refuse_client_objects(call, found.owned.origin, found.facts.name)
     shared = implied_kind(call.policy, found.facts.name, found.facts.namespace)
@@ -196,7 +202,7 @@ def _join(call: GateRequest, state: GateState, *, leave: bool) -> Flow[Reply]:
     name = call.names["network"]
     parse_body = parse.parse_disconnect if leave else parse.parse_connect
     request = parse_body(call.body, network=name)
-    found = yield from lookup.find_container(state, call.actor, request.container)
+    found = yield from lookup.find_expected(call, state, request.container)
     disruption_budget.refuse_client_objects(call, found.item.origin, found.item.admitted.name)
     network = (
         yield from lookup.find_network_to_leave(state, call.actor, name, found)
@@ -279,6 +285,8 @@ def volume_create(call: GateRequest, state: GateState) -> Flow[Reply]:
     request = parse.parse_volume(call.body)
     request = networks_volumes.named_volume(request, actor=call.actor, policy=policy, stamp=stamp)
     existing = yield from lookup.find_volume(state, request.name)
+    ours = existing is not None and existing.owned is not None
+    lookup.refuse_if_present(call, request.name, ours=ours)
     if existing is not None and existing.owned is None:
         # The object of an open intent isn't in the inventory yet, but isn't foreign either.
         refuse_if_held(state, Mutation.VOLUME_CREATE, request.name, under_way=True)

@@ -19,7 +19,6 @@ from controller.model.desired.plan import (
     CreateContainer,
     Delay,
     DisconnectNetwork,
-    Precondition,
     RemoveContainer,
     RenameContainer,
     StartContainer,
@@ -31,6 +30,7 @@ from controller.model.desired.plan import (
 )
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
+from controller.model.records import Precondition
 
 #: Prefix of the cause of actions that attach the service's alias.
 TAKES_NAME = "takes the name"

@@ -14,7 +14,6 @@ from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,
     CreateVolume,
-    Precondition,
     PullImage,
 )
 from controller.model.desired.spec import Order, PullPolicy, VolumeMount
@@ -27,6 +26,7 @@ from controller.model.names import (
     qualified,
 )
 from controller.model.observed import Image, Observed, ObservedNetwork, ObservedVolume
+from controller.model.records import Precondition
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from itertools import chain
 
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.model.desired.desired import Service
-from controller.model.desired.plan import CreateContainer, Precondition
+from controller.model.desired.plan import CreateContainer
 from controller.model.names import CONTAINER_NAME_MAX, container_name
 from controller.model.observed import Container
+from controller.model.records import Precondition
 
 
 def next_name(service: Service, slot: int, containers: Iterable[Container]) -> str:

@@ -36,7 +36,6 @@ from controller.model.desired.plan import (
     CreateVolume,
     DisconnectNetwork,
     Plan,
-    Precondition,
     PullImage,
     RemoveContainer,
     RemoveNetwork,
@@ -50,6 +49,7 @@ from controller.model.desired.plan import (
 from controller.model.errors import Problem
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, Observed, ObservedNetwork
+from controller.model.records import Precondition
 
 #: The most actions in one plan. Later plans have the rest.
 ACTIONS_MAX = 10_000

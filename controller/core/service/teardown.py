@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterator, Mapping
 from controller.core.drift.actions import ContainerHandle
 from controller.core.drift.classify import ALIVE
 from controller.core.encoding import graph
-from controller.model.desired.plan import AnyAction, Precondition, RemoveNetwork
+from controller.model.desired.plan import AnyAction, RemoveNetwork
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
+from controller.model.records import Precondition
 
 CAUSE = "the instance is taken down"
 

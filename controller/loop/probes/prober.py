@@ -148,7 +148,10 @@ class Prober:
             watched.unreached_at = None
             self._plan(container.id, watched)
         watched.address = address
-        # A paused container can't answer.
+        # A paused container can't answer: probes during a pause don't count.
+        if watched.gone_at is not None and container.running:
+            now = self._clock.monotonic()
+            watched.progress = probing.address_changed(watched.progress, now)
         self._mark_gone(container.id, watched, gone=not container.running)
         progress = watched.progress
         return replace(container, health=progress.health.value, complaint=progress.said)

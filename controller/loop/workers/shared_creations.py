@@ -29,14 +29,18 @@ class SharedCreations:
         self._contentions: dict[tuple[str, str], Contention] = {}
 
     @contextmanager
-    def creating(self, action: CreateNetwork | CreateVolume) -> Iterator[None]:
-        """Let no other pass create the same object during the block; wait until none does."""
+    def creating(self, action: CreateNetwork | CreateVolume) -> Iterator[bool]:
+        """Let no other pass create the same object during the block; wait until none does.
+
+        Yields True after waiting: the object probably exists now.
+        """
         target = (action.verb, action.target)
         with self._changed:
+            waited = target in self._under_way
             self._changed.wait_for(lambda: target not in self._under_way)
             self._under_way.add(target)
         try:
-            yield
+            yield waited
         finally:
             with self._changed:
                 self._under_way.discard(target)

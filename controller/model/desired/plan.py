@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from controller.model.desired.desired import OverrideReason, Service
 from controller.model.errors import Problem
 from controller.model.names import Key
+from controller.model.records import NO_PRECONDITION, Precondition
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +31,6 @@ class Verdict:
 ALLOW = Verdict("allow")
 
 
-@dataclass(frozen=True, slots=True)
-class Precondition:
-    """The required state right before an action.
-
-    Either an object with the name ``absent`` must not exist, or the object must have this id and
-    revision.
-    """
-
-    absent: str = ""
-    id: str = ""
-    revision: str = ""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
     """One engine request, or a wait."""
@@ -51,7 +39,7 @@ class Action:
     target: str  # the name of the changed object
     cause: str
     slot: int = 0
-    precondition: Precondition = Precondition()
+    precondition: Precondition = NO_PRECONDITION
     verdict: Verdict = ALLOW
 
 

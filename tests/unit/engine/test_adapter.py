@@ -27,7 +27,6 @@ from controller.model.desired.plan import (
     CreateNetwork,
     CreateVolume,
     DisconnectNetwork,
-    Precondition,
     PullImage,
     RemoveContainer,
     RemoveNetwork,
@@ -41,7 +40,7 @@ from controller.model.desired.spec import ServiceSpec
 from controller.model.errors import Act
 from controller.model.names import Key, NetworkNames, service_key
 from controller.model.observed import Ending, Observed
-from controller.model.records import Context
+from controller.model.records import Context, Precondition
 from controller.ports import ContainerSummary, EngineEvent
 
 KEY = service_key("default", "web")
@@ -250,6 +249,7 @@ def test_a_mutation_carries_the_claims_and_a_look_only_its_cause() -> None:
             "cause": "slot is empty",
             "source": {"file": "web.yaml", "line": 3, "commit": ""},
             "plan": "abc",
+            "precondition": {"id": "c1", "revision": SERVICE.revision},
         },
         {"cause": "look"},
     ]

@@ -6,19 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from controller.loop.executor import UNMET, Execution, execute, never
+from controller.loop.executor import Execution, execute, never
 from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,
     Delay,
-    Precondition,
     PullImage,
     RemoveContainer,
     UnpauseContainer,
     Verdict,
 )
 from controller.model.errors import EngineFailed
-from controller.model.records import Context
+from controller.model.records import UNMET, Context, Precondition
 from tests import worlds
 from tests.unit.loop.toy import ToyEngine
 from tests.worlds import IMAGE, WEB, container, declared, service
@@ -112,18 +111,11 @@ def test_the_first_failure_ends_it_and_is_its_result() -> None:
     assert engine.done == [EVERYTHING[0], f"{EVERYTHING[1]} !"]
 
 
-def test_a_snapshot_that_was_just_taken_saves_the_first_look_and_only_that() -> None:
-    engine = ToyEngine()
-    actions = plan_for(engine)
-    run(engine, *actions, observed=engine.world)
-    assert engine.looks == 1
-
-
-def test_after_a_pull_the_snapshot_before_it_counts_for_nothing() -> None:
+def test_no_action_is_preceded_by_an_observation() -> None:
     engine = ToyEngine()
     pull = PullImage(object=WEB, target=IMAGE, cause="isn't here")
-    run(engine, pull, *plan_for(engine), observed=engine.world)
-    assert engine.looks == 2
+    check(run(engine, pull, *plan_for(engine)), done=[f"pull-image {IMAGE}", *EVERYTHING])
+    assert engine.looks == 0
 
 
 def test_waits_and_denied_actions_are_passed_over() -> None:

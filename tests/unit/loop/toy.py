@@ -21,10 +21,10 @@ from controller.loop.state.store import StateStore
 from controller.loop.workers.triggers import Chore, Triggers
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, CreateContainer
-from controller.model.errors import EngineError
+from controller.model.errors import Conflict, EngineError
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
-from controller.model.records import Context
+from controller.model.records import UNMET, Context
 from controller.ports import ContainerSummary, EngineEvent, EngineFacts
 from tests import worlds
 
@@ -88,6 +88,7 @@ class ToyEngine:
     def perform(self, action: AnyAction, context: Context) -> str:
         if self.away is not None:
             raise self.away
+        self._check(action)
         error = self.fault(action)
         self.done.append(f"{action.verb} {action.target}" + ("" if error is None else " !"))
         self.contexts.append(context)
@@ -96,6 +97,22 @@ class ToyEngine:
         self.world = worlds.act(action, self.world)
         made = (c.id for c in self.world.containers if c.name == action.target)
         return next(made) if isinstance(action, CreateContainer) else ""
+
+    def _check(self, action: AnyAction) -> None:
+        """Raise a Conflict unless the precondition holds, as the gate does."""
+        wanted, world = action.precondition, self.world
+        taken = {each.name for each in world.networks if each.ours}
+        taken |= {each.name for each in world.volumes if each.ours}
+        if wanted.absent and wanted.absent in taken | {c.name for c in world.containers}:
+            raise Conflict(UNMET, f"{wanted.absent} is there already")
+        if not wanted.id:
+            return
+        revisions = {each.id: each.revision for each in world.containers}
+        revisions |= {each.id: "" for each in world.networks}
+        if wanted.id not in revisions:
+            raise Conflict(UNMET, f"{action.target} is gone")
+        if wanted.revision and revisions[wanted.id] != wanted.revision:
+            raise Conflict(UNMET, f"{action.target} is of revision {revisions[wanted.id]}")
 
     def events(self, *, since_ns: int) -> NoEvents:
         if self.away is not None:

@@ -8,7 +8,7 @@ import pytest
 from controller.broker.gate.context_header import identify
 from controller.broker.gate.journal_entries import claims_of
 from controller.broker.gate.refusals import Denied
-from controller.model.records import Actor, Context, Request, Role
+from controller.model.records import Actor, Context, Precondition, Request, Role
 
 CONTROLLER = Actor(990, 990, 1, Role.CONTROLLER)
 OPERATOR = Actor(0, 0, 1, Role.OPERATOR)
@@ -46,6 +46,16 @@ def test_it_may_tell_the_lines_of_fields() -> None:
     assert context == Context(file="web.yaml", lines=(("image", 7), ("resources.memory", 12)))
     assert context is not None
     assert claims_of(context)["source"] == {"file": "web.yaml", "line": 0, "commit": "", **source}
+
+
+def test_it_may_require_something() -> None:
+    required = {"id": "c1", "revision": "v1:0", "absent": "web"}
+    _, context = identify(request(CONTROLLER, header({"precondition": required})))
+    assert context == Context(precondition=Precondition("web", "c1", "v1:0"))
+    for wrong in ({"id": 1}, {"name": "web"}, ["c1"], "c1"):
+        with pytest.raises(Denied) as denial:
+            identify(request(CONTROLLER, header({"precondition": wrong})))
+        assert denial.value.rule == "context.malformed"
 
 
 def test_the_controllers_user_has_no_rights_without_a_context() -> None:

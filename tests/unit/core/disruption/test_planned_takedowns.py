@@ -8,7 +8,6 @@ from controller.core.disruption import planned_takedowns
 from controller.model.desired.plan import (
     AnyAction,
     DisconnectNetwork,
-    Precondition,
     RemoveContainer,
     StartContainer,
     StopContainer,
@@ -17,6 +16,7 @@ from controller.model.desired.plan import (
 )
 from controller.model.names import service_key
 from controller.model.observed import Container, ContainerState, Settings
+from controller.model.records import Precondition
 
 
 def container(identifier: str, state: ContainerState = ContainerState.RUNNING) -> Container:

@@ -12,7 +12,6 @@ from controller.core.enforcement.approval_requests import PlannedRemoval
 from controller.model.desired.plan import (
     Blocked,
     Plan,
-    Precondition,
     RemoveContainer,
     StartContainer,
     StopContainer,
@@ -21,6 +20,7 @@ from controller.model.desired.plan import (
 from controller.model.inventory import Approval
 from controller.model.names import service_key
 from controller.model.observed import Container, ContainerState, Observed, Settings
+from controller.model.records import Precondition
 
 PLAN = "ab" * 32
 

@@ -5,13 +5,13 @@ from typing import Any
 
 from controller.core.service.teardown import teardown
 from controller.model.desired.plan import (
-    Precondition,
     RemoveContainer,
     RemoveNetwork,
     StopContainer,
     UpdateContainer,
 )
 from controller.model.names import Key, service_key
+from controller.model.records import Precondition
 from tests.worlds import BRIDGE, ISOLATED, container, engine
 
 API, DB = service_key("default", "api"), service_key("default", "db")

@@ -203,6 +203,17 @@ def test_what_is_frozen_keeps_its_word_and_is_asked_again_once_it_goes_on(desk: 
     assert len(desk.step()) == 1
 
 
+def test_probes_during_a_pause_that_no_look_showed_count_for_nothing(desk: Desk) -> None:
+    up = desk.up()
+    desk.look(up)
+    desk.step()
+    desk.transport.said[up.id] = ProbeOutcome.BAD  # nobody saw the pause yet
+    desk.live(100)
+    assert desk.look(up) == ["unhealthy"]
+    desk.look(replace(up, state=ContainerState.PAUSED))
+    assert desk.look(up) == ["healthy"]
+
+
 def test_an_answer_of_an_earlier_run_counts_for_nothing(desk: Desk) -> None:
     desk.transport.silent = True
     desk.look(desk.up())

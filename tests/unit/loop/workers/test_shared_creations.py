@@ -13,14 +13,12 @@ from controller.loop.workers.shared_creations import SharedCreations
 from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,
-    CreateVolume,
-    Precondition,
     RemoveNetwork,
 )
 from controller.model.errors import Conflict, EngineFailed
 from controller.model.names import Key
 from controller.model.observed import Observed
-from controller.model.records import Context
+from controller.model.records import Context, Precondition
 from controller.ports import EngineEvent
 from tests.unit.loop.test_controller import house
 from tests.unit.loop.toy import House, ToyEngine
@@ -48,14 +46,8 @@ class Crowd(ToyEngine):
 
     def perform(self, action: AnyAction, context: Context) -> str:
         with self.acting:
-            match action:
-                case CreateNetwork():
-                    taken = {each.name for each in self.world.networks}
-                case CreateVolume():
-                    taken = {each.name for each in self.world.volumes}
-                case _:
-                    taken = set()
-            if action.target in taken:
+            foreign = {each.name for each in self.world.networks if not each.ours}
+            if isinstance(action, CreateNetwork) and action.target in foreign:
                 raise Conflict("engine.conflict", f"{action.target} already exists")
             return super().perform(action, context)
 
@@ -122,7 +114,7 @@ def test_what_is_not_ours_is_never_used_in_the_place_of_what_is_missing() -> Non
         )
 
     error = run().error
-    assert error is not None and error.message == "platform-network is there already"
+    assert error is not None and error.message == "platform-network already exists"
     there.world = engine(networks=(ISOLATED,))
     assert run().done == (ActionDone(action, ISOLATED.id, shared=True),)
     assert there.done == []
