@@ -132,6 +132,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "own.health": Endpoint(trimtab_api.health),
     "own.policy": Endpoint(trimtab_api.policy),
     "own.inventory": Endpoint(trimtab_api.inventory),
+    "own.look": Endpoint(trimtab_api.look),
     "own.journal": Endpoint(journal_api.journal),
     "own.journal.follow": Endpoint(journal_api.follow),
     "own.strangers": Endpoint(adoption.strangers),

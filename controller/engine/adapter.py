@@ -12,10 +12,9 @@ The adapter takes no decisions.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import starmap
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -26,6 +25,8 @@ from controller.core.engine_api.log_stream import BadFrame, LogLines, is_multipl
 from controller.core.engine_api.pull_progress import PullProgress
 from controller.engine import requests
 from controller.engine.responses import (
+    BrokerLook,
+    Inspect,
     InventoryResponse,
     encode_context,
     error_of,
@@ -55,7 +56,6 @@ from controller.model.desired.plan import (
     Wait,
 )
 from controller.model.errors import EngineFailed, EngineUnavailable, NotFound, Refused, ReplyLost
-from controller.model.inventory import OwnedObject
 from controller.model.mutations import SOURCE_HELD
 from controller.model.names import Key, NetworkNames, service_key
 from controller.model.observed import HostPort, Observed
@@ -66,6 +66,12 @@ if TYPE_CHECKING:
     from controller.model.sources import SourceHold
 
 READ_TIMEOUT_S = 15.0
+#: A look at a service is a read of the engine for each container, network and image.
+LOOK_TIMEOUT_S = 60.0
+#: The broker takes at most so many images in a look.
+IMAGES_MAX = 16
+#: The broker's code for a look with too many or too large objects for one response.
+LOOK_TOO_LARGE = "look.too-large"
 #: The broker ends a pull after 120 s without progress. This timeout covers a hanging broker.
 PULL_IDLE_TIMEOUT_S = 150.0
 #: After this time without a byte the stream counts as dead, even if only no event happened.
@@ -77,9 +83,6 @@ OUTPUT_LINES = 200
 OUTPUT_TIMEOUT_S = 2.0
 READ_PAUSE_S = 0.05
 READ_PAUSE_MAX_S = 1.0
-
-#: The engine's JSON of one object.
-Inspect = dict[str, Any]
 
 _OBSERVE_CONTEXT = encode_context(Context(cause="look"))
 _OUTPUT_CONTEXT = encode_context(Context(cause="keep the last output of a failed container"))
@@ -153,33 +156,60 @@ class BrokerEngine:
         *only* limits the containers to one service, and the networks to its namespace. The list
         of containers is read before the inventory, so the inventory knows each listed container.
         """
-        listed = self._list(only)
-        inventory = InventoryResponse(self._get("/trimtab/v1/inventory"))
-        own = [each["Id"] for each in listed if _instance_of(each) == inventory.instance]
-        inspects = tuple(self._inspect_containers(own))
-        networks = tuple(self._inspect_networks(inventory, only))
-        local = {name: self._inspect_image(name) for name in sorted(images)}
+        seen = self._look_at(only, images) or self._read_parts(images, only)
+        inventory = seen.inventory
         return Observed(
             instance=inventory.instance,
             engine_id=inventory.engine_id,
-            containers=tuple(
-                self._containers(inspects, [inspect for inspect, _ in networks], inventory)
+            containers=tuple(self._containers(seen)),
+            networks=tuple(
+                translate.network(each, inventory.networks[each["Id"]]) for each in seen.networks
             ),
-            networks=tuple(starmap(translate.network, networks)),
-            volumes=tuple(self._volumes(inventory)),
+            volumes=tuple(
+                translate.volume(each, inventory.volumes.get(each["Name"]))
+                for each in sorted(seen.volumes, key=lambda each: str(each["Name"]))
+            ),
             images={
                 name: None if inspect is None else translate.image(inspect, name)
-                for name, inspect in local.items()
+                for name, inspect in seen.images.items()
             },
             pins=inventory.pins,
             endings=inventory.endings,
             taken_down=inventory.taken_down,
             image_volumes={
                 inspect["Id"]: translate.declared_volumes(inspect)
-                for inspect in local.values()
+                for inspect in seen.images.values()
                 if inspect
             },
             listening=self._listening(),
+        )
+
+    def _look_at(self, key: Key | None, images: frozenset[str]) -> BrokerLook | None:
+        """Read all that concerns one service in one request. None: it takes several requests."""
+        if key is None or key.kind != "Service" or len(images) > IMAGES_MAX:
+            return None
+        query = {"namespace": key.namespace, "service": key.name}
+        if images:
+            query["images"] = json.dumps(sorted(images))
+        try:
+            shown = self._get("/trimtab/v1/look", query, timeout_s=LOOK_TIMEOUT_S)
+        except Refused as error:
+            if error.code != LOOK_TOO_LARGE:
+                raise
+            return None
+        return BrokerLook.of(shown)
+
+    def _read_parts(self, images: frozenset[str], only: Key | None) -> BrokerLook:
+        """Read with a request for each object: everything would be too large for one response."""
+        listed = self._list(only)
+        inventory = InventoryResponse(self._get("/trimtab/v1/inventory"))
+        own = [each["Id"] for each in listed if _instance_of(each) == inventory.instance]
+        return BrokerLook(
+            inventory,
+            list(self._inspect_containers(own)),
+            list(self._inspect_networks(inventory, only)),
+            self._get("/volumes").get("Volumes") or [],
+            {name: self._inspect_image(name) for name in sorted(images)},
         )
 
     def list_containers(self) -> frozenset[ContainerSummary]:
@@ -216,11 +246,9 @@ class BrokerEngine:
             if inspect is not None:  # else removed since the list
                 yield inspect
 
-    def _containers(
-        self, inspects: Iterable[Inspect], networks: Iterable[Inspect], inventory: InventoryResponse
-    ) -> Iterator[observed.Container]:
-        """Yield the containers. *networks* were inspected after *inspects*."""
-        for inspect in inspects:
+    def _containers(self, seen: BrokerLook) -> Iterator[observed.Container]:
+        inventory, networks = seen.inventory, seen.networks
+        for inspect in seen.containers:
             item = inventory.containers.get(inspect["Id"])
             # The broker hides members of a network that are not in the inventory.
             if item is None or not (stale := stale_endpoints(inspect, networks)):
@@ -234,7 +262,7 @@ class BrokerEngine:
 
     def _inspect_networks(
         self, inventory: InventoryResponse, only: Key | None
-    ) -> Iterator[tuple[Inspect, OwnedObject]]:
+    ) -> Iterator[Inspect]:
         networks = [
             each
             for each in inventory.networks.values()
@@ -243,12 +271,7 @@ class BrokerEngine:
         for network in sorted(networks, key=lambda each: (each.name, each.id)):
             inspect = self._find(f"/networks/{network.id}")
             if inspect is not None:
-                yield inspect, network
-
-    def _volumes(self, inventory: InventoryResponse) -> Iterator[observed.ObservedVolume]:
-        volumes = self._get("/volumes").get("Volumes") or ()
-        for inspect in sorted(volumes, key=lambda each: str(each["Name"])):
-            yield translate.volume(inspect, inventory.volumes.get(inspect["Name"]))
+                yield inspect
 
     def _inspect_image(self, reference: str) -> Inspect | None:
         try:
@@ -262,8 +285,10 @@ class BrokerEngine:
         except NotFound:
             return None
 
-    def _get(self, path: str, query: dict[str, str] | None = None) -> Any:
-        request = OutgoingRequest("GET", path, query or {}, timeout_s=READ_TIMEOUT_S)
+    def _get(
+        self, path: str, query: dict[str, str] | None = None, *, timeout_s: float = READ_TIMEOUT_S
+    ) -> Any:
+        request = OutgoingRequest("GET", path, query or {}, timeout_s=timeout_s)
         with _translated_errors(mutation=False):
             response = self._reads(self._transport.call, request, _OBSERVE_CONTEXT)
         if response.status >= 400:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from controller.core.disruption import budget
@@ -29,6 +30,9 @@ from controller.model.errors import (
 from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.observed import Ending, Image
 from controller.model.records import Context, Precondition
+
+#: The engine's JSON of one object.
+Inspect = dict[str, Any]
 
 MESSAGE_MAX = 1000
 CAUSE_MAX = 500
@@ -155,6 +159,31 @@ class InventoryResponse:
             each["container"]: _parse_ending(each) for each in payload.get("endings") or ()
         }
         self.taken_down = str(payload.get("takenDown") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerLook:
+    """The engine's JSON of one observation, with the inventory.
+
+    Networks were read after containers. The inventory was read after the list of containers.
+    """
+
+    inventory: InventoryResponse
+    containers: list[Inspect]
+    networks: list[Inspect]
+    volumes: list[Inspect]
+    images: Mapping[str, Inspect | None]
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> BrokerLook:
+        """Return the response of the broker's route ``/trimtab/v1/look``."""
+        return cls(
+            InventoryResponse(payload["inventory"]),
+            payload["containers"],
+            payload["networks"],
+            payload["volumes"],
+            payload["images"],
+        )
 
 
 def _parse_item(payload: Mapping[str, Any]) -> ContainerItem:

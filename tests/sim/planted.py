@@ -155,11 +155,9 @@ def _no_reads(original: Any) -> Any:
 
 
 def _without_inventory(endpoints: Any) -> Any:
-    inventory = endpoints["own.inventory"]
-    return {
-        **endpoints,
-        "own.inventory": replace(inventory, handler=_no_reads(inventory.handler)),
-    }
+    reads = {name: endpoints[name] for name in ("own.inventory", "own.look")}
+    wrong = {name: replace(each, handler=_no_reads(each.handler)) for name, each in reads.items()}
+    return {**endpoints, **wrong}
 
 
 def _unbounded(_original: Any) -> Any:

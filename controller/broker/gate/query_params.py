@@ -8,6 +8,7 @@ from datetime import datetime
 
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import ZERO_VALUES
+from controller.core.encoding import strict_json
 from controller.core.records.record import timestamp
 
 #: Returns the value to forward for a decoded value. Raises ValueError with the expected form.
@@ -24,6 +25,8 @@ _RFC3339 = re.compile(
 )
 _WORDS = re.compile(r"[a-z0-9.-]{1,64}(?:,[a-z0-9.-]{1,64}){0,63}", re.ASCII)
 WORD_MAX = 255
+#: Texts of a list in a parameter.
+TEXTS_MAX = 16
 #: The keys that the engine knows (moby/term, ascii.go). The value is recorded with the read.
 _KEY = r"(?:[a-zA-Z0-9@\[\]^_\\-]|ctrl-[a-z@\[\]^_\\]|DEL)"
 _KEYS = re.compile(rf"{_KEY}(?:,{_KEY}){{0,15}}", re.ASCII)
@@ -93,6 +96,19 @@ def comma_list(value: str) -> str:
     """Words with commas between them."""
     if not _WORDS.fullmatch(value):
         raise ValueError("expected words with commas between them, 64 at most")
+    return value
+
+
+def texts(value: str) -> str:
+    """A JSON list of texts, 16 at most."""
+    try:
+        found = strict_json.parse(value.encode(), bytes_max=TEXTS_MAX * (WORD_MAX + 3) + 2)
+    except strict_json.InvalidJson as error:
+        raise ValueError("expected a JSON list of texts") from error
+    if not isinstance(found, list) or len(found) > TEXTS_MAX:
+        raise ValueError(f"expected a JSON list of at most {TEXTS_MAX} texts")
+    if not all(isinstance(each, str) and len(each) <= WORD_MAX for each in found):
+        raise ValueError(f"expected texts of at most {WORD_MAX} characters")
     return value
 
 

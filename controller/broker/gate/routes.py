@@ -25,7 +25,9 @@ from controller.broker.gate.query_params import (
     number,
     one_of,
     rfc3339_time,
+    short_text,
     tail,
+    texts,
 )
 from controller.core.enforcement.settlement import ProofKind
 from controller.model.mutations import TRUST, Mutation
@@ -377,6 +379,14 @@ ROUTES = (
     _read("own.health", "GET /health", "engine, journal and policy", own=True),
     _read("own.policy", "GET /policy", "the policy in force", own=True),
     _read("own.inventory", "GET /inventory", "the inventory", own=True),
+    _read(
+        "own.look",
+        "GET /look",
+        "all that a pass of one service reads: containers, networks, volumes, images, inventory",
+        roles=CONTROLLER_AND_OPERATORS,
+        query={"namespace": short_text, "service": short_text, "images": texts},
+        own=True,
+    ),
     _read(
         "own.journal",
         "GET /journal",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 from controller.broker.gate import redact
-from controller.broker.gate.call import Flow, GateRequest
+from controller.broker.gate.call import Flow, GateRequest, parse_json
 from controller.broker.gate.commands import ReadEngine
 from controller.broker.gate.journal_entries import request_of, require_record
-from controller.broker.gate.refusals import Denied
+from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import client_shares
 from controller.broker.guards.lookup import can_see
-from controller.broker.handlers import adoption
-from controller.broker.wire.responses import json_reply
+from controller.broker.handlers import adoption, container_read, image, networks_volumes
+from controller.broker.wire.responses import json_reply, refusal
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.quoting import quote
 from controller.core.enforcement import approval_requests
@@ -23,6 +27,8 @@ from controller.core.enforcement.quota_counts import all_counted, quota_use
 from controller.core.records.inventory_json import item_to_json
 from controller.core.records.operator_records import read_hold, read_service_act
 from controller.core.records.parts import RequestPart, SummaryPart
+from controller.model import names
+from controller.model.inventory import Inventory
 from controller.model.mutations import (
     APPROVE,
     ROTATE_KEY,
@@ -33,6 +39,10 @@ from controller.model.mutations import (
 )
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Reply, Role
+
+_Read = Callable[[GateRequest, GateState], Flow[Reply]]
+#: The parts of one look: the broker holds a few replies at a time, and each whole.
+LOOK_BYTES_MAX = 4 * 1024 * 1024
 
 STRANGERS_TOLD = 32
 QUOTAS_TOLD = 8
@@ -188,16 +198,107 @@ def inventory(call: GateRequest, state: GateState) -> Flow[Reply]:
     }
     if actor.role is Role.CLIENT:
         return json_reply(200, shown)
-    images: dict[str, object] = {
-        "engineId": state.engine.engine_id,
+    more: dict[str, object] = {
         "seq": known.seq,
         "ledger": [asdict(trusted) for trusted in known.ledger.values()],
-        "pins": {revision: asdict(image) for revision, image in known.pins.items()},
         "sessions": [asdict(session) for session in known.sessions.values()],
+    }
+    return json_reply(200, {**shown, **_shared_items(state, known), **more})
+
+
+def _shared_items(state: GateState, known: Inventory) -> dict[str, object]:
+    """Return the members of an inventory that aren't about single objects."""
+    return {
+        "engineId": state.engine.engine_id,
+        "pins": {revision: asdict(image) for revision, image in known.pins.items()},
         "endings": [asdict(ending) for ending in known.endings.values()],
         "takenDown": known.taken_down,
     }
-    return json_reply(200, {**shown, **images})
+
+
+def look(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """Handle ``GET look``: the reads of one pass in one reply, each as its own route replies.
+
+    The list is read before the inventory, so the inventory knows each listed container. Networks are
+    read after containers: an endpoint without an entry in its network is then stale.
+    """
+    namespace, service = call.query.get("namespace", ""), call.query.get("service", "")
+    labels = [
+        f"{names.MANAGED}=true",
+        f"{names.NAMESPACE}={namespace}",
+        f"{names.SERVICE}={service}",
+    ]
+    query = {"all": "1", "filters": json.dumps({"label": labels})}
+    parts = _LookParts(call, state)
+    listed = yield from parts.read(container_read.container_list, query=query)
+    known = state.inventory
+    ids = sorted(row["Id"] for row in listed or () if row["Id"] in known.containers)
+    networks = [each for each in known.networks.values() if each.namespace == namespace]
+    networks.sort(key=lambda each: (each.name, each.id))
+    items = {
+        "instance": state.instance,
+        "containers": [item_to_json(known.containers[each]) for each in ids],
+        "networks": [asdict(each) for each in networks],
+        "volumes": [asdict(each) for each in known.volumes.values()],
+        **_shared_items(state, known),
+    }
+    asked: list[str] = json.loads(call.query.get("images", "[]"))
+    containers = yield from parts.read_each(container_read.container_inspect, "container", ids)
+    found = [each.id for each in networks]
+    joined = yield from parts.read_each(networks_volumes.network_inspect, "network", found)
+    volumes = yield from parts.read(networks_volumes.volume_list)
+    images = yield from parts.read_each(image.image_inspect, "image", asked)
+    shown = {
+        "inventory": items,
+        "containers": [each for each in containers if each is not None],
+        "networks": [each for each in joined if each is not None],
+        "volumes": (volumes or {}).get("Volumes") or [],
+        "images": dict(zip(asked, images, strict=True)),
+    }
+    return json_reply(200, shown)
+
+
+@dataclass(slots=True)
+class _LookParts:
+    """Reads the parts of a look by the handlers of their own routes, up to ``LOOK_BYTES_MAX``."""
+
+    call: GateRequest
+    state: GateState
+    size_bytes: int = 0
+
+    def read_each(self, handler: _Read, placeholder: str, subjects: list[str]) -> Flow[list[Any]]:
+        """Return the JSON of each subject, the value of a placeholder in the route's path."""
+        found = []
+        for subject in subjects:
+            part = yield from self.read(handler, named={placeholder: subject})
+            found.append(part)
+        return found
+
+    def read(
+        self,
+        handler: _Read,
+        *,
+        query: Mapping[str, str] = MappingProxyType({}),
+        named: Mapping[str, str] = MappingProxyType({}),
+    ) -> Flow[Any]:
+        """Return the JSON of another route's reply, None for a missing object.
+
+        Raises:
+            Answered, Denied: as that route, or ``look.too-large``.
+        """
+        call = replace(self.call, query=query, names=named)
+        try:
+            reply = yield from handler(call, self.state)
+        except Answered as answered:
+            if answered.reply.status == 404:
+                return None
+            raise
+        self.size_bytes += len(reply.body)
+        if self.size_bytes > LOOK_BYTES_MAX:
+            reason = f"the objects of the service pass {LOOK_BYTES_MAX} bytes"
+            remedy = "read them one by one"
+            raise Answered(refusal(413, "look.too-large", reason, remedy=remedy))
+        return parse_json(reply)
 
 
 def records(call: GateRequest, state: GateState) -> Flow[Reply]:

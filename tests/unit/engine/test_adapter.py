@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.engine.adapter import BrokerEngine, event_of, ignore_progress
+from controller.engine.adapter import IMAGES_MAX, BrokerEngine, event_of, ignore_progress
 from controller.engine.requests import split_reference
 from controller.engine.transport import (
     ConnectionBroken,
@@ -455,6 +455,10 @@ def test_crash_points_lie_around_mutations_and_not_around_looks() -> None:
     ]
 
 
+#: The key of a network: its look is a request for each object.
+LAN = Key("Network", "default", "lan")
+
+
 def labelled(container_id: str, *, instance: str = "i", service: str = "web") -> dict[str, object]:
     return {
         "Id": container_id,
@@ -521,7 +525,7 @@ def world(**answers: object) -> Wire:
 
 def test_a_snapshot_holds_what_is_ours_and_leaves_out_what_vanished_on_the_way() -> None:
     wire = world()
-    seen = engine(wire).observe(images=frozenset({"web:1", "absent:1"}), only=KEY)
+    seen = engine(wire).observe(images=frozenset({"web:1", "absent:1"}), only=LAN)
     assert (seen.instance, seen.engine_id) == ("i", "E")
     assert [container.id for container in seen.containers] == ["c1"]
     admitted = seen.containers[0].admitted
@@ -547,7 +551,7 @@ def test_a_snapshot_has_who_ended_a_run_if_that_is_the_last_one() -> None:
         inspect = inspected("c1")
         inspect["State"] = {"Status": "exited", "FinishedAt": finished_at}
         wire = world(**{"GET /trimtab/v1/inventory": inventory, "GET /containers/c1/json": inspect})
-        return engine(wire).observe(images=frozenset(), only=KEY)
+        return engine(wire).observe(images=frozenset(), only=LAN)
 
     stopped = seen("2026-01-01T00:00:00.5Z")
     assert stopped.taken_down == "d1"
@@ -556,19 +560,39 @@ def test_a_snapshot_has_who_ended_a_run_if_that_is_the_last_one() -> None:
     assert seen("2026-01-01T00:05:00Z").containers[0].ending is None, "it ran again since"
 
 
-def test_one_services_look_asks_for_its_containers_alone() -> None:
-    wire = world()
-    engine(wire).observe(images=frozenset(), only=KEY)
-    _, path, query, _ = wire.sent[0]
-    assert path == "/containers/json"
-    assert query["all"] == "1"
-    assert json.loads(query["filters"]) == {
-        "label": [
-            "io.trimtab.managed=true",
-            "io.trimtab.namespace=default",
-            "io.trimtab.service=web",
-        ]
+def test_a_look_at_one_service_is_one_request() -> None:
+    parts = world().answers
+    shown = {
+        "inventory": parts["GET /trimtab/v1/inventory"],
+        "containers": [inspected("c1")],
+        "networks": [parts["GET /networks/n1"]],
+        "volumes": [{"Name": "data", "Driver": "local"}],
+        "images": {"web:1": {"Id": "sha256:ab"}, "absent:1": None},
     }
+    wire, images = Wire({"GET /trimtab/v1/look": shown}), frozenset({"web:1", "absent:1"})
+    assert engine(wire).observe(images=images, only=KEY) == engine(world()).observe(
+        images=images, only=LAN
+    )
+    ((_, path, query, _),) = wire.sent
+    assert path == "/trimtab/v1/look"
+    assert query == {
+        "namespace": "default",
+        "service": "web",
+        "images": '["absent:1", "web:1"]',
+    }
+
+
+def test_a_service_too_large_for_one_answer_is_read_in_parts() -> None:
+    large = EngineResponse(413, REFUSAL.replace(b"image.not-allowed", b"look.too-large"))
+    wire = world(**{"GET /trimtab/v1/look": large})
+    seen = engine(wire).observe(images=frozenset(), only=KEY)
+    assert [container.id for container in seen.containers] == ["c1"]
+
+
+def test_more_images_than_the_broker_takes_are_asked_for_one_by_one() -> None:
+    wire = world()
+    engine(wire).observe(images=frozenset(f"web:{n}" for n in range(IMAGES_MAX + 1)), only=KEY)
+    assert wire.sent[0][1] == "/containers/json"
 
 
 def plugged(since: str = "1", *, endpoint: str = "e1", status: str = "running") -> dict[str, Any]:
@@ -597,7 +621,7 @@ def test_a_place_that_its_network_does_not_know_of_is_looked_at_twice(
 ) -> None:
     network = {"Id": "n1", "Name": "platform-network", "Containers": members}
     wire = world(**{"GET /containers/c1/json": (plugged(), again), "GET /networks/n1": network})
-    (seen,) = engine(wire).observe(images=frozenset(), only=KEY).containers
+    (seen,) = engine(wire).observe(images=frozenset(), only=LAN).containers
     assert seen.cut_off == cut_off
     looks = [path for _, path, _, _ in wire.sent if path == "/containers/c1/json"]
     assert len(looks) == (1 if members else 2)
@@ -607,12 +631,12 @@ def test_what_vanishes_before_it_is_looked_at_again_is_left_out() -> None:
     network = {"Id": "n1", "Name": "platform-network", "Containers": {}}
     gone = EngineResponse(404, b"{}")
     wire = world(**{"GET /containers/c1/json": (plugged(), gone), "GET /networks/n1": network})
-    assert engine(wire).observe(images=frozenset(), only=KEY).containers == ()
+    assert engine(wire).observe(images=frozenset(), only=LAN).containers == ()
 
 
 def test_an_image_that_the_gate_will_not_show_is_not_there() -> None:
     wire = world(**{"GET /images/web:1/json": EngineResponse(403, REFUSAL)})
-    assert engine(wire).observe(images=frozenset({"web:1"}), only=KEY).images == {"web:1": None}
+    assert engine(wire).observe(images=frozenset({"web:1"}), only=LAN).images == {"web:1": None}
 
 
 def test_a_glance_is_one_request() -> None:

@@ -1,0 +1,120 @@
+"""A look at one service: what its parts' own routes reply, in one reply."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+from controller.broker.dispatch import handle
+from controller.broker.gate.commands import ReadEngine
+from controller.broker.gate.request_target import build_path
+from controller.broker.handlers.trimtab_api import LOOK_BYTES_MAX
+from controller.model.records import Actor
+from tests.unit.broker.dialogue import (
+    ALICE,
+    CONTROLLER,
+    INSTANCE,
+    NOT_FOUND,
+    RECORDED,
+    Step,
+    Told,
+    converse,
+    reply,
+    request,
+    state,
+)
+from tests.unit.broker.world import (
+    ALL_VOLUMES,
+    IMAGE,
+    NETWORK,
+    REFERENCE,
+    SERVICE,
+    SLOT,
+    STRAY,
+    WEB,
+    image,
+    inspect,
+    inventory,
+    labels,
+    network,
+)
+
+LABELS = [
+    "io.trimtab.managed=true",
+    "io.trimtab.namespace=default",
+    "io.trimtab.service=web",
+    f"io.trimtab.instance={INSTANCE}",
+]
+FILTERS = json.dumps({"label": LABELS}, separators=(",", ":"))
+LIST = ReadEngine(build_path("/containers/json", {"all": "1", "filters": FILTERS}))
+VOLUME = {"Name": "alice-data", "Driver": "local", "Labels": labels("alice")}
+NETWORKS: Step = (ReadEngine(f"/networks/{NETWORK}"), reply(network(NETWORK, "lan", "alice")))
+VOLUMES: Step = (ReadEngine(ALL_VOLUMES), reply({"Volumes": [VOLUME]}))
+
+
+def ask(dialogue: list[Step], images: str = "", actor: Actor = CONTROLLER) -> Told:
+    target = "/trimtab/v1/look?namespace=default&service=web"
+    if images:
+        target += f"&images={quote(images)}"
+    knows = state(inventory())
+    return converse(handle(request("GET", target, actor=actor), knows), dialogue, knows)
+
+
+def listed(*ids: str) -> Step:
+    return LIST, reply([{"Id": each, "Labels": labels("team")} for each in ids])
+
+
+def test_a_look_has_all_that_a_pass_reads() -> None:
+    answer: Any = ask(
+        [
+            listed(SLOT, STRAY),
+            (ReadEngine(f"/containers/{SLOT}/json"), reply(inspect(SLOT, SERVICE, "team"))),
+            NETWORKS,
+            VOLUMES,
+            (ReadEngine(f"/images/{REFERENCE}/json"), reply(image())),
+            (ReadEngine("/images/ghcr.io/platformnetwork/absent:1/json"), NOT_FOUND),
+        ],
+        json.dumps([REFERENCE, "ghcr.io/platformnetwork/absent:1"]),
+    ).json
+    assert [each["Id"] for each in answer["containers"]] == [SLOT]
+    assert "hunter2" not in json.dumps(answer), "values of variables are for operators"
+    assert [each["Id"] for each in answer["networks"]] == [NETWORK]
+    assert [each["Mountpoint"] for each in answer["volumes"]] == [""]
+    shown = answer["images"]
+    assert (shown[REFERENCE]["Id"], shown["ghcr.io/platformnetwork/absent:1"]) == (IMAGE, None)
+    items = answer["inventory"]
+    assert [each["id"] for each in items["containers"]] == [SLOT]
+    assert [each["id"] for each in items["networks"]] == [NETWORK]
+    assert items["instance"] == INSTANCE
+    assert WEB not in json.dumps(answer), "containers of others are no part of it"
+
+
+def test_a_container_that_vanishes_on_the_way_is_left_out() -> None:
+    answer: Any = ask(
+        [
+            listed(SLOT),
+            (ReadEngine(f"/containers/{SLOT}/json"), NOT_FOUND),
+            ("read", RECORDED),
+            NETWORKS,
+            VOLUMES,
+        ]
+    ).json
+    assert answer["containers"] == []
+
+
+def test_a_look_beyond_its_bound_is_refused_and_not_recorded() -> None:
+    big = {**inspect(SLOT, SERVICE, "team"), "Padding": "x" * LOOK_BYTES_MAX}
+    answer = ask([listed(SLOT), (ReadEngine(f"/containers/{SLOT}/json"), reply(big))])
+    assert (answer.status, answer.rule, answer.entries) == (413, "look.too-large", [])
+
+
+def test_a_list_of_images_is_bounded() -> None:
+    for images in ("x", "[1]", json.dumps(["a"] * 17), "{}"):
+        answer = ask([("refusal", RECORDED)], images)
+        assert (answer.status, answer.rule) == (400, "query.invalid")
+
+
+def test_a_look_is_not_for_clients() -> None:
+    answer = ask([("refusal", RECORDED)], actor=ALICE)
+    assert (answer.status, answer.rule) == (403, "role.denied")
