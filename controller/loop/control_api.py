@@ -47,6 +47,7 @@ class ControlApi:
         self.status = self._controller.status
         self.progress = operator.progress
         self.history = operator.history
+        self.state = operator.state
         self.failed_runs = operator.failed_runs
 
     def plan(self) -> dict[str, object]:

@@ -82,6 +82,8 @@ class ControlBackend(Protocol):
 
     def history(self, key: Key) -> dict[str, object]: ...
 
+    def state(self, key: Key) -> dict[str, object]: ...
+
     def failed_runs(self, uid: int, *, owns_all: bool) -> tuple[FailedRun, ...]: ...
 
     def run_pass(self, request: PassRequest) -> dict[str, object]: ...
@@ -110,6 +112,9 @@ def _answer(
             return _read(what, question, backend, runs)
         case "review":
             return backend.review(review_request(question))
+        case "state":
+            _raise_if_not_allowed(peer_uid, own_uid)
+            return backend.state(_key(question.get("key")))
         case "progress":
             return backend.progress(_since(question))
         case "pass":

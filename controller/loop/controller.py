@@ -32,6 +32,7 @@ from controller.loop.state import snapshot
 from controller.loop.state.generations import accept_desired
 from controller.loop.state.overrides import OverrideStore
 from controller.loop.state.retries import AWAY_LONGEST_S, delay_s
+from controller.loop.state.service_state import released_by
 from controller.loop.status_reporter import Reporter
 from controller.loop.workers.triggers import Chore
 from controller.model.desired.desired import Desired, Service
@@ -63,7 +64,7 @@ class Controller:
 
     def __init__(self, parts: ControllerParts) -> None:
         self.parts = parts
-        self.shared = SharedState()
+        self.shared = SharedState(parts.store)
         self.keys, self.chores = parts.triggers.keys, parts.triggers.chores
         self.prober = parts.engine.prober
         self.reconciler = Reconciler(
@@ -194,16 +195,15 @@ class Controller:
                 shared.policy = full_plan.policy
                 shared.unreachable, shared.unreachable_count = None, 0
                 keys = self._adopt(declared, observed, full_plan.decision, full_plan)
-                if requested_by:
-                    shared.requested_by |= dict.fromkeys(keys, requested_by)
-                shared.approved_plans |= dict.fromkeys(part, plan)
+                for key in keys if requested_by else ():
+                    self._store.of(key).requested_by = requested_by
+                for key in part:
+                    self._store.of(key).approved_plan = plan
                 everything = planner.keys(declared, observed) | declared.blind_keys
-                shared.keep_only(everything)
             releases = frozenset(release.key for release in declared.releases)
-            overridden = persistent_keys(declared, self._store.overrides.all())
+            overridden = persistent_keys(declared, self._store.all_overrides())
             if declared.whole:
-                self._store.forget_all_but(everything | releases | overridden)
-                self.reconciler.tracker.forget_all_but(everything)
+                self._store.keep_only(everything | releases | overridden)
                 self.reconciler.failure_log.forget_all_but(everything)
         self.changed()
         return full_plan
@@ -251,7 +251,7 @@ class Controller:
         policy, declared = self.parts.fetch_policy(), self.parts.source.load()
         desired = self.overrides.apply(declared)
         with self._lock:
-            known, failures = self.shared.observed, dict(self.shared.failures)
+            known = self.shared.observed
         self.prober.declare(desired.services, policy.networks)
         observed = self.parts.engine.observe(images=image_references(desired, known))
         if record:
@@ -261,7 +261,7 @@ class Controller:
             self.reconciler.count_quarantine(observed, decision.prunable)
         # Removals that only wait for the guard's second observation are part of the plan.
         view = DesiredView(desired, decision.prunable | decision.settling, decision.blocked)
-        plan = self.reconciler.plan(view, observed, policy, failures=failures)
+        plan = self.reconciler.plan(view, observed, policy)
         return FullPlan(view, observed, decision, policy, plan, declared)
 
     def _guard(
@@ -289,15 +289,14 @@ class Controller:
         shared = self.shared
         self._store.prune = decision.memory
         for key in decision.prunable - shared.view.prunable:
-            shared.failures.pop(key, None)  # it waited for the guard, and its pass comes only now
+            self._store.of(key).failure = None  # it waited for the guard; its pass comes only now
         if decision.recheck_at is not None:
             wait_s = max(0.05, decision.recheck_at - self.reconciler.guard_now())
             self.chores.add_after(Chore.OBSERVE, wait_s)
         now = format_instant(self._clock.now())
         accepted = accept_desired(declared, self._store, observed, now=now)
         for key in accepted:
-            self.reconciler.reset(key)
-            shared.failures.pop(key, None)
+            self._store.restart_passes(key)
         desired = self.overrides.apply(declared)
         view = DesiredView(desired, decision.prunable, decision.blocked)
         shared.declared = declared
@@ -313,8 +312,8 @@ class Controller:
         else:
             shared.view, plan = view, full_plan.plan
             if accepted or view != full_plan.view:
-                plan = self.reconciler.plan(view, observed, shared.policy, failures=shared.failures)
-            shared.plans = planner.split(plan, planned)
+                plan = self.reconciler.plan(view, observed, shared.policy)
+            self._store.record_plan(plan, planned)
         failing = {p.key for p in plan.problems if p.key and p.severity is Severity.ERROR}
         # A pass of a failing key records the failure, for the services that wait for the key.
         acting = planned & ({action.object for action in plan.actions} | view.able(failing))
@@ -331,15 +330,13 @@ class Controller:
         Returns:
             The keys that need a pass, further keys that the change touches, and the plan of those.
         """
-        shared, every = self.shared, planner.keys(view.desired, observed)
-        touched = shared.replace_view(view, self._store.dependencies.all())
-        begun = view.able(touched.changed | accepted | shared.failures.keys()) & every
+        every = planner.keys(view.desired, observed)
+        touched = self.shared.replace_view(view)
+        begun = view.able(touched.changed | accepted | self._store.failures().keys()) & every
         planned, plan = touched.neighbors & every - begun, Plan(blocked=view.blocked)
         if planned:
-            plan = self.reconciler.plan(
-                view, observed, policy, only=begun | planned, failures=shared.failures
-            )
-            shared.plans |= planner.split(plan, planned)
+            plan = self.reconciler.plan(view, observed, policy, only=begun | planned)
+            self._store.record_plan(plan, planned)
         return begun, planned | (touched.changed & every - begun), plan
 
     def _record_in_sync(
@@ -351,9 +348,9 @@ class Controller:
         blocked |= {p.key for p in problems if p.key and p.severity is Severity.ERROR}
         as_declared = declared_keys(view.desired) - {hold.key for hold in view.desired.holds}
         for key in keys - blocked:
-            generation = self._store.generations[key]
+            generation = self._store.of(key).generation
             if generation is not None:
-                self.shared.failures.pop(key, None)
+                self._store.of(key).failure = None
                 if key in as_declared:
                     self._store.mark_acted_on(key, generation.number)
                 if (service := view.desired.service(key)) is not None:
@@ -373,9 +370,6 @@ class Controller:
         shared = self.shared
         with self._lock:
             view, policy, observed = shared.view, shared.policy, shared.observed
-            requested_by = shared.requested_by.get(key, "")
-            approved = shared.approved_plans.get(key, "")
-            failures = dict(shared.failures)
         if policy is None or observed is None:
             return None  # the first observation of everything queues the key again
         result = self.reconciler.run(
@@ -383,9 +377,6 @@ class Controller:
             view,
             policy,
             known=observed,
-            failures=failures,
-            on_behalf_of=requested_by,
-            approved=approved,
             stopping=lambda: self.parts.stopping() or self.shared.is_superseded(key, view),
         )
         self._record_result(key, view, result)
@@ -458,15 +449,14 @@ class Controller:
     def restart_convergence(self, key: Key) -> None:
         """Apply changed overrides of *key*, and forget its failures; the caller holds the lock."""
         self._apply_overrides()
-        self.reconciler.reset(key)
-        self.shared.failures.pop(key, None)
+        self._store.restart_passes(key)
 
     def _apply_overrides(self) -> None:
         """Replace the desired state of passes after overrides changed; the caller holds the lock."""
         declared = self.shared.declared
         assert declared is not None, "there is nothing to steer before the files were read"
         view = replace(self.shared.view, desired=self.overrides.apply(declared))
-        self.shared.replace_view(view, self._store.dependencies.all())
+        self.shared.replace_view(view)
 
     def _wake(self, key: Key, result: Result) -> None:
         """Queue the services released by *key*, and its dependencies; the caller holds the lock."""
@@ -474,10 +464,10 @@ class Controller:
 
         def order() -> Ordering:
             assert shared.observed is not None, "there was a look before any pass"
-            return self.reconciler.order(shared.view, shared.observed, failures=shared.failures)
+            return self.reconciler.order(shared.view, shared.observed)
 
-        shared.waiters.set_waits(key, result.waits)
-        for waiting in shared.waiters.released_by(key, order):
+        self._store.of(key).waits = result.waits
+        for waiting in released_by(self._store.states(), key, order):
             self.keys.add(waiting)
         if result.outcome is PassOutcome.WAIT:
             # The event that ends the wait can be lost.

@@ -16,7 +16,7 @@ from controller.loop.executor import Execution, execute
 from controller.loop.full_plan import Convergence, FullPlan, convergence_of, plan_changed
 from controller.loop.passes import claims
 from controller.loop.plan_barriers import BarrierWaiter
-from controller.loop.state import snapshot
+from controller.loop.state import service_state, snapshot
 from controller.loop.state.action_log import Logged
 from controller.loop.workers.triggers import Chore
 from controller.model.container_output import FailedRun
@@ -85,11 +85,11 @@ class OperatorApi:
         shared = self._shared
         with shared.lock:
             observed, service = shared.observed, shared.view.desired.service(key)
-            overrides = self._store.overrides[key]
+            overrides = self._store.all_overrides().get(key, NO_OVERRIDES)
             declared = None if shared.declared is None else shared.declared.service(key)
         if service is None and overrides == NO_OVERRIDES:
             raise unknown(key)
-        generation = self._store.generations[key]
+        generation = self._store.of(key).generation
         containers = () if observed is None else observed.of(key)
         return history(
             key,
@@ -99,6 +99,18 @@ class OperatorApi:
             pins={} if observed is None else observed.pins,
             running=Counter(container.revision for container in containers),
         )
+
+    def state(self, key: Key) -> dict[str, object]:
+        """Return all that the controller knows of a resource, for people who look for a fault.
+
+        Raises:
+            UsageError: the resource is unknown.
+        """
+        with self._shared.lock:
+            state = self._store.states().get(key)
+            if state is None:
+                raise unknown(key)
+            return service_state.to_json(state)
 
     # Plans
 
@@ -111,7 +123,7 @@ class OperatorApi:
                 full_plan.view.desired, full_plan.observed, full_plan.policy.volume_rule
             ),
             observed=full_plan.observed,
-            all_overrides=self._store.overrides.all(),
+            all_overrides=self._store.all_overrides(),
             reveal=reveal,
         )
 
@@ -167,7 +179,7 @@ class OperatorApi:
         """Return how far everything, or *only* one key, has converged by a plan of everything."""
         starting = full_plan.starting if only is None else full_plan.starting & {only}
         with self._shared.lock:
-            convergence = convergence_of(full_plan.plan, self._shared.failures, only)
+            convergence = convergence_of(full_plan.plan, self._store.failures(), only)
         return replace(convergence, starting=bool(starting))
 
     def progress(self, since: int) -> dict[str, object]:

@@ -7,7 +7,7 @@ errors: they are part of its result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from controller.core.disruption import planned_takedowns
@@ -38,7 +38,8 @@ from controller.loop.passes import (
 from controller.loop.state.action_log import ActionLog, Logged
 from controller.loop.state.disruption_budget import DisruptionBudget, running_keys
 from controller.loop.state.failed_runs import FailureLog
-from controller.loop.state.retries import Attempt, Retries, delay_s, signature
+from controller.loop.state.retries import Retries, delay_s, signature
+from controller.loop.state.service_state import Attempt
 from controller.loop.state.service_tracker import ServiceTracker
 from controller.loop.state.store import StateStore
 from controller.loop.workers.shared_creations import SharedCreations
@@ -73,7 +74,6 @@ from controller.ports import Clock, Engine
 
 #: How long a wait without a known end lasts at most; usually an event ends it sooner.
 WAIT_S = 5.0
-NO_FAILURES: Mapping[Key, Failure] = {}
 #: After one of these a container must run for a while before it keeps its service up.
 ALTERING = (StartContainer, StopContainer, UnpauseContainer, DisconnectNetwork, ConnectNetwork)
 #: A rollout takes up to this many acting passes in a row; more are probably contention.
@@ -105,20 +105,8 @@ class Reconciler:
         self.tracker = ServiceTracker(store, clock)
         self.failure_log = FailureLog(clock) if failure_log is None else failure_log
         self._creations = SharedCreations()
-        self._retries = Retries(clock, random)
-        self._budget = DisruptionBudget(clock.monotonic)
-        #: Services whose last pass ended with a problem that isn't their rollout's fault.
-        self._stalled: set[Key] = set()
-        #: Acting passes in a row.
-        self._acting: dict[Key, int] = {}
-        #: Failed observations in a row.
-        self._unobserved: dict[Key, int] = {}
-
-    def reset(self, key: Key) -> None:
-        """Forget failures of a key, because its spec changed."""
-        self._retries.reset(key)
-        self._store.clear_failures(key)
-        self._acting.pop(key, None)
+        self._retries = Retries(store, clock, random)
+        self._budget = DisruptionBudget(store, clock.monotonic)
 
     def run(
         self,
@@ -127,23 +115,20 @@ class Reconciler:
         policy: PassPolicy,
         *,
         known: Observed | None = None,
-        failures: Mapping[Key, Failure] = NO_FAILURES,
-        on_behalf_of: str = "",
-        approved: str = "",
         stopping: Callable[[], bool] = never,
     ) -> Result:
         """Run one pass.
 
-        *known* is the last snapshot of everything, for resources other than *key*, and *failures* are
-        those of the last passes. *on_behalf_of* is the requesting user and *approved* the digest of
-        the approved plan, if any. *stopping* returns True if no further action is to begin.
+        *known* is the last snapshot of everything, for resources other than *key*. *stopping* returns
+        True if no further action is to begin.
         """
-        generation = self._store.generations[key]
+        state = self._store.of(key)
+        generation, approved, by = state.generation, state.approved_plan, state.requested_by
         try:
             observed = self._engine.observe(images=images_for(key, view, known), only=key)
         except EngineError as error:
             return self._unobservable(key, error)
-        self._unobserved.pop(key, None)
+        state.unobserved = 0
         self.tracker.count_exits(view.desired, observed, only=key)
         self._log_failures(key, view, observed)
         self.count_quarantine(observed, view.prunable, only=key)
@@ -152,12 +137,12 @@ class Reconciler:
         service = None if suspended else view.desired.service(key)
         rollout = None
         if service is not None:
-            rollout = self.tracker.observe_rollout(service, observed, stalled=key in self._stalled)
-        plan = self.plan(view, observed, policy, only=key, known=known, failures=failures)
+            rollout = self.tracker.observe_rollout(service, observed, stalled=state.is_stalled)
+        plan = self.plan(view, observed, policy, only=key, known=known)
         running = running_keys(known, observed, key, wall=self._clock.now())
         self._budget.record_observation(key, observed.of(key))
         # An approved pass claims the plan that was shown, and is exempt from the disruption budget.
-        context = claims(view.desired, approved or plan.digest, on_behalf_of)
+        context = claims(view.desired, approved or plan.digest, by)
         take = _take_nothing if approved else self._budget_for(key, plan, observed, running)
         result = self._act(key, plan, observed, policy, context, take, stopping)
         result = self._with_deadline(result, service, observed)
@@ -172,7 +157,7 @@ class Reconciler:
         service = view.desired.service(key)
         if service is None:
             return
-        revisions = self._store.overrides[key].revisions
+        revisions = self._store.of(key).overrides.revisions
         looping = self.tracker.crash_looping(self._clock.now())
         self.failure_log.record(
             service,
@@ -193,13 +178,11 @@ class Reconciler:
         *,
         only: Key | frozenset[Key] | None = None,
         known: Observed | None = None,
-        failures: Mapping[Key, Failure] = NO_FAILURES,
     ) -> Plan:
         """Return the plan of everything, or of *only* some keys. Changes nothing.
 
         *known* is the last snapshot of everything, for an *observed* of one key only.
         """
-        planned = failures if only is None else () if isinstance(only, Key) else only
         return planner.plan(
             view.desired,
             observed,
@@ -212,35 +195,35 @@ class Reconciler:
             context=replace(
                 self.tracker.plan_context(view.desired, observed),
                 quarantine=self._quarantine(),
-                known_services=self._known_services(known, failures, planned),
+                known_services=self._known_services(known, only),
             ),
             volume_rule=policy.volume_rule,
         )
 
-    def order(
-        self, view: DesiredView, known: Observed, *, failures: Mapping[Key, Failure]
-    ) -> Ordering:
+    def order(self, view: DesiredView, known: Observed) -> Ordering:
         """Return the order among services in the last snapshot."""
         return Ordering(
             view.desired,
             known,
-            self._known_services(known, failures, ()),
+            self._known_services(known, frozenset()),
             crash_looping=self.tracker.crash_looping(self._clock.now()),
             prunable=view.prunable,
             blocked=frozenset(blocked.key for blocked in view.blocked),
         )
 
     def _known_services(
-        self, known: Observed | None, failures: Mapping[Key, Failure], planned: Collection[Key]
+        self, known: Observed | None, planned: Key | frozenset[Key] | None
     ) -> KnownServices:
-        # A plan determines by itself which dependencies of its keys fail.
+        # A plan of several keys determines by itself which dependencies of these fail.
+        own = frozenset[Key]() if isinstance(planned, Key) else planned
         stalled = {
             key: failure.message
-            for key, failure in failures.items()
-            if failure.act is Act.STALLED and (failure.code != FAILED or key not in planned)
+            for key, failure in self._store.failures().items()
+            if failure.act is Act.STALLED
+            and (failure.code != FAILED or (own is not None and key not in own))
         }
         overdue = service_prune_guard.overdue(self._store.prune, now=self.guard_now())
-        return KnownServices(known, stalled, self._store.dependencies.all(), overdue)
+        return KnownServices(known, stalled, self._store.dependencies(), overdue)
 
     # Quarantine
 
@@ -249,19 +232,19 @@ class Reconciler:
     ) -> None:
         """Count the quarantine time of the containers in a snapshot of everything, or of *only* one key."""
         containers = observed.containers if only is None else observed.of(only)
-        table, keep_s = self._store.quarantined, self._quarantine_rules.keep_s
-        quarantined = quarantine.watched(
-            table.all(), containers, pruned=pruned, keep_s=keep_s, now=self._moment()
-        )
-        ids = {container.id for container in containers}
-        if only is None:  # drop containers that don't exist any more
-            table.drop(lambda container_id: container_id not in ids)
-        for container_id in ids:
-            table[container_id] = quarantined.get(container_id)
+        keep_s, ids = self._quarantine_rules.keep_s, {container.id for container in containers}
+        with self._store.lock:
+            known = self._store.quarantined
+            watched = quarantine.watched(
+                known, containers, pruned=pruned, keep_s=keep_s, now=self._moment()
+            )
+            # A snapshot of everything lacks the containers that don't exist any more.
+            others = {} if only is None else {i: c for i, c in known.items() if i not in ids}
+            self._store.quarantined = others | {i: c for i, c in watched.items() if i in ids}
 
     def _quarantine(self) -> Quarantine:
         keep_s, now = self._quarantine_rules.keep_s, self._moment()
-        return quarantine.quarantine_at(self._store.quarantined.all(), keep_s=keep_s, now=now)
+        return quarantine.quarantine_at(self._store.quarantined, keep_s=keep_s, now=now)
 
     def guard_now(self) -> float:
         """Return the prune guard's time: the wall clock's at the start, then without jumps.
@@ -277,9 +260,10 @@ class Reconciler:
     # Acting
 
     def _unobservable(self, key: Key, error: EngineError) -> Result:
-        count = self._unobserved[key] = self._unobserved.get(key, 0) + 1
+        state = self._store.of(key)
+        state.unobserved += 1
         unavailable = isinstance(error, EngineUnavailable)
-        requeue_after_s = delay_s(error, count, self._random)
+        requeue_after_s = delay_s(error, state.unobserved, self._random)
         return Result(
             PassOutcome.WAIT if unavailable else PassOutcome.RETRY,
             requeue_after_s=requeue_after_s,
@@ -361,11 +345,10 @@ class Reconciler:
         if service is None:
             return result
         failure = result.failure
-        if result.waits or (failure is not None and failure.act is not Act.RETRY):
-            self._stalled.add(service.key)
-        else:
-            self._stalled.discard(service.key)
-        self.tracker.record_failure(service.key, "" if failure is None else failure.message)
+        state = self._store.of(service.key)
+        is_helpless = failure is not None and failure.act is not Act.RETRY
+        state.is_stalled = bool(result.waits) or is_helpless
+        state.pass_error = "" if failure is None else failure.message
         due_s = self.tracker.due_in_s(service, observed)
         if due_s is not None and (result.requeue_after_s is None or due_s < result.requeue_after_s):
             result = replace(result, requeue_after_s=due_s)
@@ -378,10 +361,11 @@ class Reconciler:
             if not done.shared:
                 self._creations.record_action(done.action, self._clock.now())
             if isinstance(done.action, CreateContainer):
-                slot = (done.action.object, done.action.slot)
-                violations = (self._store.exit_cursors[slot] or exits.ExitCursor("")).violations
-                cursor = exits.ExitCursor(done.id, name=done.action.target, violations=violations)
-                self._store.exit_cursors[slot] = cursor
+                state = self._store.slot((done.action.object, done.action.slot))
+                violations = (state.exit_cursor or exits.ExitCursor("")).violations
+                state.exit_cursor = exits.ExitCursor(
+                    done.id, name=done.action.target, violations=violations
+                )
         # An action that succeeded isn't in the next plan, and so loses its failures there.
         planned = frozenset(signature(action, policy.digest) for action in plan.actions)
         self._retries.keep_only(key, planned)
@@ -407,7 +391,7 @@ class Reconciler:
             return self._failed(key, execution.failed, execution.error, policy, down=down)
         if execution.done:
             return Result(PassOutcome.ACTED, requeue_after_s=self._pause_after_acting_s(key))
-        self._acting.pop(key, None)
+        self._store.of(key).acting = 0
         if deferring:
             soonest = min(deferring, key=self._retries.remaining_s)
             return Result(
@@ -448,12 +432,11 @@ class Reconciler:
             # The next observation counts it as a failure of its slot.
             requeue_after_s, failure = 0.0, replace(failure, act=Act.RETRY)
         elif starts and is_slot_failure(error, down=down):
-            slot = (action.object, action.slot)
             cause = f"failed to start: {exits.start_failure(error.message)}"
             if error.act is Act.RETRY:
                 failure = replace(failure, message=f"{action.target} {cause}")
-            history = backoff.record_failure(self._store.histories[slot], now, cause=cause)
-            self._store.histories[slot] = history
+            state = self._store.slot((action.object, action.slot))
+            state.history = history = backoff.record_failure(state.history, now, cause=cause)
             requeue_after_s = max(requeue_after_s, backoff.not_before(history, now) - now)
         if down and not isinstance(error, EngineUnavailable | ReplyLost):
             requeue_after_s = 0.0  # start the stopped container again meanwhile
@@ -463,7 +446,8 @@ class Reconciler:
     def _pause_after_acting_s(self, key: Key) -> float:
         # Each acting pass is followed by another pass. A key whose passes never stop acting slows
         # down.
-        count = self._acting[key] = self._acting.get(key, 0) + 1
+        state = self._store.of(key)
+        state.acting = count = state.acting + 1
         if count <= ACTING_FREELY:
             return 0.0
         return float(min(300.0, 2.0 ** min(count - ACTING_FREELY - 1, 20)))

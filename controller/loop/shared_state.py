@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from controller.core.planning import planner
-from controller.core.planning.planner import KeyPlan
 from controller.core.planning.quarantine import AT_ONCE, QuarantineRules
 from controller.core.service import desired_view
 from controller.core.service.desired_view import DesiredView, Touched
@@ -19,7 +18,6 @@ from controller.loop.probes.prober import ProbedEngine
 from controller.loop.state import snapshot
 from controller.loop.state.failed_runs import FailureLog
 from controller.loop.state.store import StateStore
-from controller.loop.state.waiters import Waiters
 from controller.loop.workers.triggers import Triggers
 from controller.loop.workers.worker_slots import OutsideSlot, in_place
 from controller.model.desired.desired import Desired
@@ -63,9 +61,10 @@ class ControllerParts:
 
 @dataclass(slots=True)
 class SharedState:
-    """The shared state of chores, passes and operators' requests, guarded by ``lock``."""
+    """The shared state of chores, passes and operators' requests, guarded by the store's lock."""
 
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    #: The state of each resource.
+    store: StateStore
     #: The desired state as the files have it; ``view`` has it with overrides applied.
     declared: Desired | None = None
     view: DesiredView = field(default_factory=DesiredView)
@@ -78,52 +77,39 @@ class SharedState:
     unreachable_count: int = 0
     #: A counter of the changes of everything that a report shows.
     version: int = 0
-    #: The last plan of each key; a key without an entry has to be planned.
-    plans: dict[Key, KeyPlan] = field(default_factory=dict)
-    failures: dict[Key, Failure] = field(default_factory=dict)
-    #: Unexpected exceptions of passes in a row.
-    crashes: dict[Key, int] = field(default_factory=dict)
-    #: The user who requested a pass of the key.
-    requested_by: dict[Key, str] = field(default_factory=dict)
-    #: The approved plan that passes of the key are part of.
-    approved_plans: dict[Key, str] = field(default_factory=dict)
     #: The controller's own problems, by subject.
     problems: dict[str, Problem] = field(default_factory=dict)
-    waiters: Waiters = field(default_factory=Waiters)
 
-    def copy(self) -> SharedState:
-        """Return a copy for reading without the lock; the caller holds the lock."""
-        return replace(
-            self,
-            plans=dict(self.plans),
-            failures=dict(self.failures),
-            problems=dict(self.problems),
-        )
+    @property
+    def lock(self) -> threading.RLock:
+        """The one lock of the loop's state."""
+        return self.store.lock
 
-    def replace_view(self, view: DesiredView, remembered: Mapping[Key, Collection[Key]]) -> Touched:
-        """Replace the desired state of passes, and drop outdated plans; the caller holds the lock.
-
-        *remembered* are the dependencies of each service when it was last declared.
-        """
+    def replace_view(self, view: DesiredView) -> Touched:
+        """Replace the desired state of passes, and drop outdated plans; the caller holds the lock."""
         before, self.view = self.view, view
         if self.observed is None or self.policy is None:
             return Touched()
         touched = desired_view.touched(
-            before, view, self.observed, names=self.policy.networks, remembered=remembered
+            before,
+            view,
+            self.observed,
+            names=self.policy.networks,
+            remembered=self.store.dependencies(),
         )
-        for key in touched.changed | touched.neighbors:
-            self.plans.pop(key, None)
-        for key in touched.moved:
-            if self.plans.get(key, KeyPlan()).shows_places:
-                del self.plans[key]
+        for key in touched.changed | touched.neighbors | touched.moved:
+            state = self.store.of(key)
+            if state.plan and (key not in touched.moved or state.plan.shows_places):
+                state.plan = None
         return touched
 
     def record_crash(self, key: Key, error: Exception) -> int:
         """Record an unexpected exception of a pass; return how many there were in a row."""
-        count = self.crashes[key] = self.crashes.get(key, 0) + 1
+        state = self.store.of(key)
+        state.crashes += 1
         message = f"a pass ended in {type(error).__name__}; the log has more"
-        self.failures[key] = Failure(Act.RETRY, "internal.error", message)
-        return count
+        state.failure = Failure(Act.RETRY, "internal.error", message)
+        return state.crashes
 
     def record_problem(self, error: StateError) -> None:
         """Record that the state can't be saved; the caller holds the lock."""
@@ -131,14 +117,6 @@ class SharedState:
             error.code, error.message, remedy=error.remedy, severity=Severity.WARNING
         )
         self.version += 1
-
-    def keep_only(self, keys: frozenset[Key]) -> None:
-        """Drop keys that are neither declared nor observed; the caller holds the lock."""
-        for gone in self.failures.keys() - keys:
-            del self.failures[gone]
-        for gone in self.plans.keys() - keys:
-            del self.plans[gone]
-        self.waiters.forget_all_but(keys)
 
     def is_superseded(self, key: Key, view: DesiredView) -> bool:
         """Return True if the desired state of *key* changed since *view*, or isn't prunable any more.
@@ -154,17 +132,12 @@ class SharedState:
 
     def record_result(self, key: Key, view: DesiredView, result: Result) -> None:
         """Record the result of a pass of *key*; the caller holds the lock."""
-        self.crashes.pop(key, None)
+        state = self.store.of(key)
+        state.crashes, state.failure = 0, result.failure
         if result.observed is not None and self.observed is not None:
             self.observed = snapshot.merge(self.observed, result.observed, key)
-            self.plans.pop(key, None)
-            if self.view is view:
-                self.plans |= planner.split(result.plan, {key})
-        if result.failure is not None:
-            self.failures[key] = result.failure
-        else:
-            self.failures.pop(key, None)
+            state.plan = planner.part(result.plan, key) if self.view is view else None
         if result.outcome in {PassOutcome.DONE, PassOutcome.STALLED}:
-            self.requested_by.pop(key, None)
+            state.requested_by = ""
         if result.outcome is PassOutcome.DONE or isinstance(result.execution.error, OverShare):
-            self.approved_plans.pop(key, None)  # carried out, or the approval is used up
+            state.approved_plan = ""  # carried out, or the approval is used up

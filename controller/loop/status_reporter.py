@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from controller.core.planning import planner
 from controller.core.planning.image_volumes import with_image_volumes
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.next_container import hypothetical_create
 from controller.core.planning.planner import KeyPlan
-from controller.core.service.desired_view import DesiredView
 from controller.core.status import report as status
 from controller.core.status.details import Report
 from controller.core.status.facts import StatusInputs
@@ -19,7 +19,7 @@ from controller.loop.passes import PassPolicy
 from controller.loop.reconciler import Reconciler
 from controller.loop.shared_state import ControllerParts, SharedState
 from controller.loop.workers.triggers import PUBLISH_S
-from controller.model.desired.desired import Desired, Service
+from controller.model.desired.desired import Desired
 from controller.model.desired.plan import Plan, Verdict
 from controller.model.errors import EngineError, Problem, Severity, StateError
 from controller.model.names import Key, NetworkNames
@@ -41,7 +41,6 @@ class Reporter:
         self._parts = parts
         self._triggers = parts.triggers
         self._prober = parts.engine.prober
-        self._verdicts = StatusVerdicts()
         self._lock = threading.Lock()
         self._previous: Report | None = None
         #: The desired state of the previous report.
@@ -64,12 +63,13 @@ class Reporter:
         with self._lock:
             # Copied, so that passes don't wait for the report.
             with self._shared.lock:
-                shared = self._shared.copy()
+                shared = replace(self._shared, problems=dict(self._shared.problems))
+                plans = self._parts.store.plans()
             version = shared.version + self._triggers.version
             if self._previous is not None and self._is_fresh(version, now):
                 return self._previous, self._desired
             self._made = (version, now)
-            inputs = self._inputs(shared, now)
+            inputs = self._inputs(shared, plans, now)
             report = status.report(inputs, previous=self._previous, now=format_instant(now))
             self._previous, self._desired = report, inputs.desired
             return report, inputs.desired
@@ -94,51 +94,59 @@ class Reporter:
             with _writing("the holds or outcomes of commits"):
                 self._parts.publish_commits(desired, report)
 
-    def _inputs(self, shared: SharedState, now: float) -> StatusInputs:
+    def _inputs(self, shared: SharedState, plans: dict[Key, KeyPlan], now: float) -> StatusInputs:
         tracker = self._reconciler.tracker
         view, policy, unreachable = shared.view, shared.policy, shared.unreachable
         observed = shared.observed if unreachable is None else None
         plan, desired = Plan(problems=view.desired.problems, blocked=view.blocked), view.desired
         if policy is not None and observed is not None:
             desired = with_image_volumes(desired, observed, policy.volume_rule)
-            plan = planner.joined(self._plans(shared, view, observed, policy), view.blocked)
-        generations = self._parts.store.generations.all().items()
-        histories = self._parts.store.histories.all().items()
+            every = planner.keys(desired, observed)
+            if missing := every - plans.keys():
+                made = self._reconciler.plan(view, observed, policy, only=missing)
+                plans |= {key: planner.part(made, key) for key in missing}
+                with self._shared.lock:
+                    if self._shared.view is view and self._shared.observed is observed:
+                        self._parts.store.record_plan(made, missing)
+            plan = planner.joined({key: plans[key] for key in every}, view.blocked)
+        states = self._parts.store.states().items()
         problems = (*shared.problems.values(), *self._prober.problems())
         return StatusInputs(
             desired=desired,
             observed=observed,
             plan=plan,
             networks=NetworkNames() if policy is None else policy.networks,
-            generations={key: (each.number, each.observed) for key, each in generations},
+            generations={k: (g.number, g.observed) for k, s in states if (g := s.generation)},
             breaches=tracker.violations(now),
             pauses=tracker.pauses(now),
-            causes={slot: history.cause for slot, history in histories},
+            causes={k: slot.history.cause for k, slot in self._parts.store.troubled().items()},
             crash_looping=tracker.crash_frequencies(now),
             contended=tracker.contended_fields(now),
             failed=tracker.failed_rollouts(view.desired),
-            failures=shared.failures,
+            failures=self._parts.store.failures(),
             progress=self._triggers.progress(),
-            violations=self._verdicts.violations(view.desired, observed, policy),
+            violations=dict(self._violations(view.desired, observed, policy)),
             problems=(*problems, *_unreachable(unreachable)),
             looked=shared.observed is not None or unreachable is not None,
         )
 
-    def _plans(
-        self, shared: SharedState, view: DesiredView, observed: Observed, policy: PassPolicy
-    ) -> dict[Key, KeyPlan]:
-        """Return the last plan of each key; keys without one are planned now."""
-        every = planner.keys(view.desired, observed)
-        if missing := every - shared.plans.keys():
-            plan = self._reconciler.plan(
-                view, observed, policy, only=missing, failures=shared.failures
-            )
-            made = planner.split(plan, missing)
-            shared.plans |= made
-            with self._shared.lock:
-                if self._shared.view is view and self._shared.observed is observed:
-                    self._shared.plans = made | self._shared.plans
-        return {key: shared.plans[key] for key in every}
+    def _violations(
+        self, desired: Desired, observed: Observed | None, policy: PassPolicy | None
+    ) -> Iterator[tuple[Key, Verdict]]:
+        """Yield the services denied by the current policy, enforced or not.
+
+        A changed policy makes no service stale: nothing is stopped, but the status shows the verdict.
+        """
+        if policy is None or observed is None:
+            return
+        prerequisites = Prerequisites(desired, observed, policy.networks)
+        for service in desired.services:
+            state = self._parts.store.of(service.key)
+            if state.verdict is None or state.verdict[:2] != (policy.digest, service):
+                verdict = policy.judge(hypothetical_create(service, prerequisites))
+                state.verdict = (policy.digest, service, verdict)
+            if state.verdict[2].decision in {"deny", "audit-deny"}:
+                yield service.key, state.verdict[2]
 
     def _is_fresh(self, version: int, now: float) -> bool:
         """Return True if nothing changed since the previous report, except by time alone."""
@@ -146,38 +154,6 @@ class Reporter:
             return False
         made_version, made_at = self._made
         return made_version == version and 0 <= now - made_at < FRESH_S
-
-
-class StatusVerdicts:
-    """The verdicts of the current policy on running services, cached by spec and policy.
-
-    A changed policy makes no service stale: nothing is stopped, but the status shows the verdict.
-    """
-
-    def __init__(self) -> None:
-        self._digest = ""
-        self._verdicts: dict[Key, tuple[Service, Verdict]] = {}
-
-    def violations(
-        self, desired: Desired, observed: Observed | None, policy: PassPolicy | None
-    ) -> dict[Key, Verdict]:
-        """Return the services denied by the policy, enforced or not."""
-        if policy is None or observed is None:
-            return {}
-        if policy.digest != self._digest:
-            self._digest, self._verdicts = policy.digest, {}
-        denials = {}
-        for service in desired.services:
-            cached = self._verdicts.get(service.key)
-            if cached is None or cached[0] != service:
-                prerequisites = Prerequisites(desired, observed, policy.networks)
-                verdict = policy.judge(hypothetical_create(service, prerequisites))
-                cached = self._verdicts[service.key] = (service, verdict)
-            if cached[1].decision in {"deny", "audit-deny"}:
-                denials[service.key] = cached[1]
-        for key in self._verdicts.keys() - {service.key for service in desired.services}:
-            del self._verdicts[key]
-        return denials
 
 
 @contextmanager

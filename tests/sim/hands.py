@@ -95,7 +95,7 @@ class Hands:
 
     def _earlier(self, controller: SimController, key: Key) -> str:
         """Return a revision that the history shows and can be had, '' for the last good one."""
-        kept = controller.store.overrides[key].revisions[:-1]
+        kept = controller.store.of(key).overrides.revisions[:-1]
         return self._random.choice(["", *(r.revision for r in kept if r.image != NOBODYS)])
 
     def _recorded(self, verb: Verb, key: Key, revision: str) -> bool:

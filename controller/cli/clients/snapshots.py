@@ -111,7 +111,7 @@ def review_snapshot(snapshot: HostSnapshot, planned: PlannedFiles) -> Review:
         declared=declared,
         desired=desired,
         observed=observed,
-        all_overrides=store.overrides.all(),
+        all_overrides=store.all_overrides(),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from controller.cli.clients.name_completion import complete_names
-from controller.cli.clients.socket_client import BrokerApi
+from controller.cli.clients.socket_client import BrokerApi, ask_controller
 from controller.cli.clients.status_report import fetch, raise_if_unknown, select
 from controller.cli.options import command, open_state, print_json, print_result
 from controller.cli.output.terminal import echo
@@ -29,11 +29,19 @@ Examples:
   trimtab describe Volume/shop/data
   trimtab describe web --wide                 with ids of containers and of the records that admitted them
   trimtab describe Service/default/web --json
+  trimtab describe web --internal             for a report of a fault, as root
 """)
 @click.argument("name", shell_complete=complete_names)
 @click.option("--wide", is_flag=True, help="Show ids, and containers that are about to go.")
-def describe(name: str, wide: bool, state: Path | None, as_json: bool) -> int:
-    """Show a resource in detail: its replicas, limits, conditions, mounts and last changes."""
+@click.option(
+    "--internal", is_flag=True, help="Print the controller's state of the resource, as JSON."
+)
+def describe(name: str, wide: bool, internal: bool, state: Path | None, as_json: bool) -> int:
+    """Show a resource in detail: its replicas, limits, conditions, mounts and last changes.
+
+    --internal prints all that the controller has saved or keeps in memory of the resource: retries,
+    failures of slots, waits, its last plan. The members can change with each version.
+    """
     folder, _ = open_state(state)
     view = terminal_view(wide=wide)
     fetched = fetch(state, now=view.now)
@@ -47,6 +55,14 @@ def describe(name: str, wide: bool, state: Path | None, as_json: bool) -> int:
             print_result(source, describe_source(source), as_json=as_json)
             return warn_if_outdated(fetched)
     raise_if_unknown(report, selected, name)
+    if internal:
+        keys = ["{kind}/{namespace}/{name}".format_map(each) for each in selected["resources"]]
+        known = {
+            key: ask_controller(folder.controller_socket, {"do": "state", "key": key})
+            for key in keys
+        }
+        print_json(known)
+        return 0
     items: list[dict[str, Any]] = []
     try:
         items = BrokerApi(folder.broker_socket).get("inventory")["containers"]

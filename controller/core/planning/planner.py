@@ -10,7 +10,6 @@ a document is unreadable, the plan removes no object that the document could dec
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import assert_never
@@ -156,12 +155,9 @@ class KeyPlan:
         return bool(self.problems) or any(action.verdict.problems for action in self.actions)
 
 
-def split(plan: Plan, keys: Iterable[Key]) -> dict[Key, KeyPlan]:
-    """Return the parts of a plan about *keys*."""
-    problems = defaultdict[Key | None, list[Problem]](list)
-    for problem in plan.problems:
-        problems[problem.key].append(problem)
-    return {key: KeyPlan(plan.of(key), tuple(problems.get(key, ()))) for key in keys}
+def part(plan: Plan, key: Key) -> KeyPlan:
+    """Return the part of a plan about *key*."""
+    return KeyPlan(plan.of(key), tuple(problem for problem in plan.problems if problem.key == key))
 
 
 def joined(plans: Mapping[Key, KeyPlan], blocked: tuple[Blocked, ...]) -> Plan:

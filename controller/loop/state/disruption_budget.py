@@ -9,12 +9,12 @@ makes the pass wait as well.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from controller.core.disruption import budget
 from controller.core.drift import failures
+from controller.loop.state.service_state import Run
+from controller.loop.state.store import StateStore
 from controller.model.errors import OverShare
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
@@ -29,74 +29,70 @@ REPLACING_S = 60.0
 STEADY_S = budget.RUN_S + 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """A run of a container, observed without an alteration by this controller."""
-
-    started_at: str
-    since: float
-
-
 class DisruptionBudget:
-    """Services that the controller itself took down. Thread-safe."""
+    """Services that the controller itself took down (``ServiceState.down_since``). Thread-safe."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, store: StateStore, monotonic: Callable[[], float]) -> None:
+        self._store = store
         self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._down: dict[Key, float] = {}
-        self._runs: dict[Key, dict[str, _Run]] = {}
 
     def record_observation(self, key: Key, containers: Iterable[Container]) -> None:
         """Record the running *containers* of *key*, as a pass observed them."""
-        with self._lock:
-            before, now = self._runs.get(key, {}), self._monotonic()
-            runs = {c.id: _Run(c.started_at, now) for c in containers if c.running}
-            for identifier, run in before.items():
+        with self._store.lock:
+            state, now = self._store.of(key), self._monotonic()
+            runs = {c.id: Run(c.started_at, now) for c in containers if c.running}
+            for identifier, run in state.runs.items():
                 if identifier in runs and runs[identifier].started_at == run.started_at:
                     runs[identifier] = run
-            self._runs[key] = runs
-            if not runs:
-                del self._runs[key]
+            state.runs = runs
 
     def record_alterations(self, key: Key, containers: Iterable[str]) -> None:
         """Begin the time of altered *containers* of *key* again."""
-        with self._lock:
+        with self._store.lock:
             for identifier in containers:
-                self._runs.get(key, {}).pop(identifier, None)
+                self._store.of(key).runs.pop(identifier, None)
 
     def steady(self, key: Key) -> frozenset[str]:
         """Return the containers of *key* that keep it up."""
-        with self._lock:
-            now = self._monotonic()
-            runs = self._runs.get(key, {})
+        with self._store.lock:
+            now, runs = self._monotonic(), self._store.of(key).runs
             return frozenset(each for each, run in runs.items() if now - run.since >= STEADY_S)
 
     def take(self, key: Key, running: frozenset[Key]) -> OverShare | None:
         """Count *key* as down, or return the refusal; *running* are the services that are up."""
-        with self._lock:
-            now = self._monotonic()
-            self._down = {k: at for k, at in self._down.items() if self._is_down(k, at, now)}
+        with self._store.lock:
+            now, down = self._monotonic(), self._down()
+            for other in [other for other in down if not self._is_down(other, now)]:
+                self._store.of(other).down_since = None
+                del down[other]
             finding = budget.judge_service(
                 _name(key),
-                down={_name(k): budget.WINDOW_S - (now - at) for k, at in self._down.items()},
-                available={_name(other) for other in running - self._down.keys()},
+                down={_name(k): budget.WINDOW_S - (now - at) for k, at in down.items()},
+                available={_name(other) for other in running - down.keys()},
             )
             if finding is None:
-                self._down[key] = now
+                self._store.of(key).down_since = now
                 return None
             return OverShare(finding.rule, finding.reason, remedy=finding.remedy)
 
-    def _is_down(self, key: Key, taken_at: float, now: float) -> bool:
+    def _down(self) -> dict[Key, float]:
+        states = self._store.states().items()
+        return {k: s.down_since for k, s in states if s.down_since is not None}
+
+    def _is_down(self, key: Key, now: float) -> bool:
         """Return True if a service that was taken down isn't up again, and still counts."""
-        runs = self._runs.get(key, {}).values()
-        is_up = any(run.since > taken_at and now - run.since >= STEADY_S for run in runs)
-        return not is_up and now - taken_at < budget.WINDOW_S
+        state = self._store.of(key)
+        assert state.down_since is not None, f"{key} wasn't taken down"
+        is_up = any(
+            run.since > state.down_since and now - run.since >= STEADY_S
+            for run in state.runs.values()
+        )
+        return not is_up and now - state.down_since < budget.WINDOW_S
 
     def wait_s(self) -> float:
         """Return the time until the next check of the budget."""
-        with self._lock:
-            newest = max(self._down.values(), default=0.0)
-            return SOON_S if self._monotonic() - newest < REPLACING_S else LATER_S
+        newest = max(self._down().values(), default=0.0)
+        return SOON_S if self._monotonic() - newest < REPLACING_S else LATER_S
 
 
 def running_keys(

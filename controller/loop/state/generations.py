@@ -21,7 +21,7 @@ def accept_desired(
     document ends. *now* is RFC 3339. A resource whose document can't be read keeps its generation.
     """
     for service in declared.services:
-        store.dependencies[service.key] = frozenset(dependencies_of(service.key, service.spec))
+        store.of(service.key).dependencies = frozenset(dependencies_of(service.key, service.spec))
     changed = set()
     resources: tuple[Service | Network | Volume, ...] = (
         *declared.services,
@@ -37,7 +37,7 @@ def accept_desired(
         members = [str(member) for member in release.members]
         if store.accept_spec(release.key, digest([release.owner, release.chart, members])):
             # A Release has no passes: its members carry it out.
-            generation = store.generations[release.key]
+            generation = store.of(release.key).generation
             assert generation is not None
             store.mark_acted_on(release.key, generation.number)
     _save_revisions(declared, store, observed, now)
@@ -49,18 +49,18 @@ def _save_revisions(
 ) -> None:
     grown = False
     for service in declared.services:
-        before, generation = store.overrides[service.key], store.generations[service.key]
-        if generation is None:
+        state = store.of(service.key)
+        if state.generation is None:
             continue  # the document has errors: no spec was accepted
-        after = revisions.record_document(
+        before = state.overrides
+        state.overrides = revisions.record_document(
             before,
             service,
-            generation=generation.number,
+            generation=state.generation.number,
             since=now,
             containers=None if observed is None else observed.of(service.key),
         )
-        grown = grown or after.revisions != before.revisions
-        store.overrides[service.key] = after
+        grown = grown or state.overrides.revisions != before.revisions
     if grown:
-        for key, overrides in revisions.drop_old_specs(store.overrides.all()).items():
-            store.overrides[key] = overrides
+        for key, overrides in revisions.drop_old_specs(store.all_overrides()).items():
+            store.of(key).overrides = overrides

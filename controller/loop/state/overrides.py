@@ -35,11 +35,11 @@ class OverrideStore:
 
     def apply(self, declared: Desired) -> Desired:
         """Return the desired state for passes: the files' with all overrides applied."""
-        return apply_overrides(declared, self._store.overrides.all())
+        return apply_overrides(declared, self._store.all_overrides())
 
     def running_revisions(self, desired: Desired, observed: Observed) -> Iterator[Service]:
         """Yield each desired service, and its earlier revisions with containers."""
-        overrides_by_key = self._store.overrides.all()
+        overrides_by_key = self._store.all_overrides()
         for service in desired.services:
             yield service
             overrides = overrides_by_key.get(service.key, NO_OVERRIDES)
@@ -57,13 +57,13 @@ class OverrideStore:
         Raises:
             UsageError: the act isn't possible; the message names the reason and alternatives.
         """
-        generation = self._store.generations[act.key]
+        generation = self._store.of(act.key).generation
         inputs = ActionInputs(
             declared=declared,
-            all_overrides=self._store.overrides.all(),
+            all_overrides=self._store.all_overrides(),
             containers=containers,
             generation=0 if generation is None else generation.number,
-            failed=self._store.rollouts[act.key].failed,
+            failed=self._store.of(act.key).rollout.failed,
         )
         return decide(act, inputs, now=format_instant(self._clock.now()))
 
@@ -73,12 +73,12 @@ class OverrideStore:
         Raises:
             StateError: the state can't be saved; the decision isn't in force.
         """
-        before = self._store.overrides[key]
-        self._store.overrides[key] = decision.overrides
+        state = self._store.of(key)
+        before, state.overrides = state.overrides, decision.overrides
         try:
             self._store.save()
         except StateError:
-            self._store.overrides[key] = before
+            state.overrides = before
             raise
 
     def roll_back(
@@ -90,7 +90,7 @@ class OverrideStore:
             StateError: the state can't be saved; the rollback isn't in force.
         """
         containers = observed.of(service.key)
-        wanted = should_roll_back(service, self._store.overrides[service.key], containers)
+        wanted = should_roll_back(service, self._store.of(service.key).overrides, containers)
         if not wanted or declared is None:
             return False
         act = ServiceAct("rollback", service.key, BY_ITSELF, reason=reason, automatic=True)
@@ -104,25 +104,25 @@ class OverrideStore:
 
     def record_restart(self, key: Key, containers: tuple[Container, ...]) -> bool:
         """End a restart whose containers are all replaced; return True if anything changed."""
-        before = self._store.overrides[key]
-        after = revisions.finish_restart(before, containers)
-        self._store.overrides[key] = after
-        return after != before
+        state = self._store.of(key)
+        before = state.overrides
+        state.overrides = revisions.finish_restart(before, containers)
+        return state.overrides != before
 
     def record_applied(self, service: Service) -> None:
         """Record a service as running by its document."""
-        before = self._store.overrides[service.key]
-        self._store.overrides[service.key] = revisions.record_applied(before, service)
+        state = self._store.of(service.key)
+        state.overrides = revisions.record_applied(state.overrides, service)
 
     def record_downtime(self, key: Key, seconds: float | None) -> None:
         """Record a slot's downtime during a replacement; None: not measured."""
         if seconds is not None:
-            before = self._store.overrides[key]
-            self._store.overrides[key] = replace(before, down_ms=round(seconds * 1000))
+            state = self._store.of(key)
+            state.overrides = replace(state.overrides, down_ms=round(seconds * 1000))
 
     def record_outcome(self, service: Service, rollout: RolloutProgress) -> None:
         """Record whether a service's revision is good or has failed, once its rollout shows that."""
-        overrides = self._store.overrides[service.key]
+        overrides = self._store.of(service.key).overrides
         revision = overrides.find_revision(service.revision)
         outcome = outcome_of(rollout)
         if (
@@ -132,4 +132,4 @@ class OverrideStore:
         ):
             return
         after = revisions.record_outcome(overrides, service.revision, outcome, rollout.failed)
-        self._store.overrides[service.key] = after
+        self._store.of(service.key).overrides = after

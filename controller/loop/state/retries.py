@@ -7,10 +7,10 @@ action counts as new and is tried at once. In memory only, on the monotonic cloc
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from controller.loop.state.service_state import ActionKey, Attempt
+from controller.loop.state.store import StateStore
 from controller.model.desired.plan import (
     AnyAction,
     ConnectNetwork,
@@ -39,22 +39,6 @@ AWAY_LONGEST_S = 30.0
 #: The delay after TooManyRequests: the requests in the way end on their own.
 CROWDED_S = 2.0
 JITTER = 0.25
-
-#: The identity of an action: verb, object, slot, revision or container or target, policy digest.
-ActionKey = tuple[str, Key, int, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A failed action."""
-
-    #: Failures in a row.
-    count: int
-    error: EngineError
-    #: When the action is tried again, on the monotonic clock.
-    not_before: float
-    #: The same instant on the wall clock, for people.
-    retry_at: float
 
 
 def signature(action: AnyAction, policy_digest: str) -> ActionKey:
@@ -89,13 +73,12 @@ def delay_s(error: EngineError, count: int, random: Callable[[], float]) -> floa
 
 
 class Retries:
-    """The failed actions of all keys. Thread-safe."""
+    """The failed actions of all keys (``ServiceState.attempts``). Thread-safe."""
 
-    def __init__(self, clock: Clock, random: Callable[[], float]) -> None:
+    def __init__(self, store: StateStore, clock: Clock, random: Callable[[], float]) -> None:
+        self._store = store
         self._clock = clock
         self._random = random
-        self._lock = threading.Lock()
-        self._attempts: dict[Key, dict[ActionKey, Attempt]] = {}
 
     def record_failure(
         self, key: Key, action: ActionKey, error: EngineError, *, down: bool = False
@@ -105,10 +88,9 @@ class Retries:
         *down*: a running container was stopped for the action. Its first retry after a conflict
         is slower, to avoid another stop at once.
         """
-        with self._lock:
-            attempts = self._attempts.setdefault(key, {})
-            before = attempts.get(action)
-            count = 1 if before is None else before.count + 1
+        with self._store.lock:
+            attempts = self._store.of(key).attempts
+            count = attempts[action].count + 1 if action in attempts else 1
             slower = down and isinstance(error, Conflict)
             wait_s = delay_s(error, count + slower, self._random)
             attempts[action] = self.attempt(error, wait_s, count=count)
@@ -121,27 +103,16 @@ class Retries:
 
     def deferred(self, key: Key, action: ActionKey) -> Attempt | None:
         """Return the failure by which an action is deferred now, or None."""
-        with self._lock:
-            attempt = self._attempts.get(key, {}).get(action)
-            due = attempt is None or attempt.not_before <= self._clock.monotonic()
-            return None if due else attempt
+        with self._store.lock:
+            attempt = self._store.of(key).attempts.get(action)
+        return attempt if attempt is not None and self.remaining_s(attempt) else None
 
     def keep_only(self, key: Key, planned: frozenset[ActionKey]) -> None:
         """Forget the failures of a key's actions outside of *planned*."""
-        with self._lock:
-            attempts = self._attempts.get(key)
-            if attempts is None:
-                return
-            for action in attempts.keys() - planned:
-                del attempts[action]
-            if not attempts:
-                del self._attempts[key]
+        with self._store.lock:
+            state = self._store.of(key)
+            state.attempts = {a: each for a, each in state.attempts.items() if a in planned}
 
     def remaining_s(self, attempt: Attempt) -> float:
         """Return the seconds until a failed action is tried again."""
         return max(0.0, attempt.not_before - self._clock.monotonic())
-
-    def reset(self, key: Key) -> None:
-        """Forget all failures of a key, because its spec changed."""
-        with self._lock:
-            self._attempts.pop(key, None)

@@ -23,7 +23,7 @@ def saved_dependencies(state_file: Path, declared: Desired) -> dict[Key, frozens
     with suppress(OSError, *BROKEN):
         store.read()
     return {
-        **store.dependencies.all(),
+        **store.dependencies(),
         **{
             service.key: frozenset(dependencies_of(service.key, service.spec))
             for service in declared.services
@@ -47,10 +47,10 @@ def saved_history(state_file: Path, name: str) -> dict[str, object]:
             remedy=_REMEDY,
         ) from error
     wanted = tuple(name.split("/"))
-    for key, overrides in sorted(store.overrides.all().items()):
+    for key, overrides in sorted(store.all_overrides().items()):
         parts = (key.kind, key.namespace, key.name)
         if overrides.revisions and parts[-len(wanted) :] == wanted:
-            generation = store.generations[key]
+            generation = store.of(key).generation
             number = 0 if generation is None else generation.number
             declared = overrides.revisions[-1].revision
             return history(key, overrides, declared=declared, generation=number)

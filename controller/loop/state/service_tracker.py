@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from controller.core.drift import availability as readiness
 from controller.core.drift import backoff, classify, contention, failures
@@ -47,13 +46,6 @@ class ServiceTracker:
     def __init__(self, store: StateStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._sightings: dict[Key, dict[str, GoodSince]] = {}
-        #: When a rollout was observed last, on the monotonic clock.
-        self._advanced: dict[Key, float] = {}
-        #: The failure of a service's last pass, if it failed.
-        self._failures: dict[Key, str] = {}
-        #: When a slot's exits were counted last, on the monotonic clock.
-        self._counted: dict[SlotKey, float] = {}
 
     # Observations
 
@@ -65,10 +57,9 @@ class ServiceTracker:
         now = self._clock.now()
         if observed.taken_down != self._store.taken_down:
             self._store.reset_after_down(observed.taken_down)
-        for slot, history in self._store.histories.all().items():
-            after = backoff.without_future(history, now)
-            if only in (None, slot[0]) and after != history:
-                self._store.histories[slot] = after
+        for slot, state in self._store.troubled().items():
+            if only in (None, slot[0]):
+                state.history = backoff.without_future(state.history, now)
         suspended = desired.suspended
         services = {s.key: s for s in desired.services if s.key not in suspended}
         for slot, containers in _by_slot(observed.containers).items():
@@ -85,30 +76,31 @@ class ServiceTracker:
     ) -> None:
         """Count each container of the desired revision that the broker ended, once."""
         ended = [c for c in containers if c.violation and c.revision == service.revision]
-        cursor = self._store.exit_cursors[slot] or ExitCursor("")
+        state = self._store.slot(slot)
+        cursor = state.exit_cursor or ExitCursor("")
         for container in ended:
             if container.violation not in cursor.violations:
-                history = backoff.record_failure(
-                    self._store.histories[slot],
+                state.history = backoff.record_failure(
+                    state.history,
                     now,
                     up_s=failures.up_s(container, now),
                     cause=failures.explain(container),
                     violation=container.violation,
                 )
-                self._store.histories[slot] = history
         counted = tuple(container.violation for container in ended)
         if counted != cursor.violations:
-            self._store.exit_cursors[slot] = replace(cursor, violations=counted)
+            state.exit_cursor = replace(cursor, violations=counted)
 
     def _count(self, slot: SlotKey, container: Container, service: Service, now: float) -> None:
-        history, up_s = self._store.histories[slot], failures.up_s(container, now)
+        state = self._store.slot(slot)
+        history, up_s = state.history, failures.up_s(container, now)
         looping = backoff.is_crash_looping(history, now)
-        cursor, at = self._store.exit_cursors[slot], self._clock.monotonic()
+        cursor, at = state.exit_cursor, self._clock.monotonic()
         count = failures.count_failures(container, service, cursor, controller_restarts=looping)
-        if at - self._counted.get(slot, -math.inf) >= backoff.RESET_AFTER_S:
+        if at - state.counted_at >= backoff.RESET_AFTER_S:
             # The gap is longer than a crash loop's window: the failures aren't all recent.
             count = min(count, 1)
-        self._counted[slot] = at
+        state.counted_at = at
         for _ in range(count):
             history = backoff.record_failure(
                 history,
@@ -118,8 +110,7 @@ class ServiceTracker:
             )
         if container.running and container.health != "unhealthy":
             history = backoff.reset_after_run(history, up_s)
-        self._store.histories[slot] = history
-        self._store.exit_cursors[slot] = failures.cursor_of(container, cursor)
+        state.history, state.exit_cursor = history, failures.cursor_of(container, cursor)
 
     def observe_rollout(
         self, service: Service, observed: Observed, *, stalled: bool
@@ -129,17 +120,19 @@ class ServiceTracker:
         *stalled*: only a person can solve the problem of the service's last pass.
         """
         key, now = service.key, self._clock.monotonic()
-        self._sightings[key] = self._good_since(key, observed, now)
-        before = self._store.rollouts[key]
-        advanced = self._advanced.get(key, now)
-        self._advanced[key] = now
+        state = self._store.of(key)
+        state.good_since = self._good_since(key, observed, now)
+        before = state.rollout
+        advanced = now if state.advanced_at is None else state.advanced_at
+        state.advanced_at = now
         view = self._rollout_view(service, observed)
         elapsed_s = min(max(0.0, now - advanced), LOOK_S)
         after = rollout_progress.advance(before, view, elapsed_s=elapsed_s, stalled=stalled)
         if before.revision not in ("", after.revision):
             # Failures of another revision don't count for this one.
-            self._store.clear_failures(key)
-        self._store.rollouts[key] = after
+            for slot in state.slots.values():
+                slot.forget_failures()
+        state.rollout = after
         self._observe_contention(service, observed)
         return after
 
@@ -148,71 +141,49 @@ class ServiceTracker:
         looping = self.crash_looping(now)
         for number in range(1, service.spec.replicas + 1):
             slot = (service.key, number)
-            containers = by_slot.get(slot, ())
+            state, containers = self._store.slot(slot), by_slot.get(slot, ())
             ended: dict[str, str] = {}
             for container in containers:
                 if failures.is_stopped_from_outside(
                     container, service, controller_restarts=slot in looping
                 ):
                     ended.setdefault(contention.STOPPED, container.id)
-            cursor = self._store.exit_cursors[slot]
+            cursor = state.exit_cursor
             if cursor is not None and _describe_removal(cursor, containers, observed):
                 ended[contention.REMOVED] = cursor.id
-            contentions = contention.observe(
-                self._store.contentions[slot], containers, now, ended=ended
-            )
-            self._store.contentions[slot] = contentions
+            state.contentions = contention.observe(state.contentions, containers, now, ended=ended)
 
     def record_action(self, action: AnyAction) -> None:
         """Record a successful action."""
-        slot = (action.object, action.slot)
+        state = self._store.slot((action.object, action.slot))
         # A container that this action started is observed from its start.
-        self._counted[slot] = self._clock.monotonic()
-        cursor = self._store.exit_cursors[slot]
+        state.counted_at = self._clock.monotonic()
+        cursor = state.exit_cursor
         if isinstance(action, RemoveContainer) and cursor and cursor.id == action.precondition.id:
-            self._store.exit_cursors[slot] = replace(cursor, id="", name="")
-        contentions = self._store.contentions[slot]
-        if contentions:
-            self._store.contentions[slot] = contention.record_healing(contentions, action)
-
-    def record_failure(self, key: Key, reason: str) -> None:
-        """Record why a service's pass failed; '' after a success."""
-        if reason:
-            self._failures[key] = reason
-        else:
-            self._failures.pop(key, None)
+            state.exit_cursor = replace(cursor, id="", name="")
+        if state.contentions:
+            state.contentions = contention.record_healing(state.contentions, action)
 
     def retry_rollout(self, key: Key) -> None:
         """Let a failed rollout be tried again."""
-        self._store.rollouts[key] = rollout_progress.resume(self._store.rollouts[key])
+        state = self._store.of(key)
+        state.rollout = rollout_progress.resume(state.rollout)
 
     def due_in_s(self, service: Service, observed: Observed) -> float | None:
         """Return when a service's rollout must be observed again even without an event, or None."""
         due_s = rollout_progress.due_in_s(
-            self._store.rollouts[service.key], self._rollout_view(service, observed)
+            self._store.of(service.key).rollout, self._rollout_view(service, observed)
         )
         if due_s is None:
             return None
         available_s = self.available_in_s(service, observed)
         return min(LOOK_S, due_s, LOOK_S if available_s is None else available_s)
 
-    def forget_all_but(self, keys: frozenset[Key]) -> None:
-        """Drop services that are neither declared nor running."""
-        tables: tuple[dict[Key, Any], ...] = (self._sightings, self._advanced, self._failures)
-        # Iterate over copies: concurrent passes add entries.
-        for table in tables:
-            for key in [*table]:
-                if key not in keys:
-                    table.pop(key, None)
-        for slot in [*self._counted]:
-            if slot[0] not in keys:
-                self._counted.pop(slot, None)
-
     # Inputs of plans
 
     def plan_context(self, desired: Desired, observed: Observed) -> PlanContext:
         """Return the context of a plan for *observed*. Changes nothing."""
-        now = self._clock.now()
+        now, states = self._clock.now(), self._store.states().items()
         availability: dict[str, Availability] = {}
         superseded: dict[str, str] = {}
         # A snapshot for one key has the containers of one service.
@@ -228,8 +199,8 @@ class ServiceTracker:
             controller_restarts=self.crash_looping(now),
             availability=availability,
             replace_reasons=superseded,
-            last_good={key: rollout.good for key, rollout in self._store.rollouts.all().items()},
-            last_pass_failed=frozenset(self._failures),
+            last_good={key: state.rollout.good for key, state in states},
+            last_pass_failed=frozenset(key for key, state in states if state.pass_error),
             failing_predecessors=frozenset(
                 container.id
                 for service in present
@@ -255,7 +226,7 @@ class ServiceTracker:
             by_slot = _by_slot(observed.of(service.key))
             for number in range(1, service.spec.replicas + 1):
                 slot = (service.key, number)
-                cursor = self._store.exit_cursors[slot]
+                cursor = self._store.slot(slot).exit_cursor
                 if (
                     slot not in by_slot
                     and cursor
@@ -265,26 +236,22 @@ class ServiceTracker:
 
     def failed_rollouts(self, desired: Desired) -> dict[Key, str]:
         """Return the services whose current rollout has failed, with the reason."""
-        rollouts = self._store.rollouts.all()
         return {
             service.key: rollout.failed
             for service in desired.services
-            if (rollout := rollouts.get(service.key)) is not None
-            and rollout.failed
+            if (rollout := self._store.of(service.key).rollout).failed
             and rollout.revision == service.revision
         }
 
     def crash_looping(self, now: float) -> frozenset[SlotKey]:
         """Return the slots in a crash loop: the controller restarts these, not the engine."""
-        histories = self._store.histories.all().items()
-        return frozenset(
-            slot for slot, history in histories if backoff.is_crash_looping(history, now)
-        )
+        troubled = self._store.troubled().items()
+        return frozenset(k for k, slot in troubled if backoff.is_crash_looping(slot.history, now))
 
     def violations(self, now: float) -> dict[SlotKey, str]:
         """Return the crash-looping slots whose last container the broker ended, with the record."""
-        histories, looping = self._store.histories.all(), self.crash_looping(now)
-        return {slot: v for slot in looping if (v := histories[slot].violation)}
+        looping = self.crash_looping(now)
+        return {slot: v for slot in looping if (v := self._store.slot(slot).history.violation)}
 
     def start_pauses(self, now: float) -> dict[SlotKey, SlotPause]:
         """Return the slots in which no container is started now: backoff or contention."""
@@ -294,7 +261,8 @@ class ServiceTracker:
             for name, until in sorted(untils.items(), key=lambda item: item[1])
             if name in contention.ENDED
         }
-        for slot, history in self._store.histories.all().items():
+        for slot, state in self._store.troubled().items():
+            history = state.history
             until = backoff.not_before(history, now)
             if until > now and (slot not in paused or paused[slot].until < until):
                 times = "once" if history.count == 1 else f"{history.count} times in a row"
@@ -305,9 +273,9 @@ class ServiceTracker:
     def crash_frequencies(self, now: float) -> dict[SlotKey, str]:
         """Return how often the crash-looping slots failed."""
         return {
-            slot: backoff.frequency(history, now)
-            for slot, history in self._store.histories.all().items()
-            if backoff.is_crash_looping(history, now)
+            slot: backoff.frequency(state.history, now)
+            for slot, state in self._store.troubled().items()
+            if backoff.is_crash_looping(state.history, now)
         }
 
     def pauses(self, now: float) -> dict[SlotKey, SlotPause]:
@@ -324,8 +292,8 @@ class ServiceTracker:
         Stops and removals by other clients count as fields.
         """
         pauses: dict[SlotKey, dict[str, float]] = {}
-        for slot, contentions in self._store.contentions.all().items():
-            untils = {name: contention.not_before(each) for name, each in contentions.items()}
+        for slot, state in self._store.troubled().items():
+            untils = {name: contention.not_before(c) for name, c in state.contentions.items()}
             later = {name: until for name, until in untils.items() if until > now}
             if later:
                 pauses[slot] = later
@@ -335,9 +303,9 @@ class ServiceTracker:
         """Return the fields altered again and again by another client, by slot."""
         fields = {
             slot: tuple(
-                name for name, each in sorted(contentions.items()) if is_contended(each, now)
+                name for name, each in sorted(state.contentions.items()) if is_contended(each, now)
             )
-            for slot, contentions in self._store.contentions.all().items()
+            for slot, state in self._store.troubled().items()
         }
         return {slot: names for slot, names in fields.items() if names}
 
@@ -363,7 +331,7 @@ class ServiceTracker:
             if container.running
             and container.revision == service.revision
             and container.health == "unhealthy"
-            and self._store.histories[service.key, container.slot].count >= RECREATE_AFTER
+            and self._store.slot((service.key, container.slot)).history.count >= RECREATE_AFTER
         }
 
     def _failing_predecessors(self, service: Service, observed: Observed) -> Iterable[Container]:
@@ -378,11 +346,11 @@ class ServiceTracker:
     def _rollout_view(self, service: Service, observed: Observed) -> RolloutView:
         containers = observed.of(service.key)
         histories = {
-            slot: self._store.histories[service.key, slot]
+            slot: self._store.slot((service.key, slot)).history
             for slot in {container.slot for container in containers}
         }
         availability = self._availability(service, observed)
-        failure = self._failures.get(service.key, "")
+        failure = self._store.of(service.key).pass_error
         return RolloutView(service, containers, availability, histories, failure)
 
     def _availability(self, service: Service, observed: Observed) -> dict[str, Availability]:
@@ -396,13 +364,14 @@ class ServiceTracker:
         }
 
     def _good_since(self, key: Key, observed: Observed, now: float) -> dict[str, GoodSince]:
-        before = self._sightings.get(key)
+        state = self._store.of(key)
+        unseen_s = math.inf if state.advanced_at is None else now - state.advanced_at
         return readiness.update_good_since(
-            before or {},
+            state.good_since,
             observed.of(key),
             now=now,
             wall=self._clock.now(),
-            unseen_s=now - self._advanced.get(key, -math.inf),
+            unseen_s=unseen_s,
         )
 
 

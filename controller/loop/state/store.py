@@ -14,32 +14,26 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any
 
 from controller.core.drift import backoff, contention, failures
-from controller.core.drift.backoff import SlotHistory
-from controller.core.drift.contention import Contention
-from controller.core.drift.failures import ExitCursor
-from controller.core.planning import quarantine
+from controller.core.planning import planner, quarantine
+from controller.core.planning.planner import KeyPlan
 from controller.core.planning.quarantine import QuarantinedContainer
 from controller.core.service import prune_memory as prune
 from controller.core.service import revisions, rollout_progress
 from controller.core.service.prune_memory import PruneMemory
-from controller.core.service.rollout_progress import RolloutProgress
+from controller.core.status.facts import Failure
+from controller.loop.state.service_state import Changes, Generation, Noted, ServiceState, SlotMemory
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides
+from controller.model.desired.plan import Plan
 from controller.model.errors import Problem, StateError
 from controller.model.names import Key, SlotKey
 from controller.system.atomic_file import write_atomic
-
-K = TypeVar("K")
-V = TypeVar("V")
-D = TypeVar("D")
-#: By field.
-Contentions = Mapping[str, Contention]
 
 VERSION = 1
 SIZE_MAX = 64 * 1024 * 1024
@@ -47,95 +41,81 @@ SIZE_MAX = 64 * 1024 * 1024
 BROKEN = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """The generation of a resource: a counter of accepted changes of its spec."""
+class StateStore(Noted):
+    """The state of all services, and of the loop. Thread-safe. ``save`` writes changes."""
 
-    #: The digest of the accepted spec.
-    digest: str
-    number: int = 1
-    #: The last generation that was fully acted on.
-    observed: int = 0
-
-
-class StateTable(Generic[K, V, D]):
-    """Entries of one kind. Thread-safe. A key without an entry has the *default* value."""
-
-    def __init__(self, store: StateStore, default: D) -> None:
-        self._store = store
-        self._default = default
-        self._entries: dict[K, V] = {}
-
-    def __getitem__(self, key: K) -> V | D:
-        with self._store.lock:
-            return self._entries.get(key, self._default)
-
-    def __setitem__(self, key: K, value: V | D) -> None:
-        with self._store.lock:
-            if self._entries.get(key, self._default) == value:
-                return
-            self._store.changed = True
-            if value == self._default:
-                del self._entries[key]
-            else:
-                self._entries[key] = cast("V", value)
-
-    def all(self) -> dict[K, V]:
-        """Return all entries."""
-        with self._store.lock:
-            return dict(self._entries)
-
-    def drop(self, is_dropped: Callable[[K], bool]) -> None:
-        """Drop the entries of keys for which *is_dropped* returns True."""
-        for key in filter(is_dropped, self.all()):
-            self[key] = self._default
-
-    def restore(self, entries: dict[K, V]) -> None:
-        """Replace all entries by those of the file."""
-        with self._store.lock:
-            self._entries = entries
-
-
-class StateStore:
-    """The persistent state of all services. Thread-safe. ``save`` writes changes."""
+    SAVED_NAMES = frozenset({"prune", "taken_down", "quarantined"})
 
     def __init__(self, file: Path, *, reach: Reach = pass_by) -> None:
         self._file = file
         self._reach = reach
         self.lock = threading.RLock()
         self._saving = threading.Lock()
-        #: True if the file is outdated.
-        self.changed = False
-        #: The failures of each slot.
-        self.histories = StateTable[SlotKey, SlotHistory, SlotHistory](self, backoff.CLEAN)
-        #: The exits of each slot's container that are counted already.
-        self.exit_cursors = StateTable[SlotKey, ExitCursor, None](self, None)
-        #: The contentions of each slot, by field.
-        self.contentions = StateTable[SlotKey, Contentions, Contentions](self, {})
-        self.rollouts = StateTable[Key, RolloutProgress, RolloutProgress](
-            self, rollout_progress.NEW
-        )
-        #: None if no spec was ever accepted.
-        self.generations = StateTable[Key, Generation, None](self, None)
-        #: The overrides and kept revisions of each service.
-        self.overrides = StateTable[Key, Overrides, Overrides](self, NO_OVERRIDES)
-        #: The dependencies of each service when it was last declared.
-        self.dependencies = StateTable[Key, frozenset[Key], frozenset[Key]](self, frozenset())
-        #: By container id.
-        self.quarantined = StateTable[str, QuarantinedContainer, None](self, None)
-        self._prune = PruneMemory()
-        self._taken_down = ""
+        #: What the file lacks.
+        self.changes = Changes()
+        self._states: dict[Key, ServiceState] = {}
+        #: The pruned containers that are kept, by id.
+        self.quarantined: dict[str, QuarantinedContainer] = {}
+        #: The state of the prune guard.
+        self.prune = PruneMemory()
+        #: The journal record of the last ``trimtab down`` handled by ``reset_after_down``.
+        self.taken_down = ""
 
-    def clear_failures(self, key: Key) -> None:
-        """Forget failures and contentions of all slots of a service, so that retries start at once."""
-        self.histories.drop(lambda slot: slot[0] == key)
-        self.contentions.drop(lambda slot: slot[0] == key)
-
-    @property
-    def taken_down(self) -> str:
-        """The journal record of the last ``trimtab down`` handled by ``reset_after_down``."""
+    def of(self, key: Key) -> ServiceState:
+        """Return the state of a resource; a new one of an unknown resource."""
         with self.lock:
-            return self._taken_down
+            if key not in self._states:
+                self._states[key] = ServiceState(self.changes)
+            return self._states[key]
+
+    def slot(self, slot: SlotKey) -> SlotMemory:
+        """Return the state of a slot."""
+        with self.lock:
+            slots = self.of(slot[0]).slots
+            if slot[1] not in slots:
+                slots[slot[1]] = SlotMemory(self.changes, slot)
+            return slots[slot[1]]
+
+    def states(self) -> dict[Key, ServiceState]:
+        """Return all states."""
+        with self.lock:
+            return dict(self._states)
+
+    def troubled(self) -> dict[SlotKey, SlotMemory]:
+        """Return the slots with failures or contentions."""
+        with self.lock:
+            return dict(self.changes.troubled)
+
+    def all_overrides(self) -> dict[Key, Overrides]:
+        """Return the overrides and kept revisions of each service with any."""
+        states = self.states().items()
+        return {k: state.overrides for k, state in states if state.overrides != NO_OVERRIDES}
+
+    def dependencies(self) -> dict[Key, frozenset[Key]]:
+        """Return the dependencies of each service when it was last declared."""
+        return {k: s.dependencies for k, s in self.states().items() if s.dependencies}
+
+    def plans(self) -> dict[Key, KeyPlan]:
+        """Return the last plan of each resource that was planned since its last change."""
+        return {k: state.plan for k, state in self.states().items() if state.plan is not None}
+
+    def record_plan(self, plan: Plan, keys: Iterable[Key]) -> None:
+        """Record the last plan of *keys*."""
+        with self.lock:
+            for key in keys:
+                self.of(key).plan = planner.part(plan, key)
+
+    def failures(self) -> dict[Key, Failure]:
+        """Return how last passes failed."""
+        return {k: state.failure for k, state in self.states().items() if state.failure}
+
+    def restart_passes(self, key: Key) -> None:
+        """Forget the failures of a resource, so that the next pass tries everything at once."""
+        with self.lock:
+            state = self.of(key)
+            for slot in state.slots.values():
+                slot.forget_failures()
+            state.failure, state.attempts, state.acting = None, {}, 0
 
     def reset_after_down(self, taken_down: str) -> None:
         """Forget failures of containers and rollouts, because ``trimtab down`` removed everything.
@@ -143,47 +123,41 @@ class StateStore:
         Overrides, generations and the outcomes of revisions stay.
         """
         with self.lock:
-            for table in (self.histories, self.exit_cursors, self.contentions):
-                table.restore({})
-            for key, rollout in self.rollouts.all().items():
-                self.rollouts[key] = rollout_progress.resume(rollout)
-            self._taken_down, self.changed = taken_down, True
+            for state in self._states.values():
+                state.rollout = rollout_progress.resume(state.rollout)
+                for slot in state.slots.values():
+                    slot.forget_failures()
+                    slot.exit_cursor = None
+            self.taken_down = taken_down
 
     def accept_spec(self, key: Key, digest: str) -> bool:
         """Accept the spec of a resource; return True after a change, and count its generation up."""
         with self.lock:
-            before = self.generations[key] or Generation("", 0)
+            state = self.of(key)
+            before = state.generation or Generation("", 0)
             if before.digest == digest:
                 return False
-            self.generations[key] = Generation(digest, before.number + 1, before.observed)
+            state.generation = Generation(digest, before.number + 1, before.observed)
             return True
 
     def mark_acted_on(self, key: Key, number: int) -> None:
         """Record that a generation was fully acted on; an older number never replaces a newer."""
         with self.lock:
-            before = self.generations[key]
+            before = self.of(key).generation
             if before is not None and before.observed < number <= before.number:
-                self.generations[key] = replace(before, observed=number)
+                self.of(key).generation = replace(before, observed=number)
 
-    @property
-    def prune(self) -> PruneMemory:
-        """The state of the prune guard."""
-        with self.lock:
-            return self._prune
+    def keep_only(self, keys: frozenset[Key]) -> None:
+        """Drop resources that are neither declared nor running, to bound the state.
 
-    @prune.setter
-    def prune(self, memory: PruneMemory) -> None:
+        A service that the controller took down counts in the disruption budget a while longer.
+        """
         with self.lock:
-            self.changed |= memory != self._prune
-            self._prune = memory
-
-    def forget_all_but(self, keys: frozenset[Key]) -> None:
-        """Drop resources that are neither declared nor running, to bound the state."""
-        with self.lock:
-            for slots in (self.histories, self.exit_cursors, self.contentions):
-                slots.drop(lambda slot: slot[0] not in keys)
-            for table in (self.generations, self.overrides, self.rollouts, self.dependencies):
-                table.drop(lambda key: key not in keys)
+            gone = {k for k, s in self._states.items() if k not in keys and s.down_since is None}
+            for state in [self._states.pop(key) for key in gone]:
+                self.changes.unsaved = True
+                for slot in state.slots.values():
+                    self.changes.troubled.pop(slot.slot, None)
 
     # The file
 
@@ -233,95 +207,101 @@ class StateStore:
         """
         with self._saving:
             with self.lock:
-                if not self.changed:
+                if not self.changes.unsaved:
                     return False
                 text = json.dumps(self.to_json(), separators=(",", ":"), sort_keys=True)
-                self.changed = False
+                self.changes.unsaved = False
             try:
                 write_state(self._file, text.encode(), self._reach)
             except StateError:
                 with self.lock:
-                    self.changed = True
+                    self.changes.unsaved = True
                 raise
             return True
 
     def to_json(self) -> dict[str, object]:
         """Return the content of the file. Member names are a stored form: they never change."""
-        histories, cursors = self.histories.all(), self.exit_cursors.all()
+        states = sorted(self._states.items())
+        slots = [slot for _, state in states for _, slot in sorted(state.slots.items())]
         return {
             "version": VERSION,
-            "prune": prune.to_json(self._prune),
-            "quarantine": {
-                container_id: quarantine.to_json(container)
-                for container_id, container in self.quarantined.all().items()
-            },
+            "prune": prune.to_json(self.prune),
+            "quarantine": {id_: quarantine.to_json(c) for id_, c in self.quarantined.items()},
             "slots": [
                 [
-                    str(slot[0]),
-                    slot[1],
-                    backoff.to_json(histories[slot]) if slot in histories else None,
-                    failures.to_json(cursors[slot]) if slot in cursors else None,
+                    str(slot.slot[0]),
+                    slot.slot[1],
+                    backoff.to_json(slot.history) if slot.history != backoff.CLEAN else None,
+                    failures.to_json(slot.exit_cursor) if slot.exit_cursor else None,
                 ]
-                for slot in sorted(histories.keys() | cursors.keys())
+                for slot in slots
+                if slot.history != backoff.CLEAN or slot.exit_cursor
             ],
-            "generations": _by_text(self.generations, lambda g: [g.digest, g.number, g.observed]),
-            "steerings": _by_text(self.overrides, revisions.to_json),
             "fights": [
-                [str(slot[0]), slot[1], contention.to_json(contentions)]
-                for slot, contentions in sorted(self.contentions.all().items())
+                [str(slot.slot[0]), slot.slot[1], contention.to_json(slot.contentions)]
+                for slot in slots
+                if slot.contentions
             ],
-            "takenDown": self._taken_down,
-            "courses": _by_text(self.rollouts, rollout_progress.to_json),
-            "dependencies": _by_text(self.dependencies, lambda keys: sorted(map(str, keys))),
+            "takenDown": self.taken_down,
+        } | {
+            member: {
+                str(key): form.to_json(getattr(state, form.name))
+                for key, state in states
+                if getattr(state, form.name) != form.default
+            }
+            for member, form in _FORMS.items()
         }
 
     def _restore(self, value: Mapping[str, Any]) -> None:
         """Parse a file's content. Members missing in earlier versions are optional."""
-        rows = [((Key.parse(key), int(number)), *row) for key, number, *row in value["slots"]]
-        memory = prune.from_json(value["prune"])
-        # All of it is parsed before any of it is used.
-        tables: tuple[tuple[StateTable[Any, Any, Any], dict[Any, Any]], ...] = (
-            (
-                self.quarantined,
-                {c: quarantine.from_json(v) for c, v in value.get("quarantine", {}).items()},
-            ),
-            (self.histories, {slot: backoff.from_json(h) for slot, h, _ in rows if h is not None}),
-            (
-                self.exit_cursors,
-                {slot: failures.from_json(c) for slot, _, c in rows if c is not None},
-            ),
-            (
-                self.contentions,
-                {
-                    (Key.parse(key), int(number)): contention.from_json(fields)
-                    for key, number, fields in value.get("fights", ())
-                },
-            ),
-            (self.generations, _by_key(value["generations"], _generation)),
-            (self.overrides, _by_key(value.get("steerings", {}), revisions.from_json)),
-            (
-                self.dependencies,
-                _by_key(value.get("dependencies", {}), lambda v: frozenset(map(Key.parse, v))),
-            ),
-            (self.rollouts, _by_key(value.get("courses", {}), rollout_progress.from_json)),
-        )
+        read = StateStore(self._file)  # all of it is parsed before any of it is used
+        for key, number, history, cursor in value["slots"]:
+            slot = read.slot((Key.parse(key), int(number)))
+            slot.history = backoff.CLEAN if history is None else backoff.from_json(history)
+            slot.exit_cursor = None if cursor is None else failures.from_json(cursor)
+        for key, number, fields in value.get("fights", ()):
+            read.slot((Key.parse(key), int(number))).contentions = contention.from_json(fields)
+        for member, form in _FORMS.items():
+            entries = value[member] if member == "generations" else value.get(member, {})
+            for key, each in entries.items():
+                setattr(read.of(Key.parse(key)), form.name, form.from_json(each))
+        kept = {id_: quarantine.from_json(c) for id_, c in value.get("quarantine", {}).items()}
+        memory, taken_down = prune.from_json(value["prune"]), str(value.get("takenDown", ""))
         with self.lock:
-            self._taken_down, self._prune = str(value.get("takenDown", "")), memory
-            for table, entries in tables:
-                table.restore(entries)
+            self.changes, self._states = read.changes, read._states
+            self.quarantined, self.prune, self.taken_down = kept, memory, taken_down
+            self.changes.unsaved = False
 
 
-def _by_text(table: StateTable[Key, V, Any], to_json: Callable[[V], object]) -> dict[str, object]:
-    return {str(key): to_json(value) for key, value in table.all().items()}
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """The stored form of one field of ``ServiceState``."""
+
+    name: str
+    default: object
+    to_json: Callable[[Any], object]
+    from_json: Callable[[Any], object]
 
 
-def _by_key(value: Mapping[str, Any], from_json: Callable[[Any], V]) -> dict[Key, V]:
-    return {Key.parse(key): from_json(member) for key, member in value.items()}
-
-
-def _generation(value: Any) -> Generation:
-    digest, number, observed = value
-    return Generation(str(digest), int(number), int(observed))
+#: By the member of the file.
+_FORMS = {
+    "generations": _Form(
+        "generation",
+        None,
+        lambda g: [g.digest, g.number, g.observed],
+        lambda v: Generation(str(v[0]), int(v[1]), int(v[2])),
+    ),
+    "steerings": _Form("overrides", NO_OVERRIDES, revisions.to_json, revisions.from_json),
+    "courses": _Form(
+        "rollout", rollout_progress.NEW, rollout_progress.to_json, rollout_progress.from_json
+    ),
+    "dependencies": _Form(
+        "dependencies",
+        frozenset(),
+        lambda keys: sorted(map(str, keys)),
+        lambda v: frozenset(map(Key.parse, v)),
+    ),
+}
 
 
 def write_state(file: Path, data: bytes, reach: Reach) -> None:

@@ -84,6 +84,9 @@ class Desk:
             "revisions": [{"revision": "v1:b", "outcome": "failed"}],
         }
 
+    def state(self, key: Key) -> dict[str, object]:
+        return {"saved": {}, "memory": {"failure": "its secret"}}
+
     def run_pass(self, request: PassRequest) -> dict[str, object]:
         self.requests.append(request)
         return {"converged": True, "status": self.status()}
@@ -98,6 +101,12 @@ def ask(question: dict[str, object], uid: int = 0) -> dict[str, Any]:
 
 def code(reply: dict[str, Any]) -> str:
     return str(reply["error"]["code"])
+
+
+def test_the_state_is_for_root_and_the_controller_itself() -> None:
+    question: dict[str, object] = {"do": "state", "key": "Service/default/web"}
+    assert ask(question) == ask(question, uid=OWN) == Desk().state(service_key("default", "web"))
+    assert code(ask(question, uid=4711)) == "control.denied"
 
 
 def test_whoever_can_connect_may_look() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from controller.core.drift.backoff import CLEAN
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.review.plan_text import change_text
 from controller.core.service.rollout_progress import WATCH_S
@@ -141,7 +142,11 @@ def test_what_is_altered_again_and_again_is_healed_more_slowly_and_said(tmp_path
     home.store.save()
     fresh = StateStore(tmp_path / "state.json")
     assert fresh.load(stamp="") is None
-    assert fresh.contentions.all() == home.store.contentions.all() != {}
+    assert (
+        fresh.slot((worlds.WEB, 1)).contentions
+        == home.store.slot((worlds.WEB, 1)).contentions
+        != {}
+    )
     home.let_pass(605)
     assert contended() == []
     assert alter() == heal
@@ -190,7 +195,7 @@ def test_what_is_stopped_while_it_is_watched_is_left_in_peace(tmp_path: Path) ->
     failure = EngineFailed("engine.failed", "no")
     home.engine.fault = failing("start-container", lambda: failure, times=1)
     home.let_pass(100)
-    course = home.store.rollouts[worlds.WEB]
+    course = home.store.of(worlds.WEB).rollout
     assert (course.good, (course.held_s or 0) >= WATCH_S) == ("", True)
     home.declare(service(state="Stopped"), API)
     assert home.let_pass(5)[-1] == f"stop-container {WEB1}"
@@ -545,13 +550,13 @@ def test_generations_count_accepted_changes_and_which_was_acted_on(tmp_path: Pat
     home.engine.away = AWAY
     home.declare(service(replicas=3))
     home.let_pass(1)
-    generation = home.store.generations[worlds.WEB]
+    generation = home.store.of(worlds.WEB).generation
     assert generation is not None
     assert (generation.number, generation.observed) == (3, 2)
     home.restart()
     home.engine.away = None
     home.let_pass(5)
-    generation = home.store.generations[worlds.WEB]
+    generation = home.store.of(worlds.WEB).generation
     assert generation is not None
     assert (generation.number, generation.observed) == (3, 3)
 
@@ -599,7 +604,7 @@ def test_a_generation_that_could_not_be_acted_on_stays_unobserved(tmp_path: Path
     home = house(tmp_path, services=(service(),))
     home.engine.fault = failing("create-container", lambda: EngineFailed("engine.failed", "no"))
     home.let_pass(30)
-    generation = home.store.generations[worlds.WEB]
+    generation = home.store.of(worlds.WEB).generation
     assert generation is not None
     assert (generation.number, generation.observed) == (1, 0)
 
@@ -610,7 +615,7 @@ def test_what_cannot_be_read_now_is_no_new_generation(tmp_path: Path) -> None:
     home.files.desired = declared(service(replicas=9), blind_keys=[worlds.WEB])
     home.controller.files_changed()
     assert home.settle() == []
-    generation = home.store.generations[worlds.WEB]
+    generation = home.store.of(worlds.WEB).generation
     assert generation is not None
     assert generation.number == 1
 
@@ -633,16 +638,16 @@ def test_what_cannot_be_read_and_has_no_container_keeps_its_generation_and_histo
     home.settle()
     home.declare(service(rev="c", command=["new"]))
     home.settle()
-    before = home.store.generations[worlds.WEB], home.operator.history(worlds.WEB)
+    before = home.store.of(worlds.WEB).generation, home.operator.history(worlds.WEB)
     home.files.desired = unread
     home.controller.files_changed()
     home.let_pass(400)
     home.declare(service(rev="c", command=["new"]))
     home.settle()
-    assert (home.store.generations[worlds.WEB], home.operator.history(worlds.WEB)) == before
+    assert (home.store.of(worlds.WEB).generation, home.operator.history(worlds.WEB)) == before
     home.declare()
     home.let_pass(400)
-    assert home.store.generations[worlds.WEB] is None
+    assert home.store.of(worlds.WEB).generation is None
 
 
 def test_moving_a_document_in_its_file_is_no_new_generation(tmp_path: Path) -> None:
@@ -651,7 +656,7 @@ def test_moving_a_document_in_its_file_is_no_new_generation(tmp_path: Path) -> N
     moved = service()
     home.declare(replace(moved, source=replace(moved.source, line=99)))
     home.settle()
-    generation = home.store.generations[worlds.WEB]
+    generation = home.store.of(worlds.WEB).generation
     assert generation is not None
     assert generation.number == 1
 
@@ -763,12 +768,12 @@ def test_own_exits_are_counted_and_stops_from_outside_are_not(tmp_path: Path) ->
     home.engine.change(WEB1, stop)
     home.controller.handle_event(EngineEvent(1, "container", "die", f"id:{WEB1}", None))
     assert home.settle() == [f"start-container {WEB1}"], "stopped from outside: healed at once"
-    assert home.store.histories.all() == {}
+    assert all(s.history == CLEAN for s in home.store.troubled().values())
 
     home.engine.change(WEB1, lambda c: replace(c, restart_count=3))
     home.controller.handle_event(EngineEvent(2, "container", "start", f"id:{WEB1}", None))
     home.settle()
-    assert home.store.histories[worlds.WEB, 1].count == 3
+    assert home.store.slot((worlds.WEB, 1)).history.count == 3
 
 
 def test_restarts_right_after_our_own_start_count(tmp_path: Path) -> None:
@@ -779,7 +784,7 @@ def test_restarts_right_after_our_own_start_count(tmp_path: Path) -> None:
 
     home.engine.before_look = crash
     assert home.settle() == RUN_WEB1
-    assert home.store.histories[worlds.WEB, 1].count == 2
+    assert home.store.slot((worlds.WEB, 1)).history.count == 2
 
 
 def test_ten_minutes_up_are_a_clean_slate(tmp_path: Path) -> None:
@@ -790,11 +795,11 @@ def test_ten_minutes_up_are_a_clean_slate(tmp_path: Path) -> None:
     )  # the instant at which the clock stands
     home.controller.handle_event(EngineEvent(1, "container", "start", f"id:{WEB1}", None))
     home.settle()
-    assert home.store.histories[worlds.WEB, 1].count == 2
+    assert home.store.slot((worlds.WEB, 1)).history.count == 2
     home.let_pass(500)
-    assert home.store.histories[worlds.WEB, 1].count == 2
+    assert home.store.slot((worlds.WEB, 1)).history.count == 2
     home.let_pass(500)
-    assert home.store.histories.all() == {}
+    assert all(s.history == CLEAN for s in home.store.troubled().values())
 
 
 def test_a_container_that_the_engine_restarts_too_often_is_taken_over(tmp_path: Path) -> None:
@@ -833,7 +838,7 @@ def test_what_the_engine_restarted_unseen_for_long_is_no_crash_loop(
     home.engine.change(WEB1, lambda c: replace(c, restart_count=6))
     away(home, 3600)
     assert home.let_pass(60) == []
-    assert home.store.histories[worlds.WEB, 1].count <= 1
+    assert home.store.slot((worlds.WEB, 1)).history.count <= 1
     assert home.condition("web", "CrashLoop") == ("", "")
 
 
@@ -843,7 +848,7 @@ def test_what_the_engine_restarted_unseen_for_a_moment_is_counted(tmp_path: Path
     home.engine.change(WEB1, lambda c: replace(c, restart_count=5))
     engine_is_away(home, 300)
     home.let_pass(60)
-    assert home.store.histories[worlds.WEB, 1].count == 5
+    assert home.store.slot((worlds.WEB, 1)).history.count == 5
 
 
 def test_a_service_that_never_comes_to_rest_is_slowed_down(tmp_path: Path) -> None:
@@ -1023,7 +1028,7 @@ def test_what_is_pruned_is_stopped_kept_and_removed_when_its_time_is_over(tmp_pa
     assert home.engine.looks - looks < 60, "a quarantine isn't watched closely"
     assert home.let_pass(30) == TAKEN_AWAY
     assert home.let_pass(330) == ["remove-network platform-network"]
-    assert home.store.quarantined.all() == {}
+    assert home.store.quarantined == {}
 
 
 @pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
@@ -1055,7 +1060,7 @@ def test_what_is_declared_again_meanwhile_runs_on_in_its_container(tmp_path: Pat
     assert home.settle() == [f"start-container {WEB1}", f"update-container {WEB1}"]
     assert home.condition("web", "Quarantined") == ("", "")
     home.let_pass(400)
-    assert home.store.quarantined.all() == {}
+    assert home.store.quarantined == {}
     home.declare()
     assert home.let_pass(3000) == PUT_AWAY, "its time begins anew"
 

@@ -184,7 +184,7 @@ def test_what_trimtab_removed_itself_was_removed_by_nobody_else(tmp_path: Path) 
         home.declare(service(replicas=2))
         home.let_pass(10)
     assert home.condition("web", "Contended") == ("", "")
-    assert home.store.contentions.all() == {}
+    assert home.store.troubled() == {}
     assert home.engine.contexts[-1].cause == "slot 2 is missing"
 
 
@@ -213,7 +213,7 @@ def test_after_down_what_failed_before_is_tried_at_once_and_what_people_hold_sta
         assert home.condition("web", condition) == ("", "")
     assert home.condition("web", "Stalled")[0] == "False"
     assert home.condition("held", "Suspended")[0] == "True"
-    assert home.store.generations[service().key] is not None
+    assert home.store.of(service().key).generation is not None
     # It is taken account of once.
     home.engine.fault = ends_each_start(home)
     home.declare(service(rev="d"), held)

@@ -65,7 +65,7 @@ def make(home: House, colour: str, **fields: object) -> None:
 
 
 def outcome(home: House, colour: str, *more: str) -> tuple[str, str]:
-    kept = home.store.overrides[WEB].find_revision(web(colour, *more).revision)
+    kept = home.store.of(WEB).overrides.find_revision(web(colour, *more).revision)
     assert kept is not None
     return kept.outcome, kept.reason
 
@@ -572,7 +572,7 @@ def test_a_lost_memory_leaves_nothing_down(tmp_path: Path) -> None:
 
 def test_how_long_a_replacement_took_is_remembered(tmp_path: Path) -> None:
     home = house(tmp_path, PORT)
-    assert home.store.overrides[WEB].down_ms is None
+    assert home.store.of(WEB).overrides.down_ms is None
     home.declare(web("green", PORT))
     home.let_pass(1)
-    assert home.store.overrides[WEB].down_ms == 0  # no time passes while this engine acts
+    assert home.store.of(WEB).overrides.down_ms == 0  # no time passes while this engine acts

@@ -387,7 +387,7 @@ def test_the_end_of_the_lifeline_ends_it_with_everything_saved(
         assert made.published
         again = StateStore(tmp_path / "state.json")
         assert again.load(stamp="1") is None
-        assert again.generations.all().keys() == {worlds.WEB}
+        assert again.states().keys() == {worlds.WEB}
 
 
 def test_a_stop_waits_for_the_running_action_and_begins_no_other(

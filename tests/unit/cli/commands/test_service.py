@@ -259,7 +259,7 @@ def test_the_history_is_told_from_the_memory_where_nothing_runs(
 ) -> None:
     blue, green = written("env: {C: blue}"), written("env: {C: green}")
     memory = StateStore(state.controller / "state.json")
-    memory.overrides[WEB] = course(blue, green, pinned=blue)
+    memory.of(WEB).overrides = course(blue, green, pinned=blue)
     memory.save()
     assert run(state, "history", "web") == 0
     told = capsys.readouterr()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from controller.loop.state.disruption_budget import (
     DisruptionBudget,
     running_keys,
 )
+from controller.loop.state.store import StateStore
 from controller.model.errors import Act
 from controller.model.names import service_key
 from controller.model.observed import ContainerState, Observed
@@ -37,7 +39,7 @@ class Time:
 
 
 def three_down(time: Time) -> DisruptionBudget:
-    share = DisruptionBudget(time)
+    share = DisruptionBudget(StateStore(Path("unused")), time)
     assert [share.take(key, ALL) for key in KEYS[:3]] == [None] * 3
     return share
 
@@ -70,7 +72,7 @@ def test_one_that_has_run_for_a_while_makes_room() -> None:
 
 def test_the_container_that_goes_makes_no_room() -> None:
     time = Time()
-    share = DisruptionBudget(time)
+    share = DisruptionBudget(StateStore(Path("unused")), time)
     for key in KEYS[:3]:
         share.record_observation(key, [old])
     time.now += 60.0
@@ -81,7 +83,7 @@ def test_the_container_that_goes_makes_no_room() -> None:
 @pytest.mark.parametrize("again", ["another run", "an alteration", "an end"])
 def test_the_time_of_a_slot_begins_again(again: str) -> None:
     time = Time()
-    share = DisruptionBudget(time)
+    share = DisruptionBudget(StateStore(Path("unused")), time)
     share.record_observation(KEYS[0], [new])
     time.now += STEADY_S
     assert share.steady(KEYS[0]) == {new.id}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.core.drift.backoff import CLEAN
 from controller.core.drift.classify import short_revision
 from controller.model.desired.desired import Service
 from controller.model.desired.overrides import ServiceAct, Verb
@@ -54,7 +55,7 @@ def running(home: House) -> list[str]:
 
 
 def outcomes(home: House) -> list[tuple[str, str]]:
-    kept = home.store.overrides[WEB].revisions
+    kept = home.store.of(WEB).overrides.revisions
     return [(short_revision(each.revision), each.outcome) for each in kept]
 
 
@@ -135,7 +136,7 @@ def test_a_generation_that_a_held_service_has_not_acted_on_is_not_observed(tmp_p
     home.declare(written("env: {C: red}", AT_ONCE), service("api"))
     act(home, "suspend")
     home.let_pass(600)
-    generation = home.store.generations[WEB]
+    generation = home.store.of(WEB).generation
     assert generation is not None
     assert (generation.number, generation.observed) == (3, 2)
 
@@ -160,7 +161,7 @@ def test_a_rollback_pins_until_its_document_asks_for_something_else(
     home.settle()
     assert running(home) == [f"web.{n}-{short_revision(GREEN.revision)}" for n in (1, 2)]
     assert home.condition("web", "RolledBack") == ("", "")
-    assert home.store.overrides[WEB].pin is None
+    assert home.store.of(WEB).overrides.pin is None
 
 
 def test_a_pinned_service_is_healed_as_it_is_pinned(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_resuming_goes_on_to_what_is_declared(tmp_path: Path) -> None:
     act(home, "resume")
     home.settle()
     assert running(home) == [f"web.1-{short_revision(GREEN.revision)}"]
-    generation = home.store.generations[WEB]
+    generation = home.store.of(WEB).generation
     assert generation is not None and generation.observed == generation.number == 2
 
 
@@ -189,7 +190,7 @@ def test_a_restart_replaces_each_container_once(tmp_path: Path) -> None:
     assert act(home, "restart") == "2 containers to be replaced"
     home.settle()
     assert running(home) == ["web.1-bbbbbbbb.2", "web.2-bbbbbbbb.2"]
-    assert home.store.overrides[WEB].restarting is None
+    assert home.store.of(WEB).overrides.restarting is None
     assert home.let_pass(3600) == []
 
 
@@ -224,9 +225,9 @@ def test_it_is_durable_once_it_is_answered(tmp_path: Path) -> None:
 
 def test_who_only_asks_changes_nothing(tmp_path: Path) -> None:
     home = house(tmp_path, service(), there=(container(),))
-    before = home.store.overrides.all()
+    before = home.store.all_overrides()
     done = home.operator.act(ServiceAct("suspend", WEB, BY), only_ask=True)
-    assert (done.changed, home.store.overrides.all()) == (True, before)
+    assert (done.changed, home.store.all_overrides()) == (True, before)
 
 
 def test_an_act_before_anything_was_read_reads_the_files(tmp_path: Path) -> None:
@@ -245,7 +246,7 @@ def test_a_restart_that_nobody_can_look_at_is_not_begun(tmp_path: Path) -> None:
     home.engine.away = EngineUnavailable("engine.unavailable", "it is away")
     with pytest.raises(EngineUnavailable):
         act(home, "restart")
-    assert home.store.overrides[WEB].restarting is None
+    assert home.store.of(WEB).overrides.restarting is None
 
 
 def test_a_plan_is_applied_no_further_once_people_want_something_else(tmp_path: Path) -> None:
@@ -271,7 +272,7 @@ def test_exits_of_a_suspended_service_are_not_counted(tmp_path: Path) -> None:
         again = replace(there, restart_count=count)
         home.engine.world = replace(home.engine.world, containers=(again,))
         home.let_pass(310)
-    assert home.store.histories.all() == {}
+    assert all(s.history == CLEAN for s in home.store.troubled().values())
 
 
 def test_no_rollout_fails_for_what_becomes_of_a_suspended_service(tmp_path: Path) -> None:
@@ -279,4 +280,4 @@ def test_no_rollout_fails_for_what_becomes_of_a_suspended_service(tmp_path: Path
     act(home, "suspend")
     home.engine.change("web.1-bbbbbbbb", lambda c: replace(c, health="unhealthy"))
     home.let_pass(3600)
-    assert home.store.rollouts[WEB].failed == ""
+    assert home.store.of(WEB).rollout.failed == ""

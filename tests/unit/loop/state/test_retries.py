@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from controller.loop.state.retries import Retries, delay_s, signature
+from controller.loop.state.store import StateStore
 from controller.model.desired.plan import CreateContainer, DisconnectNetwork, StartContainer
 from controller.model.errors import (
     Conflict,
@@ -48,7 +51,7 @@ def create(rev: str = "b", target: str = "web.1-bbbbbbbb") -> CreateContainer:
 
 def test_a_failed_action_is_held_until_its_time_and_its_count_stays_with_it() -> None:
     watch = Watch()
-    retries, what = Retries(watch, no_luck), signature(create(), "p")
+    retries, what = Retries(StateStore(Path("unused")), watch, no_luck), signature(create(), "p")
     assert retries.deferred(WEB, what) is None
     assert retries.record_failure(WEB, what, EngineFailed("x", "")) == 1
     held = retries.deferred(WEB, what)
@@ -77,12 +80,13 @@ def test_leaving_one_network_says_nothing_of_another() -> None:
 
 
 def test_what_is_not_wanted_any_more_is_forgotten() -> None:
-    retries = Retries(Watch(), no_luck)
+    store = StateStore(Path("unused"))
+    retries = Retries(store, Watch(), no_luck)
     kept, gone = signature(create(), "p"), signature(create(rev="c"), "p")
     for what in (kept, gone):
         retries.record_failure(WEB, what, EngineFailed("x", ""))
     retries.keep_only(WEB, frozenset({kept}))
     assert retries.deferred(WEB, kept) is not None
     assert retries.deferred(WEB, gone) is None
-    retries.reset(WEB)
+    store.restart_passes(WEB)
     assert retries.deferred(WEB, kept) is None

@@ -12,33 +12,46 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.drift.backoff import SlotHistory
+from controller.core.drift.backoff import CLEAN, SlotHistory
 from controller.core.drift.contention import Contention
 from controller.core.drift.failures import ExitCursor
 from controller.core.planning.quarantine import QuarantinedContainer
 from controller.core.service.prune_memory import PruneMemory
 from controller.core.service.rollout_progress import RolloutProgress
-from controller.loop.state.store import Generation, StateStore
+from controller.loop.state.service_state import Generation
+from controller.loop.state.store import StateStore
 from controller.model.crashpoints import CONTROLLER_POINTS
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Suspension
 from controller.model.errors import StateError
-from controller.model.names import service_key
+from controller.model.names import Key, SlotKey, service_key
 from controller.system.atomic_file import write_atomic
 
 SUSPENDED = Overrides(suspension=Suspension("uid:0", "2026-01-01T00:00:00Z"))
 WEB, API = service_key("default", "web"), service_key("default", "api")
 
 
+def histories(store: StateStore) -> dict[SlotKey, SlotHistory]:
+    return {k: s.history for k, s in store.troubled().items() if s.history != CLEAN}
+
+
+def contentions(store: StateStore) -> dict[SlotKey, object]:
+    return {k: s.contentions for k, s in store.troubled().items() if s.contentions}
+
+
+def generations(store: StateStore) -> dict[Key, Generation]:
+    return {k: s.generation for k, s in store.states().items() if s.generation}
+
+
 def filled(file: Path) -> StateStore:
     memory = StateStore(file)
-    memory.histories[WEB, 1] = SlotHistory(count=2, recent=(1000.5, 1001.0))
-    memory.exit_cursors[WEB, 1] = ExitCursor("c1", 3, "2026-01-01T00:00:00Z")
-    memory.exit_cursors[API, 2] = ExitCursor("c2")
+    memory.slot((WEB, 1)).history = SlotHistory(count=2, recent=(1000.5, 1001.0))
+    memory.slot((WEB, 1)).exit_cursor = ExitCursor("c1", 3, "2026-01-01T00:00:00Z")
+    memory.slot((API, 2)).exit_cursor = ExitCursor("c2")
     memory.accept_spec(WEB, "digest")
     memory.mark_acted_on(WEB, 1)
     memory.prune = PruneMemory(device=7, going=frozenset({API}), passed=((API, 1000.0),))
-    memory.quarantined["c2"] = QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)
-    memory.overrides[WEB] = SUSPENDED
+    memory.quarantined = {"c2": QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)}
+    memory.of(WEB).overrides = SUSPENDED
     return memory
 
 
@@ -47,33 +60,33 @@ def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
     assert filled(file).save()
     again = StateStore(file)
     assert again.load(stamp="1") is None
-    assert again.histories.all() == {(WEB, 1): SlotHistory(count=2, recent=(1000.5, 1001.0))}
-    assert again.exit_cursors[WEB, 1] == ExitCursor("c1", 3, "2026-01-01T00:00:00Z")
-    assert again.exit_cursors[API, 2] == ExitCursor("c2")
-    assert again.generations.all() == {WEB: Generation("digest", 1, 1)}
+    assert histories(again) == {(WEB, 1): SlotHistory(count=2, recent=(1000.5, 1001.0))}
+    assert again.slot((WEB, 1)).exit_cursor == ExitCursor("c1", 3, "2026-01-01T00:00:00Z")
+    assert again.slot((API, 2)).exit_cursor == ExitCursor("c2")
+    assert generations(again) == {WEB: Generation("digest", 1, 1)}
     assert again.prune == PruneMemory(device=7, going=frozenset({API}), passed=((API, 1000.0),))
-    assert again.quarantined.all() == {"c2": QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)}
+    assert again.quarantined == {"c2": QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)}
 
 
 def test_after_down_how_containers_failed_is_forgotten_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     memory = filled(file)
-    memory.rollouts[WEB] = RolloutProgress("v1:a", failed="it is unhealthy", good="v1:b")
-    memory.contentions[WEB, 1] = {"removed": Contention((1000.0,), 1, frozenset({"c1"}))}
+    memory.of(WEB).rollout = RolloutProgress("v1:a", failed="it is unhealthy", good="v1:b")
+    memory.slot((WEB, 1)).contentions = {"removed": Contention((1000.0,), 1, frozenset({"c1"}))}
     memory.reset_after_down("d1")
     assert memory.save()
     again = StateStore(file)
     assert again.load(stamp="1") is None
     assert again.taken_down == "d1"
-    assert (again.histories.all(), again.contentions.all(), again.exit_cursors[WEB, 1]) == (
+    assert (histories(again), contentions(again), again.slot((WEB, 1)).exit_cursor) == (
         {},
         {},
         None,
     )
-    assert again.rollouts[WEB] == RolloutProgress("v1:a", good="v1:b")
-    assert again.overrides[WEB] == SUSPENDED
-    assert again.generations.all() == {WEB: Generation("digest", 1, 1)}
-    assert again.quarantined.all() == memory.quarantined.all()
+    assert again.of(WEB).rollout == RolloutProgress("v1:a", good="v1:b")
+    assert again.of(WEB).overrides == SUSPENDED
+    assert generations(again) == {WEB: Generation("digest", 1, 1)}
+    assert again.quarantined == memory.quarantined
 
 
 def test_a_file_from_before_there_was_a_quarantine_is_read(tmp_path: Path) -> None:
@@ -84,9 +97,9 @@ def test_a_file_from_before_there_was_a_quarantine_is_read(tmp_path: Path) -> No
     file.write_text(json.dumps(written))
     again = StateStore(file)
     assert again.load(stamp="1") is None
-    assert again.quarantined.all() == {}
-    assert again.exit_cursors[API, 2] == ExitCursor("c2")
-    assert again.overrides.all() == {WEB: SUSPENDED}
+    assert again.quarantined == {}
+    assert again.slot((API, 2)).exit_cursor == ExitCursor("c2")
+    assert again.all_overrides() == {WEB: SUSPENDED}
 
 
 def test_a_file_of_before_there_were_suspensions_is_read(tmp_path: Path) -> None:
@@ -96,20 +109,20 @@ def test_a_file_of_before_there_were_suspensions_is_read(tmp_path: Path) -> None
     file.write_text(json.dumps(older))
     memory = StateStore(file)
     assert memory.load(stamp="1") is None
-    assert (memory.overrides.all(), memory.overrides[WEB]) == ({}, NO_OVERRIDES)
-    assert memory.generations.all() == {WEB: Generation("digest", 1, 1)}
+    assert (memory.all_overrides(), memory.of(WEB).overrides) == ({}, NO_OVERRIDES)
+    assert generations(memory) == {WEB: Generation("digest", 1, 1)}
 
 
 def test_what_is_as_declared_takes_no_room(tmp_path: Path) -> None:
     memory = filled(tmp_path / "state.json")
-    memory.overrides[WEB] = NO_OVERRIDES
-    assert memory.overrides.all() == {}
+    memory.of(WEB).overrides = NO_OVERRIDES
+    assert memory.all_overrides() == {}
 
 
 def test_nothing_is_written_when_nothing_changed(tmp_path: Path) -> None:
     memory = filled(tmp_path / "state.json")
     assert memory.save()
-    memory.histories[WEB, 1] = SlotHistory(count=2, recent=(1000.5, 1001.0))
+    memory.slot((WEB, 1)).history = SlotHistory(count=2, recent=(1000.5, 1001.0))
     memory.accept_spec(WEB, "digest")
     assert not memory.save()
 
@@ -142,7 +155,7 @@ def test_a_broken_file_is_moved_aside_and_told(tmp_path: Path, text: str) -> Non
     assert problem is not None
     assert problem.code == "state.damaged"
     assert (tmp_path / "state.json.broken-17").read_text() == text
-    assert memory.histories.all() == {}
+    assert histories(memory) == {}
     memory.accept_spec(WEB, "digest")
     assert memory.save()
     assert (tmp_path / "state.json.broken-17").read_text() == text
@@ -169,7 +182,7 @@ def test_a_file_that_cannot_be_read_now_is_no_reason_to_begin_anew(tmp_path: Pat
     assert "Too many open files" in caught.value.message
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
     assert memory.load(stamp="1") is None
-    assert memory.overrides[WEB] == SUSPENDED
+    assert memory.of(WEB).overrides == SUSPENDED
 
 
 def test_a_broken_file_that_cannot_be_moved_aside_is_not_begun_anew_over(tmp_path: Path) -> None:
@@ -219,7 +232,7 @@ def test_a_crash_at_any_point_leaves_the_old_file_or_the_new_one(
         memory.save()
     again = StateStore(file)
     assert again.load(stamp="2") is None
-    number = again.generations.all()[WEB].number
+    number = generations(again)[WEB].number
     assert number == (2 if point == "state.fsync.after" else 1)
 
 
@@ -272,16 +285,16 @@ def test_a_generation_counts_changes_and_never_goes_back(tmp_path: Path) -> None
     memory.mark_acted_on(WEB, 2)
     memory.mark_acted_on(WEB, 1)
     memory.mark_acted_on(WEB, 3)
-    assert memory.generations[WEB] == Generation("b", 2, 2)
+    assert memory.of(WEB).generation == Generation("b", 2, 2)
 
 
 def test_what_is_neither_declared_nor_there_is_forgotten(tmp_path: Path) -> None:
     memory = filled(tmp_path / "state.json")
-    memory.forget_all_but(frozenset({API}))
-    assert memory.histories.all() == {}
-    assert memory.generations.all() == {}
-    assert memory.exit_cursors[WEB, 1] is None
-    assert memory.exit_cursors[API, 2] == ExitCursor("c2")
+    memory.keep_only(frozenset({API}))
+    assert histories(memory) == {}
+    assert generations(memory) == {}
+    assert memory.slot((WEB, 1)).exit_cursor is None
+    assert memory.slot((API, 2)).exit_cursor == ExitCursor("c2")
 
 
 def test_neither_reading_nor_writing_follows_a_link(tmp_path: Path) -> None:
