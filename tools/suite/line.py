@@ -19,3 +19,5 @@ class Line:
     #: How the quantity is measured: contestants, begin and end, conditions.
     how: str
     run: Callable[[Stage], list[Figure]]
+    #: The names of a figure and of the floor within it: the page says which part dominates.
+    parts: tuple[str, str] | None = None

@@ -11,7 +11,7 @@ import pytest
 from tools.suite.chart import draw
 from tools.suite.figures import Figure, median_interval, ratios, shown
 from tools.suite.line import Line
-from tools.suite.page import page
+from tools.suite.page import dominance, page
 from tools.suite.results import LineResult, Results, merge_into, results_from_json
 from tools.suite.rounds import interleave
 from tools.suite.tables import figure_table
@@ -122,16 +122,27 @@ def test_lines_of_another_machine_are_dropped(tmp_path: Path) -> None:
 
 
 def test_the_page_has_machine_goals_and_a_section_for_each_line() -> None:
-    text = page(results(measured()), [LINE])
+    text = page(results(measured()), [LINE], {"heal": "A profile."})
     assert "| processors | 2 x some |" in text
     assert "| [heal](#heal) | ours / bare | 1.20x | 1.10x to 1.30x | 1.15x | met |" in text
     assert "## heal\n\nHealing. By force." in text
+    assert "\n\nA profile.\n\n" in text
     assert "3 rounds at 2026-01-02T03:04:05Z in 12 s" in text
+
+
+def test_the_page_says_which_part_dominates() -> None:
+    floor = Figure(name="bare", unit="ms", values=(900.0,))
+    line = Line(name="heal", title="", how="", run=lambda _stage: [], parts=("ours", "bare"))
+    assert dominance(line, measured("heal", PLAIN, floor)) == (
+        "What dominates: `bare`. Of 1,200.0 ms (`ours`), 900.0 ms (75 %) are the floor's (`bare`)"
+        " and 300.0 ms are trimtab's."
+    )
+    assert dominance(LINE, measured()) == ""
 
 
 def test_the_page_names_the_error_of_a_line_that_failed() -> None:
     failed = LineResult(line="heal", error="boom", at="now", took_s=1, load_before=0, load_after=0)
-    assert "Not measured: boom" in page(results(failed), [LINE])
+    assert "Not measured: boom" in page(results(failed), [LINE], {})
 
 
 def test_the_plot_is_svg_with_a_row_for_each_goal() -> None:

@@ -73,6 +73,7 @@ FILE: Final = Line(
     " container's start. The bare create and start of the same round is subtracted. Of the 500"
     " services, 450 have no replicas.",
     run=_measure_file,
+    parts=("1 of 50", "bare, beside 50"),
 )
 
 
@@ -160,4 +161,5 @@ RAISES: Final = Line(
     " `docker compose up -d` with the same raise, which recreates, and the bare engine's update of"
     " 50 containers, 4 in flight.",
     run=_measure_raises,
+    parts=("ours", "bare"),
 )

@@ -74,6 +74,7 @@ NOOP: Final = Line(
     " `docker compose up -d` of 50 services with the same settings on the same engine, and"
     " `docker ps`. Each is a whole command: a process from start to exit.",
     run=_measure_noop,
+    parts=("plan", "docker ps"),
 )
 COMMANDS: Final = Line(
     name="commands",
@@ -81,4 +82,5 @@ COMMANDS: Final = Line(
     how="Whole commands, from the start of the process to its exit, with 50 services, beside an"
     " empty Python program and `docker ps`.",
     run=_measure_commands,
+    parts=("status", "python -c pass"),
 )

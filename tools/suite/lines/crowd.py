@@ -119,6 +119,7 @@ def _scale(containers: int) -> Line:
         " all containers on the engine's own socket. The instance has the other processors, the"
         " engine one of its own.",
         run=partial(_measure_scale, containers),
+        parts=("full pass", "bare list"),
     )
 
 

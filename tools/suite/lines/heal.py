@@ -57,4 +57,5 @@ LINE: Final = Line(
     " a create and start with the same settings on the engine's own socket. A service loses its"
     " container once: a second time, the controller would wait on purpose.",
     run=_measure,
+    parts=("removed to running", "bare create + start"),
 )
