@@ -26,18 +26,17 @@ if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
 TESTS = Path(__file__).parent
-#: Simulated worlds compute on all processors, the longest first.
-COMPUTING = ("sim/test_worlds.py", "sim/test_crash_sweep.py", "sim")
-#: Tests on an engine wait for it.
-WAITING = ("e2e", "gate", "compat", "contract")
 LINT = TESTS / "unit" / "test_lint.py"
-#: The unit tests that take seconds: a run begins with them, and ends with short files.
-LONG = (
+#: Long files that need no engine, the longest first. Simulated worlds compute on all processors.
+COMPUTING = (
+    "sim/test_worlds.py",
+    "sim/test_crash_sweep.py",
+    "sim",
+    "hostile",
     "unit/sources/test_watch.py",
     "unit/loop/state/test_disruption_budget_ordinary_use.py",
     "unit/broker/test_dispatch_cost.py",
     "unit/core/planning/test_planner_properties.py",
-    "unit/journal/writer/test_writer_thread_crash.py",
     "unit/cli/output/test_terminal_hostile_text.py",
     "unit/core/planning/test_service_order_properties.py",
     "unit/journal/store/test_tail.py",
@@ -45,6 +44,8 @@ LONG = (
     "unit/loop/test_supervisor.py",
     "unit/tools/test_debian_packages.py",
 )
+#: Tests on an engine wait for it, and those of Git sources for servers.
+WAITING = ("e2e", "git", "gate", "compat", "contract")
 LEFT_OUT = pytest.StashKey[int]()
 
 # A run is the same each time: one that fails can be repeated, and nobody's change fails for what it
@@ -157,12 +158,10 @@ def pytest_terminal_summary(
 
 
 def run_order(files: Iterable[Path]) -> list[Path]:
-    """Return test files in the order of a run: lint, simulated worlds between engines, all others.
+    """Return test files in the order of a run: lint, computing between waiting, all others.
 
-    The others begin with those that take seconds.
-
-    Files of simulated worlds are spread: two at a time would take processors from each other, while
-    processes that wait for an engine leave them idle.
+    Files that compute are spread: two at a time would take processors from each other, while
+    processes that wait leave them idle.
     """
     ranked = sorted((rank_of(path), path) for path in files)
     lint = [path for _, path in ranked if path == LINT]
@@ -177,15 +176,14 @@ def run_order(files: Iterable[Path]) -> list[Path]:
 
 
 def rank_of(path: Path) -> tuple[int, int]:
-    """Return a file's kind (0 computes, 1 waits, 2 does neither), and its place in its kind."""
-    if not path.is_relative_to(TESTS):
-        return 2, len(LONG)
-    name = f"{path.relative_to(TESTS).as_posix()}/"
-    for kind, places in enumerate((COMPUTING, WAITING, LONG)):
-        for number, place in enumerate(places):
-            if name.startswith(f"{place}/"):
-                return kind, number
-    return 2, len(LONG)
+    """Return a file's kind (0 computes, 1 waits, 2 is short), and its place in its kind."""
+    if path.is_relative_to(TESTS):
+        name = f"{path.relative_to(TESTS).as_posix()}/"
+        for kind, places in enumerate((COMPUTING, WAITING)):
+            for number, place in enumerate(places):
+                if name.startswith(f"{place}/"):
+                    return kind, number
+    return 2, 0
 
 
 def ring_of(config: pytest.Config, report: pytest.TestReport) -> str:
