@@ -65,7 +65,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("simulation")
-    group.addoption("--seeds", type=int, default=200, help="worlds to simulate (default 200)")
+    group.addoption("--seeds", type=int, default=100, help="worlds to simulate (default 100)")
     group.addoption("--seed", type=int, default=None, help="replay this one world")
     group.addoption(
         "--moments", type=int, default=300, help="deaths in told stories (default 300; 0: all)"
