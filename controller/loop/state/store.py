@@ -249,7 +249,7 @@ class StateStore(Noted):
                 for key, state in states
                 if getattr(state, form.name) != form.default
             }
-            for member, form in _FORMS.items()
+            for member, form in _forms().items()
         }
 
     def _restore(self, value: Mapping[str, Any]) -> None:
@@ -261,7 +261,7 @@ class StateStore(Noted):
             slot.exit_cursor = None if cursor is None else failures.from_json(cursor)
         for key, number, fields in value.get("fights", ()):
             read.slot((Key.parse(key), int(number))).contentions = contention.from_json(fields)
-        for member, form in _FORMS.items():
+        for member, form in _forms().items():
             entries = value[member] if member == "generations" else value.get(member, {})
             for key, each in entries.items():
                 setattr(read.of(Key.parse(key)), form.name, form.from_json(each))
@@ -283,25 +283,26 @@ class _Form:
     from_json: Callable[[Any], object]
 
 
-#: By the member of the file.
-_FORMS = {
-    "generations": _Form(
-        "generation",
-        None,
-        lambda g: [g.digest, g.number, g.observed],
-        lambda v: Generation(str(v[0]), int(v[1]), int(v[2])),
-    ),
-    "steerings": _Form("overrides", NO_OVERRIDES, revisions.to_json, revisions.from_json),
-    "courses": _Form(
-        "rollout", rollout_progress.NEW, rollout_progress.to_json, rollout_progress.from_json
-    ),
-    "dependencies": _Form(
-        "dependencies",
-        frozenset(),
-        lambda keys: sorted(map(str, keys)),
-        lambda v: frozenset(map(Key.parse, v)),
-    ),
-}
+def _forms() -> dict[str, _Form]:
+    """Return the forms by the member of the file."""
+    return {
+        "generations": _Form(
+            "generation",
+            None,
+            lambda g: [g.digest, g.number, g.observed],
+            lambda v: Generation(str(v[0]), int(v[1]), int(v[2])),
+        ),
+        "steerings": _Form("overrides", NO_OVERRIDES, revisions.to_json, revisions.from_json),
+        "courses": _Form(
+            "rollout", rollout_progress.NEW, rollout_progress.to_json, rollout_progress.from_json
+        ),
+        "dependencies": _Form(
+            "dependencies",
+            frozenset(),
+            lambda keys: sorted(map(str, keys)),
+            lambda v: frozenset(map(Key.parse, v)),
+        ),
+    }
 
 
 def write_state(file: Path, data: bytes, reach: Reach) -> None:
