@@ -64,7 +64,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
         # Only an admitted create makes its networks and volumes; the result is judged again.
         with _reserved(state, _implied_objects(found)):
             yield from _make_implied(call, state, found)
-        yield from _gather(call, state, wants, found)
+        yield from _gather(call, state, wants, found, again=True)
         judged = yield from _judge_with_counts(call, state, request, found)
     return (yield from _create(call, state, judged, image))
 
@@ -269,18 +269,25 @@ class _Lookups:
     unmade_volumes: dict[str, tuple[str, AdmissionDecision]] = field(default_factory=dict)
 
 
-def _gather(call: GateRequest, state: GateState, wants: Needs, found: _Lookups) -> Flow[None]:
-    platform = (yield from images.host_platform()) if call.query.get("platform") else ""
+def _gather(
+    call: GateRequest, state: GateState, wants: Needs, found: _Lookups, *, again: bool = False
+) -> Flow[None]:
+    """Look everything up. *again*: of networks and volumes, those that were made; a start rechecks all."""
+    platform = found.host.platform
+    if call.query.get("platform") and not again:
+        platform = yield from images.host_platform()
     found.host = host_facts(state, platform=platform)
+    networks = tuple(found.unmade) if again else wants.networks
+    volumes = tuple(found.unmade_volumes) if again else wants.volumes
     found.unmade, found.unmade_volumes = {}, {}
-    for name in wants.networks:
+    for name in networks:
         network = yield from lookup.find_network(state, name)
         if network is not None:
             found.networks[name] = network.facts
         elif name in wants.implied:
             found.unmade[name] = _plan_implied(call, state, name)
             found.networks[name] = _future_facts(name, found.unmade[name][1])
-    for name in wants.volumes:
+    for name in volumes:
         volume = yield from lookup.find_volume(state, name)
         if volume is not None:
             found.volumes[name] = volume.facts

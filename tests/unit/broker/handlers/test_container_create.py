@@ -13,7 +13,7 @@ from controller.core.encoding.image_reference import parse_reference
 from controller.core.records.inventory_json import settings_from_json
 from controller.model import names
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import ContainerItem, PinnedImage, TrustedImage
+from controller.model.inventory import ContainerItem, OwnedObject, PinnedImage, TrustedImage
 from controller.model.observed import Settings
 from controller.model.records import Reply
 from tests.unit.broker.dialogue import (
@@ -404,6 +404,36 @@ def test_a_volume_that_a_client_names_is_made_where_the_policy_lets_it() -> None
     assert sent_volume.body["Labels"][names.OWNER] == "alice"
     assert sent.body["HostConfig"]["Binds"] == [f"{KEPT}:/data"]
     assert knows.inventory.volumes[KEPT].owner == "alice"
+
+
+def test_only_what_was_made_is_looked_up_again_and_all_paths() -> None:
+    other, other_data = "job.logs-0b5a2c", "/var/lib/docker/volumes/job.logs-0b5a2c/_data"
+    knows = state(
+        inventory(volumes={other: OwnedObject(other, other, "", "alice", "client", "i0")}),
+        policy=policy(mounts={"createVolumes": True}),
+    )
+    sent_volume, sent = Forwarded("/volumes/create"), Forwarded("/containers/create?name=job")
+    there = PathFacts(other_data, "dir", device=8, inode=7)
+    made = PathFacts(KEPT_DATA, "dir", device=8, inode=9)
+    paths = InspectPaths((KEPT_DATA, other_data))
+    dialogue: list[Step] = [
+        LOOK_IMAGE,
+        (LOOK_KEPT, NOT_FOUND),
+        (ReadEngine(f"/volumes/{other}"), kept_volume("i0", Name=other)),
+        FREE,
+        (paths, (PathFacts(KEPT_DATA, "missing"), there)),
+        ("intent", RECORDED),
+        (sent_volume, kept_volume("id-2")),
+        ("outcome", RECORDED),
+        (LOOK_KEPT, kept_volume("id-2")),
+        FREE,
+        (paths, (made, there)),
+        ("intent", RECORDED),
+        (sent, MADE),
+        ("outcome", RECORDED),
+    ]
+    host = {"NetworkMode": "none", "Binds": [f"{KEPT}:/data", f"{other}:/logs"]}
+    assert create(dialogue, knows=knows, body={**BODY, "HostConfig": host}).status == 201
 
 
 def test_a_volume_that_somebody_made_meanwhile_is_never_mounted() -> None:
