@@ -133,7 +133,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     for key in order.sequence(known if chosen is None else known & chosen):
         if key not in untouched:
             builder.plan_key(key)
-    if not blocked:
+    if not blocked and (chosen is None or any(key.kind == "Network" for key in chosen)):
         unused = _unused_networks(desired, observed, networks, builder.actions)
         removals = [_removal(n) for n in unused if chosen is None or network_key(n) in chosen]
         builder.actions += with_verdicts(removals, judge)
