@@ -20,7 +20,7 @@ from controller.core.review.progress import down_s
 from controller.core.service import service_prune_guard
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.overrides import persistent_keys
-from controller.core.service.rollout_progress import RolloutProgress
+from controller.core.service.rollout_progress import RolloutProgress, is_of
 from controller.core.service.service_prune_guard import PruneDecision
 from controller.core.status.details import Report
 from controller.loop.executor import Execution
@@ -157,10 +157,10 @@ class Controller:
     def reload(self) -> None:
         """Read the files, and queue the keys with pending actions."""
         with self._observing:
-            declared = self.parts.source.load()
+            files = self.parts.source.load()
             with self._lock:
                 observed = self.shared.observed
-                desired = self.overrides.apply(declared)
+                declared, desired = self.overrides.declare(files, observed)
                 decision = self._guard(desired, observed, approved=False, looked=False)
                 self._adopt(declared, observed, decision)
         self.changed()
@@ -248,12 +248,13 @@ class Controller:
         return self._reporter.report(now=self._clock.now())
 
     def _plan_everything(self, *, approved: bool, record: bool) -> FullPlan:
-        policy, declared = self.parts.fetch_policy(), self.parts.source.load()
-        desired = self.overrides.apply(declared)
+        policy, files = self.parts.fetch_policy(), self.parts.source.load()
         with self._lock:
             known = self.shared.observed
+        _, desired = self.overrides.declare(files, known)
         self.prober.declare(desired.services, policy.networks)
         observed = self.parts.engine.observe(images=image_references(desired, known))
+        declared, desired = self.overrides.declare(files, observed)
         if record:
             self.reconciler.tracker.count_exits(desired, observed)
         decision = self._guard(desired, observed, approved=approved)
@@ -429,16 +430,14 @@ class Controller:
         if service.key not in view.desired.suspended:
             self.overrides.record_applied(service)
 
-    def _record_rollout(
-        self, service: Service, rollout: RolloutProgress, observed: Observed
-    ) -> None:
+    def _record_rollout(self, service: Service, rollout: RolloutProgress, seen: Observed) -> None:
         """Record a rollout's outcome, and roll a failed one back; the caller holds the lock."""
         self.overrides.record_outcome(service, rollout)
-        if not rollout.failed or rollout.revision != service.revision:
+        if not rollout.failed or not is_of(rollout, service):
             return
         declared = self.shared.declared
         try:
-            rolled_back = self.overrides.roll_back(service, rollout.failed, declared, observed)
+            rolled_back = self.overrides.roll_back(service, rollout.failed, declared, seen)
         except StateError as error:  # the next pass tries again
             self._add_state_problem(error)
             return

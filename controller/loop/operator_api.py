@@ -95,6 +95,7 @@ class OperatorApi:
             key,
             overrides,
             declared="" if declared is None else declared.revision,
+            limits=None if declared is None else declared.limits,
             generation=0 if generation is None else generation.number,
             pins={} if observed is None else observed.pins,
             running=Counter(container.revision for container in containers),

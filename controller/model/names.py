@@ -109,15 +109,20 @@ class NetworkNames:
     bridge_joins_isolated: bool = False
 
 
+def revision_digits(revision: str) -> str:
+    """Return the hex digits of a revision, without its version; '' for ''."""
+    return revision.rpartition(":")[2]
+
+
 def container_name(
     namespace: str, service: str, *, slot: int, revision: str, attempt: int = 1
 ) -> str:
     """Return ``[NAMESPACE.]SERVICE.SLOT-REV``, with ``.2``, ``.3`` for later attempts.
 
-    REV is the first 8 hex digits of the revision (``v1:HEX``). Names are final: a container is
+    REV is the first 8 hex digits of the revision (``v2:HEX``). Names are final: a container is
     never renamed, except back to its own name. Example: ``shop.web.1-0a1b2c3d.2``.
     """
-    digits = revision.removeprefix("v1:")[:REVISION_DIGITS]
+    digits = revision_digits(revision)[:REVISION_DIGITS]
     assert len(digits) == REVISION_DIGITS, f"not a revision: {revision!r}"
     stem = f"{qualified(namespace, service)}.{slot}-{digits}"
     name = stem if attempt == 1 else f"{stem}.{attempt}"

@@ -203,6 +203,9 @@ def _container(one: dict[str, Any], desired: Desired, before: Desired) -> Contai
         restart_max=restart_max,
         networks=tuple(one.get("networks", ["platform-network"])),
     )
+    if wanted is not None:
+        declared: dict[str, Any] = {**wanted.limits.engine_limits}
+        admitted = replace(admitted, **declared)
     settings = replace(admitted, **_altered(one.get("altered", {})))
     return Container(
         id=f"id of {name}",

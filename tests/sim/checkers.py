@@ -53,6 +53,11 @@ _TAKING = frozenset(
 )
 
 
+#: The parts of a create that differ between the containers of one revision.
+_OF_A_CONTAINER = frozenset({"HostConfig", "Labels", "NetworkingConfig"})
+_LIMITS = frozenset({"Memory", "MemorySwap", "NanoCpus", "PidsLimit", "RestartPolicy"})
+
+
 @dataclass(slots=True)
 class Intent:
     """An intent in the journal, and the outcome of it."""
@@ -153,6 +158,7 @@ class Checkers:
         self._stopped: dict[str, float] = {}  # containers that the controller stopped
         self._taken: dict[Key, float] = {}  # services that the controller left without a slot
         self._created: dict[tuple[str, str, str], deque[float]] = {}
+        self._revisions: dict[str, str] = {}  # by what makes a container, but for its limits
         self._networks_before: set[str] = set()
         self._approved = False
         self.breaching = False  # whether containers are to reach more than they were admitted with
@@ -187,6 +193,7 @@ class Checkers:
         self._check_foreign(mutated)
         self._check_volumes(mutated)
         self._required.forwarding(mutated)
+        self._check_revision(mutated)
         container = self._scene.engine.find(mutated.subject)
         if self._scene.role() is Role.CONTROLLER:
             self._check_held(mutated, container)
@@ -307,6 +314,23 @@ class Checkers:
         labels = mutated.body.get("Labels") or {}
         if not all(label in labels for label in names.BROKER_LABELS):
             raise Violation(3, f"a create without the broker's labels: {sorted(labels)}")
+
+    def _check_revision(self, mutated: Mutated) -> None:
+        """Containers that differ by their limits alone are of one revision: none replaces another."""
+        labels = mutated.body.get("Labels") or {} if mutated.body else {}
+        if mutated.route != Mutation.CONTAINER_CREATE or names.REVISION not in labels:
+            return
+        host = mutated.body.get("HostConfig") or {}
+        own = {names.SLOT, names.REVISION, names.INTENT}
+        slot = {
+            **{name: part for name, part in mutated.body.items() if name not in _OF_A_CONTAINER},
+            "HostConfig": {name: part for name, part in host.items() if name not in _LIMITS},
+            "Labels": {name: text for name, text in labels.items() if name not in own},
+        }
+        revision = labels[names.REVISION]
+        known = self._revisions.setdefault(json.dumps(slot, sort_keys=True), revision)
+        if known != revision:
+            raise Violation(7, f"other limits are another revision: {mutated.subject}")
 
     # Foreign objects
 

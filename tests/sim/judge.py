@@ -9,7 +9,8 @@ from controller.core.review import flat_plan
 from controller.core.review.plan_json import review_json
 from controller.core.review.plan_text import render_review
 from controller.model import names
-from controller.model.desired.desired import Desired
+from controller.model.desired.desired import Desired, Service
+from controller.model.desired.field_types import AS_WRITTEN
 from controller.model.errors import EngineError
 from controller.model.inventory import ContainerItem, Inventory
 from controller.model.names import Key, service_key
@@ -22,6 +23,20 @@ from tests.sim.objects import SimContainer
 from tests.sim.people import People
 from tests.sim.places import Place, slot_of
 from tests.sim.violation import Violation
+
+
+def _differs(container: SimContainer, item: ContainerItem | None, service: Service) -> str:
+    """Return how a container differs from its document, '' if it doesn't."""
+    memory = service.spec.resources.memory
+    if container.status != "running":
+        return f"is {container.status}"
+    if container.policy != "always":
+        return "isn't restarted by the engine"
+    if item is None or _is_altered(container, item):
+        return "is altered"
+    if memory is not None and container.host["Memory"] != memory:
+        return "has other memory than is declared"
+    return ""
 
 
 def _is_altered(container: SimContainer, item: ContainerItem) -> bool:
@@ -130,16 +145,19 @@ class Judge:
             return "the files weren't read"
         for service in desired.services:
             spec = services[service.key].spec
-            told = (spec["image"], spec.get("containerLabels", {}))
-            if (service.spec.image, service.spec.container_labels) != told:
+            told = (spec["image"], spec.get("containerLabels", {}), spec.get("resources", {}))
+            resources = service.spec.resources.model_dump(
+                mode="json", exclude_none=True, context=AS_WRITTEN
+            )
+            if (service.spec.image, service.spec.container_labels, resources) != told:
                 return "the files weren't read since they changed"
-        wanted: dict[tuple[str, str, str], str] = {}
+        wanted: dict[tuple[str, str, str], Service] = {}
         for service in self._view().services:  # as it is pinned, where it is
             doc = services.get(service.key)
             if doc is not None and doc.spec.get("state") != "Stopped":
                 for slot in range(1, doc.spec.get("replicas", 1) + 1):
                     place = (service.key.namespace, service.key.name, str(slot))
-                    wanted[place] = service.revision
+                    wanted[place] = service
         return self._compare(wanted, inventory)
 
     def _under_way(self, inventory: Inventory) -> str:
@@ -155,7 +173,7 @@ class Judge:
             return "a restart isn't over"
         return ""
 
-    def _compare(self, wanted: dict[tuple[str, str, str], str], inventory: Inventory) -> str:
+    def _compare(self, wanted: dict[tuple[str, str, str], Service], inventory: Inventory) -> str:
         there: dict[tuple[str, str, str], str] = {}
         for container in self._people.ours():
             place = slot_of(container)
@@ -169,14 +187,11 @@ class Judge:
                 if container.alive or may_start:
                     return f"{container.name} runs, or may again"
                 continue
-            if place in there or wanted.get(place) != revision:
+            service = wanted.get(place)
+            if place in there or service is None or service.revision != revision:
                 return f"{container.name} is too much"
-            if container.status != "running":
-                return f"{container.name} is {container.status}"
-            if container.policy != "always":
-                return f"the engine doesn't restart {container.name}"
-            if item is None or _is_altered(container, item):
-                return f"{container.name} is altered"
+            if wrong := _differs(container, item, service):
+                return f"{container.name} {wrong}"
             there[place] = revision
         missing = wanted.keys() - there.keys()
         if missing:

@@ -237,6 +237,16 @@ STORIES: dict[str, Tale] = {
             (40, by_hand("resume")),
         ),
     ),
+    "limits": Tale(
+        _COMES | _does(Action.UPDATE),
+        (service(WEB, replicas=2, resources={"memory": "64Mi"}),),
+        (
+            (5, edit(WEB, resources={"memory": "128Mi"})),
+            (20, edit(WEB, resources={"memory": "96Mi"})),
+            (60, by_hand("rollback")),
+            (80, by_hand("resume")),
+        ),
+    ),
     "roll back": Tale(
         _COMES | _GOES,
         (service(WEB),),

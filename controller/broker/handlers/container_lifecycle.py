@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from controller.broker.gate.call import Flow, GateRequest
+from controller.broker.gate.call import Flow, GateRequest, read_json
 from controller.broker.gate.journal_entries import place_of
 from controller.broker.gate.mutate import LONG_S, Change, perform, unchanged_reply
-from controller.broker.gate.refusals import Denied, raise_if_denied
+from controller.broker.gate.refusals import Answered, Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import disruption_budget, kernel_verify, lookup, name_conflicts
@@ -23,7 +23,7 @@ from controller.broker.guards.start_recheck import (
 )
 from controller.broker.handlers.container_create import add_warnings, host_facts
 from controller.core.admission import calls
-from controller.core.admission.update import admit_update
+from controller.core.admission.update import admit_update, judge_memory_in_use, memory_in_use
 from controller.core.engine_api import parse
 from controller.core.engine_api.timestamps import ZERO_TIME
 from controller.core.records.container_effects import changes_limits, updated_settings
@@ -31,7 +31,7 @@ from controller.core.records.parts import SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.plan import ALLOW
 from controller.model.mutations import Mutation
-from controller.model.records import Reply
+from controller.model.records import Reply, Role
 
 ANSWER_SPARE_S = 15.0
 DEFAULT_GRACE_S = 10
@@ -187,6 +187,8 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
     updated = updated_settings(SummaryPart.read(judged.summary))
     asked = {name: getattr(judged.settings, name) for name in updated}
     after = replace(container.item.admitted, **asked)
+    if "memory" in updated and call.actor.role is Role.CONTROLLER:
+        yield from _refuse_below_use(container, after.memory)
     if changes_limits(SummaryPart.read(judged.summary)):
         disruption_budget.refuse_overtaking(call, state, container.item.id)
         judged = yield from disruption_budget.enforce_budget(
@@ -194,6 +196,25 @@ def update(call: GateRequest, state: GateState) -> Flow[Reply]:
         )
     answer = partial(add_warnings, warnings=judged.warnings)
     return (yield from _post_action(call, state, container, judged, extra=extra, answer=answer))
+
+
+def _refuse_below_use(container: OwnContainer, limit: int) -> Flow[None]:
+    """Keep the controller from taking memory that a running container uses.
+
+    Without an answer from the engine the use is unknown, and the limit is set.
+
+    Raises:
+        Denied: ``resources.in-use``.
+    """
+    runs = (container.inspect.get("State") or {}).get("Running")
+    if not runs or limit >= container.item.admitted.memory:
+        return
+    try:
+        stats = yield from read_json(f"{container.path}/stats?stream=false&one-shot=true")
+    except Answered:
+        return
+    for finding in judge_memory_in_use(limit, memory_in_use(stats or {})):
+        raise Denied(finding.rule, finding.reason, finding.remedy, subject=container.item.id)
 
 
 def _post_action(

@@ -31,7 +31,7 @@ from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import StateError, UsageError
-from controller.model.names import REVISION_DIGITS, is_instance
+from controller.model.names import REVISION_DIGITS, is_instance, revision_digits
 from controller.model.quantities import format_instant
 from controller.settings import Instance, read_instance, run_folder, write_instance
 
@@ -209,7 +209,7 @@ def _print_objects(objects: list[Any]) -> None:
 
 def _row(item: Any) -> tuple[str, ...]:
     slot = f"{item['namespace']}/{item['service']}/{item['slot']}" if item["service"] else ""
-    revision = item["revision"].removeprefix("v1:")[:REVISION_DIGITS]
+    revision = revision_digits(item["revision"])[:REVISION_DIGITS]
     made = format_instant(item["madeAt"]) if item["madeAt"] is not None else ""
     verdict = "stays foreign" if _is_refused(item) else "adopt"
     return (

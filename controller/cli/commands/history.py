@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from controller.cli.output.times import local_time
 from controller.cli.output.user_names import with_names
 from controller.core.encoding.terminal_text import printable, quote_line
 from controller.model.errors import EngineUnavailable
+from controller.model.names import revision_digits
 from controller.settings import StateFolder
 
 #: Characters of a failed container's last line.
@@ -65,7 +68,9 @@ def _fetch_history(state: StateFolder, name: str) -> Any:
 
 def render(report: dict[str, Any], *, width: int | None) -> str:
     """Return the table of revisions, and below the table the operators' overrides."""
-    rows = [_row(revision, exact=width is None) for revision in report["revisions"]]
+    shown = Counter(revision["revision"] for revision in report["revisions"])
+    several = {revision for revision, rows in shown.items() if rows > 1}
+    rows = [_row(each, several, exact=width is None) for each in report["revisions"]]
     lines = []
     if suspension := report["suspended"]:
         lines.append(f"suspended by {suspension['by']} since {suspension['since']}")
@@ -85,17 +90,20 @@ def _place(revision: dict[str, Any]) -> str:
     return place
 
 
-def _row(revision: dict[str, Any], *, exact: bool) -> tuple[str, ...]:
+def _row(revision: dict[str, Any], several: Collection[str], *, exact: bool) -> tuple[str, ...]:
+    """Return the row of a revision; *several* are revisions with several sets of limits."""
     states = [state for state in ("current", "pinned") if revision[state]]
     if revision["declared"] and not revision["current"]:
         states.append("declared")
+    if revision["revision"] in several and revision.get("limits"):
+        states.append(revision["limits"])
     if revision["outcome"]:
         reason = f": {revision['reason']}" if revision["reason"] else ""
         line = revision.get("failure", {}).get("line")
         printed = f"; it printed {quote_line(line, limit=LINE_MAX)}" if line else ""
         states.append(f"{revision['outcome']}{reason}{printed}")
     return (
-        str(revision["revision"]).removeprefix("v1:")[:8],
+        revision_digits(str(revision["revision"]))[:8],
         str(revision["generation"]),
         revision["since"] if exact else local_time(revision["since"]),
         revision["image"],

@@ -11,6 +11,7 @@ from controller.cli.status.conditions import styled, word_of
 from controller.cli.status.ports import addresses_of, urls_in_network
 from controller.cli.status.table import StatusJson, TableView, ready_of
 from controller.core.encoding.terminal_text import printable, printable_output
+from controller.model.names import revision_digits
 from controller.model.quantities import format_bytes
 
 MARGIN = "  "
@@ -100,7 +101,7 @@ def _source(resource: StatusJson) -> str:
 def _revision(resource: StatusJson) -> str:
     if not resource.get("revision"):
         return ""
-    short = resource["revision"].removeprefix("v1:")[:8]
+    short = revision_digits(resource["revision"])[:8]
     generation, observed = resource.get("generation", 0), resource.get("observedGeneration", 0)
     behind = f", of which {observed} is acted on" if observed != generation else ""
     return f"{short}, generation {generation}{behind}"

@@ -13,6 +13,7 @@ from controller.cli.output.times import age, current_time, parse_time, until
 from controller.cli.status.conditions import conditions_of, message_of, styled, word_of
 from controller.cli.status.ports import addresses_of, clip_addresses
 from controller.cli.status.problems import no_excerpt, place_of, problem_of, render_problems
+from controller.model.names import revision_digits
 
 #: Kinds with a number of ready members.
 COUNTED = ("Service", "Release")
@@ -152,7 +153,7 @@ def _row(resource: StatusJson, problems: list[StatusJson], view: TableView) -> t
 
 
 def _revision(resource: StatusJson) -> str:
-    return str(resource.get("revision", "")).removeprefix("v1:")[:SHORT_REVISION] or "-"
+    return revision_digits(str(resource.get("revision", "")))[:SHORT_REVISION] or "-"
 
 
 def ready_of(resource: StatusJson) -> str:

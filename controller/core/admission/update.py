@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,39 @@ from controller.core.rules.verdict import (
 from controller.model import names
 from controller.model.observed import Settings
 from controller.model.policy.document import Policy
+from controller.model.quantities import format_bytes
 from controller.model.records import Actor, Role
+
+#: Room above the memory in use that a lower limit must leave, in percent.
+SPARE_PERCENT = 10
+_MIB = 1024 * 1024
+
+
+def memory_in_use(stats: Mapping[str, Any]) -> int | None:
+    """Return the memory that a container uses, in bytes, without files that the kernel can drop.
+
+    *stats* are the engine's statistics of the container; None if they don't say.
+    """
+    memory = stats.get("memory_stats") or {}
+    usage, parts = memory.get("usage"), memory.get("stats") or {}
+    if not isinstance(usage, int) or usage <= 0:
+        return None
+    # Named so by cgroups of version 2 and 1.
+    dropped = parts.get("inactive_file", parts.get("total_inactive_file", 0))
+    return usage - dropped if isinstance(dropped, int) and 0 <= dropped < usage else usage
+
+
+def judge_memory_in_use(limit: int, in_use: int | None) -> Findings:
+    """Return a finding if a lower memory limit doesn't fit the memory in use.
+
+    The kernel would end processes of the container.
+    """
+    if in_use is None or limit * 100 >= in_use * (100 + SPARE_PERCENT):
+        return
+    used = f"{-(-in_use // _MIB)}Mi"
+    reason = f"{format_bytes(limit)} leaves no tenth of room above the {used} in use"
+    remedy = "let the container use less first, or declare a higher limit"
+    yield Finding("resources.in-use", "Memory", reason, remedy)
 
 
 def admit_update(

@@ -6,7 +6,7 @@ the stop and the removal would start the container again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -87,6 +87,10 @@ class ContainerHandle:
     def set_restart_policy(self, policy: tuple[str, int], cause: str) -> UpdateContainer:
         """Return the action to set the container's restart policy and its retries."""
         return UpdateContainer(**self._on_it(cause), restart=policy[0], restart_max=policy[1])
+
+    def set_limits(self, limits: Mapping[str, int], cause: str) -> UpdateContainer:
+        """Return the action to set limits of the container, by their names in ``Settings``."""
+        return UpdateContainer(**self._on_it(cause), limits=limits)
 
     def stop(self, grace_s: int, cause: str) -> StopContainer:
         """Return the action to stop the container."""

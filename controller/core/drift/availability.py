@@ -2,7 +2,7 @@
 
 A container is available when it runs, its health check (if any) passes, and both have held for
 ``minHealthy``. The first observation of a container credits the time since its start, as the engine
-reports it. Every later change of its run or its health restarts the time. Durations use a clock
+reports it. Every later change of its run or its health, and a lower memory limit, restart the time. Durations use a clock
 without jumps. Pure: instants are monotonic seconds unless noted.
 """
 
@@ -49,6 +49,8 @@ class GoodSince:
     started_at: str
     #: None if the health check has not passed yet.
     since: float | None
+    #: The admitted memory, in bytes. Less memory is a new start of the good time.
+    memory: int = 0
 
 
 def update_good_since(
@@ -79,12 +81,13 @@ def update_good_since(
 def _sighting(
     before: GoodSince | None, container: Container, now: float, credit_s: float
 ) -> GoodSince:
+    memory = 0 if container.admitted is None else container.admitted.memory
     if not _is_good(container):
-        return GoodSince(container.started_at, None)
-    if before is not None and before.started_at == container.started_at:
-        since = now if before.since is None else before.since
-        return GoodSince(container.started_at, since)
-    return GoodSince(container.started_at, now - credit_s)
+        return GoodSince(container.started_at, None, memory)
+    if before is None or before.started_at != container.started_at:
+        return GoodSince(container.started_at, now - credit_s, memory)
+    begins = before.since is None or 0 < memory < before.memory
+    return GoodSince(container.started_at, now if begins else before.since, memory)
 
 
 def _is_good(container: Container) -> bool:

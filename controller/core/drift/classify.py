@@ -12,11 +12,15 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from controller.core.drift.failures import explain, is_stopped_from_outside
-from controller.core.engine_api.comparable_fields import describe_difference, differing_settings
+from controller.core.engine_api.comparable_fields import (
+    describe_difference,
+    describe_limits,
+    differing_settings,
+)
 from controller.core.engine_api.translate import RESTART
 from controller.model.desired.desired import Service
 from controller.model.desired.spec import RestartPolicy, RunState
-from controller.model.names import REVISION_DIGITS
+from controller.model.names import REVISION_DIGITS, revision_digits
 from controller.model.observed import Container, ContainerState
 
 #: Exit codes of programs that ended on a stop signal or were killed.
@@ -42,6 +46,8 @@ class Drift(StrEnum):
     ORPHAN = "orphan"
     #: The document that could declare the container is unreadable.
     BLIND = "blind"
+    #: The document declares other limits than the admitted ones.
+    LIMITS = "limits"
     IN_SYNC = "in-sync"
 
 
@@ -66,6 +72,14 @@ class ReplicaState:
     def is_stale(self) -> bool:
         """Return True if the container's revision is not the declared one."""
         return self.service is not None and self.container.revision != self.service.revision
+
+    @property
+    def other_limits(self) -> Mapping[str, int]:
+        """The declared limits that differ from the admitted ones, by their names in ``Settings``."""
+        admitted = self.container.admitted
+        if self.service is None or self.is_stale or admitted is None:
+            return {}
+        return self.service.limits.differing_from(admitted)
 
     @property
     def is_restart_requested(self) -> bool:
@@ -101,6 +115,8 @@ DRIFT_RULES: tuple[tuple[Drift, Callable[[ReplicaState], bool]], ...] = (
     (Drift.ALTERED, lambda r: bool(alterations(r.container))),
     (Drift.STOPPED, lambda r: not r.container.running),
     (Drift.UNHEALTHY, lambda r: r.container.health == "unhealthy"),
+    # Last: an update in place interrupts nothing. A stopped container is updated before its start.
+    (Drift.LIMITS, lambda r: bool(r.other_limits)),
     (Drift.IN_SYNC, lambda _: True),
 )
 
@@ -212,7 +228,7 @@ def is_healable(container: Container, deferred: Collection[str] = ()) -> bool:
 
 def short_revision(revision: str) -> str:
     """Return the digits of a revision that container names carry."""
-    return revision.removeprefix("v1:")[:REVISION_DIGITS]
+    return revision_digits(revision)[:REVISION_DIGITS]
 
 
 def why_stopped(container: Container, service: Service) -> str:
@@ -250,6 +266,12 @@ def _why_stale(container: Container, service: Service) -> str:
     return f"restart asked by {service.restarting.by}"
 
 
+def _why_orphan(container: Container, service: Service | None) -> str:
+    if service is None:
+        return f"{container.key.name} is no longer declared"
+    return f"slot {container.slot} is beyond replicas {service.spec.replicas}"
+
+
 def unhealthy_cause(container: Container) -> str:
     """Return the cause for an unhealthy container."""
     why = f": {container.complaint}" if container.complaint else ""
@@ -262,11 +284,8 @@ def cause_of(replica: ReplicaState) -> str:
     match drift_of(replica):
         case Drift.BLIND:
             return f"{container.name} is left as it is: its document can't be read"
-        case Drift.ORPHAN if service is None:
-            return f"{replica.container.key.name} is no longer declared"
         case Drift.ORPHAN:
-            assert service is not None
-            return f"slot {container.slot} is beyond replicas {service.spec.replicas}"
+            return _why_orphan(container, service)
         case Drift.STALE:
             assert service is not None
             return replica.replace_reason or _why_stale(container, service)
@@ -279,6 +298,9 @@ def cause_of(replica: ReplicaState) -> str:
             return why_stopped(container, service)
         case Drift.UNHEALTHY:
             return unhealthy_cause(container)
+        case Drift.LIMITS:
+            assert container.admitted is not None
+            return describe_limits(container.admitted, replica.other_limits)
         case Drift.IN_SYNC | Drift.MISSING:
             return f"{container.name} is as declared"
 
@@ -315,7 +337,7 @@ _PREFERENCE = (
     *(ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING),
     *(ContainerState.EXITED, ContainerState.CREATED),
 )
-_KEPT = frozenset({Drift.IN_SYNC, Drift.UNHEALTHY, Drift.STOPPED})
+_KEPT = frozenset({Drift.IN_SYNC, Drift.UNHEALTHY, Drift.STOPPED, Drift.LIMITS})
 
 
 def slot_of(

@@ -251,3 +251,14 @@ def describe_difference(setting: Setting, now: Settings, admitted: Settings) -> 
     """Return the sentence on a differing setting."""
     is_now, was = (setting.show(getattr(each, setting.name)) for each in (now, admitted))
     return f"{setting.name.replace('_', ' ')} is {is_now}, admitted {was}"
+
+
+def describe_limits(admitted: Settings, limits: Mapping[str, int]) -> str:
+    """Return the sentence on the limits that a document changes."""
+    return "; ".join(
+        f"{setting.path.rpartition('.')[2]} is {setting.show(getattr(admitted, setting.name))}, "
+        f"want {setting.show(limits[setting.name])}"
+        for setting in SETTINGS
+        # Swap follows the memory.
+        if setting.name in limits and setting.name != "memory_swap"
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import assert_never, cast
 
 from controller.core.encoding.canonical_json import digest
@@ -167,6 +167,7 @@ def desired_digest(
                 {
                     "key": str(one.key),
                     "revision": one.revision,
+                    "limits": asdict(one.limits),
                     "labels": dict(one.labels),
                     "state": one.spec.state.value,
                     "replicas": one.spec.replicas,

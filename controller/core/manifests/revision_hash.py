@@ -1,9 +1,14 @@
 """The revision of a slot: an identifier of everything that makes a replica.
 
-A revision is ``v1:`` and the SHA-256 of the canonical slot spec *as written*. Injected defaults,
-resolved digests and fields with later changes during a replica's life are left out. A new default
-or a new field therefore makes no replica outdated. Golden vectors in the tests hold this rule: a
-changed revision would replace every container of every host.
+A revision is ``v2:`` and the SHA-256 of the canonical slot spec *as written*. Injected defaults,
+resolved digests and limits that an engine can change on a living container are left out. A new
+default or a new field therefore makes no replica outdated. Golden vectors in the tests hold this
+rule: a changed revision would replace every container of every host.
+
+Whether a limit is written is part of the revision, because no engine can unset a limit.
+
+``v1:`` is the rule of earlier versions, with the values of the limits. Containers of that rule stay
+current under their old revision (``core.service.kept_revisions``).
 """
 
 from __future__ import annotations
@@ -11,10 +16,11 @@ from __future__ import annotations
 from controller.core.encoding.canonical_json import digest
 from controller.model.desired.desired import Network, Service, Volume
 from controller.model.desired.field_types import AS_WRITTEN
+from controller.model.desired.limits import IN_PLACE_RESOURCES
 from controller.model.desired.spec import ServiceSpec
 from controller.model.names import Key
 
-VERSION = "v1"
+VERSION, EARLIER = "v2", "v1"
 
 #: Fields for the number of replicas, and for when and how they are replaced or pulled.
 NOT_OF_THE_SLOT = frozenset(
@@ -62,6 +68,26 @@ def spec_digest(resource: Service | Network | Volume) -> str:
 
 
 def revision_of(owner: str, key: Key, spec: ServiceSpec) -> str:
-    """Return the revision of a service's slots: ``v1:`` and 64 hex digits."""
-    slot = {"namespace": key.namespace, "name": key.name, "owner": owner, "spec": slot_spec(spec)}
-    return f"{VERSION}:{digest(slot)}"
+    """Return the revision of a service's slots: ``v2:`` and 64 hex digits."""
+    written = slot_spec(spec)
+    written.pop("restart", None)
+    resources = written.get("resources")
+    if isinstance(resources, dict):
+        set_only = {name: True for name in IN_PLACE_RESOURCES if name in resources}
+        written["resources"] = {**resources, **set_only}
+    return f"{VERSION}:{_digest(owner, key, written)}"
+
+
+def earlier_revision_of(owner: str, key: Key, spec: ServiceSpec) -> str:
+    """Return the revision by the rule of earlier versions: ``v1:`` and 64 hex digits."""
+    return f"{EARLIER}:{_digest(owner, key, slot_spec(spec))}"
+
+
+def is_revision_of(revision: str, owner: str, key: Key, spec: ServiceSpec) -> bool:
+    """Return True if a revision of either rule is that of a spec."""
+    rule = earlier_revision_of if revision.startswith(f"{EARLIER}:") else revision_of
+    return rule(owner, key, spec) == revision
+
+
+def _digest(owner: str, key: Key, spec: dict[str, object]) -> str:
+    return digest({"namespace": key.namespace, "name": key.name, "owner": owner, "spec": spec})

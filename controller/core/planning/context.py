@@ -93,6 +93,8 @@ class ServiceContext:
     resource_conflict: Blocker | None = None
     #: Ids of containers that write to a volume which now belongs to another service alone.
     volume_lost: frozenset[str] = frozenset()
+    #: Slots whose running container keeps its memory limit for now.
+    kept_memory: frozenset[int] = frozenset()
 
     @property
     def key(self) -> Key:

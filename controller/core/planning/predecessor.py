@@ -23,12 +23,12 @@ from controller.core.drift.classify import (
 from controller.core.drift.contention import ENDED
 from controller.core.planning import slot_plan as slots
 from controller.core.planning.context import ServiceContext
-from controller.core.planning.health_restart import (
+from controller.core.planning.rollout_order_and_pace import order_of
+from controller.core.planning.serving_container import (
     healing_actions,
     needs_health_restart,
     restart_actions,
 )
-from controller.core.planning.rollout_order_and_pace import order_of
 from controller.core.planning.slot_plan import SlotPlan
 from controller.model.desired.plan import AnyAction, Barrier, PullImage
 from controller.model.desired.spec import Order

@@ -28,15 +28,15 @@ from controller.core.drift.classify import (
     slot_of,
 )
 from controller.core.planning.context import ServiceContext
-from controller.core.planning.health_restart import needs_health_restart
 from controller.core.planning.predecessor import keep_alive_actions, plan_slot
 from controller.core.planning.rollout_order_and_pace import order_of
 from controller.core.planning.service_order import Blocker
+from controller.core.planning.serving_container import needs_health_restart, takes_memory
 from controller.core.planning.slot_plan import SlotPlan, container_name_in, has_process
 from controller.model.desired.plan import AnyAction, Delay
 from controller.model.desired.spec import Order, RunState
 from controller.model.errors import Problem
-from controller.model.observed import Container, ContainerState
+from controller.model.observed import ContainerState
 
 
 @dataclass(slots=True)
@@ -147,7 +147,7 @@ def _plan_waves(
     wave = [_begin(slot, context, plan) for slot in slots if slot not in interrupting]
     wave = [*pending, *wave]
     paused = context.plan_context.paused.get(context.key, "")
-    postponed = [slot for slot in interrupting if paused and not _is_running(slot.current)]
+    postponed = [slot for slot in interrupting if paused and not _is_restarted(slot, context)]
     interrupting = [slot for slot in interrupting if slot not in postponed]
     while True:
         while begun := _fitting(interrupting, wave, context):
@@ -159,7 +159,8 @@ def _plan_waves(
             break
         wave = []
     for slot in interrupting:
-        _postpone(slot, (_is_restarted(slot) and _busy_cause(wave)) or blocked, context, plan)
+        cause = (_is_serving(slot) and _busy_cause(wave)) or blocked
+        _postpone(slot, cause, context, plan)
     for slot in postponed:
         _postpone(slot, paused, context, plan)
     # A slot with actions behind its barrier is settled by the time that the next group begins.
@@ -177,14 +178,23 @@ def _fitting(
     all others unhealthy.
     """
     if _blocked_cause(wave):
-        slots = [slot for slot in slots if _is_restarted(slot)]
+        slots = [slot for slot in slots if _is_restarted(slot, context)]
         wave = [slot_plan for slot_plan in wave if not slot_plan.blocked]
-    return slots[: max(0, context.parallelism - sum(each.pending for each in wave))]
+    # Memory is taken from one container at a time.
+    at_once = 1 if any(_loses_memory(slot, context) for slot in slots) else context.parallelism
+    return slots[: max(0, at_once - sum(each.pending for each in wave))]
 
 
-def _is_restarted(slot: SlotState) -> bool:
+def _is_restarted(slot: SlotState, context: ServiceContext) -> bool:
     """Return True if an interrupting slot restarts its container instead of replacing it."""
-    return slot.current is not None and has_process(slot.current)
+    current = slot.current
+    return current is not None and has_process(current) and needs_health_restart(current, context)
+
+
+def _loses_memory(slot: SlotState, context: ServiceContext) -> bool:
+    """Return True if the memory limit of a slot's running container is lowered."""
+    current = slot.current
+    return current is not None and takes_memory(current, context)
 
 
 def _blocked_cause(wave: list[SlotPlan]) -> str:
@@ -199,8 +209,8 @@ def _busy_cause(wave: list[SlotPlan]) -> str:
     return f"slot {busy[0]} goes first" if busy else ""
 
 
-def _is_running(container: Container | None) -> bool:
-    return container is not None and container.running
+def _is_serving(slot: SlotState) -> bool:
+    return slot.current is not None and has_process(slot.current)
 
 
 def _slots(context: ServiceContext) -> list[SlotState]:
@@ -223,7 +233,7 @@ def _interrupts(slot: SlotState, context: ServiceContext) -> bool:
     """Return True if the slot's actions stop a serving container, and so use up parallelism."""
     current = slot.current
     if current is not None and has_process(current):
-        return needs_health_restart(current, context)
+        return needs_health_restart(current, context) or takes_memory(current, context)
     serves = any(
         extra.running and context.availability_of(extra) is not AvailabilityWord.UNHEALTHY
         for extra in slot.alive
@@ -236,6 +246,15 @@ def _interrupts(slot: SlotState, context: ServiceContext) -> bool:
 
 
 def _postpone(slot: SlotState, cause: str, context: ServiceContext, plan: RolloutPlan) -> None:
+    if slot.current is not None and takes_memory(slot.current, context):
+        held = replace(context, kept_memory=frozenset({slot.number}))
+        kept = plan_slot(slot, held)
+        postponed = Delay(
+            object=context.key, target=slot.current.name, slot=slot.number, cause=cause
+        )
+        _emit([*kept.before, postponed], context, plan)
+        plan.problems += kept.problems
+        return
     slot_plan = plan_slot(slot, context)
     if not slot_plan.blocked:
         name = (slot.current or slot.alive[0]).name

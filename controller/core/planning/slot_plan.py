@@ -35,15 +35,18 @@ from controller.core.drift.classify import (
 from controller.core.drift.failures import explain
 from controller.core.engine_api.translate import RESTART, joined_networks
 from controller.core.planning.context import ServiceContext
-from controller.core.planning.health_restart import (
+from controller.core.planning.next_container import create_of, next_name
+from controller.core.planning.rollout_order_and_pace import order_of
+from controller.core.planning.serving_container import (
     _is_joined_again,
     _networks_without_alias,
     healing_actions,
+    later_limit_actions,
+    limit_actions,
     needs_health_restart,
     restart_actions,
+    takes_memory,
 )
-from controller.core.planning.next_container import create_of, next_name
-from controller.core.planning.rollout_order_and_pace import order_of
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, Barrier, ConnectNetwork, Delay
 from controller.model.desired.spec import Order
@@ -96,7 +99,8 @@ def plan_current(slot: SlotState, context: ServiceContext) -> SlotPlan:
         return SlotPlan(slot.number, until_denied(before), after=_cleanup_actions(slot, context))
     if current.state is ContainerState.RESTARTING:
         policy = context.restart_policy(slot.number)
-        actions = with_verdicts(_restart_policy_actions(current, policy), context.judge)
+        updates = [*_restart_policy_actions(current, policy), *limit_actions(current, context)]
+        actions = with_verdicts(updates, context.judge)
         cause = context.backoff_reason(slot.number) or slot.why
         blocked = blocked_plan(slot, context, cause, current.name)
         return replace(blocked, before=[*until_denied(actions), *blocked.before])
@@ -132,19 +136,28 @@ def _plan_running(slot: SlotState, current: Container, context: ServiceContext) 
     is_only_one = not any(extra.running for extra in slot.alive)
     available = context.availability_of(current) is AvailabilityWord.AVAILABLE
     healing, problems = healing_actions(current, context, with_alias=is_only_one or available)
+    limits = limit_actions(current, context)
     before = _restart_policy_actions(current, policy, context.deferred_repairs(slot.number))
     rejoined = {a.network for a in healing if isinstance(a, ConnectNetwork) and a.aliases}
     networks = [n for n in _networks_without_alias(current, context) if n not in rejoined]
     alias = attach_service_alias(ContainerHandle.of(current), service, networks)
     if is_only_one:
         before += alias
+    later = with_verdicts(later_limit_actions(current, context), judge)
+    settles = not available or (bool(limits) and takes_memory(current, context))
+    seen = slot if not available else replace(slot, current=None)
+    barrier = _available_barrier(seen, current.name, context) if settles else None
     after = [] if is_only_one else with_verdicts(alias, judge)
     return SlotPlan(
         slot.number,
         # Repairs are independent: a denied one does not stop the others.
-        [*with_verdicts(healing, judge), *until_denied(with_verdicts(before, judge))],
-        barrier=None if available else _available_barrier(slot, current.name, context),
-        after=until_denied([*after, *_cleanup_actions(slot, context)]),
+        [
+            *with_verdicts(healing, judge),
+            *with_verdicts(limits, judge),
+            *until_denied(with_verdicts(before, judge)),
+        ],
+        barrier=barrier,
+        after=until_denied([*after, *later, *_cleanup_actions(slot, context)]),
         problems=problems,
     )
 
@@ -189,7 +202,10 @@ def _restart_unhealthy(slot: SlotState, current: Container, context: ServiceCont
     healing, _ = healing_actions(current, context, with_alias=True)
     return SlotPlan(
         slot.number,
-        [*with_verdicts(healing, context.judge), *restart],
+        [
+            *with_verdicts([*healing, *limit_actions(current, context)], context.judge),
+            *restart,
+        ],
         barrier=_available_barrier(replace(slot, current=None), current.name, context),
         after=_cleanup_actions(slot, context),
     )
@@ -324,7 +340,9 @@ def _start_actions(
     cause = slot.why
     if current is not None and controller_restarts and current.state is ContainerState.EXITED:
         cause = f"{current.name} {explain(current)}, and the controller restarts it"
-    actions: list[AnyAction] = [handle.start(cause)]
+    # A container that is down gets its limits before its start.
+    limits = [] if current is None else limit_actions(current, context)
+    actions = [*limits, handle.start(cause)]
     if restart != policy[0]:
         # Set after the start: otherwise a stopped task with exit code 0 would count as finished.
         cause = f"restart policy is {restart}, want {policy[0]}"

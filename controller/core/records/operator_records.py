@@ -12,7 +12,7 @@ from controller.model.mutations import SERVICE_ACTS, SERVICE_RESTART, SERVICE_RO
 from controller.model.names import NAMESPACE_MAX, SERVICE_NAME_MAX, Key, is_dns_label
 
 NOTE_MAX = 512
-_REVISION = re.compile(r"v1:[0-9a-f]{64}", re.ASCII)
+_REVISION = re.compile(r"v[12]:[0-9a-f]{64}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _REASON = re.compile(r"[a-z][a-z.-]{0,63}", re.ASCII)
 _MEMBERS = frozenset({"act", "object", "revision", "anew", "note"})
@@ -53,7 +53,7 @@ def read_service_act(body: Mapping[str, object]) -> ServiceRecord | str:
     if key is None:
         return "object isn't a service: Service/NAMESPACE/NAME"
     if not isinstance(revision, str) or not (revision == "" or _REVISION.fullmatch(revision)):
-        return "revision isn't one: v1: and 64 hex digits"
+        return "revision isn't one: v2: or v1:, and 64 hex digits"
     if act == SERVICE_ROLLBACK and not revision:
         return f"{act} names the revision to go back to"
     if revision and act not in (SERVICE_ROLLBACK, SERVICE_RESTART):

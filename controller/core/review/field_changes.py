@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.core.encoding.terminal_text import printable
-from controller.core.engine_api.comparable_fields import differing_settings
+from controller.core.engine_api.comparable_fields import SETTINGS, differing_settings
 from controller.core.engine_api.translate import RESTART
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT
 from controller.model.desired.desired import Service
@@ -245,6 +245,32 @@ def drift_changes(container: Container) -> tuple[FieldChange, ...]:
         )
         for setting in differing_settings(now, admitted)
     ]
+    return tuple(sorted(changes, key=_by_path))
+
+
+def limit_changes(container: Container, service: Service) -> tuple[FieldChange, ...]:
+    """Return the limits that a document changes in a container, by path; ``old`` is the admitted one."""
+    admitted = container.admitted
+    if admitted is None:
+        return ()
+    limits = service.limits.differing_from(admitted)
+    changes = [
+        _change(
+            setting.path,
+            setting.show(getattr(admitted, setting.name)),
+            setting.show(limits[setting.name]),
+            sensitive=False,
+            reveal=True,
+        )
+        for setting in SETTINGS
+        # Swap follows the memory.
+        if setting.name in limits and setting.name != "memory_swap"
+    ]
+    policy = service.spec.restart.policy
+    # ``no`` can also be the policy of a container that the controller restarts itself.
+    if admitted.restart not in ("no", RESTART[policy][0]):
+        was = _POLICIES.get(admitted.restart, admitted.restart)
+        changes.append(scalar_change("spec.restart.policy", was, policy.value))
     return tuple(sorted(changes, key=_by_path))
 
 

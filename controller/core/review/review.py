@@ -18,6 +18,7 @@ from controller.core.planning.rollout_order_and_pace import order_of, replaced_a
 from controller.core.review.field_changes import (
     admitted_changes,
     drift_changes,
+    limit_changes,
     scalar_change,
     service_changes,
     slot_changes,
@@ -146,11 +147,13 @@ def container_differences(
     altered: dict[tuple[FieldChange, ...], list[str]] = {}
     if service.spec.state is not RunState.STOPPED:
         for container in wanted:
-            if container.revision == service.revision and (drift := drift_changes(container)):
-                altered.setdefault(drift, []).append(container.name)
+            if container.revision == service.revision:
+                changes = (*limit_changes(container, service), *drift_changes(container))
+                altered.setdefault(changes, []).append(container.name)
     service_differences += [
         ServiceDifference(service.key, service.revision, tuple(names), drift)
         for drift, names in altered.items()
+        if drift
     ]
     return service_differences
 
@@ -181,7 +184,10 @@ def _service_difference(service: Service, overrides: Overrides) -> list[ServiceD
 
 def _ahead(service: Service, declared: Service | None, *, reveal: bool) -> list[ServiceDifference]:
     """Return the unapplied fields of a pinned service's document."""
-    if declared is None or declared.revision == service.revision:
+    if declared is None or (declared.revision, declared.limits) == (
+        service.revision,
+        service.limits,
+    ):
         return []
     changes = document_changes(service, declared, reveal=reveal)
     return [ServiceDifference(service.key, service.revision, (), changes, held=True)]

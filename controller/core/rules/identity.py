@@ -22,7 +22,7 @@ _LIKE_AN_ID = re.compile(r"[0-9a-f]{12,64}", re.ASCII)
 _CONTROLLERS_NAME = re.compile(r".*\.[0-9]{1,3}-[0-9a-f]{8}(\.[0-9]+)?", re.ASCII)
 _ATTEMPT = re.compile(r"(\.([2-9]|[1-9][0-9]{1,3}))?", re.ASCII)
 _SLOT = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
-_REVISION = re.compile(r"v1:[0-9a-f]{64}", re.ASCII)
+_REVISION = re.compile(r"v[12]:[0-9a-f]{64}", re.ASCII)
 _LABEL_KEY = re.compile(r"[!-<>-~]{1,255}", re.ASCII)  # printable ASCII without =
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 

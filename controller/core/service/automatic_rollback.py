@@ -22,7 +22,7 @@ def should_roll_back(
     """
     if overrides.pin is not None or service.spec.rollout.on_failure is not OnFailure.ROLLBACK:
         return False
-    kept = overrides.find_revision(service.revision)
+    kept = overrides.find_revision(service.revision, service.limits)
     if kept is None or not kept.left:
         return True
     others = (c for c in containers if c.revision != service.revision)

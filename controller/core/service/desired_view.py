@@ -42,7 +42,8 @@ class DesiredView:
         if service is None:
             return left_alone
         spec = service.spec
-        return (*left_alone, service.revision, service.restarting, spec.state, spec.replicas)
+        slots = (service.revision, service.limits, spec.state, spec.replicas)
+        return (*left_alone, *slots, service.restarting)
 
     def able(self, keys: Iterable[Key]) -> frozenset[Key]:
         """Return the keys whose passes can act: not the suspended, blind and held back ones."""

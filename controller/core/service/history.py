@@ -7,8 +7,9 @@ from dataclasses import asdict
 from types import MappingProxyType
 
 from controller.core.drift.failed_runs import run_json
-from controller.core.service.revisions import in_force
+from controller.core.service.revisions import in_force, pin_json
 from controller.model.container_output import FailedRun
+from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import Overrides, Revision
 from controller.model.names import Key
 from controller.model.observed import Image
@@ -20,16 +21,21 @@ def history(
     *,
     declared: str,
     generation: int,
+    limits: DeclaredLimits | None = None,
     pins: Mapping[str, Image] = MappingProxyType({}),
     running: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, object]:
     """Return a service's history in the shape of ``history --json``, the newest revision first.
 
-    *declared* is the revision of the document; '' if there is none. *pins* has the images to which
+    *declared* is the revision of the document; '' if there is none. *limits* are those of the
+    document; None for the last declared ones. *pins* has the images to which
     the broker pinned revisions, and *running* the number of containers by revision, as far as known.
     """
     restarting, pin = overrides.restarting, overrides.pin
     current = in_force(overrides, declared) if declared else None
+    now = overrides.find_revision(declared, limits)
+    chosen = None if pin is None else overrides.find_revision(pin.revision, pin.limits)
+    newest = {each.revision: each for each in overrides.revisions}
 
     def row(each: Revision) -> dict[str, object]:
         image = pins.get(each.revision)
@@ -44,10 +50,11 @@ def history(
             "commit": each.source.commit,
             "outcome": each.outcome,
             "reason": each.reason,
-            "current": each.revision == current,
-            "declared": each.revision == declared,
-            "pinned": pin is not None and pin.revision == each.revision,
-            "containers": running.get(each.revision, 0),
+            "limits": "" if each.limits is None else each.limits.text,
+            "current": current is not None and each is (chosen or now),
+            "declared": each is now,
+            "pinned": each is chosen,
+            "containers": running.get(each.revision, 0) if each is newest[each.revision] else 0,
         }
 
     return {
@@ -56,7 +63,7 @@ def history(
         "name": key.name,
         "generation": generation,
         "suspended": asdict(overrides.suspension) if overrides.suspension else None,
-        "pin": asdict(pin) if pin else None,
+        "pin": pin_json(pin) if pin else None,
         "restarting": {"by": restarting.by, "containers": len(restarting.ids)}
         if restarting
         else None,

@@ -13,7 +13,11 @@ from typing import assert_never
 from controller.core.drift.classify import short_revision
 from controller.core.manifests.revision_hash import spec_digest
 from controller.core.service.overrides import display_name, pin_conflict, shared_resource, slots_of
-from controller.core.service.revisions import in_force, last_good, record_rollback
+from controller.core.service.revisions import (
+    in_force,
+    last_good,
+    record_rollback,
+)
 from controller.model.desired.desired import Desired, Restarting, Service
 from controller.model.desired.overrides import (
     NO_OVERRIDES,
@@ -25,7 +29,7 @@ from controller.model.desired.overrides import (
 )
 from controller.model.desired.spec import PullPolicy, RunState
 from controller.model.errors import UsageError
-from controller.model.names import Key
+from controller.model.names import Key, revision_digits
 from controller.model.observed import Container
 
 #: The most services that can be suspended at the same time.
@@ -124,7 +128,8 @@ def _resume(act: ServiceAct, inputs: ActionInputs) -> Decision:
 def _rollback(act: ServiceAct, inputs: ActionInputs, now: str) -> Decision:
     service, before = _workable(act, inputs)
     earlier = _chosen(act, service, before)
-    if before.pin is not None and before.pin.revision == earlier.revision:
+    pin = before.pin
+    if pin is not None and earlier.is_variant(pin.revision, pin.limits):
         text = f"already pinned to {short_revision(earlier.revision)}"
         return Decision(before, changed=False, text=text, revision=earlier.revision)
     _check_fit(act.key, service, earlier, inputs)
@@ -136,13 +141,22 @@ def _rollback(act: ServiceAct, inputs: ActionInputs, now: str) -> Decision:
         since=now,
         reason=act.reason,
         automatic=act.automatic,
+        limits=earlier.limits,
+        asked_limits=service.limits if act.automatic else None,
     )
     after = replace(before, pin=pin, restarting=None)
     if act.automatic:
-        after = record_rollback(after, service.revision)
-    text = f"rolls back to {short_revision(earlier.revision)} ({earlier.image})"
+        after = record_rollback(after, service.revision, service.limits)
+    text = f"rolls back to {short_revision(earlier.revision)} ({_what(earlier, service)})"
     text += _commits(service, earlier)
     return Decision(after, changed=True, text=text, revision=earlier.revision)
+
+
+def _what(earlier: Revision, service: Service) -> str:
+    """Return the image of an earlier revision, or the limits if only those differ."""
+    if earlier.revision == service.revision and earlier.limits is not None:
+        return earlier.limits.text
+    return earlier.image
 
 
 def _commits(service: Service, earlier: Revision) -> str:
@@ -159,7 +173,7 @@ def _chosen(act: ServiceAct, service: Service, overrides: Overrides) -> Revision
     name = display_name(act.key)
     remedy = f"see 'trimtab history {name}'"
     if not act.to:
-        earlier = last_good(overrides, service.revision)
+        earlier = last_good(overrides, service.revision, service.limits)
         if earlier is None:
             now = short_revision(in_force(overrides, service.revision))
             raise UsageError(
@@ -168,12 +182,17 @@ def _chosen(act: ServiceAct, service: Service, overrides: Overrides) -> Revision
                 remedy=f"{remedy}, and name one with --to",
             )
         return earlier
-    digits = act.to.removeprefix("v1:").lower()
-    matching = [r for r in overrides.revisions if r.revision.removeprefix("v1:").startswith(digits)]
+    digits = revision_digits(act.to).lower()
+    kept = [r for r in overrides.revisions if revision_digits(r.revision).startswith(digits)]
+    # Of a revision with several limits, the last ones before those of the document.
+    others = [r for r in kept if not r.is_variant(service.revision, service.limits)] or kept
+    matching = [
+        r for n, r in enumerate(others) if r.revision not in {o.revision for o in others[n + 1 :]}
+    ]
     if len(matching) != 1:
         number = "several revisions" if matching else "no revision that is kept"
         raise UsageError("rollback.unknown", f"{act.to} matches {number} of {name}", remedy=remedy)
-    if matching[0].revision == service.revision:
+    if matching[0].is_variant(service.revision, service.limits):
         raise UsageError(
             "rollback.declared",
             f"{short_revision(service.revision)} is the revision of the document of {name} says",

@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from pydantic import ValidationError
-
 from controller.core.drift.classify import short_revision
 from controller.core.manifests.check_together import desired_digest
 from controller.core.manifests.cross_field_checks import claims_of, exclusive_resources
-from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, revision_of
+from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, is_revision_of
+from controller.core.service.kept_revisions import kept_spec
 from controller.core.service.revisions import is_pinned
 from controller.model.desired.desired import Desired, OverrideReason, Service
+from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Revision, Suspension
-from controller.model.desired.spec import Order, ServiceSpec
+from controller.model.desired.spec import Order
 from controller.model.names import DEFAULT_NAMESPACE, Key
 from controller.model.observed import HostPort
 
@@ -73,11 +73,11 @@ def _with_overrides(service: Service, overrides: Overrides) -> tuple[Service, li
         holds.append(suspension_of(service.key, overrides.suspension, service))
     pin = overrides.pin
     if pin is not None and is_pinned(overrides, service):
-        earlier = slots_of(overrides.find_revision(pin.revision), service)
+        earlier = slots_of(overrides.find_revision(pin.revision, pin.limits), service)
         if earlier is None:
             holds.append(_lost(service.key, pin))
         else:
-            holds.append(_pinned(service, pin))
+            holds.append(_pinned(service, pin, earlier.limits))
             service = replace(earlier, because=_because(pin))
     if overrides.restarting is not None:
         service = replace(service, restarting=overrides.restarting)
@@ -86,13 +86,12 @@ def _with_overrides(service: Service, overrides: Overrides) -> tuple[Service, li
 
 def slots_of(earlier: Revision | None, service: Service) -> Service | None:
     """Return a service with the slot settings of an earlier revision; None if those are not kept."""
-    if earlier is None or not earlier.spec:
+    spec = None if earlier is None else kept_spec(earlier)
+    if earlier is None or spec is None:
         return None
-    try:
-        spec = ServiceSpec.model_validate_json(earlier.spec)
-    except ValidationError:
-        return None  # of a field that there isn't any more
-    is_whole = revision_of(earlier.owner, service.key, spec) == earlier.revision
+    is_whole = is_revision_of(
+        earlier.canonical or earlier.revision, earlier.owner, service.key, spec
+    )
     if not is_whole and not earlier.hidden:
         return None
     now = {name: getattr(service.spec, name) for name in NOT_OF_THE_SLOT}
@@ -101,6 +100,7 @@ def slots_of(earlier: Revision | None, service: Service) -> Service | None:
         owner=earlier.owner,
         spec=spec.model_copy(update=now),
         revision=earlier.revision,
+        canonical=earlier.canonical,
         source=earlier.source,
     )
 
@@ -129,12 +129,13 @@ def suspension_of(
     return OverrideReason(key, "suspended", code, "; ".join(reasons), ", and ".join(remedies))
 
 
-def _pinned(service: Service, pin: Pin) -> OverrideReason:
+def _pinned(service: Service, pin: Pin, limits: DeclaredLimits) -> OverrideReason:
     why = f": {pin.reason}" if pin.reason else ""
-    reason = (
-        f"pinned to {short_revision(pin.revision)} by {pin.by} since {pin.since}{why}; "
-        f"its document says {short_revision(service.revision)}"
-    )
+    to, says = short_revision(pin.revision), short_revision(service.revision)
+    if pin.revision == service.revision:
+        to = f"{to} with {limits.text}"
+        says = service.limits.text
+    reason = f"pinned to {to} by {pin.by} since {pin.since}{why}; its document says {says}"
     but = " (image, env …; not only replicas or rollout)" if pin.automatic else ""
     remedy = f"change its document{but}, or trimtab resume {display_name(service.key)}"
     code = "Automatic" if pin.automatic else "ByCommand"

@@ -14,8 +14,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from controller.core.manifests.revision_hash import service_text, slot_text, spec_digest
+from controller.core.service.kept_revisions import completed
 from controller.model.desired.desired import Service, SourceLocation
-from controller.model.desired.overrides import Overrides, Revision, RevisionOutcome
+from controller.model.desired.limits import DeclaredLimits
+from controller.model.desired.overrides import Overrides, Pin, Revision, RevisionOutcome
 from controller.model.desired.spec import RunState
 from controller.model.names import Key
 from controller.model.observed import Container
@@ -42,7 +44,7 @@ def record_document(
 
     *since* is now, as RFC 3339. *containers* is None if unknown.
     """
-    overrides = _declared(overrides, service, generation, since)
+    overrides = _declared(completed(overrides, service.key), service, generation, since)
     if not is_pinned(overrides, service):
         overrides = replace(overrides, pin=None)
     at_rest = service.spec.state is RunState.STOPPED or service.spec.replicas == 0
@@ -58,7 +60,9 @@ def record_document(
 def is_pinned(overrides: Overrides, service: Service) -> bool:
     """Return True if a service is pinned, and its document has not asked for something else since."""
     pin = overrides.pin
-    return pin is not None and pin.asked in (service.revision, spec_digest(service))
+    if pin is None or not pin.automatic:
+        return pin is not None and pin.asked in (service.revision, spec_digest(service))
+    return pin.asked == service.revision and pin.asked_limits in (None, service.limits)
 
 
 def finish_restart(overrides: Overrides, containers: Iterable[Container]) -> Overrides:
@@ -71,9 +75,9 @@ def finish_restart(overrides: Overrides, containers: Iterable[Container]) -> Ove
 
 def _declared(overrides: Overrides, service: Service, generation: int, since: str) -> Overrides:
     revisions = overrides.revisions
-    if revisions and revisions[-1].revision == service.revision:
+    if revisions and revisions[-1].is_variant(service.revision, service.limits):
         return overrides
-    before = overrides.find_revision(service.revision)
+    before = overrides.find_revision(service.revision, service.limits)
     entry = Revision(
         revision=service.revision,
         generation=generation,
@@ -84,39 +88,53 @@ def _declared(overrides: Overrides, service: Service, generation: int, since: st
         source=service.source,
         # A failed revision is tried again. A good one stays good.
         outcome="good" if before is not None and before.outcome == "good" else "",
+        canonical=service.canonical,
+        limits=service.limits,
     )
-    others = tuple(each for each in revisions if each.revision != service.revision)
+    others = tuple(each for each in revisions if not _is_superseded(each, service))
     return replace(overrides, revisions=(*others, entry))
+
+
+def _is_superseded(kept: Revision, service: Service) -> bool:
+    """Return True for an earlier declaration of a service's slots and limits, by any name."""
+    canonical = service.canonical or service.revision
+    same = kept.revision == service.revision or (kept.canonical or kept.revision) == canonical
+    return same and kept.limits in (None, service.limits)
 
 
 def _trimmed(overrides: Overrides, running: frozenset[str]) -> Overrides:
     surplus = len(overrides.revisions) - KEPT
     if surplus <= 0:
         return overrides
-    pinned = "" if overrides.pin is None else overrides.pin.revision
+    pin = overrides.pin
+    newest = {each.revision: each for each in overrides.revisions if each.revision in running}
     # The last revision is the declared one.
     dropped = [
-        each.revision
+        each
         for each in overrides.revisions[:-1]
-        if each.revision not in running and each.revision != pinned
+        if newest.get(each.revision) is not each
+        and not (pin is not None and each.is_variant(pin.revision, pin.limits))
     ][:surplus]
     return replace(
-        overrides,
-        revisions=tuple(each for each in overrides.revisions if each.revision not in dropped),
+        overrides, revisions=tuple(each for each in overrides.revisions if each not in dropped)
     )
 
 
 def record_outcome(
-    overrides: Overrides, revision: str, outcome: RevisionOutcome, reason: str = ""
+    overrides: Overrides,
+    revision: str,
+    outcome: RevisionOutcome,
+    reason: str = "",
+    limits: DeclaredLimits | None = None,
 ) -> Overrides:
-    """Return the overrides with the outcome of a revision."""
-    return _with_changes(overrides, revision, outcome=outcome, reason=reason)
+    """Return the overrides with the outcome of a revision with *limits*."""
+    kept = overrides.find_revision(revision, limits)
+    return _with_changes(overrides, kept, outcome=outcome, reason=reason)
 
 
-def _with_changes(overrides: Overrides, revision: str, **changes: Any) -> Overrides:
+def _with_changes(overrides: Overrides, kept: Revision | None, **changes: Any) -> Overrides:
     revisions = tuple(
-        replace(each, **changes) if each.revision == revision else each
-        for each in overrides.revisions
+        replace(each, **changes) if each is kept else each for each in overrides.revisions
     )
     return replace(overrides, revisions=revisions)
 
@@ -126,9 +144,11 @@ def record_applied(overrides: Overrides, service: Service) -> Overrides:
     return replace(overrides, applied=service_text(service.spec))
 
 
-def record_rollback(overrides: Overrides, revision: str) -> Overrides:
-    """Return the overrides after an automatic rollback from a revision."""
-    return _with_changes(overrides, revision, left=True)
+def record_rollback(
+    overrides: Overrides, revision: str, limits: DeclaredLimits | None = None
+) -> Overrides:
+    """Return the overrides after an automatic rollback from a revision with *limits*."""
+    return _with_changes(overrides, overrides.find_revision(revision, limits), left=True)
 
 
 def in_force(overrides: Overrides, declared: str) -> str:
@@ -136,10 +156,17 @@ def in_force(overrides: Overrides, declared: str) -> str:
     return declared if overrides.pin is None else overrides.pin.revision
 
 
-def last_good(overrides: Overrides, declared: str) -> Revision | None:
-    """Return the last good revision before the one in force; None without any."""
-    now = in_force(overrides, declared)
-    places = [n for n, each in enumerate(overrides.revisions) if each.revision == now]
+def last_good(
+    overrides: Overrides, declared: str, limits: DeclaredLimits | None = None
+) -> Revision | None:
+    """Return the last good revision before the one in force; None without any.
+
+    *declared* and *limits* are those of the document. The same revision with other limits is
+    another one.
+    """
+    pin, now = overrides.pin, in_force(overrides, declared)
+    limits = limits if pin is None else pin.limits
+    places = [n for n, each in enumerate(overrides.revisions) if each.is_variant(now, limits)]
     before = overrides.revisions[: places[0] if places else None]
     good = (each for each in reversed(before) if each.outcome == "good" and each.spec)
     return next(good, None)
@@ -154,14 +181,15 @@ def drop_old_specs(all_overrides: Mapping[Key, Overrides]) -> dict[Key, Override
     if total <= SPECS_MAX:
         return {}
     changed: dict[Key, Overrides] = {}
-    for _, key, revision in sorted(
-        (each.since, key, each.revision)
+    entries = [
+        (each.since, key, each)
         for key, overrides in all_overrides.items()
         for each in overrides.revisions[:-1]
         if each.spec and (overrides.pin is None or each.revision != overrides.pin.revision)
-    ):
+    ]
+    for _, key, revision in sorted(entries, key=lambda e: (e[0], e[1], e[2].revision)):
         overrides = changed.get(key, all_overrides[key])
-        changed[key] = _with_changes(overrides, revision, spec="")
+        changed[key] = _with_changes(overrides, revision, spec="")  # its limits stay
         total -= sum(len(e.spec) for e in overrides.revisions)
         total += sum(len(e.spec) for e in changed[key].revisions)
         if total <= SPECS_MAX:
@@ -178,7 +206,7 @@ def to_json(overrides: Overrides) -> dict[str, object]:
         "revisions": [_revision_json(each) for each in overrides.revisions]
     }
     if overrides.pin is not None:
-        members["pin"] = asdict(overrides.pin)
+        members["pin"] = pin_json(overrides.pin)
     if overrides.suspension is not None:
         members["suspension"] = asdict(overrides.suspension)
     if overrides.restarting is not None:
@@ -191,10 +219,20 @@ def to_json(overrides: Overrides) -> dict[str, object]:
     return members
 
 
+def pin_json(pin: Pin) -> dict[str, object]:
+    """Return a pin as JSON; pins of earlier versions have no limits."""
+    members = asdict(pin)
+    for name in ("limits", "asked_limits"):
+        if members[name] is None:
+            del members[name]
+    return members
+
+
 def _revision_json(revision: Revision) -> dict[str, object]:
     members = asdict(revision)
-    if not revision.hidden:
-        del members["hidden"]
+    for name in ("hidden", "canonical", "limits"):
+        if not members[name]:
+            del members[name]
     return members
 
 

@@ -13,12 +13,15 @@ controller brings a deadline nearer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+
+from pydantic import TypeAdapter
 
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
 from controller.core.drift.backoff import CLEAN, SlotHistory
 from controller.core.drift.classify import ALIVE, ReplicaState
 from controller.model.desired.desired import Service
+from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import RevisionOutcome
 from controller.model.desired.spec import RunState
 from controller.model.observed import Container
@@ -30,6 +33,7 @@ WATCH_S = 60.0
 #: So many failures of a slot in a row fail the rollout, even if its container runs now.
 FAILURES = 3
 _SECONDS_MAX = 10.0**9
+_LIMITS = TypeAdapter[DeclaredLimits | None](DeclaredLimits | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class RolloutProgress:
     good: str = ""
     #: Failures by slot before a failed rollout recovered.
     forgiven: tuple[tuple[int, int], ...] = ()
+    #: The limits that are, or were last, rolled out. None: recorded by an earlier version.
+    limits: DeclaredLimits | None = None
 
 
 NEW = RolloutProgress()
@@ -70,9 +76,11 @@ class RolloutView:
 
     @property
     def mine(self) -> tuple[Container, ...]:
-        """The containers of the current revision, in declared slots."""
+        """The containers of the current revision and limits, in declared slots."""
         replicas = [ReplicaState(container, self.service) for container in self.containers]
-        return tuple(r.container for r in replicas if not r.is_stale and not r.is_surplus)
+        return tuple(
+            r.container for r in replicas if not (r.is_stale or r.is_surplus or r.other_limits)
+        )
 
     def ended_well(self, container: Container) -> bool:
         """Return True if a container is a task that succeeded."""
@@ -112,9 +120,12 @@ def advance(
     another service must act before the rollout can continue, so no deadline runs.
     """
     service = view.service
-    if progress.revision != service.revision:
-        progress = RolloutProgress(revision=service.revision, good=progress.good)
+    if not is_of(progress, service):
+        if not _keeps_good(progress, service):
+            good = "" if progress.good == service.revision else progress.good
+            progress = RolloutProgress(revision=service.revision, good=good)
         elapsed_s = 0.0
+    progress = replace(progress, limits=service.limits)
     if progress.failed and view.complete:
         # The failed rollout recovered: only later failures count.
         histories = sorted(view.histories.items())
@@ -134,6 +145,20 @@ def advance(
     if progress.held_s is not None and progress.held_s >= _watch_s(progress, view):
         return replace(progress, good=service.revision)
     return progress
+
+
+def is_of(progress: RolloutProgress, service: Service) -> bool:
+    """Return True if a progress is that of a service's revision and limits."""
+    same = progress.limits in (None, service.limits)
+    return progress.revision == service.revision and same
+
+
+def _keeps_good(progress: RolloutProgress, service: Service) -> bool:
+    """Return True if a good revision stays good without a new watch period: no limit is lowered."""
+    known = progress.revision == service.revision == progress.good and not progress.failed
+    return (
+        known and progress.limits is not None and not service.limits.is_lower_than(progress.limits)
+    )
 
 
 def _idle(service: Service) -> bool:
@@ -236,13 +261,13 @@ def outcome_of(progress: RolloutProgress) -> RevisionOutcome:
 
 def resume(progress: RolloutProgress) -> RolloutProgress:
     """Return the progress after a person asked to retry a failed rollout."""
-    return RolloutProgress(revision=progress.revision, good=progress.good)
+    return RolloutProgress(revision=progress.revision, good=progress.good, limits=progress.limits)
 
 
 def due_in_s(progress: RolloutProgress, view: RolloutView) -> float | None:
     """Return when the next observation is needed without any event; None if time changes nothing."""
     over = progress.failed or progress.good == progress.revision
-    if over or progress.revision != view.service.revision or _idle(view.service):
+    if over or not is_of(progress, view.service) or _idle(view.service):
         return None
     if progress.held_s is not None:
         return max(0.0, _watch_s(progress, view) - progress.held_s)
@@ -262,6 +287,7 @@ def to_json(progress: RolloutProgress) -> dict[str, object]:
         "failed": progress.failed,
         "good": progress.good,
         **({"forgiven": [list(each) for each in progress.forgiven]} if progress.forgiven else {}),
+        **({"limits": asdict(progress.limits)} if progress.limits else {}),
     }
 
 
@@ -272,6 +298,7 @@ def from_json(value: Mapping[str, object]) -> RolloutProgress:
         ValueError: *value* is not the progress of a rollout.
     """
     forgiven = value.get("forgiven", [])  # most have none
+    limits = _LIMITS.validate_python(value.get("limits"))
     match value:
         case {
             "revision": str(revision),
@@ -289,6 +316,7 @@ def from_json(value: Mapping[str, object]) -> RolloutProgress:
                 failed=failed,
                 good=good,
                 forgiven=tuple((int(slot), int(count)) for slot, count in forgiven),
+                limits=limits,
             )
         case _:
             raise ValueError(f"not the course of a rollout: {value!r}")

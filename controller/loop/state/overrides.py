@@ -10,9 +10,10 @@ from dataclasses import replace
 
 from controller.core.service import revisions
 from controller.core.service.automatic_rollback import should_roll_back
+from controller.core.service.kept_revisions import with_kept_revisions
 from controller.core.service.operator_actions import ActionInputs, Decision, decide
 from controller.core.service.overrides import apply_overrides, slots_of
-from controller.core.service.rollout_progress import RolloutProgress, outcome_of
+from controller.core.service.rollout_progress import RolloutProgress, is_of, outcome_of
 from controller.loop.state.store import StateStore
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.overrides import NO_OVERRIDES, ServiceAct
@@ -36,6 +37,11 @@ class OverrideStore:
     def apply(self, declared: Desired) -> Desired:
         """Return the desired state for passes: the files' with all overrides applied."""
         return apply_overrides(declared, self._store.all_overrides())
+
+    def declare(self, files: Desired, observed: Observed | None) -> tuple[Desired, Desired]:
+        """Return the files' state under the revisions that containers have, and with overrides."""
+        declared = with_kept_revisions(files, self._store.all_overrides(), observed)
+        return declared, self.apply(declared)
 
     def running_revisions(self, desired: Desired, observed: Observed) -> Iterator[Service]:
         """Yield each desired service, and its earlier revisions with containers."""
@@ -123,13 +129,11 @@ class OverrideStore:
     def record_outcome(self, service: Service, rollout: RolloutProgress) -> None:
         """Record whether a service's revision is good or has failed, once its rollout shows that."""
         overrides = self._store.of(service.key).overrides
-        revision = overrides.find_revision(service.revision)
+        revision = overrides.find_revision(service.revision, service.limits)
         outcome = outcome_of(rollout)
-        if (
-            revision is None
-            or rollout.revision != service.revision
-            or outcome in ("", revision.outcome)
-        ):
+        if revision is None or not is_of(rollout, service) or outcome in ("", revision.outcome):
             return
-        after = revisions.record_outcome(overrides, service.revision, outcome, rollout.failed)
+        after = revisions.record_outcome(
+            overrides, service.revision, outcome, rollout.failed, service.limits
+        )
         self._store.of(service.key).overrides = after

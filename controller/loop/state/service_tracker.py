@@ -128,8 +128,8 @@ class ServiceTracker:
         view = self._rollout_view(service, observed)
         elapsed_s = min(max(0.0, now - advanced), LOOK_S)
         after = rollout_progress.advance(before, view, elapsed_s=elapsed_s, stalled=stalled)
-        if before.revision not in ("", after.revision):
-            # Failures of another revision don't count for this one.
+        if before.revision and not rollout_progress.is_of(before, service):
+            # Failures of another revision, or with other limits, don't count for this one.
             for slot in state.slots.values():
                 slot.forget_failures()
         state.rollout = after
@@ -240,7 +240,7 @@ class ServiceTracker:
             service.key: rollout.failed
             for service in desired.services
             if (rollout := self._store.of(service.key).rollout).failed
-            and rollout.revision == service.revision
+            and rollout_progress.is_of(rollout, service)
         }
 
     def crash_looping(self, now: float) -> frozenset[SlotKey]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal
 
+from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.spec import NetworkSpec, ServiceSpec, VolumeSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
@@ -70,7 +71,8 @@ class Service:
     key: Key
     owner: str
     spec: ServiceSpec
-    revision: str  # of the slots
+    #: The name of the slots' revision: ``canonical``, or an earlier name under which containers run.
+    revision: str
     source: SourceLocation
     labels: tuple[tuple[str, str], ...] = ()
     restarting: Restarting | None = None
@@ -79,6 +81,13 @@ class Service:
     #: Added to the document before planning (``core.rules.image_volumes``). None: slots keep volumes,
     #: and the image's declarations are not known yet.
     image_volumes: tuple[ImageVolume, ...] | None = ()
+    #: The revision by the present rule; '' if equal to ``revision``.
+    canonical: str = ""
+
+    @property
+    def limits(self) -> DeclaredLimits:
+        """The limits that change in place."""
+        return DeclaredLimits.of(self.spec)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from controller.model.desired.desired import Restarting, SourceLocation
+from controller.model.desired.limits import DeclaredLimits
 from controller.model.names import Key
 
 RevisionOutcome = Literal["", "good", "failed"]
@@ -32,6 +33,16 @@ class Revision:
     left: bool = False  # rolled back automatically since the last declaration
     #: From a snapshot of a host: the spec is without values, and doesn't hash to the revision.
     hidden: bool = False
+    #: The revision by the present rule; '' if equal to ``revision``, or unknown.
+    canonical: str = ""
+    #: The limits, which are no part of the revision. None: kept by an earlier version.
+    limits: DeclaredLimits | None = None
+
+    def is_variant(self, revision: str, limits: DeclaredLimits | None) -> bool:
+        """Return True for this revision with these limits; unknown limits match all."""
+        return self.revision == revision and (
+            limits is None or self.limits is None or self.limits == limits
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,10 @@ class Pin:
     since: str
     reason: str = ""
     automatic: bool = False
+    #: The limits of the pinned revision. None: pinned by an earlier version.
+    limits: DeclaredLimits | None = None
+    #: The limits of the failed revision, for an automatic pin.
+    asked_limits: DeclaredLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +87,10 @@ class Overrides:
     #: None if unknown.
     down_ms: int | None = None
 
-    def find_revision(self, revision: str) -> Revision | None:
-        return next((each for each in self.revisions if each.revision == revision), None)
+    def find_revision(self, revision: str, limits: DeclaredLimits | None = None) -> Revision | None:
+        """Return a kept revision with *limits*; with None, its last declared limits."""
+        matching = (each for each in reversed(self.revisions) if each.is_variant(revision, limits))
+        return next(matching, None)
 
 
 NO_OVERRIDES = Overrides()

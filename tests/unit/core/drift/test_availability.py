@@ -106,3 +106,11 @@ def test_what_is_gone_is_forgotten():
 )
 def test_at_first_sight_whoever_is_good_is_available(health, found):
     assert at_first_sight(container(health=health)).word is found
+
+
+def test_less_memory_begins_the_time_again_and_more_does_not():
+    much, little = {"memory": 512 << 20}, {"memory": 64 << 20}
+    lowered = ((0, container(admitted=much)), (50, container(admitted=little)))
+    assert word(51, *lowered) == Availability(AvailabilityWord.SETTLING, "must be up for 10s", 60.0)
+    raised = ((0, container(admitted=little)), (50, container(admitted=much)))
+    assert word(51, *raised).word is AvailabilityWord.AVAILABLE

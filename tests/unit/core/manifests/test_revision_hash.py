@@ -2,11 +2,14 @@
 
 The golden vectors are promises to every host that runs trimtab: another value would replace all
 of its containers. A new field or a new default must leave them as they are.
+
+Vectors ``v1`` are those of earlier versions, whose containers still run.
 """
 
 import pytest
 
 from controller.core.manifests.check_together import desired_of
+from controller.core.manifests.revision_hash import earlier_revision_of
 
 FULL = """
 apiVersion: trimtab/v1
@@ -46,38 +49,70 @@ spec: {image: "a/b:1"}
 """
 
 
-def revision(spec: str, *, name: str = "web", namespace: str = "default", owner: str = "team"):
+def service_of(spec: str, *, name: str = "web", namespace: str = "default", owner: str = "team"):
     text = (
         "apiVersion: trimtab/v1\nkind: Service\n"
         f"metadata: {{name: {name}, namespace: {namespace}, owner: {owner}}}\n"
         f"spec: {{image: 'a/b:1', {spec}}}\n"
     )
     (service,) = desired_of({"f.yaml": text}).services
-    return service.revision
+    return service
+
+
+def revision(spec: str, **metadata: str):
+    return service_of(spec, **metadata).revision
+
+
+def earlier(service):
+    return earlier_revision_of(service.owner, service.key, service.spec)
 
 
 HTTP = "healthcheck: {http: {path: /healthz, port: 8080}}"
+LIMITED = "resources: {memory: 64Mi, cpus: 0.5, pids: 10, shm: 1Mi}, restart: {policy: Never}"
 TCP = "healthcheck: {tcp: {port: 8080}, interval: 5s}"
-GOLDEN = {
+EARLIER = {
     HTTP: "v1:935ce82f85c6208fa6f6b5aadd00f8de13a3e9b15e45abb6bca7e154b7f58c11",
     TCP: "v1:a6660ce12f4c6272d8c72eea4bb269a680ed01b5f3eb88de50fca51ef1ed1edb",
     "": "v1:08d5d19556854b2d28f26b7db6615ef89c9d1ffb3ba2f35e9f66d3af212513f8",
 }
+GOLDEN = {
+    HTTP: "v2:935ce82f85c6208fa6f6b5aadd00f8de13a3e9b15e45abb6bca7e154b7f58c11",
+    TCP: "v2:a6660ce12f4c6272d8c72eea4bb269a680ed01b5f3eb88de50fca51ef1ed1edb",
+    "": "v2:08d5d19556854b2d28f26b7db6615ef89c9d1ffb3ba2f35e9f66d3af212513f8",
+    LIMITED: "v2:08811d083d1033db1598f57d588fa335c7b55ee31be6c60ecd400f5fcf23f2c7",
+}
 
 
-def test_golden_a_service_with_nothing_but_an_image():
-    assert revision("") == GOLDEN[""]
+def test_golden_the_revisions_of_earlier_versions():
+    assert {spec: earlier(service_of(spec)) for spec in EARLIER} == EARLIER
+    _db, full = desired_of({"f.yaml": FULL}).services
+    assert earlier(full) == "v1:32de4d62d00922937f202975396d895683590208750743a54fc8afdf9620c5fc"
 
 
-def test_golden_services_that_the_controller_probes():
-    assert [revision(HTTP), revision(TCP)] == [GOLDEN[HTTP], GOLDEN[TCP]]
+def test_golden_the_revisions_of_services_with_few_fields():
+    assert {spec: revision(spec) for spec in GOLDEN} == GOLDEN
 
 
 def test_golden_a_service_with_every_field():
     _db, service = desired_of({"f.yaml": FULL}).services
     assert service.revision == (
-        "v1:32de4d62d00922937f202975396d895683590208750743a54fc8afdf9620c5fc"
+        "v2:9ca4eb7d5a9f6611d0457257eb38f5f153e85af579fa8029246218fc5ec8ce6d"
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("resources: {memory: 64Mi}", "resources: {memory: 128Mi}"),
+        ("resources: {cpus: 0.125}", "resources: {cpus: 2}"),
+        ("resources: {pids: 10}", "resources: {pids: 20}"),
+        ("restart: {policy: Never}", "restart: {policy: OnFailure}"),
+        ("restart: {policy: Never}", ""),
+    ],
+)
+def test_another_value_of_what_an_engine_updates_makes_no_other_revision(one: str, other: str):
+    assert revision(one) == revision(other)
+    assert earlier(service_of(one)) != earlier(service_of(other))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +157,9 @@ def test_each_field_of_the_slot_makes_another_revision():
         "network: {mode: none}",
         "resources: {memory: 64Mi}",
         "resources: {cpus: 0.125}",
-        "resources: {cpus: 0.126}",
+        "resources: {pids: 10}",
+        "resources: {shm: 1Mi}",
+        "resources: {shm: 2Mi}",
         "security: {capAdd: [CHOWN]}",
         "healthcheck: {exec: [a]}",
         "healthcheck: {http: {port: 80}}",
@@ -130,7 +167,6 @@ def test_each_field_of_the_slot_makes_another_revision():
         "healthcheck: {http: {port: 80, path: /a}}",
         "healthcheck: {tcp: {port: 80}}",
         "healthcheck: {tcp: {port: 80}, retries: 4}",
-        "restart: {policy: Never}",
         "logs: {maxFiles: 4}",
         "containerLabels: {a: b}",
     ]

@@ -229,7 +229,7 @@ def test_replicas_of_several_revisions_are_compared_each_with_its_own():
         all_overrides={WEB: Overrides((revision(first), revision(second)))},
     )
     text = render_differences(found, width=None)
-    one, other = (each.revision.removeprefix("v1:")[:8] for each in (first, second))
+    one, other = (each.revision.removeprefix("v2:")[:8] for each in (first, second))
     assert text == (
         "~ Service/default/web\n"
         f"    web.1-bbbbbbbb (revision {one}):\n"

@@ -128,7 +128,13 @@ def test_what_its_document_suspends_only_that_resumes() -> None:
 def test_a_rollback_pins_to_the_last_good_revision() -> None:
     done = act("rollback", GOOD)
     assert done.overrides.pin == Pin(
-        revision=B.revision, generation=3, asked=spec_digest(C), by=BY, since=NOW, reason="why"
+        revision=B.revision,
+        generation=3,
+        asked=spec_digest(C),
+        by=BY,
+        since=NOW,
+        reason="why",
+        limits=B.limits,
     )
     assert (done.changed, done.revision) == (True, B.revision)
     assert done.text == f"rolls back to {short_revision(B.revision)} (ghcr.io/team/web:1)"
@@ -162,7 +168,7 @@ def test_an_automatic_rollback_is_told_apart() -> None:
     steering = decide(wanted, ground, now=NOW).overrides
     pin = steering.pin
     assert pin is not None and pin.automatic and pin.reason == "never healthy"
-    assert pin.asked == C.revision
+    assert (pin.asked, pin.asked_limits) == (C.revision, C.limits)
     assert [each.revision for each in steering.revisions if each.left] == [C.revision]
     assert act("rollback", GOOD).overrides.revisions == GOOD.revisions, "by hand it isn't counted"
 

@@ -21,7 +21,7 @@ from tests.worlds import container, revision, service
 
 OLD, B = revision("a"), revision("b")
 SETTLING = Availability(AvailabilityWord.SETTLING)
-BEGUN = RolloutProgress(revision=B, good=OLD)
+BEGUN = RolloutProgress(revision=B, good=OLD, limits=service().limits)
 
 
 def scene(*containers, wanted=None, settling=(), failures=None):
@@ -242,3 +242,36 @@ def test_a_course_survives_a_restart():
         assert from_json(to_json(course)) == course
     with pytest.raises(ValueError, match="not the course of a rollout"):
         from_json({**to_json(NEW), "furthest": [1, 2]})
+
+
+LESS, SAME, MORE = (service(resources={"memory": size}) for size in ("256Mi", "512Mi", "1Gi"))
+WELL = RolloutProgress(revision=B, good=B, furthest=(1, 1, 1), held_s=60.0, limits=SAME.limits)
+
+
+def test_more_of_a_limit_leaves_a_good_revision_good():
+    assert walk((5, scene(container(), wanted=MORE)), start=WELL) == replace(
+        WELL, limits=MORE.limits
+    )
+
+
+def test_less_of_a_limit_is_watched_again_and_fails_by_its_container():
+    course = walk((5, scene(container(), wanted=LESS)), start=WELL)
+    assert (course.good, course.furthest, course.limits) == ("", (0, 0, 0), LESS.limits)
+    less = {"memory": 256 << 20}
+    ill = scene(container(admitted=less, health="unhealthy"), wanted=LESS)
+    assert walk((5, ill), start=course).failed == "web.1-bbbbbbbb is unhealthy"
+    well = scene(container(admitted=less), wanted=LESS)
+    assert walk((5, well), (WATCH_S, well), start=course).good == B
+
+
+def test_other_limits_begin_a_failed_rollout_again():
+    failed = replace(BEGUN, failed="it died", limits=SAME.limits)
+    course = walk((5, scene(container(), wanted=MORE)), start=failed)
+    assert (course.failed, course.good) == ("", OLD)
+
+
+def test_limits_are_saved_and_those_of_earlier_versions_are_those_of_now():
+    assert from_json(to_json(WELL)) == WELL
+    before = replace(WELL, limits=None)
+    assert from_json(to_json(before)) == before
+    assert walk((5, scene(container(), wanted=LESS)), start=before).good == B

@@ -1,4 +1,11 @@
-"""The restart of an unhealthy container: whether it is due, and its actions."""
+"""Changes of a serving container: healing, other limits, and a restart if it is unhealthy.
+
+An update of limits that takes no memory is done at once, in all slots. An update that takes memory
+can end processes. Such updates go slot by slot, each after the container before has been available
+for ``minHealthy``.
+"""
+
+from collections.abc import Mapping
 
 from controller.core.drift.actions import (
     ContainerHandle,
@@ -7,16 +14,15 @@ from controller.core.drift.actions import (
     with_verdicts,
 )
 from controller.core.drift.availability import AvailabilityWord
-from controller.core.drift.classify import (
-    alterations,
-)
+from controller.core.drift.classify import ReplicaState, alterations
 from controller.core.drift.heal_alterations import heal
+from controller.core.engine_api.comparable_fields import describe_limits
 from controller.core.engine_api.translate import joined_networks
 from controller.core.planning.context import ServiceContext
 from controller.model.desired.plan import AnyAction, ConnectNetwork, Delay
 from controller.model.desired.spec import RestartPolicy
 from controller.model.errors import Problem
-from controller.model.observed import Container
+from controller.model.observed import Container, ContainerState
 
 
 def healing_actions(
@@ -78,3 +84,51 @@ def restart_actions(container: Container, context: ServiceContext, cause: str) -
         cause = f"restart policy is no, want {policy[0]}"
         actions.append(handle.set_restart_policy(policy, cause))
     return with_verdicts(actions, context.judge)
+
+
+# Limits
+
+#: States with processes that use memory.
+_USING = frozenset({ContainerState.RUNNING, ContainerState.PAUSED})
+
+
+def limit_actions(container: Container, context: ServiceContext) -> list[AnyAction]:
+    """Return the update of a container's limits that is due now."""
+    if takes_memory(container, context) and not _can_take(container, context):
+        return []
+    return _updates(container, context)
+
+
+def later_limit_actions(container: Container, context: ServiceContext) -> list[AnyAction]:
+    """Return the update of a container's limits that is due once the container is available."""
+    if not takes_memory(container, context) or _is_available(container, context):
+        return []
+    return [] if container.slot in context.kept_memory else _updates(container, context)
+
+
+def _updates(container: Container, context: ServiceContext) -> list[AnyAction]:
+    limits, admitted = _other_limits(container, context), container.admitted
+    if not limits or admitted is None:
+        return []
+    return [ContainerHandle.of(container).set_limits(limits, describe_limits(admitted, limits))]
+
+
+def takes_memory(container: Container, context: ServiceContext) -> bool:
+    """Return True if a container with processes has more memory than its document declares."""
+    memory, admitted = _other_limits(container, context).get("memory"), container.admitted
+    if memory is None or admitted is None or container.state not in _USING:
+        return False
+    return memory < admitted.memory
+
+
+def _other_limits(container: Container, context: ServiceContext) -> Mapping[str, int]:
+    return ReplicaState(container, context.service).other_limits
+
+
+def _can_take(container: Container, context: ServiceContext) -> bool:
+    """Return True if a container is available, and its turn has come."""
+    return _is_available(container, context) and container.slot not in context.kept_memory
+
+
+def _is_available(container: Container, context: ServiceContext) -> bool:
+    return context.availability_of(container) is AvailabilityWord.AVAILABLE

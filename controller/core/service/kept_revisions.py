@@ -1,0 +1,115 @@
+"""Revisions of earlier versions: a service keeps the revision under which its containers run.
+
+Revisions ``v1:`` include the values of limits, and revisions ``v2:`` don't
+(``core.manifests.revision_hash``). A document whose v2 revision equals that of a kept v1 revision
+goes on under the v1 revision: its containers are current, and its image, outcomes and rollbacks are
+found under the same name. Without kept revisions, the revision v1 of the document itself counts if
+a container has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from pydantic import ValidationError
+
+from controller.core.manifests.check_together import desired_digest
+from controller.core.manifests.revision_hash import EARLIER, earlier_revision_of, revision_of
+from controller.model.desired.desired import Desired, Service
+from controller.model.desired.limits import DeclaredLimits
+from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Revision
+from controller.model.desired.spec import ServiceSpec
+from controller.model.names import Key
+from controller.model.observed import Container, Observed
+
+_EARLIER = f"{EARLIER}:"
+
+
+def with_kept_revisions(
+    declared: Desired, all_overrides: Mapping[Key, Overrides], observed: Observed | None
+) -> Desired:
+    """Return the desired state with each service under the revision that its containers have.
+
+    *observed* is None before the first observation.
+    """
+    services = tuple(
+        _with_kept_revision(
+            service,
+            all_overrides.get(service.key, NO_OVERRIDES),
+            () if observed is None else observed.of(service.key),
+        )
+        for service in declared.services
+    )
+    if all(one is other for one, other in zip(services, declared.services, strict=True)):
+        return declared
+    digest = desired_digest(
+        services, declared.networks, declared.volumes, suspended=declared.suspended
+    )
+    return replace(declared, services=services, digest=digest)
+
+
+def _with_kept_revision(
+    service: Service, overrides: Overrides, containers: Iterable[Container]
+) -> Service:
+    canonical = service.canonical or service.revision
+    known = _kept_name(service, canonical, overrides, containers)
+    return (
+        service
+        if known == service.revision
+        else replace(service, revision=known, canonical=canonical)
+    )
+
+
+def _kept_name(
+    service: Service, canonical: str, overrides: Overrides, containers: Iterable[Container]
+) -> str:
+    running = {container.revision for container in containers}
+    if any(revision.startswith(_EARLIER) for revision in running) and canonical not in running:
+        earlier = earlier_revision_of(service.owner, service.key, service.spec)
+        if earlier in running:
+            return earlier
+    kept = reversed(overrides.revisions)
+    return next(
+        (e.revision for e in kept if canonical_revision(e, service.key) == canonical), canonical
+    )
+
+
+def canonical_revision(kept: Revision, key: Key) -> str:
+    """Return a kept revision's name by the present rule; its own name if its spec isn't kept."""
+    if kept.canonical or not kept.revision.startswith(_EARLIER):
+        return kept.canonical or kept.revision
+    spec = kept_spec(kept)
+    return kept.revision if spec is None else revision_of(kept.owner, key, spec)
+
+
+def kept_spec(kept: Revision) -> ServiceSpec | None:
+    """Return the slot spec of a kept revision; None if it isn't kept, or not readable any more."""
+    try:
+        return ServiceSpec.model_validate_json(kept.spec) if kept.spec else None
+    except ValidationError:
+        return None  # of a field that there isn't any more
+
+
+def completed(overrides: Overrides, key: Key) -> Overrides:
+    """Return overrides of an earlier version with the limits and present names of its revisions."""
+    if all(each.limits is not None or not each.spec for each in overrides.revisions):
+        return overrides
+    done = replace(overrides, revisions=tuple(_completed(e, key) for e in overrides.revisions))
+    pin = overrides.pin
+    if pin is None or not pin.automatic or pin.asked_limits is not None:
+        return done
+    failed = done.find_revision(pin.asked)
+    return done if failed is None else replace(done, pin=replace(pin, asked_limits=failed.limits))
+
+
+def _completed(kept: Revision, key: Key) -> Revision:
+    spec = kept_spec(kept)
+    if kept.limits is not None or spec is None:
+        return kept
+    canonical = canonical_revision(kept, key)
+    return replace(
+        kept,
+        limits=DeclaredLimits.of(spec),
+        canonical="" if canonical == kept.revision else canonical,
+    )

@@ -1,0 +1,72 @@
+"""The limits of a service that an engine can change on a living container."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controller.model.desired.spec import RestartPolicy, ServiceSpec
+from controller.model.observed import Settings
+from controller.model.quantities import format_bytes
+
+#: The limits of ``spec.resources`` that change in place.
+IN_PLACE_RESOURCES = ("memory", "cpus", "pids")
+_NANO_OF_MILLI = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredLimits:
+    """The limits in a document. None: the policy provides the limit."""
+
+    #: Bytes.
+    memory: int | None = None
+    #: Thousandths of a CPU.
+    cpus: int | None = None
+    #: Processes.
+    pids: int | None = None
+    #: The word of the restart policy, such as ``Always``.
+    restart: str = RestartPolicy.ALWAYS.value
+
+    @classmethod
+    def of(cls, spec: ServiceSpec) -> DeclaredLimits:
+        """Return the limits of a document."""
+        resources = spec.resources
+        cpus = None if resources.cpus is None else round(resources.cpus * 1000)
+        return cls(resources.memory, cpus, resources.pids, spec.restart.policy.value)
+
+    @property
+    def engine_limits(self) -> dict[str, int]:
+        """The declared limits by their names in ``Settings``.
+
+        Swap follows the memory, as in a create: no swap beside the memory.
+        """
+        values = {
+            "memory": self.memory,
+            "memory_swap": self.memory,
+            "nano_cpus": None if self.cpus is None else self.cpus * _NANO_OF_MILLI,
+            "pids": self.pids,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def differing_from(self, admitted: Settings) -> dict[str, int]:
+        """Return the declared limits that a container wasn't admitted with."""
+        limits = self.engine_limits
+        own = {n: value for n, value in limits.items() if n != "memory_swap"}
+        changed = {n: value for n, value in own.items() if getattr(admitted, n) != value}
+        return changed | ({"memory_swap": limits["memory"]} if "memory" in changed else {})
+
+    @property
+    def text(self) -> str:
+        """The limits in words, such as ``memory 64Mi, cpus 0.5, restart Always``."""
+        memory = None if self.memory is None else format_bytes(self.memory)
+        cpus = None if self.cpus is None else f"{self.cpus / 1000:g}"
+        named = (("memory", memory), ("cpus", cpus), ("pids", self.pids), ("restart", self.restart))
+        return ", ".join(f"{name} {value}" for name, value in named if value is not None)
+
+    def is_lower_than(self, other: DeclaredLimits) -> bool:
+        """Return True if some limit is lower than in *other*."""
+        pairs = (
+            (self.memory, other.memory),
+            (self.cpus, other.cpus),
+            (self.pids, other.pids),
+        )
+        return any(one is not None and two is not None and one < two for one, two in pairs)
