@@ -11,7 +11,7 @@ from controller.core.review import flat_plan
 from controller.core.review.plan_json import review_json
 from controller.core.review.printed_review import printed_review
 from controller.loop.control_socket import ActRequest, PassRequest, ReviewRequest
-from controller.loop.full_plan import Convergence
+from controller.loop.full_plan import Convergence, FullPlan
 from controller.loop.operator_api import OperatorApi
 from controller.loop.workers.pass_lock import PassLock
 from controller.model.errors import EngineError, UsageError
@@ -52,7 +52,7 @@ class ControlApi:
 
     def plan(self) -> dict[str, object]:
         """Return the plan of everything, and the removals permitted by an approval."""
-        full_plan = self._controller.plan_everything()
+        full_plan = self._operator.plan()
         plan = full_plan.plan
         going = [
             asdict(each) for each in approval_requests.planned_removals(plan, full_plan.observed)
@@ -63,7 +63,7 @@ class ControlApi:
     def review(self, request: ReviewRequest) -> dict[str, object]:
         """Return the review of everything, as ``plan`` and ``diff`` print it.
 
-        Reads the files and observes everything at each request.
+        Reads the files at each request, and observes everything unless nothing changed.
 
         Raises:
             UsageError: the command has another version than this process, or is about another DIR.
@@ -74,8 +74,7 @@ class ControlApi:
                 f"trimtab {__version__} runs here on {self._directory or 'no directory'}",
                 remedy="name this directory, or restart the controller after an update",
             )
-        full_plan = self._controller.plan_everything()
-        return printed_review(self._operator.review(full_plan), request.form)
+        return printed_review(self._operator.review(self._operator.plan()), request.form)
 
     def act(self, request: ActRequest) -> dict[str, object]:
         """Change an override of a service; passes carry it out later.
@@ -140,6 +139,11 @@ class ControlApi:
     def _converge(self, request: PassRequest, deadline: float) -> Convergence:
         keys, approved = self._controller.keys, request.approve_prune
         was_stuck = False
+        unchanged = None if approved else self._plan_unchanged()
+        if unchanged is not None:
+            convergence = self._operator.convergence_of(unchanged, request.key)
+            if convergence.settled:
+                return convergence
         while True:
             try:
                 full_plan = self._controller.observe_everything(
@@ -162,6 +166,12 @@ class ControlApi:
             if left_s <= 0 or self._stopped.is_set():
                 return Convergence(converged=False, stuck=False)
             self._wait_for_passes(min(CONVERGENCE_S, left_s))
+
+    def _plan_unchanged(self) -> FullPlan | None:
+        try:
+            return self._operator.plan_unchanged()
+        except EngineError:
+            return None
 
     def _wait_for_passes(self, longest_s: float) -> None:
         """Wait until all queued keys were handled, at most *longest_s*."""

@@ -182,8 +182,8 @@ class Controller:
         with self._observing:
             self.chores.forget(Chore.OBSERVE)  # this observation takes its place
             try:
-                shown = self._plan_everything(approved=False, record=False) if plan else None
-                full_plan = self._plan_everything(approved=approved, record=True)
+                shown = self._plan_everything(None, approved=False, record=False) if plan else None
+                full_plan = self._plan_everything(None, approved=approved, record=True)
             finally:
                 self.chores.add_after(Chore.OBSERVE, self._spread(OBSERVE_S))
                 self.chores.add_after(Chore.LIST, self._spread(LIST_S))
@@ -208,14 +208,14 @@ class Controller:
         self.changed()
         return full_plan
 
-    def plan_everything(self) -> FullPlan:
-        """Observe and plan everything. Changes nothing, not even the saved state.
+    def plan_everything(self, last: Observed | None = None) -> FullPlan:
+        """Plan everything by the snapshot *last*, else by a new one. Changes no saved state.
 
         Raises:
             EngineError: engine or broker can't be reached.
         """
         with self._observing:
-            return self._plan_everything(approved=False, record=False)
+            return self._plan_everything(last, approved=False, record=False)
 
     def list_containers(self) -> None:
         """Compare the engine's list with the last snapshot, and queue services with differences.
@@ -247,13 +247,13 @@ class Controller:
         """Return the status of every resource, in the form of ``status --json``."""
         return self._reporter.report(now=self._clock.now())
 
-    def _plan_everything(self, *, approved: bool, record: bool) -> FullPlan:
+    def _plan_everything(self, last: Observed | None, *, approved: bool, record: bool) -> FullPlan:
         policy, files = self.parts.fetch_policy(), self.parts.source.load()
         with self._lock:
             known = self.shared.observed
         _, desired = self.overrides.declare(files, known)
         self.prober.declare(desired.services, policy.networks)
-        observed = self.parts.engine.observe(images=image_references(desired, known))
+        observed = last or self.parts.engine.observe(images=image_references(desired, known))
         declared, desired = self.overrides.declare(files, observed)
         if record:
             self.reconciler.tracker.count_exits(desired, observed)

@@ -128,6 +128,47 @@ class OperatorApi:
             reveal=reveal,
         )
 
+    def plan(self) -> FullPlan:
+        """Return the plan of everything, by the present files, containers and policy.
+
+        Raises:
+            EngineError: engine or broker can't be reached.
+        """
+        return self.plan_unchanged() or self.controller.plan_everything()
+
+    def plan_unchanged(self) -> FullPlan | None:
+        """Return the plan of everything by the last snapshot; None if something changed since.
+
+        A list of the containers replaces the inspection of each. The list shows no changed limit and
+        no network: their events do, and queue a key or an observation.
+
+        Raises:
+            EngineError: engine or broker can't be reached.
+        """
+        with self._shared.lock:
+            observed, followed = self._shared.observed, self._shared.followed
+        if observed is None or not followed:
+            return None
+        if snapshot.changed_services(observed, self._engine.list_containers()):
+            return None
+        full_plan = self.controller.plan_everything(observed)
+        return full_plan if self._is_current(full_plan) else None
+
+    def _is_current(self, full_plan: FullPlan) -> bool:
+        """Return True if files, policy and snapshot are those of the last observation, and no hint waits."""
+        keys, chores, shared = self.controller.keys, self.controller.chores, self._shared
+        with shared.lock:
+            return (
+                shared.followed
+                and shared.unreachable is None
+                and shared.observed is full_plan.observed
+                and shared.policy is not None
+                and shared.policy.digest == full_plan.policy.digest
+                and shared.declared == full_plan.declared
+                and keys.idle
+                and not chores.is_queued(Chore.OBSERVE)
+            )
+
     def apply_exactly(self, digest: str, *, approved: bool, requested_by: str) -> Execution:
         """Plan again and, if the plan's digest is *digest*, perform exactly its actions.
 

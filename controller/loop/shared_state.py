@@ -71,6 +71,8 @@ class SharedState:
     #: The last snapshot of everything, updated by the snapshots of passes.
     observed: Observed | None = None
     policy: PassPolicy | None = None
+    #: The engine's events are followed: a change since the last snapshot queues a key or a chore.
+    followed: bool = False
     #: Why the engine or the broker is unreachable, if it is.
     unreachable: EngineError | None = None
     #: Failed observations of everything in a row.

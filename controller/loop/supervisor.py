@@ -243,9 +243,10 @@ class Supervisor:
         Returns:
             The time of the last event, and True if the subscription ended because it was silent.
         """
-        self._events = events
+        self._events, shared = events, self._controller.shared
         if self._stopped.is_set():
             events.close()  # `_finish` possibly ran before the assignment
+        shared.followed = True
         try:
             for event in events:
                 last_ns = max(last_ns, event.time_ns)
@@ -256,6 +257,7 @@ class Supervisor:
         except Exception:
             log.exception("reading events failed; the subscription begins again")
         finally:
+            shared.followed = False
             events.close()
         return last_ns, False
 

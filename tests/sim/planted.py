@@ -341,7 +341,7 @@ def _acts(original: Any) -> Any:
 
 def _remembers(_original: Any) -> Any:
     def survey(self: Any) -> Any:
-        told = self._plan_everything(approved=False, record=True)
+        told = self._plan_everything(None, approved=False, record=True)
         self._store.prune = told.decision.memory
         return told
 

@@ -115,6 +115,12 @@ class WorkQueue(Generic[K]):
         with self._changed:
             return len(self._dirty)
 
+    def is_queued(self, key: K) -> bool:
+        """Return True if *key* waits for a worker now, or a worker handles *key*."""
+        with self._changed:
+            self._promote()
+            return key in self._dirty or key in self._processing
+
     @property
     def idle(self) -> bool:
         """Return True if no key waits for a worker, and no worker handles a key."""

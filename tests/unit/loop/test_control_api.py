@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,22 @@ from controller.core.review.review_form import ReviewForm
 from controller.loop.control_api import ControlApi
 from controller.loop.control_socket import PassRequest, ReviewRequest
 from controller.loop.workers.pass_lock import PassLock
-from controller.model.errors import UsageError
+from controller.model.errors import EngineUnavailable, UsageError
+from controller.model.observed import ContainerState
+from controller.ports import EngineEvent
+from tests import worlds
 from tests.unit.loop.toy import House
 from tests.worlds import container, declared, engine, service
 
 DIR = "/srv/desired"
+PASS = PassRequest(5.0, approve_prune=False, on_behalf_of="uid:0", key=None)
 PLAN = ReviewRequest(ReviewForm("plan", "json"), __version__, DIR)
 
 
 def api_of(house: House) -> ControlApi:
-    return ControlApi(
-        house.operator, PassLock(paused=False), house.watch, threading.Event(), directory=DIR
-    )
+    stopped = threading.Event()
+    stopped.set()  # a pass then waits for nothing
+    return ControlApi(house.operator, PassLock(paused=False), house.watch, stopped, directory=DIR)
 
 
 def effects(answer: dict[str, Any]) -> dict[str, str]:
@@ -72,7 +78,75 @@ def test_a_review_is_only_for_the_same_version_and_directory(
 
 def test_a_pass_with_nothing_to_do_observes_once(house: House) -> None:
     before = house.engine.looks
-    request = PassRequest(5.0, approve_prune=False, on_behalf_of="uid:0", key=None)
-    answer = api_of(house).run_pass(request)
+    answer = api_of(house).run_pass(PASS)
     assert (answer["converged"], answer["acts"]) == (True, [])
     assert house.engine.looks - before == 1
+
+
+# While the engine's events are followed, a list of its containers can be enough.
+
+
+@pytest.fixture
+def followed(house: House) -> House:
+    house.let_pass(1)
+    house.controller.shared.followed = True
+    house.engine.looks = 0
+    return house
+
+
+def test_an_unchanged_world_is_planned_without_an_observation(followed: House) -> None:
+    assert effects(api_of(followed).review(PLAN)) == {}
+    assert api_of(followed).run_pass(PASS)["converged"]
+    assert followed.engine.looks == 0
+
+
+def remove(house: House) -> None:
+    house.engine.change(container().name, lambda _gone: None)
+
+
+def stop(house: House) -> None:
+    house.engine.change(
+        container().name, lambda running: replace(running, state=ContainerState.EXITED)
+    )
+
+
+def edit(house: House) -> None:
+    house.files.desired = declared(service(), service("new"))
+
+
+def change_the_policy(house: House) -> None:
+    house.policy = "another"
+
+
+def end_the_events(house: House) -> None:
+    house.controller.shared.followed = False
+
+
+def queue_a_key(house: House) -> None:
+    house.controller.handle_event(EngineEvent(5, "container", "update", "c1", worlds.WEB))
+
+
+def queue_an_observation(house: House) -> None:
+    house.controller.handle_event(EngineEvent(5, "network", "disconnect", "n1", None))
+
+
+def lose_the_engine(house: House) -> None:
+    house.controller.connection_lost(EngineUnavailable("engine.unreachable", "away"))
+
+
+@pytest.mark.parametrize(
+    "happening",
+    [
+        *(remove, stop, edit, change_the_policy, end_the_events),
+        *(queue_a_key, queue_an_observation, lose_the_engine),
+    ],
+)
+def test_any_hint_of_a_change_causes_an_observation(
+    followed: House, happening: Callable[[House], None]
+) -> None:
+    happening(followed)
+    api_of(followed).review(PLAN)
+    assert followed.engine.looks == 1
+    followed.engine.looks = 0
+    api_of(followed).run_pass(PASS)
+    assert followed.engine.looks >= 1
