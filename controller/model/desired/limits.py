@@ -49,6 +49,13 @@ class DeclaredLimits:
 
     def differing_from(self, admitted: Settings) -> dict[str, int]:
         """Return the declared limits that a container wasn't admitted with."""
+        cpus = None if self.cpus is None else self.cpus * _NANO_OF_MILLI
+        if (
+            self.memory in (None, admitted.memory)
+            and cpus in (None, admitted.nano_cpus)
+            and self.pids in (None, admitted.pids)
+        ):
+            return {}  # of nearly all containers, and asked often
         limits = self.engine_limits
         own = {n: value for n, value in limits.items() if n != "memory_swap"}
         changed = {n: value for n, value in own.items() if getattr(admitted, n) != value}
