@@ -45,6 +45,11 @@ def test_a_plan_names_the_fields_that_change_and_apply_says_what_it_did(host: Ho
     assert "replaced replica 1 of 1" in done.stderr
     assert "LOG_LEVEL=debug" in host.containers("web")[0]["Config"]["Env"]
     host.write("web.yaml", document("128Mi", "debug"))
+    in_place = host.cli("plan", expect=2).stdout
+    assert "~ Service/default/web  update 1 replica in place" in in_place
+    assert "    spec.resources.memory: 96Mi -> 128Mi\n" in in_place
+    assert "no downtime expected" in in_place
+    host.write("web.yaml", document("128Mi", "trace"))
     measured = host.cli("plan", expect=2).stdout
     assert re.search(r"downtime expected: web about [\d.]+ s\n", measured), measured
     host.cli("down")
