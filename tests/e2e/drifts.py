@@ -160,8 +160,8 @@ _INTRO = """\
 
 trimtab detects a change of a container from outside at once, by the engine's events, or at the latest at the next full
 observation (300 s). Drift is a difference from the settings admitted at creation, including defaults from image and policy;
-a changed policy causes no drift. The journal has each repair, with its cause. A repair in place costs no restart. If a
-repair in place is impossible, trimtab replaces the container as in a rollout, with the successor first if ports and
+a changed policy causes no drift, and other limits in a document are [no drift](rollouts.md#limits-change-in-place) either.
+The journal has each repair, with its cause. A repair in place costs no restart. If a repair in place is impossible, trimtab replaces the container as in a rollout, with the successor first if ports and
 volumes allow. A stopped container with drift is recreated.
 
 If a container has several differences, and one can't be repaired in place, trimtab replaces the container at once.
