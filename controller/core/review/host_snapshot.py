@@ -194,9 +194,9 @@ def _without_values(state: Mapping[str, Any]) -> dict[str, object]:
             [key, number, history and {**history, "cause": ""}, cursor]
             for key, number, history, cursor in state.get("slots", ())
         ],
-        "rollouts": {
+        "courses": {
             key: {**progress, "failed": _hidden_text(progress["failed"])}
-            for key, progress in state.get("rollouts", {}).items()
+            for key, progress in state.get("courses", {}).items()
         },
     }
 

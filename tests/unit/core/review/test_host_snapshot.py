@@ -80,7 +80,7 @@ SNAPSHOT = HostSnapshot(
     state={
         "version": 1,
         "slots": [[str(KEY), 1, {"count": 1, "cause": SECRET}, None]],
-        "rollouts": {str(KEY): {"failed": SECRET}},
+        "courses": {str(KEY): {"failed": SECRET}},
         "steerings": {str(KEY): revisions.to_json(Overrides((REVISION,)))},
     },
     sources=(SOURCE,),

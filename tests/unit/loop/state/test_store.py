@@ -16,6 +16,8 @@ from controller.core.drift.backoff import CLEAN, SlotHistory
 from controller.core.drift.contention import Contention
 from controller.core.drift.failures import ExitCursor
 from controller.core.planning.quarantine import QuarantinedContainer
+from controller.core.review import host_snapshot
+from controller.core.review.host_snapshot import HostSnapshot
 from controller.core.service.prune_memory import PruneMemory
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.loop.state.service_state import Generation
@@ -24,6 +26,7 @@ from controller.model.crashpoints import CONTROLLER_POINTS
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Suspension
 from controller.model.errors import StateError
 from controller.model.names import Key, SlotKey, service_key
+from controller.model.observed import Observed
 from controller.system.atomic_file import write_atomic
 
 SUSPENDED = Overrides(suspension=Suspension("uid:0", "2026-01-01T00:00:00Z"))
@@ -53,6 +56,21 @@ def filled(file: Path) -> StateStore:
     memory.quarantined = {"c2": QuarantinedContainer(30.5, 1000.0, "boot", 4000.0)}
     memory.of(WEB).overrides = SUSPENDED
     return memory
+
+
+def test_a_snapshot_of_the_host_has_no_text_of_a_failure(tmp_path: Path) -> None:
+    memory, secret = filled(tmp_path / "state.json"), "hunter2"
+    memory.slot((WEB, 1)).history = SlotHistory(count=2, cause=f"exec: {secret}")
+    memory.of(WEB).rollout = RolloutProgress(revision="v2:1", failed=f"exec: {secret}")
+    state = memory.to_json()
+    assert secret in json.dumps(state)
+    snapshot = HostSnapshot("host", "2026-01-01T00:00:00Z", Observed(instance="i"), {}, state)
+    shown = json.dumps(host_snapshot.to_json(snapshot)["state"])
+    assert secret not in shown
+    (tmp_path / "again.json").write_text(shown)
+    again = StateStore(tmp_path / "again.json")
+    again.read()
+    assert again.of(WEB).rollout.failed, "that it failed is part of a plan"
 
 
 def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
