@@ -232,12 +232,14 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
     parts = _LookParts(call, state)
     listed = yield from parts.read(container_read.container_list, query=query)
     known = state.inventory
-    ids = sorted(row["Id"] for row in listed or () if row["Id"] in known.containers)
+    ids = sorted(row["Id"] for row in listed or ())
     networks = [each for each in known.networks.values() if each.namespace == namespace]
     networks.sort(key=lambda each: (each.name, each.id))
     items = {
         "instance": state.instance,
-        "containers": [item_to_json(known.containers[each]) for each in ids],
+        "containers": [
+            item_to_json(known.containers[each]) for each in ids if each in known.containers
+        ],
         "networks": [asdict(each) for each in networks],
         "volumes": [asdict(each) for each in known.volumes.values()],
         **_shared_items(state, known),
