@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -451,37 +450,45 @@ def test_only_checkpoints_go_where_only_they_are_wanted(tmp_path: Path) -> None:
 # Killed
 
 
-def grew(path: Path, before: int) -> bool:
-    return path.exists() and path.stat().st_size > before + 4000
+#: Ships a journal, and dies in the last of as many batches, before or after the line is written.
+MORTAL_SHIPPER = """
+import os, signal, sys
+from pathlib import Path
+from controller.app.clock import SystemClock
+from controller.ship import shipper
+from controller.ship.fd_server import LocalFiles
+from controller.ship.sinks import FileSink
+
+root, batches, after = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "after"
+shipper.BATCH_RECORDS = 3
+
+class MortalSink(FileSink):
+    def deliver(self, batch):
+        global batches
+        batches -= 1
+        if batches == 0 and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().deliver(batch)
+        if batches == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sinks = {"file": MortalSink(root / "out.jsonl")}
+places = shipper.ShipperPaths(root)
+shipper.Shipper(sinks, LocalFiles(root / "journal"), places, clock=SystemClock()).run()
+"""
 
 
 def test_a_shipper_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     written = wrote(tmp_path / "journal", 400, segment_bytes=20_000)
-    program = f"""
-import sys, time
-from pathlib import Path
-from controller.ship import shipper
-from controller.ship.fd_server import LocalFiles
-from controller.ship.sinks import FileSink
-from controller.app.clock import SystemClock
-shipper.BATCH_RECORDS = 3
-root = Path({str(tmp_path)!r})
-places = shipper.ShipperPaths(root)
-sinks = {{"file": FileSink(root / "out.jsonl")}}
-shipper.Shipper(sinks, LocalFiles(root / "journal"), places, clock=SystemClock()).run()
-"""
-    out = tmp_path / "out.jsonl"
-    sizes = [0]
-    for _ in range(3):
-        process = subprocess.Popen([sys.executable, "-c", program])
-        eventually(partial(grew, out, sizes[-1]))
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        sizes.append(out.stat().st_size)
-    process = subprocess.Popen([sys.executable, "-c", program])
+    program = [sys.executable, "-c", MORTAL_SHIPPER, str(tmp_path)]
+    for batches, moment in ((1, "before"), (1, "after"), (20, "before"), (7, "after")):
+        done = subprocess.run([*program, str(batches), moment], check=False)
+        assert done.returncode == -signal.SIGKILL
+    process = subprocess.Popen([*program, "0", "after"])
     eventually(lambda: load_cursor(tmp_path / "file.cursor").seq == len(written))
     process.terminate()
     process.wait()
+    out = tmp_path / "out.jsonl"
     found = [json.loads(line)["seq"] for line in out.read_bytes().splitlines()]
     assert set(found) == set(range(1, len(written) + 1))
     # In order, but for what is sent again after a kill.
