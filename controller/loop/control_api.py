@@ -15,6 +15,7 @@ from controller.loop.full_plan import Convergence, FullPlan
 from controller.loop.operator_api import OperatorApi
 from controller.loop.workers.pass_lock import PassLock
 from controller.model.errors import EngineError, UsageError
+from controller.model.names import Key
 from controller.ports import Clock
 
 #: How often a waiting request checks the convergence, besides after each pass.
@@ -155,9 +156,12 @@ class ControlApi:
                 convergence = self._operator.convergence_of(full_plan, request.key)
                 if not convergence.settled:  # the prune guard removes after a second look
                     convergence = self._operator.convergence(request.key)
+                # A pass that still runs records the snapshot from before its actions.
+                if convergence.settled and not self._is_busy(request.key):
+                    return convergence
                 # Observing queues the keys with actions, so the queue is busy right afterwards.
                 # Only a key that is still stuck after its pass waits for a person.
-                if convergence.settled or (convergence.stuck and (was_stuck or keys.idle)):
+                if convergence.stuck and (was_stuck or keys.idle):
                     return convergence
                 was_stuck = convergence.stuck
             except EngineError as error:
@@ -166,6 +170,11 @@ class ControlApi:
             if left_s <= 0 or self._stopped.is_set():
                 return Convergence(converged=False, stuck=False)
             self._wait_for_passes(min(CONVERGENCE_S, left_s))
+
+    def _is_busy(self, only: Key | None) -> bool:
+        """Return True if a pass of any key, or of *only* one key, runs or is due."""
+        keys = self._controller.keys
+        return keys.is_queued(only) if only is not None else not keys.idle
 
     def _plan_unchanged(self) -> FullPlan | None:
         try:

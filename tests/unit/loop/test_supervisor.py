@@ -28,7 +28,7 @@ from controller.loop.supervisor import ControlEndpoints, Supervisor
 from controller.loop.workers.stop_signal import StopSignal
 from controller.loop.workers.triggers import Triggers
 from controller.loop.workers.worker_slots import PULLS, WorkerSlots
-from controller.model.desired.plan import AnyAction, PullImage, StopContainer
+from controller.model.desired.plan import AnyAction, PullImage, StartContainer, StopContainer
 from controller.model.errors import EngineError, EngineUnavailable
 from controller.model.names import Key
 from controller.model.observed import Observed
@@ -324,6 +324,36 @@ def test_a_pass_waits_until_all_is_as_desired(tmp_path: Path, files: Files) -> N
         }
         claims = {context.on_behalf_of for context in made.engine.contexts}
         assert claims <= {f"uid:{os.getuid()} alice", f"uid:{os.getuid()} uid:0 alice", ""}
+
+
+def test_a_pass_waits_for_the_record_of_what_it_sees(tmp_path: Path, files: Files) -> None:
+    """A look can see the end of a pass that isn't recorded yet."""
+
+    class Slow(LiveEngine):
+        """Answers the last start once everything was observed twice."""
+
+        def __init__(self, world: Observed) -> None:
+            super().__init__(world)
+            self.seen_all = threading.Semaphore(0)
+
+        def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
+            seen = super().observe(images=images, only=only)
+            if only is None and sum(c.running for c in seen.containers) == 3:
+                self.seen_all.release()
+            return seen
+
+        def perform(self, action: AnyAction, context: Context) -> str:
+            done = super().perform(action, context)
+            if isinstance(action, StartContainer) and action.slot == 3:
+                for _ in range(2):
+                    assert self.seen_all.acquire(timeout=PATIENCE_S)
+            return done
+
+    with plant(tmp_path, worlds.engine(networks=()), files, kind=Slow) as made:
+        files.desired = declared(service(replicas=3))
+        reply = made.ask(do="pass", timeout_s=PATIENCE_S, on_behalf_of="uid:0 alice")
+        assert reply["converged"]
+        assert [each["ready"] for each in reply["status"]["resources"]] == [3]
 
 
 def test_a_pass_that_a_person_must_help_comes_back_at_once(tmp_path: Path, files: Files) -> None:
