@@ -13,7 +13,7 @@ def describe() -> dict[str, str]:
     return {
         "processors": f"{os.cpu_count()} x {_processor()}",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
-        "kernel": f"Linux {platform.release()}",
+        "kernel": f"Linux {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "engine": _version_of("dockerd", "--version"),
         "compose": _version_of("docker", "compose", "version", "--short"),
