@@ -185,7 +185,7 @@ class BrokerEngine:
         )
 
     def _look_at(self, key: Key | None, images: frozenset[str]) -> BrokerLook | None:
-        """Read all that concerns one service in one request. None: it takes several requests."""
+        """Read a service's objects in one request; return None if several requests are needed."""
         if key is None or key.kind != "Service" or len(images) > IMAGES_MAX:
             return None
         query = {"namespace": key.namespace, "service": key.name}

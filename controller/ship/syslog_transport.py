@@ -158,7 +158,7 @@ def _refuse_ended(peer: socket.socket, *, wait_s: float = 0.0) -> None:
     peer.settimeout(0.0)
     try:
         if not peer.recv(4096):
-            raise ConnectionResetError(104, "it hung up")
+            raise ConnectionResetError(104, "the other side hung up")
     except (BlockingIOError, ssl.SSLWantReadError):
         return  # a part of a TLS record
     finally:

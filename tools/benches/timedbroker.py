@@ -24,7 +24,7 @@ WAITS: Final = "TRIMTAB_BENCH_WAITS"
 
 
 class TimedRecordStore(record_store.RecordStore):
-    """A record store that times the waits for its records."""
+    """A record store with timed waits for records."""
 
     async def write(self, entry: Entry, *, optimistic: bool = False) -> Record | None:
         began = perf_counter()

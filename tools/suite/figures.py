@@ -30,7 +30,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """Measured values of one quantity, one of each round."""
+    """The measured values of a quantity, by round."""
 
     name: str
     #: A member of ``UNITS``; "x" is a ratio, "" a count.

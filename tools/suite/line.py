@@ -11,7 +11,7 @@ from tools.suite.stage import Stage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One line of the suite."""
+    """A line of the suite."""
 
     name: str
     #: The measured quantity, for the heading of the page.

@@ -32,11 +32,6 @@ def peak_mb(pid: int) -> float:
     return _kib(Path(f"/proc/{pid}/status").read_text(), "VmHWM:") * 1024 / 1e6
 
 
-def resident_mb(pid: int) -> float:
-    """Return the present resident set in MB."""
-    return _kib(Path(f"/proc/{pid}/status").read_text(), "VmRSS:") * 1024 / 1e6
-
-
 def _kib(text: str, member: str) -> int:
     for line in text.splitlines():
         if line.startswith(member):

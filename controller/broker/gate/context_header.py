@@ -1,6 +1,6 @@
 """The header Trimtab-Context: the controller's claims about its request, never facts.
 
-Its precondition is the exception: a condition that the gate checks, and nothing to believe.
+The precondition is the exception: a condition that the gate checks, and nothing to believe.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ def refuse_if_other(call: GateRequest, identifier: str, revision: str = "") -> N
 
 
 def refuse_if_present(call: GateRequest, name: str, *, ours: bool) -> None:
-    """Refuse to create an object of a name that is required to be absent. *ours*: it exists.
+    """Refuse to create an object of a name that is required to be absent. *ours*: the object exists.
 
     Raises:
         Denied: ``precondition.unmet``.

@@ -272,7 +272,7 @@ class _Lookups:
 def _gather(
     call: GateRequest, state: GateState, wants: Needs, found: _Lookups, *, again: bool = False
 ) -> Flow[None]:
-    """Look everything up. *again*: of networks and volumes, those that were made; a start rechecks all."""
+    """Look up all facts; *again*: only those of created networks and volumes, as a start checks the rest."""
     platform = found.host.platform
     if call.query.get("platform") and not again:
         platform = yield from images.host_platform()

@@ -109,7 +109,7 @@ def _taken_over(peer: socket.socket) -> TakenOver:
     while b"\r\n\r\n" not in received and len(received) < HEAD_MAX:
         data = peer.recv(READ_BYTES)
         if not data:
-            raise ConnectionResetError("it hung up")
+            raise ConnectionResetError("the other side hung up")
         received += data
     head, _, early = received.partition(b"\r\n\r\n")
     status_line, *fields = head.decode("latin-1").split("\r\n")

@@ -93,7 +93,7 @@ class _Received:
     def _read(self) -> None:
         data = self._peer.recv(READ_BYTES)
         if not data:
-            raise ConnectionResetError("it hung up")
+            raise ConnectionResetError("the other side hung up")
         self._buffer += data
 
     def _take(self, count: int, drop: int) -> bytes:

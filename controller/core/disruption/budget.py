@@ -365,7 +365,7 @@ def admit(
 def _up(
     budget: Budget, outstanding: Iterable[TakenDown], look: Look, age_s: AgeOf
 ) -> dict[str, str]:
-    """Return the containers that have run, unaltered, for ``RUN_S``, each with its service."""
+    """Return the service of each container with an unaltered run of at least ``RUN_S``."""
     altered = {each.container for each in outstanding if not each.ended}
     return {
         each.container: each.service

@@ -32,7 +32,7 @@ class AvailabilityWord(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """The availability of one container, with its cause."""
+    """The availability of a container, and the cause."""
 
     word: AvailabilityWord
     #: The cause, in words that follow the container's name.

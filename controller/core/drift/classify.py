@@ -94,7 +94,7 @@ class ReplicaState:
 
     @property
     def is_finished(self) -> bool:
-        """Return True if the container ran to its end, and its restart policy leaves it there."""
+        """Return True if the container ended, and the restart policy allows no restart."""
         return self.service is not None and is_finished(self.container, self.service)
 
 
@@ -129,7 +129,7 @@ def drift_of(replica: ReplicaState) -> Drift:
 def is_finished(
     container: Container, service: Service, *, controller_restarts: bool = False
 ) -> bool:
-    """Return True if a container ran to its end, and its restart policy leaves it there.
+    """Return True if a container ended, and the restart policy allows no restart.
 
     A stop by trimtab is no end: such a stop sets the restart policy to ``no``, and OnFailure is
     ``no`` only if the controller restarts the container itself.

@@ -41,7 +41,7 @@ from controller.model.observed import ContainerState
 
 @dataclass(slots=True)
 class RolloutPlan:
-    """The actions for one service, and its problems."""
+    """The actions and the problems of one service."""
 
     actions: list[AnyAction] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)

@@ -50,7 +50,7 @@ def healing_actions(
 
 
 def _networks_without_alias(container: Container, context: ServiceContext) -> tuple[str, ...]:
-    """Return the networks on which a container lacks the alias with its service's name."""
+    """Return the networks on which a container lacks an alias of the service's name."""
     aliases = dict(container.aliases)
     wanted = joined_networks(context.service, context.prerequisites.names)
     return tuple(n for n in wanted if n in aliases and context.key.name not in aliases[n])

@@ -249,7 +249,7 @@ def drift_changes(container: Container) -> tuple[FieldChange, ...]:
 
 
 def limit_changes(container: Container, service: Service) -> tuple[FieldChange, ...]:
-    """Return the limits that a document changes in a container, by path; ``old`` is the admitted one."""
+    """Return the limits that a document changes in a container, by path; ``old`` is the admitted limit."""
     admitted = container.admitted
     if admitted is None:
         return ()

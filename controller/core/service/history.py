@@ -1,4 +1,4 @@
-"""The history of a service: its revisions, their outcomes, and its overrides."""
+"""The history of a service: revisions with their outcomes, and overrides."""
 
 from __future__ import annotations
 

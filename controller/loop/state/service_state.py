@@ -1,4 +1,4 @@
-"""All that the controller knows of a resource besides its document and the engine's objects."""
+"""The controller's knowledge of a resource besides the document and the engine's objects."""
 
 from __future__ import annotations
 

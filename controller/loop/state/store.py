@@ -96,7 +96,7 @@ class StateStore(Noted):
         return {k: s.dependencies for k, s in self.states().items() if s.dependencies}
 
     def plans(self) -> dict[Key, KeyPlan]:
-        """Return the last plan of each resource that was planned since its last change."""
+        """Return the last plan of each resource; none for a resource that changed since."""
         return {k: state.plan for k, state in self.states().items() if state.plan is not None}
 
     def record_plan(self, plan: Plan, keys: Iterable[Key]) -> None:

@@ -10,6 +10,7 @@ places whose cost grows fastest.
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -132,7 +133,10 @@ SIZED = (str, bytes, *ITEMS)
 
 
 def steps(work: Callable[[], object]) -> int:
-    """Return the number of Python's steps in *work*, and of bytes that functions of C got."""
+    """Return the number of Python's steps in *work*, and of bytes that functions of C got.
+
+    No garbage is collected meanwhile: the callbacks of a collection would count.
+    """
     tool, monitoring = sys.monitoring.PROFILER_ID, sys.monitoring
     # Takes two or three arguments, and counts its calls: as fast as C does.
     step = lru_cache(maxsize=0)(slice)
@@ -147,6 +151,7 @@ def steps(work: Callable[[], object]) -> int:
             count += len(argument) // BYTES_A_STEP
 
     monitoring.use_tool_id(tool, "cost")
+    gc.disable()
     try:
         for event in (_EVENTS.PY_START, _EVENTS.PY_RESUME, _EVENTS.JUMP, _EVENTS.BRANCH):
             monitoring.register_callback(tool, event, step)
@@ -156,6 +161,7 @@ def steps(work: Callable[[], object]) -> int:
     finally:
         monitoring.set_events(tool, 0)
         monitoring.free_tool_id(tool)
+        gc.enable()
     return count + step.cache_info().misses
 
 

@@ -46,7 +46,7 @@ def _converge(stage: Stage, spec: str, *, services: int = SERVICES) -> tuple[flo
 
 
 def _compare(spec: str, *, rounds: int, goal: float) -> list[Figure]:
-    """Measure one kind of services on an engine of its own."""
+    """Measure a kind of services on a separate engine."""
     with Stage(rounds=rounds) as stage:
         # Not counted: the first container after the engine's start.
         _, like = _converge(stage, spec, services=1)

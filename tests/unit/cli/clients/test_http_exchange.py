@@ -68,7 +68,7 @@ def test_an_answer_ends_where_its_frame_ends(answer: bytes, expected: WholeAnswe
     ],
 )
 def test_an_answer_that_ends_early_is_a_broken_connection(answer: bytes) -> None:
-    with pytest.raises(OSError, match="it hung up"):
+    with pytest.raises(OSError, match="the other side hung up"):
         exchange_with(answer)
 
 

@@ -14,30 +14,9 @@ from controller.model.desired.plan import (
     UnpauseContainer,
     UpdateContainer,
 )
-from controller.model.names import service_key
 from controller.model.observed import Container, ContainerState, Settings
 from controller.model.records import Precondition
-
-
-def container(identifier: str, state: ContainerState = ContainerState.RUNNING) -> Container:
-    return Container(
-        id=identifier,
-        key=service_key("default", "web"),
-        slot=1,
-        revision="v1:0",
-        owner="team",
-        origin="controller",
-        intent="",
-        image="",
-        image_id="",
-        state=state,
-        settings=Settings(name=identifier),
-        admitted=None,
-    )
-
-
-WEB = service_key("default", "web")
-
+from tests.unit.core.plain import WEB, container
 
 Kind = StartContainer | StopContainer | RemoveContainer | UnpauseContainer
 

@@ -19,30 +19,11 @@ from controller.model.desired.plan import (
 )
 from controller.model.inventory import Approval
 from controller.model.names import service_key
-from controller.model.observed import Container, ContainerState, Observed, Settings
+from controller.model.observed import Observed, Settings
 from controller.model.records import Precondition
+from tests.unit.core.plain import WEB, container
 
 PLAN = "ab" * 32
-
-
-def container(identifier: str, state: ContainerState = ContainerState.RUNNING) -> Container:
-    return Container(
-        id=identifier,
-        key=service_key("default", "web"),
-        slot=1,
-        revision="v1:0",
-        owner="team",
-        origin="controller",
-        intent="",
-        image="",
-        image_id="",
-        state=state,
-        settings=Settings(name=identifier),
-        admitted=None,
-    )
-
-
-WEB = service_key("default", "web")
 
 
 def test_an_approval_is_about_what_goes_and_what_is_held_back() -> None:
