@@ -52,7 +52,9 @@ from controller.model.desired.plan import (
     Verdict,
     Wait,
 )
-from controller.model.desired.spec import NetworkSpec, ServiceSpec, VolumeSpec
+from controller.model.desired.spec.mounts import VolumeSpec
+from controller.model.desired.spec.network import NetworkSpec
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem
 from controller.model.names import Key, NetworkNames, container_name, service_key
 from controller.model.observed import Container, ContainerState, Image, Observed, Settings

@@ -31,7 +31,8 @@ from controller.core.encoding.yaml import YamlPath as ValuePath
 from controller.core.manifests.declaration import Declaration, ParsedDocument
 from controller.core.manifests.parse import parse_document
 from controller.core.manifests.validation_errors import dotted, explain, problem_at
-from controller.model.desired.spec import Model, ReleaseSpec
+from controller.model.desired.spec.fields import Model
+from controller.model.desired.spec.service import ReleaseSpec
 from controller.model.errors import Problem
 from controller.model.names import SERVICE_NAME_MAX, is_dns_label
 from controller.sources.safe_read import FolderWalk, SourceFile, is_inside, read_whole

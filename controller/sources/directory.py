@@ -19,7 +19,7 @@ from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
 from controller.core.manifests.parse import read_text
 from controller.model.desired.desired import Desired, SourceIdentity
-from controller.model.desired.spec import ReleaseSpec
+from controller.model.desired.spec.service import ReleaseSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
 from controller.sources import git

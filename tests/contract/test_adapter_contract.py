@@ -25,7 +25,7 @@ from controller.model.desired.plan import (
     PullImage,
     RemoveNetwork,
 )
-from controller.model.desired.spec import ServiceSpec
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import EngineError
 from controller.model.names import Key, NetworkNames, container_name, service_key
 from controller.model.observed import Observed

@@ -39,7 +39,7 @@ from controller.model.desired.desired import Desired, Service
 from controller.model.desired.field_changes import Review
 from controller.model.desired.overrides import Overrides, Pin, Revision
 from controller.model.desired.plan import Plan
-from controller.model.desired.spec import RestartPolicy
+from controller.model.desired.spec.rollout import RestartPolicy
 from controller.model.names import DEFAULT_NAMESPACE, NetworkNames, container_name, service_key
 from controller.model.observed import (
     Container,

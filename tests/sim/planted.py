@@ -40,7 +40,7 @@ from controller.model import names
 from controller.model.confinement import KernelDifference
 from controller.model.desired.desired import SourceIdentity
 from controller.model.desired.plan import CreateContainer, StopContainer, UpdateContainer, Wait
-from controller.model.desired.spec import DependencyCondition, Order
+from controller.model.desired.spec.rollout import DependencyCondition, Order
 from controller.model.errors import Conflict
 from controller.model.inventory import ContainerItem
 from controller.model.observed import ContainerState, Settings

@@ -104,6 +104,7 @@ def test_a_contract_that_is_broken_is_seen(tmp_path: Path) -> None:
         "journal/store/__init__.py": "def f():\n    import controller.journal.writer\n",
         "journal/writer/__init__.py": "import controller.journal.store\n",
         "model/__init__.py": "import controller.core\n",
+        **dict.fromkeys(("model/desired/__init__.py", "model/desired/spec/__init__.py"), ""),
         "loop/__init__.py": "import docker\nimport controller.broker\n",
         "broker/__init__.py": "import watchfiles\n",
         "engine/__init__.py": "import docker\n",

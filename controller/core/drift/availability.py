@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from controller.core.drift import failures
-from controller.model.desired.spec import ServiceSpec
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import Container
 from controller.model.quantities import format_duration_ms
 

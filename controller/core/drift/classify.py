@@ -19,7 +19,7 @@ from controller.core.engine_api.comparable_fields import (
 )
 from controller.core.engine_api.translate import RESTART
 from controller.model.desired.desired import Service
-from controller.model.desired.spec import RestartPolicy, RunState
+from controller.model.desired.spec.rollout import RestartPolicy, RunState
 from controller.model.names import REVISION_DIGITS, revision_digits
 from controller.model.observed import Container, ContainerState
 

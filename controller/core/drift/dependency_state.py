@@ -18,7 +18,7 @@ from typing import assert_never
 from controller.core.drift import failures
 from controller.core.drift.classify import SlotState, is_finished
 from controller.model.desired.desired import Service
-from controller.model.desired.spec import DependencyCondition, RunState
+from controller.model.desired.spec.rollout import DependencyCondition, RunState
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
 

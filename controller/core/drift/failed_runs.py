@@ -17,7 +17,7 @@ from controller.core.drift import failures
 from controller.core.engine_api.log_stream import nanoseconds
 from controller.model.container_output import FailedRun, LogLine, StreamName
 from controller.model.desired.desired import Service
-from controller.model.desired.spec import RestartPolicy
+from controller.model.desired.spec.rollout import RestartPolicy
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from controller.core.engine_api.timestamps import seconds
 from controller.core.records import endings
 from controller.model.desired.desired import Service
-from controller.model.desired.spec import RestartPolicy
+from controller.model.desired.spec.rollout import RestartPolicy
 from controller.model.observed import Container, ContainerState
 from controller.model.quantities import format_bytes
 

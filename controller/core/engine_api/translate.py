@@ -25,17 +25,11 @@ from controller.model.desired.plan import (
     DisconnectNetwork,
     UpdateContainer,
 )
-from controller.model.desired.spec import (
-    BindMount,
-    Healthcheck,
-    Mount,
-    NetworkMode,
-    Port,
-    RestartPolicy,
-    ServiceSpec,
-    TmpfsMount,
-    VolumeMount,
-)
+from controller.model.desired.spec.health import Healthcheck
+from controller.model.desired.spec.mounts import BindMount, Mount, TmpfsMount, VolumeMount
+from controller.model.desired.spec.network import NetworkMode, Port
+from controller.model.desired.spec.rollout import RestartPolicy
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.names import NetworkNames, qualified, service_key
 from controller.model.observed import ContainerState, Ending, Settings

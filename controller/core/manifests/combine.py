@@ -25,7 +25,7 @@ from controller.model.desired.desired import (
     SourceIdentity,
     SourceScope,
 )
-from controller.model.desired.spec import ServiceSpec
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem
 from controller.model.names import DEFAULT_NAMESPACE, Key
 from controller.model.observed import HostPort

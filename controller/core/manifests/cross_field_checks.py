@@ -15,14 +15,11 @@ from typing import Protocol
 
 from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.validation_errors import problem_at
-from controller.model.desired.spec import (
-    BindMount,
-    NetworkMode,
-    Order,
-    ServiceSpec,
-    VolumeMount,
-    is_env_name,
-)
+from controller.model.desired.spec.fields import is_env_name
+from controller.model.desired.spec.mounts import BindMount, VolumeMount
+from controller.model.desired.spec.network import NetworkMode
+from controller.model.desired.spec.rollout import Order
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import NAMESPACE_MAX, PREFIX, SERVICE_NAME_MAX, is_dns_label, qualified
 from controller.model.observed import HostPort

@@ -10,7 +10,10 @@ from pydantic import Field
 from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.validation_errors import problem_at
 from controller.model.desired.desired import SourceIdentity, SourceLocation
-from controller.model.desired.spec import Model, NetworkSpec, ReleaseSpec, ServiceSpec, VolumeSpec
+from controller.model.desired.spec.fields import Model
+from controller.model.desired.spec.mounts import VolumeSpec
+from controller.model.desired.spec.network import NetworkSpec
+from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import DEFAULT_NAMESPACE, Key
 

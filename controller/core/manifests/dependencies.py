@@ -14,7 +14,8 @@ from controller.core.encoding import graph
 from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.declaration import Declaration
 from controller.core.manifests.validation_errors import did_you_mean
-from controller.model.desired.spec import DependencyCondition, RestartPolicy, ServiceSpec
+from controller.model.desired.spec.rollout import DependencyCondition, RestartPolicy
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import SERVICE_NAME_MAX, Key, is_dns_label, service_key
 

@@ -30,7 +30,9 @@ from controller.core.manifests.validation_errors import (
     word_for,
 )
 from controller.model.desired.desired import TRACED, SourceLocation
-from controller.model.desired.spec import NetworkSpec, ReleaseSpec, ServiceSpec, VolumeSpec
+from controller.model.desired.spec.mounts import VolumeSpec
+from controller.model.desired.spec.network import NetworkSpec
+from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import (
     API_VERSION,

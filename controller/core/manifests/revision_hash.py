@@ -17,7 +17,7 @@ from controller.core.encoding.canonical_json import digest
 from controller.model.desired.desired import Network, Service, Volume
 from controller.model.desired.field_types import AS_WRITTEN
 from controller.model.desired.limits import IN_PLACE_RESOURCES
-from controller.model.desired.spec import ServiceSpec
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.names import Key
 
 VERSION, EARLIER = "v2", "v1"

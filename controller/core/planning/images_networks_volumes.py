@@ -16,7 +16,8 @@ from controller.model.desired.plan import (
     CreateVolume,
     PullImage,
 )
-from controller.model.desired.spec import Order, PullPolicy, VolumeMount
+from controller.model.desired.spec.mounts import VolumeMount
+from controller.model.desired.spec.rollout import Order, PullPolicy
 from controller.model.errors import Problem
 from controller.model.names import (
     DEFAULT_NAMESPACE,

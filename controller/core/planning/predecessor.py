@@ -31,7 +31,7 @@ from controller.core.planning.serving_container import (
 )
 from controller.core.planning.slot_plan import SlotPlan
 from controller.model.desired.plan import AnyAction, Barrier, PullImage
-from controller.model.desired.spec import Order
+from controller.model.desired.spec.rollout import Order
 from controller.model.observed import Container, ContainerState
 
 

@@ -34,7 +34,7 @@ from controller.core.planning.service_order import Blocker
 from controller.core.planning.serving_container import needs_health_restart, takes_memory
 from controller.core.planning.slot_plan import SlotPlan, container_name_in, has_process
 from controller.model.desired.plan import AnyAction, Delay
-from controller.model.desired.spec import Order, RunState
+from controller.model.desired.spec.rollout import Order, RunState
 from controller.model.errors import Problem
 from controller.model.observed import ContainerState
 

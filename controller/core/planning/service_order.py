@@ -24,7 +24,7 @@ from controller.core.encoding import graph
 from controller.core.manifests.dependencies import dependencies_of
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import AnyAction, Barrier, Delay, NeedsOperator, StartContainer
-from controller.model.desired.spec import DependencyCondition, RunState
+from controller.model.desired.spec.rollout import DependencyCondition, RunState
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key, SlotKey
 from controller.model.observed import Container, Observed

@@ -20,7 +20,7 @@ from controller.core.engine_api.comparable_fields import describe_limits
 from controller.core.engine_api.translate import joined_networks
 from controller.core.planning.context import ServiceContext
 from controller.model.desired.plan import AnyAction, ConnectNetwork, Delay
-from controller.model.desired.spec import RestartPolicy
+from controller.model.desired.spec.rollout import RestartPolicy
 from controller.model.errors import Problem
 from controller.model.observed import Container, ContainerState
 

@@ -49,7 +49,7 @@ from controller.core.planning.serving_container import (
 )
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, Barrier, ConnectNetwork, Delay
-from controller.model.desired.spec import Order
+from controller.model.desired.spec.rollout import Order
 from controller.model.errors import Problem
 from controller.model.observed import Container, ContainerState
 from controller.model.quantities import format_duration_ms

@@ -22,7 +22,7 @@ from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT
 from controller.model.desired.desired import Service
 from controller.model.desired.field_changes import FieldChange
 from controller.model.desired.field_types import AS_WRITTEN
-from controller.model.desired.spec import ServiceSpec
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import Container
 from controller.model.quantities import format_bytes
 

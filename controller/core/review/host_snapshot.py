@@ -19,7 +19,7 @@ from controller.core.manifests.revision_hash import slot_text
 from controller.model.desired.desired import Desired, GitSource, SourceLocation
 from controller.model.desired.field_types import AS_WRITTEN
 from controller.model.desired.source_spec import SourceSpec
-from controller.model.desired.spec import ServiceSpec
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import UsageError
 from controller.model.names import Key
 from controller.model.observed import Observed

@@ -49,7 +49,8 @@ from controller.model.desired.plan import (
     StopContainer,
     Wait,
 )
-from controller.model.desired.spec import RunState, ServiceSpec
+from controller.model.desired.spec.rollout import RunState
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
 

@@ -8,7 +8,7 @@ from controller.model.desired.desired import Service
 from controller.model.desired.overrides import (
     Overrides,
 )
-from controller.model.desired.spec import OnFailure
+from controller.model.desired.spec.rollout import OnFailure
 from controller.model.observed import Container
 
 

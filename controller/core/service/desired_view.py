@@ -19,7 +19,7 @@ from controller.core.planning import planner
 from controller.core.planning.images_networks_volumes import engine_name, network_key
 from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.desired.plan import Blocked
-from controller.model.desired.spec import RunState
+from controller.model.desired.spec.rollout import RunState
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 

@@ -19,7 +19,7 @@ from controller.core.manifests.revision_hash import EARLIER, earlier_revision_of
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Revision
-from controller.model.desired.spec import ServiceSpec
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
 

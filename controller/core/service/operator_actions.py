@@ -27,7 +27,7 @@ from controller.model.desired.overrides import (
     ServiceAct,
     Suspension,
 )
-from controller.model.desired.spec import PullPolicy, RunState
+from controller.model.desired.spec.rollout import PullPolicy, RunState
 from controller.model.errors import UsageError
 from controller.model.names import Key, revision_digits
 from controller.model.observed import Container

@@ -20,7 +20,7 @@ from controller.core.service.revisions import is_pinned
 from controller.model.desired.desired import Desired, OverrideReason, Service
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Revision, Suspension
-from controller.model.desired.spec import Order
+from controller.model.desired.spec.rollout import Order
 from controller.model.names import DEFAULT_NAMESPACE, Key
 from controller.model.observed import HostPort
 

@@ -18,7 +18,7 @@ from controller.core.service.kept_revisions import completed
 from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import Overrides, Pin, Revision, RevisionOutcome
-from controller.model.desired.spec import RunState
+from controller.model.desired.spec.rollout import RunState
 from controller.model.names import Key
 from controller.model.observed import Container
 

@@ -23,7 +23,7 @@ from controller.core.drift.classify import ALIVE, ReplicaState
 from controller.model.desired.desired import Service
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import RevisionOutcome
-from controller.model.desired.spec import RunState
+from controller.model.desired.spec.rollout import RunState
 from controller.model.observed import Container
 from controller.model.quantities import format_duration_ms
 

@@ -26,7 +26,7 @@ from controller.core.drift.classify import ALIVE
 from controller.core.service.prune_memory import PruneMemory
 from controller.model.desired.desired import Declared, Desired, Service, SourceScope
 from controller.model.desired.plan import Blocked
-from controller.model.desired.spec import RunState
+from controller.model.desired.spec.rollout import RunState
 from controller.model.names import Key
 from controller.model.observed import ContainerState, Observed
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from controller.core.drift.failures import explain
 from controller.core.rules.anonymous_volumes import slot_volumes
 from controller.model.desired.desired import Service
-from controller.model.desired.spec import BindMount, Mount, Port, ServiceSpec, VolumeMount
+from controller.model.desired.spec.mounts import BindMount, Mount, VolumeMount
+from controller.model.desired.spec.network import Port
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import Container
 
 #: The status as JSON, or an object within it.

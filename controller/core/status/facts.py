@@ -28,7 +28,7 @@ from controller.core.planning.rollout_order_and_pace import order_of, why_order
 from controller.core.status.details import Report, container_details, details_of, volume_details
 from controller.model.desired.desired import Desired, Network, Release, Service, Volume
 from controller.model.desired.plan import Plan, Verdict
-from controller.model.desired.spec import RunState
+from controller.model.desired.spec.rollout import RunState
 from controller.model.errors import Act, Problem
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, Observed

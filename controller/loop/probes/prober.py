@@ -25,7 +25,7 @@ from controller.core.drift.probe_verdict import Probe, ProbeOutcome, ProbeProgre
 from controller.core.engine_api.timestamps import seconds
 from controller.core.engine_api.translate import joined_networks
 from controller.model.desired.desired import Service
-from controller.model.desired.spec import Healthcheck
+from controller.model.desired.spec.health import Healthcheck
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, ContainerState, Observed

@@ -7,7 +7,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal
 
 from controller.model.desired.limits import DeclaredLimits
-from controller.model.desired.spec import NetworkSpec, ServiceSpec, VolumeSpec
+from controller.model.desired.spec.mounts import VolumeSpec
+from controller.model.desired.spec.network import NetworkSpec
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
 

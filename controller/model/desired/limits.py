@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controller.model.desired.spec import RestartPolicy, ServiceSpec
+from controller.model.desired.spec.rollout import RestartPolicy
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import Settings
 from controller.model.quantities import format_bytes
 

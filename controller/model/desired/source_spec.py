@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from controller.model.desired.field_types import DurationMs
-from controller.model.desired.spec import Model
+from controller.model.desired.spec.fields import Model
 
 INTERVAL_MIN_MS = 10_000
 INTERVAL_MAX_MS = 86_400_000

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from controller.model.desired.field_types import PortNumber
-from controller.model.desired.spec import Model
+from controller.model.desired.spec.fields import Model
 from controller.model.names import DEFAULT_NAMESPACE, is_dns_label
 from controller.model.policy.modes import ROLLABLE, Mode
 from controller.model.policy.sections import (

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from controller.model.desired.field_types import PortNumber
-from controller.model.desired.spec import Model
+from controller.model.desired.spec.fields import Model
 from controller.model.names import CONTAINER_NAME_MAX, NetworkNames
 from controller.model.policy.values import (
     NANO,

@@ -36,7 +36,7 @@ from controller.model.desired.plan import (
     UnpauseContainer,
     UpdateContainer,
 )
-from controller.model.desired.spec import ServiceSpec
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Act
 from controller.model.names import Key, NetworkNames, service_key
 from controller.model.observed import Ending, Observed

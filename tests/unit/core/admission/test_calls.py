@@ -34,7 +34,7 @@ from controller.model.desired.plan import (
     UnpauseContainer,
     UpdateContainer,
 )
-from controller.model.desired.spec import ServiceSpec
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.names import Key, container_name
 from tests.unit.core.creates import (
     CLIENT,

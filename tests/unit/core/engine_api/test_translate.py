@@ -12,7 +12,7 @@ from controller.core.engine_api import translate
 from controller.model import observed
 from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.plan import CreateNetwork, CreateVolume, UpdateContainer
-from controller.model.desired.spec import ServiceSpec
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.names import NetworkNames, service_key
 from controller.model.observed import ContainerState, Settings

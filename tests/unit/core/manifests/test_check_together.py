@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.manifests.check_together import desired_of
-from controller.model.desired.spec import ServiceSpec
+from controller.model.desired.spec.service import ServiceSpec
 
 HEAD = "apiVersion: trimtab/v1\nkind: Service\n"
 

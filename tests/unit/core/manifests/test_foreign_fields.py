@@ -8,7 +8,7 @@ from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.foreign_fields import _KEYS, form_remedy, key_remedy, word_remedy
 from controller.core.manifests.parse import ServiceManifest
 from controller.core.manifests.short_forms import duration_remedy, size_remedy
-from controller.model.desired.spec import Model
+from controller.model.desired.spec.fields import Model
 from tests.unit.core.manifests.test_check_together import service
 
 

@@ -23,7 +23,7 @@ from controller.core.rules.confinement import confinement_from_json
 from controller.core.rules.facts import CreateFacts, VolumeFacts
 from controller.model.confinement import ExpectedMount
 from controller.model.desired.desired import ImageVolume, Service
-from controller.model.desired.spec import Order
+from controller.model.desired.spec.rollout import Order
 from controller.model.names import service_key
 from controller.model.observed import Image, Observed
 from controller.model.policy.document import Policy

@@ -13,7 +13,7 @@ from controller.core.planning.rollout_order_and_pace import order_of
 from controller.core.review.flat_plan import render, to_json
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import CreateContainer, RemoveContainer, StopContainer, Wait
-from controller.model.desired.spec import Order, RunState
+from controller.model.desired.spec.rollout import Order, RunState
 from controller.model.names import Key, service_key
 from controller.model.observed import Container, ContainerState, Image, Observed
 from tests.worlds import (

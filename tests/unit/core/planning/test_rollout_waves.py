@@ -14,7 +14,7 @@ from controller.core.planning.rollout_order_and_pace import order_of
 from controller.core.review.flat_plan import render
 from controller.model.desired.desired import Restarting, Service
 from controller.model.desired.plan import ConnectNetwork, StopContainer, Verdict
-from controller.model.desired.spec import Order
+from controller.model.desired.spec.rollout import Order
 from controller.model.names import Key
 from controller.model.observed import Container, HostPort
 from tests.worlds import (

@@ -15,7 +15,7 @@ from controller.core.planning.service_order import KnownServices
 from controller.core.review.flat_plan import render
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer, StartContainer, StopContainer
-from controller.model.desired.spec import DependencyCondition, RestartPolicy
+from controller.model.desired.spec.rollout import DependencyCondition, RestartPolicy
 from controller.model.names import Key, service_key
 from controller.model.observed import Container, ContainerState, Observed
 from tests.worlds import begun, declared, engine, perform, plan, service

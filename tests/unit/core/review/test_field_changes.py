@@ -24,7 +24,7 @@ from controller.core.review.review import review
 from controller.model.desired.desired import SourceLocation
 from controller.model.desired.field_changes import FieldChange
 from controller.model.desired.overrides import Overrides, Revision
-from controller.model.desired.spec import ServiceSpec
+from controller.model.desired.spec.service import ServiceSpec
 from tests.worlds import WEB, container, declared, engine, plan, service
 
 #: The fields whose values may be secrets, and so are never shown.

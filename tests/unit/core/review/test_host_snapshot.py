@@ -23,7 +23,7 @@ from controller.core.review.host_snapshot import (
 from controller.core.service import revisions
 from controller.core.service.overrides import slots_of
 from controller.model.desired.overrides import Overrides, Revision
-from controller.model.desired.spec import ServiceSpec
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import UsageError
 from controller.model.names import Key
 from controller.model.observed import Container, ContainerState, HostPort, Observed, Settings

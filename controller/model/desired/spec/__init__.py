@@ -1,0 +1,1 @@
+"""The ``spec`` of each kind: closed and frozen models, by subject."""

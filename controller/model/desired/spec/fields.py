@@ -1,0 +1,134 @@
+"""The base of all specs, and the types of their fields: patterns, bounds and names.
+
+Unknown keys are errors. A field without an implementation is not part of a model:
+``core.manifests.parse`` refuses it by name as "not supported yet" instead of ignoring it. Defaults
+are the documented ones, except for limits: the policy provides unset limits.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from controller.model.desired.field_types import Bytes, DurationMs
+
+STOP_GRACE_MAX_MS = 300_000
+TEXTS_MAX = 1_000  # items of a list, members of a mapping
+URL_PATH_MAX = 1024
+
+_REFERENCE = re.compile(
+    r"(?:[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?)*"
+    r"(?::[0-9]{1,5})?/)?"
+    r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?",
+    re.ASCII,
+)
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?", re.ASCII)
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
+_URL_PATH = re.compile(r"/[!-\"$-~]*", re.ASCII)  # printable, without spaces and '#'
+_CAPABILITY = re.compile(r"(?:CAP_)?[A-Z][A-Z_]*[A-Z]", re.ASCII)
+_SIGNAL = re.compile(
+    "SIG(?:HUP|INT|QUIT|ILL|TRAP|ABRT|BUS|FPE|KILL|USR1|SEGV|USR2|PIPE|ALRM|TERM|STKFLT|CHLD|CONT"
+    "|STOP|TSTP|TTIN|TTOU|URG|XCPU|XFSZ|VTALRM|PROF|WINCH|IO|PWR|SYS"
+    r"|RTMIN(?:\+(?:[1-9]|1[0-5]))?|RTMAX(?:-(?:[1-9]|1[0-4]))?)",
+    re.ASCII,
+)
+
+
+def _matching(pattern: re.Pattern[str], length: int, expected: str) -> AfterValidator:
+    """Return a validator of strings: they match *pattern*, and have at most *length* characters."""
+
+    def check(text: str) -> str:
+        if len(text) > length or not pattern.fullmatch(text):
+            raise ValueError(f"expected {expected}")
+        return text
+
+    return AfterValidator(check)
+
+
+def clean_path(text: str) -> str:
+    """Return *text* if it is an absolute path in canonical spelling, and not ``/``.
+
+    Raises:
+        ValueError: *text* is not such a path.
+    """
+    parts = text.split("/")
+    clean = len(parts) > 1 and parts[0] == "" and not {"", ".", ".."} & set(parts[1:])
+    if not clean or len(text) > 4096 or not text.isprintable():
+        raise ValueError("expected an absolute path without '//', '.', '..' or a slash at its end")
+    return text
+
+
+def _folder(text: str) -> str:
+    return text if text == "/" else clean_path(text)
+
+
+def _whole_seconds(count: int) -> int:
+    if count % 1000:
+        raise ValueError("expected whole seconds: the engine counts no smaller")
+    return count
+
+
+def _cpus(count: float) -> float:
+    if abs(count * 1000 - round(count * 1000)) > 1e-6:
+        raise ValueError("expected thousandths of a CPU at the finest, such as 0.125")
+    return count
+
+
+def _address(text: str) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        address = None
+    if address is None or "%" in text or address.is_multicast:
+        raise ValueError("expected an IP address, such as 127.0.0.1")
+    return str(address)
+
+
+def is_env_name(name: str) -> bool:
+    """Return True if *name* is valid as the name of an environment variable."""
+    return _ENV_NAME.fullmatch(name) is not None
+
+
+def _capabilities(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not _CAPABILITY.fullmatch(name):
+            raise ValueError(f"expected capabilities in capitals, such as CHOWN, not {name!r}")
+    if len({name.removeprefix("CAP_") for name in names}) != len(names):
+        raise ValueError("a capability is named twice")
+    return names
+
+
+ImageReference = Annotated[
+    str,
+    _matching(_REFERENCE, 512, "an image reference such as ghcr.io/team/api:1.4.2, in lower case"),
+]
+UrlPath = Annotated[str, _matching(_URL_PATH, URL_PATH_MAX, "the path of a URL, such as /healthz")]
+UserName = Annotated[
+    str, _matching(_USER, 128, 'USER or USER:GROUP, names or numbers, such as "1000:1000"')
+]
+SignalName = Annotated[str, _matching(_SIGNAL, 16, "the name of a signal, such as SIGTERM")]
+CleanPath = Annotated[str, AfterValidator(clean_path)]
+Size = Annotated[Bytes, Field(ge=1024, le=2**50)]
+Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=TEXTS_MAX)]
+Folder = Annotated[str, AfterValidator(_folder)]
+GracePeriod = Annotated[DurationMs, Field(le=STOP_GRACE_MAX_MS), AfterValidator(_whole_seconds)]
+Cpus = Annotated[float, Field(ge=0.01, le=1024), AfterValidator(_cpus)]
+Capabilities = Annotated[tuple[str, ...], AfterValidator(_capabilities)]
+PublishAddress = Annotated[str, AfterValidator(_address)]
+
+
+class Model(BaseModel):
+    """Base of all models: closed, frozen, strict, with camelCase aliases.
+
+    Validate with ``model_validate_json``. In JSON mode, strict validation accepts lists for tuples
+    and strings for enums, and no other conversion.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, alias_generator=to_camel, populate_by_name=False
+    )

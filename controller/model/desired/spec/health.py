@@ -1,0 +1,54 @@
+"""The health check of a service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from controller.model.desired.field_types import DurationMs, PortNumber
+from controller.model.desired.spec.fields import Model, Texts, UrlPath
+
+
+class HttpCheck(Model):
+    """A GET in plain HTTP.
+
+    A status from 200 to 399 is healthy. Redirects are not followed.
+    """
+
+    path: UrlPath = "/"
+    port: PortNumber
+
+
+class TcpCheck(Model):
+    """A TCP connection, closed as soon as it is established."""
+
+    port: PortNumber
+
+
+class Healthcheck(Model):
+    """A health check: a command run by the engine, or a probe sent by the controller.
+
+    The engine runs ``exec`` in the container. The controller sends ``http`` and ``tcp`` probes to
+    the container's own address.
+    """
+
+    exec: Texts | None = None
+    http: HttpCheck | None = None
+    tcp: TcpCheck | None = None
+    # 0 is the engine's default, so 0 cannot be set.
+    interval: Annotated[DurationMs, Field(ge=1)] = 30_000
+    timeout: Annotated[DurationMs, Field(ge=1)] = 30_000
+    retries: Annotated[int, Field(ge=1, le=10)] = 3
+    start_period: DurationMs = 30_000
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Healthcheck:
+        if sum(each is not None for each in (self.exec, self.http, self.tcp)) != 1:
+            raise ValueError("expected one of exec, http and tcp")
+        return self
+
+    @property
+    def probed(self) -> bool:
+        """Return True if the controller runs the check, not the engine."""
+        return self.exec is None

@@ -1,0 +1,48 @@
+"""Mounts of a service, and the spec of a Volume."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from controller.model.desired.spec.fields import CleanPath, Model, Size
+
+
+class BindMount(Model):
+    """A folder or file of the host."""
+
+    type: Literal["bind"]
+    source: CleanPath
+    target: CleanPath
+    read_only: bool = False
+
+
+class VolumeMount(Model):
+    """A named volume of the namespace.
+
+    A writable volume is exclusive to its service unless ``shared``.
+    """
+
+    type: Literal["volume"]
+    source: str
+    target: CleanPath
+    read_only: bool = False
+    shared: bool = False
+
+
+class TmpfsMount(Model):
+    """A filesystem in memory, of limited size."""
+
+    type: Literal["tmpfs"]
+    target: CleanPath
+    size: Size
+
+
+Mount = Annotated[BindMount | VolumeMount | TmpfsMount, Field(discriminator="type")]
+
+
+class VolumeSpec(Model):
+    """The spec of a Volume. The volume is kept after its document is removed."""
+
+    retain: Literal[True] = True

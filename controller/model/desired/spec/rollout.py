@@ -1,0 +1,88 @@
+"""When and how containers are pulled, started, restarted and replaced."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from controller.model.desired.field_types import DurationMs
+from controller.model.desired.spec.fields import Model
+from controller.model.names import REPLICAS_MAX
+
+MIN_HEALTHY_MAX_MS = 3_600_000
+DEADLINE_MAX_MS = 86_400_000
+
+
+class RunState(StrEnum):
+    """The desired state of a service's replicas."""
+
+    RUNNING = "Running"
+    STOPPED = "Stopped"
+
+
+class PullPolicy(StrEnum):
+    """When the image is pulled."""
+
+    IF_NOT_PRESENT = "IfNotPresent"
+    ALWAYS = "Always"
+    NEVER = "Never"
+
+
+class RestartPolicy(StrEnum):
+    """What happens after a container exits by itself."""
+
+    ALWAYS = "Always"  # the engine's `always`
+    ON_FAILURE = "OnFailure"  # the engine's `on-failure:10`
+    NEVER = "Never"  # the engine's `no`
+
+
+class Order(StrEnum):
+    """Whether a replacement starts before or after the old replica stops."""
+
+    START_FIRST = "StartFirst"
+    STOP_FIRST = "StopFirst"
+
+
+class OnFailure(StrEnum):
+    """What happens after a failed rollout."""
+
+    ROLLBACK = "Rollback"  # roll back to the last good revision, once per revision
+    PAUSE = "Pause"  # stop the rollout where it is
+
+
+class DependencyCondition(StrEnum):
+    """The condition of a dependency for the start of its dependents."""
+
+    STARTED = "Started"
+    HEALTHY = "Healthy"
+    COMPLETED = "Completed"  # exited with code 0
+
+
+class Restart(Model):
+    """The restart policy."""
+
+    policy: RestartPolicy = RestartPolicy.ALWAYS
+
+
+class Rollout(Model):
+    """How outdated replicas are replaced.
+
+    An unset order follows from the ports and volumes.
+    """
+
+    order: Order | None = None
+    max_unavailable: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] = 1  # with StopFirst
+    parallelism: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None  # unset: maxUnavailable
+    min_healthy: Annotated[DurationMs, Field(le=MIN_HEALTHY_MAX_MS)] = 10_000
+    health_deadline: Annotated[DurationMs, Field(ge=1000, le=DEADLINE_MAX_MS)] = 300_000
+    progress_deadline: Annotated[DurationMs, Field(ge=1000, le=DEADLINE_MAX_MS)] = 600_000
+    on_failure: OnFailure = OnFailure.ROLLBACK
+
+
+class Dependency(Model):
+    """A service of the namespace to wait for before the start."""
+
+    name: str
+    condition: DependencyCondition = DependencyCondition.STARTED
