@@ -81,8 +81,9 @@ class Problem:
     def render(self, excerpt: Sequence[str] = ()) -> str:
         """Return ``FILE:LINE:COLUMN: severity code: message``, then the remedy and the expectation.
 
-        *excerpt* is the source line with its mark, printed below the message. The list of known
-        keys is left out if the remedy names the intended key.
+        *excerpt* is the source line with its mark, printed below the message. An expectation that
+        the message or the remedy contains is left out, and the list of known keys if the remedy
+        names the intended key.
         """
         place = f"{self.place}: " if self.place else ""
         head = _one_line(f"{place}{self.severity.value} {self.code}: {self.message}")
@@ -90,7 +91,8 @@ class Problem:
         if self.remedy:
             lines.append(f"    remedy: {_one_line(self.remedy)}")
         known = self.code == "field.unknown" and self.remedy
-        if self.expected and self.expected not in self.message and not known:
+        told = self.expected in self.message or self.expected in self.remedy
+        if self.expected and not told and not known:
             lines.append(f"    expected: {_one_line(self.expected)}")
         return "\n".join(lines)
 

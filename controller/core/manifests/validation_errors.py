@@ -136,16 +136,7 @@ def _explain_value(path: YamlPath, detail: ErrorDetails) -> tuple[str, str, str]
                 _type_remedy(path, detail),
             )
         case "value_error":
-            text = str(context.get("error", detail["msg"]))
-            if text.startswith("expected "):
-                expected = text.removeprefix("expected ")
-                remedy = _value_remedy(path, given) or f"write {expected}"
-                return (
-                    f"{name}{_shown_quantity(path, given)} {_fault(expected, given)}",
-                    expected,
-                    remedy,
-                )
-            return f"{name}: {text}", "", ""
+            return _explain_refused(path, str(context.get("error", detail["msg"])), given)
         case "greater_than_equal":
             bound = f"at least {_bound(path, context.get('ge'))}"
             return f"{name} is too small", bound, f"write {bound}"
@@ -156,6 +147,18 @@ def _explain_value(path: YamlPath, detail: ErrorDetails) -> tuple[str, str, str]
             return f"{name} is empty", "", "write an item, or leave the field out"
         case _:
             return f"{name} is out of bounds", detail["msg"].removeprefix("Input should be "), ""
+
+
+def _explain_refused(path: YamlPath, text: str, given: object) -> tuple[str, str, str]:
+    """Explain a validator's text: ``expected EXPECTATION``, ``FAULT; expected EXPECTATION`` or other."""
+    fault, found, expected = text.rpartition("; expected ")
+    if not found:
+        if not text.startswith("expected "):
+            return f"{dotted(path)}: {text}", "", ""
+        expected = text.removeprefix("expected ")
+        fault = _fault(expected, given)
+    remedy = _value_remedy(path, given) or f"write {expected}"
+    return f"{dotted(path)}{_shown_quantity(path, given)} {fault}", expected, remedy
 
 
 def _untyped_mount(name: str, given: object) -> tuple[str, str, str]:
@@ -197,8 +200,6 @@ def _value_remedy(path: YamlPath, given: object) -> str:
         return "write the name in lower case"
     if last == "capAdd":
         return "write capabilities in capitals, such as CHOWN"
-    if last in ("source", "target", "workingDir"):
-        return "write an absolute path, such as /srv/data"
     return ""
 
 
@@ -287,6 +288,8 @@ _SUBSTITUTES: Mapping[YamlPath, object] = {
     ("spec",): {"image": "x:1"},
     ("spec", "image"): "x:1",
     ("spec", "chart"): "x",
+    ("spec", "git"): {"url": "https://example.org/x.git"},
+    ("spec", "git", "url"): "https://example.org/x.git",
     ("apiVersion",): API_VERSION,
 }
 

@@ -45,7 +45,9 @@ def _url(text: str) -> str:
             "file:///srv/git/deploy.git"
         )
     if _USER_INFO.match(text):
-        raise ValueError("expected a URL without user and password; name credentials instead")
+        raise ValueError(
+            "contains a user or a password; expected a URL without both, and spec.git.credentials"
+        )
     return text
 
 
@@ -126,8 +128,12 @@ class GitRef(Model):
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
-        if len(self.model_fields_set & set(type(self).model_fields)) != 1:
-            raise ValueError("expected exactly one of branch, tag, semver, commit and name")
+        given = [name for name in type(self).model_fields if name in self.model_fields_set]
+        if len(given) != 1:
+            fault = f"has {' and '.join(given)}" if given else "is empty"
+            raise ValueError(
+                f"{fault}; expected exactly one of branch, tag, semver, commit and name"
+            )
         return self
 
     def __str__(self) -> str:
@@ -199,7 +205,10 @@ class VerifySpec(Model):
     @model_validator(mode="after")
     def _has_keys(self) -> Self:
         if self.mode is not VerifyMode.NONE and self.keys is None:
-            raise ValueError("expected keys: the name of a folder in /etc/trimtab/keys")
+            raise ValueError(
+                f"has mode {self.mode} without keys; "
+                "expected keys: the name of a folder in /etc/trimtab/keys"
+            )
         return self
 
 

@@ -3,6 +3,9 @@
 A section begins with ``# TITLE``. ``$ cat FILE`` is followed by the text of a file, ``$ trimtab …`` by
 what the command prints, on both streams. ``DIR`` stands for the folder that all this happens in.
 
+``$ broker --engine SOCKET`` is what a client of the broker reads while that engine is away, and
+``$ chmod 000 SOCKET`` makes a socket that no user may open.
+
 ``python -m tests.unit.cli.replay`` writes the outputs anew: read the difference.
 """
 
@@ -13,6 +16,7 @@ import contextlib
 import io
 import os
 import shlex
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +30,8 @@ from controller.model.errors import EngineUnavailable
 
 FOLDER = Path(__file__).with_name("messages")
 CAT, RUN, RMDIR, ENGINE = "$ cat ", "$ trimtab ", "$ rmdir .", "$ broker --engine "
+CLOSE = "$ chmod 000 "
+NOBODY = 65534
 
 
 def replayed(text: str) -> str:
@@ -69,8 +75,15 @@ def _played(command: str, body: list[str], folder: Path) -> list[str]:
         os.chdir(gone)
         gone.rmdir()
         return []
+    if command.startswith(CLOSE):
+        path = folder / command.removeprefix(CLOSE)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+        path.chmod(0)
+        return []
     if command.startswith(ENGINE):
-        return _engine_away(command.removeprefix(ENGINE))
+        engine = command.removeprefix(ENGINE).replace("DIR", str(folder))
+        return [line.replace(str(folder), "DIR") for line in _engine_away(engine)]
     assert command.startswith(RUN), f"no command of a message: {command}"
     words = shlex.split(command.removeprefix(RUN))
     out = _printed([*words, "--state", str(folder / "state")])
@@ -91,13 +104,26 @@ def _printed(arguments: list[str]) -> str:
 def _engine_away(path: str) -> list[str]:
     """Return what a client of the broker reads while there is no engine at a path."""
     try:
-        asyncio.run(EngineClient(path).identify())
+        with _unprivileged():
+            asyncio.run(EngineClient(path).identify())
     except EngineUnavailable as error:
         return [
             f"error: {unavailable_reason(Lost(error.message))} [{error.code}]",
             f"remedy: {error.remedy}",
         ]
     raise AssertionError(f"an engine answers at {path}")
+
+
+@contextlib.contextmanager
+def _unprivileged() -> Iterator[None]:
+    """Give up the rights of root for a while: a closed file is open to root."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
 
 
 @contextlib.contextmanager

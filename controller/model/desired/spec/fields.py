@@ -19,6 +19,7 @@ from controller.model.desired.field_types import Bytes, DurationMs
 STOP_GRACE_MAX_MS = 300_000
 TEXTS_MAX = 1_000  # items of a list, members of a mapping
 URL_PATH_MAX = 1024
+PATH_MAX = 4096
 
 _REFERENCE = re.compile(
     r"(?:[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?)*"
@@ -56,11 +57,25 @@ def clean_path(text: str) -> str:
     Raises:
         ValueError: *text* is not such a path.
     """
-    parts = text.split("/")
-    clean = len(parts) > 1 and parts[0] == "" and not {"", ".", ".."} & set(parts[1:])
-    if not clean or len(text) > 4096 or not text.isprintable():
-        raise ValueError("expected an absolute path without '//', '.', '..' or a slash at its end")
+    if fault := _path_fault(text):
+        raise ValueError(fault)
     return text
+
+
+def _path_fault(text: str) -> str:
+    """Return the fault and the expectation for a path that is not canonical, or ''."""
+    if not text.startswith("/"):
+        return "is not an absolute path; expected an absolute path, such as /srv/data"
+    if text == "/":
+        return "is the root folder; expected a path below /"
+    if text.endswith("/"):
+        return "ends with a slash; expected a path without a slash at its end"
+    for part in ("", ".", ".."):
+        if part in text.split("/")[1:]:
+            return f'contains "/{part}/"; expected a path without "//", "/./" and "/../"'
+    if len(text) > PATH_MAX:
+        return f"is too long; expected at most {PATH_MAX} characters"
+    return "" if text.isprintable() else "has a control character; expected printable characters"
 
 
 def _folder(text: str) -> str:
@@ -69,13 +84,17 @@ def _folder(text: str) -> str:
 
 def _whole_seconds(count: int) -> int:
     if count % 1000:
-        raise ValueError("expected whole seconds: the engine counts no smaller")
+        raise ValueError(
+            "has a fraction of a second; expected whole seconds: the engine counts no smaller"
+        )
     return count
 
 
 def _cpus(count: float) -> float:
     if abs(count * 1000 - round(count * 1000)) > 1e-6:
-        raise ValueError("expected thousandths of a CPU at the finest, such as 0.125")
+        raise ValueError(
+            "is too precise; expected thousandths of a CPU at the finest, such as 0.125"
+        )
     return count
 
 

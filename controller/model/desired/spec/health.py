@@ -44,8 +44,11 @@ class Healthcheck(Model):
 
     @model_validator(mode="after")
     def _is_one(self) -> Healthcheck:
-        if sum(each is not None for each in (self.exec, self.http, self.tcp)) != 1:
-            raise ValueError("expected one of exec, http and tcp")
+        checks = {"exec": self.exec, "http": self.http, "tcp": self.tcp}
+        given = [name for name, check in checks.items() if check is not None]
+        if len(given) != 1:
+            fault = f"has {' and '.join(given)}" if given else "has no check"
+            raise ValueError(f"{fault}; expected one of exec, http and tcp")
         return self
 
     @property
