@@ -10,6 +10,7 @@ from controller.core.drift.actions import Judge
 from controller.core.drift.failed_runs import Readers
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
 from controller.core.planning.images_networks_volumes import image_references
+from controller.core.policy.refusals import with_document_fields
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
@@ -154,6 +155,12 @@ def failure_of(error: EngineError, retry_at: float | None = None) -> Failure:
     """Return an engine error as the failure of a pass; *retry_at* is on the wall clock."""
     remedy = f" ({error.remedy})" if error.remedy else ""
     return Failure(error.act, error.code, f"{error.message}{remedy}", retry_at)
+
+
+def refused_document(error: Refused, service: Service, base: NetworkNames) -> Refused:
+    """Return a refused create with the document's fields in place of those of the Engine API."""
+    message = with_document_fields(error.message, error.code, service, base)
+    return Refused(error.code, message, remedy=error.remedy, status=error.status)
 
 
 def stall_of(key: Key, plan: Plan, execution: Execution) -> Failure | None:

@@ -17,7 +17,6 @@ from controller.core.drift.dependency_state import FAILED
 from controller.core.planning import planner, quarantine
 from controller.core.planning.quarantine import AT_ONCE, Moment, Quarantine, QuarantineRules
 from controller.core.planning.service_order import KnownServices, Ordering
-from controller.core.policy.refusals import with_document_fields
 from controller.core.service import service_prune_guard
 from controller.core.service.desired_view import DesiredView
 from controller.core.status.facts import Failure
@@ -33,6 +32,7 @@ from controller.loop.passes import (
     images_for,
     is_slot_failure,
     is_violation,
+    refused_document,
     stall_of,
 )
 from controller.loop.state.action_log import ActionLog, Logged
@@ -417,15 +417,12 @@ class Reconciler:
 
         *down*: the pass stopped the running container of the action's slot.
         """
+        if isinstance(error, Refused) and isinstance(action, CreateContainer):
+            error = refused_document(error, action.service, policy.networks)
         requeue_after_s = self._retries.record_failure(
             key, signature(action, policy.digest), error, down=down
         )
         failure = failure_of(error)
-        if isinstance(error, Refused) and isinstance(action, CreateContainer):
-            message = with_document_fields(
-                failure.message, error.code, action.service, policy.networks
-            )
-            failure = replace(failure, message=message)
         now = self._clock.now()
         starts = isinstance(action, StartContainer)
         if starts and is_violation(error):

@@ -313,11 +313,18 @@ def pull(call: GateRequest, state: GateState) -> Flow[Reply]:
         code_of=partial(pull_errors.code_of, reference),
     )
     reply = yield from perform(state, call.by, change, learn)
-    return _explain_failure(reply, reference, call.id, state)
+    is_local = before is not None and not is_trusted(
+        before, reference, call.policy, state.inventory
+    )
+    return _explain_failure(reply, reference, call.id, state, is_local=is_local)
 
 
-def _explain_failure(reply: Reply, reference: str, identifier: str, state: GateState) -> Reply:
+def _explain_failure(
+    reply: Reply, reference: str, identifier: str, state: GateState, *, is_local: bool
+) -> Reply:
     """Return the reply to a pull; for a failed pull, with an explanation.
+
+    *is_local*: the engine has a local image of this name, without trust.
 
     If the client already got lines of the pull, the explanation is one more line, in the form of an
     error line.
@@ -325,7 +332,7 @@ def _explain_failure(reply: Reply, reference: str, identifier: str, state: GateS
     error = _error_of(reply)
     if not error:
         return reply
-    explanation = pull_errors.explain(reference, error, access=state.access)
+    explanation = pull_errors.explain(reference, error, access=state.access, is_local=is_local)
     status = reply.status if reply.status >= 400 else 500
     reply = refusal(
         status, explanation.code, explanation.reason, remedy=explanation.remedy, record=identifier

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -27,6 +28,12 @@ GRAVE = {
 COLOURS = {"Ready": "green", "Completed": "green", "Progressing": "cyan", **GRAVE}
 #: Reasons of Progressing that explain Degraded. Other grave conditions are shown with the first only.
 _CAUSES = ("Pulling", "Retrying", "Waiting")
+
+#: The reason of Stalled and Paused after a failed rollout. A crash loop has the same failures as cause.
+ROLLOUT_FAILED = "rollout.failed"
+_REMEDY = re.compile(r"\(([^()]*)\)$")
+#: The table shows the time of the next try by itself.
+_NEXT_TRY = re.compile(r", next try at \d[\d:TZ.-]*")
 
 Resource = dict[str, Any]
 Conditions = list[dict[str, str]]
@@ -85,9 +92,18 @@ def messages_of(conditions: Conditions) -> str:
     """Return the messages of conditions, each once, without repeating columns of the table."""
     names = {c["type"] for c in conditions}
     useful = [c for c in conditions if not _is_redundant(c, names)]
-    messages = dict.fromkeys(c["message"] for c in useful if c["message"])
+    messages = dict.fromkeys(text for c in useful if (text := _text_of(c, names)))
     longest = (m for m in messages if not any(m != other and m in other for other in messages))
-    return with_names("; ".join(longest))
+    return with_names(_NEXT_TRY.sub("", "; ".join(longest)))
+
+
+def _text_of(condition: dict[str, str], names: set[str]) -> str:
+    """Return a condition's message; of a failed rollout in a crash loop only the remedy."""
+    message = condition["message"]
+    if "CrashLoop" in names and condition["reason"] == ROLLOUT_FAILED:
+        remedy = _REMEDY.search(message)
+        return remedy[1] if remedy else ""
+    return message
 
 
 def _is_redundant(condition: dict[str, str], names: set[str]) -> bool:

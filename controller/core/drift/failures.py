@@ -37,19 +37,20 @@ _CRASHES = frozenset(
         signal.SIGTRAP,
     }
 )
-#: Exit codes of shells for failures other than the program's own.
+_NOT_EXECUTABLE, _NOT_FOUND = "its command can't be executed", "its command wasn't found"
+#: By convention of shells. A program can exit with these codes for another reason.
 _CODES = {
-    125: "what should run its command failed",
-    126: "its command can't be executed",
-    127: "its command wasn't found",
+    125: "the code for a failure of the program that starts the command",
+    126: "the code for a command that can't be executed",
+    127: "the code for a command that wasn't found",
 }
 #: Errors of dockerd and runc for a failed start. In order; the first match wins.
 _START_ERRORS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL), meaning)
     for pattern, meaning in (
         # First, because the name of a command can match the later patterns.
-        (r"exec: .*: (?:no such file or directory|executable file not found)", _CODES[127]),
-        (r"exec: .*: (?:permission denied|is a directory)", _CODES[126]),
+        (r"exec: .*: (?:no such file or directory|executable file not found)", _NOT_FOUND),
+        (r"exec: .*: (?:permission denied|is a directory)", _NOT_EXECUTABLE),
         (r"exec: .*: exec format error", "its command is for another kind of machine"),
         (r"OOM-killed", "out of memory at once; raise spec.resources.memory"),
         (r"unable to set memory limit", "its memory limit is below what it needs to start"),
@@ -190,7 +191,7 @@ def explain(container: Container) -> str:
             return f"was killed: out of memory ({where}); {remedy}"
         return f"{exited} after it ran out of memory ({where}); {remedy}"
     if code in _CODES:
-        return f"{exited}: {_CODES[code]}"
+        return f"{exited}, {_CODES[code]}"
     return f"{exited}: {_by_signal(code - 128)}" if 128 < code <= 192 else exited
 
 

@@ -148,13 +148,24 @@ _KINDS = (
 ACTS = {kind.code: kind.act for kind in _KINDS}
 
 
-def explain(reference: str, text: str, *, access: Access = Access()) -> PullFailure:
-    """Return the failure for the engine's error *text* on the pull of *reference* (canonical)."""
+#: Failures for which a local image of the same name is a way out.
+_REMOTE = frozenset({REGISTRY, DENIED, NOT_FOUND, RATE_LIMITED})
+
+
+def explain(
+    reference: str, text: str, *, access: Access = Access(), is_local: bool = False
+) -> PullFailure:
+    """Return the failure for the engine's error *text* on the pull of *reference* (canonical).
+
+    *is_local*: the engine has a local image of this name, without trust.
+    """
     kind = _kind_of(reference, text)
     host = parse_reference(reference).host
     remedy = kind.remedy.format(host=host)
     if kind.code == DENIED:
         remedy = _credentials(host, access)
+    if is_local and kind.code in _REMOTE:
+        remedy += f"; to use the engine's local image of this name: trimtab image trust {reference}"
     return PullFailure(kind.code, kind.act, f"{reference}: {kind.what}: {text}", remedy)
 
 

@@ -195,7 +195,11 @@ def _allows(prefix: str, source: str) -> bool:
 
 _KINDS = {
     "symlink": ("mount.symlink", "is a link, or lies behind one", "name the place itself"),
-    "missing": ("mount.missing", "isn't there", "make it first: the engine would, as root"),
+    "missing": (
+        "mount.missing",
+        "isn't there",
+        "create it first: the gate lets the engine create nothing on the host",
+    ),
     "socket": ("mount.socket", "is a socket", "no policy allows that"),
     "other": ("mount.kind", "is neither a folder nor a file", "mount a folder or a file"),
     "unreadable": ("mount.unreadable", "can't be looked at by the broker", "check its rights"),

@@ -6,6 +6,7 @@ A report itself has no output, because every user of the controller's socket can
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ from controller.model.container_output import FailedRun
 from controller.model.names import Key
 
 LINE_MAX = 120
+#: The output of a program that lacks a right.
+_LACKS_RIGHTS = re.compile(r"operation not permitted|permission denied", re.IGNORECASE)
+RIGHTS_REMEDY = "an image that starts as root needs spec.user or spec.security.capAdd"
 
 
 def with_last_lines(report: Report, runs: Iterable[FailedRun]) -> Report:
@@ -77,7 +81,8 @@ def _is_about_failures(condition: Mapping[str, str]) -> bool:
 
 
 def _suffix(run: FailedRun) -> str:
-    hint = f"(trimtab logs --previous {display_name(run.key)})"
+    hints = [RIGHTS_REMEDY] if any(_LACKS_RIGHTS.search(line.text) for line in run.lines) else []
+    hint = f"({'; '.join([*hints, f'trimtab logs --previous {display_name(run.key)}'])})"
     if line := last_line(run):
         return f": {quote_line(line, limit=LINE_MAX)} {hint}"
     return f" {hint}"

@@ -31,6 +31,7 @@ from controller.model.errors import (
     ReplyLost,
     UsageError,
 )
+from controller.model.names import service_key
 from controller.model.observed import Container, ContainerState
 from controller.model.quantities import format_instant
 from controller.ports import EngineEvent
@@ -449,6 +450,22 @@ def test_a_refused_action_is_not_repeated_hot_and_the_rest_is_looked_after(
     assert home.settle() == RUN_WEB1, "the refused slot doesn't hold up the other one"
     tries = home.let_pass(300)
     assert 3 <= len(tries) <= 5, tries
+
+
+def test_a_refused_create_names_the_documents_field_also_while_its_next_try_waits(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.engine.fault = failing(
+        "create-container",
+        lambda: Refused(
+            "mount.missing", "HostConfig.Mounts[0]: /s isn't there", remedy="create it"
+        ),
+    )
+    home.settle()
+    home.controller.handle(service_key("default", "web"))
+    message = home.message("web", "Stalled")
+    assert message.endswith(": spec.mounts: /s isn't there (create it)"), message
 
 
 def test_what_the_policy_denies_in_advance_is_said_and_never_sent(tmp_path: Path) -> None:

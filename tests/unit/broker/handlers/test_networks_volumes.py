@@ -209,6 +209,35 @@ def test_credentials_are_named_by_their_file_where_a_registry_refuses() -> None:
 
 
 @pytest.mark.parametrize(
+    ("ledger", "shown", "error", "offered"),
+    [
+        ({}, reply(image()), "no such host", True),
+        ({}, reply(image()), "manifest unknown", True),
+        # The image that is here is the trusted one: trust in it wouldn't change a thing.
+        (
+            {REFERENCE: TrustedImage(REFERENCE, IMAGE, DIGEST)},
+            reply(image()),
+            "no such host",
+            False,
+        ),
+        ({}, NOT_FOUND, "no such host", False),
+        ({}, reply(image()), "no space left on device", False),
+    ],
+)
+def test_where_a_registry_fails_a_local_image_of_the_name_is_offered(
+    ledger: dict[str, TrustedImage], shown: Reply, error: str, *, offered: bool
+) -> None:
+    dialogue: list[Step] = [
+        (LOOK, shown),
+        ("intent", RECORDED),
+        (PULL, reply({"message": error}, 500)),
+        ("outcome", RECORDED),
+    ]
+    message = pull(dialogue, state(inventory(ledger=ledger))).json["message"]
+    assert (f"trimtab image trust {REFERENCE}" in message) is offered
+
+
+@pytest.mark.parametrize(
     ("answer", "status", "rule", "closed"),
     [
         (Lost("the pull made no progress for 120 s"), 504, "image.registry", False),

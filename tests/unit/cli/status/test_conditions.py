@@ -55,6 +55,24 @@ def test_a_message_of_two_conditions_is_shown_once() -> None:
     assert messages_of([before]) == "would be removed, but 4 of 7 go"
 
 
+def test_a_crash_loop_and_its_failed_rollout_are_one_cause_and_one_remedy() -> None:
+    failed = "web.1 failed 3 times in a row: it exited with 1"
+    stalled = condition("Stalled", f"{failed} (resume it)", reason="rollout.failed")
+    paused = condition("Paused", failed, reason="rollout.failed")
+    loop = condition("CrashLoop", "slot 1 failed 6 times in a row: exited with 1 (see its logs)")
+    assert messages_of([loop, stalled, paused]) == (
+        "slot 1 failed 6 times in a row: exited with 1 (see its logs); resume it"
+    )
+
+
+def test_the_instant_of_the_next_try_is_left_to_the_table() -> None:
+    waiting = condition(
+        "Progressing",
+        "failed 2 times in a row (it exited with 1), next try at 2026-11-28T06:14:47Z",
+    )
+    assert messages_of([waiting]) == "failed 2 times in a row (it exited with 1)"
+
+
 def test_a_count_that_the_table_shows_is_not_repeated() -> None:
     assert message_of(resource(condition("Ready", "1 of 1 ready", reason="AsDeclared"))) == ""
     not_ready = condition("Ready", "0 of 1 ready", reason="NotReady", status="False")

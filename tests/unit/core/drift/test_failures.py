@@ -201,9 +201,9 @@ def test_however_much_an_engine_says_little_of_it_is_repeated() -> None:
     [
         (0, "exited with 0"),
         (1, "exited with 1"),
-        (125, "exited with 125: what should run its command failed"),
-        (126, "exited with 126: its command can't be executed"),
-        (127, "exited with 127: its command wasn't found"),
+        (125, "exited with 125, the code for a failure of the program that starts the command"),
+        (126, "exited with 126, the code for a command that can't be executed"),
+        (127, "exited with 127, the code for a command that wasn't found"),
         (128, "exited with 128"),
         (130, "exited with 130: ended by SIGINT"),
         (134, "exited with 134: crashed by SIGABRT"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controller.core.drift.failed_runs import run_json
-from controller.core.status.failed_run_lines import with_last_lines
+from controller.core.status.failed_run_lines import RIGHTS_REMEDY, with_last_lines
 from controller.model.container_output import FailedRun
 from tests.unit.core.drift.test_failed_runs import line, run_of
 
@@ -56,6 +56,17 @@ def test_a_crash_loop_ends_with_the_last_line_escaped() -> None:
 
 def test_a_run_that_printed_nothing_still_leads_to_what_is_kept() -> None:
     assert messages(report(("CrashLoop", "KeepsFailing", CAUSE)), run_of()) == [f"{CAUSE} {HINT}"]
+
+
+@pytest.mark.parametrize(
+    "said", ["chown: /data: Operation not permitted", "sh: can't open /data/x: Permission denied"]
+)
+def test_a_program_that_lacks_a_right_leads_to_the_fields_that_grant_it(said: str) -> None:
+    run = run_of(lines=(line(said), line("bye")))
+    remedy = f"{RIGHTS_REMEDY}; trimtab logs --previous web"
+    assert messages(report(("CrashLoop", "KeepsFailing", CAUSE)), run) == [
+        f'{CAUSE}: "bye" ({remedy})'
+    ]
 
 
 def test_after_a_rollback_the_line_is_of_the_revision_that_failed() -> None:
