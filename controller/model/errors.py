@@ -9,6 +9,7 @@ The tree::
       CredentialsInvalid         the file of registry credentials cannot be used
       StateError                 the state folder is locked, another engine's, or not writable
       SourceError                a Git source could not be fetched, verified or exported
+      SecretError                a Secret could not be decrypted, made or encrypted
       JournalUnavailable         a record could not be made durable: mutations are refused
       EngineError                the engine, or the broker in front of it, failed a request
         EngineUnavailable        no answer, possibly for a short time (waiting)
@@ -143,6 +144,10 @@ class StateError(TrimtabError):
 
 class SourceError(TrimtabError):
     """A Git source could not be fetched, verified or exported. What it serves stays."""
+
+
+class SecretError(TrimtabError):
+    """A Secret could not be decrypted, made or encrypted. The message repeats no plain text."""
 
 
 class JournalUnavailable(TrimtabError):
