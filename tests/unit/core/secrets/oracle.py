@@ -17,8 +17,8 @@ SOPS = Path(sys.executable).parent / "sops"
 class Keys:
     """A key pair of age."""
 
-    def __init__(self) -> None:
-        self.private = str(pyrage.x25519.Identity.generate())
+    def __init__(self, private: str = "") -> None:
+        self.private = private or str(pyrage.x25519.Identity.generate())
         self.identities: Identities = parse_identities(self.private, "the key")
 
     @property
