@@ -210,7 +210,7 @@ class EngineFailed(EngineError):
 
 
 class PullFailed(EngineFailed):
-    """An image could not be pulled (``core.engine_api.pull_errors``)."""
+    """An image could not be pulled (``core.engine_api.streams.pull_errors``)."""
 
     def __init__(self, code: str, message: str, *, act: Act, remedy: str = "") -> None:
         super().__init__(code, message, remedy=remedy)

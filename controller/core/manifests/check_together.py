@@ -13,7 +13,8 @@ from typing import assert_never, cast
 
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.yaml import YamlPath
-from controller.core.manifests.cross_field_checks import ResourceClaim, claims_of
+from controller.core.manifests.checks.claims import ResourceClaim, claims_of
+from controller.core.manifests.checks.networks import names_of
 from controller.core.manifests.declaration import (
     Declaration,
     FolderReading,
@@ -31,6 +32,7 @@ from controller.model.desired.desired import (
     SourceIdentity,
     Volume,
 )
+from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
@@ -80,6 +82,7 @@ def resolve(
     add(_check_networks(declarations))
     add(_check_sources(sources))
     add(_check_claims(services))
+    add(_check_names(services))
     add(_check_attach([*services, *partials], declarations, blind_keys))
     # Of two documents with one key, either one will do: both are broken.
     by_key = {declaration.key: declaration for declaration in services}
@@ -169,7 +172,7 @@ def desired_digest(
                 {
                     "key": str(one.key),
                     "revision": one.revision,
-                    "limits": asdict(one.limits),
+                    "limits": _limits_json(one.limits),
                     "labels": dict(one.labels),
                     "state": one.spec.state.value,
                     "replicas": one.spec.replicas,
@@ -187,6 +190,18 @@ def desired_digest(
             "volumes": [{"key": str(one.key), "owner": one.owner} for one in volumes],
         }
     )
+
+
+#: Limits that are in the digest although they are unset. Others were added later.
+_ALWAYS = frozenset({"memory", "cpus", "pids"})
+
+
+def _limits_json(limits: DeclaredLimits) -> dict[str, object]:
+    return {
+        name: value
+        for name, value in asdict(limits).items()
+        if value is not None or name in _ALWAYS
+    }
 
 
 def _check_doubles(
@@ -271,6 +286,23 @@ def _check_claims(services: list[Declaration]) -> Iterator[Problem]:
                 )
 
 
+def _check_names(services: list[Declaration]) -> Iterator[Problem]:
+    """Yield the aliases and host names that are the name of another service of the namespace."""
+    known = {declaration.key: declaration for declaration in services}
+    for declaration in services:
+        for name, path in names_of(service_spec(declaration)):
+            key = replace(declaration.key, name=name.lower())
+            other = known.get(key)
+            if other is None or other is declaration:
+                continue
+            yield declaration.problem(
+                path,
+                "network.name-of-another",
+                f"{json.dumps(name[:80])} is the name of {key} ({other.place})",
+                "choose another name: both would get the requests for it",
+            )
+
+
 def _check_attach(
     services: list[Declaration], declarations: list[Declaration], blind_keys: Collection[Key]
 ) -> Iterator[Problem]:
@@ -278,7 +310,8 @@ def _check_attach(
     sound = networks - set(blind_keys)
     known = ", ".join(sorted({key.name for key in sound})[:5])
     for declaration in services:
-        for index, name in enumerate(service_spec(declaration).network.attach):
+        for index, attached in enumerate(service_spec(declaration).network.attach):
+            name = attached.name
             key = Key("Network", declaration.key.namespace, name)
             if key in sound or not is_dns_label(name, length=SERVICE_NAME_MAX):
                 continue  # an invalid name is a problem of its document already

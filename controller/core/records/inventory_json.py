@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from controller.core.encoding.image_reference import repository_of
-from controller.core.encoding.json_members import text_member, texts_of
+from controller.core.encoding.json_members import list_of, text_member, texts_of
 from controller.core.rules.confinement import confinement_from_json, confinement_to_json
 from controller.model.inventory import (
     Approval,
@@ -84,6 +84,7 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
                 **item,
                 "admitted": settings_from_json(item["admitted"]),
                 "aliases": texts_of(item.get("aliases")),
+                "network_aliases": aliases_from_json(item.get("network_aliases")),
                 "ports": texts_of(item.get("ports")),
                 "confined": confinement_from_json(item.get("confined")),
             }
@@ -110,6 +111,12 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         endings={member["container"]: Ending(**member) for member in value.get("endings", ())},
         taken_down=text_member(value, "takenDown"),
     )
+
+
+def aliases_from_json(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the names of a container by network, from an object or from pairs; sorted."""
+    pairs = value.items() if isinstance(value, Mapping) else list_of(value)
+    return tuple(sorted((str(network), texts_of(names)) for network, names in pairs))
 
 
 def _pins(value: Any, items: Iterable[ContainerItem]) -> dict[str, PinnedImage]:
