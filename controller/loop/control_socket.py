@@ -8,7 +8,7 @@ the question don't count.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -119,7 +119,10 @@ def _answer(
             return backend.progress(_since(question))
         case "pass":
             _raise_if_not_allowed(peer_uid, own_uid)
-            return backend.run_pass(pass_request(question, peer_uid=peer_uid))
+            done = backend.run_pass(pass_request(question, peer_uid=peer_uid))
+            # The failures of this pass are known only now.
+            runs = backend.failed_runs(peer_uid, owns_all=True)
+            return _with_last_lines(done, runs) if question.get("output") is True else done
         case "rollback" | "restart" | "suspend" | "resume" as verb:
             _raise_if_not_allowed(peer_uid, own_uid)
             return backend.act(act_request(verb, question, peer_uid=peer_uid))
@@ -142,6 +145,13 @@ def _read(
             return with_failures(history, runs) if output else history
         case _:
             return {"runs": [failures.to_json(run) for run in runs]}
+
+
+def _with_last_lines(done: dict[str, object], runs: Iterable[FailedRun]) -> dict[str, object]:
+    """Return the answer to a pass, with the failed runs in its status."""
+    status = done["status"]
+    assert isinstance(status, dict), "a pass is answered with a status"
+    return {**done, "status": with_last_lines(status, runs)}
 
 
 def _raise_if_not_allowed(peer_uid: int, own_uid: int) -> None:

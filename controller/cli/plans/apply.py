@@ -78,6 +78,7 @@ def apply(
         "approve_prune": approve_prune,
         "plan": digest or "",
         "on_behalf_of": calling_user(),
+        "output": True,
     }
     answer = oneshot.ask_for_pass(
         root,

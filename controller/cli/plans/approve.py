@@ -116,7 +116,12 @@ def approve(
         return EXIT_REFUSED
     if not yes:
         _confirm(pending)
-    question = {"do": "pass", "timeout_s": timeout_s, "on_behalf_of": calling_user()}
+    question = {
+        "do": "pass",
+        "timeout_s": timeout_s,
+        "on_behalf_of": calling_user(),
+        "output": True,
+    }
 
     def ask(more: dict[str, object]) -> Any:
         socket = folder.controller_socket

@@ -133,6 +133,11 @@ def test_output_is_only_given_to_those_who_ask_for_it() -> None:
     assert "no password" not in told
     told = json.dumps(ask({"do": "status", "output": True}))
     assert "no password" in told
+
+
+def test_a_pass_ends_with_the_output_of_what_failed_for_those_who_ask_for_it() -> None:
+    assert "no password" not in json.dumps(ask({"do": "pass"}))
+    assert "no password" in json.dumps(ask({"do": "pass", "output": True}))
     assert "no password" in json.dumps(
         ask({"do": "history", "key": str(FAILED.key), "output": True})
     )
