@@ -146,6 +146,11 @@ def is_slot_failure(error: EngineError, *, down: bool) -> bool:
     return down or (error.act is Act.RETRY and not isinstance(error, Conflict))
 
 
+#: The rule against a start if a source of the container's mounts was replaced on the host, for example
+#: by an editor that writes a new file. The new container is admitted with the new source.
+MOUNT_CHANGED = "mount.changed"
+
+
 def is_violation(error: EngineError) -> bool:
     """Return True if the broker ended a container for not running as admitted."""
     return isinstance(error, Refused) and error.code.startswith("effective.")

@@ -22,6 +22,7 @@ from controller.core.service.desired_view import DesiredView
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution, execute, never
 from controller.loop.passes import (
+    MOUNT_CHANGED,
     OUTCOMES,
     PassOutcome,
     PassPolicy,
@@ -428,6 +429,10 @@ class Reconciler:
         if starts and is_violation(error):
             # The next observation counts it as a failure of its slot.
             requeue_after_s, failure = 0.0, replace(failure, act=Act.RETRY)
+        elif isinstance(action, StartContainer) and error.code == MOUNT_CHANGED:
+            cause = f"failed to start: {error.message}"
+            requeue_after_s = self.tracker.record_changed_source(action, cause)
+            failure = replace(failure, act=Act.RETRY)
         elif starts and is_slot_failure(error, down=down):
             cause = f"failed to start: {exits.start_failure(error.message)}"
             if error.act is Act.RETRY:

@@ -108,6 +108,11 @@ class SlotMemory(Noted):
     contentions: Contentions = field(default_factory=dict, metadata=SAVED)
     #: When exits were counted last, on the monotonic clock.
     counted_at: float = -math.inf
+    #: The id of a container that can't be started any more, because a source of its mounts was
+    #: replaced on the host; '' for none. A new container has the new source.
+    outdated: str = ""
+    #: When the last such container was found, on the monotonic clock.
+    outdated_at: float = -math.inf
 
     def forget_failures(self) -> None:
         """Forget failures and contentions."""

@@ -22,7 +22,7 @@ from controller.core.service import rollout_progress
 from controller.core.service.rollout_progress import RolloutProgress, RolloutView
 from controller.loop.state.store import StateStore
 from controller.model.desired.desired import Desired, Service
-from controller.model.desired.plan import AnyAction, RemoveContainer
+from controller.model.desired.plan import AnyAction, RemoveContainer, StartContainer
 from controller.model.mutations import Mutation
 from controller.model.names import Key, SlotKey
 from controller.model.observed import Container, Observed
@@ -163,6 +163,21 @@ class ServiceTracker:
             state.exit_cursor = replace(cursor, id="", name="")
         if state.contentions:
             state.contentions = contention.record_healing(state.contentions, action)
+
+    def record_changed_source(self, start: StartContainer, cause: str) -> float:
+        """Record that a container can't be started, as a source of its mounts was replaced.
+
+        The container is to be replaced: at once the first time within ``RESET_AFTER_S``, then after
+        the pause of a failed start. Returns the seconds until then.
+        """
+        state, now = self._store.slot((start.object, start.slot)), self._clock.monotonic()
+        is_again = now - state.outdated_at < backoff.RESET_AFTER_S
+        state.outdated, state.outdated_at = start.precondition.id, now
+        if not is_again:
+            return 0.0
+        wall = self._clock.now()
+        state.history = backoff.record_failure(state.history, wall, cause=cause)
+        return backoff.not_before(state.history, wall) - wall
 
     def retry_rollout(self, key: Key) -> None:
         """Let a failed rollout be tried again."""
@@ -324,8 +339,15 @@ class ServiceTracker:
         )
 
     def _superseded(self, service: Service, observed: Observed) -> dict[str, str]:
-        """Return the containers to recreate: unhealthy again after a restart for bad health."""
-        return {
+        """Return the containers to recreate: unhealthy again after a restart for bad health, or with
+        a mount's source that was replaced on the host.
+        """
+        outdated = {
+            container.id: f"a mount's source was replaced on the host since {container.name} was created"
+            for container in observed.of(service.key)
+            if container.id == self._store.slot((service.key, container.slot)).outdated
+        }
+        return outdated | {
             container.id: f"{container.name} is unhealthy again"
             for container in observed.of(service.key)
             if container.running

@@ -104,6 +104,46 @@ def test_a_single_violation_is_healed_after_a_second_and_forgotten(tmp_path: Pat
     assert cause == f"web.1-bbbbbbbb was ended by the broker: {REASON}"
 
 
+def ends_by_itself(container: Container) -> Container:
+    return replace(container, state=ContainerState.EXITED, exit_code=1)
+
+
+def has_another_source(action: AnyAction, *names: str) -> EngineError | None:
+    """A broker that finds the mounts' sources of these containers, or of all, replaced."""
+    if isinstance(action, StartContainer) and (not names or action.target in names):
+        return Refused("mount.changed", "the bind source /s is now another file")
+    return None
+
+
+def test_a_container_whose_mounted_file_was_replaced_is_created_again_at_once(
+    tmp_path: Path,
+) -> None:
+    home = house(tmp_path, services=(service(),))
+    home.let_pass(2 * WATCH_S)
+    home.engine.change("web.1-bbbbbbbb", ends_by_itself)
+    home.engine.fault = lambda action: has_another_source(action, "web.1-bbbbbbbb")
+    home.controller.handle_event(EngineEvent(1, "container", "die", "", service().key))
+    assert home.let_pass(5) == [
+        "start-container web.1-bbbbbbbb !",
+        "create-container web.1-bbbbbbbb.2",
+        "remove-container web.1-bbbbbbbb",
+        "start-container web.1-bbbbbbbb.2",
+    ]
+    causes = {context.cause for context in home.engine.contexts[-3:]}
+    replaced = "a mount's source was replaced on the host since web.1-bbbbbbbb was created"
+    assert causes == {replaced}
+    home.let_pass(1)
+    assert home.condition("web", "Ready")[0] == "True"
+
+
+def test_a_source_that_is_replaced_all_the_time_makes_no_hot_loop(tmp_path: Path) -> None:
+    home = house(tmp_path, services=(service(rollout={"onFailure": "Pause"}),))
+    home.engine.fault = has_another_source
+    home.let_pass(600)
+    starts = [each for each in home.let_pass(HOUR_S) if each.startswith("start-container")]
+    assert 0 < len(starts) <= 12, "one each five minutes"
+
+
 def ending(home: House, how: str) -> Callable[[], None]:
     """Somebody who ends the service's container whenever it runs, past the gate or through it."""
 
