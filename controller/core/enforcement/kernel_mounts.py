@@ -238,6 +238,9 @@ def _other_source(expected: ExpectedMount, mount: MountinfoLine) -> KernelDiffer
     if not expected.inode or (expected.subpath and not expected.place):
         unknown = f"the admitted source of {target} couldn't be inspected"
         return _difference(unknown, DifferenceKind.DOUBT)
+    if mount.root == expected.source:
+        # For example by an editor that writes a new file.
+        return _difference(f"{shown}, and was replaced on the host since it was admitted")
     wanted = "a part of" if expected.subpath else "the"
     admitted = "" if expected.subpath else " that was admitted"
     return _difference(f"{shown}, not {wanted} {expected.source}{admitted}")
