@@ -173,10 +173,18 @@ def screen_of(heading: list[str], report: dict[str, Any], view: TableView, *, he
     """Return the heading, and below the heading as much of the table as fits the screen."""
     assert view.width is not None, "a terminal has a width"
     width = view.width
-    head = []
-    for line in heading:
-        head += [line] if cell_width(line) <= width else wrap(line, width)
+    head = [part for line in heading for part in _wrapped(line, width)]
     return "\n".join([*head, "", fit_status(report, view, height - len(head) - 2)])
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """Return the lines of a line in a width; they keep its indentation, and go on deeper."""
+    if cell_width(line) <= width:
+        return [line]
+    text = line.lstrip(" ")
+    indent = line[: len(line) - len(text)]
+    first, *others = wrap(text, max(width - len(indent) - 2, 1)) or [""]
+    return [f"{indent}{first}", *(f"{indent}  {other}" for other in others)]
 
 
 class _Live:

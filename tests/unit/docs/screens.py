@@ -19,7 +19,9 @@ from controller.core.planning.context import SlotPause
 from controller.core.records.query import QueryResult, RecordSubject
 from controller.core.review.plan_text import render_review
 from controller.core.status.facts import Failure, StatusInputs
+from controller.core.status.failed_run_lines import with_last_lines
 from controller.core.status.report import report
+from controller.model.container_output import FailedRun, LogLine
 from controller.model.errors import Act
 from controller.model.names import service_key
 from controller.model.observed import Image
@@ -95,7 +97,21 @@ def a_report() -> dict[str, Any]:
         pauses={loop: SlotPause("failed 3 times in a row", NOW + 40)},
         failures={service_key("default", "api"): Failure(Act.STALLED, image, missing)},
     )
-    return report(world, previous=None, now="2026-03-01T12:00:00Z")
+    given = report(world, previous=None, now="2026-03-01T12:00:00Z")
+    said = LogLine("2026-03-01T11:59:20Z", "stderr", "FATAL: POSTGRES_PASSWORD is not set")
+    failed = FailedRun(
+        key=db.key,
+        slot=1,
+        container="postgres.1-cccccccc",
+        id="c1",
+        run="ended",
+        revision=db.revision,
+        owner=db.owner,
+        at="2026-03-01T11:59:20Z",
+        cause="exited with 1",
+        lines=(said,),
+    )
+    return with_last_lines(given, [failed])
 
 
 def records() -> Iterator[QueryResult]:
@@ -150,6 +166,7 @@ def screens(width: int) -> Iterator[tuple[str, str, str]]:
     heading = [
         "trimtab keeps /srv/desired under the policy home; Ctrl-C stops it",
         "  web  http://127.0.0.1:18080",
+        "  next: trimtab status --state /srv/shop/state, trimtab journal list --state /srv/shop/state",
     ]
     clock = clock_for(NOW, utc=True, exact=False)
     yield "status", STATUS, render_status(a_report(), view)

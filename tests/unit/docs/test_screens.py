@@ -26,4 +26,5 @@ def test_the_reason_of_what_failed_is_on_every_status_screen() -> None:
         for command, _, screen in screens.screens(width):
             if command in {"status", "up"}:
                 assert "no such image" in " ".join(screen.split())
-                assert "exited with 1; again in 40 s" in " ".join(screen.split())
+                assert 'exited with 1: "FATAL: POSTGRES_PASSWORD' in " ".join(screen.split())
+                assert "again in 40 s" in " ".join(screen.split())
