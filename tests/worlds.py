@@ -14,7 +14,8 @@ from typing import Any, assert_never
 
 from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability
-from controller.core.engine_api.create_body import RESTART, joined_networks
+from controller.core.engine_api.translate import RESTART, joined_networks
+from controller.core.files.retention import with_delivered
 from controller.core.planning import planner
 from controller.core.planning.context import PlanContext
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
@@ -39,12 +40,14 @@ from controller.model.desired.plan import (
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    DeliverFiles,
     DisconnectNetwork,
     Plan,
     PullImage,
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
+    SignalContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -56,6 +59,7 @@ from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem
+from controller.model.files.delivery import FileSet, MountedFiles, StoredContent
 from controller.model.names import Key, NetworkNames, container_name, service_key
 from controller.model.observed import Container, ContainerState, Image, Observed, Settings
 
@@ -342,6 +346,13 @@ def act(  # noqa: C901, PLR0912 - an arm for each action
             _absent(action, {v.name for v in observed.volumes})
             made_volume = seen.ObservedVolume(action.target, ours=True, origin="controller")
             return replace(observed, volumes=(*observed.volumes, made_volume))
+        case DeliverFiles():
+            files = FileSet(action.kind, action.object.namespace, action.target)
+            content = StoredContent(action.content, action.owner)
+            stored = with_delivered(observed.files, files, content, ())
+            return replace(observed, files=stored)
+        case SignalContainer():
+            return _changed(action, observed, lambda c: _signal(c, observed))
         case CreateContainer():
             _absent(action, names)
             return _created(action, observed)
@@ -434,7 +445,16 @@ def _created(action: CreateContainer, observed: Observed) -> Observed:
         aliases=tuple(
             (name, (wanted.key.name,) if action.with_alias else ()) for name in settings.networks
         ),
+        files=tuple(
+            MountedFiles(each.kind, each.name, each.content, each.target, each.is_stable)
+            for each in wanted.deliveries
+        ),
     )
+    for each in wanted.deliveries:
+        stored = observed.files.get(str(FileSet(each.kind, wanted.key.namespace, each.name)))
+        found = stored.find(each.content) if stored is not None else None
+        assert found is not None, f"the files aren't delivered: {each.name}"
+        assert found.owner == wanted.owner, f"the files are another's: {each.name}"
     pins = {wanted.revision: image, **observed.pins}
     return replace(observed, containers=(*observed.containers, made), pins=pins)
 
@@ -448,6 +468,20 @@ def _start(found: Container) -> Container:
         started_at=again.strftime("%Y-%m-%dT%H:%M:%SZ"),
         health="starting" if found.health else "",
     )
+
+
+def _signal(found: Container, observed: Observed) -> Container:
+    """Let a container see the contents of now."""
+    assert found.state is ContainerState.RUNNING, "it doesn't run"
+    files = tuple(
+        replace(
+            each, content=observed.files[f"{each.kind}/{found.key.namespace}/{each.name}"].current
+        )
+        if each.is_stable
+        else each
+        for each in found.files
+    )
+    return replace(found, files=files)
 
 
 def _update(found: Container, action: UpdateContainer) -> Container:

@@ -69,6 +69,7 @@ BODIES: tuple[tuple[str, str, Sequence[Field]], ...] = (
     ("create of a container", "", field_tables.CONFIG),
     ("create of a container", "HostConfig", field_tables.HOST_CONFIG),
     ("create of a container", "HostConfig.Mounts[]", field_tables.MOUNT),
+    ("create of a container", "HostConfig.Mounts[].Trimtab", field_tables.FILE_OPTIONS),
     ("create of a container", "HostConfig.Mounts[].BindOptions", field_tables.BIND_OPTIONS),
     ("create of a container", "HostConfig.Mounts[].VolumeOptions", field_tables.VOLUME_OPTIONS),
     (

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from controller.broker.deliveries.deliver import deliver
 from controller.broker.gate import context_header, redact, router
 from controller.broker.gate.call import Author, Flow, GateRequest
 from controller.broker.gate.commands import Follow, Relay
@@ -128,6 +129,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "volume.inspect": Endpoint(networks_volumes.volume_inspect),
     Mutation.VOLUME_CREATE: Endpoint(networks_volumes.volume_create, dry_run.judge_volume),
     Mutation.VOLUME_REMOVE: Endpoint(networks_volumes.volume_remove),
+    Mutation.FILES_DELIVER: Endpoint(deliver),
     "own.whoami": Endpoint(trimtab_api.whoami),
     "own.health": Endpoint(trimtab_api.health),
     "own.policy": Endpoint(trimtab_api.policy),

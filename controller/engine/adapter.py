@@ -20,10 +20,9 @@ from urllib.parse import quote
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from controller.core.engine_api import translate
-from controller.core.engine_api.streams import pull_progress
-from controller.core.engine_api.streams.log_stream import BadFrame, LogLines, is_multiplexed
-from controller.core.engine_api.streams.pull_progress import PullProgress
+from controller.core.engine_api import pull_progress, translate
+from controller.core.engine_api.log_stream import BadFrame, LogLines, is_multiplexed
+from controller.core.engine_api.pull_progress import PullProgress
 from controller.engine import requests
 from controller.engine.responses import (
     BrokerLook,
@@ -53,6 +52,7 @@ from controller.model.desired.plan import (
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    DeliverFiles,
     PullImage,
     Wait,
 )
@@ -177,6 +177,7 @@ class BrokerEngine:
             pins=inventory.pins,
             endings=inventory.endings,
             taken_down=inventory.taken_down,
+            files=inventory.files,
             image_volumes={
                 inspect["Id"]: translate.declared_volumes(inspect)
                 for inspect in seen.images.values()
@@ -312,7 +313,7 @@ class BrokerEngine:
         match action:
             case PullImage():
                 return self._pull(action, context)
-            case CreateNetwork() | CreateVolume() | CreateContainer():
+            case CreateNetwork() | CreateVolume() | DeliverFiles() | CreateContainer():
                 return self._send(requests.create_request(action, self._networks()), context)
             case Wait():
                 raise AssertionError("a wait is nothing to perform")

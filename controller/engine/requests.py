@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 from urllib.parse import quote
 
-from controller.core.engine_api import create_body, translate
+from controller.core.engine_api import translate
 from controller.engine.transport import OutgoingRequest
 from controller.model.desired.plan import (
     ConnectNetwork,
@@ -13,10 +13,12 @@ from controller.model.desired.plan import (
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    DeliverFiles,
     DisconnectNetwork,
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
+    SignalContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -26,7 +28,7 @@ from controller.model.names import NetworkNames
 
 STOP_MARGIN_S = 15.0
 
-CreateAction = CreateNetwork | CreateVolume | CreateContainer
+CreateAction = CreateNetwork | CreateVolume | DeliverFiles | CreateContainer
 ChangeAction = ContainerChange | RemoveNetwork
 
 
@@ -39,8 +41,11 @@ def create_request(action: CreateAction, networks: NetworkNames) -> OutgoingRequ
         case CreateVolume():
             body = translate.volume_body(action)
             return OutgoingRequest("POST", "/volumes/create", body=body, id_member="Name")
+        case DeliverFiles():
+            path = f"/trimtab/v1/files/{action.kind}/{action.object.namespace}/{action.target}"
+            return OutgoingRequest("PUT", path, body=translate.files_body(action))
         case CreateContainer():
-            body = create_body.container_body(action, networks)
+            body = translate.container_body(action, networks)
             query = {"name": action.target}
             return OutgoingRequest("POST", "/containers/create", query, body, id_member="Id")
         case _:
@@ -62,6 +67,8 @@ def change_request(action: ChangeAction) -> OutgoingRequest:
             query = {"t": str(action.grace_s)}
             timeout_s = action.grace_s + STOP_MARGIN_S
             return OutgoingRequest("POST", f"{container}/stop", query, timeout_s=timeout_s)
+        case SignalContainer():
+            return OutgoingRequest("POST", f"{container}/kill", {"signal": action.signal})
         case UnpauseContainer():
             return OutgoingRequest("POST", f"{container}/unpause")
         case RenameContainer():

@@ -13,8 +13,9 @@ from typing import Any
 
 from controller.core.disruption import budget
 from controller.core.encoding.canonical_json import canonical
-from controller.core.engine_api.streams import pull_errors
-from controller.core.records.inventory_json import settings_from_json
+from controller.core.engine_api import pull_errors
+from controller.core.records.inventory_json import settings_from_json, stored_from_json
+from controller.core.rules.confinement import confinement_from_json
 from controller.engine.transport import EngineResponse
 from controller.model.errors import (
     Conflict,
@@ -159,6 +160,7 @@ class InventoryResponse:
             each["container"]: _parse_ending(each) for each in payload.get("endings") or ()
         }
         self.taken_down = str(payload.get("takenDown") or "")
+        self.files = stored_from_json(payload.get("files") or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,8 @@ def _parse_item(payload: Mapping[str, Any]) -> ContainerItem:
         slot=payload.get("slot") or 0,
         started=bool(payload.get("started")),
         admitted=settings_from_json(payload.get("admitted") or {}),
+        confined=confinement_from_json(payload.get("confined")),
+        signalled=tuple(payload.get("signalled") or ()),
         **_texts(payload, texts),
     )
 

@@ -19,6 +19,7 @@ from controller.model.desired.plan import (
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    DeliverFiles,
     PullImage,
     RemoveContainer,
     Wait,
@@ -200,7 +201,7 @@ class _Run:
         """
         wanted = action.precondition
         creates = isinstance(action, CreateNetwork | CreateVolume | CreateContainer)
-        if creates or wanted.id or isinstance(action, PullImage):
+        if creates or wanted.id or isinstance(action, PullImage | DeliverFiles):
             return action
         created_id = self.created.get(action.target)
         if created_id is None:

@@ -35,9 +35,10 @@ class KernelDifference:
 class ExpectedMount:
     """A mount as admitted."""
 
-    type: str  # bind, volume, tmpfs
+    type: str  # bind, volume, tmpfs, config, secret
     target: str
-    source: str = ""  # a path of the host, a volume's name, '' for an anonymous volume
+    #: A path of the host, the name of a volume or Config, '' for an anonymous volume.
+    source: str = ""
     read_only: bool = False
     subpath: str = ""
     size: int = 0  # of a tmpfs, in bytes
@@ -47,6 +48,12 @@ class ExpectedMount:
     inode: int = 0
     #: The path of the source within its filesystem; '' without a source, or if unreadable.
     place: str = ""
+    #: Of delivered files (type config or secret): the content, the variant, the one file, and
+    #: whether the folder stays when the content changes.
+    content: str = ""
+    variant: str = ""
+    key: str = ""
+    stable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

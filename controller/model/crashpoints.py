@@ -24,6 +24,14 @@ BROKER_POINTS = (
     "client.send.after",
     "inventory.write.before",
     "inventory.write.after",
+    "files.content.write.before",
+    "files.content.write.after",
+    "files.content.fsync.before",
+    "files.content.fsync.after",
+    "files.write.before",
+    "files.write.after",
+    "files.rename.before",
+    "files.rename.after",
 )
 CONTROLLER_POINTS = (
     "broker.send.before",

@@ -8,6 +8,7 @@ from math import inf
 from typing import Final
 
 from controller.model.confinement import Confinement
+from controller.model.files.delivery import StoredFiles
 from controller.model.observed import Ending, Settings
 
 #: Limit of recorded take-downs. No instance takes down more within the disruption budget's window.
@@ -45,10 +46,10 @@ class ContainerItem:
         ""  # the id of the record of the violation, if the container was stopped for it
     )
     aliases: tuple[str, ...] = ()  # further names in its networks
-    #: The names that the controller gave the container, by network, apart from its service's name.
-    network_aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
     #: Published ports, as ADDRESS:PORT:PORT/PROTOCOL; () if an older broker saved the inventory.
     ports: tuple[str, ...] = ()
+    #: The contents, as KIND/NAME=CONTENT, of which the container got a signal.
+    signalled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,4 +225,6 @@ class Inventory:
     taken: Mapping[str, TakenDown] = field(default_factory=dict)
     approvals: dict[str, Approval] = field(default_factory=dict)  # by the record's id
     endings: Mapping[str, Ending] = field(default_factory=dict)  # by the container's id
+    #: Stored contents of delivered files, by ``str(FileSet)``.
+    files: Mapping[str, StoredFiles] = field(default_factory=dict)
     taken_down: str = ""  # the record of the last ``trimtab down``

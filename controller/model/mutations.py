@@ -28,6 +28,7 @@ class Mutation(StrEnum):
     NETWORK_DISCONNECT = "network.disconnect"
     VOLUME_CREATE = "volume.create"
     VOLUME_REMOVE = "volume.remove"
+    FILES_DELIVER = "files.deliver"
 
 
 #: Records that change the inventory without a change to the engine.

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from controller.model.files.delivery import MountedFiles, StoredFiles
 from controller.model.names import Key
 
 
@@ -24,10 +25,6 @@ class ContainerState(StrEnum):
     REMOVING = "removing"
     EXITED = "exited"
     DEAD = "dead"
-
-
-#: The value of a limit in ``Settings``: a number, or a text such as a set of CPUs.
-LimitValue = int | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +111,14 @@ class Container:
     writes: tuple[str, ...] = ()  # the named volumes mounted writable, sorted
     #: Each network with the requested aliases; by name, as ``settings.networks``.
     aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    #: The aliases by network to which the container is admitted besides its service's name.
-    admitted_aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
     #: Networks in the container's inspect that do not list the container.
     cut_off: tuple[str, ...] = ()
     #: The verification of the last start: verified, unverified: REASON, violation; '' if unknown.
     effective: str = ""
     violation: str = ""  # the record of the violation for which the broker stopped it
     ending: Ending | None = None  # the end of the last run, if the broker knows it
+    #: The delivered files that the container has.
+    files: tuple[MountedFiles, ...] = ()
     unknown: tuple[str, ...] = ()  # members of the inspect without a row in MEMBERS, by path
 
     @property
@@ -188,6 +185,8 @@ class Observed:
     listening: frozenset[HostPort] = frozenset()
     #: Ended runs and removals known to the broker, by the container's id.
     endings: Mapping[str, Ending] = field(default_factory=dict)
+    #: The contents that the broker has stored, by ``str(FileSet)``.
+    files: Mapping[str, StoredFiles] = field(default_factory=dict)
     taken_down: str = ""  # the record of the last ``trimtab down``
     # Built at the first call of ``of``: a plan of everything calls it once for each service.
     _by_key: dict[Key, tuple[Container, ...]] | None = field(

@@ -65,6 +65,8 @@ class Chart:
     #: Pairs of a printable file name and a text.
     files: tuple[tuple[str, str], ...] = ()
     problems: tuple[Problem, ...] = ()
+    #: The resolved path of the folder; '' for an unusable chart.
+    top: str = ""
 
     def text(self, name: str) -> str | None:
         """Return the text of a file in the chart's folder, None for a missing file."""
@@ -123,7 +125,7 @@ def load_chart(charts: Path | None, name: str, *, prefix: str = "") -> Chart:
             problems.append(content)
         else:
             texts.append((file.name, decode(content)))
-    return Chart(name, place, tuple(texts), tuple(problems))
+    return Chart(name, place, tuple(texts), tuple(problems), top)
 
 
 def render_release(release: Declaration, chart: Chart) -> tuple[ParsedDocument, ...]:

@@ -13,6 +13,7 @@ import stat
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from controller.core.encoding.yaml import MAX_BYTES, decode, too_big
 from controller.core.manifests.check_together import desired_from
@@ -23,7 +24,17 @@ from controller.model.desired.spec.service import ReleaseSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key
 from controller.sources import git
+from controller.sources.config_files import (
+    SourceRoot,
+    bytes_of,
+    rendered_with_files,
+    with_files,
+)
 from controller.sources.safe_read import MAX_TOTAL_BYTES, FolderWalk, Pread, SourceFile, read_whole
+
+if TYPE_CHECKING:
+    # Loaded only while a Release is declared.
+    from controller.sources.charts import Chart
 
 _COMPOSE = re.compile(r"(?:.*/)?(?:docker-)?compose[^/]*\.ya?ml")
 
@@ -81,7 +92,7 @@ class DirectorySource:
         self._files: dict[str, _ParsedFile] = {}
         self._last: FolderReading | None = None
         #: The documents of rendered Releases, by all inputs of the rendering.
-        self._releases: dict[object, tuple[ParsedDocument, ...]] = {}
+        self._releases: dict[tuple[object, Chart], tuple[ParsedDocument, ...]] = {}
 
     def load(self) -> Desired:
         """Return the desired state of the present files."""
@@ -179,8 +190,10 @@ class DirectorySource:
                 problems.append(problem)
             if entry is not None:
                 files[file.name] = entry
-                total += entry.size
-                documents += entry.documents
+                folder = os.path.dirname(file.path)  # noqa: PTH120 - many
+                read = with_files(entry.documents, folder, SourceRoot(top))
+                total += entry.size + bytes_of(read)
+                documents += read
         self._files = files
         if self._overlay is not None:
             documents = _overlaid(documents, _read_overlay(self._overlay.absolute()))
@@ -211,10 +224,10 @@ class DirectorySource:
         if not releases:
             return []
         # Jinja and JSON Schema are imported only if a Release exists.
-        from controller.sources.charts import MAX_RELEASES, Chart, load_chart, render_release
+        from controller.sources.charts import MAX_RELEASES, load_chart, render_release
 
         charts: dict[str, Chart] = {}
-        by_inputs: dict[object, tuple[ParsedDocument, ...]] = {}
+        by_inputs: dict[tuple[object, Chart], tuple[ParsedDocument, ...]] = {}
         for release in releases[:MAX_RELEASES]:
             assert isinstance(release.spec, ReleaseSpec), "only Releases were taken"
             name = release.spec.chart
@@ -223,7 +236,11 @@ class DirectorySource:
             inputs = (_inputs_of(release), charts[name])
             by_inputs[inputs] = self._releases.get(inputs) or render_release(release, charts[name])
         self._releases = by_inputs
-        rendered = [document for each in by_inputs.values() for document in each]
+        rendered = [
+            document
+            for (_, chart), each in by_inputs.items()
+            for document in rendered_with_files(each, chart.top, chart.place)
+        ]
         if len(releases) > MAX_RELEASES:
             message = f"there are more than {MAX_RELEASES} Releases; the rest wasn't rendered"
             problem = Problem("source.too-many", message, releases[MAX_RELEASES].source.file)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Collection
+from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,11 +42,6 @@ def _check(result: int, call: str) -> int:
 def prctl(option: int, value: int = 0) -> int:
     """Call prctl(2)."""
     return _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
-
-
-def prctl_pointer(option: int, value: int, pointer: object) -> int:
-    """Call prctl(2) with a pointer as its third argument."""
-    return _check(_libc.prctl(option, ctypes.c_ulong(value), pointer, 0, 0), f"prctl {option}")
 
 
 def unshare_mounts() -> None:
@@ -95,3 +91,12 @@ def limit_capability_sets(keep: Collection[int] = ()) -> None:
     sets[0], sets[1], sets[2] = mask, mask, 0
     sets[3], sets[4], sets[5] = 0, 0, 0
     _check(_libc.capset(header, sets), "capset")
+
+
+def sync_filesystem(folder: Path) -> None:
+    """Call syncfs(2): make everything durable that was written to the filesystem of *folder*."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _check(_libc.syncfs(handle), "syncfs")
+    finally:
+        os.close(handle)

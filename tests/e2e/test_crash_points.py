@@ -33,7 +33,14 @@ TIMES = {
     "client.": (2,),
     "inventory.": (1,),
     "state.": (1,),
+    "files.": (1,),
 }
+CONFIG = """\
+apiVersion: trimtab/v1
+kind: Config
+metadata: {name: site, owner: team}
+spec: {data: {page.html: hello}}
+"""
 SWEEP = [
     (point, count)
     for point in CRASH_POINTS
@@ -73,7 +80,11 @@ def crash_and_recover(
         host.use_networks_of_its_own(f"sweep{number}")
         # Names are the engine's: instances that share it need services of different names.
         service = f"web-{number}"
-        host.write("web.yaml", web(service))
+        extra = ""
+        if point.startswith("files."):
+            host.write("site.yaml", CONFIG)
+            extra = "mounts: [{type: config, source: site, target: /srv/site}]"
+        host.write("web.yaml", web(service, extra=extra))
         host.up(TRIMTAB_CRASH_AT=f"{point}:{count}")
         if point.startswith("inventory."):
             host.await_ready(service)

@@ -206,6 +206,8 @@ class Court:
             self._have_own(_state_for(case))
         if "{{REV_PINNED}}" in case.text:
             world.pin_revision()
+        if "{{CONTENT" in case.text or "{{FILES_FOLDER}}" in case.text:
+            world.deliver_files()
         for token in ("OWN_EXEC", "FOREIGN_EXEC", "PRIV_EXEC_OUTSIDE"):
             if f"{{{{{token}}}}}" in case.text:
                 self._have_own("running")

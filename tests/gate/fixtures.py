@@ -433,6 +433,34 @@ class World:
         self.must("controller", "POST", f"/containers/create?name={name}", body)
         self.tokens |= {"REV_PINNED": revision, "NAME_PINNED": name}
 
+    def deliver_files(self) -> None:
+        """Have the controller deliver a Config of alice's, one elsewhere, and mount the first."""
+        if "CONTENT" in self.tokens:
+            return
+        for token, namespace, page in (
+            ("CONTENT", "files", "aGk="),
+            ("CONTENT_ELSEWHERE", "elsewhere", "eA=="),
+        ):
+            body = {"owner": "alice", "files": {"page": page}}
+            path = f"/trimtab/v1/files/config/{namespace}/site"
+            self.tokens[token] = self.must("controller", "PUT", path, body)["Content"]
+        revision = "v1:" + "6c" * 32
+        labels = controller_labels("maker", slot=1, revision=revision, image=IMAGE)
+        labels |= {names.OWNER: "alice", names.NAMESPACE: "files"}
+        files = {"Content": self.tokens["CONTENT"]}
+        mount = {"Type": "config", "Source": "site", "Target": "/srv/site", "ReadOnly": True}
+        host = {"NetworkMode": "none", "Mounts": [{**mount, "Trimtab": files}]}
+        name = names.container_name("files", "maker", slot=1, revision=revision)
+        body = {"Image": IMAGE, "Labels": labels, "HostConfig": host}
+        made = self.must("controller", "POST", f"/containers/create?name={name}", body)["Id"]
+        self.tokens["FILES_FOLDER"] = self.engine_mounts(made)
+        self.ask("operator", "DELETE", f"/containers/{made}?force=1")
+
+    def engine_mounts(self, container: str) -> str:
+        """Return the source of a container's first mount, as the engine has it."""
+        form = "{{(index .HostConfig.Mounts 0).Source}}"
+        return self.engine.docker("inspect", "--format", form, container).stdout.strip()
+
     def fill(self, text: str) -> str:
         """Replace the tokens of a case's text; one that isn't known is an error."""
         text = _SIZE.sub(lambda found: "x" * (int(found[1]) * _FACTOR[found[2]]), text)

@@ -20,10 +20,12 @@ from controller.broker.gate.commands import (
     Forward,
     InspectPaths,
     Lost,
+    MakeFiles,
     QueryJournal,
     ReadEngine,
     ReadProcess,
     Relay,
+    StoreContent,
     WriteRecord,
     encode_list,
 )
@@ -96,6 +98,8 @@ class SimBroker:
         self._places = places
         self._outside = outside
         self._saved = ""  # the snapshot beside the journal, as text
+        #: The contents of each Config on the disk, the current one last.
+        self.stored: dict[str, list[str]] = {}
         self.state: GateState | None = None
         self._mending: RecoveryTask | None = None
         self._pause_s = FIRST_PAUSE_S
@@ -220,14 +224,22 @@ class SimBroker:
                 return self._write(entry)
             case InspectPaths(paths):
                 return tuple(PathFacts(path, "dir", device=1, inode=7) for path in paths)
-            case EndProcess():
-                raise AssertionError("no exec runs in the simulation")
+            case StoreContent() | MakeFiles():
+                return self._change_files(command)
             case ReadProcess():
                 return self._outside.process(command)
-            case QueryJournal():
-                raise AssertionError("nobody asks the journal in the simulation")
-            case Relay():
-                raise AssertionError("no request of the simulation's is relayed")
+            case EndProcess() | QueryJournal() | Relay():
+                raise AssertionError(f"nobody asks for that in the simulation: {command}")
+
+    def _change_files(self, command: StoreContent | MakeFiles) -> str:
+        """Store a content, or mount it: the disk outlives the broker."""
+        files, content = str(command.files), command.content
+        kept = self.stored.setdefault(files, [])
+        if isinstance(command, StoreContent) and command.blob is not None:
+            self.stored[files] = [*(each for each in kept if each != content), content]
+            return ""
+        there = kept if isinstance(command, MakeFiles) else kept[-1:]
+        return "" if content in there else "the content isn't stored"
 
     def _write(self, entry: Entry) -> Record | None:
         assert self.state is not None, "a dead broker writes nothing"

@@ -15,6 +15,7 @@ from typing import Any
 from controller.core.records.query import QueryResult
 from controller.core.records.views import Page, Question
 from controller.model.confinement import EffectiveState, NotReadable
+from controller.model.files.delivery import FileSet, Variant
 from controller.model.host_paths import PathFacts
 from controller.model.records import Entry, Record, Reply
 
@@ -215,6 +216,30 @@ class SharedPull:
     by: str
 
 
+@dataclass(frozen=True, slots=True)
+class StoreContent:
+    """Store a content of delivered files. Result: '', or why the content isn't stored.
+
+    Without a blob nothing is stored: the result is '' if the content is stored already.
+    """
+
+    files: FileSet
+    content: str
+    blob: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MakeFiles:
+    """Make the folder of a variant, unless it exists. Result: '', or why the folder is missing."""
+
+    files: FileSet
+    content: str
+    #: A text is the id of a variant with a folder made before.
+    variant: Variant | str
+    #: The folder that stays when the content changes.
+    stable: bool = False
+
+
 Command = (
     ReadEngine
     | InspectPaths
@@ -224,6 +249,8 @@ Command = (
     | Relay
     | QueryJournal
     | EndProcess
+    | StoreContent
+    | MakeFiles
 )
 CommandResult = (
     Reply

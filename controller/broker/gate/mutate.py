@@ -12,7 +12,14 @@ from dataclasses import dataclass
 
 from controller.broker.gate import redact
 from controller.broker.gate.call import Author, Flow, engine_reply, engine_unavailable
-from controller.broker.gate.commands import Forward, Lost, Relay, SharedPull, WriteRecord
+from controller.broker.gate.commands import (
+    Forward,
+    Lost,
+    Relay,
+    SharedPull,
+    StoreContent,
+    WriteRecord,
+)
 from controller.broker.gate.journal_entries import (
     actor_of,
     claims_of,
@@ -24,7 +31,7 @@ from controller.broker.gate.journal_entries import (
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.routes import ROUTES
 from controller.broker.gate.state import GateState
-from controller.broker.wire.responses import refusal
+from controller.broker.wire.responses import json_reply, refusal
 from controller.core.enforcement.settlement import Settled
 from controller.core.records.parts import ActorPart, RequestPart, ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
@@ -57,6 +64,8 @@ class Change:
     deadline_s: float
     #: Opened instead of sending method, path and body.
     relay: Relay | None = None
+    #: A content to store, instead of a change of the engine.
+    stores: StoreContent | None = None
     #: The registry with the credentials that the engine needs.
     registry: str = ""
     #: Returns the code of an error text, for the outcome.
@@ -178,16 +187,22 @@ def _forward_recorded(
         return journal_unavailable(intent.id)
     started = state.clock.monotonic()
     body = b"" if change.body is None else json.dumps(change.body, ensure_ascii=False).encode()
-    answer = yield change.relay or Forward(
-        change.method,
-        change.path,
-        body,
-        stream=change.stream,
-        deadline_s=change.deadline_s,
-        registry=change.registry,
-        by=intent.id,
+    answer = (
+        yield change.stores
+        or change.relay
+        or Forward(
+            change.method,
+            change.path,
+            body,
+            stream=change.stream,
+            deadline_s=change.deadline_s,
+            registry=change.registry,
+            by=intent.id,
+        )
     )
     shared_with = ""
+    if change.stores is not None:
+        answer = _stored_reply(change.stores, answer, intent.id)
     if isinstance(answer, SharedPull):
         shared_with, answer = answer.by, answer.answer
     if isinstance(answer, Lost) and answer.sent:
@@ -220,6 +235,19 @@ def _forward_recorded(
     outcome = Entry(intent.id, "outcome", actor=intent.actor, result=result.members)
     yield WriteRecord(outcome, _early_reply(early_reply, reply, ActorPart.read(intent.actor).role))
     return reply
+
+
+def _stored_reply(stores: StoreContent, reason: object, identifier: str) -> Reply:
+    """Return the reply to a delivery."""
+    if reason == "":
+        return json_reply(201, {"Content": stores.content})
+    return refusal(
+        507,
+        "files.storage",
+        str(reason),
+        remedy="look at the disk of the state folder; the controller delivers again",
+        record=identifier,
+    )
 
 
 def _early_reply(early_reply: ReplyHook, reply: Reply, role: str) -> Reply | None:

@@ -30,6 +30,7 @@ from controller.broker.gate.query_params import (
     texts,
 )
 from controller.core.enforcement.settlement import ProofKind
+from controller.model.files.delivery import CONTENT_BYTES_MAX
 from controller.model.mutations import TRUST, Mutation
 from controller.model.records import Role
 
@@ -51,6 +52,8 @@ BODY_MAX = 64 * 1024
 NO_BODY_MAX = 4096
 #: For an approval of a thousand objects with the longest volume names.
 RECORD_BODY_MAX = 384 * 1024
+#: For the largest content, in base64.
+FILES_BODY_MAX = CONTENT_BYTES_MAX * 4 // 3 + CREATE_BODY_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +376,17 @@ ROUTES = (
         "remove a volume: a person's own act; the controller's with an approval",
         query={"force": flag},
         evidence=ProofKind.ABSENCE,
+    ),
+    # Files of containers
+    _change(
+        Mutation.FILES_DELIVER,
+        "PUT /files/{kind}/{namespace}/{name}",
+        "store the files of a Config, for containers of its namespace and owner",
+        roles=frozenset({Role.CONTROLLER}),
+        body="files",
+        body_most=FILES_BODY_MAX,
+        deadline_s=0.1,  # nobody works on it after the broker's end
+        own=True,
     ),
     # The API of trimtab itself
     _read("own.whoami", "GET /whoami", "the caller's role and owner", own=True),

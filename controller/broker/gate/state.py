@@ -17,8 +17,8 @@ from controller.core.admission.host_ports import PortClaim
 from controller.core.enforcement.approvals import ApprovalView
 from controller.core.enforcement.quota_counts import Counted
 from controller.core.enforcement.record_summaries import Buckets
+from controller.core.engine_api.pull_errors import Access
 from controller.core.engine_api.requests import ExecRequest
-from controller.core.engine_api.streams.pull_errors import Access
 from controller.model.inventory import Inventory
 from controller.model.policy.document import Policy
 from controller.model.records import Role
@@ -187,6 +187,8 @@ class GateState:
     clock: Clock
     new_id: NewId
     volumes_root: str = "/var/lib/docker/volumes"
+    #: The folders of delivered files, by their kind.
+    file_roots: Mapping[str, str] = field(default_factory=dict)
     #: The key of the hashes of values that may be secret (``redact.hashes``).
     hash_key: bytes = b""
     #: The last record of the journal when this process started: an earlier broker wrote all up to

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from controller.broker.deliveries.mounts import make_recorded
 from controller.broker.gate.call import Flow, inspect_paths
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
@@ -40,7 +41,7 @@ def refuse_if_changed(state: GateState, container: OwnContainer) -> Flow[None]:
     """Refuse if a network, a volume or a bind source isn't the admitted one.
 
     Raises:
-        Denied: ``network.changed``, ``volume.changed``, ``mount.changed``.
+        Denied: ``network.changed``, ``volume.changed``, ``mount.changed``, ``files.undelivered``.
     """
     yield from _refuse_changed_networks(state, container)
     yield from _refuse_changed_volumes(state, container)
@@ -101,6 +102,7 @@ def _refuse_changed_sources(state: GateState, container: OwnContainer) -> Flow[N
         for mount in container.inspect.get("Mounts") or ()
         if mount.get("Type") == "bind"
     }
+    binds -= yield from make_recorded(state, container.item)
     known = {mount.source: mount for mount in _admitted_mounts(container.item, "bind")}
     known |= {
         data_path(state.volumes_root, mount.source): mount

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from controller.broker.deliveries import mounts
 from controller.broker.gate.call import BROKER, Author, Flow, GateRequest, inspect_paths, parse_json
 from controller.broker.gate.mutate import Change, perform, refuse_if_held
 from controller.broker.gate.refusals import Answered, Denied, message_reply, raise_if_denied
@@ -57,7 +58,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
         call, state, request, wants.image, _paths_to_read(wants, by_text)
     )
     wants = _add_kept_volumes(call, state, request, wants, image)
-    found = _Lookups(by_text, wants.image, image, pin)
+    found = _Lookups(request, by_text, wants.image, image, pin)
     yield from _gather(call, state, wants, found)
     judged = yield from _judge_with_counts(call, state, request, found)
     if found.unmade or found.unmade_volumes:
@@ -66,6 +67,8 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
             yield from _make_implied(call, state, found)
         yield from _gather(call, state, wants, found, again=True)
         judged = yield from _judge_with_counts(call, state, request, found)
+    # Only for an admitted create: a refused one leaves no folder.
+    yield from mounts.make_requested(request, _placement(_labels(by_text))[1])
     return (yield from _create(call, state, judged, image))
 
 
@@ -253,6 +256,7 @@ def _refuse_while_made(state: GateState, route: Mutation, name: str) -> None:
 class _Lookups:
     """The looked-up facts for a create."""
 
+    request: CreateRequest
     by_text: AdmissionDecision
     reference: str
     image: ImageFacts
@@ -341,6 +345,8 @@ def _facts(state: GateState, found: _Lookups, role: Role) -> CreateFacts:
         counts=count(counted, owner=owner, role=role),
         new_volumes=len(found.unmade_volumes),
         new_networks=len(found.unmade),
+        files=state.inventory.files,
+        file_paths=mounts.paths_of(state, found.request, namespace),
         replaces=_replaces(state, found.by_text),
         name_taken=found.name_taken,
         name_of=found.name_of,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from controller.broker.deliveries.mounts import present_contents
 from controller.broker.gate.call import Flow, GateRequest, read_json
 from controller.broker.gate.journal_entries import place_of
 from controller.broker.gate.mutate import LONG_S, Change, perform, unchanged_reply
@@ -120,6 +121,8 @@ def _take_down(
         return (yield from perform(state, call.by, change, early_reply=unchanged_reply))
     grace = 0 if call.verb == "kill" else _grace_s(query, target.inspect)
     extra = SummaryPart(signal=query["signal"]) if "signal" in query else SummaryPart()
+    if call.verb == "kill" and call.actor.role is Role.CONTROLLER:
+        extra |= SummaryPart(contents=present_contents(state, target.item))
     return (yield from _post_action(call, state, target, judged, grace_s=grace, extra=extra))
 
 

@@ -24,7 +24,7 @@ from controller.core.enforcement import approval_requests
 from controller.core.enforcement import approvals as approval_views
 from controller.core.enforcement.approvals import ApprovalView, read_digest, read_objects
 from controller.core.enforcement.quota_counts import all_counted, quota_use
-from controller.core.records.inventory_json import item_to_json
+from controller.core.records.inventory_json import item_to_json, stored_to_json
 from controller.core.records.operator_records import read_hold, read_service_act
 from controller.core.records.parts import RequestPart, SummaryPart
 from controller.model import names
@@ -213,6 +213,7 @@ def _shared_items(state: GateState, known: Inventory) -> dict[str, object]:
         "pins": {revision: asdict(image) for revision, image in known.pins.items()},
         "endings": [asdict(ending) for ending in known.endings.values()],
         "takenDown": known.taken_down,
+        "files": [stored_to_json(stored) for stored in known.files.values()],
     }
 
 

@@ -19,6 +19,7 @@ from controller.broker.engine.client import BROKER, EngineClient
 from controller.broker.engine.relay import ClientStream
 from controller.broker.engine.response import ResponseBroken, ResponseReader
 from controller.broker.engine.shared_pulls import Authorise, SharedPulls, send_no_credentials
+from controller.broker.files.store import FileStore
 from controller.broker.gate.call import Flow, unavailable_reason
 from controller.broker.gate.commands import (
     Command,
@@ -28,10 +29,12 @@ from controller.broker.gate.commands import (
     Forward,
     InspectPaths,
     Lost,
+    MakeFiles,
     QueryJournal,
     ReadEngine,
     ReadProcess,
     Relay,
+    StoreContent,
     WriteRecord,
     engine_remedy,
 )
@@ -65,6 +68,9 @@ AHEAD_MAX = 8
 REST_S = 1.0
 #: The name of the tasks that run such flows.
 AFTER_ITS_ANSWER = "after its answer"
+
+#: Commands during which a mutation stays the only one that is judged.
+_KEEPS_ADMISSION = (InspectPaths, ReadProcess, QueryJournal, StoreContent, MakeFiles)
 
 T = TypeVar("T")
 #: A flow of the gate. A Relay as the result hands the connection over to a relay; a Follow sends
@@ -185,6 +191,7 @@ class Driver:
         limiter: RecordLimiter,
         inspect_paths: InspectPathsFunction,
         queries: JournalQueries,
+        files: FileStore,
         authorise: Authorise = send_no_credentials,
         left_open: Callable[[], None] = lambda: None,
     ) -> None:
@@ -192,6 +199,7 @@ class Driver:
         self._authorise = authorise
         self._pulls = SharedPulls(client, authorise)
         self._store = store
+        self._files = files
         self._limiter = limiter
         self._queries = queries
         self._inspections = ThreadLimit(inspect_paths, threads=INSPECTIONS_MAX)
@@ -316,7 +324,7 @@ class Driver:
                 result: CommandResult = None
                 if not _is_intent(command) or await self._is_durable(flow):
                     result = await self._execute(command, opened, client, flow.user)
-                if not isinstance(command, InspectPaths | ReadProcess | QueryJournal):
+                if not isinstance(command, _KEEPS_ADMISSION):
                     admission.close()
                 flow.send(result)
         finally:
@@ -367,7 +375,9 @@ class Driver:
         | Forward
         | Relay
         | QueryJournal
-        | EndProcess,
+        | EndProcess
+        | StoreContent
+        | MakeFiles,
         opened: dict[Relay, ResponseReader],
         client: ClientStream | None,
         user: SlotUser,
@@ -391,8 +401,18 @@ class Driver:
                 return await self._open_head(command, opened, client, user)
             case ReadProcess(pid, container, targets, after_s):
                 return await self._read_process(pid, container, targets, after_s)
+            case _:
+                return await asyncio.to_thread(self._execute_on_host, command)
+
+    def _execute_on_host(self, command: EndProcess | StoreContent | MakeFiles) -> str:
+        """Execute a command of the host. Blocks. Return why it failed, '' for success."""
+        match command:
             case EndProcess(pid, container):
-                return await asyncio.to_thread(process_killer.kill_session, pid, container)
+                return process_killer.kill_session(pid, container)
+            case StoreContent(files, content, blob):
+                return self._files.put(files, content, blob)
+            case MakeFiles(files, content, variant, stable):
+                return self._files.make(files, content, variant, stable=stable)
             case _:
                 assert_never(command)
 

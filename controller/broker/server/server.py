@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from controller.broker.engine.client import ConnectedEngine, EngineClient
+from controller.broker.files.upkeep import open_store, run_upkeep
 from controller.broker.gate import redact
 from controller.broker.gate.call import BROKER
 from controller.broker.gate.journal_entries import actor_of
@@ -99,6 +100,8 @@ class ServerLimits(SlotLimits):
     grace_s: float = 4.0
     #: Seconds between two saves of the inventory.
     save_s: float = 60.0
+    #: Seconds between two removals of files that nobody needs.
+    collect_s: float = 300.0
     timeouts: ConnectionTimeouts = field(default_factory=ConnectionTimeouts)
 
 
@@ -250,9 +253,11 @@ class Broker:
             def wake_recovery() -> None:
                 recovery.wake()
 
+            files = open_store(self._paths.state, state, services.reach)
             driver = Driver(
                 client=client,
                 store=store,
+                files=files,
                 limiter=limiter,
                 queries=queries,
                 inspect_paths=self._inspect_paths,
@@ -282,6 +287,7 @@ class Broker:
                 watcher.run_checks(),
                 ExecReaper(driver=driver, state=state).run(),
                 self._run_saves(store),
+                run_upkeep(files, state, every_s=self._limits.collect_s),
                 self._run_reloads(reload or asyncio.Event(), limiter),
             ):
                 self._background.append(asyncio.ensure_future(task))

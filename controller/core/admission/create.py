@@ -57,6 +57,7 @@ CREATE_RULES: tuple[Rule, ...] = (
     limits_privileges.groups_allowed,
     limits_privileges.root_filesystem,
     mounts.sources_allowed,
+    mounts.files_own,
     mounts.mounts_bounded,
     image.anonymous_volumes,
     networks.mode_granted,
@@ -64,7 +65,6 @@ CREATE_RULES: tuple[Rule, ...] = (
     networks.networks_ours,
     networks.aliases_own,
     networks.hosts_allowed,
-    networks.dns_allowed,
     networks.ports_allowed,
     # Shares of the host.
     limits_privileges.limits_bounded,

@@ -6,8 +6,8 @@ or from the policy. No object of a client passes through.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.core.admission.dns_names import extra_names
@@ -15,7 +15,7 @@ from controller.core.encoding.image_reference import without_credentials
 from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import shorten
 from controller.core.encoding.strict_json import fold
-from controller.core.engine_api.comparable_fields import LIMITS, UNSET
+from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import (
     BIND_OPTIONS,
@@ -70,13 +70,13 @@ class FinalRequest:
     networks: JoinedNetworks
     labels: tuple[tuple[str, str], ...]
     changes: tuple[AdmissionPatch, ...]
+    #: The path of the host for each mount of delivered files, by its target.
+    file_paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:
         """The settings that the inventory records as admitted."""
-        limits: dict[str, Any] = {
-            name: getattr(self.request.limits, name) or UNSET[name] for name in LIMITS
-        }
+        limits: dict[str, Any] = {name: getattr(self.request.limits, name) or 0 for name in LIMITS}
         return Settings(
             name=self.name,
             **limits,
@@ -101,7 +101,8 @@ def finish(case: Case) -> FinalRequest:
     name = name_of(case)
     networks = joined(case)
     image = case.image.id if case.image else request.image
-    final = FinalRequest(name, image, request, networks, labels_of(case), ())
+    paths = case.facts.file_paths if case.facts else {}
+    final = FinalRequest(name, image, request, networks, labels_of(case), (), paths)
     return replace(final, changes=tuple(_changes(case, final)))
 
 
@@ -216,6 +217,11 @@ def _changes(case: Case, final: FinalRequest) -> list[AdmissionPatch]:
             "no set-user-id programs or devices in memory filesystems",
             any(mount.form == "tmpfs" for mount in asked.mounts),
         ),
+        (
+            "files.mounted",
+            "delivered files are mounted from the broker's own folder",
+            any(mount.files is not None for mount in asked.mounts),
+        ),
         *_volume_changes(asked, final.request),
         (
             "network.mode",
@@ -271,7 +277,7 @@ def _host_config(final: FinalRequest) -> RequestBody:
         "NanoCpus": request.limits.nano_cpus,
         **only_set(
             Binds=[_bind(mount) for mount in mounts if mount.form == "binds"],
-            Mounts=[_mount(mount) for mount in mounts if mount.form == "mounts"],
+            Mounts=[_mount(mount, final) for mount in mounts if mount.form == "mounts"],
             Tmpfs={mount.target: _tmpfs(mount) for mount in mounts if mount.form == "tmpfs"},
             PortBindings=_bindings(request.ports),
             ConsoleSize=list(request.console_size) if any(request.console_size) else [],
@@ -298,8 +304,10 @@ def _tmpfs(mount: MountRequest) -> str:
     return f"{access},{flags},size={mount.size}{mode}"
 
 
-def _mount(mount: MountRequest) -> RequestBody:
+def _mount(mount: MountRequest, final: FinalRequest) -> RequestBody:
     members = members_of(MOUNT, mount)
+    if mount.files is not None:
+        return members | {"Type": "bind", "Source": final.file_paths.get(mount.target, "")}
     if mount.type == "tmpfs":
         return members | {"TmpfsOptions": members_of(TMPFS_OPTIONS, mount)}
     driver = {"DriverConfig": {"Name": mount.driver}} if mount.driver else {}
@@ -328,7 +336,6 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         trusted_by_policy=is_trusted_by_policy(case),
         labels={key: value for key, value in final.labels if is_reserved(key)},
         aliases=tuple(extra_names(request, final.networks.aliases)),
-        network_aliases=_network_aliases(case, final) if case.by_controller else {},
         environment=tuple(variable_names(request.env)),
         mounts=tuple(
             MountPart(
@@ -352,14 +359,6 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         exceptions=case.exceptions,
         confinement=confinement_of(case, request),
     ).members
-
-
-def _network_aliases(case: Case, final: FinalRequest) -> dict[str, object]:
-    further = {
-        end.network: [alias for alias in end.aliases if alias != case.service]
-        for end in final.networks.networks
-    }
-    return {network: aliases for network, aliases in further.items() if aliases}
 
 
 def refused_summary(case: Case) -> dict[str, object]:

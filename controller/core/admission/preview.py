@@ -27,11 +27,13 @@ from controller.model.desired.plan import (
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    DeliverFiles,
     DisconnectNetwork,
     PullImage,
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
+    SignalContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -70,7 +72,9 @@ def preview_action(policy: Policy, action: AnyAction, body: dict[str, object] | 
         case StopContainer():
             return admit_stop({"t": str(action.grace_s)}).verdict
         case (
-            StartContainer()
+            DeliverFiles()
+            | StartContainer()
+            | SignalContainer()
             | UnpauseContainer()
             | RenameContainer()
             | ConnectNetwork()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from controller.core.drift.classify import ALIVE
-from controller.core.engine_api.create_body import aliases_on, stop_timeout_s
+from controller.core.engine_api.translate import stop_timeout_s
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import (
     AnyAction,
@@ -21,6 +21,7 @@ from controller.model.desired.plan import (
     DisconnectNetwork,
     RemoveContainer,
     RenameContainer,
+    SignalContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -28,8 +29,8 @@ from controller.model.desired.plan import (
     Verdict,
     Wait,
 )
-from controller.model.names import Key, NetworkNames
-from controller.model.observed import Container, ContainerState, LimitValue
+from controller.model.names import Key
+from controller.model.observed import Container, ContainerState
 from controller.model.records import Precondition
 
 #: Prefix of the cause of actions that attach the service's alias.
@@ -88,13 +89,17 @@ class ContainerHandle:
         """Return the action to set the container's restart policy and its retries."""
         return UpdateContainer(**self._on_it(cause), restart=policy[0], restart_max=policy[1])
 
-    def set_limits(self, limits: Mapping[str, LimitValue], cause: str) -> UpdateContainer:
+    def set_limits(self, limits: Mapping[str, int], cause: str) -> UpdateContainer:
         """Return the action to set limits of the container, by their names in ``Settings``."""
         return UpdateContainer(**self._on_it(cause), limits=limits)
 
     def stop(self, grace_s: int, cause: str) -> StopContainer:
         """Return the action to stop the container."""
         return StopContainer(**self._on_it(cause), grace_s=grace_s)
+
+    def send_signal(self, signal: str, cause: str) -> SignalContainer:
+        """Return the action to send the container a signal."""
+        return SignalContainer(**self._on_it(cause), signal=signal)
 
     def unpause(self, cause: str) -> UnpauseContainer:
         """Return the action to unpause the container."""
@@ -118,9 +123,9 @@ class ContainerHandle:
 
 
 def attach_service_alias(
-    handle: ContainerHandle, service: Service, networks: Iterable[str], base: NetworkNames
+    handle: ContainerHandle, service: Service, networks: Iterable[str]
 ) -> list[AnyAction]:
-    """Return the actions to give a container its service's names as aliases on *networks*.
+    """Return the actions to give a container its service's name as alias on *networks*.
 
     The engine accepts an alias only at connect, so each network is disconnected and connected
     again.
@@ -129,7 +134,7 @@ def attach_service_alias(
     for network in networks:
         cause = f"{TAKES_NAME} {service.key.name} on {network}"
         actions.append(handle.disconnect(network, cause))
-        actions.append(handle.connect(network, aliases_on(service, network, base), cause))
+        actions.append(handle.connect(network, (service.key.name,), cause))
     return actions
 
 

@@ -117,9 +117,6 @@ RESOURCES = (
     *deny(
         "KernelMemory KernelMemoryTCP", whole, "the engine dropped it", "resources.kernel-memory"
     ),
-    constrain(
-        "CpusetCpus", text, "if the policy allows it: pinning takes CPUs from others", "cpuset"
-    ),
     *deny("OomKillDisable", flag, "the host would kill another process", "resources.oom"),
     *deny("CpusetMems", text, "no policy grants the pinning of memory nodes", "resources.cpuset"),
     *deny(
@@ -148,6 +145,9 @@ RESOURCES = (
 )
 
 HOST = (
+    constrain(
+        "CpusetCpus", text, "if the policy allows it: pinning takes CPUs from others", "cpuset"
+    ),
     constrain("Ulimits", list_of(anything), "some names, bounded"),
     constrain("Binds", lines, "SOURCE:TARGET[:ro|rw]"),
     constrain("Mounts", list_of(anything), "bind, volume and tmpfs"),
@@ -183,9 +183,8 @@ HOST = (
     mutate("CapDrop", command, "always ALL"),
     constrain("CgroupnsMode", text, "private", "cgroupns_mode"),
     *deny("Cgroup", text, "it shares another's cgroup", "namespace.cgroup"),
-    constrain("Dns", lines, "within ranges that the policy lists", "dns_servers"),
-    constrain("DnsOptions", lines, "if the policy allows it: NAME or NAME:NUMBER", "dns_options"),
-    constrain("DnsSearch", lines, "if the policy allows it: domain names", "dns_search"),
+    *deny("Dns", lines, "queries could be redirected", "network.dns"),
+    *deny("DnsOptions DnsSearch", texts, "lines could be added to resolv.conf", "network.dns"),
     constrain(
         "ExtraHosts", lines, "if the policy allows it: names can be redirected", "extra_hosts"
     ),
@@ -239,6 +238,7 @@ HOST_CONFIG = (*RESOURCES, *HOST)
 LEGACY_NAMES = " ".join([*(entry.name for entry in HOST_CONFIG), LEGACY_CPUSET])
 
 UPDATE = (
+    *deny("CpusetCpus", text, "CPUs are pinned when a container is made", "resources.cpuset"),
     *(entry for entry in RESOURCES if entry.name != "PidsLimit"),
     constrain("PidsLimit", whole, "0 and -1 mean unlimited in an update", "pids", keep_zero=True),
     *deny("Ulimits", list_of(anything), "the engine ignores it in an update", "update.field"),
@@ -276,16 +276,30 @@ PORT_BINDING = (
 )
 
 MOUNT = (
-    constrain("Type", text, "bind, volume or tmpfs", "type"),
-    constrain("Source", text, "a path of the host, or a volume's name", "source"),
+    constrain("Type", text, "bind, volume or tmpfs; config or secret from the controller", "type"),
+    constrain(
+        "Source", text, "a path of the host, or a volume's, Config's or Secret's name", "source"
+    ),
     constrain("Target", text, "a clean path in the container", "target"),
     allow("ReadOnly", flag, "encouraged", "read_only"),
     drop("Consistency", text, "macOS only"),
     constrain("BindOptions", an_object, "see its own table"),
     constrain("VolumeOptions", an_object, "see its own table"),
     constrain("TmpfsOptions", an_object, "see its own table"),
+    constrain("Trimtab", an_object, "the files of a Config or Secret, see its own table"),
     *deny("ImageOptions", structure, "images aren't mounted here", "mount.type"),
     *deny("ClusterOptions", anything, "cluster volumes aren't mounted here", "mount.type"),
+)
+
+#: Of a mount of type config or secret. The gate replaces such a mount by a bind of its own folder.
+FILE_OPTIONS = (
+    mutate("Content", text, "the id of a delivered content", "content"),
+    mutate("Uid", whole, "the owner of the files", "uid"),
+    mutate("Gid", whole, "the group of the files", "gid"),
+    mutate("Mode", whole, "the mode of the files", "mode", keep_zero=True),
+    mutate("Keys", texts, "the chosen files; all if unset", "keys"),
+    mutate("Key", text, "the one file to mount", "key"),
+    mutate("Stable", flag, "the folder stays when the content changes", "stable"),
 )
 
 BIND_OPTIONS = (

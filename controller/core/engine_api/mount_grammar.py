@@ -18,12 +18,17 @@ from controller.core.engine_api.field_reader import (
 from controller.core.engine_api.field_tables import (
     BIND_OPTIONS,
     DRIVER_CONFIG,
+    FILE_OPTIONS,
     MOUNT,
     TMPFS_OPTIONS,
     VOLUME_OPTIONS,
 )
 from controller.core.engine_api.grammar import is_below, is_clean
-from controller.core.engine_api.requests import MountRequest
+from controller.core.engine_api.requests import FileRequest, MountRequest
+from controller.core.files.content import is_content_id
+from controller.model.desired.spec.files import is_key
+from controller.model.files.delivery import FILE_KINDS, ID_MAX
+from controller.model.names import SERVICE_NAME_MAX, is_dns_label
 
 #: Up to the limit of file systems. The policy limits the names of new volumes further.
 VOLUME_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
@@ -95,7 +100,7 @@ def _mount(item: object, index: int, findings: FindingCollector) -> MountRequest
     path = f"HostConfig.Mounts[{index}]"
     read = read_object(MOUNT, item, path, findings)
     kind = read.text("Type")
-    if kind not in {"bind", "volume", "tmpfs"}:
+    if kind not in {"bind", "volume", "tmpfs", *FILE_KINDS}:
         reason = f"a mount of type {kind!r}"
         findings.add("mount.type", f"{path}.Type", reason, "write bind, volume or tmpfs")
         return None
@@ -112,6 +117,9 @@ def _mount(item: object, index: int, findings: FindingCollector) -> MountRequest
     if options["bind"].text("Propagation") not in {"", "rprivate"}:
         where = f"{path}.BindOptions.Propagation"
         findings.add("mount.propagation", where, "mounts would show outside", "leave it out")
+    files = read_object(FILE_OPTIONS, read.values.get("Trimtab"), f"{path}.Trimtab", findings)
+    if files.values and kind not in FILE_KINDS:
+        findings.add("mount.options", f"{path}.Trimtab", f"files of a {kind} mount")
     mount = MountRequest(
         **read.attributes(MOUNT),
         **options["bind"].attributes(BIND_OPTIONS),
@@ -119,6 +127,7 @@ def _mount(item: object, index: int, findings: FindingCollector) -> MountRequest
         **options["tmpfs"].attributes(TMPFS_OPTIONS),
         path=path,
         driver=_driver(options["volume"], f"{path}.VolumeOptions", findings),
+        files=FileRequest(**files.attributes(FILE_OPTIONS)) if kind in FILE_KINDS else None,
     )
     _check_subpath(mount, findings)
     _check_mode(mount, findings)
@@ -186,6 +195,29 @@ def _check_source(mount: MountRequest, findings: FindingCollector) -> None:
         findings.add("mount.source", mount.path, f"{mount.source!r} is no name of a volume")
     elif mount.type == "tmpfs" and mount.source:
         findings.add("mount.source", mount.path, "a tmpfs has no source")
+    elif mount.files is not None:
+        _check_files(mount, mount.files, findings)
+
+
+def _check_files(mount: MountRequest, files: FileRequest, findings: FindingCollector) -> None:
+    if not is_dns_label(mount.source, length=SERVICE_NAME_MAX):
+        findings.add("mount.source", mount.path, f"{mount.source!r} is no name of a {mount.type}")
+    if not is_content_id(files.content):
+        findings.add("files.invalid", f"{mount.path}.Trimtab.Content", "not the id of a content")
+    ids = 0 <= files.uid <= ID_MAX and 0 <= files.gid <= ID_MAX
+    if not ids or not 0 <= files.mode <= 0o777:
+        findings.add("files.invalid", f"{mount.path}.Trimtab", "not an owner, group and mode")
+    chosen = (*files.keys, *((files.key,) if files.key else ()))
+    if any(not is_key(name) for name in chosen) or len(set(chosen)) != len(chosen):
+        findings.add(
+            "files.invalid", f"{mount.path}.Trimtab", "not clean names of files, each once"
+        )
+    if files.key and (files.keys or files.stable):
+        reason = "one file can't be several files, and can't change in place"
+        findings.add("files.invalid", f"{mount.path}.Trimtab.Key", reason)
+    if not mount.read_only:
+        reason = f"a mount of type {mount.type} is read-only"
+        findings.add("files.invalid", f"{mount.path}.ReadOnly", reason, "write true")
 
 
 def _check_target(mount: MountRequest, findings: FindingCollector) -> None:
@@ -240,7 +272,7 @@ def _check_etc(mount: MountRequest, findings: FindingCollector) -> None:
     if not name:
         reason, remedy = "/etc as a whole would be covered", "mount a file or folder below it"
         findings.add("mount.target", mount.path, reason, remedy)
-    elif mount.type != "bind" or not mount.read_only:
+    elif mount.type not in {"bind", *FILE_KINDS} or not mount.read_only:
         reason = f"{mount.target}: below /etc only a read-only bind of a file or folder is admitted"
         remedy = "make the bind read-only, or choose a target outside /etc"
         findings.add("mount.target", mount.path, reason, remedy)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.model.files.delivery import Variant
+
 #: Options of a bridge network: masquerading, and traffic between its containers.
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 ICC = "com.docker.network.bridge.enable_icc"
@@ -62,10 +64,28 @@ class PortRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class FileRequest:
+    """The files of a mount of type config or secret."""
+
+    content: str = ""  # the id of the content
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o444
+    keys: tuple[str, ...] = ()  # () for all
+    key: str = ""  # the one file to mount; '' for a folder
+    stable: bool = False  # the mounted folder stays when the content changes
+
+    @property
+    def variant(self) -> Variant:
+        """How the files appear in the container."""
+        return Variant(self.uid, self.gid, self.mode, self.keys)
+
+
+@dataclass(frozen=True, slots=True)
 class MountRequest:
     """A mount, from one of the three places of the API."""
 
-    type: str  # bind, volume, tmpfs
+    type: str  # bind, volume, tmpfs; config or secret from the controller
     source: str = ""
     target: str = ""
     read_only: bool = False
@@ -81,6 +101,7 @@ class MountRequest:
     executable: bool = False  # a tmpfs with executable files
     access: str = ""  # ``ro`` or ``rw`` if HostConfig.Binds has the option
     propagation: str = ""
+    files: FileRequest | None = None  # of a mount of type config or secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +165,6 @@ class ResourceLimits:
     cpu_period: int = 0
     cpu_shares: int = 0
     pids: int | None = None
-    cpuset: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +201,6 @@ class CreateRequest:
     network_mode: str = ""
     ports: tuple[PortRequest, ...] = ()
     extra_hosts: tuple[str, ...] = ()  # NAME:ADDRESS
-    dns_servers: tuple[str, ...] = ()
-    dns_search: tuple[str, ...] = ()
-    dns_options: tuple[str, ...] = ()
     mounts: tuple[MountRequest, ...] = ()
     cap_add: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()  # in addition to the user's own
@@ -197,6 +214,7 @@ class CreateRequest:
     runtime: str = ""
     oom_score_adj: int = 0
     shm_size: int = 0
+    cpuset: str = ""
     storage: tuple[tuple[str, str], ...] = ()
     console_size: tuple[int, int] = (0, 0)
     ulimits: tuple[Ulimit, ...] = ()

@@ -13,8 +13,15 @@ from typing import assert_never, cast
 
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.yaml import YamlPath
-from controller.core.manifests.checks.claims import ResourceClaim, claims_of
-from controller.core.manifests.checks.networks import names_of
+from controller.core.files.content import check_config, content_id, files_of
+from controller.core.files.mounts import (
+    KnownContent,
+    check_mounts,
+    deliveries_of,
+    file_mounts,
+    revision_contents,
+)
+from controller.core.manifests.cross_field_checks import ResourceClaim, claims_of
 from controller.core.manifests.declaration import (
     Declaration,
     FolderReading,
@@ -23,7 +30,9 @@ from controller.core.manifests.declaration import (
 )
 from controller.core.manifests.dependencies import find_flaws, find_undeclared, service_spec
 from controller.core.manifests.parse import SOURCE_KIND, read_text
+from controller.core.manifests.revision_hash import revision_of
 from controller.model.desired.desired import (
+    Config,
     Desired,
     GitSource,
     Network,
@@ -32,7 +41,7 @@ from controller.model.desired.desired import (
     SourceIdentity,
     Volume,
 )
-from controller.model.desired.limits import DeclaredLimits
+from controller.model.desired.spec.files import ConfigSpec
 from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
@@ -82,8 +91,12 @@ def resolve(
     add(_check_networks(declarations))
     add(_check_sources(sources))
     add(_check_claims(services))
-    add(_check_names(services))
     add(_check_attach([*services, *partials], declarations, blind_keys))
+    configs = [(d, d.spec) for d in declarations if isinstance(d.spec, ConfigSpec)]
+    add(problem for config, spec in configs for problem in check_config(config, spec))
+    known = _known_contents(configs, blind_keys)
+    mounting = [(d, service_spec(d)) for d in [*services, *partials]]
+    add(check_mounts(mounting, known, blind_keys))
     # Of two documents with one key, either one will do: both are broken.
     by_key = {declaration.key: declaration for declaration in services}
     undeclared = () if blind else find_undeclared(partials, known=by_key.keys() | blind_keys)
@@ -102,7 +115,8 @@ def resolve(
         identity=identity,
         sources=_git_sources([d for d in sound if d.key.kind == SOURCE_KIND]),
     )
-    return _with_resources(state, [d for d in sound if d.key.kind != SOURCE_KIND], members)
+    own = [d for d in sound if d.key.kind != SOURCE_KIND]
+    return _with_resources(state, own, members, known)
 
 
 def desired_from(reading: FolderReading) -> Desired:
@@ -125,12 +139,38 @@ def desired_of(texts: Mapping[str, str]) -> Desired:
     return resolve(readings, identity=SourceIdentity("texts", present=True, documents=count))
 
 
+def _known_contents(
+    configs: Iterable[tuple[Declaration, ConfigSpec]], blind_keys: Collection[Key]
+) -> dict[Key, KnownContent]:
+    """Return the contents of the sound Configs."""
+    known = {}
+    for config, spec in configs:
+        if config.key not in blind_keys:
+            files = files_of(config, spec)
+            known[config.key] = KnownContent(config.owner, content_id(files), frozenset(files))
+    return known
+
+
+def _with_deliveries(service: Service, known: Mapping[Key, KnownContent]) -> Service:
+    """Return a service with the contents of its mounts, which are a part of its revision."""
+    if not any(file_mounts(service.spec)):
+        return service
+    deliveries = deliveries_of(service.spec, service.key.namespace, known)
+    contents = revision_contents(deliveries)
+    revision = revision_of(service.owner, service.key, service.spec, contents)
+    return replace(service, revision=revision, deliveries=deliveries)
+
+
 def _with_resources(
-    state: Desired, sound: list[Declaration], members: Mapping[Key, list[Key]]
+    state: Desired,
+    sound: list[Declaration],
+    members: Mapping[Key, list[Key]],
+    known: Mapping[Key, KnownContent],
 ) -> Desired:
     services: list[Service] = []
     networks: list[Network] = []
     volumes: list[Volume] = []
+    configs: list[Config] = []
     releases: list[Release] = []
     for declaration in sorted(sound, key=lambda d: d.key):
         key, owner, source = declaration.key, declaration.owner, declaration.source
@@ -138,11 +178,15 @@ def _with_resources(
         match resource:
             case ServiceSpec() as spec:
                 revision, labels = declaration.revision, declaration.labels
-                services.append(Service(key, owner, spec, revision, source, labels))
+                service = Service(key, owner, spec, revision, source, labels)
+                services.append(_with_deliveries(service, known))
             case NetworkSpec() as spec:
                 networks.append(Network(key, owner, spec, source))
             case VolumeSpec() as spec:
                 volumes.append(Volume(key, owner, spec, source))
+            case ConfigSpec() as spec:
+                files = tuple(sorted(files_of(declaration, spec).items()))
+                configs.append(Config(key, owner, spec, source, known[key].content, files))
             case ReleaseSpec() as spec:
                 rendered = tuple(sorted(members.get(key, ())))
                 releases.append(Release(key, owner, spec.chart, rendered, source))
@@ -153,6 +197,7 @@ def _with_resources(
         services=tuple(services),
         networks=tuple(networks),
         volumes=tuple(volumes),
+        configs=tuple(configs),
         releases=tuple(releases),
         digest=desired_digest(services, networks, volumes),
     )
@@ -172,7 +217,7 @@ def desired_digest(
                 {
                     "key": str(one.key),
                     "revision": one.revision,
-                    "limits": _limits_json(one.limits),
+                    "limits": asdict(one.limits),
                     "labels": dict(one.labels),
                     "state": one.spec.state.value,
                     "replicas": one.spec.replicas,
@@ -180,6 +225,7 @@ def desired_digest(
                     "order": one.spec.rollout.order.value if one.spec.rollout.order else "",
                     **({"suspended": True} if one.key in suspended else {}),
                     "dependsOn": [[d.name, d.condition.value] for d in one.spec.depends_on],
+                    **_stable_contents(one),
                 }
                 for one in services
             ],
@@ -192,16 +238,10 @@ def desired_digest(
     )
 
 
-#: Limits that are in the digest although they are unset. Others were added later.
-_ALWAYS = frozenset({"memory", "cpus", "pids"})
-
-
-def _limits_json(limits: DeclaredLimits) -> dict[str, object]:
-    return {
-        name: value
-        for name, value in asdict(limits).items()
-        if value is not None or name in _ALWAYS
-    }
+def _stable_contents(service: Service) -> dict[str, object]:
+    """Return the contents that change without a new revision."""
+    stable = [[each.name, each.content] for each in service.deliveries if each.is_stable]
+    return {"files": stable} if stable else {}
 
 
 def _check_doubles(
@@ -286,23 +326,6 @@ def _check_claims(services: list[Declaration]) -> Iterator[Problem]:
                 )
 
 
-def _check_names(services: list[Declaration]) -> Iterator[Problem]:
-    """Yield the aliases and host names that are the name of another service of the namespace."""
-    known = {declaration.key: declaration for declaration in services}
-    for declaration in services:
-        for name, path in names_of(service_spec(declaration)):
-            key = replace(declaration.key, name=name.lower())
-            other = known.get(key)
-            if other is None or other is declaration:
-                continue
-            yield declaration.problem(
-                path,
-                "network.name-of-another",
-                f"{json.dumps(name[:80])} is the name of {key} ({other.place})",
-                "choose another name: both would get the requests for it",
-            )
-
-
 def _check_attach(
     services: list[Declaration], declarations: list[Declaration], blind_keys: Collection[Key]
 ) -> Iterator[Problem]:
@@ -310,8 +333,7 @@ def _check_attach(
     sound = networks - set(blind_keys)
     known = ", ".join(sorted({key.name for key in sound})[:5])
     for declaration in services:
-        for index, attached in enumerate(service_spec(declaration).network.attach):
-            name = attached.name
+        for index, name in enumerate(service_spec(declaration).network.attach):
             key = Key("Network", declaration.key.namespace, name)
             if key in sound or not is_dns_label(name, length=SERVICE_NAME_MAX):
                 continue  # an invalid name is a problem of its document already

@@ -17,8 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from controller.core.encoding.yaml import MAX_PROBLEMS, Document, YamlPath, compose_all
-from controller.core.manifests.checks.metadata import check_metadata, check_volume
-from controller.core.manifests.checks.service import check_service
+from controller.core.manifests.cross_field_checks import check_metadata, check_service, check_volume
 from controller.core.manifests.declaration import Declaration, Manifest, ParsedDocument
 from controller.core.manifests.revision_hash import revision_of
 from controller.core.manifests.validation_errors import (
@@ -31,6 +30,7 @@ from controller.core.manifests.validation_errors import (
     word_for,
 )
 from controller.model.desired.desired import TRACED, SourceLocation
+from controller.model.desired.spec.files import ConfigSpec
 from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
@@ -48,10 +48,13 @@ if TYPE_CHECKING:
     from controller.core.manifests.source_document import SourceManifest
 
 #: Kinds that are not supported yet.
-LATER_KINDS = ("Job", "Config", "Secret")
+LATER_KINDS = ("Job", "Secret")
 #: Fields of a Service that are not supported yet.
-LATER_FIELDS: tuple[YamlPath, ...] = ()
-LATER_MOUNTS = ("config", "secret")
+LATER_FIELDS: tuple[YamlPath, ...] = (
+    ("spec", "resources", "cpuset"),
+    ("spec", "resources", "disk"),
+)
+LATER_MOUNTS = ("secret",)
 #: The removal of one error can cause another, such as an empty healthcheck.
 REPAIRS_MAX = 4
 
@@ -74,18 +77,27 @@ class VolumeManifest(Manifest):
     spec: VolumeSpec = VolumeSpec()
 
 
+class ConfigManifest(Manifest):
+    """A document of kind Config."""
+
+    spec: ConfigSpec
+
+
 class ReleaseManifest(Manifest):
     """A document of kind Release."""
 
     spec: ReleaseSpec
 
 
-ResourceManifest = ServiceManifest | NetworkManifest | VolumeManifest | ReleaseManifest
+ResourceManifest = (
+    ServiceManifest | NetworkManifest | VolumeManifest | ConfigManifest | ReleaseManifest
+)
 AnyManifest: TypeAlias = "ResourceManifest | SourceManifest"
 MANIFESTS: Mapping[str, type[ResourceManifest]] = {
     "Service": ServiceManifest,
     "Network": NetworkManifest,
     "Volume": VolumeManifest,
+    "Config": ConfigManifest,
     "Release": ReleaseManifest,
 }
 #: The kind of a Git source. Its module is imported for the first such document.

@@ -14,13 +14,16 @@ current under their old revision (``core.service.kept_revisions``).
 from __future__ import annotations
 
 from controller.core.encoding.canonical_json import digest
-from controller.model.desired.desired import Network, Service, Volume
+from controller.model.desired.desired import Config, Network, Service, Volume
 from controller.model.desired.field_types import AS_WRITTEN
 from controller.model.desired.limits import IN_PLACE_RESOURCES
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.names import Key
 
 VERSION, EARLIER = "v2", "v1"
+
+#: Kind, name and content of the files that are part of a revision.
+Contents = tuple[tuple[str, str, str], ...]
 
 #: Fields for the number of replicas, and for when and how they are replaced or pulled.
 NOT_OF_THE_SLOT = frozenset(
@@ -57,7 +60,7 @@ def service_text(spec: ServiceSpec) -> str:
     )
 
 
-def spec_digest(resource: Service | Network | Volume) -> str:
+def spec_digest(resource: Service | Network | Volume | Config) -> str:
     """Return a digest of everything requested by a resource, independent of its place.
 
     Defaults are left out, so a new field changes no digest.
@@ -67,15 +70,18 @@ def spec_digest(resource: Service | Network | Volume) -> str:
     return digest([resource.owner, text, [list(label) for label in labels]])
 
 
-def revision_of(owner: str, key: Key, spec: ServiceSpec) -> str:
-    """Return the revision of a service's slots: ``v2:`` and 64 hex digits."""
+def revision_of(owner: str, key: Key, spec: ServiceSpec, contents: Contents = ()) -> str:
+    """Return the revision of a service's slots: ``v2:`` and 64 hex digits.
+
+    *contents* are those of the mounted files (``core.files.mounts.revision_contents``).
+    """
     written = slot_spec(spec)
     written.pop("restart", None)
     resources = written.get("resources")
     if isinstance(resources, dict):
         set_only = {name: True for name in IN_PLACE_RESOURCES if name in resources}
         written["resources"] = {**resources, **set_only}
-    return f"{VERSION}:{_digest(owner, key, written)}"
+    return f"{VERSION}:{_digest(owner, key, written, contents)}"
 
 
 def earlier_revision_of(owner: str, key: Key, spec: ServiceSpec) -> str:
@@ -83,11 +89,17 @@ def earlier_revision_of(owner: str, key: Key, spec: ServiceSpec) -> str:
     return f"{EARLIER}:{_digest(owner, key, slot_spec(spec))}"
 
 
-def is_revision_of(revision: str, owner: str, key: Key, spec: ServiceSpec) -> bool:
-    """Return True if a revision of either rule is that of a spec."""
-    rule = earlier_revision_of if revision.startswith(f"{EARLIER}:") else revision_of
-    return rule(owner, key, spec) == revision
+def is_revision_of(
+    revision: str, owner: str, key: Key, spec: ServiceSpec, contents: Contents = ()
+) -> bool:
+    """Return True if a revision of either rule is that of a spec with these contents."""
+    if revision.startswith(f"{EARLIER}:"):
+        return earlier_revision_of(owner, key, spec) == revision
+    return revision_of(owner, key, spec, contents) == revision
 
 
-def _digest(owner: str, key: Key, spec: dict[str, object]) -> str:
-    return digest({"namespace": key.namespace, "name": key.name, "owner": owner, "spec": spec})
+def _digest(owner: str, key: Key, spec: dict[str, object], contents: Contents = ()) -> str:
+    files = {"files": [list(each) for each in contents]} if contents else {}
+    return digest(
+        {"namespace": key.namespace, "name": key.name, "owner": owner, "spec": spec, **files}
+    )

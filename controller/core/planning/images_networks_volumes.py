@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controller.core.engine_api.create_body import joined_networks
+from controller.core.engine_api.translate import joined_networks
+from controller.core.planning.deliveries.changed_files import FileDeliveries
 from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,
     CreateVolume,
+    DeliverFiles,
     PullImage,
 )
 from controller.model.desired.spec.mounts import VolumeMount
@@ -198,6 +200,7 @@ class Prerequisites:
         for network in sorted(observed.networks, key=lambda n: (n.name, n.ours, n.id)):
             # Engines allow two networks of the same name. A foreign one sorts first, to be reported.
             self._networks_seen.setdefault(network.name, network)
+        self._files = FileDeliveries(desired, observed)
         self._volumes_seen = {volume.name: volume for volume in observed.volumes}
 
     def shape(self, name: str, service: Service) -> NetworkShape | None:
@@ -218,6 +221,7 @@ class Prerequisites:
         networks = [self._network_problem(n, service) for n in joined_networks(service, self.names)]
         volumes = [self._volume_problem(name, service) for name in _volumes_of(service)]
         image = [self.images.problem(service), _order_problem(service)] if creating else []
+        image += [self._files.problem(service)] if creating else []
         return tuple(problem for problem in (*image, *networks, *volumes) if problem)
 
     def _network_problem(self, name: str, service: Service) -> Problem | None:
@@ -275,6 +279,8 @@ class Prerequisites:
             for name in _volumes_of(service)
             if name not in self._volumes_seen and ("volume", name) not in self.made
         ]
+        if creating:
+            actions += [d for d in self._files.missing(service) if _delivered(d) not in self.made]
         return tuple(actions)
 
     def declared(self, resource: Network | Volume) -> tuple[AnyAction, ...]:
@@ -294,8 +300,14 @@ class Prerequisites:
                 self.made.add(("volume", action.target))
             case PullImage():
                 self.made.add((str(action.object), action.target))
+            case DeliverFiles():
+                self.made.add(_delivered(action))
             case _:
                 pass
+
+
+def _delivered(action: DeliverFiles) -> tuple[str, str]:
+    return (f"{action.kind}/{action.object.namespace}/{action.target}", action.content)
 
 
 def _order_problem(service: Service) -> Problem | None:

@@ -18,9 +18,9 @@ from controller.core.drift.actions import Judge, is_denied, until_denied, with_v
 from controller.core.drift.classify import ALIVE
 from controller.core.drift.heal_alterations import unknown_members
 from controller.core.encoding.canonical_json import digest
-from controller.core.engine_api.create_body import joined_networks
-from controller.core.engine_api.translate import update_body
+from controller.core.engine_api.translate import joined_networks, update_body
 from controller.core.planning.context import NO_CONTEXT, PlanContext, ServiceContext
+from controller.core.planning.deliveries.changed_files import changed_files
 from controller.core.planning.image_volumes import VolumeRule, always_refuse, with_image_volumes
 from controller.core.planning.images_networks_volumes import Prerequisites, engine_name, network_key
 from controller.core.planning.quarantine import expired_tasks, removal_actions, renewal_actions
@@ -34,12 +34,14 @@ from controller.model.desired.plan import (
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    DeliverFiles,
     DisconnectNetwork,
     Plan,
     PullImage,
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
+    SignalContainer,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -212,9 +214,21 @@ class _PlanBuilder:
             self.problems += unknown_members(service, containers)
         elif key in self.prunable and not self.desired.is_blind_for(key):
             outcome.actions += removal_actions(containers, self.judge, self.context.quarantine)
+        if service is not None:
+            outcome.actions += self._changed_files(service, containers, outcome.actions)
         self.order.record_planned(key, outcome.actions, outcome.problems)
         self.actions += outcome.actions
         self.problems += outcome.problems
+
+    def _changed_files(
+        self, service: Service, containers: tuple[Container, ...], planned: list[AnyAction]
+    ) -> list[AnyAction]:
+        """Return the actions for contents that change in running containers."""
+        busy = {action.precondition.id for action in planned}
+        calm = [container for container in containers if container.id not in busy]
+        made = {a.target for a in planned if isinstance(a, DeliverFiles)}
+        changed = changed_files(service, calm, self.desired, self.observed, made=made)
+        return until_denied(with_verdicts(changed, self.judge))
 
     def _service_context(
         self, service: Service, containers: tuple[Container, ...]
@@ -341,6 +355,17 @@ def _essence(action: AnyAction) -> dict[str, object]:
     }
 
 
+#: Members of actions that are digested as they are.
+_DIGESTED: Mapping[type[AnyAction], tuple[str, ...]] = {
+    CreateNetwork: ("owner", "internal", "masquerade", "icc"),
+    CreateVolume: ("owner",),
+    DeliverFiles: ("owner", "content"),
+    RenameContainer: ("name",),
+    DisconnectNetwork: ("network",),
+    SignalContainer: ("signal",),
+}
+
+
 def _particulars(action: AnyAction) -> dict[str, object]:
     match action:
         case CreateContainer():
@@ -351,21 +376,21 @@ def _particulars(action: AnyAction) -> dict[str, object]:
                 "announced": action.with_alias,
                 **({"volumes": [[v.path, v.keeping] for v in volumes]} if volumes else {}),
             }
-        case CreateNetwork():
-            members = ("owner", "internal", "masquerade", "icc")
-            return {name: getattr(action, name) for name in members}
-        case CreateVolume():
-            return {"owner": action.owner}
         case UpdateContainer():
             return {"body": update_body(action)}
         case StopContainer():
             return {"graceS": action.grace_s}
-        case RenameContainer():
-            return {"name": action.name}
         case ConnectNetwork():
             return {"network": action.network, "aliases": list(action.aliases)}
-        case DisconnectNetwork():
-            return {"network": action.network}
+        case (
+            CreateNetwork()
+            | CreateVolume()
+            | DeliverFiles()
+            | RenameContainer()
+            | DisconnectNetwork()
+            | SignalContainer()
+        ):
+            return {name: getattr(action, name) for name in _DIGESTED[type(action)]}
         case (
             PullImage()
             | RemoveNetwork()

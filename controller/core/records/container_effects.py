@@ -14,7 +14,7 @@ from controller.core.disruption import budget
 from controller.core.encoding.image_reference import repository_of
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.records import endings
-from controller.core.records.inventory_json import SETTINGS_FIELDS, aliases_from_json, replica_of
+from controller.core.records.inventory_json import SETTINGS_FIELDS, replica_of
 from controller.core.records.parts import (
     NOT_FOUND,
     NOT_MODIFIED,
@@ -25,6 +25,7 @@ from controller.core.records.parts import (
     VerdictPart,
 )
 from controller.model import names
+from controller.model.files.delivery import FILE_KINDS, FileSet
 from controller.model.inventory import (
     PINS_MAX,
     USED,
@@ -62,6 +63,14 @@ def with_item(inventory: Inventory, item: ContainerItem) -> Inventory:
     return replace(inventory, containers={**inventory.containers, item.id: item})
 
 
+def used_contents(inventory: Inventory) -> Iterator[tuple[FileSet, str]]:
+    """Yield the contents of delivered files that containers name."""
+    for item in inventory.containers.values():
+        for mount in item.confined.mounts if item.confined is not None else ():
+            if mount.type in FILE_KINDS:
+                yield FileSet(mount.type, item.namespace, mount.source), mount.content
+
+
 # Creates and pins
 
 
@@ -85,7 +94,6 @@ def create_container(inventory: Inventory, closing: Closing) -> Inventory:
         seq=closing.seq,
         recovered=closing.recovered,
         aliases=summary.aliases,
-        network_aliases=aliases_from_json(summary.network_aliases),
         ports=summary.ports,
         confined=summary.confinement,
     )
@@ -308,6 +316,15 @@ def network_change(change: Callable[[Settings, Closing], Settings]) -> RecordEff
     return effect
 
 
+def record_signal(inventory: Inventory, closing: Closing) -> Inventory:
+    """Record the contents of which a container got a signal."""
+    item = inventory.containers.get(closing.object)
+    contents = closing.summary.contents
+    if item is None or not closing.applied or not contents:
+        return inventory
+    return with_item(inventory, replace(item, signalled=contents))
+
+
 def update_settings(admitted: Settings, closing: Closing) -> Settings:
     """Return the settings after an update.
 
@@ -346,19 +363,7 @@ def connect(inventory: Inventory, closing: Closing) -> Inventory:
     if item is None or not closing.applied or not added:
         return inventory
     aliases = tuple(sorted({*item.aliases, *added}))[:ALIASES_MAX]
-    item = replace(item, aliases=aliases)
-    if closing.role == "controller":
-        named = dict(item.network_aliases) | {closing.summary.network: added}
-        item = replace(item, network_aliases=_further_names(named, item.service))
-    return with_item(inventory, item)
-
-
-def _further_names(
-    named: Mapping[str, tuple[str, ...]], service: str
-) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return the names by network without the service's own, and without empty lists."""
-    further = {network: tuple(n for n in texts if n != service) for network, texts in named.items()}
-    return tuple(sorted((network, texts) for network, texts in further.items() if texts))
+    return with_item(inventory, replace(item, aliases=aliases))
 
 
 def _join_network(admitted: Settings, closing: Closing) -> Settings:

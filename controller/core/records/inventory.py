@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller.core.disruption import budget
+from controller.core.files import retention
 from controller.core.records import container_effects as containers
 from controller.core.records.container_effects import RecordEffect, without
 from controller.core.records.inventory_json import replica_of
@@ -25,6 +26,7 @@ from controller.core.records.parts import (
     VerdictPart,
 )
 from controller.model import mutations, names
+from controller.model.files.delivery import FileSet, StoredContent
 from controller.model.inventory import (
     APPROVALS_MAX,
     USED,
@@ -247,6 +249,17 @@ def _removal(forget: Callable[[Inventory, str], Inventory]) -> RecordEffect:
 # Images and execs
 
 
+def _deliver_files(inventory: Inventory, closing: Closing) -> Inventory:
+    """Add a stored content, and forget those that nobody needs."""
+    summary = closing.summary
+    if not closing.applied or not summary.content:
+        return inventory
+    files = FileSet(summary.kind, summary.namespace, summary.name)
+    content = StoredContent(summary.content, summary.owner, summary.size_bytes or 0)
+    used = containers.used_contents(inventory)
+    return replace(inventory, files=retention.with_delivered(inventory.files, files, content, used))
+
+
 def _pull_image(inventory: Inventory, closing: Closing) -> Inventory:
     return _trust_image(inventory, closing.result.trusted_image) if closing.applied else inventory
 
@@ -293,6 +306,7 @@ _EFFECTS: dict[str, RecordEffect] = {
     Mutation.CONTAINER_CREATE: containers.create_container,
     Mutation.CONTAINER_START: containers.start_container,
     Mutation.CONTAINER_RESTART: containers.start_container,
+    Mutation.CONTAINER_KILL: containers.record_signal,
     Mutation.CONTAINER_RENAME: containers.container_change(containers.rename),
     Mutation.CONTAINER_UPDATE: containers.container_change(containers.update_settings),
     Mutation.NETWORK_CREATE: _create_network,
@@ -304,6 +318,7 @@ _EFFECTS: dict[str, RecordEffect] = {
     Mutation.IMAGE_PULL: _pull_image,
     Mutation.IMAGE_REMOVE: _remove_image,
     Mutation.EXEC_START: _start_exec,
+    Mutation.FILES_DELIVER: _deliver_files,
 }
 _ADOPTIONS: dict[str, RecordEffect] = {
     "container": containers.create_container,

@@ -11,8 +11,9 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from controller.core.encoding.image_reference import repository_of
-from controller.core.encoding.json_members import list_of, text_member, texts_of
+from controller.core.encoding.json_members import text_member, texts_of
 from controller.core.rules.confinement import confinement_from_json, confinement_to_json
+from controller.model.files.delivery import FileSet, StoredContent, StoredFiles
 from controller.model.inventory import (
     Approval,
     Capacity,
@@ -69,6 +70,8 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         "approvals": [asdict(approval) for approval in inventory.approvals.values()],
         "endings": [asdict(ending) for ending in inventory.endings.values()],
         "takenDown": inventory.taken_down,
+        # A list, since the order of names matters.
+        "files": [stored_to_json(stored) for stored in inventory.files.values()],
     }
 
 
@@ -84,8 +87,8 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
                 **item,
                 "admitted": settings_from_json(item["admitted"]),
                 "aliases": texts_of(item.get("aliases")),
-                "network_aliases": aliases_from_json(item.get("network_aliases")),
                 "ports": texts_of(item.get("ports")),
+                "signalled": texts_of(item.get("signalled")),
                 "confined": confinement_from_json(item.get("confined")),
             }
         )
@@ -110,13 +113,27 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         approvals={member["id"]: _approval(member) for member in value.get("approvals", ())},
         endings={member["container"]: Ending(**member) for member in value.get("endings", ())},
         taken_down=text_member(value, "takenDown"),
+        files=stored_from_json(value.get("files", ())),
     )
 
 
-def aliases_from_json(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return the names of a container by network, from an object or from pairs; sorted."""
-    pairs = value.items() if isinstance(value, Mapping) else list_of(value)
-    return tuple(sorted((str(network), texts_of(names)) for network, names in pairs))
+def stored_to_json(stored: StoredFiles) -> dict[str, object]:
+    """Return the stored contents of one name as JSON."""
+    contents = [asdict(content) for content in stored.contents]
+    return {**asdict(stored.files), "contents": contents}
+
+
+def stored_from_json(value: Iterable[Mapping[str, Any]]) -> dict[str, StoredFiles]:
+    """Return the stored contents written by ``stored_to_json``, by ``str(FileSet)``."""
+    result = {}
+    for member in value:
+        files = FileSet(member["kind"], member["namespace"], member["name"])
+        contents = (
+            StoredContent(each["content"], each["owner"], int(each["size"]))
+            for each in member["contents"]
+        )
+        result[str(files)] = StoredFiles(files, tuple(contents))
+    return result
 
 
 def _pins(value: Any, items: Iterable[ContainerItem]) -> dict[str, PinnedImage]:

@@ -89,8 +89,9 @@ class ClaimsPart(Payload):
 class MountPart(Payload):
     """An item of ``mounts`` in the summary of a create."""
 
-    type: str = text("type")  # bind, volume or tmpfs
-    source: str = text("source")  # the host path, or the volume; '' for tmpfs
+    type: str = text("type")  # bind, volume, tmpfs, config or secret
+    #: The host path, or the name of the volume, Config or Secret; '' for tmpfs.
+    source: str = text("source")
     target: str = text("target")
     read_only: bool = flag("readOnly")
     #: The policy rule that added the mount; '' if the request named it.
@@ -130,8 +131,6 @@ class SummaryPart(Payload):
     updated_members: tuple[str, ...] = texts("fields")
     #: The container's DNS names; in a connect, the added ones.
     aliases: tuple[str, ...] = texts("answersTo")
-    #: The names of a service's container by network, apart from the service's own name.
-    network_aliases: Mapping[str, Any] = mapping("aliasesOn", optional=True)
     #: The confinement that the kernel must show; None in records of older brokers.
     confinement: Confinement | None = member(
         "confined",
@@ -153,6 +152,14 @@ class SummaryPart(Payload):
     # Of networks.
     internal: bool = flag("internal")
     subnets: tuple[str, ...] = texts("subnets", optional=True)
+
+    # Of deliveries of files.
+    content: str = text("content", optional=True)  # the id of the content
+    size_bytes: int | None = number("sizeBytes", optional=True)
+    file_count: int | None = number("fileCount", optional=True)
+    file_names: tuple[str, ...] = texts("fileNames", optional=True)  # the first ones
+    #: The contents that a container has seen after this signal, as KIND/NAME=CONTENT.
+    contents: tuple[str, ...] = texts("contents", optional=True)
 
     # Of other mutations.
     network: str = text("network")  # of a connect or disconnect

@@ -29,11 +29,13 @@ from controller.model.desired.plan import (
     ConnectNetwork,
     CreateNetwork,
     CreateVolume,
+    DeliverFiles,
     DisconnectNetwork,
     Plan,
     PullImage,
     QuarantineWait,
     RenameContainer,
+    SignalContainer,
     StopContainer,
     UpdateContainer,
     Wait,
@@ -306,7 +308,9 @@ def _causes(entry: ReviewEntry) -> list[str]:
     causes = dict.fromkeys(
         action.cause
         for action in entry.actions
-        if not isinstance(action, Wait | ConnectNetwork | CreateNetwork | CreateVolume | PullImage)
+        if not isinstance(
+            action, Wait | ConnectNetwork | CreateNetwork | CreateVolume | DeliverFiles | PullImage
+        )
         and not (isinstance(action, DisconnectNetwork) and action.cause.startswith(TAKES_NAME))
         and not (told_by_fields and action.cause.startswith("revision is "))
         and not (told_by_fields and ", admitted " in action.cause)
@@ -348,11 +352,13 @@ def _word(action: AnyAction, follower: AnyAction | None) -> str:
             return action.cause.replace("takes", "take", 1)
         case ConnectNetwork():
             return f"join {action.network}"
+        case SignalContainer():
+            return f"send {action.signal}"
         case RenameContainer():
             return f"rename to {action.name}"
         case Wait():
             return f"wait ({action.cause})"
-        case CreateNetwork() | CreateVolume():
+        case CreateNetwork() | CreateVolume() | DeliverFiles():
             return action.verb.replace("-", " ")
         case _:
             return action.verb.partition("-")[0]

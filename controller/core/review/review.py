@@ -17,6 +17,7 @@ from controller.core.planning.planner import declared_resources
 from controller.core.planning.rollout_order_and_pace import order_of, replaced_at_once
 from controller.core.review.field_changes import (
     admitted_changes,
+    content_changes,
     drift_changes,
     limit_changes,
     scalar_change,
@@ -167,6 +168,7 @@ def document_changes(
     return (
         *(owner if earlier.owner != service.owner else ()),
         *slot_changes(earlier.spec, service.spec, reveal=reveal),
+        *content_changes(earlier, service),
     )
 
 

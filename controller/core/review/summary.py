@@ -16,6 +16,7 @@ from controller.model.desired.plan import (
     AnyAction,
     CreateNetwork,
     CreateVolume,
+    DeliverFiles,
     PullImage,
     RemoveNetwork,
 )
@@ -46,6 +47,7 @@ _SUPPLIES: Final = (
     ("networksCreated", CreateNetwork, "network", "create", "created"),
     ("networksRemoved", RemoveNetwork, "network", "remove", "removed"),
     ("volumesCreated", CreateVolume, "volume", "create", "created"),
+    ("filesDelivered", DeliverFiles, "Config", "deliver", "delivered"),
 )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from controller.core.encoding.json_members import only_set
+from controller.core.files.layout import variant_id
 from controller.core.rules.anonymous_volumes import uncovered
 from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.host_paths import PathFacts
@@ -62,6 +63,10 @@ def _expected_mount(mount: MountRequest, facts: PathFacts | None) -> ExpectedMou
         device=known.device if known else 0,
         inode=known.inode if known else 0,
         place=known.place if known else "",
+        content=mount.files.content if mount.files else "",
+        variant=variant_id(mount.files.variant) if mount.files else "",
+        key=mount.files.key if mount.files else "",
+        stable=mount.files is not None and mount.files.stable,
     )
 
 
@@ -73,7 +78,7 @@ def confinement_to_json(confinement: Confinement) -> dict[str, object] | None:
     texts = [
         text
         for mount in confinement.mounts
-        for text in (mount.target, mount.source, mount.subpath, mount.place)
+        for text in (mount.target, mount.source, mount.subpath, mount.place, mount.key)
     ]
     if any(len(text) > TEXT_MAX or not text.isprintable() for text in texts):
         return None

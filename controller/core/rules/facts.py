@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.model.files.delivery import StoredFiles
 from controller.model.host_paths import PathFacts
 from controller.model.inventory import PinnedImage, TrustedImage
 from controller.model.observed import Settings
@@ -98,6 +99,10 @@ class CreateFacts:
     #: The pin of the revision. If there is one, ``image`` is its image.
     pin: PinnedImage | None = None
     paths: Mapping[str, PathFacts] = field(default_factory=dict)
+    #: Stored contents of delivered files, by ``str(FileSet)``, and the path of the host for each
+    #: requested mount of files, by its target.
+    files: Mapping[str, StoredFiles] = field(default_factory=dict)
+    file_paths: Mapping[str, str] = field(default_factory=dict)
     #: Existing networks and volumes, by the name in the request.
     networks: Mapping[str, NetworkFacts] = field(default_factory=dict)
     volumes: Mapping[str, VolumeFacts] = field(default_factory=dict)

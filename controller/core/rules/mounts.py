@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from controller.core.encoding.quoting import quote
 from controller.core.engine_api.grammar import is_below, is_clean
 from controller.core.engine_api.mount_grammar import VOLUME_NAME
 from controller.core.engine_api.requests import Finding, Findings, MountRequest
@@ -21,6 +22,7 @@ from controller.core.rules.context import Case
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
 from controller.core.rules.identity import judge_name
 from controller.core.rules.image_volumes import makes_named, mounts_of
+from controller.model.files.delivery import FileSet
 from controller.model.host_paths import ENGINE_DATA, PathFacts
 from controller.model.policy.sections import Project
 from controller.model.quantities import format_bytes
@@ -79,6 +81,36 @@ def sources_allowed(case: Case) -> Findings:
                 yield from _below_volumes_root(case, mount, root)
             else:
                 yield from _bind(case, mount)
+
+
+def files_own(case: Case) -> Findings:
+    """Delivered files belong to the namespace and the owner of the container."""
+    for mount in case.request.mounts:
+        if mount.files is None:
+            continue
+        if not case.by_controller:
+            reason = f"a mount of type {mount.type!r} is the controller's alone"
+            remedy = "declare a Service and a Config, or mount a folder"
+            yield Finding("mount.type", f"{mount.path}.Type", reason, remedy)
+        elif case.facts is not None:
+            yield from _files(case, mount, mount.files.content)
+
+
+def _files(case: Case, mount: MountRequest, content: str) -> Findings:
+    assert case.facts is not None, "files are judged by the stored contents"
+    files = FileSet(mount.type, case.namespace, mount.source)
+    own = case.facts.files.get(str(files))
+    stored = own.find(content) if own is not None else None
+    if stored is not None and stored.owner == case.owner:
+        return
+    elsewhere = any(each.find(content) for each in case.facts.files.values())
+    if stored is not None or elsewhere:
+        reason = f"the content isn't one of {files} for the owner {quote(case.owner)}"
+        remedy = "mount a Config of the service's own namespace and owner"
+        yield Finding("files.foreign", f"{mount.path}.Trimtab.Content", reason, remedy)
+    else:
+        reason = f"the broker has no such content of {files}"
+        yield Finding("files.unknown", f"{mount.path}.Trimtab.Content", reason, "deliver it first")
 
 
 def volumes_root(case: Case) -> str:

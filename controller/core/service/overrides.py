@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from controller.core.drift.classify import short_revision
+from controller.core.files.mounts import revision_contents
 from controller.core.manifests.check_together import desired_digest
-from controller.core.manifests.checks.claims import claims_of, exclusive_resources
+from controller.core.manifests.cross_field_checks import claims_of, exclusive_resources
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, is_revision_of
 from controller.core.service.kept_revisions import kept_spec
 from controller.core.service.revisions import is_pinned
@@ -21,6 +22,7 @@ from controller.model.desired.desired import Desired, OverrideReason, Service
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Revision, Suspension
 from controller.model.desired.spec.rollout import Order
+from controller.model.files.delivery import Delivery
 from controller.model.names import DEFAULT_NAMESPACE, Key
 from controller.model.observed import HostPort
 
@@ -90,7 +92,11 @@ def slots_of(earlier: Revision | None, service: Service) -> Service | None:
     if earlier is None or spec is None:
         return None
     is_whole = is_revision_of(
-        earlier.canonical or earlier.revision, earlier.owner, service.key, spec
+        earlier.canonical or earlier.revision,
+        earlier.owner,
+        service.key,
+        spec,
+        revision_contents(earlier.deliveries),
     )
     if not is_whole and not earlier.hidden:
         return None
@@ -102,6 +108,18 @@ def slots_of(earlier: Revision | None, service: Service) -> Service | None:
         revision=earlier.revision,
         canonical=earlier.canonical,
         source=earlier.source,
+        deliveries=_kept_deliveries(earlier, service),
+    )
+
+
+def _kept_deliveries(earlier: Revision, service: Service) -> tuple[Delivery, ...]:
+    """Return the files of an earlier revision; files that change in place have today's content."""
+    today = {(each.kind, each.name): each.content for each in service.deliveries}
+    return tuple(
+        replace(each, content=today.get((each.kind, each.name), each.content))
+        if each.is_stable
+        else each
+        for each in earlier.deliveries
     )
 
 

@@ -90,6 +90,7 @@ def _declared(overrides: Overrides, service: Service, generation: int, since: st
         outcome="good" if before is not None and before.outcome == "good" else "",
         canonical=service.canonical,
         limits=service.limits,
+        deliveries=service.deliveries,
     )
     others = tuple(each for each in revisions if not _is_superseded(each, service))
     return replace(overrides, revisions=(*others, entry))
@@ -230,7 +231,7 @@ def pin_json(pin: Pin) -> dict[str, object]:
 
 def _revision_json(revision: Revision) -> dict[str, object]:
     members = asdict(revision)
-    for name in ("hidden", "canonical", "limits"):
+    for name in ("hidden", "canonical", "limits", "deliveries"):
         if not members[name]:
             del members[name]
     return members

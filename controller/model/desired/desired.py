@@ -7,10 +7,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal
 
 from controller.model.desired.limits import DeclaredLimits
+from controller.model.desired.spec.files import ConfigSpec
 from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem, Severity
+from controller.model.files.delivery import Delivery
 from controller.model.names import Key
 
 if TYPE_CHECKING:
@@ -85,6 +87,8 @@ class Service:
     image_volumes: tuple[ImageVolume, ...] | None = ()
     #: The revision by the present rule; '' if equal to ``revision``.
     canonical: str = ""
+    #: The files that the service mounts, with their contents.
+    deliveries: tuple[Delivery, ...] = ()
 
     @property
     def limits(self) -> DeclaredLimits:
@@ -110,6 +114,19 @@ class Volume:
     owner: str
     spec: VolumeSpec
     source: SourceLocation
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A declared set of files."""
+
+    key: Key
+    owner: str
+    spec: ConfigSpec
+    source: SourceLocation
+    #: The id of the content.
+    content: str
+    files: tuple[tuple[str, bytes], ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +228,7 @@ class Desired:
     services: tuple[Service, ...] = ()
     networks: tuple[Network, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    configs: tuple[Config, ...] = ()
     releases: tuple[Release, ...] = ()
     problems: tuple[Problem, ...] = ()
     #: Resources that a broken document possibly declares: they are left unchanged.

@@ -10,6 +10,7 @@ from typing import Literal
 
 from controller.model.desired.desired import Restarting, SourceLocation
 from controller.model.desired.limits import DeclaredLimits
+from controller.model.files.delivery import Delivery
 from controller.model.names import Key
 
 RevisionOutcome = Literal["", "good", "failed"]
@@ -37,6 +38,8 @@ class Revision:
     canonical: str = ""
     #: The limits, which are no part of the revision. None: kept by an earlier version.
     limits: DeclaredLimits | None = None
+    #: The mounted files, with the contents that are part of the revision.
+    deliveries: tuple[Delivery, ...] = ()
 
     def is_variant(self, revision: str, limits: DeclaredLimits | None) -> bool:
         """Return True for this revision with these limits; unknown limits match all."""

@@ -12,7 +12,6 @@ from typing import ClassVar, Literal
 from controller.model.desired.desired import OverrideReason, Service
 from controller.model.errors import Problem
 from controller.model.names import Key
-from controller.model.observed import LimitValue
 from controller.model.records import NO_PRECONDITION, Precondition
 
 
@@ -78,6 +77,18 @@ class CreateVolume(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverFiles(Action):
+    """Give the broker the content of the Config ``target``, for containers of its namespace."""
+
+    verb: ClassVar[str] = "deliver-files"
+    kind: str
+    owner: str
+    #: The id of the content.
+    content: str
+    files: tuple[tuple[str, bytes], ...] = field(default=(), repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateContainer(Action):
     """Create the replica ``target`` of ``service`` in ``slot``, from image ``image``."""
 
@@ -104,7 +115,7 @@ class UpdateContainer(Action):
     restart: str = ""  # '' for no change
     restart_max: int = 0
     #: The new limits, by their names in ``Settings``.
-    limits: Mapping[str, LimitValue] = field(default_factory=dict, hash=False)
+    limits: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +124,14 @@ class StopContainer(Action):
 
     verb: ClassVar[str] = "stop-container"
     grace_s: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalContainer(Action):
+    """Send a container the signal after a changed content."""
+
+    verb: ClassVar[str] = "signal-container"
+    signal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +217,7 @@ ContainerChange = (
     StartContainer
     | UpdateContainer
     | StopContainer
+    | SignalContainer
     | UnpauseContainer
     | RenameContainer
     | ConnectNetwork
@@ -207,7 +227,7 @@ ContainerChange = (
 #: The actions that repair a container in place.
 IN_PLACE = (UpdateContainer, UnpauseContainer, RenameContainer, ConnectNetwork, DisconnectNetwork)
 
-Creation = PullImage | CreateNetwork | CreateVolume | CreateContainer
+Creation = PullImage | CreateNetwork | CreateVolume | DeliverFiles | CreateContainer
 AnyWait = Barrier | Delay | QuarantineWait | NeedsOperator
 AnyAction = Creation | RemoveNetwork | ContainerChange | AnyWait
 

@@ -26,10 +26,12 @@ from controller.broker.gate.commands import (
     Forward,
     InspectPaths,
     JournalNotReadable,
+    MakeFiles,
     QueryJournal,
     ReadEngine,
     ReadProcess,
     Relay,
+    StoreContent,
     WriteRecord,
 )
 from controller.broker.gate.request_target import VALUE_MAX
@@ -96,7 +98,7 @@ def _act(command: Command) -> CommandResult:
             return Reply(200)
         case QueryJournal():
             return JournalNotReadable("journal.behind", "not here")
-        case EndProcess():
+        case EndProcess() | StoreContent() | MakeFiles():
             return ""
         case _:
             raise AssertionError(command)

@@ -29,6 +29,7 @@ NESTED = {
     "RestartPolicy": tables.RESTART_POLICY,
     "LogConfig": tables.LOG_CONFIG,
     "BindOptions": tables.BIND_OPTIONS,
+    "Trimtab": tables.FILE_OPTIONS,
     "VolumeOptions": tables.VOLUME_OPTIONS,
     "TmpfsOptions": tables.TMPFS_OPTIONS,
     "DriverConfig": tables.DRIVER_CONFIG,
@@ -51,6 +52,7 @@ BODIES: dict[str, tuple[tuple[Field, ...], dict[str, Any]]] = {
 #: Bodies that no table describes: one of each form.
 OTHER_BODIES: dict[str, tuple[dict[str, Any], ...]] = {
     "trust": ({"reference": REFERENCE},),
+    "files": ({"owner": "team", "files": {"a": "QQ=="}},),
     "approval": ({"plan": "a" * 64, "objects": [WEB]},),
     "record": (
         {"act": "note", "object": "x", "note": "x"},
@@ -196,6 +198,7 @@ def _http(
     chunks: int = 0,
 ) -> bytes:
     known = {"container": WEB, "exec": "f" * 64, "image": REFERENCE, "network": NETWORK}
+    known |= {"kind": "config", "namespace": "default", "name": "site"}
     known |= {"volume": "alice-data", **(names or {})}
     path = (OWN_PREFIX if route.own else "/v1.45") + route.template.format(**known)
     target = f"{path}?{query}" if query else path

@@ -26,10 +26,12 @@ ELSE = re.compile(
     r"|opentelemetry\..*|service\.(name|version|instance\.id)|records\.missing|sink\.failed"
     r"|(spec|metadata)\..*|container\.(cpuset|name|networks)|network\.attach|rollout\.parallelism"
     r"|healthcheck\.(http\..*|tcp\.port|retries)|restart\.policy"
-    r"|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
+    r"|files\.content|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
 )
-#: Made of a field's name: ``f"{field}.invalid"`` in core/manifests/checks/metadata.py.
+#: Made of a field's name: ``f"{field}.invalid"`` in core/manifests/cross_field_checks.py.
 MADE = {"name.invalid", "namespace.invalid", "owner.invalid"}
+#: Made of a mount's type in core/files/mounts.py.
+MADE |= {f"config.{fault}" for fault in ("broken", "key", "name", "owner", "undeclared")}
 
 
 def told(code: str) -> Iterator[str]:

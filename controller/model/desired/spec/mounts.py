@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from controller.model.desired.spec.fields import CleanPath, FileMode, Model, RelativePath, Size
+from controller.model.desired.spec.fields import CleanPath, Model, Size
+from controller.model.desired.spec.files import FileMount
 
 
 class BindMount(Model):
@@ -29,10 +30,6 @@ class VolumeMount(Model):
     target: CleanPath
     read_only: bool = False
     shared: bool = False
-    #: The mounted folder inside the volume, as a relative path.
-    subpath: RelativePath | None = None
-    #: Leaves an empty volume empty: the engine copies nothing of the image into it.
-    no_copy: bool = False
 
 
 class TmpfsMount(Model):
@@ -41,13 +38,9 @@ class TmpfsMount(Model):
     type: Literal["tmpfs"]
     target: CleanPath
     size: Size
-    #: Permission bits of the folder in octal digits, such as ``1777``.
-    mode: FileMode | None = None
-    #: Files in it can be executed, if the policy allows it.
-    exec: bool = False
 
 
-Mount = Annotated[BindMount | VolumeMount | TmpfsMount, Field(discriminator="type")]
+Mount = Annotated[BindMount | VolumeMount | TmpfsMount | FileMount, Field(discriminator="type")]
 
 
 class VolumeSpec(Model):

@@ -62,6 +62,7 @@ class Scene:
             limiter=books,
             inspect_paths=nothing,
             queries=nothing,
+            files=nothing,
             left_open=self._note,
         )
 

@@ -148,10 +148,14 @@ def test_a_body_that_readers_take_differently_is_judged_no_further() -> None:
     assert rules_of(found) == ["body.malformed"]
 
 
+#: The names in the path of a delivery.
+FILES = ("kind", "namespace", "name")
+
+
 def test_every_route_can_be_explained_to_everybody() -> None:
     for route in ROUTES:
         path = route.template
-        for name in ("container", "image", "network", "volume", "exec"):
+        for name in ("container", "image", "network", "volume", "exec", *FILES):
             path = path.replace(f"{{{name}}}", "x")
         path = f"/trimtab/v1{path}" if route.own else path
         for actor in (CLIENT, OPERATOR, CONTROLLER):

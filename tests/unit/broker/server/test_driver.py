@@ -66,7 +66,12 @@ class Engine:
 def a_driver(books: Any = None, engine: Any = None, inspect_paths: Any = None) -> Driver:
     books = books or Books()
     return Driver(
-        client=engine, store=books, limiter=books, inspect_paths=inspect_paths, queries=books
+        client=engine,
+        store=books,
+        limiter=books,
+        inspect_paths=inspect_paths,
+        queries=books,
+        files=books,
     )
 
 

@@ -1,0 +1,54 @@
+"""Handle ``PUT /trimtab/v1/files/{kind}/{namespace}/{name}``: store a content of the controller's.
+
+A content that is stored and current already is answered at once, without a record: the controller
+asks again after each lost reply.
+"""
+
+from __future__ import annotations
+
+from controller.broker.gate.call import Flow, GateRequest
+from controller.broker.gate.commands import StoreContent
+from controller.broker.gate.mutate import Change, perform
+from controller.broker.gate.refusals import raise_if_denied
+from controller.broker.gate.state import GateState
+from controller.broker.wire.responses import json_reply
+from controller.core.admission.files import admit_delivery, read_delivery
+from controller.core.records.container_effects import used_contents
+from controller.model.files.delivery import FileSet
+from controller.model.mutations import Mutation
+from controller.model.records import Reply
+
+_DEADLINE_S = 60.0
+
+
+def deliver(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """Store a content, and let containers with a stable folder of it see the content."""
+    files = FileSet(call.names["kind"], call.names["namespace"], call.names["name"])
+    request = read_delivery(call.body)
+    stored = state.inventory.files
+    judged = raise_if_denied(
+        admit_delivery(
+            files,
+            request,
+            actor=call.actor,
+            policy=call.policy,
+            stored=stored,
+            used=used_contents(state.inventory),
+        )
+    )
+    known = stored.get(str(files))
+    latest = known.contents[-1] if known is not None and known.contents else None
+    if latest is not None and (latest.content, latest.owner) == (request.content, request.owner):
+        reason = yield StoreContent(files, request.content)
+        if reason == "":
+            return json_reply(200, {"Content": request.content})
+    change = Change(
+        mutation=Mutation.FILES_DELIVER,
+        subject=str(files),
+        path=call.request.path,
+        summary=judged.summary,
+        verdict=judged.verdict,
+        deadline_s=_DEADLINE_S,
+        stores=StoreContent(files, request.content, request.blob),
+    )
+    return (yield from perform(state, call.by, change))

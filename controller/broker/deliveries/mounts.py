@@ -1,0 +1,137 @@
+"""The mounts of delivered files: make their folders, and find the objects that a container must show.
+
+The record of a container names contents and variants. Where those lie is decided here, at each
+look: a folder that was made again is the right one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from controller.broker.gate.call import Flow, inspect_paths
+from controller.broker.gate.commands import MakeFiles
+from controller.broker.gate.refusals import Denied
+from controller.broker.gate.state import GateState
+from controller.core.engine_api.requests import CreateRequest, MountRequest
+from controller.core.files.layout import recorded_source, source_of
+from controller.model.confinement import Confinement, ExpectedMount
+from controller.model.files.delivery import FILE_KINDS, FileSet
+from controller.model.inventory import ContainerItem
+
+
+def file_mounts(confined: Confinement | None) -> Iterator[ExpectedMount]:
+    """Yield the admitted mounts of delivered files."""
+    for mount in confined.mounts if confined is not None else ():
+        if mount.type in FILE_KINDS:
+            yield mount
+
+
+def make_requested(request: CreateRequest, namespace: str) -> Flow[None]:
+    """Make the folders for an admitted create.
+
+    Raises:
+        Denied: ``files.undelivered``: a folder can't be made.
+    """
+    for mount in request.mounts:
+        if mount.files is None:
+            continue
+        files = FileSet(mount.type, namespace, mount.source)
+        wanted = mount.files
+        reason = yield MakeFiles(files, wanted.content, wanted.variant, stable=wanted.stable)
+        _raise_if_missing(reason, files, mount.source)
+
+
+def paths_of(state: GateState, request: CreateRequest, namespace: str) -> dict[str, str]:
+    """Return the path of the host for each requested mount of files, by its target."""
+    return {
+        mount.target: _requested_source(state, mount, namespace)
+        for mount in request.mounts
+        if mount.files is not None
+    }
+
+
+def _requested_source(state: GateState, mount: MountRequest, namespace: str) -> str:
+    files = mount.files
+    assert files is not None, "only mounts of files are asked for"
+    return source_of(
+        state.file_roots.get(mount.type, ""),
+        FileSet(mount.type, namespace, mount.source),
+        files.content,
+        files.variant,
+        key=files.key,
+        stable=files.stable,
+    )
+
+
+def present_contents(state: GateState, item: ContainerItem) -> tuple[str, ...]:
+    """Return the contents that a container sees in folders that stay, as KIND/NAME=CONTENT."""
+    names = {(m.type, m.source) for m in file_mounts(item.confined) if m.stable}
+    stored = state.inventory.files
+    found = ((f"{kind}/{name}", f"{kind}/{item.namespace}/{name}") for kind, name in sorted(names))
+    return tuple(f"{short}={stored[key].current}" for short, key in found if key in stored)
+
+
+def make_recorded(state: GateState, item: ContainerItem) -> Flow[frozenset[str]]:
+    """Make the folders of a container again that are missing. Return the paths of the host.
+
+    Raises:
+        Denied: ``files.undelivered``: a folder is missing and can't be made.
+    """
+    paths = set()
+    for mount in file_mounts(item.confined):
+        files = FileSet(mount.type, item.namespace, mount.source)
+        reason = yield MakeFiles(files, mount.content, mount.variant, stable=mount.stable)
+        _raise_if_missing(reason, files, item.id)
+        paths.add(_recorded_path(state, item, mount))
+    return frozenset(paths)
+
+
+def _raise_if_missing(reason: object, files: FileSet, subject: str) -> None:
+    if reason != "":
+        raise Denied(
+            "files.undelivered",
+            f"the files of {files} can't be mounted: {reason}",
+            "look at the broker's log and the disk of the state folder; the controller delivers again",
+            subject=subject,
+        )
+
+
+def _recorded_path(state: GateState, item: ContainerItem, mount: ExpectedMount) -> str:
+    return recorded_source(
+        state.file_roots.get(mount.type, ""),
+        FileSet(mount.type, item.namespace, mount.source),
+        mount.content,
+        mount.variant,
+        key=mount.key,
+        stable=mount.stable,
+    )
+
+
+def with_present_sources(
+    state: GateState, item: ContainerItem, confined: Confinement
+) -> Flow[Confinement]:
+    """Return a confinement with delivered files as binds of the folders that are there now."""
+    paths = {mount: _recorded_path(state, item, mount) for mount in file_mounts(confined)}
+    if not paths:
+        return confined
+    facts = yield from inspect_paths(tuple(sorted(set(paths.values()))))
+    mounts: list[ExpectedMount] = []
+    for mount in confined.mounts:
+        found = facts.get(paths.get(mount, ""))
+        if mount not in paths:
+            mounts.append(mount)
+        elif found is None or found.kind not in {"dir", "file"}:
+            mounts.append(replace(mount, type="bind", source=paths[mount]))
+        else:
+            mounts.append(
+                replace(
+                    mount,
+                    type="bind",
+                    source=paths[mount],
+                    device=found.device,
+                    inode=found.inode,
+                    place=found.place,
+                )
+            )
+    return replace(confined, mounts=tuple(mounts))

@@ -1,0 +1,1 @@
+"""The broker's delivered files on disk: stored contents, and the folders that containers mount."""

@@ -1,0 +1,243 @@
+"""The store of delivered files: contents by their id, and the folders made of them.
+
+``CONTENTS/KIND/NAMESPACE/NAME/CONTENT`` is a content, ``…/NAME/variants/VARIANT`` lists the folders
+that exist of a variant, and ``…/NAME/current`` is the id of the content delivered last. Each file is
+replaced as a whole, so that a crash leaves one state or the other. Making a folder again, or
+storing a content again, changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from controller.broker.files.folders import FolderWriter
+from controller.core.files import blob
+from controller.core.files.blob import DamagedContent
+from controller.core.files.content import content_id
+from controller.core.files.layout import content_folder, folder_of, variant_id
+from controller.model.crashpoints import Reach, pass_by
+from controller.model.files.delivery import FILE_KINDS, FileSet, Variant
+from controller.system.atomic_file import write_atomic
+
+#: The prefix of the crash points of a file in the store.
+_POINTS = "files.content"
+_REMAPPED = re.compile(r".*/([0-9]{1,10})\.[0-9]{1,10}/volumes", re.ASCII)
+
+#: Returns the files of a stored content. Raises DamagedContent.
+OpenContent = Callable[[FileSet, str, bytes], Mapping[str, bytes]]
+
+
+def first_id(volumes_root: str) -> int:
+    """Return the host's id of the containers' root: an engine with a user namespace keeps its data
+    in a folder named by the first uid and gid.
+    """
+    match = _REMAPPED.fullmatch(volumes_root)
+    return int(match[1]) if match else 0
+
+
+def open_config(_files: FileSet, content: str, stored: bytes) -> Mapping[str, bytes]:
+    """Return the files of a Config, whose bytes have the id *content*.
+
+    Raises:
+        DamagedContent: the stored bytes are others.
+    """
+    files = blob.decode(stored)
+    if content_id(files) != content:
+        raise DamagedContent("its bytes have changed")
+    return files
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The folders that exist of a variant."""
+
+    variant: Variant
+    contents: tuple[str, ...] = ()
+    #: True if the stable folder exists.
+    stable: bool = False
+
+
+@dataclass(slots=True)
+class FileStore:
+    """The delivered files of an instance. Thread-safe; one change at a time."""
+
+    #: The folder of the contents.
+    contents: Path
+    #: The folder of the mounted folders, by kind.
+    roots: Mapping[str, Path]
+    openers: Mapping[str, OpenContent] = field(default_factory=lambda: {"config": open_config})
+    first_id: Callable[[], int] = lambda: 0
+    reach: Reach = pass_by
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def put(self, files: FileSet, content: str, stored: bytes | None) -> str:
+        """Store a content and let the stable folders of its name show it.
+
+        Return why it isn't stored, '' for success. Without bytes nothing is stored: '' if the
+        content is stored already, and is the current one.
+        """
+
+        def change() -> None:
+            place = self._place(files)
+            if stored is None:
+                if (place / "current").read_text() != content:
+                    raise FileNotFoundError
+                self._open(files, content)
+                return
+            (place / "variants").mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._write(place / content_folder(content), stored)
+            self._write(place / "current", content.encode())
+            for made in self._variants(files):
+                if made.stable:
+                    self._point(files, content, made.variant)
+
+        return self._guarded(change)
+
+    def make(
+        self, files: FileSet, content: str, variant: Variant | str, *, stable: bool = False
+    ) -> str:
+        """Make the folder of a variant, unless it exists. A text is the id of a known variant.
+
+        Return why the folder isn't there, '' for success.
+        """
+
+        def change() -> None:
+            made = self._made(files, variant)
+            if stable:
+                current = (self._place(files) / "current").read_text()
+                self._remember(files, replace(made, stable=True))
+                self._point(files, current, made.variant)
+                return
+            folder = self._folder(files, content, made.variant)
+            if folder.is_dir():
+                return
+            opened = self._open(files, content)
+            self._remember(files, replace(made, contents=(*made.contents, content)))
+            self._writer.make(folder, opened, made.variant)
+
+        return self._guarded(change)
+
+    def restore(self) -> Iterator[tuple[FileSet, str]]:
+        """Make every folder again that existed. Yield each that can't be made, with the reason."""
+        for files in self._all():
+            for made in self._variants(files):
+                wanted = [(content, False) for content in made.contents]
+                for content, stable in [*wanted, *([("", True)] if made.stable else [])]:
+                    reason = self.make(files, content, variant_id(made.variant), stable=stable)
+                    if reason:
+                        yield files, reason
+
+    def collect(self, kept: Mapping[str, frozenset[str]]) -> None:
+        """Remove the contents that the inventory doesn't have, with their folders.
+
+        *kept* has the ids of contents by ``str(FileSet)``.
+        """
+        with self._lock:
+            for files in self._all():
+                known = kept.get(str(files), frozenset())
+                place = self._place(files)
+                folders = {content_folder(content) for content in known}
+                for path in place.iterdir():
+                    if path.is_file() and path.name != "current" and path.name not in folders:
+                        path.unlink()
+                for made in self._variants(files):
+                    left = tuple(each for each in made.contents if each in known)
+                    if left != made.contents:
+                        self._remember(files, replace(made, contents=left))
+                top = self.roots[files.kind] / files.namespace / files.name
+                for path in top.iterdir() if top.is_dir() else ():
+                    if path.name not in folders and not path.name.startswith("current-"):
+                        shutil.rmtree(path, ignore_errors=True)
+                if not known:
+                    shutil.rmtree(place, ignore_errors=True)
+                    shutil.rmtree(top, ignore_errors=True)
+
+    # Parts
+
+    @property
+    def _writer(self) -> FolderWriter:
+        return FolderWriter(self.first_id, self.reach)
+
+    def _guarded(self, change: Callable[[], None]) -> str:
+        with self._lock:
+            try:
+                change()
+            except DamagedContent as error:
+                return f"the stored content can't be used: {error}"
+            except FileNotFoundError:
+                return "the content isn't stored"
+            except PermissionError as error:
+                return f"{error.strerror}: files of another user need a broker that runs as root"
+            except KeyError as error:
+                return f"the content has no file {error}"
+            except OSError as error:
+                return f"the files can't be written: {error.strerror}"
+        return ""
+
+    def _place(self, files: FileSet) -> Path:
+        return self.contents / files.kind / files.namespace / files.name
+
+    def _folder(
+        self, files: FileSet, content: str, variant: Variant, *, stable: bool = False
+    ) -> Path:
+        return self.roots[files.kind] / folder_of(files, content, variant, stable=stable)
+
+    def _open(self, files: FileSet, content: str) -> Mapping[str, bytes]:
+        stored = (self._place(files) / content_folder(content)).read_bytes()
+        return self.openers[files.kind](files, content, stored)
+
+    def _point(self, files: FileSet, content: str, variant: Variant) -> None:
+        folder = self._folder(files, content, variant, stable=True)
+        self._writer.point(folder, content_folder(content), self._open(files, content), variant)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        write_atomic(path, data, reach=self.reach, points=_POINTS)
+
+    def _made(self, files: FileSet, variant: Variant | str) -> _Made:
+        """Return the folders of a variant.
+
+        Raises:
+            FileNotFoundError: no folder of a variant with that id was ever made.
+        """
+        name = variant if isinstance(variant, str) else variant_id(variant)
+        path = self._place(files) / "variants" / name
+        if isinstance(variant, Variant) and not path.is_file():
+            return _Made(variant)
+        return _read_made(path)
+
+    def _variants(self, files: FileSet) -> list[_Made]:
+        folder = self._place(files) / "variants"
+        names = (
+            sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+            if folder.is_dir()
+            else []
+        )
+        return [_read_made(path) for path in names]
+
+    def _remember(self, files: FileSet, made: _Made) -> None:
+        path = self._place(files) / "variants" / variant_id(made.variant)
+        self._write(path, json.dumps(asdict(made)).encode())
+
+    def _all(self) -> Iterator[FileSet]:
+        for kind in FILE_KINDS:
+            top = self.contents / kind
+            for namespace in sorted(top.iterdir()) if top.is_dir() else ():
+                for name in sorted(namespace.iterdir()):
+                    if name.is_dir():
+                        yield FileSet(kind, namespace.name, name.name)
+
+
+def _read_made(path: Path) -> _Made:
+    members = json.loads(path.read_text())
+    variant = members["variant"]
+    return _Made(
+        Variant(**{**variant, "keys": tuple(variant["keys"])}),
+        tuple(members["contents"]),
+        stable=members["stable"],
+    )

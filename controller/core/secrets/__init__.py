@@ -1,1 +1,0 @@
-"""Secrets without I/O: SOPS documents, age files, contents and their ids."""

@@ -1,0 +1,94 @@
+"""Mounts of files, and the spec of a Config."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from controller.model.desired.spec.fields import CleanPath, Model, SignalName
+from controller.model.files.delivery import FILES_MAX, ID_MAX, NO_REACTION, RESTART
+
+KEY_MAX = 255
+KEY_DEPTH_MAX = 8
+_READABLE = 0o444
+_MODE = re.compile(r"0[0-7]{3}", re.ASCII)
+
+
+def is_key(text: str) -> bool:
+    """Return True if *text* names a file of a Config: a relative path of at most 8 names."""
+    parts = text.split("/")
+    clean = not {"", ".", ".."} & set(parts) and not any(part.startswith("..") for part in parts)
+    return clean and len(parts) <= KEY_DEPTH_MAX and len(text) <= KEY_MAX and text.isprintable()
+
+
+def _key(text: str) -> str:
+    if not is_key(text):
+        raise ValueError("expected a relative path of at most 8 names, without '.' and '..'")
+    return text
+
+
+def _mode(text: str) -> str:
+    if not _MODE.fullmatch(text) or not int(text, 8) & _READABLE:
+        raise ValueError(
+            'expected four octal digits in quotes, such as "0400", with a right to read'
+        )
+    return text
+
+
+FileKey = Annotated[str, AfterValidator(_key)]
+Id = Annotated[int, Field(ge=0, le=ID_MAX)]
+
+
+class SignalOnChange(Model):
+    """A changed content is put in place, then the container gets a signal."""
+
+    signal: SignalName
+
+
+def _form(value: object) -> str:
+    return "mapping" if isinstance(value, dict | SignalOnChange) else "word"
+
+
+OnChange = Annotated[
+    Annotated[Literal["Restart", "None"], Tag("word")] | Annotated[SignalOnChange, Tag("mapping")],
+    Discriminator(_form),
+]
+
+
+class FileMount(Model):
+    """Files of a Config or a Secret of the namespace, mounted read-only."""
+
+    type: Literal["config", "secret"]
+    source: str
+    target: CleanPath
+    keys: Annotated[tuple[FileKey, ...], Field(min_length=1, max_length=FILES_MAX)] | None = None
+    key: FileKey | None = None
+    uid: Id | None = None
+    gid: Id | None = None
+    mode: Annotated[str, AfterValidator(_mode)] | None = None
+    on_change: OnChange = "Restart"
+
+    @model_validator(mode="after")
+    def _is_one(self) -> FileMount:
+        if self.key is not None and self.keys is not None:
+            raise ValueError("expected key or keys, not both")
+        if self.key is not None and self.on_change != RESTART:
+            raise ValueError("expected onChange: Restart with key: only a folder can change")
+        return self
+
+    @property
+    def reaction(self) -> str:
+        """``Restart``, ``None`` or the name of a signal (``Delivery.on_change``)."""
+        change = self.on_change
+        if isinstance(change, SignalOnChange):
+            return change.signal
+        return RESTART if change == RESTART else NO_REACTION
+
+
+class ConfigSpec(Model):
+    """The spec of a Config: files as texts, or as files beside the document."""
+
+    data: Annotated[dict[FileKey, str], Field(max_length=FILES_MAX)] = Field(default_factory=dict)
+    files: Annotated[dict[FileKey, str], Field(max_length=FILES_MAX)] = Field(default_factory=dict)

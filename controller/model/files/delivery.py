@@ -1,0 +1,116 @@
+"""Files that the broker delivers to containers: contents, variants and mounts.
+
+A *content* is the set of all files of a Config, identified by its bytes. A *variant* is a choice of
+its files with an owner and a mode. A *delivery* is a mount of a variant in a container.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+FileKind = Literal["config", "secret"]
+FILE_KINDS: tuple[FileKind, ...] = ("config", "secret")
+
+#: Limits of one content.
+FILE_BYTES_MAX = 1024 * 1024
+FILES_MAX = 1_000
+CONTENT_BYTES_MAX = 16 * 1024 * 1024
+#: Limits of all stored contents.
+NAMESPACE_BYTES_MAX = 256 * 1024 * 1024
+TOTAL_BYTES_MAX = 1024 * 1024 * 1024
+#: Stored contents of one name that no container needs to name.
+CONTENTS_KEPT = 10
+#: Names with stored contents.
+NAMES_MAX = 2_000
+ID_MAX = 2**32 - 2
+
+#: ``Delivery.on_change`` of a content that is part of the service's revision.
+RESTART = "Restart"
+#: ``Delivery.on_change`` without any reaction; every other value is the name of a signal.
+NO_REACTION = "None"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """The name of delivered files, printed as ``config/NAMESPACE/NAME``."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How the files of a content appear in a container."""
+
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o444
+    #: The chosen files; () for all.
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Files for a mount of a service."""
+
+    kind: str
+    name: str
+    #: The id of the content.
+    content: str
+    target: str
+    variant: Variant = field(default_factory=Variant)
+    #: The file that the target is; '' for a folder with all files of the variant.
+    key: str = ""
+    on_change: str = RESTART
+
+    @property
+    def is_stable(self) -> bool:
+        """True if the mounted folder stays when the content changes."""
+        return self.on_change != RESTART
+
+    @property
+    def signal(self) -> str:
+        """The signal after a change; '' for none."""
+        return "" if self.on_change in (RESTART, NO_REACTION) else self.on_change
+
+
+@dataclass(frozen=True, slots=True)
+class MountedFiles:
+    """Files that a container has, by the broker's record."""
+
+    kind: str
+    name: str
+    content: str
+    target: str
+    is_stable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredContent:
+    """A content that the broker has stored."""
+
+    content: str
+    owner: str
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFiles:
+    """The contents of one name that the broker has stored, the latest delivery last."""
+
+    files: FileSet
+    contents: tuple[StoredContent, ...] = ()
+
+    def find(self, content: str) -> StoredContent | None:
+        """Return a stored content by its id."""
+        return next((each for each in self.contents if each.content == content), None)
+
+    @property
+    def current(self) -> str:
+        """The id of the content that was delivered last; '' for none."""
+        return self.contents[-1].content if self.contents else ""

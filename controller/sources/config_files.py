@@ -1,0 +1,123 @@
+"""The files beside a document that a Config names: read whole, and only inside the source.
+
+A path is relative to the document's folder. A link that leads out of the source, a device, a large
+or a changing file is a problem of the Config, at the place of its name. Nothing raises.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from controller.core.manifests.declaration import Declaration, ParsedDocument
+from controller.model.desired.spec.files import ConfigSpec
+from controller.model.errors import Problem
+from controller.model.files.delivery import CONTENT_BYTES_MAX, FILE_BYTES_MAX
+from controller.model.quantities import format_bytes
+from controller.sources.safe_read import SourceFile, is_inside, printable_name, read_whole
+
+_GIT = ".git"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRoot:
+    """The folder that files must lie in, by its resolved path, and its name for people."""
+
+    top: str
+    name: str = "the source"
+
+
+def with_files(
+    documents: Iterable[ParsedDocument], folder: str, root: SourceRoot
+) -> list[ParsedDocument]:
+    """Return the documents of a file in *folder*, with the files that their Configs name."""
+    return [_with_files(document, folder, root) for document in documents]
+
+
+def bytes_of(documents: Iterable[ParsedDocument]) -> int:
+    """Return the size of the files that were read."""
+    declared = (document.declaration for document in documents)
+    return sum(len(data) for each in declared if each for _, data in each.files or ())
+
+
+def _with_files(document: ParsedDocument, folder: str, root: SourceRoot) -> ParsedDocument:
+    declaration = document.declaration
+    if declaration is None or not isinstance(declaration.spec, ConfigSpec):
+        return document
+    if not declaration.spec.files:
+        return document
+    files: dict[str, bytes] = {}
+    problems: list[Problem] = []
+    for name, path in declaration.spec.files.items():
+        content = _read(path, folder, root)
+        if isinstance(content, bytes):
+            files[name] = content
+        else:
+            problems.append(_at(declaration, name, content))
+        if sum(map(len, files.values())) > CONTENT_BYTES_MAX:
+            break  # ``core.files.content`` names the bound
+    if problems:
+        found = (*document.problems, *problems)
+        return ParsedDocument(None, found, declaration.key, document.release, declaration)
+    read = replace(declaration, files=tuple(sorted(files.items())))
+    return replace(document, declaration=read)
+
+
+def _at(declaration: Declaration, name: str, problem: Problem) -> Problem:
+    """Return a problem at the place of a file's name in the document."""
+    return declaration.problem(
+        ("spec", "files", name), problem.code, problem.message, problem.remedy
+    )
+
+
+def _read(path: str, folder: str, root: SourceRoot) -> bytes | Problem:
+    wanted = posixpath.normpath(posixpath.join(folder, path))
+    shown = printable_name(path)
+    if path.startswith("/") or not is_inside(wanted, root.top):
+        message = f"{shown} leads out of {root.name}"
+        return Problem("config.outside", message, remedy="copy the file beside the document")
+    if _GIT in wanted.removeprefix(root.top).split("/"):
+        return Problem(
+            "config.outside", f"{shown} lies in Git's folder", remedy="name another file"
+        )
+    try:
+        real = os.path.realpath(wanted, strict=True)
+    except OSError as error:
+        message = f"{shown} can't be read: {error.strerror}"
+        return Problem("config.unreadable", message, remedy="add the file, or correct its name")
+    if not is_inside(real, root.top):
+        message = f"{shown} is, or lies behind, a link that leads out of {root.name}"
+        return Problem("config.outside", message, remedy="copy the file in place of the link")
+    content = read_whole(SourceFile(shown, real), root.top, is_known=lambda _content: True)
+    if isinstance(content, Problem):
+        message = f"{shown}: {content.message}"
+        return replace(content, code=_CODES.get(content.code, content.code), message=message)
+    if len(content) > FILE_BYTES_MAX:
+        message = (
+            f"{shown}: {format_bytes(len(content))} is more than {format_bytes(FILE_BYTES_MAX)}"
+        )
+        return Problem("config.too-large", message, remedy="mount a volume for large data")
+    return content
+
+
+_CODES = {
+    "file.unreadable": "config.unreadable",
+    "file.special": "config.unreadable",
+    "file.outside": "config.outside",
+    "file.too-big": "config.too-large",
+}
+
+
+def rendered_with_files(
+    documents: Iterable[ParsedDocument], chart: str, place: str
+) -> Iterator[ParsedDocument]:
+    """Yield the rendered documents of a chart, with files of the chart's folder.
+
+    *chart* is the resolved path of that folder, and *place* its name in the names of files.
+    """
+    for document in documents:
+        name = document.declaration.source.file if document.declaration is not None else ""
+        inside = posixpath.dirname(name).removeprefix(place).strip("/")
+        yield _with_files(document, posixpath.join(chart, inside), SourceRoot(chart, "the chart"))

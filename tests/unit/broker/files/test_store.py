@@ -1,0 +1,170 @@
+"""The store on disk: contents, folders, links that move at once, and crashes in between."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from controller.broker.files.store import FileStore, first_id
+from controller.core.files import blob
+from controller.core.files.content import content_id
+from controller.core.files.layout import source_of, variant_id
+from controller.model.files.delivery import FileSet, Variant
+
+SITE = FileSet("config", "default", "site")
+ALL = Variant(os.geteuid(), os.getegid(), 0o444)
+ONE, TWO = {"page": b"one", "sub/deep": b"x"}, {"page": b"two", "other": b"y"}
+
+
+class Killed(BaseException):
+    """The process ended here."""
+
+
+def store(folder: Path, *, killed_at: str = "") -> FileStore:
+    def reach(point: str) -> None:
+        if point == killed_at:
+            raise Killed
+
+    return FileStore(folder / "contents", {"config": folder / "files"}, reach=reach)
+
+
+def put(to: FileStore, files: dict[str, bytes]) -> str:
+    content = content_id(files)
+    assert to.put(SITE, content, blob.encode(files)) == ""
+    return content
+
+
+def seen(folder: Path, content: str, variant: Variant = ALL, *, stable: bool = False):
+    top = Path(source_of(str(folder / "files"), SITE, content, variant, stable=stable))
+    return {
+        str(path.relative_to(top)): path.read_bytes()
+        for path in top.rglob("*")
+        if path.is_file() and not path.relative_to(top).parts[0].startswith("..")
+    }
+
+
+def test_a_folder_has_the_files_of_its_content_for_good(tmp_path):
+    files = store(tmp_path)
+    one = put(files, ONE)
+    assert files.make(SITE, one, ALL) == ""
+    two = put(files, TWO)
+    assert files.make(SITE, two, ALL) == ""
+    assert (seen(tmp_path, one), seen(tmp_path, two)) == (ONE, TWO)
+
+
+def test_chosen_files_and_modes_make_a_variant(tmp_path):
+    files = store(tmp_path)
+    one = put(files, ONE)
+    chosen = Variant(os.geteuid(), os.getegid(), 0o440, ("page",))
+    assert files.make(SITE, one, chosen) == ""
+    assert seen(tmp_path, one, chosen) == {"page": b"one"}
+    path = Path(source_of(str(tmp_path / "files"), SITE, one, chosen, key="page"))
+    assert path.stat().st_mode & 0o777 == 0o440
+    assert path.parent.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_stable_folder_shows_the_content_that_was_delivered_last(tmp_path):
+    files = store(tmp_path)
+    one = put(files, ONE)
+    assert files.make(SITE, one, ALL, stable=True) == ""
+    top = Path(source_of(str(tmp_path / "files"), SITE, one, ALL, stable=True))
+    before = top.stat().st_ino
+    assert (top / "page").read_bytes() == b"one"
+    put(files, TWO)
+    assert (top / "page").read_bytes() == b"two"
+    assert sorted(p.name for p in top.iterdir() if not p.name.startswith("..")) == ["other", "page"]
+    assert top.stat().st_ino == before, "a container goes on seeing the folder"
+    assert len(list(top.glob("..*"))) == 2, "the folder of the old content is gone"
+
+
+POINTS = [
+    *(f"files.content.{at}" for at in ("write.before", "write.after", "fsync.before")),
+    *("files.write.before", "files.write.after", "files.rename.before", "files.rename.after"),
+]
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("stable", [False, True])
+def test_killed_at_a_point_it_shows_one_content_or_the_other_and_finishes_later(
+    tmp_path, point, stable
+):
+    files = store(tmp_path)
+    one = put(files, ONE)
+    assert files.make(SITE, one, ALL, stable=stable) == ""
+    two = content_id(TWO)
+    with pytest.raises(Killed):
+        dying = store(tmp_path, killed_at=point)
+        dying.put(SITE, two, blob.encode(TWO))
+        dying.make(SITE, two, ALL, stable=stable)
+    if stable:
+        assert seen(tmp_path, one, stable=True)["page"] in {b"one", b"two"}
+    else:
+        assert seen(tmp_path, one) == ONE
+    again = store(tmp_path)
+    assert put(again, TWO) == two
+    assert again.make(SITE, two, ALL, stable=stable) == ""
+    assert seen(tmp_path, two, stable=stable)["page"] == b"two"
+
+
+def test_lost_folders_are_made_again(tmp_path):
+    files = store(tmp_path)
+    one = put(files, ONE)
+    files.make(SITE, one, ALL)
+    files.make(SITE, one, ALL, stable=True)
+    import shutil
+
+    shutil.rmtree(tmp_path / "files")
+    again = store(tmp_path)
+    assert list(again.restore()) == []
+    assert seen(tmp_path, one) == ONE
+    assert seen(tmp_path, one, stable=True)["page"] == b"one"
+    assert again.make(SITE, one, variant_id(ALL)) == "", "known by its id"
+
+
+def test_a_changed_or_missing_content_is_never_mounted(tmp_path):
+    files = store(tmp_path)
+    one = put(files, ONE)
+    place = tmp_path / "contents" / "config" / "default" / "site" / one.partition(":")[2]
+    place.write_bytes(blob.encode({"page": b"other"}))
+    assert files.make(SITE, one, ALL) == "the stored content can't be used: its bytes have changed"
+    place.write_bytes(b"nothing")
+    assert "can't be used" in files.make(SITE, one, ALL)
+    place.unlink()
+    assert files.make(SITE, one, ALL) == "the content isn't stored"
+    assert files.put(SITE, one, None) == "the content isn't stored"
+
+
+def test_unneeded_contents_go_with_their_folders(tmp_path):
+    files = store(tmp_path)
+    one = put(files, ONE)
+    files.make(SITE, one, ALL)
+    two = put(files, TWO)
+    files.make(SITE, two, ALL)
+    files.collect({str(SITE): frozenset({two})})
+    assert seen(tmp_path, one) == {}
+    assert seen(tmp_path, two) == TWO
+    files.collect({})
+    assert seen(tmp_path, two) == {}
+    assert not any((tmp_path / "contents" / "config" / "default").iterdir())
+
+
+def test_a_link_in_the_way_is_never_followed(tmp_path):
+    files = store(tmp_path)
+    one = put(files, ONE)
+    folder = tmp_path / "files" / "default" / "site" / one.partition(":")[2]
+    folder.mkdir(parents=True)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (folder / f".{variant_id(ALL)}.new").symlink_to(outside)
+    assert files.make(SITE, one, ALL) != "" or not any(outside.iterdir())
+    assert not any(outside.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("root", "first"),
+    [("/var/lib/docker/volumes", 0), ("/var/lib/docker/100000.100000/volumes", 100_000)],
+)
+def test_the_first_id_of_a_user_namespace_is_in_the_engines_root(root, first):
+    assert first_id(root) == first
