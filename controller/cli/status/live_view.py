@@ -22,7 +22,7 @@ from controller.cli.status.ports import urls_of
 from controller.cli.status.screen import ChangeLines, Screen
 from controller.cli.status.table import TableView, fit_status
 from controller.core.encoding.terminal_text import printable
-from controller.model.errors import TrimtabError
+from controller.model.errors import EngineUnavailable, TrimtabError
 from controller.model.names import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 REFRESH_S = 0.5
 #: The children are checked between two questions, so an answer must come soon.
 ANSWER_S = 1.0
+#: For so many seconds, a missing first answer is expected, and no reason for an alarm.
+START_S = 30.0
+STARTING = EngineUnavailable("controller.lost", "the controller is starting")
 CONNECT_S, ADDRESSES_MAX = 0.3, 10
 #: Commands to suggest after the start of an instance.
 NEXT = ("status", "journal list")
@@ -63,6 +66,7 @@ def _show_until(
     from controller.app.fetcher import FetcherChild
 
     fetcher = FetcherChild(assembly, launch)
+    began, has_answered = time.monotonic(), False
     while not signals.stopped:
         assembly.restart_ended()
         failure = fetcher.adjust(now=time.monotonic())
@@ -70,8 +74,10 @@ def _show_until(
             echo(printable(f"warning: {failure}"), err=True)
         try:
             view.show(ask_controller(launch.state.controller_socket, question, timeout_s=ANSWER_S))
+            has_answered = True
         except TrimtabError as error:
-            view.wait(error)
+            is_starting = not has_answered and time.monotonic() - began < START_S
+            view.wait(STARTING if is_starting else error)
         signals.wait(REFRESH_S)
     fetcher.stop()
 

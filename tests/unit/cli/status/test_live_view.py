@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from controller.app.users import User
 from controller.cli.status import live_view
 from controller.cli.status.live_view import has_settled, reachable_services, screen_of
 from controller.cli.status.table import TableView
+from controller.model.errors import TrimtabError
 from controller.settings import Instance, state_of
 from tests.unit.cli.reports import condition, report, resource
 
@@ -101,3 +103,44 @@ def test_a_screen_is_never_higher_than_the_terminal() -> None:
     assert lines[:4] == [*heading, "", "KIND     NAME   READY  CONDITION  AGE  IMAGE"]
     assert lines[-1] == "and 22 more, all Ready"
     assert len(lines) == 23
+
+
+class _Once:
+    """Signals that end a command after its first question."""
+
+    stopped = False
+
+    def wait(self, _seconds: float) -> None:
+        self.stopped = True
+
+
+class _Told:
+    """A view that remembers what the command waits for."""
+
+    def __init__(self) -> None:
+        self.waited: list[str] = []
+
+    def show(self, report: object) -> None:
+        raise AssertionError(f"nothing answers: {report}")
+
+    def wait(self, error: TrimtabError) -> None:
+        self.waited.append(error.message)
+
+
+@pytest.mark.parametrize(
+    ("start_s", "told"), [(30.0, "the controller is starting"), (0.0, "nothing runs behind")]
+)
+def test_a_controller_that_does_not_listen_yet_is_no_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_s: float, told: str
+) -> None:
+    monkeypatch.setattr(live_view, "START_S", start_s)
+    launch: Any = SimpleNamespace(
+        instance=SimpleNamespace(dir=tmp_path),
+        state=SimpleNamespace(controller_socket=tmp_path / "controller.sock"),
+    )
+    assembly: Any = SimpleNamespace(restart_ended=lambda: None, end=lambda _name: None)
+    signals: Any = _Once()
+    view: Any = _Told()
+    live_view._show_until(signals, assembly, launch, view)
+    assert len(view.waited) == 1
+    assert view.waited[0].startswith(told)
