@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from controller.model.errors import PolicyInvalid, UsageError
+from controller.model.errors import PolicyInvalid, UsageError, error_reason
 from controller.model.policy.shipped import SHIPPED_POLICIES
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def read_policy(path: Path, *, check_access: AccessCheck | None = None) -> Polic
             text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyInvalid(
-            "policy.unreadable", f"{path}: {error}", remedy="name a readable file with --policy"
+            "policy.unreadable",
+            f"{path} can't be read: {error_reason(error)}",
+            remedy="name a readable file with --policy",
         ) from error
     return _with_shipped(load_policy(text, str(path)))
 

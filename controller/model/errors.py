@@ -105,6 +105,11 @@ def _one_line(text: str) -> str:
     )
 
 
+def error_reason(error: Exception) -> str:
+    """Return the reason of an error; of a system call's error without its number and path."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 class TrimtabError(Exception):
     """Base of all errors that trimtab raises on purpose."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.compat.docker_py_suite import Judgement, Outcome, compare, named_rules, report
-from tests.compat.table import CODES, page
+from tests.compat.table import CODES, SUITE, page
 
 NAMED = named_rules(page(CODES.read_text()))
 REFUSED = 'E  docker.errors.APIError: 403 Client Error: Forbidden ("network.links: Links: names of others")'
@@ -53,3 +55,9 @@ def test_a_difference_without_a_named_rule_is_a_defect() -> None:
 def test_what_fails_straight_is_no_difference() -> None:
     straight = {"a": failed("a", "x"), "b": Outcome("b", "skipped")}
     assert compare(straight, {}, (), NAMED).differences == ()
+
+
+def test_the_figures_of_the_page_add_up_and_name_no_defect() -> None:
+    straight, *others = (int(number) for number in re.findall(r"\| (\d+) \|$", SUITE, re.MULTILINE))
+    assert straight == sum(others)
+    assert others[-1] == 0

@@ -21,6 +21,7 @@ from controller.model.errors import (
     JournalUnavailable,
     Refused,
     StateError,
+    error_reason,
 )
 from controller.system.unix_socket import connect_in_turn
 
@@ -71,7 +72,7 @@ def translated_errors(path: Path) -> Iterator[None]:
         # ValueError: the answer isn't HTTP. ValueError, AttributeError: another thread closed the
         # connection during a read.
         raise EngineUnavailable(
-            "broker.lost", f"the broker at {path} doesn't answer: {error}"
+            "broker.lost", f"the broker at {path} doesn't answer: {error_reason(error)}"
         ) from error
 
 
@@ -188,7 +189,7 @@ def ask_controller(path: Path, question: dict[str, object], *, timeout_s: float 
                 break
     except OSError as error:
         raise EngineUnavailable(
-            "controller.lost", f"the controller at {path} doesn't answer: {error}"
+            "controller.lost", f"the controller at {path} doesn't answer: {error_reason(error)}"
         ) from error
     finally:
         peer.close()

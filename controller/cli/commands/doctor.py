@@ -28,7 +28,7 @@ from controller.cli.output.terminal import echo
 from controller.cli.output.times import age, current_time, parse_time
 from controller.cli.status.conditions import Resource
 from controller.core.encoding.terminal_text import printable
-from controller.model.errors import TrimtabError
+from controller.model.errors import TrimtabError, error_reason
 from controller.model.quantities import format_duration_ms
 from controller.process.engine_socket import remedy_for, user_name
 from controller.settings import GROUP, STANDARD_SOCKET, StateFolder, read_instance, state_of
@@ -165,7 +165,9 @@ def engine_findings(url: str, *, served: bool) -> Iterator[CheckResult]:
             yield CheckResult("engine", "error", closed, remedy_for(path))
         return
     except (OSError, ValueError, http.client.HTTPException) as error:
-        yield CheckResult("engine", "error", f"nothing answers at {path}: {error}", "start dockerd")
+        yield CheckResult(
+            "engine", "error", f"nothing answers at {path}: {error_reason(error)}", "start dockerd"
+        )
         return
     api = str(version.get("ApiVersion", "0.0"))
     numbers = tuple(int(part) for part in api.split(".") if part.isdigit())

@@ -12,7 +12,7 @@ from pathlib import Path
 from controller.core.records.checkpoint import Checkpoint, parse_checkpoint
 from controller.core.transparency.signed_note import BadNote, PublicKey, parse_note, parse_public
 from controller.journal.writer.signing_keys import PublishedKey, ends_of, read_published_keys
-from controller.model.errors import StateError
+from controller.model.errors import StateError, error_reason
 
 
 class Unsigned(Exception):
@@ -51,7 +51,7 @@ def trusted_keys(values: tuple[str, ...], journal: Path) -> GivenKeys:
         except (BadNote, OSError) as error:
             raise StateError(
                 "journal.bad-key",
-                f"--key {value}: {error}",
+                f"--key {value}: {error_reason(error)}",
                 remedy="name a copy of journal.pub, or one of the keys in it",
             ) from error
         if Path(value).exists() and _is_beside(Path(value), journal):
@@ -89,7 +89,7 @@ def published_keys(path: Path) -> GivenKeys:
     except (BadNote, OSError) as error:
         raise StateError(
             "journal.bad-key",
-            f"{path}: {error}",
+            f"{path}: {error_reason(error)}",
             remedy="name the public key with --key; the broker rewrites the file at its start",
         ) from error
     return GivenKeys(keys, str(path) if keys else "")
