@@ -26,17 +26,21 @@ def with_grants(
 ) -> tuple[Finding, ...]:
     """Return the findings with the permitting line of the policy (``Finding.grant``).
 
-    Without a known policy file, the findings are unchanged.
+    Without a known policy file, the findings are unchanged. A line that the file doesn't have yet is
+    written in full: it has the entries of earlier findings too, so the last one grants them all.
     """
     every, origin = tuple(findings), policy.origin
     if origin is None:
         return every
-    return tuple(
-        replace(finding, grant=_sentence(grant, policy, origin, asked))
-        if number < ADVISED_MAX and (grant := grant_of(finding, asked, policy)) is not None
-        else finding
-        for number, finding in enumerate(every)
-    )
+    advised, written = list(every), policy
+    for number, finding in enumerate(every[:ADVISED_MAX]):
+        grant = grant_of(finding, asked, policy)
+        if grant is None:
+            continue
+        advised[number] = replace(finding, grant=_sentence(grant, written, origin, asked))
+        if not asked.by_client and not origin.shipped and grant.key not in origin.lines:
+            written = apply_grant(written, grant) or written
+    return tuple(advised)
 
 
 def _sentence(grant: Grant, policy: Policy, origin: PolicyOrigin, asked: GrantRequest) -> str:
