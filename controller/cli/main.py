@@ -44,6 +44,7 @@ SECTIONS = {
         "restart": ("commands/service", "Replace the containers of a service, one by one."),
         "rollback": ("commands/service", "Return a service to an earlier revision."),
         "suspend": ("commands/service", "Stop changing a service until it is resumed."),
+        "run-job": ("commands/run_job", "Run a job now."),
         "resume": ("commands/service", "Return a service to its document: unpin, resume, retry."),
     },
     "Git": {
@@ -72,7 +73,7 @@ SECTIONS = {
     },
 }
 #: The name of a command's attribute, where the command's own name is taken.
-_ATTRIBUTES = {"exec": "execute"}
+_ATTRIBUTES = {"exec": "execute", "run-job": "run_job"}
 COMMANDS = {name: row for section in SECTIONS.values() for name, row in section.items()}
 #: Processes with a log on standard error; a bug prints a traceback to the log.
 DAEMONS = frozenset({"broker", "fetch", "run", "ship"})

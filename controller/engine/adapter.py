@@ -58,7 +58,7 @@ from controller.model.desired.plan import (
 )
 from controller.model.errors import EngineFailed, EngineUnavailable, NotFound, Refused, ReplyLost
 from controller.model.mutations import SOURCE_HELD
-from controller.model.names import Key, NetworkNames, service_key
+from controller.model.names import WORKLOADS, Key, NetworkNames, workload_key
 from controller.model.observed import HostPort, Observed
 from controller.model.records import Context
 from controller.ports import EVENTS_SILENT, ContainerSummary, EngineEvent, EngineFacts
@@ -178,6 +178,7 @@ class BrokerEngine:
             endings=inventory.endings,
             taken_down=inventory.taken_down,
             files=inventory.files,
+            jobs=inventory.jobs,
             image_volumes={
                 inspect["Id"]: translate.declared_volumes(inspect)
                 for inspect in seen.images.values()
@@ -188,7 +189,7 @@ class BrokerEngine:
 
     def _look_at(self, key: Key | None, images: frozenset[str]) -> BrokerLook | None:
         """Read a service's objects in one request; return None if several requests are needed."""
-        if key is None or key.kind != "Service" or len(images) > IMAGES_MAX:
+        if key is None or key.kind not in WORKLOADS or len(images) > IMAGES_MAX:
             return None
         query = {"namespace": key.namespace, "service": key.name}
         if images:
@@ -237,7 +238,7 @@ class BrokerEngine:
         if only is not None and only.kind == "Volume":
             return []  # the state of a volume doesn't depend on containers
         labels = [f"{names.MANAGED}=true"]
-        if only is not None and only.kind == "Service":
+        if only is not None and only.kind in WORKLOADS:
             labels += [f"{names.NAMESPACE}={only.namespace}", f"{names.SERVICE}={only.name}"]
         query = {"all": "1", "filters": json.dumps({"label": labels})}
         return list(self._get("/containers/json", query))
@@ -446,7 +447,8 @@ def event_of(event: Mapping[str, Any]) -> EngineEvent | None:
         # The relevant object is the container that joined or left.
         kind, subject = "container", str(attributes.get("container") or "")
     elif attributes.get(names.SERVICE) and attributes.get(names.NAMESPACE):
-        key = service_key(attributes[names.NAMESPACE], attributes[names.SERVICE])
+        slot = str(attributes.get(names.SLOT) or "")
+        key = workload_key(attributes[names.NAMESPACE], attributes[names.SERVICE], slot)
     return EngineEvent(int(event.get("timeNano") or 0), kind, action, subject, key)
 
 
@@ -485,6 +487,10 @@ def _summary_of(listed: Mapping[str, Any]) -> ContainerSummary:
         id=listed["Id"],
         name=((listed.get("Names") or ("",))[0]).removeprefix("/"),
         state=str(listed.get("State") or ""),
-        key=service_key(labels.get(names.NAMESPACE) or "", labels.get(names.SERVICE) or ""),
+        key=workload_key(
+            labels.get(names.NAMESPACE) or "",
+            labels.get(names.SERVICE) or "",
+            labels.get(names.SLOT) or "",
+        ),
         networks=tuple(sorted(name for name in joined if name != "none")),
     )

@@ -14,6 +14,7 @@ from typing import Any
 from controller.core.disruption import budget
 from controller.core.encoding.canonical_json import canonical
 from controller.core.engine_api import pull_errors
+from controller.core.jobs import memory as jobs
 from controller.core.records.inventory_json import settings_from_json, stored_from_json
 from controller.core.rules.confinement import confinement_from_json
 from controller.engine.transport import EngineResponse
@@ -161,6 +162,7 @@ class InventoryResponse:
         }
         self.taken_down = str(payload.get("takenDown") or "")
         self.files = stored_from_json(payload.get("files") or ())
+        self.jobs = jobs.from_json(payload.get("jobs") or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,7 @@ def _parse_item(payload: Mapping[str, Any]) -> ContainerItem:
     return ContainerItem(
         id=payload["id"],
         slot=payload.get("slot") or 0,
+        is_run=bool(payload.get("is_run")),
         started=bool(payload.get("started")),
         admitted=settings_from_json(payload.get("admitted") or {}),
         confined=confinement_from_json(payload.get("confined")),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from controller.core.drift.actions import Judge
 from controller.core.drift.failed_runs import Readers
+from controller.core.jobs.decision import JobTime, next_look_s
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
 from controller.core.planning.images_networks_volumes import image_references
 from controller.core.policy.refusals import with_document_fields
@@ -17,6 +18,7 @@ from controller.core.status.facts import Failure
 from controller.loop.executor import Execution
 from controller.model.desired.desired import Desired, Network, Service, SourceLocation, Volume
 from controller.model.desired.plan import AnyAction, CreateContainer, Plan, Wait
+from controller.model.desired.spec.job import JobSpec
 from controller.model.errors import (
     Act,
     Conflict,
@@ -27,7 +29,7 @@ from controller.model.errors import (
     Severity,
 )
 from controller.model.names import Key, NetworkNames
-from controller.model.observed import Observed
+from controller.model.observed import NO_RUNS, Observed
 from controller.model.records import Context
 
 #: The broker's code for an object that is locked until recovery has settled its last mutation.
@@ -88,7 +90,7 @@ class Result:
 
 def images_for(key: Key, view: DesiredView, known: Observed | None) -> frozenset[str]:
     """Return the images to look up in a pass of *key*."""
-    service = view.desired.service(key)
+    service = view.desired.workload(key)
     if service is None:
         return frozenset()
     return image_references(Desired(services=(service,)), known)
@@ -122,11 +124,28 @@ def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[A
 def sources_of(desired: Desired) -> Mapping[Key, SourceLocation]:
     """Return the source location of each declared resource."""
     resources: tuple[Service | Network | Volume, ...] = (
-        *desired.services,
+        *desired.workloads,
         *desired.networks,
         *desired.volumes,
     )
     return {resource.key: resource.source for resource in resources}
+
+
+def with_next_run(
+    result: Result, workload: Service | None, observed: Observed, now: JobTime
+) -> Result:
+    """Return the result of a job's pass with the time at which time alone changes what is due."""
+    if workload is None or not isinstance(workload.spec, JobSpec):
+        return result
+    memory = observed.jobs.get(workload.key, NO_RUNS)
+    there = frozenset(container.id for container in observed.of(workload.key))
+    wait_s = next_look_s(
+        workload.spec, workload.revision, memory, now.of(workload.key), containers=there
+    )
+    if wait_s is None or result.outcome is PassOutcome.ACTED:
+        return result
+    before = result.requeue_after_s
+    return replace(result, requeue_after_s=wait_s if before is None else min(wait_s, before))
 
 
 def declared_keys(desired: Desired) -> frozenset[Key]:

@@ -14,6 +14,7 @@ from controller.core.disruption import planned_takedowns
 from controller.core.drift import backoff
 from controller.core.drift import failures as exits
 from controller.core.drift.dependency_state import FAILED
+from controller.core.jobs.decision import JobTime
 from controller.core.planning import planner, quarantine
 from controller.core.planning.quarantine import AT_ONCE, Moment, Quarantine, QuarantineRules
 from controller.core.planning.service_order import KnownServices, Ordering
@@ -35,6 +36,7 @@ from controller.loop.passes import (
     is_violation,
     refused_document,
     stall_of,
+    with_next_run,
 )
 from controller.loop.state.action_log import ActionLog, Logged
 from controller.loop.state.disruption_budget import DisruptionBudget, running_keys
@@ -45,7 +47,7 @@ from controller.loop.state.service_tracker import ServiceTracker
 from controller.loop.state.store import StateStore
 from controller.loop.workers.shared_creations import SharedCreations
 from controller.loop.workers.worker_slots import OutsideSlot, OutsideSlotPerformer, in_place
-from controller.model.desired.desired import Service
+from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import (
     AnyAction,
     Barrier,
@@ -100,6 +102,8 @@ class Reconciler:
         self._clock = clock
         self._began = clock.now() - clock.monotonic()
         self._random = random
+        #: Since when this process knows each job, on the wall clock.
+        self._jobs_seen: dict[Key, float] = {}
         self._quarantine_rules = quarantine_rules
         self.outside_slot = outside_slot
         self.action_log = ActionLog(clock)
@@ -147,6 +151,8 @@ class Reconciler:
         take = _take_nothing if approved else self._budget_for(key, plan, observed, running)
         result = self._act(key, plan, observed, policy, context, take, stopping)
         result = self._with_deadline(result, service, observed)
+        workload = view.desired.workload(key)
+        result = with_next_run(result, workload, observed, self.job_time(view.desired))
         result = replace(result, rollout=rollout, plan=plan)
         done = result.outcome is PassOutcome.DONE and not plan.holds
         if done and generation is not None and key in declared_keys(view.desired):
@@ -197,6 +203,7 @@ class Reconciler:
                 self.tracker.plan_context(view.desired, observed),
                 quarantine=self._quarantine(),
                 known_services=self._known_services(known, only),
+                now=self.job_time(view.desired),
             ),
             volume_rule=policy.volume_rule,
         )
@@ -210,6 +217,7 @@ class Reconciler:
             crash_looping=self.tracker.crash_looping(self._clock.now()),
             prunable=view.prunable,
             blocked=frozenset(blocked.key for blocked in view.blocked),
+            now=self.job_time(view.desired),
         )
 
     def _known_services(
@@ -254,6 +262,12 @@ class Reconciler:
         window in which the guard counts.
         """
         return self._began + self._clock.monotonic()
+
+    def job_time(self, desired: Desired) -> JobTime:
+        """Return the time for the runs of jobs."""
+        now, known = self._clock.now(), self._jobs_seen
+        self._jobs_seen = {job.key: known.get(job.key, now) for job in desired.jobs}
+        return JobTime(wall_s=now, steady_s=self.guard_now(), first_seen=self._jobs_seen)
 
     def _moment(self) -> Moment:
         return Moment(self._clock.now(), self._clock.monotonic(), self._quarantine_rules.boot)
@@ -358,10 +372,13 @@ class Reconciler:
     def _record(self, key: Key, plan: Plan, execution: Execution, policy: PassPolicy) -> None:
         """Record an execution: new containers, contention, and remaining failures."""
         for done in execution.done:
-            self.tracker.record_action(done.action)
+            # The broker remembers the runs of jobs; nothing starts a run again.
+            is_run = done.action.object.kind == "Job"
+            if not is_run:
+                self.tracker.record_action(done.action)
             if not done.shared:
                 self._creations.record_action(done.action, self._clock.now())
-            if isinstance(done.action, CreateContainer):
+            if isinstance(done.action, CreateContainer) and not is_run:
                 state = self._store.slot((done.action.object, done.action.slot))
                 violations = (state.exit_cursor or exits.ExitCursor("")).violations
                 state.exit_cursor = exits.ExitCursor(
@@ -425,7 +442,7 @@ class Reconciler:
         )
         failure = failure_of(error)
         now = self._clock.now()
-        starts = isinstance(action, StartContainer)
+        starts = isinstance(action, StartContainer) and key.kind != "Job"
         if starts and is_violation(error):
             # The next observation counts it as a failure of its slot.
             requeue_after_s, failure = 0.0, replace(failure, act=Act.RETRY)

@@ -128,6 +128,7 @@ class Reporter:
             violations=dict(self._violations(view.desired, observed, policy)),
             problems=(*problems, *_unreachable(unreachable)),
             looked=shared.observed is not None or unreachable is not None,
+            now=self._reconciler.job_time(view.desired),
         )
 
     def _violations(

@@ -9,13 +9,16 @@ from typing import Final
 
 from controller.model.confinement import Confinement
 from controller.model.files.delivery import StoredFiles
-from controller.model.observed import Ending, Settings
+from controller.model.names import Key, run_slot
+from controller.model.observed import Ending, JobMemory, Settings
 
 #: Limit of recorded take-downs. No instance takes down more within the disruption budget's window.
 TAKEN_MAX: Final = 4096
 APPROVALS_MAX: Final = 64
 #: Ten revisions of four hundred services. Each observation has all of them: about 1 MB at most.
 PINS_MAX: Final = 4096
+#: Jobs that are remembered. Beyond, the one that ran least recently is forgotten.
+JOBS_MAX: Final = 2048
 #: The prefix of a volume in an approval.
 VOLUME: Final = "volume:"
 #: The prefix of the approval that an intent used up, among the rules of its verdict.
@@ -50,6 +53,13 @@ class ContainerItem:
     ports: tuple[str, ...] = ()
     #: The contents, as KIND/NAME=CONTENT, of which the container got a signal.
     signalled: tuple[str, ...] = ()
+    #: True for a run of a job: ``service`` is the job's name, and ``slot`` the run's number.
+    is_run: bool = False
+
+    @property
+    def slot_label(self) -> str:
+        """The label of the slot."""
+        return run_slot(self.slot) if self.is_run else str(self.slot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,3 +238,4 @@ class Inventory:
     #: Stored contents of delivered files, by ``str(FileSet)``.
     files: Mapping[str, StoredFiles] = field(default_factory=dict)
     taken_down: str = ""  # the record of the last ``trimtab down``
+    jobs: Mapping[Key, JobMemory] = field(default_factory=dict)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+#: The kinds that have containers.
+WORKLOADS = ("Service", "Job")
 API_VERSION = "trimtab/v1"
 
 PREFIX = "io.trimtab."
@@ -22,11 +24,15 @@ NAMESPACE = PREFIX + "namespace"
 SLOT = PREFIX + "slot"
 REVISION = PREFIX + "revision"
 IMAGE = PREFIX + "image"
+#: Why a job's run was made, such as ``change``; on runs only.
+OCCASION = PREFIX + "occasion"
 
 #: The broker overwrites these labels in every request.
 BROKER_LABELS = (MANAGED, INSTANCE, INTENT, ORIGIN)
 #: Accepted from the controller only; written empty on a client's container.
 CONTROLLER_LABELS = (NAMESPACE, SLOT, REVISION, IMAGE)
+#: Accepted from the controller only, on the runs of jobs.
+RUN_LABELS = (OCCASION,)
 #: A client can set these; the owner must be its own.
 CLIENT_LABELS = (OWNER, SERVICE)
 
@@ -35,9 +41,13 @@ SERVICE_NAME_MAX = 27
 NAMESPACE_MAX = 20
 CONTAINER_NAME_MAX = 63
 REPLICAS_MAX = 999
+#: A job's name leaves room for the numbers of its runs.
+JOB_NAME_MAX = 20
+RUNS_MAX = 99_999_999
 REVISION_DIGITS = 8
 
 _INSTANCE = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_RUN_SLOT = re.compile(r"run-([1-9][0-9]{0,7})", re.ASCII)
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 
 
@@ -80,6 +90,27 @@ SlotKey = tuple[Key, int]
 def service_key(namespace: str, name: str) -> Key:
     """Return the key of a Service."""
     return Key("Service", namespace, name)
+
+
+def job_key(namespace: str, name: str) -> Key:
+    """Return the key of a Job."""
+    return Key("Job", namespace, name)
+
+
+def run_slot(number: int) -> str:
+    """Return the slot label of a job's run, for example ``run-7``."""
+    return f"run-{number}"
+
+
+def run_of_slot(label: str) -> int:
+    """Return the number of the run in a slot label; 0 if the container is no run."""
+    match = _RUN_SLOT.fullmatch(label)
+    return int(match[1]) if match else 0
+
+
+def workload_key(namespace: str, name: str, slot_label: str) -> Key:
+    """Return the key of a container's Service or Job, by the container's labels."""
+    return Key("Job" if run_of_slot(slot_label) else "Service", namespace, name)
 
 
 def qualified(namespace: str, name: str) -> str:
@@ -126,5 +157,17 @@ def container_name(
     assert len(digits) == REVISION_DIGITS, f"not a revision: {revision!r}"
     stem = f"{qualified(namespace, service)}.{slot}-{digits}"
     name = stem if attempt == 1 else f"{stem}.{attempt}"
+    assert len(name) <= CONTAINER_NAME_MAX, f"container name too long: {name}"
+    return name
+
+
+def run_name(namespace: str, job: str, *, number: int, revision: str) -> str:
+    """Return ``[NAMESPACE.]JOB.run-N-REV``, the name of a job's run.
+
+    A number is used once, so a run has no later attempts. Example: ``shop.migrate.run-7-0a1b2c3d``.
+    """
+    digits = revision_digits(revision)[:REVISION_DIGITS]
+    assert len(digits) == REVISION_DIGITS, f"not a revision: {revision!r}"
+    name = f"{qualified(namespace, job)}.{run_slot(number)}-{digits}"
     assert len(name) <= CONTAINER_NAME_MAX, f"container name too long: {name}"
     return name

@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 from controller.model.files.delivery import MountedFiles, StoredFiles
 from controller.model.names import Key
@@ -82,12 +83,69 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
+class JobRun:
+    """A run of a job, as the broker recorded the run."""
+
+    number: int
+    revision: str
+    #: Why the run was made: ``change``, ``manual:ID``, ``schedule:INSTANT`` or ``rollout:…``.
+    occasion: str
+    container: str  # its full id
+    created: str  # RFC 3339, UTC, like all times of a run
+    started: str = ""  # '' if never started
+    ended: str = ""  # '' while the run is not known to have ended
+    #: ``cut``: ended from outside, or unknown. '' until the end.
+    outcome: Literal["", "succeeded", "failed", "cut"] = ""
+    why: str = ""  # the end in words, for example ``exited with 1``
+
+
+@dataclass(frozen=True, slots=True)
+class JobOccasion:
+    """All runs of a job for one revision and one occasion."""
+
+    revision: str
+    name: str
+    runs: int = 0
+    #: Runs that ended without success; ``cut`` ones count too.
+    failed: int = 0
+    cut: int = 0
+    outcome: Literal["", "succeeded", "failed", "cut"] = ""  # of the last run
+    last: int = 0  # the number of the last run
+    ended: str = ""  # when the last run ended; '' while the run goes on
+    why: str = ""  # how the last run ended
+
+
+@dataclass(frozen=True, slots=True)
+class JobMemory:
+    """The broker's memory of a job. It outlives the containers of the runs."""
+
+    last: int = 0  # the highest number of a run
+    runs: tuple[JobRun, ...] = ()  # the latest ones, by number
+    occasions: tuple[JobOccasion, ...] = ()  # the latest ones, by their last run
+    #: Operators' requests without a run: the ids of their records.
+    requests: tuple[str, ...] = ()
+
+    def occasion(self, revision: str, name: str) -> JobOccasion | None:
+        """Return the runs of a revision for an occasion; None if there were none."""
+        found = (o for o in self.occasions if (o.revision, o.name) == (revision, name))
+        return next(found, None)
+
+    @property
+    def open_runs(self) -> tuple[JobRun, ...]:
+        """The runs that are not known to have ended."""
+        return tuple(run for run in self.runs if not run.ended)
+
+
+NO_RUNS = JobMemory()
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """A container of this instance."""
 
     id: str
-    key: Key  # of the Service; for origin=client, of the service that the client named
-    slot: int  # 0 for a client's
+    key: Key  # of the Service or Job; for origin=client, of the service that the client named
+    slot: int  # 0 for a client's; of a Job, the number of the run
     revision: str
     owner: str
     origin: str  # "controller" or "client"
@@ -188,6 +246,8 @@ class Observed:
     #: The contents that the broker has stored, by ``str(FileSet)``.
     files: Mapping[str, StoredFiles] = field(default_factory=dict)
     taken_down: str = ""  # the record of the last ``trimtab down``
+    #: The broker's memory of each job that ran, or was asked to run.
+    jobs: Mapping[Key, JobMemory] = field(default_factory=dict)
     # Built at the first call of ``of``: a plan of everything calls it once for each service.
     _by_key: dict[Key, tuple[Container, ...]] | None = field(
         init=False, repr=False, compare=False, default=None

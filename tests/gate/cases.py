@@ -208,6 +208,8 @@ class Court:
             world.pin_revision()
         if "{{CONTENT" in case.text or "{{FILES_FOLDER}}" in case.text:
             world.deliver_files()
+        if case.group == "job":
+            world.make_runs()
         for token in ("OWN_EXEC", "FOREIGN_EXEC", "PRIV_EXEC_OUTSIDE"):
             if f"{{{{{token}}}}}" in case.text:
                 self._have_own("running")

@@ -461,6 +461,31 @@ class World:
         form = "{{(index .HostConfig.Mounts 0).Source}}"
         return self.engine.docker("inspect", "--format", form, container).stdout.strip()
 
+    def make_runs(self) -> None:
+        """Have the controller make runs of jobs: one that ended well, and one that goes on."""
+        if "RUN_ENDED" in self.tokens:
+            return
+        for token, job, command in (
+            ("RUN_ENDED", "ended", ["/bin/true"]),
+            ("RUN_OPEN", "open", ["/bin/sleep", "600"]),
+        ):
+            labels = controller_labels(job, slot=1, revision=RUN_REVISION, image=IMAGE)
+            labels |= {names.SLOT: names.run_slot(1), names.OCCASION: "change"}
+            name = names.run_name("pins", job, number=1, revision=RUN_REVISION)
+            body = {
+                "Image": IMAGE,
+                "Labels": labels,
+                "Entrypoint": command,
+                "HostConfig": {"NetworkMode": "none"},
+            }
+            made = self.must("controller", "POST", f"/containers/create?name={name}", body)
+            run = str(made["Id"])
+            self.must("controller", "POST", f"/containers/{run}/start")
+            self.tokens[token] = run
+        path = f"/containers/{self.tokens['RUN_ENDED']}/json"
+        while self.must("controller", "GET", path)["State"]["Running"]:
+            pass
+
     def fill(self, text: str) -> str:
         """Replace the tokens of a case's text; one that isn't known is an error."""
         text = _SIZE.sub(lambda found: "x" * (int(found[1]) * _FACTOR[found[2]]), text)
@@ -482,6 +507,10 @@ class World:
             self.engine.docker("rmi", *self._tags, check=False)
 
     _tags: tuple[str, ...] | list[str] = ()
+
+
+#: The revision of all runs of jobs.
+RUN_REVISION = "v2:" + "6a" * 32
 
 
 def controller_labels(service: str, *, slot: int, revision: str, image: str) -> dict[str, str]:

@@ -228,6 +228,7 @@ def container_facts(found: OwnContainer) -> ContainerFacts:
         network_mode=str(host.get("NetworkMode") or ""),
         published=bool(host.get("PortBindings")),
         admitted_networks=item.admitted.networks,
+        is_run=item.is_run,
     )
 
 

@@ -19,6 +19,7 @@ from controller.broker.gate.refusals import Answered, Denied, message_reply, rai
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup, name_conflicts, port_conflicts
+from controller.broker.guards.jobs import runs
 from controller.broker.handlers import image as images
 from controller.broker.handlers import networks_volumes
 from controller.broker.wire.responses import json_reply
@@ -350,6 +351,7 @@ def _facts(state: GateState, found: _Lookups, role: Role) -> CreateFacts:
         replaces=_replaces(state, found.by_text),
         name_taken=found.name_taken,
         name_of=found.name_of,
+        run=runs.run_facts(state, _labels(found.by_text)),
     )
 
 
@@ -358,7 +360,7 @@ def _replaces(state: GateState, judged: AdmissionDecision) -> bool:
     labels = _labels(judged)
     slot, place = str(labels.get(names.SLOT, "")), _placement(labels)
     return slot != "" and any(
-        str(item.slot) == slot and (item.owner, item.namespace, item.service) == place
+        item.slot_label == slot and (item.owner, item.namespace, item.service) == place
         for item in state.inventory.containers.values()
     )
 

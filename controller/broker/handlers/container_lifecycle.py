@@ -15,6 +15,7 @@ from controller.broker.gate.refusals import Answered, Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import disruption_budget, kernel_verify, lookup, name_conflicts
+from controller.broker.guards.jobs import runs
 from controller.broker.guards.lookup import OwnContainer, container_facts
 from controller.broker.guards.recovery import remove_stale
 from controller.broker.guards.start_recheck import (
@@ -54,6 +55,7 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply]:
         judged = raise_if_denied(calls.admit_start(call.query))
         judged = _judge_image_again(call, container, judged)
         refuse_if_violated(container)
+        runs.refuse_second_start(container.item)
         yield from refuse_if_changed(state, container)
     except Denied:
         if (container.inspect.get("HostConfig") or {}).get("AutoRemove"):
@@ -87,6 +89,7 @@ def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
     disruption_budget.refuse_overtaking(call, state, container.item.id)
     judged = _judge_image_again(call, container, judged)
     refuse_if_violated(container)
+    runs.refuse_second_start(container.item)
     yield from refuse_if_changed(state, container)
     return (yield from _take_down(call, state, judged, container))
 
@@ -117,6 +120,8 @@ def _take_down(
     judged = yield from disruption_budget.enforce_budget(call, state, target, judged)
     query = dict(judged.query)
     if call.verb == "remove":
+        # The memory of a run must not depend on somebody looking at the container in time.
+        yield from runs.record_end(state, target.item.id, target.inspect)
         change = _change(call, target, judged, build_path(target.path, query))
         return (yield from perform(state, call.by, change, early_reply=unchanged_reply))
     grace = 0 if call.verb == "kill" else _grace_s(query, target.inspect)

@@ -22,6 +22,7 @@ from controller.broker.gate.refusals import Answered
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import OLDEST_API, GateState
 from controller.broker.guards import list_filters, lookup
+from controller.broker.guards.jobs import runs
 from controller.broker.guards.list_rows import ListRows
 from controller.broker.guards.lookup import can_see, can_see_host
 from controller.broker.handlers import image
@@ -173,6 +174,7 @@ def container_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET /containers/{container}/json``. Only operators get env values, journaled."""
     container = yield from lookup.find_requested(call, state)
     inspect = container.inspect
+    yield from runs.record_end(state, container.item.id, inspect)
     if call.query.get("size") == "1":
         again = yield from read_json(f"{container.path}/json?size=1")
         if again is None:

@@ -24,13 +24,15 @@ from controller.core.enforcement import approval_requests
 from controller.core.enforcement import approvals as approval_views
 from controller.core.enforcement.approvals import ApprovalView, read_digest, read_objects
 from controller.core.enforcement.quota_counts import all_counted, quota_use
+from controller.core.jobs import memory as jobs
 from controller.core.records.inventory_json import item_to_json, stored_to_json
-from controller.core.records.operator_records import read_hold, read_service_act
+from controller.core.records.operator_records import read_hold, read_run_request, read_service_act
 from controller.core.records.parts import RequestPart, SummaryPart
 from controller.model import names
 from controller.model.inventory import Inventory
 from controller.model.mutations import (
     APPROVE,
+    JOB_RUN,
     ROTATE_KEY,
     SHOW_VALUES,
     SOURCE_ACTS,
@@ -214,6 +216,7 @@ def _shared_items(state: GateState, known: Inventory) -> dict[str, object]:
         "endings": [asdict(ending) for ending in known.endings.values()],
         "takenDown": known.taken_down,
         "files": [stored_to_json(stored) for stored in known.files.values()],
+        "jobs": jobs.to_json(known.jobs),
     }
 
 
@@ -232,8 +235,10 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
     query = {"all": "1", "filters": json.dumps({"label": labels})}
     parts = _LookParts(call, state)
     listed = yield from parts.read(container_read.container_list, query=query)
-    known = state.inventory
     ids = sorted(row["Id"] for row in listed or ())
+    # Reading a container records the end of a job's run, which the inventory then knows.
+    containers = yield from parts.read_each(container_read.container_inspect, "container", ids)
+    known, job = state.inventory, names.job_key(namespace, service)
     networks = [each for each in known.networks.values() if each.namespace == namespace]
     networks.sort(key=lambda each: (each.name, each.id))
     items = {
@@ -244,9 +249,9 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
         "networks": [asdict(each) for each in networks],
         "volumes": [asdict(each) for each in known.volumes.values()],
         **_shared_items(state, known),
+        "jobs": jobs.to_json({key: each for key, each in known.jobs.items() if key == job}),
     }
     asked: list[str] = json.loads(call.query.get("images", "[]"))
-    containers = yield from parts.read_each(container_read.container_inspect, "container", ids)
     found = [each.id for each in networks]
     joined = yield from parts.read_each(networks_volumes.network_inspect, "network", found)
     volumes = yield from parts.read(networks_volumes.volume_list)
@@ -319,8 +324,16 @@ def records(call: GateRequest, state: GateState) -> Flow[Reply]:
         return (yield from _record_approval(call, state, body))
     if act == "adopt":
         return (yield from adoption.adopt(call, state, body))
+    if act == JOB_RUN:
+        return (yield from _record_run_request(call, body))
     if str(act).startswith(SERVICE_PREFIX):
         return (yield from _record_service_act(call, body))
+    return (yield from _record_note(call, body))
+
+
+def _record_note(call: GateRequest, body: dict[str, object]) -> Flow[Reply]:
+    """Record an act that has no members of its own."""
+    act = body.get("act", "")
     if not body.keys() <= {"act", "object", "note"}:
         raise _invalid_record()
     # The writer of the journal rotates the key in the same write as the record.
@@ -428,6 +441,21 @@ def _record_service_act(call: GateRequest, body: dict[str, object]) -> Flow[Repl
             status=400,
         )
     request = request_of("POST", act.act, str(act.key), act.summary)
+    yield from require_record("operator", call.by, request)
+    return json_reply(200, {"id": call.id})
+
+
+def _record_run_request(call: GateRequest, body: dict[str, object]) -> Flow[Reply]:
+    """Record an operator's request for a run of a job; the inventory keeps it until the run."""
+    asked = read_run_request(body)
+    if isinstance(asked, str):
+        raise Denied(
+            "body.invalid",
+            f"the request can't be taken: {asked}",
+            f'send {{"act": "{JOB_RUN}", "object": "Job/NAMESPACE/NAME", "note": …}}',
+            status=400,
+        )
+    request = request_of("POST", JOB_RUN, str(asked.key), asked.summary)
     yield from require_record("operator", call.by, request)
     return json_reply(200, {"id": call.id})
 

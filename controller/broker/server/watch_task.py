@@ -1,7 +1,7 @@
 """Background tasks that watch containers and exec sessions.
 
 - ``ContainerWatcher`` verifies a container of this instance as soon as the engine reports a start
-  or a change. An event is only a hint about the container to check. Every container is checked
+  or a change, and records the end of a job's run. An event is only a hint about the container to check. Every container is checked
   when an event stream begins, so that nothing between two streams is missed, and periodically.
   Several checks run side by side, for the owners in turn (``fair_queue.CheckQueue``): an owner with
   many events doesn't delay the end of another owner's violation.
@@ -25,6 +25,7 @@ from controller.broker.gate.commands import Lost
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, split_brain
+from controller.broker.guards.jobs import runs
 from controller.broker.handlers import container_exec
 from controller.broker.server.driver import Driver
 from controller.broker.server.fair_queue import CheckQueue
@@ -41,7 +42,7 @@ REAP_S = 1.0
 LINE_BYTES_MAX = 1024 * 1024
 _EVENT_FILTERS = {
     "type": ["container", "network"],
-    "event": ["start", "restart", "unpause", "update", "connect"],
+    "event": ["start", "restart", "unpause", "update", "connect", "die"],
 }
 EVENTS = f"/events?filters={quote(json.dumps(_EVENT_FILTERS, separators=(',', ':')), safe='')}"
 
@@ -90,19 +91,20 @@ class ContainerWatcher:
             if len(rest) > LINE_BYTES_MAX:
                 raise ResponseBroken(f"an event is longer than {LINE_BYTES_MAX} bytes")
             for line in lines:
-                for identifier, instance in containers_of(line):
-                    self.wake(identifier, instance)
+                for identifier, instance, has_ended in containers_of(line):
+                    self.wake(identifier, instance, has_ended=has_ended)
 
-    def wake(self, identifier: str, instance: str = "") -> None:
-        """Check a container of the inventory soon.
+    def wake(self, identifier: str, instance: str = "", *, has_ended: bool = False) -> None:
+        """Check a container of the inventory soon; an ended one only if it is a job's run.
 
         A container outside the inventory with the label of this instance makes a check for a
         second broker due (``split_brain``).
         """
         item = self._state.inventory.containers.get(identifier)
         if item is not None:
-            self._queue.add(identifier, item.owner)
-            self._woken.set()
+            if item.is_run or not has_ended:
+                self._queue.add(identifier, item.owner)
+                self._woken.set()
         elif instance == self._state.instance:
             self._state.split_brain.in_doubt = True
             self._woken.set()
@@ -153,6 +155,7 @@ class ContainerWatcher:
 
     async def _check(self, identifier: str) -> None:
         try:
+            await self._driver.run(runs.look_for_end(self._state, identifier))
             result = await self._driver.run(kernel_verify.verify_container(self._state, identifier))
         except Exception:
             # A bug in the check of one container must not stop the checks of the others.
@@ -188,8 +191,8 @@ class ExecReaper:
                     LOG.exception("recovery.exec.failed")
 
 
-def containers_of(line: bytes) -> Iterator[tuple[str, str]]:
-    """Yield the container id of an event and its instance label ('' without one).
+def containers_of(line: bytes) -> Iterator[tuple[str, str, bool]]:
+    """Yield the container id of an event, its instance label ('' without one), and if it ended.
 
     Nothing for a malformed line.
     """
@@ -198,6 +201,7 @@ def containers_of(line: bytes) -> Iterator[tuple[str, str]]:
         attributes = event["Actor"]["Attributes"]
         is_network = event["Type"] == "network"
         identifier = str(attributes["container"] if is_network else event["Actor"]["ID"])
-        yield identifier, str(attributes.get(names.INSTANCE, ""))
+        has_ended = event.get("Action") == "die"
+        yield identifier, str(attributes.get(names.INSTANCE, "")), has_ended
     except (ValueError, KeyError, TypeError, AttributeError):
         return

@@ -19,6 +19,10 @@ from controller.settings import StateFolder
 #: Bytes; a controller publishes smaller reports.
 REPORT_MAX = 64 * 1024 * 1024
 
+#: The codes for a name of several resources, and of none, by kind.
+AMBIGUOUS = {"Service": "service.ambiguous", "Job": "job.ambiguous"}
+UNKNOWN = {"Service": "service.unknown", "Job": "job.unknown"}
+
 
 @dataclass(frozen=True, slots=True)
 class FetchedReport:
@@ -165,27 +169,27 @@ def matches(resource: dict[str, Any], name: str) -> bool:
     return key[-len(parts) :] == parts if len(parts) <= len(key) else False
 
 
-def key_of(state: StateFolder, name: str) -> str:
-    """Return the key of the service NAME or NAMESPACE/NAME.
+def key_of(state: StateFolder, name: str, *, kind: str = "Service") -> str:
+    """Return the key of the service, or resource of a kind, NAME or NAMESPACE/NAME.
 
     Raises:
         EngineUnavailable: nothing runs.
         StateError: no service has the name, or several have it.
     """
     status = ask_controller(state.controller_socket, {"do": "status"})
-    services = [r for r in status["resources"] if r["kind"] == "Service" and matches(r, name)]
-    keys = [f"Service/{r['namespace']}/{r['name']}" for r in services]
+    services = [r for r in status["resources"] if r["kind"] == kind and matches(r, name)]
+    keys = [f"{kind}/{r['namespace']}/{r['name']}" for r in services]
     if len(keys) > 1:
         raise StateError(
-            "service.ambiguous",
+            AMBIGUOUS[kind],
             f"{name} means {', '.join(keys)}",
             remedy="write NAMESPACE/NAME",
         )
     if not keys:
-        others = [r for r in status["resources"] if r["kind"] == "Service"]
+        others = [r for r in status["resources"] if r["kind"] == kind]
         raise StateError(
-            "service.unknown",
-            f"there is no service {name}",
+            UNKNOWN[kind],
+            f"there is no {kind.lower()} {name}",
             remedy=f"{suggestion(name, others)}'trimtab status' lists all",
         )
     return keys[0]

@@ -30,6 +30,7 @@ from controller.cli.containers.replicas import (
 from controller.core.engine_api.log_stream import engine_time
 from controller.model.container_output import LogLine
 from controller.model.errors import EngineError, TrimtabError
+from controller.model.names import WORKLOADS
 
 WAITING_MAX = 1000
 #: While no container runs, the interval to check that the services still exist.
@@ -184,7 +185,7 @@ class LogFollower:
         return any(
             target.is_of_service(resource["namespace"], resource["name"])
             for resource in status["resources"]
-            if resource["kind"] == "Service" and not _is_removed(resource)
+            if resource["kind"] in WORKLOADS and not _is_removed(resource)
             for target in self.targets
         )
 

@@ -125,6 +125,6 @@ def _replica(entry: Mapping[str, Any]) -> VisibleContainer:
         name=((entry.get("Names") or ("",))[0]).removeprefix("/"),
         namespace=str(labels.get(names.NAMESPACE) or ""),
         service=str(labels.get(names.SERVICE) or ""),
-        slot=int(slot) if slot.isdigit() else 0,
+        slot=names.run_of_slot(slot) or (int(slot) if slot.isdigit() else 0),
         state=str(entry.get("State") or ""),
     )

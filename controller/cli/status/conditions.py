@@ -16,6 +16,7 @@ GRAVE = {
     "PolicyViolation": "red",
     "PrunePending": "yellow",
     "CrashLoop": "red",
+    "Failed": "red",
     "Stalled": "red",
     "Paused": "red",
     "Contended": None,
@@ -73,7 +74,11 @@ def is_settled(resource: Resource) -> bool:
 
 
 def is_completed(resource: Resource) -> bool:
-    """Return True if every container of the resource, a task, has ended."""
+    """Return True if every container of the resource, a task, has ended; a job has a condition."""
+    if resource["kind"] == "Job":
+        return any(
+            c["type"] == "Complete" and c["status"] == "True" for c in resource["conditions"]
+        )
     slots = resource.get("slots", [])
     return bool(slots) and all(slot["state"] == "exited" for slot in slots)
 

@@ -28,6 +28,14 @@ REPLICAS = (
     Column("URL", dull=_DASH, rank=1, optional=True),
     Column("LAST FAILURE"),
 )
+RUNS = (
+    Column("RUN"),
+    Column("REVISION", rank=3, optional=True),
+    Column("OCCASION", rank=5, optional=True),
+    Column("AGE"),
+    Column("OUTCOME"),
+    Column("END"),
+)
 ADMITTED = (
     Column("CONTAINER", shrink=clip, least=16, rank=9),
     Column("MEMORY"),
@@ -52,7 +60,11 @@ def describe_resource(
     inner = view.width - len(MARGIN) if view.width is not None else None
     sections: list[tuple[str, Iterable[str]]] = [
         ("", _facts(resource, view)),
-        ("Replicas", _replicas(resource, view, inner)),
+        (
+            "Containers of runs" if resource["kind"] == "Job" else "Replicas",
+            _replicas(resource, view, inner),
+        ),
+        ("Runs", _runs(resource, view, inner)),
         ("Last output", _last_output(resource)),
         ("Admitted", _admitted(resource, view, inner)),
         ("Conditions", _conditions(resource, view, inner)),
@@ -144,6 +156,23 @@ def _replicas(resource: StatusJson, view: TableView, width: int | None) -> Itera
         )
     if rows:
         yield from render(REPLICAS, rows, width=width).split("\n")
+
+
+def _runs(resource: StatusJson, view: TableView, width: int | None) -> Iterator[str]:
+    """Yield the runs that the broker remembers, the latest first."""
+    rows = [
+        (
+            str(run["run"]),
+            revision_digits(run["revision"])[:8],
+            run["occasion"],
+            age(run["created"], view.now),
+            run.get("outcome") or "in progress",
+            run.get("why", ""),
+        )
+        for run in reversed(resource.get("runs", []))
+    ]
+    if rows:
+        yield from render(RUNS, rows, width=width).split("\n")
 
 
 def _last_output(resource: StatusJson) -> Iterator[str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from controller.core.admission.engine_body import body_of, finish, refused_summary, summary_of
 from controller.core.engine_api.grammar import is_below
 from controller.core.engine_api.requests import CreateRequest, Finding
+from controller.core.jobs import run_rules
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.rules import (
@@ -45,6 +46,8 @@ CREATE_RULES: tuple[Rule, ...] = (
     identity.service_named,
     identity.name_valid,
     identity.host_named,
+    # A run that there was already is refused before anything about its settings.
+    run_rules.runs_once,
     # The image before its settings: "image not admitted" is the shortest answer.
     image.image_allowed,
     image.platform_known,

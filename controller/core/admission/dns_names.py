@@ -92,7 +92,8 @@ def make_dns_names(
 def of_item(item: ContainerItem) -> DnsNames:
     """Return the names of a container in the inventory."""
     # For a client's container the service is only a label, not a name that resolves.
-    service = item.service if item.origin == "controller" else ""
+    # Nor does a job's name: its runs have no alias.
+    service = item.service if item.origin == "controller" and not item.is_run else ""
     texts = (item.admitted.name, service, *item.aliases)
     return make_dns_names(
         item.owner,
@@ -112,7 +113,8 @@ def of_summary(summary: SummaryPart) -> DnsNames:
     """Return the future names of the container of an open create, by the summary of its intent."""
     by_controller = summary.label(names.ORIGIN) == "controller"
     service = summary.label(names.SERVICE) if by_controller else ""
-    texts = (summary.name, service, *summary.aliases)
+    alias = "" if names.run_of_slot(summary.label(names.SLOT)) else service
+    texts = (summary.name, alias, *summary.aliases)
     key = f"{summary.label(names.NAMESPACE)}/{service}" if by_controller else ""
     networks = summary.settings.networks
     return make_dns_names(summary.label(names.OWNER), networks, texts, service=key)

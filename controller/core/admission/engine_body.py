@@ -154,6 +154,7 @@ def labels_of(case: Case) -> tuple[tuple[str, str], ...]:
     ours = dict.fromkeys(names.CONTROLLER_LABELS, "")
     if case.by_controller:
         ours = {label: request.label(label) for label in names.CONTROLLER_LABELS}
+        ours |= {label: text for label in names.RUN_LABELS if (text := request.label(label))}
     ours |= origin_labels(case.actor, case.stamp)
     ours |= {names.OWNER: case.owner, names.SERVICE: case.service}
     own = {key: value for key, value in request.labels if not is_reserved(key)}

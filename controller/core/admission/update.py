@@ -98,6 +98,9 @@ def admit_update(
     case_policy = _effective_policy(current, actor, policy, host)
     findings += judge_limits(touched, case_policy, host, "")
     findings += judge_restart(request.restart, case_policy, "RestartPolicy")
+    if request.restart.name not in {"", "no"} and current and current.is_run:
+        reason = "a run of a job is started once, and never by the engine"
+        findings.append(Finding("job.restart", "RestartPolicy", reason, "leave it out"))
     if request.restart.name not in {"", "no"} and current and current.auto_remove:
         reason = "a container that is removed when it exits can't restart"
         findings.append(Finding("auto-remove", "RestartPolicy", reason, "leave it out"))

@@ -35,7 +35,7 @@ from controller.model.desired.spec.rollout import RestartPolicy
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.files.delivery import FILE_KINDS, Delivery, MountedFiles
 from controller.model.inventory import ContainerItem, OwnedObject
-from controller.model.names import NetworkNames, qualified, service_key
+from controller.model.names import NetworkNames, qualified, workload_key
 from controller.model.observed import ContainerState, Ending, Settings
 
 #: The engine's name of each restart policy, and its number of retries.
@@ -57,7 +57,13 @@ _OTHERS = ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetMems
 
 
 def create_body(
-    service: Service, *, slot: int, image: str, networks: NetworkNames, with_alias: bool = True
+    service: Service,
+    *,
+    slot: int,
+    image: str,
+    networks: NetworkNames,
+    with_alias: bool = True,
+    occasion: str = "",
 ) -> RequestBody:
     """Return the body of ``POST /containers/create`` for one replica, without defaults.
 
@@ -66,11 +72,12 @@ def create_body(
     Args:
         image: the image to run (a reference or an id). The label has the reference as written.
         with_alias: True adds the alias of the service's name.
+        occasion: why a job's run is made; '' for a service. A run's slot is its number.
     """
     spec = service.spec
     return only_set(
         Image=image,
-        Labels=_labels(service, slot),
+        Labels=_labels(service, slot, occasion),
         User=spec.user,
         WorkingDir=spec.working_dir,
         Env=[f"{name}={value}" for name, value in sorted(spec.env.items())],
@@ -119,6 +126,7 @@ def container_body(action: CreateContainer, networks: NetworkNames) -> RequestBo
         image=action.image,
         networks=networks,
         with_alias=action.with_alias,
+        occasion=action.occasion,
     )
 
 
@@ -168,15 +176,16 @@ def files_body(action: DeliverFiles) -> RequestBody:
     return {"owner": action.owner, "files": encoded}
 
 
-def _labels(service: Service, slot: int) -> dict[str, str]:
+def _labels(service: Service, slot: int, occasion: str) -> dict[str, str]:
     labels = {
         **service.spec.container_labels,
         names.OWNER: service.owner,
         names.NAMESPACE: service.key.namespace,
         names.SERVICE: service.key.name,
-        names.SLOT: str(slot),
+        names.SLOT: names.run_slot(slot) if occasion else str(slot),
         names.REVISION: service.revision,
         names.IMAGE: service.spec.image,
+        **({names.OCCASION: occasion} if occasion else {}),
     }
     return dict(sorted(labels.items()))
 
@@ -318,7 +327,7 @@ def container(
     source = item if item is not None else _item_of_labels(inspect)
     return observed.Container(
         id=inspect["Id"],
-        key=service_key(source.namespace, source.service),
+        key=workload_key(source.namespace, source.service, source.slot_label),
         slot=source.slot,
         revision=source.revision,
         owner=source.owner,
@@ -361,11 +370,13 @@ def _mounted_files(item: ContainerItem) -> Iterator[MountedFiles]:
 def _item_of_labels(inspect: Mapping[str, Any]) -> ContainerItem:
     labels: Mapping[str, str] = (inspect.get("Config") or {}).get("Labels") or {}
     slot = labels.get(names.SLOT, "")
+    run = names.run_of_slot(slot)
     return ContainerItem(
         id=inspect["Id"],
         namespace=labels.get(names.NAMESPACE, ""),
         service=labels.get(names.SERVICE, ""),
-        slot=int(slot) if slot.isascii() and slot.isdigit() else 0,
+        slot=run or (int(slot) if slot.isascii() and slot.isdigit() else 0),
+        is_run=run > 0,
         revision=labels.get(names.REVISION, ""),
         owner=labels.get(names.OWNER, ""),
         origin=labels.get(names.ORIGIN, ""),

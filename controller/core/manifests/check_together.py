@@ -29,8 +29,9 @@ from controller.core.manifests.declaration import (
     ResourceSpec,
 )
 from controller.core.manifests.dependencies import find_flaws, find_undeclared, service_spec
+from controller.core.manifests.jobs.job_checks import check_shared_names
 from controller.core.manifests.parse import SOURCE_KIND, read_text
-from controller.core.manifests.revision_hash import revision_of
+from controller.core.manifests.revision_hash import revision_of, spec_digest
 from controller.model.desired.desired import (
     Config,
     Desired,
@@ -42,6 +43,7 @@ from controller.model.desired.desired import (
     Volume,
 )
 from controller.model.desired.spec.files import ConfigSpec
+from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
@@ -88,6 +90,7 @@ def resolve(
 
     # In this order: later checks leave out the keys that earlier ones blind.
     add(_check_doubles(declarations, blind_keys))
+    add(check_shared_names(services))
     add(_check_networks(declarations))
     add(_check_sources(sources))
     add(_check_claims(services))
@@ -168,6 +171,7 @@ def _with_resources(
     known: Mapping[Key, KnownContent],
 ) -> Desired:
     services: list[Service] = []
+    jobs: list[Service] = []
     networks: list[Network] = []
     volumes: list[Volume] = []
     configs: list[Config] = []
@@ -179,7 +183,8 @@ def _with_resources(
             case ServiceSpec() as spec:
                 revision, labels = declaration.revision, declaration.labels
                 service = Service(key, owner, spec, revision, source, labels)
-                services.append(_with_deliveries(service, known))
+                workloads = jobs if isinstance(spec, JobSpec) else services
+                workloads.append(_with_deliveries(service, known))
             case NetworkSpec() as spec:
                 networks.append(Network(key, owner, spec, source))
             case VolumeSpec() as spec:
@@ -195,11 +200,12 @@ def _with_resources(
     return replace(
         state,
         services=tuple(services),
+        jobs=tuple(jobs),
         networks=tuple(networks),
         volumes=tuple(volumes),
         configs=tuple(configs),
         releases=tuple(releases),
-        digest=desired_digest(services, networks, volumes),
+        digest=desired_digest(services, networks, volumes, jobs=jobs),
     )
 
 
@@ -208,6 +214,7 @@ def desired_digest(
     networks: Iterable[Network],
     volumes: Iterable[Volume],
     *,
+    jobs: Iterable[Service] = (),
     suspended: frozenset[Key] = frozenset(),
 ) -> str:
     """Return the SHA-256, in hex, of the desired resources, without places and problems."""
@@ -234,6 +241,7 @@ def desired_digest(
                 for one in networks
             ],
             "volumes": [{"key": str(one.key), "owner": one.owner} for one in volumes],
+            **({"jobs": [_job_terms(job) for job in declared]} if (declared := [*jobs]) else {}),
         }
     )
 
@@ -242,6 +250,10 @@ def _stable_contents(service: Service) -> dict[str, object]:
     """Return the contents that change without a new revision."""
     stable = [[each.name, each.content] for each in service.deliveries if each.is_stable]
     return {"files": stable} if stable else {}
+
+
+def _job_terms(job: Service) -> dict[str, object]:
+    return {"key": str(job.key), "revision": job.revision, "spec": spec_digest(job)}
 
 
 def _check_doubles(

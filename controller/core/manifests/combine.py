@@ -83,7 +83,7 @@ def held_claims(desired: Desired) -> HeldClaims:
     """Return the host ports and written volumes of the services of a desired state."""
     return frozenset(
         (service.key, claim.resource)
-        for service in desired.services
+        for service in desired.workloads
         for claim in claims_of(service.key.namespace, service.spec)
     )
 

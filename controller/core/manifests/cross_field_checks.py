@@ -379,11 +379,11 @@ def _dependencies(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
     for index, dependency in enumerate(spec.depends_on):
         name, path = dependency.name, ("spec", "dependsOn", index, "name")
         if not is_dns_label(name, length=SERVICE_NAME_MAX):
-            message = f"{json.dumps(name[:80])} is not a valid name of a Service"
+            message = f"{json.dumps(name[:80])} is not a valid name of a {dependency.kind}"
             remedy = valid_name(name, SERVICE_NAME_MAX)
             yield problem_at(document, path, "dependency.name", message, remedy=remedy)
         elif name in seen:
-            message = f"service {name} is listed twice"
+            message = f"{dependency.kind.lower()} {name} is listed twice"
             remedy = "remove one of them"
             yield problem_at(document, path, "dependency.duplicate", message, remedy=remedy)
         seen.add(name)

@@ -51,7 +51,7 @@ class Declaration:
     owner: str
     labels: tuple[tuple[str, str], ...]
     spec: AnySpec
-    revision: str  # '' for other kinds than Service
+    revision: str  # '' for other kinds than Service and Job
     source: SourceLocation
     document: Document
     #: The files beside the document that a Config names, by their names in the Config. None: not

@@ -14,18 +14,21 @@ from controller.core.encoding import graph
 from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.declaration import Declaration
 from controller.core.manifests.validation_errors import did_you_mean
+from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.rollout import DependencyCondition, RestartPolicy
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem, Severity
-from controller.model.names import SERVICE_NAME_MAX, Key, is_dns_label, service_key
+from controller.model.names import SERVICE_NAME_MAX, Key, is_dns_label
 
+#: The kind that a dependency could mean instead.
+_OTHER = {"Service": "Job", "Job": "Service"}
 #: The number of names shown of a long cycle.
 SHOWN = 10
 
 
 def dependencies_of(key: Key, spec: ServiceSpec) -> dict[Key, DependencyCondition]:
-    """Return the dependencies of a service, each with its condition."""
-    return {service_key(key.namespace, d.name): d.condition for d in spec.depends_on}
+    """Return the dependencies of a service or job, each with its condition."""
+    return {Key(d.kind, key.namespace, d.name): d.condition for d in spec.depends_on}
 
 
 def find_flaws(
@@ -138,7 +141,12 @@ def _condition(
     declaration: Declaration, path: YamlPath, other: Declaration, condition: DependencyCondition
 ) -> Iterator[Problem]:
     spec, place = service_spec(other), other.place
-    if condition is DependencyCondition.HEALTHY and spec.healthcheck is None:
+    if isinstance(spec, JobSpec):
+        if condition is DependencyCondition.COMPLETED:
+            return
+        message = f"{other.key} ({place}) is a job, which ends"
+        remedy = "write condition: Completed"
+    elif condition is DependencyCondition.HEALTHY and spec.healthcheck is None:
         message = f"{other.key} ({place}) has no healthcheck, so it never becomes Healthy"
         remedy = "add a healthcheck there, or write condition: Started here"
     elif condition is DependencyCondition.COMPLETED and spec.restart.policy is RestartPolicy.ALWAYS:
@@ -150,6 +158,12 @@ def _condition(
 
 
 def _suggestion(other: Key, own: Key, services: Iterable[Key]) -> str:
-    known = sorted(key.name for key in services if key.namespace == other.namespace and key != own)
+    services = tuple(services)
+    kind, namespace = other.kind, other.namespace
+    same = (key for key in services if (key.kind, key.namespace) == (kind, namespace))
+    known = sorted(key.name for key in same if key != own)
     meant = did_you_mean(other.name, known)
-    return meant or f"declare a document of kind Service called {other.name} in this namespace"
+    kind = f"declare a document of kind {other.kind} called {other.name} in this namespace"
+    if any(key == Key(_OTHER[other.kind], other.namespace, other.name) for key in services):
+        return f"write kind: {_OTHER[other.kind]}"
+    return meant or kind

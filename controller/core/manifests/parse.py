@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from controller.core.encoding.yaml import MAX_PROBLEMS, Document, YamlPath, compose_all
 from controller.core.manifests.cross_field_checks import check_metadata, check_service, check_volume
 from controller.core.manifests.declaration import Declaration, Manifest, ParsedDocument
+from controller.core.manifests.jobs.job_checks import check_job
 from controller.core.manifests.revision_hash import revision_of
 from controller.core.manifests.validation_errors import (
     did_you_mean,
@@ -31,6 +32,7 @@ from controller.core.manifests.validation_errors import (
 )
 from controller.model.desired.desired import TRACED, SourceLocation
 from controller.model.desired.spec.files import ConfigSpec
+from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
@@ -40,6 +42,7 @@ from controller.model.names import (
     DEFAULT_NAMESPACE,
     NAMESPACE_MAX,
     SERVICE_NAME_MAX,
+    WORKLOADS,
     Key,
     is_dns_label,
 )
@@ -48,12 +51,14 @@ if TYPE_CHECKING:
     from controller.core.manifests.source_document import SourceManifest
 
 #: Kinds that are not supported yet.
-LATER_KINDS = ("Job", "Secret")
+LATER_KINDS = ("Secret",)
 #: Fields of a Service that are not supported yet.
 LATER_FIELDS: tuple[YamlPath, ...] = (
     ("spec", "resources", "cpuset"),
     ("spec", "resources", "disk"),
 )
+#: Fields of a Job that are not supported yet.
+LATER_JOB_FIELDS: tuple[YamlPath, ...] = (("spec", "completions"), ("spec", "parallelism"))
 LATER_MOUNTS = ("secret",)
 #: The removal of one error can cause another, such as an empty healthcheck.
 REPAIRS_MAX = 4
@@ -63,6 +68,12 @@ class ServiceManifest(Manifest):
     """A document of kind Service."""
 
     spec: ServiceSpec
+
+
+class JobManifest(Manifest):
+    """A document of kind Job."""
+
+    spec: JobSpec
 
 
 class NetworkManifest(Manifest):
@@ -90,11 +101,17 @@ class ReleaseManifest(Manifest):
 
 
 ResourceManifest = (
-    ServiceManifest | NetworkManifest | VolumeManifest | ConfigManifest | ReleaseManifest
+    ServiceManifest
+    | JobManifest
+    | NetworkManifest
+    | VolumeManifest
+    | ConfigManifest
+    | ReleaseManifest
 )
 AnyManifest: TypeAlias = "ResourceManifest | SourceManifest"
 MANIFESTS: Mapping[str, type[ResourceManifest]] = {
     "Service": ServiceManifest,
+    "Job": JobManifest,
     "Network": NetworkManifest,
     "Volume": VolumeManifest,
     "Config": ConfigManifest,
@@ -227,6 +244,8 @@ def _checks(document: Document, manifest: AnyManifest) -> Iterator[Problem]:
     yield from check_metadata(document, manifest.metadata)
     if isinstance(manifest, ServiceManifest):
         yield from check_service(document, manifest.spec)
+    if isinstance(manifest, JobManifest):
+        yield from check_job(document, manifest.metadata.name, manifest.spec)
     if isinstance(manifest, VolumeManifest):
         yield from check_volume(document, manifest.metadata)
     if manifest.kind == SOURCE_KIND:
@@ -287,9 +306,10 @@ def _unsupported_fields(
     spec = value.get("spec")
     if value.get("kind") == "Volume" and isinstance(spec, dict) and spec.get("retain") is False:
         yield retained, _unsupported_problem(document, retained, "spec.retain: false is")
-    if value.get("kind") != "Service":
+    if value.get("kind") not in WORKLOADS:
         return
-    for path in LATER_FIELDS:
+    later = LATER_JOB_FIELDS if value.get("kind") == "Job" else ()
+    for path in (*LATER_FIELDS, *later):
         if _holds(value, path):
             yield path, _unsupported_problem(document, path, f"{'.'.join(map(str, path))} is")
     if not isinstance(spec, dict):

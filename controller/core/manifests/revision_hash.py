@@ -17,6 +17,7 @@ from controller.core.encoding.canonical_json import digest
 from controller.model.desired.desired import Config, Network, Service, Volume
 from controller.model.desired.field_types import AS_WRITTEN
 from controller.model.desired.limits import IN_PLACE_RESOURCES
+from controller.model.desired.spec.job import JOB_FIELDS
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.names import Key
 
@@ -29,6 +30,7 @@ Contents = tuple[tuple[str, str, str], ...]
 NOT_OF_THE_SLOT = frozenset(
     {"state", "suspend", "replicas", "pull_policy", "rollout", "depends_on"}
 )
+_EXCLUDED = {*NOT_OF_THE_SLOT, *JOB_FIELDS}
 
 
 def slot_spec(spec: ServiceSpec) -> dict[str, object]:
@@ -37,7 +39,7 @@ def slot_spec(spec: ServiceSpec) -> dict[str, object]:
     The result is JSON without floats: CPUs are thousandths.
     """
     written: dict[str, object] = spec.model_dump(
-        mode="json", by_alias=True, exclude_defaults=True, exclude=set(NOT_OF_THE_SLOT)
+        mode="json", by_alias=True, exclude_defaults=True, exclude=_EXCLUDED
     )
     if spec.resources.cpus is not None:
         resources = written["resources"]
@@ -49,7 +51,7 @@ def slot_spec(spec: ServiceSpec) -> dict[str, object]:
 def slot_text(spec: ServiceSpec) -> str:
     """Return the slot spec as JSON. As a ServiceSpec, the JSON has the same revision."""
     return spec.model_dump_json(
-        by_alias=True, exclude_defaults=True, exclude=set(NOT_OF_THE_SLOT), context=AS_WRITTEN
+        by_alias=True, exclude_defaults=True, exclude=_EXCLUDED, context=AS_WRITTEN
     )
 
 
@@ -100,6 +102,7 @@ def is_revision_of(
 
 def _digest(owner: str, key: Key, spec: dict[str, object], contents: Contents = ()) -> str:
     files = {"files": [list(each) for each in contents]} if contents else {}
-    return digest(
-        {"namespace": key.namespace, "name": key.name, "owner": owner, "spec": spec, **files}
-    )
+    # A job and a service never share a revision, nor the image that is pinned to it.
+    kind = {} if key.kind == "Service" else {"kind": key.kind}
+    names = {"namespace": key.namespace, "name": key.name, "owner": owner}
+    return digest({**kind, **names, "spec": spec, **files})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
 from controller.core.drift.classify import restart_of
+from controller.core.jobs.decision import NO_TIME, JobTime
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.quarantine import NO_QUARANTINE, Quarantine
 from controller.core.planning.rollout_order_and_pace import replaced_at_once
@@ -67,6 +68,8 @@ class PlanContext:
     quarantine: Quarantine = NO_QUARANTINE
     #: The services that others depend on.
     known_services: KnownServices = NO_SERVICES
+    #: The time, for the runs of jobs.
+    now: JobTime = NO_TIME
 
 
 NO_CONTEXT = PlanContext()

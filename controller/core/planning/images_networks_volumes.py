@@ -180,8 +180,8 @@ def repository(reference: str) -> str:
 def image_references(desired: Desired, observed: Observed | None = None) -> frozenset[str]:
     """Return the images to look up before a plan: references, and ids of pinned revisions."""
     pins = {} if observed is None else observed.pins
-    ids = {pins[s.revision].id for s in desired.services if s.revision in pins}
-    return frozenset(ids | {service.spec.image for service in desired.services})
+    ids = {pins[s.revision].id for s in desired.workloads if s.revision in pins}
+    return frozenset(ids | {service.spec.image for service in desired.workloads})
 
 
 class Prerequisites:

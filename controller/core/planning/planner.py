@@ -23,7 +23,13 @@ from controller.core.planning.context import NO_CONTEXT, PlanContext, ServiceCon
 from controller.core.planning.deliveries.changed_files import changed_files
 from controller.core.planning.image_volumes import VolumeRule, always_refuse, with_image_volumes
 from controller.core.planning.images_networks_volumes import Prerequisites, engine_name, network_key
-from controller.core.planning.quarantine import expired_tasks, removal_actions, renewal_actions
+from controller.core.planning.jobs.job_plan import JobPlan, plan_job
+from controller.core.planning.quarantine import (
+    NO_QUARANTINE,
+    expired_tasks,
+    removal_actions,
+    renewal_actions,
+)
 from controller.core.planning.rollout_waves import RolloutPlan, plan_service
 from controller.core.planning.service_order import Ordering
 from controller.model.desired.desired import Desired, Network, Service, Volume
@@ -48,9 +54,10 @@ from controller.model.desired.plan import (
     UpdateContainer,
     Wait,
 )
+from controller.model.desired.spec.job import JobSpec
 from controller.model.errors import Problem
 from controller.model.names import Key, NetworkNames
-from controller.model.observed import Container, Observed, ObservedNetwork
+from controller.model.observed import NO_RUNS, Container, Observed, ObservedNetwork
 from controller.model.records import Precondition
 
 #: The most actions in one plan. Later plans have the rest.
@@ -59,14 +66,14 @@ ACTIONS_MAX = 10_000
 
 def keys(desired: Desired, observed: Observed) -> frozenset[Key]:
     """Return every key that a pass could have work for."""
-    services = frozenset(service.key for service in desired.services)
+    services = frozenset(service.key for service in desired.workloads)
     resources = frozenset(resource.key for resource in declared_resources(desired))
     return services | resources | _observed_services(observed) | _network_keys(observed)
 
 
 def orphan_keys(desired: Desired, observed: Observed) -> frozenset[Key]:
     """Return the services with containers but without a document. Blind keys are left out."""
-    declared = {service.key for service in desired.services}
+    declared = {service.key for service in desired.workloads}
     return _observed_services(observed) - declared - desired.blind_keys
 
 
@@ -121,9 +128,10 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         crash_looping=context.controller_restarts,
         prunable=prunable,
         blocked=frozenset(each.key for each in blocked),
+        now=context.now,
     )
     prerequisites = Prerequisites(desired, observed, networks)
-    services = {service.key: service for service in desired.services}
+    services = {service.key: service for service in desired.workloads}
     builder = _PlanBuilder(
         desired, services, observed, prerequisites, judge, prunable, context, order
     )
@@ -203,18 +211,21 @@ class _PlanBuilder:
     def plan_key(self, key: Key) -> None:
         """Plan one service, declared or not."""
         containers = self.observed.of(key)
-        service, outcome = self.services.get(key), RolloutPlan()
+        service = self.services.get(key)
+        outcome: RolloutPlan | JobPlan = RolloutPlan()
         if blocker := self.order.teardown_blocker(key):
             outcome.actions.append(blocker.wait(key, target=key.name))
         elif service is not None:
-            expired = expired_tasks(service, containers, self.context.quarantine)
+            is_job = isinstance(service.spec, JobSpec)
+            quarantine = NO_QUARANTINE if is_job else self.context.quarantine
+            expired = expired_tasks(service, containers, quarantine)
             self.actions += renewal_actions(expired, self.judge)
             left = tuple(c for c in containers if c not in expired)
-            outcome = plan_service(self._service_context(service, left))
+            outcome = self._plan_workload(self._service_context(service, left))
             self.problems += unknown_members(service, containers)
         elif key in self.prunable and not self.desired.is_blind_for(key):
             outcome.actions += removal_actions(containers, self.judge, self.context.quarantine)
-        if service is not None:
+        if service is not None and key.kind != "Job":
             outcome.actions += self._changed_files(service, containers, outcome.actions)
         self.order.record_planned(key, outcome.actions, outcome.problems)
         self.actions += outcome.actions
@@ -229,6 +240,13 @@ class _PlanBuilder:
         made = {a.target for a in planned if isinstance(a, DeliverFiles)}
         changed = changed_files(service, calm, self.desired, self.observed, made=made)
         return until_denied(with_verdicts(changed, self.judge))
+
+    def _plan_workload(self, context: ServiceContext) -> RolloutPlan | JobPlan:
+        key = context.key
+        if key.kind != "Job":
+            return plan_service(context)
+        memory = self.observed.jobs.get(key, NO_RUNS)
+        return plan_job(context, memory, self.context.now.of(key))
 
     def _service_context(
         self, service: Service, containers: tuple[Container, ...]
@@ -259,7 +277,7 @@ def _unused_networks(
     if not desired.scopes and (desired.blind_keys or not desired.whole):
         return []
     needed = {engine_name(network) for network in desired.networks}
-    for service in desired.services:
+    for service in desired.workloads:
         needed.update(joined_networks(service, names))
     removed = {
         a.precondition.id for a in actions if isinstance(a, RemoveContainer) and not is_denied(a)
@@ -374,6 +392,7 @@ def _particulars(action: AnyAction) -> dict[str, object]:
                 "image": action.image,
                 "revision": action.service.revision,
                 "announced": action.with_alias,
+                **({"occasion": action.occasion} if action.occasion else {}),
                 **({"volumes": [[v.path, v.keeping] for v in volumes]} if volumes else {}),
             }
         case UpdateContainer():

@@ -21,13 +21,15 @@ from controller.core.drift.dependency_state import (
 )
 from controller.core.drift.resources_in_use import ExclusiveResources
 from controller.core.encoding import graph
+from controller.core.jobs.decision import NO_TIME, JobTime
 from controller.core.manifests.dependencies import dependencies_of
+from controller.core.planning.jobs.job_dependency import job_status
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import AnyAction, Barrier, Delay, NeedsOperator, StartContainer
 from controller.model.desired.spec.rollout import DependencyCondition, RunState
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key, SlotKey
-from controller.model.observed import Container, Observed
+from controller.model.observed import NO_RUNS, Container, Observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +95,16 @@ class Ordering:
         crash_looping: frozenset[SlotKey],
         prunable: frozenset[Key],
         blocked: frozenset[Key] = frozenset(),
+        now: JobTime = NO_TIME,
     ) -> None:
         """Order the services of *desired* and *observed*.
 
         *known_services* are those that *observed* lacks. The prune guard lets *prunable* services go,
         and holds *blocked* ones back.
         """
-        self._services = {service.key: service for service in desired.services}
+        self._services = {service.key: service for service in desired.workloads}
         self._suspended = desired.suspended
+        self._now = now
         self._observed = observed
         self._known_services = known_services
         everything = known_services.observed
@@ -209,7 +213,10 @@ class Ordering:
             status: [] for status in DependencyStatus
         }
         for key, condition in wanted.items():
-            status, cause = status_of(self._dependency(key, condition, replacing=replacing))
+            if key.kind == "Job":
+                status, cause = self._job_status(key)
+            else:
+                status, cause = status_of(self._dependency(key, condition, replacing=replacing))
             unmet[status].append((key, cause))
         for status, code in ((DependencyStatus.FAILED, FAILED), (DependencyStatus.WAITING, "")):
             if unmet[status]:
@@ -217,6 +224,10 @@ class Ordering:
                 on = unmet[DependencyStatus.FAILED] + unmet[DependencyStatus.WAITING]
                 return Blocker(cause, tuple(key for key, _ in on), code)
         return None
+
+    def _job_status(self, key: Key) -> tuple[DependencyStatus, str]:
+        memory = self._everything.jobs.get(key, NO_RUNS)
+        return job_status(key, self._services.get(key), memory, self._now.of(key))
 
     def _dependency(
         self, key: Key, condition: DependencyCondition, *, replacing: bool

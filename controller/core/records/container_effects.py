@@ -13,6 +13,8 @@ from typing import Literal, TypeVar
 from controller.core.disruption import budget
 from controller.core.encoding.image_reference import repository_of
 from controller.core.engine_api.comparable_fields import LIMITS
+from controller.core.jobs import memory as jobs
+from controller.core.jobs.run_end import REMOVED_RUN, RunEnd
 from controller.core.records import endings
 from controller.core.records.inventory_json import SETTINGS_FIELDS, replica_of
 from controller.core.records.parts import (
@@ -37,7 +39,7 @@ from controller.model.inventory import (
     TakenDown,
 )
 from controller.model.mutations import Mutation
-from controller.model.observed import Ending, Settings
+from controller.model.observed import NO_RUNS, Ending, JobRun, Settings
 from controller.model.records import Record
 
 _T = TypeVar("_T")
@@ -80,11 +82,12 @@ def create_container(inventory: Inventory, closing: Closing) -> Inventory:
     if not closing.applied or not identifier:
         return inventory
     slot = summary.label(names.SLOT)
+    number = names.run_of_slot(slot)
     item = ContainerItem(
         id=identifier,
         namespace=summary.label(names.NAMESPACE),
         service=summary.label(names.SERVICE),
-        slot=int(slot) if slot.isascii() and slot.isdigit() else 0,
+        slot=number or (int(slot) if slot.isascii() and slot.isdigit() else 0),
         revision=summary.label(names.REVISION),
         owner=summary.label(names.OWNER),
         origin=summary.label(names.ORIGIN),
@@ -96,12 +99,22 @@ def create_container(inventory: Inventory, closing: Closing) -> Inventory:
         aliases=summary.aliases,
         ports=summary.ports,
         confined=summary.confinement,
+        is_run=number > 0,
     )
     inventory = with_item(inventory, item)
+    if item.is_run:
+        inventory = _remember_run(inventory, item, summary.label(names.OCCASION), closing.time)
     if not item.revision or not summary.image_id:
         return inventory
     pin = inventory.pins.get(item.revision) or _pin_of(item, summary)
     return inventory if pin is None else _pin(inventory, item.revision, pin)
+
+
+def _remember_run(inventory: Inventory, item: ContainerItem, occasion: str, time: str) -> Inventory:
+    key = names.job_key(item.namespace, item.service)
+    run = JobRun(item.slot, item.revision, occasion, item.id, time)
+    memory = jobs.create(inventory.jobs.get(key, NO_RUNS), run)
+    return replace(inventory, jobs=jobs.with_job(inventory.jobs, key, memory))
 
 
 def _pin_of(item: ContainerItem, summary: SummaryPart) -> PinnedImage | None:
@@ -138,11 +151,28 @@ def start_container(inventory: Inventory, closing: Closing) -> Inventory:
     if item is None or not closing.applied:
         return inventory
     effective = closing.result.effective
-    return with_item(inventory, replace(item, started=True, effective=effective))
+    inventory = with_item(inventory, replace(item, started=True, effective=effective))
+    if not item.is_run:
+        return inventory
+    key = names.job_key(item.namespace, item.service)
+    memory = jobs.start(inventory.jobs.get(key, NO_RUNS), item.id, closing.time)
+    return replace(inventory, jobs={**inventory.jobs, key: memory})
+
+
+def end_run(inventory: Inventory, container: str, end: RunEnd, time: str) -> Inventory:
+    """Record the end of a job's run."""
+    item = inventory.containers.get(container)
+    if item is None or not item.is_run:
+        return inventory
+    key = names.job_key(item.namespace, item.service)
+    memory = inventory.jobs.get(key, NO_RUNS)
+    memory = jobs.end(memory, container, time=time, outcome=end.outcome, why=end.why)
+    return replace(inventory, jobs={**inventory.jobs, key: memory})
 
 
 def forget_container(inventory: Inventory, identifier: str, now: RecordTime) -> Inventory:
-    """Forget a removed container."""
+    """Forget a removed container. A run without a known end was cut."""
+    inventory = end_run(inventory, identifier, REMOVED_RUN, now.time)
     inventory = replace(inventory, containers=without(inventory.containers, identifier))
     return with_event(inventory, budget.Gone(identifier), now)
 
@@ -217,7 +247,10 @@ def _budget_event(inventory: Inventory, route: str, closing: Closing) -> budget.
         case Mutation.NETWORK_CONNECT if item is not None and item.service in summary.aliases:
             # Without the service's name there, nobody reaches it.
             return budget.Joined(subject, closing.seq, summary.network)
-        case Mutation.CONTAINER_CREATE if item is not None and item.origin == "controller":
+        # A run keeps no service up. Its stop counts as a takedown all the same.
+        case Mutation.CONTAINER_CREATE if item is not None and (
+            item.origin == "controller" and not item.is_run
+        ):
             return budget.Created(replica_of(item, up=None))
         case Mutation.CONTAINER_UPDATE if item is not None and changes_limits(summary):
             capacity = Capacity.of(update_settings(item.admitted, closing))

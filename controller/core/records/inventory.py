@@ -13,6 +13,8 @@ from typing import Any
 
 from controller.core.disruption import budget
 from controller.core.files import retention
+from controller.core.jobs import memory as jobs
+from controller.core.jobs.run_end import RunEnd, job_outcome
 from controller.core.records import container_effects as containers
 from controller.core.records.container_effects import RecordEffect, without
 from controller.core.records.inventory_json import replica_of
@@ -40,6 +42,8 @@ from controller.model.inventory import (
     TrustedImage,
 )
 from controller.model.mutations import Mutation
+from controller.model.names import Key
+from controller.model.observed import NO_RUNS
 from controller.model.records import Record
 
 
@@ -113,6 +117,11 @@ def _apply_operator_act(inventory: Inventory, record: Record, request: RequestPa
             return _trust_image(inventory, summary.trusted_image)
         case mutations.EXEC_END:
             return replace(inventory, sessions=without(inventory.sessions, summary.exec))
+        case mutations.JOB_RUN:
+            return _request_run(inventory, record.entry.id, request.object)
+        case mutations.JOB_ENDED:
+            end = RunEnd(job_outcome(summary.outcome), ResultPart.read(record.entry.result).reason)
+            return containers.end_run(inventory, request.object, end, record.time)
         case mutations.ADOPT:
             return fold_adoption(inventory, record.seq, record.entry.request)
         case mutations.APPROVE:
@@ -123,6 +132,12 @@ def _apply_operator_act(inventory: Inventory, record: Record, request: RequestPa
             return replace(inventory, taken_down=record.entry.id)
         case _:
             return inventory
+
+
+def _request_run(inventory: Inventory, identifier: str, job: str) -> Inventory:
+    key = Key.parse(job)
+    memory = jobs.request(inventory.jobs.get(key, NO_RUNS), identifier)
+    return replace(inventory, jobs=jobs.with_job(inventory.jobs, key, memory))
 
 
 def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) -> Inventory:

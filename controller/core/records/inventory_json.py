@@ -12,6 +12,7 @@ from typing import Any
 
 from controller.core.encoding.image_reference import repository_of
 from controller.core.encoding.json_members import text_member, texts_of
+from controller.core.jobs import memory as jobs
 from controller.core.rules.confinement import confinement_from_json, confinement_to_json
 from controller.model.files.delivery import FileSet, StoredContent, StoredFiles
 from controller.model.inventory import (
@@ -72,6 +73,7 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         "takenDown": inventory.taken_down,
         # A list, since the order of names matters.
         "files": [stored_to_json(stored) for stored in inventory.files.values()],
+        "jobs": jobs.to_json(inventory.jobs),
     }
 
 
@@ -114,6 +116,7 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         endings={member["container"]: Ending(**member) for member in value.get("endings", ())},
         taken_down=text_member(value, "takenDown"),
         files=stored_from_json(value.get("files", ())),
+        jobs=jobs.from_json(value.get("jobs", ())),
     )
 
 

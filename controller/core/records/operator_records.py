@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from controller.core.records.parts import SummaryPart
 from controller.model import names
-from controller.model.mutations import SERVICE_ACTS, SERVICE_RESTART, SERVICE_ROLLBACK
-from controller.model.names import NAMESPACE_MAX, SERVICE_NAME_MAX, Key, is_dns_label
+from controller.model.mutations import JOB_RUN, SERVICE_ACTS, SERVICE_RESTART, SERVICE_ROLLBACK
+from controller.model.names import JOB_NAME_MAX, NAMESPACE_MAX, SERVICE_NAME_MAX, Key, is_dns_label
 
 NOTE_MAX = 512
 _REVISION = re.compile(r"v[12]:[0-9a-f]{64}", re.ASCII)
@@ -20,7 +20,7 @@ _MEMBERS = frozenset({"act", "object", "revision", "anew", "note"})
 
 @dataclass(frozen=True, slots=True)
 class ServiceRecord:
-    """An operator's act on a service."""
+    """An operator's act on a service, or a request for a run of a job."""
 
     act: str
     key: Key
@@ -63,6 +63,18 @@ def read_service_act(body: Mapping[str, object]) -> ServiceRecord | str:
     if not isinstance(note, str) or len(note) > NOTE_MAX:
         return f"note isn't a text of at most {NOTE_MAX} characters"
     return ServiceRecord(act, key, revision, anew, note)
+
+
+def read_run_request(body: Mapping[str, object]) -> ServiceRecord | str:
+    """Return the request for a run of a job, or a text about the fault in the body."""
+    if not body.keys() <= {"act", "object", "note"}:
+        return f"it has no member {min(body.keys() - {'act', 'object', 'note'})!r:.64}"
+    key, note = _key(body.get("object"), "Job"), body.get("note", "")
+    if key is None or len(key.name) > JOB_NAME_MAX:
+        return "object isn't a job: Job/NAMESPACE/NAME"
+    if not isinstance(note, str) or len(note) > NOTE_MAX:
+        return f"note isn't a text of at most {NOTE_MAX} characters"
+    return ServiceRecord(JOB_RUN, key, note=note)
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,9 @@ class SummaryPart(Payload):
     stdin: bool = flag("stdin")
     detach: bool = flag("detach")
 
+    # Of jobs' runs.
+    outcome: str = text("outcome", optional=True)  # succeeded, failed or cut
+
     # Of operators' acts.
     act: str = text("act")
     plan: str = text("plan")  # the digest of the approved plan

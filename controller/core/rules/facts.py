@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from controller.model.files.delivery import StoredFiles
 from controller.model.host_paths import PathFacts
 from controller.model.inventory import PinnedImage, TrustedImage
-from controller.model.observed import Settings
+from controller.model.observed import JobMemory, Settings
 
 DEFAULT_VOLUMES_ROOT = "/var/lib/docker/volumes"
 
@@ -87,6 +87,17 @@ NO_COUNTS = QuotaCounts()
 
 
 @dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What the broker knows of the job of a new run."""
+
+    memory: JobMemory
+    #: The broker's wall clock, in seconds since the epoch.
+    now: float = 0.0
+    #: A service of the controller's has the job's name.
+    is_service: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CreateFacts:
     """The facts for a create: the results of every look-up in ``Needs``."""
 
@@ -120,6 +131,8 @@ class CreateFacts:
     name_of: str = ""
     #: The container exists already, with its volumes.
     existing: bool = False
+    #: None for a container that is no run of a job.
+    run: RunFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +150,7 @@ class ContainerFacts:
     network_mode: str = ""  # by name
     published: bool = False  # has published ports
     admitted_networks: tuple[str, ...] = ()  # the networks of its create
+    is_run: bool = False  # of a job
 
 
 @dataclass(frozen=True, slots=True)

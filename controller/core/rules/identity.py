@@ -19,7 +19,7 @@ from controller.model.records import Role
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 _LIKE_AN_ID = re.compile(r"[0-9a-f]{12,64}", re.ASCII)
-_CONTROLLERS_NAME = re.compile(r".*\.[0-9]{1,3}-[0-9a-f]{8}(\.[0-9]+)?", re.ASCII)
+_CONTROLLERS_NAME = re.compile(r".*\.([0-9]{1,3}|run-[0-9]{1,8})-[0-9a-f]{8}(\.[0-9]+)?", re.ASCII)
 _ATTEMPT = re.compile(r"(\.([2-9]|[1-9][0-9]{1,3}))?", re.ASCII)
 _SLOT = re.compile(r"[1-9][0-9]{0,2}", re.ASCII)
 _REVISION = re.compile(r"v[12]:[0-9a-f]{64}", re.ASCII)
@@ -69,6 +69,13 @@ def name_valid(case: Case) -> Findings:
         return
     slot, revision = request.label(names.SLOT), request.label(names.REVISION)
     if not _has_slot_labels(case):
+        return
+    if number := names.run_of_slot(slot):
+        if len(case.service) > names.JOB_NAME_MAX:
+            return  # refused by the rule for runs
+        wanted = names.run_name(case.namespace, case.service, number=number, revision=revision)
+        if name != wanted:
+            yield Finding("name.mismatch", "name", f"{name!r} isn't the name of that run: {wanted}")
         return
     stem = names.container_name(case.namespace, case.service, slot=int(slot), revision=revision)
     if not name.startswith(stem) or not _ATTEMPT.fullmatch(name.removeprefix(stem)):
@@ -136,9 +143,13 @@ def _has_slot_labels(case: Case) -> bool:
     return (
         names.is_dns_label(request.label(names.NAMESPACE), length=names.NAMESPACE_MAX)
         and names.is_dns_label(request.label(names.SERVICE), length=names.SERVICE_NAME_MAX)
-        and _SLOT.fullmatch(request.label(names.SLOT)) is not None
+        and _is_slot(request.label(names.SLOT))
         and _REVISION.fullmatch(request.label(names.REVISION)) is not None
     )
+
+
+def _is_slot(label: str) -> bool:
+    return _SLOT.fullmatch(label) is not None or names.run_of_slot(label) > 0
 
 
 def slot_labelled(case: Case) -> Findings:
@@ -174,7 +185,7 @@ def judge_labels(
     """Yield the faults of labels."""
     own: tuple[str, ...] = names.CLIENT_LABELS
     if role is Role.CONTROLLER:
-        own = (*names.CLIENT_LABELS, *names.CONTROLLER_LABELS)
+        own = (*names.CLIENT_LABELS, *names.CONTROLLER_LABELS, *names.RUN_LABELS)
     size = count = 0
     for key, value in labels:
         where = f"Labels.{key}"

@@ -53,7 +53,7 @@ def _with_source(case: Case, mount: MountRequest) -> MountRequest:
     Unchanged under ``refuse``: the rule ``image.anonymous_volumes`` reports the mount.
     """
     match case.policy.images.anonymous_volumes:
-        case "slot" if not case.request.auto_remove:
+        case "slot" if not case.request.auto_remove and not _is_run(case):
             return replace(mount, source=volume_name(_holder(case), mount.target))
         case "slot" | "scratch":
             size = case.policy.resources.tmpfs.default
@@ -88,3 +88,8 @@ def _holder(case: Case) -> str:
         return name_of(case)
     slot = case.request.label(names.SLOT)
     return qualified(case.namespace, f"{case.service}.{slot}")
+
+
+def _is_run(case: Case) -> bool:
+    """Return True for a run of a job: no later run would find its volume, so it gets a tmpfs."""
+    return names.run_of_slot(case.request.label(names.SLOT)) > 0

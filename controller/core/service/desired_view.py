@@ -38,10 +38,12 @@ class DesiredView:
         """Return the parts of the desired state that a pass of *key* works towards."""
         desired = self.desired
         left_alone = (key in desired.suspended, key in desired.blind_keys)
-        service = desired.service(key)
+        service = desired.workload(key)
         if service is None:
             return left_alone
         spec = service.spec
+        if key.kind == "Job":
+            return (*left_alone, service.revision, spec)
         slots = (service.revision, service.limits, spec.state, spec.replicas)
         return (*left_alone, *slots, service.restarting, service.deliveries)
 
@@ -59,7 +61,7 @@ class DesiredView:
     def resources(self) -> dict[Key, DeclaredResource]:
         """Return the declared services, networks and volumes."""
         resources: tuple[DeclaredResource, ...] = (
-            *self.desired.services,
+            *self.desired.workloads,
             *self.desired.networks,
             *self.desired.volumes,
         )
@@ -175,7 +177,7 @@ def _neighbors(
         near |= further
         frontier += further
     # A network that a service joined before can be of no use now.
-    needed = {n for service in after.desired.services for n in joined_networks(service, names)}
+    needed = {n for service in after.desired.workloads for n in joined_networks(service, names)}
     used = {name for key in near for name in links.networks(key, names)} - needed
     near |= {network_key(n) for n in observed.networks if n.ours and n.name in used}
     return near
@@ -193,7 +195,7 @@ class _Links:
     ) -> None:
         self._observed = observed
         self._views = [
-            {service.key: service for service in view.desired.services} for view in (before, after)
+            {service.key: service for service in view.desired.workloads} for view in (before, after)
         ]
         self._networks = {
             each.key: engine_name(each)

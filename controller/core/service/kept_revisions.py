@@ -44,7 +44,11 @@ def with_kept_revisions(
     if all(one is other for one, other in zip(services, declared.services, strict=True)):
         return declared
     digest = desired_digest(
-        services, declared.networks, declared.volumes, suspended=declared.suspended
+        services,
+        declared.networks,
+        declared.volumes,
+        jobs=declared.jobs,
+        suspended=declared.suspended,
     )
     return replace(declared, services=services, digest=digest)
 

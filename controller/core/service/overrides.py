@@ -47,7 +47,11 @@ def apply_overrides(declared: Desired, all_overrides: Mapping[Key, Overrides]) -
         return declared
     result = replace(declared, services=tuple(services), holds=tuple(sorted(holds, key=_order)))
     digest = desired_digest(
-        services, declared.networks, declared.volumes, suspended=result.suspended
+        services,
+        declared.networks,
+        declared.volumes,
+        jobs=declared.jobs,
+        suspended=result.suspended,
     )
     return replace(result, digest=digest)
 

@@ -242,7 +242,7 @@ def overdue(memory: PruneMemory, *, now: float) -> frozenset[Key]:
 
 def _candidates(desired: Desired, observed: Observed) -> dict[Key, str]:
     """Return the services to take down, each with a phrase for the reason."""
-    services = {service.key: service for service in desired.services}
+    services = {service.key: service for service in desired.workloads}
     left_alone = desired.blind_keys | desired.suspended
     gone: dict[Key, str] = {}
     for container in observed.containers:
@@ -268,7 +268,9 @@ def _held_back(observation: PruneObservation) -> dict[Key, tuple[str, str]]:
         return {**dict.fromkeys(observation.new, (reason, APPROVE)), **held}
     # A service scaled to 0 or stopped is declared, but does not occupy its namespace.
     down = {s.key for s in observation.desired.services if _is_down(s)} & observation.recent
-    left = {service.key for service in observation.desired.services} - observation.candidates - down
+    left = (
+        {service.key for service in observation.desired.workloads} - observation.candidates - down
+    )
     occupied = {key.namespace for key in left | observation.desired.blind_keys}
     for namespace in {key.namespace for key in observation.new} - occupied:
         new = {key for key in observation.new if key.namespace == namespace}
@@ -358,7 +360,7 @@ def _sources(desired: Desired, observed: Observed, *, looked: bool) -> tuple[tup
     An old observation can lack a service that runs by now, so it makes no source forgotten.
     """
     kept = desired.blind_keys | {container.key for container in observed.containers}
-    kept |= {one.key for one in desired.services} | {one.key for one in desired.networks}
+    kept |= {one.key for one in desired.workloads} | {one.key for one in desired.networks}
     kept |= {one.key for one in desired.volumes} | {one.key for one in desired.releases}
     known = {
         key: scope.name

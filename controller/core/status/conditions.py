@@ -13,9 +13,10 @@ from typing import Literal
 from controller.core.drift.actions import is_denied, refusals
 from controller.core.drift.contention import ENDED
 from controller.core.drift.dependency_state import FAILED
+from controller.core.jobs.decision import JobDecision, JobWord
 from controller.core.policy.refusals import with_remedies
 from controller.core.service.overrides import display_name
-from controller.core.status.facts import Facts, StatusInputs
+from controller.core.status.facts import READY_WORDS, Facts, StatusInputs
 from controller.model.desired.desired import OverrideReason
 from controller.model.desired.plan import (
     AnyAction,
@@ -32,6 +33,11 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 BREACHED = "effective.violated"
 #: The remedies for a failed rollout.
 PAUSED_REMEDY = "change its document, or try the same again: trimtab resume {}"
+
+
+#: The reason if a job has failed, and the remedies.
+JOB_FAILED = "job.failed"
+JOB_REMEDY = "see 'trimtab logs {0}'; change its document, or run it again: trimtab run-job {0}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
     held = [_held(hold) for hold in inputs.desired.holds if hold.key == facts.key]
     suspended = [condition for condition in held if condition.type == "Suspended"][:1]
     possible = (
+        *_job_conditions(facts),
         _paused(facts, inputs),
         _crash_loop(facts, inputs),
         _contended(facts, inputs),
@@ -65,7 +72,11 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
         if blocked.key == facts.key
     ][:1]
     progressing = _progressing(facts, inputs)
-    ready = _ready(facts, inputs, [*suspended, *pending, *stalled, *named, *progressing])
+    blockers = [*suspended, *pending, *stalled, *named, *progressing]
+    if facts.job is None:
+        ready = _ready(facts, inputs, blockers)
+    else:
+        ready = _job_ready(facts.job, blockers)
     return [
         ready,
         *(progressing or [Condition("Progressing", "False", "NothingToDo")]),
@@ -76,6 +87,16 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
         *suspended,
         *(condition for condition in held if condition.type == "RolledBack"),
     ]
+
+
+def _job_conditions(facts: Facts) -> Iterator[Condition]:
+    """Yield the condition Complete or Failed of a job."""
+    if facts.job is None:
+        return
+    if facts.job.word is JobWord.COMPLETE:
+        yield Condition("Complete", "True", "Succeeded", facts.job.message)
+    elif facts.job.word is JobWord.FAILED:
+        yield Condition("Failed", "True", JOB_FAILED, facts.job.message)
 
 
 def _held(hold: OverrideReason) -> Condition:
@@ -109,6 +130,17 @@ def _ready(facts: Facts, inputs: StatusInputs, blockers: Iterable[Condition]) ->
         message = f"{facts.resting} still up, state Stopped is declared"
         return Condition("Ready", "False", "NotStopped", message)
     return Condition("Ready", "False", "NotReady", f"{count} ready")
+
+
+def _job_ready(job: JobDecision, blockers: Iterable[Condition]) -> Condition:
+    """Return the condition Ready of a declared job: True if nothing is to be done."""
+    word, message = job.word.value, job.message
+    if job.word in READY_WORDS:
+        return Condition("Ready", "True", word, message)
+    for blocker in () if job.word is JobWord.RUNNING else blockers:
+        word, message = blocker.reason, blocker.message
+        break
+    return Condition("Ready", "False", word, message)
 
 
 def _progressing(facts: Facts, inputs: StatusInputs) -> list[Condition]:
@@ -166,6 +198,9 @@ def _stalled(facts: Facts, inputs: StatusInputs) -> list[Condition]:
     if any(key == facts.key for key, _slot in inputs.breaches):
         messages = [*_breaches(facts, inputs)][:1]
         return [Condition("Stalled", "True", BREACHED, message) for message in messages]
+    if facts.job is not None and facts.job.word is JobWord.FAILED and facts.job.next_run is None:
+        remedy = JOB_REMEDY.format(display_name(facts.key))
+        return [Condition("Stalled", "True", JOB_FAILED, f"{facts.job.message} ({remedy})")]
     if why := inputs.failed.get(facts.key):
         message = f"{why} ({PAUSED_REMEDY.format(display_name(facts.key))})"
         return [Condition("Stalled", "True", "rollout.failed", message)]

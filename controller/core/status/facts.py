@@ -21,6 +21,7 @@ from controller.core.drift.classify import (
     unhealthy_cause,
 )
 from controller.core.drift.failures import explain
+from controller.core.jobs.decision import NO_TIME, JobDecision, JobTime, JobWord, decide
 from controller.core.planning.context import SlotPause
 from controller.core.planning.images_networks_volumes import Prerequisites, engine_name
 from controller.core.planning.planner import declared_resources, orphan_keys
@@ -28,10 +29,14 @@ from controller.core.planning.rollout_order_and_pace import order_of, why_order
 from controller.core.status.details import Report, container_details, details_of, volume_details
 from controller.model.desired.desired import Desired, Network, Release, Service, Volume
 from controller.model.desired.plan import Plan, Verdict
+from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.rollout import RunState
 from controller.model.errors import Act, Problem
 from controller.model.names import Key, NetworkNames
-from controller.model.observed import Container, Observed
+from controller.model.observed import NO_RUNS, Container, JobRun, Observed
+
+#: A job that stands so needs nothing.
+READY_WORDS = frozenset({JobWord.IDLE, JobWord.COMPLETE, JobWord.SUSPENDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,8 @@ class StatusInputs:
     #: The controller's own problems.
     problems: tuple[Problem, ...] = ()
     looked: bool = True
+    #: The time, for the runs of jobs.
+    now: JobTime = NO_TIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,8 @@ class Facts:
     rollout: Report = field(default_factory=dict)
     #: Ports, mounts and variables.
     details: Report = field(default_factory=dict)
+    #: How a job stands; None for other kinds.
+    job: JobDecision | None = None
 
 
 def all_facts(inputs: StatusInputs) -> Iterator[Facts]:
@@ -110,11 +119,13 @@ def all_facts(inputs: StatusInputs) -> Iterator[Facts]:
     desired = inputs.desired
     for service in desired.services:
         yield _service_facts(service, inputs.observed)
+    for job in desired.jobs:
+        yield job_facts(job, inputs)
     for resource in declared_resources(desired):
         yield _supply_facts(resource, inputs)
     if inputs.observed is None:
         return
-    declared = {service.key for service in desired.services}
+    declared = {workload.key for workload in desired.workloads}
     there = {c.key for c in inputs.observed.containers if c.origin == "controller"}
     for key in orphan_keys(desired, inputs.observed) | (there & desired.blind_keys) - declared:
         yield _orphan_facts(key, inputs.observed.of(key))
@@ -164,6 +175,54 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         rollout={"order": order_of(service).value, "why": why_order(service)},
         details=details_of(service.spec) | volume_details(service, wanted),
     )
+
+
+def job_facts(job: Service, inputs: StatusInputs) -> Facts:
+    """Return the facts about a job: a row for each run with a container, and how the job stands."""
+    assert isinstance(job.spec, JobSpec), f"{job.key} is no job"
+    observed = inputs.observed
+    memory = NO_RUNS if observed is None else observed.jobs.get(job.key, NO_RUNS)
+    containers = () if observed is None else observed.of(job.key)
+    decision = None
+    if observed is not None:
+        decision = decide(job.spec, job.revision, memory, inputs.now.of(job.key))
+    ready = decision is not None and decision.word in READY_WORDS
+    return Facts(
+        key=job.key,
+        owner=job.owner,
+        desired=1,
+        ready=int(ready),
+        serving=1,
+        revision=job.revision,
+        image=job.spec.image,
+        slots=tuple(_run_report(container) for container in containers),
+        details=details_of(job.spec) | {"runs": [_run_row(run) for run in memory.runs]},
+        job=decision,
+    )
+
+
+def _run_report(container: Container) -> Report:
+    return {
+        "slot": container.slot,
+        "container": container.name,
+        "state": container.state.value,
+        "health": "",
+        "restarts": container.restart_count,
+        **container_details(container),
+    }
+
+
+def _run_row(run: JobRun) -> Report:
+    members = {
+        "run": run.number,
+        "revision": run.revision,
+        "occasion": run.occasion,
+        "created": run.created,
+        "ended": run.ended,
+        "outcome": run.outcome,
+        "why": run.why,
+    }
+    return {name: value for name, value in members.items() if value}
 
 
 def _surplus(number: int, containers: tuple[Container, ...]) -> SlotState:

@@ -63,7 +63,7 @@ def source_problems(desired: Desired) -> Iterator[Problem]:
 
 def origins(desired: Desired) -> dict[str, Report]:
     """Return the place of each resource that a Git source declares, by key."""
-    places = {one.key: one.source for one in desired.services}
+    places = {one.key: one.source for one in desired.workloads}
     places |= {one.key: one.source for one in desired.networks}
     places |= {one.key: one.source for one in desired.volumes}
     places |= {one.key: one.source for one in desired.releases}

@@ -27,7 +27,7 @@ from controller.core.engine_api.translate import joined_networks
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.health import Healthcheck
 from controller.model.errors import Problem, Severity
-from controller.model.names import Key, NetworkNames
+from controller.model.names import WORKLOADS, Key, NetworkNames
 from controller.model.observed import Container, ContainerState, Observed
 from controller.ports import Clock, Engine, ProbeTransport
 
@@ -120,7 +120,7 @@ class Prober:
 
         *only* is the service of a snapshot of a single service.
         """
-        narrowed = only is not None and only.kind != "Service"
+        narrowed = only is not None and only.kind not in WORKLOADS
         with self._lock:
             containers = tuple(self._with_health(container) for container in observed.containers)
             if not narrowed:

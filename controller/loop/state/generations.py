@@ -20,11 +20,11 @@ def accept_desired(
     Also saves the revisions and dependencies of services, and ends the overrides that a new
     document ends. *now* is RFC 3339. A resource whose document can't be read keeps its generation.
     """
-    for service in declared.services:
+    for service in declared.workloads:
         store.of(service.key).dependencies = frozenset(dependencies_of(service.key, service.spec))
     changed = set()
     resources: tuple[Service | Network | Volume, ...] = (
-        *declared.services,
+        *declared.workloads,
         *declared.networks,
         *declared.volumes,
     )

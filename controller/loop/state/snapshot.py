@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controller.model.names import Key
+from controller.model.names import WORKLOADS, Key
 from controller.model.observed import Container, Observed, ObservedNetwork
 from controller.ports import ContainerSummary
 
@@ -16,7 +16,7 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
     volumes.
     """
     containers = whole.containers
-    if key.kind == "Service":
+    if key.kind in WORKLOADS:
         others = (c for c in whole.containers if c.key != key)
         containers = tuple(sorted((*others, *part.containers), key=lambda c: c.id))
     elsewhere = (n for n in whole.networks if n.namespace != key.namespace)
@@ -34,6 +34,7 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
         listening=part.listening,
         endings=part.endings,
         taken_down=part.taken_down,
+        jobs={**whole.jobs, **part.jobs},
     )
 
 

@@ -70,7 +70,7 @@ class ImageVolume:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A supervised workload as declared."""
+    """A supervised workload as declared; with a JobSpec, the job whose runs it makes."""
 
     key: Key
     owner: str
@@ -229,6 +229,8 @@ class Desired:
     networks: tuple[Network, ...] = ()
     volumes: tuple[Volume, ...] = ()
     configs: tuple[Config, ...] = ()
+    #: The jobs: their key has the kind Job, and their spec is a JobSpec.
+    jobs: tuple[Service, ...] = ()
     releases: tuple[Release, ...] = ()
     problems: tuple[Problem, ...] = ()
     #: Resources that a broken document possibly declares: they are left unchanged.
@@ -245,6 +247,11 @@ class Desired:
     sources: tuple[GitSource, ...] = ()
     #: DIR and the Git sources; empty without any Git source.
     scopes: tuple[SourceScope, ...] = ()
+
+    @property
+    def workloads(self) -> tuple[Service, ...]:
+        """The services and the jobs: everything with containers."""
+        return (*self.services, *self.jobs)
 
     @property
     def suspended(self) -> frozenset[Key]:
@@ -284,3 +291,7 @@ class Desired:
 
     def service(self, key: Key) -> Service | None:
         return next((service for service in self.services if service.key == key), None)
+
+    def workload(self, key: Key) -> Service | None:
+        """Return a service or a job."""
+        return next((workload for workload in self.workloads if workload.key == key), None)

@@ -98,6 +98,8 @@ class CreateContainer(Action):
     #: True: the container joins its networks with the alias of the service's name. False: it joins
     #: without, and gets the alias later by a disconnect and a connect for each network.
     with_alias: bool = True
+    #: Why a job's run is made, and ``slot`` is the run's number; '' for a replica.
+    occasion: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -82,7 +82,8 @@ class Rollout(Model):
 
 
 class Dependency(Model):
-    """A service of the namespace to wait for before the start."""
+    """A service or job of the namespace to wait for before the start."""
 
+    kind: Literal["Service", "Job"] = "Service"
     name: str
     condition: DependencyCondition = DependencyCondition.STARTED

@@ -44,10 +44,11 @@ def event(kind: str, identifier: str, **attributes: str) -> bytes:
 @pytest.mark.parametrize(
     ("line", "names"),
     [
-        (event("container", WEB, name="web"), [(WEB, "")]),
-        (event("container", WEB, **{"io.trimtab.instance": "i1"}), [(WEB, "i1")]),
-        (event("network", "n", container=WEB), [(WEB, "")]),
+        (event("container", WEB, name="web"), [(WEB, "", False)]),
+        (event("container", WEB, **{"io.trimtab.instance": "i1"}), [(WEB, "i1", False)]),
+        (event("network", "n", container=WEB), [(WEB, "", False)]),
         (event("network", "n"), []),
+        (event("container", WEB).replace(b"start", b"die"), [(WEB, "", True)]),
         (b"{}", []),
         (b"[1]", []),
         (b"not json", []),
@@ -55,7 +56,7 @@ def event(kind: str, identifier: str, **attributes: str) -> bytes:
     ],
 )
 def test_an_event_names_the_container_that_it_is_about(
-    line: bytes, names: list[tuple[str, str]]
+    line: bytes, names: list[tuple[str, str, bool]]
 ) -> None:
     assert list(containers_of(line)) == names
 

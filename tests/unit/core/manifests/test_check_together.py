@@ -185,7 +185,7 @@ def test_a_field_that_comes_later_is_refused_by_name(spec, place):
     assert problem.endswith(" not supported yet")
 
 
-@pytest.mark.parametrize("kind", ["Job", "Secret"])
+@pytest.mark.parametrize("kind", ["Secret"])
 def test_a_kind_that_comes_later_blinds_its_key_only(kind):
     check(
         service()

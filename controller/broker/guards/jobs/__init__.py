@@ -1,0 +1,1 @@
+"""Runs of jobs at the gate: facts for their admission, their only start, their recorded end."""

@@ -1,0 +1,98 @@
+"""The runs of jobs at the gate: each number once, each run started once, each end recorded.
+
+The gate knows the runs by its own inventory, which outlives the containers. So a controller that
+forgot a run, or claims to, cannot repeat the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from controller.broker.gate.call import BROKER, Flow, read_json
+from controller.broker.gate.commands import WriteRecord
+from controller.broker.gate.journal_entries import actor_of, place_of, request_of
+from controller.broker.gate.refusals import Answered, Denied
+from controller.broker.gate.state import GateState
+from controller.core.jobs import run_end
+from controller.core.records.parts import ResultPart, SummaryPart
+from controller.core.rules.facts import RunFacts
+from controller.model import mutations, names
+from controller.model.inventory import ContainerItem
+from controller.model.observed import NO_RUNS
+from controller.model.records import Entry
+
+
+def run_facts(state: GateState, labels: Mapping[str, Any]) -> RunFacts | None:
+    """Return what the inventory knows of a new run's job; None for a container that is no run."""
+    if not names.run_of_slot(str(labels.get(names.SLOT, ""))):
+        return None
+    namespace, job = (str(labels.get(name, "")) for name in (names.NAMESPACE, names.SERVICE))
+    is_service = any(
+        (item.namespace, item.service) == (namespace, job)
+        and item.origin == "controller"
+        and not item.is_run
+        for item in state.inventory.containers.values()
+    )
+    memory = state.inventory.jobs.get(names.job_key(namespace, job), NO_RUNS)
+    return RunFacts(memory, now=state.clock.now(), is_service=is_service)
+
+
+def refuse_second_start(item: ContainerItem) -> None:
+    """Let a run be started once, by whomever.
+
+    Raises:
+        Denied: ``job.started``.
+    """
+    if item.is_run and item.started:
+        raise Denied(
+            "job.started",
+            f"{item.admitted.name} is run {item.slot} of the job {item.service}, which was started",
+            f"ask for another run: trimtab run-job {item.service}",
+            status=409,
+            subject=item.id,
+        )
+
+
+def look_for_end(state: GateState, identifier: str) -> Flow[None]:
+    """Record the end of a run, if the engine shows the run as ended."""
+    if not _goes_on(state, identifier):
+        return
+    try:
+        inspect = yield from read_json(f"/containers/{identifier}/json")
+    except Answered:
+        return  # the engine is away: the next check looks again
+    if inspect is not None:
+        yield from record_end(state, identifier, inspect)
+
+
+def _goes_on(state: GateState, identifier: str) -> bool:
+    """Return True if the end of a container's run is not recorded."""
+    item = state.inventory.containers.get(identifier)
+    if item is None or not item.is_run:
+        return False
+    memory = state.inventory.jobs.get(names.job_key(item.namespace, item.service), NO_RUNS)
+    return any(run.container == identifier for run in memory.open_runs)
+
+
+def record_end(state: GateState, identifier: str, inspect: Mapping[str, Any]) -> Flow[None]:
+    """Record the end of a run that the engine shows as ended. A failed write changes nothing."""
+    if not _goes_on(state, identifier):
+        return
+    item = state.inventory.containers[identifier]
+    end = run_end.end_of(inspect, state.inventory.endings.get(identifier))
+    if end is None:
+        return
+    code = (inspect.get("State") or {}).get("ExitCode")
+    summary = SummaryPart.read(place_of(item)) | SummaryPart(outcome=end.outcome)
+    result = ResultPart(exit_code=code if isinstance(code, int) else None, reason=end.why)
+    request = request_of("POST", mutations.JOB_ENDED, identifier, summary.members)
+    yield WriteRecord(
+        Entry(
+            item.intent,
+            "operator",
+            actor=actor_of(BROKER),
+            request=request,
+            result=result.members,
+        )
+    )

@@ -1,0 +1,100 @@
+"""``run-job``: ask for a run of a job.
+
+The broker records the request, and its inventory keeps the request until the run is made. So the
+request outlives a controller that dies, and is carried out once.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller.cli.clients.name_completion import complete_names
+from controller.cli.clients.socket_client import BrokerApi, ask_controller
+from controller.cli.clients.status_report import key_of
+from controller.cli.exit_codes import EXIT_NOT_CONVERGED
+from controller.cli.options import command, note_option, open_state, print_json, timeout_option
+from controller.cli.output.terminal import echo
+from controller.core.encoding.terminal_text import printable
+from controller.model.errors import EngineUnavailable
+
+LOOK_AGAIN_S = 0.3
+ANSWER_S = 30.0
+
+
+@command("""\b
+Examples:
+  trimtab run-job migrate
+  trimtab run-job shop/backup --note "before the upgrade" --no-wait
+
+\b
+Exit codes: 0 the run succeeded (with --no-wait: is requested), 1 error or nothing runs, 5 the run
+failed, or has not ended in time.
+""")
+@click.argument("name", shell_complete=complete_names)
+@note_option
+@click.option("--no-wait", is_flag=True, help="Don't wait until the run has ended.")
+@timeout_option("How long to wait")
+def run_job(
+    name: str, note: str, no_wait: bool, timeout_s: float, state: Path | None, as_json: bool
+) -> int:
+    """Run a job now, also one that ran already.
+
+    A run that fails is followed by others, up to the job's backoffLimit. The output is that of
+    'trimtab logs NAME'.
+    """
+    folder, _ = open_state(state)
+    key = key_of(folder, name, kind="Job")
+    deadline = time.monotonic() + timeout_s
+    record = {"act": "job.run", "object": key, "note": note[:512]}
+    occasion = f"manual:{BrokerApi(folder.broker_socket).post('records', record)['id']}"
+    question = {"do": "pass", "key": key, "timeout_s": timeout_s}
+    ask_controller(folder.controller_socket, question, timeout_s=timeout_s + ANSWER_S)
+    resource: dict[str, Any] = {}
+    while not no_wait:
+        try:
+            status = ask_controller(folder.controller_socket, {"do": "status"})
+            resource = _find(status, key)
+        except EngineUnavailable:
+            pass  # the controller is away: the request stays
+        if _is_over(resource, occasion) or time.monotonic() >= deadline:
+            break
+        time.sleep(LOOK_AGAIN_S)
+    runs = _runs_of(resource, occasion)
+    succeeded = no_wait or (bool(runs) and runs[-1].get("outcome") == "succeeded")
+    if as_json:
+        print_json({"object": key, "occasion": occasion, "runs": runs, "done": succeeded})
+    else:
+        echo(printable(f"{key}: {_describe(runs, no_wait=no_wait)}"))
+    return 0 if succeeded else EXIT_NOT_CONVERGED
+
+
+def _find(status: dict[str, Any], key: str) -> dict[str, Any]:
+    keys = ("kind", "namespace", "name")
+    found = (r for r in status["resources"] if "/".join(r[k] for k in keys) == key)
+    return next(found, {})
+
+
+def _runs_of(resource: dict[str, Any], occasion: str) -> list[dict[str, Any]]:
+    return [run for run in resource.get("runs", []) if run["occasion"] == occasion]
+
+
+def _is_over(resource: dict[str, Any], occasion: str) -> bool:
+    """Return True if no further run follows for an occasion."""
+    runs = _runs_of(resource, occasion)
+    if not runs or not runs[-1].get("ended"):
+        return False
+    conditions = {c["type"] for c in resource["conditions"] if c["status"] == "True"}
+    return runs[-1]["outcome"] == "succeeded" or "Failed" in conditions
+
+
+def _describe(runs: list[dict[str, Any]], *, no_wait: bool) -> str:
+    if no_wait:
+        return "a run is requested"
+    if not runs:
+        return "no run began within the timeout; see 'trimtab status'"
+    last = runs[-1]
+    return f"run {last['run']} {last['why'] if last.get('ended') else 'is in progress'}"

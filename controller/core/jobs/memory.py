@@ -1,0 +1,154 @@
+"""The memory of a job's runs, folded from the journal's records by the broker.
+
+Invariant: no number is ever used by two runs of a job, and numbers only grow. The memory outlives
+the containers, so a removed container makes no run due again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, Final, Literal
+
+from controller.model.inventory import JOBS_MAX
+from controller.model.names import Key
+from controller.model.observed import NO_RUNS, JobMemory, JobOccasion, JobRun
+
+#: Runs kept in the memory. A run that goes on is always kept.
+RUNS_KEPT: Final = 10
+#: Occasions kept. An OnChange job runs again if its document returns to a revision that 64 later
+#: ones displaced.
+OCCASIONS_KEPT: Final = 64
+#: Of them, occasions of a schedule, which have no use once a later one exists.
+SCHEDULED_KEPT: Final = 4
+REQUESTS_MAX: Final = 16
+
+#: Occasions as the label says them.
+ON_CHANGE: Final = "change"
+MANUAL: Final = "manual:"
+SCHEDULE: Final = "schedule:"
+ROLLOUT: Final = "rollout:"
+
+Outcome = Literal["succeeded", "failed", "cut"]
+Jobs = Mapping[Key, JobMemory]
+
+
+def create(memory: JobMemory, run: JobRun) -> JobMemory:
+    """Return the memory with a new run; a known number changes nothing."""
+    if any(known.number == run.number for known in memory.runs):
+        return memory
+    before = memory.occasion(run.revision, run.occasion) or JobOccasion(run.revision, run.occasion)
+    occasion = replace(before, runs=before.runs + 1, last=run.number, outcome="", ended="", why="")
+    return replace(
+        memory,
+        last=max(memory.last, run.number),
+        runs=_kept_runs((*memory.runs, run)),
+        occasions=_with_occasion(memory.occasions, occasion),
+        requests=tuple(r for r in memory.requests if f"{MANUAL}{r}" != run.occasion),
+    )
+
+
+def start(memory: JobMemory, container: str, time: str) -> JobMemory:
+    """Return the memory after the start of a run."""
+    runs = (replace(r, started=time) if r.container == container else r for r in memory.runs)
+    return replace(memory, runs=tuple(runs))
+
+
+def end(memory: JobMemory, container: str, *, time: str, outcome: Outcome, why: str) -> JobMemory:
+    """Return the memory after the end of a run; the first end of a run counts."""
+    run = next((r for r in memory.runs if r.container == container and not r.ended), None)
+    if run is None:
+        return memory
+    ended = replace(run, ended=time, outcome=outcome, why=why)
+    occasions = memory.occasions
+    before = memory.occasion(run.revision, run.occasion)
+    if before is not None:
+        after = replace(
+            before,
+            failed=before.failed + (outcome != "succeeded"),
+            cut=before.cut + (outcome == "cut"),
+        )
+        if before.last == run.number:
+            after = replace(after, outcome=outcome, ended=time, why=why)
+        occasions = tuple(after if o is before else o for o in occasions)
+    runs = tuple(ended if r is run else r for r in memory.runs)
+    return replace(memory, runs=_kept_runs(runs), occasions=occasions)
+
+
+def request(memory: JobMemory, identifier: str) -> JobMemory:
+    """Return the memory with an operator's request for a run."""
+    return replace(memory, requests=(*memory.requests, identifier)[-REQUESTS_MAX:])
+
+
+def with_job(jobs: Jobs, key: Key, memory: JobMemory) -> Jobs:
+    """Return the memories with one replaced, as the one that was used last.
+
+    Beyond the limit the memory that was used least recently is forgotten, unless a run of the job
+    goes on.
+    """
+    kept = {**{other: each for other, each in jobs.items() if other != key}, key: memory}
+    surplus = len(kept) - JOBS_MAX
+    idle = [other for other, each in kept.items() if not each.open_runs and other != key]
+    for other in idle[: max(0, surplus)]:
+        del kept[other]
+    return kept
+
+
+def of_container(jobs: Jobs, container: str) -> tuple[Key, JobRun] | None:
+    """Return the job and the run of a container; None if the memory has no such run."""
+    for key, memory in jobs.items():
+        for run in memory.runs:
+            if run.container == container:
+                return key, run
+    return None
+
+
+def _kept_runs(runs: tuple[JobRun, ...]) -> tuple[JobRun, ...]:
+    surplus = len(runs) - RUNS_KEPT
+    dropped = {r.number for r in [r for r in runs if r.ended][: max(0, surplus)]}
+    return tuple(r for r in runs if r.number not in dropped)
+
+
+def _with_occasion(
+    occasions: tuple[JobOccasion, ...], changed: JobOccasion
+) -> tuple[JobOccasion, ...]:
+    key = (changed.revision, changed.name)
+    others = [o for o in occasions if (o.revision, o.name) != key]
+    scheduled = [o for o in others if o.name.startswith(SCHEDULE)]
+    dropped = scheduled[: max(0, len(scheduled) - SCHEDULED_KEPT + 1)]
+    return (*(o for o in others if o not in dropped), changed)[-OCCASIONS_KEPT:]
+
+
+# JSON
+
+
+def to_json(jobs: Jobs) -> list[dict[str, object]]:
+    """Return memories as JSON, in the order of their last use."""
+    return [{"key": str(key), **_one_to_json(memory)} for key, memory in jobs.items()]
+
+
+def _one_to_json(memory: JobMemory) -> dict[str, object]:
+    return {
+        "last": memory.last,
+        "runs": [asdict(run) for run in memory.runs],
+        "occasions": [asdict(occasion) for occasion in memory.occasions],
+        "requests": list(memory.requests),
+    }
+
+
+def from_json(value: Iterable[Mapping[str, Any]]) -> dict[Key, JobMemory]:
+    """Return the memories written by ``to_json``.
+
+    Raises:
+        KeyError, TypeError, ValueError: the value is no list of memories.
+    """
+    return {
+        Key.parse(each["key"]): replace(
+            NO_RUNS,
+            last=int(each["last"]),
+            runs=tuple(JobRun(**run) for run in each["runs"]),
+            occasions=tuple(JobOccasion(**occasion) for occasion in each["occasions"]),
+            requests=tuple(map(str, each["requests"])),
+        )
+        for each in value
+    }

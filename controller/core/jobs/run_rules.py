@@ -1,0 +1,80 @@
+"""What the gate requires of a run's create, besides the rules for every container.
+
+The broker alone knows which runs there were. A run has the next number of its job. An occasion that
+succeeded is not repeated, and an occasion has one run at a time. A run by request needs a recorded
+request. No engine restarts a run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from controller.core.engine_api.requests import CreateRequest, Finding, Findings
+from controller.core.jobs.memory import MANUAL, ON_CHANGE, ROLLOUT, SCHEDULE
+from controller.core.rules.context import Case
+from controller.core.rules.facts import RunFacts
+from controller.model import names
+
+_LABEL = f"Labels.{names.OCCASION}"
+_OCCASION = re.compile(
+    rf"{ON_CHANGE}|{MANUAL}[0-9a-f-]{{36}}"
+    rf"|{SCHEDULE}[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}Z"
+    rf"|{ROLLOUT}[a-z0-9-]{{1,27}}@[0-9a-f]{{64}}",
+    re.ASCII,
+)
+
+
+def runs_once(case: Case) -> Findings:
+    """A run of a job is made once, for an occasion, and nothing starts the run again."""
+    if not case.by_controller:
+        return
+    number = names.run_of_slot(case.request.label(names.SLOT))
+    if not number:
+        if case.request.label(names.OCCASION):
+            yield Finding("label.reserved", _LABEL, "only a job's run has it", "leave it out")
+        return
+    yield from judge_text(case.request, number)
+    if case.facts is not None and case.facts.run is not None:
+        yield from judge_facts(case.request, number, case.facts.run)
+
+
+def judge_text(request: CreateRequest, number: int) -> Iterator[Finding]:
+    """Yield the faults of a run's create that its text shows."""
+    occasion, job = request.label(names.OCCASION), request.label(names.SERVICE)
+    if not _OCCASION.fullmatch(occasion):
+        reason = f"{occasion!r:.64} is no occasion of a run"
+        yield Finding("job.occasion", _LABEL, reason, "name why the run is made, such as change")
+    if not names.is_dns_label(job, length=names.JOB_NAME_MAX):
+        reason = f"a job's name has at most {names.JOB_NAME_MAX} characters"
+        yield Finding("job.name", f"Labels.{names.SERVICE}", reason, "choose a shorter name")
+    if request.restart.name not in {"", "no"}:
+        reason = f"run {number} of a job is started once, and never by the engine"
+        yield Finding("job.restart", "HostConfig.RestartPolicy", reason, "leave it out")
+    if any(end.aliases for end in request.endpoints):
+        reason = "nobody connects to a run, so a run has no alias"
+        yield Finding("job.alias", "NetworkingConfig", reason, "leave the aliases out")
+
+
+def judge_facts(request: CreateRequest, number: int, facts: RunFacts) -> Iterator[Finding]:
+    """Yield the faults of a run's create by the broker's memory of the job."""
+    memory, job = facts.memory, request.label(names.SERVICE)
+    slot, occasion = f"Labels.{names.SLOT}", request.label(names.OCCASION)
+    if facts.is_service:
+        reason = f"{job} is a service with containers"
+        yield Finding("job.name", f"Labels.{names.SERVICE}", reason, "choose another name")
+    if number != memory.last + 1:
+        word = "was made already" if number <= memory.last else "is not the next one"
+        reason = f"run {number} of {job} {word}: the last one is {memory.last}"
+        yield Finding("job.number", slot, reason, f"look again: the next one is {memory.last + 1}")
+    known = memory.occasion(request.label(names.REVISION), occasion)
+    if known is not None and known.outcome == "succeeded":
+        reason = f"{job} ran for {occasion}, and run {known.last} succeeded"
+        yield Finding("job.done", _LABEL, reason, "nothing is to be done")
+    elif known is not None and not known.ended:
+        reason = f"run {known.last} of {job} for {occasion} goes on"
+        yield Finding("job.running", _LABEL, reason, "wait until that one has ended")
+    asked = occasion.removeprefix(MANUAL) in memory.requests
+    if occasion.startswith(MANUAL) and known is None and not asked:
+        reason = f"nobody asked for a run of {job} by that record"
+        yield Finding("job.request", _LABEL, reason, f"ask for one: trimtab run-job {job}")

@@ -1,0 +1,141 @@
+"""The actions of one job: make the run that is due, start it once, and remove old containers.
+
+A run that ended is never drift: nothing starts or replaces its container. ``core.jobs.decision``
+decides whether a run is due, by the broker's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from controller.core.drift.actions import (
+    ContainerHandle,
+    is_denied,
+    stop_for_good,
+    until_denied,
+    with_verdicts,
+)
+from controller.core.drift.classify import ALIVE
+from controller.core.jobs.decision import JobDecision, JobTime, JobWord, NewRun, decide, seconds
+from controller.core.planning.context import ServiceContext
+from controller.model.desired.desired import Service
+from controller.model.desired.plan import AnyAction, CreateContainer, Delay
+from controller.model.desired.spec.job import JobSpec
+from controller.model.errors import Problem
+from controller.model.names import run_name
+from controller.model.observed import Container, ContainerState, JobMemory, JobRun
+from controller.model.records import Precondition
+
+
+@dataclass(slots=True)
+class JobPlan:
+    """The actions and the problems of one job."""
+
+    actions: list[AnyAction] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def job_spec(job: Service) -> JobSpec:
+    """Return the spec of a job."""
+    assert isinstance(job.spec, JobSpec), f"{job.key} is no job"
+    return job.spec
+
+
+def plan_job(context: ServiceContext, memory: JobMemory, now: JobTime) -> JobPlan:
+    """Return the actions for one declared job, in order."""
+    job, plan = context.service, JobPlan()
+    decision = decide(job_spec(job), job.revision, memory, now)
+    runs = {run.container: run for run in memory.runs}
+    for container in context.containers:
+        run = runs.get(container.id)
+        if run is not None and not run.ended:
+            plan.actions += _open_run(container, run, decision, context)
+    for container, cause in surplus(job_spec(job), context.containers, memory, now):
+        removal = [ContainerHandle.of(container).remove(cause)]
+        plan.actions += with_verdicts(removal, context.judge)
+    if decision.word is JobWord.WAITING:
+        cause = decision.message
+        plan.actions.append(Delay(object=job.key, target=job.key.name, cause=cause))
+    if decision.run is not None:
+        _begin(decision.run, context, plan)
+    return plan
+
+
+def _open_run(
+    container: Container, run: JobRun, decision: JobDecision, context: ServiceContext
+) -> list[AnyAction]:
+    """Return the actions on the container of a run without a known end."""
+    if container.state is ContainerState.CREATED and not container.error:
+        start = ContainerHandle.of(container).start(f"run {run.number} has not begun yet")
+        return with_verdicts([start], context.judge)
+    if container.state in ALIVE:
+        if run.number not in decision.overdue:
+            return []
+        stops = stop_for_good(container, context.service, decision.message)
+        return until_denied(with_verdicts(stops, context.judge))
+    # The broker records the end when it reads the container: the next look knows it.
+    cause = f"the end of run {run.number} is being recorded"
+    return [Delay(object=context.key, target=container.name, slot=run.number, cause=cause)]
+
+
+def _begin(new: NewRun, context: ServiceContext, plan: JobPlan) -> None:
+    job, prerequisites = context.service, context.prerequisites
+    name = run_name(job.key.namespace, job.key.name, number=new.number, revision=job.revision)
+    problems = prerequisites.problems(job, creating=True)
+    if problems:
+        plan.problems += problems
+        return
+    if (blocker := context.blockers.start) is not None:
+        plan.actions.append(blocker.wait(context.key, target=name, slot=new.number))
+        return
+    if context.resource_conflict is not None:
+        wait = context.resource_conflict.wait(context.key, target=name, slot=new.number)
+        plan.actions.append(wait)
+        return
+    create = CreateContainer(
+        object=job.key,
+        target=name,
+        cause=new.cause,
+        slot=new.number,
+        precondition=Precondition(absent=name),
+        service=job,
+        image=prerequisites.images.of(job),
+        with_alias=False,
+        occasion=new.occasion,
+    )
+    start = ContainerHandle.to_create(create).start(new.cause)
+    actions = [*prerequisites.missing(job, creating=True), create, start]
+    judged = with_verdicts(actions, context.judge)
+    refused = [action for action in judged if is_denied(action)]
+    if refused:
+        plan.actions += refused
+        return
+    for action in judged:
+        prerequisites.record_created(action)
+    plan.actions += judged
+
+
+def surplus(
+    spec: JobSpec, containers: Iterable[Container], memory: JobMemory, now: JobTime
+) -> list[tuple[Container, str]]:
+    """Return the containers of ended runs that are not kept, each with the cause."""
+    runs = {run.container: run for run in memory.runs}
+    left = {"succeeded": spec.keep.succeeded, "failed": spec.keep.failed}
+    removed: list[tuple[Container, str]] = []
+    for container in sorted(containers, key=lambda c: -c.slot):
+        run = runs.get(container.id)
+        if container.state in ALIVE or (run is not None and not run.ended):
+            continue
+        if run is None and container.admitted is None:
+            continue  # the broker's recovery will settle its create
+        if run is None:
+            removed.append((container, f"run {container.slot} is no longer remembered"))
+            continue
+        kept = "succeeded" if run.outcome == "succeeded" else "failed"
+        left[kept] -= 1
+        if left[kept] < 0:
+            removed.append((container, f"keep.{kept} is {getattr(spec.keep, kept)}"))
+        elif spec.ttl is not None and seconds(run.ended) + spec.ttl / 1000 <= now.steady_s:
+            removed.append((container, "its ttl is over"))
+    return removed[::-1]

@@ -1,0 +1,91 @@
+"""The spec of a Job: the container fields of a Service, and when the container runs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from controller.model.desired.field_types import DurationMs
+from controller.model.desired.spec.fields import Model
+from controller.model.desired.spec.rollout import Restart, RestartPolicy
+from controller.model.desired.spec.service import ServiceSpec
+
+SCHEDULE_MAX: Final = 128
+STARTING_DEADLINE_MAX_MS: Final = 86_400_000
+BACKOFF_LIMIT_MAX: Final = 20
+ACTIVE_DEADLINE_MAX_MS: Final = 7 * 86_400_000
+KEEP_MAX: Final = 5
+TTL_MAX_MS: Final = 365 * 86_400_000
+#: Fields of a Service without a meaning for a Job, each with the remedy.
+NOT_OF_A_JOB: Final = {
+    "state": "remove it: a run ends by itself",
+    "replicas": "remove it: one run at a time",
+    "restart": "remove it: a failed run is followed by another one, up to spec.backoffLimit",
+    "rollout": "remove it: runs aren't replaced",
+    "healthcheck": "remove it: the exit code says whether a run succeeded",
+    "ports": "remove it: nobody connects to a run; write a Service for what serves",
+}
+
+
+class Trigger(StrEnum):
+    """What makes a run of a Job due."""
+
+    #: A revision of the job without a run.
+    ON_CHANGE = "OnChange"
+    #: Only an operator's ``trimtab run-job``.
+    MANUAL = "Manual"
+
+
+class ConcurrencyPolicy(StrEnum):
+    """What happens at an instant of the schedule while a run goes on."""
+
+    FORBID = "Forbid"  # the run begins once the other has ended, within startingDeadline
+    ALLOW = "Allow"  # both go on
+    REPLACE = "Replace"  # the other is stopped first
+
+
+class Interrupted(StrEnum):
+    """What follows a run that was cut from outside, for example by the engine's restart."""
+
+    RETRY = "Retry"  # another run, as after any failure
+    FAIL = "Fail"  # none: the job has failed
+
+
+class KeptRuns(Model):
+    """How many containers of ended runs are kept."""
+
+    succeeded: Annotated[int, Field(ge=0, le=KEEP_MAX)] = 3
+    failed: Annotated[int, Field(ge=0, le=KEEP_MAX)] = 3
+
+
+class JobSpec(ServiceSpec):
+    """The spec of a Job.
+
+    The fields of ``NOT_OF_A_JOB`` are refused by ``core.manifests.jobs.job_checks``.
+    """
+
+    restart: Restart = Restart(policy=RestartPolicy.NEVER)
+    trigger: Trigger = Trigger.ON_CHANGE
+    #: Minute, hour, day of month, month and day of week, as cron has them. In place of a trigger.
+    schedule: Annotated[str, Field(max_length=SCHEDULE_MAX)] | None = None
+    #: Of the tz database, such as ``Europe/Berlin``.
+    time_zone: Annotated[str, Field(max_length=64)] = "UTC"
+    concurrency_policy: ConcurrencyPolicy = ConcurrencyPolicy.FORBID
+    #: How late a run may begin.
+    starting_deadline: Annotated[DurationMs, Field(ge=10_000, le=STARTING_DEADLINE_MAX_MS)] = (
+        3_600_000
+    )
+    #: How often a failed run is followed by another one.
+    backoff_limit: Annotated[int, Field(ge=0, le=BACKOFF_LIMIT_MAX)] = 3
+    #: A run is stopped after this time, and has failed.
+    active_deadline: Annotated[DurationMs, Field(ge=1000, le=ACTIVE_DEADLINE_MAX_MS)] = 3_600_000
+    interrupted: Interrupted = Interrupted.RETRY
+    keep: KeptRuns = KeptRuns()
+    #: The container of an ended run is removed after this time. None: ``keep`` alone counts.
+    ttl: Annotated[DurationMs, Field(ge=1000, le=TTL_MAX_MS)] | None = None
+
+
+#: Fields of a Job alone. None of them is part of a revision: they don't make the container.
+JOB_FIELDS: Final = frozenset(JobSpec.model_fields) - frozenset(ServiceSpec.model_fields)

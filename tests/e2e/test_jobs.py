@@ -1,0 +1,121 @@
+"""Jobs on a real engine: once for each revision, whatever happens to containers and processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.instance import Host, eventually, has, web
+
+JOB = """\
+apiVersion: trimtab/v1
+kind: Job
+metadata: {{name: {name}, owner: team}}
+spec:
+  image: {image}
+  entrypoint: [/bin/sh, -c, "{script}"]
+  stopGracePeriod: 1s
+{extra}
+"""
+IMAGE = "trimtab.local/web:1"
+
+
+def job(name: str, script: str, extra: str = "") -> str:
+    """Return a document of a job; *extra* are lines of its spec."""
+    indented = "\n".join(f"  {line}" for line in extra.splitlines())
+    return JOB.format(name=name, image=IMAGE, script=script, extra=indented)
+
+
+def runs(host: Host, name: str) -> list[dict[str, Any]]:
+    """Return the runs that the broker remembers."""
+    return list(host.resource(name).get("runs", []))
+
+
+def outcomes(host: Host, name: str) -> list[str]:
+    return [run.get("outcome", "") for run in runs(host, name)]
+
+
+def test_a_job_runs_once_for_each_revision(host: Host) -> None:
+    host.write("job.yaml", job("migrate", "echo migrated"))
+    host.up()
+    try:
+        eventually(lambda: has(host.resource("migrate"), "Complete"))
+        assert outcomes(host, "migrate") == ["succeeded"]
+        (container,) = host.containers("migrate")
+        assert container["Name"].startswith("/migrate.run-1-")
+        assert container["HostConfig"]["RestartPolicy"]["Name"] == "no"
+        row = host.cli("status").stdout.splitlines()[1].split()
+        assert row[:3] == ["Job", "default", "migrate"]
+        assert "Completed" in row
+        assert "migrated" in host.cli("logs", "migrate").stdout
+        described = host.cli("describe", "migrate").stdout
+        assert "Completed" in described
+        assert "exited with 0" in described
+
+        # Without its container, and after a restart of both processes, the run stays remembered.
+        host.engine.docker("rm", container["Id"])
+        host.stop()
+        host.up()
+        eventually(lambda: has(host.resource("migrate"), "Complete"))
+        assert host.containers("migrate") == []
+
+        host.write("job.yaml", job("migrate", "echo again"))
+        eventually(lambda: outcomes(host, "migrate") == ["succeeded", "succeeded"])
+        assert [c["Name"][:15] for c in host.containers("migrate")] == ["/migrate.run-2-"]
+        host.cli("plan")  # exits with 2 if anything were to be done
+    finally:
+        host.stop()
+
+
+def test_a_failed_job_holds_its_dependents_until_a_run_by_request_succeeds(host: Host) -> None:
+    flag = "test -e /data/ready || exit 3"
+    mount = "mounts: [{type: volume, source: data, target: /data, shared: true}]\n"
+    host.write("migrate.yaml", job("migrate", flag, f"{mount}backoffLimit: 0"))
+    host.write(
+        "make.yaml", job("make", "touch /data/ready", f"{mount}trigger: Manual\nbackoffLimit: 0")
+    )
+    on_it = "dependsOn: [{kind: Job, name: migrate, condition: Completed}]\n"
+    host.write("web.yaml", web("web", extra=on_it))
+    host.up()
+    try:
+        eventually(lambda: has(host.resource("migrate"), "Failed"))
+        eventually(lambda: has(host.resource("web"), "Stalled"))
+        assert host.containers("web") == []
+        (failed,) = runs(host, "migrate")
+        assert failed["why"] == "exited with 3"
+        host.cli("run-job", "migrate", expect=5)
+        assert outcomes(host, "migrate") == ["failed", "failed"]
+
+        host.cli("run-job", "make")
+        done = host.json("run-job", "migrate", "--json")
+        assert done["done"] is True
+        assert [run["outcome"] for run in done["runs"]] == ["succeeded"]
+        assert has(host.resource("migrate"), "Complete")
+        eventually(lambda: host.is_ready("web"))
+        assert outcomes(host, "make") == ["succeeded"]
+    finally:
+        host.stop()
+
+
+def test_a_run_is_cut_by_the_engines_end_and_stopped_at_its_deadline(host: Host) -> None:
+    host.write("cut.yaml", job("cut", "sleep 300", "interrupted: Fail"))
+    host.write("long.yaml", job("long", "sleep 300", "activeDeadline: 3s\nbackoffLimit: 0"))
+    host.up()
+    try:
+        eventually(lambda: has(host.resource("long"), "Failed"))
+        (long,) = runs(host, "long")
+        assert long["outcome"] == "failed"
+        assert long["why"].startswith("was stopped by trimtab")
+
+        (container,) = host.containers("cut")
+        assert container["State"]["Status"] == "running"
+        host.engine.kill()
+        host.engine.start()
+        eventually(lambda: has(host.resource("cut"), "Failed"))
+        assert outcomes(host, "cut") == ["cut"]
+        assert [c["Id"] for c in host.containers("cut")] == [container["Id"]]
+
+        # Nobody starts a run again, not even an operator.
+        refused = host.docker_through_broker("start", container["Id"], check=False)
+        assert "job.started" in refused.stderr + refused.stdout
+    finally:
+        host.stop()

@@ -1,0 +1,146 @@
+"""When a run is due: once for each revision, again after failures, and by request."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from controller.core.jobs import memory as jobs
+from controller.core.jobs.decision import (
+    FIRST_PAUSE_S,
+    LAST_PAUSE_S,
+    JobDecision,
+    JobTime,
+    JobWord,
+    decide,
+    next_look_s,
+    pause_after,
+    seconds,
+)
+from controller.model.desired.spec.job import Interrupted, JobSpec, Trigger
+from controller.model.observed import NO_RUNS, JobMemory, JobRun
+
+ONE, TWO = f"v2:{'1' * 64}", f"v2:{'2' * 64}"
+AT = "2026-03-01T12:00:00.000Z"
+START = seconds(AT)
+IMAGE = "ghcr.io/platformnetwork/web:1"
+
+
+def spec(**members: object) -> JobSpec:
+    return JobSpec.model_construct(**cast("Any", {"image": IMAGE, **members}))
+
+
+def ran(
+    *outcomes: jobs.Outcome | None, occasion: str = jobs.ON_CHANGE, memory: JobMemory = NO_RUNS
+) -> JobMemory:
+    """Return the memory after runs with these outcomes; None for a run that goes on."""
+    for outcome in outcomes:
+        number = memory.last + 1
+        memory = jobs.create(memory, JobRun(number, ONE, occasion, f"c{number}", AT))
+        memory = jobs.start(memory, f"c{number}", AT)
+        if outcome is not None:
+            memory = jobs.end(memory, f"c{number}", time=AT, outcome=outcome, why="exited")
+    return memory
+
+
+def at(later_s: float, *, jump_s: float = 0.0) -> JobTime:
+    return JobTime(START + later_s + jump_s, START + later_s)
+
+
+def decided(memory: JobMemory, later_s: float = 0.0, **members: object) -> JobDecision:
+    return decide(spec(**members), ONE, memory, at(later_s))
+
+
+def test_a_revision_runs_once() -> None:
+    first = decided(NO_RUNS)
+    assert first.run is not None
+    assert (first.run.number, first.run.occasion) == (1, jobs.ON_CHANGE)
+    assert decided(ran(None)).word is JobWord.RUNNING
+    done = decided(ran("succeeded"))
+    assert (done.word, done.run) == (JobWord.COMPLETE, None)
+    changed = decide(spec(), TWO, ran("succeeded"), at(0))
+    assert changed.run is not None
+    assert changed.run.number == 2
+
+
+def test_a_failed_run_is_followed_by_another_after_a_growing_pause() -> None:
+    waiting = decided(ran("failed"), 1.0)
+    assert (waiting.word, waiting.until) == (JobWord.WAITING, START + FIRST_PAUSE_S)
+    again = decided(ran("failed"), FIRST_PAUSE_S)
+    assert again.run is not None
+    assert again.run.number == 2
+    assert decided(ran("failed", "failed"), FIRST_PAUSE_S).word is JobWord.WAITING
+    assert decided(ran("failed", "failed"), 2 * FIRST_PAUSE_S).run is not None
+    assert pause_after(20) == LAST_PAUSE_S
+
+
+def test_beyond_backoff_limit_the_job_has_failed() -> None:
+    assert decided(ran("failed", "failed"), 1e6, backoff_limit=1).word is JobWord.FAILED
+    assert decided(ran("failed"), 1e6, backoff_limit=0).word is JobWord.FAILED
+    assert decided(ran("failed", "succeeded"), backoff_limit=1).word is JobWord.COMPLETE
+
+
+def test_an_interrupted_run_fails_the_job_only_if_the_document_says_so() -> None:
+    assert decided(ran("cut"), FIRST_PAUSE_S).run is not None
+    failed = decided(ran("cut"), FIRST_PAUSE_S, interrupted=Interrupted.FAIL)
+    assert failed.word is JobWord.FAILED
+    retried = decided(ran("failed"), FIRST_PAUSE_S, interrupted=Interrupted.FAIL)
+    assert retried.run is not None
+
+
+def test_a_clock_that_was_set_back_delays_nothing() -> None:
+    assert decided(ran("failed"), -7200.0).run is not None
+
+
+def test_a_run_beyond_its_deadline_is_overdue() -> None:
+    before, after = (decided(ran(None), s, active_deadline=60_000) for s in (59.0, 60.0))
+    assert (before.overdue, before.until) == ((), START + 60)
+    assert (after.overdue, after.until) == ((1,), None)
+
+
+def test_a_jump_of_the_wall_clock_ends_no_run() -> None:
+    now = at(1.0, jump_s=7200.0)
+    decision = decide(spec(active_deadline=60_000), ONE, ran(None), now)
+    assert (decision.overdue, decision.until) == ((), now.wall_s + 59)
+
+
+def test_a_request_comes_before_the_trigger_and_is_carried_out_once() -> None:
+    asked = jobs.request(ran("succeeded"), "a")
+    first = decided(asked)
+    assert first.run is not None
+    assert first.run.occasion == "manual:a"
+    done = ran("succeeded", occasion="manual:a", memory=asked)
+    assert decided(done).word is JobWord.COMPLETE
+    failing = ran("failed", occasion="manual:a", memory=asked)
+    retried = decided(failing, FIRST_PAUSE_S)
+    assert retried.run is not None
+    assert retried.run.occasion == "manual:a"
+    # Of another revision, the request is over: the gate would refuse a second run of it.
+    assert decide(spec(), TWO, failing, at(0)).word is JobWord.DUE
+
+
+def test_a_successful_run_by_request_completes_a_failed_job() -> None:
+    failed = ran("failed")
+    assert decided(failed, backoff_limit=0).word is JobWord.FAILED
+    done = ran("succeeded", occasion="manual:a", memory=jobs.request(failed, "a"))
+    assert decided(done, backoff_limit=0).word is JobWord.COMPLETE
+
+
+def test_a_manual_job_runs_by_request_alone() -> None:
+    assert decided(NO_RUNS, trigger=Trigger.MANUAL).word is JobWord.IDLE
+    assert decided(jobs.request(NO_RUNS, "a"), trigger=Trigger.MANUAL).run is not None
+
+
+def test_a_suspended_job_begins_no_run() -> None:
+    assert decided(NO_RUNS, suspend=True).word is JobWord.SUSPENDED
+    assert decided(ran("failed"), 1.0, suspend=True).word is JobWord.SUSPENDED
+    assert decided(ran(None), suspend=True).word is JobWord.RUNNING
+    assert decided(ran("succeeded"), suspend=True).word is JobWord.COMPLETE
+
+
+def test_the_next_look_is_when_time_alone_changes_something() -> None:
+    now = at(1.0)
+    assert next_look_s(spec(), ONE, ran("succeeded"), now) is None
+    assert next_look_s(spec(), ONE, ran("failed"), now) == FIRST_PAUSE_S - 1
+    kept = frozenset({"c1"})
+    assert next_look_s(spec(ttl=60_000), ONE, ran("succeeded"), now, containers=kept) == 59
+    assert next_look_s(spec(ttl=60_000), ONE, ran("succeeded"), now) is None
