@@ -131,7 +131,8 @@ def declared(
     identity: SourceIdentity = HERE,
 ) -> Desired:
     return Desired(
-        services=tuple(r for r in resources if isinstance(r, Service)),
+        services=tuple(r for r in resources if isinstance(r, Service) and r.key.kind != "Job"),
+        jobs=tuple(r for r in resources if isinstance(r, Service) and r.key.kind == "Job"),
         networks=tuple(r for r in resources if isinstance(r, Network)),
         volumes=tuple(r for r in resources if isinstance(r, Volume)),
         releases=tuple(r for r in resources if isinstance(r, Release)),

@@ -11,16 +11,17 @@ import click
 
 from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.socket_client import ask_controller
-from controller.cli.clients.status_report import key_of
+from controller.cli.clients.status_report import key_of, matches
 from controller.cli.options import command, open_state, print_result
 from controller.cli.output.tables import Column, clip, clip_image, terminal_width
 from controller.cli.output.tables import render as render_table
 from controller.cli.output.terminal import echo
-from controller.cli.output.times import local_time
+from controller.cli.output.times import current_time, local_time
 from controller.cli.output.user_names import with_names
+from controller.cli.status.description import render_runs
 from controller.core.encoding.terminal_text import printable, quote_line
 from controller.model.errors import EngineUnavailable
-from controller.model.names import revision_digits
+from controller.model.names import WORKLOADS, revision_digits
 from controller.settings import StateFolder
 
 #: Characters of a failed container's last line.
@@ -40,17 +41,35 @@ COLUMNS = (
 Examples:
   trimtab history web
   trimtab history shop/web --json | jq -r '.revisions[0].digest'
+  trimtab history backup                     the last runs of a job
 """)
 @click.argument("name", shell_complete=complete_names)
 def history(name: str, state: Path | None, as_json: bool) -> int:
-    """Show the last revisions of a service: start, source, image and outcome.
+    """Show the last revisions of a service: start, source, image and outcome; of a job, its runs.
 
-    If nothing runs, the last saved history is shown.
+    If nothing runs, the last saved history of a service is shown.
     """
     folder, _ = open_state(state)
+    job = _find_job(folder, name)
+    if job is not None:
+        runs = job.get("runs", [])
+        table = render_runs(runs, now=current_time(), width=terminal_width())
+        members = {member: job[member] for member in ("kind", "namespace", "name")}
+        print_result({**members, "runs": runs}, table or "No runs.", as_json=as_json)
+        return 0
     report = _fetch_history(folder, name)
     print_result(report, render(report, width=terminal_width()), as_json=as_json)
     return 0
+
+
+def _find_job(state: StateFolder, name: str) -> dict[str, Any] | None:
+    """Return the status of the job NAME; None if nothing runs, or the name is not one job's."""
+    try:
+        status = ask_controller(state.controller_socket, {"do": "status"})
+    except EngineUnavailable:
+        return None
+    named = [r for r in status["resources"] if r["kind"] in WORKLOADS and matches(r, name)]
+    return dict(named[0]) if len(named) == 1 and named[0]["kind"] == "Job" else None
 
 
 def _fetch_history(state: StateFolder, name: str) -> Any:

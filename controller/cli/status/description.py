@@ -160,19 +160,25 @@ def _replicas(resource: StatusJson, view: TableView, width: int | None) -> Itera
 
 def _runs(resource: StatusJson, view: TableView, width: int | None) -> Iterator[str]:
     """Yield the runs that the broker remembers, the latest first."""
+    yield from filter(
+        None, render_runs(resource.get("runs", []), now=view.now, width=width).split("\n")
+    )
+
+
+def render_runs(runs: Sequence[StatusJson], *, now: float, width: int | None) -> str:
+    """Return the table of a job's runs, the latest first; '' without any."""
     rows = [
         (
             str(run["run"]),
             revision_digits(run["revision"])[:8],
             run["occasion"],
-            age(run["created"], view.now),
+            age(run["created"], now),
             run.get("outcome") or "in progress",
-            run.get("why", ""),
+            printable(run.get("why", "")),
         )
-        for run in reversed(resource.get("runs", []))
+        for run in reversed(runs)
     ]
-    if rows:
-        yield from render(RUNS, rows, width=width).split("\n")
+    return render(RUNS, rows, width=width) if rows else ""
 
 
 def _last_output(resource: StatusJson) -> Iterator[str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
 
 from controller.core.engine_api.requests import CreateRequest, Finding, Findings
 from controller.core.jobs.memory import MANUAL, ON_CHANGE, ROLLOUT, SCHEDULE
@@ -16,6 +18,8 @@ from controller.core.rules.context import Case
 from controller.core.rules.facts import RunFacts
 from controller.model import names
 
+#: How far the controller's clock can be ahead of the broker's, in seconds.
+AHEAD_S: Final = 60.0
 _LABEL = f"Labels.{names.OCCASION}"
 _OCCASION = re.compile(
     rf"{ON_CHANGE}|{MANUAL}[0-9a-f-]{{36}}"
@@ -34,15 +38,27 @@ def runs_once(case: Case) -> Findings:
         if case.request.label(names.OCCASION):
             yield Finding("label.reserved", _LABEL, "only a job's run has it", "leave it out")
         return
-    yield from judge_text(case.request, number)
-    if case.facts is not None and case.facts.run is not None:
+    faults = [*judge_text(case.request, number)]
+    yield from faults
+    if not faults and case.facts is not None and case.facts.run is not None:
         yield from judge_facts(case.request, number, case.facts.run)
+
+
+def is_occasion(text: str) -> bool:
+    """Return True if a text is the occasion of a run."""
+    if not _OCCASION.fullmatch(text):
+        return False
+    try:  # there is no 30 February
+        instant = text.removeprefix(SCHEDULE)
+        return instant == text or datetime.fromisoformat(instant).year > 0
+    except ValueError:
+        return False
 
 
 def judge_text(request: CreateRequest, number: int) -> Iterator[Finding]:
     """Yield the faults of a run's create that its text shows."""
     occasion, job = request.label(names.OCCASION), request.label(names.SERVICE)
-    if not _OCCASION.fullmatch(occasion):
+    if not is_occasion(occasion):
         reason = f"{occasion!r:.64} is no occasion of a run"
         yield Finding("job.occasion", _LABEL, reason, "name why the run is made, such as change")
     if not names.is_dns_label(job, length=names.JOB_NAME_MAX):
@@ -74,7 +90,24 @@ def judge_facts(request: CreateRequest, number: int, facts: RunFacts) -> Iterato
     elif known is not None and not known.ended:
         reason = f"run {known.last} of {job} for {occasion} goes on"
         yield Finding("job.running", _LABEL, reason, "wait until that one has ended")
+    if occasion.startswith(SCHEDULE) and known is None:
+        yield from _judge_instant(occasion, facts)
     asked = occasion.removeprefix(MANUAL) in memory.requests
     if occasion.startswith(MANUAL) and known is None and not asked:
         reason = f"nobody asked for a run of {job} by that record"
         yield Finding("job.request", _LABEL, reason, f"ask for one: trimtab run-job {job}")
+
+
+def _judge_instant(occasion: str, facts: RunFacts) -> Iterator[Finding]:
+    """Yield the faults of the first run for an instant of a schedule.
+
+    The broker doesn't know the schedule. An instant has the runs of one revision, and none is made
+    ahead of time.
+    """
+    if any(each.name == occasion for each in facts.memory.occasions):
+        reason = f"{occasion} had its run, of another revision"
+        yield Finding("job.done", _LABEL, reason, "nothing is to be done")
+    instant = datetime.fromisoformat(occasion.removeprefix(SCHEDULE)).timestamp()
+    if instant > facts.now + AHEAD_S:
+        reason = f"{occasion} is in the future, by the broker's clock"
+        yield Finding("job.schedule", _LABEL, reason, "compare the clocks of both processes")

@@ -56,6 +56,8 @@ LATER_KINDS = ("Secret",)
 LATER_FIELDS: tuple[YamlPath, ...] = (
     ("spec", "resources", "cpuset"),
     ("spec", "resources", "disk"),
+    ("spec", "rollout", "before"),
+    ("spec", "rollout", "after"),
 )
 #: Fields of a Job that are not supported yet.
 LATER_JOB_FIELDS: tuple[YamlPath, ...] = (("spec", "completions"), ("spec", "parallelism"))

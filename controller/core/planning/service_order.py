@@ -17,13 +17,13 @@ from controller.core.drift.dependency_state import (
     FAILED,
     DependencyState,
     DependencyStatus,
+    job_status,
     status_of,
 )
 from controller.core.drift.resources_in_use import ExclusiveResources
 from controller.core.encoding import graph
 from controller.core.jobs.decision import NO_TIME, JobTime
 from controller.core.manifests.dependencies import dependencies_of
-from controller.core.planning.jobs.job_dependency import job_status
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import AnyAction, Barrier, Delay, NeedsOperator, StartContainer
 from controller.model.desired.spec.rollout import DependencyCondition, RunState

@@ -1,0 +1,181 @@
+"""The plan of a job: a run that is due, its only start, and the containers that are kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from controller.core.jobs import memory as jobs
+from controller.core.jobs.decision import JobTime, seconds
+from controller.core.planning import planner
+from controller.core.planning.context import PlanContext
+from controller.model.desired.desired import Desired, Service
+from controller.model.desired.plan import CreateContainer, Plan
+from controller.model.desired.spec.job import JobSpec
+from controller.model.names import job_key, run_name
+from controller.model.observed import (
+    NO_RUNS,
+    Container,
+    ContainerState,
+    JobMemory,
+    JobRun,
+    Observed,
+)
+from tests.worlds import IMAGE, NAMES, allow, container, declared, deny, engine, revision, service
+
+JOB = job_key("default", "migrate")
+AT = "2026-03-01T12:00:00.000Z"
+NOW = JobTime(seconds(AT) + 1, seconds(AT) + 1)
+
+
+def job(rev: str = "b", **spec: object) -> Service:
+    text = json.dumps({"image": IMAGE, **spec})
+    one = service("migrate", rev)
+    return replace(one, key=JOB, spec=JobSpec.model_validate_json(text))
+
+
+def run(number: int, state: str = "exited", rev: str = "b", **fields: Any) -> Container:
+    """Return the container of a run; its id is ``c`` and its number."""
+    name = run_name("default", "migrate", number=number, revision=revision(rev))
+    made = container("migrate", 1, rev, state, admitted={"name": name, "restart": "no"}, **fields)
+    return replace(made, id=f"c{number}", key=JOB, slot=number)
+
+
+def ran(*outcomes: jobs.Outcome | None, rev: str = "b") -> JobMemory:
+    """Return the memory after runs with these outcomes; None for a run that goes on."""
+    memory = NO_RUNS
+    for number, outcome in enumerate(outcomes, 1):
+        memory = jobs.create(
+            memory, JobRun(number, revision(rev), jobs.ON_CHANGE, f"c{number}", AT)
+        )
+        memory = jobs.start(memory, f"c{number}", AT)
+        if outcome is not None:
+            memory = jobs.end(memory, f"c{number}", time=AT, outcome=outcome, why="exited")
+    return memory
+
+
+def seen(memory: JobMemory, *containers: Container) -> Observed:
+    return replace(engine(*containers), jobs={JOB: memory})
+
+
+def plan(desired: Desired, observed: Observed, *, now: JobTime = NOW, judge=allow) -> Plan:
+    return planner.plan(
+        desired,
+        observed,
+        networks=NAMES,
+        judge=judge,
+        prunable=planner.keys(desired, observed),
+        blocked=(),
+        policy_digest="policy",
+        context=PlanContext(now=now),
+    )
+
+
+def steps(made: Plan) -> list[str]:
+    return [f"{action.verb} {action.target}" for action in made.of(JOB)]
+
+
+def test_a_revision_without_a_run_gets_one_that_is_started_once() -> None:
+    made = plan(declared(job()), seen(NO_RUNS))
+    name = "migrate.run-1-bbbbbbbb"
+    assert steps(made) == [f"create-container {name}", f"start-container {name}"]
+    (create,) = (action for action in made.of(JOB) if isinstance(action, CreateContainer))
+    assert (create.slot, create.occasion, create.with_alias) == (1, jobs.ON_CHANGE, False)
+    assert steps(plan(declared(job()), seen(ran(None), run(1, "created")))) == [
+        f"start-container {name}"
+    ]
+
+
+def test_a_run_that_goes_on_or_has_ended_needs_nothing() -> None:
+    for observed in (
+        seen(ran(None), run(1, "running")),
+        seen(ran("succeeded"), run(1)),
+        seen(ran("succeeded")),
+        seen(ran("succeeded"), run(1, settings={"memory": 1})),
+    ):
+        assert steps(plan(declared(job()), observed)) == []
+
+
+def test_a_run_of_an_earlier_revision_is_not_replaced() -> None:
+    made = plan(declared(job("d")), seen(ran("succeeded"), run(1)))
+    name = "migrate.run-2-dddddddd"
+    assert steps(made) == [f"create-container {name}", f"start-container {name}"]
+    going = plan(declared(job("d")), seen(ran(None), run(1, "running")))
+    assert steps(going) == []
+
+
+def test_a_run_beyond_its_deadline_is_stopped() -> None:
+    late = JobTime(NOW.wall_s, NOW.steady_s + 60)
+    observed = seen(ran(None), run(1, "running"))
+    made = plan(declared(job(activeDeadline="30s")), observed, now=late)
+    assert steps(made) == ["stop-container migrate.run-1-bbbbbbbb"]
+
+
+def test_an_end_that_the_broker_has_not_recorded_is_awaited() -> None:
+    assert steps(plan(declared(job()), seen(ran(None), run(1)))) == ["wait migrate.run-1-bbbbbbbb"]
+
+
+def test_a_failed_run_waits_for_its_pause() -> None:
+    observed = seen(ran("failed"), run(1))
+    assert steps(plan(declared(job()), observed)) == ["wait migrate"]
+    later = JobTime(NOW.wall_s + 60, NOW.steady_s + 60)
+    assert steps(plan(declared(job()), observed, now=later))[0].startswith("create-container")
+
+
+def test_containers_beyond_keep_and_ttl_are_removed_the_oldest_first() -> None:
+    observed = seen(ran("succeeded", "succeeded", "succeeded"), run(1), run(2), run(3))
+    kept = plan(declared(job(keep={"succeeded": 1})), observed)
+    assert steps(kept) == [
+        "remove-container migrate.run-1-bbbbbbbb",
+        "remove-container migrate.run-2-bbbbbbbb",
+    ]
+    later = JobTime(NOW.wall_s + 60, NOW.steady_s + 60)
+    over = plan(declared(job(ttl="30s")), observed, now=later)
+    assert [step.split()[0] for step in steps(over)] == ["remove-container"] * 3
+
+
+def test_a_container_without_a_settled_create_is_left_alone() -> None:
+    unknown = replace(run(1), admitted=None)
+    assert not any(
+        "remove" in step for step in steps(plan(declared(job()), seen(NO_RUNS, unknown)))
+    )
+
+
+def test_a_denied_run_is_shown_and_nothing_else() -> None:
+    made = plan(declared(job()), seen(NO_RUNS), judge=deny("create-container"))
+    assert steps(made) == ["create-container migrate.run-1-bbbbbbbb"]
+    assert made.of(JOB)[0].verdict.decision == "deny"
+
+
+def test_the_containers_of_an_undeclared_job_are_removed() -> None:
+    made = plan(declared(), seen(ran(None), run(1, "running")))
+    assert steps(made) == [
+        "stop-container migrate.run-1-bbbbbbbb",
+        "remove-container migrate.run-1-bbbbbbbb",
+    ]
+
+
+def test_a_service_waits_for_the_job_that_it_depends_on() -> None:
+    web = service("web", dependsOn=[{"kind": "Job", "name": "migrate", "condition": "Completed"}])
+    desired = declared(job(backoffLimit=0), web)
+
+    def words(memory: JobMemory, state: str = "exited") -> list[tuple[str, str]]:
+        made = plan(desired, seen(memory, run(1, state)))
+        return [(action.verb, action.cause) for action in made.of(web.key)]
+
+    ((verb, cause), *_) = words(ran(None), "running")
+    assert verb == "wait"
+    assert cause.startswith("waiting for migrate to complete")
+    ((verb, cause),) = words(ran("failed"))
+    assert verb == "wait"
+    assert cause.startswith("migrate can't complete: run 1 exited")
+    assert [verb for verb, _ in words(ran("succeeded"))] == ["create-container", "start-container"]
+
+
+def test_the_state_of_each_container_is_handled() -> None:
+    for state in ContainerState:
+        for memory in (ran(None), ran("succeeded"), ran("failed")):
+            made = plan(declared(job()), seen(memory, run(1, state.value)))
+            creates = [a for a in made.of(JOB) if isinstance(a, CreateContainer)]
+            assert creates == [], f"{state} made a second run"
