@@ -14,7 +14,7 @@ from typing import Any, assert_never
 
 from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability
-from controller.core.engine_api.translate import RESTART, joined_networks
+from controller.core.engine_api.create_body import RESTART, joined_networks
 from controller.core.files.retention import with_delivered
 from controller.core.planning import planner
 from controller.core.planning.context import PlanContext

@@ -22,7 +22,7 @@ from controller.app.users import User
 from controller.core.admission.preview import preview_action
 from controller.core.drift.failed_runs import Readers
 from controller.core.encoding.image_reference import is_image_id
-from controller.core.engine_api.translate import container_body
+from controller.core.engine_api.create_body import container_body
 from controller.core.planning.image_volumes import volume_rule_of
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.status.details import Report

@@ -53,6 +53,9 @@ SECTIONS = {
             "Show and steer Git sources: list, sync, hold, resume, approve, log.",
         ),
     },
+    "Secrets": {
+        "secret": ("secret/group", "Keys of namespaces; encrypt, edit, rotate and list files."),
+    },
     "Record": {
         "journal": ("journal/group", "Read and verify the record of every change."),
         "ship": ("journal/ship", "Send the journal to a SIEM: file, syslog, CEF, OTLP."),

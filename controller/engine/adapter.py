@@ -20,9 +20,10 @@ from urllib.parse import quote
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from controller.core.engine_api import pull_progress, translate
-from controller.core.engine_api.log_stream import BadFrame, LogLines, is_multiplexed
-from controller.core.engine_api.pull_progress import PullProgress
+from controller.core.engine_api import translate
+from controller.core.engine_api.streams import pull_progress
+from controller.core.engine_api.streams.log_stream import BadFrame, LogLines, is_multiplexed
+from controller.core.engine_api.streams.pull_progress import PullProgress
 from controller.engine import requests
 from controller.engine.responses import (
     BrokerLook,

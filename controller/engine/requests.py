@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 from urllib.parse import quote
 
-from controller.core.engine_api import translate
+from controller.core.engine_api import create_body, translate
 from controller.engine.transport import OutgoingRequest
 from controller.model.desired.plan import (
     ConnectNetwork,
@@ -45,7 +45,7 @@ def create_request(action: CreateAction, networks: NetworkNames) -> OutgoingRequ
             path = f"/trimtab/v1/files/{action.kind}/{action.object.namespace}/{action.target}"
             return OutgoingRequest("PUT", path, body=translate.files_body(action))
         case CreateContainer():
-            body = translate.container_body(action, networks)
+            body = create_body.container_body(action, networks)
             query = {"name": action.target}
             return OutgoingRequest("POST", "/containers/create", query, body, id_member="Id")
         case _:

@@ -13,7 +13,7 @@ from typing import Any
 
 from controller.core.disruption import budget
 from controller.core.encoding.canonical_json import canonical
-from controller.core.engine_api import pull_errors
+from controller.core.engine_api.streams import pull_errors
 from controller.core.jobs import memory as jobs
 from controller.core.records.inventory_json import settings_from_json, stored_from_json
 from controller.core.rules.confinement import confinement_from_json

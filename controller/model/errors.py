@@ -9,6 +9,7 @@ The tree::
       CredentialsInvalid         the file of registry credentials cannot be used
       StateError                 the state folder is locked, another engine's, or not writable
       SourceError                a Git source could not be fetched, verified or exported
+      SecretError                a Secret could not be decrypted, made or encrypted
       JournalUnavailable         a record could not be made durable: mutations are refused
       EngineError                the engine, or the broker in front of it, failed a request
         EngineUnavailable        no answer, possibly for a short time (waiting)
@@ -150,6 +151,10 @@ class SourceError(TrimtabError):
     """A Git source could not be fetched, verified or exported. What it serves stays."""
 
 
+class SecretError(TrimtabError):
+    """A Secret could not be decrypted, made or encrypted. The message repeats no plain text."""
+
+
 class JournalUnavailable(TrimtabError):
     """A record could not be made durable."""
 
@@ -210,7 +215,7 @@ class EngineFailed(EngineError):
 
 
 class PullFailed(EngineFailed):
-    """An image could not be pulled (``core.engine_api.pull_errors``)."""
+    """An image could not be pulled (``core.engine_api.streams.pull_errors``)."""
 
     def __init__(self, code: str, message: str, *, act: Act, remedy: str = "") -> None:
         super().__init__(code, message, remedy=remedy)

@@ -49,6 +49,8 @@ class ContainerItem:
         ""  # the id of the record of the violation, if the container was stopped for it
     )
     aliases: tuple[str, ...] = ()  # further names in its networks
+    #: The names that the controller gave the container, by network, apart from its service's name.
+    network_aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
     #: Published ports, as ADDRESS:PORT:PORT/PROTOCOL; () if an older broker saved the inventory.
     ports: tuple[str, ...] = ()
     #: The contents, as KIND/NAME=CONTENT, of which the container got a signal.

@@ -28,6 +28,10 @@ class ContainerState(StrEnum):
     DEAD = "dead"
 
 
+#: The value of a limit in ``Settings``: a number, or a text such as a set of CPUs.
+LimitValue = int | str
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of a running container that can change from outside, as the engine shows them.
@@ -169,6 +173,8 @@ class Container:
     writes: tuple[str, ...] = ()  # the named volumes mounted writable, sorted
     #: Each network with the requested aliases; by name, as ``settings.networks``.
     aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    #: The aliases by network to which the container is admitted besides its service's name.
+    admitted_aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
     #: Networks in the container's inspect that do not list the container.
     cut_off: tuple[str, ...] = ()
     #: The verification of the last start: verified, unverified: REASON, violation; '' if unknown.

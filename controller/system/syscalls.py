@@ -44,6 +44,11 @@ def prctl(option: int, value: int = 0) -> int:
     return _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
 
 
+def prctl_pointer(option: int, value: int, pointer: object) -> int:
+    """Call prctl(2) with a pointer as its third argument."""
+    return _check(_libc.prctl(option, ctypes.c_ulong(value), pointer, 0, 0), f"prctl {option}")
+
+
 def unshare_mounts() -> None:
     """Enter a private mount namespace. Later mounts of the host still propagate into it."""
     _check(_libc.unshare(CLONE_NEWNS), "unshare")

@@ -13,7 +13,7 @@ from typing import Any
 
 from controller.broker.gate.commands import Command, Forward, Lost, ReadProcess
 from controller.core.drift.actions import ContainerHandle
-from controller.core.engine_api.translate import RESTART
+from controller.core.engine_api.create_body import RESTART
 from controller.engine.adapter import BrokerEngine
 from controller.model.confinement import NotReadable
 from controller.model.desired.desired import Service, SourceLocation

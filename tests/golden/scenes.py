@@ -21,7 +21,7 @@ import yaml
 
 from controller.app.controller import pass_policy
 from controller.core.drift.actions import Judge
-from controller.core.engine_api.translate import RESTART
+from controller.core.engine_api.create_body import RESTART
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import service_text, slot_text
 from controller.core.planning import planner

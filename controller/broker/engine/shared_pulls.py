@@ -19,9 +19,9 @@ from controller.broker.engine.client import BROKER, EngineClient
 from controller.broker.engine.relay import ClientStream
 from controller.broker.engine.response import ResponseBroken, ResponseReader
 from controller.broker.gate.commands import Forward, Lost, SharedPull
-from controller.core.engine_api import pull_progress
-from controller.core.engine_api.pull_errors import NO_PROGRESS
-from controller.core.engine_api.pull_progress import PullProgress
+from controller.core.engine_api.streams import pull_progress
+from controller.core.engine_api.streams.pull_errors import NO_PROGRESS
+from controller.core.engine_api.streams.pull_progress import PullProgress
 from controller.model.records import Reply
 from controller.system.slots import SlotUser
 

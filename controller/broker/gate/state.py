@@ -17,8 +17,8 @@ from controller.core.admission.host_ports import PortClaim
 from controller.core.enforcement.approvals import ApprovalView
 from controller.core.enforcement.quota_counts import Counted
 from controller.core.enforcement.record_summaries import Buckets
-from controller.core.engine_api.pull_errors import Access
 from controller.core.engine_api.requests import ExecRequest
+from controller.core.engine_api.streams.pull_errors import Access
 from controller.model.inventory import Inventory
 from controller.model.policy.document import Policy
 from controller.model.records import Role

@@ -45,7 +45,7 @@ from controller.core.encoding.image_reference import (
     parse_reference,
     without_credentials,
 )
-from controller.core.engine_api import pull_errors
+from controller.core.engine_api.streams import pull_errors
 from controller.core.records.parts import ResultPart, SummaryPart, TrustedImagePart
 from controller.core.rules.facts import ImageFacts
 from controller.core.rules.verdict import AdmissionDecision

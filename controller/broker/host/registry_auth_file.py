@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 
 from controller.broker.host.registry_auth import BYTES_MAX, RegistryAuth, read_auth
-from controller.core.engine_api.pull_errors import Access
+from controller.core.engine_api.streams.pull_errors import Access
 from controller.model.errors import CredentialsInvalid
 
 LOG = logging.getLogger(__name__)

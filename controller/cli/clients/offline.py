@@ -48,7 +48,7 @@ def check_creations(
 ) -> Iterator[tuple[CreateContainer, AdmissionDecision]]:
     """Yield the create of each service's first container, with its admission and findings."""
     from controller.core.admission.preview import CONTROLLER, check_create
-    from controller.core.engine_api.translate import container_body
+    from controller.core.engine_api.create_body import container_body
     from controller.core.planning.images_networks_volumes import Prerequisites
     from controller.core.planning.next_container import hypothetical_create
     from controller.model.observed import Observed

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from controller.cli.clients.engine_api import READ_BYTES, EngineApi, TakenOver
-from controller.core.engine_api.log_stream import BadFrame, Frames
+from controller.core.engine_api.streams.log_stream import BadFrame, Frames
 from controller.model.errors import EngineFailed, EngineUnavailable, TrimtabError
 
 #: Signals that would end the process without restoring the terminal.

@@ -27,7 +27,7 @@ from controller.cli.containers.replicas import (
     find_replicas,
     list_replicas,
 )
-from controller.core.engine_api.log_stream import engine_time
+from controller.core.engine_api.streams.log_stream import engine_time
 from controller.model.container_output import LogLine
 from controller.model.errors import EngineError, TrimtabError
 from controller.model.names import WORKLOADS

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from controller.cli.clients.engine_api import EngineApi
 from controller.cli.containers.printing import LineOrigin, LinePrinter
 from controller.cli.containers.replicas import VisibleContainer
-from controller.core.engine_api.log_stream import MULTIPLEXED, BadFrame, LogLines, merge
+from controller.core.engine_api.streams.log_stream import MULTIPLEXED, BadFrame, LogLines, merge
 from controller.model.container_output import LogLine
 from controller.model.errors import EngineFailed, StateError
 

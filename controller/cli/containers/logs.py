@@ -15,7 +15,7 @@ from controller.cli.containers.printing import LinePrinter
 from controller.cli.containers.replicas import ContainerTarget, find_replicas
 from controller.cli.journal.filters import current_timestamp, time_option
 from controller.cli.options import command, open_state
-from controller.core.engine_api.log_stream import engine_time
+from controller.core.engine_api.streams.log_stream import engine_time
 from controller.model.errors import UsageError
 
 

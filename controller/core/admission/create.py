@@ -68,6 +68,7 @@ CREATE_RULES: tuple[Rule, ...] = (
     networks.networks_ours,
     networks.aliases_own,
     networks.hosts_allowed,
+    networks.dns_allowed,
     networks.ports_allowed,
     # Shares of the host.
     limits_privileges.limits_bounded,

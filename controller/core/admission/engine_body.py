@@ -15,7 +15,7 @@ from controller.core.encoding.image_reference import without_credentials
 from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import shorten
 from controller.core.encoding.strict_json import fold
-from controller.core.engine_api.comparable_fields import LIMITS
+from controller.core.engine_api.comparable_fields import LIMITS, UNSET
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import (
     BIND_OPTIONS,
@@ -76,7 +76,9 @@ class FinalRequest:
     @property
     def settings(self) -> Settings:
         """The settings that the inventory records as admitted."""
-        limits: dict[str, Any] = {name: getattr(self.request.limits, name) or 0 for name in LIMITS}
+        limits: dict[str, Any] = {
+            name: getattr(self.request.limits, name) or UNSET[name] for name in LIMITS
+        }
         return Settings(
             name=self.name,
             **limits,
@@ -337,6 +339,7 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         trusted_by_policy=is_trusted_by_policy(case),
         labels={key: value for key, value in final.labels if is_reserved(key)},
         aliases=tuple(extra_names(request, final.networks.aliases)),
+        network_aliases=_network_aliases(case, final) if case.by_controller else {},
         environment=tuple(variable_names(request.env)),
         mounts=tuple(
             MountPart(
@@ -360,6 +363,14 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         exceptions=case.exceptions,
         confinement=confinement_of(case, request),
     ).members
+
+
+def _network_aliases(case: Case, final: FinalRequest) -> dict[str, object]:
+    further = {
+        end.network: [alias for alias in end.aliases if alias != case.service]
+        for end in final.networks.networks
+    }
+    return {network: aliases for network, aliases in further.items() if aliases}
 
 
 def refused_summary(case: Case) -> dict[str, object]:

@@ -49,6 +49,7 @@ from controller.core.rules.networks import (
     foreign_network,
     implied_kind,
     is_as_implied,
+    is_free_for_services,
     is_own_network,
     judge_network,
     network_facts,
@@ -371,6 +372,9 @@ def admit_connect(
     by_hand = current.origin != "controller" and policy.networks.client_aliases
     free = by_hand and joined is not None and is_own_network(joined, current.owner)
     for alias in request.endpoint.aliases:
+        by_service = current.origin == "controller" and actor.role is Role.CONTROLLER
+        if by_service and is_free_for_services(alias, policy):
+            continue
         if alias not in own and not (free and is_host_name(alias)):
             reason = f"{alias!r} isn't this container's own name"
             remedy = "use its name, or that of its service"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from controller.core.engine_api.comparable_fields import LIMITS
+from controller.core.engine_api.comparable_fields import LIMITS, UNSET
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import RESOURCES, RESTART_POLICY
 from controller.core.engine_api.requests import (
@@ -22,7 +22,7 @@ from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.context import make_case
 from controller.core.rules.facts import ContainerFacts, CreateFacts, HostFacts
-from controller.core.rules.limits_privileges import judge_limits, judge_restart
+from controller.core.rules.limits_privileges import judge_cpuset, judge_limits, judge_restart
 from controller.core.rules.verdict import (
     AdmissionDecision,
     AdmissionPatch,
@@ -97,6 +97,7 @@ def admit_update(
     )
     case_policy = _effective_policy(current, actor, policy, host)
     findings += judge_limits(touched, case_policy, host, "")
+    findings += judge_cpuset(asked.cpuset, case_policy, host, "")
     findings += judge_restart(request.restart, case_policy, "RestartPolicy")
     if request.restart.name not in {"", "no"} and current and current.is_run:
         reason = "a run of a job is started once, and never by the engine"
@@ -160,7 +161,7 @@ def _update_body(
 
 
 def _settings_after(request: UpdateRequest, before: Settings, after: ResourceLimits) -> Settings:
-    limits: dict[str, Any] = {name: getattr(after, name) or 0 for name in LIMITS}
+    limits: dict[str, Any] = {name: getattr(after, name) or UNSET[name] for name in LIMITS}
     if not _touches_memory(request.limits):
         limits["memory_swap"] = before.memory_swap
     restart = request.restart

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from controller.core.drift.classify import ALIVE
-from controller.core.engine_api.translate import stop_timeout_s
+from controller.core.engine_api.create_body import aliases_on, stop_timeout_s
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import (
     AnyAction,
@@ -29,8 +29,8 @@ from controller.model.desired.plan import (
     Verdict,
     Wait,
 )
-from controller.model.names import Key
-from controller.model.observed import Container, ContainerState
+from controller.model.names import Key, NetworkNames
+from controller.model.observed import Container, ContainerState, LimitValue
 from controller.model.records import Precondition
 
 #: Prefix of the cause of actions that attach the service's alias.
@@ -89,7 +89,7 @@ class ContainerHandle:
         """Return the action to set the container's restart policy and its retries."""
         return UpdateContainer(**self._on_it(cause), restart=policy[0], restart_max=policy[1])
 
-    def set_limits(self, limits: Mapping[str, int], cause: str) -> UpdateContainer:
+    def set_limits(self, limits: Mapping[str, LimitValue], cause: str) -> UpdateContainer:
         """Return the action to set limits of the container, by their names in ``Settings``."""
         return UpdateContainer(**self._on_it(cause), limits=limits)
 
@@ -123,9 +123,9 @@ class ContainerHandle:
 
 
 def attach_service_alias(
-    handle: ContainerHandle, service: Service, networks: Iterable[str]
+    handle: ContainerHandle, service: Service, networks: Iterable[str], base: NetworkNames
 ) -> list[AnyAction]:
-    """Return the actions to give a container its service's name as alias on *networks*.
+    """Return the actions to give a container its service's names as aliases on *networks*.
 
     The engine accepts an alias only at connect, so each network is disconnected and connected
     again.
@@ -134,7 +134,7 @@ def attach_service_alias(
     for network in networks:
         cause = f"{TAKES_NAME} {service.key.name} on {network}"
         actions.append(handle.disconnect(network, cause))
-        actions.append(handle.connect(network, (service.key.name,), cause))
+        actions.append(handle.connect(network, aliases_on(service, network, base), cause))
     return actions
 
 

@@ -17,11 +17,11 @@ from controller.core.engine_api.comparable_fields import (
     describe_limits,
     differing_settings,
 )
-from controller.core.engine_api.translate import RESTART
+from controller.core.engine_api.create_body import RESTART
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.rollout import RestartPolicy, RunState
 from controller.model.names import REVISION_DIGITS, revision_digits
-from controller.model.observed import Container, ContainerState
+from controller.model.observed import Container, ContainerState, LimitValue
 
 #: Exit codes of programs that ended on a stop signal or were killed.
 _STOPPED = frozenset({0, *(128 + number for number in (2, 9, 15))})
@@ -74,7 +74,7 @@ class ReplicaState:
         return self.service is not None and self.container.revision != self.service.revision
 
     @property
-    def other_limits(self) -> Mapping[str, int]:
+    def other_limits(self) -> Mapping[str, LimitValue]:
         """The declared limits that differ from the admitted ones, by their names in ``Settings``."""
         admitted = self.container.admitted
         if self.service is None or self.is_stale or admitted is None:
@@ -203,8 +203,10 @@ def foreign_aliases(container: Container) -> Iterable[tuple[str, tuple[str, ...]
     A missing alias with the service's name is no alteration: the plan may add the name later.
     """
     networks = () if container.admitted is None else container.admitted.networks
+    admitted = dict(container.admitted_aliases)
     for network, asked in container.aliases:
-        names = tuple(sorted(set(asked) - {container.key.name}))
+        own = {container.key.name, *admitted.get(network, ())}
+        names = tuple(sorted(set(asked) - own))
         if names and network in networks:
             yield network, names
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.core.drift import failures
-from controller.core.engine_api.log_stream import nanoseconds
+from controller.core.engine_api.streams.log_stream import nanoseconds
 from controller.model.container_output import FailedRun, LogLine, StreamName
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.rollout import RestartPolicy

@@ -122,18 +122,20 @@ def _join(
 ) -> Iterator[AnyAction]:
     handle, name = ContainerHandle.of(container), container.key.name
     known = any(name in asked for _, asked in container.aliases)
+    further = dict(container.admitted_aliases)
     networks = [n for n in admitted.networks if joinable is None or n in joinable]
     for network in networks:
         if network not in container.settings.networks and "networks" not in deferred:
             cause = f"{container.name} isn't in its network {network}"
-            yield handle.connect(network, (name,) if known or with_alias else (), cause)
+            own = (name, *further.get(network, ())) if known or with_alias else ()
+            yield handle.connect(network, own, cause)
     for network, names in foreign_aliases(container) if "aliases" not in deferred else ():
         if network not in networks:
             continue
         cause = f"{container.name} answers to {' and '.join(names)} on {network}"
-        kept = (name,) if with_alias or name in dict(container.aliases)[network] else ()
+        named = with_alias or name in dict(container.aliases)[network]
         yield handle.disconnect(network, cause)
-        yield handle.connect(network, kept, cause)
+        yield handle.connect(network, (name, *further.get(network, ())) if named else (), cause)
 
 
 def _rename(container: Container, admitted: Settings) -> Iterator[AnyAction]:

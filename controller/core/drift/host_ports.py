@@ -64,5 +64,5 @@ def taken(
     others = set(listening - own)
     # A socket bound to :: takes connections of IPv4 as well.
     others |= {replace(port, address=_ANY_IPV4) for port in others if port.address == "::"}
-    published = (port.published for port in service.spec.ports)
+    published = (port.published for each in service.spec.ports for port in each.each)
     return next((p for p in published if p and any(map(p.overlaps, others))), None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from controller.core.drift.classify import ALIVE
-from controller.core.manifests.cross_field_checks import ResourceClaim, claims_of
+from controller.core.manifests.checks.claims import ResourceClaim, claims_of
 from controller.model.desired.desired import Service
 from controller.model.names import Key
 from controller.model.observed import Container

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from controller.core.engine_api.field_reader import Field
 from controller.core.engine_api.field_tables import CONFIG, ENDPOINT, HOST_CONFIG
-from controller.model.observed import Settings
+from controller.model.observed import LimitValue, Settings
 from controller.model.quantities import format_bytes
 
 
@@ -39,8 +39,8 @@ class Row:
 
 
 _RESTORED: Final = "Memory MemorySwap NanoCpus PidsLimit RestartPolicy"
-_SET_ONLY: Final = "MemoryReservation CpuQuota CpuPeriod CpuShares"
-_NEVER: Final = "CpusetCpus CpusetMems BlkioWeight CpuRealtimePeriod CpuRealtimeRuntime"
+_SET_ONLY: Final = "MemoryReservation CpuQuota CpuPeriod CpuShares CpusetCpus"
+_NEVER: Final = "CpusetMems BlkioWeight CpuRealtimePeriod CpuRealtimeRuntime"
 
 
 def _rest(table: Sequence[Field], *named: str) -> str:
@@ -186,8 +186,10 @@ class Setting:
         0 and '' mean "no change" in an update, so an update cannot restore an unset value.
         """
         match self.name:
-            case "cpuset" | "others":
+            case "others":
                 return False
+            case "cpuset":
+                return admitted.cpuset != ""
             case "memory_swap":
                 return admitted.memory_swap != 0 and admitted.memory > 0
             # The engine cannot switch between the two ways of limiting CPUs.
@@ -224,12 +226,12 @@ SETTINGS: Final = (
     Setting("name", "container.name", _text),
     Setting("memory", "spec.resources.memory", _bytes, "Memory"),
     Setting("memory_swap", "container.memorySwap", _bytes, "MemorySwap"),
-    Setting("memory_reservation", "container.memoryReservation", _bytes, "MemoryReservation"),
+    Setting("memory_reservation", "spec.resources.memoryReservation", _bytes, "MemoryReservation"),
     Setting("nano_cpus", "spec.resources.cpus", _cpus, "NanoCpus"),
     Setting("cpu_quota", "container.cpuQuota", _text, "CpuQuota"),
     Setting("cpu_period", "container.cpuPeriod", _text, "CpuPeriod"),
-    Setting("cpu_shares", "container.cpuShares", _text, "CpuShares"),
-    Setting("cpuset", "container.cpuset", _text),
+    Setting("cpu_shares", "spec.resources.cpuShares", _text, "CpuShares"),
+    Setting("cpuset", "spec.resources.cpuset", _text, "CpusetCpus"),
     Setting("others", "container.otherLimits", _names),
     Setting("pids", "spec.resources.pids", _count, "PidsLimit"),
     Setting("restart", "spec.restart.policy", _text),
@@ -238,6 +240,8 @@ SETTINGS: Final = (
 )
 #: The limits that an update can change: the field of Settings, and the engine's member.
 LIMITS: Final = {each.name: each.member for each in SETTINGS if each.member is not None}
+#: The value of each limit if it is unset.
+UNSET: Final[Mapping[str, LimitValue]] = {name: getattr(Settings(name=""), name) for name in LIMITS}
 
 
 def differing_settings(now: Settings, admitted: Settings) -> Iterator[Setting]:
@@ -253,7 +257,7 @@ def describe_difference(setting: Setting, now: Settings, admitted: Settings) -> 
     return f"{setting.name.replace('_', ' ')} is {is_now}, admitted {was}"
 
 
-def describe_limits(admitted: Settings, limits: Mapping[str, int]) -> str:
+def describe_limits(admitted: Settings, limits: Mapping[str, LimitValue]) -> str:
     """Return the sentence on the limits that a document changes."""
     return "; ".join(
         f"{setting.path.rpartition('.')[2]} is {setting.show(getattr(admitted, setting.name))}, "

@@ -117,6 +117,9 @@ RESOURCES = (
     *deny(
         "KernelMemory KernelMemoryTCP", whole, "the engine dropped it", "resources.kernel-memory"
     ),
+    constrain(
+        "CpusetCpus", text, "if the policy allows it: pinning takes CPUs from others", "cpuset"
+    ),
     *deny("OomKillDisable", flag, "the host would kill another process", "resources.oom"),
     *deny("CpusetMems", text, "no policy grants the pinning of memory nodes", "resources.cpuset"),
     *deny(
@@ -145,9 +148,6 @@ RESOURCES = (
 )
 
 HOST = (
-    constrain(
-        "CpusetCpus", text, "if the policy allows it: pinning takes CPUs from others", "cpuset"
-    ),
     constrain("Ulimits", list_of(anything), "some names, bounded"),
     constrain("Binds", lines, "SOURCE:TARGET[:ro|rw]"),
     constrain("Mounts", list_of(anything), "bind, volume and tmpfs"),
@@ -183,8 +183,9 @@ HOST = (
     mutate("CapDrop", command, "always ALL"),
     constrain("CgroupnsMode", text, "private", "cgroupns_mode"),
     *deny("Cgroup", text, "it shares another's cgroup", "namespace.cgroup"),
-    *deny("Dns", lines, "queries could be redirected", "network.dns"),
-    *deny("DnsOptions DnsSearch", texts, "lines could be added to resolv.conf", "network.dns"),
+    constrain("Dns", lines, "within ranges that the policy lists", "dns_servers"),
+    constrain("DnsOptions", lines, "if the policy allows it: NAME or NAME:NUMBER", "dns_options"),
+    constrain("DnsSearch", lines, "if the policy allows it: domain names", "dns_search"),
     constrain(
         "ExtraHosts", lines, "if the policy allows it: names can be redirected", "extra_hosts"
     ),
@@ -238,7 +239,6 @@ HOST_CONFIG = (*RESOURCES, *HOST)
 LEGACY_NAMES = " ".join([*(entry.name for entry in HOST_CONFIG), LEGACY_CPUSET])
 
 UPDATE = (
-    *deny("CpusetCpus", text, "CPUs are pinned when a container is made", "resources.cpuset"),
     *(entry for entry in RESOURCES if entry.name != "PidsLimit"),
     constrain("PidsLimit", whole, "0 and -1 mean unlimited in an update", "pids", keep_zero=True),
     *deny("Ulimits", list_of(anything), "the engine ignores it in an update", "update.field"),

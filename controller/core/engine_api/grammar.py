@@ -29,6 +29,7 @@ from controller.core.engine_api.requests import (
 PROTOCOLS = ("tcp", "udp", "sctp")
 EXPOSED_MAX = 64
 EXTRA_HOSTS_MAX = 64
+DNS_MAX = 16
 #: Host addresses and ports of one container port.
 BINDINGS_MAX = 64
 #: The engine replaces the value by an address of the host.
@@ -43,6 +44,7 @@ _PORT = re.compile(r"([0-9]{1,5})(?:/([a-z]{1,4}))?", re.ASCII)
 _PORT_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})(?:/([a-z]{1,4}))?", re.ASCII)
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _CPUSET = re.compile(r"[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?){0,63}", re.ASCII)
+_DNS_OPTION = re.compile(r"[a-z][a-z0-9-]{0,30}(?::[0-9]{1,4})?", re.ASCII)
 _HOST_RANGE = re.compile(r"([1-9][0-9]{0,4})-([1-9][0-9]{0,4})", re.ASCII)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,4}", re.ASCII)
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
@@ -231,10 +233,15 @@ def check_extra_hosts(host: Values, findings: FindingCollector) -> None:
 
 def is_host_address(text: str) -> bool:
     """Return True if *text* is an IP address or ``host-gateway``: a target in /etc/hosts."""
+    return text == HOST_GATEWAY or is_address(text)
+
+
+def is_address(text: str) -> bool:
+    """Return True if *text* is an IP address without a zone."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        return text == HOST_GATEWAY
+        return False
     return "%" not in text  # any text can follow a %
 
 
@@ -247,12 +254,36 @@ def check_groups(host: Values, findings: FindingCollector) -> None:
             findings.add("user.groups", where, reason, "write a name or a number")
 
 
-def check_cpuset(host: Values, findings: FindingCollector) -> None:
+def check_cpuset(host: Values, path: str, findings: FindingCollector) -> None:
     """Check a set of CPUs, such as ``0-2,4``."""
     text = host.text("CpusetCpus")
     if text and not _CPUSET.fullmatch(text):
         reason = f"{quote(text)} is not a set of CPUs"
-        findings.add("resources.cpuset", "HostConfig.CpusetCpus", reason, "write it as in 0-2,4")
+        findings.add("resources.cpuset", f"{path}CpusetCpus", reason, "write it as in 0-2,4")
+
+
+def check_dns(host: Values, findings: FindingCollector) -> None:
+    """Check the servers, search domains and options of resolv.conf."""
+    for field, is_valid, form in (
+        ("Dns", is_address, "an IP address"),
+        ("DnsSearch", _is_search_domain, "a domain name, or '.' for none"),
+        ("DnsOptions", _is_dns_option, "an option, such as ndots:2"),
+    ):
+        entries, where = host.texts(field), f"HostConfig.{field}"
+        if len(entries) > DNS_MAX:
+            findings.add("network.dns", where, f"{len(entries)} entries: at most {DNS_MAX}")
+        for index, entry in enumerate(entries):
+            if not is_valid(entry):
+                reason = f"{quote(entry)} is not {form}"
+                findings.add("network.dns", f"{where}[{index}]", reason, f"write {form}")
+
+
+def _is_search_domain(text: str) -> bool:
+    return text == "." or is_host_name(text)
+
+
+def _is_dns_option(text: str) -> bool:
+    return _DNS_OPTION.fullmatch(text) is not None
 
 
 def healthcheck(config: Values, findings: FindingCollector) -> HealthcheckRequest | None:

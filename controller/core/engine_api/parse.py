@@ -33,6 +33,7 @@ from controller.core.engine_api.field_tables import (
 )
 from controller.core.engine_api.grammar import (
     check_cpuset,
+    check_dns,
     check_environment,
     check_extra_hosts,
     check_groups,
@@ -95,10 +96,11 @@ def parse_create(body: object) -> CreateRequest:
     restart = _restart(host, "HostConfig.RestartPolicy", findings)
     log, ports = _log(host, findings), port_bindings(host, findings)
     check_extra_hosts(host, findings)
+    check_dns(host, findings)
     all_mounts = mounts(host, findings)
     check_groups(host, findings)
     runtime = _runtime(config, host, findings)
-    check_cpuset(host, findings)
+    check_cpuset(host, "HostConfig.", findings)
     return CreateRequest(
         **config.attributes(CONFIG),
         **host.attributes(HOST),
@@ -126,6 +128,7 @@ def parse_update(body: object) -> UpdateRequest:
     values = read_object(UPDATE, body, "", findings)
     if body is None:
         findings.add("body.missing", "body", "an update needs a body")
+    check_cpuset(values, "", findings)
     return UpdateRequest(
         limits=_limits(values),
         restart=_restart(values, "RestartPolicy", findings),

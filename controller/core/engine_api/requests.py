@@ -165,6 +165,7 @@ class ResourceLimits:
     cpu_period: int = 0
     cpu_shares: int = 0
     pids: int | None = None
+    cpuset: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,9 @@ class CreateRequest:
     network_mode: str = ""
     ports: tuple[PortRequest, ...] = ()
     extra_hosts: tuple[str, ...] = ()  # NAME:ADDRESS
+    dns_servers: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
     mounts: tuple[MountRequest, ...] = ()
     cap_add: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()  # in addition to the user's own
@@ -214,7 +218,6 @@ class CreateRequest:
     runtime: str = ""
     oom_score_adj: int = 0
     shm_size: int = 0
-    cpuset: str = ""
     storage: tuple[tuple[str, str], ...] = ()
     console_size: tuple[int, int] = (0, 0)
     ulimits: tuple[Ulimit, ...] = ()

@@ -1,7 +1,6 @@
-"""Translation between the model and the Engine API (1.45): build bodies, read inspects.
+"""Translation between the model and the Engine API (1.45): bodies of changes, and inspects.
 
-The functions are pure and decide nothing. Bodies have canonical keys and only set values, so
-defaults injected by the gate are visible as such. Inspects are read leniently, because new engine
+The functions are pure and decide nothing. Bodies have canonical keys and only set values. Inspects are read leniently, because new engine
 versions add members.
 """
 
@@ -10,124 +9,32 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, assert_never
+from typing import Any
 
 from controller.core.encoding.json_members import only_set
-from controller.core.engine_api.comparable_fields import LIMITS, unknown_members
+from controller.core.engine_api.comparable_fields import LIMITS, UNSET, unknown_members
+from controller.core.engine_api.create_body import NO_NETWORK
 from controller.core.engine_api.requests import ICC, MASQUERADE, RequestBody
 from controller.core.engine_api.timestamps import ZERO_TIME, is_of_last_run
 from controller.model import names, observed
-from controller.model.desired.desired import Service
 from controller.model.desired.plan import (
     ConnectNetwork,
-    CreateContainer,
     CreateNetwork,
     CreateVolume,
     DeliverFiles,
     DisconnectNetwork,
     UpdateContainer,
 )
-from controller.model.desired.spec.files import FileMount
-from controller.model.desired.spec.health import Healthcheck
-from controller.model.desired.spec.mounts import BindMount, Mount, TmpfsMount, VolumeMount
-from controller.model.desired.spec.network import NetworkMode, Port
-from controller.model.desired.spec.rollout import RestartPolicy
-from controller.model.desired.spec.service import ServiceSpec
-from controller.model.files.delivery import FILE_KINDS, Delivery, MountedFiles
+from controller.model.files.delivery import FILE_KINDS, MountedFiles
 from controller.model.inventory import ContainerItem, OwnedObject
-from controller.model.names import NetworkNames, qualified, workload_key
-from controller.model.observed import ContainerState, Ending, Settings
+from controller.model.names import workload_key
+from controller.model.observed import ContainerState, Ending, LimitValue, Settings
 
-#: The engine's name of each restart policy, and its number of retries.
-RESTART = {
-    RestartPolicy.ALWAYS: ("always", 0),
-    RestartPolicy.ON_FAILURE: ("on-failure", 10),
-    RestartPolicy.NEVER: ("no", 0),
-}
-
-_NS_PER_MS = 1_000_000
-_NANO = 1_000_000_000
-# The only network in the inspect of a container without networks.
-_NO_NETWORK = "none"
 _SHORT_ID = 12
 #: The default number of failed probes in a row before a container is unhealthy.
 HEALTH_RETRIES = 3
 #: The limits of an update without a field of their own in ``Settings``.
 _OTHERS = ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetMems")
-
-
-def create_body(
-    service: Service,
-    *,
-    slot: int,
-    image: str,
-    networks: NetworkNames,
-    with_alias: bool = True,
-    occasion: str = "",
-) -> RequestBody:
-    """Return the body of ``POST /containers/create`` for one replica, without defaults.
-
-    Limits without a value in the spec are absent: the policy provides them.
-
-    Args:
-        image: the image to run (a reference or an id). The label has the reference as written.
-        with_alias: True adds the alias of the service's name.
-        occasion: why a job's run is made; '' for a service. A run's slot is its number.
-    """
-    spec = service.spec
-    return only_set(
-        Image=image,
-        Labels=_labels(service, slot, occasion),
-        User=spec.user,
-        WorkingDir=spec.working_dir,
-        Env=[f"{name}={value}" for name, value in sorted(spec.env.items())],
-        Entrypoint=list(spec.entrypoint or ()),
-        Cmd=list(spec.command or ()),
-        StopSignal=spec.stop_signal,
-        Healthcheck=_healthcheck(spec.healthcheck),
-        ExposedPorts={_port(port): {} for port in spec.ports},
-        HostConfig=_host_config(service, networks),
-        NetworkingConfig=_endpoints(service, networks, with_alias=with_alias),
-    ) | {"StopTimeout": stop_timeout_s(spec)}
-
-
-def stop_timeout_s(spec: ServiceSpec) -> int:
-    """Return the grace period of a stop in whole seconds, rounded up."""
-    return -(-spec.stop_grace_period // 1000)
-
-
-def joined_networks(service: Service, base: NetworkNames) -> tuple[str, ...]:
-    """Return the names of the networks of a service's containers, the primary one first.
-
-    Published ports need an endpoint outside the internal network, so they add the ingress network.
-    """
-    spec, namespace = service.spec, service.key.namespace
-    attached = tuple(qualified(namespace, name) for name in spec.network.attach)
-    isolated = names.namespaced_network(base.isolated, namespace)
-    match spec.network.mode:
-        case NetworkMode.NONE:
-            return ()
-        case NetworkMode.BRIDGE:
-            beside = (isolated,) if base.bridge_joins_isolated else ()
-            return (names.namespaced_network(base.bridge, namespace), *beside, *attached)
-        case NetworkMode.ISOLATED:
-            ingress = names.namespaced_network(base.ingress, namespace)
-            published = any(port.host is not None for port in spec.ports)
-            return (isolated, *((ingress,) if published else ()), *attached)
-        case _:
-            assert_never(spec.network.mode)
-
-
-def container_body(action: CreateContainer, networks: NetworkNames) -> RequestBody:
-    """Return the create body of a planned container."""
-    return create_body(
-        action.service,
-        slot=action.slot,
-        image=action.image,
-        networks=networks,
-        with_alias=action.with_alias,
-        occasion=action.occasion,
-    )
 
 
 def update_body(action: UpdateContainer) -> RequestBody:
@@ -136,7 +43,7 @@ def update_body(action: UpdateContainer) -> RequestBody:
     return ({"RestartPolicy": policy} if action.restart else {}) | limits_body(action.limits)
 
 
-def limits_body(limits: Mapping[str, int]) -> RequestBody:
+def limits_body(limits: Mapping[str, LimitValue]) -> RequestBody:
     """Return the set limits for an update's body, from their names in ``Settings``."""
     return only_set(**{LIMITS[name]: value for name, value in limits.items()})
 
@@ -176,136 +83,21 @@ def files_body(action: DeliverFiles) -> RequestBody:
     return {"owner": action.owner, "files": encoded}
 
 
-def _labels(service: Service, slot: int, occasion: str) -> dict[str, str]:
-    labels = {
-        **service.spec.container_labels,
-        names.OWNER: service.owner,
-        names.NAMESPACE: service.key.namespace,
-        names.SERVICE: service.key.name,
-        names.SLOT: names.run_slot(slot) if occasion else str(slot),
-        names.REVISION: service.revision,
-        names.IMAGE: service.spec.image,
-        **({names.OCCASION: occasion} if occasion else {}),
-    }
-    return dict(sorted(labels.items()))
-
-
-def _host_config(service: Service, networks: NetworkNames) -> RequestBody:
-    spec = service.spec
-    cpus = spec.resources.cpus
-    joined = joined_networks(service, networks)
-    return only_set(
-        NetworkMode=joined[0] if joined else _NO_NETWORK,
-        Memory=spec.resources.memory,
-        NanoCpus=None if cpus is None else round(cpus * _NANO),
-        PidsLimit=spec.resources.pids,
-        ShmSize=spec.resources.shm,
-        CapAdd=list(spec.security.cap_add),
-        ReadonlyRootfs=spec.security.read_only_root_filesystem,
-        Init=spec.init,
-        Mounts=[_mount(mount, service) for mount in spec.mounts],
-        PortBindings=_bindings(spec.ports),
-        RestartPolicy=_restart(spec.restart.policy),
-        LogConfig={
-            "Type": "json-file",
-            "Config": {"max-size": str(spec.logs.max_size), "max-file": str(spec.logs.max_files)},
-        },
-    )
-
-
-def _endpoints(service: Service, networks: NetworkNames, *, with_alias: bool) -> RequestBody:
-    joined = joined_networks(service, networks)
-    if not joined:
-        return {}
-    end: RequestBody = {"Aliases": [service.key.name]} if with_alias else {}
-    return {"EndpointsConfig": {name: dict(end) for name in joined}}
-
-
-def _mount(mount: Mount, service: Service) -> RequestBody:
-    match mount:
-        case BindMount():
-            kind, source = "bind", mount.source
-        case VolumeMount():
-            kind, source = "volume", qualified(service.key.namespace, mount.source)
-        case TmpfsMount():
-            options = {"SizeBytes": mount.size}
-            return {"Type": "tmpfs", "Target": mount.target, "TmpfsOptions": options}
-        case FileMount():
-            found = (each for each in service.deliveries if each.target == mount.target)
-            # A service without its contents is never created: its document is a problem.
-            return _files(next(found, Delivery(mount.type, mount.source, "", mount.target)))
-        case _:
-            assert_never(mount)
-    return only_set(Type=kind, Source=source, Target=mount.target, ReadOnly=mount.read_only)
-
-
-def _files(delivery: Delivery) -> RequestBody:
-    variant = delivery.variant
-    options = only_set(
-        Content=delivery.content,
-        Uid=variant.uid,
-        Gid=variant.gid,
-        Mode=variant.mode,
-        Keys=list(variant.keys),
-        Key=delivery.key,
-        Stable=delivery.is_stable,
-    )
-    return {
-        "Type": delivery.kind,
-        "Source": delivery.name,
-        "Target": delivery.target,
-        "ReadOnly": True,
-        "Trimtab": options,
-    }
-
-
-def _port(port: Port) -> str:
-    return f"{port.container}/{port.protocol}"
-
-
-def _bindings(ports: tuple[Port, ...]) -> RequestBody:
-    bindings: dict[str, list[RequestBody]] = {}
-    for port in ports:
-        if port.host is not None:
-            binding = {"HostIp": port.host_ip, "HostPort": str(port.host)}
-            bindings.setdefault(_port(port), []).append(binding)
-    return bindings
-
-
-def _restart(policy: RestartPolicy) -> RequestBody:
-    name, count = RESTART[policy]
-    return {"Name": name} | ({"MaximumRetryCount": count} if count else {})
-
-
-def _healthcheck(check: Healthcheck | None) -> RequestBody:
-    if check is None:
-        return {}
-    if check.exec is None:
-        return {"Test": ["NONE"]}  # disables the image's own check
-    return {
-        "Test": ["CMD", *check.exec],
-        "Interval": check.interval * _NS_PER_MS,
-        "Timeout": check.timeout * _NS_PER_MS,
-        "Retries": check.retries,
-        # Zero inherits the image's value. The smallest value of the engine is 1 ms.
-        "StartPeriod": max(1, check.start_period) * _NS_PER_MS,
-    }
-
-
 def settings(inspect: Mapping[str, Any]) -> Settings:
     """Return the settings in a container's inspect."""
     host = inspect.get("HostConfig") or {}
     restart = host.get("RestartPolicy") or {}
     joined = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
-    limits = {name: host.get(member) or 0 for name, member in LIMITS.items()}
+    limits: dict[str, Any] = {
+        name: host.get(member) or UNSET[name] for name, member in LIMITS.items()
+    }
     return Settings(
         name=str(inspect.get("Name") or "").removeprefix("/"),
         # -1, 0 and null all mean unlimited processes.
         **{**limits, "pids": max(0, limits["pids"])},
-        cpuset=host.get("CpusetCpus") or "",
         restart=restart.get("Name") or "no",
         restart_max=restart.get("MaximumRetryCount") or 0,
-        networks=tuple(sorted(name for name in joined if name != _NO_NETWORK)),
+        networks=tuple(sorted(name for name in joined if name != NO_NETWORK)),
         others=tuple(f"{name}={host[name]}" for name in _OTHERS if host.get(name)),
     )
 
@@ -350,6 +142,7 @@ def container(
         ports=_ports(inspect),
         writes=_writes(inspect),
         aliases=endpoint_aliases(inspect),
+        admitted_aliases=source.network_aliases,
         effective=source.effective,
         violation=source.violation,
         ending=ending,
@@ -439,7 +232,7 @@ def endpoint_aliases(inspect: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, 
     asked = {
         name: tuple(sorted(set((end or {}).get("Aliases") or ()) - {by_itself}))
         for name, end in joined.items()
-        if name != _NO_NETWORK
+        if name != NO_NETWORK
     }
     return tuple(sorted(asked.items()))
 

@@ -21,7 +21,8 @@ from controller.core.files.mounts import (
     file_mounts,
     revision_contents,
 )
-from controller.core.manifests.cross_field_checks import ResourceClaim, claims_of
+from controller.core.manifests.checks.claims import ResourceClaim, claims_of
+from controller.core.manifests.checks.networks import names_of
 from controller.core.manifests.declaration import (
     Declaration,
     FolderReading,
@@ -42,6 +43,7 @@ from controller.model.desired.desired import (
     SourceIdentity,
     Volume,
 )
+from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.spec.files import ConfigSpec
 from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.mounts import VolumeSpec
@@ -94,6 +96,7 @@ def resolve(
     add(_check_networks(declarations))
     add(_check_sources(sources))
     add(_check_claims(services))
+    add(_check_names(services))
     add(_check_attach([*services, *partials], declarations, blind_keys))
     configs = [(d, d.spec) for d in declarations if isinstance(d.spec, ConfigSpec)]
     add(problem for config, spec in configs for problem in check_config(config, spec))
@@ -224,7 +227,7 @@ def desired_digest(
                 {
                     "key": str(one.key),
                     "revision": one.revision,
-                    "limits": asdict(one.limits),
+                    "limits": _limits_json(one.limits),
                     "labels": dict(one.labels),
                     "state": one.spec.state.value,
                     "replicas": one.spec.replicas,
@@ -244,6 +247,18 @@ def desired_digest(
             **({"jobs": [_job_terms(job) for job in declared]} if (declared := [*jobs]) else {}),
         }
     )
+
+
+#: Limits that are in the digest although they are unset. Others were added later.
+_ALWAYS = frozenset({"memory", "cpus", "pids"})
+
+
+def _limits_json(limits: DeclaredLimits) -> dict[str, object]:
+    return {
+        name: value
+        for name, value in asdict(limits).items()
+        if value is not None or name in _ALWAYS
+    }
 
 
 def _stable_contents(service: Service) -> dict[str, object]:
@@ -338,6 +353,23 @@ def _check_claims(services: list[Declaration]) -> Iterator[Problem]:
                 )
 
 
+def _check_names(services: list[Declaration]) -> Iterator[Problem]:
+    """Yield the aliases and host names that are the name of another service of the namespace."""
+    known = {declaration.key: declaration for declaration in services}
+    for declaration in services:
+        for name, path in names_of(service_spec(declaration)):
+            key = replace(declaration.key, name=name.lower())
+            other = known.get(key)
+            if other is None or other is declaration:
+                continue
+            yield declaration.problem(
+                path,
+                "network.name-of-another",
+                f"{json.dumps(name[:80])} is the name of {key} ({other.place})",
+                "choose another name: both would get the requests for it",
+            )
+
+
 def _check_attach(
     services: list[Declaration], declarations: list[Declaration], blind_keys: Collection[Key]
 ) -> Iterator[Problem]:
@@ -345,7 +377,8 @@ def _check_attach(
     sound = networks - set(blind_keys)
     known = ", ".join(sorted({key.name for key in sound})[:5])
     for declaration in services:
-        for index, name in enumerate(service_spec(declaration).network.attach):
+        for index, attached in enumerate(service_spec(declaration).network.attach):
+            name = attached.name
             key = Key("Network", declaration.key.namespace, name)
             if key in sound or not is_dns_label(name, length=SERVICE_NAME_MAX):
                 continue  # an invalid name is a problem of its document already

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.check_together import desired_from, resolve
-from controller.core.manifests.cross_field_checks import ResourceClaim, claims_of
+from controller.core.manifests.checks.claims import ResourceClaim, claims_of
 from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
 from controller.core.manifests.parse import SOURCE_KIND
 from controller.core.manifests.validation_errors import dotted

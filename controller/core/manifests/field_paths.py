@@ -1,6 +1,6 @@
 """The field of a document for each place in the body of a create.
 
-``core.engine_api.translate.create_body`` is the opposite direction. Each of its keys has a field
+``core.engine_api.create_body`` is the opposite direction. Each of its keys has a field
 here, also keys for unset fields. A test compares the two.
 """
 
@@ -9,16 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from controller.core.encoding.yaml import YamlPath
-from controller.core.engine_api.translate import joined_networks
+from controller.core.engine_api.create_body import aliases_on, joined_networks
 from controller.model import names
 from controller.model.desired.desired import Network, Service, Volume
+from controller.model.desired.spec.mounts import TmpfsMount
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.names import NetworkNames, qualified
 
 _FIELDS: Mapping[str, YamlPath] = {
     "name": ("metadata", "name"),
     "Image": ("spec", "image"),
     "platform": ("spec", "image"),
+    "Hostname": ("spec", "hostname"),
+    "Domainname": ("spec", "domainname"),
     "User": ("spec", "user"),
+    "Tty": ("spec", "tty"),
+    "OpenStdin": ("spec", "stdin"),
     "WorkingDir": ("spec", "workingDir"),
     "Env": ("spec", "env"),
     "Entrypoint": ("spec", "entrypoint"),
@@ -31,6 +37,7 @@ _FIELDS: Mapping[str, YamlPath] = {
     "Healthcheck.Timeout": ("spec", "healthcheck", "timeout"),
     "Healthcheck.Retries": ("spec", "healthcheck", "retries"),
     "Healthcheck.StartPeriod": ("spec", "healthcheck", "startPeriod"),
+    "Healthcheck.StartInterval": ("spec", "healthcheck", "startInterval"),
     "ExposedPorts": ("spec", "ports"),
     "Labels": ("spec", "containerLabels"),
     f"Labels.{names.OWNER}": ("metadata", "owner"),
@@ -45,7 +52,20 @@ _FIELDS: Mapping[str, YamlPath] = {
     "HostConfig.MemorySwap": ("spec", "resources", "memory"),
     "HostConfig.NanoCpus": ("spec", "resources", "cpus"),
     "HostConfig.PidsLimit": ("spec", "resources", "pids"),
+    "HostConfig.MemoryReservation": ("spec", "resources", "memoryReservation"),
+    "HostConfig.CpuShares": ("spec", "resources", "cpuShares"),
+    "HostConfig.CpusetCpus": ("spec", "resources", "cpuset"),
     "HostConfig.ShmSize": ("spec", "resources", "shm"),
+    "HostConfig.StorageOpt": ("spec", "resources", "disk"),
+    "HostConfig.Ulimits": ("spec", "ulimits"),
+    "HostConfig.OomScoreAdj": ("spec", "oomScoreAdj"),
+    "HostConfig.GroupAdd": ("spec", "groupAdd"),
+    "HostConfig.ExtraHosts": ("spec", "extraHosts"),
+    "HostConfig.Dns": ("spec", "dns", "servers"),
+    "HostConfig.DnsSearch": ("spec", "dns", "search"),
+    "HostConfig.DnsOptions": ("spec", "dns", "options"),
+    "HostConfig.Runtime": ("spec", "security", "runtime"),
+    "HostConfig.Tmpfs": ("spec", "mounts"),
     "HostConfig.CapAdd": ("spec", "security", "capAdd"),
     "HostConfig.ReadonlyRootfs": ("spec", "security", "readOnlyRootFilesystem"),
     "HostConfig.Init": ("spec", "init"),
@@ -53,6 +73,8 @@ _FIELDS: Mapping[str, YamlPath] = {
     "HostConfig.PortBindings": ("spec", "ports"),
     "HostConfig.RestartPolicy": ("spec", "restart", "policy"),
     "HostConfig.LogConfig": ("spec", "logs"),
+    "HostConfig.LogConfig.Type": ("spec", "logs", "driver"),
+    "HostConfig.LogConfig.Config.compress": ("spec", "logs", "compress"),
     "HostConfig.LogConfig.Config.max-size": ("spec", "logs", "maxSize"),
     "HostConfig.LogConfig.Config.max-file": ("spec", "logs", "maxFiles"),
     "NetworkingConfig": ("spec", "network"),
@@ -69,6 +91,9 @@ _MOUNT = {
     "Target": "target",
     "ReadOnly": "readOnly",
     "TmpfsOptions": "size",
+    "TmpfsOptions.Mode": "mode",
+    "VolumeOptions.Subpath": "subpath",
+    "VolumeOptions.NoCopy": "noCopy",
 }
 _PORT = {"HostIp": "hostIP", "HostPort": "host"}
 
@@ -125,17 +150,41 @@ def _variable_fields(service: Service, base: NetworkNames) -> Iterator[tuple[str
         yield f"Labels.{key}", ("spec", "containerLabels", key)
     for index in range(len(spec.security.cap_add)):
         yield f"HostConfig.CapAdd[{index}]", ("spec", "security", "capAdd", index)
-    for index in range(len(spec.mounts)):
-        place, path = f"HostConfig.Mounts[{index}]", ("spec", "mounts", index)
+    number = 0  # an executable tmpfs is not among ``Mounts``
+    for index, mount in enumerate(spec.mounts):
+        path: YamlPath = ("spec", "mounts", index)
+        if isinstance(mount, TmpfsMount) and mount.exec:
+            yield f"HostConfig.Tmpfs.{mount.target}", path
+            continue
+        place = f"HostConfig.Mounts[{number}]"
+        number += 1
         yield place, path
         yield from ((f"{place}.{name}", (*path, member)) for name, member in _MOUNT.items())
+    yield from _lists(spec)
     yield from _ports(service)
     yield from _endpoints(service, base)
 
 
+def _lists(spec: ServiceSpec) -> Iterator[tuple[str, YamlPath]]:
+    """Yield the places of lists and mappings whose items are judged one by one."""
+    for name, path, count in (
+        ("GroupAdd", ("groupAdd",), len(spec.group_add)),
+        ("Dns", ("dns", "servers"), len(spec.dns.servers)),
+        ("DnsSearch", ("dns", "search"), len(spec.dns.search)),
+        ("DnsOptions", ("dns", "options"), len(spec.dns.options)),
+    ):
+        for index in range(count):
+            yield f"HostConfig.{name}[{index}]", ("spec", *path, index)
+    for index, name in enumerate(sorted(spec.extra_hosts)):
+        yield f"HostConfig.ExtraHosts[{index}]", ("spec", "extraHosts", name)
+    for index, limit in enumerate(sorted(spec.ulimits)):
+        yield f"HostConfig.Ulimits[{index}]", ("spec", "ulimits", limit)
+
+
 def _ports(service: Service) -> Iterator[tuple[str, YamlPath]]:
     published: dict[str, int] = {}
-    for index, port in enumerate(service.spec.ports):
+    written = ((index, port) for index, each in enumerate(service.spec.ports) for port in each.each)
+    for index, port in written:
         key, path = f"{port.container}/{port.protocol}", ("spec", "ports", index)
         yield f"ExposedPorts.{key}", (*path, "container")
         if port.host is None:
@@ -151,8 +200,8 @@ def _ports(service: Service) -> Iterator[tuple[str, YamlPath]]:
 
 def _endpoints(service: Service, base: NetworkNames) -> Iterator[tuple[str, YamlPath]]:
     attached = {
-        qualified(service.key.namespace, name): index
-        for index, name in enumerate(service.spec.network.attach)
+        qualified(service.key.namespace, each.name): index
+        for index, each in enumerate(service.spec.network.attach)
     }
     for name in joined_networks(service, base):
         place = f"NetworkingConfig.EndpointsConfig.{name}"
@@ -160,4 +209,15 @@ def _endpoints(service: Service, base: NetworkNames) -> Iterator[tuple[str, Yaml
             yield place, ("spec", "network", "attach", attached[name])
         else:
             yield place, ("spec", "network", "mode")
-        yield f"{place}.Aliases", ("metadata", "name")
+        yield f"{place}.Aliases", _aliases(service, name, attached, base)
+
+
+def _aliases(
+    service: Service, network: str, attached: Mapping[str, int], base: NetworkNames
+) -> YamlPath:
+    """Return the field of the aliases on a network; the name of the service if there are none."""
+    if len(aliases_on(service, network, base)) == 1:
+        return ("metadata", "name")
+    if network in attached:
+        return ("spec", "network", "attach", attached[network], "aliases")
+    return ("spec", "network", "aliases")

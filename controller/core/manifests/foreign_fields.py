@@ -7,19 +7,23 @@ form of another tool.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.short_forms import (
     CONDITIONS,
     SHOWN_MAX,
+    attachments,
     dependencies,
+    extra_hosts,
     is_name,
     mount,
     network,
     port,
     restart,
+    servers,
     sizes,
+    ulimit,
     variables,
 )
 
@@ -54,10 +58,36 @@ _KEYS: Mapping[FieldPath, Mapping[str, str]] = {
         "env_file": "write the variables as env: {NAME: VALUE}",
         "environment": "write env: {NAME: VALUE}",
         "expose": "remove it: services of a namespace reach all ports of each other",
-        "extra_hosts": _NO_FIELD,
+        "extra_hosts": "write extraHosts: {NAME: ADDRESS}",
+        "add_host": "write extraHosts: {NAME: ADDRESS}",
+        "aliases": "write network: {aliases: [NAME]}",
+        "cpu_shares": "write resources: {cpuShares: 512}",
+        "cpuset": "write resources: {cpuset: 0-1}",
+        "cpuset_cpus": "write resources: {cpuset: 0-1}",
+        "disk": "write resources: {disk: 10Gi}",
+        "dns_opt": "write dns: {options: [NAME]}",
+        "dns_search": "write dns: {search: [DOMAIN]}",
+        "domain_name": "write domainname: example.com",
+        "domainName": "write domainname: example.com",
+        "group_add": "write groupAdd: [NAME]",
+        "hostAliases": "write extraHosts: {NAME: ADDRESS}",
+        "host_name": "write hostname: NAME",
+        "ipc": "remove it: a container has an IPC namespace of its own",
+        "mem_reservation": "write resources: {memoryReservation: 256Mi}",
+        "mem_swappiness": "remove it: containers use no swap",
+        "memswap_limit": "remove it: containers use no swap",
+        "oom_kill_disable": "remove it: no policy admits it",
+        "oom_score_adj": "write oomScoreAdj: 100",
+        "pid": "remove it: no policy admits the processes of others",
+        "runtime": "write security: {runtime: NAME}",
+        "stdin_open": "write stdin: true",
+        "storage_opt": "write resources: {disk: 10Gi}",
+        "sysctls": "remove it: no policy admits settings of the kernel",
+        "supplementalGroups": "write groupAdd: [NAME]",
+        "userns_mode": "remove it: no policy admits it",
+        "uts": "remove it: no policy admits it",
         "health": _HEALTH,
         "healthCheck": _HEALTH,
-        "hostname": _NO_FIELD,
         "imagePullPolicy": "write pullPolicy: IfNotPresent",
         "labels": "write containerLabels: {KEY: VALUE}, or metadata.labels",
         "livenessProbe": _HEALTH,
@@ -97,7 +127,7 @@ _KEYS: Mapping[FieldPath, Mapping[str, str]] = {
         "httpGet": "write http: {path: /, port: 8080}",
         "initialDelaySeconds": "write startPeriod: 30s",
         "periodSeconds": "write interval: 30s",
-        "start_interval": "remove it: a starting container is asked more often anyway",
+        "start_interval": "write startInterval: 5s",
         "start_period": "write startPeriod: 30s",
         "tcpSocket": "write tcp: {port: 8080}",
         "test": 'write exec: [PROGRAM, ARGUMENT] without CMD; for CMD-SHELL [sh, -c, "COMMAND"]',
@@ -122,24 +152,40 @@ _KEYS: Mapping[FieldPath, Mapping[str, str]] = {
         "path": "write target: /PATH",
         "read_only": "write readOnly: true",
         "readonly": "write readOnly: true",
+        "nocopy": "write noCopy: true",
         "ro": "write readOnly: true",
+        "subPath": "write subpath: FOLDER",
+        "tmpfs": 'write size: 64Mi, and mode: "1777" directly below the mount',
+        "volume": "write noCopy: true, or subpath: FOLDER, directly below the mount",
         "src": "write source: NAME, or source: /PATH with type: bind",
     },
     ("resources",): {
         "cpu": "write cpus: 0.5",
+        "cpu_shares": "write cpuShares: 512",
+        "cpuset_cpus": "write cpuset: 0-1",
         "limits": _LIMITS,
         "mem": "write memory: 512Mi",
         "mem_limit": "write memory: 512Mi",
         "pids_limit": "write pids: 128",
-        "requests": "remove it: resources are limits, and nothing is reserved",
-        "reservations": "remove it: resources are limits, and nothing is reserved",
+        "mem_reservation": "write memoryReservation: 256Mi",
+        "requests": "write memoryReservation: 256Mi, without another level; CPUs aren't reserved",
+        "reservations": "write memoryReservation: 256Mi, without another level; CPUs aren't reserved",
         "shm_size": "write shm: 64Mi",
     },
     ("logs",): {
-        "driver": "remove it: logs are kept as json-file",
         "max-file": "write maxFiles: 3",
         "max-size": "write maxSize: 10Mi",
         "options": "write {maxSize: 10Mi, maxFiles: 3}, without another level",
+    },
+    ("dns",): {
+        "nameservers": "write servers: [ADDRESS]",
+        "searches": "write search: [DOMAIN]",
+    },
+    ("network", "attach"): {
+        "ipv4_address": "remove it: the engine assigns addresses",
+        "ipv6_address": "remove it: the engine assigns addresses",
+        "mac_address": "remove it: the engine assigns addresses",
+        "priority": "remove it: the first network is that of the mode",
     },
     ("security",): {
         "cap_add": "write capAdd: [NAME]",
@@ -162,6 +208,7 @@ _WORDS: Mapping[FieldPath, Mapping[str, str]] = {
     ("dependsOn", "condition"): CONDITIONS,
     ("network", "mode"): {"default": "isolated", "internal": "isolated"},
     ("rollout", "onFailure"): {"continue": "Pause"},
+    ("logs", "driver"): {"journald": "local", "syslog": "local", "none": "local"},
 }
 
 
@@ -221,21 +268,33 @@ def _item_form(field: FieldPath, value: object) -> str:
             return ""
 
 
+_Form = Callable[[object], str]
+#: How to write a value of another form in a field.
+_FORMS: Mapping[FieldPath, _Form] = {
+    ("dependsOn",): lambda value: f"write {dependencies(value)}",
+    ("env",): lambda value: variables("", value),
+    ("containerLabels",): lambda value: variables("", value),
+    ("extraHosts",): lambda value: f"write {extra_hosts(value)}",
+    ("dns",): lambda value: f"write {servers(value)}",
+    ("ulimits",): lambda _value: "write a mapping: {nofile: {soft: 1024, hard: 4096}}",
+    ("network",): network,
+    ("network", "attach"): lambda value: f"write {attachments(value)}",
+    ("groupAdd",): lambda _value: 'write a list of names, or numbers in quotes: [video, "44"]',
+    ("restart",): lambda value: f"write {{policy: {restart(value)}}}",
+    ("command",): lambda value: _PLAIN_LIST if isinstance(value, str) else "",
+    ("entrypoint",): lambda value: _PLAIN_LIST if isinstance(value, str) else "",
+    ("healthcheck", "exec"): lambda value: _PLAIN_LIST if isinstance(value, str) else "",
+    ("healthcheck",): lambda _value: (
+        "write {exec: [PROGRAM, ARGUMENT]}, {http: {port: 8080}} or {tcp: {port: 8080}}"
+    ),
+    ("security", "capAdd"): lambda value: (
+        "write a list, such as [CHOWN]" if isinstance(value, str) else ""
+    ),
+}
+
+
 def _whole_form(field: FieldPath, value: object) -> str:
-    match field:
-        case ("dependsOn",):
-            return f"write {dependencies(value)}"
-        case ("env",) | ("containerLabels",):
-            return variables("", value)
-        case ("restart",):
-            return f"write {{policy: {restart(value)}}}"
-        case ("network",):
-            return network(value)
-        case ("command",) | ("entrypoint",) | ("healthcheck", "exec") if isinstance(value, str):
-            return _PLAIN_LIST
-        case ("healthcheck",):
-            return "write {exec: [PROGRAM, ARGUMENT]}, {http: {port: 8080}} or {tcp: {port: 8080}}"
-        case ("security", "capAdd") if isinstance(value, str):
-            return "write a list, such as [CHOWN]"
-        case _:
-            return ""
+    if field[:1] == ("ulimits",) and len(field) == 2:
+        return f"write {ulimit(value)}"
+    form = _FORMS.get(field)
+    return form(value) if form is not None else ""

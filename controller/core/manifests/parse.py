@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from controller.core.encoding.yaml import MAX_PROBLEMS, Document, YamlPath, compose_all
-from controller.core.manifests.cross_field_checks import check_metadata, check_service, check_volume
+from controller.core.manifests.checks.metadata import check_metadata, check_volume
+from controller.core.manifests.checks.service import check_service
 from controller.core.manifests.declaration import Declaration, Manifest, ParsedDocument
 from controller.core.manifests.jobs.job_checks import check_job
 from controller.core.manifests.revision_hash import revision_of
@@ -54,8 +55,6 @@ if TYPE_CHECKING:
 LATER_KINDS = ("Secret",)
 #: Fields of a Service that are not supported yet.
 LATER_FIELDS: tuple[YamlPath, ...] = (
-    ("spec", "resources", "cpuset"),
-    ("spec", "resources", "disk"),
     ("spec", "rollout", "before"),
     ("spec", "rollout", "after"),
 )

@@ -21,14 +21,20 @@ CONDITIONS: Mapping[str, str] = {
 _RESTART = {"no": "Never", "never": "Never", "on-failure": "OnFailure", "onfailure": "OnFailure"}
 
 _PORT = re.compile(
-    r"(?:(?P<ip>[0-9.]{7,15}|\[[0-9a-fA-F:.]{2,45}\]):)?(?:(?P<host>[0-9]{1,5}):)?"
-    r"(?P<container>[0-9]{1,5})(?:/(?P<protocol>tcp|udp))?",
+    r"(?:(?P<ip>[0-9.]{7,15}|\[[0-9a-fA-F:.]{2,45}\]):)?(?:(?P<host>[0-9]{1,5}(?:-[0-9]{1,5})?):)?"
+    r"(?P<container>[0-9]{1,5}(?:-[0-9]{1,5})?)(?:/(?P<protocol>tcp|udp|sctp))?",
     re.ASCII,
 )
-_PORT_RANGE = re.compile(r"[0-9.:]*[0-9]{1,5}-[0-9]{1,5}(?::[0-9-]{1,11})?(?:/[a-z]{3})?", re.ASCII)
 _VOLUME = re.compile(
     r"(?P<source>[A-Za-z0-9_./~-]{1,200}):(?P<target>/[A-Za-z0-9_./-]{0,200})(?::(?P<mode>[a-zA-Z,]{1,20}))?",
     re.ASCII,
+)
+_HOST_ENTRY = re.compile(
+    r"(?P<name>[A-Za-z0-9_.-]{1,253})[:=](?P<address>host-gateway|\[?[0-9a-fA-F.:]{2,45}\]?)",
+    re.ASCII,
+)
+_ULIMIT = re.compile(
+    r"(?:(?P<name>[a-z]{2,10})=)?(?P<soft>[0-9]{1,15})(?::(?P<hard>[0-9]{1,15}))?", re.ASCII
 )
 _BYTES = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,6}))? ?([A-Za-z]{0,3})", re.ASCII)
 _DURATION = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,3}))? ?([A-Za-z]{1,7})", re.ASCII)
@@ -139,8 +145,6 @@ def port(value: object) -> str:
     text = str(value)
     match = _PORT.fullmatch(text)
     if match is None:
-        if _PORT_RANGE.fullmatch(text):
-            return "write an entry {container: 80, host: 8080} for each port"
         return "write {container: 80}, or {container: 80, host: 8080} to publish it"
     parts = [f"container: {match['container']}"]
     if match["host"]:
@@ -148,8 +152,8 @@ def port(value: object) -> str:
     if match["ip"]:
         address = match["ip"].strip("[]")
         parts.append(f'hostIP: "{address}"' if ":" in address else f"hostIP: {address}")
-    if match["protocol"] == "udp":
-        parts.append("protocol: udp")
+    if match["protocol"] not in (None, "tcp"):
+        parts.append(f"protocol: {match['protocol']}")
     return f"write {{{', '.join(parts)}}}"
 
 
@@ -182,6 +186,44 @@ def variables(field: str, value: object) -> str:
     more = ", …" if len(names) > SHOWN_MAX else ""
     mapping = f"{{{pairs or 'NAME: VALUE'}{more}}}"
     return f"write {field}: {mapping}" if field else f"write a mapping: {mapping}"
+
+
+def extra_hosts(value: object) -> str:
+    """Return the mapping to write for compose's list of ``NAME:ADDRESS`` or ``NAME=ADDRESS``."""
+    entries = [str(item) for item in value[:SHOWN_MAX]] if isinstance(value, list) else []
+    matches = [_HOST_ENTRY.fullmatch(entry) for entry in entries]
+    pairs = [f'{match["name"]}: "{match["address"].strip("[]")}"' for match in matches if match]
+    more = ", …" if isinstance(value, list) and len(value) > SHOWN_MAX else ""
+    return f"{{{', '.join(pairs) or 'NAME: ADDRESS'}{more}}}"
+
+
+def ulimit(value: object) -> str:
+    """Return the limits to write for docker's ``NAME=SOFT:HARD``, or for a number in quotes."""
+    match = _ULIMIT.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return "{soft: 1024, hard: 4096}, or one number for both"
+    limits = f"{{soft: {match['soft']}, hard: {match['hard']}}}" if match["hard"] else match["soft"]
+    return f"{{{match['name']}: {limits}}}" if match["name"] else limits
+
+
+def servers(value: object) -> str:
+    """Return the mapping to write for a DNS server, or for a list of servers."""
+    given = value if isinstance(value, list) else [value]
+    good = [str(each) for each in given if re.fullmatch(r"[0-9a-fA-F.:]{3,45}", str(each))]
+    quoted = ", ".join(f'"{each}"' if ":" in each else each for each in good[:SHOWN_MAX])
+    return f"{{servers: [{quoted or 'ADDRESS'}]}}"
+
+
+def attachments(value: object) -> str:
+    """Return the list to write for compose's mapping of networks, or for a single name."""
+    names = [value] if isinstance(value, str) else [*value] if isinstance(value, dict) else []
+    items = []
+    for name in [name for name in names if is_name(name)][:SHOWN_MAX]:
+        options = value[name] if isinstance(value, dict) else None
+        aliases = options.get("aliases") if isinstance(options, dict) else None
+        good = [each for each in aliases if is_name(each)] if isinstance(aliases, list) else []
+        items.append(f"{{name: {name}, aliases: [{', '.join(good)}]}}" if good else str(name))
+    return f"[{', '.join(items) or 'NAME'}]"
 
 
 def restart(value: object) -> str:

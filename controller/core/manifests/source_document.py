@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from controller.core.encoding.yaml import Document, YamlPath
-from controller.core.manifests.cross_field_checks import OWNER_MAX, valid_name
+from controller.core.manifests.checks.metadata import OWNER_MAX, valid_name
 from controller.core.manifests.declaration import Declaration, Manifest
 from controller.core.manifests.validation_errors import problem_at
 from controller.model.desired.desired import GitSource

@@ -50,9 +50,9 @@ _EXAMPLES = {
     "metadata": "metadata: {name: my-service, owner: my-team}",
     "spec": "spec: {image: ghcr.io/team/api:1.4.2}",
 }
-_SIZES = {"memory", "shm", "size", "maxSize"}
+_SIZES = {"memory", "memoryReservation", "shm", "disk", "size", "maxSize"}
 _DURATIONS = {
-    *("interval", "timeout", "startPeriod", "stopGracePeriod"),
+    *("interval", "timeout", "startPeriod", "startInterval", "stopGracePeriod"),
     *("minHealthy", "healthDeadline", "progressDeadline"),
 }
 _MOUNT_TYPES = "bind, volume or tmpfs"

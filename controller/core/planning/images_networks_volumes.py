@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controller.core.engine_api.translate import joined_networks
+from controller.core.engine_api.create_body import joined_networks
 from controller.core.planning.deliveries.changed_files import FileDeliveries
 from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.desired.plan import (

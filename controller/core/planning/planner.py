@@ -18,7 +18,8 @@ from controller.core.drift.actions import Judge, is_denied, until_denied, with_v
 from controller.core.drift.classify import ALIVE
 from controller.core.drift.heal_alterations import unknown_members
 from controller.core.encoding.canonical_json import digest
-from controller.core.engine_api.translate import joined_networks, update_body
+from controller.core.engine_api.create_body import joined_networks
+from controller.core.engine_api.translate import update_body
 from controller.core.planning.context import NO_CONTEXT, PlanContext, ServiceContext
 from controller.core.planning.deliveries.changed_files import changed_files
 from controller.core.planning.image_volumes import VolumeRule, always_refuse, with_image_volumes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.core.manifests.cross_field_checks import exclusive_resources
+from controller.core.manifests.checks.claims import exclusive_resources
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.rollout import Order
 

@@ -17,12 +17,12 @@ from controller.core.drift.availability import AvailabilityWord
 from controller.core.drift.classify import ReplicaState, alterations
 from controller.core.drift.heal_alterations import heal
 from controller.core.engine_api.comparable_fields import describe_limits
-from controller.core.engine_api.translate import joined_networks
+from controller.core.engine_api.create_body import aliases_on, joined_networks
 from controller.core.planning.context import ServiceContext
 from controller.model.desired.plan import AnyAction, ConnectNetwork, Delay
 from controller.model.desired.spec.rollout import RestartPolicy
 from controller.model.errors import Problem
-from controller.model.observed import Container, ContainerState
+from controller.model.observed import Container, ContainerState, LimitValue
 
 
 def healing_actions(
@@ -50,10 +50,18 @@ def healing_actions(
 
 
 def _networks_without_alias(container: Container, context: ServiceContext) -> tuple[str, ...]:
-    """Return the networks on which a container lacks an alias of the service's name."""
-    aliases = dict(container.aliases)
-    wanted = joined_networks(context.service, context.prerequisites.names)
-    return tuple(n for n in wanted if n in aliases and context.key.name not in aliases[n])
+    """Return the networks on which a container lacks an alias of its service.
+
+    A container of another revision has the service's name only: its other names are unknown.
+    """
+    service, base, aliases = context.service, context.prerequisites.names, dict(container.aliases)
+    current = container.revision == service.revision
+    wanted = {
+        network: aliases_on(service, network, base) if current else (context.key.name,)
+        for network in joined_networks(service, base)
+        if network in aliases
+    }
+    return tuple(network for network, own in wanted.items() if not {*own} <= {*aliases[network]})
 
 
 def needs_health_restart(container: Container, context: ServiceContext) -> bool:
@@ -116,12 +124,12 @@ def _updates(container: Container, context: ServiceContext) -> list[AnyAction]:
 def takes_memory(container: Container, context: ServiceContext) -> bool:
     """Return True if a container with processes has more memory than its document declares."""
     memory, admitted = _other_limits(container, context).get("memory"), container.admitted
-    if memory is None or admitted is None or container.state not in _USING:
+    if not isinstance(memory, int) or admitted is None or container.state not in _USING:
         return False
     return memory < admitted.memory
 
 
-def _other_limits(container: Container, context: ServiceContext) -> Mapping[str, int]:
+def _other_limits(container: Container, context: ServiceContext) -> Mapping[str, LimitValue]:
     return ReplicaState(container, context.service).other_limits
 
 

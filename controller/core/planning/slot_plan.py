@@ -33,7 +33,7 @@ from controller.core.drift.classify import (
     restart_of,
 )
 from controller.core.drift.failures import explain
-from controller.core.engine_api.translate import RESTART, joined_networks
+from controller.core.engine_api.create_body import RESTART, joined_networks
 from controller.core.planning.context import ServiceContext
 from controller.core.planning.next_container import create_of, next_name
 from controller.core.planning.rollout_order_and_pace import order_of
@@ -131,6 +131,7 @@ def container_name_in(slot: SlotState, context: ServiceContext) -> str:
 def _plan_running(slot: SlotState, current: Container, context: ServiceContext) -> SlotPlan:
     """Plan a slot with a running container: heal, attach the service's name, remove the rest."""
     service, judge = context.service, context.judge
+    base = context.prerequisites.names
     policy = context.restart_policy(slot.number)
     # If no other container serves, an unready one under the service's name is better than none.
     is_only_one = not any(extra.running for extra in slot.alive)
@@ -140,7 +141,7 @@ def _plan_running(slot: SlotState, current: Container, context: ServiceContext) 
     before = _restart_policy_actions(current, policy, context.deferred_repairs(slot.number))
     rejoined = {a.network for a in healing if isinstance(a, ConnectNetwork) and a.aliases}
     networks = [n for n in _networks_without_alias(current, context) if n not in rejoined]
-    alias = attach_service_alias(ContainerHandle.of(current), service, networks)
+    alias = attach_service_alias(ContainerHandle.of(current), service, networks, base)
     if is_only_one:
         before += alias
     later = with_verdicts(later_limit_actions(current, context), judge)
@@ -307,12 +308,12 @@ def _blocked_replacement(slot: SlotState, context: ServiceContext) -> SlotPlan |
 
 def _next_container(slot: SlotState, context: ServiceContext, *, overlaps: bool) -> _NextContainer:
     """Return how a slot gets its container. *overlaps*: an older container serves meanwhile."""
-    service, current = context.service, slot.current
+    service, current, base = context.service, slot.current, context.prerequisites.names
     prepare = list(context.prerequisites.missing(service, creating=current is None))
     if current is not None:
         handle, restart = ContainerHandle.of(current), current.settings.restart
         networks = _networks_without_alias(current, context)
-        alias = attach_service_alias(handle, service, networks)
+        alias = attach_service_alias(handle, service, networks, base)
     else:
         create = create_of(
             service,
@@ -326,7 +327,7 @@ def _next_container(slot: SlotState, context: ServiceContext, *, overlaps: bool)
         handle = ContainerHandle.to_create(create)
         restart = RESTART[service.spec.restart.policy][0]
         networks = joined_networks(service, context.prerequisites.names) if overlaps else ()
-        alias = attach_service_alias(handle, service, networks)
+        alias = attach_service_alias(handle, service, networks, base)
     return _NextContainer(handle, prepare, _start_actions(slot, context, handle, restart), alias)
 
 

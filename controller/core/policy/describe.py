@@ -93,6 +93,14 @@ def _grants(policy: Policy) -> Iterator[str]:
             yield text
     if networks.subnets:
         yield f"subnets of networks within {_join(networks.subnets)}"
+    if networks.service_aliases:
+        yield "any alias of services"
+    if networks.dns.servers:
+        yield f"DNS servers within {_join(networks.dns.servers)}"
+    if networks.dns.search:
+        yield "search domains"
+    if networks.dns.options:
+        yield "options of resolv.conf"
     if networks.extra_hosts:
         yield f"hosts entries ({_join(networks.extra_hosts)})"
 

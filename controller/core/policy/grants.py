@@ -6,6 +6,7 @@ is in ``core.policy.remedies``.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,12 @@ from pydantic import BaseModel, ValidationError
 
 from controller.core.encoding.image_reference import parse_reference
 from controller.core.encoding.strict_json import fold
-from controller.core.engine_api.grammar import HOST_GATEWAY, is_host_address
+from controller.core.engine_api.grammar import (
+    HOST_GATEWAY,
+    is_address,
+    is_host_address,
+    is_host_name,
+)
 from controller.core.engine_api.mount_grammar import parse_size
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.rules.context import implied
@@ -150,6 +156,10 @@ def _alias(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | No
 
 def _free_alias(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
     """Return the switch for networks of a client's own; for other networks, the alias to list."""
+    if asked.request.label(REVISION):
+        named = _alias(finding, asked, policy)
+        free = isinstance(named, str) and is_host_name(named, most=63)
+        return Grant("set", "networks.serviceAliases", True) if free else None
     network = finding.path.removeprefix("NetworkingConfig.EndpointsConfig.").removesuffix(
         ".Aliases"
     )
@@ -165,6 +175,24 @@ def _hosts(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | No
     if not is_host_address(address):
         return None
     return HOST_GATEWAY if address == HOST_GATEWAY else "addresses"
+
+
+def _dns(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
+    """Return the range of one server, or the switch for search domains or options."""
+    field = finding.path.removeprefix("HostConfig.").partition("[")[0]
+    match field:
+        case "Dns":
+            server = _at(asked.request.dns_servers, finding.path) or ""
+            if not is_address(server):
+                return None
+            whole = str(ipaddress.ip_network(server))
+            return Grant("add", "networks.dns.servers", whole)
+        case "DnsSearch":
+            return Grant("set", "networks.dns.search", True)
+        case "DnsOptions":
+            return Grant("set", "networks.dns.options", True)
+        case _:
+            return None
 
 
 def _range(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
@@ -352,6 +380,7 @@ GRANTS: Mapping[str, Suggest] = {
     "mount.tmpfs": _raise("resources.tmpfs.max", _tmpfs),
     "name.invalid": _name,
     "network.alias": _free_alias,
+    "network.dns": _dns,
     "network.hosts": _add("networks.extraHosts", _hosts),
     "network.internal": _add("networks.modes", _mode),
     "network.ipv6": _set("networks.ipv6", True),

@@ -16,7 +16,7 @@ from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.jobs import memory as jobs
 from controller.core.jobs.run_end import REMOVED_RUN, RunEnd
 from controller.core.records import endings
-from controller.core.records.inventory_json import SETTINGS_FIELDS, replica_of
+from controller.core.records.inventory_json import SETTINGS_FIELDS, aliases_from_json, replica_of
 from controller.core.records.parts import (
     NOT_FOUND,
     NOT_MODIFIED,
@@ -97,6 +97,7 @@ def create_container(inventory: Inventory, closing: Closing) -> Inventory:
         seq=closing.seq,
         recovered=closing.recovered,
         aliases=summary.aliases,
+        network_aliases=aliases_from_json(summary.network_aliases),
         ports=summary.ports,
         confined=summary.confinement,
         is_run=number > 0,
@@ -396,7 +397,19 @@ def connect(inventory: Inventory, closing: Closing) -> Inventory:
     if item is None or not closing.applied or not added:
         return inventory
     aliases = tuple(sorted({*item.aliases, *added}))[:ALIASES_MAX]
-    return with_item(inventory, replace(item, aliases=aliases))
+    item = replace(item, aliases=aliases)
+    if closing.role == "controller":
+        named = dict(item.network_aliases) | {closing.summary.network: added}
+        item = replace(item, network_aliases=_further_names(named, item.service))
+    return with_item(inventory, item)
+
+
+def _further_names(
+    named: Mapping[str, tuple[str, ...]], service: str
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the names by network without the service's own, and without empty lists."""
+    further = {network: tuple(n for n in texts if n != service) for network, texts in named.items()}
+    return tuple(sorted((network, texts) for network, texts in further.items() if texts))
 
 
 def _join_network(admitted: Settings, closing: Closing) -> Settings:

@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from controller.core.encoding.image_reference import repository_of
-from controller.core.encoding.json_members import text_member, texts_of
+from controller.core.encoding.json_members import list_of, text_member, texts_of
 from controller.core.jobs import memory as jobs
 from controller.core.rules.confinement import confinement_from_json, confinement_to_json
 from controller.model.files.delivery import FileSet, StoredContent, StoredFiles
@@ -89,6 +89,7 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
                 **item,
                 "admitted": settings_from_json(item["admitted"]),
                 "aliases": texts_of(item.get("aliases")),
+                "network_aliases": aliases_from_json(item.get("network_aliases")),
                 "ports": texts_of(item.get("ports")),
                 "signalled": texts_of(item.get("signalled")),
                 "confined": confinement_from_json(item.get("confined")),
@@ -118,6 +119,12 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         files=stored_from_json(value.get("files", ())),
         jobs=jobs.from_json(value.get("jobs", ())),
     )
+
+
+def aliases_from_json(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the names of a container by network, from an object or from pairs; sorted."""
+    pairs = value.items() if isinstance(value, Mapping) else list_of(value)
+    return tuple(sorted((str(network), texts_of(names)) for network, names in pairs))
 
 
 def stored_to_json(stored: StoredFiles) -> dict[str, object]:

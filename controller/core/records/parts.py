@@ -131,6 +131,8 @@ class SummaryPart(Payload):
     updated_members: tuple[str, ...] = texts("fields")
     #: The container's DNS names; in a connect, the added ones.
     aliases: tuple[str, ...] = texts("answersTo")
+    #: The names of a service's container by network, apart from the service's own name.
+    network_aliases: Mapping[str, Any] = mapping("aliasesOn", optional=True)
     #: The confinement that the kernel must show; None in records of older brokers.
     confinement: Confinement | None = member(
         "confined",

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from controller.core.encoding.terminal_text import printable
 from controller.core.engine_api.comparable_fields import SETTINGS, differing_settings
-from controller.core.engine_api.translate import RESTART
+from controller.core.engine_api.create_body import RESTART
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT
 from controller.model.desired.desired import Service
 from controller.model.desired.field_changes import FieldChange
@@ -33,19 +33,22 @@ VALUE_MAX: Final = 160
 SHOWN: Final = frozenset(
     f"{parent}{name}"
     for parent, names in {
-        "": "image pullPolicy state suspend replicas workingDir user init stopSignal"
-        " stopGracePeriod",
-        "network.": "mode attach",
-        "resources.": "memory cpus pids shm",
-        "security.": "capAdd readOnlyRootFilesystem",
+        "": "image pullPolicy state suspend replicas workingDir user groupAdd hostname domainname"
+        " init tty stdin stopSignal stopGracePeriod oomScoreAdj extraHosts[]",
+        "dns.": "servers search options",
+        "ulimits[].": "soft hard",
+        "network.": "mode aliases attach",
+        "resources.": "memory memoryReservation cpus cpuShares cpuset pids shm disk",
+        "security.": "capAdd readOnlyRootFilesystem runtime",
         "restart.": "policy",
-        "logs.": "maxSize maxFiles",
+        "logs.": "driver maxSize maxFiles compress",
         "rollout.": "order maxUnavailable parallelism minHealthy healthDeadline progressDeadline"
         " onFailure",
-        "healthcheck.": "http.path http.port tcp.port interval timeout retries startPeriod",
+        "healthcheck.": "http.path http.port tcp.port interval timeout retries startPeriod"
+        " startInterval",
         "ports[].": "container host hostIP protocol",
-        "mounts[].": "type source target readOnly shared size key keys uid gid mode onChange"
-        " onChange.signal",
+        "mounts[].": "type source target readOnly shared subpath noCopy size mode exec key keys uid"
+        " gid onChange onChange.signal",
         "dependsOn[].": "name condition",
     }.items()
     for name in names.split()
@@ -61,7 +64,7 @@ _ITEMS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
 #: The members of items that their paths already show.
 _IN_PATH: Final = frozenset({"target", "name", "container", "protocol"})
 #: Mappings with keys that users choose. They are shown as ``name[key]``.
-_KEYED: Final = frozenset({"containerLabels"})
+_KEYED: Final = frozenset({"containerLabels", "extraHosts", "ulimits"})
 
 _POLICIES: Final = {word: policy.value for policy, (word, _) in RESTART.items()}
 
@@ -141,7 +144,9 @@ def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, o
     for name, member in value.items():
         path = f"{prefix}{name}"
         if isinstance(member, dict) and path in _KEYED:
-            yield from ((f"{path}[{_escaped(key)}]", text) for key, text in member.items())
+            for key, each in member.items():
+                place = f"{path}[{_escaped(key)}]"
+                yield from _leaves(each, f"{place}.") if isinstance(each, dict) else [(place, each)]
         elif isinstance(member, dict):
             yield from _leaves(member, f"{path}.")
         elif path in _ITEMS:
@@ -223,6 +228,8 @@ def _text(value: object) -> str:
             return "true" if value else "false"
         case float():
             return f"{value:g}"
+        case {"name": name, "aliases": list(aliases)}:
+            return f"{name} as {' and '.join(map(_text, aliases))}"
         case list() | tuple():
             return ", ".join(_text(each) for each in value) or "none"
         case _:

@@ -282,14 +282,20 @@ def groups_allowed(case: Case) -> Findings:
 
 def cpuset_allowed(case: Case) -> Findings:
     """CPUs are pinned only with the policy's permission, and only to existing CPUs."""
-    text, path = case.request.cpuset, "HostConfig.CpusetCpus"
+    host = case.facts.host if case.facts else HostFacts()
+    yield from judge_cpuset(case.request.limits.cpuset, case.policy, host, "HostConfig.")
+
+
+def judge_cpuset(text: str, policy: Policy, host: HostFacts, path: str) -> Findings:
+    """Yield the faults of a set of CPUs; '' for none."""
+    path = f"{path}CpusetCpus"
     if not text:
         return
-    if not case.policy.resources.cpuset:
+    if not policy.resources.cpuset:
         reason = "the policy does not admit pinned CPUs"
         yield Finding("resources.cpuset", path, reason, "leave it out")
         return
-    cpus = case.facts.host.cpus if case.facts else 0
+    cpus = host.cpus
     last = max((int(number) for number in re.findall(r"[0-9]+", text)), default=0)
     if cpus and last >= cpus:
         reason = f"{quote(text)} names more CPUs than this host has: 0 to {cpus - 1}"

@@ -20,11 +20,11 @@ from itertools import islice
 from typing import Literal
 
 from controller.core.encoding.quoting import quote
-from controller.core.engine_api.grammar import HOST_GATEWAY, is_host_name
+from controller.core.engine_api.grammar import HOST_GATEWAY, is_address, is_host_name
 from controller.core.engine_api.requests import EndpointRequest, Finding, Findings, PortRequest
 from controller.core.rules.context import COMPOSE_SERVICE, Case
 from controller.core.rules.facts import NetworkFacts
-from controller.core.rules.identity import adopt_remedy
+from controller.core.rules.identity import adopt_remedy, is_controllers_name
 from controller.model.names import SERVICE, namespaced_network
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
@@ -162,9 +162,21 @@ def mode_granted(case: Case) -> Findings:
         reason = f"{mode.network} is joined beside another network, for published ports"
         yield Finding("network.mode", _MODE, reason, remedy)
     elif case.by_controller and mode.kind == "own":
-        names = case.networks
-        reason = f"{asked!r} is neither none, {names.isolated} nor {names.bridge}"
+        yield from _judge_declared(case, mode)
+
+
+def _judge_declared(case: Case, mode: ContainerNetworkMode) -> Findings:
+    """Yield why a container cannot have a declared network instead of an implied one.
+
+    ``networks_ours`` checks the network itself. The modes with a network grant this one, too.
+    """
+    names = case.networks
+    if mode.network in {"", "default", "bridge"}:
+        reason = f"{mode.network!r} is neither none, {names.isolated} nor {names.bridge}"
         yield Finding("network.mode", _MODE, reason, "name the namespace's own network")
+    elif not {"isolated", "bridge"} & {*case.policy.networks.modes}:
+        reason = f"{mode.network} is a network, and the policy grants containers none"
+        yield Finding("network.mode", _MODE, reason, "use none")
 
 
 def endpoints_implied(case: Case) -> Findings:
@@ -185,7 +197,7 @@ def endpoints_implied(case: Case) -> Findings:
         if name in _excluded(case, mode):
             reason = f"{name} isn't what the mode implies, which is {mode.network}"
             yield Finding("network.endpoints", f"{_ENDPOINTS}.{name}", reason, "leave it out")
-    ingress = bool(case.request.ports) and _is_internal(case, mode.network)
+    ingress = bool(case.request.ports) and _needs_ingress(case, mode)
     if implied.ingress in given and not ingress:
         reason = f"{implied.ingress} is for published ports beside an internal network"
         yield Finding("network.endpoints", f"{_ENDPOINTS}.{implied.ingress}", reason)
@@ -194,6 +206,15 @@ def endpoints_implied(case: Case) -> Findings:
         if missing:
             reason = f"{', '.join(sorted(missing))} is implied and isn't there"
             yield Finding("network.endpoints", _ENDPOINTS, reason, "name it, with the aliases")
+
+
+def _needs_ingress(case: Case, mode: ContainerNetworkMode) -> bool:
+    """Return True if published ports need the ingress network.
+
+    The controller names the ingress beside declared networks, whatever their properties.
+    """
+    declared = case.by_controller and mode.kind == "own"
+    return declared or _is_internal(case, mode.network)
 
 
 def _excluded(case: Case, mode: ContainerNetworkMode) -> set[str]:
@@ -300,10 +321,34 @@ def hosts_allowed(case: Case) -> Findings:
             )
 
 
+def dns_allowed(case: Case) -> Findings:
+    """The policy allows the servers, search domains and options of the container's resolver."""
+    request, rules = case.request, case.policy.networks.dns
+    for index, server in enumerate(request.dns_servers):
+        if is_address(server) and not _is_within(server, rules.servers):
+            ranges = ", ".join(rules.servers) or "none"
+            reason = f"{server} is not a DNS server that the policy admits ({ranges})"
+            yield Finding("network.dns", f"HostConfig.Dns[{index}]", reason, "leave it out")
+    for field, given, admitted in (
+        ("DnsSearch", request.dns_search, rules.search),
+        ("DnsOptions", request.dns_options, rules.options),
+    ):
+        if given and not admitted:
+            reason = "the policy admits no changes of resolv.conf"
+            yield Finding("network.dns", f"HostConfig.{field}", reason, "leave it out")
+
+
+def _is_within(address: str, ranges: tuple[str, ...]) -> bool:
+    parsed = ipaddress.ip_address(address)
+    return any(parsed in ipaddress.ip_network(each) for each in ranges)
+
+
 def aliases_own(case: Case) -> Findings:
     """A container uses only its own names as aliases, so that it cannot take over another's name.
 
-    In a network of the owner's containers alone, the policy may allow any alias.
+    In a network of the owner's containers alone, the policy may allow any alias. To services it may
+    allow any alias: the broker then refuses the names of other owners' containers
+    (``core.admission.dns_names``).
     """
     own = {case.service, case.name, *case.policy.networks.aliases}
     if not case.by_controller:
@@ -314,16 +359,26 @@ def aliases_own(case: Case) -> Findings:
                 reason = f"{alias!r} isn't this container's own name"
                 where = f"{_ENDPOINTS}.{end.network}.Aliases"
                 remedy = f"use its name, or that of its service (label {SERVICE})"
+                if case.by_controller:
+                    remedy = "leave it out: a container answers to the name of its service"
                 yield Finding("network.alias", where, reason, remedy)
 
 
 def _is_free(case: Case, network: str, alias: str) -> bool:
-    if case.by_controller or not case.policy.networks.client_aliases or not is_host_name(alias):
+    if case.by_controller:
+        return is_free_for_services(alias, case.policy)
+    if not case.policy.networks.client_aliases or not is_host_name(alias):
         return False
     if _resolved(case, network) in case.networks.all():
         return False
     facts = network_facts(case, network)
     return is_own_network(facts, case.owner) if facts else case.facts is None
+
+
+def is_free_for_services(alias: str, policy: Policy) -> bool:
+    """Return True if a service's containers may answer to an alias other than their own names."""
+    is_valid = is_host_name(alias, most=63) and not is_controllers_name(alias)
+    return policy.networks.service_aliases and is_valid
 
 
 def is_own_network(facts: NetworkFacts, owner: str) -> bool:

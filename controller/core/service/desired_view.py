@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from controller.core.drift.classify import ALIVE
-from controller.core.engine_api.translate import joined_networks
-from controller.core.manifests.cross_field_checks import ResourceClaim, claims_of
+from controller.core.engine_api.create_body import joined_networks
+from controller.core.manifests.checks.claims import ResourceClaim, claims_of
 from controller.core.manifests.dependencies import dependencies_of
 from controller.core.planning import planner
 from controller.core.planning.images_networks_volumes import engine_name, network_key
@@ -220,8 +220,8 @@ class _Links:
             for key, service in services.items():
                 for claim in claims_of(key.namespace, service.spec):
                     yield key, claim.group
-                for name in service.spec.network.attach:
-                    yield key, Key("Network", key.namespace, name)
+                for attached in service.spec.network.attach:
+                    yield key, Key("Network", key.namespace, attached.name)
         for network in self._networks:
             yield network, network
         for container in self._observed.containers:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from controller.core.drift.classify import short_revision
 from controller.core.files.mounts import revision_contents
 from controller.core.manifests.check_together import desired_digest
-from controller.core.manifests.cross_field_checks import claims_of, exclusive_resources
+from controller.core.manifests.checks.claims import claims_of, exclusive_resources
 from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT, is_revision_of
 from controller.core.service.kept_revisions import kept_spec
 from controller.core.service.revisions import is_pinned

@@ -10,7 +10,7 @@ from controller.core.drift.failures import explain
 from controller.core.rules.anonymous_volumes import slot_volumes
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.mounts import BindMount, Mount, VolumeMount
-from controller.model.desired.spec.network import Port
+from controller.model.desired.spec.network import SinglePort
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import Container
 
@@ -25,7 +25,7 @@ HTTPS_PORTS = frozenset({443, 8443})
 def details_of(spec: ServiceSpec) -> Report:
     """Return the members ``ports``, ``mounts`` and ``env``, without the empty ones."""
     details = {
-        "ports": [_port(port, spec) for port in spec.ports],
+        "ports": [_port(port, spec) for each in spec.ports for port in each.each],
         "mounts": [_mount(mount) for mount in spec.mounts],
         "env": sorted(spec.env),
     }
@@ -59,7 +59,7 @@ def container_details(container: Container) -> Report:
     return {name: value for name, value in details.items() if value}
 
 
-def _port(port: Port, spec: ServiceSpec) -> Report:
+def _port(port: SinglePort, spec: ServiceSpec) -> Report:
     published = port.host is not None
     return {
         "container": port.container,
@@ -69,7 +69,7 @@ def _port(port: Port, spec: ServiceSpec) -> Report:
     }
 
 
-def _scheme(port: Port, spec: ServiceSpec) -> str:
+def _scheme(port: SinglePort, spec: ServiceSpec) -> str:
     """Return ``http`` or ``https`` if the port most probably serves it; '' otherwise."""
     if port.protocol != "tcp":
         return ""

@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 
 from controller.core.drift import probe_verdict as probing
 from controller.core.drift.probe_verdict import Probe, ProbeOutcome, ProbeProgress, ProbeResult
+from controller.core.engine_api.create_body import joined_networks
 from controller.core.engine_api.timestamps import seconds
-from controller.core.engine_api.translate import joined_networks
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.health import Healthcheck
 from controller.model.errors import Problem, Severity

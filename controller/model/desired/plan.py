@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from controller.model.desired.desired import OverrideReason, Service
 from controller.model.errors import Problem
 from controller.model.names import Key
+from controller.model.observed import LimitValue
 from controller.model.records import NO_PRECONDITION, Precondition
 
 
@@ -117,7 +118,7 @@ class UpdateContainer(Action):
     restart: str = ""  # '' for no change
     restart_max: int = 0
     #: The new limits, by their names in ``Settings``.
-    limits: Mapping[str, int] = field(default_factory=dict, hash=False)
+    limits: Mapping[str, LimitValue] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

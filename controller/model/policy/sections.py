@@ -12,6 +12,7 @@ from controller.model.names import CONTAINER_NAME_MAX, NetworkNames
 from controller.model.policy.values import (
     NANO,
     Address,
+    AddressRange,
     BaseName,
     Capability,
     Cpus,
@@ -158,6 +159,15 @@ class HostPorts(Model):
     ranges: bool = False
 
 
+class DnsRules(Model):
+    """Allowed settings of a container's resolver. Names resolve through the engine otherwise."""
+
+    #: Ranges of the servers that a container may ask.
+    servers: tuple[AddressRange, ...] = ()
+    search: bool = False
+    options: bool = False
+
+
 class Networks(Model):
     """Allowed network modes, and the names of the implied networks."""
 
@@ -179,6 +189,9 @@ class Networks(Model):
     aliases: tuple[str, ...] = ()
     #: Allow any alias of a client's container in networks created by clients.
     client_aliases: bool = False
+    #: Allow any alias of a service's containers. A name of another owner's container stays refused.
+    service_aliases: bool = False
+    dns: DnsRules = DnsRules()
     #: Ranges for the subnets of networks created by clients.
     subnets: tuple[Subnet, ...] = ()
     #: Allowed targets of additional entries of /etc/hosts.

@@ -86,6 +86,13 @@ def _subnet(text: str) -> str:
         raise ValueError("expected an IPv4 network, such as 172.16.0.0/12") from None
 
 
+def _range(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ValueError("expected a network, such as 10.0.0.0/8 or ::/0") from None
+
+
 def _owner_name(text: str) -> str:
     if not is_dns_label(text, length=OWNER_MAX):
         raise ValueError("expected a name of lower-case letters, digits and dashes")
@@ -130,6 +137,7 @@ HostPath = Annotated[str, AfterValidator(_clean_path)]
 Capability = Annotated[str, AfterValidator(_capability)]
 Address = Annotated[str, AfterValidator(_address)]
 Subnet = Annotated[str, AfterValidator(_subnet)]
+AddressRange = Annotated[str, AfterValidator(_range)]
 OwnerName = Annotated[str, AfterValidator(_owner_name)]
 Namespace = Annotated[str, AfterValidator(_namespace)]
 BaseName = Annotated[str, AfterValidator(_base_name)]

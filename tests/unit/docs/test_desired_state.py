@@ -34,7 +34,7 @@ PAGE = (ROOT / "docs" / "desired-state.md").read_text("utf-8")
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]*) \| ([^|]*) \| ?(.*)\|$", re.MULTILINE)
 #: Fields whose unset value the page describes in words.
 IN_WORDS = re.compile(
-    r"the (image|policy|engine)'s|not published|by ports and volumes|that of maxUnavailable"
+    r"the (image|policy|engine|container)'s|not published|^none$|^the whole volume$|by ports and volumes|that of maxUnavailable"
     r"|this, `http` or|^–$"
 )
 
@@ -73,8 +73,11 @@ def as_written(model: type[BaseModel], name: str) -> str:
     value = info.get_default(call_default_factory=True)
     if value is None:
         return "in words"
-    made = model.model_construct(**{name: value})
-    dumped = made.model_dump(mode="json", include={name}, context=AS_WRITTEN, warnings=False)[name]
+    required = {each: "x" for each, field in model.model_fields.items() if field.is_required()}
+    made = model.model_construct(**required | {name: value})
+    members = made.model_dump(mode="json", include={name}, context=AS_WRITTEN, warnings=False)
+    # A model that is short for one of its members has no other member then.
+    dumped = members[name] if isinstance(members, dict) else [*value]
     if isinstance(dumped, bool):
         return f"`{str(dumped).lower()}`"
     return f"`{dumped}`"
@@ -112,11 +115,12 @@ def fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Field]]:
         path = f"{prefix}.{info.alias or name}"
         inner = models_in(info.annotation)
         listed = any(typing.get_origin(p) is tuple for p in parts(info.annotation))
+        keyed = any(typing.get_origin(p) is dict for p in parts(info.annotation))
         if not inner:
             yield path, Field(as_written(model, name), frozenset(bounds_of(info)))
         for each in inner:
-            kind = ""
-            if listed:
+            kind = ".NAME" if keyed else ""
+            if listed and not keyed:
                 tag = typing.get_args(each.model_fields["type"].annotation)[0] if inner[1:] else ""
                 kind = f"[{tag}]"
             yield from fields(each, path + kind)

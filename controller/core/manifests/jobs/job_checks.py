@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Iterator
 
 from controller.core.encoding.yaml import Document
-from controller.core.manifests.cross_field_checks import check_service, valid_name
+from controller.core.manifests.checks.metadata import valid_name
+from controller.core.manifests.checks.service import check_service
 from controller.core.manifests.declaration import Declaration
 from controller.core.manifests.jobs.schedule import fault_of, zone_of
 from controller.core.manifests.validation_errors import problem_at

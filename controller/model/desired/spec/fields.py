@@ -20,6 +20,9 @@ STOP_GRACE_MAX_MS = 300_000
 TEXTS_MAX = 1_000  # items of a list, members of a mapping
 URL_PATH_MAX = 1024
 PATH_MAX = 4096
+LISTED_MAX = 64  # items of a list of names, addresses or groups
+#: The engine replaces this target of ``extraHosts`` by an address of the host.
+HOST_GATEWAY = "host-gateway"
 
 _REFERENCE = re.compile(
     r"(?:[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?)*"
@@ -31,6 +34,14 @@ _REFERENCE = re.compile(
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?", re.ASCII)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
 _URL_PATH = re.compile(r"/[!-\"$-~]*", re.ASCII)  # printable, without spaces and '#'
+_HOST_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_HOST_PART}(?:\.{_HOST_PART})*", re.ASCII)
+_SEARCH = re.compile(rf"\.|{_HOST_NAME.pattern}", re.ASCII)
+_DNS_OPTION = re.compile(r"[a-z][a-z0-9-]{0,30}(?::[0-9]{1,4})?", re.ASCII)
+_GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_CPUSET = re.compile(r"[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?){0,63}", re.ASCII)
+_MODE = re.compile(r"[01]?[0-7]{3}", re.ASCII)
+_RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _CAPABILITY = re.compile(r"(?:CAP_)?[A-Z][A-Z_]*[A-Z]", re.ASCII)
 _SIGNAL = re.compile(
     "SIG(?:HUP|INT|QUIT|ILL|TRAP|ABRT|BUS|FPE|KILL|USR1|SEGV|USR2|PIPE|ALRM|TERM|STKFLT|CHLD|CONT"
@@ -78,6 +89,12 @@ def _path_fault(text: str) -> str:
     return "" if text.isprintable() else "has a control character; expected printable characters"
 
 
+def _relative(text: str) -> str:
+    if text.startswith("/"):
+        raise ValueError("is an absolute path; expected a relative path, such as data/web")
+    return clean_path(f"/{text}")[1:]
+
+
 def _folder(text: str) -> str:
     return text if text == "/" else clean_path(text)
 
@@ -108,6 +125,29 @@ def _address(text: str) -> str:
     return str(address)
 
 
+def _host_address(text: str) -> str:
+    if text == HOST_GATEWAY:
+        return text
+    try:
+        return _plain_address(text)
+    except ValueError:
+        raise ValueError(f"expected an IP address, or {HOST_GATEWAY}") from None
+
+
+def _plain_address(text: str) -> str:
+    address = ipaddress.ip_address(text)
+    if "%" in text:
+        raise ValueError("expected an IP address without a zone")
+    return str(address)
+
+
+def _server(text: str) -> str:
+    try:
+        return _plain_address(text)
+    except ValueError:
+        raise ValueError("expected an IP address, such as 192.168.0.1") from None
+
+
 def is_env_name(name: str) -> bool:
     """Return True if *name* is valid as the name of an environment variable."""
     return _ENV_NAME.fullmatch(name) is not None
@@ -130,7 +170,18 @@ UrlPath = Annotated[str, _matching(_URL_PATH, URL_PATH_MAX, "the path of a URL, 
 UserName = Annotated[
     str, _matching(_USER, 128, 'USER or USER:GROUP, names or numbers, such as "1000:1000"')
 ]
+HostName = Annotated[str, _matching(_HOST_NAME, 63, "a host name, such as web-1")]
+DomainName = Annotated[str, _matching(_HOST_NAME, 253, "a domain name, such as example.com")]
+SearchDomain = Annotated[str, _matching(_SEARCH, 253, "a domain name, or '.' for none")]
+DnsOption = Annotated[str, _matching(_DNS_OPTION, 36, "an option of resolv.conf, such as ndots:2")]
+DnsServer = Annotated[str, AfterValidator(_server)]
+HostAddress = Annotated[str, AfterValidator(_host_address)]
+GroupName = Annotated[str, _matching(_GROUP, 64, "the name or the number of a group")]
+CpuSet = Annotated[str, _matching(_CPUSET, 640, "numbers of CPUs, such as 0-2,4")]
+RuntimeName = Annotated[str, _matching(_RUNTIME, 64, "the name of a runtime, such as runc")]
 SignalName = Annotated[str, _matching(_SIGNAL, 16, "the name of a signal, such as SIGTERM")]
+RelativePath = Annotated[str, AfterValidator(_relative)]
+FileMode = Annotated[str, _matching(_MODE, 4, 'octal digits in quotes, such as "1777"')]
 CleanPath = Annotated[str, AfterValidator(clean_path)]
 Size = Annotated[Bytes, Field(ge=1024, le=2**50)]
 Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=TEXTS_MAX)]

@@ -41,6 +41,8 @@ class Healthcheck(Model):
     timeout: Annotated[DurationMs, Field(ge=1)] = 30_000
     retries: Annotated[int, Field(ge=1, le=10)] = 3
     start_period: DurationMs = 30_000
+    #: The interval during ``start_period`` with ``exec``. Unset: the engine's.
+    start_interval: Annotated[DurationMs, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _is_one(self) -> Healthcheck:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from controller.model.desired.spec.fields import CleanPath, Model, Size
+from controller.model.desired.spec.fields import CleanPath, FileMode, Model, RelativePath, Size
 from controller.model.desired.spec.files import FileMount
 
 
@@ -30,6 +30,10 @@ class VolumeMount(Model):
     target: CleanPath
     read_only: bool = False
     shared: bool = False
+    #: The mounted folder inside the volume, as a relative path.
+    subpath: RelativePath | None = None
+    #: Leaves an empty volume empty: the engine copies nothing of the image into it.
+    no_copy: bool = False
 
 
 class TmpfsMount(Model):
@@ -38,6 +42,10 @@ class TmpfsMount(Model):
     type: Literal["tmpfs"]
     target: CleanPath
     size: Size
+    #: Permission bits of the folder in octal digits, such as ``1777``.
+    mode: FileMode | None = None
+    #: Files in it can be executed, if the policy allows it.
+    exec: bool = False
 
 
 Mount = Annotated[BindMount | VolumeMount | TmpfsMount | FileMount, Field(discriminator="type")]

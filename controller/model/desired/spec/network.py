@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from controller.model.desired.field_types import PortNumber
-from controller.model.desired.spec.fields import Model, PublishAddress
+from controller.model.desired.spec.fields import (
+    DnsOption,
+    DnsServer,
+    HostName,
+    Model,
+    PublishAddress,
+    SearchDomain,
+)
 from controller.model.observed import HostPort
+
+#: Ports of one range, names of one network, and items of each list of ``dns``.
+PORTS_MAX = 1_024
+ALIASES_MAX = 16
+DNS_MAX = 8
+_PORT_RANGE = re.compile(r"[1-9][0-9]{0,4}-[1-9][0-9]{0,4}", re.ASCII)
 
 
 class NetworkMode(StrEnum):
@@ -18,15 +43,75 @@ class NetworkMode(StrEnum):
     ISOLATED = "isolated"
     BRIDGE = "bridge"
     NONE = "none"
+    DECLARED = "declared"  # no implied network: only the networks in ``attach``
+
+
+def _range_of(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    return int(first), int(last)
+
+
+def _port_range(text: str) -> str:
+    match = _PORT_RANGE.fullmatch(text)
+    if match is None:
+        raise ValueError("expected a port, or a range such as 8000-8010")
+    first, last = _range_of(text)
+    if first >= last:
+        raise ValueError("ends before its first port; expected a range such as 8000-8010")
+    if last > 65535 or last - first >= PORTS_MAX:
+        raise ValueError(f"is too large; expected at most {PORTS_MAX} ports up to 65535")
+    return text
+
+
+def _form_of(value: object) -> str:
+    return "range" if isinstance(value, str) and "-" in value else "one"
+
+
+#: A port, or a range such as ``8000-8010``.
+PortOrRange = Annotated[
+    Annotated[PortNumber, Tag("one")] | Annotated[str, AfterValidator(_port_range), Tag("range")],
+    Discriminator(_form_of),
+]
+
+
+def _ports_of(value: int | str) -> range:
+    first, last = (value, value) if isinstance(value, int) else _range_of(value)
+    return range(first, last + 1)
 
 
 class Port(Model):
-    """A port of the container; ``host`` publishes it."""
+    """A port of the container, or a range of ports; ``host`` publishes it."""
 
-    container: PortNumber
-    host: PortNumber | None = None
+    container: PortOrRange
+    host: PortOrRange | None = None
     host_ip: PublishAddress = Field(default="127.0.0.1", alias="hostIP")
-    protocol: Literal["tcp", "udp"] = "tcp"
+    protocol: Literal["tcp", "udp", "sctp"] = "tcp"
+
+    @model_validator(mode="after")
+    def _is_even(self) -> Port:
+        if self.host is not None and len(_ports_of(self.host)) != len(_ports_of(self.container)):
+            raise ValueError(
+                "has ranges of two lengths; expected as many ports in host as in container"
+            )
+        return self
+
+    @property
+    def each(self) -> Iterator[SinglePort]:
+        """Each port of a range, or the one port."""
+        containers = _ports_of(self.container)
+        hosts = [None] * len(containers) if self.host is None else _ports_of(self.host)
+        for container, host in zip(containers, hosts, strict=True):
+            yield SinglePort(container, host, self.host_ip, self.protocol)
+
+
+@dataclass(frozen=True, slots=True)
+class SinglePort:
+    """One port of the container, with its port on the host."""
+
+    container: int
+    host: int | None
+    host_ip: str
+    protocol: str
 
     @property
     def published(self) -> HostPort | None:
@@ -34,11 +119,47 @@ class Port(Model):
         return None if self.host is None else HostPort(self.host_ip, self.host, self.protocol)
 
 
+Aliases = Annotated[tuple[HostName, ...], Field(max_length=ALIASES_MAX)]
+
+
+def _named(value: object) -> object:
+    match value:
+        case str():
+            return {"name": value}
+        case {"aliases": list(aliases), **others}:
+            # The result is validated as a value of Python, where a list is no tuple.
+            return {**others, "aliases": tuple(aliases)}
+        case _:
+            return value
+
+
+class Attachment(Model):
+    """A declared network to join, with further names there. Written as a name or as a mapping."""
+
+    name: str
+    aliases: Aliases = ()
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> object:
+        # A name alone keeps the revision of documents from before the aliases.
+        return handler(self) if self.aliases else self.name
+
+
+class Dns(Model):
+    """The resolver of the containers: servers, search domains and options of resolv.conf."""
+
+    servers: Annotated[tuple[DnsServer, ...], Field(max_length=DNS_MAX)] = ()
+    search: Annotated[tuple[SearchDomain, ...], Field(max_length=DNS_MAX)] = ()
+    options: Annotated[tuple[DnsOption, ...], Field(max_length=DNS_MAX)] = ()
+
+
 class ServiceNetwork(Model):
     """The implied network of the namespace, and declared networks to join in addition."""
 
     mode: NetworkMode = NetworkMode.ISOLATED
-    attach: tuple[str, ...] = ()
+    #: Further names of the containers on the implied network.
+    aliases: Aliases = ()
+    attach: tuple[Annotated[Attachment, BeforeValidator(_named)], ...] = ()
 
 
 class NetworkSpec(Model):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from controller.model.desired.field_types import Bytes
-from controller.model.desired.spec.fields import Capabilities, Cpus, Model, Size
+from controller.model.desired.spec.fields import (
+    Capabilities,
+    Cpus,
+    CpuSet,
+    Model,
+    RuntimeName,
+    Size,
+)
 
+CPU_SHARES_MAX = 4_096
 MEMORY_MIN = 6 * 1024 * 1024  # the engine's minimum
 
 
@@ -16,9 +24,17 @@ class Resources(Model):
     """Resource limits; the policy provides unset limits."""
 
     memory: Annotated[Bytes, Field(ge=MEMORY_MIN, le=2**50)] | None = None
+    #: The memory that the kernel leaves to the containers if the host runs short.
+    memory_reservation: Annotated[Bytes, Field(ge=MEMORY_MIN, le=2**50)] | None = None
     cpus: Cpus | None = None
     pids: Annotated[int, Field(ge=1, le=2**22)] | None = None
     shm: Size | None = None
+    #: A weight against other containers; the engine's default is 1024.
+    cpu_shares: Annotated[int, Field(ge=2, le=CPU_SHARES_MAX)] | None = None
+    #: The CPUs on which the processes run.
+    cpuset: CpuSet | None = None
+    #: The size of the writable layer, where the storage of the engine can limit it.
+    disk: Size | None = None
 
 
 class Security(Model):
@@ -26,10 +42,54 @@ class Security(Model):
 
     cap_add: Capabilities = ()
     read_only_root_filesystem: bool = False
+    #: The runtime of the engine; the policy lists them.
+    runtime: RuntimeName | None = None
+
+
+class Ulimit(Model):
+    """A limit of each process: the value in force, and the most that a process can raise it to."""
+
+    soft: Annotated[int, Field(ge=0, le=2**53)]
+    hard: Annotated[int, Field(ge=0, le=2**53)]
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Ulimit:
+        if self.soft > self.hard:
+            raise ValueError("has a soft limit above the hard one; expected soft: at most hard")
+        return self
+
+
+def _both(value: object) -> object:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return {"soft": value, "hard": value} if is_number else value
+
+
+UlimitName = Literal[
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+]
+#: Limits by name. A number is both limits.
+Ulimits = dict[UlimitName, Annotated[Ulimit, BeforeValidator(_both)]]
 
 
 class Logs(Model):
-    """Rotation of the container's log files."""
+    """The driver of the container's logs on this host, and their rotation."""
 
+    driver: Literal["json-file", "local"] = "json-file"
     max_size: Size = 10 * 1024 * 1024
     max_files: Annotated[int, Field(ge=1, le=100)] = 3
+    #: Compress rotated files. Unset: the driver's default.
+    compress: bool | None = None

@@ -7,9 +7,14 @@ from typing import Annotated
 from pydantic import Field
 
 from controller.model.desired.spec.fields import (
+    LISTED_MAX,
     TEXTS_MAX,
+    DomainName,
     Folder,
     GracePeriod,
+    GroupName,
+    HostAddress,
+    HostName,
     ImageReference,
     Model,
     SignalName,
@@ -18,8 +23,8 @@ from controller.model.desired.spec.fields import (
 )
 from controller.model.desired.spec.health import Healthcheck
 from controller.model.desired.spec.mounts import Mount
-from controller.model.desired.spec.network import Port, ServiceNetwork
-from controller.model.desired.spec.resources import Logs, Resources, Security
+from controller.model.desired.spec.network import Dns, Port, ServiceNetwork
+from controller.model.desired.spec.resources import Logs, Resources, Security, Ulimits
 from controller.model.desired.spec.rollout import Dependency, PullPolicy, Restart, Rollout, RunState
 from controller.model.names import REPLICAS_MAX
 
@@ -39,13 +44,27 @@ class ServiceSpec(Model):
     env: Annotated[dict[str, str], Field(max_length=TEXTS_MAX)] = Field(default_factory=dict)
     working_dir: Folder | None = None
     user: UserName | None = None
+    #: Groups of the processes in addition to the user's own.
+    group_add: Annotated[tuple[GroupName, ...], Field(max_length=LISTED_MAX)] = ()
+    hostname: HostName | None = None
+    domainname: DomainName | None = None
+    #: Entries of /etc/hosts: addresses by name.
+    extra_hosts: Annotated[dict[DomainName, HostAddress], Field(max_length=LISTED_MAX)] = Field(
+        default_factory=dict
+    )
+    dns: Dns = Dns()
     init: bool = False
+    tty: bool = False
+    stdin: bool = False
     stop_signal: SignalName | None = None
     stop_grace_period: GracePeriod = 10_000
     ports: tuple[Port, ...] = ()
     mounts: tuple[Mount, ...] = ()
     network: ServiceNetwork = ServiceNetwork()
     resources: Resources = Resources()
+    ulimits: Ulimits = Field(default_factory=dict)
+    #: From 0 to 1000: the higher, the sooner the kernel ends the processes if memory runs out.
+    oom_score_adj: Annotated[int, Field(ge=0, le=1000)] = 0
     security: Security = Security()
     healthcheck: Healthcheck | None = None
     restart: Restart = Restart()

@@ -12,7 +12,7 @@ from controller.broker.gate import redact
 from controller.broker.gate.commands import ReadEngine, Relay
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.container_read import is_own_event
-from controller.core.engine_api.pull_errors import Access
+from controller.core.engine_api.streams.pull_errors import Access
 from controller.core.records.checkpoint import asks_for_key
 from controller.model.records import Actor, Reply
 from controller.ports import JournalHealth

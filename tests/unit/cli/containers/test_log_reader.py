@@ -11,10 +11,10 @@ import pytest
 from controller.cli.clients.engine_api import EngineApi, Streamed
 from controller.cli.containers.log_reader import CONTAINERS_MAX, print_logs, read_log
 from controller.cli.containers.printing import LinePrinter
-from controller.core.engine_api.log_stream import MULTIPLEXED
+from controller.core.engine_api.streams.log_stream import MULTIPLEXED
 from controller.model.errors import EngineFailed, StateError
 from tests.unit.cli.containers.test_replicas import WEB_1, WEB_2, replica
-from tests.unit.core.engine_api.test_log_stream import ONE, TWO, message
+from tests.unit.core.engine_api.streams.test_log_stream import ONE, TWO, message
 
 THREE = "2026-01-02T03:04:05.000000003Z"
 RAW = "application/vnd.docker.raw-stream"

@@ -15,7 +15,7 @@ from controller.core.admission.calls import (
     admit_stop,
 )
 from controller.core.admission.preview import check_create, preview_action
-from controller.core.engine_api.translate import create_body
+from controller.core.engine_api.create_body import create_body
 from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.plan import (
     ALLOW,

@@ -1,6 +1,6 @@
 """What puts an altered container back where it stands: every action, in order."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -166,3 +166,16 @@ def test_what_is_healed_is_as_admitted_and_was_not_restarted(
     assert (alterations(after), after.running) == ((), True)
     assert (after.id, after.started_at) == (there.id, there.started_at)
     assert heal(after) == ()
+
+
+def test_a_container_reconnects_under_the_names_that_it_was_admitted_with() -> None:
+    further = (("platform-network", ("sql",)),)
+    own = container(aliases=(("platform-network", ("sql", "web")),), admitted_aliases=further)
+    assert heal(own) == ()
+    altered = replace(own, aliases=(("platform-network", ("db", "sql", "web")),))
+    assert (
+        told(heal(altered)[-1])[0]
+        == "connect-network aliases=('web', 'sql') network=platform-network"
+    )
+    lost = container(settings={"networks": ()}, aliases=(), admitted_aliases=further)
+    assert told(heal(lost)[-1])[0] == told(heal(altered)[-1])[0]

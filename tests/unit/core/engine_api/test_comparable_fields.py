@@ -24,7 +24,7 @@ from controller.model.observed import Settings
         ("State", "Paused", "in place"),
         ("State", "Whatever", "ignored"),
         ("HostConfig", "Memory", "in place"),
-        ("HostConfig", "CpusetCpus", "recreate"),
+        ("HostConfig", "CpusetCpus", "in place"),
         ("HostConfig", "Privileged", "recreate"),
         ("HostConfig", "Whatever", "report"),
         ("Config", "Env", "recreate"),

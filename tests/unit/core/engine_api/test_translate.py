@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.engine_api import translate
+from controller.core.engine_api import create_body, translate
 from controller.model import observed
 from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.plan import CreateNetwork, CreateVolume, UpdateContainer
@@ -35,10 +35,10 @@ def service(namespace: str = "default", **spec: object) -> Service:
 
 def check(spec: dict[str, object], body: dict[str, Any], *, namespace: str = "default") -> None:
     """Compare the body of slot 2, without what every service has in common."""
-    made = translate.create_body(
+    made = create_body.create_body(
         service(namespace, **spec), slot=2, image="trimtab.local/web:1", networks=NAMES
     )
-    common = translate.create_body(
+    common = create_body.create_body(
         service(namespace), slot=2, image="trimtab.local/web:1", networks=NAMES
     )
     differs = {key: value for key, value in made.items() if common.get(key) != value}
@@ -51,7 +51,7 @@ def check(spec: dict[str, object], body: dict[str, Any], *, namespace: str = "de
 
 
 def test_a_plain_service_becomes_a_body_that_holds_only_what_is_set() -> None:
-    body = translate.create_body(service("prod"), slot=2, image="sha256:ab", networks=NAMES)
+    body = create_body.create_body(service("prod"), slot=2, image="sha256:ab", networks=NAMES)
     assert body == {
         "Image": "sha256:ab",
         "Labels": {
@@ -160,13 +160,13 @@ def test_a_published_port_adds_the_ingress_network_beside_the_isolated_one() -> 
 
 
 def test_a_port_that_is_not_published_needs_no_way_in() -> None:
-    assert translate.joined_networks(service(ports=[{"container": 80}]), NAMES) == (
+    assert create_body.joined_networks(service(ports=[{"container": 80}]), NAMES) == (
         "platform-network",
     )
 
 
 def test_one_that_is_not_announced_joins_without_its_service_s_name() -> None:
-    made = translate.create_body(service(), slot=1, image="x", networks=NAMES, with_alias=False)[
+    made = create_body.create_body(service(), slot=1, image="x", networks=NAMES, with_alias=False)[
         "NetworkingConfig"
     ]
     assert made == {"EndpointsConfig": {"platform-network": {}}}
@@ -190,22 +190,22 @@ def test_an_update_names_what_it_changes_and_nothing_else() -> None:
 
 def test_attached_networks_come_after_the_implied_one() -> None:
     wanted = service("prod", network={"mode": "bridge", "attach": ["db"]})
-    assert translate.joined_networks(wanted, NAMES) == ("platform-bridge.prod", "prod.db")
+    assert create_body.joined_networks(wanted, NAMES) == ("platform-bridge.prod", "prod.db")
 
 
 def test_a_bridge_joins_the_isolated_network_where_the_policy_says_so() -> None:
     wanted = service("prod", network={"mode": "bridge", "attach": ["db"]})
     joined = replace(NAMES, bridge_joins_isolated=True)
-    assert translate.joined_networks(wanted, joined) == (
+    assert create_body.joined_networks(wanted, joined) == (
         "platform-bridge.prod",
         "platform-network.prod",
         "prod.db",
     )
-    assert translate.joined_networks(service(), joined) == ("platform-network",)
+    assert create_body.joined_networks(service(), joined) == ("platform-network",)
 
 
 def test_a_service_without_network_joins_none() -> None:
-    body = translate.create_body(
+    body = create_body.create_body(
         service(network={"mode": "none"}), slot=1, image="x", networks=NAMES
     )
     assert body["HostConfig"]["NetworkMode"] == "none"
@@ -257,7 +257,7 @@ def test_no_start_period_is_none_and_not_the_images() -> None:
 
 
 def test_a_users_label_never_replaces_one_of_ours() -> None:
-    body = translate.create_body(
+    body = create_body.create_body(
         service(containerLabels={"tier": "web"}), slot=1, image="x", networks=NAMES
     )
     assert body["Labels"]["tier"] == "web"

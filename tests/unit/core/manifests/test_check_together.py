@@ -175,8 +175,6 @@ def test_what_is_wrong_is_told_at_its_place_and_blinds_one_key(spec, problem):
     [
         ("mounts: [{type: secret, source: a, target: /a}]", "4:18"),
         ("env: {DB_URL: {secret: db, key: url}}", "4:14"),
-        ("resources: {cpuset: '0'}", "4:20"),
-        ("resources: {disk: 1Gi}", "4:20"),
     ],
 )
 def test_a_field_that_comes_later_is_refused_by_name(spec, place):
@@ -657,3 +655,54 @@ def test_what_depends_on_a_broken_document_does_not_stand_back(broken, problem, 
     assert warning.message == f"{problem}: only its running containers count"
     assert [one.key.name for one in found.services] == ["web"]
     assert " ".join(map(str, found.blind_keys)) == blind
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ("network: {aliases: [db]}", 'network.name-of-another: "db" is the name of Service/default/db'),
+        ("hostname: DB", 'network.name-of-another: "DB" is the name of Service/default/db'),
+        ("network: {mode: declared}", "network.nothing-declared: mode declared joins"),
+        ("network: {mode: declared, aliases: [a], attach: [back]}", "network.nothing-implied: "),
+        ("network: {mode: none, aliases: [a]}", "network.none: a container on network mode none"),
+        ("network: {attach: [back, {name: back}]}", "network.duplicate: network back is listed"),
+        ("resources: {memory: 8Mi, memoryReservation: 9Mi}", "memory.reservation: "),
+        (
+            "healthcheck: {tcp: {port: 1}, startInterval: 1s}",
+            "healthcheck.start-interval: spec.healthcheck.startInterval is for exec",
+        ),
+        (
+            "ports: [{container: 80-82, host: 90-92}, {container: 81, host: 91}]",
+            "port.duplicate: port 81/tcp is listed twice",
+        ),
+        ("ports: [{container: 80-82, host: 90}]", "field.value: spec.ports[0] has ranges of two"),
+        ("ports: [{container: 82-80}]", "field.value: spec.ports[0].container ends before its first"),
+        ('ports: [{container: "80"}]', "field.type: spec.ports[0].container is a string"),
+        ("ulimits: {files: 5}", "field.value: "),
+        ("ulimits: {nofile: {soft: 5, hard: 4}}", "field.value: spec.ulimits.nofile has a soft limit"),
+        ("extraHosts: {db: nowhere}", "field.value: spec.extraHosts.db is not valid"),
+        ("hostname: a b", "field.value: spec.hostname is not valid"),
+        ("oomScoreAdj: -1", "field.value: spec.oomScoreAdj is too small"),
+        ("resources: {cpuset: 0-}", "field.value: spec.resources.cpuset is not valid"),
+    ],
+)  # fmt: skip
+def test_a_new_field_that_cannot_work_is_a_problem(spec, problem):
+    others = (
+        "---\napiVersion: trimtab/v1\nkind: Service\nmetadata: {name: db, owner: team}\n"
+        "spec: {image: 'a/b:1'}\n---\napiVersion: trimtab/v1\nkind: Network\n"
+        "metadata: {name: back, owner: team}\n"
+    )
+    found = problem_lines(service(spec) + others)
+    assert any(f" {problem}" in line for line in found), found
+
+
+def test_two_services_of_one_range_of_host_ports_conflict():
+    one, two = (
+        service("ports: [{container: 80-82, host: 90-92}]"),
+        service("ports: [{container: 1, host: 91}]"),
+    )
+    found = problem_lines(one + "---\n" + two.replace("name: web", "name: other"))
+    assert [line.split(": ")[1] for line in found][:2] == [
+        "host port 91/tcp on 127.0.0.1 is also claimed by Service/default/other (f.yaml:6)",
+        "host port 91/tcp on 127.0.0.1 is also claimed by Service/default/web (f.yaml:1)",
+    ]

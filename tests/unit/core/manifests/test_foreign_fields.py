@@ -80,7 +80,7 @@ def test_a_duration_is_written_with_a_unit_of_ours(written: object, remedy: str)
         (
             ("ports", 0),
             "8000-8010:8000-8010",
-            "write an entry {container: 80, host: 8080} for each port",
+            "write {container: 8000-8010, host: 8000-8010}",
         ),
         (
             ("ports", 0),
@@ -105,6 +105,28 @@ def test_a_duration_is_written_with_a_unit_of_ours(written: object, remedy: str)
         (("env",), ["A=secret", "B"], "write a mapping: {A: VALUE, B: VALUE}"),
         (("env",), ["", "= x"], "write a mapping: {NAME: VALUE}"),
         (("env",), "A=b", ""),
+        (
+            ("extraHosts",),
+            ["db:10.0.0.5", "h=host-gateway"],
+            'write {db: "10.0.0.5", h: "host-gateway"}',
+        ),
+        (("extraHosts",), ["no address"], "write {NAME: ADDRESS}"),
+        (("dns",), ["9.9.9.9", "::1"], 'write {servers: [9.9.9.9, "::1"]}'),
+        (("dns",), "9.9.9.9", "write {servers: [9.9.9.9]}"),
+        (("ulimits", "nofile"), "1024:4096", "write {soft: 1024, hard: 4096}"),
+        (("ulimits", "nofile"), "many", "write {soft: 1024, hard: 4096}, or one number for both"),
+        (("ulimits",), ["nofile=1"], "write a mapping: {nofile: {soft: 1024, hard: 4096}}"),
+        (
+            ("network", "attach"),
+            {"back": {"aliases": ["db"]}, "front": None},
+            "write [{name: back, aliases: [db]}, front]",
+        ),
+        (("network", "attach"), "back", "write [back]"),
+        (
+            ("groupAdd",),
+            "video",
+            'write a list of names, or numbers in quotes: [video, "44"]',
+        ),
         (("restart",), "unless-stopped", "write {policy: Always}"),
         (("restart",), "on-failure:5", "write {policy: OnFailure}"),
         (("restart",), "no", "write {policy: Never}"),

@@ -93,6 +93,23 @@ def test_golden_the_revisions_of_services_with_few_fields():
     assert {spec: revision(spec) for spec in GOLDEN} == GOLDEN
 
 
+def test_golden_attached_networks_without_aliases():
+    others = "".join(
+        f"---\napiVersion: trimtab/v1\nkind: Network\nmetadata: {{name: {name}, owner: team}}\n"
+        for name in ("back", "front")
+    )
+    text = (
+        "apiVersion: trimtab/v1\nkind: Service\n"
+        "metadata: {name: web, namespace: default, owner: team}\n"
+        "spec: {image: 'a/b:1', network: {mode: bridge, attach: [back, front]}}\n"
+    )
+    desired = desired_of({"f.yaml": text + others})
+    assert desired.services[0].revision == (
+        "v2:9f17e124db703453897c617c63ce77a1a32fd4bff485b1245e783315254b1553"
+    )
+    assert desired.digest == "a8dd4c39cca95a1aad77f9244e5ba27c49f3ee535231f7d8a784ff1069bed728"
+
+
 def test_golden_a_service_with_every_field():
     _db, service = desired_of({"f.yaml": FULL}).services
     assert service.revision == (
@@ -106,6 +123,9 @@ def test_golden_a_service_with_every_field():
         ("resources: {memory: 64Mi}", "resources: {memory: 128Mi}"),
         ("resources: {cpus: 0.125}", "resources: {cpus: 2}"),
         ("resources: {pids: 10}", "resources: {pids: 20}"),
+        ("resources: {memoryReservation: 6Mi}", "resources: {memoryReservation: 7Mi}"),
+        ("resources: {cpuShares: 5}", "resources: {cpuShares: 6}"),
+        ("resources: {cpuset: '0'}", "resources: {cpuset: 0-1}"),
         ("restart: {policy: Never}", "restart: {policy: OnFailure}"),
         ("restart: {policy: Never}", ""),
     ],
@@ -169,6 +189,29 @@ def test_each_field_of_the_slot_makes_another_revision():
         "healthcheck: {tcp: {port: 80}, retries: 4}",
         "logs: {maxFiles: 4}",
         "containerLabels: {a: b}",
+        "groupAdd: ['5']",
+        "hostname: a",
+        "domainname: a",
+        "extraHosts: {a: 10.0.0.5}",
+        "dns: {servers: [10.0.0.5]}",
+        "dns: {search: [a]}",
+        "tty: true",
+        "stdin: true",
+        "ulimits: {nofile: 5}",
+        "ulimits: {nofile: {soft: 4, hard: 5}}",
+        "oomScoreAdj: 5",
+        "ports: [{container: 80-81}]",
+        "mounts: [{type: tmpfs, target: /a, size: 1Mi, exec: true}]",
+        "mounts: [{type: volume, source: a, target: /a, subpath: b}]",
+        "network: {aliases: [a]}",
+        "resources: {memoryReservation: 6Mi}",
+        "resources: {cpuShares: 5}",
+        "resources: {cpuset: '0'}",
+        "resources: {disk: 1Gi}",
+        "security: {runtime: runc}",
+        "logs: {driver: local}",
+        "logs: {compress: true}",
+        "healthcheck: {exec: [a], startInterval: 1s}",
     ]
     revisions = {revision(spec) for spec in specs} | {GOLDEN[""]}
     assert len(revisions) == len(specs) + 1

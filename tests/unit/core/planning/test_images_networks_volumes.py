@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.engine_api.translate import joined_networks
+from controller.core.engine_api.create_body import joined_networks
 from controller.core.planning.images_networks_volumes import (
     KnownImages,
     image_references,

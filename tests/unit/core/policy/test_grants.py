@@ -194,6 +194,17 @@ CREATES = (
         sections={"networks": {"extraHosts": ["addresses"]}},
     ),
     Refused(
+        "network.dns",
+        Grant("add", "networks.dns.servers", "9.9.9.9/32"),
+        host={"Dns": ["9.9.9.9"]},
+    ),
+    Refused(
+        "network.dns", Grant("set", "networks.dns.search", True), host={"DnsSearch": ["a.example"]}
+    ),
+    Refused(
+        "network.dns", Grant("set", "networks.dns.options", True), host={"DnsOptions": ["rotate"]}
+    ),
+    Refused(
         "port.invalid",
         Grant("set", "networks.ports.ranges", True),
         host=ports(("", "18000-18002")),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.core.admission.preview import preview_action
-from controller.core.engine_api.translate import container_body
+from controller.core.engine_api.create_body import container_body
 from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.field_paths import field_at, fields_of
 from controller.core.manifests.validation_errors import dotted
@@ -142,17 +142,30 @@ spec:
   env: {B: b, A: a}
   workingDir: /w
   user: "1"
+  groupAdd: ["5"]
+  hostname: h
+  domainname: d.example
+  extraHosts: {b: 10.0.0.2, a: host-gateway}
+  dns: {servers: [9.9.9.9], search: [example.org], options: [rotate]}
+  tty: true
+  stdin: true
+  oomScoreAdj: 5
+  ulimits: {nofile: 5}
   init: true
   stopSignal: SIGTERM
   mounts:
     - {type: bind, source: /s, target: /t, readOnly: true}
     - {type: volume, source: data, target: /data}
-    - {type: tmpfs, target: /scratch, size: 1Mi}
+    - {type: tmpfs, target: /scratch, size: 1Mi, mode: "1777"}
+    - {type: tmpfs, target: /exec, size: 1Mi, exec: true}
+    - {type: volume, source: more, target: /more, subpath: a/b, noCopy: true}
   ports: [{container: 80, host: 8080}, {container: 81}, {container: 80, host: 8081, hostIP: "::1"}]
-  network: {attach: [back]}
-  resources: {memory: 8Mi, cpus: 0.5, pids: 5, shm: 1Mi}
-  security: {capAdd: [CHOWN], readOnlyRootFilesystem: true}
-  healthcheck: {exec: [/check], retries: 5}
+  network: {aliases: [n], attach: [{name: back, aliases: [m]}]}
+  resources:
+    {memory: 8Mi, memoryReservation: 7Mi, cpus: 0.5, cpuShares: 5, cpuset: "0", pids: 5, shm: 1Mi, disk: 1Gi}
+  security: {capAdd: [CHOWN], readOnlyRootFilesystem: true, runtime: r}
+  healthcheck: {exec: [/check], retries: 5, startInterval: 1s}
+  logs: {compress: true}
   containerLabels: {com.example.tier: x}
 ---
 apiVersion: trimtab/v1
@@ -163,6 +176,7 @@ metadata: {name: back, owner: me, namespace: team}
 #: The field of each place that a create writes, the members of lists by their first.
 FIELDS = {
     "Cmd": "spec.command",
+    "Domainname": "spec.domainname",
     "Entrypoint": "spec.entrypoint",
     "Env[0]": "spec.env.A",
     "Env[1]": "spec.env.B",
@@ -170,15 +184,26 @@ FIELDS = {
     "ExposedPorts.81/tcp": "spec.ports[1].container",
     "Healthcheck.Interval": "spec.healthcheck.interval",
     "Healthcheck.Retries": "spec.healthcheck.retries",
+    "Healthcheck.StartInterval": "spec.healthcheck.startInterval",
     "Healthcheck.StartPeriod": "spec.healthcheck.startPeriod",
     "Healthcheck.Test": "spec.healthcheck.exec",
     "Healthcheck.Timeout": "spec.healthcheck.timeout",
     "HostConfig.CapAdd[0]": "spec.security.capAdd[0]",
+    "HostConfig.CpuShares": "spec.resources.cpuShares",
+    "HostConfig.CpusetCpus": "spec.resources.cpuset",
+    "HostConfig.Dns[0]": "spec.dns.servers[0]",
+    "HostConfig.DnsOptions[0]": "spec.dns.options[0]",
+    "HostConfig.DnsSearch[0]": "spec.dns.search[0]",
+    "HostConfig.ExtraHosts[0]": "spec.extraHosts.a",
+    "HostConfig.ExtraHosts[1]": "spec.extraHosts.b",
+    "HostConfig.GroupAdd[0]": "spec.groupAdd[0]",
     "HostConfig.Init": "spec.init",
+    "HostConfig.LogConfig.Config.compress": "spec.logs.compress",
     "HostConfig.LogConfig.Config.max-file": "spec.logs.maxFiles",
     "HostConfig.LogConfig.Config.max-size": "spec.logs.maxSize",
-    "HostConfig.LogConfig.Type": "spec.logs",
+    "HostConfig.LogConfig.Type": "spec.logs.driver",
     "HostConfig.Memory": "spec.resources.memory",
+    "HostConfig.MemoryReservation": "spec.resources.memoryReservation",
     "HostConfig.Mounts[0].ReadOnly": "spec.mounts[0].readOnly",
     "HostConfig.Mounts[0].Source": "spec.mounts[0].source",
     "HostConfig.Mounts[0].Target": "spec.mounts[0].target",
@@ -187,8 +212,21 @@ FIELDS = {
     "HostConfig.Mounts[1].Target": "spec.mounts[1].target",
     "HostConfig.Mounts[1].Type": "spec.mounts[1].type",
     "HostConfig.Mounts[2].Target": "spec.mounts[2].target",
+    "HostConfig.Mounts[2].TmpfsOptions.Mode": "spec.mounts[2].mode",
     "HostConfig.Mounts[2].TmpfsOptions.SizeBytes": "spec.mounts[2].size",
     "HostConfig.Mounts[2].Type": "spec.mounts[2].type",
+    "HostConfig.Mounts[3].Source": "spec.mounts[4].source",
+    "HostConfig.Mounts[3].Target": "spec.mounts[4].target",
+    "HostConfig.Mounts[3].Type": "spec.mounts[4].type",
+    "HostConfig.Mounts[3].VolumeOptions.NoCopy": "spec.mounts[4].noCopy",
+    "HostConfig.Mounts[3].VolumeOptions.Subpath": "spec.mounts[4].subpath",
+    "HostConfig.OomScoreAdj": "spec.oomScoreAdj",
+    "HostConfig.Runtime": "spec.security.runtime",
+    "HostConfig.StorageOpt.size": "spec.resources.disk",
+    "HostConfig.Tmpfs./exec": "spec.mounts[3]",
+    "HostConfig.Ulimits[0].Hard": "spec.ulimits.nofile",
+    "HostConfig.Ulimits[0].Name": "spec.ulimits.nofile",
+    "HostConfig.Ulimits[0].Soft": "spec.ulimits.nofile",
     "HostConfig.NanoCpus": "spec.resources.cpus",
     "HostConfig.NetworkMode": "spec.network.mode",
     "HostConfig.PidsLimit": "spec.resources.pids",
@@ -199,6 +237,7 @@ FIELDS = {
     "HostConfig.ReadonlyRootfs": "spec.security.readOnlyRootFilesystem",
     "HostConfig.RestartPolicy.Name": "spec.restart.policy",
     "HostConfig.ShmSize": "spec.resources.shm",
+    "Hostname": "spec.hostname",
     "Image": "spec.image",
     "Labels.com.example.tier": "spec.containerLabels.com.example.tier",
     "Labels.io.trimtab.image": "spec.image",
@@ -208,10 +247,12 @@ FIELDS = {
     "Labels.io.trimtab.service": "metadata.name",
     "Labels.io.trimtab.slot": "spec.replicas",
     "NetworkingConfig.EndpointsConfig.platform-ingress.team.Aliases": "metadata.name",
-    "NetworkingConfig.EndpointsConfig.platform-network.team.Aliases": "metadata.name",
-    "NetworkingConfig.EndpointsConfig.team.back.Aliases": "metadata.name",
+    "NetworkingConfig.EndpointsConfig.platform-network.team.Aliases": "spec.network.aliases",
+    "NetworkingConfig.EndpointsConfig.team.back.Aliases": "spec.network.attach[0].aliases",
+    "OpenStdin": "spec.stdin",
     "StopSignal": "spec.stopSignal",
     "StopTimeout": "spec.stopGracePeriod",
+    "Tty": "spec.tty",
     "User": "spec.user",
     "WorkingDir": "spec.workingDir",
 }
@@ -222,7 +263,17 @@ def places(value: Any, place: str = "") -> list[str]:
     if isinstance(value, dict) and value:
         inner = [places(member, f"{place}.{key}".lstrip(".")) for key, member in value.items()]
         return [each for several in inner for each in several]
-    split = place in ("Env", "HostConfig.CapAdd", "HostConfig.Mounts") or "PortBindings" in place
+    lists = [
+        "CapAdd",
+        "Mounts",
+        "Dns",
+        "DnsOptions",
+        "DnsSearch",
+        "ExtraHosts",
+        "GroupAdd",
+        "Ulimits",
+    ]
+    split = place in ("Env", *(f"HostConfig.{name}" for name in lists)) or "PortBindings" in place
     if isinstance(value, list) and split:
         several = [places(item, f"{place}[{index}]") for index, item in enumerate(value)]
         return [each for items in several for each in items]
@@ -250,7 +301,7 @@ def test_every_place_of_a_create_has_the_field_that_it_comes_from() -> None:
         ("HostConfig.Mounts[1]", "mount.target", "spec.mounts[1].target"),
         ("HostConfig.Mounts[1]", "volume.foreign", "spec.mounts[1].source"),
         ("HostConfig.Mounts[2]", "mount.tmpfs", "spec.mounts[2].size"),
-        ("HostConfig.Mounts[1].VolumeOptions.Subpath", "mount.subpath", "spec.mounts[1]"),
+        ("HostConfig.Mounts[1].VolumeOptions.Subpath", "mount.subpath", "spec.mounts[1].subpath"),
         ("HostConfig.PortBindings.80/tcp", "port.invalid", "spec.ports[0].host"),
         ("NetworkingConfig.EndpointsConfig.team.back", "", "spec.network.attach[0]"),
         ("NetworkingConfig.EndpointsConfig.platform-network.team", "", "spec.network.mode"),

@@ -16,8 +16,9 @@ from controller.core.admission.create import admit_create
 from controller.core.admission.networks_volumes import admit_network, admit_volume
 from controller.core.admission.preview import CONTROLLER
 from controller.core.encoding import strict_json
+from controller.core.engine_api.create_body import container_body
 from controller.core.engine_api.parse import parse_create, parse_network, parse_volume
-from controller.core.engine_api.translate import container_body, network_body, volume_body
+from controller.core.engine_api.translate import network_body, volume_body
 from controller.core.manifests.check_together import desired_of
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.next_container import create_of
@@ -68,9 +69,17 @@ mounts = st.one_of(
     ),
     st.fixed_dictionaries(
         {"type": st.just("volume"), "source": names, "target": paths},
-        optional={"readOnly": st.booleans(), "shared": st.booleans()},
+        optional={
+            "readOnly": st.booleans(),
+            "shared": st.booleans(),
+            "subpath": st.sampled_from(["a", "a/b", "é", "a b", "x" * 300]),
+            "noCopy": st.booleans(),
+        },
     ),
-    st.fixed_dictionaries({"type": st.just("tmpfs"), "target": paths, "size": sizes}),
+    st.fixed_dictionaries(
+        {"type": st.just("tmpfs"), "target": paths, "size": sizes},
+        optional={"mode": st.sampled_from(["1777", "700"]), "exec": st.booleans()},
+    ),
 )
 ports = st.fixed_dictionaries(
     {"container": st.sampled_from([1, 80, 443, 65535])},
@@ -79,6 +88,25 @@ ports = st.fixed_dictionaries(
         "hostIP": st.sampled_from(["127.0.0.1", "0.0.0.0", "::1", "::", "10.0.0.9"]),
         "protocol": st.sampled_from(["tcp", "udp"]),
     },
+)
+port_ranges = st.fixed_dictionaries(
+    {"container": st.sampled_from(["80-83", "8000-8010"])},
+    optional={
+        "host": st.sampled_from(["80-83", "9000-9010", "2370-2380"]),
+        "protocol": st.sampled_from(["tcp", "udp", "sctp"]),
+    },
+)
+host_names = st.sampled_from(["a", "web-1", "my_app", "a.b", "x" * 63, "db-2", "team.web.1-0123ab"])
+addresses = st.sampled_from(["10.0.0.5", "::1", "2001:db8::1", "0.0.0.0"])
+limits_of_processes = st.one_of(
+    st.integers(0, 2**20), st.fixed_dictionaries({"soft": st.just(0), "hard": st.just(2**30)})
+)
+attached = st.one_of(
+    st.sampled_from(["back", "front"]),
+    st.fixed_dictionaries(
+        {"name": st.sampled_from(["back", "front"])},
+        optional={"aliases": st.lists(host_names, max_size=2)},
+    ),
 )
 labels = st.dictionaries(
     st.one_of(st.sampled_from(["traefik.x", "com.example", "a=b", "io.trimtabx"]), texts),
@@ -92,6 +120,7 @@ checks = st.fixed_dictionaries(
         "timeout": spans,
         "startPeriod": spans,
         "retries": st.integers(1, 10),
+        "startInterval": spans,
     },
 )
 specs = st.fixed_dictionaries(
@@ -105,16 +134,37 @@ specs = st.fixed_dictionaries(
         ),
         "workingDir": paths,
         "user": st.sampled_from(["0", "1000:1000", "app", "a" * 70, "root:wheel"]),
+        "groupAdd": st.lists(st.sampled_from(["0", "44", "video", "a" * 64]), max_size=2),
+        "hostname": host_names,
+        "domainname": host_names,
+        "extraHosts": st.dictionaries(
+            host_names, st.one_of(addresses, st.just("host-gateway")), max_size=2
+        ),
+        "dns": st.fixed_dictionaries(
+            {},
+            optional={
+                "servers": st.lists(addresses, max_size=2),
+                "search": st.lists(st.one_of(host_names, st.just(".")), max_size=2),
+                "options": st.lists(st.sampled_from(["ndots:2", "rotate"]), max_size=2),
+            },
+        ),
+        "tty": st.booleans(),
+        "stdin": st.booleans(),
+        "oomScoreAdj": st.sampled_from([0, 5, 1000]),
+        "ulimits": st.dictionaries(
+            st.sampled_from(["nofile", "core", "memlock"]), limits_of_processes, max_size=2
+        ),
         "init": st.booleans(),
         "stopSignal": st.sampled_from(["SIGTERM", "SIGRTMIN+3", "SIGKILL"]),
         "stopGracePeriod": st.sampled_from(["0s", "10s", "300s"]),
-        "ports": st.lists(ports, max_size=3),
+        "ports": st.lists(st.one_of(ports, port_ranges), max_size=3),
         "mounts": st.lists(mounts, max_size=3),
         "network": st.fixed_dictionaries(
             {},
             optional={
-                "mode": st.sampled_from(["isolated", "bridge", "none"]),
-                "attach": st.lists(st.sampled_from(["back", "front"]), max_size=2, unique=True),
+                "mode": st.sampled_from(["isolated", "bridge", "none", "declared"]),
+                "aliases": st.lists(host_names, max_size=2),
+                "attach": st.lists(attached, max_size=2),
             },
         ),
         "resources": st.fixed_dictionaries(
@@ -124,6 +174,10 @@ specs = st.fixed_dictionaries(
                 "cpus": st.sampled_from([0.01, 0.5, 3, 64]),
                 "pids": st.sampled_from([1, 300, 5000]),
                 "shm": sizes,
+                "memoryReservation": sizes,
+                "cpuShares": st.sampled_from([2, 512, 4096]),
+                "cpuset": st.sampled_from(["0", "0-2,4", "9999"]),
+                "disk": sizes,
             },
         ),
         "security": st.fixed_dictionaries(
@@ -135,6 +189,7 @@ specs = st.fixed_dictionaries(
                     unique=True,
                 ),
                 "readOnlyRootFilesystem": st.booleans(),
+                "runtime": st.sampled_from(["runc", "kata"]),
             },
         ),
         "healthcheck": checks,
@@ -142,7 +197,13 @@ specs = st.fixed_dictionaries(
             {"policy": st.sampled_from(["Always", "OnFailure", "Never"])}
         ),
         "logs": st.fixed_dictionaries(
-            {}, optional={"maxSize": sizes, "maxFiles": st.sampled_from([1, 3, 50])}
+            {},
+            optional={
+                "driver": st.sampled_from(["json-file", "local"]),
+                "maxSize": sizes,
+                "maxFiles": st.sampled_from([1, 3, 50]),
+                "compress": st.booleans(),
+            },
         ),
         "containerLabels": labels,
     },
@@ -168,7 +229,11 @@ policies = st.fixed_dictionaries(
         "capabilities": st.just({"allowed": ["CHOWN", "SYS_ADMIN"]}),
         "security": st.fixed_dictionaries(
             {},
-            optional={"requireNonRoot": st.booleans(), "requireReadOnlyRoot": st.booleans()},
+            optional={
+                "requireNonRoot": st.booleans(),
+                "requireReadOnlyRoot": st.booleans(),
+                "groupAdd": st.booleans(),
+            },
         ),
         "mounts": st.sampled_from([{"allowed": ["/tmp/", "/srv/"]}, {"max": 1}]),
         "networks": st.fixed_dictionaries(
@@ -181,6 +246,11 @@ policies = st.fixed_dictionaries(
                     [{"granted": [80]}, {"hostIPs": ["0.0.0.0"]}, {"minHost": 1}]
                 ),
                 "isolated": st.just("x" * 42),
+                "serviceAliases": st.booleans(),
+                "extraHosts": st.just(["addresses", "host-gateway"]),
+                "dns": st.just(
+                    {"servers": ["10.0.0.0/8", "::/0"], "search": True, "options": True}
+                ),
             },
         ),
         "owners": st.just([{"name": "me", "namespaces": ["default", "team"]}]),

@@ -24,6 +24,7 @@ from controller.core.review.review import review
 from controller.model.desired.desired import SourceLocation
 from controller.model.desired.field_changes import FieldChange
 from controller.model.desired.overrides import Overrides, Revision
+from controller.model.desired.spec.network import Attachment
 from controller.model.desired.spec.service import ServiceSpec
 from tests.worlds import WEB, container, declared, engine, plan, service
 
@@ -67,6 +68,16 @@ def lines(old: ServiceSpec, new: ServiceSpec) -> list[str]:
         ({}, {"ports": [{"container": 80}]}, ["spec.ports[80/tcp]: added"]),
         ({"ports": [{"container": 53, "protocol": "udp", "host": 53}]}, {},
          ["spec.ports[53/udp]: removed (host 53, hostIP 127.0.0.1)"]),
+        ({}, {"ports": [{"container": "80-89", "host": "8080-8089"}]},
+         ["spec.ports[80-89/tcp]: added (host 8080-8089, hostIP 127.0.0.1)"]),
+        ({"ulimits": {"nofile": 5}}, {"ulimits": {"nofile": {"soft": 4, "hard": 5}}},
+         ["spec.ulimits[nofile].soft: 5 -> 4"]),
+        ({}, {"extraHosts": {"db": "10.0.0.5"}}, ["spec.extraHosts[db]: added (10.0.0.5)"]),
+        ({"network": {"attach": ["back"]}},
+         {"network": {"attach": [{"name": "back", "aliases": ["db", "sql"]}]}},
+         ["spec.network.attach: back -> back as db and sql"]),
+        ({}, {"resources": {"cpuset": "0-1", "memoryReservation": "32Mi"}},
+         ["spec.resources.cpuset: unset -> 0-1", "spec.resources.memoryReservation: unset -> 32Mi"]),
     ],
 )  # fmt: skip
 def test_a_changed_field_is_a_line(before, after, expected):
@@ -134,11 +145,15 @@ def _fields(model: type[BaseModel], prefix: str = "") -> typing.Iterator[str]:
     for name, field in model.model_fields.items():
         path = f"{prefix}{field.alias or name}"
         models = [each for each in _types(field.annotation) if issubclass(each, BaseModel)]
-        is_list = "tuple" in str(field.annotation)
+        kinds = str(field.annotation)
+        if Attachment in models:  # written and shown as a name
+            yield path
+            continue
+        is_list = "tuple" in kinds or "dict" in kinds
         for each in models:
             yield from _fields(each, f"{path}[]." if is_list else f"{path}.")
-        if not models or "Literal" in str(field.annotation):
-            yield path
+        if not models or ("Literal" in kinds and "dict" not in kinds):
+            yield f"{path}[]" if path == "extraHosts" else path
 
 
 def _types(annotation: object) -> list[type]:

@@ -290,10 +290,40 @@ def test_a_bridge_joins_the_isolated_network_only_where_the_policy_says_so(mode,
         assert denials(controllers(mode, endpoints)) == ("network.endpoints",)
 
 
-@pytest.mark.parametrize("mode", ["", "default", "bridge", "extra", "platform-ingress"])
+@pytest.mark.parametrize("mode", ["", "default", "bridge", "platform-ingress"])
 def test_the_controller_speaks_of_networks_by_name(mode):
     facts = replace(FACTS, networks={**NETWORKS, "extra": TEAM_NET})
     assert denials(controllers(mode, (mode,), facts=facts))[0] == "network.mode"
+
+
+DECLARED = replace(FACTS, networks={**NETWORKS, "extra": TEAM_NET, "team.extra": OTHER_NET})
+
+
+def test_a_declared_network_takes_the_place_of_the_implied_ones():
+    admission = controllers("extra", ("extra",), facts=DECLARED)
+    assert joined(admission) == ("extra", {"extra": {"Aliases": ["web"]}})
+
+
+@pytest.mark.parametrize(
+    ("mode", "endpoints", "rules"),
+    [
+        ("extra", ("extra", "platform-network"), "network.endpoints"),
+        ("extra", ("extra", "platform-bridge"), "network.endpoints"),
+        # The ingress is for published ports.
+        ("extra", ("extra", "platform-ingress"), "network.endpoints"),
+        ("team.extra", ("team.extra",), "network.foreign"),
+        ("nobodys", ("nobodys",), "network.unknown"),
+    ],
+)
+def test_a_declared_network_is_joined_alone_and_is_of_the_namespace(mode, endpoints, rules):
+    assert denials(controllers(mode, endpoints, facts=DECLARED))[0] == rules
+
+
+def test_a_policy_without_networks_admits_no_declared_one():
+    closed = policy(networks={"modes": ["none"]})
+    assert denials(controllers("extra", ("extra",), facts=DECLARED, rules=closed)) == (
+        "network.mode",
+    )
 
 
 def test_another_namespaces_network_needs_a_grant():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.core.engine_api.pull_errors import ACTS, Access, code_of, explain
+from controller.core.engine_api.streams.pull_errors import ACTS, Access, code_of, explain
 from controller.model.errors import Act
 
 IMAGE = "127.0.0.1:5000/team/web:1.2"

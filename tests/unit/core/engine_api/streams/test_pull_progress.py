@@ -6,8 +6,13 @@ import json
 
 import pytest
 
-from controller.core.engine_api import pull_progress
-from controller.core.engine_api.pull_progress import LAYERS_MAX, PullProgress, advance, describe
+from controller.core.engine_api.streams import pull_progress
+from controller.core.engine_api.streams.pull_progress import (
+    LAYERS_MAX,
+    PullProgress,
+    advance,
+    describe,
+)
 
 MIB = 1024 * 1024
 

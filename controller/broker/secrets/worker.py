@@ -1,0 +1,176 @@
+"""The broker's side of the decryption worker: starts the child, and exchanges frames with it.
+
+A request has a deadline. A child that dies or is late is ended, and the next request starts
+another; the request itself fails and isn't repeated, because the request may be the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from controller.core.secrets.contents import SecretFiles
+from controller.core.secrets.sources import OpenRequest, contents_from_json, request_to_json
+from controller.model.errors import SecretError
+
+#: -I: nothing of the environment adds code. The child gets no environment anyway.
+COMMAND = (sys.executable, "-I", "-m", "controller.process.secret_worker")
+START_S = 30.0
+REQUEST_S = 5.0
+#: The shortest time between two starts.
+RESTART_S = 1.0
+ANSWER_MAX = 4 * 1024 * 1024
+_LENGTH_BYTES = 4
+
+
+class _ChildFailed(Exception):
+    """The child ended, was late, or broke the protocol."""
+
+
+class SecretWorker:
+    """The decryption worker. Threads take turns."""
+
+    def __init__(self, *, monotonic: Callable[[], float], command: Sequence[str] = COMMAND) -> None:
+        self._monotonic = monotonic
+        self._command = command
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._started: float | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The child's pid; None while there is no child."""
+        return self._child.pid if self._child is not None else None
+
+    def open(self, request: OpenRequest) -> SecretFiles:
+        """Decrypt a Secret.
+
+        Raises:
+            SecretError: it can't be decrypted, or the worker failed.
+        """
+        with self._lock:
+            try:
+                child = self._running()
+                return self._answer(child, request)
+            except _ChildFailed as error:
+                self._end()
+                raise SecretError(
+                    "secret.worker",
+                    f"the decryption worker failed: {error}",
+                    remedy="check the Secret's file with `sops decrypt FILE`; the next change of the "
+                    "file is tried again",
+                ) from None
+
+    def start(self) -> None:
+        """Start the child now, so that the first request doesn't wait for its imports.
+
+        Raises:
+            SecretError: the child can't be started or can't be locked down.
+        """
+        with self._lock:
+            try:
+                self._running()
+            except _ChildFailed as error:
+                self._end()
+                raise SecretError("secret.worker", f"the decryption worker: {error}") from None
+
+    def stop(self) -> None:
+        """End the child."""
+        with self._lock:
+            self._end()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._child is not None and self._child.poll() is None:
+            return self._child
+        self._end()
+        now = self._monotonic()
+        if self._started is not None and now < self._started + RESTART_S:
+            raise _ChildFailed("it was started less than a second ago")
+        self._started = now
+        try:
+            self._child = subprocess.Popen(
+                list(self._command),
+                env={},
+                cwd="/",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _ChildFailed(f"it can't be started: {error.strerror}") from None
+        hello = self._receive(self._child, self._monotonic() + START_S)
+        if hello != {"ready": True}:
+            reason = hello.get("unsafe", "an unknown greeting")
+            raise _ChildFailed(f"this machine can't lock it down: {reason}")
+        return self._child
+
+    def _answer(self, child: subprocess.Popen[bytes], request: OpenRequest) -> SecretFiles:
+        deadline = self._monotonic() + REQUEST_S
+        self._send(child, json.dumps(request_to_json(request)).encode(), deadline)
+        answer = self._receive(child, deadline)
+        error = answer.get("error")
+        if isinstance(error, list) and len(error) == 3 and all(isinstance(e, str) for e in error):
+            raise SecretError(error[0], error[1], remedy=error[2])
+        try:
+            return contents_from_json(answer.get("files"))
+        except ValueError as failure:
+            raise _ChildFailed(f"its answer has {failure}") from None
+
+    def _send(self, child: subprocess.Popen[bytes], data: bytes, deadline: float) -> None:
+        assert child.stdin is not None
+        handle = child.stdin.fileno()
+        os.set_blocking(handle, False)
+        frame = memoryview(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
+        while frame:
+            left = deadline - self._monotonic()
+            if left <= 0 or not select.select([], [handle], [], left)[1]:
+                raise _ChildFailed("it didn't read the request in time")
+            try:
+                frame = frame[os.write(handle, frame) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                raise _ChildFailed("it ended") from None
+
+    def _receive(self, child: subprocess.Popen[bytes], deadline: float) -> dict[str, Any]:
+        length = int.from_bytes(self._read(child, _LENGTH_BYTES, deadline), "big")
+        if length > ANSWER_MAX:
+            raise _ChildFailed(f"its answer has {length} bytes")
+        try:
+            answer = json.loads(self._read(child, length, deadline))
+        except ValueError:
+            raise _ChildFailed("its answer isn't JSON") from None
+        if not isinstance(answer, dict):
+            raise _ChildFailed("its answer isn't an object")
+        return answer
+
+    def _read(self, child: subprocess.Popen[bytes], count: int, deadline: float) -> bytes:
+        assert child.stdout is not None
+        handle = child.stdout.fileno()
+        data = bytearray()
+        while len(data) < count:
+            left = deadline - self._monotonic()
+            if left <= 0 or not select.select([handle], [], [], left)[0]:
+                raise _ChildFailed(f"no answer within {REQUEST_S:g} s")
+            chunk = os.read(handle, count - len(data))
+            if not chunk:
+                raise _ChildFailed("it ended")
+            data += chunk
+        return bytes(data)
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.kill()
+        for pipe in (child.stdin, child.stdout):
+            assert pipe is not None
+            pipe.close()
+        child.wait()

@@ -1,0 +1,317 @@
+"""``secret``: keys of namespaces, and SOPS files to encrypt, edit, rotate and list."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from controller.cli.options import PassingGroup, command, open_state, print_result
+from controller.cli.output.tables import table
+from controller.model.errors import UsageError
+
+if TYPE_CHECKING:
+    from controller.cli.secret.sops_file import SopsFile
+    from controller.core.secrets.age import Identities
+    from controller.core.secrets.sops import PlainLeaf
+
+_KEYS = Path("/etc/trimtab/keys")
+file_argument = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+namespace_option = click.option(
+    "-n",
+    "--namespace",
+    default="default",
+    show_default=True,
+    help="The namespace with the key of the file.",
+)
+keys_option = click.option(
+    "--keys",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=_KEYS,
+    show_default=True,
+    help="The folder of private keys.",
+)
+identity_option = click.option(
+    "--identity",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A key file of your own, in place of the namespace's.",
+)
+recipients_option = click.option(
+    "-r",
+    "--recipient",
+    "recipients",
+    multiple=True,
+    metavar="age1…",
+    help="A public key; repeat it. Default: the namespace's, if its key can be read.",
+)
+
+
+@click.group(
+    cls=PassingGroup,
+    epilog="""\b
+Examples:
+  sudo trimtab secret keygen shop
+  trimtab secret encrypt db.yaml --recipient age1… --in-place
+  sudo trimtab secret edit db.yaml -n shop
+""",
+)
+def secret() -> None:
+    """Make keys for namespaces; encrypt, edit, rotate and list SOPS files.
+
+    The files are those of SOPS with age recipients; the program sops reads and writes them too.
+    """
+
+
+@command("""\b
+Example:
+  sudo trimtab secret keygen shop        the key is /etc/trimtab/keys/shop.age
+""")
+@click.argument("namespace")
+@keys_option
+def keygen(namespace: str, folder: Path, state: Path | None, as_json: bool) -> int:  # noqa: ARG001
+    """Make the private key of a namespace, and print the recipient to encrypt for."""
+    from controller.app.clock import SystemClock
+    from controller.cli.secret.key_folder import make_key
+
+    recipient = make_key(namespace, now=SystemClock().now(), folder=folder)
+    path = str(folder / f"{namespace}.age")
+    text = f"wrote {path}\nrecipient: {recipient}\nkeep a copy of the key in a safe place"
+    print_result({"file": path, "recipient": recipient}, text, as_json=as_json)
+    return 0
+
+
+@command("""\b
+Examples:
+  trimtab secret encrypt db.yaml --recipient age1… >db.sops.yaml
+  sudo trimtab secret encrypt db.yaml -n shop --in-place
+  trimtab secret encrypt values.json -r age1… --encrypted-regex '^(password|token)$' --in-place
+""")
+@file_argument
+@namespace_option
+@recipients_option
+@click.option("--encrypted-regex", metavar="REGEX", help="Encrypt only the keys that match.")
+@click.option("--in-place", is_flag=True, help="Replace the file, rather than print.")
+@keys_option
+def encrypt(
+    file: Path,
+    namespace: str,
+    recipients: tuple[str, ...],
+    encrypted_regex: str | None,
+    in_place: bool,
+    folder: Path,
+    state: Path | None,  # noqa: ARG001 — may follow any command
+    as_json: bool,
+) -> int:
+    """Encrypt a file as SOPS does: YAML, JSON and dotenv by value, other files as a whole.
+
+    Comments stay readable.
+    """
+    from controller.app.clock import SystemClock
+    from controller.cli.secret.key_folder import identities_of
+    from controller.cli.secret.sops_file import encrypt as encrypted
+    from controller.cli.secret.sops_file import read_file
+    from controller.core.secrets.metadata import EncryptionRule
+
+    rule = (
+        EncryptionRule("encrypted_regex", encrypted_regex) if encrypted_regex else EncryptionRule()
+    )
+    wanted = recipients or identities_of(namespace, folder).recipients
+    plain = read_file(file)
+    result = encrypted(plain, wanted, rule, now=SystemClock().now())
+    if in_place:
+        plain.replace(result)
+        return _report(file, "encrypted", as_json)
+    click.echo(result, nl=False)
+    return 0
+
+
+@command("""\b
+Example:
+  sudo EDITOR=nano trimtab secret edit db.yaml -n shop
+""")
+@file_argument
+@namespace_option
+@identity_option
+@keys_option
+def edit(
+    file: Path,
+    namespace: str,
+    identity: Path | None,
+    folder: Path,
+    state: Path | None,  # noqa: ARG001 — may follow any command
+    as_json: bool,
+) -> int:
+    """Open the plain text of a file in $EDITOR, and encrypt the result for the same recipients.
+
+    The plain text lies on a tmpfs while the editor runs.
+    """
+    from controller.app.clock import SystemClock
+    from controller.cli.secret.sops_file import edit as edited
+    from controller.cli.secret.sops_file import read_file, run_editor
+
+    found = read_file(file)
+    result = edited(
+        found, _identities(namespace, identity, folder), run_editor, now=SystemClock().now()
+    )
+    if result is None:
+        return _report(file, "unchanged", as_json)
+    found.replace(result)
+    return _report(file, "changed", as_json)
+
+
+@command("""\b
+Examples:
+  sudo trimtab secret rotate db.yaml -n shop
+  sudo trimtab secret rotate db.yaml -n shop --recipient age1new… --remove age1old…
+""")
+@file_argument
+@namespace_option
+@recipients_option
+@click.option("--remove", "removed", multiple=True, metavar="age1…", help="Remove a recipient.")
+@identity_option
+@keys_option
+def rotate(
+    file: Path,
+    namespace: str,
+    recipients: tuple[str, ...],
+    removed: tuple[str, ...],
+    identity: Path | None,
+    folder: Path,
+    state: Path | None,  # noqa: ARG001 — may follow any command
+    as_json: bool,
+) -> int:
+    """Encrypt a file under a new data key; add and remove recipients.
+
+    Somebody who could read the file before still knows its values: change those too.
+    """
+    from controller.app.clock import SystemClock
+    from controller.cli.secret.sops_file import read_file
+    from controller.cli.secret.sops_file import rotate as rotated
+
+    found = read_file(file)
+    result = rotated(
+        found,
+        _identities(namespace, identity, folder),
+        added=recipients,
+        removed=removed,
+        now=SystemClock().now(),
+    )
+    found.replace(result)
+    return _report(file, "rotated", as_json)
+
+
+@command(
+    """\b
+Examples:
+  sudo trimtab secret list                         the keys of this host
+  sudo trimtab secret list db.yaml -n shop         the file's keys, without values
+  sudo trimtab secret list db.yaml -n shop --show  with values, on a terminal; recorded
+""",
+    name="list",
+)
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@namespace_option
+@click.option("--show", is_flag=True, help="Print the values. On a terminal only; recorded.")
+@identity_option
+@keys_option
+def list_secrets(
+    file: Path | None,
+    namespace: str,
+    show: bool,
+    identity: Path | None,
+    folder: Path,
+    state: Path | None,
+    as_json: bool,
+) -> int:
+    """List the keys of this host with their recipients, or the keys of a SOPS file."""
+    if file is None:
+        return _list_keys(folder, as_json)
+    from controller.cli.secret.sops_file import read_file
+
+    if show and (as_json or not sys.stdout.isatty()):
+        raise UsageError(
+            "values.no-terminal",
+            "values that may be secrets are shown on a terminal only",
+            remedy="leave out --show, or run it on a terminal and without --json",
+        )
+    found = read_file(file)
+    values = found.open(_identities(namespace, identity, folder)).values
+    if show:
+        _record(found, state)
+    rows = [_described(value) for value in values]
+    headers = ("KEY", "TYPE", "BYTES", "ENCRYPTED", *(("VALUE",) if show else ()))
+    cells = [
+        (
+            row["key"],
+            row["type"],
+            str(row["bytes"]),
+            "yes" if row["encrypted"] else "no",
+            *((value.opened.content.decode("utf-8", "replace"),) if show else ()),
+        )
+        for row, value in zip(rows, values, strict=True)
+    ]
+    print_result({"keys": rows}, table(headers, cells), as_json=as_json)
+    return 0
+
+
+def _described(value: PlainLeaf) -> dict[str, Any]:
+    return {
+        "key": "/".join(value.leaf.path),
+        "type": value.opened.type,
+        "bytes": len(value.opened.content),
+        "encrypted": value.encrypted,
+    }
+
+
+def _list_keys(folder: Path, as_json: bool) -> int:
+    from controller.cli.secret.key_folder import list_keys
+
+    keys = list_keys(folder)
+    report = [
+        {"namespace": key.namespace, "recipients": list(key.recipients), "problem": key.problem}
+        for key in keys
+    ]
+    cells = [(key.namespace, ", ".join(key.recipients), key.problem) for key in keys]
+    text = (
+        table(("NAMESPACE", "RECIPIENT", "PROBLEM"), cells)
+        if keys
+        else f"no keys in {folder}; make one: sudo trimtab secret keygen NAMESPACE"
+    )
+    print_result({"keys": report}, text, as_json=as_json)
+    return 0
+
+
+def _identities(namespace: str, identity: Path | None, folder: Path) -> Identities:
+    from controller.cli.secret.key_folder import identities_of
+    from controller.core.secrets.age import parse_identities
+
+    if identity is None:
+        return identities_of(namespace, folder)
+    try:
+        return parse_identities(identity.read_text("utf-8"), str(identity))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("secret.unreadable", f"{identity}: {error}") from None
+
+
+def _record(found: SopsFile, state: Path | None) -> None:
+    """Record that somebody sees values: nothing is shown that the journal doesn't know of."""
+    from controller.cli.clients.socket_client import BrokerApi
+    from controller.model.mutations import SHOW_VALUES
+
+    folder, instance = open_state(state)
+    note = f"{found.path.name} by uid {os.getuid()}"
+    act = {"act": SHOW_VALUES, "object": instance.id, "note": note}
+    BrokerApi(folder.broker_socket).post("records", act)
+
+
+def _report(file: Path, what: str, as_json: bool) -> int:
+    print_result({"file": str(file), "result": what}, f"{file}: {what}", as_json=as_json)
+    return 0
+
+
+for _made in (keygen, encrypt, edit, rotate, list_secrets):
+    secret.add_command(_made)

@@ -1,0 +1,285 @@
+"""The body of a container's create, from the document of its service.
+
+The functions are pure and decide nothing. A body has canonical keys and only set values, so
+defaults injected by the gate are visible as such.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from controller.core.encoding.json_members import only_set
+from controller.core.engine_api.requests import RequestBody
+from controller.model import names
+from controller.model.desired.desired import Service
+from controller.model.desired.plan import CreateContainer
+from controller.model.desired.spec.files import FileMount
+from controller.model.desired.spec.health import Healthcheck
+from controller.model.desired.spec.mounts import BindMount, Mount, TmpfsMount, VolumeMount
+from controller.model.desired.spec.network import NetworkMode, Port, SinglePort
+from controller.model.desired.spec.resources import Logs
+from controller.model.desired.spec.rollout import RestartPolicy
+from controller.model.desired.spec.service import ServiceSpec
+from controller.model.files.delivery import Delivery
+from controller.model.names import NetworkNames, qualified
+
+#: The engine's name of each restart policy, and its number of retries.
+RESTART = {
+    RestartPolicy.ALWAYS: ("always", 0),
+    RestartPolicy.ON_FAILURE: ("on-failure", 10),
+    RestartPolicy.NEVER: ("no", 0),
+}
+
+_NS_PER_MS = 1_000_000
+_NANO = 1_000_000_000
+# The only network in the inspect of a container without networks.
+NO_NETWORK = "none"
+
+
+def create_body(
+    service: Service,
+    *,
+    slot: int,
+    image: str,
+    networks: NetworkNames,
+    with_alias: bool = True,
+    occasion: str = "",
+) -> RequestBody:
+    """Return the body of ``POST /containers/create`` for one replica, without defaults.
+
+    Limits without a value in the spec are absent: the policy provides them.
+
+    Args:
+        image: the image to run (a reference or an id). The label has the reference as written.
+        with_alias: True adds the alias of the service's name.
+        occasion: why a job's run is made; '' for a service. A run's slot is its number.
+    """
+    spec = service.spec
+    return only_set(
+        Image=image,
+        Labels=_labels(service, slot, occasion),
+        Hostname=spec.hostname,
+        Domainname=spec.domainname,
+        User=spec.user,
+        Tty=spec.tty,
+        OpenStdin=spec.stdin,
+        WorkingDir=spec.working_dir,
+        Env=[f"{name}={value}" for name, value in sorted(spec.env.items())],
+        Entrypoint=list(spec.entrypoint or ()),
+        Cmd=list(spec.command or ()),
+        StopSignal=spec.stop_signal,
+        Healthcheck=_healthcheck(spec.healthcheck),
+        ExposedPorts={_port(port): {} for each in spec.ports for port in each.each},
+        HostConfig=_host_config(service, networks),
+        NetworkingConfig=_endpoints(service, networks, with_alias=with_alias),
+    ) | {"StopTimeout": stop_timeout_s(spec)}
+
+
+def stop_timeout_s(spec: ServiceSpec) -> int:
+    """Return the grace period of a stop in whole seconds, rounded up."""
+    return -(-spec.stop_grace_period // 1000)
+
+
+def joined_networks(service: Service, base: NetworkNames) -> tuple[str, ...]:
+    """Return the names of the networks of a service's containers, the primary one first.
+
+    Published ports need an endpoint outside the internal network, so they add the ingress network.
+    """
+    spec, namespace = service.spec, service.key.namespace
+    attached = tuple(qualified(namespace, each.name) for each in spec.network.attach)
+    isolated = names.namespaced_network(base.isolated, namespace)
+    ingress = names.namespaced_network(base.ingress, namespace)
+    published = (ingress,) if any(port.host is not None for port in spec.ports) else ()
+    match spec.network.mode:
+        case NetworkMode.NONE:
+            return ()
+        case NetworkMode.BRIDGE:
+            beside = (isolated,) if base.bridge_joins_isolated else ()
+            return (names.namespaced_network(base.bridge, namespace), *beside, *attached)
+        case NetworkMode.ISOLATED:
+            return (isolated, *published, *attached)
+        case NetworkMode.DECLARED:
+            return (*attached, *published)
+        case _:
+            assert_never(spec.network.mode)
+
+
+def container_body(action: CreateContainer, networks: NetworkNames) -> RequestBody:
+    """Return the create body of a planned container."""
+    return create_body(
+        action.service,
+        slot=action.slot,
+        image=action.image,
+        networks=networks,
+        with_alias=action.with_alias,
+        occasion=action.occasion,
+    )
+
+
+def _labels(service: Service, slot: int, occasion: str) -> dict[str, str]:
+    labels = {
+        **service.spec.container_labels,
+        names.OWNER: service.owner,
+        names.NAMESPACE: service.key.namespace,
+        names.SERVICE: service.key.name,
+        names.SLOT: names.run_slot(slot) if occasion else str(slot),
+        names.REVISION: service.revision,
+        names.IMAGE: service.spec.image,
+        **({names.OCCASION: occasion} if occasion else {}),
+    }
+    return dict(sorted(labels.items()))
+
+
+def _host_config(service: Service, networks: NetworkNames) -> RequestBody:
+    spec = service.spec
+    cpus = spec.resources.cpus
+    joined = joined_networks(service, networks)
+    return only_set(
+        NetworkMode=joined[0] if joined else NO_NETWORK,
+        Memory=spec.resources.memory,
+        MemoryReservation=spec.resources.memory_reservation,
+        CpuShares=spec.resources.cpu_shares,
+        CpusetCpus=spec.resources.cpuset,
+        NanoCpus=None if cpus is None else round(cpus * _NANO),
+        PidsLimit=spec.resources.pids,
+        ShmSize=spec.resources.shm,
+        StorageOpt={"size": str(spec.resources.disk)} if spec.resources.disk else {},
+        Ulimits=[
+            {"Name": name, "Soft": limit.soft, "Hard": limit.hard}
+            for name, limit in sorted(spec.ulimits.items())
+        ],
+        OomScoreAdj=spec.oom_score_adj,
+        GroupAdd=list(spec.group_add),
+        ExtraHosts=[f"{name}:{address}" for name, address in sorted(spec.extra_hosts.items())],
+        Dns=list(spec.dns.servers),
+        DnsSearch=list(spec.dns.search),
+        DnsOptions=list(spec.dns.options),
+        CapAdd=list(spec.security.cap_add),
+        ReadonlyRootfs=spec.security.read_only_root_filesystem,
+        Runtime=spec.security.runtime,
+        Init=spec.init,
+        **_mounts(service),
+        PortBindings=_bindings(spec.ports),
+        RestartPolicy=_restart(spec.restart.policy),
+        LogConfig={"Type": spec.logs.driver, "Config": _log_options(spec.logs)},
+    )
+
+
+def _endpoints(service: Service, networks: NetworkNames, *, with_alias: bool) -> RequestBody:
+    joined = joined_networks(service, networks)
+    if not joined:
+        return {}
+    return {
+        "EndpointsConfig": {
+            name: {"Aliases": list(aliases_on(service, name, networks))} if with_alias else {}
+            for name in joined
+        }
+    }
+
+
+def aliases_on(service: Service, network: str, base: NetworkNames) -> tuple[str, ...]:
+    """Return the names of a service's containers on one of its networks, the service's own first.
+
+    ``spec.network.aliases`` are for the first network, which the mode implies.
+    """
+    spec, namespace = service.spec, service.key.namespace
+    declared = {qualified(namespace, each.name): each.aliases for each in spec.network.attach}
+    if spec.network.aliases and network == joined_networks(service, base)[0]:
+        return (service.key.name, *spec.network.aliases)
+    return (service.key.name, *declared.get(network, ()))
+
+
+def _mounts(service: Service) -> RequestBody:
+    """Return ``Mounts``, and ``Tmpfs`` for files that can be executed: only it has the option."""
+    body: RequestBody = {"Mounts": [], "Tmpfs": {}}
+    for mount in service.spec.mounts:
+        if isinstance(mount, TmpfsMount) and mount.exec:
+            mode = f",mode={mount.mode}" if mount.mode else ""
+            body["Tmpfs"][mount.target] = f"exec,size={mount.size}{mode}"
+        else:
+            body["Mounts"].append(_mount(mount, service))
+    return body
+
+
+def _mount(mount: Mount, service: Service) -> RequestBody:
+    match mount:
+        case BindMount():
+            kind, source = "bind", mount.source
+        case VolumeMount():
+            kind, source = "volume", qualified(service.key.namespace, mount.source)
+        case TmpfsMount():
+            options = only_set(SizeBytes=mount.size, Mode=mount.mode and int(mount.mode, 8))
+            return {"Type": "tmpfs", "Target": mount.target, "TmpfsOptions": options}
+        case FileMount():
+            found = (each for each in service.deliveries if each.target == mount.target)
+            # A service without its contents is never created: its document is a problem.
+            return _files(next(found, Delivery(mount.type, mount.source, "", mount.target)))
+        case _:
+            assert_never(mount)
+    members = only_set(Type=kind, Source=source, Target=mount.target, ReadOnly=mount.read_only)
+    if isinstance(mount, VolumeMount) and (mount.subpath or mount.no_copy):
+        members["VolumeOptions"] = only_set(Subpath=mount.subpath, NoCopy=mount.no_copy)
+    return members
+
+
+def _files(delivery: Delivery) -> RequestBody:
+    variant = delivery.variant
+    options = only_set(
+        Content=delivery.content,
+        Uid=variant.uid,
+        Gid=variant.gid,
+        Mode=variant.mode,
+        Keys=list(variant.keys),
+        Key=delivery.key,
+        Stable=delivery.is_stable,
+    )
+    return {
+        "Type": delivery.kind,
+        "Source": delivery.name,
+        "Target": delivery.target,
+        "ReadOnly": True,
+        "Trimtab": options,
+    }
+
+
+def _log_options(logs: Logs) -> RequestBody:
+    compress = None if logs.compress is None else str(logs.compress).lower()
+    return {
+        "max-size": str(logs.max_size),
+        "max-file": str(logs.max_files),
+        **only_set(compress=compress),
+    }
+
+
+def _port(port: SinglePort) -> str:
+    return f"{port.container}/{port.protocol}"
+
+
+def _bindings(ports: tuple[Port, ...]) -> RequestBody:
+    bindings: dict[str, list[RequestBody]] = {}
+    for port in (port for each in ports for port in each.each):
+        if port.host is not None:
+            binding = {"HostIp": port.host_ip, "HostPort": str(port.host)}
+            bindings.setdefault(_port(port), []).append(binding)
+    return bindings
+
+
+def _restart(policy: RestartPolicy) -> RequestBody:
+    name, count = RESTART[policy]
+    return {"Name": name} | ({"MaximumRetryCount": count} if count else {})
+
+
+def _healthcheck(check: Healthcheck | None) -> RequestBody:
+    if check is None:
+        return {}
+    if check.exec is None:
+        return {"Test": ["NONE"]}  # disables the image's own check
+    return {
+        "Test": ["CMD", *check.exec],
+        "Interval": check.interval * _NS_PER_MS,
+        "Timeout": check.timeout * _NS_PER_MS,
+        "Retries": check.retries,
+        # Zero inherits the image's value. The smallest value of the engine is 1 ms.
+        "StartPeriod": max(1, check.start_period) * _NS_PER_MS,
+        **only_set(StartInterval=(check.start_interval or 0) * _NS_PER_MS),
+    }

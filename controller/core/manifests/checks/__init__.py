@@ -1,0 +1,1 @@
+"""Checks of one document beyond its schema: conflicting choices and invalid names."""

@@ -1,0 +1,77 @@
+"""Resources that only one replica or service can hold: host ports and written volumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controller.core.encoding.yaml import YamlPath
+from controller.model.desired.spec.mounts import VolumeMount
+from controller.model.desired.spec.service import ServiceSpec
+from controller.model.names import qualified
+from controller.model.observed import HostPort
+
+
+def exclusive_volumes(spec: ServiceSpec) -> dict[str, int]:
+    """Return the volumes with one writing replica at most, with the index of their first mount.
+
+    A volume is exclusive if its mount is writable and not ``shared``.
+    """
+    volumes: dict[str, int] = {}
+    for index, mount in enumerate(spec.mounts):
+        if isinstance(mount, VolumeMount) and not mount.read_only and not mount.shared:
+            volumes.setdefault(mount.source, index)
+    return volumes
+
+
+def exclusive_resources(spec: ServiceSpec) -> list[str]:
+    """Return the resources of a service that only one replica can hold, such as ``host port 80``."""
+    return [claim.name for claim in claims_of("", spec) if claim.exclusive]
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceClaim:
+    """The use of a host port, or the write access to a volume."""
+
+    #: A volume by its name on the engine.
+    resource: HostPort | str
+    #: The resource in messages, such as ``host port 80``.
+    name: str = ""
+    #: False if a volume can be shared with other writers.
+    exclusive: bool = True
+    path: YamlPath = ()
+
+    @property
+    def group(self) -> object:
+        """Claims of different groups never conflict."""
+        resource = self.resource
+        return resource if isinstance(resource, str) else (resource.port, resource.protocol)
+
+    def conflicts(self, other: ResourceClaim) -> bool:
+        """Return True if two services cannot have both claims at the same time."""
+        if isinstance(self.resource, HostPort) and isinstance(other.resource, HostPort):
+            return self.resource.overlaps(other.resource)
+        return self.resource == other.resource and (self.exclusive or other.exclusive)
+
+
+def claims_of(namespace: str, spec: ServiceSpec) -> list[ResourceClaim]:
+    """Return the host ports and the written volumes of a service, each volume once."""
+    claims = [
+        ResourceClaim(
+            port.published, f"host port {port.host}", path=("spec", "ports", index, "host")
+        )
+        for index, each in enumerate(spec.ports)
+        for port in each.each
+        if port.published is not None
+    ]
+    exclusive = exclusive_volumes(spec)
+    written = {
+        mount.source: index
+        for index, mount in reversed([*enumerate(spec.mounts)])
+        if isinstance(mount, VolumeMount) and not mount.read_only
+    }
+    return claims + [
+        ResourceClaim(
+            qualified(namespace, name), f"volume {name}", name in exclusive, ("spec", "mounts", at)
+        )
+        for name, at in sorted((written | exclusive).items(), key=lambda item: item[1])
+    ]

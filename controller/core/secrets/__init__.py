@@ -1,0 +1,1 @@
+"""Secrets without I/O: SOPS documents, age files, contents and their ids."""
