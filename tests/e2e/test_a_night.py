@@ -90,9 +90,9 @@ class Night:
         """Return the page's next block."""
         found, body = next(self._blocks)
         assert found == kind, f"expected {kind}: {body}"
-        for word, meant in self.means.items():
-            body = body.replace(word, meant)
-        return str(body)
+        # All at once: an instant of this night may contain a time of the page.
+        words = "|".join(re.escape(word) for word in sorted(self.means, key=len, reverse=True))
+        return re.sub(words, lambda word: self.means[word[0]], body)
 
     def type_next(self) -> str:
         """Type the next commands, and see that what they print is what the page shows."""
