@@ -236,12 +236,18 @@ def test_an_event_wakes_a_pass_and_the_same_event_again_does_not(
         stream.said.put(event)
         made.await_done(f"start-container {WEB1}")
         assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
-        looks = made.engine.looks
-        stream.said.put(event)
-        stream.said.put(SILENT)  # read after the event, so that its end shows that both were
-        made.engine.streams.get(timeout=PATIENCE_S)
-        eventually(lambda: made.controller.keys.idle, what="all keys are handled")
-        assert made.engine.looks == looks
+        streams = [stream]
+
+        def passes_nothing() -> bool:
+            looks = made.engine.looks
+            streams[-1].said.put(event)
+            streams[-1].said.put(SILENT)  # its end shows that the event before it was read
+            streams.append(made.engine.streams.get(timeout=PATIENCE_S))
+            eventually(lambda: made.controller.keys.idle, what="all keys are handled")
+            return made.engine.looks == looks
+
+        # Once is enough: on a busy machine a look that was due anyway may fall into the first try.
+        eventually(passes_nothing, what="the same event causes no look")
 
 
 def test_a_broken_subscription_is_made_anew_and_everything_is_looked_at(
