@@ -14,7 +14,7 @@ from tests.unit.broker.cost import LINEAR, Growth, growth, steps
 from tests.unit.broker.cost_places import BODIES, OTHER_BODIES, Place, places, tables_reached
 from tests.unit.broker.dialogue import ALICE
 
-SIZE = 256
+SIZE = 128
 #: What this test fills fields of bodies with; ``make fuzz-cost`` fills them with everything.
 FILLINGS = ("text", "items", "members", "foreign long member", "lists under one member")
 
@@ -58,7 +58,7 @@ def _sorts_each_time(n: int) -> object:
 
 @pytest.mark.parametrize("work", [_repeats, _compares_pairs, _sorts_each_time])
 def test_quadratic_work_is_found(work: Callable[[int], object]) -> None:
-    size = 256
+    size = SIZE
     costs = [steps(partial(work, n)) for n in (size, 2 * size, 4 * size)]
     place = Place("none", work.__name__, ALICE, lambda _n: b"")
     assert Growth(place, (costs[0], costs[1], costs[2])).factor > LINEAR

@@ -126,15 +126,15 @@ def web(number: int, *, rev: str, replicas: int, published: bool) -> Service:
 
 #: An edit: how many services go, how many get a new revision, how long until the next edit.
 EDITS = st.lists(
-    st.tuples(st.integers(0, 20), st.integers(0, 50), st.sampled_from([1.0, 30.0, 700.0])),
+    st.tuples(st.integers(0, 12), st.integers(0, 25), st.sampled_from([1.0, 30.0, 700.0])),
     min_size=1,
     max_size=3,
 )
 
 
 @given(
-    count=st.integers(1, 50),
-    idle=st.integers(0, 50),
+    count=st.integers(1, 25),
+    idle=st.integers(0, 40),
     published=st.booleans(),
     broken=st.booleans(),
     keep_s=st.sampled_from([0.0, 300.0]),
@@ -146,12 +146,12 @@ EDITS = st.lists(
 )
 # Nothing that stops for its successor comes back: the share must hold the others.
 @example(
-    count=50,
+    count=20,
     idle=0,
     published=True,
     broken=True,
     keep_s=300.0,
-    edits=[(15, 35, 1.0), (5, 30, 700.0)],
+    edits=[(6, 14, 1.0), (2, 12, 700.0)],
 )
 @settings(
     max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
