@@ -109,7 +109,7 @@ def web(version: str) -> Image:
                     "-c",
                     'wget -q -O /dev/null "http://127.0.0.1:${PORT:-8080}/healthz"',
                 ],
-                "Interval": 5 * SECOND_NS,
+                "Interval": 10 * SECOND_NS,
                 "Timeout": 2 * SECOND_NS,
                 "StartPeriod": 10 * SECOND_NS,
                 # Healthy within a second of the start, so that a rollout needn't wait.

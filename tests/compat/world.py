@@ -113,7 +113,7 @@ class Broker:
         started = time.monotonic()
         self.process.terminate()
         try:
-            self.process.wait(timeout=15)
+            self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise

@@ -141,7 +141,7 @@ def started(host: Host) -> dict[str, str]:
 
 
 def approvals(host: Host) -> list[dict[str, Any]]:
-    records = host.journal("--limit", "1000")
+    records = host.records()
     return [r for r in records if r.get("request", {}).get("route") == "plan.approve"]
 
 

@@ -412,11 +412,11 @@ ROWS = (
 def test_whatever_is_put_into_the_directory_costs_nothing(ground: Ground, row: Row) -> None:
     try:
         with row.change(ground):
-            eventually(lambda: row.told in ground.codes(), within_s=20, what=f"{row.told} is told")
+            eventually(lambda: row.told in ground.codes(), what=f"{row.told} is told")
             ground.nothing_goes()
     finally:
         ground.restore()
-    eventually(ground.well, within_s=20, what="all is well again")
+    eventually(ground.well, what="all is well again")
     ground.nothing_goes()
 
 
@@ -460,9 +460,9 @@ def test_whatever_becomes_of_the_memory_costs_nothing(ground: Ground, memory: st
         path.write_bytes(b"no index")
     ground.host.up()
     if memory == "garbled":
-        eventually(lambda: "state.damaged" in ground.codes(), within_s=20)
+        eventually(lambda: "state.damaged" in ground.codes())
     else:
-        eventually(ground.well, within_s=20, what="all is well again")
+        eventually(ground.well, what="all is well again")
     ground.nothing_goes()
 
 
@@ -470,7 +470,7 @@ def test_a_second_controller_on_one_folder_costs_nothing(ground: Ground) -> None
     second = ground.host.second()
     second.up()
     assert second.process is not None
-    assert second.process.wait(timeout=30) == 1
+    assert second.process.wait(timeout=60) == 1
     assert "[state.served]" in second.said()
     ground.nothing_goes()
 
@@ -492,6 +492,6 @@ def test_labels_on_a_foreign_container_cost_neither_it_nor_ours(ground: Ground) 
 
 
 def test_after_all_that_the_data_is_there_and_the_containers_are_the_same(ground: Ground) -> None:
-    eventually(ground.well, within_s=20)
+    eventually(ground.well)
     assert ground.running() == ground.before
     assert ground.data() == "precious\n"

@@ -37,7 +37,7 @@ def test_what_people_change_is_seen_and_put_right(host: Host) -> None:
                 list(several.map(lambda row: _change(host, row, before[row.name]), TABLE))
             after = _put_right(host, before)
             host.await_ready()
-            intents = [r for r in host.journal("--limit", "1000") if r["stage"] == "intent"]
+            intents = [r for r in host.records() if r["stage"] == "intent"]
             wrong = [
                 told
                 for row in TABLE

@@ -71,7 +71,7 @@ def test_a_source_is_fetched_while_dir_declares_it(host: Host) -> None:
         assert (listed["state"], listed["current"]["commit"]) == ("Ready", second)
         host.cli("source", "hold", "shop", "--note", "a look by hand")
         (record,) = [
-            r for r in host.journal() if r.get("request", {}).get("object") == "Source/default/shop"
+            r for r in host.records() if r.get("request", {}).get("object") == "Source/default/shop"
         ]
         assert record["request"]["summary"]["act"] == "source.hold"
         assert record["request"]["summary"]["note"] == "a look by hand"

@@ -1,6 +1,6 @@
-"""All that happens to repositories, at once, to an instance beside a real engine.
+"""All outcomes of what happens to repositories, at once, of an instance beside a real engine.
 
-Each row of the table has a Source, a repository, a namespace and a service of its own.
+Each row has a Source, a repository, a namespace and a service of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 
 from controller.cli.clients.socket_client import ask_controller
 from tests.disk import MIB, small_disk
-from tests.git.happenings import HAPPENINGS, MESSAGES
+from tests.git.happenings import MESSAGES, beside_engine
 from tests.git.places import COMMON, Happening, Place, open_place, surroundings_beside
 from tests.git.servers import FaultyServer, NginxServer
 from tests.instance import LABEL, Host, eventually
@@ -236,9 +236,8 @@ def raise_if_misreported(instance: Instance) -> list[str]:
 def test_whatever_happens_to_repositories_what_runs_goes_on(
     host: Host, record_property: Callable[[str, object], None]
 ) -> None:
-    rows = {row: each for row, each in HAPPENINGS.items() if each.is_beside_engine}
     laps = Laps()
-    with opened(host, rows) as instance:
+    with opened(host, beside_engine()) as instance:
         laps.note("repositories")
         host.up()
         instance.await_outcomes()

@@ -68,7 +68,7 @@ def test_an_engine_that_is_down_at_the_start_is_waited_for(host: Host) -> None:
         assert finding(host, "engine")["level"] == "error"
     finally:
         host.engine.start()
-    host.await_ready("web", within_s=30)
+    host.await_ready("web")
     assert codes(host) == set()
     assert host.stop() == 0
     assert "Traceback" not in host.said()
@@ -86,10 +86,10 @@ def test_an_engine_killed_and_restarted_ends_with_everything_ready_and_nothing_t
             eventually(lambda: codes(host), what="status says that the engine is away")
         finally:
             host.engine.start()
-        host.await_ready("web", "api", within_s=30)
+        host.await_ready("web", "api")
         assert slots(host, "web") == {"1": 1, "2": 1}
         assert slots(host, "api") == {"1": 1}
-        eventually(lambda: not host.json("journal", "verify")["open_intents"], within_s=30)
+        eventually(lambda: not host.json("journal", "verify")["open_intents"])
     assert "Traceback" not in host.said()
 
 
@@ -144,7 +144,7 @@ def goes_on_reading_only(host: Host, why: str) -> None:
     """Check what is promised while the journal can't be written."""
     serving = host.running_ids("web")
     host.write("api.yaml", web("api"))
-    eventually(lambda: "journal.unavailable" in codes(host), within_s=20)
+    eventually(lambda: "journal.unavailable" in codes(host))
     (problem,) = [p for p in host.json("status")["problems"] if p["code"] == "journal.unavailable"]
     assert why in problem["message"]
     assert problem["remedy"]
@@ -181,7 +181,7 @@ def test_a_full_journal_stops_changes_but_not_reads_until_space_is_free(host: Ho
         goes_on_reading_only(host, "No space left")
         ballast.unlink()
         host.await_ready("web", "api")
-        eventually(lambda: codes(host) == set(), within_s=20)
+        eventually(lambda: codes(host) == set())
         assert finding(host, "journal")["level"] == "ok"
         verified = host.json("journal", "verify")
         assert "No space left" in verified["repairs"][-1]["what"]
@@ -201,7 +201,7 @@ def test_a_read_only_journal_stops_changes_but_not_reads_until_it_is_writable(ho
             goes_on_reading_only(host, "Read-only file system")
             subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
             host.await_ready("web", "api")
-            eventually(lambda: codes(host) == set(), within_s=20)
+            eventually(lambda: codes(host) == set())
     assert "Traceback" not in host.said()
 
 

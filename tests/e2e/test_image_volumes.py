@@ -108,7 +108,7 @@ def test_twenty_replacements_leave_no_volume_without_a_name_and_lose_nothing(kee
         assert all(f": /data: volume {name} (slot)" in described for name in kept)
         assert host.resource("kept")["rollout"]["order"] == "StopFirst"
         assert host.resource("scratch")["rollout"]["order"] == "StartFirst"
-        assert not [record for record in host.journal() if record["stage"] == "violation"]
+        assert not [record for record in host.records() if record["stage"] == "violation"]
         a_clients_volume_is_named_after_its_container(host, before | kept)
         a_policy_is_reloaded_by_a_command(host)
         write(host, ROLLOUTS, ("scratch",))

@@ -52,7 +52,7 @@ def await_reason(host: Host, type_: str, code: str) -> str:
         text = f"{told.get('reason')}: {told.get('message')}"
         return text if code in text else ""
 
-    return eventually(said, within_s=30, what=f"{type_} with {code}")
+    return eventually(said, what=f"{type_} with {code}")
 
 
 class Hits:
@@ -140,7 +140,7 @@ def test_whatever_a_registry_does_wrong_what_serves_goes_on(host: Host, registry
     host.await_ready("web")
     host.stop()
 
-    outcomes = [r for r in host.journal() if r["stage"] == "outcome"]
+    outcomes = [r for r in host.records() if r["stage"] == "outcome"]
     codes = {r["result"]["code"] for r in outcomes if r["result"].get("code")}
     assert codes == {"image.notfound", "image.denied", "image.registry"}
     mine = (*host.state.rglob("*"), host.log)
@@ -204,7 +204,7 @@ def test_a_registry_that_hangs_delays_nothing_else(host: Host) -> None:
 
         eventually(pulling, what="the others pull")
         host.engine.docker("rm", "-f", *host.running_ids("web"))
-        eventually(lambda: host.running_ids("web"), within_s=5, what="it is healed meanwhile")
+        eventually(lambda: host.running_ids("web"), what="it is healed meanwhile")
         assert pulling()
     finally:
         hanging.kill()

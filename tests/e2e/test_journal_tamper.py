@@ -37,13 +37,13 @@ def a_scenario(host: Host) -> None:
     with host.running():
         host.engine.docker("rm", "-f", host.running_ids("web")[0])
         host.docker_through_broker("run", "--privileged", "trimtab.local/web:1", check=False)
-        eventually(lambda: host.running_ids("web"), within_s=30)
+        eventually(lambda: host.running_ids("web"))
         shutil.copy(host.state / "journal.pub", host.folder / "before.pub")
         host.cli("journal", "rotate-key", "--note", "an admin left")
         host.write("web.yaml", web(extra="env: {COLOUR: blue}"))
         host.await_ready("web", "api")
         host.remove("api.yaml")
-        eventually(lambda: not host.containers("api"), within_s=30)
+        eventually(lambda: not host.containers("api"))
         host.cli("journal", "verify")
 
 

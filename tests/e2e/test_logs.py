@@ -194,9 +194,7 @@ def test_a_terminal_is_raw_has_the_callers_size_and_is_as_before_at_the_end(host
         assert not termios.tcgetattr(terminal)[3] & termios.ICANON
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 88, 0, 0))
         os.kill(pid, signal.SIGWINCH)
-        eventually(
-            lambda: b"44 88" in asked(terminal, b"stty size\r"), what="the new size", within_s=10
-        )
+        eventually(lambda: b"44 88" in asked(terminal, b"stty size\r"), what="the new size")
         os.write(terminal, b"exit 9\r")
         _, status = os.waitpid(pid, 0)
         assert os.waitstatus_to_exitcode(status) == 9

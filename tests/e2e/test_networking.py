@@ -138,5 +138,5 @@ def test_what_reaches_what_is_as_the_page_says(host: Host) -> None:
             eventually(lambda: all(is_replaced(host, name, before) for name in ("app", "sync")))
             host.await_ready()
             assert reached(host) == joined
-            violations = host.journal("--stage", "violation")
+            violations = host.records("violation")
             assert violations == []

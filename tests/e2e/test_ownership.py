@@ -238,7 +238,7 @@ def test_a_lost_state_folder_is_taken_over_and_nothing_is_recreated(host: Host) 
         # What was adopted is looked after like everything else.
         host.engine.docker("rm", "-f", host.names("rich")[0])
         host.await_ready("rich", "web")
-    acts = [r for r in host.journal("--limit", "100") if r["stage"] == "operator"]
+    acts = [r for r in host.records() if r["stage"] == "operator"]
     adoptions = [r for r in acts if r["request"]["route"] == "instance.adopt"]
     assert len(adoptions) == 7
     host.engine.docker("rm", "-f", evil)

@@ -45,15 +45,15 @@ def test_a_server_is_healthy_while_it_answers_and_unhealthy_while_it_does_not(ho
         host.write(f"{name}.yaml", SERVICE.format(name=name, check=check))
     with host.running():
         well, ill = dict.fromkeys(CHECKS, "healthy"), dict.fromkeys(CHECKS, "unhealthy")
-        eventually(lambda: health(host) == well, within_s=10, what="asked by its check")
+        eventually(lambda: health(host) == well, what="asked by its check")
         for name in CHECKS:
             (container,) = host.containers(name)
             assert "Health" not in container["State"], "the engine checks nothing"
             kill = "kill -9 $(busybox pidof httpd)"
             host.engine.docker("exec", container["Id"], "sh", "-c", kill)
-        eventually(lambda: health(host) == ill, within_s=10, what="noticed that nobody answers")
+        eventually(lambda: health(host) == ill, what="noticed that nobody answers")
         for name in CHECKS:
             assert degraded(host, name).endswith("is unhealthy: nothing listens on port 8080")
             serve = ("httpd", "-p", "8080", "-h", "/www")
             host.engine.docker("exec", *host.running_ids(name), *serve)
-        eventually(lambda: health(host) == well, within_s=10, what="noticed that it answers again")
+        eventually(lambda: health(host) == well, what="noticed that it answers again")

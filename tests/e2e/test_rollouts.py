@@ -90,7 +90,7 @@ SCENES = (
     ),
     Scene(
         "dies",
-        (SHELL % "/bin/serve & sleep 5; exit 3", "rollout: {minHealthy: 8s}"),
+        (SHELL % "/bin/serve & sleep 3; exit 3", "rollout: {minHealthy: 6s}"),
         "old",
         "RolledBack Automatic: .*failed 3 times in a row: it exited with 3",
         "rolled back by trimtab, since .*exited with 3",
@@ -140,7 +140,7 @@ def journaled(host: Host) -> dict[str, str]:
     """Return the journal's records of each service, a line each: with its file, or closing such a one."""
     lines: dict[str, list[str]] = defaultdict(list)
     opened: dict[str, str] = {}
-    for record in host.journal("--limit", "0"):
+    for record in host.records():
         if source := record.get("claims", {}).get("source"):
             opened[record["id"]] = str(source["file"]).removesuffix(".yaml")
         if record["id"] in opened:
@@ -451,7 +451,7 @@ def test_an_engine_killed_in_the_middle_ends_with_one_of_each_and_nothing_that_w
         engine.start()
         if live:
             assert before.items() <= started(host).items(), "what ran runs on"
-        eventually(lambda: rolled_out(host, "web"), within_s=30)
+        eventually(lambda: rolled_out(host, "web"))
         eventually(lambda: len(host.containers("web")) == 1, what="its predecessor is cleared away")
         assert host.running_ids("rests") == []
         assert len(host.containers("rests")) == 1

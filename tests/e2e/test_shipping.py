@@ -76,7 +76,7 @@ class Rsyslog:
                 return True
             return False
 
-        eventually(listens, within_s=20, what="rsyslog listens")
+        eventually(listens, what="rsyslog listens")
 
     def stop(self) -> None:
         if self._process is not None:

@@ -40,7 +40,7 @@ def test_a_privileged_container_is_refused_with_a_rule_and_a_remedy(host: Host) 
     with host.running():
         told = refused(host, "run", "--privileged", "trimtab.local/web:1")
         assert "privileged" in told
-        (record,) = [r for r in host.journal("--limit", "50") if r["stage"] == "refusal"]
+        (record,) = eventually(lambda: host.records("refusal"))
         assert record["verdict"]["rules"][0] == "privileged"
 
 
@@ -138,7 +138,7 @@ def test_every_change_that_the_engine_saw_has_an_intent(host: Host) -> None:
         eventually(lambda: len(host.running_ids("web")) == 2)
         host.write("web.yaml", web(replicas=1))
         eventually(lambda: len(host.containers("web")) == 1)
-    records = host.journal("--limit", "1000")
+    records = host.records()
     intents = {r["id"]: r for r in records if r["stage"] == "intent"}
     closings = [r["id"] for r in records if r["stage"] in ("outcome", "recovered")]
     assert sorted(closings) == sorted(intents), "each intent is closed exactly once"

@@ -50,7 +50,7 @@ BIND_ROOTS = ("/tmp/", "/var/lib/platform/")
 MADE = Path("/run/lock/trimtab-test-folders")
 #: A Trimtab-Context, without which the controller's uid is nobody.
 CONTEXT = "eyJjYXVzZSI6ImdhdGUtY2FzZXMifQ"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 _REFERENCE = re.compile(r"ghcr\.io/platformnetwork/[a-z0-9][a-z0-9._/-]*(?::[A-Za-z0-9_.-]+)?")
 _SIZE = re.compile(r"\{\{PAD_([0-9]+)(B|KIB|MIB|)\}\}")
 _PARAMETERS = re.compile(r"\{\{Q_([0-9]+)\}\}")
@@ -176,7 +176,7 @@ class Gate:
         """End it as systemd would."""
         self._process.terminate()
         try:
-            self._process.wait(timeout=15)
+            self._process.wait(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             raise

@@ -97,7 +97,7 @@ class Flood:
         """End those that still ask."""
         for process in self._processes:
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
 
 
 class _Asker:

@@ -44,7 +44,7 @@ class Peer:
         trace: TracebackType | None,
     ) -> None:
         self._door.close()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=60)
 
     def connect(self, path: Path) -> socket.socket:
         """Return a connection that was made by this caller."""

@@ -34,12 +34,10 @@ HISTORIES = {
     "the branch becomes a folder of branches": Happening(
         acts.push_instead("refs/heads/main/x"),
         "Failing source.reference-missing",
-        is_beside_engine=False,
     ),
     "a branch's name ends like the followed one": Happening(
         acts.push_instead("refs/heads/refs/heads/main"),
         "Failing source.reference-missing",
-        is_beside_engine=False,
     ),
     "the tag moves back": Happening(
         acts.move_tag_back, "Held source.older", acts.tag_commits, ref={"tag": "live"}
@@ -64,7 +62,8 @@ HISTORIES = {
     ),
     "an object is damaged": Happening(acts.damage_object, "Failing source.damaged"),
     "an object is missing": Happening(
-        acts.remove_object, "Failing source.damaged", is_beside_engine=False
+        acts.remove_object,
+        "Failing source.damaged",
     ),
     "the repository becomes a shallow one": Happening(acts.cut_history, "Failing source.damaged"),
     "the repository gets another hash function": Happening(
@@ -81,7 +80,8 @@ CONTENTS = {
     "a commit deletes everything": Happening(acts.leave({"a.md": "x"}), "Held source.empty"),
     "a commit has an empty tree": Happening(acts.leave({}), "Held source.empty"),
     "a commit empties all documents": Happening(
-        acts.leave({"deploy/web.yaml": ""}), "Held source.empty", is_beside_engine=False
+        acts.leave({"deploy/web.yaml": ""}),
+        "Held source.empty",
     ),
     "a commit moves the folder": Happening(
         lambda place: place.repository.commit({"other/web.yaml": place.document()}),
@@ -95,7 +95,8 @@ CONTENTS = {
         acts.add_entry("120000", b"link.yaml"), "Held source.link"
     ),
     "the folder is a symbolic link": Happening(
-        acts.link_folder, "Held source.empty", is_beside_engine=False
+        acts.link_folder,
+        "Held source.empty",
     ),
     "names that differ in case": Happening(
         acts.two_documents("deploy/Db.yaml", "deploy/db.yaml"), "Held source.case"
@@ -103,44 +104,45 @@ CONTENTS = {
     "folders that differ in case": Happening(
         acts.two_documents("deploy/A/a.yaml", "deploy/a/b.yaml"),
         "Held source.case",
-        is_beside_engine=False,
     ),
     "names that differ in Unicode form": Happening(
         acts.two_documents("deploy/\u00e9.yaml", "deploy/e\u0301.yaml"),
         "Held source.case",
-        is_beside_engine=False,
     ),
     "a folder .git": Happening(
         acts.add({"deploy/.git/config": "[core]"}), "Failing source.damaged"
     ),
     "a folder .GIT": Happening(
-        acts.add({"deploy/.GIT/config": "[core]"}), "Failing source.damaged", is_beside_engine=False
+        acts.add({"deploy/.GIT/config": "[core]"}),
+        "Failing source.damaged",
     ),
     "a folder git~1": Happening(
         acts.add({"deploy/git~1/config": "[core]"}),
         "Failing source.damaged",
-        is_beside_engine=False,
     ),
     "a folder .git with an ignored character": Happening(
         acts.add({"deploy/.g\u200cit/config": "[core]"}),
         "Failing source.damaged",
-        is_beside_engine=False,
     ),
     "a name '..'": Happening(acts.add_entry("100644", b".."), "Failing source.damaged"),
     "a name with a slash": Happening(
-        acts.add_entry("100644", b"a/b.yaml"), "Failing source.damaged", is_beside_engine=False
+        acts.add_entry("100644", b"a/b.yaml"),
+        "Failing source.damaged",
     ),
     "a name that isn't UTF-8": Happening(
         acts.add_entry("100644", b"\xff.yaml"), "Held source.path"
     ),
     "a name with a line break": Happening(
-        acts.add_entry("100644", b"a\nb.yaml"), "Held source.path", is_beside_engine=False
+        acts.add_entry("100644", b"a\nb.yaml"),
+        "Held source.path",
     ),
     "a name with a backslash": Happening(
-        acts.add_entry("100644", b"..\\a.yaml"), "Held source.path", is_beside_engine=False
+        acts.add_entry("100644", b"..\\a.yaml"),
+        "Held source.path",
     ),
     "a name that writes from right to left": Happening(
-        acts.add({"deploy/\u202e.yaml": "a"}), "Held source.path", is_beside_engine=False
+        acts.add({"deploy/\u202e.yaml": "a"}),
+        "Held source.path",
     ),
     "a path of 40 folders": Happening(
         acts.add({"deploy/" + "a/" * 40 + "web.yaml": "a"}), "Held source.path"
@@ -191,7 +193,6 @@ SIGNATURES = {
         "Held source.keys",
         acts.commit_signed,
         verify="head",
-        is_beside_engine=False,
     ),
     "others can change the trusted keys": Happening(
         acts.with_signed_commit(acts.open_keys),
@@ -215,7 +216,9 @@ SERVERS = {
         acts.fail(503), "Failing source.unreachable", over="faulty"
     ),
     "the server answers 404": Happening(
-        acts.fail(404), "Failing source.repository-missing", over="faulty", is_beside_engine=False
+        acts.fail(404),
+        "Failing source.repository-missing",
+        over="faulty",
     ),
     "the server redirects elsewhere": Happening(
         acts.fail(302), "Failing source.redirected", over="faulty"
@@ -323,14 +326,23 @@ PAGE = Path(__file__).parents[2] / "docs" / "operations" / "git.md"
 _INTRO = """\
 # What happens to Git repositories, and what comes of it
 
-Made by `make docs` from the rows of a test, which lets most of them happen at once to one instance: with real repositories,
-nginx, sshd and a real engine. No row removes anything. A container is replaced only where a healthy newer commit changes its
-service. [../git.md](../git.md) explains the states, [../errors.md](../errors.md#git-sources) the reasons and what to do.
+Made by `make docs` from the rows of tests, with real repositories, nginx and sshd. Each row happens to one source; a row of
+each outcome happens, all at once, to one instance on a real engine. No row removes anything. A container is replaced only
+where a healthy newer commit changes its service. [../git.md](../git.md) explains the states, [../errors.md](../errors.md#git-sources) the reasons and what to do.
 
 A full disk under the fetcher's folder is `Failing` with `source.disk-full`, and the containers go on. A killed fetcher is
 started again, and reaches the same outcomes.
 """
 _HEAD = ("what happens", "state", "reason", "the container")
+
+
+def beside_engine() -> dict[str, Happening]:
+    """Return a row for each outcome over each server; rows that differ in Git alone are variants."""
+    found: dict[tuple[object, ...], tuple[str, Happening]] = {}
+    for row, each in HAPPENINGS.items():
+        effects = (each.moves, each.replaces, each.is_shared)
+        found.setdefault((each.outcome, each.problem, each.over, *effects), (row, each))
+    return dict(found.values())
 
 
 def page() -> str:

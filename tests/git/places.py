@@ -193,8 +193,6 @@ class Happening:
     is_shared: bool = False
     #: The bounds in the fetcher's ring. Elsewhere they are the real ones.
     limits: GitLimits = field(default_factory=GitLimits)
-    #: False for a variant of another row: one fetcher follows at most 64 sources.
-    is_beside_engine: bool = True
 
     @property
     def reason(self) -> str:
