@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from controller.broker.host.capabilities import CAPABILITIES, KEPT_FOR, NOFILE
 from tests.instance import POLICIES, Host, eventually, web
+
+if TYPE_CHECKING:
+    from tests.engine import FoundEngine, PrivateEngine
 
 ADMITTED = "ghcr.io/platformnetwork/web:1"
 
@@ -20,48 +26,70 @@ def refused(host: Host, *arguments: str) -> str:
     return done.stderr
 
 
-def test_the_docker_cli_works_against_the_broker(host: Host) -> None:
-    host.write("web.yaml", web())
-    with host.running():
-        assert "web.1-" in host.docker_through_broker("ps").stdout
-        name = host.names("web")[0]
-        assert host.docker_through_broker("inspect", "-f", "{{.Name}}", name).stdout.strip() == (
-            f"/{name}"
-        )
-        image = ("--network", "none", "--entrypoint", "busybox", "trimtab.local/web:1")
-        hello = host.docker_through_broker("run", "--name", "hi", *image, "echo", "hello")
-        assert hello.stdout == "hello\n"
-        assert host.docker_through_broker("logs", "hi").stdout == "hello\n"
-        host.docker_through_broker("rm", "hi")
-        assert "hi" not in host.docker_through_broker("ps", "-a").stdout.split()
+@contextmanager
+def opened(engine: PrivateEngine | FoundEngine, policy: str) -> Iterator[Host]:
+    """Run an instance under a shipped policy, with networks of its own beside other instances."""
+    host = Host(engine)
+    try:
+        host.policy = str(POLICIES / f"{policy}.yaml")
+        host.use_networks_of_its_own(f"gate-{policy}")
+        with host.running():
+            yield host
+    finally:
+        host.close()
 
 
-def test_a_privileged_container_is_refused_with_a_rule_and_a_remedy(host: Host) -> None:
-    with host.running():
-        told = refused(host, "run", "--privileged", "trimtab.local/web:1")
-        assert "privileged" in told
-        (record,) = eventually(lambda: host.records("refusal"))
-        assert record["verdict"]["rules"][0] == "privileged"
+@pytest.fixture(scope="module")
+def development(engine: PrivateEngine | FoundEngine) -> Iterator[Host]:
+    with opened(engine, "development") as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def strict(engine: PrivateEngine | FoundEngine) -> Iterator[Host]:
+    with opened(engine, "strict") as host:
+        yield host
+
+
+def test_the_docker_cli_works_against_the_broker(development: Host) -> None:
+    host = development
+    host.write("listed.yaml", web("listed"))
+    host.await_ready("listed")
+    assert "listed.1-" in host.docker_through_broker("ps").stdout
+    name = host.names("listed")[0]
+    assert host.docker_through_broker("inspect", "-f", "{{.Name}}", name).stdout.strip() == (
+        f"/{name}"
+    )
+    image = ("--network", "none", "--entrypoint", "busybox", "trimtab.local/web:1")
+    hello = host.docker_through_broker("run", "--name", "hi", *image, "echo", "hello")
+    assert hello.stdout == "hello\n"
+    assert host.docker_through_broker("logs", "hi").stdout == "hello\n"
+    host.docker_through_broker("rm", "hi")
+    assert "hi" not in host.docker_through_broker("ps", "-a").stdout.split()
+
+
+def test_a_privileged_container_is_refused_with_a_rule_and_a_remedy(development: Host) -> None:
+    told = refused(development, "run", "--privileged", "trimtab.local/web:1")
+    assert "privileged" in told
+    *_, record = eventually(lambda: development.records("refusal"))
+    assert record["verdict"]["rules"][0] == "privileged"
 
 
 @pytest.mark.parametrize(
     "image", ["alpine:latest", "ubuntu:22.04", "docker.io/malicious/miner:latest"]
 )
-def test_strict_refuses_other_images(host: Host, image: str) -> None:
-    host.policy = "strict"
-    with host.running():
-        assert "image." in refused(host, "run", image)
+def test_strict_refuses_other_images(strict: Host, image: str) -> None:
+    assert "image." in refused(strict, "run", image)
 
 
-def test_a_local_image_under_an_admitted_name_needs_an_operators_word(host: Host) -> None:
-    host.policy = "strict"
+def test_a_local_image_under_an_admitted_name_needs_an_operators_word(strict: Host) -> None:
+    host = strict
     host.engine.docker("tag", "trimtab.local/web:1", ADMITTED)
     try:
-        with host.running():
-            assert "image." in refused(host, "create", ADMITTED)
-            host.cli("image", "trust", ADMITTED)
-            host.docker_through_broker("create", "--name", "vouched", ADMITTED)
-            host.docker_through_broker("rm", "vouched")
+        assert "image." in refused(host, "create", ADMITTED)
+        host.cli("image", "trust", ADMITTED)
+        host.docker_through_broker("create", "--name", "vouched", ADMITTED)
+        host.docker_through_broker("rm", "vouched")
     finally:
         host.engine.docker("rmi", ADMITTED)
 
@@ -154,7 +182,7 @@ def test_every_change_that_the_engine_saw_has_an_intent(host: Host) -> None:
 
 
 @pytest.mark.needs_root
-def test_the_brokers_process_has_what_the_table_says_and_nothing_more(host: Host) -> None:
+def test_the_brokers_process_has_what_the_table_says_and_nothing_more(development: Host) -> None:
     mask = f"{sum(1 << CAPABILITIES[name] for name in KEPT_FOR):016x}"
     expected = {
         "CapEff": mask,
@@ -165,16 +193,15 @@ def test_the_brokers_process_has_what_the_table_says_and_nothing_more(host: Host
         "NoNewPrivs": "1",
         "Umask": "0077",
     }
-    with host.running():
-        proc = Path(f"/proc/{host.pid_of('broker')}")
-        threads = list(proc.glob("task/*"))
-        for thread in threads:  # rights belong to threads
-            lines = (thread / "status").read_text().splitlines()
-            status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-            assert {name: status[name] for name in expected} == expected, thread
-            assert (thread / "children").read_text() == "", "no other program runs for it"
-        assert len(threads) > 1
-        limits = (proc / "limits").read_text()
-        for name, most in (("Max core file size", "0"), ("Max open files", str(NOFILE))):
-            (line,) = [line for line in limits.splitlines() if line.startswith(name)]
-            assert line.removeprefix(name).split()[:2] == [most, most]
+    proc = Path(f"/proc/{development.pid_of('broker')}")
+    threads = list(proc.glob("task/*"))
+    for thread in threads:  # rights belong to threads
+        lines = (thread / "status").read_text().splitlines()
+        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        assert {name: status[name] for name in expected} == expected, thread
+        assert (thread / "children").read_text() == "", "no other program runs for it"
+    assert len(threads) > 1
+    limits = (proc / "limits").read_text()
+    for name, most in (("Max core file size", "0"), ("Max open files", str(NOFILE))):
+        (line,) = [line for line in limits.splitlines() if line.startswith(name)]
+        assert line.removeprefix(name).split()[:2] == [most, most]
