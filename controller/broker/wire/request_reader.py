@@ -145,11 +145,6 @@ class RequestReader:
         )
 
     @property
-    def head_complete(self) -> bool:
-        """Whether the head of the current request has been accepted."""
-        return self._head is not None
-
-    @property
     def asks_for_a_head(self) -> bool:
         """Whether the buffer begins like a HEAD request: its reply has no body."""
         return self._buffer.startswith(b"HEAD ")

@@ -19,8 +19,6 @@ PATH_MAX = 1024
 NAME_MAX = 255
 FILE_MAX_BYTES = 8 << 20
 TOTAL_MAX_BYTES = 64 << 20
-#: Longest output of ``git ls-tree`` for a tree within the bounds: more is too many files.
-LISTING_MAX = 8 << 20
 #: The name of the charts' folder beside the documents' folder.
 CHARTS = "configs"
 #: A pointer of Git LFS has some 130 bytes.
