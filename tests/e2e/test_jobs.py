@@ -30,6 +30,14 @@ def runs(host: Host, name: str) -> list[dict[str, Any]]:
     return list(host.resource(name).get("runs", []))
 
 
+def condition(host: Host, name: str, kind: str) -> str:
+    """Return the message of a condition that is True, '' if it isn't."""
+    for each in host.resource(name).get("conditions", []):
+        if each["type"] == kind and each["status"] == "True":
+            return str(each["message"])
+    return ""
+
+
 def outcomes(host: Host, name: str) -> list[str]:
     return [run.get("outcome", "") for run in runs(host, name)]
 
@@ -117,5 +125,47 @@ def test_a_run_is_cut_by_the_engines_end_and_stopped_at_its_deadline(host: Host)
         # Nobody starts a run again, not even an operator.
         refused = host.docker_through_broker("start", container["Id"], check=False)
         assert "job.started" in refused.stderr + refused.stdout
+    finally:
+        host.stop()
+
+
+def test_a_migration_comes_before_the_replacement_of_a_service(host: Host) -> None:
+    on_it = (
+        "dependsOn: [{kind: Job, name: migrate, condition: Completed}]\nrollout: {minHealthy: 0s}\n"
+    )
+    host.write("migrate.yaml", job("migrate", "exit 0"))
+    host.write("web.yaml", web("web", extra=f"{on_it}env: {{LEVEL: info}}"))
+    host.up()
+    try:
+        eventually(lambda: host.is_ready("web"))
+        (before,) = host.running_ids("web")
+
+        # The next version's migration fails: nothing of the service is stopped.
+        host.write("migrate.yaml", job("migrate", "exit 3", "backoffLimit: 0"))
+        host.write("web.yaml", web("web", extra=f"{on_it}env: {{LEVEL: debug}}"))
+        eventually(lambda: has(host.resource("migrate"), "Failed"))
+        eventually(lambda: has(host.resource("web"), "Stalled"))
+        assert host.running_ids("web") == [before]
+
+        host.write("migrate.yaml", job("migrate", "echo works"))
+        eventually(lambda: host.running_ids("web") not in ([], [before]))
+        eventually(lambda: host.is_ready("web"))
+        assert outcomes(host, "migrate") == ["succeeded", "failed", "succeeded"]
+    finally:
+        host.stop()
+
+
+def test_a_schedule_runs_at_its_minute_and_shows_the_next_one(host: Host) -> None:
+    host.write("tick.yaml", job("tick", "date", 'schedule: "* * * * *"\ntimeZone: Europe/Berlin'))
+    host.up()
+    try:
+        ready = eventually(lambda: condition(host, "tick", "Ready"))
+        assert "next at " in ready
+        eventually(lambda: outcomes(host, "tick")[:1] == ["succeeded"], within_s=90)
+        first, *others = runs(host, "tick")
+        assert first["occasion"].startswith("schedule:")
+        assert first["occasion"].endswith(":00Z")
+        assert others == []
+        assert first["occasion"] in host.cli("history", "tick").stdout
     finally:
         host.stop()

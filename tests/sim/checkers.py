@@ -17,7 +17,7 @@ from controller.broker.gate import router
 from controller.broker.gate.commands import Forward, Lost
 from controller.model import names
 from controller.model.mutations import Mutation
-from controller.model.names import Key, service_key
+from controller.model.names import Key, service_key, workload_key
 from controller.model.quantities import parse_duration_ms
 from controller.model.records import Record, Reply, Request, Role
 from tests.sim.clock import VirtualClock
@@ -30,6 +30,7 @@ from tests.sim.places import label as _label
 from tests.sim.places import slot_of
 from tests.sim.probes import is_troubled
 from tests.sim.required import Required
+from tests.sim.runs import Runs
 from tests.sim.violation import Violation
 
 WINDOW_S = 600.0
@@ -165,6 +166,7 @@ class Checkers:
         self.creates_a_minute = 20  # of one slot, at most
         self._orders = Orders(scene)
         self._required = Required(scene)
+        self._runs = Runs()
         self.healthy = Truth()  # the last one in which everything could be read
 
     def watch(self, known: Known, held: Held) -> None:
@@ -195,6 +197,7 @@ class Checkers:
         self._required.forwarding(mutated)
         self._check_revision(mutated)
         container = self._scene.engine.find(mutated.subject)
+        self._runs.forwarding(mutated, container)
         if self._scene.role() is Role.CONTROLLER:
             self._check_held(mutated, container)
             if self._known is not None:
@@ -568,7 +571,8 @@ def _key(container: SimContainer) -> Key | None:
     """The service of a container of the controller's."""
     if _label(container, names.ORIGIN) != "controller":
         return None
-    return service_key(_label(container, names.NAMESPACE), _label(container, names.SERVICE))
+    place = [_label(container, name) for name in (names.NAMESPACE, names.SERVICE, names.SLOT)]
+    return workload_key(*place)
 
 
 def _name(container: SimContainer) -> str:

@@ -14,6 +14,7 @@ from controller.model.desired.field_types import AS_WRITTEN
 from controller.model.errors import EngineError
 from controller.model.inventory import ContainerItem, Inventory
 from controller.model.names import Key, service_key
+from controller.model.observed import NO_RUNS
 from tests.sim.broker import SimBroker
 from tests.sim.checkers import HELD
 from tests.sim.files import Doc, Truth
@@ -52,6 +53,10 @@ def _is_beyond_healing(container: SimContainer, known: Mapping[str, ContainerIte
         item.admitted.cpu_shares,
         item.admitted.cpuset,
     )
+
+
+#: How a run ends that completes its job.
+SUCCESS = "succeeded"
 
 
 class Judge:
@@ -151,6 +156,12 @@ class Judge:
             )
             if (service.spec.image, service.spec.container_labels, resources) != told:
                 return "the files weren't read since they changed"
+        return self._jobs_unfinished(desired, inventory) or self._slots_unfilled(
+            services, inventory
+        )
+
+    def _slots_unfilled(self, services: dict[Key, Doc], inventory: Inventory) -> str:
+        """Return what isn't yet as the documents of services say."""
         wanted: dict[tuple[str, str, str], Service] = {}
         for service in self._view().services:  # as it is pinned, where it is
             doc = services.get(service.key)
@@ -159,6 +170,19 @@ class Judge:
                     place = (service.key.namespace, service.key.name, str(slot))
                     wanted[place] = service
         return self._compare(wanted, inventory)
+
+    def _jobs_unfinished(self, desired: Desired, inventory: Inventory) -> str:
+        """Return the job that has no successful run of its present revision, '' if there is none."""
+        docs = {key: doc for key, doc in self._world.files.docs.items() if key.kind == "Job"}
+        if {job.key for job in desired.jobs} != docs.keys():
+            return "the jobs weren't read"
+        for job in desired.jobs:
+            if list(job.spec.entrypoint or ()) != docs[job.key].spec.get("entrypoint"):
+                return "the jobs weren't read since they changed"
+            memory = inventory.jobs.get(job.key, NO_RUNS)
+            if job.revision not in {o.revision for o in memory.occasions if o.outcome == SUCCESS}:
+                return f"{job.key} has no successful run"
+        return ""
 
     def _under_way(self, inventory: Inventory) -> str:
         assert self._world.controller is not None and self.hands is not None
@@ -239,7 +263,7 @@ class Judge:
         }
         base = POLICY.networks
         for key, doc in self._world.files.docs.items():
-            if key.kind == "Service":
+            if key.kind in names.WORKLOADS:
                 needed.add(names.namespaced_network(base.isolated, key.namespace))
                 if doc.spec.get("ports"):
                     needed.add(names.namespaced_network(base.ingress, key.namespace))

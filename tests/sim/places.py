@@ -13,9 +13,14 @@ def label(container: SimContainer, name: str) -> str:
     return str(container.config["Labels"].get(name, ""))
 
 
+def run_of(container: SimContainer) -> int:
+    """Return the number of a job's run; 0 for any other container."""
+    return names.run_of_slot(label(container, names.SLOT))
+
+
 def slot_of(container: SimContainer) -> Place | None:
-    """Return the place of a container of the controller's, None of another's."""
-    if label(container, names.ORIGIN) != "controller":
+    """Return the place of a container of a service, None of another's; a job's run has none."""
+    if label(container, names.ORIGIN) != "controller" or run_of(container):
         return None
     return (
         label(container, names.NAMESPACE),

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from controller.model.desired.overrides import Verb
-from controller.model.names import Key, service_key
+from controller.model.names import WORKLOADS, Key, job_key, service_key
 from tests.sim.controller import request_of
 from tests.sim.faults import Action
 from tests.sim.files import Doc
@@ -30,6 +30,7 @@ APP = service_key("default", "app")
 LAB = service_key("lab", "probe")
 CELLAR = service_key("default", "cellar")
 FRONT = service_key("default", "front")
+MIGRATE = job_key("default", "migrate")
 HERD = tuple(service_key("herd", f"s{n}") for n in range(5))
 LAN = Key("Network", "default", "lan")
 IMAGES = "trimtab.local"
@@ -58,7 +59,7 @@ class Tale:
         for doc in self.begin:
             env = (
                 {"env": {"TOKEN": secret, **doc.spec.get("env", {})}}
-                if doc.key.kind == "Service"
+                if doc.key.kind in WORKLOADS
                 else {}
             )
             yield Doc(doc.key, {**doc.spec, **env})
@@ -72,6 +73,12 @@ def service(key: Key, image: str = "web:1", **spec: Any) -> Doc:
     """A document of a service that is replaced quickly."""
     quick = {"rollout": {"minHealthy": "2s"}}
     return Doc(key, {"image": f"{IMAGES}/{image}", **quick, **spec})
+
+
+def job(key: Key, script: str = "sleep 2; exit 0", **spec: Any) -> Doc:
+    """A document of a job that runs a script; ``exit 3`` fails."""
+    program = ["/bin/sh", "-c", script]
+    return Doc(key, {"image": f"{IMAGES}/job:1", "entrypoint": program, **spec})
 
 
 def edit(key: Key, **spec: Any) -> Callable[[World], str]:
@@ -152,6 +159,8 @@ def _does(*actions: Action) -> frozenset[Action]:
     return frozenset(actions)
 
 
+#: The dependency of a service on the job.
+ON_MIGRATE = {"kind": "Job", "name": MIGRATE.name, "condition": "Completed"}
 _COMES = _does(Action.CREATE_NETWORK, Action.CREATE, Action.START)
 _GOES = _does(Action.UPDATE, Action.STOP, Action.REMOVE)
 
@@ -289,6 +298,19 @@ STORIES: dict[str, Tale] = {
         (service(WEB),),
         # The engine tells twice: the first event may be lost.
         (*((at, meddle("update")) for at in (5, 12)), (25, meddle("rm")), (45, meddle("kill"))),
+    ),
+    "jobs": Tale(
+        _COMES | _does(Action.REMOVE),
+        (
+            job(MIGRATE, keep={"succeeded": 0, "failed": 1}),
+            service(WEB, dependsOn=[ON_MIGRATE]),
+        ),
+        ((15, edit(MIGRATE, entrypoint=["/bin/sh", "-c", "sleep 1; exit 0"])),),
+    ),
+    "a job's document goes and comes": Tale(
+        _COMES | _does(Action.STOP, Action.REMOVE),
+        (job(MIGRATE, "sleep 20; exit 0"), service(WEB)),
+        ((8, drop(MIGRATE)), (40, put(job(MIGRATE, "sleep 3; exit 0")))),
     ),
     "adopt": Tale(
         _COMES | _GOES | _does(Action.CREATE_VOLUME),

@@ -1,0 +1,60 @@
+"""Invariant 15: a job runs once for each revision, and again only after a run that failed.
+
+The checker looks at the starts on the wire and at the processes in the engine, never at what the
+broker remembers.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from controller.model import names
+from controller.model.mutations import Mutation
+from tests.sim.objects import SimContainer
+from tests.sim.places import label, run_of
+from tests.sim.violation import Violation
+
+DOUBLED: Final = 15
+
+
+class Started(Protocol):
+    """A mutation on the wire."""
+
+    @property
+    def route(self) -> str: ...
+
+
+class Runs:
+    """The runs of jobs that had a process."""
+
+    def __init__(self) -> None:
+        #: By job, revision and occasion, in the order of their starts.
+        self._begun: dict[tuple[str, ...], list[SimContainer]] = {}
+
+    def forwarding(self, mutated: Started, container: SimContainer | None) -> None:
+        """Check a start right before it reaches the engine.
+
+        Raises:
+            Violation: the run had a process, or another run of the same occasion needs no further one.
+        """
+        starts = mutated.route in {Mutation.CONTAINER_START, Mutation.CONTAINER_RESTART}
+        if container is None or not starts or not run_of(container):
+            return
+        if container.started_at is not None:
+            raise Violation(DOUBLED, f"{container.name} is started a second time")
+        place = (names.NAMESPACE, names.SERVICE, names.REVISION, names.OCCASION)
+        before = self._begun.setdefault(tuple(label(container, name) for name in place), [])
+        for other in before:
+            if other is container:
+                continue
+            if other.alive:
+                raise Violation(DOUBLED, f"{container.name} begins while {other.name} goes on")
+            if _succeeded(other):
+                raise Violation(DOUBLED, f"{container.name} repeats {other.name}, which succeeded")
+        if container not in before:
+            before.append(container)
+
+
+def _succeeded(container: SimContainer) -> bool:
+    ended = container.started_at is not None and container.status == "exited"
+    return ended and container.exit_code == 0 and not container.manually_stopped
