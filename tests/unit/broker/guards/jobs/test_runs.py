@@ -1,0 +1,125 @@
+"""Runs of jobs at the gate: started once, and their end is recorded by whoever looks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controller.broker.dispatch import handle
+from controller.broker.gate.commands import Forward, ReadEngine
+from controller.broker.gate.state import GateState
+from controller.broker.guards.jobs import runs
+from controller.core.jobs import memory as jobs
+from controller.model import mutations, names
+from controller.model.names import job_key, run_name
+from controller.model.observed import NO_RUNS, JobRun
+from controller.model.records import Entry
+from tests.unit.broker.dialogue import (
+    CONTROLLER,
+    OPERATOR,
+    RECORDED,
+    Step,
+    converse,
+    reply,
+    request,
+    state,
+)
+from tests.unit.broker.world import REVISION, SLOT, inspect, inventory, item
+
+JOB = job_key("default", "migrate")
+NAME = run_name("default", "migrate", number=1, revision=REVISION)
+LOOK = ReadEngine(f"/containers/{SLOT}/json")
+AT = "2026-01-01T12:00:00.000Z"
+
+
+def knowing(*, started: bool = True) -> GateState:
+    """Return a gate with a run of a job, whose end isn't recorded."""
+    run = item(
+        SLOT,
+        NAME,
+        "team",
+        origin="controller",
+        namespace="default",
+        service="migrate",
+        slot=1,
+        revision=REVISION,
+        is_run=True,
+        started=started,
+    )
+    memory = jobs.create(NO_RUNS, JobRun(1, REVISION, jobs.ON_CHANGE, SLOT, AT))
+    return state(replace(inventory(), containers={SLOT: run}, jobs={JOB: memory}))
+
+
+def ended(code: int) -> dict[str, Any]:
+    shown = {"Status": "exited", "Running": False, "ExitCode": code}
+    return inspect(SLOT, NAME, "team", State=shown)
+
+
+def is_end(entry: Entry) -> bool:
+    return entry.request.get("route") == mutations.JOB_ENDED
+
+
+@pytest.mark.parametrize("actor", [CONTROLLER, OPERATOR])
+def test_a_run_is_started_once_by_whomever(actor: Any) -> None:
+    asked = request("POST", f"/containers/{SLOT}/start", actor=actor)
+    answer = converse(
+        handle(asked, knows := knowing()), [(LOOK, reply(ended(0))), ("refusal", RECORDED)], knows
+    )
+    assert (answer.status, answer.rule) == (409, "job.started")
+
+
+def test_a_read_records_the_end_of_a_run_once() -> None:
+    asked = request("GET", f"/containers/{SLOT}/json", actor=CONTROLLER)
+    knows = knowing()
+    dialogue: list[Step] = [(LOOK, reply(ended(3))), ("operator", RECORDED)]
+    answer = converse(handle(asked, knows), dialogue, knows)
+    (end,) = [entry for entry in answer.entries if is_end(entry)]
+    assert end.result == {"exitCode": 3, "reason": "exited with 3"}
+    memory = knows.inventory.jobs[JOB]
+    assert memory.open_runs == ()
+    assert memory.runs[0].outcome == "failed"
+    again = converse(handle(asked, knows), [(LOOK, reply(ended(3)))], knows)
+    assert [entry for entry in again.entries if is_end(entry)] == []
+
+
+def test_a_removal_records_the_end_before_the_container_is_gone() -> None:
+    asked = request("DELETE", f"/containers/{SLOT}", actor=OPERATOR)
+    knows = knowing()
+    dialogue: list[Step] = [
+        (LOOK, reply(ended(0))),
+        ("operator", RECORDED),
+        ("intent", RECORDED),
+        (Forward("DELETE", f"/containers/{SLOT}"), reply(None, status=204)),
+        ("outcome", RECORDED),
+    ]
+    converse(handle(asked, knows), dialogue, knows)
+    assert SLOT not in knows.inventory.containers
+    occasion = knows.inventory.jobs[JOB].occasion(REVISION, jobs.ON_CHANGE)
+    assert occasion is not None
+    assert occasion.outcome == "succeeded"
+
+
+def test_the_facts_of_a_run_are_those_of_its_job() -> None:
+    knows = knowing()
+    labels = {names.NAMESPACE: "default", names.SERVICE: "migrate"}
+    facts = runs.run_facts(knows, {**labels, names.SLOT: "run-2"})
+    assert facts is not None
+    assert (facts.memory.last, facts.is_service) == (1, False)
+    assert runs.run_facts(knows, {**labels, names.SLOT: "1"}) is None
+    other = runs.run_facts(knows, {**labels, names.SERVICE: "other", names.SLOT: "run-1"})
+    assert other is not None
+    assert other.memory == NO_RUNS
+
+
+def test_the_watch_records_the_end_of_a_run() -> None:
+    knows = knowing()
+    steps: list[Step] = [(LOOK, reply(ended(0))), ("operator", RECORDED)]
+    converse(_quietly(knows), steps, knows)
+    assert knows.inventory.jobs[JOB].open_runs == ()
+
+
+def _quietly(knows: GateState) -> Any:
+    yield from runs.look_for_end(knows, SLOT)
+    return reply(None, status=204)
