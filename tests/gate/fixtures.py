@@ -466,8 +466,8 @@ class World:
         if "RUN_ENDED" in self.tokens:
             return
         for token, job, command in (
-            ("RUN_ENDED", "ended", ["/bin/true"]),
-            ("RUN_OPEN", "open", ["/bin/sleep", "600"]),
+            ("RUN_ENDED", "ended", ["/bin/sh", "-c", "exit 0"]),
+            ("RUN_OPEN", "open", ["/bin/sh", "-c", "exec sleep 600"]),
         ):
             labels = controller_labels(job, slot=1, revision=RUN_REVISION, image=IMAGE)
             labels |= {names.SLOT: names.run_slot(1), names.OCCASION: "change"}
