@@ -187,8 +187,8 @@ Size = Annotated[Bytes, Field(ge=1024, le=2**50)]
 Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=TEXTS_MAX)]
 Folder = Annotated[str, AfterValidator(_folder)]
 GracePeriod = Annotated[DurationMs, Field(le=STOP_GRACE_MAX_MS), AfterValidator(_whole_seconds)]
-Cpus = Annotated[float, Field(ge=0.01, le=1024), AfterValidator(_cpus)]
-Capabilities = Annotated[tuple[str, ...], AfterValidator(_capabilities)]
+CpuCount = Annotated[float, Field(ge=0.01, le=1024), AfterValidator(_cpus)]
+CapabilityNames = Annotated[tuple[str, ...], AfterValidator(_capabilities)]
 PublishAddress = Annotated[str, AfterValidator(_address)]
 
 

@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from controller.model.desired.field_types import Bytes
 from controller.model.desired.spec.fields import (
-    Capabilities,
-    Cpus,
+    CapabilityNames,
+    CpuCount,
     CpuSet,
     Model,
     RuntimeName,
@@ -26,7 +26,7 @@ class Resources(Model):
     memory: Annotated[Bytes, Field(ge=MEMORY_MIN, le=2**50)] | None = None
     #: The memory that the kernel leaves to the containers if the host runs short.
     memory_reservation: Annotated[Bytes, Field(ge=MEMORY_MIN, le=2**50)] | None = None
-    cpus: Cpus | None = None
+    cpus: CpuCount | None = None
     pids: Annotated[int, Field(ge=1, le=2**22)] | None = None
     shm: Size | None = None
     #: A weight against other containers; the engine's default is 1024.
@@ -40,20 +40,20 @@ class Resources(Model):
 class Security(Model):
     """Hardening that a service can change within the policy."""
 
-    cap_add: Capabilities = ()
+    cap_add: CapabilityNames = ()
     read_only_root_filesystem: bool = False
     #: The runtime of the engine; the policy lists them.
     runtime: RuntimeName | None = None
 
 
-class Ulimit(Model):
+class UlimitBounds(Model):
     """A limit of each process: the value in force, and the most that a process can raise it to."""
 
     soft: Annotated[int, Field(ge=0, le=2**53)]
     hard: Annotated[int, Field(ge=0, le=2**53)]
 
     @model_validator(mode="after")
-    def _is_ordered(self) -> Ulimit:
+    def _is_ordered(self) -> UlimitBounds:
         if self.soft > self.hard:
             raise ValueError("has a soft limit above the hard one; expected soft: at most hard")
         return self
@@ -82,7 +82,7 @@ UlimitName = Literal[
     "stack",
 ]
 #: Limits by name. A number is both limits.
-Ulimits = dict[UlimitName, Annotated[Ulimit, BeforeValidator(_both)]]
+Ulimits = dict[UlimitName, Annotated[UlimitBounds, BeforeValidator(_both)]]
 
 
 class Logs(Model):
