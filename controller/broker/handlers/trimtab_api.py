@@ -15,6 +15,7 @@ from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import client_shares
+from controller.broker.guards.jobs import runs
 from controller.broker.guards.lookup import can_see
 from controller.broker.handlers import adoption, container_read, image, networks_volumes
 from controller.broker.wire.responses import json_reply, refusal
@@ -238,7 +239,9 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
     ids = sorted(row["Id"] for row in listed or ())
     # Reading a container records the end of a job's run, which the inventory then knows.
     containers = yield from parts.read_each(container_read.container_inspect, "container", ids)
-    known, job = state.inventory, names.job_key(namespace, service)
+    job = names.job_key(namespace, service)
+    yield from runs.look_for_lost(state, job, ids)
+    known = state.inventory
     networks = [each for each in known.networks.values() if each.namespace == namespace]
     networks.sort(key=lambda each: (each.name, each.id))
     items = {

@@ -29,7 +29,7 @@ class RunEnd:
 
 
 #: The end of a run whose container was removed before anybody saw the run's end.
-REMOVED_RUN: Final = RunEnd("cut", "its container was removed before its end was recorded")
+REMOVED_RUN: Final = RunEnd("cut", "was removed from outside before its end was recorded")
 
 
 def end_of(inspect: Mapping[str, Any], ending: Ending | None) -> RunEnd | None:

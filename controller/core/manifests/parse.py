@@ -58,7 +58,7 @@ LATER_FIELDS: tuple[YamlPath, ...] = (
     ("spec", "rollout", "before"),
     ("spec", "rollout", "after"),
 )
-#: Fields of a Job that are not supported yet.
+#: Fields of a Job with one supported value, 1.
 LATER_JOB_FIELDS: tuple[YamlPath, ...] = (("spec", "completions"), ("spec", "parallelism"))
 LATER_MOUNTS = ("secret",)
 #: The removal of one error can cause another, such as an empty healthcheck.
@@ -309,8 +309,10 @@ def _unsupported_fields(
         yield retained, _unsupported_problem(document, retained, "spec.retain: false is")
     if value.get("kind") not in WORKLOADS:
         return
-    later = LATER_JOB_FIELDS if value.get("kind") == "Job" else ()
-    for path in (*LATER_FIELDS, *later):
+    written = spec if value.get("kind") == "Job" and isinstance(spec, dict) else {}
+    # A job has one run at a time, so 1 says what is so.
+    several = [path for path in LATER_JOB_FIELDS if written.get(path[-1], 1) != 1]
+    for path in (*LATER_FIELDS, *several):
         if _holds(value, path):
             yield path, _unsupported_problem(document, path, f"{'.'.join(map(str, path))} is")
     if not isinstance(spec, dict):

@@ -6,7 +6,7 @@ forgot a run, or claims to, cannot repeat the run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from controller.broker.gate.call import BROKER, Flow, read_json
@@ -19,6 +19,7 @@ from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.facts import RunFacts
 from controller.model import mutations, names
 from controller.model.inventory import ContainerItem
+from controller.model.names import Key
 from controller.model.observed import NO_RUNS
 from controller.model.records import Entry
 
@@ -55,7 +56,7 @@ def refuse_second_start(item: ContainerItem) -> None:
 
 
 def look_for_end(state: GateState, identifier: str) -> Flow[None]:
-    """Record the end of a run, if the engine shows the run as ended."""
+    """Record the end of a run, if the engine shows the run as ended, or lacks its container."""
     if not _goes_on(state, identifier):
         return
     try:
@@ -64,6 +65,15 @@ def look_for_end(state: GateState, identifier: str) -> Flow[None]:
         return  # the engine is away: the next check looks again
     if inspect is not None:
         yield from record_end(state, identifier, inspect)
+    else:
+        yield from _record(state, identifier, run_end.REMOVED_RUN, None)
+
+
+def look_for_lost(state: GateState, job: Key, listed: Collection[str]) -> Flow[None]:
+    """Record the end of each run of a job whose container the engine doesn't list any more."""
+    for run in state.inventory.jobs.get(job, NO_RUNS).open_runs:
+        if run.container not in listed:
+            yield from look_for_end(state, run.container)
 
 
 def _goes_on(state: GateState, identifier: str) -> bool:
@@ -79,13 +89,18 @@ def record_end(state: GateState, identifier: str, inspect: Mapping[str, Any]) ->
     """Record the end of a run that the engine shows as ended. A failed write changes nothing."""
     if not _goes_on(state, identifier):
         return
-    item = state.inventory.containers[identifier]
     end = run_end.end_of(inspect, state.inventory.endings.get(identifier))
-    if end is None:
-        return
-    code = (inspect.get("State") or {}).get("ExitCode")
+    if end is not None:
+        code = (inspect.get("State") or {}).get("ExitCode")
+        yield from _record(state, identifier, end, code if isinstance(code, int) else None)
+
+
+def _record(
+    state: GateState, identifier: str, end: run_end.RunEnd, exit_code: int | None
+) -> Flow[None]:
+    item = state.inventory.containers[identifier]
     summary = SummaryPart.read(place_of(item)) | SummaryPart(outcome=end.outcome)
-    result = ResultPart(exit_code=code if isinstance(code, int) else None, reason=end.why)
+    result = ResultPart(exit_code=exit_code, reason=end.why)
     request = request_of("POST", mutations.JOB_ENDED, identifier, summary.members)
     yield WriteRecord(
         Entry(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -81,6 +81,9 @@ class JobSpec(ServiceSpec):
     backoff_limit: Annotated[int, Field(ge=0, le=BACKOFF_LIMIT_MAX)] = 3
     #: A run is stopped after this time, and has failed.
     active_deadline: Annotated[DurationMs, Field(ge=1000, le=ACTIVE_DEADLINE_MAX_MS)] = 3_600_000
+    #: Runs at a time, and runs for an occasion. More than one is not supported yet.
+    completions: Literal[1] = 1
+    parallelism: Literal[1] = 1
     interrupted: Interrupted = Interrupted.RETRY
     keep: KeptRuns = KeptRuns()
     #: The container of an ended run is removed after this time. None: ``keep`` alone counts.

@@ -15,7 +15,7 @@ from controller.core.jobs import memory as jobs
 from controller.model import mutations, names
 from controller.model.names import job_key, run_name
 from controller.model.observed import NO_RUNS, JobRun
-from controller.model.records import Entry
+from controller.model.records import Entry, Reply
 from tests.unit.broker.dialogue import (
     CONTROLLER,
     OPERATOR,
@@ -118,6 +118,21 @@ def test_the_watch_records_the_end_of_a_run() -> None:
     steps: list[Step] = [(LOOK, reply(ended(0))), ("operator", RECORDED)]
     converse(_quietly(knows), steps, knows)
     assert knows.inventory.jobs[JOB].open_runs == ()
+
+
+def test_a_run_without_a_container_is_cut() -> None:
+    knows = knowing()
+    steps: list[Step] = [(LOOK, Reply(404)), ("operator", RECORDED)]
+    converse(_looking(knows), steps, knows)
+    (run,) = knows.inventory.jobs[JOB].runs
+    assert run.outcome == "cut"
+    assert run.why.startswith("was removed from outside")
+    converse(_looking(knows), [], knows)
+
+
+def _looking(knows: GateState) -> Any:
+    yield from runs.look_for_lost(knows, JOB, ())
+    return reply(None, status=204)
 
 
 def _quietly(knows: GateState) -> Any:

@@ -57,6 +57,7 @@ def test_a_job_is_declared_with_its_revision() -> None:
         ('schedule: "0 3 * * *"\n  timeZone: Europe/Nowhere', ["7:13 job.zone"]),
         ('schedule: "0 3 * * *"\n  trigger: Manual', ["7:12 job.schedule"]),
         ("completions: 2", ["6:3 unsupported"]),
+        ("completions: 1\n  parallelism: 1", []),
         ("backoffLimit: 99", ["6:17 field.value"]),
     ],
 )
