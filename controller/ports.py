@@ -50,6 +50,8 @@ class EngineFacts:
     api_version: str
     cpus: int
     memory_bytes: int
+    #: The folders in which the engine reads CDI specifications; () if it doesn't support them.
+    cdi_folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Writes docs/gate.md from the code: the tables of routes, fields and rules that the gate has.
 
-``python -m tools.docs`` writes the page; a test holds it to what the code says.
+``python -m tools.docs`` writes the page, and the table of create fields in docs/desired-state.md. Tests
+hold both to what the code says.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from controller.broker.gate.routes import OWN_PREFIX, ROUTES, Route
 from controller.core.admission import create
 from controller.core.engine_api import field_tables
 from controller.core.engine_api.field_reader import Field, Posture
+from controller.core.manifests import parity
 from controller.model.policy.modes import ROLLABLE
 from controller.model.records import Role
 
 PAGE = Path(__file__).parents[1] / "docs" / "gate.md"
+DESIRED_STATE = PAGE.with_name("desired-state.md")
+PARITY = ("<!-- parity: made by make docs -->", "<!-- end of parity -->")
 CORE = Path(create.__file__).parents[1]
 CODES = frozenset(
     re.findall(
@@ -82,6 +86,8 @@ BODIES: tuple[tuple[str, str, Sequence[Field]], ...] = (
     ("create of a container", "HostConfig.RestartPolicy", field_tables.RESTART_POLICY),
     ("create of a container", "HostConfig.LogConfig", field_tables.LOG_CONFIG),
     ("create of a container", "HostConfig.Ulimits[]", field_tables.ULIMIT),
+    ("create of a container", "HostConfig.Devices[]", field_tables.DEVICE),
+    ("create of a container", "HostConfig.DeviceRequests[]", field_tables.DEVICE_REQUEST),
     ("create of a container", "Healthcheck", field_tables.HEALTHCHECK),
     ("create of a container", "NetworkingConfig", field_tables.NETWORKING_CONFIG),
     ("create of a container", "NetworkingConfig.EndpointsConfig.*", field_tables.ENDPOINT),
@@ -131,6 +137,24 @@ def page() -> str:
         ),
     ]
     return "\n".join(parts)
+
+
+def parity_table() -> str:
+    """Return the table of create fields and the fields of a Service."""
+    heads = ("field of a create", "the gate", "field of a Service, or why there is none")
+    return table(heads, map(_parity_row, parity.rows()))
+
+
+def _parity_row(row: parity.ParityRow) -> tuple[str, str, str]:
+    told = ", ".join(f"`{field}`" for field in row.fields) or row.reason
+    return (f"`{row.place}`", row.posture.value, told)
+
+
+def with_parity(page: str) -> str:
+    """Return docs/desired-state.md with the table of today between its two marks."""
+    before, _, rest = page.partition(PARITY[0])
+    _, _, after = rest.partition(PARITY[1])
+    return f"{before}{PARITY[0]}\n\n{parity_table()}\n{PARITY[1]}{after}"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -208,7 +232,7 @@ def rules() -> Iterator[tuple[str, str]]:
     modules = {
         path.stem: Module(path)
         for room in ("engine_api", "rules", "jobs", "admission")
-        for path in (CORE / room).glob("*.py")
+        for path in (CORE / room).rglob("*.py")
     }
     for rule in create.CREATE_RULES:
         module = modules[rule.__module__.rpartition(".")[2]]
@@ -275,3 +299,4 @@ def _dotted(node: ast.AST) -> set[str]:
 if __name__ == "__main__":
     assert {role.value for role in endpoints.ALL} == {role.value for role in Role} - {"broker"}
     PAGE.write_text(page(), "utf-8")
+    DESIRED_STATE.write_text(with_parity(DESIRED_STATE.read_text("utf-8")), "utf-8")

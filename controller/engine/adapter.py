@@ -160,6 +160,7 @@ class BrokerEngine:
         """
         seen = self._look_at(only, images) or self._read_parts(images, only)
         inventory = seen.inventory
+        local = [inspect for inspect in seen.images.values() if inspect]
         return Observed(
             instance=inventory.instance,
             engine_id=inventory.engine_id,
@@ -180,11 +181,8 @@ class BrokerEngine:
             taken_down=inventory.taken_down,
             files=inventory.files,
             jobs=inventory.jobs,
-            image_volumes={
-                inspect["Id"]: translate.declared_volumes(inspect)
-                for inspect in seen.images.values()
-                if inspect
-            },
+            image_volumes={each["Id"]: translate.declared_volumes(each) for each in local},
+            image_settings={each["Id"]: translate.image_settings(each) for each in local},
             listening=self._listening(),
         )
 

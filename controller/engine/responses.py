@@ -15,7 +15,11 @@ from controller.core.disruption import budget
 from controller.core.encoding.canonical_json import canonical
 from controller.core.engine_api.streams import pull_errors
 from controller.core.jobs import memory as jobs
-from controller.core.records.inventory_json import settings_from_json, stored_from_json
+from controller.core.records.inventory_json import (
+    aliases_from_json,
+    settings_from_json,
+    stored_from_json,
+)
 from controller.core.rules.confinement import confinement_from_json
 from controller.engine.transport import EngineResponse
 from controller.model.errors import (
@@ -200,6 +204,7 @@ def _parse_item(payload: Mapping[str, Any]) -> ContainerItem:
         admitted=settings_from_json(payload.get("admitted") or {}),
         confined=confinement_from_json(payload.get("confined")),
         signalled=tuple(payload.get("signalled") or ()),
+        network_aliases=aliases_from_json(payload.get("network_aliases")),
         **_texts(payload, texts),
     )
 

@@ -57,6 +57,17 @@ class ExpectedMount:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectedDevice:
+    """A device as admitted."""
+
+    source: str  # a path of the host, or a CDI name
+    #: The numbers of its device nodes, as ``PATH=MAJOR:MINOR``.
+    nodes: tuple[str, ...] = ()
+    #: The digest of the CDI specification; '' for a path.
+    specification: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Confinement:
     """The admitted properties that cannot change while the container exists."""
 
@@ -67,6 +78,7 @@ class Confinement:
     shm: int = 0  # bytes; 0 is the engine's default
     runtime: str = ""  # '' is the engine's default
     mounts: tuple[ExpectedMount, ...] = ()
+    devices: tuple[ExpectedDevice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,3 +46,7 @@ class PathFacts:
     parent_owners: tuple[int, ...] = ()
     #: The path within its filesystem; '' if unknown.
     place: str = ""
+    #: ``character`` or ``block`` of a device, whose ``kind`` is other; '' otherwise.
+    device_type: str = ""
+    #: The device's number (st_rdev).
+    number: int = 0

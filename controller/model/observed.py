@@ -245,6 +245,9 @@ class Observed:
     pins: dict[str, Image] = field(default_factory=dict)
     #: The VOLUME paths of each image of ``images``, by the image's id.
     image_volumes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: The settings that each image of ``images`` brings, by the image's id: ``entrypoint``,
+    #: ``command``, ``user``, ``workingDir``, ``healthcheck``.
+    image_settings: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: The ports bound in the observer's network namespace; empty if not inspected.
     listening: frozenset[HostPort] = frozenset()
     #: Ended runs and removals known to the broker, by the container's id.

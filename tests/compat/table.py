@@ -95,10 +95,10 @@ RUNNING = (
         (RUN + " --userns host {image} ls", "namespace.user", "leave out UsernsMode"),
         (RUN + " --cap-add SYS_ADMIN {image} ls", "capabilities", "remove it"),
         (RUN + " --security-opt seccomp=unconfined {image} ls", "security-opt", "leave it out"),
-        (RUN + " --device /dev/null {image} ls", "devices", "leave out Devices"),
-        (RUN + " --gpus all {image} ls", "devices", "leave out DeviceRequests"),
+        (RUN + " --device /dev/fuse {image} ls", "devices", "leave it out"),
+        (RUN + " --gpus all {image} ls", "device.driver", "name each device by CDI"),
         (RUN + " --sysctl net.ipv4.ip_forward=1 {image} ls", "sysctls", "leave out Sysctls"),
-        (RUN + " --dns 192.0.2.1 {image} ls", "network.dns", "leave out Dns"),
+        (RUN + " --dns 192.0.2.1 {image} ls", "network.dns", "leave it out"),
         (
             RUN + " --add-host a:192.0.2.1 {image} ls",
             "network.hosts",

@@ -65,13 +65,17 @@ class Knobs:
 
     @classmethod
     def read(cls, text: str | None, *, permit: bool) -> Knobs:
-        """Read a case's knob: ``K=v`` is that value; K alone permits only if *permit*."""
+        """Read a case's knob: ``K=v`` is that value; K alone permits only if *permit*.
+
+        A knob with ``always`` permits in any case; ``needs`` has settings that it needs beside.
+        """
         name, given, value = (text or "").partition("=")
         known = KNOBS.get(name)
-        if known is None or not (given or permit):
+        if known is None or not (given or permit or known.get("always")):
             return cls()
         meant = _setting(value, known["permits"]) if given else known["permits"]
-        return cls(((known["path"], json.dumps(meant)),))
+        needed = sorted(known.get("needs", {}).items())
+        return cls(((known["path"], json.dumps(meant)), *((k, json.dumps(v)) for k, v in needed)))
 
     def policy(self) -> str:
         """Return strict with these settings, and with alice and bob as clients."""

@@ -22,6 +22,7 @@ from controller.broker.gate.commands import (
     Lost,
     MakeFiles,
     QueryJournal,
+    ReadCdiFiles,
     ReadEngine,
     ReadProcess,
     Relay,
@@ -226,6 +227,8 @@ class SimBroker:
                 return tuple(PathFacts(path, "dir", device=1, inode=7) for path in paths)
             case StoreContent() | MakeFiles():
                 return self._change_files(command)
+            case ReadCdiFiles():
+                return ()
             case ReadProcess():
                 return self._outside.process(command)
             case EndProcess() | QueryJournal() | Relay():

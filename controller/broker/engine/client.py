@@ -436,6 +436,7 @@ def _engine(version: dict[str, object], info: dict[str, object], pinned: str) ->
         api_version=text_member(version, "ApiVersion"),
         cpus=number("NCPU"),
         memory_bytes=number("MemTotal"),
+        cdi_folders=texts_of(info.get("CDISpecDirs")),
     )
     return ConnectedEngine(
         facts=facts,

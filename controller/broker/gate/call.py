@@ -15,6 +15,7 @@ from controller.broker.gate.commands import (
     JournalNotReadable,
     Lost,
     QueryJournal,
+    ReadCdiFiles,
     ReadEngine,
     Rows,
     engine_remedy,
@@ -22,6 +23,8 @@ from controller.broker.gate.commands import (
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.routes import Route
 from controller.broker.wire.responses import JSON_TYPE, refusal
+from controller.core.engine_api import cdi
+from controller.core.engine_api.cdi import CdiDevice, CdiFile
 from controller.core.records.views import Page, Question
 from controller.model.host_paths import PathFacts
 from controller.model.policy.document import Policy
@@ -167,6 +170,13 @@ def inspect_paths(paths: tuple[str, ...]) -> Flow[dict[str, PathFacts]]:
     answer = yield InspectPaths(paths)
     assert isinstance(answer, tuple), f"an examination was answered by {answer!r}"
     return {facts.path: facts for facts in answer if isinstance(facts, PathFacts)}
+
+
+def read_cdi_devices() -> Flow[dict[str, CdiDevice]]:
+    """Return the devices of the host's CDI specifications, by name."""
+    answer = yield ReadCdiFiles()
+    assert isinstance(answer, tuple), f"a read of files was answered by {answer!r}"
+    return cdi.read_devices(tuple(each for each in answer if isinstance(each, CdiFile)))
 
 
 def query_journal(question: Question) -> Flow[Page]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.core.engine_api.cdi import CdiFile
 from controller.core.records.query import QueryResult
 from controller.core.records.views import Page, Question
 from controller.model.confinement import EffectiveState, NotReadable
@@ -74,6 +75,11 @@ class InspectPaths:
     """Inspect paths of the host without following symlinks. Result: a tuple of PathFacts."""
 
     paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCdiFiles:
+    """Read the CDI specifications of the host. Result: a tuple of CdiFile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +249,7 @@ class MakeFiles:
 Command = (
     ReadEngine
     | InspectPaths
+    | ReadCdiFiles
     | ReadProcess
     | WriteRecord
     | Forward
@@ -262,6 +269,7 @@ CommandResult = (
     | str
     | None
     | tuple[PathFacts, ...]
+    | tuple[CdiFile, ...]
     | Page
     | JournalNotReadable
 )

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.broker.deliveries.mounts import make_recorded
-from controller.broker.gate.call import Flow, inspect_paths
+from controller.broker.gate.call import Flow, inspect_paths, read_cdi_devices
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup
 from controller.broker.guards.lookup import OwnContainer
 from controller.core.engine_api.grammar import is_below
-from controller.core.rules.confinement import data_path
+from controller.core.rules.confinement import data_path, number_text
 from controller.model.confinement import ExpectedMount
 from controller.model.host_paths import ENGINE_DATA, PathFacts
 from controller.model.inventory import ContainerItem
@@ -41,11 +41,13 @@ def refuse_if_changed(state: GateState, container: OwnContainer) -> Flow[None]:
     """Refuse if a network, a volume or a bind source isn't the admitted one.
 
     Raises:
-        Denied: ``network.changed``, ``volume.changed``, ``mount.changed``, ``files.undelivered``.
+        Denied: ``network.changed``, ``volume.changed``, ``mount.changed``, ``files.undelivered``,
+            ``device.changed``.
     """
     yield from _refuse_changed_networks(state, container)
     yield from _refuse_changed_volumes(state, container)
     yield from _refuse_changed_sources(state, container)
+    yield from _refuse_changed_devices(container)
 
 
 def paths_to_read(item: ContainerItem) -> tuple[str, ...]:
@@ -117,6 +119,40 @@ def _refuse_changed_sources(state: GateState, container: OwnContainer) -> Flow[N
             raise Denied(
                 "mount.changed",
                 f"the bind source {source} is now {changed}",
+                "put back what was admitted, or create the container again",
+                subject=container.item.id,
+            )
+
+
+def _refuse_changed_devices(container: OwnContainer) -> Flow[None]:
+    """Refuse if a device node has another number, or a CDI specification another content.
+
+    The engine reads both again at each start.
+    """
+    devices = container.item.confined.devices if container.item.confined else ()
+    if not devices:
+        return
+    named = any(device.specification for device in devices)
+    found = (yield from read_cdi_devices()) if named else {}
+    nodes = dict(node.split("=", 1) for device in devices for node in device.nodes)
+    facts = yield from inspect_paths(tuple(sorted(nodes)))
+    for device in devices:
+        changed = ""
+        if device.specification:
+            now = found.get(device.source)
+            if now is None:
+                changed = "isn't in a specification any more"
+            elif now.digest != device.specification:
+                changed = f"has another specification now ({now.file}, {now.digest})"
+        for node in device.nodes:
+            path, _, number = node.partition("=")
+            seen = facts.get(path, PathFacts(path, "unreadable"))
+            if seen.device_type != "character" or number_text(seen.number) != number:
+                changed = changed or f"isn't the device {number} any more"
+        if changed:
+            raise Denied(
+                "device.changed",
+                f"{device.source} {changed}",
                 "put back what was admitted, or create the container again",
                 subject=container.item.id,
             )

@@ -13,7 +13,15 @@ from functools import partial
 from typing import Any
 
 from controller.broker.deliveries import mounts
-from controller.broker.gate.call import BROKER, Author, Flow, GateRequest, inspect_paths, parse_json
+from controller.broker.gate.call import (
+    BROKER,
+    Author,
+    Flow,
+    GateRequest,
+    inspect_paths,
+    parse_json,
+    read_cdi_devices,
+)
 from controller.broker.gate.mutate import Change, perform, refuse_if_held
 from controller.broker.gate.refusals import Answered, Denied, message_reply, raise_if_denied
 from controller.broker.gate.request_target import build_path
@@ -30,9 +38,11 @@ from controller.core.admission.networks_volumes import admit_implied_network, ad
 from controller.core.encoding.image_reference import is_image_id
 from controller.core.enforcement.quota_counts import Counted, all_counted, count, counted_of
 from controller.core.engine_api import parse
+from controller.core.engine_api.cdi import CdiDevice
 from controller.core.engine_api.requests import CreateRequest
 from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.confinement import data_path
+from controller.core.rules.devices import paths_of
 from controller.core.rules.facts import (
     CreateFacts,
     HostFacts,
@@ -266,6 +276,7 @@ class _Lookups:
     paths: Mapping[str, PathFacts] = field(default_factory=dict)
     networks: dict[str, NetworkFacts] = field(default_factory=dict)
     volumes: dict[str, VolumeFacts] = field(default_factory=dict)
+    cdi: Mapping[str, CdiDevice] = field(default_factory=dict)
     name_taken: str = ""
     name_of: str = ""
     #: Implied networks to create, by name: the id of the intent, and the admission.
@@ -312,8 +323,10 @@ def _gather(
     name_conflicts.refuse_if_taken(call, name, taken)
     lookup.refuse_if_present(call, name, ours=taken.item is not None)
     # Last, as close to the create as possible: paths can be swapped.
+    found.cdi = (yield from read_cdi_devices()) if wants.cdi else {}
+    brought = paths_of(found.cdi, iter(wants.cdi))
     data = (data_path(state.volumes_root, name) for name in wants.volumes)
-    found.paths = yield from inspect_paths((*wants.paths, *data))
+    found.paths = yield from inspect_paths((*wants.paths, *data, *brought))
 
 
 def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
@@ -324,6 +337,7 @@ def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
         platform=platform,
         volumes_root=state.volumes_root,
         now=state.clock.now(),
+        cdi_folders=state.engine.cdi_folders,
     )
 
 
@@ -341,6 +355,7 @@ def _facts(state: GateState, found: _Lookups, role: Role) -> CreateFacts:
         paths=found.paths,
         networks=found.networks,
         volumes=found.volumes,
+        cdi=found.cdi,
         service_count=taken.count((owner, namespace, service)),
         owner_count=sum(1 for place in taken if place[0] == owner),
         counts=count(counted, owner=owner, role=role),

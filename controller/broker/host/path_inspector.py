@@ -141,6 +141,8 @@ class PathInspector:
             sticky_parents=sticky,
             parent_owners=self._owners(components[:-1]),
             place=components[-1].place,
+            device_type=_device_type(status),
+            number=status.st_rdev if _device_type(status) else 0,
         )
 
     def _weak_parents(
@@ -183,6 +185,11 @@ def _kind(status: os.stat_result) -> str:
         stat.S_IFLNK: "symlink",
     }
     return kinds.get(stat.S_IFMT(status.st_mode), "other")
+
+
+def _device_type(status: os.stat_result) -> str:
+    kinds = {stat.S_IFCHR: "character", stat.S_IFBLK: "block"}
+    return kinds.get(stat.S_IFMT(status.st_mode), "")
 
 
 def _kind_of_error(error: OSError) -> str:

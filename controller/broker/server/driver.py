@@ -31,6 +31,7 @@ from controller.broker.gate.commands import (
     Lost,
     MakeFiles,
     QueryJournal,
+    ReadCdiFiles,
     ReadEngine,
     ReadProcess,
     Relay,
@@ -38,13 +39,14 @@ from controller.broker.gate.commands import (
     WriteRecord,
     engine_remedy,
 )
-from controller.broker.host import process_killer, process_reader
+from controller.broker.host import cdi_reader, process_killer, process_reader
 from controller.broker.server.fair_queue import AdmissionLock
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.server.record_store import RecordStore
 from controller.broker.server.record_summaries import RecordLimiter
 from controller.broker.server.thread_limit import ThreadLimit, ThreadsBusy
 from controller.broker.wire.responses import refusal
+from controller.core.engine_api.cdi import CdiFile
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.host_paths import PathFacts
 from controller.model.records import Actor, Entry, Record, Reply, Role
@@ -70,7 +72,14 @@ REST_S = 1.0
 AFTER_ITS_ANSWER = "after its answer"
 
 #: Commands during which a mutation stays the only one that is judged.
-_KEEPS_ADMISSION = (InspectPaths, ReadProcess, QueryJournal, StoreContent, MakeFiles)
+_KEEPS_ADMISSION = (
+    InspectPaths,
+    ReadCdiFiles,
+    ReadProcess,
+    QueryJournal,
+    StoreContent,
+    MakeFiles,
+)
 
 T = TypeVar("T")
 #: A flow of the gate. A Relay as the result hands the connection over to a relay; a Follow sends
@@ -370,6 +379,7 @@ class Driver:
     async def _execute(
         self,
         command: InspectPaths
+        | ReadCdiFiles
         | ReadProcess
         | WriteRecord
         | Forward
@@ -383,8 +393,8 @@ class Driver:
         user: SlotUser,
     ) -> CommandResult:
         match command:
-            case InspectPaths(paths):
-                return await self._inspect(paths)
+            case InspectPaths() | ReadCdiFiles():
+                return await self._look(command)
             case WriteRecord(entry, early) if early is not None:
                 return await self._store.write(entry, optimistic=True)
             case WriteRecord(entry):
@@ -415,6 +425,13 @@ class Driver:
                 return self._files.make(files, content, variant, stable=stable)
             case _:
                 assert_never(command)
+
+    async def _look(
+        self, command: InspectPaths | ReadCdiFiles
+    ) -> tuple[PathFacts, ...] | tuple[CdiFile, ...]:
+        if isinstance(command, InspectPaths):
+            return await self._inspect(command.paths)
+        return await asyncio.to_thread(cdi_reader.read_files)
 
     async def _inspect(self, paths: tuple[str, ...]) -> tuple[PathFacts, ...]:
         """Inspect paths. Return nothing if a file system hangs: the gate then refuses the paths."""

@@ -69,6 +69,7 @@ def describe_resource(
         ("Admitted", _admitted(resource, view, inner)),
         ("Conditions", _conditions(resource, view, inner)),
         ("Mounts", _mounts(resource)),
+        ("From the image, or from the document", _origins(resource)),
         ("Environment (names; values aren't shown)", _environment(resource, inner)),
         ("Used by", _users(resource, report)),
         ("Members", _members(resource, report)),
@@ -102,6 +103,16 @@ def _facts(resource: StatusJson, view: TableView) -> Iterator[str]:
     for name, value in present:
         text = value if name == "Condition" else printable(value)
         yield f"{name + ':':<{width}} {text}"
+
+
+def _origins(resource: StatusJson) -> Iterator[str]:
+    """Yield where each setting comes from; of the VOLUMEs of the image, which are covered."""
+    origins = dict(resource.get("origins", {}))
+    volumes = origins.pop("volumes", {})
+    rows = [*origins.items(), *((f"volume {path}", origin) for path, origin in volumes.items())]
+    width = max((len(name) for name, _ in rows), default=0) + 1
+    for name, origin in rows:
+        yield printable(f"{name + ':':<{width}} {origin}")
 
 
 def _source(resource: StatusJson) -> str:

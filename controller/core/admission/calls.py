@@ -16,7 +16,7 @@ from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.identity import judge_name, judge_reserved_name
-from controller.core.rules.image import judge_platform, judge_reference
+from controller.core.rules.images.image import judge_platform, judge_reference
 from controller.core.rules.verdict import (
     AdmissionDecision,
     deny,

@@ -16,15 +16,15 @@ from controller.core.jobs import run_rules
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.rules import (
+    devices,
     identity,
-    image,
-    image_volumes,
     limits_privileges,
     mounts,
     networks,
 )
 from controller.core.rules.context import Case, make_case, reference_text
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, CreateFacts, Needs, Stamp
+from controller.core.rules.images import image, image_volumes
 from controller.core.rules.verdict import (
     AdmissionDecision,
     deny,
@@ -58,6 +58,7 @@ CREATE_RULES: tuple[Rule, ...] = (
     limits_privileges.security_options,
     limits_privileges.user_allowed,
     limits_privileges.groups_allowed,
+    devices.devices_granted,
     limits_privileges.root_filesystem,
     mounts.sources_allowed,
     mounts.files_own,
@@ -98,6 +99,7 @@ def needs(
     """
     case = make_case(request, name="", actor=actor, policy=policy)
     binds = [mount.source for mount in request.mounts if mount.type == "bind"]
+    nodes = [device.source for device in request.devices if not device.cdi]
     named = [mount.source for mount in request.mounts if mount.type == "volume"]
     named += [
         mounts.volume_below(source, volumes_root)
@@ -108,10 +110,11 @@ def needs(
     made_here = set(case.networks.all()) if not case.by_controller else set()
     return Needs(
         image=case.reference.canonical if case.reference else "",
-        paths=tuple(sorted(set(binds))),
+        paths=tuple(sorted({*binds, *nodes})),
         networks=joined,
         volumes=tuple(sorted({name for name in named if name})),
         implied=tuple(name for name in joined if name in made_here),
+        cdi=tuple(device.source for device in request.devices if device.cdi),
     )
 
 

@@ -16,6 +16,7 @@ from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import shorten
 from controller.core.encoding.strict_json import fold
 from controller.core.engine_api.comparable_fields import LIMITS, UNSET
+from controller.core.engine_api.device_grammar import CDI_DRIVER
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import (
     BIND_OPTIONS,
@@ -32,19 +33,20 @@ from controller.core.engine_api.field_tables import (
 from controller.core.engine_api.mount_grammar import TMPFS_FLAGS
 from controller.core.engine_api.requests import (
     CreateRequest,
+    DeviceRequest,
     LogConfig,
     MountRequest,
     PortRequest,
     RequestBody,
     ResourceLimits,
 )
-from controller.core.records.parts import MountPart, SummaryPart
-from controller.core.rules.confinement import confinement_of
+from controller.core.records.parts import DevicePart, MountPart, SummaryPart
+from controller.core.rules.confinement import confinement_of, number_text
 from controller.core.rules.context import Case, name_of, reference_text
 from controller.core.rules.facts import Stamp
 from controller.core.rules.identity import is_reserved
-from controller.core.rules.image import is_trusted_by_policy
-from controller.core.rules.image_volumes import mounts_of
+from controller.core.rules.images.image import is_trusted_by_policy
+from controller.core.rules.images.image_volumes import mounts_of
 from controller.core.rules.limits_privileges import capability, variable_names
 from controller.core.rules.networks import JoinedNetworks, host_address, joined
 from controller.core.rules.verdict import AdmissionPatch
@@ -286,6 +288,8 @@ def _host_config(final: FinalRequest) -> RequestBody:
             ConsoleSize=list(request.console_size) if any(request.console_size) else [],
             StorageOpt=dict(request.storage),
             Runtime=request.runtime,
+            Devices=[_device(device) for device in request.devices if not device.cdi],
+            DeviceRequests=_device_requests(request),
             Ulimits=[{"Name": u.name, "Soft": u.soft, "Hard": u.hard} for u in request.ulimits],
             RestartPolicy=members_of(RESTART_POLICY, request.restart),
         ),
@@ -294,6 +298,19 @@ def _host_config(final: FinalRequest) -> RequestBody:
         "SecurityOpt": [NO_NEW_PRIVILEGES],
         "LogConfig": {"Type": request.log.type, "Config": dict(request.log.options)},
     }
+
+
+def _device(device: DeviceRequest) -> RequestBody:
+    return {
+        "PathOnHost": device.source,
+        "PathInContainer": device.target,
+        "CgroupPermissions": device.permissions,
+    }
+
+
+def _device_requests(request: CreateRequest) -> list[RequestBody]:
+    names = [device.source for device in request.devices if device.cdi]
+    return [{"Driver": CDI_DRIVER, "DeviceIDs": names}] if names else []
 
 
 def _bind(mount: MountRequest) -> str:
@@ -352,6 +369,7 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
             for mount in request.mounts
         ),
         capabilities=request.cap_add,
+        devices=tuple(_device_part(case, device) for device in request.devices),
         groups=request.groups,
         extra_hosts=request.extra_hosts,
         ports=tuple(
@@ -363,6 +381,19 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         exceptions=case.exceptions,
         confinement=confinement_of(case, request),
     ).members
+
+
+def _device_part(case: Case, device: DeviceRequest) -> DevicePart:
+    paths = case.facts.paths if case.facts else {}
+    found = case.facts.cdi.get(device.source) if case.facts else None
+    nodes = found.nodes if found else (device.source,)
+    return DevicePart(
+        source=device.source,
+        target="" if device.cdi else device.target,
+        permissions=device.permissions,
+        numbers=tuple(number_text(paths[node].number) for node in nodes if node in paths),
+        specification=found.digest if found else "",
+    )
 
 
 def _network_aliases(case: Case, final: FinalRequest) -> dict[str, object]:

@@ -24,7 +24,6 @@ from controller.core.engine_api.requests import (
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import SummaryPart
-from controller.core.rules.anonymous_volumes import is_slot_volume
 from controller.core.rules.context import Case, implied, make_case, namespace_of, owner_of
 from controller.core.rules.facts import (
     NO_COUNTS,
@@ -45,6 +44,7 @@ from controller.core.rules.identity import (
     judge_owner,
     judge_volume_quota,
 )
+from controller.core.rules.images.anonymous_volumes import is_slot_volume
 from controller.core.rules.networks import (
     foreign_network,
     implied_kind,

@@ -151,12 +151,13 @@ def nested(name: str, kind: type[P], *, optional: bool = False) -> P:
     return member(name, kind.read, lambda value: value.members, optional=optional)
 
 
-def items(name: str, kind: type[P]) -> tuple[P, ...]:
+def items(name: str, kind: type[P], *, optional: bool = False) -> tuple[P, ...]:
     """Declare an array of objects with declared members."""
     return member(
         name,
         lambda value: tuple(map(kind.read, list_of(value))),
         lambda value: [item.members for item in value],
+        optional=optional,
     )
 
 

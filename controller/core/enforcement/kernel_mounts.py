@@ -307,8 +307,11 @@ def _is_init(mount: MountinfoLine, view: _View) -> bool:
 
 def _is_device(mount: MountinfoLine, view: _View) -> bool:
     root = view.root(mount)
-    number = _DEVICES.get(mount.point)
-    return root is not None and root.kind == "character" and root.number == number
+    if root is None or root.kind != "character":
+        return False
+    admitted = {node.partition("=")[2] for each in view.confinement.devices for node in each.nodes}
+    number = f"{os.major(root.number)}:{os.minor(root.number)}"
+    return root.number == _DEVICES.get(mount.point) or number in admitted
 
 
 def _is_masked(mount: MountinfoLine) -> bool:

@@ -13,6 +13,7 @@ from controller.core.engine_api.requests import RequestBody
 from controller.model import names
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer
+from controller.model.desired.spec.devices import Device
 from controller.model.desired.spec.files import FileMount
 from controller.model.desired.spec.health import Healthcheck
 from controller.model.desired.spec.mounts import BindMount, Mount, TmpfsMount, VolumeMount
@@ -148,6 +149,8 @@ def _host_config(service: Service, networks: NetworkNames) -> RequestBody:
             {"Name": name, "Soft": limit.soft, "Hard": limit.hard}
             for name, limit in sorted(spec.ulimits.items())
         ],
+        Devices=[_device(device) for device in spec.devices if device.path is not None],
+        DeviceRequests=_device_requests(spec),
         OomScoreAdj=spec.oom_score_adj,
         GroupAdd=list(spec.group_add),
         ExtraHosts=[f"{name}:{address}" for name, address in sorted(spec.extra_hosts.items())],
@@ -187,6 +190,19 @@ def aliases_on(service: Service, network: str, base: NetworkNames) -> tuple[str,
     if spec.network.aliases and network == joined_networks(service, base)[0]:
         return (service.key.name, *spec.network.aliases)
     return (service.key.name, *declared.get(network, ()))
+
+
+def _device(device: Device) -> RequestBody:
+    return {
+        "PathOnHost": device.path,
+        "PathInContainer": device.target or device.path,
+        "CgroupPermissions": device.permissions,
+    }
+
+
+def _device_requests(spec: ServiceSpec) -> list[RequestBody]:
+    names = [device.cdi for device in spec.devices if device.cdi is not None]
+    return [{"Driver": "cdi", "DeviceIDs": names}] if names else []
 
 
 def _mounts(service: Service) -> RequestBody:

@@ -142,12 +142,12 @@ RESOURCES = (
         "resources.blkio",
     ),
     *deny("CgroupParent", text, "it leads out of the engine's cgroups", "namespace.cgroup"),
-    *deny("Devices", anything, "a device of the host is a way to the host", "devices"),
     *deny("DeviceCgroupRules", anything, "a rule opens devices of the host", "devices"),
-    *deny("DeviceRequests", anything, "devices come with hooks that run on the host", "devices"),
 )
 
 HOST = (
+    constrain("Devices", list_of(anything), "character devices that the policy grants"),
+    constrain("DeviceRequests", list_of(anything), "CDI names that the policy grants"),
     constrain("Ulimits", list_of(anything), "some names, bounded"),
     constrain("Binds", lines, "SOURCE:TARGET[:ro|rw]"),
     constrain("Mounts", list_of(anything), "bind, volume and tmpfs"),
@@ -241,6 +241,7 @@ LEGACY_NAMES = " ".join([*(entry.name for entry in HOST_CONFIG), LEGACY_CPUSET])
 UPDATE = (
     *(entry for entry in RESOURCES if entry.name != "PidsLimit"),
     constrain("PidsLimit", whole, "0 and -1 mean unlimited in an update", "pids", keep_zero=True),
+    *deny("Devices DeviceRequests", anything, "the engine ignores it in an update", "update.field"),
     *deny("Ulimits", list_of(anything), "the engine ignores it in an update", "update.field"),
     constrain("RestartPolicy", an_object, "the engine's names, bounded retries"),
 )
@@ -268,6 +269,26 @@ ULIMIT = (
     constrain("Name", text, "a name that the policy lists", "name"),
     constrain("Soft", whole, "not above Hard", "soft"),
     constrain("Hard", whole, "not above the policy's", "hard"),
+)
+
+DEVICE = (
+    constrain("PathOnHost", text, "a path below /dev that the policy grants"),
+    constrain("PathInContainer", text, "below /dev; unset: the same path"),
+    constrain("CgroupPermissions", text, "some of r, w and m"),
+)
+
+DEVICE_REQUEST = (
+    constrain("Driver", text, "cdi"),
+    *deny("Count", whole, "each device is named", "device.driver", "name each device by CDI"),
+    constrain("DeviceIDs", lines, "CDI names: VENDOR/CLASS=NAME"),
+    *deny(
+        "Capabilities",
+        anything,
+        "the runtime's own hooks would choose the devices",
+        "device.driver",
+        "name each device by CDI",
+    ),
+    *deny("Options", members, "options of a driver", "device.driver"),
 )
 
 PORT_BINDING = (

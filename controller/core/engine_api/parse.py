@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from controller.core.engine_api.device_grammar import devices
 from controller.core.engine_api.field_reader import FindingCollector, Values, read_object
 from controller.core.engine_api.field_tables import (
     CONFIG,
@@ -117,6 +118,7 @@ def parse_create(body: object) -> CreateRequest:
         storage=tuple(sorted((k, str(v)) for k, v in host.members("StorageOpt").items())),
         console_size=_console_size(host, "HostConfig.ConsoleSize", findings),
         ulimits=ulimits(host, findings),
+        devices=devices(host, findings),
         endpoints=endpoints(networking, "NetworkingConfig.EndpointsConfig", findings),
         findings=findings.all(),
     )

@@ -134,6 +134,17 @@ class Ulimit:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceRequest:
+    """A device of the host: a path, or a name of a CDI specification."""
+
+    source: str
+    target: str  # a path in the container; of a CDI name, the name
+    permissions: str = ""  # some of r, w and m; '' for a CDI name
+    cdi: bool = False
+    path: str = field(default="", compare=False)  # the place in the body, for messages
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """The log driver ('' if unset) and its options."""
 
@@ -221,6 +232,7 @@ class CreateRequest:
     storage: tuple[tuple[str, str], ...] = ()
     console_size: tuple[int, int] = (0, 0)
     ulimits: tuple[Ulimit, ...] = ()
+    devices: tuple[DeviceRequest, ...] = ()
     # NetworkingConfig
     endpoints: tuple[EndpointRequest, ...] = ()
     findings: tuple[Finding, ...] = ()

@@ -275,6 +275,24 @@ def image(inspect: Mapping[str, Any], reference: str = "") -> observed.Image:
     return observed.Image(id=inspect["Id"], digest=(own or [d for _, _, d in digests] or [""])[0])
 
 
+#: The members of an image's config that a document can override, by their names in documents.
+_OF_THE_IMAGE = {
+    "entrypoint": "Entrypoint",
+    "command": "Cmd",
+    "user": "User",
+    "workingDir": "WorkingDir",
+    "healthcheck": "Healthcheck",
+}
+
+
+def image_settings(inspect: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the settings that an image brings, by their names in documents."""
+    config = inspect.get("Config") or {}
+    check = (config.get("Healthcheck") or {}).get("Test") or []
+    brought = {**config, "Healthcheck": check if check[:1] != ["NONE"] else None}
+    return tuple(name for name, member in _OF_THE_IMAGE.items() if brought.get(member))
+
+
 def declared_volumes(inspect: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the VOLUME paths of a local image."""
     return tuple(sorted((inspect.get("Config") or {}).get("Volumes") or ()))

@@ -60,6 +60,8 @@ _FIELDS: Mapping[str, YamlPath] = {
     "HostConfig.Ulimits": ("spec", "ulimits"),
     "HostConfig.OomScoreAdj": ("spec", "oomScoreAdj"),
     "HostConfig.GroupAdd": ("spec", "groupAdd"),
+    "HostConfig.Devices": ("spec", "devices"),
+    "HostConfig.DeviceRequests": ("spec", "devices"),
     "HostConfig.ExtraHosts": ("spec", "extraHosts"),
     "HostConfig.Dns": ("spec", "dns", "servers"),
     "HostConfig.DnsSearch": ("spec", "dns", "search"),
@@ -175,6 +177,9 @@ def _lists(spec: ServiceSpec) -> Iterator[tuple[str, YamlPath]]:
     ):
         for index in range(count):
             yield f"HostConfig.{name}[{index}]", ("spec", *path, index)
+    by_path = [index for index, device in enumerate(spec.devices) if device.path is not None]
+    for number, index in enumerate(by_path):
+        yield f"HostConfig.Devices[{number}]", ("spec", "devices", index)
     for index, name in enumerate(sorted(spec.extra_hosts)):
         yield f"HostConfig.ExtraHosts[{index}]", ("spec", "extraHosts", name)
     for index, limit in enumerate(sorted(spec.ulimits)):

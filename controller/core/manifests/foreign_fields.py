@@ -64,6 +64,8 @@ _KEYS: Mapping[FieldPath, Mapping[str, str]] = {
         "cpu_shares": "write resources: {cpuShares: 512}",
         "cpuset": "write resources: {cpuset: 0-1}",
         "cpuset_cpus": "write resources: {cpuset: 0-1}",
+        "device_requests": "write devices: [VENDOR/CLASS=NAME], such as nvidia.com/gpu=all",
+        "gpus": "write devices: [nvidia.com/gpu=all], a CDI name",
         "disk": "write resources: {disk: 10Gi}",
         "dns_opt": "write dns: {options: [NAME]}",
         "dns_search": "write dns: {search: [DOMAIN]}",
@@ -279,6 +281,9 @@ _FORMS: Mapping[FieldPath, _Form] = {
     ("ulimits",): lambda _value: "write a mapping: {nofile: {soft: 1024, hard: 4096}}",
     ("network",): network,
     ("network", "attach"): lambda value: f"write {attachments(value)}",
+    ("devices",): lambda _value: (
+        "write a list of paths or CDI names: [/dev/fuse, nvidia.com/gpu=0]"
+    ),
     ("groupAdd",): lambda _value: 'write a list of names, or numbers in quotes: [video, "44"]',
     ("restart",): lambda value: f"write {{policy: {restart(value)}}}",
     ("command",): lambda value: _PLAIN_LIST if isinstance(value, str) else "",

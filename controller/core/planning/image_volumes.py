@@ -1,6 +1,6 @@
 """Adds the VOLUMEs of images to the services of a plan, by the policy's rule.
 
-``core.rules.image_volumes`` has the choices of a policy.
+``core.rules.images.image_volumes`` has the choices of a policy.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from controller.core.planning.images_networks_volumes import KnownImages
-from controller.core.rules.anonymous_volumes import uncovered
 from controller.core.rules.context import exceptions_of, read_reference, with_exceptions
+from controller.core.rules.images.anonymous_volumes import uncovered
 from controller.model.desired.desired import Desired, ImageVolume, Service
 from controller.model.names import Key
 from controller.model.observed import Observed

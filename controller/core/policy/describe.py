@@ -9,7 +9,8 @@ from controller.model.policy.values import format_cpus
 from controller.model.quantities import format_bytes, format_duration_ms
 
 NEVER = (
-    "privileged containers, namespaces or devices of the host, sysctls",
+    "privileged containers, namespaces of the host, sysctls",
+    "disks, terminals, memory and ports of the host as devices",
     "sockets as mounts, and folders of the engine and the gate",
     "volumes with options, anonymous references (ids), local images without trust",
 )
@@ -47,6 +48,7 @@ def _rows(policy: Policy) -> Iterator[tuple[str, str]]:
     for project in policy.mounts.projects:
         yield "", f"{project.path}, whose files are uid {project.uid}'s"
     yield from _networks(policy)
+    yield from _devices(policy)
     logs = policy.logs
     size = f"{format_bytes(logs.default_size)} x {logs.default_files}"
     most = f"{format_bytes(logs.max_size)} x {logs.max_files}"
@@ -133,6 +135,16 @@ def _networks(policy: Policy) -> Iterator[tuple[str, str]]:
     yield "networks", f"{networks.isolated}, {networks.ingress}, {networks.bridge}{beside}"
     granted = f", and {_join(str(port) for port in ports.granted)}" if ports.granted else ""
     yield "ports", f"{ports.min_host} and above{granted} on {_join(ports.host_ips)}"
+
+
+def _devices(policy: Policy) -> Iterator[tuple[str, str]]:
+    if not policy.devices.grants:
+        yield "devices", "none"
+    for number, grant in enumerate(policy.devices.grants):
+        text = f"{grant.owner} in {grant.namespace}: {_join(grant.devices)}"
+        if grant.specifications:
+            text += f", also by the specifications {_join(grant.specifications)}"
+        yield "" if number else "devices", text
 
 
 def _exec(policy: Policy) -> str:

@@ -179,20 +179,35 @@ def _hosts(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | No
 
 def _dns(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
     """Return the range of one server, or the switch for search domains or options."""
-    field = finding.path.removeprefix("HostConfig.").partition("[")[0]
-    match field:
-        case "Dns":
-            server = _at(asked.request.dns_servers, finding.path) or ""
-            if not is_address(server):
-                return None
-            whole = str(ipaddress.ip_network(server))
-            return Grant("add", "networks.dns.servers", whole)
-        case "DnsSearch":
-            return Grant("set", "networks.dns.search", True)
-        case "DnsOptions":
-            return Grant("set", "networks.dns.options", True)
-        case _:
-            return None
+    for name, key in (("DnsSearch", "search"), ("DnsOptions", "options")):
+        if finding.path.startswith(f"HostConfig.{name}"):
+            return Grant("set", f"networks.dns.{key}", True)
+    server = _at(asked.request.dns_servers, finding.path) or ""
+    whole = str(ipaddress.ip_network(server)) if is_address(server) else ""
+    return Grant("add", "networks.dns.servers", whole) if whole else None
+
+
+def _device(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
+    """Return the line for a device, if the owner is listed with the namespace."""
+    devices = [each.source for each in asked.request.devices if each.path == finding.path]
+    owner = next((each for each in policy.owners or () if each.name == asked.owner), None)
+    if len(devices) != 1 or owner is None or asked.namespace not in owner.namespaces:
+        return None
+    for index, grant in enumerate(policy.devices.grants):
+        if (grant.owner, grant.namespace) == (asked.owner, asked.namespace):
+            return Grant("add", f"devices.grants.{index}.devices", devices[0])
+    place = {"owner": asked.owner, "namespace": asked.namespace}
+    return Grant("add", "devices.grants", {**place, "devices": devices})
+
+
+def _specification(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
+    digest = re.search(r"sha256:[0-9a-f]{64}", finding.reason)
+    devices = {each.source for each in asked.request.devices if each.path == finding.path}
+    for index, grant in enumerate(policy.devices.grants):
+        own = (grant.owner, grant.namespace) == (asked.owner, asked.namespace)
+        if digest and own and devices & {*grant.devices}:
+            return Grant("add", f"devices.grants.{index}.specifications", digest[0])
+    return None
 
 
 def _range(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
@@ -319,25 +334,21 @@ def _service_quota(_finding: Finding, _asked: GrantRequest, policy: Policy) -> G
     return Grant("set", "quotas.perService", policy.quotas.per_service + 1)
 
 
-def _owner_quota(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
-    for index, owner in enumerate(policy.owners or ()):
-        if owner.name == asked.owner and owner.quota is not None:
-            return Grant("set", f"owners.{index}.quota", owner.quota + 1)
-    return Grant("set", "quotas.perOwner", policy.quotas.per_owner + 1)
+def _of_owner(member: str, key: str) -> Suggest:
+    """Suggest one more for the owner, if its entry has a number of its own; else for all owners."""
 
+    def suggest(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
+        for index, owner in enumerate(policy.owners or ()):
+            if owner.name == asked.owner and (most := getattr(owner, member)) is not None:
+                return Grant("set", f"owners.{index}.{member}", most + 1)
+        every = {
+            "perOwner": policy.quotas.per_owner,
+            "volumesPerOwner": policy.quotas.volumes_per_owner,
+            "networksPerOwner": policy.quotas.networks_per_owner,
+        }
+        return Grant("set", f"quotas.{key}", every[key] + 1)
 
-def _volume_quota(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
-    for index, owner in enumerate(policy.owners or ()):
-        if owner.name == asked.owner and owner.volumes is not None:
-            return Grant("set", f"owners.{index}.volumes", owner.volumes + 1)
-    return Grant("set", "quotas.volumesPerOwner", policy.quotas.volumes_per_owner + 1)
-
-
-def _network_quota(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | None:
-    for index, owner in enumerate(policy.owners or ()):
-        if owner.name == asked.owner and owner.networks is not None:
-            return Grant("set", f"owners.{index}.networks", owner.networks + 1)
-    return Grant("set", "quotas.networksPerOwner", policy.quotas.networks_per_owner + 1)
+    return suggest
 
 
 def _sum(what: Literal["containers", "volumes", "networks"]) -> Suggest:
@@ -359,6 +370,8 @@ def _name(_finding: Finding, asked: GrantRequest, policy: Policy) -> Grant | Non
 GRANTS: Mapping[str, Suggest] = {
     "auto-remove": _raise("autoRemove", lambda *_: True),
     "capabilities": _add("capabilities.allowed", _capability),
+    "device.edits": _specification,
+    "devices": _device,
     "env.denied": _variable,
     "env.invalid": _unset,
     "env.size": _environment,
@@ -397,10 +410,10 @@ GRANTS: Mapping[str, Suggest] = {
     "quota.all-containers": _sum("containers"),
     "quota.all-networks": _sum("networks"),
     "quota.all-volumes": _sum("volumes"),
-    "quota.networks": _network_quota,
-    "quota.owner": _owner_quota,
+    "quota.networks": _of_owner("networks", "networksPerOwner"),
+    "quota.owner": _of_owner("quota", "perOwner"),
     "quota.service": _service_quota,
-    "quota.volumes": _volume_quota,
+    "quota.volumes": _of_owner("volumes", "volumesPerOwner"),
     "resources.cpus": _raise("resources.cpus.max", _cpus),
     "resources.cpuset": _set("resources.cpuset", True),
     "resources.memory": _raise(

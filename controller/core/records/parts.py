@@ -98,6 +98,16 @@ class MountPart(Payload):
     rule: str = text("rule", optional=True)
 
 
+class DevicePart(Payload):
+    """An item of ``devices`` in the summary of a create."""
+
+    source: str = text("source")  # a path of the host, or a CDI name
+    target: str = text("target", optional=True)  # the path in the container; '' for a CDI name
+    permissions: str = text("permissions", optional=True)
+    numbers: tuple[str, ...] = texts("numbers")  # of its device nodes, as MAJOR:MINOR
+    specification: str = text("specification", optional=True)  # the digest of the CDI file
+
+
 class TrustedImagePart(Payload):
     """A trusted image: in the summary of a trust record, and in the result of a pull."""
 
@@ -142,6 +152,7 @@ class SummaryPart(Payload):
     mounts: tuple[MountPart, ...] = items("mounts", MountPart)
     ports: tuple[str, ...] = texts("ports")  # published, as ADDRESS:PORT:PORT/PROTOCOL
     capabilities: tuple[str, ...] = texts("caps")  # the added ones
+    devices: tuple[DevicePart, ...] = items("devices", DevicePart, optional=True)
     groups: tuple[str, ...] = texts("groups", optional=True)
     extra_hosts: tuple[str, ...] = texts("extraHosts", optional=True)
     environment: tuple[str, ...] = texts("env")  # names of variables

@@ -14,6 +14,7 @@ from typing import Any, Final
 from controller.core.records.parts import (
     NOT_MODIFIED,
     ClaimsPart,
+    DevicePart,
     MountPart,
     RequestPart,
     ResultPart,
@@ -291,7 +292,7 @@ _SEVERAL: Final = frozenset({"network", "mount", "port"})
 _NAMES: Final = (
     *("name", "image", "image id", "revision"),
     *(name for name, *_ in _SETTINGS),
-    *("network", "answers to", "port", "mount", "root filesystem", "capabilities"),
+    *("network", "answers to", "devices", "port", "mount", "root filesystem", "capabilities"),
     *("new privileges", "environment", "healthcheck", "logs", "exceptions"),
 )
 _ORDER: Final = {name: place for place, name in enumerate(_NAMES)}
@@ -311,6 +312,7 @@ def _properties(
             for name, attribute, format_value, rule in _SETTINGS
         ),
         ("answers to", ", ".join(summary.aliases), ""),
+        ("devices", ", ".join(_device_text(device) for device in summary.devices), ""),
         ("root filesystem", _root(summary), ""),
         ("capabilities", ", ".join(summary.capabilities) or "none", ""),
         ("environment", ", ".join(summary.environment), ""),
@@ -339,3 +341,9 @@ def _mount(mount: MountPart) -> str:
     access = "" if mount.type == "tmpfs" else ", read-only" if mount.read_only else ""
     source = f"{mount.source} at " if mount.source else ""
     return f"{mount.type} {source}{mount.target}{access}"
+
+
+def _device_text(device: DevicePart) -> str:
+    """Return a device with the numbers of its nodes, and the digest of its specification."""
+    details = [*device.numbers, *([device.specification] if device.specification else [])]
+    return f"{device.source} ({', '.join(details)})" if details else device.source

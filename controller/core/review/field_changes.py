@@ -47,9 +47,10 @@ SHOWN: Final = frozenset(
         "healthcheck.": "http.path http.port tcp.port interval timeout retries startPeriod"
         " startInterval",
         "ports[].": "container host hostIP protocol",
+        "devices[].": "path cdi target permissions",
         "mounts[].": "type source target readOnly shared subpath noCopy size mode exec key keys uid"
         " gid onChange onChange.signal",
-        "dependsOn[].": "name condition",
+        "dependsOn[].": "kind name condition",
     }.items()
     for name in names.split()
 )
@@ -58,11 +59,12 @@ _ITEM = re.compile(r"\[[^\]]*\]")
 #: The lists of objects, and the identity of their items.
 _ITEMS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "ports": lambda port: f"{port['container']}/{port['protocol']}",
+    "devices": lambda device: str(device.get("path") or device.get("cdi")),
     "mounts": lambda mount: str(mount["target"]),
     "dependsOn": lambda dependency: str(dependency["name"]),
 }
 #: The members of items that their paths already show.
-_IN_PATH: Final = frozenset({"target", "name", "container", "protocol"})
+_IN_PATH: Final = frozenset({"target", "name", "container", "protocol", "path", "cdi"})
 #: Mappings with keys that users choose. They are shown as ``name[key]``.
 _KEYED: Final = frozenset({"containerLabels", "extraHosts", "ulimits"})
 

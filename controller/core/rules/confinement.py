@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from controller.core.encoding.json_members import only_set
+from controller.core.engine_api.requests import MountRequest
 from controller.core.files.layout import variant_id
-from controller.core.rules.anonymous_volumes import uncovered
-from controller.model.confinement import Confinement, ExpectedMount
+from controller.core.rules.images.anonymous_volumes import uncovered
+from controller.model.confinement import Confinement, ExpectedDevice, ExpectedMount
 from controller.model.host_paths import PathFacts
 
 if TYPE_CHECKING:
-    from controller.core.engine_api.requests import CreateRequest, MountRequest
+    from controller.core.engine_api.requests import CreateRequest
     from controller.core.rules.context import Case
 
 #: The journal cuts longer texts. A cut text cannot be compared, so no confinement is recorded then.
@@ -31,7 +33,25 @@ def confinement_of(case: Case, request: CreateRequest) -> Confinement:
         shm=request.shm_size,
         runtime=request.runtime,
         mounts=tuple(_expected_mounts(case, request)),
+        devices=tuple(_expected_devices(case, request)),
     )
+
+
+def _expected_devices(case: Case, request: CreateRequest) -> Iterator[ExpectedDevice]:
+    paths: Mapping[str, PathFacts] = case.facts.paths if case.facts else {}
+    for device in request.devices:
+        found = case.facts.cdi.get(device.source) if case.facts else None
+        nodes = found.nodes if found else (device.source,)
+        yield ExpectedDevice(
+            device.source,
+            tuple(f"{node}={number_text(paths[node].number)}" for node in nodes if node in paths),
+            found.digest if found else "",
+        )
+
+
+def number_text(number: int) -> str:
+    """Return a device's number as ``MAJOR:MINOR``."""
+    return f"{os.major(number)}:{os.minor(number)}"
 
 
 def _expected_mounts(case: Case, request: CreateRequest) -> Iterator[ExpectedMount]:
@@ -40,6 +60,11 @@ def _expected_mounts(case: Case, request: CreateRequest) -> Iterator[ExpectedMou
     for mount in request.mounts:
         source = data_path(root, mount.source) if mount.type == "volume" else mount.source
         yield _expected_mount(mount, paths.get(source))
+    for device in request.devices:
+        found = case.facts.cdi.get(device.source) if case.facts else None
+        for each in found.mounts if found else ():
+            brought = MountRequest("bind", each.source, each.target, each.read_only)
+            yield _expected_mount(brought, paths.get(each.source))
     image = case.image.volumes if case.image else ()
     for target in uncovered((*request.volumes, *image), (mount.target for mount in request.mounts)):
         yield ExpectedMount("volume", target)
@@ -80,10 +105,14 @@ def confinement_to_json(confinement: Confinement) -> dict[str, object] | None:
         for mount in confinement.mounts
         for text in (mount.target, mount.source, mount.subpath, mount.place, mount.key)
     ]
+    texts += [text for each in confinement.devices for text in (each.source, *each.nodes)]
     if any(len(text) > TEXT_MAX or not text.isprintable() for text in texts):
         return None
     members = asdict(confinement)
     members["mounts"] = [only_set(**asdict(mount)) for mount in confinement.mounts]
+    members["devices"] = [
+        only_set(**asdict(device) | {"nodes": list(device.nodes)}) for device in confinement.devices
+    ]
     return only_set(**members | {"capabilities": list(confinement.capabilities)})
 
 
@@ -94,8 +123,17 @@ def confinement_from_json(value: object) -> Confinement | None:
     members: dict[str, Any] = {name: value[name] for name in _NAMES & value.keys()}
     members["capabilities"] = tuple(str(name) for name in members.get("capabilities", ()))
     members["mounts"] = tuple(_mount_from_json(mount) for mount in members.get("mounts", ()))
+    members["devices"] = tuple(_device_from_json(each) for each in members.get("devices", ()))
     members["shm"] = int(members.get("shm", 0))
     return Confinement(**members)
+
+
+def _device_from_json(value: Mapping[str, Any]) -> ExpectedDevice:
+    return ExpectedDevice(
+        str(value.get("source", "")),
+        tuple(map(str, value.get("nodes", ()))),
+        str(value.get("specification", "")),
+    )
 
 
 def _mount_from_json(value: Mapping[str, Any]) -> ExpectedMount:

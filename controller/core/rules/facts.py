@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controller.core.engine_api.cdi import CdiDevice
 from controller.model.files.delivery import StoredFiles
 from controller.model.host_paths import PathFacts
 from controller.model.inventory import PinnedImage, TrustedImage
@@ -68,6 +69,8 @@ class HostFacts:
     platform: str = ""  # os/architecture
     volumes_root: str = DEFAULT_VOLUMES_ROOT
     now: float = 0.0  # wall clock, for the expiry of exceptions
+    #: The folders in which the engine reads CDI specifications; () if it doesn't support them.
+    cdi_folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,8 @@ class CreateFacts:
     #: Existing networks and volumes, by the name in the request.
     networks: Mapping[str, NetworkFacts] = field(default_factory=dict)
     volumes: Mapping[str, VolumeFacts] = field(default_factory=dict)
+    #: The devices of the CDI specifications, by name; empty if the create names none.
+    cdi: Mapping[str, CdiDevice] = field(default_factory=dict)
     #: Containers of the service and of the owner. Other open create intents count too.
     service_count: int = 0
     owner_count: int = 0
@@ -164,9 +169,11 @@ class Needs:
     #: The networks among ``networks`` that the gate creates if they are absent: a client's implied
     #: networks.
     implied: tuple[str, ...] = ()
-    #: Volumes that the gate creates if they are absent (``core.rules.image_volumes``). The VOLUMEs
+    #: Volumes that the gate creates if they are absent (``core.rules.images.image_volumes``). The VOLUMEs
     #: that the image declares add to them.
     kept: tuple[str, ...] = ()
+    #: The CDI names to look up in the specifications.
+    cdi: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

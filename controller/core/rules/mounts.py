@@ -21,7 +21,7 @@ from controller.core.rules.confinement import data_path
 from controller.core.rules.context import Case
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
 from controller.core.rules.identity import judge_name
-from controller.core.rules.image_volumes import makes_named, mounts_of
+from controller.core.rules.images.image_volumes import makes_named, mounts_of
 from controller.model.files.delivery import FileSet
 from controller.model.host_paths import ENGINE_DATA, PathFacts
 from controller.model.policy.sections import Project

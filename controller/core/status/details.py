@@ -7,7 +7,7 @@ never their values.
 from __future__ import annotations
 
 from controller.core.drift.failures import explain
-from controller.core.rules.anonymous_volumes import slot_volumes
+from controller.core.rules.images.anonymous_volumes import slot_volumes
 from controller.model.desired.desired import Service
 from controller.model.desired.spec.mounts import BindMount, Mount, VolumeMount
 from controller.model.desired.spec.network import SinglePort

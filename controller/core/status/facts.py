@@ -27,6 +27,7 @@ from controller.core.planning.images_networks_volumes import Prerequisites, engi
 from controller.core.planning.planner import declared_resources, orphan_keys
 from controller.core.planning.rollout_order_and_pace import order_of, why_order
 from controller.core.status.details import Report, container_details, details_of, volume_details
+from controller.core.status.image_origins import origins_of
 from controller.model.desired.desired import Desired, Network, Release, Service, Volume
 from controller.model.desired.plan import Plan, Verdict
 from controller.model.desired.spec.job import JobSpec
@@ -173,8 +174,18 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         resting=sum(c.state in ALIVE for c in containers) if resting else 0,
         failed=tuple(f"{c.name} {explain(c)}" for c in finished if c.exit_code),
         rollout={"order": order_of(service).value, "why": why_order(service)},
-        details=details_of(service.spec) | volume_details(service, wanted),
+        details=details_of(service.spec)
+        | volume_details(service, wanted)
+        | origins_of(service.spec, observed, _image_id(service, observed)),
     )
+
+
+def _image_id(service: Service, observed: Observed | None) -> str:
+    """Return the id of a service's image; '' if it is unknown."""
+    if observed is None:
+        return ""
+    image = observed.pins.get(service.revision) or observed.images.get(service.spec.image)
+    return "" if image is None else image.id
 
 
 def job_facts(job: Service, inputs: StatusInputs) -> Facts:

@@ -31,6 +31,7 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
         images={**whole.images, **part.images},
         pins=part.pins,
         image_volumes={**whole.image_volumes, **part.image_volumes},
+        image_settings={**whole.image_settings, **part.image_settings},
         listening=part.listening,
         endings=part.endings,
         taken_down=part.taken_down,

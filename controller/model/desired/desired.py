@@ -82,7 +82,7 @@ class Service:
     restarting: Restarting | None = None
     #: Why the slots have another revision than the document, if they do.
     because: str = ""
-    #: Added to the document before planning (``core.rules.image_volumes``). None: slots keep volumes,
+    #: Added to the document before planning (``core.rules.images.image_volumes``). None: slots keep volumes,
     #: and the image's declarations are not known yet.
     image_volumes: tuple[ImageVolume, ...] | None = ()
     #: The revision by the present rule; '' if equal to ``revision``.

@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 from controller.model.desired.field_types import PortNumber
 from controller.model.desired.spec.fields import Model
 from controller.model.names import DEFAULT_NAMESPACE, is_dns_label
+from controller.model.policy.devices import DeviceRules
 from controller.model.policy.modes import ROLLABLE, Mode
 from controller.model.policy.sections import (
     Capabilities,
@@ -148,6 +149,7 @@ class Policy(Model):
     resources: ResourceRules = ResourceRules()
     mounts: Mounts = Mounts()
     networks: Networks = Networks()
+    devices: DeviceRules = DeviceRules()
     logs: LogRules = LogRules()
     restart: RestartRules = RestartRules()
     auto_remove: bool = True
@@ -255,6 +257,7 @@ def _contradictions(policy: Policy) -> Iterable[tuple[str, str]]:
     networks = policy.networks
     if len({networks.isolated, networks.ingress, networks.bridge}) != 3:
         yield "networks", "isolated, ingress and bridge need three different names"
+    yield from _devices(policy)
     yield from _modes(policy)
     yield from _people(policy)
 
@@ -264,6 +267,19 @@ def _projects(policy: Policy) -> Iterable[tuple[str, str]]:
         for path in policy.mounts.forbidden:
             if PurePosixPath(path).is_relative_to(project.path):
                 yield f"mounts.projects.{index}.path", f"it contains {path}, which is forbidden"
+
+
+def _devices(policy: Policy) -> Iterable[tuple[str, str]]:
+    for index, grant in enumerate(policy.devices.grants):
+        path = f"devices.grants.{index}"
+        owner = next((each for each in policy.owners or () if each.name == grant.owner), None)
+        if owner is None:
+            yield (
+                f"{path}.owner",
+                f"{grant.owner!r} isn't in the list of owners, and a grant needs it",
+            )
+        elif grant.namespace not in owner.namespaces:
+            yield f"{path}.namespace", f"{grant.namespace!r} isn't a namespace of {grant.owner}"
 
 
 def _modes(policy: Policy) -> Iterable[tuple[str, str]]:

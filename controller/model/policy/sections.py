@@ -38,7 +38,7 @@ class ImageRules(Model):
     #: Only references with a digest.
     require_digest: bool = False
     #: The mount at a VOLUME of an image, and for a client's request without a volume name; see
-    #: ``core.rules.image_volumes``.
+    #: ``core.rules.images.image_volumes``.
     anonymous_volumes: KeptVolumes = "refuse"
     #: os/architecture values in addition to the host's own.
     platforms: tuple[str, ...] = ()

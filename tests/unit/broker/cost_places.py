@@ -37,7 +37,13 @@ NESTED = {
     "EndpointConfig": tables.ENDPOINT,
 }
 #: The tables of objects in a list, or under any name.
-LISTED = {"Mounts": tables.MOUNT, "Ulimits": tables.ULIMIT, "Config": tables.IPAM_CONFIG}
+LISTED = {
+    "Mounts": tables.MOUNT,
+    "Ulimits": tables.ULIMIT,
+    "Devices": tables.DEVICE,
+    "DeviceRequests": tables.DEVICE_REQUEST,
+    "Config": tables.IPAM_CONFIG,
+}
 #: The table and the least body of each schema.
 BODIES: dict[str, tuple[tuple[Field, ...], dict[str, Any]]] = {
     "create": (tables.CONFIG, {"Image": REFERENCE}),
@@ -71,6 +77,8 @@ ITEMS: dict[str, Callable[[int], Any]] = {
     "GroupAdd": str,
     "CapAdd": lambda i: f"CAP_{i}",
     "Ulimits": lambda i: {"Name": f"u{i}", "Soft": 1, "Hard": 1},
+    "Devices": lambda i: {"PathOnHost": f"/dev/d{i}", "CgroupPermissions": "rw"},
+    "DeviceRequests": lambda i: {"Driver": "cdi", "DeviceIDs": [f"a.example/b={i}"]},
     "objects": lambda i: f"{i:064x}",
     "Config": lambda i: {"Subnet": f"10.{i // 250}.{i % 250}.0/24"},
 }

@@ -35,7 +35,7 @@ ROW = re.compile(r"^\| `([^`]+)` \| ([^|]*) \| ([^|]*) \| ?(.*)\|$", re.MULTILIN
 #: Fields whose unset value the page describes in words.
 IN_WORDS = re.compile(
     r"the (image|policy|engine|container)'s|not published|^none$|^the whole volume$|by ports and volumes|that of maxUnavailable"
-    r"|this, `http` or|^–$"
+    r"|this, or `|that of `path`|this, `http` or|^–$"
 )
 
 

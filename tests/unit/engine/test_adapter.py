@@ -489,6 +489,7 @@ def item(container_id: str) -> dict[str, object]:
         "intent": "i1",
         "image": "trimtab.local/web:1",
         "admitted": {"name": "web.1-00000000", "networks": ["a", "b"]},
+        "network_aliases": [["a", ["sql"]]],
     }
 
 
@@ -531,6 +532,7 @@ def test_a_snapshot_holds_what_is_ours_and_leaves_out_what_vanished_on_the_way()
     admitted = seen.containers[0].admitted
     assert admitted is not None
     assert admitted.networks == ("a", "b")
+    assert seen.containers[0].admitted_aliases == (("a", ("sql",)),)
     assert [(network.id, network.ours) for network in seen.networks] == [("n1", True)]
     assert [(volume.name, volume.ours) for volume in seen.volumes] == [("data", True)]
     image = seen.images["web:1"]

@@ -37,6 +37,7 @@ def check_service(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
     yield from _mounts(document, spec)
     yield from check_networks(document, spec)
     yield from _limits(document, spec)
+    yield from _devices(document, spec)
     yield from _order(document, spec)
     yield from _healthcheck(document, spec)
     yield from _dependencies(document, spec)
@@ -118,6 +119,21 @@ def _mounts(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
                 f"volume {volume} can be written to by one replica only, and replicas is {spec.replicas}",
                 remedy="set replicas: 1, or readOnly: true, or shared: true if the program can share it",
             )
+
+
+def _devices(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, device in enumerate(spec.devices):
+        target = device.target or device.name
+        if target in seen:
+            yield problem_at(
+                document,
+                ("spec", "devices", index),
+                "device.duplicate",
+                f"device {target} is listed twice",
+                remedy="remove one of them",
+            )
+        seen.add(target)
 
 
 def _limits(document: Document, spec: ServiceSpec) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from controller.model.desired.spec.devices import DeviceEntry
 from controller.model.desired.spec.fields import (
     LISTED_MAX,
     TEXTS_MAX,
@@ -62,6 +63,7 @@ class ServiceSpec(Model):
     mounts: tuple[Mount, ...] = ()
     network: ServiceNetwork = ServiceNetwork()
     resources: Resources = Resources()
+    devices: Annotated[tuple[DeviceEntry, ...], Field(max_length=LISTED_MAX)] = ()
     ulimits: Ulimits = Field(default_factory=dict)
     #: From 0 to 1000: the higher, the sooner the kernel ends the processes if memory runs out.
     oom_score_adj: Annotated[int, Field(ge=0, le=1000)] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from controller.broker.dispatch import handle
 from controller.broker.gate.commands import (
     Forward,
     InspectPaths,
+    ReadCdiFiles,
     ReadEngine,
     ReadProcess,
     WriteRecord,
@@ -20,6 +22,7 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify
 from controller.broker.guards.kernel_verify import PAUSES_S, REMEDY
 from controller.core.enforcement.kernel_compare import PolicyBounds
+from controller.core.engine_api.cdi import CdiFile
 from controller.core.records.inventory_json import settings_to_json
 from controller.engine.responses import error_of
 from controller.engine.transport import EngineResponse
@@ -28,6 +31,7 @@ from controller.model.confinement import (
     CgroupLimits,
     Confinement,
     EffectiveState,
+    ExpectedDevice,
     ExpectedMount,
     MountinfoLine,
     MountPath,
@@ -462,6 +466,61 @@ def test_a_start_of_what_differs_is_recorded_ended_and_refused() -> None:
         "id": told.entries[2].id,
     }
     assert not knows.verification.in_progress
+
+
+FUSE = Confinement(devices=(ExpectedDevice("/dev/fuse", ("/dev/fuse=10:229",)),))
+SPECIFIED = (
+    b"kind: a.b/c\ndevices: [{name: d, containerEdits: {deviceNodes: [{path: /dev/card0}]}}]\n"
+)
+CARD = Confinement(
+    devices=(ExpectedDevice("a.b/c=d", ("/dev/card0=226:0",), CdiFile("", SPECIFIED).digest),)
+)
+
+
+def device(path: str, major: int, minor: int, kind: str = "character") -> PathFacts:
+    return PathFacts(path, "other", device_type=kind, number=os.makedev(major, minor))
+
+
+@pytest.mark.parametrize(
+    ("confined", "steps", "reason"),
+    [
+        (
+            FUSE,
+            [(InspectPaths(("/dev/fuse",)), (device("/dev/fuse", 1, 1),))],
+            "/dev/fuse isn't the device 10:229 any more",
+        ),
+        (
+            FUSE,
+            [(InspectPaths(("/dev/fuse",)), (device("/dev/fuse", 10, 229, "block"),))],
+            "/dev/fuse isn't the device 10:229 any more",
+        ),
+        (
+            CARD,
+            [
+                (ReadCdiFiles(), ()),
+                (InspectPaths(("/dev/card0",)), (device("/dev/card0", 226, 0),)),
+            ],
+            "a.b/c=d isn't in a specification any more",
+        ),
+        (
+            CARD,
+            [
+                (ReadCdiFiles(), (CdiFile("/etc/cdi/a.yaml", SPECIFIED + b"#\n"),)),
+                (InspectPaths(("/dev/card0",)), (device("/dev/card0", 226, 0),)),
+            ],
+            "a.b/c=d has another specification now (/etc/cdi/a.yaml, "
+            + CdiFile("", SPECIFIED + b"#\n").digest
+            + ")",
+        ),
+    ],
+)
+def test_a_container_with_another_device_is_not_started(
+    confined: Confinement, steps: list[Step], reason: str
+) -> None:
+    dialogue = [seen(Mounts=[]), BEFORE[1], *steps, ("refusal", RECORDED)]
+    told = ask(knowing(confined=confined), "start", dialogue)
+    assert (told.status, told.rule) == (403, "device.changed")
+    assert told.json["trimtab"]["reason"] == reason
 
 
 @pytest.mark.parametrize("verb", ["start", "restart", "unpause", "update"])

@@ -285,3 +285,10 @@ def test_a_volume_is_called_the_engines_data_also_beside_the_engines_socket(tmp_
     (tmp_path / "other").mkdir()
     (beside,) = examiner.inspect((str(tmp_path / "other"),))
     assert beside.protected == "folder of the engine socket"
+
+
+def test_a_device_is_told_by_its_type_and_number() -> None:
+    inspector = PathInspector((), own_uid=0)
+    zero, folder = inspector.inspect(("/dev/zero", "/dev"))
+    assert (zero.kind, zero.device_type, zero.number) == ("other", "character", os.makedev(1, 5))
+    assert (folder.device_type, folder.number) == ("", 0)

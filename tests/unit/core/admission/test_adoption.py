@@ -108,7 +108,7 @@ def test_what_the_gate_made_is_admitted_as_what_it_is() -> None:
         ("NetworkMode", "host", "network.mode"),
         ("Binds", ["/:/host"], "mount.never"),
         ("Binds", ["/var/run/docker.sock:/s"], "mount.never"),
-        ("Devices", [{"PathOnHost": "/dev/sda"}], "devices"),
+        ("Devices", [{"PathOnHost": "/dev/sda"}], "device.never"),
         ("MaskedPaths", [], "masked-paths"),
         ("ReadonlyPaths", ["/proc/bus"], "masked-paths"),
         ("Memory", 0, "resources.swap"),

@@ -108,7 +108,7 @@ def test_an_update_within_the_limits_is_rebuilt(body, expected):
         ({"CpusetCpus": "0"}, "resources.cpuset"),
         ({"OomKillDisable": True}, "resources.oom"),
         ({"BlkioWeight": 100}, "resources.blkio"),
-        ({"Devices": [{"PathOnHost": "/dev/mem"}]}, "devices"),
+        ({"Devices": [{"PathOnHost": "/dev/mem"}]}, "update.field"),
         ({"memory": GIB}, "body.key"),
         ({"RestartPolicy": {"Name": "forever"}}, "restart"),
         ({"Privileged": True}, "body.unknown"),

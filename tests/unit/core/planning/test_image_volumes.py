@@ -13,14 +13,14 @@ from controller.core.engine_api.parse import parse_create
 from controller.core.planning.image_volumes import volume_rule_of, with_image_volumes
 from controller.core.planning.rollout_order_and_pace import order_of, why_order
 from controller.core.review.flat_plan import render, to_json
-from controller.core.rules.anonymous_volumes import (
+from controller.core.rules.confinement import confinement_from_json
+from controller.core.rules.facts import CreateFacts, VolumeFacts
+from controller.core.rules.images.anonymous_volumes import (
     is_slot_volume,
     slot_volume,
     uncovered,
     volume_name,
 )
-from controller.core.rules.confinement import confinement_from_json
-from controller.core.rules.facts import CreateFacts, VolumeFacts
 from controller.model.confinement import ExpectedMount
 from controller.model.desired.desired import ImageVolume, Service
 from controller.model.desired.spec.rollout import Order

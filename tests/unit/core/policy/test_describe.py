@@ -19,6 +19,7 @@ STRICT = """\
   network modes      none, bridge, isolated
   networks           platform-network, platform-ingress, platform-bridge
   ports              1024 and above on 127.0.0.1, ::1
+  devices            none
   logs               json-file, local; 10Mi x 3 by default, at most 100Mi x 10
   restart            no, always, on-failure, unless-stopped; at most 10 retries
   removed at exit    may be asked for
@@ -33,7 +34,8 @@ STRICT = """\
                      clients of all owners together: 1000 containers, 1000 volumes, 20 networks
                      a client: 20 changes a second, 64Mi of records a day
   owners             any
-  never              privileged containers, namespaces or devices of the host, sysctls
+  never              privileged containers, namespaces of the host, sysctls
+  never              disks, terminals, memory and ports of the host as devices
   never              sockets as mounts, and folders of the engine and the gate
   never              volumes with options, anonymous references (ids), local images without trust
 """
@@ -106,6 +108,7 @@ OTHER_TEXT = """\
   network modes      none, isolated
   networks           platform-network, platform-ingress, platform-bridge
   ports              2000 and above, and 443, 53 on 127.0.0.1, ::1
+  devices            none
   logs               json-file, local; 10Mi x 3 by default, at most 100Mi x 10
   restart            no; at most 2 retries
   removed at exit    refused
@@ -125,7 +128,8 @@ OTHER_TEXT = """\
   audit only         env.size
   warn only          restart
   exception          alice/team/web from ghcr.io/team/web until 2027-01-31: hostPorts 443, memoryMax 16Gi
-  never              privileged containers, namespaces or devices of the host, sysctls
+  never              privileged containers, namespaces of the host, sysctls
+  never              disks, terminals, memory and ports of the host as devices
   never              sockets as mounts, and folders of the engine and the gate
   never              volumes with options, anonymous references (ids), local images without trust
 """

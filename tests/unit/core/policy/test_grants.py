@@ -31,6 +31,17 @@ from tests.unit.core.creates import (
     judged,
     policy,
 )
+from tests.unit.core.rules.test_devices import (
+    CARD,
+    HOOKED,
+    OWNERS,
+    by_name,
+    by_path,
+    digest_of,
+    node,
+    seen,
+    specified,
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,13 @@ OTHER = {"name": "bob", "namespaces": ["default"]}
 LISTED = {"name": "alice", "namespaces": ["team"], "sources": ["/srv/alice/"], "quota": 1}
 LIMITS = {"memory": {"default": "64Mi", "max": "64Mi"}, "tmpfs": {"default": "1Mi", "max": "1Mi"}}
 SECOND = 1_000_000_000
+
+
+def granted(device: str) -> dict[str, Any]:
+    """Return the sections of a policy with one grant."""
+    grant = {"owner": "alice", "namespace": "default", "devices": [device]}
+    return {"owners": OWNERS, "devices": {"grants": [grant]}}
+
 
 CREATES = (
     Refused(
@@ -364,6 +382,31 @@ CREATES = (
         facts=replace(FACTS, counts=QuotaCounts(all_networks=20), new_networks=1),
     ),
     Refused("name.invalid", Grant("set", "names.max", 70), name="n" * 70),
+    Refused(
+        "devices",
+        Grant(
+            "add",
+            "devices.grants",
+            {"owner": "alice", "namespace": "default", "devices": ["/dev/fuse"]},
+        ),
+        host=by_path(),
+        sections={"owners": OWNERS},
+        facts=seen(node()),
+    ),
+    Refused(
+        "devices",
+        Grant("add", "devices.grants.0.devices", "/dev/fuse"),
+        host=by_path(),
+        sections=granted("/dev/kvm"),
+        facts=seen(node()),
+    ),
+    Refused(
+        "device.edits",
+        Grant("add", "devices.grants.0.specifications", digest_of(HOOKED)),
+        host=by_name(CARD),
+        sections=granted(CARD),
+        facts=specified(HOOKED),
+    ),
 )
 
 

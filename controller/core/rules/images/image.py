@@ -11,9 +11,9 @@ from controller.core.encoding.image_reference import (
 )
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.requests import Finding, Findings
-from controller.core.rules.anonymous_volumes import uncovered
 from controller.core.rules.context import Case, read_reference, reference_text
 from controller.core.rules.facts import ImageFacts
+from controller.core.rules.images.anonymous_volumes import uncovered
 from controller.model import names
 from controller.model.inventory import PinnedImage
 from controller.model.policy.document import Policy

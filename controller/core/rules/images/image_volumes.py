@@ -18,8 +18,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controller.core.engine_api.requests import MountRequest
-from controller.core.rules.anonymous_volumes import uncovered, volume_name
 from controller.core.rules.context import Case, name_of
+from controller.core.rules.images.anonymous_volumes import uncovered, volume_name
 from controller.model import names
 from controller.model.names import qualified
 

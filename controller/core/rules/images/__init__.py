@@ -1,0 +1,1 @@
+"""Rules about images: which run, and the volumes that they declare."""

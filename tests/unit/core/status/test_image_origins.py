@@ -1,0 +1,75 @@
+"""Each setting of a container comes from its image or from its document, and `describe` says which."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from controller.cli.status.description import _origins
+from controller.core.engine_api.translate import image_settings
+from controller.core.status.image_origins import DROPPED, origins_of
+from controller.model.desired.spec.service import ServiceSpec
+from controller.model.observed import Observed
+
+ID = "sha256:" + "1" * 64
+BROUGHT = ("entrypoint", "command", "user", "healthcheck")
+
+
+def origins(*brought: str, volumes: tuple[str, ...] = (), **spec: object) -> dict[str, object]:
+    """Return the origins of a service whose image brings some settings."""
+    written = ServiceSpec.model_validate_json(json.dumps({"image": "web:1", **spec}))
+    seen = Observed("i", image_settings={ID: brought}, image_volumes={ID: volumes})
+    found = origins_of(written, seen, ID)["origins"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_what_the_document_leaves_out_is_the_image_s() -> None:
+    assert origins(*BROUGHT) == {
+        "entrypoint": "image",
+        "command": "image",
+        "user": "image",
+        "workingDir": "none",
+        "healthcheck": "image",
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"command": ["x"]}, {"command": "document", "entrypoint": "image"}),
+        ({"entrypoint": ["x"]}, {"command": DROPPED, "entrypoint": "document"}),
+        ({"user": "1"}, {"user": "document"}),
+        ({"workingDir": "/"}, {"workingDir": "document"}),
+        ({"healthcheck": {"tcp": {"port": 1}}}, {"healthcheck": "document"}),
+    ],
+)
+def test_a_document_overrides_its_image(spec: dict[str, Any], expected: dict[str, str]) -> None:
+    assert origins(*BROUGHT, **spec).items() >= expected.items()
+
+
+def test_a_mount_covers_a_volume_of_the_image() -> None:
+    mounts = [{"type": "tmpfs", "target": "/a", "size": "1Mi"}]
+    found = origins(volumes=("/a", "/b/"), mounts=mounts)
+    assert found["volumes"] == {"/a": "document", "/b": "image"}
+    assert [*_origins({"origins": found})][-2:] == ["volume /a:   document", "volume /b:   image"]
+
+
+def test_an_unknown_image_says_nothing() -> None:
+    spec = ServiceSpec.model_validate_json(json.dumps({"image": "web:1", "command": ["x"]}))
+    assert origins_of(spec, None, ID) == origins_of(spec, Observed("i"), ID) == {}
+    assert [*_origins({})] == []
+
+
+def test_an_image_without_a_check_of_its_own_brings_none() -> None:
+    def brought(**config: object) -> tuple[str, ...]:
+        return image_settings({"Config": config})
+
+    assert brought(Cmd=["x"], User="", Healthcheck={"Test": ["NONE"]}) == ("command",)
+    assert brought(WorkingDir="/", Healthcheck={"Test": ["CMD", "x"]}) == (
+        "workingDir",
+        "healthcheck",
+    )
+    assert image_settings({}) == ()
