@@ -159,12 +159,12 @@ class BrokerEngine:
         of containers is read before the inventory, so the inventory knows each listed container.
         """
         seen = self._look_at(only, images) or self._read_parts(images, only)
-        inventory = seen.inventory
+        inventory, containers = seen.inventory, tuple(self._containers(seen))
         local = [inspect for inspect in seen.images.values() if inspect]
         return Observed(
             instance=inventory.instance,
             engine_id=inventory.engine_id,
-            containers=tuple(self._containers(seen)),
+            containers=containers,
             networks=tuple(
                 translate.network(each, inventory.networks[each["Id"]]) for each in seen.networks
             ),
@@ -183,7 +183,9 @@ class BrokerEngine:
             jobs=inventory.jobs,
             image_volumes={each["Id"]: translate.declared_volumes(each) for each in local},
             image_settings={each["Id"]: translate.image_settings(each) for each in local},
-            listening=self._listening(),
+            # The kernel takes milliseconds to list its sockets, and only `host_ports.taken` uses
+            # them: for services whose own containers publish ports.
+            listening=self._listening() if any(c.ports for c in containers) else frozenset(),
         )
 
     def _look_at(self, key: Key | None, images: frozenset[str]) -> BrokerLook | None:

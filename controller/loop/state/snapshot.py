@@ -32,7 +32,8 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
         pins=part.pins,
         image_volumes={**whole.image_volumes, **part.image_volumes},
         image_settings={**whole.image_settings, **part.image_settings},
-        listening=part.listening,
+        # A part without published ports has none, whatever is bound.
+        listening=part.listening or whole.listening,
         endings=part.endings,
         taken_down=part.taken_down,
         jobs={**whole.jobs, **part.jobs},

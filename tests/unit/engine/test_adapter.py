@@ -39,7 +39,7 @@ from controller.model.desired.plan import (
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Act
 from controller.model.names import Key, NetworkNames, service_key
-from controller.model.observed import Ending, Observed
+from controller.model.observed import Ending, HostPort, Observed
 from controller.model.records import Context, Precondition
 from controller.ports import ContainerSummary, EngineEvent
 
@@ -560,6 +560,20 @@ def test_a_snapshot_has_who_ended_a_run_if_that_is_the_last_one() -> None:
     assert stopped.endings["gone"] == Ending("gone", "container.stop", "operator", 1000, DOWN)
     assert stopped.containers[0].ending == stopped.endings["c1"]
     assert seen("2026-01-01T00:05:00Z").containers[0].ending is None, "it ran again since"
+
+
+def test_bound_ports_are_read_only_beside_containers_with_ports() -> None:
+    bound = frozenset({HostPort("0.0.0.0", 80, "tcp")})
+    published = inspected("c1")
+    published["NetworkSettings"] = {
+        "Ports": {"8080/tcp": [{"HostIp": "0.0.0.0", "HostPort": "80"}]}
+    }
+    for inspect, listening in ((inspected("c1"), frozenset()), (published, bound)):
+        wire = world(**{"GET /containers/c1/json": inspect})
+        adapter = BrokerEngine(
+            wire, networks=NetworkNames, pause=lambda _seconds: None, listening=lambda: bound
+        )
+        assert adapter.observe(images=frozenset(), only=LAN).listening == listening
 
 
 def test_a_look_at_one_service_is_one_request() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from controller.loop.state import snapshot
 from controller.model.names import Key
-from controller.model.observed import Container, Ending, Image, ObservedNetwork
+from controller.model.observed import Container, Ending, HostPort, Image, ObservedNetwork
 from controller.ports import ContainerSummary
 from tests.worlds import ISOLATED, WEB, container, engine
 
@@ -41,6 +41,12 @@ def test_one_services_look_replaces_its_containers_and_its_namespaces_networks()
     assert merged.images == {**WHOLE.images, "new:1": Image("sha256:2")}
     assert merged.pins == {"v1:x": Image("y")}
     assert (merged.endings, merged.taken_down) == ({"c1": ended}, "d1")
+
+
+def test_a_part_without_ports_keeps_the_bound_ports() -> None:
+    port = HostPort("0.0.0.0", 80, "tcp")
+    whole = replace(WHOLE, listening=frozenset({port}))
+    assert snapshot.merge(whole, engine(), WEB).listening == {port}
 
 
 def test_a_look_at_a_network_leaves_containers_as_they_were() -> None:
