@@ -224,19 +224,16 @@ def _shared_items(state: GateState, known: Inventory) -> dict[str, object]:
 def look(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``GET look``: the reads of one pass in one reply, each as its own route replies.
 
-    The list is read before the inventory, so the inventory knows each listed container. Networks are
-    read after containers: an endpoint without an entry in its network is then stale.
+    The inventory says which containers, networks and volumes there can be: a list shows no others.
+    Networks are read after containers: an endpoint without an entry in its network is then stale.
     """
     namespace, service = call.query.get("namespace", ""), call.query.get("service", "")
-    labels = [
-        f"{names.MANAGED}=true",
-        f"{names.NAMESPACE}={namespace}",
-        f"{names.SERVICE}={service}",
-    ]
-    query = {"all": "1", "filters": json.dumps({"label": labels})}
     parts = _LookParts(call, state)
-    listed = yield from parts.read(container_read.container_list, query=query)
-    ids = sorted(row["Id"] for row in listed or ())
+    ids = sorted(
+        each.id
+        for each in state.inventory.containers.values()
+        if each.service == service and each.namespace == namespace
+    )
     # Reading a container records the end of a job's run, which the inventory then knows.
     containers = yield from parts.read_each(container_read.container_inspect, "container", ids)
     job = names.job_key(namespace, service)
@@ -257,7 +254,9 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
     asked: list[str] = json.loads(call.query.get("images", "[]"))
     found = [each.id for each in networks]
     joined = yield from parts.read_each(networks_volumes.network_inspect, "network", found)
-    volumes = yield from parts.read(networks_volumes.volume_list)
+    volumes: Any = None
+    if known.volumes:
+        volumes = yield from parts.read(networks_volumes.volume_list)
     images = yield from parts.read_each(image.image_inspect, "image", asked)
     shown = {
         "inventory": items,

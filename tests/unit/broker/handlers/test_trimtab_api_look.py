@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import ReadEngine
-from controller.broker.gate.request_target import build_path
 from controller.broker.handlers.trimtab_api import LOOK_BYTES_MAX
 from controller.model.records import Actor
 from tests.unit.broker.dialogue import (
@@ -31,7 +31,6 @@ from tests.unit.broker.world import (
     REFERENCE,
     SERVICE,
     SLOT,
-    STRAY,
     WEB,
     image,
     inspect,
@@ -40,35 +39,25 @@ from tests.unit.broker.world import (
     network,
 )
 
-LABELS = [
-    "io.trimtab.managed=true",
-    "io.trimtab.namespace=default",
-    "io.trimtab.service=web",
-    f"io.trimtab.instance={INSTANCE}",
-]
-FILTERS = json.dumps({"label": LABELS}, separators=(",", ":"))
-LIST = ReadEngine(build_path("/containers/json", {"all": "1", "filters": FILTERS}))
 VOLUME = {"Name": "alice-data", "Driver": "local", "Labels": labels("alice")}
 NETWORKS: Step = (ReadEngine(f"/networks/{NETWORK}"), reply(network(NETWORK, "lan", "alice")))
 VOLUMES: Step = (ReadEngine(ALL_VOLUMES), reply({"Volumes": [VOLUME]}))
 
 
-def ask(dialogue: list[Step], images: str = "", actor: Actor = CONTROLLER) -> Told:
+def ask(
+    dialogue: list[Step], images: str = "", actor: Actor = CONTROLLER, *, volumes: bool = True
+) -> Told:
     target = "/trimtab/v1/look?namespace=default&service=web"
     if images:
         target += f"&images={quote(images)}"
-    knows = state(inventory())
+    known = inventory()
+    knows = state(known if volumes else replace(known, volumes={}))
     return converse(handle(request("GET", target, actor=actor), knows), dialogue, knows)
-
-
-def listed(*ids: str) -> Step:
-    return LIST, reply([{"Id": each, "Labels": labels("team")} for each in ids])
 
 
 def test_a_look_has_all_that_a_pass_reads() -> None:
     answer: Any = ask(
         [
-            listed(SLOT, STRAY),
             (ReadEngine(f"/containers/{SLOT}/json"), reply(inspect(SLOT, SERVICE, "team"))),
             NETWORKS,
             VOLUMES,
@@ -90,10 +79,15 @@ def test_a_look_has_all_that_a_pass_reads() -> None:
     assert WEB not in json.dumps(answer), "containers of others are no part of it"
 
 
-def test_a_container_that_vanishes_on_the_way_is_left_out() -> None:
+def test_without_volumes_of_the_instance_none_are_listed() -> None:
+    inspected = (ReadEngine(f"/containers/{SLOT}/json"), reply(inspect(SLOT, SERVICE, "team")))
+    answer: Any = ask([inspected, NETWORKS], volumes=False).json
+    assert (answer["volumes"], answer["inventory"]["volumes"]) == ([], [])
+
+
+def test_a_container_that_is_gone_is_left_out() -> None:
     answer: Any = ask(
         [
-            listed(SLOT),
             (ReadEngine(f"/containers/{SLOT}/json"), NOT_FOUND),
             ("read", RECORDED),
             NETWORKS,
@@ -105,7 +99,7 @@ def test_a_container_that_vanishes_on_the_way_is_left_out() -> None:
 
 def test_a_look_beyond_its_bound_is_refused_and_not_recorded() -> None:
     big = {**inspect(SLOT, SERVICE, "team"), "Padding": "x" * LOOK_BYTES_MAX}
-    answer = ask([listed(SLOT), (ReadEngine(f"/containers/{SLOT}/json"), reply(big))])
+    answer = ask([(ReadEngine(f"/containers/{SLOT}/json"), reply(big))])
     assert (answer.status, answer.rule, answer.entries) == (413, "look.too-large", [])
 
 
