@@ -27,8 +27,8 @@ from controller.core.planning.image_volumes import volume_rule_of
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.status.details import Report
 from controller.engine.adapter import BrokerEngine, ignore_progress
-from controller.engine.http_transport import HttpTransport
 from controller.engine.host_ports import bound_ports
+from controller.engine.http_transport import HttpTransport
 from controller.engine.policy_cache import PolicyCache
 from controller.engine.snapshot_engine import SnapshotEngine
 from controller.engine.verdict_cache import VerdictCache

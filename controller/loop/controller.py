@@ -25,7 +25,7 @@ from controller.core.service.service_prune_guard import PruneDecision
 from controller.core.status.details import Report
 from controller.loop.executor import Execution
 from controller.loop.full_plan import FullPlan, approved_keys
-from controller.loop.passes import PassOutcome, PassPolicy, Result, declared_keys
+from controller.loop.passes import PassOutcome, PassPolicy, Result, is_declared
 from controller.loop.reconciler import WAIT_S, Reconciler
 from controller.loop.shared_state import ControllerParts, SharedState
 from controller.loop.state import snapshot
@@ -347,12 +347,12 @@ class Controller:
         blocked = {blocked.key for blocked in plan.blocked}
         problems = (*view.desired.problems, *plan.problems)
         blocked |= {p.key for p in problems if p.key and p.severity is Severity.ERROR}
-        as_declared = declared_keys(view.desired) - {hold.key for hold in view.desired.holds}
+        held = {hold.key for hold in view.desired.holds}
         for key in keys - blocked:
             generation = self._store.of(key).generation
             if generation is not None:
                 self._store.of(key).failure = None
-                if key in as_declared:
+                if key not in held and is_declared(view.desired, key):
                     self._store.mark_acted_on(key, generation.number)
                 if (service := view.desired.service(key)) is not None:
                     self._record_applied(service, view)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -102,10 +102,9 @@ def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[A
     An undeclared resource has no file; its commit is that of DIR or of its Git source, in which the
     resource is missing.
     """
-    sources = sources_of(desired)
 
     def context(action: AnyAction) -> Context:
-        source = sources.get(action.object) or SourceLocation(
+        source = source_of(desired, action.object) or SourceLocation(
             "", commit=desired.commit_without(action.object)
         )
         return Context(
@@ -121,14 +120,18 @@ def claims(desired: Desired, plan_digest: str, on_behalf_of: str) -> Callable[[A
     return context
 
 
-def sources_of(desired: Desired) -> Mapping[Key, SourceLocation]:
-    """Return the source location of each declared resource."""
-    resources: tuple[Service | Network | Volume, ...] = (
-        *desired.workloads,
-        *desired.networks,
-        *desired.volumes,
-    )
-    return {resource.key: resource.source for resource in resources}
+def source_of(desired: Desired, key: Key) -> SourceLocation | None:
+    """Return the source location of a declared resource; None for another one."""
+    resource: Service | Network | Volume | None = desired.workload(key)
+    if resource is None:
+        others: tuple[Network | Volume, ...] = (*desired.networks, *desired.volumes)
+        resource = next((each for each in others if each.key == key), None)
+    return None if resource is None else resource.source
+
+
+def is_declared(desired: Desired, key: Key) -> bool:
+    """Return True if the resource's document could be read: only then its generation is acted on."""
+    return key not in desired.blind_keys and source_of(desired, key) is not None
 
 
 def with_next_run(
@@ -146,11 +149,6 @@ def with_next_run(
         return result
     before = result.requeue_after_s
     return replace(result, requeue_after_s=wait_s if before is None else min(wait_s, before))
-
-
-def declared_keys(desired: Desired) -> frozenset[Key]:
-    """Return the resources whose documents could be read: only their generations are acted on."""
-    return frozenset(sources_of(desired)) - desired.blind_keys
 
 
 def is_slot_failure(error: EngineError, *, down: bool) -> bool:

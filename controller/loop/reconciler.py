@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
 from controller.core.disruption import planned_takedowns
 from controller.core.drift import backoff
@@ -29,9 +30,9 @@ from controller.loop.passes import (
     PassPolicy,
     Result,
     claims,
-    declared_keys,
     failure_of,
     images_for,
+    is_declared,
     is_slot_failure,
     is_violation,
     refused_document,
@@ -144,18 +145,17 @@ class Reconciler:
         if service is not None:
             rollout = self.tracker.observe_rollout(service, observed, stalled=state.is_stalled)
         plan = self.plan(view, observed, policy, only=key, known=known)
-        running = running_keys(known, observed, key, wall=self._clock.now())
         self._budget.record_observation(key, observed.of(key))
         # An approved pass claims the plan that was shown, and is exempt from the disruption budget.
         context = claims(view.desired, approved or plan.digest, by)
-        take = _take_nothing if approved else self._budget_for(key, plan, observed, running)
+        take = _take_nothing if approved else self._budget_for(key, plan, observed, known)
         result = self._act(key, plan, observed, policy, context, take, stopping)
         result = self._with_deadline(result, service, observed)
         workload = view.desired.workload(key)
         result = with_next_run(result, workload, observed, self.job_time(view.desired))
         result = replace(result, rollout=rollout, plan=plan)
         done = result.outcome is PassOutcome.DONE and not plan.holds
-        if done and generation is not None and key in declared_keys(view.desired):
+        if done and generation is not None and is_declared(view.desired, key):
             self._store.mark_acted_on(key, generation.number)
         return result
 
@@ -200,7 +200,7 @@ class Reconciler:
             policy_digest=policy.digest,
             only=only,
             context=replace(
-                self.tracker.plan_context(view.desired, observed),
+                self.tracker.plan_context(view.desired, observed, only=only),
                 quarantine=self._quarantine(),
                 known_services=self._known_services(known, only),
                 now=self.job_time(view.desired),
@@ -286,18 +286,16 @@ class Reconciler:
         )
 
     def _budget_for(
-        self, key: Key, plan: Plan, observed: Observed, running: frozenset[Key]
+        self, key: Key, plan: Plan, observed: Observed, known: Observed | None
     ) -> Callable[[AnyAction], Attempt | None]:
-        """Return a function for taking an action's share of the disruption budget.
-
-        The function returns the refusal if the action would take too many services down.
-        """
+        """Return a function that takes an action's share of the disruption budget, or refuses."""
         steady = self._budget.steady(key)
         slots = planned_takedowns.counted_slots(plan.of(key), observed.of(key), steady)
+        running = partial(running_keys, known, observed, key, wall=self._clock.now())
 
         def take(action: AnyAction) -> Attempt | None:
             down = planned_takedowns.takes_down(action, slots)
-            error = self._budget.take(key, running) if down else None
+            error = self._budget.take(key, running()) if down else None
             return None if error is None else self._retries.attempt(error, self._budget.wait_s())
 
         return take

@@ -122,7 +122,7 @@ class Reporter:
             causes={k: slot.history.cause for k, slot in self._parts.store.troubled().items()},
             crash_looping=tracker.crash_frequencies(now),
             contended=tracker.contended_fields(now),
-            failed=tracker.failed_rollouts(view.desired),
+            failed=tracker.failed_rollouts(view.desired.services),
             failures=self._parts.store.failures(),
             progress=self._triggers.progress(),
             violations=dict(self._violations(view.desired, observed, policy)),

@@ -344,9 +344,8 @@ def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
 def _facts(state: GateState, found: _Lookups, role: Role) -> CreateFacts:
     """Return all facts, with the current counts."""
     owner, namespace, service = _placement(_labels(found.by_text))
-    counted = [*all_counted(state.inventory, state.reservations.objects)]
-    containers = [each for each in counted if each.kind == "container"]
-    taken = [(each.owner, each.namespace, each.service) for each in containers]
+    counted = all_counted(state.inventory, state.reservations.objects)
+    containers = [(each, number) for each, number in counted.items() if each.kind == "container"]
     return CreateFacts(
         host=found.host,
         image=found.image,
@@ -356,8 +355,12 @@ def _facts(state: GateState, found: _Lookups, role: Role) -> CreateFacts:
         networks=found.networks,
         volumes=found.volumes,
         cdi=found.cdi,
-        service_count=taken.count((owner, namespace, service)),
-        owner_count=sum(1 for place in taken if place[0] == owner),
+        service_count=sum(
+            number
+            for each, number in containers
+            if (each.owner, each.namespace, each.service) == (owner, namespace, service)
+        ),
+        owner_count=sum(number for each, number in containers if each.owner == owner),
         counts=count(counted, owner=owner, role=role),
         new_volumes=len(found.unmade_volumes),
         new_networks=len(found.unmade),
@@ -377,6 +380,7 @@ def _replaces(state: GateState, judged: AdmissionDecision) -> bool:
     return slot != "" and any(
         item.slot_label == slot and (item.owner, item.namespace, item.service) == place
         for item in state.inventory.containers.values()
+        if item.service == place[2]
     )
 
 

@@ -30,7 +30,7 @@ from controller.core.records.inventory_json import item_to_json, stored_to_json
 from controller.core.records.operator_records import read_hold, read_run_request, read_service_act
 from controller.core.records.parts import RequestPart, SummaryPart
 from controller.model import names
-from controller.model.inventory import Inventory
+from controller.model.inventory import Inventory, PinnedImage
 from controller.model.mutations import (
     APPROVE,
     JOB_RUN,
@@ -40,6 +40,7 @@ from controller.model.mutations import (
     SOURCE_HELD,
     VALUES_SHOW,
 )
+from controller.model.observed import Ending
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Reply, Role
 
@@ -213,12 +214,17 @@ def _shared_items(state: GateState, known: Inventory) -> dict[str, object]:
     """Return the members of an inventory that aren't about single objects."""
     return {
         "engineId": state.engine.engine_id,
-        "pins": {revision: asdict(image) for revision, image in known.pins.items()},
-        "endings": [asdict(ending) for ending in known.endings.values()],
+        "pins": {revision: _flat(image) for revision, image in known.pins.items()},
+        "endings": [_flat(ending) for ending in known.endings.values()],
         "takenDown": known.taken_down,
         "files": [stored_to_json(stored) for stored in known.files.values()],
         "jobs": jobs.to_json(known.jobs),
     }
+
+
+def _flat(value: PinnedImage | Ending) -> dict[str, object]:
+    """Return the fields. ``asdict`` copies them, and takes five times as long for thousands."""
+    return {field: getattr(value, field) for field in value.__slots__}
 
 
 def look(call: GateRequest, state: GateState) -> Flow[Reply]:

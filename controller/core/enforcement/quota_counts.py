@@ -7,8 +7,9 @@ requests side by side. A create of a container reserves its networks and volumes
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 from controller.core.records.parts import RequestPart, SummaryPart
@@ -29,13 +30,17 @@ _KINDS: dict[str, Kind] = {
 
 
 class Counted(NamedTuple):
-    """One object that counts in quotas: a tuple, since each create makes thousands."""
+    """What an object counts as in quotas."""
 
     kind: Kind
     owner: str
     origin: str  # controller | client
     namespace: str = ""
     service: str = ""
+
+
+#: The members of a container after its kind.
+_PLACE = attrgetter("owner", "origin", "namespace", "service")
 
 
 def counted_of(kind: Kind, summary: SummaryPart) -> Counted:
@@ -49,39 +54,41 @@ def counted_of(kind: Kind, summary: SummaryPart) -> Counted:
     )
 
 
-def all_counted(inventory: Inventory, reserved: Mapping[str, Counted]) -> Iterator[Counted]:
-    """Yield every object that counts; *reserved* are creates in progress, by their intent."""
-    made = set()
-    for item in inventory.containers.values():
-        made.add(item.intent)
-        yield Counted("container", item.owner, item.origin, item.namespace, item.service)
-    for each in inventory.volumes.values():
-        made.add(each.intent)
-        yield Counted("volume", each.owner, each.origin, each.namespace)
-    for each in inventory.networks.values():
-        made.add(each.intent)
-        yield Counted("network", each.owner, each.origin, each.namespace)
+def all_counted(inventory: Inventory, reserved: Mapping[str, Counted]) -> Counter[Counted]:
+    """Return what counts, with the number of each; *reserved* are creates in progress, by intent."""
+    containers = inventory.containers.values()
+    volumes, networks = inventory.volumes.values(), inventory.networks.values()
+    counted: Counter[Counted] = Counter()
+    # Each create counts thousands of containers: the tuples are made and counted without Python code.
+    for place, number in Counter(map(_PLACE, containers)).items():
+        counted[Counted("container", *place)] += number
+    counted.update(Counted("volume", v.owner, v.origin, v.namespace) for v in volumes)
+    counted.update(Counted("network", n.owner, n.origin, n.namespace) for n in networks)
     for intent in inventory.open.values():
         request = RequestPart.read(intent.request)
         if kind := _KINDS.get(request.route):
-            yield counted_of(kind, request.summary)
-    for identifier, claim in reserved.items():
-        if identifier not in inventory.open and identifier not in made:
-            yield claim
+            counted[counted_of(kind, request.summary)] += 1
+    pending = reserved.keys() - inventory.open.keys()
+    if pending:
+        made = {each.intent for each in containers}
+        made.update(each.intent for each in (*volumes, *networks))
+        counted.update(reserved[identifier] for identifier in pending - made)
+    return counted
 
 
-def _groups(objects: Iterable[Counted]) -> Counter[tuple[Kind, str, str, bool]]:
+def _groups(objects: Mapping[Counted, int]) -> Counter[tuple[Kind, str, str, bool]]:
     """Return how many objects there are of each kind, owner and origin.
 
     The last part is True for networks of a namespace, which its owners share.
     """
-    return Counter(
-        (each.kind, each.owner, each.origin, each.kind == "network" and each.namespace != "")
-        for each in objects
-    )
+    groups: Counter[tuple[Kind, str, str, bool]] = Counter()
+    for each, number in objects.items():
+        shared = each.kind == "network" and each.namespace != ""
+        groups[each.kind, each.owner, each.origin, shared] += number
+    return groups
 
 
-def count(objects: Iterable[Counted], *, owner: str, role: Role) -> QuotaCounts:
+def count(objects: Mapping[Counted, int], *, owner: str, role: Role) -> QuotaCounts:
     """Return the counts for a new object of *owner* that a caller of this role makes."""
     by_documents = role is Role.CONTROLLER
     own: Counter[Kind] = Counter()
@@ -117,7 +124,7 @@ class QuotaUse:
         return 100 if self.most == 0 else self.count * 100 // self.most
 
 
-def quota_use(objects: Iterable[Counted], policy: Policy) -> tuple[QuotaUse, ...]:
+def quota_use(objects: Mapping[Counted, int], policy: Policy) -> tuple[QuotaUse, ...]:
     """Return the use of each owner's quotas and of the sums, the fullest first."""
     own: Counter[tuple[Kind, str]] = Counter()
     every: Counter[tuple[Kind, str]] = Counter()

@@ -64,11 +64,16 @@ def with_image_volumes(
     the other services stay unchanged.
     """
     images = KnownImages(observed)
-    services = tuple(
-        _with_volumes(each, images, rule(each)) if only is None or each.key in only else each
-        for each in desired.services
-    )
-    return desired if services == desired.services else replace(desired, services=services)
+    changed: dict[Key, Service] = {}
+    chosen = desired.services if only is None else map(desired.service, only)
+    for service in filter(None, chosen):
+        made = _with_volumes(service, images, rule(service))
+        if made != service:
+            changed[service.key] = made
+    if not changed:
+        return desired
+    services = tuple(changed.get(each.key, each) for each in desired.services)
+    return replace(desired, services=services)
 
 
 def _with_volumes(service: Service, images: KnownImages, keeping: AnonymousVolumes) -> Service:

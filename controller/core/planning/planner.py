@@ -132,7 +132,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         now=context.now,
     )
     prerequisites = Prerequisites(desired, observed, networks)
-    services = {service.key: service for service in desired.workloads}
+    services = desired.workloads_by_key
     builder = _PlanBuilder(
         desired, services, observed, prerequisites, judge, prunable, context, order
     )

@@ -23,6 +23,7 @@ from controller.core.drift.dependency_state import (
 from controller.core.drift.resources_in_use import ExclusiveResources
 from controller.core.encoding import graph
 from controller.core.jobs.decision import NO_TIME, JobTime
+from controller.core.manifests.checks.claims import claims_of
 from controller.core.manifests.dependencies import dependencies_of
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import AnyAction, Barrier, Delay, NeedsOperator, StartContainer
@@ -102,7 +103,7 @@ class Ordering:
         *known_services* are those that *observed* lacks. The prune guard lets *prunable* services go,
         and holds *blocked* ones back.
         """
-        self._services = {service.key: service for service in desired.workloads}
+        self._services = desired.workloads_by_key
         self._suspended = desired.suspended
         self._now = now
         self._observed = observed
@@ -156,7 +157,7 @@ class Ordering:
         service, first = self._services.get(key), self._dependencies(key) - self._leaving
         if service is None or not self._leaving:
             return first
-        return first | ({c.key for _, c in self._resources.held_by_others(service)} & self._leaving)
+        return first | ({c.key for _, c in self._held_by_others(service)} & self._leaving)
 
     # Ports and volumes
 
@@ -164,13 +165,17 @@ class Ordering:
     def _resources(self) -> ExclusiveResources:
         return ExclusiveResources(self._everything.containers)
 
+    def _held_by_others(self, service: Service) -> list[tuple[str, Container]]:
+        """Return the exclusive resources of *service* in use by other services, with the holder."""
+        if not claims_of(service.key.namespace, service.spec):
+            return []  # the plan of such a service needs no search through everything
+        return self._resources.held_by_others(service)
+
     def resource_conflict(self, service: Service) -> Blocker | None:
         """Return the containers of other services with a port or volume of *service*; None without
         any.
         """
-        holders = [
-            (w, c) for w, c in self._resources.held_by_others(service) if c.key not in self._left
-        ]
+        holders = [(w, c) for w, c in self._held_by_others(service) if c.key not in self._left]
         if not holders:
             return None
         reasons = dict.fromkeys(f"{container.name} has {what}" for what, container in holders)
@@ -184,7 +189,7 @@ class Ordering:
     def _is_awaited_by(self, keys: Iterable[Key], key: Key) -> bool:
         """Return True if a service of *keys* waits, directly or not, for a resource of *key*."""
         wants = {
-            other.key: {container.key for _, container in self._resources.held_by_others(other)}
+            other.key: {container.key for _, container in self._held_by_others(other)}
             for other in self._services.values()
         }
         return any(graph.shortest_path(wants, start, key) for start in keys)
@@ -192,6 +197,8 @@ class Ordering:
     def has_lost_volume(self, container: Container) -> bool:
         """Return True if a container writes to a volume now exclusive to another service."""
         volumes, key = container.writes, container.key
+        if not volumes:
+            return False
         return self._resources.is_exclusive_to_others(volumes, key, self._services)
 
     # Dependencies

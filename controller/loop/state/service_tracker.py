@@ -61,9 +61,8 @@ class ServiceTracker:
             if only in (None, slot[0]):
                 state.history = backoff.without_future(state.history, now)
         suspended = desired.suspended
-        services = {s.key: s for s in desired.services if s.key not in suspended}
         for slot, containers in _by_slot(observed.containers).items():
-            service = services.get(slot[0])
+            service = None if slot[0] in suspended else desired.service(slot[0])
             if service is None or slot[1] > service.spec.replicas:
                 continue
             self._count_violations(slot, containers, service, now)
@@ -196,13 +195,20 @@ class ServiceTracker:
 
     # Inputs of plans
 
-    def plan_context(self, desired: Desired, observed: Observed) -> PlanContext:
-        """Return the context of a plan for *observed*. Changes nothing."""
-        now, states = self._clock.now(), self._store.states().items()
+    def plan_context(
+        self,
+        desired: Desired,
+        observed: Observed,
+        *,
+        only: Key | frozenset[Key] | None = None,
+    ) -> PlanContext:
+        """Return the context of a plan for *observed*, of *only* some keys or of all. Changes nothing."""
+        now, chosen = self._clock.now(), desired.chosen_workloads(only)
+        services = [each for each in chosen if each.key.kind == "Service"]
+        states = [(each.key, self._store.of(each.key)) for each in chosen]
         availability: dict[str, Availability] = {}
         superseded: dict[str, str] = {}
-        # A snapshot for one key has the containers of one service.
-        present = [service for service in desired.services if observed.of(service.key)]
+        present = [service for service in services if observed.of(service.key)]
         for service in present:
             availability |= self._availability(service, observed)
             superseded |= self._superseded(service, observed)
@@ -228,16 +234,18 @@ class ServiceTracker:
                 }
                 for slot, fields in self.repair_pauses(now).items()
             },
-            removed_from_outside=dict(self._removals(desired, observed)),
+            removed_from_outside=dict(self._removals(services, observed)),
             paused={
                 key: f"the rollout failed: {reason}"
-                for key, reason in self.failed_rollouts(desired).items()
+                for key, reason in self.failed_rollouts(services).items()
             },
         )
 
-    def _removals(self, desired: Desired, observed: Observed) -> Iterable[tuple[SlotKey, str]]:
+    def _removals(
+        self, services: Iterable[Service], observed: Observed
+    ) -> Iterable[tuple[SlotKey, str]]:
         """Yield how the last container of a slot was removed, for slots emptied by others."""
-        for service in desired.services:
+        for service in services:
             by_slot = _by_slot(observed.of(service.key))
             for number in range(1, service.spec.replicas + 1):
                 slot = (service.key, number)
@@ -249,11 +257,11 @@ class ServiceTracker:
                 ):
                     yield slot, f"{cursor.name or 'its container'} {removal}"
 
-    def failed_rollouts(self, desired: Desired) -> dict[Key, str]:
+    def failed_rollouts(self, services: Iterable[Service]) -> dict[Key, str]:
         """Return the services whose current rollout has failed, with the reason."""
         return {
             service.key: rollout.failed
-            for service in desired.services
+            for service in services
             if (rollout := self._store.of(service.key).rollout).failed
             and rollout_progress.is_of(rollout, service)
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 
 from controller.model.names import WORKLOADS, Key
 from controller.model.observed import Container, Observed, ObservedNetwork
@@ -17,8 +18,10 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
     """
     containers = whole.containers
     if key.kind in WORKLOADS:
-        others = (c for c in whole.containers if c.key != key)
-        containers = tuple(sorted((*others, *part.containers), key=lambda c: c.id))
+        # Each pass merges its part into thousands: names differ sooner than keys.
+        name = key.name
+        others = [c for c in whole.containers if c.key.name != name or c.key != key]
+        containers = tuple(sorted([*others, *part.containers], key=attrgetter("id")))
     elsewhere = (n for n in whole.networks if n.namespace != key.namespace)
     here = (n for n in part.networks if n.namespace == key.namespace)
     return replace(

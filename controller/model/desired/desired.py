@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal
@@ -247,6 +248,8 @@ class Desired:
     sources: tuple[GitSource, ...] = ()
     #: DIR and the Git sources; empty without any Git source.
     scopes: tuple[SourceScope, ...] = ()
+    # Built at the first call of ``workload``: each pass calls it for one key.
+    _by_key: dict[Key, Service] | None = field(init=False, repr=False, compare=False, default=None)
 
     @property
     def workloads(self) -> tuple[Service, ...]:
@@ -289,9 +292,27 @@ class Desired:
         """Return True if no problem is an error."""
         return not any(problem.severity is Severity.ERROR for problem in self.problems)
 
+    @property
+    def workloads_by_key(self) -> Mapping[Key, Service]:
+        """The services and jobs by key, made once."""
+        index = self._by_key
+        if index is None:
+            index = {workload.key: workload for workload in self.workloads}
+            # Assigned when complete, so no other thread sees a partial index.
+            object.__setattr__(self, "_by_key", index)
+        return index
+
     def service(self, key: Key) -> Service | None:
-        return next((service for service in self.services if service.key == key), None)
+        """Return the service of a key; None if no document declares one."""
+        return self.workload(key) if key.kind == "Service" else None
 
     def workload(self, key: Key) -> Service | None:
         """Return a service or a job."""
-        return next((workload for workload in self.workloads if workload.key == key), None)
+        return self.workloads_by_key.get(key)
+
+    def chosen_workloads(self, only: Key | frozenset[Key] | None) -> tuple[Service, ...]:
+        """Return the services and jobs of *only* some keys, or all."""
+        if only is None:
+            return self.workloads
+        found = map(self.workload, sorted({only} if isinstance(only, Key) else only))
+        return tuple(workload for workload in found if workload is not None)

@@ -95,7 +95,7 @@ def test_the_fullest_quota_comes_first() -> None:
 
 def test_a_quota_of_nothing_is_full_only_if_something_is_there() -> None:
     rules = policy(quotas={"documents": {"networks": 0}, "clients": {"networks": 0}})
-    none = {use.key: use for use in quota_use((), rules)}
+    none = {use.key: use for use in quota_use({}, rules)}
     assert "quotas.clients.networks" not in none
     assert all(use.percent == 0 for use in none.values())
     some = {use.key: use for use in quota_use(all_counted(INVENTORY, {}), rules)}
