@@ -20,7 +20,8 @@ from controller.app.process import (
 from controller.app.state_folder import UNCHANGED, Launch, LaunchOptions, prepare
 from controller.app.users import User, controller_user, trimtab_gid
 from controller.broker.dispatch import handle
-from controller.broker.host.capabilities import drop_privileges
+from controller.broker.files.upkeep import restore
+from controller.broker.host.capabilities import UMASK, drop_privileges
 from controller.broker.server.server import Broker, BrokerPaths, HostServices
 from controller.core.encoding import engine_address
 from controller.core.records.checkpoint import origin_of
@@ -30,10 +31,12 @@ from controller.journal.writer.retention import KEEP
 from controller.journal.writer.signing_keys import KeyFiles, SigningKeys, hash_key
 from controller.journal.writer.writer_thread import Writer
 from controller.model.crashpoints import Reach
+from controller.model.errors import StateError
 from controller.ports import Clock
 from controller.process.copied_state_lock import InstanceLock, shared_folder
 from controller.process.engine_socket import check_access
 from controller.settings import StateFolder, bind_engine, read_instance
+from controller.system.file_lock import hold_lock
 
 
 def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | None) -> int:
@@ -125,6 +128,29 @@ def open_launch(
         new_instance_id=new_instance_id(),
         chosen=chosen,
     )
+
+
+def restore_files(root: Path) -> list[tuple[str, str]] | None:
+    """Make missing folders of delivered files again, before the engine starts containers.
+
+    Return those that can't be made, with the reason. None: a broker runs, and has done so.
+
+    Raises:
+        StateError: the state folder can't be used.
+    """
+    try:
+        lock = hold_lock(
+            root / "broker" / "lock", program="broker", monotonic=time.monotonic, wait_s=0.0
+        )
+    except StateError as error:
+        if error.code != "state.held":
+            raise
+        return None
+    try:
+        os.umask(UMASK)
+        return restore(root)
+    finally:
+        os.close(lock)
 
 
 def open_journal(state: StateFolder, instance: str, *, clock: Clock, reach: Reach) -> Writer:

@@ -69,6 +69,7 @@ SECTIONS = {
     "Maintain": {
         "broker": ("commands/up", "Run the broker alone, as a service of its own."),
         "fetch": ("source/fetch", "Run the fetcher of Git sources alone."),
+        "files": ("commands/files", "Restore the files of Configs before the engine starts."),
         "run": ("commands/up", "Run the controller alone, behind a broker."),
         "adopt": ("commands/adopt", "Take over the containers of a lost state folder."),
         "completion": ("commands/completion", "Print the completion script of a shell."),

@@ -256,13 +256,14 @@ class BrokerEngine:
             item = inventory.containers.get(inspect["Id"])
             # The broker hides members of a network that are not in the inventory.
             if item is None or not (stale := stale_endpoints(inspect, networks)):
-                yield translate.container(inspect, item, inventory.endings)
+                yield translate.container(inspect, item, inventory.endings, inventory.files)
             elif (again := self._find(f"/containers/{item.id}/json")) is not None:
                 # Only an endpoint stale in both inspects is stale. Otherwise the container ended or
                 # left the network between the two requests.
                 stale &= stale_endpoints(again, networks)
                 cut_off = tuple(sorted({each.network for each in stale}))
-                yield replace(translate.container(again, item, inventory.endings), cut_off=cut_off)
+                made = translate.container(again, item, inventory.endings, inventory.files)
+                yield replace(made, cut_off=cut_off)
 
     def _inspect_networks(
         self, inventory: InventoryResponse, only: Key | None

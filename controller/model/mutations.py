@@ -50,6 +50,7 @@ EXEC_END = "exec.end"  # stage operator, by the broker: the result of a started 
 CONTAINER_GONE = "container.gone"  # stage read, by the broker: no longer on the engine
 NETWORK_GONE = "network.gone"
 VOLUME_GONE = "volume.gone"
+FILES_GONE = "files.gone"  # a content is no longer in the broker's store
 DOWN = "down"  # the act of an operator's record: the whole instance is taken down
 JOURNAL_KEY = "journal.key"  # stage operator, by the broker: the signing key from here on
 ROTATE_KEY = "journal.rotate-key"  # stage operator: a new key is requested

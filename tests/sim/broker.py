@@ -48,6 +48,8 @@ from tests.sim.journal import SimJournal
 
 T = TypeVar("T")
 INSTANCE = "5109a1b2c3d4e5f6"
+#: The folder that containers mount the files of Configs from.
+FILES = "/var/lib/trimtab/files/config"
 
 
 class BrokerDied(BaseException):
@@ -124,6 +126,7 @@ class SimBroker:
             new_id=places.new_id,
             start_seq=places.journal.last_seq,
             start_monotonic=places.clock.monotonic(),
+            file_roots={"config": FILES},
         )
         split_brain.begin_in_doubt(self.state)
         self._mending = RecoveryTask(

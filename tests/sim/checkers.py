@@ -10,7 +10,7 @@ import json
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl
 
 from controller.broker.gate import router
@@ -20,6 +20,7 @@ from controller.model.mutations import Mutation
 from controller.model.names import Key, service_key, workload_key
 from controller.model.quantities import parse_duration_ms
 from controller.model.records import Record, Reply, Request, Role
+from tests.sim.broker import FILES
 from tests.sim.clock import VirtualClock
 from tests.sim.engine import SimEngine
 from tests.sim.files import Doc, Truth
@@ -161,6 +162,8 @@ class Checkers:
         self._created: dict[tuple[str, str, str], deque[float]] = {}
         self._revisions: dict[str, str] = {}  # by what makes a container, but for its limits
         self._networks_before: set[str] = set()
+        #: The owner of each content of a Config, by namespace, name and content.
+        self._delivered: dict[tuple[str, str, str], str] = {}
         self._approved = False
         self.breaching = False  # whether containers are to reach more than they were admitted with
         self.creates_a_minute = 20  # of one slot, at most
@@ -193,6 +196,7 @@ class Checkers:
         intent.forwarded = True
         self._check_body(command, mutated)
         self._check_foreign(mutated)
+        self._check_files(mutated)
         self._check_volumes(mutated)
         self._required.forwarding(mutated)
         self._check_revision(mutated)
@@ -248,6 +252,7 @@ class Checkers:
             if entry.verdict.get("decision") not in {"allow", "mutate"}:
                 raise Violation(1, f"an intent that wasn't allowed: {entry.verdict}")
             self.intents[entry.id] = Intent(record)
+            self._note_delivery(record)
         elif entry.stage == "violation" and not self.breaching:
             # Nobody lets a container reach more than it was admitted with.
             raise Violation(7, f"what runs as admitted is ended: {entry.result}")
@@ -334,6 +339,32 @@ class Checkers:
         known = self._revisions.setdefault(json.dumps(slot, sort_keys=True), revision)
         if known != revision:
             raise Violation(7, f"other limits are another revision: {mutated.subject}")
+
+    # Files of Configs
+
+    def _note_delivery(self, record: Record) -> None:
+        """Note whose a content is, from the intent on."""
+        request = record.entry.request
+        if request.get("route") == Mutation.FILES_DELIVER:
+            told = cast("dict[str, str]", request["summary"])
+            place = (told["namespace"], told["name"], told["content"].rpartition(":")[2])
+            self._delivered[place] = told["owner"]
+
+    def _check_files(self, mutated: Mutated) -> None:
+        """Containers get files of their own namespace and owner alone."""
+        if mutated.route != Mutation.CONTAINER_CREATE:
+            return
+        labels = mutated.body.get("Labels") or {}
+        own = (labels.get(names.NAMESPACE), labels.get(names.OWNER))
+        for mount in (mutated.body.get("HostConfig") or {}).get("Mounts") or ():
+            if not str(mount.get("Source", "")).startswith(f"{FILES}/"):
+                continue
+            namespace, name, content, *_ = mount["Source"].removeprefix(f"{FILES}/").split("/")
+            owner = self._delivered.get((namespace, name, content))
+            if not content.startswith("current-") and (namespace, owner) != own:
+                raise Violation(4, f"{own} gets the files of {namespace} and {owner}: {mount}")
+            if not mount.get("ReadOnly"):
+                raise Violation(3, f"delivered files are writable: {mount}")
 
     # Foreign objects
 

@@ -55,6 +55,10 @@ def action_of(method: str, path: str) -> Action | None:
     last = path.rpartition("/")[2]
     if path == "/images/create":
         return Action.PULL
+    if method == "PUT":
+        return Action.DELIVER
+    if last == "kill":
+        return Action.SIGNAL
     if path.startswith("/volumes"):
         return Action.CREATE_VOLUME
     networks = path.startswith("/networks")

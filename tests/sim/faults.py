@@ -19,11 +19,13 @@ class Action(StrEnum):
     CREATE_NETWORK = "create-network"
     REMOVE_NETWORK = "remove-network"
     CREATE_VOLUME = "create-volume"
+    DELIVER = "deliver-files"
     CREATE = "create-container"
     START = "start-container"
     UPDATE = "update-container"
     STOP = "stop-container"
     RESTART = "restart-container"
+    SIGNAL = "signal-container"
     UNPAUSE = "unpause-container"
     RENAME = "rename-container"
     CONNECT = "connect-network"
@@ -60,8 +62,8 @@ class Fault(StrEnum):
     CLOCK = "clock is set back"
 
 
-#: Actions that nothing plans yet: no fault can meet them.
-UNPLANNED = frozenset({Action.RESTART})
+#: Actions that no random world plans: no fault can meet them. Stories deliver files.
+UNPLANNED = frozenset({Action.RESTART, Action.DELIVER, Action.SIGNAL})
 PLANNED = tuple(action for action in Action if action not in UNPLANNED)
 
 #: A fault, and the action that it meets.

@@ -164,7 +164,24 @@ ON_MIGRATE = {"kind": "Job", "name": MIGRATE.name, "condition": "Completed"}
 _COMES = _does(Action.CREATE_NETWORK, Action.CREATE, Action.START)
 _GOES = _does(Action.UPDATE, Action.STOP, Action.REMOVE)
 
+#: A Config of the namespace of WEB, and mounts of it.
+SITE = Key("Config", "default", "site")
+FILES = [
+    {"type": "config", "source": "site", "target": "/srv/site"},
+    {"type": "config", "source": "site", "target": "/srv/live", "onChange": {"signal": "SIGHUP"}},
+]
+
 STORIES: dict[str, Tale] = {
+    "change a config": Tale(
+        _COMES | _GOES | _does(Action.DELIVER),
+        (Doc(SITE, {"data": {"a": "1"}}), service(WEB, replicas=2, mounts=FILES[:1])),
+        ((5, edit(SITE, data={"a": "2"})), (30, edit(SITE, data={"a": "1"}))),
+    ),
+    "change a config in place": Tale(
+        _COMES | _does(Action.DELIVER, Action.SIGNAL),
+        (Doc(SITE, {"data": {"a": "1"}}), service(WEB, mounts=FILES[1:])),
+        ((5, edit(SITE, data={"a": "2"})),),
+    ),
     "create": Tale(
         _COMES | _does(Action.PULL, Action.CREATE_VOLUME),
         (

@@ -393,7 +393,8 @@ def plans(route: str) -> Iterator[Plan]:
 
 
 def test_every_route_that_changes_something_has_its_scene() -> None:
-    assert set(SCENES) == set(Mutation)
+    # A delivery changes files of the broker's own: the stories of test_crash_sweep end it anywhere.
+    assert set(SCENES) == set(Mutation) - {Mutation.FILES_DELIVER}
     assert {route.name for route in ROUTES if route.kind == "mutate" and not route.own} == set(
         SCENES
     )

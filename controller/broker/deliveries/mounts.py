@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from controller.broker.gate.call import Flow, inspect_paths
+from controller.broker.gate.call import BROKER, Author, Flow, inspect_paths
 from controller.broker.gate.commands import MakeFiles
+from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.core.engine_api.requests import CreateRequest, MountRequest
@@ -18,6 +19,7 @@ from controller.core.files.layout import recorded_source, source_of
 from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.files.delivery import FILE_KINDS, FileSet
 from controller.model.inventory import ContainerItem
+from controller.model.mutations import FILES_GONE
 
 
 def file_mounts(confined: Confinement | None) -> Iterator[ExpectedMount]:
@@ -27,7 +29,7 @@ def file_mounts(confined: Confinement | None) -> Iterator[ExpectedMount]:
             yield mount
 
 
-def make_requested(request: CreateRequest, namespace: str) -> Flow[None]:
+def make_requested(state: GateState, request: CreateRequest, namespace: str) -> Flow[None]:
     """Make the folders for an admitted create.
 
     Raises:
@@ -38,8 +40,8 @@ def make_requested(request: CreateRequest, namespace: str) -> Flow[None]:
             continue
         files = FileSet(mount.type, namespace, mount.source)
         wanted = mount.files
-        reason = yield MakeFiles(files, wanted.content, wanted.variant, stable=wanted.stable)
-        _raise_if_missing(reason, files, mount.source)
+        command = MakeFiles(files, wanted.content, wanted.variant, stable=wanted.stable)
+        yield from _make(state, command, mount.source)
 
 
 def paths_of(state: GateState, request: CreateRequest, namespace: str) -> dict[str, str]:
@@ -81,20 +83,32 @@ def make_recorded(state: GateState, item: ContainerItem) -> Flow[frozenset[str]]
     paths = set()
     for mount in file_mounts(item.confined):
         files = FileSet(mount.type, item.namespace, mount.source)
-        reason = yield MakeFiles(files, mount.content, mount.variant, stable=mount.stable)
-        _raise_if_missing(reason, files, item.id)
+        command = MakeFiles(files, mount.content, mount.variant, stable=mount.stable)
+        yield from _make(state, command, item.id)
         paths.add(_recorded_path(state, item, mount))
     return frozenset(paths)
 
 
-def _raise_if_missing(reason: object, files: FileSet, subject: str) -> None:
-    if reason != "":
-        raise Denied(
-            "files.undelivered",
-            f"the files of {files} can't be mounted: {reason}",
-            "look at the broker's log and the disk of the state folder; the controller delivers again",
-            subject=subject,
-        )
+def _make(state: GateState, command: MakeFiles, subject: str) -> Flow[None]:
+    """Make a folder. A content that the store has lost leaves the inventory, to be delivered again.
+
+    Raises:
+        Denied: ``files.undelivered``.
+    """
+    reason = yield command
+    if reason == "":
+        return
+    files = command.files
+    stored = state.inventory.files.get(str(files))
+    if stored is not None and stored.find(command.content) is not None:
+        gone = request_of("GET", FILES_GONE, f"{files}={command.content}", {})
+        yield from record_event("read", Author(state.new_id(), BROKER), gone)
+    raise Denied(
+        "files.undelivered",
+        f"the files of {files} can't be mounted: {reason}",
+        "look at the broker's log and the disk of the state folder; the controller delivers again",
+        subject=subject,
+    )
 
 
 def _recorded_path(state: GateState, item: ContainerItem, mount: ExpectedMount) -> str:

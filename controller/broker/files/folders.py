@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class FolderWriter:
     """Writes folders of files."""
 
     #: The first id of the engine's user namespace, 0 without one.
-    first_id: Callable[[], int] = lambda: 0
+    first_id: int = 0
     reach: Reach = pass_by
 
     def make(self, folder: Path, files: Mapping[str, bytes], variant: Variant) -> None:
@@ -79,7 +79,7 @@ class FolderWriter:
             while view:
                 view = view[os.write(handle, view) :]
             os.fchmod(handle, variant.mode)
-            first = self.first_id()
+            first = self.first_id
             wanted = (first + variant.uid, first + variant.gid)
             if wanted != (os.geteuid(), os.getegid()) and not _may_keep(variant, first):
                 os.fchown(handle, *wanted)

@@ -61,6 +61,8 @@ class _Made:
     contents: tuple[str, ...] = ()
     #: True if the stable folder exists.
     stable: bool = False
+    #: The first id of the user namespace in which the folders were made.
+    first_id: int = 0
 
 
 @dataclass(slots=True)
@@ -95,7 +97,7 @@ class FileStore:
             self._write(place / "current", content.encode())
             for made in self._variants(files):
                 if made.stable:
-                    self._point(files, content, made.variant)
+                    self._point(files, content, made)
 
         return self._guarded(change)
 
@@ -112,14 +114,14 @@ class FileStore:
             if stable:
                 current = (self._place(files) / "current").read_text()
                 self._remember(files, replace(made, stable=True))
-                self._point(files, current, made.variant)
+                self._point(files, current, made)
                 return
             folder = self._folder(files, content, made.variant)
             if folder.is_dir():
                 return
             opened = self._open(files, content)
             self._remember(files, replace(made, contents=(*made.contents, content)))
-            self._writer.make(folder, opened, made.variant)
+            self._writer(made).make(folder, opened, made.variant)
 
         return self._guarded(change)
 
@@ -160,9 +162,8 @@ class FileStore:
 
     # Parts
 
-    @property
-    def _writer(self) -> FolderWriter:
-        return FolderWriter(self.first_id, self.reach)
+    def _writer(self, made: _Made) -> FolderWriter:
+        return FolderWriter(made.first_id, self.reach)
 
     def _guarded(self, change: Callable[[], None]) -> str:
         with self._lock:
@@ -192,9 +193,10 @@ class FileStore:
         stored = (self._place(files) / content_folder(content)).read_bytes()
         return self.openers[files.kind](files, content, stored)
 
-    def _point(self, files: FileSet, content: str, variant: Variant) -> None:
-        folder = self._folder(files, content, variant, stable=True)
-        self._writer.point(folder, content_folder(content), self._open(files, content), variant)
+    def _point(self, files: FileSet, content: str, made: _Made) -> None:
+        folder = self._folder(files, content, made.variant, stable=True)
+        opened = self._open(files, content)
+        self._writer(made).point(folder, content_folder(content), opened, made.variant)
 
     def _write(self, path: Path, data: bytes) -> None:
         write_atomic(path, data, reach=self.reach, points=_POINTS)
@@ -208,7 +210,7 @@ class FileStore:
         name = variant if isinstance(variant, str) else variant_id(variant)
         path = self._place(files) / "variants" / name
         if isinstance(variant, Variant) and not path.is_file():
-            return _Made(variant)
+            return _Made(variant, first_id=self.first_id())
         return _read_made(path)
 
     def _variants(self, files: FileSet) -> list[_Made]:
@@ -240,4 +242,5 @@ def _read_made(path: Path) -> _Made:
         Variant(**{**variant, "keys": tuple(variant["keys"])}),
         tuple(members["contents"]),
         stable=members["stable"],
+        first_id=members["first_id"],
     )

@@ -19,6 +19,15 @@ def file_roots(state_folder: Path) -> dict[str, Path]:
     return {"config": state_folder / "files" / "config"}
 
 
+def restore(state_folder: Path) -> list[tuple[str, str]]:
+    """Make every folder again that containers mount. Return those that can't be made, with the reason.
+
+    No broker serves the state folder meanwhile.
+    """
+    store = FileStore(state_folder / "broker" / "files", file_roots(state_folder))
+    return [(str(files), reason) for files, reason in store.restore()]
+
+
 def open_store(state_folder: Path, state: GateState, reach: Reach) -> FileStore:
     """Return the store in a state folder, and let *state* name its folders."""
     roots = file_roots(state_folder)

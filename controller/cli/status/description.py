@@ -11,6 +11,7 @@ from controller.cli.status.conditions import styled, word_of
 from controller.cli.status.ports import addresses_of, urls_in_network
 from controller.cli.status.table import StatusJson, TableView, ready_of
 from controller.core.encoding.terminal_text import printable, printable_output
+from controller.model.files.delivery import short_content
 from controller.model.names import revision_digits
 from controller.model.quantities import format_bytes
 
@@ -70,6 +71,7 @@ def describe_resource(
         ("Conditions", _conditions(resource, view, inner)),
         ("Mounts", _mounts(resource)),
         ("From the image, or from the document", _origins(resource)),
+        ("Files", _files(resource)),
         ("Environment (names; values aren't shown)", _environment(resource, inner)),
         ("Used by", _users(resource, report)),
         ("Members", _members(resource, report)),
@@ -94,6 +96,7 @@ def _facts(resource: StatusJson, view: TableView) -> Iterator[str]:
         ("Revision", _revision(resource)),
         ("Source", _source(resource)),
         ("On the engine", resource.get("engineName", "")),
+        ("Content", short_content(resource.get("content", ""))),
         ("Ports", ", ".join([*addresses_of(resource), *_unpublished(resource)])),
         ("Rollout", _rollout(resource)),
         ("Next try", _next_try(resource, view)),
@@ -249,10 +252,31 @@ def _mounts(resource: StatusJson) -> Iterator[str]:
     for mount in resource.get("mounts", []):
         source = f"{mount['type']} {mount['source']}" if mount.get("source") else mount["type"]
         read_only = " (read-only)" if mount.get("readOnly") else ""
-        yield printable(f"{mount['target']}: {source}{read_only}")
+        yield printable(f"{mount['target']}: {source}{read_only}{_content(mount)}")
     for mount in resource.get("volumes", ()):
         source = f"volume {mount['volume']}" if mount["volume"] else "tmpfs"
         yield printable(f"slot {mount['slot']}: {mount['path']}: {source} ({mount['keeping']})")
+
+
+def _content(mount: StatusJson) -> str:
+    """Return the content of a mount of files, and how a change comes into the container."""
+    if "content" not in mount:
+        return ""
+    one = f" (file {mount['key']})" if "key" in mount else ""
+    return f"{one}, content {short_content(mount['content'])}, on change: {mount['onChange']}"
+
+
+def _files(resource: StatusJson) -> Iterator[str]:
+    """Yield the files of a Config, or the contents in a service's containers."""
+    names = resource.get("files", [])
+    if names:
+        more = resource.get("fileCount", 0) - len(names)
+        yield printable(", ".join(names) + (f" and {more} more" if more > 0 else ""))
+    for slot in resource.get("slots", []):
+        for each in slot.get("files", []):
+            behind = ", no signal for it yet" if "before" in each else ""
+            content = short_content(each["content"])
+            yield printable(f"{slot['container']}: {each['target']} has {content}{behind}")
 
 
 def _environment(resource: StatusJson, width: int | None) -> Iterator[str]:
@@ -263,9 +287,10 @@ def _environment(resource: StatusJson, width: int | None) -> Iterator[str]:
 def _users(resource: StatusJson, report: StatusJson) -> Iterator[str]:
     """Yield the services with a mount of a volume, or the containers in a network."""
     for other in report["resources"]:
-        if resource["kind"] == "Volume" and other["namespace"] == resource["namespace"]:
+        kind = {"Volume": "volume", "Config": "config"}.get(resource["kind"])
+        if kind and other["namespace"] == resource["namespace"]:
             for mount in other.get("mounts", []):
-                if mount["type"] == "volume" and mount.get("source") == resource["name"]:
+                if mount["type"] == kind and mount.get("source") == resource["name"]:
                     yield printable(f"{other['kind']} {other['name']} at {mount['target']}")
         if resource["kind"] == "Network":
             for slot in other.get("slots", []):

@@ -25,7 +25,7 @@ from controller.model.desired.plan import (
     DisconnectNetwork,
     UpdateContainer,
 )
-from controller.model.files.delivery import FILE_KINDS, MountedFiles
+from controller.model.files.delivery import FILE_KINDS, MountedFiles, StoredFiles
 from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.names import workload_key
 from controller.model.observed import ContainerState, Ending, LimitValue, Settings
@@ -106,11 +106,13 @@ def container(
     inspect: Mapping[str, Any],
     item: ContainerItem | None,
     endings: Mapping[str, Ending] = MappingProxyType({}),
+    stored: Mapping[str, StoredFiles] = MappingProxyType({}),
 ) -> observed.Container:
     """Return a container of this instance from its inspect and the inventory.
 
     The identity comes from the inventory, or from the labels of a container without an item there.
-    *endings* are the ended runs in the inventory, by the container's id.
+    *endings* are the ended runs in the inventory, by the container's id, and *stored* its contents of
+    files.
     """
     state = inspect.get("State") or {}
     ending = endings.get(inspect["Id"])
@@ -146,18 +148,22 @@ def container(
         effective=source.effective,
         violation=source.violation,
         ending=ending,
-        files=tuple(_mounted_files(source)),
+        files=tuple(_mounted_files(source, stored)),
         unknown=unknown_members(inspect),
     )
 
 
-def _mounted_files(item: ContainerItem) -> Iterator[MountedFiles]:
+def _mounted_files(
+    item: ContainerItem, stored: Mapping[str, StoredFiles]
+) -> Iterator[MountedFiles]:
     signalled = dict(text.rpartition("=")[::2] for text in item.signalled)
     for mount in item.confined.mounts if item.confined is not None else ():
         if mount.type in FILE_KINDS:
             seen = signalled.get(f"{mount.type}/{mount.source}", mount.content)
             content = seen if mount.stable else mount.content
-            yield MountedFiles(mount.type, mount.source, content, mount.target, mount.stable)
+            known = stored.get(f"{mount.type}/{item.namespace}/{mount.source}")
+            shown = known.current if known is not None and mount.stable else content
+            yield MountedFiles(mount.type, mount.source, content, mount.target, mount.stable, shown)
 
 
 def _item_of_labels(inspect: Mapping[str, Any]) -> ContainerItem:

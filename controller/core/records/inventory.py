@@ -261,7 +261,7 @@ def _removal(forget: Callable[[Inventory, str], Inventory]) -> RecordEffect:
     )
 
 
-# Images and execs
+# Files of Configs
 
 
 def _deliver_files(inventory: Inventory, closing: Closing) -> Inventory:
@@ -273,6 +273,24 @@ def _deliver_files(inventory: Inventory, closing: Closing) -> Inventory:
     content = StoredContent(summary.content, summary.owner, summary.size_bytes or 0)
     used = containers.used_contents(inventory)
     return replace(inventory, files=retention.with_delivered(inventory.files, files, content, used))
+
+
+def _forget_content(
+    inventory: Inventory, identifier: str, _now: RecordTime | None = None
+) -> Inventory:
+    """Forget a content, KIND/NAMESPACE/NAME=CONTENT, that the store has lost."""
+    name, _, content = identifier.rpartition("=")
+    stored = inventory.files.get(name)
+    if stored is None:
+        return inventory
+    left = tuple(each for each in stored.contents if each.content != content)
+    files = without(inventory.files, name)
+    return replace(
+        inventory, files={**files, name: replace(stored, contents=left)} if left else files
+    )
+
+
+# Images and execs
 
 
 def _pull_image(inventory: Inventory, closing: Closing) -> Inventory:
@@ -345,4 +363,5 @@ _GONE: dict[str, Callable[[Inventory, str, RecordTime], Inventory]] = {
     mutations.CONTAINER_GONE: containers.forget_container,
     mutations.NETWORK_GONE: _forget_network,
     mutations.VOLUME_GONE: _forget_volume,
+    mutations.FILES_GONE: _forget_content,
 }

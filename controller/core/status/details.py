@@ -6,12 +6,16 @@ never their values.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from controller.core.drift.failures import explain
 from controller.core.rules.images.anonymous_volumes import slot_volumes
 from controller.model.desired.desired import Service
-from controller.model.desired.spec.mounts import BindMount, Mount, VolumeMount
+from controller.model.desired.spec.files import FileMount
+from controller.model.desired.spec.mounts import BindMount, Mount, TmpfsMount, VolumeMount
 from controller.model.desired.spec.network import SinglePort
 from controller.model.desired.spec.service import ServiceSpec
+from controller.model.files.delivery import Delivery, MountedFiles
 from controller.model.observed import Container
 
 #: The status as JSON, or an object within it.
@@ -22,11 +26,15 @@ HTTP_PORTS = frozenset({80, 3000, 5000, 8000, 8008, 8080, 8081, 8088, 8888, 9090
 HTTPS_PORTS = frozenset({443, 8443})
 
 
-def details_of(spec: ServiceSpec) -> Report:
-    """Return the members ``ports``, ``mounts`` and ``env``, without the empty ones."""
+def details_of(spec: ServiceSpec, deliveries: Iterable[Delivery] = ()) -> Report:
+    """Return the members ``ports``, ``mounts`` and ``env``, without the empty ones.
+
+    *deliveries* are the files of the mounts.
+    """
+    contents = {each.target: each.content for each in deliveries}
     details = {
         "ports": [_port(port, spec) for each in spec.ports for port in each.each],
-        "mounts": [_mount(mount) for mount in spec.mounts],
+        "mounts": [_mount(mount, contents.get(mount.target, "")) for mount in spec.mounts],
         "env": sorted(spec.env),
     }
     return {name: value for name, value in details.items() if value}
@@ -55,8 +63,21 @@ def container_details(container: Container) -> Report:
         "cause": explain(container),
         "effective": container.effective,
         "violation": container.violation,
+        "files": [_files(mounted) for mounted in container.files],
     }
     return {name: value for name, value in details.items() if value}
+
+
+def _files(mounted: MountedFiles) -> Report:
+    """Return the content that a container sees at a target."""
+    signalled = mounted.content if mounted.shown not in ("", mounted.content) else ""
+    return {
+        "source": f"{mounted.kind}/{mounted.name}",
+        "target": mounted.target,
+        "content": mounted.shown or mounted.content,
+        # The container has had no signal for the content that it sees.
+        **({"before": signalled} if signalled else {}),
+    }
 
 
 def _port(port: SinglePort, spec: ServiceSpec) -> Report:
@@ -79,12 +100,17 @@ def _scheme(port: SinglePort, spec: ServiceSpec) -> str:
     return "https" if port.container in HTTPS_PORTS else ""
 
 
-def _mount(mount: Mount) -> Report:
-    source = mount.source if isinstance(mount, (BindMount, VolumeMount)) else ""
+def _mount(mount: Mount, content: str) -> Report:
+    source = "" if isinstance(mount, TmpfsMount) else mount.source
     read_only = isinstance(mount, (BindMount, VolumeMount)) and mount.read_only
+    files: Report = {}
+    if isinstance(mount, FileMount):
+        files = {"content": content, "onChange": mount.reaction}
+        files |= {"key": mount.key} if mount.key else {}
     return {
         "type": mount.type,
         **({"source": source} if source else {}),
         "target": mount.target,
         **({"readOnly": True} if read_only else {}),
+        **files,
     }

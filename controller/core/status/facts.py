@@ -28,7 +28,7 @@ from controller.core.planning.planner import declared_resources, orphan_keys
 from controller.core.planning.rollout_order_and_pace import order_of, why_order
 from controller.core.status.details import Report, container_details, details_of, volume_details
 from controller.core.status.image_origins import origins_of
-from controller.model.desired.desired import Desired, Network, Release, Service, Volume
+from controller.model.desired.desired import Config, Desired, Network, Release, Service, Volume
 from controller.model.desired.plan import Plan, Verdict
 from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.rollout import RunState
@@ -38,6 +38,9 @@ from controller.model.observed import NO_RUNS, Container, JobRun, Observed
 
 #: A job that stands so needs nothing.
 READY_WORDS = frozenset({JobWord.IDLE, JobWord.COMPLETE, JobWord.SUSPENDED})
+
+#: The most names of files in a report.
+FILES_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,8 @@ def all_facts(inputs: StatusInputs) -> Iterator[Facts]:
         yield job_facts(job, inputs)
     for resource in declared_resources(desired):
         yield _supply_facts(resource, inputs)
+    for config in desired.configs:
+        yield _config_facts(config)
     if inputs.observed is None:
         return
     declared = {workload.key for workload in desired.workloads}
@@ -174,7 +179,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         resting=sum(c.state in ALIVE for c in containers) if resting else 0,
         failed=tuple(f"{c.name} {explain(c)}" for c in finished if c.exit_code),
         rollout={"order": order_of(service).value, "why": why_order(service)},
-        details=details_of(service.spec)
+        details=details_of(service.spec, service.deliveries)
         | volume_details(service, wanted)
         | origins_of(service.spec, observed, _image_id(service, observed)),
     )
@@ -270,6 +275,16 @@ def _supply_facts(resource: Network | Volume, inputs: StatusInputs) -> Facts:
     return Facts(
         resource.key, resource.owner, desired=1, ready=ready, serving=ready, details=details
     )
+
+
+def _config_facts(config: Config) -> Facts:
+    """Return the facts of a Config, which is ready as soon as its files are read."""
+    details: Report = {
+        "content": config.content,
+        "files": [name for name, _ in config.files[:FILES_SHOWN]],
+        "fileCount": len(config.files),
+    }
+    return Facts(config.key, config.owner, desired=1, ready=1, serving=1, details=details)
 
 
 def _orphan_facts(key: Key, containers: tuple[Container, ...]) -> Facts:

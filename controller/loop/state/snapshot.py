@@ -38,6 +38,7 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
         # A part without published ports has none, whatever is bound.
         listening=part.listening or whole.listening,
         endings=part.endings,
+        files=part.files,
         taken_down=part.taken_down,
         jobs={**whole.jobs, **part.jobs},
     )

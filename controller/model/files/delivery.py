@@ -30,6 +30,13 @@ RESTART = "Restart"
 #: ``Delivery.on_change`` without any reaction; every other value is the name of a signal.
 NO_REACTION = "None"
 
+_DIGITS = 12
+
+
+def short_content(content: str) -> str:
+    """Return the first digits of a content's id, for people."""
+    return content.rpartition(":")[2][:_DIGITS]
+
 
 @dataclass(frozen=True, slots=True)
 class FileSet:
@@ -85,9 +92,12 @@ class MountedFiles:
 
     kind: str
     name: str
+    #: For a folder that stays: the content of the container's start, or of its last signal.
     content: str
     target: str
     is_stable: bool = False
+    #: The content that the folder shows now.
+    shown: str = ""
 
 
 @dataclass(frozen=True, slots=True)

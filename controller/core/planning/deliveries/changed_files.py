@@ -14,11 +14,9 @@ from controller.core.files.mounts import KINDS
 from controller.model.desired.desired import Config, Desired, Service
 from controller.model.desired.plan import AnyAction, DeliverFiles
 from controller.model.errors import Problem
-from controller.model.files.delivery import Delivery, FileSet, MountedFiles
+from controller.model.files.delivery import Delivery, FileSet, MountedFiles, short_content
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
-
-_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +120,6 @@ def _is_late(mounted: MountedFiles | None, delivery: Delivery) -> bool:
 def files_of(delivery: Delivery, service: Service) -> FileSet:
     """Return the name under which the broker stores the files."""
     return FileSet(delivery.kind, service.key.namespace, delivery.name)
-
-
-def short_content(content: str) -> str:
-    """Return the first digits of a content's id, for people."""
-    return content.rpartition(":")[2][:_DIGITS]
 
 
 def _deliver(delivery: Delivery, service: Service, config: Config) -> DeliverFiles:

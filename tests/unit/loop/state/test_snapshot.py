@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controller.loop.state import snapshot
+from controller.model.files.delivery import FileSet, StoredFiles
 from controller.model.names import Key
 from controller.model.observed import Container, Ending, HostPort, Image, ObservedNetwork
 from controller.ports import ContainerSummary
@@ -34,13 +35,15 @@ def test_one_services_look_replaces_its_containers_and_its_namespaces_networks()
         pins={"v1:x": Image("y")},
     )
     ended = Ending("c1", "container.remove", "operator", 0, "2026-01-01T00:00:00Z")
-    part = replace(part, endings={"c1": ended}, taken_down="d1")
+    stored = StoredFiles(FileSet("config", "default", "site"))
+    part = replace(part, endings={"c1": ended}, taken_down="d1", files={"f": stored})
     merged = snapshot.merge(WHOLE, part, WEB)
     assert ids(merged.containers) == ["id:api.1-bbbbbbbb", "id:web.2-bbbbbbbb"]
     assert merged.networks == (PROD,)
     assert merged.images == {**WHOLE.images, "new:1": Image("sha256:2")}
     assert merged.pins == {"v1:x": Image("y")}
     assert (merged.endings, merged.taken_down) == ({"c1": ended}, "d1")
+    assert merged.files == {"f": stored}
 
 
 def test_a_part_without_ports_keeps_the_bound_ports() -> None:
