@@ -79,7 +79,7 @@ def test_a_failed_job_holds_its_dependents_until_a_run_by_request_succeeds(host:
     mount = "mounts: [{type: volume, source: data, target: /data, shared: true}]\n"
     host.write("migrate.yaml", job("migrate", flag, f"{mount}backoffLimit: 0"))
     host.write(
-        "make.yaml", job("make", "touch /data/ready", f"{mount}trigger: Manual\nbackoffLimit: 0")
+        "make.yaml", job("make", ": > /data/ready", f"{mount}trigger: Manual\nbackoffLimit: 0")
     )
     on_it = "dependsOn: [{kind: Job, name: migrate, condition: Completed}]\n"
     host.write("web.yaml", web("web", extra=on_it))
@@ -156,7 +156,9 @@ def test_a_migration_comes_before_the_replacement_of_a_service(host: Host) -> No
 
 
 def test_a_schedule_runs_at_its_minute_and_shows_the_next_one(host: Host) -> None:
-    host.write("tick.yaml", job("tick", "date", 'schedule: "* * * * *"\ntimeZone: Europe/Berlin'))
+    host.write(
+        "tick.yaml", job("tick", "echo tick", 'schedule: "* * * * *"\ntimeZone: Europe/Berlin')
+    )
     host.up()
     try:
         ready = eventually(lambda: condition(host, "tick", "Ready"))

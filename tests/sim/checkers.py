@@ -28,7 +28,7 @@ from tests.sim.objects import SimContainer
 from tests.sim.orders import Orders
 from tests.sim.people import MARKER, Marks
 from tests.sim.places import label as _label
-from tests.sim.places import slot_of
+from tests.sim.places import run_of, slot_of
 from tests.sim.probes import is_troubled
 from tests.sim.required import Required
 from tests.sim.runs import Runs
@@ -262,6 +262,7 @@ class Checkers:
     def forget(self) -> None:
         """The journal is lost: what was open in it is closed by nobody."""
         self.intents = {}
+        self._runs = Runs()  # nobody remembers the runs of jobs
 
     def _closing(self, record: Record) -> None:
         entry = record.entry
@@ -433,7 +434,8 @@ class Checkers:
             down_s = self._scene.clock.monotonic() - self._stopped.get(container.id, -1e9)
             if down_s < self._scene.keep_s:
                 raise Violation(5, f"{what} {down_s:.1f} s after its stop")
-        self._check_share(key, truth, what)
+        if container.alive or not run_of(container):
+            self._check_share(key, truth, what)  # nothing goes with a run that ended
 
     def _check_share(self, key: Key, truth: Truth, what: str) -> None:
         if self._approved:
@@ -445,7 +447,7 @@ class Checkers:
             self._gone.append((now, key))
         gone = {each for _, each in self._gone}
         everything = (
-            gone | {k for k in truth.declared if k.kind == "Service"} | set(self._services())
+            gone | {k for k in truth.declared if k.kind in names.WORKLOADS} | set(self._services())
         )
         if len(gone) > max(FREE, len(everything) * PERCENT // 100):
             raise Violation(5, f"{what} the {len(gone)}th of {len(everything)} in 10 minutes")

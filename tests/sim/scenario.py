@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from controller.model.names import Key, service_key
+from controller.model.names import Key, job_key, service_key
 from tests.sim.faults import Action
 from tests.sim.files import Doc, Files
 from tests.sim.ground import Event
@@ -29,6 +29,13 @@ CHECK = {"exec": ["check"], "interval": "10s"}
 LAB = service_key("lab", "probe")
 LAN = Key("Network", "default", "lan")
 
+MIGRATE = job_key("default", "migrate")
+#: A run that trouble cuts is repeated until the trouble is over.
+MIGRATE_SPEC: dict[str, Any] = {
+    "image": "trimtab.local/job:1",
+    "backoffLimit": 20,
+    "keep": {"succeeded": 1, "failed": 1},
+}
 LAB_DOC = Doc(LAB, {"image": "trimtab.local/job:1"})
 WEB_IMAGE = "trimtab.local/web"
 APP_IMAGE = "ghcr.io/platformnetwork/app"
@@ -81,6 +88,8 @@ class Scenario:
         self.altered = tuple(doing for action, doing in _ALTERING if action in must)
         self.rare, self._again = rare, random.Random(f"again {seed}")
         self._absent = random.Random(f"absent {seed}")
+        self._work = random.Random(f"job {seed}")
+        self.works = self._work.random() < 0.15 and not rare
 
     def docs(self, secret: str) -> Iterator[Doc]:
         """The documents that the world begins with."""
@@ -106,6 +115,8 @@ class Scenario:
             condition = self.order.choice(("Started", "Healthy", "Healthy"))
             wanted = [{"name": CELLAR.name, "condition": condition}]
             yield Doc(FRONT, {"image": "trimtab.local/job:1", "dependsOn": wanted})
+        if self.works:
+            yield Doc(MIGRATE, {**MIGRATE_SPEC, "entrypoint": _script(self._work.choice((1, 8)))})
         if self.many:
             for number in range(6):
                 yield Doc(service_key("herd", f"s{number}"), {"image": "trimtab.local/job:1"})
@@ -153,6 +164,23 @@ class Scenario:
         yield from self._tiers(world)
         yield from self._once_more(world)
         yield from self._mistaken(world)
+        yield from self._worked(world)
+
+    def _worked(self, world: World) -> Iterator[Event]:
+        """What becomes of a job, drawn by itself."""
+        if not self.works:
+            return
+        files, draw = world.files, self._work
+        edits: dict[str, Callable[[], object]] = {
+            "edit: migrate changes": partial(_change, files, MIGRATE, entrypoint=_script(3)),
+            "edit: migrate goes": partial(_drop, files, MIGRATE),
+            "edit: migrate is back": partial(
+                files.put, Doc(MIGRATE, {**MIGRATE_SPEC, "entrypoint": _script(2)})
+            ),
+        }
+        for what, change in edits.items():
+            if draw.random() < 0.5:
+                yield draw.uniform(3, 60), what, _edit(world, change)
 
     def _once_more(self, world: World) -> Iterator[Event]:
         """Give what is rare, and must happen, further chances; drawn by itself."""
@@ -219,6 +247,11 @@ class Scenario:
                 yield 0.6, (8, 15), "edit: the herd goes", partial(_cull, files, going)
         yield 0.1, (6, 20), "edit: one replica", partial(files.change, WEB, replicas=1)
         yield 0.08, (6, 20), "edit: web stopped", partial(files.change, WEB, state="Stopped")
+
+
+def _script(seconds: int) -> list[str]:
+    """Return a program that ends well after so long."""
+    return ["/bin/sh", "-c", f"sleep {seconds}; exit 0"]
 
 
 def _edit(world: World, change: Callable[[], object]) -> Callable[[], object]:
