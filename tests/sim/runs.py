@@ -30,6 +30,12 @@ class Runs:
     def __init__(self) -> None:
         #: By job, revision and occasion, in the order of their starts.
         self._begun: dict[tuple[str, ...], list[SimContainer]] = {}
+        #: Runs that somebody removed before their end was known.
+        self._lost: set[str] = set()
+
+    def removed_unseen(self, container: str) -> None:
+        """A run is gone, and nobody can know any more how it ended."""
+        self._lost.add(container)
 
     def forwarding(self, mutated: Started, container: SimContainer | None) -> None:
         """Check a start right before it reaches the engine.
@@ -49,7 +55,7 @@ class Runs:
                 continue
             if other.alive:
                 raise Violation(DOUBLED, f"{container.name} begins while {other.name} goes on")
-            if _succeeded(other):
+            if _succeeded(other) and other.id not in self._lost:
                 raise Violation(DOUBLED, f"{container.name} repeats {other.name}, which succeeded")
         if container not in before:
             before.append(container)

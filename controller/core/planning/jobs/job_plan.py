@@ -46,11 +46,17 @@ def plan_job(context: ServiceContext, memory: JobMemory, now: JobTime) -> JobPla
     """Return the actions for one declared job, in order."""
     job, plan = context.service, JobPlan()
     decision = decide(job_spec(job), job.revision, memory, now)
-    runs = {run.container: run for run in memory.runs}
-    for container in context.containers:
-        run = runs.get(container.id)
-        if run is not None and not run.ended:
+    containers = {container.id: container for container in context.containers}
+    for run in memory.open_runs:
+        container = containers.get(run.container)
+        if container is not None:
             plan.actions += _open_run(container, run, decision, context)
+        else:
+            # Removed from outside. The broker records that at the next look at the job.
+            name = run_name(
+                job.key.namespace, job.key.name, number=run.number, revision=run.revision
+            )
+            plan.actions.append(_awaited_end(run, name, context))
     for container, cause in surplus(job_spec(job), context.containers, memory, now):
         removal = [ContainerHandle.of(container).remove(cause)]
         plan.actions += with_verdicts(removal, context.judge)
@@ -74,9 +80,13 @@ def _open_run(
             return []
         stops = stop_for_good(container, context.service, decision.message)
         return until_denied(with_verdicts(stops, context.judge))
-    # The broker records the end when it reads the container: the next look knows it.
+    return [_awaited_end(run, container.name, context)]
+
+
+def _awaited_end(run: JobRun, name: str, context: ServiceContext) -> Delay:
+    """Return the wait for the record of a run's end: the broker makes it when it reads the container."""
     cause = f"the end of run {run.number} is being recorded"
-    return [Delay(object=context.key, target=container.name, slot=run.number, cause=cause)]
+    return Delay(object=context.key, target=name, slot=run.number, cause=cause)
 
 
 def _begin(new: NewRun, context: ServiceContext, plan: JobPlan) -> None:
