@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 ADMITTED = 760
 STAGE = Stage("fz0-", "a" * 64, dict.fromkeys(("start", "stop", "restart", "kill", "pause", "unpause"), "b" * 64), ("left", "right"), "/tmp/policy-x", "alice-store", 2)  # fmt: skip
 #: What can't be tried a thousand times at random: each is made once, by its own tests.
-ELSEWHERE = {Mutation.EXEC_CREATE, Mutation.EXEC_START, Mutation.IMAGE_REMOVE}
+#: Files are stored by the broker: the engine hears nothing of them.
+ELSEWHERE = {
+    *(Mutation.EXEC_CREATE, Mutation.EXEC_START, Mutation.IMAGE_REMOVE),
+    Mutation.FILES_DELIVER,
+}
 
 
 @pytest.fixture(scope="module")

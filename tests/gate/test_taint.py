@@ -120,6 +120,9 @@ class Taint:
             "network": "alice-isle" if route.name != "network.connect" else "taint-more",
             "volume": "alice-store",
             "exec": "0" * 64,
+            "kind": "config",
+            "namespace": "default",
+            "name": "site",
         }
         if route.name == "network.remove":
             words["network"] = "nobody"
