@@ -75,7 +75,7 @@ def is_settled(resource: Resource) -> bool:
 
 def is_completed(resource: Resource) -> bool:
     """Return True if every container of the resource, a task, has ended; a job has a condition."""
-    if resource["kind"] == "Job":
+    if resource.get("kind") == "Job":
         return any(
             c["type"] == "Complete" and c["status"] == "True" for c in resource["conditions"]
         )
