@@ -347,6 +347,17 @@ class Checkers:
 
     # Files of Configs
 
+    def storing(self, files: str) -> None:
+        """Check a content right before the broker stores it: it has an open intent."""
+        fitting = [
+            intent
+            for intent in self.intents.values()
+            if intent.route == Mutation.FILES_DELIVER and intent.subject == files
+        ]
+        if not fitting or fitting[-1].closed:
+            raise Violation(1, f"no durable intent: {files} is stored")
+        fitting[-1].forwarded, fitting[-1].answer = True, Reply(201)
+
     def _note_delivery(self, record: Record) -> None:
         """Note whose a content is, from the intent on."""
         request = record.entry.request
@@ -547,6 +558,8 @@ class Checkers:
         removes = mutated.route == Mutation.CONTAINER_REMOVE and "force" in mutated.query
         if self.breaching and mutated.route == Mutation.CONTAINER_KILL:
             return  # the broker ends what doesn't run as admitted
+        if mutated.query.get("signal") == "SIGHUP":
+            return  # after a changed content: programs read their files again
         if (mutated.route not in stops and not removes) or container.status != "running":
             return
         key, slot = _key(container), slot_of(container)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from controller.broker.gate.commands import Command, Forward, Lost, ReadProcess, WriteRecord
+from controller.broker.gate.commands import (
+    Command,
+    Forward,
+    Lost,
+    ReadProcess,
+    StoreContent,
+    WriteRecord,
+)
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.records import Reply, Request, Role
 from tests.sim import kernel
@@ -94,6 +101,8 @@ class Hazards(Ground):
     def before(self, command: Command) -> None:
         """Meet a command with the fault of its request, before it is carried out."""
         now = self.now
+        if isinstance(command, StoreContent) and command.blob is not None:
+            self.checkers.storing(str(command.files))
         self._die_in_recovery(command)
         match command, now.fault:
             case WriteRecord(entry), Fault.BROKER_BEFORE_INTENT if entry.stage == "intent":
