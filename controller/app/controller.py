@@ -27,8 +27,8 @@ from controller.core.planning.image_volumes import volume_rule_of
 from controller.core.planning.quarantine import QuarantineRules
 from controller.core.status.details import Report
 from controller.engine.adapter import BrokerEngine, ignore_progress
+from controller.engine.docker_client import SdkTransport
 from controller.engine.host_ports import bound_ports
-from controller.engine.http_transport import HttpTransport
 from controller.engine.policy_cache import PolicyCache
 from controller.engine.snapshot_engine import SnapshotEngine
 from controller.engine.verdict_cache import VerdictCache
@@ -69,7 +69,7 @@ def broker_engine(
 ) -> BrokerEngine:
     """Return the engine behind the broker at *broker_socket*."""
     return BrokerEngine(
-        HttpTransport(broker_socket),
+        SdkTransport(broker_socket),
         networks=networks,
         on_progress=on_progress,
         pause=time.sleep,

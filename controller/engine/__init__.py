@@ -1,1 +1,1 @@
-"""The engine as the controller reaches it: through the broker's socket."""
+"""The engine as the controller reaches it: through the broker's socket, over the Docker SDK."""

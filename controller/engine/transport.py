@@ -1,6 +1,6 @@
 """The transport port of the adapter: requests to the broker, and the errors of a connection.
 
-``http_transport`` implements the port over a Unix socket. The simulation has an implementation
+``docker_client`` implements the port with the Docker SDK. The simulation has an implementation
 over the real gate.
 """
 

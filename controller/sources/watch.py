@@ -1,10 +1,10 @@
 """The file watch: a change wakes the controller, without further information.
 
 A watch can miss changes, and ends silently together with its folder. So nothing relies on the
-watch. Each wakeup makes the controller read all files. After each change and every five seconds, the
-set of folders is compared. If the set differs, or after a minute, a new watch starts. So the watch
-follows new folders, recreated folders and folders behind a changed link, and a lost change of a
-folder costs five seconds.
+watch. Each wakeup makes the controller read all files. After each change and every second, the set
+of folders is compared. If the set differs, or after a minute, a new watch starts. So the watch
+follows new folders, recreated folders and folders behind a changed link, and a lost event costs
+one second.
 """
 
 from __future__ import annotations
@@ -16,21 +16,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import watchfiles
+
 from controller.sources import git
 from controller.sources.safe_read import FolderWalk
-from controller.system.inotify import FolderChanges
 
 #: A batch of changes ends after this time without a change …
-QUIET_S = 0.05
-#: … or after so many reads of further changes, with this pause before each: 0.5 to 5.5 s.
-READS_MAX = 100
-GATHER_S = 0.005
+QUIET_MS = 50
+#: … or at this length.
+BATCH_MS = 5_000
 #: Time between two comparisons of the folders without a change.
-COMPARE_MS = 5_000
+COMPARE_MS = 1_000
 #: Comparisons until a new watch starts.
-COMPARISONS_MAX = 12
-#: Batches of changes that don't concern the watch, until a comparison all the same.
-IGNORED_MAX = 20
+COMPARISONS_MAX = 60
 RETRY_S = 0.5
 MAX_FOLDERS = 10_000
 MAX_LINKS = 40
@@ -98,34 +96,26 @@ def _watch_once(
 ) -> None:
     """Watch until the folders differ from those at the start."""
     scope = scope_of(roots, marks())
-    with FolderChanges(scope.paths()) as changes:
-        wake()
-        comparisons = ignored = 0
-        while comparisons < COMPARISONS_MAX:
-            paths = _next_batch(changes, stop, compare_ms / 1000)
-            if stop.is_set():
-                return
-            is_concerned = any(scope.concerns(path) for path in paths)
-            if is_concerned:
-                wake()
-            elif paths and ignored < IGNORED_MAX:
-                ignored += 1  # something beside the directory, which can go on for ever
-                continue
-            comparisons, ignored = comparisons + 1, 0
-            is_doubtful = any(scope.can_end_watch(path) for path in paths)
-            if is_doubtful or scope_of(roots, marks()) != scope:
-                return
-
-
-def _next_batch(changes: FolderChanges, stop: threading.Event, within_s: float) -> set[str]:
-    """Return the paths of the next changes that come close together, none after *within_s*."""
-    paths = more = changes.read(within_s=within_s)
-    for _ in range(READS_MAX):
-        if not more or stop.wait(GATHER_S):
-            break
-        more = changes.read(within_s=QUIET_S)
-        paths = paths | more
-    return paths
+    batches = watchfiles.watch(
+        *scope.paths(),
+        watch_filter=None,
+        debounce=BATCH_MS,
+        step=QUIET_MS,
+        stop_event=stop,
+        rust_timeout=compare_ms,
+        yield_on_timeout=True,
+        raise_interrupt=False,
+        force_polling=False,
+        recursive=False,
+        ignore_permission_denied=True,
+    )
+    for count, changes in enumerate(batches):
+        paths = {path for _, path in changes}
+        if count == 0 or any(scope.concerns(path) for path in paths):
+            wake()
+        is_doubtful = any(scope.can_end_watch(path) for path in paths)
+        if is_doubtful or count >= COMPARISONS_MAX or scope_of(roots, marks()) != scope:
+            return
 
 
 def scope_of(roots: Iterable[Path], marks: Iterable[Path] = ()) -> Scope:

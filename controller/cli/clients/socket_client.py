@@ -1,6 +1,6 @@
 """Clients for the broker's own routes and the controller's socket, with the standard library only.
 
-Calls to the engine go through ``controller.engine``. Without its parsers, commands such as
+Calls to the engine go through ``controller.engine``. Without the Docker SDK, commands such as
 ``status`` start fast.
 """
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+import watchfiles
 
 from controller.sources.watch import scope_of, watch
-from controller.system.inotify import FolderChanges
 
 WAIT_S = 20  # a bound for slow machines; a wakeup comes in about 0.2 s
 
@@ -218,13 +218,14 @@ def test_a_watch_is_made_anew_by_itself(root: Path, monkeypatch: pytest.MonkeyPa
 def test_a_watch_that_fails_is_tried_again(root: Path, monkeypatch: pytest.MonkeyPatch):
     failing = threading.Event()
     failing.set()
+    start = watchfiles.watch
 
-    def scarce(folders: list[str]) -> FolderChanges:
+    def scarce(*paths: str, **options: object) -> object:
         if failing.is_set():
             raise OSError(28, "inotify watch limit reached")
-        return FolderChanges(folders)
+        return start(*paths, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("controller.sources.watch.FolderChanges", scarce)
+    monkeypatch.setattr(watchfiles, "watch", scarce)
     with Watched(root) as watched:  # it wakes all the same
         failing.clear()
         assert watched.woken_by(lambda: (root / "web.yaml").write_text("a: 2\n"))

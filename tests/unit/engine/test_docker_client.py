@@ -1,4 +1,4 @@
-"""The transport to the broker: sent and unsent requests, kept connections, and the ends of streams."""
+"""The Docker SDK as a transport: sent and unsent requests, and the ends of streams."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from controller.engine.http_transport import HttpTransport
+from controller.engine.docker_client import SdkTransport
 from controller.engine.transport import (
     ConnectionBroken,
     EngineResponse,
@@ -84,21 +84,15 @@ def hang_up(_peer: socket.socket) -> None:
 
 
 def call(
-    transport: HttpTransport, *, body: dict[str, object] | None = None, timeout_s: float = 5
+    transport: SdkTransport, *, body: dict[str, object] | None = None, timeout_s: float = 5
 ) -> EngineResponse:
     query = {"name": "web.1-0"}
     request = OutgoingRequest("POST", "/containers/create", query, body, timeout_s=timeout_s)
     return transport.call(request, "Y29udGV4dA")
 
 
-@pytest.fixture
-def transport(tmp_path: Path) -> Iterator[HttpTransport]:
-    with closing(HttpTransport(tmp_path / "broker.sock")) as made:
-        yield made
-
-
 def test_a_request_is_versioned_and_carries_the_claims_and_nothing_of_the_environment(
-    tmp_path: Path, transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     netrc = tmp_path / "netrc"
@@ -107,7 +101,7 @@ def test_a_request_is_versioned_and_carries_the_claims_and_nothing_of_the_enviro
     monkeypatch.setenv("NETRC", str(netrc))
     path = tmp_path / "broker.sock"
     with broker(path, reply(b'{"Id":"c1"}')) as received:
-        answer = call(transport, body={"Image": "web:1"})
+        answer = call(SdkTransport(path), body={"Image": "web:1"})
     assert answer == EngineResponse(200, b'{"Id":"c1"}')
     head, _, body = received[0].partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
@@ -120,16 +114,16 @@ def test_a_request_is_versioned_and_carries_the_claims_and_nothing_of_the_enviro
     assert json.loads(body) == {"Image": "web:1"}
 
 
-def test_own_routes_have_no_version(tmp_path: Path, transport: HttpTransport) -> None:
+def test_own_routes_have_no_version(tmp_path: Path) -> None:
     path = tmp_path / "broker.sock"
     with broker(path, reply(b"{}")) as received:
-        transport.call(OutgoingRequest("GET", "/trimtab/v1/health", timeout_s=5), "x")
+        SdkTransport(path).call(OutgoingRequest("GET", "/trimtab/v1/health", timeout_s=5), "x")
     assert received[0].startswith(b"GET /trimtab/v1/health HTTP/1.1\r\n")
 
 
 def test_without_a_socket_nothing_was_sent(tmp_path: Path) -> None:
     with pytest.raises(NotSent):
-        call(HttpTransport(tmp_path / "broker.sock"))
+        call(SdkTransport(tmp_path / "broker.sock"))
 
 
 def test_at_a_socket_that_nobody_serves_nothing_was_sent(tmp_path: Path) -> None:
@@ -137,52 +131,59 @@ def test_at_a_socket_that_nobody_serves_nothing_was_sent(tmp_path: Path) -> None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
         dead.bind(str(path))
     with pytest.raises(NotSent):
-        call(HttpTransport(path))
+        call(SdkTransport(path))
 
 
 def test_a_reply_that_never_comes_is_broken_and_not_unsent(tmp_path: Path) -> None:
     path = tmp_path / "broker.sock"
     with broker(path, hang_up), pytest.raises(ConnectionBroken):
-        call(HttpTransport(path))
+        call(SdkTransport(path))
 
 
 def test_a_reply_that_breaks_off_is_broken(tmp_path: Path) -> None:
     path = tmp_path / "broker.sock"
     half = OK + b'Content-Length: 100\r\n\r\n{"Id":'
     with broker(path, lambda peer: peer.sendall(half)), pytest.raises(ConnectionBroken):
-        call(HttpTransport(path))
+        call(SdkTransport(path))
 
 
 def test_a_reply_that_takes_too_long_is_broken(tmp_path: Path) -> None:
     path, over = tmp_path / "broker.sock", threading.Event()
     with broker(path, lambda _peer: over.wait(10)):
         with pytest.raises(ConnectionBroken):
-            call(HttpTransport(path), timeout_s=0.05)
+            call(SdkTransport(path), timeout_s=0.05)
         over.set()
 
 
-def test_a_connection_is_kept_for_the_next_call(tmp_path: Path, transport: HttpTransport) -> None:
-    def reply_twice(peer: socket.socket) -> None:
-        reply(b"1")(peer)
-        received.append(read_request(peer))
-        reply(b"2")(peer)
-
-    with broker(tmp_path / "broker.sock", reply_twice) as received:
-        assert [call(transport).body, call(transport).body] == [b"1", b"2"]
-    assert len(received) == 2
-
-
 def test_a_connection_that_the_broker_closed_between_two_calls_is_replaced(
-    tmp_path: Path, transport: HttpTransport
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "broker.sock"
     with broker(path, reply(b"{}"), reply(b"{}")) as received:
+        transport = SdkTransport(path)
         assert call(transport).status == 200
         assert received.closed.acquire(timeout=10)
         assert call(transport).status == 200
 
 
-def open_stream(transport: HttpTransport, *, idle_timeout_s: float = 5) -> Iterator[bytes]:
+def test_requests_of_different_paths_share_a_connection(tmp_path: Path) -> None:
+    def twice(peer: socket.socket) -> None:
+        reply(b"1")(peer)
+        second = read_request(peer)
+        assert second.startswith(b"GET /v1.45/volumes ")
+        reply(b"2")(peer)
+
+    with broker(tmp_path / "s", twice):
+        transport = SdkTransport(tmp_path / "s")
+        bodies = [
+            transport.call(OutgoingRequest("GET", path, timeout_s=5), "").body
+            for path in ("/networks", "/volumes")
+        ]
+        transport.close()
+    assert bodies == [b"1", b"2"]
+
+
+def open_stream(transport: SdkTransport, *, idle_timeout_s: float = 5) -> Iterator[bytes]:
     stream = transport.stream(OutgoingRequest("GET", "/events", timeout_s=idle_timeout_s), "x")
     assert stream.status == 200
     return stream.lines()
@@ -193,14 +194,14 @@ def test_lines_are_put_together_from_whatever_pieces_come(tmp_path: Path) -> Non
     pieces = [b'{"a"', b":1}\n\n{", b'"b":2}\n', b'{"c":3}']
     data = STREAM + b"".join(chunk(piece) for piece in pieces) + b"0\r\n\r\n"
     with broker(path, lambda peer: peer.sendall(data)):
-        lines = list(open_stream(HttpTransport(path)))
+        lines = list(open_stream(SdkTransport(path)))
     assert lines == [b'{"a":1}', b'{"b":2}', b'{"c":3}']
 
 
 def test_a_stream_that_breaks_off_is_broken_after_what_was_whole(tmp_path: Path) -> None:
     path = tmp_path / "broker.sock"
     with broker(path, lambda peer: peer.sendall(STREAM + chunk(b'{"a":1}\n{"b"'))):
-        lines = open_stream(HttpTransport(path))
+        lines = open_stream(SdkTransport(path))
         assert next(lines) == b'{"a":1}'
         with pytest.raises(ConnectionBroken) as caught:
             next(lines)
@@ -215,7 +216,7 @@ def test_a_stream_that_says_nothing_is_silent(tmp_path: Path) -> None:
         over.wait(10)
 
     with broker(path, say_nothing):
-        lines = open_stream(HttpTransport(path), idle_timeout_s=0.05)
+        lines = open_stream(SdkTransport(path), idle_timeout_s=0.05)
         with pytest.raises(Silent):
             next(lines)
         over.set()
@@ -229,7 +230,7 @@ def test_closing_wakes_a_reader_in_another_thread(tmp_path: Path) -> None:
         over.wait(10)
 
     with broker(path, one_line):
-        stream = HttpTransport(path).stream(OutgoingRequest("GET", "/events", timeout_s=30), "x")
+        stream = SdkTransport(path).stream(OutgoingRequest("GET", "/events", timeout_s=30), "x")
         reading, ended = threading.Event(), threading.Event()
 
         def read() -> None:
@@ -261,6 +262,6 @@ def test_a_line_without_an_end_is_cut_off(tmp_path: Path) -> None:
             pass  # it hung up, as it should
 
     with broker(path, babble):
-        lines = open_stream(HttpTransport(path))
+        lines = open_stream(SdkTransport(path))
         with pytest.raises(ConnectionBroken):
             next(lines)
