@@ -140,7 +140,9 @@ class ControlApi:
     def _converge(self, request: PassRequest, deadline: float) -> Convergence:
         keys, approved = self._controller.keys, request.approve_prune
         was_stuck = False
-        unchanged = None if approved else self._plan_unchanged()
+        # A request for a run of a job changes nothing but what the broker knows.
+        is_job = request.key is not None and request.key.kind == "Job"
+        unchanged = None if approved or is_job else self._plan_unchanged()
         if unchanged is not None:
             convergence = self._operator.convergence_of(unchanged, request.key)
             if convergence.settled:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from controller.broker.gate import router
 from controller.broker.gate.commands import Forward, Lost
 from controller.model import names
-from controller.model.mutations import JOB_ENDED, Mutation
+from controller.model.mutations import CONTAINER_GONE, JOB_ENDED, Mutation
 from controller.model.names import Key, service_key, workload_key
 from controller.model.quantities import parse_duration_ms
 from controller.model.records import Record, Reply, Request, Role
@@ -258,10 +258,9 @@ class Checkers:
             raise Violation(7, f"what runs as admitted is ended: {entry.result}")
         elif entry.stage in {"outcome", "recovered"}:
             self._closing(record)
-        elif entry.request.get("route") == JOB_ENDED:
+        elif entry.request.get("route") in {JOB_ENDED, CONTAINER_GONE}:
             run = str(entry.request.get("object"))
-            if self._scene.engine.find(run) is None:
-                self._runs.removed_unseen(run)
+            self._runs.ended(run, self._scene.engine.find(run))
 
     def forget(self) -> None:
         """The journal is lost: what was open in it is closed by nobody."""

@@ -30,12 +30,14 @@ class Runs:
     def __init__(self) -> None:
         #: By job, revision and occasion, in the order of their starts.
         self._begun: dict[tuple[str, ...], list[SimContainer]] = {}
-        #: Runs that somebody removed before their end was known.
-        self._lost: set[str] = set()
+        #: Runs that had failed, or that somebody had removed, when their end was recorded. People
+        #: may run them again past the gate.
+        self._failed: set[str] = set()
 
-    def removed_unseen(self, container: str) -> None:
-        """A run is gone, and nobody can know any more how it ended."""
-        self._lost.add(container)
+    def ended(self, identifier: str, container: SimContainer | None) -> None:
+        """The end of a run is recorded: did the run fail, or is it gone with nobody the wiser?"""
+        if container is None or not _succeeded(container):
+            self._failed.add(identifier)
 
     def forwarding(self, mutated: Started, container: SimContainer | None) -> None:
         """Check a start right before it reaches the engine.
@@ -55,7 +57,7 @@ class Runs:
                 continue
             if other.alive:
                 raise Violation(DOUBLED, f"{container.name} begins while {other.name} goes on")
-            if _succeeded(other) and other.id not in self._lost:
+            if _succeeded(other) and other.id not in self._failed:
                 raise Violation(DOUBLED, f"{container.name} repeats {other.name}, which succeeded")
         if container not in before:
             before.append(container)
