@@ -20,8 +20,12 @@ from controller.app.process import (
 from controller.app.state_folder import UNCHANGED, Launch, LaunchOptions, prepare
 from controller.app.users import User, controller_user, trimtab_gid
 from controller.broker.dispatch import handle
-from controller.broker.files.upkeep import restore
+from controller.broker.files.upkeep import SecretDelivery, restore
 from controller.broker.host.capabilities import UMASK, drop_privileges
+from controller.broker.secrets.generated import GeneratedValues
+from controller.broker.secrets.memory_folder import secret_folder
+from controller.broker.secrets.opener import SecretOpener
+from controller.broker.secrets.worker import SecretWorker
 from controller.broker.server.server import Broker, BrokerPaths, HostServices
 from controller.core.encoding import engine_address
 from controller.core.records.checkpoint import origin_of
@@ -35,7 +39,7 @@ from controller.model.errors import StateError
 from controller.ports import Clock
 from controller.process.copied_state_lock import InstanceLock, shared_folder
 from controller.process.engine_socket import check_access
-from controller.settings import StateFolder, bind_engine, read_instance
+from controller.settings import StateFolder, bind_engine, read_instance, state_of
 from controller.system.file_lock import hold_lock
 
 
@@ -72,6 +76,8 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
     check_access_to_policy = partial(
         access_error, broker_uid=os.getuid(), controller_uid=launch.user.uid
     )
+    key = hash_key(state.hash_key, new_seed=lambda: secrets.token_bytes(32))
+    opener = _secret_opener(state, key)
     services = HostServices(
         clock=clock,
         new_id=new_id,
@@ -81,7 +87,9 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
             state.journal, durable=lambda: journal.last_seq, clock=clock
         ),
         bind_engine=bind_and_claim,
-        hash_key=hash_key(state.hash_key, new_seed=lambda: secrets.token_bytes(32)),
+        hash_key=key,
+        secrets=opener,
+        secret_folder=secret_folder(instance.id),
         reach=reach,
     )
     broker = Broker(
@@ -96,6 +104,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
     try:
         broker.run(lifeline=lifeline_fd)
     finally:
+        opener.worker.stop()
         lock.release()
     return 0
 
@@ -148,9 +157,29 @@ def restore_files(root: Path) -> list[tuple[str, str]] | None:
         return None
     try:
         os.umask(UMASK)
-        return restore(root)
+        return _restore(root)
     finally:
         os.close(lock)
+
+
+def _restore(root: Path) -> list[tuple[str, str]]:
+    instance = read_instance(root)
+    memory = secret_folder(instance.id) if instance is not None else None
+    if instance is None or memory is None:
+        return restore(root, None)
+    state = state_of(root, instance)
+    key = hash_key(state.hash_key, new_seed=lambda: secrets.token_bytes(32))
+    opener = _secret_opener(state, key)
+    try:
+        return restore(root, SecretDelivery(memory, opener.reopen_stored, opener.answer))
+    finally:
+        opener.worker.stop()
+
+
+def _secret_opener(state: StateFolder, key: bytes) -> SecretOpener:
+    generated = GeneratedValues(state.root / "broker" / "generated", key, secrets.token_bytes)
+    worker = SecretWorker(monotonic=time.monotonic)
+    return SecretOpener(worker, generated, key, time.monotonic)
 
 
 def open_journal(state: StateFolder, instance: str, *, clock: Clock, reach: Reach) -> Writer:

@@ -30,6 +30,7 @@ from controller.engine.adapter import BrokerEngine, ignore_progress
 from controller.engine.docker_client import SdkTransport
 from controller.engine.host_ports import bound_ports
 from controller.engine.policy_cache import PolicyCache
+from controller.engine.secret_contents import BrokerSecrets
 from controller.engine.snapshot_engine import SnapshotEngine
 from controller.engine.verdict_cache import VerdictCache
 from controller.loop.controller import Controller
@@ -161,7 +162,10 @@ def build_controller(
 
     commit_files = CommitFiles(state, engine.record_hold)
     files = DesiredFiles(
-        directory_source(directory), state.fetcher, lambda: dict(store.prune.sources)
+        directory_source(directory),
+        state.fetcher,
+        lambda: dict(store.prune.sources),
+        BrokerSecrets(engine.ask_content, clock.monotonic),
     )
     prober = Prober(ProbeSockets(clock.monotonic), clock, triggers.check)
     parts = ControllerParts(

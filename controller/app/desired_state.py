@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading
-from controller.model.desired.desired import Desired, GitSource, SourceIdentity
+from controller.core.planning.deliveries.secret_binding import SecretContents, bind_secrets
+from controller.model.desired.desired import Desired, GitSource, Secret, SourceIdentity
 from controller.model.names import Key
 from controller.sources.directory import DirectorySource, Export
 
@@ -28,6 +29,15 @@ def directory_source(directory: Path, *, overlay: Path | None = None) -> Directo
 def charts_folder(directory: Path) -> Path:
     """Return the charts folder of DIR's Releases."""
     return directory.parent / "configs"
+
+
+#: Returns the contents of Secrets, as far as a broker knows them.
+AskSecrets = Callable[[Iterable[Secret]], SecretContents]
+
+
+def ask_nobody(_secrets: Iterable[Secret]) -> SecretContents:
+    """Return no content: without a broker all are unknown."""
+    return {}
 
 
 class SourceFiles:
@@ -57,8 +67,13 @@ class DesiredFiles:
     """
 
     def __init__(
-        self, directory: DirectorySource, fetcher: Path, serving: Callable[[], Mapping[Key, str]]
+        self,
+        directory: DirectorySource,
+        fetcher: Path,
+        serving: Callable[[], Mapping[Key, str]],
+        secrets: AskSecrets = ask_nobody,
     ) -> None:
+        self._secrets = secrets
         self._directory = directory
         self._fetcher = fetcher
         self._serving = serving
@@ -70,7 +85,11 @@ class DesiredFiles:
         return self._marks
 
     def load(self) -> Desired:
-        """Return the desired state of the present files."""
+        """Return the desired state of the present files, with the contents of Secrets."""
+        desired = self._load()
+        return bind_secrets(desired, self._secrets(desired.secrets))
+
+    def _load(self) -> Desired:
         reading, serving = self._directory.read(), self._serving()
         desired = desired_from(reading)
         has_broken = any(key.kind == "Source" for key in desired.blind_keys)

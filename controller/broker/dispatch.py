@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from controller.broker.deliveries import secrets
 from controller.broker.deliveries.deliver import deliver
 from controller.broker.gate import context_header, redact, router
 from controller.broker.gate.call import Author, Flow, GateRequest
@@ -130,6 +131,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     Mutation.VOLUME_CREATE: Endpoint(networks_volumes.volume_create, dry_run.judge_volume),
     Mutation.VOLUME_REMOVE: Endpoint(networks_volumes.volume_remove),
     Mutation.FILES_DELIVER: Endpoint(deliver),
+    "own.secret": Endpoint(secrets.look),
     "own.whoami": Endpoint(trimtab_api.whoami),
     "own.health": Endpoint(trimtab_api.health),
     "own.policy": Endpoint(trimtab_api.policy),

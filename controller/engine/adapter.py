@@ -68,10 +68,8 @@ if TYPE_CHECKING:
     from controller.model.sources import SourceHold
 
 READ_TIMEOUT_S = 15.0
-#: A look at a service is a read of the engine for each container, network and image.
-LOOK_TIMEOUT_S = 60.0
-#: The broker takes at most so many images in a look.
-IMAGES_MAX = 16
+LOOK_TIMEOUT_S = 60.0  # a read of the engine for each container, network and image
+IMAGES_MAX = 16  # the broker takes at most so many in a look
 #: The broker's code for a look with too many or too large objects for one response.
 LOOK_TOO_LARGE = "look.too-large"
 #: The broker ends a pull after 120 s without progress. This timeout covers a hanging broker.
@@ -151,6 +149,10 @@ class BrokerEngine:
     def read_own_route(self, name: str) -> Any:
         """Return the JSON of one of the broker's own routes, for example ``policy``."""
         return self._get(f"/trimtab/v1/{name}")
+
+    def ask_content(self, request: OutgoingRequest, cause: str) -> str:
+        """Return the broker's answer to a question about a Secret, its content id."""
+        return self._send(request, Context(cause=cause))
 
     def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
         """Return one snapshot.

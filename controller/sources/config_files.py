@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from controller.core.manifests.declaration import Declaration, ParsedDocument
-from controller.model.desired.spec.files import ConfigSpec
+from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.errors import Problem
 from controller.model.files.delivery import CONTENT_BYTES_MAX, FILE_BYTES_MAX
 from controller.model.quantities import format_bytes
@@ -44,9 +44,11 @@ def bytes_of(documents: Iterable[ParsedDocument]) -> int:
 
 def _with_files(document: ParsedDocument, folder: str, root: SourceRoot) -> ParsedDocument:
     declaration = document.declaration
-    if declaration is None or not isinstance(declaration.spec, ConfigSpec):
+    if declaration is None:
         return document
-    if not declaration.spec.files:
+    if isinstance(declaration.spec, SecretSpec) and declaration.spec.sops is not None:
+        return _with_sops(document, declaration, declaration.spec.sops, folder, root)
+    if not isinstance(declaration.spec, ConfigSpec) or not declaration.spec.files:
         return document
     files: dict[str, bytes] = {}
     problems: list[Problem] = []
@@ -63,6 +65,20 @@ def _with_files(document: ParsedDocument, folder: str, root: SourceRoot) -> Pars
         return ParsedDocument(None, found, declaration.key, document.release, declaration)
     read = replace(declaration, files=tuple(sorted(files.items())))
     return replace(document, declaration=read)
+
+
+def _with_sops(
+    document: ParsedDocument, declaration: Declaration, path: str, folder: str, root: SourceRoot
+) -> ParsedDocument:
+    """Return a Secret's document with its SOPS file."""
+    content = _read(path, folder, root)
+    if isinstance(content, bytes):
+        read = replace(declaration, files=((posixpath.basename(path), content),))
+        return replace(document, declaration=read)
+    code = content.code.replace("config.", "secret.")
+    problem = declaration.problem(("spec", "sops"), code, content.message, content.remedy)
+    found = (*document.problems, problem)
+    return ParsedDocument(None, found, declaration.key, document.release, declaration)
 
 
 def _at(declaration: Declaration, name: str, problem: Problem) -> Problem:

@@ -21,11 +21,13 @@ from controller.broker.gate.commands import (
     InspectPaths,
     Lost,
     MakeFiles,
+    OpenSecret,
     QueryJournal,
     ReadCdiFiles,
     ReadEngine,
     ReadProcess,
     Relay,
+    SecretNotOpened,
     StoreContent,
     WriteRecord,
     encode_list,
@@ -228,7 +230,7 @@ class SimBroker:
                 return self._write(entry)
             case InspectPaths(paths):
                 return tuple(PathFacts(path, "dir", device=1, inode=7) for path in paths)
-            case StoreContent() | MakeFiles():
+            case StoreContent() | MakeFiles() | OpenSecret():
                 return self._change_files(command)
             case ReadCdiFiles():
                 return ()
@@ -237,8 +239,12 @@ class SimBroker:
             case EndProcess() | QueryJournal() | Relay():
                 raise AssertionError(f"nobody asks for that in the simulation: {command}")
 
-    def _change_files(self, command: StoreContent | MakeFiles) -> str:
-        """Store a content, or mount it: the disk outlives the broker."""
+    def _change_files(
+        self, command: StoreContent | MakeFiles | OpenSecret
+    ) -> str | SecretNotOpened:
+        """Store a content, or mount it: the disk outlives the broker. There are no Secrets."""
+        if isinstance(command, OpenSecret):
+            return SecretNotOpened("secret.worker", "no Secrets in the simulation")
         files, content = str(command.files), command.content
         kept = self.stored.setdefault(files, [])
         if isinstance(command, StoreContent) and command.blob is not None:

@@ -6,13 +6,19 @@ asks again after each lost reply.
 
 from __future__ import annotations
 
+from controller.broker.deliveries.secrets import open_requested
 from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.commands import StoreContent
 from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import raise_if_denied
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import json_reply
-from controller.core.admission.files import admit_delivery, read_delivery
+from controller.core.admission.files import (
+    DeliveryRequest,
+    admit_delivery,
+    opened_secret,
+    read_delivery,
+)
 from controller.core.records.container_effects import used_contents
 from controller.model.files.delivery import FileSet
 from controller.model.mutations import Mutation
@@ -24,7 +30,7 @@ _DEADLINE_S = 60.0
 def deliver(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Store a content, and let containers with a stable folder of it see the content."""
     files = FileSet(call.names["kind"], call.names["namespace"], call.names["name"])
-    request = read_delivery(call.body)
+    request = yield from _read(call, state, files)
     stored = state.inventory.files
     judged = raise_if_denied(
         admit_delivery(
@@ -52,3 +58,11 @@ def deliver(call: GateRequest, state: GateState) -> Flow[Reply]:
         stores=StoreContent(files, request.content, request.blob),
     )
     return (yield from perform(state, call.by, change))
+
+
+def _read(call: GateRequest, state: GateState, files: FileSet) -> Flow[DeliveryRequest]:
+    """Return the delivery of the body. A Secret is opened to learn its content id."""
+    if files.kind != "secret":
+        return read_delivery(call.body)
+    owner, opened = yield from open_requested(call, state, files)
+    return opened_secret(owner, opened.content, opened.names, opened.stored)

@@ -17,12 +17,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from controller.broker.files.folders import FolderWriter
+from controller.broker.gate.commands import OpenSecret, SecretNotOpened, SecretOpened
 from controller.core.files import blob
 from controller.core.files.blob import DamagedContent
 from controller.core.files.content import content_id
 from controller.core.files.layout import content_folder, folder_of, variant_id
 from controller.model.crashpoints import Reach, pass_by
-from controller.model.files.delivery import FILE_KINDS, FileSet, Variant
+from controller.model.files.delivery import FileSet, Variant
 from controller.system.atomic_file import write_atomic
 
 #: The prefix of the crash points of a file in the store.
@@ -31,6 +32,14 @@ _REMAPPED = re.compile(r".*/([0-9]{1,10})\.[0-9]{1,10}/volumes", re.ASCII)
 
 #: Returns the files of a stored content. Raises DamagedContent.
 OpenContent = Callable[[FileSet, str, bytes], Mapping[str, bytes]]
+
+OpenSecretFunction = Callable[[OpenSecret], SecretOpened | SecretNotOpened]
+
+
+def refuse_secrets(_command: OpenSecret) -> SecretNotOpened:
+    """Return the answer of a broker without memory to deliver Secrets in."""
+    reason = "there is no tmpfs at /run or /dev/shm to deliver Secrets in"
+    return SecretNotOpened("secret.no-memory", reason, "mount one, and start the broker again")
 
 
 def first_id(volumes_root: str) -> int:
@@ -74,6 +83,7 @@ class FileStore:
     #: The folder of the mounted folders, by kind.
     roots: Mapping[str, Path]
     openers: Mapping[str, OpenContent] = field(default_factory=lambda: {"config": open_config})
+    open_secret: OpenSecretFunction = refuse_secrets
     first_id: Callable[[], int] = lambda: 0
     reach: Reach = pass_by
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -227,7 +237,7 @@ class FileStore:
         self._write(path, json.dumps(asdict(made)).encode())
 
     def _all(self) -> Iterator[FileSet]:
-        for kind in FILE_KINDS:
+        for kind in self.roots:
             top = self.contents / kind
             for namespace in sorted(top.iterdir()) if top.is_dir() else ():
                 for name in sorted(namespace.iterdir()):

@@ -5,35 +5,68 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from controller.broker.files.store import FileStore, first_id
+from controller.broker.files.store import (
+    FileStore,
+    OpenContent,
+    OpenSecretFunction,
+    first_id,
+    open_config,
+    refuse_secrets,
+)
 from controller.broker.gate.state import GateState
 from controller.model.crashpoints import Reach
 
 LOG = logging.getLogger(__name__)
 
 
-def file_roots(state_folder: Path) -> dict[str, Path]:
-    """Return the folders that containers mount delivered files from, by kind."""
-    return {"config": state_folder / "files" / "config"}
+@dataclass(frozen=True, slots=True)
+class SecretDelivery:
+    """How Secrets are delivered: into a folder in memory, opened from ciphertext."""
+
+    root: Path
+    open: OpenContent
+    answer: OpenSecretFunction
 
 
-def restore(state_folder: Path) -> list[tuple[str, str]]:
+def restore(state_folder: Path, secrets: SecretDelivery | None) -> list[tuple[str, str]]:
     """Make every folder again that containers mount. Return those that can't be made, with the reason.
 
     No broker serves the state folder meanwhile.
     """
-    store = FileStore(state_folder / "broker" / "files", file_roots(state_folder))
+    roots, openers = _kinds(state_folder, secrets)
+    store = FileStore(state_folder / "broker" / "files", roots, openers)
     return [(str(files), reason) for files, reason in store.restore()]
 
 
-def open_store(state_folder: Path, state: GateState, reach: Reach) -> FileStore:
+def _kinds(
+    state_folder: Path, secrets: SecretDelivery | None
+) -> tuple[dict[str, Path], dict[str, OpenContent]]:
+    """Return the folders that containers mount files from, and how contents are opened, by kind."""
+    roots = {"config": state_folder / "files" / "config"}
+    openers: dict[str, OpenContent] = {"config": open_config}
+    if secrets is not None:
+        roots["secret"], openers["secret"] = secrets.root, secrets.open
+    return roots, openers
+
+
+def open_store(
+    state_folder: Path, state: GateState, reach: Reach, secrets: SecretDelivery | None = None
+) -> FileStore:
     """Return the store in a state folder, and let *state* name its folders."""
-    roots = file_roots(state_folder)
+    roots, openers = _kinds(state_folder, secrets)
     state.file_roots = {kind: str(root) for kind, root in roots.items()}
     contents = state_folder / "broker" / "files"
-    return FileStore(contents, roots, first_id=lambda: first_id(state.volumes_root), reach=reach)
+    return FileStore(
+        contents,
+        roots,
+        openers,
+        open_secret=secrets.answer if secrets is not None else refuse_secrets,
+        first_id=lambda: first_id(state.volumes_root),
+        reach=reach,
+    )
 
 
 async def run_upkeep(files: FileStore, state: GateState, *, every_s: float) -> None:

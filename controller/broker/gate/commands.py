@@ -15,6 +15,8 @@ from typing import Any
 from controller.core.engine_api.cdi import CdiFile
 from controller.core.records.query import QueryResult
 from controller.core.records.views import Page, Question
+from controller.core.secrets.contents import SecretName
+from controller.core.secrets.declared import SecretSource
 from controller.model.confinement import EffectiveState, NotReadable
 from controller.model.files.delivery import FileSet, Variant
 from controller.model.host_paths import PathFacts
@@ -246,6 +248,37 @@ class MakeFiles:
     stable: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class OpenSecret:
+    """Decrypt a Secret, to learn its content id. Result: a SecretOpened, or a SecretNotOpened."""
+
+    bound: SecretName
+    source: SecretSource = field(repr=False)
+    #: The content ids of the Secret that the broker has stored.
+    known: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class SecretOpened:
+    """What may be known of an opened Secret: nothing here is plain text."""
+
+    content: str
+    names: tuple[str, ...]
+    #: The source with its owner, as the broker stores it.
+    stored: bytes = field(repr=False)
+    #: True if the content id was not seen before.
+    is_new: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SecretNotOpened:
+    """Why a Secret can't be opened."""
+
+    code: str
+    reason: str
+    remedy: str = ""
+
+
 Command = (
     ReadEngine
     | InspectPaths
@@ -258,6 +291,7 @@ Command = (
     | EndProcess
     | StoreContent
     | MakeFiles
+    | OpenSecret
 )
 CommandResult = (
     Reply
@@ -272,4 +306,6 @@ CommandResult = (
     | tuple[CdiFile, ...]
     | Page
     | JournalNotReadable
+    | SecretOpened
+    | SecretNotOpened
 )

@@ -388,6 +388,15 @@ ROUTES = (
         deadline_s=0.1,  # nobody works on it after the broker's end
         own=True,
     ),
+    _read(
+        "own.secret",
+        "POST /secrets/{namespace}/{name}",
+        "the content id of a Secret's source, and the names of its files",
+        roles=frozenset({Role.CONTROLLER}),
+        body="secret",
+        body_most=FILES_BODY_MAX,
+        own=True,
+    ),
     # The API of trimtab itself
     _read("own.whoami", "GET /whoami", "the caller's role and owner", own=True),
     _read("own.health", "GET /health", "engine, journal and policy", own=True),

@@ -59,6 +59,7 @@ def protected_places(
     sockets: tuple[tuple[str, str], ...] = (),
     engine_data: str = "",
     credentials: str = "",
+    secrets: tuple[str, ...] = (),
 ) -> tuple[ProtectedPlace, ...]:
     """Return the protected places. *sockets* are pairs of a name and a path; '' omits a place.
 
@@ -69,6 +70,7 @@ def protected_places(
     places = [ProtectedPlace("state folder", state), ProtectedPlace("policy", policy)]
     places.append(ProtectedPlace("registry credentials", credentials))
     places.append(ProtectedPlace("desired-state directory", desired_state))
+    places += [ProtectedPlace("folder of secrets", path) for path in secrets]
     listening = (*sockets, *(("containerd socket", path) for path in CONTAINERD_SOCKETS))
     places += [ProtectedPlace(what, path) for what, path in listening]
     places.append(ProtectedPlace(ENGINE_DATA, engine_data))

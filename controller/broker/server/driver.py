@@ -30,6 +30,7 @@ from controller.broker.gate.commands import (
     InspectPaths,
     Lost,
     MakeFiles,
+    OpenSecret,
     QueryJournal,
     ReadCdiFiles,
     ReadEngine,
@@ -53,19 +54,15 @@ from controller.model.records import Actor, Entry, Record, Reply, Role
 from controller.system.slots import SlotUser
 
 LOG = logging.getLogger(__name__)
-#: How long a mutation waits for the admissions before it.
-ADMISSION_S = 30.0
+ADMISSION_S = 30.0  # how long a mutation waits for the admissions before it
 #: Timeout for the inspection of bind sources. Others wait for the lock while a file system hangs.
 INSPECT_S = 5.0
-#: Inspections in threads at a time. More are answered as unreadable paths.
-INSPECTIONS_MAX = 8
-#: Timeout for reading a container's process.
-PROCESS_S = 2.0
+INSPECTIONS_MAX = 8  # in threads at a time; more are answered as unreadable paths
+PROCESS_S = 2.0  # the timeout for reading a container's process
 #: Processes read at a time, and threads for further reads while some hang.
 READING_MAX = 8
 HANGING_MAX = 8
-#: Reads of one request that are sent before the flow asks for them.
-AHEAD_MAX = 8
+AHEAD_MAX = 8  # reads of one request that are sent before the flow asks for them
 #: How long the end of the broker waits for flows whose client has its response.
 REST_S = 1.0
 #: The name of the tasks that run such flows.
@@ -79,6 +76,7 @@ _KEEPS_ADMISSION = (
     QueryJournal,
     StoreContent,
     MakeFiles,
+    OpenSecret,
 )
 
 T = TypeVar("T")
@@ -387,7 +385,8 @@ class Driver:
         | QueryJournal
         | EndProcess
         | StoreContent
-        | MakeFiles,
+        | MakeFiles
+        | OpenSecret,
         opened: dict[Relay, ResponseReader],
         client: ClientStream | None,
         user: SlotUser,
@@ -414,7 +413,9 @@ class Driver:
             case _:
                 return await asyncio.to_thread(self._execute_on_host, command)
 
-    def _execute_on_host(self, command: EndProcess | StoreContent | MakeFiles) -> str:
+    def _execute_on_host(
+        self, command: EndProcess | StoreContent | MakeFiles | OpenSecret
+    ) -> CommandResult:
         """Execute a command of the host. Blocks. Return why it failed, '' for success."""
         match command:
             case EndProcess(pid, container):
@@ -423,6 +424,8 @@ class Driver:
                 return self._files.put(files, content, blob)
             case MakeFiles(files, content, variant, stable):
                 return self._files.make(files, content, variant, stable=stable)
+            case OpenSecret():
+                return self._files.open_secret(command)
             case _:
                 assert_never(command)
 

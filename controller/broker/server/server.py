@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from controller.broker.engine.client import ConnectedEngine, EngineClient
-from controller.broker.files.upkeep import open_store, run_upkeep
+from controller.broker.files.upkeep import SecretDelivery, open_store, run_upkeep
 from controller.broker.gate import redact
 from controller.broker.gate.call import BROKER
 from controller.broker.gate.journal_entries import actor_of
@@ -34,6 +34,8 @@ from controller.broker.host.ip_routes import host_routes
 from controller.broker.host.path_inspector import PathInspector, protected_places
 from controller.broker.host.peer_credentials import PeerRules, user_of
 from controller.broker.host.registry_auth_file import Credentials
+from controller.broker.secrets.key_files import FILES, KEYS
+from controller.broker.secrets.opener import SecretOpener
 from controller.broker.server.connection import ConnectionContext, ConnectionTimeouts, HandleRequest
 from controller.broker.server.connection_limit import SlotLimits
 from controller.broker.server.driver import Driver
@@ -121,6 +123,10 @@ class HostServices:
     bind_engine: Callable[[str], None]
     #: The key for hashes of secrets in the journal.
     hash_key: bytes = b""
+    #: Opens Secrets; None: this broker can't.
+    secrets: SecretOpener | None = None
+    #: The folder in memory that containers mount Secrets from.
+    secret_folder: Path | None = None
     #: Reports crash points.
     reach: Reach = pass_by
 
@@ -253,7 +259,13 @@ class Broker:
             def wake_recovery() -> None:
                 recovery.wake()
 
-            files = open_store(self._paths.state, state, services.reach)
+            secrets = services.secrets
+            delivery = None
+            if secrets is not None and services.secret_folder is not None:
+                delivery = SecretDelivery(
+                    services.secret_folder, secrets.reopen_stored, secrets.answer
+                )
+            files = open_store(self._paths.state, state, services.reach, delivery)
             driver = Driver(
                 client=client,
                 store=store,
@@ -405,6 +417,7 @@ class Broker:
                 ("engine socket", self._engine_socket),
             ),
             credentials=str(places.registry_auth or ""),
+            secrets=(str(KEYS), str(FILES), str(self._services.secret_folder or "")),
             engine_data=root,
         )
         return PathInspector(protected, own_uid=self._rules.own_uid).inspect(paths)

@@ -21,7 +21,7 @@ from controller.model.records import Actor
 
 #: Names of files in a record; the count is whole.
 NAMES_RECORDED = 32
-SUPPORTED = ("config",)
+SUPPORTED = ("config", "secret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,21 @@ def read_delivery(body: object) -> DeliveryRequest:
         blob=blob.encode(decoded),
         findings=tuple(findings),
     )
+
+
+def opened_secret(
+    owner: str, content_id: str, names: tuple[str, ...], stored: bytes
+) -> DeliveryRequest:
+    """Return the delivery of an opened Secret, of which the source is stored."""
+    return DeliveryRequest(
+        owner=owner, content=content_id, names=names, size=len(stored), blob=stored
+    )
+
+
+def admit_secret(files: FileSet, owner: str, *, actor: Actor, policy: Policy) -> AdmissionDecision:
+    """Judge a question about a Secret by its names, before anything is decrypted."""
+    findings = [*_names(files), *judge_owner(policy, actor.role, owner, files.namespace)]
+    return deny(findings) if findings else AdmissionDecision(ALLOW)
 
 
 def _malformed(path: str, reason: str) -> DeliveryRequest:

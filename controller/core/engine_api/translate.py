@@ -79,6 +79,8 @@ def volume_body(action: CreateVolume) -> RequestBody:
 
 def files_body(action: DeliverFiles) -> RequestBody:
     """Return the body of ``PUT /trimtab/v1/files/KIND/NAMESPACE/NAME``."""
+    if action.secret is not None:
+        return {"owner": action.owner, "source": dict(action.secret)}
     encoded = {name: base64.b64encode(data).decode() for name, data in action.files}
     return {"owner": action.owner, "files": encoded}
 

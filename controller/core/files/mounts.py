@@ -16,7 +16,7 @@ from controller.model.files.delivery import Delivery, Variant
 from controller.model.names import SERVICE_NAME_MAX, Key, is_dns_label
 
 #: The kind of the document for each supported type of mount.
-KINDS = {"config": "Config"}
+KINDS = {"config": "Config", "secret": "Secret"}
 _NUMERIC = re.compile(r"([0-9]{1,10})(?::([0-9]{1,10}))?", re.ASCII)
 _NAMED_MAX = 5
 

@@ -33,18 +33,25 @@ from controller.core.manifests.dependencies import find_flaws, find_undeclared, 
 from controller.core.manifests.jobs.job_checks import check_shared_names
 from controller.core.manifests.parse import SOURCE_KIND, read_text
 from controller.core.manifests.revision_hash import revision_of, spec_digest
+from controller.core.manifests.secrets.declared_secret import (
+    check_secret,
+    declared_secret,
+    source_of,
+)
+from controller.core.manifests.secrets.declared_secret import names_of as secret_names
 from controller.model.desired.desired import (
     Config,
     Desired,
     GitSource,
     Network,
     Release,
+    Secret,
     Service,
     SourceIdentity,
     Volume,
 )
 from controller.model.desired.limits import DeclaredLimits
-from controller.model.desired.spec.files import ConfigSpec
+from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
@@ -100,7 +107,9 @@ def resolve(
     add(_check_attach([*services, *partials], declarations, blind_keys))
     configs = [(d, d.spec) for d in declarations if isinstance(d.spec, ConfigSpec)]
     add(problem for config, spec in configs for problem in check_config(config, spec))
-    known = _known_contents(configs, blind_keys)
+    secrets = [(d, d.spec) for d in declarations if isinstance(d.spec, SecretSpec)]
+    add(problem for secret, spec in secrets for problem in check_secret(secret, spec))
+    known = _known_contents(configs, blind_keys) | _known_secrets(secrets, blind_keys)
     mounting = [(d, service_spec(d)) for d in [*services, *partials]]
     add(check_mounts(mounting, known, blind_keys))
     # Of two documents with one key, either one will do: both are broken.
@@ -157,6 +166,17 @@ def _known_contents(
     return known
 
 
+def _known_secrets(
+    secrets: Iterable[tuple[Declaration, SecretSpec]], blind_keys: Collection[Key]
+) -> dict[Key, KnownContent]:
+    """Return the names of the sound Secrets' files. Their contents are known to the broker alone."""
+    return {
+        secret.key: KnownContent(secret.owner, "", secret_names(source_of(secret, spec)))
+        for secret, spec in secrets
+        if secret.key not in blind_keys
+    }
+
+
 def _with_deliveries(service: Service, known: Mapping[Key, KnownContent]) -> Service:
     """Return a service with the contents of its mounts, which are a part of its revision."""
     if not any(file_mounts(service.spec)):
@@ -178,6 +198,7 @@ def _with_resources(
     networks: list[Network] = []
     volumes: list[Volume] = []
     configs: list[Config] = []
+    secrets: list[Secret] = []
     releases: list[Release] = []
     for declaration in sorted(sound, key=lambda d: d.key):
         key, owner, source = declaration.key, declaration.owner, declaration.source
@@ -195,6 +216,8 @@ def _with_resources(
             case ConfigSpec() as spec:
                 files = tuple(sorted(files_of(declaration, spec).items()))
                 configs.append(Config(key, owner, spec, source, known[key].content, files))
+            case SecretSpec() as spec:
+                secrets.append(declared_secret(declaration, spec))
             case ReleaseSpec() as spec:
                 rendered = tuple(sorted(members.get(key, ())))
                 releases.append(Release(key, owner, spec.chart, rendered, source))
@@ -207,6 +230,7 @@ def _with_resources(
         networks=tuple(networks),
         volumes=tuple(volumes),
         configs=tuple(configs),
+        secrets=tuple(secrets),
         releases=tuple(releases),
         digest=desired_digest(services, networks, volumes, jobs=jobs),
     )

@@ -11,7 +11,7 @@ from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.validation_errors import problem_at
 from controller.model.desired.desired import SourceIdentity, SourceLocation
 from controller.model.desired.spec.fields import Model
-from controller.model.desired.spec.files import ConfigSpec
+from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.desired.spec.service import ReleaseSpec, ServiceSpec
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     # Loaded only while a Source is declared.
     from controller.model.desired.source_spec import SourceSpec
 
-ResourceSpec = ServiceSpec | NetworkSpec | VolumeSpec | ConfigSpec | ReleaseSpec
+ResourceSpec = ServiceSpec | NetworkSpec | VolumeSpec | ConfigSpec | SecretSpec | ReleaseSpec
 AnySpec: TypeAlias = "ResourceSpec | SourceSpec"
 
 
@@ -54,7 +54,8 @@ class Declaration:
     revision: str  # '' for other kinds than Service and Job
     source: SourceLocation
     document: Document
-    #: The files beside the document that a Config names, by their names in the Config. None: not
+    #: The files beside the document that a Config names, by their names in the Config, and the SOPS
+    #: file of a Secret by its name. None: not
     #: read, such as in a text without a folder.
     files: tuple[tuple[str, bytes], ...] | None = field(default=None, repr=False)
 

@@ -32,7 +32,7 @@ from controller.core.manifests.validation_errors import (
     word_for,
 )
 from controller.model.desired.desired import TRACED, SourceLocation
-from controller.model.desired.spec.files import ConfigSpec
+from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from controller.core.manifests.source_document import SourceManifest
 
 #: Kinds that are not supported yet.
-LATER_KINDS = ("Secret",)
+LATER_KINDS: tuple[str, ...] = ()
 #: Fields of a Service that are not supported yet.
 LATER_FIELDS: tuple[YamlPath, ...] = (
     ("spec", "rollout", "before"),
@@ -60,7 +60,7 @@ LATER_FIELDS: tuple[YamlPath, ...] = (
 )
 #: Fields of a Job with one supported value, 1.
 LATER_JOB_FIELDS: tuple[YamlPath, ...] = (("spec", "completions"), ("spec", "parallelism"))
-LATER_MOUNTS = ("secret",)
+LATER_MOUNTS: tuple[str, ...] = ()
 #: The removal of one error can cause another, such as an empty healthcheck.
 REPAIRS_MAX = 4
 
@@ -95,6 +95,12 @@ class ConfigManifest(Manifest):
     spec: ConfigSpec
 
 
+class SecretManifest(Manifest):
+    """A document of kind Secret."""
+
+    spec: SecretSpec
+
+
 class ReleaseManifest(Manifest):
     """A document of kind Release."""
 
@@ -107,6 +113,7 @@ ResourceManifest = (
     | NetworkManifest
     | VolumeManifest
     | ConfigManifest
+    | SecretManifest
     | ReleaseManifest
 )
 AnyManifest: TypeAlias = "ResourceManifest | SourceManifest"
@@ -116,6 +123,7 @@ MANIFESTS: Mapping[str, type[ResourceManifest]] = {
     "Network": NetworkManifest,
     "Volume": VolumeManifest,
     "Config": ConfigManifest,
+    "Secret": SecretManifest,
     "Release": ReleaseManifest,
 }
 #: The kind of a Git source. Its module is imported for the first such document.

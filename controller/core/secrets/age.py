@@ -11,7 +11,6 @@ from controller.model.errors import SecretError
 
 IDENTITIES_MAX = 16
 _IDENTITY = "AGE-SECRET-KEY-1"
-ARMOR = "-----BEGIN AGE ENCRYPTED FILE-----"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controller.model.errors import SecretError
@@ -56,16 +57,27 @@ def check_contents(files: SecretFiles) -> SecretFiles:
         raise _too_big(
             f"the Secret has {size} bytes; {CONTENT_MAX} are allowed", "split the Secret"
         )
-    for name in files:
+    check_names(files)
+    return files
+
+
+def check_names(names: Iterable[str]) -> frozenset[str]:
+    """Return the names of files, each of which can lie below a mount.
+
+    Raises:
+        SecretError: a bad name, or one name below another.
+    """
+    found = frozenset(names)
+    for name in found:
         above = name.split("/")[:-1]
         parents = ["/".join(above[: count + 1]) for count in range(len(above))]
-        if not is_file_name(name) or any(parent in files for parent in parents):
+        if not is_file_name(name) or any(parent in found for parent in parents):
             raise SecretError(
                 "secret.key-name",
                 f"the key {name[:100]!r} can't name a file",
                 remedy=f"write a relative path of at most {SEGMENTS_MAX} steps, without . and ..",
             )
-    return files
+    return found
 
 
 def _too_big(message: str, remedy: str) -> SecretError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from controller.core.secrets.age import ARMOR, parse_identities
+from controller.core.secrets.age import parse_identities
+from controller.core.secrets.age_form import check_armored
 from controller.core.secrets.contents import SecretFiles, check_contents
 from controller.core.secrets.sops import contents_of, open_document
 from controller.core.secrets.sources import AgeSource, OpenRequest, SopsSource
@@ -31,19 +32,9 @@ def open_source(request: OpenRequest) -> SecretFiles:
                 )
             return check_contents(
                 {
-                    key: identities.open(_armored(text, key), f"spec.age.{key}")
+                    key: identities.open(check_armored(text, key), f"spec.age.{key}")
                     for key, text in files.items()
                 }
             )
         case _:
             assert_never(request.source)
-
-
-def _armored(text: str, key: str) -> str:
-    if not text.strip().startswith(ARMOR):
-        raise SecretError(
-            "secret.age-invalid",
-            f"spec.age.{key} isn't an armored age file",
-            remedy=f"write the output of age --armor, which begins with {ARMOR}",
-        )
-    return text

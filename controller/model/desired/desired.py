@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal
 
 from controller.model.desired.limits import DeclaredLimits
-from controller.model.desired.spec.files import ConfigSpec
+from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.desired.spec.service import ServiceSpec
@@ -131,6 +131,22 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
+class Secret:
+    """A declared Secret. Nothing here is plain text."""
+
+    key: Key
+    owner: str
+    spec: SecretSpec
+    source: SourceLocation
+    #: The source in the form that the broker takes (``core.secrets.declared``).
+    declared: Mapping[str, object] = field(repr=False, compare=False)
+    #: The digest of that form.
+    digest: str
+    #: The id of the content; '' until the broker has told it.
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """A chart with values."""
 
@@ -230,6 +246,7 @@ class Desired:
     networks: tuple[Network, ...] = ()
     volumes: tuple[Volume, ...] = ()
     configs: tuple[Config, ...] = ()
+    secrets: tuple[Secret, ...] = ()
     #: The jobs: their key has the kind Job, and their spec is a JobSpec.
     jobs: tuple[Service, ...] = ()
     releases: tuple[Release, ...] = ()

@@ -87,6 +87,8 @@ class DeliverFiles(Action):
     #: The id of the content.
     content: str
     files: tuple[tuple[str, bytes], ...] = field(default=(), repr=False, compare=False)
+    #: The source of a Secret, in place of its files; None for a Config.
+    secret: Mapping[str, object] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

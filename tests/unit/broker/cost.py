@@ -27,10 +27,12 @@ from controller.broker.gate.commands import (
     InspectPaths,
     JournalNotReadable,
     MakeFiles,
+    OpenSecret,
     QueryJournal,
     ReadEngine,
     ReadProcess,
     Relay,
+    SecretNotOpened,
     StoreContent,
     WriteRecord,
 )
@@ -100,6 +102,8 @@ def _act(command: Command) -> CommandResult:
             return JournalNotReadable("journal.behind", "not here")
         case EndProcess() | StoreContent() | MakeFiles():
             return ""
+        case OpenSecret():
+            return SecretNotOpened("secret.worker", "not here")
         case _:
             raise AssertionError(command)
 

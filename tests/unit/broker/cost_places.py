@@ -59,6 +59,10 @@ BODIES: dict[str, tuple[tuple[Field, ...], dict[str, Any]]] = {
 OTHER_BODIES: dict[str, tuple[dict[str, Any], ...]] = {
     "trust": ({"reference": REFERENCE},),
     "files": ({"owner": "team", "files": {"a": "QQ=="}},),
+    "secret": (
+        {"owner": "team", "source": {"sops": {"name": "a.yaml", "text": "QQ=="}}},
+        {"owner": "team", "source": {"age": {"a": "x"}}},
+    ),
     "approval": ({"plan": "a" * 64, "objects": [WEB]},),
     "record": (
         {"act": "note", "object": "x", "note": "x"},

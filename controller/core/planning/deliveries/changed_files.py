@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from controller.core.drift.actions import ContainerHandle
 from controller.core.files.mounts import KINDS
-from controller.model.desired.desired import Config, Desired, Service
+from controller.model.desired.desired import Config, Desired, Secret, Service
 from controller.model.desired.plan import AnyAction, DeliverFiles
 from controller.model.errors import Problem
 from controller.model.files.delivery import Delivery, FileSet, MountedFiles, short_content
@@ -25,13 +25,12 @@ class FileDeliveries:
 
     desired: Desired
     observed: Observed
-    _configs: dict[Key, Config] = field(init=False)
+    _configs: dict[Key, Config | Secret] = field(init=False)
 
     def __post_init__(self) -> None:
         """Index the Configs."""
-        object.__setattr__(
-            self, "_configs", {config.key: config for config in self.desired.configs}
-        )
+        declared: list[Config | Secret] = [*self.desired.configs, *self.desired.secrets]
+        object.__setattr__(self, "_configs", {each.key: each for each in declared})
 
     def missing(self, service: Service) -> Iterator[DeliverFiles]:
         """Yield the deliveries before a container of the service can be created."""
@@ -65,8 +64,8 @@ class FileDeliveries:
             return False
         return not delivery.is_stable or stored.current == delivery.content
 
-    def _config(self, delivery: Delivery, service: Service) -> Config | None:
-        """Return the declared Config with the content of a delivery."""
+    def _config(self, delivery: Delivery, service: Service) -> Config | Secret | None:
+        """Return the declared Config or Secret with the content of a delivery."""
         key = Key(KINDS[delivery.kind], service.key.namespace, delivery.name)
         config = self._configs.get(key)
         return config if config is not None and config.content == delivery.content else None
@@ -122,7 +121,7 @@ def files_of(delivery: Delivery, service: Service) -> FileSet:
     return FileSet(delivery.kind, service.key.namespace, delivery.name)
 
 
-def _deliver(delivery: Delivery, service: Service, config: Config) -> DeliverFiles:
+def _deliver(delivery: Delivery, service: Service, config: Config | Secret) -> DeliverFiles:
     return DeliverFiles(
         object=service.key,
         target=delivery.name,
@@ -130,7 +129,8 @@ def _deliver(delivery: Delivery, service: Service, config: Config) -> DeliverFil
         kind=delivery.kind,
         owner=config.owner,
         content=delivery.content,
-        files=config.files,
+        files=config.files if isinstance(config, Config) else (),
+        secret=None if isinstance(config, Config) else config.declared,
     )
 
 

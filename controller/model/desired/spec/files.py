@@ -87,6 +87,30 @@ class FileMount(Model):
         return RESTART if change == RESTART else NO_REACTION
 
 
+class GeneratedValue(Model):
+    """A value that the broker makes once: letters and digits."""
+
+    length: Annotated[int, Field(ge=8, le=1024)] = 32
+
+
+class SecretSpec(Model):
+    """The spec of a Secret: one of four sources."""
+
+    sops: str | None = None
+    age: Annotated[dict[FileKey, str], Field(min_length=1, max_length=256)] | None = None
+    file: Annotated[dict[FileKey, FileKey], Field(min_length=1, max_length=256)] | None = None
+    generate: (
+        Annotated[dict[FileKey, GeneratedValue], Field(min_length=1, max_length=256)] | None
+    ) = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> SecretSpec:
+        given = [self.sops, self.age, self.file, self.generate]
+        if sum(each is not None for each in given) != 1:
+            raise ValueError("expected one of sops, age, file and generate")
+        return self
+
+
 class ConfigSpec(Model):
     """The spec of a Config: files as texts, or as files beside the document."""
 

@@ -173,7 +173,6 @@ def test_what_is_wrong_is_told_at_its_place_and_blinds_one_key(spec, problem):
 @pytest.mark.parametrize(
     ("spec", "place"),
     [
-        ("mounts: [{type: secret, source: a, target: /a}]", "4:18"),
         ("env: {DB_URL: {secret: db, key: url}}", "4:14"),
     ],
 )
@@ -181,17 +180,6 @@ def test_a_field_that_comes_later_is_refused_by_name(spec, place):
     (problem,) = problem_lines(service(spec))
     assert problem.startswith(f"f.yaml:{place} unsupported: "), problem
     assert problem.endswith(" not supported yet")
-
-
-@pytest.mark.parametrize("kind", ["Secret"])
-def test_a_kind_that_comes_later_blinds_its_key_only(kind):
-    check(
-        service()
-        + f"---\nkind: {kind}\napiVersion: trimtab/v1\nmetadata: {{name: x, owner: team}}\n",
-        problems=[f"f.yaml:6:7 unsupported: kind {kind} is not supported yet"],
-        keys="Service/default/web",
-        blind=f"{kind}/default/x",
-    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,121 @@
+"""Values that the broker made for Secrets: made once, and kept until an operator forgets them.
+
+One file for each Secret, encrypted under a key of the broker: a copy of the file alone shows
+nothing. The key is derived from ``secrets.key``, so a backup of the state folder has both.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import string
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from controller.core.secrets.contents import SecretFiles, SecretName
+from controller.core.secrets.declared import GeneratedSource
+from controller.model.errors import SecretError
+from controller.system.atomic_file import write_atomic
+
+_NONCE_BYTES = 12
+_LETTERS = (string.ascii_letters + string.digits).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedValues:
+    """The generated values of an instance."""
+
+    folder: Path
+    hash_key: bytes = field(repr=False)
+    #: Returns that many random bytes.
+    random: Callable[[int], bytes]
+
+    def open(self, bound: SecretName, source: GeneratedSource, *, make: bool) -> SecretFiles:
+        """Return the values of a Secret; with *make*, values that don't exist are made first.
+
+        A value that exists keeps its length. Values of keys that the document no longer has stay.
+
+        Raises:
+            SecretError: another owner's, missing without *make*, or a file that can't be used.
+        """
+        known = self._read(bound)
+        missing = [key for key in source.lengths if key not in known]
+        if missing and not make:
+            raise SecretError(
+                "secret.forgotten",
+                f"the generated values of {bound.namespace}/{bound.name} were forgotten",
+                remedy="nothing: the controller asks for new values",
+            )
+        if missing:
+            known |= {key: self._value(source.lengths[key]) for key in missing}
+            self._write(bound, known)
+        return {key: known[key] for key in source.lengths}
+
+    def forget(self, namespace: str, name: str) -> bool:
+        """Forget the values of a Secret. Return False if there are none."""
+        path = self._path(namespace, name)
+        is_there = path.exists()
+        path.unlink(missing_ok=True)
+        return is_there
+
+    def _value(self, length: int) -> bytes:
+        """Return letters and digits, each equally likely."""
+        found = bytearray()
+        limit = 256 - 256 % len(_LETTERS)
+        while len(found) < length:
+            found += bytes(
+                _LETTERS[byte % len(_LETTERS)] for byte in self.random(length) if byte < limit
+            )
+        return bytes(found[:length])
+
+    def _path(self, namespace: str, name: str) -> Path:
+        return self.folder / namespace / name
+
+    def _cipher(self) -> AESGCM:
+        return AESGCM(hmac.digest(self.hash_key, b"trimtab generated values v1", hashlib.sha256))
+
+    def _read(self, bound: SecretName) -> SecretFiles:
+        path = self._path(bound.namespace, bound.name)
+        place = f"{bound.namespace}/{bound.name}".encode()
+        try:
+            stored = path.read_bytes()
+            plain = self._cipher().decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], place)
+        except FileNotFoundError:
+            return {}
+        except (InvalidTag, ValueError):
+            raise SecretError(
+                "secret.generated-damaged",
+                f"{path} can't be decrypted: it was changed, or the state folder has another secrets.key",
+                remedy="restore both from one backup, or forget the values: "
+                f"trimtab secret forget {bound.namespace}/{bound.name}",
+            ) from None
+        data = json.loads(plain)
+        if data["owner"] != bound.owner:
+            raise SecretError(
+                "secret.foreign",
+                f"the generated values of {bound.namespace}/{bound.name} belong to another owner",
+                remedy="choose another name, or let an operator forget the values",
+            )
+        return {key: base64.b64decode(text) for key, text in data["values"].items()}
+
+    def _write(self, bound: SecretName, values: SecretFiles) -> None:
+        path = self._path(bound.namespace, bound.name)
+        encoded = {key: base64.b64encode(data).decode() for key, data in values.items()}
+        plain = json.dumps({"owner": bound.owner, "values": encoded}).encode()
+        nonce = self.random(_NONCE_BYTES)
+        place = f"{bound.namespace}/{bound.name}".encode()
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_atomic(path, nonce + self._cipher().encrypt(nonce, plain, place), mode=0o600)
+        except OSError as error:
+            raise SecretError(
+                "secret.generated-unwritable",
+                f"{path}: {error.strerror}",
+                remedy="look at the disk of the state folder",
+            ) from None

@@ -1,0 +1,58 @@
+"""The folder in memory that containers mount Secrets from.
+
+``/run/trimtab/secrets`` if that lies on a tmpfs, else a folder below ``/dev/shm``. Nothing of a
+Secret reaches a disk, except through swap: a tmpfs of its own with ``noswap``, mounted there before
+the broker starts, prevents that.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+_FILESYSTEMS = frozenset({"tmpfs", "ramfs"})
+_RUN = Path("/run/trimtab/secrets")
+_SHARED = Path("/dev/shm")  # noqa: S108 — the folder there is the broker's own, or refused
+
+
+def usual_bases() -> tuple[Path, ...]:
+    """Return the places for the folders of instances, the best first."""
+    return _RUN, _SHARED / f"trimtab-secrets-{os.geteuid()}"
+
+
+def secret_folder(instance: str, bases: tuple[Path, ...] | None = None) -> Path | None:
+    """Return the folder of an instance, made with mode 0700; None if no memory can be used."""
+    for base in bases or usual_bases():
+        try:
+            if _filesystem(base) in _FILESYSTEMS:
+                base.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                return _own(_own(base) / instance)
+        except OSError:
+            continue
+    return None
+
+
+def _own(folder: Path) -> Path:
+    """Make a folder that nobody else can enter.
+
+    Raises:
+        OSError: another user's folder is there, or a link.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise PermissionError(f"{folder} belongs to somebody else")
+    folder.chmod(0o700)
+    return folder
+
+
+def _filesystem(path: Path) -> str:
+    """Return the type of the file system that holds a path, '' if unknown."""
+    mounts = [
+        (line.split()[1], line.split()[2])
+        for line in Path("/proc/mounts").read_text("utf-8").splitlines()
+    ]
+    # Of two mounts at one place the later covers the earlier.
+    above = [each for each in mounts if each[0] == str(path) or Path(each[0]) in path.parents]
+    return max(enumerate(above), key=lambda pair: (len(pair[1][0]), pair[0]))[1][1] if above else ""

@@ -1,0 +1,155 @@
+"""Opening Secrets in the broker: source and key in, files and content id out.
+
+The binding is checked here: a source is opened with the key of its own namespace, and a content id
+holds namespace, owner and name. SecretFiles of a Secret that nobody has seen before are limited, since
+each content id answers one guess.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import assert_never
+
+from controller.broker.gate.commands import OpenSecret, SecretNotOpened, SecretOpened
+from controller.broker.secrets.generated import GeneratedValues
+from controller.broker.secrets.key_files import FILES, KEYS, read_host_file, read_key
+from controller.broker.secrets.worker import SecretWorker
+from controller.core.files.blob import DamagedContent
+from controller.core.secrets.contents import SecretFiles, SecretName, check_contents, content_id
+from controller.core.secrets.declared import (
+    GeneratedSource,
+    HostFileSource,
+    SecretSource,
+    declared_from_json,
+    encode_declared,
+)
+from controller.core.secrets.sources import AgeSource, OpenRequest, SopsSource
+from controller.model.errors import SecretError
+from controller.model.files.delivery import FileSet
+
+#: New contents of one Secret in one window.
+NEW_MAX = 20
+WINDOW_S = 3600.0
+#: Secrets with new contents in one window. Further ones are refused, so that none is uncounted.
+COUNTED_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSecret:
+    """An opened Secret: its id and names for everybody, its files for the mount alone."""
+
+    content: str
+    files: SecretFiles = field(repr=False)
+    #: The bytes to store: the source with its owner.
+    stored: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class SecretOpener:
+    """Opens the Secrets of an instance. Blocks: call in a thread."""
+
+    worker: SecretWorker
+    generated: GeneratedValues
+    hash_key: bytes = field(repr=False)
+    monotonic: Callable[[], float]
+    keys: Path = KEYS
+    host_files: Path = FILES
+    _seen: dict[SecretName, deque[tuple[float, str]]] = field(default_factory=dict)
+
+    def open(
+        self, bound: SecretName, source: SecretSource, *, known: Collection[str] = ()
+    ) -> OpenedSecret:
+        """Open a Secret for a delivery; *known* are the content ids that the broker has stored.
+
+        Raises:
+            SecretError: it can't be opened, or had too many new contents within the hour.
+        """
+        self._raise_if_spent(bound)
+        files = self._files(bound, source, make=True)
+        content = content_id(files, bound=bound, key=self.hash_key)
+        if content not in known:
+            self._count(bound, content)
+        return OpenedSecret(content, files, encode_declared(source, bound.owner))
+
+    def reopen(self, namespace: str, name: str, content: str, stored: bytes) -> Mapping[str, bytes]:
+        """Return the files of a stored Secret, whose id is *content*.
+
+        Raises:
+            SecretError: it can't be opened any more, or gives other files.
+        """
+        data = json.loads(stored)
+        bound = SecretName(namespace, data["owner"], name)
+        files = self._files(bound, declared_from_json(data["source"]), make=False)
+        if content_id(files, bound=bound, key=self.hash_key) != content:
+            raise SecretError(
+                "secret.changed",
+                f"the values behind {namespace}/{name} have changed on the host",
+                remedy="nothing: the controller delivers the new content",
+            )
+        return files
+
+    def answer(self, command: OpenSecret) -> SecretOpened | SecretNotOpened:
+        """Execute a command of the gate: nothing of the answer is plain text."""
+        before = self._known(command.bound)
+        try:
+            opened = self.open(command.bound, command.source, known=command.known | before)
+        except SecretError as error:
+            return SecretNotOpened(error.code, error.message, error.remedy)
+        is_new = opened.content not in command.known | before
+        return SecretOpened(opened.content, tuple(sorted(opened.files)), opened.stored, is_new)
+
+    def reopen_stored(self, files: FileSet, content: str, stored: bytes) -> Mapping[str, bytes]:
+        """Return the files of a stored Secret, for its mount.
+
+        Raises:
+            DamagedContent: as ``reopen``.
+        """
+        try:
+            return self.reopen(files.namespace, files.name, content, stored)
+        except SecretError as error:
+            raise DamagedContent(f"{error.message} ({error.remedy})") from None
+
+    def _known(self, bound: SecretName) -> frozenset[str]:
+        """Return the content ids that were answered in this window already."""
+        return frozenset(content for _, content in self._seen.get(bound, ()))
+
+    def _files(self, bound: SecretName, source: SecretSource, *, make: bool) -> SecretFiles:
+        match source:
+            case SopsSource() | AgeSource():
+                key = read_key(bound.namespace, self.keys)
+                return self.worker.open(OpenRequest(source, key.text, key.place))
+            case HostFileSource(files=names):
+                return check_contents(
+                    {
+                        key: read_host_file(bound.namespace, name, self.host_files)
+                        for key, name in names.items()
+                    }
+                )
+            case GeneratedSource():
+                return self.generated.open(bound, source, make=make)
+            case _:
+                assert_never(source)
+
+    def _raise_if_spent(self, bound: SecretName) -> None:
+        """Refuse a Secret beyond its limit. Counts of past hours are dropped first."""
+        expired = self.monotonic() - WINDOW_S
+        for name in list(self._seen):
+            seen = self._seen[name]
+            while seen and seen[0][0] <= expired:
+                seen.popleft()
+            if not seen:
+                del self._seen[name]
+        is_full = bound not in self._seen and len(self._seen) >= COUNTED_MAX
+        if is_full or len(self._seen.get(bound, ())) >= NEW_MAX:
+            raise SecretError(
+                "secret.too-many",
+                f"{bound.namespace}/{bound.name} had {NEW_MAX} new contents within an hour",
+                remedy="wait; each new content of a Secret answers a guess of its values",
+            )
+
+    def _count(self, bound: SecretName, content: str) -> None:
+        self._seen.setdefault(bound, deque()).append((self.monotonic(), content))

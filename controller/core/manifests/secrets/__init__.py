@@ -1,0 +1,1 @@
+"""Declared Secrets: their sources, and what is wrong with them before anything is decrypted."""

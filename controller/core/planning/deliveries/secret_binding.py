@@ -1,0 +1,103 @@
+"""Binding Secrets to their contents: the broker alone knows the content id of a source.
+
+A service with a Secret of unknown content is left unchanged: an unknown content is no reason to
+replace a container.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from controller.core.files.mounts import KINDS, revision_contents
+from controller.core.manifests.check_together import desired_digest
+from controller.core.manifests.revision_hash import revision_of
+from controller.model.desired.desired import Desired, Secret, Service
+from controller.model.errors import Problem
+from controller.model.names import Key
+
+_SECRET = "secret"  # noqa: S105 — the kind
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFault:
+    """Why the content of a Secret isn't known."""
+
+    code: str
+    message: str
+    remedy: str = ""
+
+
+#: The content id of each Secret, or why it isn't known.
+SecretContents = Mapping[Key, str | SecretFault]
+NOT_ASKED = SecretFault(
+    "secret.unknown",
+    "no broker was asked for the content",
+    "run it beside a running instance",
+)
+
+
+def bind_secrets(desired: Desired, contents: SecretContents) -> Desired:
+    """Return the desired state with the contents of its Secrets.
+
+    Services that mount an unknown one become blind keys, with a problem at the Secret.
+    """
+    if not desired.secrets:
+        return desired
+    known: dict[Key, str] = {}
+    problems: list[Problem] = []
+    for secret in desired.secrets:
+        found = contents.get(secret.key, NOT_ASKED)
+        if isinstance(found, SecretFault):
+            problems.append(_problem(secret, found))
+        else:
+            known[secret.key] = found
+    services = _all_bound(desired.services, known)
+    jobs = _all_bound(desired.jobs, known)
+    declared = {service.key for service in (*desired.services, *desired.jobs)}
+    unbound = declared - {service.key for service in (*services, *jobs)}
+    ordered = sorted(
+        (*desired.problems, *problems), key=lambda p: (p.file, p.line, p.column, p.code)
+    )
+    return replace(
+        desired,
+        services=services,
+        jobs=jobs,
+        secrets=tuple(replace(each, content=known.get(each.key, "")) for each in desired.secrets),
+        problems=tuple(ordered),
+        blind_keys=desired.blind_keys | unbound | {p.key for p in problems if p.key is not None},
+        digest=desired_digest(services, desired.networks, desired.volumes, jobs=jobs),
+    )
+
+
+def _all_bound(services: Iterable[Service], known: Mapping[Key, str]) -> tuple[Service, ...]:
+    bound = (_bound(service, known) for service in services)
+    return tuple(each for each in bound if each is not None)
+
+
+def _problem(secret: Secret, fault: SecretFault) -> Problem:
+    return Problem(
+        fault.code,
+        f"the content of {secret.key} is unknown, so services that mount it stay as they are: "
+        f"{fault.message}",
+        secret.source.file,
+        secret.source.line,
+        remedy=fault.remedy,
+        key=secret.key,
+    )
+
+
+def _bound(service: Service, known: Mapping[Key, str]) -> Service | None:
+    """Return a service with the contents of its Secrets; None if one is unknown."""
+    if not any(delivery.kind == _SECRET for delivery in service.deliveries):
+        return service
+    deliveries = []
+    for delivery in service.deliveries:
+        key = Key(KINDS[delivery.kind], service.key.namespace, delivery.name)
+        if delivery.kind == _SECRET and key not in known:
+            return None
+        content = known[key] if delivery.kind == _SECRET else delivery.content
+        deliveries.append(replace(delivery, content=content))
+    contents = revision_contents(deliveries)
+    revision = revision_of(service.owner, service.key, service.spec, contents)
+    return replace(service, revision=revision, deliveries=tuple(deliveries))

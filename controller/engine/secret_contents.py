@@ -1,0 +1,63 @@
+"""The content ids of Secrets, asked from the broker once for each source and remembered.
+
+A source with files of the host is asked for at each reading of the documents, because the files
+can change. An answer holds no plain text.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from controller.core.planning.deliveries.secret_binding import SecretContents, SecretFault
+from controller.engine.transport import OutgoingRequest
+from controller.model.desired.desired import Secret
+from controller.model.errors import EngineError
+from controller.model.names import Key
+
+#: Seconds until a source that can't be opened is asked for again.
+RETRY_S = 60.0
+
+
+class BrokerSecrets:
+    """Answers for the declared Secrets."""
+
+    def __init__(
+        self, ask: Callable[[OutgoingRequest, str], str], monotonic: Callable[[], float]
+    ) -> None:
+        self._ask = ask
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._known: dict[tuple[Key, str], str] = {}
+        self._failed: dict[tuple[Key, str], tuple[float, SecretFault]] = {}
+
+    def __call__(self, secrets: Iterable[Secret]) -> SecretContents:
+        """Return the content id of each Secret, or why it isn't known. Forgets all others."""
+        with self._lock:
+            wanted = {(secret.key, secret.digest): secret for secret in secrets}
+            self._known = {each: found for each, found in self._known.items() if each in wanted}
+            self._failed = {each: found for each, found in self._failed.items() if each in wanted}
+            return {secret.key: self._answer(secret) for secret in wanted.values()}
+
+    def _answer(self, secret: Secret) -> str | SecretFault:
+        place = (secret.key, secret.digest)
+        if (known := self._known.get(place)) is not None and secret.spec.file is None:
+            return known
+        failed_at, fault = self._failed.get(place, (None, None))
+        if failed_at is not None and fault is not None and self._monotonic() < failed_at + RETRY_S:
+            return fault
+        try:
+            content = self._ask(_question(secret), f"the content of {secret.key}")
+        except EngineError as error:
+            fault = SecretFault(error.code, error.message, error.remedy)
+            self._failed[place] = (self._monotonic(), fault)
+            return fault
+        self._failed.pop(place, None)
+        self._known[place] = content
+        return content
+
+
+def _question(secret: Secret) -> OutgoingRequest:
+    path = f"/trimtab/v1/secrets/{secret.key.namespace}/{secret.key.name}"
+    body: dict[str, object] = {"owner": secret.owner, "source": dict(secret.declared)}
+    return OutgoingRequest("POST", path, body=body, id_member="Content")

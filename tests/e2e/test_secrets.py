@@ -1,0 +1,152 @@
+"""Secrets, as users see them: a SOPS file in the folder, plain text in the container alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from controller.broker.secrets.key_files import KEYS
+from controller.broker.secrets.memory_folder import secret_folder
+from tests.instance import Host, descendants, eventually, web
+from tests.leaks import found_in, leaks_below
+from tests.unit.core.secrets.oracle import Keys, encrypt
+
+pytestmark = pytest.mark.needs_root
+SECRET = b'p4ss "w0rd" / geheim \xc3\xa4 0123456789'
+
+
+@dataclass
+class Namespace:
+    """A namespace with a key on this host."""
+
+    name: str
+    keys: Keys
+
+    def sops(self, values: dict[str, str]) -> str:
+        lines = "".join(f"{key}: {_quoted(value)}\n" for key, value in values.items())
+        return encrypt("db.sops", lines.encode(), self.keys).decode()
+
+    def document(self, spec: str, name: str = "db") -> str:
+        head = f"apiVersion: trimtab/v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {self.name}"
+        return f"{head}, owner: team}}\nspec: {spec}\n"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    name = f"sec{os.getpid()}"
+    KEYS.mkdir(mode=0o755, parents=True, exist_ok=True)
+    made = Namespace(name, Keys())
+    path = KEYS / f"{name}.age"
+    path.touch(mode=0o600)
+    path.write_text(made.keys.private)
+    yield made
+    path.unlink()
+
+
+def service(namespace: Namespace, mount: str = "") -> str:
+    extra = f"mounts: [{{type: secret, source: db, target: /run/db{mount}}}]"
+    return web(extra=extra).replace("name: web", f"name: web, namespace: {namespace.name}")
+
+
+def read(host: Host, path: str) -> str:
+    (one,) = host.running_ids("web")
+    return host.engine.docker("exec", one, "cat", path).stdout
+
+
+def test_plain_text_is_in_the_container_and_nowhere_of_ours(
+    host: Host, namespace: Namespace
+) -> None:
+    sealed = encrypt(
+        "db.yaml", b"url: x\npassword: " + _quoted(SECRET.decode()).encode(), namespace.keys
+    )
+    folder = host.directory / ".sops"
+    folder.mkdir()
+    (folder / "db.yaml").write_bytes(sealed)
+    host.write("db.yaml", namespace.document("{sops: .sops/db.yaml}"))
+    host.write("web.yaml", service(namespace))
+    with host.running():
+        eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
+        assert read(host, "/run/db/password").encode() == SECRET
+        (one,) = host.running_ids("web")
+        shown = [
+            host.cli("plan", expect=(0, 2)).stdout,
+            host.cli("status", "--json").stdout,
+            host.cli("describe", f"{namespace.name}/web").stdout,
+            host.cli("journal", "export").stdout,
+            host.engine.docker("inspect", one).stdout,
+            host.docker_through_broker("inspect", one).stdout,
+            host.log.read_text(),
+        ]
+        assert [found_in(text.encode(), SECRET) for text in shown] == [[]] * len(shown)
+        assert host.process is not None
+        processes = [host.process.pid, *descendants(host.process.pid)]
+        environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in processes]
+        assert [found_in(each, SECRET) for each in environments] == [[]] * len(environments)
+        memory = secret_folder(host.instance)
+        assert memory is not None
+        assert len(list(leaks_below(memory, SECRET))) >= 1, "the search finds what is there"
+        # A reboot empties the memory; the broker fills it from ciphertext.
+        host.stop()
+        shutil.rmtree(memory)
+        host.up()
+        eventually(lambda: memory.exists() and list(leaks_below(memory, SECRET)), within_s=30)
+        eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
+        host.engine.docker("restart", "--time", "1", *host.running_ids("web"))
+        eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
+        assert read(host, "/run/db/password").encode() == SECRET
+    assert list(leaks_below(host.state, SECRET)) == []
+
+
+def test_a_new_value_is_a_rollout_and_the_same_value_is_none(
+    host: Host, namespace: Namespace
+) -> None:
+    sealed = namespace.keys.sealed
+
+    def write(value: bytes) -> None:
+        armored = sealed(value).replace("\n", "\n    ")
+        host.write("db.yaml", namespace.document(f"\n  age:\n   password: |\n    {armored}"))
+
+    write(b"first-password")
+    host.write("web.yaml", service(namespace))
+    with host.running():
+        eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
+        (old,) = host.running_ids("web")
+        assert read(host, "/run/db/password") == "first-password"
+        write(b"first-password")  # another ciphertext of the same value
+        write(b"second-password")
+        eventually(lambda: host.running_ids("web") not in ([], [old]), within_s=40)
+        eventually(lambda: len(host.running_ids("web")) == 1, within_s=40)
+        assert read(host, "/run/db/password") == "second-password"
+    assert not list(leaks_below(host.state, b"second-password"))
+
+
+def test_a_generated_value_is_kept_and_a_missing_key_stops_nothing(
+    host: Host, namespace: Namespace
+) -> None:
+    host.write("db.yaml", namespace.document("{generate: {password: {length: 40}}}"))
+    host.write("web.yaml", service(namespace))
+    with host.running():
+        eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
+        value = read(host, "/run/db/password")
+        assert len(value) == 40
+        (one,) = host.running_ids("web")
+        # A document for another namespace's key is a problem, and what runs goes on.
+        foreign = Keys().sealed(b"x").replace("\n", "\n    ")
+        host.write("db.yaml", namespace.document(f"\n  age:\n   password: |\n    {foreign}"))
+        eventually(lambda: "secret.wrong-key" in host.cli("status", "--json").stdout, within_s=40)
+        assert host.running_ids("web") == [one]
+        host.write("db.yaml", namespace.document("{generate: {password: {length: 40}}}"))
+        eventually(
+            lambda: "secret.wrong-key" not in host.cli("status", "--json").stdout, within_s=40
+        )
+        assert read(host, "/run/db/password") == value
+    assert list(leaks_below(host.state, value.encode())) == []

@@ -1,0 +1,39 @@
+"""The folder in memory: the broker's own, and closed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from controller.broker.secrets.memory_folder import secret_folder, usual_bases
+
+
+@pytest.fixture
+def bases(tmp_path: Path) -> tuple[Path, ...]:
+    return Path("/proc/trimtab/secrets"), Path(f"/dev/shm/{tmp_path.name}{os.getpid()}/secrets")
+
+
+def test_the_folder_is_made_closed(bases: tuple[Path, ...]) -> None:
+    folder = secret_folder("i1", bases)
+    assert folder == bases[1] / "i1"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    assert secret_folder("i1", bases) == folder
+    for path in (folder, bases[1], bases[1].parent):
+        path.rmdir()
+
+
+def test_a_link_in_its_place_is_refused(bases: tuple[Path, ...], tmp_path: Path) -> None:
+    bases[1].parent.mkdir()
+    bases[1].symlink_to(tmp_path)
+    assert secret_folder("i1", bases) is None
+    assert list(tmp_path.iterdir()) == []
+    bases[1].unlink()
+    bases[1].parent.rmdir()
+
+
+def test_a_disk_is_no_memory() -> None:
+    assert secret_folder("i1", (Path("/proc/trimtab"), Path("/sys/trimtab"))) is None
+    assert len(usual_bases()) == 2

@@ -1,0 +1,197 @@
+"""Secrets of all kinds: bound to namespace, owner and name, and limited as an oracle."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.broker.secrets.generated import GeneratedValues
+from controller.broker.secrets.opener import COUNTED_MAX, NEW_MAX, WINDOW_S, SecretOpener
+from controller.broker.secrets.worker import SecretWorker
+from controller.core.secrets.contents import SecretName
+from controller.core.secrets.declared import GeneratedSource, HostFileSource, SecretSource
+from controller.core.secrets.formats import SopsForm
+from controller.core.secrets.sources import AgeSource, SopsSource
+from controller.model.errors import SecretError
+from tests.unit.core.secrets.oracle import Keys, encrypt
+
+SHOP, OTHER = Keys(), Keys()
+DB = SecretName("shop", "team-a", "db")
+SOPS = SopsSource(encrypt("db.yaml", b"pw: s3cret-value\n", SHOP), SopsForm.YAML, "db.yaml")
+LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[SecretWorker]:
+    worker = SecretWorker(monotonic=time.monotonic)
+    yield worker
+    worker.stop()
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def opener(worker: SecretWorker, tmp_path: Path, clock: Clock) -> SecretOpener:
+    for folder in (tmp_path, tmp_path / "keys", tmp_path / "host", tmp_path / "host" / "shop"):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+    for namespace, keys in (("shop", SHOP), ("other", OTHER)):
+        (tmp_path / "keys" / f"{namespace}.age").write_text(keys.private)
+        (tmp_path / "keys" / f"{namespace}.age").chmod(0o600)
+    (tmp_path / "host" / "shop" / "pw").write_bytes(b"of the host")
+    (tmp_path / "host" / "shop" / "pw").chmod(0o600)
+    generated = GeneratedValues(tmp_path / "generated", b"h" * 32, os.urandom)
+    return SecretOpener(
+        worker=worker,
+        generated=generated,
+        hash_key=b"h" * 32,
+        monotonic=clock,
+        keys=tmp_path / "keys",
+        host_files=tmp_path / "host",
+    )
+
+
+def refusal(opener: SecretOpener, bound: SecretName, source: SecretSource) -> SecretError:
+    with pytest.raises(SecretError) as caught:
+        opener.open(bound, source)
+    return caught.value
+
+
+SOURCES: dict[str, SecretSource] = {
+    "sops": SOPS,
+    "age": AgeSource({"pw": SHOP.sealed(b"s3cret-value")}),
+    "file": HostFileSource({"pw": "pw"}),
+    "generate": GeneratedSource({"pw": 32}),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_each_kind_opens_again_to_the_same_files(opener: SecretOpener, kind: str) -> None:
+    opened = opener.open(DB, SOURCES[kind])
+    assert list(opened.files) == ["pw"]
+    assert opener.reopen("shop", "db", opened.content, opened.stored) == opened.files
+    assert opened.files["pw"] not in opened.stored
+    assert opened.files["pw"].decode() not in repr(opened)
+    assert opener.open(DB, SOURCES[kind]).content == opened.content
+
+
+def test_a_document_copied_into_another_namespace_isnt_decrypted(opener: SecretOpener) -> None:
+    error = refusal(opener, SecretName("other", "team-a", "db"), SOPS)
+    assert error.code == "secret.wrong-key"
+    error = refusal(opener, SecretName("third", "team-a", "db"), SOPS)
+    assert (error.code, error.remedy) == ("secret.key-missing", "sudo trimtab secret keygen third")
+
+
+def test_a_stored_content_isnt_served_under_another_name_or_owner(opener: SecretOpener) -> None:
+    opened = opener.open(DB, SOPS)
+    for namespace, name, stored in (
+        ("shop", "db2", opened.stored),
+        ("shop", "db", opened.stored.replace(b"team-a", b"team-b")),
+    ):
+        with pytest.raises(SecretError) as caught:
+            opener.reopen(namespace, name, opened.content, stored)
+        assert caught.value.code == "secret.changed"
+    with pytest.raises(SecretError):
+        opener.reopen("other", "db", opened.content, opened.stored)
+
+
+def test_a_changed_host_file_is_another_content(opener: SecretOpener, tmp_path: Path) -> None:
+    opened = opener.open(DB, SOURCES["file"])
+    (tmp_path / "host" / "shop" / "pw").write_bytes(b"changed")
+    with pytest.raises(SecretError) as caught:
+        opener.reopen("shop", "db", opened.content, opened.stored)
+    assert caught.value.code == "secret.changed"
+    assert opener.open(DB, SOURCES["file"]).content != opened.content
+
+
+def test_generated_values_are_made_once_and_kept(opener: SecretOpener, tmp_path: Path) -> None:
+    first = opener.open(DB, GeneratedSource({"pw": 32})).files["pw"]
+    assert len(first) == 32
+    assert set(first) <= set(LETTERS)
+    longer = opener.open(DB, GeneratedSource({"pw": 64, "more": 8})).files
+    assert (longer["pw"], len(longer["more"])) == (first, 8)
+    assert opener.open(DB, GeneratedSource({"more": 8})).files == {"more": longer["more"]}
+    assert opener.open(DB, GeneratedSource({"pw": 16})).files["pw"] == first
+    on_disk = (tmp_path / "generated" / "shop" / "db").read_bytes()
+    assert first not in on_disk
+    assert (
+        opener.open(SecretName("shop", "team-a", "db2"), GeneratedSource({"pw": 32})).files["pw"]
+        != first
+    )
+    assert (
+        refusal(opener, SecretName("shop", "team-b", "db"), GeneratedSource({"pw": 8})).code
+        == "secret.foreign"
+    )
+
+
+def test_forgotten_values_are_made_anew_for_a_delivery_alone(opener: SecretOpener) -> None:
+    source = GeneratedSource({"pw": 32})
+    opened = opener.open(DB, source)
+    assert opener.generated.forget("shop", "db")
+    assert not opener.generated.forget("shop", "db")
+    with pytest.raises(SecretError) as caught:
+        opener.reopen("shop", "db", opened.content, opened.stored)
+    assert caught.value.code == "secret.forgotten"
+    assert opener.open(DB, source).files != opened.files
+
+
+def test_a_damaged_or_moved_file_of_generated_values_is_named(
+    opener: SecretOpener, tmp_path: Path
+) -> None:
+    source = GeneratedSource({"pw": 32})
+    opener.open(DB, source)
+    path = tmp_path / "generated" / "shop" / "db"
+    path.rename(path.with_name("db2"))
+    bound = SecretName("shop", "team-a", "db2")
+    assert refusal(opener, bound, source).code == "secret.generated-damaged"
+    path.with_name("db2").write_bytes(b"short")
+    assert refusal(opener, bound, source).code == "secret.generated-damaged"
+
+
+def guess(number: int) -> AgeSource:
+    return AgeSource({"pw": SHOP.sealed(f"guess {number}".encode())})
+
+
+def test_new_contents_of_a_secret_are_limited_in_an_hour(
+    opener: SecretOpener, clock: Clock
+) -> None:
+    for number in range(NEW_MAX):
+        opener.open(DB, guess(number))
+    assert refusal(opener, DB, guess(NEW_MAX)).code == "secret.too-many"
+    assert refusal(opener, DB, SOPS).code == "secret.too-many"
+    opener.open(SecretName("shop", "team-a", "other"), guess(0))
+    clock.now += WINDOW_S
+    opener.open(DB, guess(NEW_MAX))
+
+
+def test_contents_that_are_stored_arent_counted(opener: SecretOpener) -> None:
+    known = opener.open(DB, SOPS).content
+    for _ in range(2 * NEW_MAX):
+        opener.open(DB, SOPS, known={known})
+
+
+def test_a_flood_of_names_makes_no_name_uncounted(opener: SecretOpener, clock: Clock) -> None:
+    source = HostFileSource({"pw": "pw"})
+    for number in range(COUNTED_MAX - 1):
+        opener._count(SecretName("shop", "team-a", str(number)), "x")
+    opener.open(DB, source)
+    assert refusal(opener, SecretName("shop", "team-a", "new"), source).code == "secret.too-many"
+    opener.open(DB, source)
+    clock.now += WINDOW_S
+    opener.open(SecretName("shop", "team-a", "new"), source)

@@ -1,0 +1,62 @@
+"""Secrets in the desired state: contents by the broker, and no replacement without them."""
+
+from __future__ import annotations
+
+from controller.core.manifests.check_together import desired_of
+from controller.core.planning.deliveries.secret_binding import SecretFault, bind_secrets
+from controller.model.desired.desired import Desired
+from controller.model.names import Key
+
+DB = Key("Secret", "default", "db")
+WEB = Key("Service", "default", "web")
+OTHER = Key("Service", "default", "other")
+
+
+def desired(on_change: str = "") -> Desired:
+    head = "apiVersion: trimtab/v1\n"
+    service = "metadata: {name: NAME, owner: team}\nspec: {image: a.test/web:1.0"
+    mount = f", mounts: [{{type: secret, source: db, target: /run/db{on_change}}}]}}\n"
+    found = desired_of(
+        {
+            "db.yaml": f"{head}kind: Secret\nmetadata: {{name: db, owner: team}}\nspec: {{generate: {{pw: {{}}}}}}\n",
+            "web.yaml": f"{head}kind: Service\n{service.replace('NAME', 'web')}{mount}",
+            "other.yaml": f"{head}kind: Service\n{service.replace('NAME', 'other')}}}\n",
+        }
+    )
+    assert found.problems == ()
+    return found
+
+
+def test_a_known_content_is_part_of_the_revision() -> None:
+    one, two = (bind_secrets(desired(), {DB: f"hmac:{digit * 64}"}) for digit in "12")
+    first, second = ({s.key: s for s in each.services} for each in (one, two))
+    assert first[WEB].deliveries[0].content == f"hmac:{'1' * 64}"
+    assert first[WEB].revision != second[WEB].revision
+    assert first[OTHER] == second[OTHER]
+    assert one.digest != two.digest
+    assert [secret.content for secret in one.secrets] == [f"hmac:{'1' * 64}"]
+    assert (one.problems, one.blind_keys) == ((), frozenset())
+
+
+def test_a_content_that_changes_in_place_is_not_part_of_the_revision() -> None:
+    one, two = (
+        bind_secrets(desired(", onChange: None"), {DB: f"hmac:{digit * 64}"}) for digit in "12"
+    )
+    assert [s.revision for s in one.services] == [s.revision for s in two.services]
+    assert one.digest != two.digest
+
+
+def test_an_unknown_content_leaves_its_services_as_they_are() -> None:
+    fault = SecretFault("secret.wrong-key", "not for this key", "encrypt it again")
+    for contents, code in (({DB: fault}, "secret.wrong-key"), ({}, "secret.unknown")):
+        found = bind_secrets(desired(), contents)
+        assert [service.key for service in found.services] == [OTHER]
+        assert found.blind_keys == {WEB, DB}
+        (problem,) = found.problems
+        assert (problem.code, problem.file, problem.key) == (code, "db.yaml", DB)
+        assert problem.remedy
+
+
+def test_a_state_without_secrets_is_left_alone() -> None:
+    plain = desired_of({})
+    assert bind_secrets(plain, {}) is plain

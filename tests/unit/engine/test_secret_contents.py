@@ -1,0 +1,69 @@
+"""Content ids of Secrets: asked once, remembered, and asked again after a failure or for host files."""
+
+from __future__ import annotations
+
+from controller.core.manifests.check_together import desired_of
+from controller.core.planning.deliveries.secret_binding import SecretFault
+from controller.engine.secret_contents import RETRY_S, BrokerSecrets
+from controller.engine.transport import OutgoingRequest
+from controller.model.desired.desired import Secret
+from controller.model.errors import Refused
+from controller.model.names import Key
+
+DB = Key("Secret", "default", "db")
+
+
+def declared(spec: str) -> tuple[Secret, ...]:
+    text = (
+        f"apiVersion: trimtab/v1\nkind: Secret\nmetadata: {{name: db, owner: team}}\nspec: {spec}\n"
+    )
+    desired = desired_of({"db.yaml": text})
+    assert desired.problems == ()
+    return desired.secrets
+
+
+class Broker:
+    """Answers with one id after another, or refuses."""
+
+    def __init__(self) -> None:
+        self.asked: list[OutgoingRequest] = []
+        self.refuses = False
+        self.now = 0.0
+
+    def __call__(self, request: OutgoingRequest, cause: str) -> str:
+        self.asked.append(request)
+        assert "Secret/default/db" in cause
+        if self.refuses:
+            raise Refused("secret.wrong-key", "not for this key", remedy="encrypt it again")
+        return f"hmac:{len(self.asked)}"
+
+
+def test_a_source_is_asked_for_once() -> None:
+    broker = Broker()
+    ask = BrokerSecrets(broker, lambda: broker.now)
+    secrets = declared("{generate: {pw: {}}}")
+    assert [ask(secrets), ask(secrets)] == [{DB: "hmac:1"}] * 2
+    (request,) = broker.asked
+    assert request.path == "/trimtab/v1/secrets/default/db"
+    assert request.body == {"owner": "team", "source": {"generate": {"pw": 32}}}
+    assert ask(declared("{generate: {pw: {length: 9}}}")) == {DB: "hmac:2"}
+    assert ask(secrets) == {DB: "hmac:3"}, "what is no longer declared is forgotten"
+
+
+def test_host_files_are_asked_for_at_each_reading() -> None:
+    broker = Broker()
+    ask = BrokerSecrets(broker, lambda: broker.now)
+    secrets = declared("{file: {pw: pw}}")
+    assert [ask(secrets), ask(secrets)] == [{DB: "hmac:1"}, {DB: "hmac:2"}]
+
+
+def test_a_refused_source_is_asked_for_again_later() -> None:
+    broker = Broker()
+    ask = BrokerSecrets(broker, lambda: broker.now)
+    secrets = declared("{generate: {pw: {}}}")
+    broker.refuses = True
+    fault = SecretFault("secret.wrong-key", "not for this key", "encrypt it again")
+    assert [ask(secrets), ask(secrets)] == [{DB: fault}] * 2
+    assert len(broker.asked) == 1
+    broker.refuses, broker.now = False, RETRY_S
+    assert ask(secrets) == {DB: "hmac:2"}
