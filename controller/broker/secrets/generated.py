@@ -1,4 +1,4 @@
-"""Values that the broker made for Secrets: made once, and kept until an operator forgets them.
+"""Values that the broker made for Secrets: made once, and kept until root removes their file.
 
 One file for each Secret, encrypted under a key of the broker: a copy of the file alone shows
 nothing. The key is derived from ``secrets.key``, so a backup of the state folder has both.
@@ -92,15 +92,14 @@ class GeneratedValues:
             raise SecretError(
                 "secret.generated-damaged",
                 f"{path} can't be decrypted: it was changed, or the state folder has another secrets.key",
-                remedy="restore both from one backup, or forget the values: "
-                f"trimtab secret forget {bound.namespace}/{bound.name}",
+                remedy="restore both from one backup, or remove the file as root: new values are made",
             ) from None
         data = json.loads(plain)
         if data["owner"] != bound.owner:
             raise SecretError(
                 "secret.foreign",
                 f"the generated values of {bound.namespace}/{bound.name} belong to another owner",
-                remedy="choose another name, or let an operator forget the values",
+                remedy=f"choose another name, or remove {self._path(bound.namespace, bound.name)} as root",
             )
         return {key: base64.b64decode(text) for key, text in data["values"].items()}
 
