@@ -13,7 +13,7 @@ from tests.worlds import WEB, container, declared, deny, engine, plan, service
 
 BLOCKED = Blocked(WEB, "PrunePending", "would be removed, but nothing is left", "approve it")
 WARNING = Problem("image.latest", "latest moves", "a.yaml", 3, 5, severity=Severity.WARNING)
-ERROR = Problem("key.unknown", "no key imag", "a.yaml", 4, expected="image", remedy="write image")
+ERROR = Problem("key.unknown", "no key imag", "a.yaml", 4, expected="image or command", remedy="write image")
 
 
 def test_nothing_to_do_is_said_so():
@@ -84,7 +84,7 @@ def test_what_is_blocked_and_problems_and_blindness_come_below():
         "a.yaml:3:5: warning image.latest: latest moves\n"
         "a.yaml:4: error key.unknown: no key imag\n"
         "    remedy: write image\n"
-        "    expected: image\n"
+        "    expected: image or command\n"
         "incomplete: part of the desired state can't be read, so nothing of it is removed\n"
     )
 
