@@ -11,6 +11,7 @@ import click
 
 from controller.cli.options import PassingGroup, command, open_state, print_result
 from controller.cli.output.tables import table
+from controller.cli.output.terminal import echo_data
 from controller.model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def encrypt(
     if in_place:
         plain.replace(result)
         return _report(file, "encrypted", as_json)
-    click.echo(result, nl=False)
+    echo_data(result.decode().removesuffix("\n"))
     return 0
 
 

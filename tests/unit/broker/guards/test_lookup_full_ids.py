@@ -188,6 +188,8 @@ def test_no_request_about_another_owners_object_is_forwarded(route: Route, whose
 
 def test_the_table_of_this_test_has_every_route_that_names_an_object() -> None:
     by_name = {r.name for r in ROUTES if "{" in r.template}
-    others = {r.name for r in ROUTES if re.search(r"\{(image|volume|exec|kind)\}", r.template)}
+    others = {
+        r.name for r in ROUTES if re.search(r"\{(image|volume|exec|kind|namespace)\}", r.template)
+    }
     assert by_name - others == {route.name for route in ROWS}
     assert len(ROWS) >= 20

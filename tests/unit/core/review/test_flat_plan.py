@@ -13,7 +13,9 @@ from tests.worlds import WEB, container, declared, deny, engine, plan, service
 
 BLOCKED = Blocked(WEB, "PrunePending", "would be removed, but nothing is left", "approve it")
 WARNING = Problem("image.latest", "latest moves", "a.yaml", 3, 5, severity=Severity.WARNING)
-ERROR = Problem("key.unknown", "no key imag", "a.yaml", 4, expected="image or command", remedy="write image")
+ERROR = Problem(
+    "key.unknown", "no key imag", "a.yaml", 4, expected="image or command", remedy="write image"
+)
 
 
 def test_nothing_to_do_is_said_so():
