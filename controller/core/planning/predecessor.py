@@ -96,6 +96,12 @@ def keep_alive_actions(slot: SlotState, context: ServiceContext) -> list[AnyActi
     return [action for action in with_verdicts(healing, context.judge) if not is_denied(action)]
 
 
+def has_fallback(slot: SlotState, context: ServiceContext) -> bool:
+    """Return True if nothing runs in a slot, and a stopped predecessor can be started again."""
+    is_down = slot.current is None and not slot.alive
+    return is_down and _startable_predecessor(slot, context) is not None
+
+
 def _plan_fallback(slot: SlotState, context: ServiceContext) -> SlotPlan | None:
     """Return a plan to start the predecessor and then go on; None without a startable one.
 

@@ -28,7 +28,7 @@ from controller.core.drift.classify import (
     slot_of,
 )
 from controller.core.planning.context import ServiceContext
-from controller.core.planning.predecessor import keep_alive_actions, plan_slot
+from controller.core.planning.predecessor import has_fallback, keep_alive_actions, plan_slot
 from controller.core.planning.rollout_order_and_pace import order_of
 from controller.core.planning.service_order import Blocker
 from controller.core.planning.serving_container import needs_health_restart, takes_memory
@@ -144,8 +144,10 @@ def _plan_waves(
     interrupting = [slot for slot in slots if _interrupts(slot, context)]
     # Restarts of unhealthy containers come before replacements of healthy ones.
     interrupting.sort(key=lambda slot: (slot.current is None, slot.number))
-    wave = [_begin(slot, context, plan) for slot in slots if slot not in interrupting]
-    wave = [*pending, *wave]
+    steady = [slot for slot in slots if slot not in interrupting]
+    # A pull can fail, and ends the pass. A container that can serve meanwhile is started before.
+    steady.sort(key=lambda slot: not has_fallback(slot, context))
+    wave = [*pending, *(_begin(slot, context, plan) for slot in steady)]
     paused = context.plan_context.paused.get(context.key, "")
     postponed = [slot for slot in interrupting if paused and not _is_restarted(slot, context)]
     interrupting = [slot for slot in interrupting if slot not in postponed]

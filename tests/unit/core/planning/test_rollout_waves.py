@@ -1364,6 +1364,20 @@ def test_what_served_before_serves_again_while_an_image_is_pulled():
     ]
 
 
+def test_what_served_before_serves_again_before_another_slot_needs_the_missing_image():
+    wanted = service(image="ghcr.io/platformnetwork/web:2", replicas=2)
+    made = plan(
+        declared(wanted),
+        engine(container(rev="a", slot=2, state="exited")),
+        last_pass_failed=frozenset({WEB}),
+    )
+    assert [(a.verb, a.target) for a in made.actions][:3] == [
+        ("start-container", "web.2-aaaaaaaa"),
+        ("wait", "web.2-aaaaaaaa"),
+        ("pull-image", "ghcr.io/platformnetwork/web:2"),
+    ]
+
+
 def test_what_serves_beside_a_successor_that_settles_is_isolated_at_once():
     made = plan(
         declared(service()),
