@@ -121,7 +121,7 @@ RUNNING = (
         ),
         (RUN + " --network {network} --ip 192.0.2.9 {image} ls", "network.address", "leave out"),
         (RUN + " --volume {home}:/app {image} ls", "mount.not-allowed", "use a path below"),
-        (RUN + " --volume /tmp/nosuch:/app {image} ls", "mount.missing", "make it first"),
+        (RUN + " --volume /tmp/nosuch:/app {image} ls", "mount.missing", "create it first"),
         (RUN + " --network nosuch {image} ls", "network.unknown", "create it first"),
         (RUN + " --group-add 5 {image} ls", "user.groups", "leave it out"),
         (

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +61,15 @@ def ten(shared: Host) -> Iterator[Host]:
     """The ten services as declared, under a running controller; whatever a test did to them is undone."""
     shared.up()
     shared.await_ready(*NAMES)
+    eventually(lambda: all(counts_as_up(each) for each in shared.containers()))
     yield shared
     shared.stop()
+
+
+def counts_as_up(container: dict[str, Any]) -> bool:
+    """Return True if the disruption budget counts a container as up: 5 s after its start."""
+    started = datetime.fromisoformat(container["State"]["StartedAt"][:19] + "+00:00")
+    return time.time() - started.timestamp() > 7
 
 
 class Usurper:

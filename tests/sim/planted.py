@@ -223,11 +223,13 @@ def _row_by_label(original: Any) -> Any:
 
 
 def _labelled_item(identifier: str, name: str, labels: dict[str, str]) -> ContainerItem:
+    run = names.run_of_slot(labels[names.SLOT])
     return ContainerItem(
         id=identifier,
         namespace=labels[names.NAMESPACE],
         service=labels[names.SERVICE],
-        slot=int(labels[names.SLOT] or 0),
+        slot=run or int(labels[names.SLOT] or 0),
+        is_run=run > 0,
         revision=labels[names.REVISION],
         owner=labels[names.OWNER],
         origin=labels[names.ORIGIN],
