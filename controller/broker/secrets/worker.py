@@ -1,17 +1,20 @@
 """The broker's side of the decryption worker: starts the child, and exchanges frames with it.
 
 A request has a deadline. A child that dies or is late is ended, and the next request starts
-another; the request itself fails and isn't repeated, because the request may be the reason.
+another; the request itself fails and isn't repeated, because the request may be the reason. A child
+is also ended after any other fault within a request: its next answer would belong to this request.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,9 +26,13 @@ from controller.model.errors import SecretError
 COMMAND = (sys.executable, "-I", "-m", "controller.process.secret_worker")
 START_S = 30.0
 REQUEST_S = 5.0
-#: The shortest time between two starts.
+#: The shortest time between two starts. A request waits for the rest: it isn't the one that failed.
 RESTART_S = 1.0
+#: A child is replaced after so many requests, before it ends by itself.
+RENEWED_AFTER = 900
 ANSWER_MAX = 4 * 1024 * 1024
+#: The longest error of a child, in characters.
+ERROR_MAX = 4096
 _LENGTH_BYTES = 4
 
 
@@ -36,9 +43,17 @@ class _ChildFailed(Exception):
 class SecretWorker:
     """The decryption worker. Threads take turns."""
 
-    def __init__(self, *, monotonic: Callable[[], float], command: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self,
+        *,
+        monotonic: Callable[[], float],
+        command: Sequence[str] = COMMAND,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._monotonic = monotonic
         self._command = command
+        self._wait = wait
+        self._served = 0
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._started: float | None = None
@@ -66,6 +81,11 @@ class SecretWorker:
                     remedy="check the Secret's file with `sops decrypt FILE`; the next change of the "
                     "file is tried again",
                 ) from None
+            except SecretError:
+                raise
+            except BaseException:
+                self._end()
+                raise
 
     def start(self) -> None:
         """Start the child now, so that the first request doesn't wait for its imports.
@@ -86,13 +106,14 @@ class SecretWorker:
             self._end()
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._child is not None and self._child.poll() is None:
+        is_worn = self._served >= RENEWED_AFTER
+        if self._child is not None and self._child.poll() is None and not is_worn:
             return self._child
         self._end()
-        now = self._monotonic()
-        if self._started is not None and now < self._started + RESTART_S:
-            raise _ChildFailed("it was started less than a second ago")
-        self._started = now
+        early = 0.0 if self._started is None else self._started + RESTART_S - self._monotonic()
+        if early > 0 and not is_worn:
+            self._wait(early)
+        self._started, self._served = self._monotonic(), 0
         try:
             self._child = subprocess.Popen(
                 list(self._command),
@@ -112,16 +133,18 @@ class SecretWorker:
         return self._child
 
     def _answer(self, child: subprocess.Popen[bytes], request: OpenRequest) -> SecretFiles:
+        self._served += 1
         deadline = self._monotonic() + REQUEST_S
         self._send(child, json.dumps(request_to_json(request)).encode(), deadline)
         answer = self._receive(child, deadline)
-        error = answer.get("error")
-        if isinstance(error, list) and len(error) == 3 and all(isinstance(e, str) for e in error):
-            raise SecretError(error[0], error[1], remedy=error[2])
+        if (error := answer.get("error")) is not None:
+            raise _error_of(error)
         try:
             return contents_from_json(answer.get("files"))
         except ValueError as failure:
             raise _ChildFailed(f"its answer has {failure}") from None
+        except SecretError as failure:  # a child keeps the bounds, unless foreign code runs in it
+            raise _ChildFailed(f"its answer is beyond the bounds: {failure.message}") from None
 
     def _send(self, child: subprocess.Popen[bytes], data: bytes, deadline: float) -> None:
         assert child.stdin is not None
@@ -130,7 +153,7 @@ class SecretWorker:
         frame = memoryview(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
         while frame:
             left = deadline - self._monotonic()
-            if left <= 0 or not select.select([], [handle], [], left)[1]:
+            if left <= 0 or not _is_ready(handle, select.POLLOUT, left):
                 raise _ChildFailed("it didn't read the request in time")
             try:
                 frame = frame[os.write(handle, frame) :]
@@ -157,7 +180,7 @@ class SecretWorker:
         data = bytearray()
         while len(data) < count:
             left = deadline - self._monotonic()
-            if left <= 0 or not select.select([handle], [], [], left)[0]:
+            if left <= 0 or not _is_ready(handle, select.POLLIN, left):
                 raise _ChildFailed(f"no answer within {REQUEST_S:g} s")
             chunk = os.read(handle, count - len(data))
             if not chunk:
@@ -174,3 +197,24 @@ class SecretWorker:
             assert pipe is not None
             pipe.close()
         child.wait()
+
+
+def _is_ready(handle: int, event: int, within_s: float) -> bool:
+    """Wait for a pipe. Unlike select(2), poll(2) takes descriptors beyond 1023."""
+    waiting = select.poll()
+    waiting.register(handle, event)
+    return bool(waiting.poll(math.ceil(within_s * 1000)))
+
+
+def _error_of(error: object) -> SecretError:
+    """Return the error that a child sent.
+
+    Raises:
+        _ChildFailed: an error that no child sends of its own accord.
+    """
+    if not isinstance(error, list) or len(error) != 3 or not all(isinstance(e, str) for e in error):
+        raise _ChildFailed("its answer has an unknown error")
+    code, message, remedy = error
+    if not code.startswith("secret.") or len(code) + len(message) + len(remedy) > ERROR_MAX:
+        raise _ChildFailed("its answer has an unknown error")
+    return SecretError(code, message, remedy=remedy)

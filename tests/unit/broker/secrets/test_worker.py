@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from controller.broker.secrets import worker as module
 from controller.broker.secrets.worker import SecretWorker
 from controller.core.secrets.formats import SopsForm
 from controller.core.secrets.sources import AgeSource, OpenRequest, SopsSource
 from controller.model.errors import SecretError
+from controller.process import secret_worker
 from tests.unit.core.secrets.oracle import Keys, encrypt
 
 KEYS = Keys()
@@ -111,6 +115,21 @@ FAULTS = {
         'w(b\'{"ready": true}\'); os.read(0, 99); w(b\'{"files": {"a": "!"}}\')',
         "no base64",
     ),
+    "answers with an error of another part": (
+        'w(b\'{"ready": true}\'); os.read(0, 99); w(b\'{"error": ["policy.x", "a", "b"]}\')',
+        "unknown error",
+    ),
+    "answers with an endless error": (
+        (
+            "w(b'{\"ready\": true}'); os.read(0, 99); "
+            'w(b\'{"error": ["secret.x", "%b", "b"]}\' % (b"a" * 5000))'
+        ),
+        "unknown error",
+    ),
+    "answers beyond the bounds": (
+        'w(b\'{"ready": true}\'); os.read(0, 99); w(b\'{"files": {"../a": ""}}\')',
+        "beyond the bounds",
+    ),
     "answers too much": ("os.write(1, b'\\xff' * 4)", "bytes"),
 }
 
@@ -143,6 +162,69 @@ def test_a_late_worker_is_ended() -> None:
 
 
 def test_a_worker_that_dies_at_once_isnt_started_in_a_loop() -> None:
-    worker = SecretWorker(monotonic=lambda: 5.0, command=(sys.executable, "-c", "pass"))
+    waited: list[float] = []
+    worker = SecretWorker(
+        monotonic=lambda: 5.0, command=(sys.executable, "-c", "pass"), wait=waited.append
+    )
     refused(worker, request())
-    assert "less than a second ago" in refused(worker, request()).message
+    assert waited == []
+    refused(worker, request())
+    assert waited == [module.RESTART_S]
+
+
+ECHO = """
+import os
+def w(d): os.write(1, len(d).to_bytes(4, 'big') + d)
+w(b'{"ready": true}')
+while head := os.read(0, 4):
+    length = int.from_bytes(head, 'big')
+    while length: length -= len(os.read(0, length))
+    w(b'{"files": {"pid": "%s"}}' % __import__('base64').b64encode(str(os.getpid()).encode()))
+"""
+
+
+def echo(**options: Any) -> SecretWorker:
+    return SecretWorker(monotonic=time.monotonic, command=(sys.executable, "-c", ECHO), **options)
+
+
+def test_a_worker_is_renewed_before_it_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert module.RENEWED_AFTER < secret_worker.REQUESTS_MAX
+    monkeypatch.setattr(module, "RENEWED_AFTER", 2)
+    worker = echo(wait=lambda _s: pytest.fail("a renewal waits for nothing"))
+    answers = [worker.open(request())["pid"] for _ in range(4)]
+    worker.stop()
+    assert answers[0] == answers[1] != answers[2] == answers[3]
+
+
+def test_an_answer_never_belongs_to_the_request_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault between request and answer ends the worker, whose answer is still in the pipe."""
+    worker = echo()
+    before = worker.open(request())["pid"]
+
+    def fail(*_: object) -> Any:
+        raise OSError("a fault of the broker")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "_receive", fail)
+        with pytest.raises(OSError, match="a fault of the broker"):
+            worker.open(request())
+    assert worker.pid is None
+    assert worker.open(request())["pid"] != before
+    worker.stop()
+
+
+def test_pipes_may_have_descriptors_beyond_those_of_select() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1100
+    if hard != resource.RLIM_INFINITY:
+        assert hard >= wanted, "raise the limit of open files of the tests' user"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(1040)]
+    worker = echo()
+    try:
+        assert worker.open(request())["pid"]
+    finally:
+        worker.stop()
+        for each in taken:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
