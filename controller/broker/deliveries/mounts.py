@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from controller.broker.gate.call import BROKER, Author, Flow, inspect_paths
-from controller.broker.gate.commands import MakeFiles
+from controller.broker.gate.commands import MakeFiles, is_lost
 from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
@@ -100,13 +100,13 @@ def _make(state: GateState, command: MakeFiles, subject: str) -> Flow[None]:
         return
     files = command.files
     stored = state.inventory.files.get(str(files))
-    if stored is not None and stored.find(command.content) is not None:
+    if is_lost(str(reason)) and stored is not None and stored.find(command.content) is not None:
         gone = request_of("GET", FILES_GONE, f"{files}={command.content}", {})
         yield from record_event("read", Author(state.new_id(), BROKER), gone)
     raise Denied(
         "files.undelivered",
         f"the files of {files} can't be mounted: {reason}",
-        "look at the broker's log and the disk of the state folder; the controller delivers again",
+        "look at the broker's log, the key, and the disk of the state folder; the controller tries again",
         subject=subject,
     )
 

@@ -17,9 +17,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from controller.broker.files.folders import FolderWriter
-from controller.broker.gate.commands import OpenSecret, SecretNotOpened, SecretOpened
+from controller.broker.gate.commands import (
+    NOT_STORED,
+    UNUSABLE,
+    OpenSecret,
+    SecretNotOpened,
+    SecretOpened,
+)
 from controller.core.files import blob
-from controller.core.files.blob import DamagedContent
+from controller.core.files.blob import DamagedContent, UnopenedContent
 from controller.core.files.content import content_id
 from controller.core.files.layout import content_folder, folder_of, variant_id
 from controller.model.crashpoints import Reach, pass_by
@@ -30,7 +36,7 @@ from controller.system.atomic_file import write_atomic
 _POINTS = "files.content"
 _REMAPPED = re.compile(r".*/([0-9]{1,10})\.[0-9]{1,10}/volumes", re.ASCII)
 
-#: Returns the files of a stored content. Raises DamagedContent.
+#: Returns the files of a stored content. Raises DamagedContent and UnopenedContent.
 OpenContent = Callable[[FileSet, str, bytes], Mapping[str, bytes]]
 
 OpenSecretFunction = Callable[[OpenSecret], SecretOpened | SecretNotOpened]
@@ -87,6 +93,8 @@ class FileStore:
     first_id: Callable[[], int] = lambda: 0
     reach: Reach = pass_by
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    #: The contents stored since the last collection: their records can be on the way.
+    _fresh: set[tuple[FileSet, str]] = field(default_factory=set)
 
     def put(self, files: FileSet, content: str, stored: bytes | None) -> str:
         """Store a content and let the stable folders of its name show it.
@@ -103,6 +111,7 @@ class FileStore:
                 self._open(files, content)
                 return
             (place / "variants").mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._fresh.add((files, content))
             self._write(place / content_folder(content), stored)
             self._write(place / "current", content.encode())
             for made in self._variants(files):
@@ -148,11 +157,14 @@ class FileStore:
     def collect(self, kept: Mapping[str, frozenset[str]]) -> None:
         """Remove the contents that the inventory doesn't have, with their folders.
 
-        *kept* has the ids of contents by ``str(FileSet)``.
+        *kept* has the ids of contents by ``str(FileSet)``. A content that was stored since the last
+        collection stays: the inventory can be older.
         """
         with self._lock:
+            fresh, self._fresh = self._fresh, set()
             for files in self._all():
-                known = kept.get(str(files), frozenset())
+                new = frozenset(content for each, content in fresh if each == files)
+                known = kept.get(str(files), frozenset()) | new
                 place = self._place(files)
                 folders = {content_folder(content) for content in known}
                 for path in place.iterdir():
@@ -180,9 +192,11 @@ class FileStore:
             try:
                 change()
             except DamagedContent as error:
-                return f"the stored content can't be used: {error}"
+                return f"{UNUSABLE}: {error}"
+            except UnopenedContent as error:
+                return f"the content can't be opened now: {error}"
             except FileNotFoundError:
-                return "the content isn't stored"
+                return NOT_STORED
             except PermissionError as error:
                 return f"{error.strerror}: files of another user need a broker that runs as root"
             except KeyError as error:

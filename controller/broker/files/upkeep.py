@@ -17,7 +17,9 @@ from controller.broker.files.store import (
     refuse_secrets,
 )
 from controller.broker.gate.state import GateState
+from controller.core.records.container_effects import used_contents
 from controller.model.crashpoints import Reach
+from controller.model.inventory import Inventory
 
 LOG = logging.getLogger(__name__)
 
@@ -70,14 +72,29 @@ def open_store(
 
 
 async def run_upkeep(files: FileStore, state: GateState, *, every_s: float) -> None:
-    """Make missing folders again, once; then remove contents that the inventory lacks, again and again."""
-    for failed, reason in await asyncio.to_thread(lambda: list(files.restore())):
-        LOG.error("files.unrestored files=%s error=%s", failed, reason)
+    """Make missing folders again, once; then remove unneeded contents, again and again.
+
+    A fault of the disk ends neither.
+    """
+    try:
+        for failed, reason in await asyncio.to_thread(lambda: list(files.restore())):
+            LOG.error("files.unrestored files=%s error=%s", failed, reason)
+    except (OSError, ValueError):
+        LOG.exception("files.unrestored by a fault")
     while True:
         await asyncio.sleep(every_s)
-        await asyncio.to_thread(files.collect, _kept(state))
+        try:
+            await asyncio.to_thread(files.collect, kept_contents(state.inventory))
+        except (OSError, ValueError):
+            LOG.exception("files.uncollected by a fault")
 
 
-def _kept(state: GateState) -> Mapping[str, frozenset[str]]:
-    stored = state.inventory.files
-    return {key: frozenset(c.content for c in each.contents) for key, each in stored.items()}
+def kept_contents(inventory: Inventory) -> Mapping[str, frozenset[str]]:
+    """Return the contents that stay, by ``str(FileSet)``: those of the inventory, and of containers.
+
+    A content that was lost left the inventory, and its folder can be mounted still.
+    """
+    kept = {key: {c.content for c in each.contents} for key, each in inventory.files.items()}
+    for files, content in used_contents(inventory):
+        kept.setdefault(str(files), set()).add(content)
+    return {key: frozenset(contents) for key, contents in kept.items()}

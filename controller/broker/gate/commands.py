@@ -279,6 +279,22 @@ class SecretNotOpened:
     remedy: str = ""
 
 
+#: The answer while as many Secrets are being opened as the driver has threads for.
+SECRETS_BUSY = SecretNotOpened(
+    "secret.busy", "other Secrets are being opened", "nothing: the controller asks again"
+)
+
+
+#: The beginnings of the reasons by which a store says that a content has to be delivered again.
+NOT_STORED = "the content isn't stored"
+UNUSABLE = "the stored content can't be used"
+
+
+def is_lost(reason: str) -> bool:
+    """Return True if a content can't be mounted because the store has lost the content."""
+    return reason.startswith((NOT_STORED, UNUSABLE))
+
+
 Command = (
     ReadEngine
     | InspectPaths

@@ -8,6 +8,7 @@ each content id answers one guess.
 from __future__ import annotations
 
 import json
+import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from controller.broker.gate.commands import OpenSecret, SecretNotOpened, SecretO
 from controller.broker.secrets.generated import GeneratedValues
 from controller.broker.secrets.key_files import FILES, KEYS, read_host_file, read_key
 from controller.broker.secrets.worker import SecretWorker
-from controller.core.files.blob import DamagedContent
+from controller.core.files.blob import DamagedContent, UnopenedContent
 from controller.core.secrets.contents import SecretFiles, SecretName, check_contents, content_id
 from controller.core.secrets.declared import (
     GeneratedSource,
@@ -36,6 +37,8 @@ NEW_MAX = 20
 WINDOW_S = 3600.0
 #: Secrets with new contents in one window. Further ones are refused, so that none is uncounted.
 COUNTED_MAX = 10_000
+#: Why a stored Secret has to be delivered again. Every other fault can pass by itself, or by a person.
+_LOST = frozenset({"secret.changed", "secret.forgotten", "secret.generated-damaged"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,9 @@ class OpenedSecret:
 
 @dataclass(slots=True)
 class SecretOpener:
-    """Opens the Secrets of an instance. Blocks: call in a thread."""
+    """Opens the Secrets of an instance. Blocks: call in a thread. Answers are given one at a time, so
+    that each new content is counted before the next one is looked at.
+    """
 
     worker: SecretWorker
     generated: GeneratedValues
@@ -59,6 +64,7 @@ class SecretOpener:
     keys: Path = KEYS
     host_files: Path = FILES
     _seen: dict[SecretName, deque[tuple[float, str]]] = field(default_factory=dict)
+    _answering: threading.Lock = field(default_factory=threading.Lock)
 
     def open(
         self, bound: SecretName, source: SecretSource, *, known: Collection[str] = ()
@@ -94,6 +100,10 @@ class SecretOpener:
 
     def answer(self, command: OpenSecret) -> SecretOpened | SecretNotOpened:
         """Execute a command of the gate: nothing of the answer is plain text."""
+        with self._answering:
+            return self._answer(command)
+
+    def _answer(self, command: OpenSecret) -> SecretOpened | SecretNotOpened:
         before = self._known(command.bound)
         try:
             opened = self.open(command.bound, command.source, known=command.known | before)
@@ -106,12 +116,14 @@ class SecretOpener:
         """Return the files of a stored Secret, for its mount.
 
         Raises:
-            DamagedContent: as ``reopen``.
+            DamagedContent: the content has to be delivered again.
+            UnopenedContent: the content can't be opened now.
         """
         try:
             return self.reopen(files.namespace, files.name, content, stored)
         except SecretError as error:
-            raise DamagedContent(f"{error.message} ({error.remedy})") from None
+            fault = DamagedContent if error.code in _LOST else UnopenedContent
+            raise fault(f"{error.message} ({error.remedy})") from None
 
     def _known(self, bound: SecretName) -> frozenset[str]:
         """Return the content ids that were answered in this window already."""

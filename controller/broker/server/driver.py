@@ -22,6 +22,7 @@ from controller.broker.engine.shared_pulls import Authorise, SharedPulls, send_n
 from controller.broker.files.store import FileStore
 from controller.broker.gate.call import Flow, unavailable_reason
 from controller.broker.gate.commands import (
+    SECRETS_BUSY,
     Command,
     CommandResult,
     EndProcess,
@@ -45,7 +46,7 @@ from controller.broker.server.fair_queue import AdmissionLock
 from controller.broker.server.journal_queries import JournalQueries
 from controller.broker.server.record_store import RecordStore
 from controller.broker.server.record_summaries import RecordLimiter
-from controller.broker.server.thread_limit import ThreadLimit, ThreadsBusy
+from controller.broker.server.thread_limit import KeptThreads, ThreadLimit, ThreadsBusy
 from controller.broker.wire.responses import refusal
 from controller.core.engine_api.cdi import CdiFile
 from controller.model.confinement import EffectiveState, NotReadable
@@ -58,13 +59,12 @@ ADMISSION_S = 30.0  # how long a mutation waits for the admissions before it
 #: Timeout for the inspection of bind sources. Others wait for the lock while a file system hangs.
 INSPECT_S = 5.0
 INSPECTIONS_MAX = 8  # in threads at a time; more are answered as unreadable paths
+OPENINGS_MAX = 4  # Secrets opened at a time: a hostile file keeps its thread until a deadline
 PROCESS_S = 2.0  # the timeout for reading a container's process
 #: Processes read at a time, and threads for further reads while some hang.
-READING_MAX = 8
-HANGING_MAX = 8
+READING_MAX, HANGING_MAX = 8, 8
 AHEAD_MAX = 8  # reads of one request that are sent before the flow asks for them
-#: How long the end of the broker waits for flows whose client has its response.
-REST_S = 1.0
+REST_S = 1.0  # how long the end of the broker waits for flows whose client has its response
 #: The name of the tasks that run such flows.
 AFTER_ITS_ANSWER = "after its answer"
 
@@ -207,6 +207,7 @@ class Driver:
         self._pulls = SharedPulls(client, authorise)
         self._store = store
         self._files = files
+        self._openings = KeptThreads(files.open_secret, threads=OPENINGS_MAX)
         self._limiter = limiter
         self._queries = queries
         self._inspections = ThreadLimit(inspect_paths, threads=INSPECTIONS_MAX)
@@ -410,12 +411,12 @@ class Driver:
                 return await self._open_head(command, opened, client, user)
             case ReadProcess(pid, container, targets, after_s):
                 return await self._read_process(pid, container, targets, after_s)
+            case OpenSecret():
+                return await self._openings.within(command, SECRETS_BUSY)
             case _:
                 return await asyncio.to_thread(self._execute_on_host, command)
 
-    def _execute_on_host(
-        self, command: EndProcess | StoreContent | MakeFiles | OpenSecret
-    ) -> CommandResult:
+    def _execute_on_host(self, command: EndProcess | StoreContent | MakeFiles) -> CommandResult:
         """Execute a command of the host. Blocks. Return why it failed, '' for success."""
         match command:
             case EndProcess(pid, container):
@@ -424,8 +425,6 @@ class Driver:
                 return self._files.put(files, content, blob)
             case MakeFiles(files, content, variant, stable):
                 return self._files.make(files, content, variant, stable=stable)
-            case OpenSecret():
-                return self._files.open_secret(command)
             case _:
                 assert_never(command)
 

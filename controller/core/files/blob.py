@@ -13,6 +13,10 @@ class DamagedContent(Exception):
     """The stored bytes aren't the content of their name."""
 
 
+class UnopenedContent(Exception):
+    """The stored bytes can't be opened now: a key is missing, or the decryption failed."""
+
+
 def encode(files: Mapping[str, bytes]) -> bytes:
     """Return the bytes of a stored content."""
     names = sorted(files)

@@ -89,3 +89,12 @@ def test_a_signal_names_the_contents_of_folders_that_stay() -> None:
     stable = replace(MOUNT, stable=True)
     assert mounts.present_contents(knowing(), item(stable)) == (f"config/site={CONTENT}",)
     assert mounts.present_contents(knowing(), item(MOUNT)) == ()
+
+
+def test_a_content_that_cannot_be_mounted_now_is_not_forgotten() -> None:
+    """A full disk, or a missing key, would take the contents of earlier revisions away."""
+    knows, made = knowing(), MakeFiles(SITE, CONTENT, ALL)
+    for reason in ("the files can't be written: No space left", "the content can't be opened now"):
+        with pytest.raises(Denied, match=r"files\.undelivered"):
+            converse(mounts.make_recorded(knows, item(MOUNT)), [(made, reason)], knows)
+    assert str(SITE) in knows.inventory.files

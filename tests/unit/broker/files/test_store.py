@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from controller.broker.files.store import FileStore, first_id
+from controller.broker.gate.commands import is_lost
 from controller.core.files import blob
+from controller.core.files.blob import UnopenedContent
 from controller.core.files.content import content_id
 from controller.core.files.layout import source_of, variant_id
 from controller.model.files.delivery import FileSet, Variant
@@ -142,6 +144,8 @@ def test_unneeded_contents_go_with_their_folders(tmp_path):
     files.make(SITE, one, ALL)
     two = put(files, TWO)
     files.make(SITE, two, ALL)
+    files.collect({})
+    assert (seen(tmp_path, one), seen(tmp_path, two)) == (ONE, TWO), "the inventory can be older"
     files.collect({str(SITE): frozenset({two})})
     assert seen(tmp_path, one) == {}
     assert seen(tmp_path, two) == TWO
@@ -168,3 +172,16 @@ def test_a_link_in_the_way_is_never_followed(tmp_path):
 )
 def test_the_first_id_of_a_user_namespace_is_in_the_engines_root(root, first):
     assert first_id(root) == first
+
+
+def test_a_content_that_cannot_be_opened_now_is_not_lost(tmp_path):
+    def locked(*_):
+        raise UnopenedContent("there is no private key")
+
+    files = store(tmp_path)
+    one = put(files, ONE)
+    files.openers = {"config": locked}
+    reason = files.make(SITE, one, ALL)
+    assert "no private key" in reason
+    assert not is_lost(reason)
+    assert is_lost(store(tmp_path).make(SITE, "sha256:" + "0" * 64, ALL))

@@ -49,6 +49,13 @@ class Books:
         return Record(1, TIME, entry, "", "") if self.works else None
 
 
+class NoFiles:
+    """A store that no test asks."""
+
+    def open_secret(self, command: object) -> object:
+        raise AssertionError(f"a Secret was asked for: {command}")
+
+
 class Scene:
     """A driver, its books, and how often it said that an intent was left open."""
 
@@ -56,13 +63,14 @@ class Scene:
         self.books, self.left_open = Books(), 0
         books: Any = self.books
         nothing: Any = None
+        files: Any = NoFiles()
         self.driver = Driver(
             client=nothing,
             store=books,
             limiter=books,
             inspect_paths=nothing,
             queries=nothing,
-            files=nothing,
+            files=files,
             left_open=self._note,
         )
 

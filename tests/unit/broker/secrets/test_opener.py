@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from controller.broker.gate.commands import OpenSecret
 from controller.broker.secrets.generated import GeneratedValues
 from controller.broker.secrets.opener import COUNTED_MAX, NEW_MAX, WINDOW_S, SecretOpener
 from controller.broker.secrets.worker import SecretWorker
+from controller.core.files.blob import DamagedContent, UnopenedContent
 from controller.core.secrets.contents import SecretName
 from controller.core.secrets.declared import GeneratedSource, HostFileSource, SecretSource
 from controller.core.secrets.formats import SopsForm
 from controller.core.secrets.sources import AgeSource, SopsSource
 from controller.model.errors import SecretError
+from controller.model.files.delivery import FileSet
 from tests.unit.core.secrets.oracle import Keys, encrypt
 
 SHOP, OTHER = Keys(), Keys()
@@ -195,3 +200,42 @@ def test_a_flood_of_names_makes_no_name_uncounted(opener: SecretOpener, clock: C
     opener.open(DB, source)
     clock.now += WINDOW_S
     opener.open(SecretName("shop", "team-a", "new"), source)
+
+
+def test_requests_at_the_same_time_are_counted_one_after_the_other(
+    opener: SecretOpener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all of them would be looked at before the first is counted."""
+    for number in range(NEW_MAX - 1):
+        opener.open(DB, guess(number))
+    inside = threading.Barrier(2)
+
+    def files(*_: object, **__: object) -> dict[str, bytes]:
+        with suppress(threading.BrokenBarrierError):
+            inside.wait(0.2)  # the other request, if it could be here, too
+        return {"pw": os.urandom(8)}
+
+    monkeypatch.setattr(SecretOpener, "_files", files)
+    answers: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(opener.answer(OpenSecret(DB, SOPS))))
+        for _ in range(2)
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert sorted(type(each).__name__ for each in answers) == ["SecretNotOpened", "SecretOpened"]
+
+
+def test_only_a_content_that_is_gone_is_damaged(opener: SecretOpener, tmp_path: Path) -> None:
+    """What a missing key, or a worker that fails, hides now can be opened later."""
+    named = FileSet("secret", "shop", "db")
+    opened = opener.open(DB, SOPS)
+    (tmp_path / "keys" / "shop.age").unlink()
+    with pytest.raises(UnopenedContent, match="no private key"):
+        opener.reopen_stored(named, opened.content, opened.stored)
+    opened = opener.open(DB, SOURCES["file"])
+    (tmp_path / "host" / "shop" / "pw").write_bytes(b"changed")
+    with pytest.raises(DamagedContent, match="have changed"):
+        opener.reopen_stored(named, opened.content, opened.stored)

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from controller.broker.engine.client import BROKER
-from controller.broker.gate.commands import InspectPaths, ReadEngine, WriteRecord
+from controller.broker.gate.commands import (
+    SECRETS_BUSY,
+    EndProcess,
+    InspectPaths,
+    OpenSecret,
+    ReadEngine,
+    SecretOpened,
+    WriteRecord,
+)
+from controller.broker.secrets.worker import SecretWorker
 from controller.broker.server import driver as module
 from controller.broker.server.driver import Driver
+from controller.core.secrets.contents import SecretName
+from controller.core.secrets.declared import GeneratedSource
 from controller.model.records import Entry, Record, Reply
 from controller.system.slots import SlotUser
 from tests.unit.broker.dialogue import ALICE, BOB, CONTROLLER, TIME
@@ -29,6 +43,9 @@ class Books:
         self.entries: list[Entry] = []
 
     rollbacks = 0
+
+    def open_secret(self, _command: OpenSecret) -> SecretOpened:
+        raise AssertionError("this test opens no Secret")
 
     def refresh_health(self) -> None:
         return None
@@ -249,3 +266,66 @@ def test_no_more_looks_are_asked_for_ahead_than_a_few() -> None:
 
     run(a_driver(engine=Counting()).run(steps()))
     assert len(asked) == 1 + module.AHEAD_MAX
+
+
+def test_secrets_that_take_long_hold_up_no_other_command() -> None:
+    """Their threads are their own: a violator is ended, and further Secrets are refused at once."""
+    released, began = threading.Event(), threading.Semaphore(0)
+    command = OpenSecret(SecretName("shop", "team", "db"), GeneratedSource({"pw": 32}))
+    opened = SecretOpened("hmac:1", ("pw",), b"{}")
+
+    class Files(Books):
+        """A store whose decryption waits for the test."""
+
+        def open_secret(self, _command: OpenSecret) -> SecretOpened:
+            began.release()
+            released.wait(20)
+            return opened
+
+    def steps(wanted: Any) -> Any:
+        return (yield wanted)
+
+    async def test() -> None:
+        driver = a_driver(books=Files())
+        slow = [
+            asyncio.ensure_future(driver.run(steps(command))) for _ in range(module.OPENINGS_MAX)
+        ]
+        for _ in slow:
+            await asyncio.to_thread(began.acquire)
+        assert await driver.run(steps(command)) == SECRETS_BUSY
+        assert await driver.run(steps(EndProcess(2**22 + 1, "c"))) != ""
+        released.set()
+        assert await asyncio.gather(*slow) == [opened] * len(slow)
+
+    asyncio.run(test())
+
+
+def test_the_worker_of_secrets_outlives_the_request_that_started_it() -> None:
+    """The kernel ends the worker with the thread that started it."""
+    worker = SecretWorker(monotonic=time.monotonic)
+    command = OpenSecret(SecretName("shop", "team", "db"), GeneratedSource({"pw": 32}))
+
+    class Files(Books):
+        """A store that says which worker there is."""
+
+        def open_secret(self, _command: OpenSecret) -> SecretOpened:
+            worker.start()
+            return SecretOpened(str(worker.pid), (), b"")
+
+    def steps() -> Any:
+        return (yield command)
+
+    async def test() -> None:
+        driver = a_driver(books=Files())
+        first = await driver.run(steps())
+        # The end of a thread, and of the worker with it, would come within this time.
+        process = os.pidfd_open(int(first.content))
+        ended: object = await asyncio.to_thread(select.select, [process], [], [], 0.5)
+        os.close(process)
+        assert ended == ([], [], [])
+        assert await driver.run(steps()) == first
+
+    try:
+        asyncio.run(test())
+    finally:
+        worker.stop()
