@@ -19,7 +19,7 @@ from controller.core.admission.files import (
     opened_secret,
     read_delivery,
 )
-from controller.core.records.container_effects import used_contents
+from controller.core.records.container_effects import owners_shown, used_contents
 from controller.model.files.delivery import FileSet
 from controller.model.mutations import Mutation
 from controller.model.records import Reply
@@ -40,6 +40,7 @@ def deliver(call: GateRequest, state: GateState) -> Flow[Reply]:
             policy=call.policy,
             stored=stored,
             used=used_contents(state.inventory),
+            shown=owners_shown(state.inventory, files),
         )
     )
     known = stored.get(str(files))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from controller.core.encoding.quoting import quote
 from controller.core.engine_api.requests import Finding
 from controller.core.files import blob, content, retention
 from controller.core.files.retention import NamedContent, Stored
@@ -91,10 +92,17 @@ def admit_delivery(
     policy: Policy,
     stored: Stored,
     used: Iterable[NamedContent],
+    shown: Collection[str] = (),
 ) -> AdmissionDecision:
-    """Judge a delivery. *stored* are the contents that the broker has."""
+    """Judge a delivery. *stored* are the contents that the broker has, and *shown* the owners of
+    containers that would see the content in place of the one before.
+    """
     findings = [*_names(files), *request.findings]
     findings += judge_owner(policy, actor.role, request.owner, files.namespace)
+    if others := sorted({*shown} - {request.owner}):
+        reason = f"containers of the owner {quote(others[0])} would see the files at once"
+        remedy = "remove those containers first, or choose another name"
+        findings.append(Finding("files.foreign", "owner", reason, remedy))
     delivered = StoredContent(request.content, request.owner, request.size)
     if not findings:
         after = retention.with_delivered(stored, files, delivered, used)

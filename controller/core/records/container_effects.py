@@ -73,6 +73,16 @@ def used_contents(inventory: Inventory) -> Iterator[tuple[FileSet, str]]:
                 yield FileSet(mount.type, item.namespace, mount.source), mount.content
 
 
+def owners_shown(inventory: Inventory, files: FileSet) -> frozenset[str]:
+    """Return the owners of the containers that see each later content of *files*."""
+    return frozenset(
+        item.owner
+        for item in inventory.containers.values()
+        for mount in (item.confined.mounts if item.confined is not None else ())
+        if mount.stable and FileSet(mount.type, item.namespace, mount.source) == files
+    )
+
+
 # Creates and pins
 
 

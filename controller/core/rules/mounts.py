@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.grammar import is_below, is_clean
 from controller.core.engine_api.mount_grammar import VOLUME_NAME
-from controller.core.engine_api.requests import Finding, Findings, MountRequest
+from controller.core.engine_api.requests import FileRequest, Finding, Findings, MountRequest
 from controller.core.rules.confinement import data_path
 from controller.core.rules.context import Case
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
@@ -93,17 +93,19 @@ def files_own(case: Case) -> Findings:
             remedy = "declare a Service and a Config, or mount a folder"
             yield Finding("mount.type", f"{mount.path}.Type", reason, remedy)
         elif case.facts is not None:
-            yield from _files(case, mount, mount.files.content)
+            yield from _files(case, mount, mount.files)
 
 
-def _files(case: Case, mount: MountRequest, content: str) -> Findings:
+def _files(case: Case, mount: MountRequest, wanted: FileRequest) -> Findings:
     assert case.facts is not None, "files are judged by the stored contents"
     files = FileSet(mount.type, case.namespace, mount.source)
     own = case.facts.files.get(str(files))
-    stored = own.find(content) if own is not None else None
-    if stored is not None and stored.owner == case.owner:
+    stored = own.find(wanted.content) if own is not None else None
+    # A folder that stays shows the content that was delivered last.
+    shown = own.contents[-1] if own is not None and own.contents and wanted.stable else stored
+    if stored is not None and shown is not None and {stored.owner, shown.owner} == {case.owner}:
         return
-    elsewhere = any(each.find(content) for each in case.facts.files.values())
+    elsewhere = any(each.find(wanted.content) for each in case.facts.files.values())
     if stored is not None or elsewhere:
         reason = f"the content isn't one of {files} for the owner {quote(case.owner)}"
         remedy = "mount a Config of the service's own namespace and owner"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import pytest
 
@@ -11,9 +12,11 @@ from controller.broker.gate.commands import StoreContent
 from controller.broker.gate.state import GateState
 from controller.core.files import blob
 from controller.core.files.content import content_id
+from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.files.delivery import NAMESPACE_BYTES_MAX, FileSet, StoredContent, StoredFiles
 from controller.model.inventory import Inventory
 from controller.model.records import Actor
+from tests.unit.broker import world
 from tests.unit.broker.dialogue import (
     ALICE,
     CONTROLLER,
@@ -123,3 +126,20 @@ def test_a_full_namespace_refuses_what_is_new() -> None:
     knows = knowing(StoredContent("sha256:big", "team", NAMESPACE_BYTES_MAX))
     told = put(knows, ("refusal", RECORDED))
     assert told.rule == "files.full"
+
+
+def test_containers_of_another_owner_never_see_a_content() -> None:
+    """Their folder stays when the content changes: they would see the new owner's files at once."""
+    mount = ExpectedMount("config", "/srv", "site", read_only=True, content="sha256:x", stable=True)
+    item = replace(
+        world.inventory().containers[world.WEB],
+        namespace="default",
+        owner="others",
+        confined=Confinement(mounts=(mount,)),
+    )
+    stored = {str(SITE): StoredFiles(SITE, (StoredContent("sha256:x", "others"),))}
+    knows = state(Inventory(containers={world.WEB: item}, files=stored))
+    assert put(knows, ("refusal", RECORDED)).rule == "files.foreign"
+    confined = Confinement(mounts=(replace(mount, stable=False),))
+    knows = state(Inventory(containers={world.WEB: replace(item, confined=confined)}, files=stored))
+    assert put(knows, ("intent", RECORDED), (STORE, ""), ("outcome", RECORDED)).status == 201

@@ -6,6 +6,7 @@ import pytest
 
 from controller.core.admission.create import admit_create
 from controller.core.rules.facts import HostFacts, VolumeFacts
+from controller.model.files.delivery import FileSet, StoredContent, StoredFiles
 from controller.model.host_paths import ENGINE_DATA, PathFacts, StickyParent
 from tests.unit.core.creates import (
     CLIENT,
@@ -317,3 +318,25 @@ def test_a_preview_judges_by_names_alone():
     assert VOLUMES["alice-data"].ours
     assert admit_create.__doc__
     assert PathFacts("/x", "dir").protected == ""
+
+
+@pytest.mark.parametrize(
+    ("shown_last", "stable", "rules"),
+    [("alice", True, ()), ("bob", False, ()), ("bob", True, ("files.foreign",))],
+)
+def test_a_folder_that_stays_shows_no_content_of_another_owner(
+    shown_last: str, stable: bool, rules: tuple[str, ...]
+) -> None:
+    """The content that the create names is alice's, and the folder shows the last one."""
+    named, last = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+    site = FileSet("config", "default", "site")
+    stored = StoredFiles(site, (StoredContent(named, "alice"), StoredContent(last, shown_last)))
+    facts = replace(FACTS, files={str(site): stored})
+    mount = {
+        "Type": "config",
+        "Source": "site",
+        "Target": "/srv/site",
+        "ReadOnly": True,
+        "Trimtab": {"Content": named, "Stable": stable},
+    }
+    assert denials(judged_for_controller(host={"Mounts": [mount]}, facts=facts)) == rules
