@@ -78,6 +78,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
             yield from _make_implied(call, state, found)
         yield from _gather(call, state, wants, found, again=True)
         judged = yield from _judge_with_counts(call, state, request, found)
+    runs.refuse_while_creating(state, _labels(by_text))
     # Only for an admitted create: a refused one leaves no folder.
     yield from mounts.make_requested(state, request, _placement(_labels(by_text))[1])
     return (yield from _create(call, state, judged, image))

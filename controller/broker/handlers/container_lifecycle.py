@@ -55,7 +55,7 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply]:
         judged = raise_if_denied(calls.admit_start(call.query))
         judged = _judge_image_again(call, container, judged)
         refuse_if_violated(container)
-        runs.refuse_second_start(container.item)
+        runs.refuse_second_start(state, container.item)
         yield from refuse_if_changed(state, container)
     except Denied:
         if (container.inspect.get("HostConfig") or {}).get("AutoRemove"):
@@ -89,7 +89,7 @@ def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
     disruption_budget.refuse_overtaking(call, state, container.item.id)
     judged = _judge_image_again(call, container, judged)
     refuse_if_violated(container)
-    runs.refuse_second_start(container.item)
+    runs.refuse_second_start(state, container.item)
     yield from refuse_if_changed(state, container)
     return (yield from _take_down(call, state, judged, container))
 

@@ -12,10 +12,11 @@ from typing import Any
 from controller.broker.gate.call import BROKER, Flow, read_json
 from controller.broker.gate.commands import WriteRecord
 from controller.broker.gate.journal_entries import actor_of, place_of, request_of
+from controller.broker.gate.mutate import refuse_if_held
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.state import GateState
 from controller.core.jobs import run_end
-from controller.core.records.parts import ResultPart, SummaryPart
+from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
 from controller.core.rules.facts import RunFacts
 from controller.model import mutations, names
 from controller.model.inventory import ContainerItem
@@ -39,13 +40,44 @@ def run_facts(state: GateState, labels: Mapping[str, Any]) -> RunFacts | None:
     return RunFacts(memory, now=state.clock.now(), is_service=is_service)
 
 
-def refuse_second_start(item: ContainerItem) -> None:
+def refuse_while_creating(state: GateState, labels: Mapping[str, Any]) -> None:
+    """Refuse a run while the create of another run of its job has no outcome.
+
+    The memory doesn't have that run yet. Both would have one number, if their revisions differ, and
+    the memory would take the first alone.
+
+    Raises:
+        Denied: ``held``.
+    """
+    if not names.run_of_slot(str(labels.get(names.SLOT, ""))):
+        return
+    job = tuple(str(labels.get(name, "")) for name in (names.NAMESPACE, names.SERVICE))
+    for identifier, intent in state.inventory.open.items():
+        request = RequestPart.read(intent.request)
+        other = request.summary
+        is_run = names.run_of_slot(other.label(names.SLOT)) > 0
+        same = (other.label(names.NAMESPACE), other.label(names.SERVICE)) == job
+        if request.route == mutations.Mutation.CONTAINER_CREATE and is_run and same:
+            raise Denied(
+                "held",
+                f"the outcome of {request.route} {identifier}, a run of the same job, isn't known yet",
+                "wait until the change has its outcome, or recovery has settled it",
+                status=409,
+                subject=request.object,
+            )
+
+
+def refuse_second_start(state: GateState, item: ContainerItem) -> None:
     """Let a run be started once, by whomever.
 
     Raises:
-        Denied: ``job.started``.
+        Denied: ``job.started``; ``held`` while a change of the container has no outcome, which can be
+            the start.
     """
-    if item.is_run and item.started:
+    if not item.is_run:
+        return
+    refuse_if_held(state, mutations.Mutation.CONTAINER_START, item.id, under_way=True)
+    if item.started:
         raise Denied(
             "job.started",
             f"{item.admitted.name} is run {item.slot} of the job {item.service}, which was started",

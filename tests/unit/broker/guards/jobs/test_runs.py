@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 
 from controller.broker.dispatch import handle
 from controller.broker.gate.commands import Forward, ReadEngine
+from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards.jobs import runs
 from controller.core.jobs import memory as jobs
 from controller.model import mutations, names
+from controller.model.inventory import OpenIntent
 from controller.model.names import job_key, run_name
 from controller.model.observed import NO_RUNS, JobRun
 from controller.model.records import Entry, Reply
@@ -26,7 +29,7 @@ from tests.unit.broker.dialogue import (
     request,
     state,
 )
-from tests.unit.broker.world import REVISION, SLOT, inspect, inventory, item
+from tests.unit.broker.world import REFERENCE, REVISION, SLOT, image, inspect, inventory, item
 
 JOB = job_key("default", "migrate")
 NAME = run_name("default", "migrate", number=1, revision=REVISION)
@@ -68,6 +71,19 @@ def test_a_run_is_started_once_by_whomever(actor: Any) -> None:
         handle(asked, knows := knowing()), [(LOOK, reply(ended(0))), ("refusal", RECORDED)], knows
     )
     assert (answer.status, answer.rule) == (409, "job.started")
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
+def test_a_run_isnt_started_while_its_first_start_has_no_outcome(verb: str) -> None:
+    """A short run ends before the outcome of its start is recorded, and would run again."""
+    knows = knowing(started=False)
+    first: dict[str, object] = {"route": mutations.Mutation.CONTAINER_START, "object": SLOT}
+    knows.inventory = replace(knows.inventory, open={"i": OpenIntent(9, AT, "controller", first)})
+    knows.intents.in_flight.add("i")
+    asked = request("POST", f"/containers/{SLOT}/{verb}", actor=OPERATOR)
+    steps: list[Step] = [(LOOK, reply(ended(0))), ("refusal", RECORDED)]
+    answer = converse(handle(asked, knows), steps, knows)
+    assert (answer.status, answer.rule) == (409, "held")
 
 
 def test_a_read_records_the_end_of_a_run_once() -> None:
@@ -138,3 +154,55 @@ def _looking(knows: GateState) -> Any:
 def _quietly(knows: GateState) -> Any:
     yield from runs.look_for_end(knows, SLOT)
     return reply(None, status=204)
+
+
+def test_a_run_waits_while_the_create_of_another_one_has_no_outcome() -> None:
+    """Two creates at once would have one number, and the memory would know the first alone."""
+    job = {names.NAMESPACE: "default", names.SERVICE: "migrate"}
+    run = {**job, names.SLOT: "run-2"}
+    for labels, is_held in (
+        (run, True),
+        ({**job, names.SLOT: "1"}, False),
+        ({**run, names.SERVICE: "other"}, False),
+        ({**run, names.NAMESPACE: "other"}, False),
+    ):
+        knows = knowing()
+        create: dict[str, object] = {
+            "route": mutations.Mutation.CONTAINER_CREATE,
+            "object": "x",
+            "summary": {"labels": labels},
+        }
+        intent = OpenIntent(9, AT, "controller", create)
+        knows.inventory = replace(knows.inventory, open={"i": intent})
+        with pytest.raises(Denied, match="isn't known yet") if is_held else nullcontext():
+            runs.refuse_while_creating(knows, run)
+        runs.refuse_while_creating(knows, {**run, names.SLOT: "2"})
+
+
+def test_a_create_asks_for_creates_of_its_job_before_the_intent() -> None:
+    made = {
+        names.OWNER: "team",
+        names.NAMESPACE: "default",
+        names.SERVICE: "migrate",
+        names.SLOT: "run-1",
+        names.REVISION: REVISION,
+        names.OCCASION: jobs.ON_CHANGE,
+        names.IMAGE: REFERENCE,
+    }
+    knows = state(inventory())
+    other: dict[str, object] = {
+        "route": mutations.Mutation.CONTAINER_CREATE,
+        "object": "x",
+        "summary": {"labels": {**made, names.REVISION: "v2:" + "9" * 64}},
+    }
+    knows.inventory = replace(knows.inventory, open={"i": OpenIntent(9, AT, "controller", other)})
+    knows.intents.in_flight.add("i")
+    body = {"Image": REFERENCE, "Labels": made, "HostConfig": {"NetworkMode": "none"}}
+    asked = request("POST", f"/containers/create?name={NAME}", actor=CONTROLLER, body=body)
+    steps: list[Step] = [
+        (ReadEngine(f"/images/{REFERENCE}/json"), reply(image())),
+        (ReadEngine(f"/containers/{NAME}/json"), reply({"message": "no such container"}, 404)),
+        ("refusal", RECORDED),
+    ]
+    answer = converse(handle(asked, knows), steps, knows)
+    assert (answer.status, answer.rule) == (409, "held")
