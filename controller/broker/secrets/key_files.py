@@ -88,7 +88,13 @@ def read_host_file(namespace: str, name: str, folder: Path = FILES) -> bytes:
 
 def _read(folder: Path, name: str, *, size_max: int, closed: bool) -> bytes:
     """Read a file below a folder, step by step. Raises FileNotFoundError and SecretError."""
-    handle = os.open(folder, _FLAGS | os.O_DIRECTORY)
+    try:
+        handle = os.open(folder, _FLAGS | os.O_DIRECTORY)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        what = f"can't be opened by the broker, or is a link ({error.strerror})"
+        raise _unsafe(folder, what, "make it a folder of root") from None
     path = folder
     try:
         _check(os.fstat(handle), path, forbidden=_OTHERS_WRITE)

@@ -22,12 +22,17 @@ def usual_bases() -> tuple[Path, ...]:
 
 
 def secret_folder(instance: str, bases: tuple[Path, ...] | None = None) -> Path | None:
-    """Return the folder of an instance, made with mode 0700; None if no memory can be used."""
+    """Return the folder of an instance; None if no memory can be used.
+
+    The folder around it is made with mode 0700. The folder itself is made with the first Secret: an
+    instance without Secrets leaves nothing behind.
+    """
     for base in bases or usual_bases():
         try:
             if _filesystem(base) in _FILESYSTEMS:
                 base.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-                return _own(_own(base) / instance)
+                folder = _own(base) / instance
+                return _own(folder) if os.path.lexists(folder) else folder
         except OSError:
             continue
     return None

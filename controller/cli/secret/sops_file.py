@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 
 from controller.core.secrets.age import Identities
 from controller.core.secrets.cipher import KEY_BYTES, NONCE_BYTES
@@ -35,6 +38,7 @@ from controller.system.atomic_file import write_atomic
 #: Memory, never a disk.
 PLAIN_FOLDERS = (Path("/dev/shm"), Path("/run"))  # noqa: S108 — mkdtemp makes a closed folder there
 _OTHER_KEYS = ("pgp", "kms", "gcp_kms", "hckms", "azure_kv", "hc_vault", "key_groups")
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 #: The type of the program that edits a file.
 Editor = Callable[[Path], None]
 
@@ -55,10 +59,16 @@ class SopsFile:
         """Replace the file atomically, with its mode.
 
         Raises:
-            StateError: the file can't be written.
+            StateError: the file can't be written, or has changed since it was read.
         """
-        mode = self.path.stat().st_mode & 0o777
         try:
+            if self.path.read_bytes() != self.source:
+                raise StateError(
+                    "secret.file-changed",
+                    f"{self.path} was changed by somebody else meanwhile, and stays as it is now",
+                    remedy="run the command again",
+                )
+            mode = self.path.stat().st_mode & 0o777
             write_atomic(self.path, content, mode=mode, folder_sync_required=False)
         except OSError as error:
             raise StateError(
@@ -202,12 +212,30 @@ def _edited(plain: bytes, name: str, editor: Editor) -> bytes:
             "there is no tmpfs at /dev/shm for the plain text",
             remedy="mount one: mount -t tmpfs tmpfs /dev/shm",
         )
-    with tempfile.TemporaryDirectory(dir=folder, prefix="trimtab-secret-") as closed:
+    with (
+        _ended_by_exceptions(),
+        tempfile.TemporaryDirectory(dir=folder, prefix="trimtab-secret-") as closed,
+    ):
         path = Path(closed) / name
         path.touch(mode=0o600)
         path.write_bytes(plain)
         editor(path)
         return path.read_bytes()
+
+
+@contextmanager
+def _ended_by_exceptions() -> Iterator[None]:
+    """Let a signal that ends this program, such as of a closed terminal, end the block first."""
+    before = {number: signal.signal(number, _end) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _is_memory(folder: Path) -> bool:

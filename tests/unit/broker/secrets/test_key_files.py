@@ -118,3 +118,12 @@ def test_an_open_or_large_or_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SecretError) as caught:
         read_host_file("shop", "tls/other.pem", tmp_path)
     assert caught.value.code == "secret.file-missing"
+
+
+def test_a_folder_behind_a_link_is_a_problem_and_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    key(tmp_path / "real")
+    (tmp_path / "keys").symlink_to(tmp_path / "real")
+    error = refusal(tmp_path / "keys")
+    assert error.code == "secret.file-open"
+    assert "is a link" in error.message

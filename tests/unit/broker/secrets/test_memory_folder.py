@@ -15,12 +15,14 @@ def bases(tmp_path: Path) -> tuple[Path, ...]:
     return Path("/proc/trimtab/secrets"), Path(f"/dev/shm/{tmp_path.name}{os.getpid()}/secrets")
 
 
-def test_the_folder_is_made_closed(bases: tuple[Path, ...]) -> None:
+def test_the_folder_is_closed_and_made_with_the_first_secret(bases: tuple[Path, ...]) -> None:
     folder = secret_folder("i1", bases)
     assert folder == bases[1] / "i1"
-    assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists(), "an instance without Secrets leaves nothing behind"
     assert folder.parent.stat().st_mode & 0o777 == 0o700
+    folder.mkdir(mode=0o755)
     assert secret_folder("i1", bases) == folder
+    assert folder.stat().st_mode & 0o777 == 0o700
     for path in (folder, bases[1], bases[1].parent):
         path.rmdir()
 

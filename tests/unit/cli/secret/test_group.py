@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -123,6 +124,35 @@ def test_an_edited_file_has_the_new_value_and_leaves_no_plain_text(
     monkeypatch.setenv("EDITOR", "false")
     assert run(*arguments) == 1
     assert file.read_bytes() == sealed
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_closed_terminal_leaves_no_plain_text(
+    keys: Path, file: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    sealed = sops_encrypt("db.yaml", PLAIN.encode(), made(keys))
+    file.write_bytes(sealed)
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", f"sh -c 'kill -{int(number)} $PPID; exec sleep 60'")
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        assert run("secret", "edit", str(file), "-n", "shop", "--keys", str(keys)) == 128 + number
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+    assert not list(Path("/dev/shm").glob("trimtab-secret-*"))
+    assert file.read_bytes() == sealed
+
+
+def test_a_file_that_changes_under_the_editor_isnt_overwritten(
+    keys: Path, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_bytes(sops_encrypt("db.yaml", PLAIN.encode(), made(keys)))
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", f"sh -c 'echo changed >>{file}; echo more: words >>\"$0\"'")
+    assert run("secret", "edit", str(file), "-n", "shop", "--keys", str(keys)) == 1
+    assert "was changed by somebody else meanwhile" in capsys.readouterr().err
+    assert file.read_text().endswith("changed\n")
 
 
 def test_a_rotated_file_has_a_new_data_key_and_other_recipients(
