@@ -252,6 +252,15 @@ class PrivateEngine(_Client):
     def start(self) -> None:
         """Start dockerd on the same data; returns when it answers."""
         assert self._process is None, "the engine runs already"
+        try:
+            self._start_once()
+        except dockerd.EngineError:
+            # dockerd waits 15 s for containerd, and a busy machine can need longer.
+            if self._process is None or self._process.poll() is None:
+                raise
+            self._start_once()
+
+    def _start_once(self) -> None:
         dockerd.clear_stale(self.layout)
         self._process = dockerd.spawn(
             self.layout,

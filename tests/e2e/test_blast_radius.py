@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from controller.app.clock import SystemClock
 from controller.cli.clients.socket_client import BrokerApi
 from controller.engine.responses import encode_context
 from controller.model import names
@@ -69,7 +70,7 @@ def ten(shared: Host) -> Iterator[Host]:
 def counts_as_up(container: dict[str, Any]) -> bool:
     """Return True if the disruption budget counts a container as up: 5 s after its start."""
     started = datetime.fromisoformat(container["State"]["StartedAt"][:19] + "+00:00")
-    return time.time() - started.timestamp() > 7
+    return SystemClock().now() - started.timestamp() > 7
 
 
 class Usurper:

@@ -296,11 +296,20 @@ class People:
         path = f"/trimtab/v1/{route}"
         return self._ask(request_of(OPERATOR, "POST", path, body=json.dumps(body).encode()))
 
+    def _copies(self) -> list[str]:
+        """Return the containers of others that carry labels of this instance."""
+        there = self._engine.containers
+        foreign = sorted(self._marks.foreign & there.keys())
+        return [each for each in foreign if names.INSTANCE in there[each].config["Labels"]]
+
     def usurp(self) -> str:
         """Somebody has the controller's user, and asks for all of it to be taken down."""
         mine = self.ours()
         self._random.shuffle(mine)
         refused = 0
+        for copied in self._copies():
+            path = f"/containers/{copied}/stop"
+            self._ask(request_of(USURPER, "POST", path, context=CLAIM))
         for container in mine:
             path = f"/containers/{container.id}"
             verb = self._random.choice(("stop", "kill", "pause", "rm"))

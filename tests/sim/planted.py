@@ -205,7 +205,8 @@ def _by_label(original: Any) -> Any:
     def container(state: Any, actor: Any, name: str, *more: Any, **known: Any) -> Any:
         inspect = yield from call.read_json(f"/containers/{name}/json")
         labels = {} if inspect is None else inspect["Config"]["Labels"]
-        if labels.get(names.INSTANCE) != state.instance:
+        is_known = inspect is None or inspect["Id"] in state.inventory.containers
+        if is_known or labels.get(names.INSTANCE) != state.instance:
             return (yield from original(state, actor, name, *more, **known))
         item = _labelled_item(inspect["Id"], inspect["Name"], labels)
         return lookup.OwnContainer(item, inspect)
@@ -215,7 +216,8 @@ def _by_label(original: Any) -> Any:
 
 def _row_by_label(original: Any) -> Any:
     def item(row: Any, call: Any, state: Any) -> Any:
-        if row["Labels"].get(names.INSTANCE) != state.instance:
+        is_known = row["Id"] in state.inventory.containers
+        if is_known or row["Labels"].get(names.INSTANCE) != state.instance:
             return original(row, call, state)
         return _labelled_item(row["Id"], row["Names"][0], row["Labels"])
 

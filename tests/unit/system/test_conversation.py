@@ -92,8 +92,8 @@ def served(path: Path, desk: Desk, trusted: frozenset[int]) -> Iterator[Path]:
 
 def connected(path: Path) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
+    client.connect(str(path))  # without a timeout: a full backlog is waited for, else EAGAIN
     client.settimeout(PATIENCE_S)
-    client.connect(str(path))
     return client
 
 
