@@ -252,17 +252,20 @@ class PrivateEngine(_Client):
     def start(self) -> None:
         """Start dockerd on the same data; returns when it answers."""
         assert self._process is None, "the engine runs already"
-        try:
-            self._start_once()
-        except dockerd.EngineError:
-            # dockerd waits 15 s for containerd, and a busy machine can need longer.
-            if self._process is None or self._process.poll() is None:
-                raise
-            self._start_once()
+        # dockerd waits 15 s for containerd, and a busy machine can need longer.
+        for is_last in (False, True):
+            dockerd.clear_stale(self.layout)
+            self._process = process = self._spawn()
+            try:
+                dockerd.wait_ready(self.layout, process)
+            except dockerd.EngineError:
+                if is_last or process.poll() is None:
+                    raise
+            else:
+                return
 
-    def _start_once(self) -> None:
-        dockerd.clear_stale(self.layout)
-        self._process = dockerd.spawn(
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        return dockerd.spawn(
             self.layout,
             f"--cgroup-parent=/{self.netns}",
             # With systemd's driver the cgroup parent would have to be a slice.
@@ -271,7 +274,6 @@ class PrivateEngine(_Client):
             prefix=self.inside(),
             env={name: value for name, value in os.environ.items() if name != "DOCKER_HOST"},
         )
-        dockerd.wait_ready(self.layout, self._process)
 
     def kill(self) -> None:
         """SIGKILL, as a crash or the OOM killer would; containers live on until `start`."""
