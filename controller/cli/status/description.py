@@ -17,6 +17,8 @@ from controller.model.quantities import format_bytes
 
 MARGIN = "  "
 SHORT_ID = 12
+#: The kinds that services mount.
+MOUNTED = frozenset({"Volume", "Config", "Secret"})
 _DASH = frozenset({"-", ""})
 REPLICAS = (
     Column("SLOT"),
@@ -285,9 +287,9 @@ def _environment(resource: StatusJson, width: int | None) -> Iterator[str]:
 
 
 def _users(resource: StatusJson, report: StatusJson) -> Iterator[str]:
-    """Yield the services with a mount of a volume, or the containers in a network."""
+    """Yield the mounts of a Volume, Config or Secret, or the containers in a network."""
+    kind = resource["kind"].lower() if resource["kind"] in MOUNTED else ""
     for other in report["resources"]:
-        kind = {"Volume": "volume", "Config": "config"}.get(resource["kind"])
         if kind and other["namespace"] == resource["namespace"]:
             for mount in other.get("mounts", []):
                 if mount["type"] == kind and mount.get("source") == resource["name"]:

@@ -28,7 +28,15 @@ from controller.core.planning.planner import declared_resources, orphan_keys
 from controller.core.planning.rollout_order_and_pace import order_of, why_order
 from controller.core.status.details import Report, container_details, details_of, volume_details
 from controller.core.status.image_origins import origins_of
-from controller.model.desired.desired import Config, Desired, Network, Release, Service, Volume
+from controller.model.desired.desired import (
+    Config,
+    Desired,
+    Network,
+    Release,
+    Secret,
+    Service,
+    Volume,
+)
 from controller.model.desired.plan import Plan, Verdict
 from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.rollout import RunState
@@ -129,6 +137,8 @@ def all_facts(inputs: StatusInputs) -> Iterator[Facts]:
         yield _supply_facts(resource, inputs)
     for config in desired.configs:
         yield _config_facts(config)
+    for secret in desired.secrets:
+        yield _secret_facts(secret)
     if inputs.observed is None:
         return
     declared = {workload.key for workload in desired.workloads}
@@ -285,6 +295,13 @@ def _config_facts(config: Config) -> Facts:
         "fileCount": len(config.files),
     }
     return Facts(config.key, config.owner, desired=1, ready=1, serving=1, details=details)
+
+
+def _secret_facts(secret: Secret) -> Facts:
+    """Return the facts of a Secret, which is ready once the broker has opened its source."""
+    opened = int(secret.content != "")
+    details: Report = {"content": secret.content}
+    return Facts(secret.key, secret.owner, desired=1, ready=opened, serving=opened, details=details)
 
 
 def _orphan_facts(key: Key, containers: tuple[Container, ...]) -> Facts:

@@ -1,4 +1,4 @@
-"""What a report says of Configs: the content of the document, and the content of each slot."""
+"""What a report says of Configs and Secrets: the content of the document, and the content of each slot."""
 
 from __future__ import annotations
 
@@ -36,6 +36,23 @@ def test_a_config_has_its_content_and_the_names_of_its_files() -> None:
         "files": ["a", "b"],
         "fileCount": 2,
     }
+
+
+def test_a_secret_is_ready_once_its_content_is_known() -> None:
+    text = (
+        "apiVersion: trimtab/v1\nkind: Secret\nmetadata: {name: db, owner: team}\n"
+        "spec: {generate: {password: {length: 24}}}\n"
+    )
+    desired = desired_of({"f.yaml": text})
+    (unopened,) = desired.secrets
+    opened = replace(desired, secrets=(replace(unopened, content="hmac:1"),))
+    for given, ready, content in ((desired, 0, ""), (opened, 1, "hmac:1")):
+        (facts,) = all_facts(StatusInputs(given, Observed("i"), Plan(), NAMES))
+        assert (facts.key, facts.ready, facts.details) == (
+            unopened.key,
+            ready,
+            {"content": content},
+        )
 
 
 def test_a_mount_has_its_content_and_each_slot_the_one_that_its_container_sees() -> None:
