@@ -11,8 +11,7 @@ from controller.cli.commands.doctor import is_unnamed
 from tests.instance import Host, eventually
 
 IMAGE = "trimtab.local/keeper:1"
-#: Five replicas, replaced four times: twenty containers come after another one.
-REPLICAS, ROLLOUTS = 5, 4
+REPLICAS, ROLLOUTS = 2, 20
 #: It counts its starts on the volume that the image declares.
 COUNT = "echo start >> /data/starts; exec /bin/work"
 SERVICE = """\
