@@ -238,7 +238,7 @@ class _PlanBuilder:
         """Return the actions for contents that change in running containers."""
         busy = {action.precondition.id for action in planned}
         calm = [container for container in containers if container.id not in busy]
-        made = {a.target for a in planned if isinstance(a, DeliverFiles)}
+        made = {(a.kind, a.target) for a in planned if isinstance(a, DeliverFiles)}
         changed = changed_files(service, calm, self.desired, self.observed, made=made)
         return until_denied(with_verdicts(changed, self.judge))
 

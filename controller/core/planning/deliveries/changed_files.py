@@ -21,16 +21,16 @@ from controller.model.observed import Container, Observed
 
 @dataclass(frozen=True, slots=True)
 class FileDeliveries:
-    """The contents that the broker has, and those that the documents can give it."""
+    """Contents at the broker, and contents of declared Configs and Secrets."""
 
     desired: Desired
     observed: Observed
-    _configs: dict[Key, Config | Secret] = field(init=False)
+    _declared: dict[Key, Config | Secret] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Index the Configs."""
+        """Index the Configs and Secrets."""
         declared: list[Config | Secret] = [*self.desired.configs, *self.desired.secrets]
-        object.__setattr__(self, "_configs", {each.key: each for each in declared})
+        object.__setattr__(self, "_declared", {each.key: each for each in declared})
 
     def missing(self, service: Service) -> Iterator[DeliverFiles]:
         """Yield the deliveries before a container of the service can be created."""
@@ -41,7 +41,7 @@ class FileDeliveries:
                     yield _deliver(delivery, service, config)
 
     def problem(self, service: Service) -> Problem | None:
-        """Return the content that nobody has any more; None if there is none."""
+        """Return the problem of a content that is lost; None without a lost content."""
         for delivery in service.deliveries:
             there = self._is_there(delivery, service)
             if not there and self._config(delivery, service) is None:
@@ -67,7 +67,7 @@ class FileDeliveries:
     def _config(self, delivery: Delivery, service: Service) -> Config | Secret | None:
         """Return the declared Config or Secret with the content of a delivery."""
         key = Key(KINDS[delivery.kind], service.key.namespace, delivery.name)
-        config = self._configs.get(key)
+        config = self._declared.get(key)
         return config if config is not None and config.content == delivery.content else None
 
 
@@ -77,11 +77,11 @@ def changed_files(
     desired: Desired,
     observed: Observed,
     *,
-    made: Collection[str],
+    made: Collection[tuple[str, str]],
 ) -> list[AnyAction]:
     """Return the actions for contents that change in running containers.
 
-    *made* are the names that the plan delivers already.
+    The plan has deliveries of *made* (kind, name) already.
     """
     stable = [delivery for delivery in service.deliveries if delivery.is_stable]
     running = [each for each in containers if each.running and _mounted(each, stable)]
@@ -91,7 +91,8 @@ def changed_files(
     actions: list[AnyAction] = [
         action
         for action in deliveries.missing(service)
-        if action.target not in made and any(d.name == action.target for d in stable)
+        if (action.kind, action.target) not in made
+        and any((d.kind, d.name) == (action.kind, action.target) for d in stable)
     ]
     for container in running:
         mounted = {each.target: each for each in container.files}

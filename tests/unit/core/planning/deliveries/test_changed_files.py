@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controller.core.manifests.check_together import desired_of
+from controller.core.planning.deliveries.changed_files import changed_files
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import DeliverFiles, SignalContainer
 from controller.model.observed import Image, Observed
@@ -69,6 +70,16 @@ def test_a_content_in_place_is_delivered_and_each_container_gets_one_signal() ->
     assert [type(each) for each in actions] == [DeliverFiles, SignalContainer, SignalContainer]
     after, _ = perform(plan_of(declared("two", SIGNAL), there), there)
     assert verbs(declared("two", SIGNAL), after) == []
+
+
+def test_a_planned_delivery_of_a_secret_stands_for_no_config_of_the_same_name() -> None:
+    there = settled(declared("one", SIGNAL), EMPTY)
+    desired = declared("two", SIGNAL)
+    (web,) = desired.services
+    for kind, delivered in (("secret", True), ("config", False)):
+        made = {(kind, "site")}
+        actions = changed_files(web, there.of(web.key), desired, there, made=made)
+        assert any(isinstance(each, DeliverFiles) for each in actions) is delivered
 
 
 def test_without_a_signal_the_content_is_delivered_alone() -> None:
