@@ -275,7 +275,7 @@ class Archive(Protocol):
         ...
 
     def wake(self) -> None:
-        """Signal that there are new records to index."""
+        """Signal new records to index."""
         ...
 
     def close(self) -> None:

@@ -105,7 +105,7 @@ class JobRun:
 
 @dataclass(frozen=True, slots=True)
 class JobOccasion:
-    """All runs of a job for one revision and one occasion."""
+    """All runs of a job for a revision and an occasion."""
 
     revision: str
     name: str
@@ -224,7 +224,7 @@ class ObservedVolume:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A local image: its id (``sha256:…``) and, where a registry named it, its digest."""
+    """A local image: the id (``sha256:…``), and the digest of a registry."""
 
     id: str
     digest: str = ""  # "" for an image built here

@@ -23,7 +23,7 @@ _GIT = ".git"
 
 @dataclass(frozen=True, slots=True)
 class SourceRoot:
-    """The folder that files must lie in, by its resolved path, and its name for people."""
+    """The folder that must contain the files: the resolved path, and a name for people."""
 
     top: str
     name: str = "the source"

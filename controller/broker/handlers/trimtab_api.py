@@ -340,7 +340,7 @@ def records(call: GateRequest, state: GateState) -> Flow[Reply]:
 
 
 def _record_note(call: GateRequest, body: dict[str, object]) -> Flow[Reply]:
-    """Record an act that has no members of its own."""
+    """Record an act without members of its own."""
     act = body.get("act", "")
     if not body.keys() <= {"act", "object", "note"}:
         raise _invalid_record()

@@ -126,7 +126,7 @@ class SecretOpener:
             raise fault(f"{error.message} ({error.remedy})") from None
 
     def _known(self, bound: SecretName) -> frozenset[str]:
-        """Return the content ids that were answered in this window already."""
+        """Return the content ids of earlier answers in the present window."""
         return frozenset(content for _, content in self._seen.get(bound, ()))
 
     def _files(self, bound: SecretName, source: SecretSource, *, make: bool) -> SecretFiles:

@@ -299,7 +299,7 @@ def _identities(namespace: str, identity: Path | None, folder: Path) -> Identiti
 
 
 def _record(found: SopsFile, state: Path | None) -> None:
-    """Record that somebody sees values: nothing is shown that the journal doesn't know of."""
+    """Record the display of values, before any value is shown."""
     from controller.cli.clients.socket_client import BrokerApi
     from controller.model.mutations import SHOW_VALUES
 

@@ -1,4 +1,4 @@
-"""The private keys of this host: make one, and list their recipients."""
+"""The private keys of the host: make a key, and list recipients."""
 
 from __future__ import annotations
 

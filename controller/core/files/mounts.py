@@ -1,4 +1,4 @@
-"""Mounts of files in services: what is wrong with them, and the deliveries that they ask for."""
+"""Mounts of files in services: their faults, and the deliveries for mounts."""
 
 from __future__ import annotations
 

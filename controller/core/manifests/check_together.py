@@ -178,7 +178,7 @@ def _known_secrets(
 
 
 def _with_deliveries(service: Service, known: Mapping[Key, KnownContent]) -> Service:
-    """Return a service with the contents of its mounts, which are a part of its revision."""
+    """Return a service with the contents of its mounts, a part of its revision."""
     if not any(file_mounts(service.spec)):
         return service
     deliveries = deliveries_of(service.spec, service.key.namespace, known)

@@ -168,7 +168,7 @@ def _variable_fields(service: Service, base: NetworkNames) -> Iterator[tuple[str
 
 
 def _lists(spec: ServiceSpec) -> Iterator[tuple[str, YamlPath]]:
-    """Yield the places of lists and mappings whose items are judged one by one."""
+    """Yield the places of lists and mappings with separately judged items."""
     for name, path, count in (
         ("GroupAdd", ("groupAdd",), len(spec.group_add)),
         ("Dns", ("dns", "servers"), len(spec.dns.servers)),

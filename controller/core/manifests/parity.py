@@ -172,7 +172,7 @@ REASONS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ParityRow:
-    """One member of a create: its treatment by the gate, and its fields or the reason for none."""
+    """A member of a create: the treatment by the gate, and the fields of a Service or the reason for none."""
 
     place: str
     posture: Posture

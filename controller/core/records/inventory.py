@@ -265,7 +265,7 @@ def _removal(forget: Callable[[Inventory, str], Inventory]) -> RecordEffect:
 
 
 def _deliver_files(inventory: Inventory, closing: Closing) -> Inventory:
-    """Add a stored content, and forget those that nobody needs."""
+    """Add a stored content, and forget unneeded contents."""
     summary = closing.summary
     if not closing.applied or not summary.content:
         return inventory

@@ -138,7 +138,7 @@ class _Page:
         self.lines += [line if style is None else self._paint(style, line) for line in wrapped]
 
     def entry(self, entry: ReviewEntry, *, verbose: bool) -> None:
-        """Add one object with its fields and its steps."""
+        """Add an object with its fields and steps."""
         sign, style = SIGNS[entry.effect]
         self.put(f"{sign} {entry.key}  {headline(entry)}", style=style)
         for hold in entry.holds:
@@ -157,7 +157,7 @@ class _Page:
         self._verdicts(entry.actions)
 
     def differences(self, entry: ReviewEntry) -> None:
-        """Add one object with its fields alone."""
+        """Add an object with its fields alone."""
         new = entry.is_new
         gone = entry.effect is Effect.REMOVE
         effect = Effect.REMOVE if gone else Effect.CREATE if new else Effect.REPLACE

@@ -1,1 +1,1 @@
-"""Files in plans: contents before the containers that need them, and contents that change in place."""
+"""Files in plans: contents before their containers, and contents changed in place."""

@@ -1,1 +1,1 @@
-"""Rules about images: which run, and the volumes that they declare."""
+"""Rules about images: admitted images, and volumes that images declare."""

@@ -106,7 +106,7 @@ class Port(Model):
 
 @dataclass(frozen=True, slots=True)
 class SinglePort:
-    """One port of the container, with its port on the host."""
+    """A port of the container, with its port on the host."""
 
     container: int
     host: int | None

@@ -31,7 +31,7 @@ class PullPolicy(StrEnum):
 
 
 class RestartPolicy(StrEnum):
-    """What happens after a container exits by itself."""
+    """The reaction to a container's own exit."""
 
     ALWAYS = "Always"  # the engine's `always`
     ON_FAILURE = "OnFailure"  # the engine's `on-failure:10`
@@ -46,7 +46,7 @@ class Order(StrEnum):
 
 
 class OnFailure(StrEnum):
-    """What happens after a failed rollout."""
+    """The reaction to a failed rollout."""
 
     ROLLBACK = "Rollback"  # roll back to the last good revision, once per revision
     PAUSE = "Pause"  # stop the rollout where it is
