@@ -438,16 +438,17 @@ def _invalid_approval(fault: str) -> Denied:
     )
 
 
+def _invalid_body(fault: str, form: str) -> Denied:
+    return Denied(
+        "body.invalid", f"the request can't be taken: {fault}", f"send {form}", status=400
+    )
+
+
 def _record_service_act(call: GateRequest, body: dict[str, object]) -> Flow[Reply]:
     """Record an operator's request to the controller about a service."""
     act = read_service_act(body)
     if isinstance(act, str):
-        raise Denied(
-            "body.invalid",
-            f"the act can't be taken: {act}",
-            'send {"act": …, "object": …, "revision": …, "note": …}',
-            status=400,
-        )
+        raise _invalid_body(act, '{"act": …, "object": …, "revision": …, "note": …}')
     request = request_of("POST", act.act, str(act.key), act.summary)
     yield from require_record("operator", call.by, request)
     return json_reply(200, {"id": call.id})
@@ -457,11 +458,8 @@ def _record_run_request(call: GateRequest, body: dict[str, object]) -> Flow[Repl
     """Record an operator's request for a run of a job; the inventory keeps it until the run."""
     asked = read_run_request(body)
     if isinstance(asked, str):
-        raise Denied(
-            "body.invalid",
-            f"the request can't be taken: {asked}",
-            f'send {{"act": "{JOB_RUN}", "object": "Job/NAMESPACE/NAME", "note": …}}',
-            status=400,
+        raise _invalid_body(
+            asked, f'{{"act": "{JOB_RUN}", "object": "Job/NAMESPACE/NAME", "note": …}}'
         )
     request = request_of("POST", JOB_RUN, str(asked.key), asked.summary)
     yield from require_record("operator", call.by, request)

@@ -169,6 +169,19 @@ def matches(resource: dict[str, Any], name: str) -> bool:
     return key[-len(parts) :] == parts if len(parts) <= len(key) else False
 
 
+def resource_of(state: StateFolder, key: str) -> dict[str, Any]:
+    """Return the resource with a key from the running controller's report; empty without one.
+
+    Raises:
+        EngineUnavailable: no controller answers.
+    """
+    status = ask_controller(state.controller_socket, {"do": "status"})
+    for resource in status["resources"]:
+        if f"{resource['kind']}/{resource['namespace']}/{resource['name']}" == key:
+            return dict(resource)
+    return {}
+
+
 def key_of(state: StateFolder, name: str, *, kind: str = "Service") -> str:
     """Return the key of the service, or resource of a kind, NAME or NAMESPACE/NAME.
 

@@ -7,6 +7,7 @@ request outlives a controller that dies, and is carried out once.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import click
 
 from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
-from controller.cli.clients.status_report import key_of
+from controller.cli.clients.status_report import key_of, resource_of
 from controller.cli.exit_codes import EXIT_NOT_CONVERGED
 from controller.cli.options import command, note_option, open_state, print_json, timeout_option
 from controller.cli.output.terminal import echo
@@ -55,11 +56,8 @@ def run_job(
     ask_controller(folder.controller_socket, question, timeout_s=timeout_s + ANSWER_S)
     resource: dict[str, Any] = {}
     while not no_wait:
-        try:
-            status = ask_controller(folder.controller_socket, {"do": "status"})
-            resource = _find(status, key)
-        except EngineUnavailable:
-            pass  # the controller is away: the request stays
+        with suppress(EngineUnavailable):  # the controller is away: the request stays
+            resource = resource_of(folder, key)
         if _is_over(resource, occasion) or time.monotonic() >= deadline:
             break
         time.sleep(LOOK_AGAIN_S)
@@ -70,12 +68,6 @@ def run_job(
     else:
         echo(printable(f"{key}: {_describe(runs, no_wait=no_wait)}"))
     return 0 if succeeded else EXIT_NOT_CONVERGED
-
-
-def _find(status: dict[str, Any], key: str) -> dict[str, Any]:
-    keys = ("kind", "namespace", "name")
-    found = (r for r in status["resources"] if "/".join(r[k] for k in keys) == key)
-    return next(found, {})
 
 
 def _runs_of(resource: dict[str, Any], occasion: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import click
 
 from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
-from controller.cli.clients.status_report import key_of
+from controller.cli.clients.status_report import key_of, resource_of
 from controller.cli.exit_codes import EXIT_NOT_CONVERGED, EXIT_REFUSED
 from controller.cli.options import (
     command,
@@ -193,7 +193,7 @@ def _wait(state: StateFolder, key: str, deadline: float, *, quiet: bool) -> tupl
     previous = ""
     while True:
         try:
-            resource = _resource(state, key)
+            resource = resource_of(state, key)
         except EngineUnavailable:
             line, code, resource = "the controller is away", None, {}
         else:
@@ -206,14 +206,6 @@ def _wait(state: StateFolder, key: str, deadline: float, *, quiet: bool) -> tupl
         if time.monotonic() >= deadline:
             return EXIT_NOT_CONVERGED, resource
         time.sleep(LOOK_AGAIN_S)
-
-
-def _resource(state: StateFolder, key: str) -> dict[str, Any]:
-    status = ask_controller(state.controller_socket, {"do": "status"})
-    for resource in status["resources"]:
-        if f"{resource['kind']}/{resource['namespace']}/{resource['name']}" == key:
-            return dict(resource)
-    return {}
 
 
 def describe_progress(resource: dict[str, Any]) -> tuple[str, int | None]:
