@@ -55,6 +55,7 @@ from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.settings import StateFolder, read_instance, state_of
 from controller.sources.watch import watch
 from controller.system.atomic_file import write_atomic
+from controller.system.boot_unit import is_restored_at_boot
 from controller.system.file_lock import hold_lock
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def build_controller(
         state.fetcher,
         lambda: dict(store.prune.sources),
         BrokerSecrets(engine.ask_content, clock.monotonic),
+        lambda: is_restored_at_boot(state.root),
     )
     prober = Prober(ProbeSockets(clock.monotonic), clock, triggers.check)
     parts = ControllerParts(

@@ -62,8 +62,9 @@ class SourceFiles:
 class DesiredFiles:
     """A ``ports.DesiredSource`` for DIR and the Git sources that DIR declares.
 
-    *serving* returns the source of each known resource, by name. Without any Source, all is as with
-    ``directory_source``.
+    *serving* returns the source of each known resource, by name. *restored_at_boot* returns True if
+    the host restores the files of Secrets before the engine starts. Without any Source, all is as
+    with ``directory_source``.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class DesiredFiles:
         fetcher: Path,
         serving: Callable[[], Mapping[Key, str]],
         secrets: AskSecrets = ask_nobody,
+        restored_at_boot: Callable[[], bool] = lambda: True,
     ) -> None:
         self._secrets = secrets
+        self._restored_at_boot = restored_at_boot
         self._directory = directory
         self._fetcher = fetcher
         self._serving = serving
@@ -87,7 +90,10 @@ class DesiredFiles:
     def load(self) -> Desired:
         """Return the desired state of the present files, with the contents of Secrets."""
         desired = self._load()
-        return bind_secrets(desired, self._secrets(desired.secrets))
+        if not desired.secrets:
+            return desired
+        contents = self._secrets(desired.secrets)
+        return bind_secrets(desired, contents, restored_at_boot=self._restored_at_boot())
 
     def _load(self) -> Desired:
         reading, serving = self._directory.read(), self._serving()

@@ -126,6 +126,7 @@ class Controller:
         """Handle an unreachable engine or broker; everything is observed again soon."""
         with self._lock:
             self.shared.unreachable = error
+            self.reconciler.tracker.is_interrupted = True
             self.shared.unreachable_count += 1
             count = self.shared.unreachable_count
             wait_s = min(AWAY_LONGEST_S, delay_s(error, count, self._random))
@@ -257,6 +258,7 @@ class Controller:
         declared, desired = self.overrides.declare(files, observed)
         if record:
             self.reconciler.tracker.count_exits(desired, observed)
+            self.reconciler.tracker.is_interrupted = False
         decision = self._guard(desired, observed, approved=approved)
         if record:
             self.reconciler.count_quarantine(observed, decision.prunable)

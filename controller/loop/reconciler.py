@@ -165,11 +165,11 @@ class Reconciler:
         if service is None:
             return
         revisions = self._store.of(key).overrides.revisions
-        looping = self.tracker.crash_looping(self._clock.now())
+        restarted = self.tracker.restarted_slots(service, self._clock.now())
         self.failure_log.record(
             service,
             observed.of(key),
-            controller_restarts=frozenset(slot for other, slot in looping if other == key),
+            controller_restarts=restarted,
             rejected={
                 revision.revision: revision.reason
                 for revision in revisions

@@ -11,6 +11,7 @@ from controller.core.review.plan_text import render_review
 from controller.model import names
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.field_types import AS_WRITTEN
+from controller.model.desired.spec.rollout import Boot
 from controller.model.errors import EngineError
 from controller.model.inventory import ContainerItem, Inventory
 from controller.model.names import Key, service_key
@@ -31,8 +32,9 @@ def _differs(container: SimContainer, item: ContainerItem | None, service: Servi
     memory = service.spec.resources.memory
     if container.status != "running":
         return f"is {container.status}"
-    if container.policy != "always":
-        return "isn't restarted by the engine"
+    by = "no" if service.spec.restart.boot is Boot.ORDERED else "always"
+    if container.policy != by:
+        return f"has the restart policy {container.policy}, not {by}"
     if item is None or _is_altered(container, item):
         return "is altered"
     if memory is not None and container.host["Memory"] != memory:

@@ -30,6 +30,7 @@ class Orders:
         self._scene = scene
         self._depended: dict[Key, dict[Key, str]] = {}
         self._going: dict[Key, float] = {}
+        self._ordered: set[Key] = set()  # who starts in order at each boot
 
     def forwarding(
         self,
@@ -50,6 +51,8 @@ class Orders:
             self._check_comes(mutated)
         elif container is not None and mutated.route == Mutation.CONTAINER_STOP:
             self._check_goes(container, suspended)
+        elif container is not None and mutated.route == Mutation.CONTAINER_START:
+            self._check_starts(container)
 
     def _note(self, truth: Truth) -> None:
         now = self._scene.clock.monotonic()
@@ -57,6 +60,8 @@ class Orders:
         for key, doc in truth.declared.items():
             if wanted := _depends(key, doc):
                 self._depended[key] = wanted
+            if doc.spec.get("restart", {}).get("boot") == "Ordered":
+                self._ordered.add(key)
         for key in self._depended.keys() | {k for each in self._depended.values() for k in each}:
             doc_of = truth.declared.get(key)
             stays = doc_of is not None and doc_of.spec.get("state") != "Stopped"
@@ -73,6 +78,23 @@ class Orders:
             word = "healthy" if condition == "Healthy" else "running"
             if word not in been:
                 raise Violation(ORDER, f"{key} comes, and {other} never was {word}")
+
+    def _check_starts(self, container: SimContainer) -> None:
+        """Check that a service in boot order starts only while its dependencies are up."""
+        key = service_key(label(container, names.NAMESPACE), label(container, names.SERVICE))
+        if key not in self._ordered or container.policy != "no":
+            return
+        for other, condition in self._depended.get(key, {}).items():
+            up = [
+                each
+                for each in self._scene.engine.containers.values()
+                if label(each, names.NAMESPACE) == other.namespace
+                and label(each, names.SERVICE) == other.name
+                and each.status == "running"
+                and (condition != "Healthy" or each.health == "healthy")
+            ]
+            if not up:
+                raise Violation(ORDER, f"{container.name} starts, and {other} isn't {condition}")
 
     def _check_goes(self, container: SimContainer, suspended: set[Key]) -> None:
         key = service_key(label(container, names.NAMESPACE), label(container, names.SERVICE))

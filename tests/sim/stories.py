@@ -37,6 +37,7 @@ IMAGES = "trimtab.local"
 ILL = f"{IMAGES}/web:2"
 PROBE = {"http": {"path": "/healthz", "port": PORT}, "interval": "10s", "startPeriod": "5s"}
 CHECK = {"exec": ["check"], "interval": "10s"}
+ORDERED = {"policy": "Always", "boot": "Ordered"}
 #: Who isn't answered asks again after so long.
 AGAIN_S = 5.0
 
@@ -149,6 +150,16 @@ def adopt(world: World) -> str:
     answer = json.loads(reply.body)
     assert not answer["left"], f"not adopted: {answer['left']}"
     return f"adopted {len(answer['adopted'])}"
+
+
+def engine_restart(world: World) -> str:
+    world.engine.engine_restart()
+    return "the engine restarts"
+
+
+def engine_killed(world: World) -> str:
+    world.engine.engine_restart(killed=True)
+    return "the engine is killed, and comes back"
 
 
 def client(world: World) -> str:
@@ -297,6 +308,26 @@ STORIES: dict[str, Tale] = {
         (
             (20, edit(CELLAR, image=f"{IMAGES}/db:2")),
             (50, drop(FRONT, CELLAR)),
+        ),
+    ),
+    "boot": Tale(
+        _COMES | _does(Action.UPDATE),
+        (
+            service(CELLAR, "db:1", healthcheck=CHECK, restart=ORDERED),
+            service(
+                FRONT,
+                "job:1",
+                restart=ORDERED,
+                dependsOn=[{"name": "cellar", "condition": "Healthy"}],
+            ),
+            service(WEB),
+        ),
+        (
+            (30, engine_restart),
+            (60, edit(WEB, restart=ORDERED)),
+            (70, engine_killed),
+            (100, edit(WEB, restart={"policy": "Always"})),
+            (110, engine_restart),
         ),
     ),
     "heal": Tale(

@@ -32,6 +32,7 @@ from controller.model.errors import TrimtabError, error_reason
 from controller.model.quantities import format_duration_ms
 from controller.process.engine_socket import remedy_for, user_name
 from controller.settings import GROUP, STANDARD_SOCKET, StateFolder, read_instance, state_of
+from controller.system.boot_unit import ENGINE_UNIT, is_restored_at_boot
 
 MINIMUM_API = (1, 44)
 LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
@@ -269,6 +270,7 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
         report = ask_controller(folder.controller_socket, {"do": "status"})
         yield CheckResult("controller", "ok", f"serves {folder.controller_socket}")
         yield from resource_findings(report["resources"])
+        yield from boot_findings(report["resources"], root)
         yield from source_findings(report.get("sources", []), folder.fetcher, now=current_time())
     except TrimtabError as error:
         yield CheckResult("controller", "warning", error.message, error.remedy)
@@ -289,6 +291,20 @@ def resource_findings(resources: Iterable[Resource]) -> Iterator[CheckResult]:
             more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
             listed = f"{message}: {', '.join(names[:NAMES_MAX])}{more}"
             yield CheckResult(check, level, listed, remedy)
+
+
+def boot_findings(resources: Iterable[Resource], root: Path) -> Iterator[CheckResult]:
+    """Report that the engine could start before the files of Secrets are restored."""
+    if is_restored_at_boot(root) or all(each["kind"] != "Secret" for each in resources):
+        return
+    yield CheckResult(
+        "boot",
+        "warning",
+        f"no enabled unit restores the files of Secrets before {ENGINE_UNIT}: services with Secrets "
+        "behave as with restart.boot: Ordered, so nothing but trimtab starts them",
+        f"install configs/systemd/trimtab-files.service with --state {root}, then "
+        "'systemctl enable trimtab-files'",
+    )
 
 
 def source_findings(

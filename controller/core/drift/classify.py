@@ -17,9 +17,9 @@ from controller.core.engine_api.comparable_fields import (
     describe_limits,
     differing_settings,
 )
-from controller.core.engine_api.create_body import RESTART
+from controller.core.engine_api.create_body import engine_restart
 from controller.model.desired.desired import Service
-from controller.model.desired.spec.rollout import RestartPolicy, RunState
+from controller.model.desired.spec.rollout import Boot, RestartPolicy, RunState
 from controller.model.names import REVISION_DIGITS, revision_digits
 from controller.model.observed import Container, ContainerState, LimitValue
 
@@ -132,15 +132,21 @@ def is_finished(
     """Return True if a container ended, and the restart policy allows no restart.
 
     A stop by trimtab is no end: such a stop sets the restart policy to ``no``, and OnFailure is
-    ``no`` only if the controller restarts the container itself.
+    ``no`` only if the controller restarts the container itself. Then the broker's record of the stop
+    counts.
     """
     if container.state is not ContainerState.EXITED:
         return False
+    controller_restarts = controller_restarts or service.is_boot_ordered
     match service.spec.restart.policy:
         case RestartPolicy.ALWAYS:
             return False
         case RestartPolicy.ON_FAILURE:
-            ours = container.settings.restart == "no" and not controller_restarts
+            ours = (
+                container.ending is not None and container.ending.role == "controller"
+                if controller_restarts
+                else container.settings.restart == "no"
+            )
             return container.exit_code == 0 and not ours
         case RestartPolicy.NEVER:
             return True
@@ -152,7 +158,7 @@ def restart_of(service: Service, *, controller_restarts: bool = False) -> tuple[
     The policy is ``no`` if the controller restarts the slot's containers itself, with its own
     backoff.
     """
-    return ("no", 0) if controller_restarts else RESTART[service.spec.restart.policy]
+    return ("no", 0) if controller_restarts else engine_restart(service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +251,21 @@ def why_stopped(container: Container, service: Service) -> str:
     if container.settings.restart == "no" and restart_of(service)[0] != "no":
         on_purpose = "was stopped on purpose" if _was_stopped(container) else explain(container)
         return f"{name} {on_purpose}, and should run"
+    if service.is_boot_ordered:
+        return f"{name} {explain(container)}, and the controller starts it: {why_ordered(service)}"
     if container.ending is None and is_stopped_from_outside(
         container, service, controller_restarts=False
     ):
         return f"{name} was stopped from outside: it {explain(container)}"
     policy = service.spec.restart.policy.value
     return f"{name} {explain(container)}, restart policy is {policy}"
+
+
+def why_ordered(service: Service) -> str:
+    """Return why the controller, and not the engine, starts a service's containers."""
+    if service.spec.restart.boot is Boot.ORDERED:
+        return "restart.boot is Ordered"
+    return "its Secrets aren't restored before the engine starts"
 
 
 def _was_stopped(container: Container) -> bool:

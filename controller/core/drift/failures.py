@@ -139,7 +139,7 @@ def is_own_exit(container: Container, service: Service, *, controller_restarts: 
             task_done = (
                 service.spec.restart.policy is RestartPolicy.ON_FAILURE and container.exit_code == 0
             )
-            return controller_restarts and not task_done
+            return controller_restarts and not task_done and container.ending is None
         case "on-failure":
             # The engine restarts the container until its retries are used up.
             tried = container.settings.restart_max or 1
@@ -159,7 +159,11 @@ def is_stopped_from_outside(
     if container.state is not ContainerState.EXITED or container.violation or container.error:
         return False
     admitted, ending = container.admitted, container.ending
-    ours = container.settings.restart == "no" and (admitted is None or admitted.restart == "no")
+    ours = (
+        container.settings.restart == "no"
+        and (admitted is None or admitted.restart == "no")
+        and not service.is_boot_ordered
+    )
     if ours or (ending is not None and ending.role in {"controller", "broker"}):
         return False
     policy = service.spec.restart.policy

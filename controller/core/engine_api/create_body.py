@@ -163,7 +163,7 @@ def _host_config(service: Service, networks: NetworkNames) -> RequestBody:
         Init=spec.init,
         **_mounts(service),
         PortBindings=_bindings(spec.ports),
-        RestartPolicy=_restart(spec.restart.policy),
+        RestartPolicy=_restart(service),
         LogConfig={"Type": spec.logs.driver, "Config": _log_options(spec.logs)},
     )
 
@@ -280,8 +280,13 @@ def _bindings(ports: tuple[Port, ...]) -> RequestBody:
     return bindings
 
 
-def _restart(policy: RestartPolicy) -> RequestBody:
-    name, count = RESTART[policy]
+def engine_restart(service: Service) -> tuple[str, int]:
+    """Return the restart policy, and its retries, for the engine to use on a service's containers."""
+    return ("no", 0) if service.is_boot_ordered else RESTART[service.spec.restart.policy]
+
+
+def _restart(service: Service) -> RequestBody:
+    name, count = engine_restart(service)
     return {"Name": name} | ({"MaximumRetryCount": count} if count else {})
 
 

@@ -66,7 +66,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "HostConfig.LogConfig": ("spec.logs",),
     "HostConfig.NetworkMode": ("spec.network.mode",),
     "HostConfig.PortBindings": ("spec.ports[].host",),
-    "HostConfig.RestartPolicy": ("spec.restart.policy",),
+    "HostConfig.RestartPolicy": ("spec.restart.policy", "spec.restart.boot"),
     "HostConfig.CapAdd": ("spec.security.capAdd",),
     "HostConfig.Dns": ("spec.dns.servers",),
     "HostConfig.DnsOptions": ("spec.dns.options",),
@@ -109,7 +109,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "HostConfig.Mounts[].TmpfsOptions.Mode": ("spec.mounts[tmpfs].mode",),
     "HostConfig.PortBindings.*[].HostIp": ("spec.ports[].hostIP",),
     "HostConfig.PortBindings.*[].HostPort": ("spec.ports[].host",),
-    "HostConfig.RestartPolicy.Name": ("spec.restart.policy",),
+    "HostConfig.RestartPolicy.Name": ("spec.restart.policy", "spec.restart.boot"),
     "HostConfig.LogConfig.Type": ("spec.logs.driver",),
     "HostConfig.LogConfig.Config": (
         "spec.logs.maxSize",

@@ -88,7 +88,11 @@ def revision_of(owner: str, key: Key, spec: ServiceSpec, contents: Contents = ()
 
 def earlier_revision_of(owner: str, key: Key, spec: ServiceSpec) -> str:
     """Return the revision by the rule of earlier versions: ``v1:`` and 64 hex digits."""
-    return f"{EARLIER}:{_digest(owner, key, slot_spec(spec))}"
+    written = slot_spec(spec)
+    restart = written.pop("restart", None)
+    if isinstance(restart, dict) and (known := {n: v for n, v in restart.items() if n != "boot"}):
+        written["restart"] = known  # the rule is older than ``restart.boot``
+    return f"{EARLIER}:{_digest(owner, key, written)}"
 
 
 def is_revision_of(

@@ -123,7 +123,10 @@ class ServiceContext:
 
     def is_restarted_by_controller(self, slot: int) -> bool:
         """Return True if the controller, and not the engine, restarts the slot's containers."""
-        return (self.key, slot) in self.plan_context.controller_restarts
+        return (
+            self.service.is_boot_ordered
+            or (self.key, slot) in self.plan_context.controller_restarts
+        )
 
     def restart_policy(self, slot: int) -> tuple[str, int]:
         """Return the engine's restart policy, and its retries, for a container in *slot*."""

@@ -31,9 +31,10 @@ from controller.core.drift.classify import (
     drift_of,
     is_finished,
     restart_of,
+    why_ordered,
 )
 from controller.core.drift.failures import explain
-from controller.core.engine_api.create_body import RESTART, joined_networks
+from controller.core.engine_api.create_body import engine_restart, joined_networks
 from controller.core.planning.context import ServiceContext
 from controller.core.planning.next_container import create_of, next_name
 from controller.core.planning.rollout_order_and_pace import order_of
@@ -95,11 +96,16 @@ def plan_current(slot: SlotState, context: ServiceContext) -> SlotPlan:
         return _plan_running(slot, current, context)
     if is_finished(current, service, controller_restarts=controller_restarts):
         # A finished task is not restarted. Its own restart policy is restored.
-        before = with_verdicts(_restart_policy_actions(current, restart_of(service)), context.judge)
+        before = with_verdicts(
+            _restart_policy_actions(current, service, restart_of(service)), context.judge
+        )
         return SlotPlan(slot.number, until_denied(before), after=_cleanup_actions(slot, context))
     if current.state is ContainerState.RESTARTING:
         policy = context.restart_policy(slot.number)
-        updates = [*_restart_policy_actions(current, policy), *limit_actions(current, context)]
+        updates = [
+            *_restart_policy_actions(current, service, policy),
+            *limit_actions(current, context),
+        ]
         actions = with_verdicts(updates, context.judge)
         cause = context.backoff_reason(slot.number) or slot.why
         blocked = blocked_plan(slot, context, cause, current.name)
@@ -138,7 +144,9 @@ def _plan_running(slot: SlotState, current: Container, context: ServiceContext) 
     available = context.availability_of(current) is AvailabilityWord.AVAILABLE
     healing, problems = healing_actions(current, context, with_alias=is_only_one or available)
     limits = limit_actions(current, context)
-    before = _restart_policy_actions(current, policy, context.deferred_repairs(slot.number))
+    before = _restart_policy_actions(
+        current, service, policy, context.deferred_repairs(slot.number)
+    )
     rejoined = {a.network for a in healing if isinstance(a, ConnectNetwork) and a.aliases}
     networks = [n for n in _networks_without_alias(current, context) if n not in rejoined]
     alias = attach_service_alias(ContainerHandle.of(current), service, networks, base)
@@ -176,7 +184,10 @@ def _available_barrier(slot: SlotState, target: str, context: ServiceContext) ->
 
 
 def _restart_policy_actions(
-    container: Container, policy: tuple[str, int], deferred: Collection[str] = ()
+    container: Container,
+    service: Service,
+    policy: tuple[str, int],
+    deferred: Collection[str] = (),
 ) -> list[AnyAction]:
     # Only the names are compared: engines differ in the retry count that they show.
     altered = any(alteration.what in RESTARTS for alteration in alterations(container))
@@ -185,6 +196,8 @@ def _restart_policy_actions(
     if container.settings.restart == policy[0] and not altered:
         return []
     cause = f"restart policy is {container.settings.restart}, want {policy[0]}"
+    if service.is_boot_ordered and not altered:
+        cause += f": {why_ordered(service)}"
     return [ContainerHandle.of(container).set_restart_policy(policy, cause)]
 
 
@@ -325,7 +338,7 @@ def _next_container(slot: SlotState, context: ServiceContext, *, overlaps: bool)
         )
         prepare.append(create)
         handle = ContainerHandle.to_create(create)
-        restart = RESTART[service.spec.restart.policy][0]
+        restart = engine_restart(service)[0]
         networks = joined_networks(service, context.prerequisites.names) if overlaps else ()
         alias = attach_service_alias(handle, service, networks, base)
     return _NextContainer(handle, prepare, _start_actions(slot, context, handle, restart), alias)
@@ -339,7 +352,8 @@ def _start_actions(
     controller_restarts = context.is_restarted_by_controller(slot.number)
     policy = context.restart_policy(slot.number)
     cause = slot.why
-    if current is not None and controller_restarts and current.state is ContainerState.EXITED:
+    restarts = controller_restarts and not context.service.is_boot_ordered
+    if current is not None and restarts and current.state is ContainerState.EXITED:
         cause = f"{current.name} {explain(current)}, and the controller restarts it"
     # A container that is down gets its limits before its start.
     limits = [] if current is None else limit_actions(current, context)

@@ -22,6 +22,7 @@ from controller.core.manifests.revision_hash import NOT_OF_THE_SLOT
 from controller.model.desired.desired import Service
 from controller.model.desired.field_changes import FieldChange
 from controller.model.desired.field_types import AS_WRITTEN
+from controller.model.desired.spec.rollout import Boot
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import Container
 from controller.model.quantities import format_bytes
@@ -40,7 +41,7 @@ SHOWN: Final = frozenset(
         "network.": "mode aliases attach",
         "resources.": "memory memoryReservation cpus cpuShares cpuset pids shm disk",
         "security.": "capAdd readOnlyRootFilesystem runtime",
-        "restart.": "policy",
+        "restart.": "policy boot",
         "logs.": "driver maxSize maxFiles compress",
         "rollout.": "order maxUnavailable parallelism minHealthy healthDeadline progressDeadline"
         " onFailure",
@@ -291,6 +292,8 @@ def limit_changes(container: Container, service: Service) -> tuple[FieldChange, 
     if admitted.restart not in ("no", RESTART[policy][0]):
         was = _POLICIES.get(admitted.restart, admitted.restart)
         changes.append(scalar_change("spec.restart.policy", was, policy.value))
+    if service.spec.restart.boot is Boot.ORDERED and admitted.restart != "no":
+        changes.append(scalar_change("spec.restart.boot", Boot.ENGINE.value, Boot.ORDERED.value))
     return tuple(sorted(changes, key=_by_path))
 
 

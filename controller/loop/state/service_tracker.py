@@ -46,6 +46,8 @@ class ServiceTracker:
     def __init__(self, store: StateStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
+        #: True until everything was observed after an interruption, such as a restart of the engine.
+        self.is_interrupted = True
 
     # Observations
 
@@ -95,7 +97,10 @@ class ServiceTracker:
         history, up_s = state.history, failures.up_s(container, now)
         looping = backoff.is_crash_looping(history, now)
         cursor, at = state.exit_cursor, self._clock.monotonic()
-        count = failures.count_failures(container, service, cursor, controller_restarts=looping)
+        by_us = looping or service.is_boot_ordered
+        count = failures.count_failures(container, service, cursor, controller_restarts=by_us)
+        if self.is_interrupted and service.is_boot_ordered and not container.running:
+            count = 0  # the engine stopped: that is no failure of the container
         if at - state.counted_at >= backoff.RESET_AFTER_S:
             # The gap is longer than a crash loop's window: the failures aren't all recent.
             count = min(count, 1)
@@ -144,7 +149,9 @@ class ServiceTracker:
             ended: dict[str, str] = {}
             for container in containers:
                 if failures.is_stopped_from_outside(
-                    container, service, controller_restarts=slot in looping
+                    container,
+                    service,
+                    controller_restarts=slot in looping or service.is_boot_ordered,
                 ):
                     ended.setdefault(contention.STOPPED, container.id)
             cursor = state.exit_cursor
@@ -270,6 +277,15 @@ class ServiceTracker:
         """Return the slots in a crash loop: the controller restarts these, not the engine."""
         troubled = self._store.troubled().items()
         return frozenset(k for k, slot in troubled if backoff.is_crash_looping(slot.history, now))
+
+    def restarted_slots(self, service: Service, now: float) -> frozenset[int]:
+        """Return the slots of a service whose failed containers the controller restarts."""
+        looping = {slot for key, slot in self.crash_looping(now) if key == service.key}
+        if service.is_boot_ordered:
+            # An exit with the engine's own counts as no failure.
+            slots = range(1, service.spec.replicas + 1)
+            looping |= {n for n in slots if self._store.slot((service.key, n)).history.count}
+        return frozenset(looping)
 
     def violations(self, now: float) -> dict[SlotKey, str]:
         """Return the crash-looping slots whose last container the broker ended, with the record."""

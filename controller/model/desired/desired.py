@@ -11,6 +11,7 @@ from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.spec.files import ConfigSpec, SecretSpec
 from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
+from controller.model.desired.spec.rollout import Boot
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem, Severity
 from controller.model.files.delivery import Delivery
@@ -90,11 +91,18 @@ class Service:
     canonical: str = ""
     #: The files that the service mounts, with their contents.
     deliveries: tuple[Delivery, ...] = ()
+    #: True if the service mounts Secrets that nothing restores before the engine starts.
+    has_late_secrets: bool = False
 
     @property
     def limits(self) -> DeclaredLimits:
         """The limits that change in place."""
         return DeclaredLimits.of(self.spec)
+
+    @property
+    def is_boot_ordered(self) -> bool:
+        """Return True if the controller makes every start and restart, and the engine makes none."""
+        return self.spec.restart.boot is Boot.ORDERED or self.has_late_secrets
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controller.model.desired.spec.rollout import RestartPolicy
+from controller.model.desired.spec.rollout import Boot, RestartPolicy
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import LimitValue, Settings
 from controller.model.quantities import format_bytes
@@ -32,6 +32,8 @@ class DeclaredLimits:
     cpu_shares: int | None = None
     #: Numbers of CPUs, such as ``0-2,4``.
     cpuset: str | None = None
+    #: ``Ordered`` if the controller starts the containers; None if the engine does.
+    boot: str | None = None
 
     @classmethod
     def of(cls, spec: ServiceSpec) -> DeclaredLimits:
@@ -46,6 +48,7 @@ class DeclaredLimits:
             resources.memory_reservation,
             resources.cpu_shares,
             resources.cpuset,
+            Boot.ORDERED.value if spec.restart.boot is Boot.ORDERED else None,
         )
 
     @property
@@ -95,6 +98,7 @@ class DeclaredLimits:
             ("cpuset", self.cpuset),
             ("pids", self.pids),
             ("restart", self.restart),
+            ("boot", self.boot),
         )
         return ", ".join(f"{name} {value}" for name, value in named if value is not None)
 

@@ -17,7 +17,7 @@ from controller.core.manifests.validation_errors import problem_at
 from controller.model.desired.spec.fields import is_env_name
 from controller.model.desired.spec.mounts import BindMount, VolumeMount
 from controller.model.desired.spec.network import NetworkMode
-from controller.model.desired.spec.rollout import Order
+from controller.model.desired.spec.rollout import Boot, Order, RestartPolicy
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem, Severity
 from controller.model.names import SERVICE_NAME_MAX, is_dns_label
@@ -41,6 +41,7 @@ def check_service(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
     yield from _order(document, spec)
     yield from _healthcheck(document, spec)
     yield from _dependencies(document, spec)
+    yield from _boot(document, spec)
 
 
 def _image(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
@@ -219,3 +220,14 @@ def _dependencies(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
             remedy = "remove one of them"
             yield problem_at(document, path, "dependency.duplicate", message, remedy=remedy)
         seen.add(name)
+
+
+def _boot(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
+    if spec.restart.boot is Boot.ORDERED and spec.restart.policy is RestartPolicy.NEVER:
+        yield problem_at(
+            document,
+            ("spec", "restart", "boot"),
+            "restart.boot",
+            "restart.boot is Ordered, and with policy Never nothing is started again",
+            remedy="write policy: Always or OnFailure, or leave boot out",
+        )

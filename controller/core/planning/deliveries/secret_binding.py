@@ -37,10 +37,13 @@ NOT_ASKED = SecretFault(
 )
 
 
-def bind_secrets(desired: Desired, contents: SecretContents) -> Desired:
+def bind_secrets(
+    desired: Desired, contents: SecretContents, *, restored_at_boot: bool = True
+) -> Desired:
     """Return the desired state with the contents of its Secrets.
 
     Services that mount an unknown one become blind keys, with a problem at the Secret.
+    *restored_at_boot*: the host restores the files of Secrets before the engine starts.
     """
     if not desired.secrets:
         return desired
@@ -53,6 +56,11 @@ def bind_secrets(desired: Desired, contents: SecretContents) -> Desired:
         else:
             known[secret.key] = found
     services = _all_bound(desired.services, known)
+    if not restored_at_boot:
+        services = tuple(
+            replace(each, has_late_secrets=True) if _mounts_secret(each) else each
+            for each in services
+        )
     jobs = _all_bound(desired.jobs, known)
     declared = {service.key for service in (*desired.services, *desired.jobs)}
     unbound = declared - {service.key for service in (*services, *jobs)}
@@ -87,9 +95,13 @@ def _problem(secret: Secret, fault: SecretFault) -> Problem:
     )
 
 
+def _mounts_secret(service: Service) -> bool:
+    return any(delivery.kind == _SECRET for delivery in service.deliveries)
+
+
 def _bound(service: Service, known: Mapping[Key, str]) -> Service | None:
     """Return a service with the contents of its Secrets; None if one is unknown."""
-    if not any(delivery.kind == _SECRET for delivery in service.deliveries):
+    if not _mounts_secret(service):
         return service
     deliveries = []
     for delivery in service.deliveries:

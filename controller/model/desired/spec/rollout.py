@@ -38,6 +38,13 @@ class RestartPolicy(StrEnum):
     NEVER = "Never"  # the engine's `no`
 
 
+class Boot(StrEnum):
+    """Who starts a service's containers again after a restart of the engine or host."""
+
+    ENGINE = "Engine"  # the engine, all at once
+    ORDERED = "Ordered"  # the controller, in the order of dependsOn
+
+
 class Order(StrEnum):
     """Whether a replacement starts before or after the old replica stops."""
 
@@ -64,6 +71,7 @@ class Restart(Model):
     """The restart policy."""
 
     policy: RestartPolicy = RestartPolicy.ALWAYS
+    boot: Boot = Boot.ENGINE
 
 
 class Rollout(Model):

@@ -12,6 +12,7 @@ from controller import __version__
 from controller.cli.commands import doctor
 from controller.cli.commands.doctor import (
     CheckResult,
+    boot_findings,
     disk_findings,
     engine_findings,
     own_findings,
@@ -87,6 +88,14 @@ def test_refused_resources_and_unfinished_rollouts_are_findings() -> None:
         ("rollout", "ok", "in progress: db"),
     ]
     assert [*resource_findings([resource("web")])] == []
+
+
+def test_secrets_that_nothing_restores_before_the_engine_are_a_finding(tmp_path: Path) -> None:
+    (found,) = boot_findings([resource("web"), {**resource("db"), "kind": "Secret"}], tmp_path)
+    assert (found.check, found.level) == ("boot", "warning")
+    assert "behave as with restart.boot: Ordered" in found.message
+    assert f"--state {tmp_path}" in found.remedy
+    assert [*boot_findings([resource("web")], tmp_path)] == []
 
 
 def _source(**changes: object) -> dict[str, object]:

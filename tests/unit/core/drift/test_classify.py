@@ -358,3 +358,38 @@ def test_the_alive_others_are_those_with_a_process():
     there = tuple(container(rev=rev, state=s) for rev, s in zip("cdef012", states, strict=True))
     alive = {c.state.value for c in slot_of(1, there, service()).alive}
     assert alive == {"running", "paused", "restarting"}
+
+
+ORDERED = service(restart={"policy": "OnFailure", "boot": "Ordered"})
+STOPPED_BY_US = Ending("c", "container.stop", "controller", 9, "2026-01-01T00:01:00Z")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fields", "finished", "cause"),
+    [
+        (ORDERED, {"exit_code": 0}, True, "web.1-bbbbbbbb is as declared"),
+        # The controller stopped it, and died before its start.
+        (
+            ORDERED,
+            {"exit_code": 0, "ending": STOPPED_BY_US},
+            False,
+            "web.1-bbbbbbbb exited with 0, and the controller starts it: restart.boot is Ordered",
+        ),
+        (
+            replace(service(), has_late_secrets=True),
+            {"exit_code": 255},
+            False,
+            (
+                "web.1-bbbbbbbb exited with 255, and the controller starts it: "
+                "its Secrets aren't restored before the engine starts"
+            ),
+        ),
+    ],
+)
+def test_the_controller_starts_what_the_engine_must_not_start(
+    wanted: Service, fields: dict[str, Any], finished: bool, cause: str
+) -> None:
+    assert restart_of(wanted) == ("no", 0)
+    down = container(state="exited", admitted=NO, finished_at="2026-01-01T00:01:00Z", **fields)
+    replica = ReplicaState(down, wanted)
+    assert (replica.is_finished, cause_of(replica)) == (finished, cause)

@@ -84,6 +84,30 @@ def test_what_is_down_and_neither_failed_nor_was_stopped_by_us_was_stopped_from_
     assert failures.is_stopped_from_outside(down, wanted, controller_restarts=False) is outside
 
 
+@pytest.mark.parametrize(
+    ("policy", "fields", "is_own", "is_outside"),
+    [
+        ("Always", {}, True, False),
+        ("Always", {"exit_code": 0}, True, False),
+        ("OnFailure", {}, True, False),
+        ("OnFailure", {"exit_code": 0}, False, False),
+        # A person stopped it through the gate: drift, healed at once.
+        ("Always", {"ending": Ending("c", "container.stop", "operator", 0, DOWN)}, False, True),
+        ("Always", {"ending": Ending("c", "container.stop", "controller", 9, DOWN)}, False, False),
+    ],
+)
+def test_an_exit_of_a_service_in_boot_order_is_its_own_unless_somebody_stopped_it(
+    policy: str, fields: dict[str, Any], is_own: bool, is_outside: bool
+) -> None:
+    no = {"restart": "no"}
+    down = container(
+        **{"state": "exited", "exit_code": 1, "finished_at": DOWN, "admitted": no, **fields}
+    )
+    wanted = service(restart={"policy": policy, "boot": "Ordered"})
+    assert failures.is_own_exit(down, wanted, controller_restarts=True) is is_own
+    assert failures.is_stopped_from_outside(down, wanted, controller_restarts=True) is is_outside
+
+
 def test_the_same_exit_is_counted_once() -> None:
     wanted = service(restart={"policy": "OnFailure"})
     down = container(

@@ -694,3 +694,13 @@ def test_two_services_of_one_range_of_host_ports_conflict():
         "host port 91/tcp on 127.0.0.1 is also claimed by Service/default/other (f.yaml:6)",
         "host port 91/tcp on 127.0.0.1 is also claimed by Service/default/web (f.yaml:1)",
     ]
+
+
+def test_an_order_at_boot_for_what_is_never_started_again_is_a_problem() -> None:
+    text = (
+        "apiVersion: trimtab/v1\nkind: Service\nmetadata: {name: web, owner: team}\n"
+        "spec: {image: 'a/b:1', restart: {policy: Never, boot: Ordered}}\n"
+    )
+    (problem,) = desired_of({"f.yaml": text}).problems
+    assert (problem.code, problem.line, problem.column) == ("restart.boot", 4, 55)
+    assert problem.remedy == "write policy: Always or OnFailure, or leave boot out"

@@ -135,6 +135,13 @@ def test_another_value_of_what_an_engine_updates_makes_no_other_revision(one: st
     assert earlier(service_of(one)) != earlier(service_of(other))
 
 
+@pytest.mark.parametrize("spec", ["", "restart: {policy: OnFailure}"])
+def test_who_starts_containers_at_boot_is_part_of_no_revision(spec: str):
+    ordered = "restart: {policy: OnFailure, boot: Ordered}" if spec else "restart: {boot: Ordered}"
+    assert revision(spec) == revision(ordered)
+    assert earlier(service_of(spec)) == earlier(service_of(ordered))
+
+
 @pytest.mark.parametrize(
     "spec",
     [

@@ -60,3 +60,13 @@ def test_an_unknown_content_leaves_its_services_as_they_are() -> None:
 def test_a_state_without_secrets_is_left_alone() -> None:
     plain = desired_of({})
     assert bind_secrets(plain, {}) is plain
+
+
+def test_services_with_secrets_boot_in_order_where_nothing_restores_the_secrets() -> None:
+    contents = {DB: f"hmac:{'1' * 64}"}
+    restored = bind_secrets(desired(), contents)
+    late = bind_secrets(desired(), contents, restored_at_boot=False)
+    assert {s.key for s in late.services if s.is_boot_ordered} == {WEB}
+    assert not any(s.is_boot_ordered for s in restored.services)
+    assert late.digest == restored.digest
+    assert [s.revision for s in late.services] == [s.revision for s in restored.services]
