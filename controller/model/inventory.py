@@ -66,7 +66,7 @@ class ContainerItem:
 
 @dataclass(frozen=True, slots=True)
 class OwnedObject:
-    """A network (by id) or a volume (by name) created by this instance."""
+    """A network (by id) or a volume (by name) created by this instance, or adopted."""
 
     id: str
     name: str
@@ -74,6 +74,9 @@ class OwnedObject:
     owner: str
     origin: str
     intent: str
+    #: The identity of an adopted foreign object, which carries no label of ours: the network's id,
+    #: or the volume's time of creation. '' for an object with our labels.
+    adopted: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,6 +209,8 @@ class ObservedNetwork:
     masquerade: bool = True
     icc: bool = True
     containers: int = 0
+    #: An operator adopted the network, which existed before.
+    adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +222,8 @@ class ObservedVolume:
     origin: str = ""
     driver: str = "local"
     options: tuple[tuple[str, str], ...] = ()
+    #: Of an adopted volume: the namespace for which an operator adopted it; else ''.
+    adopted_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)

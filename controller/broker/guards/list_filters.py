@@ -109,13 +109,19 @@ def _matches(pattern: str, name: str) -> bool:
     return len(wanted) == len(parts) and all(map(fnmatchcase, parts, wanted))
 
 
-def restrict(filters: Filters, state: GateState, actor: Actor) -> Filters:
-    """Return the filters with the labels that limit the result to the caller's objects."""
+def restrict(filters: Filters, state: GateState, actor: Actor, *, adopted: bool = False) -> Filters:
+    """Return the filters with the labels that limit the result to the caller's objects.
+
+    With *adopted*, objects without our labels are in the result, too: the caller drops the others.
+    """
     labels = [
         label
         for label in filters.get("label", [])
         if strict_json.fold(label.partition("=")[0]) not in _REPLACED
     ]
+    if adopted:
+        others = {key: values for key, values in filters.items() if key != "label"}
+        return {**others, "label": labels} if labels else others
     labels.append(f"{names.INSTANCE}={state.instance}")
     if actor.role is Role.CLIENT:
         labels.append(f"{names.OWNER}={actor.owner}")

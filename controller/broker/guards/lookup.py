@@ -8,7 +8,7 @@ twelve digits, and always checks the instance label and the inventory.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -298,7 +298,10 @@ def find_network(state: GateState, name: str) -> Flow[FoundNetwork | None]:
 
 
 def owned_network(state: GateState, inspect: dict[str, Any]) -> OwnedObject | None:
-    """Return the inventory's item of a network, if the labels agree."""
+    """Return the inventory's item of a network, if the labels agree.
+
+    An adopted network has none of our labels: its full id is its identity.
+    """
     return _if_own(state, inspect, state.inventory.networks.get(str(inspect.get("Id", ""))))
 
 
@@ -381,7 +384,10 @@ def find_volume(state: GateState, name: str) -> Flow[FoundVolume | None]:
 
 
 def owned_volume(state: GateState, inspect: dict[str, Any]) -> OwnedObject | None:
-    """Return the inventory's item of a volume, if the labels agree."""
+    """Return the inventory's item of a volume, if the labels agree.
+
+    An adopted volume has none of our labels: name and time of creation are its identity.
+    """
     return _if_own(state, inspect, state.inventory.volumes.get(str(inspect.get("Name", ""))))
 
 
@@ -399,6 +405,13 @@ def _if_own(
     state: GateState, inspect: dict[str, Any], owned: OwnedObject | None
 ) -> OwnedObject | None:
     labels = inspect.get("Labels") or {}
+    if owned is not None and owned.adopted:
+        return owned if owned.adopted == identity_of(inspect) else None
     if owned is None or labels.get(names.INSTANCE) != state.instance:
         return None
     return owned if labels.get(names.INTENT) == owned.intent else None
+
+
+def identity_of(inspect: Mapping[str, Any]) -> str:
+    """Return the identity of a foreign network or volume: its id, or its time of creation."""
+    return str(inspect.get("Id") or inspect.get("CreatedAt") or "")

@@ -96,15 +96,21 @@ def network_list(call: GateRequest, state: GateState) -> Flow[Reply]:
             return None
         return rows.encode(_visible_network(row, call, state), owned.owner)
 
-    path = _list_path(call, state, "/networks", list_filters.NETWORK_KEYS)
+    adopted = any(each.adopted for each in state.inventory.networks.values())
+    path = _list_path(call, state, "/networks", list_filters.NETWORK_KEYS, adopted=adopted)
     return rows.finish((yield from read_rows(path, Rows(encode))))
 
 
-def _list_path(call: GateRequest, state: GateState, path: str, known: frozenset[str]) -> str:
-    """Return the path of the engine's list of the caller's objects, with the caller's filters."""
+def _list_path(
+    call: GateRequest, state: GateState, path: str, known: frozenset[str], *, adopted: bool
+) -> str:
+    """Return the path of the engine's list of the caller's objects, with the caller's filters.
+
+    *adopted*: the inventory has adopted objects.
+    """
     asked = list_filters.parse(call.query.get("filters", ""), known)
-    query = {"filters": list_filters.encode(list_filters.restrict(asked, state, call.actor))}
-    return build_path(path, query)
+    shown = list_filters.restrict(asked, state, call.actor, adopted=adopted)
+    return build_path(path, {"filters": list_filters.encode(shown)} if shown else {})
 
 
 def network_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -264,7 +270,8 @@ def volume_list(call: GateRequest, state: GateState) -> Flow[Reply]:
             return None
         return rows.encode(_visible_volume(row, call.actor), owned.owner)
 
-    path = _list_path(call, state, "/volumes", list_filters.VOLUME_KEYS)
+    adopted = any(each.adopted for each in state.inventory.volumes.values())
+    path = _list_path(call, state, "/volumes", list_filters.VOLUME_KEYS, adopted=adopted)
     return rows.finish((yield from read_rows(path, Rows(encode, "Volumes"))))
 
 

@@ -18,6 +18,7 @@ from controller.broker.guards import client_shares
 from controller.broker.guards.jobs import runs
 from controller.broker.guards.lookup import can_see
 from controller.broker.handlers import adoption, container_read, image, networks_volumes
+from controller.broker.handlers.volumes import acts
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.quoting import quote
@@ -55,6 +56,7 @@ ACT_MAX = 64
 ROTATE_ACT = "rotate-key"
 #: Acts with a route of their own in the journal.
 _ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW} | {act: act for act in SOURCE_ACTS}
+_ACTS = {"adopt": adoption.adopt, **acts.ACTS}
 TEXT_MAX = 512
 
 
@@ -330,8 +332,8 @@ def records(call: GateRequest, state: GateState) -> Flow[Reply]:
     act = body.get("act", "")
     if act == "approve":
         return (yield from _record_approval(call, state, body))
-    if act == "adopt":
-        return (yield from adoption.adopt(call, state, body))
+    if handler := _ACTS.get(str(act)):
+        return (yield from handler(call, state, body))
     if act == JOB_RUN:
         return (yield from _record_run_request(call, body))
     if str(act).startswith(SERVICE_PREFIX):

@@ -27,7 +27,6 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
     """
     from controller.core.admission.preview import check_network, check_volume
     from controller.core.planning.images_networks_volumes import (
-        engine_name,
         network_creation,
         volume_creation,
     )
@@ -39,7 +38,7 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
         making = network_creation(network, "as declared")
         yield network.key, verdict_in_document(check_network(policy, making), network, policy)
     for volume in desired.volumes:
-        made = volume_creation(engine_name(volume), volume, "as declared")
+        made = volume_creation(volume.engine_name, volume, "as declared")
         yield volume.key, verdict_in_document(check_volume(policy, made), volume, policy)
 
 

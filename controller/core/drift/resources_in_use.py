@@ -34,7 +34,7 @@ class ExclusiveResources:
         """Return the exclusive resources of *service* in use by other services, with the holder."""
         return [
             (wanted.name, container)
-            for wanted in claims_of(service.key.namespace, service.spec)
+            for wanted in claims_of(service.spec, service.volume_name)
             for held, container in self._held.get(wanted.group, ())
             if wanted.exclusive and wanted.conflicts(held) and container.key != service.key
         ]
@@ -50,5 +50,5 @@ class ExclusiveResources:
             for volume in volumes
             for _, container in self._held.get(volume, ())
             if container.key != key and (service := services.get(container.key))
-            for claim in claims_of(service.key.namespace, service.spec)
+            for claim in claims_of(service.spec, service.volume_name)
         )

@@ -22,7 +22,7 @@ from controller.model.desired.spec.resources import Logs
 from controller.model.desired.spec.rollout import RestartPolicy
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.files.delivery import Delivery
-from controller.model.names import NetworkNames, qualified
+from controller.model.names import NetworkNames
 
 #: The engine's name of each restart policy, and its number of retries.
 RESTART = {
@@ -87,7 +87,7 @@ def joined_networks(service: Service, base: NetworkNames) -> tuple[str, ...]:
     Published ports need an endpoint outside the internal network, so they add the ingress network.
     """
     spec, namespace = service.spec, service.key.namespace
-    attached = tuple(qualified(namespace, each.name) for each in spec.network.attach)
+    attached = tuple(service.network_name(each.name) for each in spec.network.attach)
     isolated = names.namespaced_network(base.isolated, namespace)
     ingress = names.namespaced_network(base.ingress, namespace)
     published = (ingress,) if any(port.host is not None for port in spec.ports) else ()
@@ -185,8 +185,8 @@ def aliases_on(service: Service, network: str, base: NetworkNames) -> tuple[str,
 
     ``spec.network.aliases`` are for the first network, which the mode implies.
     """
-    spec, namespace = service.spec, service.key.namespace
-    declared = {qualified(namespace, each.name): each.aliases for each in spec.network.attach}
+    spec = service.spec
+    declared = {service.network_name(each.name): each.aliases for each in spec.network.attach}
     if spec.network.aliases and network == joined_networks(service, base)[0]:
         return (service.key.name, *spec.network.aliases)
     return (service.key.name, *declared.get(network, ()))
@@ -222,7 +222,7 @@ def _mount(mount: Mount, service: Service) -> RequestBody:
         case BindMount():
             kind, source = "bind", mount.source
         case VolumeMount():
-            kind, source = "volume", qualified(service.key.namespace, mount.source)
+            kind, source = "volume", service.volume_name(mount.source)
         case TmpfsMount():
             options = only_set(SizeBytes=mount.size, Mode=mount.mode and int(mount.mode, 8))
             return {"Type": "tmpfs", "Target": mount.target, "TmpfsOptions": options}

@@ -259,6 +259,7 @@ def network(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observ
         masquerade=options.get(MASQUERADE, "true") == "true",
         icc=options.get(ICC, "true") == "true",
         containers=len(inspect.get("Containers") or {}),
+        adopted=belonging is not None and belonging.adopted != "",
     )
 
 
@@ -270,6 +271,7 @@ def volume(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observe
         origin=belonging.origin if belonging else "",
         driver=inspect.get("Driver") or "",
         options=tuple(sorted((inspect.get("Options") or {}).items())),
+        adopted_for=belonging.namespace if belonging and belonging.adopted else "",
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.encoding.yaml import YamlPath
+from controller.model.desired.desired import BoundName
 from controller.model.desired.spec.files import FileMount
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem
@@ -133,7 +134,13 @@ def variant_of(mount: FileMount, user: str | None) -> Variant:
     return Variant(uid, gid, mode, tuple(sorted(mount.keys or ())))
 
 
-def revision_contents(deliveries: Iterable[Delivery]) -> tuple[tuple[str, str, str], ...]:
-    """Return the contents that are part of a service's revision: kind, name and content."""
+def revision_contents(
+    deliveries: Iterable[Delivery], bound_names: Iterable[BoundName] = ()
+) -> tuple[tuple[str, str, str], ...]:
+    """Return the references that are part of a service's revision: kind, name and referent.
+
+    The referent is a content of files, or the engine's name of an adopted volume or network.
+    """
     parts = {(d.kind, d.name, d.content) for d in deliveries if not d.is_stable}
+    parts |= {(bound.kind, bound.name, bound.engine_name) for bound in bound_names}
     return tuple(sorted(parts))

@@ -22,6 +22,13 @@ from controller.core.files.mounts import (
     revision_contents,
 )
 from controller.core.manifests.checks.claims import ResourceClaim, claims_of
+from controller.core.manifests.checks.engine_names import (
+    bound_names,
+    check_engine_names,
+    check_volume_mounts,
+    engine_names_of,
+    volume_names,
+)
 from controller.core.manifests.checks.networks import names_of
 from controller.core.manifests.declaration import (
     Declaration,
@@ -101,8 +108,10 @@ def resolve(
     add(_check_doubles(declarations, blind_keys))
     add(check_shared_names(services))
     add(_check_networks(declarations))
+    add(check_engine_names(declarations))
     add(_check_sources(sources))
-    add(_check_claims(services))
+    bound = engine_names_of(declarations, blind_keys)
+    add(_check_claims(services, bound))
     add(_check_names(services))
     add(_check_attach([*services, *partials], declarations, blind_keys))
     configs = [(d, d.spec) for d in declarations if isinstance(d.spec, ConfigSpec)]
@@ -111,6 +120,7 @@ def resolve(
     add(problem for secret, spec in secrets for problem in check_secret(secret, spec))
     known = _known_contents(configs, blind_keys) | _known_secrets(secrets, blind_keys)
     mounting = [(d, service_spec(d)) for d in [*services, *partials]]
+    add(check_volume_mounts(mounting, blind_keys))
     add(check_mounts(mounting, known, blind_keys))
     # Of two documents with one key, either one will do: both are broken.
     by_key = {declaration.key: declaration for declaration in services}
@@ -131,7 +141,7 @@ def resolve(
         sources=_git_sources([d for d in sound if d.key.kind == SOURCE_KIND]),
     )
     own = [d for d in sound if d.key.kind != SOURCE_KIND]
-    return _with_resources(state, own, members, known)
+    return _with_resources(state, own, members, known, bound)
 
 
 def desired_from(reading: FolderReading) -> Desired:
@@ -177,14 +187,20 @@ def _known_secrets(
     }
 
 
-def _with_deliveries(service: Service, known: Mapping[Key, KnownContent]) -> Service:
-    """Return a service with the contents of its mounts, a part of its revision."""
-    if not any(file_mounts(service.spec)):
+def _with_references(
+    service: Service, known: Mapping[Key, KnownContent], bound: Mapping[Key, str]
+) -> Service:
+    """Return a service with the contents and the engine's names to which its document refers.
+
+    Both are a part of the revision.
+    """
+    names = bound_names(service, bound)
+    if not names and not any(file_mounts(service.spec)):
         return service
     deliveries = deliveries_of(service.spec, service.key.namespace, known)
-    contents = revision_contents(deliveries)
+    contents = revision_contents(deliveries, names)
     revision = revision_of(service.owner, service.key, service.spec, contents)
-    return replace(service, revision=revision, deliveries=deliveries)
+    return replace(service, revision=revision, deliveries=deliveries, bound_names=names)
 
 
 def _with_resources(
@@ -192,6 +208,7 @@ def _with_resources(
     sound: list[Declaration],
     members: Mapping[Key, list[Key]],
     known: Mapping[Key, KnownContent],
+    bound: Mapping[Key, str],
 ) -> Desired:
     services: list[Service] = []
     jobs: list[Service] = []
@@ -208,7 +225,7 @@ def _with_resources(
                 revision, labels = declaration.revision, declaration.labels
                 service = Service(key, owner, spec, revision, source, labels)
                 workloads = jobs if isinstance(spec, JobSpec) else services
-                workloads.append(_with_deliveries(service, known))
+                workloads.append(_with_references(service, known, bound))
             case NetworkSpec() as spec:
                 networks.append(Network(key, owner, spec, source))
             case VolumeSpec() as spec:
@@ -264,10 +281,17 @@ def desired_digest(
                 for one in services
             ],
             "networks": [
-                {"key": str(one.key), "owner": one.owner, "internal": one.spec.internal}
+                {
+                    "key": str(one.key),
+                    "owner": one.owner,
+                    "internal": one.spec.internal,
+                    **_engine_name(one),
+                }
                 for one in networks
             ],
-            "volumes": [{"key": str(one.key), "owner": one.owner} for one in volumes],
+            "volumes": [
+                {"key": str(one.key), "owner": one.owner, **_engine_name(one)} for one in volumes
+            ],
             **({"jobs": [_job_terms(job) for job in declared]} if (declared := [*jobs]) else {}),
         }
     )
@@ -289,6 +313,10 @@ def _stable_contents(service: Service) -> dict[str, object]:
     """Return the contents that change without a new revision."""
     stable = [[each.name, each.content] for each in service.deliveries if each.is_stable]
     return {"files": stable} if stable else {}
+
+
+def _engine_name(one: Network | Volume) -> dict[str, object]:
+    return {"engineName": one.spec.engine_name} if one.spec.engine_name else {}
 
 
 def _job_terms(job: Service) -> dict[str, object]:
@@ -321,7 +349,17 @@ def _check_networks(declarations: list[Declaration]) -> Iterator[Problem]:
         plain = key.namespace == DEFAULT_NAMESPACE and key.name in RESERVED_NETWORKS
         stem = key.name if key.namespace == DEFAULT_NAMESPACE else key.namespace
         reserved = plain or stem.startswith(RESERVED_NETWORK_PREFIX)
-        if reserved and isinstance(declaration.spec, NetworkSpec):
+        if not isinstance(declaration.spec, NetworkSpec):
+            continue
+        named = declaration.spec.engine_name
+        if named is not None and is_reserved_network(named):
+            yield declaration.problem(
+                ("spec", "engineName"),
+                "network.reserved",
+                f"{json.dumps(named)} is a network of the engine, or of every namespace",
+                "name a network that somebody made",
+            )
+        if reserved:
             yield declaration.problem(
                 ("metadata", "name"),
                 "network.reserved",
@@ -329,6 +367,11 @@ def _check_networks(declarations: list[Declaration]) -> Iterator[Problem]:
                 " the engine or every namespace has a network of that name",
                 "choose another name",
             )
+
+
+def is_reserved_network(engine_name: str) -> bool:
+    """Return True if a network of the engine is its own, or implied by a namespace."""
+    return engine_name in RESERVED_NETWORKS or engine_name.startswith(RESERVED_NETWORK_PREFIX)
 
 
 def _check_sources(sources: list[Declaration]) -> Iterator[Problem]:
@@ -349,11 +392,15 @@ def _git_sources(sources: list[Declaration]) -> tuple[GitSource, ...]:
     return tuple(git_source(d) for d in sorted(sources, key=lambda d: d.key))
 
 
-def _check_claims(services: list[Declaration]) -> Iterator[Problem]:
-    """Yield the host ports and exclusive volumes that two documents, or two ports, claim."""
+def _check_claims(services: list[Declaration], bound: Mapping[Key, str]) -> Iterator[Problem]:
+    """Yield the host ports and exclusive volumes that two documents, or two ports, claim.
+
+    *bound* are the engine's names of volumes with an ``engineName``.
+    """
     claimed: dict[object, list[tuple[Declaration, ResourceClaim]]] = {}
     for declaration in services:
-        for claim in claims_of(declaration.key.namespace, service_spec(declaration)):
+        name_of = volume_names(declaration.key.namespace, bound)
+        for claim in claims_of(service_spec(declaration), name_of):
             claimed.setdefault(claim.group, []).append((declaration, claim))
     for claimants in claimed.values():
         for one, claim in claimants if len(claimants) > 1 else ():

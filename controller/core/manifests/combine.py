@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.check_together import desired_from, resolve
 from controller.core.manifests.checks.claims import ResourceClaim, claims_of
+from controller.core.manifests.checks.engine_names import volume_names
 from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
 from controller.core.manifests.parse import SOURCE_KIND
 from controller.core.manifests.validation_errors import dotted
@@ -84,7 +85,7 @@ def held_claims(desired: Desired) -> HeldClaims:
     return frozenset(
         (service.key, claim.resource)
         for service in desired.workloads
-        for claim in claims_of(service.key.namespace, service.spec)
+        for claim in claims_of(service.spec, service.volume_name)
     )
 
 
@@ -279,7 +280,7 @@ def _claims_of(name: str, document: ParsedDocument) -> Iterator[_SourceClaim]:
     declaration = document.declaration
     if declaration is None or not isinstance(declaration.spec, ServiceSpec):
         return
-    for claim in claims_of(declaration.key.namespace, declaration.spec):
+    for claim in claims_of(declaration.spec, volume_names(declaration.key.namespace, {})):
         yield _SourceClaim(name, declaration, claim)
 
 

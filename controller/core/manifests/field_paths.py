@@ -14,7 +14,7 @@ from controller.model import names
 from controller.model.desired.desired import Network, Service, Volume
 from controller.model.desired.spec.mounts import TmpfsMount
 from controller.model.desired.spec.service import ServiceSpec
-from controller.model.names import NetworkNames, qualified
+from controller.model.names import NetworkNames
 
 _FIELDS: Mapping[str, YamlPath] = {
     "name": ("metadata", "name"),
@@ -205,7 +205,7 @@ def _ports(service: Service) -> Iterator[tuple[str, YamlPath]]:
 
 def _endpoints(service: Service, base: NetworkNames) -> Iterator[tuple[str, YamlPath]]:
     attached = {
-        qualified(service.key.namespace, each.name): index
+        service.network_name(each.name): index
         for index, each in enumerate(service.spec.network.attach)
     }
     for name in joined_networks(service, base):

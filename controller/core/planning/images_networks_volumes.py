@@ -26,7 +26,6 @@ from controller.model.names import (
     Key,
     NetworkNames,
     namespaced_network,
-    qualified,
 )
 from controller.model.observed import Image, Observed, ObservedNetwork, ObservedVolume
 from controller.model.records import Precondition
@@ -59,11 +58,6 @@ INGRESS = NetworkShape(internal=False, masquerade=False, icc=False)
 BRIDGE = NetworkShape(internal=False)
 
 
-def engine_name(resource: Network | Volume) -> str:
-    """Return the engine name of a declared network or volume."""
-    return qualified(resource.key.namespace, resource.key.name)
-
-
 def network_key(network: ObservedNetwork) -> Key:
     """Return the key of the instance's network on the engine."""
     namespace = network.namespace or DEFAULT_NAMESPACE
@@ -74,7 +68,7 @@ def network_key(network: ObservedNetwork) -> Key:
 def network_creation(network: Network, cause: str) -> CreateNetwork:
     """Return the action to create a declared network."""
     shape = NetworkShape(internal=network.spec.internal)
-    return _network_action(engine_name(network), shape, network, cause)
+    return _network_action(network.engine_name, shape, network, cause)
 
 
 def _network_action(
@@ -194,8 +188,8 @@ class Prerequisites:
         self.names = names
         self.images = KnownImages(observed)
         self.made: set[tuple[str, str]] = set()
-        self._declared = {engine_name(network): network for network in desired.networks}
-        self._volumes = {engine_name(volume): volume for volume in desired.volumes}
+        self._declared = {network.engine_name: network for network in desired.networks}
+        self._volumes = {volume.engine_name: volume for volume in desired.volumes}
         self._networks_seen: dict[str, ObservedNetwork] = {}
         for network in sorted(observed.networks, key=lambda n: (n.name, n.ours, n.id)):
             # Engines allow two networks of the same name. A foreign one sorts first, to be reported.
@@ -228,30 +222,38 @@ class Prerequisites:
         shape, network = self.shape(name, service), self._networks_seen.get(name)
         if network is None:
             if shape is not None:
-                return None
+                return _unadopted(self._declared.get(name), service)
             return _problem(
                 service,
                 code="network.undeclared",
                 message=f"spec.network.attach names {name}, which no Network declares",
                 remedy="declare a Network of that name, or remove it from spec.network.attach",
             )
+        if network.adopted and network.namespace != service.key.namespace:
+            return _adopted_elsewhere("network", network.name, network.namespace, service)
         if network.ours and (shape is None or shape.fits(network)):
             return None
         return _foreign_network(network, service)
 
     def _volume_problem(self, name: str, service: Service) -> Problem | None:
-        volume = self._volumes_seen.get(name)
-        return None if volume is None else _foreign_volume(volume, service)
+        volume, declared = self._volumes_seen.get(name), self._volumes.get(name)
+        if volume is None:
+            return _unadopted(declared, service)
+        return _foreign_volume(volume, service)
 
     def declared_problem(self, resource: Network | Volume) -> Problem | None:
         """Return why an existing object cannot serve as a declared network or volume, if so."""
         if isinstance(resource, Volume):
-            volume = self._volumes_seen.get(engine_name(resource))
-            return None if volume is None else _foreign_volume(volume, resource)
-        network = self._networks_seen.get(engine_name(resource))
-        if network is None or (
-            network.ours and NetworkShape(internal=resource.spec.internal).fits(network)
-        ):
+            volume = self._volumes_seen.get(resource.engine_name)
+            if volume is None:
+                return _unadopted(resource, resource)
+            return _foreign_volume(volume, resource)
+        network = self._networks_seen.get(resource.engine_name)
+        if network is None:
+            return _unadopted(resource, resource)
+        if network.adopted and network.namespace != resource.key.namespace:
+            return _adopted_elsewhere("network", network.name, network.namespace, resource)
+        if network.ours and NetworkShape(internal=resource.spec.internal).fits(network):
             return None
         return _foreign_network(network, resource)
 
@@ -285,7 +287,7 @@ class Prerequisites:
 
     def declared(self, resource: Network | Volume) -> tuple[AnyAction, ...]:
         """Return the action to create a declared network or volume; empty for an existing one."""
-        name, cause = engine_name(resource), "declared, and not there"
+        name, cause = resource.engine_name, "declared, and not there"
         if isinstance(resource, Volume):
             exists = name in self._volumes_seen
             return () if exists else (volume_creation(name, resource, cause),)
@@ -326,8 +328,37 @@ def _order_problem(service: Service) -> Problem | None:
 
 def _volumes_of(service: Service) -> tuple[str, ...]:
     mounts = (mount for mount in service.spec.mounts if isinstance(mount, VolumeMount))
-    names = (qualified(service.key.namespace, mount.source) for mount in mounts)
+    names = (service.volume_name(mount.source) for mount in mounts)
     return tuple(dict.fromkeys(names))
+
+
+def _unadopted(
+    declared: Network | Volume | None, source: Service | Network | Volume
+) -> Problem | None:
+    """Return the problem of a missing object with an ``engineName``: it is never created."""
+    if declared is None or declared.spec.engine_name is None:
+        return None
+    kind = declared.key.kind.lower()
+    place = f"{declared.key.namespace}/{declared.key.name}"
+    return _problem(
+        source,
+        code="volume.not-adopted" if kind == "volume" else "network.not-adopted",
+        message=f"{declared.key} has the engineName {declared.engine_name}, and no operator adopted "
+        f"such a {kind}",
+        remedy=f"trimtab {kind} adopt {declared.engine_name} --as {place} --owner {declared.owner}, "
+        "or remove engineName",
+    )
+
+
+def _adopted_elsewhere(
+    kind: str, name: str, namespace: str, source: Service | Network | Volume
+) -> Problem:
+    return _problem(
+        source,
+        code="volume.foreign" if kind == "volume" else "network.foreign",
+        message=f"the {kind} {name} was adopted for the namespace {namespace}",
+        remedy=f"adopt it for {source.key.namespace}, or declare it in {namespace}",
+    )
 
 
 def _foreign_network(network: ObservedNetwork, source: Service | Network) -> Problem:
@@ -347,6 +378,8 @@ def _foreign_volume(volume: ObservedVolume, source: Service | Volume) -> Problem
 
     A volume with a driver or options of its own can be any directory of the host.
     """
+    if volume.adopted_for not in {"", source.key.namespace}:
+        return _adopted_elsewhere("volume", volume.name, volume.adopted_for, source)
     if volume.ours and volume.driver == "local" and not volume.options:
         return None
     why = "isn't a plain local one" if volume.ours else "isn't ours"

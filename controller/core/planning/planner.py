@@ -23,7 +23,7 @@ from controller.core.engine_api.translate import update_body
 from controller.core.planning.context import NO_CONTEXT, PlanContext, ServiceContext
 from controller.core.planning.deliveries.changed_files import changed_files
 from controller.core.planning.image_volumes import VolumeRule, always_refuse, with_image_volumes
-from controller.core.planning.images_networks_volumes import Prerequisites, engine_name, network_key
+from controller.core.planning.images_networks_volumes import Prerequisites, network_key
 from controller.core.planning.jobs.job_plan import JobPlan, plan_job
 from controller.core.planning.quarantine import (
     NO_QUARANTINE,
@@ -277,7 +277,7 @@ def _unused_networks(
     """
     if not desired.scopes and (desired.blind_keys or not desired.whole):
         return []
-    needed = {engine_name(network) for network in desired.networks}
+    needed = {network.engine_name for network in desired.networks}
     for service in desired.workloads:
         needed.update(joined_networks(service, names))
     removed = {
@@ -292,6 +292,8 @@ def _unused_networks(
         network
         for network in sorted(observed.networks, key=lambda n: (network_key(n), n.id))
         if network.ours and network.origin == "controller" and network.name not in needed
+        # An adopted network existed before, and outlives its document.
+        if not network.adopted
         if not desired.scopes or _is_surely_unused(network_key(network), desired)
         if network.containers <= _attached(network, leaving)
     ]

@@ -167,7 +167,7 @@ class Ordering:
 
     def _held_by_others(self, service: Service) -> list[tuple[str, Container]]:
         """Return the exclusive resources of *service* in use by other services, with the holder."""
-        if not claims_of(service.key.namespace, service.spec):
+        if not claims_of(service.spec, service.volume_name):
             return []  # the plan of such a service needs no search through everything
         return self._resources.held_by_others(service)
 

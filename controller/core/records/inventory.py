@@ -237,6 +237,7 @@ def _created_object(closing: Closing) -> dict[str, OwnedObject]:
         owner=summary.label(names.OWNER),
         origin=summary.label(names.ORIGIN),
         intent=closing.id,
+        adopted=summary.identity,
     )
     return {identifier: created}
 

@@ -161,6 +161,8 @@ class SummaryPart(Payload):
     exceptions: tuple[str, ...] = texts("exceptions")
     started: bool = flag("started")  # an adopted container was started before
     effective: str = text("effective")  # verification result of an adopted, running container
+    #: Of an adopted foreign network or volume (``OwnedObject.adopted``).
+    identity: str = text("identity", optional=True)
 
     # Of networks.
     internal: bool = flag("internal")

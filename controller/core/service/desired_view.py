@@ -16,7 +16,7 @@ from controller.core.engine_api.create_body import joined_networks
 from controller.core.manifests.checks.claims import ResourceClaim, claims_of
 from controller.core.manifests.dependencies import dependencies_of
 from controller.core.planning import planner
-from controller.core.planning.images_networks_volumes import engine_name, network_key
+from controller.core.planning.images_networks_volumes import network_key
 from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.desired.plan import Blocked
 from controller.model.desired.spec.rollout import RunState
@@ -198,9 +198,7 @@ class _Links:
             {service.key: service for service in view.desired.workloads} for view in (before, after)
         ]
         self._networks = {
-            each.key: engine_name(each)
-            for view in (before, after)
-            for each in view.desired.networks
+            each.key: each.engine_name for view in (before, after) for each in view.desired.networks
         }
         self._dependencies = defaultdict[Key, set[Key]](set)
         self._dependents = defaultdict[Key, set[Key]](set)
@@ -218,7 +216,7 @@ class _Links:
     def _uses(self) -> Iterator[tuple[Key, object]]:
         for services in self._views:
             for key, service in services.items():
-                for claim in claims_of(key.namespace, service.spec):
+                for claim in claims_of(service.spec, service.volume_name):
                     yield key, claim.group
                 for attached in service.spec.network.attach:
                     yield key, Key("Network", key.namespace, attached.name)

@@ -100,7 +100,7 @@ def slots_of(earlier: Revision | None, service: Service) -> Service | None:
         earlier.owner,
         service.key,
         spec,
-        revision_contents(earlier.deliveries),
+        revision_contents(earlier.deliveries, earlier.bound_names),
     )
     if not is_whole and not earlier.hidden:
         return None
@@ -113,6 +113,7 @@ def slots_of(earlier: Revision | None, service: Service) -> Service | None:
         canonical=earlier.canonical,
         source=earlier.source,
         deliveries=_kept_deliveries(earlier, service),
+        bound_names=earlier.bound_names,
     )
 
 
@@ -196,8 +197,8 @@ def pin_conflict(service: Service) -> str:
 
 def shared_resource(one: Service, other: Service) -> str:
     """Return a port or volume that two services both want exclusively; '' if there is none."""
-    theirs = claims_of(other.key.namespace, other.spec)
-    for claim in claims_of(one.key.namespace, one.spec):
+    theirs = claims_of(other.spec, other.volume_name)
+    for claim in claims_of(one.spec, one.volume_name):
         if any(map(claim.conflicts, theirs)):
             port = claim.resource if isinstance(claim.resource, HostPort) else None
             return f"{claim.name}/{port.protocol}" if port else claim.name

@@ -91,6 +91,7 @@ def _declared(overrides: Overrides, service: Service, generation: int, since: st
         canonical=service.canonical,
         limits=service.limits,
         deliveries=service.deliveries,
+        bound_names=service.bound_names,
     )
     others = tuple(each for each in revisions if not _is_superseded(each, service))
     return replace(overrides, revisions=(*others, entry))
@@ -231,7 +232,7 @@ def pin_json(pin: Pin) -> dict[str, object]:
 
 def _revision_json(revision: Revision) -> dict[str, object]:
     members = asdict(revision)
-    for name in ("hidden", "canonical", "limits", "deliveries"):
+    for name in ("hidden", "canonical", "limits", "deliveries", "bound_names"):
         if not members[name]:
             del members[name]
     return members

@@ -23,7 +23,7 @@ from controller.core.drift.classify import (
 from controller.core.drift.failures import explain
 from controller.core.jobs.decision import NO_TIME, JobDecision, JobTime, JobWord, decide
 from controller.core.planning.context import SlotPause
-from controller.core.planning.images_networks_volumes import Prerequisites, engine_name
+from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.planner import declared_resources, orphan_keys
 from controller.core.planning.rollout_order_and_pace import order_of, why_order
 from controller.core.status.details import Report, container_details, details_of, volume_details
@@ -272,7 +272,7 @@ def _slot_report(slot: SlotState) -> Report:
 
 def _supply_facts(resource: Network | Volume, inputs: StatusInputs) -> Facts:
     ready = 0
-    name = engine_name(resource)
+    name = resource.engine_name
     if inputs.observed is not None:
         prerequisites = Prerequisites(inputs.desired, inputs.observed, inputs.networks)
         there = (

@@ -15,7 +15,7 @@ from controller.model.desired.spec.rollout import Boot
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem, Severity
 from controller.model.files.delivery import Delivery
-from controller.model.names import Key
+from controller.model.names import Key, qualified
 
 if TYPE_CHECKING:
     # Loaded only while a Source is declared.
@@ -70,6 +70,16 @@ class ImageVolume:
     keeping: Literal["slot", "scratch"]
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class BoundName:
+    """The engine's name of an adopted volume or network that a service uses."""
+
+    kind: Literal["Network", "Volume"]
+    #: The name of the document, in the service's namespace.
+    name: str
+    engine_name: str
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """A supervised workload as declared; with a JobSpec, the job whose runs it makes."""
@@ -93,6 +103,22 @@ class Service:
     deliveries: tuple[Delivery, ...] = ()
     #: True if the service mounts Secrets that nothing restores before the engine starts.
     has_late_secrets: bool = False
+    #: The engine's names of used volumes and networks with an ``engineName``.
+    bound_names: tuple[BoundName, ...] = ()
+
+    def volume_name(self, name: str) -> str:
+        """Return the engine's name of a volume of the namespace."""
+        return self._engine_name("Volume", name)
+
+    def network_name(self, name: str) -> str:
+        """Return the engine's name of a declared network of the namespace."""
+        return self._engine_name("Network", name)
+
+    def _engine_name(self, kind: Literal["Network", "Volume"], name: str) -> str:
+        for bound in self.bound_names:
+            if (bound.kind, bound.name) == (kind, name):
+                return bound.engine_name
+        return qualified(self.key.namespace, name)
 
     @property
     def limits(self) -> DeclaredLimits:
@@ -114,6 +140,11 @@ class Network:
     spec: NetworkSpec
     source: SourceLocation
 
+    @property
+    def engine_name(self) -> str:
+        """The engine's name."""
+        return self.spec.engine_name or qualified(self.key.namespace, self.key.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Volume:
@@ -123,6 +154,11 @@ class Volume:
     owner: str
     spec: VolumeSpec
     source: SourceLocation
+
+    @property
+    def engine_name(self) -> str:
+        """The engine's name."""
+        return self.spec.engine_name or qualified(self.key.namespace, self.key.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from controller.model.desired.desired import Restarting, SourceLocation
+from controller.model.desired.desired import BoundName, Restarting, SourceLocation
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.files.delivery import Delivery
 from controller.model.names import Key
@@ -40,6 +40,8 @@ class Revision:
     limits: DeclaredLimits | None = None
     #: The mounted files, with the contents that are part of the revision.
     deliveries: tuple[Delivery, ...] = ()
+    #: The engine's names of its adopted volumes and networks, a part of the revision.
+    bound_names: tuple[BoundName, ...] = ()
 
     def is_variant(self, revision: str, limits: DeclaredLimits | None) -> bool:
         """Return True for this revision with these limits; unknown limits match all."""

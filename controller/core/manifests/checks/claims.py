@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from controller.core.encoding.yaml import YamlPath
 from controller.model.desired.spec.mounts import VolumeMount
 from controller.model.desired.spec.service import ServiceSpec
-from controller.model.names import qualified
 from controller.model.observed import HostPort
 
 
@@ -25,7 +25,7 @@ def exclusive_volumes(spec: ServiceSpec) -> dict[str, int]:
 
 def exclusive_resources(spec: ServiceSpec) -> list[str]:
     """Return the resources of a service that only one replica can hold, such as ``host port 80``."""
-    return [claim.name for claim in claims_of("", spec) if claim.exclusive]
+    return [claim.name for claim in claims_of(spec, str) if claim.exclusive]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,11 @@ class ResourceClaim:
         return self.resource == other.resource and (self.exclusive or other.exclusive)
 
 
-def claims_of(namespace: str, spec: ServiceSpec) -> list[ResourceClaim]:
-    """Return the host ports and the written volumes of a service, each volume once."""
+def claims_of(spec: ServiceSpec, volume_name: Callable[[str], str]) -> list[ResourceClaim]:
+    """Return the host ports and the written volumes of a service, each volume once.
+
+    *volume_name* returns the engine's name of a volume of the namespace.
+    """
     claims = [
         ResourceClaim(
             port.published, f"host port {port.host}", path=("spec", "ports", index, "host")
@@ -71,7 +74,7 @@ def claims_of(namespace: str, spec: ServiceSpec) -> list[ResourceClaim]:
     }
     return claims + [
         ResourceClaim(
-            qualified(namespace, name), f"volume {name}", name in exclusive, ("spec", "mounts", at)
+            volume_name(name), f"volume {name}", name in exclusive, ("spec", "mounts", at)
         )
         for name, at in sorted((written | exclusive).items(), key=lambda item: item[1])
     ]

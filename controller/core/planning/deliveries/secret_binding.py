@@ -110,6 +110,6 @@ def _bound(service: Service, known: Mapping[Key, str]) -> Service | None:
             return None
         content = known[key] if delivery.kind == _SECRET else delivery.content
         deliveries.append(replace(delivery, content=content))
-    contents = revision_contents(deliveries)
+    contents = revision_contents(deliveries, service.bound_names)
     revision = revision_of(service.owner, service.key, service.spec, contents)
     return replace(service, revision=revision, deliveries=tuple(deliveries))

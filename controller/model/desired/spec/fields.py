@@ -41,6 +41,7 @@ _DNS_OPTION = re.compile(r"[a-z][a-z0-9-]{0,30}(?::[0-9]{1,4})?", re.ASCII)
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _CPUSET = re.compile(r"[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?){0,63}", re.ASCII)
 _MODE = re.compile(r"[01]?[0-7]{3}", re.ASCII)
+_ENGINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,254}", re.ASCII)
 _RUNTIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _CAPABILITY = re.compile(r"(?:CAP_)?[A-Z][A-Z_]*[A-Z]", re.ASCII)
 _SIGNAL = re.compile(
@@ -202,3 +203,13 @@ class Model(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, alias_generator=to_camel, populate_by_name=False
     )
+
+
+EngineName = Annotated[
+    str,
+    _matching(
+        _ENGINE_NAME,
+        255,
+        "a name of the engine: letters, digits and _ . - after the first, 2 to 255 characters",
+    ),
+]

@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from controller.model.desired.spec.fields import CleanPath, FileMode, Model, RelativePath, Size
+from controller.model.desired.spec.fields import (
+    CleanPath,
+    EngineName,
+    FileMode,
+    Model,
+    RelativePath,
+    Size,
+)
 from controller.model.desired.spec.files import FileMount
 
 
@@ -55,3 +62,5 @@ class VolumeSpec(Model):
     """The spec of a Volume. The volume is kept after its document is removed."""
 
     retain: Literal[True] = True
+    #: The engine's name of an existing volume, which an operator adopted.
+    engine_name: EngineName | None = None

@@ -23,6 +23,7 @@ from controller.model.desired.field_types import PortNumber
 from controller.model.desired.spec.fields import (
     DnsOption,
     DnsServer,
+    EngineName,
     HostName,
     Model,
     PublishAddress,
@@ -166,3 +167,5 @@ class NetworkSpec(Model):
     """The spec of a Network: a bridge of the namespace, without internet access by default."""
 
     internal: bool = True
+    #: The engine's name of an existing network, which an operator adopted.
+    engine_name: EngineName | None = None

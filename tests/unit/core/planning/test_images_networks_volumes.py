@@ -11,8 +11,10 @@ from controller.core.planning.images_networks_volumes import (
     network_key,
     repository,
 )
-from controller.model.desired.desired import Restarting
+from controller.model.desired.desired import BoundName, Restarting
 from controller.model.desired.plan import CreateContainer, CreateNetwork
+from controller.model.desired.spec.mounts import VolumeSpec
+from controller.model.desired.spec.network import NetworkSpec
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Image, ObservedNetwork, ObservedVolume
 from tests.worlds import (
@@ -424,3 +426,38 @@ def test_a_denied_network_is_shown_once_and_keeps_its_services_from_being_create
 )
 def test_a_network_on_the_engine_has_the_key_of_its_document(namespace, name, key):
     assert network_key(ObservedNetwork("n", name, ours=True, namespace=namespace)) == key
+
+
+ADOPTED = (
+    replace(volume("data"), spec=VolumeSpec.model_validate({"engineName": "shop_data"})),
+    replace(network("back"), spec=NetworkSpec.model_validate({"engineName": "shop_back"})),
+)
+BOUND = (BoundName("Network", "back", "shop_back"), BoundName("Volume", "data", "shop_data"))
+
+
+def test_an_object_with_an_engine_name_is_never_created():
+    web = replace(service(mounts=DATA, network={"attach": ["back"]}), bound_names=BOUND)
+    found, actions = problems(declared(web, *ADOPTED), engine())
+    assert {code for code, *_ in found} == {"volume.not-adopted", "network.not-adopted"}
+    assert not [action for action in actions if action.verb != "wait"]
+
+
+def test_an_object_adopted_for_another_namespace_is_never_used():
+    seen = engine(
+        volumes=(ObservedVolume("shop_data", ours=True, adopted_for="shop"),),
+        networks=(
+            ObservedNetwork("n", "shop_back", True, "controller", "shop", True, adopted=True),
+        ),
+    )
+    found, _ = problems(declared(*ADOPTED), seen)
+    assert {code for code, *_ in found} == {"volume.foreign", "network.foreign"}
+
+
+def test_an_adopted_network_outlives_its_document():
+    left = ObservedNetwork("n", "shop_back", True, "controller", "default", True)
+    assert moves(declared(service(replicas=0)), engine(networks=(left,))) == [
+        ("remove-network", "shop_back")
+    ]
+    assert (
+        moves(declared(service(replicas=0)), engine(networks=(replace(left, adopted=True),))) == []
+    )

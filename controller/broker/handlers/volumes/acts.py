@@ -1,0 +1,14 @@
+"""Acts of operators on volumes and networks, by their names in ``POST records``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from controller.broker.gate.call import Flow, GateRequest
+from controller.broker.gate.state import GateState
+from controller.broker.handlers.volumes import object_adoption
+from controller.model.records import Reply
+
+Act = Callable[[GateRequest, GateState, Mapping[str, object]], Flow[Reply]]
+
+ACTS: dict[str, Act] = {object_adoption.ACT: object_adoption.adopt}

@@ -1,0 +1,1 @@
+"""`volume` and `network`: list volumes, adopt foreign ones, dump and restore."""

@@ -1,0 +1,90 @@
+"""``volume`` and ``network``: the groups of commands, and the list of volumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller.cli.clients.socket_client import BrokerApi
+from controller.cli.options import PassingGroup, command, open_state, print_json
+from controller.cli.output.tables import table
+from controller.cli.output.terminal import echo
+from controller.cli.volume.adopt import adopt_network, adopt_volume
+from controller.core.encoding.terminal_text import printable
+
+
+@click.group(
+    cls=PassingGroup,
+    epilog="""\b
+Examples:
+  trimtab volume list
+  trimtab volume adopt shop_data --as shop/data
+""",
+)
+def volume() -> None:
+    """List volumes of this instance, and adopt foreign ones."""
+
+
+@click.group(
+    cls=PassingGroup,
+    epilog="""\b
+Example:
+  trimtab network adopt shop_default --as shop/default
+""",
+)
+def network() -> None:
+    """Adopt foreign networks."""
+
+
+@command("""\b
+Example:
+  trimtab volume list --json | jq '.volumes[] | select(.users == []) | .name'
+""")
+def list_volumes(state: Path | None, as_json: bool) -> int:
+    """List the volumes of this instance: namespace, owner, origin, and the containers with them."""
+    folder, _ = open_state(state)
+    inventory = BrokerApi(folder.broker_socket).get("inventory")
+    users = users_of(inventory["containers"])
+    volumes = [
+        {
+            "name": each["name"],
+            "namespace": each["namespace"],
+            "owner": each["owner"],
+            "origin": "adopted" if each.get("adopted") else each["origin"],
+            "users": users.get(each["name"], []),
+        }
+        for each in sorted(inventory["volumes"], key=lambda each: str(each["name"]))
+    ]
+    if as_json:
+        print_json({"volumes": volumes})
+        return 0
+    if not volumes:
+        echo("no volumes")
+        return 0
+    headers = ("NAME", "NAMESPACE", "OWNER", "ORIGIN", "USED BY")
+    rows = (
+        (
+            *(printable(str(each[name])) for name in ("name", "namespace", "owner", "origin")),
+            printable(", ".join(each["users"])),
+        )
+        for each in volumes
+    )
+    echo(table(headers, rows))
+    return 0
+
+
+def users_of(containers: list[Any]) -> dict[str, list[str]]:
+    """Return the names of the containers with each volume, by the inventory."""
+    users: dict[str, list[str]] = {}
+    for item in containers:
+        mounts = (item.get("confined") or {}).get("mounts") or ()
+        for name in sorted({str(m["source"]) for m in mounts if m.get("type") == "volume"}):
+            users.setdefault(name, []).append(str(item["admitted"]["name"]))
+    return users
+
+
+volume.add_command(list_volumes, "list")
+volume.add_command(adopt_volume, "adopt")
+network.add_command(adopt_network, "adopt")

@@ -1,0 +1,103 @@
+"""Names on the engine of declared volumes and networks: ``engineName``, and who uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+from controller.core.encoding.yaml import YamlPath
+from controller.core.manifests.declaration import Declaration
+from controller.model.desired.desired import BoundName, Service
+from controller.model.desired.spec.mounts import VolumeMount, VolumeSpec
+from controller.model.desired.spec.network import NetworkSpec
+from controller.model.desired.spec.service import ServiceSpec
+from controller.model.errors import Problem
+from controller.model.names import Key, qualified
+
+_PATH: YamlPath = ("spec", "engineName")
+
+
+def _engine_name(declaration: Declaration) -> str:
+    """Return the engine's name of a declared volume or network, '' for another kind."""
+    spec, key = declaration.spec, declaration.key
+    if not isinstance(spec, VolumeSpec | NetworkSpec):
+        return ""
+    return spec.engine_name or qualified(key.namespace, key.name)
+
+
+def engine_names_of(
+    declarations: Iterable[Declaration], blind_keys: Collection[Key]
+) -> dict[Key, str]:
+    """Return the engine's names of the sound documents with an ``engineName``."""
+    return {
+        each.key: each.spec.engine_name
+        for each in declarations
+        if isinstance(each.spec, VolumeSpec | NetworkSpec)
+        and each.spec.engine_name is not None
+        and each.key not in blind_keys
+    }
+
+
+def volume_names(namespace: str, bound: Mapping[Key, str]) -> Callable[[str], str]:
+    """Return a function from the name of a volume of the namespace to the engine's name."""
+
+    def engine_name(name: str) -> str:
+        return bound.get(Key("Volume", namespace, name)) or qualified(namespace, name)
+
+    return engine_name
+
+
+def bound_names(service: Service, bound: Mapping[Key, str]) -> tuple[BoundName, ...]:
+    """Return the names of *bound* that a service mounts or joins."""
+    namespace, spec = service.key.namespace, service.spec
+    volumes = {m.source for m in spec.mounts if isinstance(m, VolumeMount)}
+    networks = {each.name for each in spec.network.attach}
+    return tuple(
+        [
+            BoundName("Network", name, found)
+            for name in sorted(networks)
+            if (found := bound.get(Key("Network", namespace, name)))
+        ]
+        + [
+            BoundName("Volume", name, found)
+            for name in sorted(volumes)
+            if (found := bound.get(Key("Volume", namespace, name)))
+        ]
+    )
+
+
+def check_engine_names(declarations: Iterable[Declaration]) -> Iterator[Problem]:
+    """Yield the documents that share one volume or network of the engine."""
+    groups: dict[tuple[str, str], list[Declaration]] = {}
+    for each in declarations:
+        if name := _engine_name(each):
+            groups.setdefault((each.key.kind, name), []).append(each)
+    for (kind, name), group in groups.items():
+        if len({each.key for each in group}) < 2:
+            continue
+        for each in group:
+            other = next(o for o in group if o.key != each.key)
+            bound = isinstance(each.spec, VolumeSpec | NetworkSpec) and each.spec.engine_name
+            yield each.problem(
+                _PATH if bound else ("metadata", "name"),
+                "engine-name.duplicate",
+                f"the engine's {kind.lower()} {name} is also that of {other.key} ({other.place})",
+                "let one document name it; until then nothing is changed for either",
+            )
+
+
+def check_volume_mounts(
+    services: Iterable[tuple[Declaration, ServiceSpec]], broken: Collection[Key]
+) -> Iterator[Problem]:
+    """Yield the mounts of volumes whose documents have errors.
+
+    The engine's name of such a volume is unknown: another name would be an empty volume.
+    """
+    for service, spec in services:
+        for index, mount in enumerate(spec.mounts):
+            if not isinstance(mount, VolumeMount):
+                continue
+            key = Key("Volume", service.key.namespace, mount.source)
+            if key in broken:
+                path: YamlPath = ("spec", "mounts", index, "source")
+                message, remedy = f"the document of {key} has errors", "correct that document"
+                yield service.problem(path, "volume.broken", message, remedy)
