@@ -85,12 +85,24 @@ class _Group:
     def __init__(self, share: Share) -> None:
         self.share = share
         self.taken: Counter[int] = Counter()
+        #: The sum of ``taken``.
+        self.total = 0
         self.waiting: Counter[int] = Counter()
         self.queue = RoundRobin()
 
     def has_room(self, uid: int) -> bool:
         share = self.share
-        return self.taken.total() < share.total and self.taken[uid] < share.of_a_user
+        return self.total < share.total and self.taken[uid] < share.of_a_user
+
+    def occupy(self, uid: int) -> None:
+        self.taken[uid] += 1
+        self.total += 1
+
+    def leave(self, uid: int) -> None:
+        self.taken[uid] -= 1
+        self.total -= 1
+        if not self.taken[uid]:
+            del self.taken[uid]
 
 
 class Slots:
@@ -129,20 +141,20 @@ class Slots:
 
     def in_use(self) -> dict[str, int]:
         """Return the number of slots in use of each group."""
-        return {name: group.taken.total() for name, group in self._groups.items()}
+        return {name: group.total for name, group in self._groups.items()}
 
     def is_wanted(self, user: SlotUser) -> bool:
         """Return True if a waiting user could use a slot of this user."""
         group = self._groups[user.group]
-        full = group.taken.total() >= group.share.total
+        full = group.total >= group.share.total
         return user.uid in group.waiting or (full and bool(group.waiting))
 
     def _occupy(self, group: _Group, uid: int) -> Slot:
-        group.taken[uid] += 1
+        group.occupy(uid)
         return Slot(lambda: self._leave(group, uid))
 
     def _leave(self, group: _Group, uid: int) -> None:
         """Return a slot. The next waiting user with room gets it at once."""
-        group.taken -= Counter((uid,))  # without uids that have none left
+        group.leave(uid)
         while (following := group.queue.release(group.has_room)) is not None:
-            group.taken[following] += 1
+            group.occupy(following)

@@ -18,6 +18,7 @@ from controller.broker.gate.commands import (
     CommandResult,
     EndProcess,
     Forward,
+    GiveWay,
     InspectPaths,
     Lost,
     MakeFiles,
@@ -236,7 +237,7 @@ class SimBroker:
                 return ()
             case ReadProcess():
                 return self._outside.process(command)
-            case EndProcess() | QueryJournal() | Relay():
+            case EndProcess() | QueryJournal() | Relay() | GiveWay():
                 raise AssertionError(f"nobody asks for that in the simulation: {command}")
 
     def _change_files(

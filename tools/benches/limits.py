@@ -9,13 +9,15 @@ force, and a container of another client is joined to a foreign network behind t
 
 from __future__ import annotations
 
+import http.client
 import os
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from time import monotonic
+from time import monotonic, perf_counter
+from typing import NamedTuple
 
 import yaml
 
@@ -31,7 +33,8 @@ from tools.benches.measure import Figure, milliseconds, percentile, row, taken
 SECONDS = int(os.environ.get("SECONDS", "60"))
 CAROL = 61005
 IMAGE = "trimtab.local/worker:1"
-PING_S, EACH_S, QUIET_S = 0.02, 8.0, 3.0
+PING, LIST = "/v1.45/_ping", "/v1.45/containers/json?all=1"
+PING_S, READ_S, EACH_S, QUIET_S = 0.02, 0.2, 8.0, 3.0
 #: Each service loses its container once: a second time the controller would wait on purpose.
 SERVICES = int(SECONDS / EACH_S) + 2
 
@@ -70,16 +73,29 @@ def with_clients(host: Host) -> None:
 def measured(host: Host, engine: Path, bob: Peer) -> list[Figure]:
     broker = host.pid_of("broker")
     quiet_until = monotonic() + QUIET_S
-    quiet = pings(host, lambda: monotonic() > quiet_until)
+    quiet = pings(host.broker_socket, lambda: monotonic() > quiet_until)
     greedy = [
         Greedy(host.broker_socket, uid, group=trimtab_gid(), image=IMAGE, does=does)
         for uid, does in ((ALICE, "everything"), (CAROL, "requests"))
     ]
     began = monotonic()
     over = threading.Event()
-    loaded: list[float] = []
-    pinging = threading.Thread(target=lambda: loaded.extend(pings(host, over.is_set)))
-    pinging.start()
+    loaded: list[Ping] = []
+    lists: list[float] = []
+    floor: list[float] = []
+
+    def watch() -> None:
+        loaded.extend(pings(host.broker_socket, over.is_set))
+
+    def list_all() -> None:
+        lists.extend(reads(host.broker_socket, LIST, over.is_set))
+
+    def watch_engine() -> None:
+        floor.extend(each.whole_s for each in pings(engine, over.is_set))
+
+    beside = [threading.Thread(target=act) for act in (watch, list_all, watch_engine)]
+    for each in beside:
+        each.start()
     healed, ended = [], []
     number = 0
     while monotonic() - began < SECONDS:
@@ -90,11 +106,19 @@ def measured(host: Host, engine: Path, bob: Peer) -> list[Figure]:
         over.wait(max(0.0, next_at - monotonic()))
     health = host_health(host)
     over.set()
-    pinging.join()
+    for each in beside:
+        each.join()
     answers = [each.close() for each in greedy]
     status = Path(f"/proc/{broker}/status").read_text()
     peak_kib = int(status.partition("VmHWM:")[2].split()[0])
-    for name, found in (("an operator's ping, quiet", quiet), ("flooded", loaded)):
+    times = {
+        "an operator's ping, quiet": [each.whole_s for each in quiet],
+        "flooded": [each.whole_s for each in loaded],
+        "  until connected": [each.connect_s for each in loaded],
+        "an operator's list, flooded": lists,
+        "the engine's own ping, flooded": floor,
+    }
+    for name, found in times.items():
         row(
             name,
             p50=milliseconds(percentile(sorted(found), 0.5)),
@@ -113,7 +137,7 @@ def measured(host: Host, engine: Path, bob: Peer) -> list[Figure]:
     for name, told in zip(("everything", "requests"), answers, strict=True):
         for answer, count in sorted(told.items()):
             row(f"  {name}: {answer}", count=f"{count:,}")
-    p99 = percentile(sorted(loaded), 0.99)
+    p99 = percentile(sorted(times["flooded"]), 0.99)
     return [
         Figure("operator's ping beside a greedy client, p99", milliseconds(p99), "50 ms"),
         Figure("heals of others' services, longest", milliseconds(max(healed)), "2 s"),
@@ -122,20 +146,40 @@ def measured(host: Host, engine: Path, bob: Peer) -> list[Figure]:
     ]
 
 
-def pings(host: Host, over: Callable[[], bool]) -> list[float]:
-    """Ping the broker as root over new connections, and return what each took, in seconds."""
+class Ping(NamedTuple):
+    """A ping over a new connection: the time until it was connected, and the whole time."""
+
+    connect_s: float
+    whole_s: float
+
+
+def pings(path: Path, over: Callable[[], bool]) -> list[Ping]:
+    """Ping a socket as root over new connections."""
     found = []
     while not over():
-        found.append(taken(lambda: ping(host.broker_socket)))
+        began = perf_counter()
+        asked = connection(path)
+        connected = perf_counter()
+        read(asked, PING)
+        found.append(Ping(connected - began, perf_counter() - began))
         threading.Event().wait(PING_S)
     return found
 
 
-def ping(path: Path) -> None:
-    asked = connection(path)
-    asked.request("GET", "/v1.45/_ping")
+def reads(path: Path, target: str, over: Callable[[], bool]) -> list[float]:
+    """Read something as root over new connections, and return the seconds that each took."""
+    found = []
+    while not over():
+        found.append(taken(lambda: read(connection(path), target)))
+        threading.Event().wait(READ_S)
+    return found
+
+
+def read(asked: http.client.HTTPConnection, target: str) -> None:
+    asked.request("GET", target)
     answer = asked.getresponse()
-    assert answer.status == 200, answer.read()
+    told = answer.read()
+    assert answer.status == 200, told
     asked.close()
 
 

@@ -17,6 +17,8 @@ from controller.model.records import Reply
 REPLY_BYTES_MAX = 16 * 1024 * 1024
 HEAD_BYTES_MAX = 64 * 1024
 READ_BYTES = 64 * 1024
+#: Bytes of a list that are parsed and encoded in one iteration of the event loop.
+TURN_BYTES = 32 * 1024
 
 
 class ResponseBroken(Exception):
@@ -213,9 +215,14 @@ class ResponseReader:
             TooLong: a row, or the encoded list, is too large.
         """
         parser = RowParser(rows)
+        size = 0
         try:
             async for part in self.chunks():
                 parser.feed(part)
+                size += len(part)
+                if size >= TURN_BYTES:  # the next part may be there already
+                    size = 0
+                    await asyncio.sleep(0)
             return Reply(self.status, parser.finish(), self.headers)
         except ListTooLong as error:
             raise TooLong(f"the engine's list is too long: {error}") from error

@@ -295,9 +295,17 @@ def is_lost(reason: str) -> bool:
     return reason.startswith((NOT_STORED, UNUSABLE))
 
 
-Command = (
-    ReadEngine
-    | InspectPaths
+@dataclass(frozen=True, slots=True)
+class GiveWay:
+    """Let the requests of others continue first. Result: None.
+
+    A flow gives way between the parts of an answer that takes long to make.
+    """
+
+
+#: All commands but the reads of the engine, and ``GiveWay``.
+OtherCommand = (
+    InspectPaths
     | ReadCdiFiles
     | ReadProcess
     | WriteRecord
@@ -309,6 +317,7 @@ Command = (
     | MakeFiles
     | OpenSecret
 )
+Command = ReadEngine | GiveWay | OtherCommand
 CommandResult = (
     Reply
     | Lost

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from controller.broker.gate.call import Flow, GateRequest, query_journal
-from controller.broker.gate.commands import Follow
+from controller.broker.gate.commands import Follow, GiveWay
 from controller.broker.gate.state import GateState
 from controller.broker.guards.scrub import scrub_text
 from controller.core.records.query import Filter, QueryResult
@@ -29,6 +29,8 @@ from controller.model.records import Actor, Reply, Role
 #: Records in one answer.
 PAGE_MAX = 500
 PAGE_MAX_OF_CLIENTS = 200
+#: Bytes of lines that are made at a time. A short line costs as much as one of so many bytes.
+TURN_BYTES, LINE_BYTES = 64 * 1024, 2 * 1024
 NDJSON = ("content-type", "application/x-ndjson")
 #: The header with the next ``after``, if there may be more records.
 FOLLOWING = "trimtab-following"
@@ -49,8 +51,16 @@ def journal(call: GateRequest, state: GateState) -> Flow[Reply]:
     )
     page = yield from query_journal(question)
     line = _line_for(call, state)
+    lines: list[bytes] = []
+    size = 0
+    for found in page.found:
+        lines.append(line(found))
+        size += LINE_BYTES + len(lines[-1])
+        if size > TURN_BYTES:
+            size = 0
+            yield GiveWay()
     following = ((FOLLOWING, str(page.following)),) if page.following else ()
-    return Reply(200, b"".join(map(line, page.found)), (NDJSON, *following))
+    return Reply(200, b"".join(lines), (NDJSON, *following))
 
 
 def follow(call: GateRequest, state: GateState) -> Flow[Follow]:

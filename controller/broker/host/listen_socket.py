@@ -16,7 +16,7 @@ from controller.system.unix_socket import SocketInUse, bind_socket, set_access
 FOLDER_MODE = 0o750
 #: Connections that wait for the accept. All peers share the backlog, and a flood fills it: a short
 #: one makes others wait for fewer connections of the flood (``unix_socket.connect_in_turn``).
-BACKLOG = 128
+BACKLOG = 64
 
 
 def listen(path: Path, *, group: int | None) -> socket.socket:

@@ -8,13 +8,14 @@ namespace, such as a container with access to the socket.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import signal
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -27,8 +28,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _SO_PEERGROUPS = 59
 _SO_PEERPIDFD = 77
 _UCRED = struct.Struct("iII")  # pid, uid, gid
-#: NGROUPS_MAX of the kernel.
-_GROUPS_MAX = 65536
+#: Groups read at first: the memory for all costs more than the call. NGROUPS_MAX of the kernel.
+_FEW_GROUPS, _GROUPS_MAX = 64, 65536
 _NSPID = re.compile(r"^NSpid:\t([0-9\t]+)$", re.MULTILINE | re.ASCII)
 
 #: The pid namespace of a peer: the broker's, another, of an ended process, or not readable.
@@ -71,16 +72,19 @@ class PeerRules:
     container_peers: frozenset[int] = frozenset()
     #: The gid of the group trimtab, None without such a group.
     group: int | None = None
+    #: The uids of operators: root, the broker's own, and the operators of the policy.
+    operating: frozenset[int] = field(init=False)
+    #: The uids of clients.
+    client_uids: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "operating", self.operators | {0, self.own_uid})
+        object.__setattr__(self, "client_uids", frozenset(uid for uid, _ in self.clients))
 
     @property
     def is_separated(self) -> bool:
         """True if the controller's uid is not an operator's uid."""
         return self.controller_uid not in self.operating
-
-    @property
-    def operating(self) -> frozenset[int]:
-        """The uids of operators: root, the broker's own, and the operators of the policy."""
-        return self.operators | {0, self.own_uid}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +169,7 @@ def user_of(
         if (locate or locate_process)(pid) not in {"here", "hidden"}:
             group = PeerGroup.NO_ROLE
     else:
-        is_client = any(uid == client for client, _owner in rules.clients)
-        group = PeerGroup.CLIENT if is_client else PeerGroup.NO_ROLE
+        group = PeerGroup.CLIENT if uid in rules.client_uids else PeerGroup.NO_ROLE
     return SlotUser(group, uid)
 
 
@@ -186,12 +189,15 @@ def peer_of(connection: socket.socket, *, locate: Callable[[int], Where] | None 
 
 def _groups(connection: socket.socket) -> frozenset[int]:
     """Return the peer's supplementary groups. Python's getsockopt supports only 256 groups."""
-    groups = (ctypes.c_uint32 * _GROUPS_MAX)()
-    size = ctypes.c_uint32(ctypes.sizeof(groups))
     option = (connection.fileno(), socket.SOL_SOCKET, _SO_PEERGROUPS)
-    if _libc.getsockopt(*option, groups, ctypes.byref(size)) != 0:
-        return frozenset()  # no group grants nothing
-    return frozenset(groups[: size.value // ctypes.sizeof(ctypes.c_uint32)])
+    for count in (_FEW_GROUPS, _GROUPS_MAX):
+        groups = (ctypes.c_uint32 * count)()
+        size = ctypes.c_uint32(ctypes.sizeof(groups))
+        if _libc.getsockopt(*option, groups, ctypes.byref(size)) == 0:
+            return frozenset(groups[: size.value // ctypes.sizeof(ctypes.c_uint32)])
+        if ctypes.get_errno() != errno.ERANGE:
+            break
+    return frozenset()  # no group grants nothing
 
 
 def _is_alive(connection: socket.socket) -> bool:
@@ -224,7 +230,7 @@ def locate_process(pid: int, *, proc: Path = Path("/proc")) -> Where:
     if pid <= 0:
         return "elsewhere"  # the process has no pid in this namespace
     own = _own_namespace(proc)
-    other = _namespace(proc / str(pid))
+    other = _namespace(f"{proc}/{pid}")
     if isinstance(own, str) and isinstance(other, str):
         return "here" if own == other else "elsewhere"
     if isinstance(other, FileNotFoundError | ProcessLookupError):
@@ -238,12 +244,12 @@ def locate_process(pid: int, *, proc: Path = Path("/proc")) -> Where:
 @cache
 def _own_namespace(proc: Path) -> str | OSError:
     """Return the broker's pid namespace, or the error of the read. Neither ever changes."""
-    return _namespace(proc / "self")
+    return _namespace(f"{proc}/self")
 
 
-def _namespace(process: Path) -> str | OSError:
+def _namespace(process: str) -> str | OSError:
     try:
-        return str((process / "ns" / "pid").readlink())
+        return os.readlink(f"{process}/ns/pid")  # noqa: PTH115 - each connection reads one
     except OSError as error:
         return error
 

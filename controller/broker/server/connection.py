@@ -201,8 +201,10 @@ class Connection:
             while (request := self._requests.poll()) is None:
                 if not await self._feed():
                     return Malformed("wire.incomplete", "the request broke off in its body")
+                await asyncio.sleep(0)  # the next bytes of a long body may be there already
                 waited = True
         if waited:  # bodies that end at the same time are judged one after the other
+            await asyncio.sleep(0)  # checking a long body took its time already
             await self._context.queue.take(self._peer.uid)
         return request
 

@@ -28,10 +28,12 @@ from controller.broker.gate.commands import (
     EndProcess,
     Follow,
     Forward,
+    GiveWay,
     InspectPaths,
     Lost,
     MakeFiles,
     OpenSecret,
+    OtherCommand,
     QueryJournal,
     ReadCdiFiles,
     ReadEngine,
@@ -323,6 +325,10 @@ class Driver:
             while (command := flow.command) is not None:
                 if client is not None and flow.early is not None:
                     return cast("T", flow.early)
+                if isinstance(command, GiveWay):
+                    await asyncio.sleep(0)
+                    flow.send(None)
+                    continue
                 if isinstance(command, ReadEngine):
                     flow.send(await reads.execute(command))
                     continue
@@ -377,17 +383,7 @@ class Driver:
 
     async def _execute(
         self,
-        command: InspectPaths
-        | ReadCdiFiles
-        | ReadProcess
-        | WriteRecord
-        | Forward
-        | Relay
-        | QueryJournal
-        | EndProcess
-        | StoreContent
-        | MakeFiles
-        | OpenSecret,
+        command: OtherCommand,
         opened: dict[Relay, ResponseReader],
         client: ClientStream | None,
         user: SlotUser,

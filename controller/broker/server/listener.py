@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -22,11 +24,11 @@ from controller.broker.wire.responses import refusal, reply_bytes
 from controller.system.slots import Slot, Slots, SlotUser
 
 LOG = logging.getLogger(__name__)
-#: How long the broker waits for the request of a refused connection.
+#: How long a refused connection stays open, so that its client can still send the request.
 REFUSE_S = 0.5
 #: Connections accepted in one iteration of the event loop. A request takes some iterations, so each
 #: must stay short under a flood of refused connections.
-ACCEPTED_AT_ONCE = 16
+ACCEPTED_AT_ONCE = 32
 #: The pause after an accept that failed for want of resources.
 PAUSE_S = 0.1
 
@@ -72,7 +74,8 @@ class Listener:
         self._spare = -1
         self._waiting: set[asyncio.Task[None]] = set()
         self._serving: dict[asyncio.Task[None], Connection] = {}
-        self._refusing: set[asyncio.Task[None]] = set()
+        #: Refused connections, and when each was refused. The oldest is first.
+        self._refused: deque[tuple[socket.socket, float]] = deque()
 
     def in_use(self) -> dict[str, int]:
         """Return the number of connections of each group that are served now."""
@@ -81,7 +84,7 @@ class Listener:
     @property
     def tasks(self) -> tuple[asyncio.Task[None], ...]:
         """The tasks of all open connections."""
-        return (*self._waiting, *self._serving, *self._refusing)
+        return (*self._waiting, *self._serving)
 
     def start(self, listener: socket.socket) -> None:
         """Accept connections on a listening socket. Call ``stop`` afterwards."""
@@ -96,8 +99,9 @@ class Listener:
         self._listener.close()
         self._listener = None
         os.close(self._spare)
-        for waiting in (*self._waiting, *self._refusing):
+        for waiting in self._waiting:
             waiting.cancel()
+        self._close_refused(until=math.inf)
         for task, connection in self._serving.items():
             connection.closing = True
             if not connection.busy:
@@ -148,7 +152,6 @@ class Listener:
             self._spare = os.dup(self._listener.fileno())
 
     def _admit(self, connected: socket.socket) -> None:
-        connected.setblocking(False)
         try:
             user = self._user_of(connected)
         except OSError:  # the client hung up
@@ -156,8 +159,9 @@ class Listener:
             return
         accepted = self._accepted.take_now(user)
         if accepted is None:
-            self._turn_away(connected)
+            self._refuse(connected)
             return
+        connected.setblocking(False)
         task = asyncio.ensure_future(self._serve(connected, user, accepted))
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
@@ -190,7 +194,7 @@ class Listener:
             connected.close()
             return None
         if slot is None:
-            self._turn_away(connected)
+            self._refuse(connected)
         return slot
 
     async def _converse(
@@ -216,33 +220,38 @@ class Listener:
         finally:
             del self._serving[task]
 
-    def _turn_away(self, connected: socket.socket) -> None:
-        """Send 503 and close the connection.
+    def _refuse(self, connected: socket.socket) -> None:
+        """Send 503, and close the connection later.
 
-        A close with unread bytes would discard the response. So the request is read first, if it is
-        there already, or if few refused connections are waited for.
+        The client reads the end of the response at once. An early close would break the request
+        that the client still sends, and the client would never read the response. No task waits for
+        a refused connection: under a flood, tasks would cost more than all the refusals.
         """
         self._on_refusal()
         try:
-            connected.recv(READ_BYTES)
-        except BlockingIOError:
-            if len(self._refusing) < REFUSED_MAX:
-                task = asyncio.ensure_future(self._refuse_late(connected))
-                self._refusing.add(task)
-                task.add_done_callback(self._refusing.discard)
-                return
-        except OSError:
-            pass
-        _refuse(connected)
+            connected.send(BUSY, socket.MSG_DONTWAIT)
+            connected.shutdown(socket.SHUT_WR)
+        except OSError:  # the client hung up
+            connected.close()
+            return
+        loop = asyncio.get_running_loop()
+        if not self._refused:
+            loop.call_later(REFUSE_S, self._close_late)
+        elif len(self._refused) == REFUSED_MAX:
+            self._refused.popleft()[0].close()
+        self._refused.append((connected, loop.time()))
 
-    async def _refuse_late(self, connected: socket.socket) -> None:
-        try:
-            async with asyncio.timeout(REFUSE_S):
-                await asyncio.get_running_loop().sock_recv(connected, READ_BYTES)
-        except (TimeoutError, OSError):
-            pass  # the client sent no request, or hung up
-        finally:
-            _refuse(connected)
+    def _close_late(self) -> None:
+        """Close the connections that were refused long enough ago."""
+        now = asyncio.get_running_loop().time()
+        self._close_refused(until=now - REFUSE_S)
+        if self._refused:
+            oldest = self._refused[0][1]
+            asyncio.get_running_loop().call_at(oldest + REFUSE_S, self._close_late)
+
+    def _close_refused(self, *, until: float) -> None:
+        while self._refused and self._refused[0][1] <= until:
+            self._refused.popleft()[0].close()
 
 
 async def open_streams(
@@ -254,13 +263,3 @@ async def open_streams(
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport, _ = await loop.connect_accepted_socket(lambda: protocol, connected)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-
-
-def _refuse(connected: socket.socket) -> None:
-    """Send 503 without waiting, and close the connection."""
-    try:
-        connected.send(BUSY)
-    except OSError:
-        pass  # the client hung up
-    finally:
-        connected.close()

@@ -11,6 +11,7 @@ requests get their responses within the grace period, and the inventory is saved
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -131,6 +132,13 @@ class HostServices:
     reach: Reach = pass_by
 
 
+async def _freeze_objects(ready: asyncio.Event) -> None:
+    """Spare the garbage collector the objects of the start: a walk over all stops the event loop."""
+    await ready.wait()
+    gc.collect()
+    gc.freeze()
+
+
 class Broker:
     """The broker of one instance.
 
@@ -206,7 +214,10 @@ class Broker:
         loop.add_signal_handler(signal.SIGHUP, reload.set)
         if lifeline is not None:
             loop.add_reader(lifeline, self._read_lifeline, lifeline, stop)
-        await self.serve(stop, reload=reload)
+        ready = asyncio.Event()
+        freezing = asyncio.create_task(_freeze_objects(ready))
+        await self.serve(stop, reload=reload, ready=ready)
+        freezing.cancel()
 
     @staticmethod
     def _read_lifeline(lifeline: int, stop: asyncio.Event) -> None:

@@ -1,4 +1,4 @@
-"""Calls that can hang forever: each runs in its own daemon thread, and their number is limited.
+"""Calls that can hang forever: each runs in a daemon thread, and their number is limited.
 
 A network file system without its server blocks every reader. Such calls would use up the threads
 of a pool, and the process would wait for these threads at its end.
@@ -11,10 +11,19 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
+
+#: How long a thread without a call stays.
+IDLE_S = 10.0
 
 A = TypeVar("A")
 T = TypeVar("T")
+
+
+#: The calls of one thread; None ends it.
+_Calls = SimpleQueue[Callable[[], None] | None]
 
 
 class ThreadsBusy(Exception):
@@ -22,12 +31,18 @@ class ThreadsBusy(Exception):
 
 
 class ThreadLimit(Generic[A, T]):
-    """Calls *function* in at most *threads* threads at a time. Belongs to one event loop."""
+    """Calls *function* in at most *threads* threads at a time. Belongs to one event loop.
 
-    def __init__(self, function: Callable[[A], T], *, threads: int) -> None:
+    A thread stays for the next calls: the start of a thread stops the event loop until the new
+    thread has got a processor.
+    """
+
+    def __init__(self, function: Callable[[A], T], *, threads: int, idle_s: float = IDLE_S) -> None:
         self._function = function
         self._threads = threads
+        self._idle_s = idle_s
         self._running = 0
+        self._idle: list[_Calls] = []
 
     async def __call__(self, argument: A) -> T:
         """Return the function's result. After a cancellation the thread runs on alone.
@@ -43,6 +58,7 @@ class ThreadLimit(Generic[A, T]):
 
         def ended(value: T | None, error: BaseException | None) -> None:
             self._running -= 1
+            self._idle.append(calls)
             if answer.done():
                 return
             if error is not None:
@@ -56,11 +72,35 @@ class ThreadLimit(Generic[A, T]):
                 value = self._function(argument)
             except BaseException as raised:  # noqa: BLE001 - raised again in the caller's task
                 error = raised
-            with suppress(RuntimeError):  # the event loop ended before the call
-                loop.call_soon_threadsafe(ended, value, error)
+            loop.call_soon_threadsafe(ended, value, error)
 
-        threading.Thread(target=call, name="thread-limit", daemon=True).start()
+        if self._idle:
+            calls = self._idle.pop()
+        else:
+            calls = SimpleQueue()
+            serve = partial(self._serve, loop, calls)
+            threading.Thread(target=serve, name="thread-limit", daemon=True).start()
+        calls.put(call)
         return await answer
+
+    def _serve(self, loop: asyncio.AbstractEventLoop, calls: _Calls) -> None:
+        """Execute calls in a thread, until none comes for a while."""
+        with suppress(RuntimeError):  # the event loop ended before the call
+            while True:
+                try:
+                    call = calls.get(timeout=self._idle_s)
+                except Empty:
+                    loop.call_soon_threadsafe(self._dismiss, calls)
+                    call = calls.get()
+                if call is None:
+                    return
+                call()
+
+    def _dismiss(self, calls: _Calls) -> None:
+        """End an idle thread, unless it has got a call by now."""
+        if calls in self._idle:
+            self._idle.remove(calls)
+            calls.put(None)
 
 
 class KeptThreads(Generic[A, T]):

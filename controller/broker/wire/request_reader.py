@@ -190,6 +190,11 @@ class RequestReader:
         self._head, self._head_end, self._chunks = head, end + 4, _Chunks(self._limit)
         return None
 
+    def _copy(self, start: int, end: int) -> bytes:
+        """Return a part of the buffer. A slice alone would be a second copy."""
+        with memoryview(self._buffer) as view:
+            return bytes(view[start:end])
+
     def _take_body(self, head: Head) -> ParsedRequest | Malformed | None:
         if head.length is not None and head.length > self._limit.most:
             return self._limit.refusal
@@ -202,10 +207,10 @@ class RequestReader:
             end = self._head_end + head.length
             if len(self._buffer) < end:
                 return None
-            body = bytes(self._buffer[self._head_end : end])
+            body = self._copy(self._head_end, end)
         if len(self._buffer) > end and not head.upgrade:
             return Malformed("wire.pipelined", "bytes follow the request before it was answered")
-        raw = bytes(self._buffer[:end])
+        raw = self._copy(0, end)
         del self._buffer[:end]
         self._head, self._examined = None, 0
         if not _second_parser_agrees(raw, head, body):

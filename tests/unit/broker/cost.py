@@ -24,6 +24,7 @@ from controller.broker.gate.commands import (
     CommandResult,
     EndProcess,
     Forward,
+    GiveWay,
     InspectPaths,
     JournalNotReadable,
     MakeFiles,
@@ -104,6 +105,8 @@ def _act(command: Command) -> CommandResult:
             return ""
         case OpenSecret():
             return SecretNotOpened("secret.worker", "not here")
+        case GiveWay():
+            return None
         case _:
             raise AssertionError(command)
 

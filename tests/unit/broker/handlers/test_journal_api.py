@@ -16,7 +16,8 @@ import pytest
 
 from controller.broker.dispatch import handle
 from controller.broker.engine.relay import ClientStream
-from controller.broker.gate.commands import Follow, JournalNotReadable, QueryJournal
+from controller.broker.gate.commands import Follow, GiveWay, JournalNotReadable, QueryJournal
+from controller.broker.handlers.journal_api import TURN_BYTES
 from controller.broker.server.journal_queries import FollowerLimits, JournalQueries
 from controller.core.records.query import Filter, QueryResult, RecordSubject
 from controller.core.records.record import GENESIS, line_of, prepare
@@ -65,6 +66,14 @@ def test_records_are_the_lines_of_the_journal() -> None:
     answer = ask("/trimtab/v1/journal", [step])
     assert answer.value.body == line_of(READ.record) + b"\n"
     assert answer.value.headers == (("content-type", "application/x-ndjson"),)
+
+
+def test_a_long_page_is_made_in_parts_and_others_continue_between_them() -> None:
+    long = Entry(ID, "read", actor={"uid": 0}, request={"object": "x" * TURN_BYTES})
+    page = tuple(found(seq, long) for seq in range(3))
+    step: Step = (QueryJournal(Question(Filter(), OURS, limit=500)), Page(page))
+    answer = ask("/trimtab/v1/journal", [step, *[(GiveWay(), None)] * 3])
+    assert answer.value.body == b"".join(line_of(each.record) + b"\n" for each in page)
 
 
 def test_a_page_says_where_the_next_one_begins() -> None:
