@@ -25,7 +25,6 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import client_shares, split_brain
 from controller.broker.guards.scrub import scrub_reply
 from controller.broker.handlers import (
-    adoption,
     container_create,
     container_exec,
     container_lifecycle,
@@ -38,6 +37,7 @@ from controller.broker.handlers import (
     networks_volumes,
     trimtab_api,
 )
+from controller.broker.handlers.adoption import as_found, labelled
 from controller.core.admission import calls
 from controller.core.encoding import strict_json
 from controller.core.engine_api import parse
@@ -103,6 +103,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     Mutation.CONTAINER_REMOVE: Endpoint(
         container_lifecycle.remove, dry_run.judge_query(calls.admit_remove)
     ),
+    Mutation.CONTAINER_ADOPT: Endpoint(as_found.adopt),
     Mutation.EXEC_CREATE: Endpoint(container_exec.create, dry_run.judge_exec),
     Mutation.EXEC_START: Endpoint(container_exec.start),
     "exec.inspect": Endpoint(container_exec.inspect),
@@ -139,7 +140,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "own.look": Endpoint(trimtab_api.look),
     "own.journal": Endpoint(journal_api.journal),
     "own.journal.follow": Endpoint(journal_api.follow),
-    "own.strangers": Endpoint(adoption.strangers),
+    "own.strangers": Endpoint(labelled.strangers),
     "own.approvals": Endpoint(trimtab_api.approvals),
     "own.records": Endpoint(trimtab_api.records),
 }

@@ -73,7 +73,10 @@ SECTIONS = {
         "volume": ("volume/group", "List volumes; adopt one that was made without trimtab."),
         "files": ("commands/files", "Restore the files of Configs before the engine starts."),
         "run": ("commands/up", "Run the controller alone, behind a broker."),
-        "adopt": ("commands/adopt", "Take over the containers of a lost state folder."),
+        "adopt": (
+            "commands/adopt",
+            "Take over running containers, or those of a lost state folder.",
+        ),
         "completion": ("commands/completion", "Print the completion script of a shell."),
         "version": ("commands/version", "Print the version."),
     },

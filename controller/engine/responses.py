@@ -201,6 +201,8 @@ def _parse_item(payload: Mapping[str, Any]) -> ContainerItem:
         slot=payload.get("slot") or 0,
         is_run=bool(payload.get("is_run")),
         started=bool(payload.get("started")),
+        adopted=bool(payload.get("adopted")),
+        gaps=tuple(payload.get("gaps") or ()),
         admitted=settings_from_json(payload.get("admitted") or {}),
         confined=confinement_from_json(payload.get("confined")),
         signalled=tuple(payload.get("signalled") or ()),

@@ -21,6 +21,19 @@ class DifferenceKind(StrEnum):
     DOUBT = "doubt"  # the property cannot be read
 
 
+class Gap(StrEnum):
+    """Hardening that an adopted container may lack (``core.adoption.gaps``)."""
+
+    CAPABILITIES = "capabilities"
+    NEW_PRIVILEGES = "new-privileges"
+    LOGS = "logs"
+    WRITABLE_ROOT = "writable-root"
+
+
+#: The names of all gaps.
+GAPS = tuple(gap.value for gap in Gap)
+
+
 @dataclass(frozen=True, slots=True)
 class KernelDifference:
     """One difference between the admitted and the effective state."""
@@ -79,6 +92,8 @@ class Confinement:
     runtime: str = ""  # '' is the engine's default
     mounts: tuple[ExpectedMount, ...] = ()
     devices: tuple[ExpectedDevice, ...] = ()
+    #: An adopted container whose programs can gain privileges.
+    new_privileges: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,10 @@ class ContainerItem:
     signalled: tuple[str, ...] = ()
     #: True for a run of a job: ``service`` is the job's name, and ``slot`` the run's number.
     is_run: bool = False
+    #: True for a container that was adopted as found: it carries no label of the instance.
+    adopted: bool = False
+    #: The hardening that an adopted container lacks (``core.adoption.gaps``).
+    gaps: tuple[str, ...] = ()
 
     @property
     def slot_label(self) -> str:

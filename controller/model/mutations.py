@@ -18,6 +18,7 @@ class Mutation(StrEnum):
     CONTAINER_RENAME = "container.rename"
     CONTAINER_UPDATE = "container.update"
     CONTAINER_REMOVE = "container.remove"
+    CONTAINER_ADOPT = "container.adopt"
     EXEC_CREATE = "exec.create"
     EXEC_START = "exec.start"
     IMAGE_PULL = "image.pull"

@@ -27,6 +27,9 @@ IMAGE = PREFIX + "image"
 #: Why a job's run was made, such as ``change``; on runs only.
 OCCASION = PREFIX + "occasion"
 
+#: Shown on an adopted container, whose labels the broker adds to what the engine shows.
+ADOPTED = PREFIX + "adopted"
+
 #: The broker overwrites these labels in every request.
 BROKER_LABELS = (MANAGED, INSTANCE, INTENT, ORIGIN)
 #: Accepted from the controller only; written empty on a client's container.

@@ -183,6 +183,8 @@ class Container:
     ending: Ending | None = None  # the end of the last run, if the broker knows it
     #: The delivered files that the container has.
     files: tuple[MountedFiles, ...] = ()
+    adopted: bool = False  # as found, by an operator
+    gaps: tuple[str, ...] = ()  # the hardening that an adopted container lacks
     unknown: tuple[str, ...] = ()  # members of the inspect without a row in MEMBERS, by path
 
     @property

@@ -52,6 +52,8 @@ BODY_MAX = 64 * 1024
 NO_BODY_MAX = 4096
 #: For an approval of a thousand objects with the longest volume names.
 RECORD_BODY_MAX = 384 * 1024
+#: For the containers of a compose project.
+ADOPTION_BODY_MAX = 4 * CREATE_BODY_MAX
 #: For the largest content, in base64.
 FILES_BODY_MAX = CONTENT_BYTES_MAX * 4 // 3 + CREATE_BODY_MAX
 
@@ -427,8 +429,20 @@ ROUTES = (
     _read(
         "own.strangers",
         "GET /strangers",
-        "objects with this instance's label outside the inventory, with the verdict on adoption",
+        "objects with this instance's label outside the inventory, with the verdict on adoption; "
+        "or the containers of a compose project outside the inventory",
         roles=OPERATORS,
+        query={"project": short_text},
+        own=True,
+    ),
+    _change(
+        Mutation.CONTAINER_ADOPT,
+        "POST /adoptions",
+        "adopt running containers of nobody as found, under declared services",
+        roles=OPERATORS,
+        body="adoption",
+        body_most=ADOPTION_BODY_MAX,
+        evidence=ProofKind.FIELD,
         own=True,
     ),
     _change(

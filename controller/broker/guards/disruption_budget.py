@@ -202,8 +202,12 @@ def _list_running(state: GateState) -> Flow[list[Any]]:
     """List the running containers of the controller."""
     labels = [f"{names.INSTANCE}={state.instance}", f"{names.ORIGIN}={Role.CONTROLLER.value}"]
     query = {"filters": filters_of({"label": labels, "status": [RUNNING]})}
-    listed = yield from read_json(build_path("/containers/json", query))
-    return listed or []
+    listed = (yield from read_json(build_path("/containers/json", query))) or []
+    adopted = [item.id for item in state.inventory.containers.values() if item.adopted]
+    if adopted:
+        query = {"filters": filters_of({"id": adopted, "status": [RUNNING]})}
+        listed += (yield from read_json(build_path("/containers/json", query))) or []
+    return list(listed)
 
 
 def _steady(listed: list[Any]) -> frozenset[str]:

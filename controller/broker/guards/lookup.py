@@ -2,7 +2,8 @@
 
 The engine resolves names before ids, and ids by any prefix, so that a crafted name can address
 another container. The gate accepts a full id, an exact name, or an unambiguous prefix of at least
-twelve digits, and always checks the instance label and the inventory.
+twelve digits, and always checks the instance label and the inventory. An adopted container has no
+label: its full id in the inventory decides.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from controller.broker.gate.call import BROKER, Author, Flow, GateRequest, read_
 from controller.broker.gate.journal_entries import record_event, request_of
 from controller.broker.gate.refusals import Answered, Denied, message_reply
 from controller.broker.gate.state import GateState
+from controller.core.adoption.labels import show_on_inspect
 from controller.core.engine_api.requests import ICC, MASQUERADE
 from controller.core.engine_api.translate import settings
 from controller.core.rules.facts import ContainerFacts, NetworkFacts, VolumeFacts
@@ -89,10 +91,10 @@ def find_container(
     exact = identifier == found or inspect.get("Name") == f"/{name}"
     item = state.inventory.containers.get(found)
     labels = (inspect.get("Config") or {}).get("Labels") or {}
-    ours = item is not None and labels.get(names.INSTANCE) == state.instance
+    ours = item is not None and (item.adopted or labels.get(names.INSTANCE) == state.instance)
     if not exact or item is None or not ours or not can_see(actor, item.owner):
         raise foreign_object(missing, name)
-    return OwnContainer(item, inspect, asked_at)
+    return OwnContainer(item, show_on_inspect(inspect, item, state.instance), asked_at)
 
 
 def find_requested(
@@ -229,6 +231,7 @@ def container_facts(found: OwnContainer) -> ContainerFacts:
         published=bool(host.get("PortBindings")),
         admitted_networks=item.admitted.networks,
         is_run=item.is_run,
+        adopted=item.adopted,
     )
 
 

@@ -53,8 +53,9 @@ def find_holder(state: GateState, name: str) -> Flow[Holder]:
         return Holder()
     identifier = str(inspect.get("Id", ""))
     instance = str(((inspect.get("Config") or {}).get("Labels") or {}).get(names.INSTANCE) or "")
-    ours = instance == state.instance
-    item = state.inventory.containers.get(identifier) if ours else None
+    item = state.inventory.containers.get(identifier)
+    if item is not None and not item.adopted and instance != state.instance:
+        item = None
     return Holder(identifier, item, instance if names.is_instance(instance) else "")
 
 
@@ -86,7 +87,7 @@ def names_in_use(state: GateState) -> Iterator[DnsNames]:
         yield of_item(item)
     for intent in state.inventory.open.values():
         request = RequestPart.read(intent.request)
-        if request.route == Mutation.CONTAINER_CREATE:
+        if request.route in {Mutation.CONTAINER_CREATE, Mutation.CONTAINER_ADOPT}:
             yield of_summary(request.summary)
     yield from state.reservations.names.values()
 

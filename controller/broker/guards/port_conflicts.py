@@ -32,7 +32,7 @@ def ports_in_use(state: GateState) -> Iterator[PortClaim]:
             yield of_item(item)
     for intent in state.inventory.open.values():
         request = RequestPart.read(intent.request)
-        if request.route == Mutation.CONTAINER_CREATE:
+        if request.route in {Mutation.CONTAINER_CREATE, Mutation.CONTAINER_ADOPT}:
             yield of_summary(request.summary)
     yield from state.reservations.ports.values()
 

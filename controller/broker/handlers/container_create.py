@@ -42,6 +42,7 @@ from controller.core.engine_api.cdi import CdiDevice
 from controller.core.engine_api.requests import CreateRequest
 from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.confinement import data_path
+from controller.core.rules.context import implied
 from controller.core.rules.devices import paths_of
 from controller.core.rules.facts import (
     CreateFacts,
@@ -62,6 +63,32 @@ from controller.model.records import Reply, Role
 
 def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST /containers/create``."""
+    found, wants, judged = yield from judge(call, state)
+    if found.unmade or found.unmade_volumes:
+        # Only an admitted create makes its networks and volumes; the result is judged again.
+        with _reserved(state, _implied_objects(found)):
+            yield from make_implied(call, state, found)
+        yield from _gather(call, state, wants, found, again=True)
+        judged = yield from _judge_with_counts(call, state, found.request, found)
+    labels = _labels(found.by_text)
+    runs.refuse_while_creating(state, labels)
+    # Only for an admitted create: a refused one leaves no folder.
+    yield from mounts.make_requested(state, found.request, _placement(labels)[1])
+    return (yield from _create(call, state, judged, found.image))
+
+
+def judge(
+    call: GateRequest, state: GateState, *, makes_networks: bool = False
+) -> Flow[tuple[Lookups, Needs, AdmissionDecision]]:
+    """Return the look-ups for a create, and its admission. Changes nothing.
+
+    *makes_networks*: the gate will make the missing networks of the namespace, for the controller
+    as for clients.
+
+    Raises:
+        Answered: the engine has no such image.
+        Denied: admission denies the create.
+    """
     request = parse.parse_create(call.body)
     by_text = raise_if_denied(_judge(call, state, request, None))
     wants = needs(request, actor=call.actor, policy=call.policy, volumes_root=state.volumes_root)
@@ -69,19 +96,12 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
         call, state, request, wants.image, _paths_to_read(wants, by_text)
     )
     wants = _add_kept_volumes(call, state, request, wants, image)
-    found = _Lookups(request, by_text, wants.image, image, pin)
+    if makes_networks:
+        own = implied(call.policy, _placement(_labels(by_text))[1]).all()
+        wants = replace(wants, implied=tuple(name for name in wants.networks if name in own))
+    found = Lookups(request, by_text, wants.image, image, pin)
     yield from _gather(call, state, wants, found)
-    judged = yield from _judge_with_counts(call, state, request, found)
-    if found.unmade or found.unmade_volumes:
-        # Only an admitted create makes its networks and volumes; the result is judged again.
-        with _reserved(state, _implied_objects(found)):
-            yield from _make_implied(call, state, found)
-        yield from _gather(call, state, wants, found, again=True)
-        judged = yield from _judge_with_counts(call, state, request, found)
-    runs.refuse_while_creating(state, _labels(by_text))
-    # Only for an admitted create: a refused one leaves no folder.
-    yield from mounts.make_requested(state, request, _placement(_labels(by_text))[1])
-    return (yield from _create(call, state, judged, image))
+    return found, wants, (yield from _judge_with_counts(call, state, request, found))
 
 
 def _add_kept_volumes(
@@ -107,7 +127,7 @@ def _paths_to_read(wants: Needs, by_text: AdmissionDecision) -> tuple[str, ...]:
 
 
 def _judge_with_counts(
-    call: GateRequest, state: GateState, request: CreateRequest, found: _Lookups
+    call: GateRequest, state: GateState, request: CreateRequest, found: Lookups
 ) -> Flow[AdmissionDecision]:
     """Return the admission by all facts.
 
@@ -184,7 +204,7 @@ def _reserved(state: GateState, objects: Mapping[str, Counted]) -> Iterator[None
             state.reservations.objects.pop(identifier, None)
 
 
-def _implied_objects(found: _Lookups) -> dict[str, Counted]:
+def _implied_objects(found: Lookups) -> dict[str, Counted]:
     """Return the networks and volumes that are created with a container, by their intent."""
     networks = {
         identifier: counted_of("network", SummaryPart.read(judged.summary))
@@ -197,7 +217,7 @@ def _implied_objects(found: _Lookups) -> dict[str, Counted]:
     return {**networks, **volumes}
 
 
-def _make_implied(call: GateRequest, state: GateState, found: _Lookups) -> Flow[None]:
+def make_implied(call: GateRequest, state: GateState, found: Lookups) -> Flow[None]:
     """Create the missing networks and volumes of a container."""
     for name, (identifier, judged) in found.unmade.items():
         _refuse_while_made(state, Mutation.NETWORK_CREATE, name)
@@ -214,12 +234,16 @@ def _make_implied(call: GateRequest, state: GateState, found: _Lookups) -> Flow[
             raise Answered(reply)
 
 
-def _plan_implied(call: GateRequest, state: GateState, name: str) -> tuple[str, AdmissionDecision]:
+def _plan_implied(
+    call: GateRequest, state: GateState, name: str, by_text: AdmissionDecision
+) -> tuple[str, AdmissionDecision]:
     """Return the id of the intent and the admission of an implied network."""
     identifier = state.new_id()
     stamp = Stamp(instance=state.instance, intent=identifier)
+    owner, namespace, _ = _placement(_labels(by_text))
+    asked = (owner, namespace) if call.actor.role is Role.CONTROLLER else ("", "")
     return identifier, raise_if_denied(
-        admit_implied_network(name, actor=call.actor, policy=call.policy, stamp=stamp)
+        admit_implied_network(name, actor=call.actor, policy=call.policy, stamp=stamp, asked=asked)
     )
 
 
@@ -265,7 +289,7 @@ def _refuse_while_made(state: GateState, route: Mutation, name: str) -> None:
 
 
 @dataclass(slots=True)
-class _Lookups:
+class Lookups:
     """The looked-up facts for a create."""
 
     request: CreateRequest
@@ -287,7 +311,7 @@ class _Lookups:
 
 
 def _gather(
-    call: GateRequest, state: GateState, wants: Needs, found: _Lookups, *, again: bool = False
+    call: GateRequest, state: GateState, wants: Needs, found: Lookups, *, again: bool = False
 ) -> Flow[None]:
     """Look up all facts; *again*: only those of created networks and volumes, as a start checks the rest."""
     platform = found.host.platform
@@ -302,7 +326,7 @@ def _gather(
         if network is not None:
             found.networks[name] = network.facts
         elif name in wants.implied:
-            found.unmade[name] = _plan_implied(call, state, name)
+            found.unmade[name] = _plan_implied(call, state, name, found.by_text)
             found.networks[name] = _future_facts(name, found.unmade[name][1])
     for name in volumes:
         volume = yield from lookup.find_volume(state, name)
@@ -342,7 +366,7 @@ def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
     )
 
 
-def _facts(state: GateState, found: _Lookups, role: Role) -> CreateFacts:
+def _facts(state: GateState, found: Lookups, role: Role) -> CreateFacts:
     """Return all facts, with the current counts."""
     owner, namespace, service = _placement(_labels(found.by_text))
     counted = all_counted(state.inventory, state.reservations.objects)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ from controller.broker.guards.list_rows import ListRows
 from controller.broker.guards.lookup import can_see, can_see_host
 from controller.broker.handlers import image
 from controller.broker.wire.responses import json_reply
+from controller.core.adoption.labels import labels_of, match_labels, show_on_inspect, show_on_row
 from controller.core.rules.limits_privileges import variable_names
 from controller.model import names
 from controller.model.inventory import ContainerItem
@@ -100,7 +102,19 @@ def _relay_events(
 
 
 def _own_event(state: GateState, line: bytes) -> bytes | None:
-    return redact.event(line) if is_own_event(state, line) else None
+    if not is_own_event(state, line):
+        return None
+    return redact.event(_with_shown_labels(state, line))
+
+
+def _with_shown_labels(state: GateState, line: bytes) -> bytes:
+    """Return an event of an adopted container with the labels that the broker shows."""
+    event = json.loads(line)
+    item = state.inventory.containers.get(event["Actor"]["ID"])
+    if item is None or not item.adopted:
+        return line
+    event["Actor"]["Attributes"] |= labels_of(item, state.instance)
+    return json.dumps(event, separators=(",", ":")).encode()
 
 
 def is_own_event(state: GateState, line: bytes) -> bool:
@@ -116,7 +130,9 @@ def is_own_event(state: GateState, line: bytes) -> bool:
             case "volume":
                 return subject in state.inventory.volumes
             case _:
-                return bool(attributes.get(names.INSTANCE) == state.instance)
+                item = state.inventory.containers.get(subject)
+                adopted = item is not None and item.adopted
+                return adopted or bool(attributes.get(names.INSTANCE) == state.instance)
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -140,7 +156,51 @@ def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
         return None if item is None else rows.encode(_list_row(row, call, item), item.owner)
 
     path = build_path("/containers/json", query)
-    return rows.finish((yield from read_rows(path, Rows(encode))))
+    listed = yield from read_rows(path, Rows(encode))
+    return rows.finish(_joined(listed, (yield from _adopted_rows(call, state, asked, rows))))
+
+
+def _adopted_rows(
+    call: GateRequest, state: GateState, asked: list_filters.Filters, rows: ListRows
+) -> Flow[Reply | None]:
+    """Return the list of the adopted containers that the caller can see; None if there are none.
+
+    The engine doesn't know the labels that the broker shows for them: it filters by their ids.
+    """
+    ids = [
+        item.id
+        for item in state.inventory.containers.values()
+        if item.adopted and can_see(call.actor, item.owner)
+    ]
+    if wanted := asked.get("id"):
+        ids = [each for each in ids if each.startswith(tuple(wanted))]
+    if not ids:
+        return None
+    labels = asked.get("label", [])
+    others = {key: values for key, values in asked.items() if key != "label"}
+    query = {key: value for key, value in call.query.items() if (key, value) != ("limit", "-1")}
+    query["filters"] = list_filters.encode({**others, "id": ids})
+
+    def encode(row: dict[str, Any]) -> bytes | None:
+        item = _visible_item(row, call, state)
+        if item is None or not item.adopted:
+            return None
+        shown = show_on_row(row, item, state.instance)
+        if not match_labels(shown["Labels"], labels):
+            return None
+        return rows.encode(_list_row(shown, call, item), item.owner)
+
+    return (yield from read_rows(build_path("/containers/json", query), Rows(encode)))
+
+
+def _joined(listed: Reply, further: Reply | None) -> Reply:
+    """Return a list with the rows of another one at its end."""
+    if further is None or further.body.strip() in {b"", b"[]", b"null"}:
+        return listed
+    if listed.body.strip() in {b"", b"[]", b"null"}:
+        return further
+    body = listed.body.rstrip()[:-1] + b"," + further.body.lstrip()[1:]
+    return replace(listed, body=body)
 
 
 def _visible_item(
@@ -179,7 +239,7 @@ def container_inspect(call: GateRequest, state: GateState) -> Flow[Reply]:
         again = yield from read_json(f"{container.path}/json?size=1")
         if again is None:
             raise Answered(Reply(404))
-        inspect = again
+        inspect = show_on_inspect(again, container.item, state.instance)
     if call.actor.role is Role.OPERATOR:
         yield from record_read(call, container.item.id)
     else:

@@ -17,7 +17,8 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import client_shares
 from controller.broker.guards.jobs import runs
 from controller.broker.guards.lookup import can_see
-from controller.broker.handlers import adoption, container_read, image, networks_volumes
+from controller.broker.handlers import container_read, image, networks_volumes
+from controller.broker.handlers.adoption import labelled
 from controller.broker.handlers.volumes import acts
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.encoding.canonical_json import digest
@@ -56,7 +57,7 @@ ACT_MAX = 64
 ROTATE_ACT = "rotate-key"
 #: Acts with a route of their own in the journal.
 _ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW} | {act: act for act in SOURCE_ACTS}
-_ACTS = {"adopt": adoption.adopt, **acts.ACTS}
+_ACTS = {"adopt": labelled.adopt, **acts.ACTS}
 TEXT_MAX = 512
 
 
@@ -336,9 +337,8 @@ def records(call: GateRequest, state: GateState) -> Flow[Reply]:
         return (yield from handler(call, state, body))
     if act == JOB_RUN:
         return (yield from _record_run_request(call, body))
-    if str(act).startswith(SERVICE_PREFIX):
-        return (yield from _record_service_act(call, body))
-    return (yield from _record_note(call, body))
+    record = _record_service_act if str(act).startswith(SERVICE_PREFIX) else _record_note
+    return (yield from record(call, body))
 
 
 def _record_note(call: GateRequest, body: dict[str, object]) -> Flow[Reply]:

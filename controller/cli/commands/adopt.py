@@ -1,4 +1,4 @@
-"""``adopt``: take over containers, networks and volumes whose state folder is lost."""
+"""``adopt``: take over running containers, or the objects of a lost state folder."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from typing import Any
 
 import click
 
+from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.socket_client import BrokerApi
+from controller.cli.commands.adopt_as_found import Wish, adopt_as_found
 from controller.cli.exit_codes import EXIT_REFUSED
 from controller.cli.options import (
     command,
     default_directory,
-    directory_argument,
     engine_option,
     note_option,
     policy_option,
@@ -30,8 +31,9 @@ from controller.cli.options import (
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
+from controller.model.confinement import GAPS
 from controller.model.errors import StateError, UsageError
-from controller.model.names import REVISION_DIGITS, is_instance, revision_digits
+from controller.model.names import REPLICAS_MAX, REVISION_DIGITS, is_instance, revision_digits
 from controller.model.quantities import format_instant
 from controller.settings import Instance, read_instance, run_folder, write_instance
 
@@ -45,6 +47,34 @@ HEADERS = (
 )
 
 
+def _gaps(
+    _context: click.Context, _option: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    for text in value:
+        if text.rpartition(":")[2] not in GAPS:
+            raise click.BadParameter(f"{text!r} is no gap: {', '.join(GAPS)}")
+    return value
+
+
+def _check(wish: Wish, *, instance_id: str, yes: bool) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        UsageError: ``adopt.options``.
+    """
+    if wish.service and wish.project:
+        fault, remedy = "--as and --project exclude each other", "leave one out"
+    elif instance_id or yes:
+        fault, remedy = "--instance and --yes are for lost state folders", "leave them out"
+    elif wish.service and not wish.container:
+        fault, remedy = "--as needs a container", "name it: trimtab adopt CONTAINER --as SERVICE"
+    elif wish.project and wish.slot:
+        fault, remedy = "--slot is for one container", "leave it out, or use --as"
+    else:
+        return
+    raise UsageError("adopt.options", fault, remedy=remedy)
+
+
 def _instance_id(_context: click.Context, _option: click.Parameter, value: str) -> str:
     if value and not is_instance(value):
         raise click.BadParameter("an instance's id has 16 hex digits")
@@ -53,14 +83,57 @@ def _instance_id(_context: click.Context, _option: click.Parameter, value: str) 
 
 @command("""\b
 Examples:
+  trimtab adopt web --as shop/web --dry-run                       compare it with its document
+  trimtab adopt web --as shop/web --admit capabilities --admit logs
+  trimtab adopt --project shop --admit new-privileges --admit db:capabilities
   docker ps -a --format '{{.Label "io.trimtab.instance"}}' | sort | uniq -c    which ids there are
   trimtab adopt /srv/desired --instance 0123456789abcdef          show what there is of it
   trimtab adopt /srv/desired --instance 0123456789abcdef --yes    and take it over
 
 \b
-Exit codes: 0 all of it can be (or was) taken over, 4 something can't be.
+Exit codes: 0 all of it can be (or was) taken over, 4 something can't be, 1 a step failed.
 """)
-@directory_argument
+@click.argument("target", metavar="[CONTAINER|DIR]", required=False)
+@click.option(
+    "--as",
+    "service",
+    metavar="[NAMESPACE/]SERVICE",
+    default="",
+    shell_complete=complete_names,
+    help="Adopt the running CONTAINER as found, as a replica of this declared service.",
+)
+@click.option(
+    "--project",
+    metavar="NAME",
+    default="",
+    help="Adopt the running containers of a docker compose project, service by service.",
+)
+@click.option(
+    "--namespace", metavar="NS", default="", help="The namespace of the project's services."
+)
+@click.option(
+    "--slot", type=click.IntRange(1, REPLICAS_MAX), help="The slot (default: the first free one)."
+)
+@click.option(
+    "--admit",
+    metavar="[SERVICE:]GAP",
+    multiple=True,
+    callback=_gaps,
+    help=f"Admit missing hardening: {', '.join(GAPS)}. Repeatable.",
+)
+@click.option(
+    "--leave",
+    metavar="NETWORK",
+    multiple=True,
+    help="Leave this network although other containers are in it. Repeatable.",
+)
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="The directory of the services, with --as.",
+)
+@click.option("--dry-run", is_flag=True, help="Compare, and change nothing.")
 @click.option(
     "--instance",
     "instance_id",
@@ -76,7 +149,15 @@ Exit codes: 0 all of it can be (or was) taken over, 4 something can't be.
 @engine_option
 @policy_option
 def adopt(
-    directory: Path | None,
+    target: str | None,
+    service: str,
+    project: str,
+    namespace: str,
+    slot: int | None,
+    admit: tuple[str, ...],
+    leave: tuple[str, ...],
+    folder: Path | None,
+    dry_run: bool,
     instance_id: str,
     yes: bool,
     note: str,
@@ -85,13 +166,40 @@ def adopt(
     state: Path | None,
     as_json: bool,
 ) -> int:
-    """Take over objects that carry an instance's id but aren't in its inventory.
+    """Take over running containers, or the objects of an instance with a lost state folder.
 
-    For an instance whose state folder is lost, or was restored from an old copy. The policy judges
-    each object as if it were created now. A refused object isn't taken over, and keeps running.
-    Labels prove nothing: every user of the engine's socket can write them. Check the list first.
+    With --as or --project: containers that nobody supervises, as found, without a restart. Each
+    container is compared with its document, field by field. A difference refuses it, except limits,
+    restart policy and networks, which change in place, and the named gaps.
+
+    With --instance: objects that carry the instance's id but aren't in its inventory. The policy
+    judges each object as if it were created now. Labels prove nothing: every user of the engine's
+    socket can write them. Check the list first.
     """
     root = state_root(state)
+    if service or project:
+        wish = Wish(
+            container=target or "",
+            service=service,
+            slot=slot or 0,
+            project=project,
+            namespace=namespace,
+            admit=admit,
+            leave=leave,
+            dry_run=dry_run,
+            note=note,
+        )
+        _check(wish, instance_id=instance_id, yes=yes)
+        directory = folder if service or not target else Path(target)
+        directory = default_directory(directory, root)
+        return adopt_as_found(root, directory, wish, engine=engine, policy=policy, as_json=as_json)
+    if slot or admit or leave or folder or dry_run or namespace:
+        raise UsageError(
+            "adopt.options",
+            "these options need --as or --project",
+            remedy="name the service, or the compose project",
+        )
+    directory = Path(target) if target else None
     instance = read_instance(root)
     if not instance_id and instance is None:
         raise UsageError(

@@ -230,12 +230,15 @@ def _object_labels(
 
 
 def admit_implied_network(
-    name: str, *, actor: Actor, policy: Policy, stamp: Stamp
+    name: str, *, actor: Actor, policy: Policy, stamp: Stamp, asked: tuple[str, str] = ("", "")
 ) -> AdmissionDecision:
-    """Return the create of a client's implied network; the gate creates it on first use."""
-    namespace = namespace_of(actor, "", policy)
+    """Return the create of an implied network; the gate creates it on first use.
+
+    *asked* are owner and namespace, which only the controller names.
+    """
+    namespace = namespace_of(actor, asked[1], policy)
     kind = implied_kind(policy, name, namespace)
-    owner = owner_of(actor, "")
+    owner = owner_of(actor, asked[0])
     if not kind or (kind == "bridge" and "bridge" not in policy.networks.modes):
         reason = f"{name!r} isn't a network that {owner}'s containers imply"
         return deny([Finding("network.mode", "Name", reason)])
@@ -446,6 +449,8 @@ def _find_network(
 
 def _judge_mode(case: Case, current: ContainerFacts, network: NetworkFacts) -> Findings:
     """A container keeps its mode: one without a way out does not get one later."""
+    if current.adopted and network.name in current.admitted_networks:
+        return  # the create of its document was admitted with the network
     kind = implied_kind(case.policy, network.name, case.namespace)
     remedy = "create the container again with the needed mode"
     if current.network_mode == "none":

@@ -136,7 +136,7 @@ def _privileges(expected: ExpectedState, effective: EffectiveState) -> Iterator[
         if more := held & ~admitted:
             text = f"Cap{name} has {', '.join(names_of(more))} in addition to the admitted ones"
             yield KernelDifference("effective.capabilities", text)
-    if not effective.no_new_privileges:
+    if not effective.no_new_privileges and not expected.confinement.new_privileges:
         yield KernelDifference("effective.privileges", "its programs can gain privileges")
     if not expected.seccomp:
         doubt = "the engine has no seccomp"

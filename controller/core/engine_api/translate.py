@@ -151,6 +151,8 @@ def container(
         violation=source.violation,
         ending=ending,
         files=tuple(_mounted_files(source, stored)),
+        adopted=source.adopted,
+        gaps=source.gaps,
         unknown=unknown_members(inspect),
     )
 

@@ -121,6 +121,17 @@ def create_container(inventory: Inventory, closing: Closing) -> Inventory:
     return inventory if pin is None else _pin(inventory, item.revision, pin)
 
 
+def adopt_container(inventory: Inventory, closing: Closing) -> Inventory:
+    """Add a container that was adopted as found. It runs already."""
+    found = closing.result | ResultPart(container=closing.object)
+    inventory = create_container(inventory, replace(closing, result=found))
+    item = inventory.containers.get(closing.object)
+    if item is None or not closing.applied:
+        return inventory
+    item = replace(item, started=True, adopted=True, gaps=closing.summary.gaps)
+    return with_item(inventory, replace(item, effective=closing.result.effective))
+
+
 def _remember_run(inventory: Inventory, item: ContainerItem, occasion: str, time: str) -> Inventory:
     key = names.job_key(item.namespace, item.service)
     run = JobRun(item.slot, item.revision, occasion, item.id, time)
@@ -263,6 +274,9 @@ def _budget_event(inventory: Inventory, route: str, closing: Closing) -> budget.
             item.origin == "controller" and not item.is_run
         ):
             return budget.Created(replica_of(item, up=None))
+        case Mutation.CONTAINER_ADOPT if item is not None:
+            # It ran long before: its end counts from now on.
+            return budget.Created(replica_of(item, up=RecordTime()))
         case Mutation.CONTAINER_UPDATE if item is not None and changes_limits(summary):
             capacity = Capacity.of(update_settings(item.admitted, closing))
             is_granted = closing.role == "controller"

@@ -338,6 +338,7 @@ def _start_exec(inventory: Inventory, closing: Closing) -> Inventory:
 #: The effect of a closing record by its route. Other routes do not change the inventory.
 _EFFECTS: dict[str, RecordEffect] = {
     Mutation.CONTAINER_CREATE: containers.create_container,
+    Mutation.CONTAINER_ADOPT: containers.adopt_container,
     Mutation.CONTAINER_START: containers.start_container,
     Mutation.CONTAINER_RESTART: containers.start_container,
     Mutation.CONTAINER_KILL: containers.record_signal,

@@ -92,6 +92,7 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
                 "network_aliases": aliases_from_json(item.get("network_aliases")),
                 "ports": texts_of(item.get("ports")),
                 "signalled": texts_of(item.get("signalled")),
+                "gaps": texts_of(item.get("gaps")),
                 "confined": confinement_from_json(item.get("confined")),
             }
         )

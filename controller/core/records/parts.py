@@ -164,6 +164,11 @@ class SummaryPart(Payload):
     #: Of an adopted foreign network or volume (``OwnedObject.adopted``).
     identity: str = text("identity", optional=True)
 
+    # Of adoptions of containers as found.
+    gaps: tuple[str, ...] = texts("gaps", optional=True)  # the admitted ones
+    #: The keyed digest of everything that was compared with the document.
+    fingerprint: str = text("fingerprint", optional=True)
+
     # Of networks.
     internal: bool = flag("internal")
     subnets: tuple[str, ...] = texts("subnets", optional=True)

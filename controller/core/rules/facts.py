@@ -156,6 +156,7 @@ class ContainerFacts:
     published: bool = False  # has published ports
     admitted_networks: tuple[str, ...] = ()  # the networks of its create
     is_run: bool = False  # of a job
+    adopted: bool = False  # as found: its mode is that of its old network
 
 
 @dataclass(frozen=True, slots=True)

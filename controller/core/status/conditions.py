@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
 
+from controller.core.adoption.gaps import gaps_in_words
 from controller.core.drift.actions import is_denied, refusals
 from controller.core.drift.contention import ENDED
 from controller.core.drift.dependency_state import FAILED
@@ -35,6 +36,8 @@ BREACHED = "effective.violated"
 PAUSED_REMEDY = "change its document, or try the same again: trimtab resume {}"
 
 
+#: The condition of a service with a container that was adopted as found.
+ADOPTED = "AdoptedAsFound"
 #: The reason if a job has failed, and the remedies.
 JOB_FAILED = "job.failed"
 JOB_REMEDY = "see 'trimtab logs {0}'; change its document, or run it again: trimtab run-job {0}"
@@ -64,6 +67,7 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
         _contended(facts, inputs),
         _violation(facts, inputs),
         _quarantined(facts, inputs),
+        _adopted(facts, inputs),
     )
     named = [condition for condition in possible if condition is not None]
     pending = [
@@ -72,7 +76,8 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
         if blocked.key == facts.key
     ][:1]
     progressing = _progressing(facts, inputs)
-    blockers = [*suspended, *pending, *stalled, *named, *progressing]
+    hindering = (condition for condition in named if condition.type != ADOPTED)
+    blockers = [*suspended, *pending, *stalled, *hindering, *progressing]
     if facts.job is None:
         ready = _ready(facts, inputs, blockers)
     else:
@@ -285,6 +290,23 @@ def _quarantined(facts: Facts, inputs: StatusInputs) -> Condition | None:
     if not actions or not all(isinstance(action, QuarantineWait) for action in actions):
         return None
     return Condition("Quarantined", "True", "Pruned", actions[0].cause)
+
+
+def _adopted(facts: Facts, inputs: StatusInputs) -> Condition | None:
+    """Return the condition AdoptedAsFound while a container was adopted, with its gaps."""
+    mine = () if inputs.observed is None else inputs.observed.of(facts.key)
+    texts = [
+        f"slot {container.slot}: {container.name} lacks {', '.join(gaps_in_words(container.gaps))}"
+        if container.gaps
+        else f"slot {container.slot}: {container.name}"
+        for container in mine
+        if container.adopted
+    ]
+    if not texts:
+        return None
+    message = f"{'; '.join(texts)} (its next replacement is an ordinary container)"
+    has_gaps = any(container.gaps for container in mine if container.adopted)
+    return Condition(ADOPTED, "True", "Gaps" if has_gaps else "NoGaps", message)
 
 
 def _of(verdict: Verdict) -> tuple[str, str]:

@@ -64,6 +64,8 @@ def container_details(container: Container) -> Report:
         "effective": container.effective,
         "violation": container.violation,
         "files": [_files(mounted) for mounted in container.files],
+        "adopted": container.adopted,
+        "gaps": list(container.gaps),
     }
     return {name: value for name, value in details.items() if value}
 

@@ -24,7 +24,7 @@ ELSE = re.compile(
     r"|os\.(features|version)|recovery\..*failed|resources\.memory\.default"
     r"|trimtab\.(ship|journal|seq|id|stage|hash|route|object|decision|rules|actor\..*|error|container|cause)"
     r"|opentelemetry\..*|service\.(name|version|instance\.id)|records\.missing|sink\.failed"
-    r"|(spec|metadata)\..*|container\.(cpuset|name|networks)|network\.attach|rollout\.parallelism"
+    r"|(spec|metadata)\..*|container\.(cpuset|isolation|name|networks|others|volumes)|docker\.service|network\.attach|rollout\.parallelism"
     r"|healthcheck\.(http\..*|tcp\.port|retries)|restart\.policy"
     r"|files\.content|io\.containerd\..*|(memory|memory\.swap|cpu|pids)\.max"
 )

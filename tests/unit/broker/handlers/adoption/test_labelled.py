@@ -23,7 +23,7 @@ from controller.broker.gate.commands import (
     WriteRecord,
 )
 from controller.broker.gate.state import GateState
-from controller.broker.handlers.adoption import OBJECTS_MAX
+from controller.broker.handlers.adoption.labelled import OBJECTS_MAX
 from controller.core.records.inventory_json import from_json, to_json
 from controller.model.confinement import (
     CgroupLimits,
@@ -49,7 +49,7 @@ from tests.unit.broker.dialogue import (
     state,
 )
 
-SHOWN = json.loads((Path(__file__).parents[2] / "core" / "inspected.json").read_text())
+SHOWN = json.loads((Path(__file__).parents[3] / "core" / "inspected.json").read_text())
 WEB, IMAGE = SHOWN["Id"], SHOWN["Image"]
 REVISION = SHOWN["Config"]["Labels"]["io.trimtab.revision"]
 INTENT = "01890000-0000-7000-8000-00000000abcd"

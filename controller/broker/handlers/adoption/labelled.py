@@ -25,6 +25,7 @@ from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, lookup, name_conflicts, split_brain
 from controller.broker.handlers import image as images
+from controller.broker.handlers.adoption import joining
 from controller.broker.handlers.container_create import host_facts
 from controller.broker.wire.responses import json_reply
 from controller.core.admission import adoption, create
@@ -96,7 +97,13 @@ class Candidate:
 
 
 def strangers(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``GET strangers``: list and judge the unknown objects with this instance's label."""
+    """Handle ``GET strangers``: list and judge the unknown objects with this instance's label.
+
+    With a project: list its containers outside the inventory.
+    """
+    if project := call.query.get("project"):
+        listed = yield from joining.project_containers(state, project)
+        return json_reply(200, {"project": redact.text(project), "containers": listed})
     found = yield from _Survey(call.policy, state).run()
     shown = [candidate.to_json() for candidate in found]
     return json_reply(200, {"instance": state.instance, "objects": shown})

@@ -1,0 +1,214 @@
+"""Adoption of running containers as found: containers of nobody, under declared services.
+
+Handles ``POST /trimtab/v1/adoptions``, for operators only. All containers of a request are judged
+before the first change; one refusal refuses the request. Decision 62 has the attack model.
+
+An adoption is the intent ``container.adopt``, one update of the engine (limits, restart policy) and
+the outcome, which adds the container to the inventory. Then the container joins the networks of its
+document, and leaves all others. Should the broker die in between, the controller heals the rest.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+from controller.broker.gate import redact
+from controller.broker.gate.call import Author, Flow, GateRequest, parse_json
+from controller.broker.gate.mutate import Change, perform
+from controller.broker.gate.refusals import Denied, rule_of
+from controller.broker.gate.state import GateState
+from controller.broker.guards import kernel_verify, name_conflicts, port_conflicts
+from controller.broker.handlers.adoption import joining
+from controller.broker.handlers.adoption.judging import Asked, Candidate, Judge
+from controller.broker.wire.responses import json_reply
+from controller.core.admission import host_ports
+from controller.core.admission.dns_names import of_summary
+from controller.core.adoption import gaps as hardening
+from controller.core.encoding.json_members import mapping_of, texts_of
+from controller.core.enforcement.approval_requests import NOTE_MAX
+from controller.core.records.parts import ResultPart, SummaryPart
+from controller.core.rules.verdict import AdmissionDecision
+from controller.model import names
+from controller.model.confinement import GAPS
+from controller.model.desired.plan import Verdict
+from controller.model.mutations import Mutation
+from controller.model.records import Reply
+
+#: Other mutations wait while the containers are judged.
+CONTAINERS_MAX = 50
+_MEMBERS = {"containers", "leave", "dryRun", "note"}
+_MEMBERS_OF_ONE = {"container", "name", "create", "admit"}
+
+
+def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
+    """Handle ``POST adoptions``."""
+    asked, leave, is_dry = _read(call.body)
+    judges = Judge(call, state, leave)
+    candidates = [
+        Candidate(each, call.id if not n else state.new_id()) for n, each in enumerate(asked)
+    ]
+    yield from judges.run(candidates)
+    shown = {"dryRun": is_dry, "containers": [each.to_json() for each in candidates]}
+    if is_dry:
+        return json_reply(200, shown)
+    for candidate in candidates:
+        if candidate.findings:
+            first = candidate.findings[0]
+            more = len(candidate.findings) - 1
+            raise Denied(
+                first.rule,
+                f"{redact.text(candidate.asked.container)}: {first.path}: {first.reason}"
+                + (f"; and {more} more" if more else ""),
+                first.remedy,
+                subject=candidate.id or redact.text(candidate.asked.container),
+                summary=_refused_summary(candidate),
+            )
+    ids = [each.id for each in candidates]
+    state.verification.in_progress.update(ids)
+    try:
+        done, failed = yield from _adopt_all(call, state, candidates)
+    finally:
+        state.verification.in_progress.difference_update(ids)
+    for each in done:
+        yield from kernel_verify.verify_container(state, each.id)
+    result = {**shown, "adopted": [each.id for each in done], "failed": failed}
+    return json_reply(200, {"id": call.id, **result})
+
+
+def _refused_summary(candidate: Candidate) -> dict[str, object]:
+    namespace, service, _ = candidate.place
+    name = redact.text(candidate.found_name)
+    return SummaryPart(name=name, namespace=namespace, service=service).members
+
+
+def _adopt_all(
+    call: GateRequest, state: GateState, candidates: list[Candidate]
+) -> Flow[tuple[list[Candidate], list[dict[str, object]]]]:
+    """Adopt all candidates, join their networks, and only then leave the old ones.
+
+    Return the adopted ones, and the failures. Containers that talk to each other over an old network
+    meet on the new one before the old one is left.
+    """
+    done, failed = list[Candidate](), list[dict[str, object]]()
+    for candidate in candidates:
+        reply = yield from _adopt_one(call, state, candidate)
+        if reply.status >= 400:
+            failed.append(_failure(candidate, "adopt", reply))
+            break
+        done.append(candidate)
+    steps = [("join", each, name) for each in done for name in each.joins]
+    steps += [("leave", each, name) for each in done for name in each.leaves]
+    # The engine publishes ports in the first network with a way out: the old one goes before.
+    steps.sort(key=lambda step: (_is_late(call, step), step[0] == "leave"))
+    for step, candidate, network in steps:
+        item = state.inventory.containers.get(candidate.id)
+        if item is None:
+            continue
+        by = Author(state.new_id(), call.actor, policy=call.policy.digest)
+        if step == "join":
+            reply = yield from joining.join(state, by, item, network, candidate.joins[network])
+        else:
+            reply = yield from joining.leave(state, by, item, network)
+        if reply.status >= 400:
+            failed.append(_failure(candidate, f"{step} {network}", reply))
+    return done, failed
+
+
+def _is_late(call: GateRequest, step: tuple[str, Candidate, str]) -> bool:
+    """Return True for a join of a network that publishes ports."""
+    act, candidate, network = step
+    published = bool(candidate.summary.ports)
+    base = call.policy.networks.isolated
+    isolated = names.namespaced_network(base, candidate.place[0])
+    return act == "join" and published and network != isolated
+
+
+def _failure(candidate: Candidate, step: str, reply: Reply) -> dict[str, object]:
+    rule, reason = rule_of(reply)
+    text = reason or str(mapping_of(parse_json(reply)).get("message", ""))
+    return {
+        "id": candidate.id,
+        "step": redact.text(step),
+        "rule": rule,
+        "reason": redact.text(text),
+    }
+
+
+def _adopt_one(call: GateRequest, state: GateState, candidate: Candidate) -> Flow[Reply]:
+    """Adopt a judged candidate: the intent, the update, the outcome."""
+    by = Author(candidate.intent, call.actor, policy=call.policy.digest)
+    if candidate.lookups is not None:
+        yield from joining.make_networks(call, state, candidate.lookups)
+    rules = tuple(f"adopt.gap:{gap}" for gap in candidate.gaps)
+    change = Change.of(
+        Mutation.CONTAINER_ADOPT,
+        candidate.id,
+        f"/containers/{candidate.id}/update",
+        AdmissionDecision(Verdict("allow", rules), candidate.update),
+        candidate.summary.members,
+    )
+
+    def learn(_: Reply) -> Flow[ResultPart]:
+        yield from ()
+        return ResultPart(container=candidate.id, effective=candidate.effective)
+
+    of_this = replace(call, id=candidate.intent)
+    with ExitStack() as reserved:
+        mine = of_summary(candidate.summary)
+        ports = host_ports.of_summary(candidate.summary)
+        reserved.enter_context(name_conflicts.reserve_names(of_this, state, mine))
+        reserved.enter_context(port_conflicts.reserve_ports(of_this, state, ports))
+        return (yield from perform(state, by, change, learn))
+
+
+# Reading
+
+
+def _read(body: object) -> tuple[list[Asked], frozenset[str], bool]:
+    """Return the containers, the networks to leave with others in them, and if it is a dry run.
+
+    Raises:
+        Denied: ``adopt.invalid``.
+    """
+    members = mapping_of(body)
+    containers, leave = members.get("containers"), members.get("leave", [])
+    note, is_dry = members.get("note", ""), members.get("dryRun", False)
+    fits = (
+        members.keys() <= _MEMBERS
+        and isinstance(containers, list)
+        and 0 < len(containers) <= CONTAINERS_MAX
+        and isinstance(leave, list)
+        and all(isinstance(each, str) for each in leave)
+        and isinstance(note, str)
+        and len(note) <= NOTE_MAX
+        and isinstance(is_dry, bool)
+    )
+    if not fits or not isinstance(containers, list):
+        raise _invalid()
+    return [_read_one(each) for each in containers], frozenset(texts_of(leave)), bool(is_dry)
+
+
+def _read_one(value: object) -> Asked:
+    members = mapping_of(value)
+    container, name = members.get("container"), members.get("name")
+    create, admit = members.get("create"), hardening.read_gaps(members.get("admit", []))
+    if (
+        not members.keys() <= _MEMBERS_OF_ONE
+        or not isinstance(container, str)
+        or not isinstance(name, str)
+        or not isinstance(create, dict)
+        or admit is None
+    ):
+        raise _invalid()
+    return Asked(container, name, create, admit)
+
+
+def _invalid() -> Denied:
+    return Denied(
+        "adopt.invalid",
+        "the containers to adopt can't be read",
+        'send {"containers": [{"container", "name", "create", "admit"}]} with at most '
+        f"{CONTAINERS_MAX} containers; gaps are {', '.join(GAPS)}",
+        status=400,
+    )

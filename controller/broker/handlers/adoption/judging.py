@@ -1,0 +1,350 @@
+"""The judgement of containers that are to be adopted as found. Changes nothing.
+
+The document is admitted first, like a create of the controller. Then the container is compared with
+the admitted create, field by field, and with the kernel's view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from controller.broker.gate import redact
+from controller.broker.gate.call import Flow, GateRequest, read_json
+from controller.broker.gate.refusals import Answered, Denied
+from controller.broker.gate.state import GateState
+from controller.broker.guards import kernel_verify
+from controller.broker.handlers import container_create
+from controller.broker.handlers import image as images
+from controller.broker.handlers.adoption import joining
+from controller.core.admission.adoption import Defaults
+from controller.core.admission.engine_body import log_with_defaults
+from controller.core.admission.preview import CONTROLLER
+from controller.core.admission.update import judge_memory_in_use, memory_in_use
+from controller.core.adoption import gaps as hardening
+from controller.core.adoption import likeness
+from controller.core.encoding.json_members import mapping_of
+from controller.core.enforcement.kernel_compare import REVERSIBLE
+from controller.core.engine_api.comparable_fields import LIMITS
+from controller.core.engine_api.parse import parse_create
+from controller.core.engine_api.requests import Finding
+from controller.core.engine_api.translate import limits_body, settings
+from controller.core.records.container_effects import adopt_container
+from controller.core.records.parts import Closing, ResultPart, SummaryPart
+from controller.core.rules.identity import is_reserved, judge_labels
+from controller.core.rules.verdict import AdmissionDecision
+from controller.model import names
+from controller.model.confinement import Gap
+from controller.model.inventory import ContainerItem, Inventory
+from controller.model.observed import Settings
+from controller.model.records import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One container of a request: the create of its document, and the admitted gaps."""
+
+    container: str
+    #: The name that trimtab would give to a container of the slot.
+    name: str
+    create: Mapping[str, Any]
+    admit: frozenset[str]
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A container to adopt, with the findings about it."""
+
+    asked: Asked
+    #: The id of its intent.
+    intent: str
+    id: str = ""
+    found_name: str = ""
+    gaps: tuple[str, ...] = ()
+    findings: list[Finding] = field(default_factory=list)
+    summary: SummaryPart = field(default_factory=SummaryPart)
+    #: The body of the update.
+    update: dict[str, object] = field(default_factory=dict)
+    #: The networks of the document, with the aliases there.
+    joins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    leaves: tuple[str, ...] = ()
+    effective: str = ""
+    lookups: container_create.Lookups | None = None
+    #: The compared fields.
+    compared: likeness.Comparable = field(default_factory=dict)
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Namespace, service and slot."""
+        labels = mapping_of(self.asked.create.get("Labels"))
+        namespace, service, slot = (
+            redact.text(str(labels.get(each, "")))
+            for each in (names.NAMESPACE, names.SERVICE, names.SLOT)
+        )
+        return namespace, service, slot
+
+    def to_json(self) -> dict[str, object]:
+        """Return the candidate for an operator."""
+        namespace, service, slot = self.place
+        return {
+            "container": redact.text(self.asked.container),
+            "id": self.id,
+            "name": redact.text(self.found_name),
+            "namespace": namespace,
+            "service": service,
+            "slot": slot,
+            "gaps": [
+                {
+                    "gap": gap,
+                    "means": hardening.DESCRIPTIONS[gap],
+                    "admitted": gap in self.asked.admit,
+                }
+                for gap in self.gaps
+            ],
+            "joins": sorted(self.joins),
+            "leaves": [redact.text(each) for each in self.leaves],
+            "update": sorted(self.update),
+            "findings": [
+                {
+                    "rule": each.rule,
+                    "path": redact.text(each.path),
+                    "reason": redact.text(each.reason),
+                    "remedy": redact.text(each.remedy),
+                }
+                for each in self.findings
+            ],
+        }
+
+
+class Judge:
+    """Judges the candidates of one request. Changes nothing."""
+
+    def __init__(self, call: GateRequest, state: GateState, leave: frozenset[str]) -> None:
+        self._call = call
+        self._state = state
+        self._leave = leave
+        self._defaults = Defaults()
+
+    def run(self, candidates: list[Candidate]) -> Flow[None]:
+        """Judge all candidates.
+
+        Raises:
+            Answered: the engine doesn't answer.
+        """
+        self._defaults = Defaults.of((yield from read_json("/info")) or {})
+        inspects = []
+        for candidate in candidates:
+            inspect = yield from joining.find_foreign(candidate.asked.container)
+            inspects.append(inspect)
+            if inspect is not None:
+                candidate.id = str(inspect.get("Id") or "")
+                candidate.found_name = str(inspect.get("Name") or "").removeprefix("/")
+        together = frozenset(each.id for each in candidates)
+        slots = [each.place for each in candidates]
+        for candidate, inspect in zip(candidates, inspects, strict=True):
+            if inspect is None:
+                reason, remedy = "the engine has no such container", "look at 'docker ps'"
+                candidate.findings.append(Finding("adopt.unknown", "container", reason, remedy))
+                continue
+            candidate.findings += self._judge_place(candidate, slots)
+            candidate.findings += likeness.judge_identity(inspect)
+            if not candidate.findings:
+                yield from self._judge(candidate, inspect)
+            if not any(each.rule == "adopt.owned" for each in candidate.findings):
+                yield from self._judge_networks(candidate, inspect, together)
+
+    def _judge_place(
+        self, candidate: Candidate, slots: list[tuple[str, str, str]]
+    ) -> Iterator[Finding]:
+        """Yield why a container, or its slot, is taken already."""
+        namespace, service, slot = candidate.place
+        items = self._state.inventory.containers
+        if candidate.id in items:
+            reason = f"it is {items[candidate.id].admitted.name} of this instance already"
+            yield Finding("adopt.owned", "container", reason, "leave it as it is")
+            return
+        place = (namespace, service)
+        for item in items.values():
+            if (
+                (item.namespace, item.service) == place
+                and item.origin == Role.CONTROLLER.value
+                and item.slot_label == slot
+            ):
+                reason = f"slot {slot} has the container {item.admitted.name}"
+                remedy = "suspend the service before its first container is made, or remove that"
+                yield Finding("adopt.slot-taken", "slot", reason, remedy)
+                return
+        if slots.count(candidate.place) > 1:
+            reason = f"slot {slot} of {namespace}/{service} is named twice in the request"
+            yield Finding("adopt.slot-taken", "slot", reason, "name another slot")
+
+    def _judge(self, candidate: Candidate, inspect: Mapping[str, Any]) -> Flow[None]:
+        try:
+            found, judged = yield from self._admit_document(candidate)
+        except Denied as denied:
+            candidate.findings.append(
+                Finding(denied.rules[0], "document", denied.reason, denied.remedy)
+            )
+            return
+        except Answered as answered:
+            if answered.reply.status >= 500:
+                raise
+            reason = answered.reply.body.decode("utf-8", "replace")
+            candidate.findings.append(Finding("adopt.image", "document", reason, "pull it first"))
+            return
+        image = yield from images.inspect_image(found.image.id)
+        if inspect.get("Image") != found.image.id or image is None:
+            reason = f"it runs {inspect.get('Image')}, and the document leads to {found.image.id}"
+            remedy = "name the image that it runs, by its digest for example"
+            candidate.findings.append(Finding("adopt.differs", "spec.image", reason, remedy))
+            return
+        candidate.lookups = found
+        assert judged.settings is not None, "an admitted create has settings"
+        now = settings(inspect)
+        wanted = replace(judged.settings, name=candidate.found_name)
+        self._compare(candidate, inspect, image, wanted)
+        candidate.joins = joining.endpoints_of(judged.body or {})
+        if not candidate.findings:
+            yield from self._refuse_memory_in_use(candidate, now, wanted)
+            candidate.update = _update_body(wanted)
+            candidate.summary = self._summary(candidate, judged, inspect, wanted)
+            yield from self._verify(candidate)
+
+    def _admit_document(
+        self, candidate: Candidate
+    ) -> Flow[tuple[container_create.Lookups, AdmissionDecision]]:
+        """Judge the create of the document, as one of the controller's."""
+        call = replace(
+            self._call,
+            id=candidate.intent,
+            actor=CONTROLLER,
+            body=dict(candidate.asked.create),
+            query={"name": candidate.asked.name},
+        )
+        found, _, judged = yield from container_create.judge(call, self._state, makes_networks=True)
+        return found, judged
+
+    def _compare(
+        self,
+        candidate: Candidate,
+        inspect: Mapping[str, Any],
+        image: Mapping[str, Any],
+        wanted: Settings,
+    ) -> None:
+        """Compare the container with its document, field by field."""
+        policy, host = self._call.policy, mapping_of(inspect.get("HostConfig"))
+        document = parse_create(dict(candidate.asked.create))
+        document = replace(document, log=log_with_defaults(document.log, policy))
+        existing = likeness.request_of(inspect, image, self._defaults)
+        present = mapping_of(mapping_of(inspect.get("Config")).get("Labels"))
+        inherited = mapping_of(mapping_of(image.get("Config")).get("Labels"))
+        labels = {key: value for key, value in present.items() if not is_reserved(key)}
+        asked = {key: value for key, value in document.labels if not is_reserved(key)}
+        pair = (likeness.comparable(existing, image), likeness.comparable(document, image))
+        candidate.compared = pair[0]
+        candidate.gaps = tuple(gap.value for gap in hardening.gaps_of(host, document))
+        candidate.findings += [
+            *existing.findings,
+            *likeness.judge_reserved_labels(present, inherited),
+            *judge_labels(labels.items(), policy, Role.CONTROLLER, ""),
+            *hardening.judge_hardening(host, document, policy.logs.drivers),
+            *likeness.judge_mode(inspect, document),
+            *likeness.differences(*pair, (labels, asked)),
+            *likeness.judge_unnamed_volumes(inspect, existing),
+            *likeness.judge_limits(settings(inspect), wanted),
+            *hardening.judge_gaps(map(Gap, candidate.gaps), candidate.asked.admit),
+        ]
+
+    def _refuse_memory_in_use(
+        self, candidate: Candidate, now: Settings, wanted: Settings
+    ) -> Flow[None]:
+        if 0 < now.memory <= wanted.memory:
+            return
+        path = f"/containers/{candidate.id}/stats?stream=false&one-shot=true"
+        used = memory_in_use((yield from read_json(path)) or {})
+        candidate.findings += judge_memory_in_use(wanted.memory, used)
+
+    def _summary(
+        self,
+        candidate: Candidate,
+        judged: AdmissionDecision,
+        inspect: Mapping[str, Any],
+        wanted: Settings,
+    ) -> SummaryPart:
+        """Return the summary of the intent: that of a create, with what was found."""
+        image = candidate.lookups.image if candidate.lookups else None
+        admitted = SummaryPart.read(judged.summary)
+        host = mapping_of(inspect.get("HostConfig"))
+        confined = admitted.confinement
+        if confined is not None:
+            confined = replace(
+                confined,
+                capabilities=tuple(sorted(hardening.capabilities_of(host))),
+                read_only_root=bool(host.get("ReadonlyRootfs")),
+                new_privileges=Gap.NEW_PRIVILEGES in candidate.gaps,
+            )
+        compared = likeness.fingerprint_of(candidate.compared, host, settings(inspect))
+        key = self._state.hash_key
+        return admitted | SummaryPart(
+            act="adopt",
+            kind="container",
+            name=candidate.found_name,
+            image_id=image.id if image else "",
+            digest=image.digest if image else "",
+            settings=wanted,
+            confinement=confined,
+            updated_members=tuple(sorted(candidate.update)),
+            gaps=candidate.gaps,
+            fingerprint=redact.keyed_digest(key, compared) if key else "",
+            started=True,
+        )
+
+    def _verify(self, candidate: Candidate) -> Flow[None]:
+        """Compare the kernel's view with the future admission. Limits and networks come later."""
+        item = _item_of(candidate)
+        sight = yield from kernel_verify.verify(self._state, item, self._call.policy)
+        lasting = [each for each in sight.breaches if each.rule not in REVERSIBLE]
+        remedy = "find out who changed it; let trimtab create the container"
+        candidate.findings += [Finding(each.rule, "kernel", each.text, remedy) for each in lasting]
+        candidate.effective = replace(sight, breaches=()).text
+
+    def _judge_networks(
+        self, candidate: Candidate, inspect: Mapping[str, Any], together: frozenset[str]
+    ) -> Flow[None]:
+        """Find the networks to leave. One with containers of others needs the operator's word."""
+        joined = settings(inspect).networks
+        candidate.leaves = tuple(name for name in joined if name not in candidate.joins)
+        for name in candidate.leaves:
+            others = yield from joining.others_in(self._state, name, together)
+            if others and name not in self._leave:
+                reason = f"{len(others)} more containers are in the network {redact.text(name)}"
+                remedy = (
+                    f"adopt them together, or name the network with --leave {redact.text(name)}"
+                )
+                finding = Finding("adopt.network-shared", "NetworkSettings", reason, remedy)
+                candidate.findings.append(finding)
+
+
+def _update_body(wanted: Settings) -> dict[str, object]:
+    """Return the update that brings limits and restart policy to the document's."""
+    limits = {name: value for name in LIMITS if (value := getattr(wanted, name))}
+    policy: dict[str, object] = {"Name": wanted.restart}
+    if wanted.restart_max:
+        policy["MaximumRetryCount"] = wanted.restart_max
+    return limits_body(limits) | {"RestartPolicy": policy}
+
+
+def _item_of(candidate: Candidate) -> ContainerItem:
+    """Return the inventory's item that an adoption would add."""
+    closing = Closing(
+        id=candidate.intent,
+        seq=0,
+        role=Role.OPERATOR.value,
+        object=candidate.id,
+        summary=candidate.summary,
+        result=ResultPart(),
+        recovered=False,
+        applied=True,
+    )
+    return adopt_container(Inventory(), closing).containers[candidate.id]

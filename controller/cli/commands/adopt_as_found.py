@@ -1,0 +1,239 @@
+"""The part of ``adopt`` for running containers of nobody: as found, under declared services."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from controller.cli.clients.socket_client import BrokerApi
+from controller.cli.exit_codes import EXIT_ERROR, EXIT_REFUSED
+from controller.cli.options import print_json
+from controller.cli.output.tables import table
+from controller.cli.output.terminal import echo
+from controller.core.encoding.terminal_text import printable
+from controller.model.errors import UsageError
+from controller.model.names import DEFAULT_NAMESPACE, NAMESPACE_MAX, Key, service_key
+
+if TYPE_CHECKING:
+    from controller.loop.full_plan import FullPlan
+
+#: The broker compares each container with its document, and with the kernel.
+ADOPT_S = 120.0
+HEADERS = ("CONTAINER", "SERVICE", "SLOT", "GAPS", "NETWORKS", "VERDICT")
+_NOT_IN_NAMES = re.compile(r"[^a-z0-9-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The arguments of the command."""
+
+    container: str = ""
+    service: str = ""  # [NAMESPACE/]SERVICE
+    slot: int = 0  # 0: the first free one
+    project: str = ""
+    namespace: str = ""  # of a project's services; '' for that of its name
+    admit: tuple[str, ...] = ()  # [SERVICE:]GAP
+    leave: tuple[str, ...] = ()
+    dry_run: bool = False
+    note: str = ""
+
+
+@dataclass(slots=True)
+class _Choice:
+    """A container, with the service and the slot to adopt it under."""
+
+    container: str
+    key: Key
+    slot: int = 0
+    problem: str = ""
+    request: dict[str, Any] = field(default_factory=dict)
+
+
+def adopt_as_found(
+    root: Path,
+    directory: Path,
+    wish: Wish,
+    *,
+    engine: str | None,
+    policy: str | None,
+    as_json: bool,
+) -> int:
+    """Adopt containers under the services of a directory; return the exit code."""
+    from controller.app.controller import build_controller  # a slow import
+    from controller.cli.clients import oneshot
+    from controller.settings import read_instance
+
+    with oneshot.broker_of(root, directory=directory, engine=engine, policy=policy) as state:
+        instance = read_instance(root)
+        assert instance is not None, "a broker made its state folder"
+        built = build_controller(
+            state,
+            directory,
+            state.broker_socket,
+            quarantine_ms=instance.quarantine_ms,
+            acts=False,
+        )
+        full_plan = built.controller.plan_everything()
+        api = BrokerApi(state.broker_socket, ADOPT_S)
+        choices = list(_choices(api, wish))
+        _make_requests(choices, full_plan, wish)
+        ready = [each for each in choices if not each.problem]
+        question = {
+            "containers": [each.request for each in ready],
+            "leave": list(wish.leave),
+            "note": f"{wish.note} (by uid {os.getuid()})".strip()[:512],
+        }
+        judged = api.post("adoptions", {**question, "dryRun": True})["containers"] if ready else []
+        refused = any(each["findings"] for each in judged) or len(ready) < len(choices)
+        failed: list[Any] = []
+        adopted: list[str] = []
+        if ready and not refused and not wish.dry_run:
+            answer = api.post("adoptions", question)
+            adopted, failed = answer["adopted"], answer["failed"]
+    problems = [
+        {"container": each.container, "service": str(each.key), "problem": each.problem}
+        for each in choices
+        if each.problem
+    ]
+    if as_json:
+        print_json(
+            {"containers": judged, "problems": problems, "adopted": adopted, "failed": failed}
+        )
+    else:
+        _print(judged, problems, adopted, failed)
+        _print_end(wish, refused=refused, adopted=adopted)
+    if failed:
+        return EXIT_ERROR
+    return EXIT_REFUSED if refused else 0
+
+
+def _choices(api: BrokerApi, wish: Wish) -> Iterator[_Choice]:
+    """Yield the containers to adopt, with their services.
+
+    Raises:
+        UsageError: the project has no container.
+    """
+    if not wish.project:
+        namespace, _, name = wish.service.rpartition("/")
+        yield _Choice(wish.container, service_key(namespace or DEFAULT_NAMESPACE, name), wish.slot)
+        return
+    from urllib.parse import quote
+
+    found = api.get(f"strangers?project={quote(wish.project, safe='')}")["containers"]
+    if not found:
+        raise UsageError(
+            "adopt.project-empty",
+            f"no container outside the inventory belongs to the compose project {wish.project}",
+            remedy="see 'docker compose ls' for the projects of this host",
+        )
+    namespace = wish.namespace or _dns_label(wish.project)[:NAMESPACE_MAX]
+    for each in found:
+        number = each["number"]
+        slot = int(number) if number.isascii() and number.isdigit() else 0
+        yield _Choice(each["id"], service_key(namespace, _dns_label(each["service"])), slot)
+
+
+def _dns_label(text: str) -> str:
+    """Return a name of compose as a name of a resource: in lower case, with dashes."""
+    return _NOT_IN_NAMES.sub("-", text.lower().replace("_", "-").replace(".", "-")).strip("-")
+
+
+def _make_requests(choices: Iterable[_Choice], full_plan: FullPlan, wish: Wish) -> None:
+    """Fill in each choice's request, or the problem that keeps it from one."""
+    from controller.core.engine_api.create_body import container_body
+    from controller.core.planning.images_networks_volumes import Prerequisites
+    from controller.core.planning.next_container import create_of
+
+    desired, observed = full_plan.view.desired, full_plan.observed
+    names = full_plan.policy.networks
+    prerequisites = Prerequisites(desired, observed, names)
+    taken = {(c.key, c.slot) for c in observed.containers if c.origin == "controller"}
+    for choice in choices:
+        service = desired.service(choice.key)
+        shown = f"{choice.key.namespace}/{choice.key.name}"
+        if service is None:
+            blind = desired.is_blind_for(choice.key)
+            choice.problem = (
+                f"the document of {shown} can't be read: see 'trimtab validate'"
+                if blind
+                else f"no document declares the service {shown}: declare it first"
+            )
+            continue
+        slots = range(1, service.spec.replicas + 1)
+        free = [slot for slot in slots if (choice.key, slot) not in taken]
+        if choice.slot not in free:
+            if choice.slot and not wish.project:
+                choice.problem = f"slot {choice.slot} of {shown} isn't free, or isn't declared"
+                continue
+            choice.slot = next(iter(free), 0)
+        if not choice.slot:
+            choice.problem = f"{shown} has no free slot: suspend it before its containers are made"
+            continue
+        taken.add((choice.key, choice.slot))
+        create = create_of(
+            service,
+            prerequisites,
+            slot=choice.slot,
+            containers=observed.of(choice.key),
+            cause="adopted as found",
+        )
+        choice.request = {
+            "container": choice.container,
+            "name": create.target,
+            "create": container_body(create, names),
+            "admit": sorted(_admitted(wish.admit, choice.key.name)),
+        }
+
+
+def _admitted(admit: Iterable[str], service: str) -> set[str]:
+    """Return the gaps that are admitted for a service: ``GAP``, or ``SERVICE:GAP``."""
+    pairs = [text.rpartition(":")[::2] for text in admit]
+    return {gap for named, gap in pairs if named in ("", service)}
+
+
+def _print(judged: list[Any], problems: list[Any], adopted: list[str], failed: list[Any]) -> None:
+    if judged:
+        echo(table(HEADERS, [_row(each, adopted) for each in judged]))
+    for each in judged:
+        for finding in each["findings"]:
+            path = f"{finding['path']}: " if finding["path"] else ""
+            echo(
+                printable(
+                    f"{each['name'] or each['container']}: {path}{finding['reason']} [{finding['rule']}]"
+                )
+            )
+            if finding["remedy"]:
+                echo(printable(f"    remedy: {finding['remedy']}"))
+    for each in problems:
+        echo(printable(f"{each['container'][:12]}: {each['problem']}"))
+    for each in failed:
+        echo(printable(f"{each['id'][:12]}: {each['step']} failed: {each['reason']}"))
+
+
+def _print_end(wish: Wish, *, refused: bool, adopted: list[str]) -> None:
+    if refused:
+        echo("Nothing was changed.")
+    elif wish.dry_run:
+        echo("Nothing was changed; repeat it without --dry-run to adopt these.")
+    else:
+        echo(f"Adopted {len(adopted)}. No process was restarted.")
+
+
+def _row(each: Any, adopted: list[str]) -> tuple[str, ...]:
+    gaps = ", ".join(gap["gap"] for gap in each["gaps"])
+    networks = [f"+{name}" for name in each["joins"]] + [f"-{name}" for name in each["leaves"]]
+    verdict = (
+        "refused" if each["findings"] else "adopted" if each["id"] in adopted else "can be adopted"
+    )
+    return (
+        each["name"] or each["container"],
+        f"{each['namespace']}/{each['service']}",
+        each["slot"],
+        gaps,
+        " ".join(networks),
+        verdict,
+    )

@@ -1,0 +1,1 @@
+"""Adoption of containers as found: comparison with a document, admitted gaps, shown labels."""
