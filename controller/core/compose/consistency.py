@@ -1,0 +1,240 @@
+"""Consistency of a whole project: references, values that contradict one another, cycles.
+
+The reference is ``loader/validate.go`` of compose-go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controller.core.compose.forms.values import single_precision
+from controller.core.compose.text.nodes import (
+    Fault,
+    Node,
+    NodePath,
+    Report,
+    fail,
+    problem_at,
+)
+
+_SERVICE = "service:"
+_TESTS = ("CMD", "CMD-SHELL", "NONE")
+
+
+def check_consistency(tree: Node, disabled: set[str], report: Report) -> None:
+    """Report contradictions of a project; *disabled* are services of other profiles."""
+    services = tree.get("services")
+    members = services.members if services is not None else {}
+    checks = _Checks(tree, members, disabled)
+    for name, service in members.items():
+        for check in (
+            checks.image,
+            checks.build,
+            checks.networks,
+            checks.health,
+            checks.dependencies,
+            checks.references,
+            checks.scale,
+            checks.limits,
+            checks.watches,
+        ):
+            try:
+                check(service, ("services", name))
+            except Fault as fault:
+                report.add(fault.problem)
+    for name, secret in _section(tree, "secrets").items():
+        if not {"external", "file", "environment"} & secret.members.keys():
+            message, remedy = "neither file nor environment is given", "add file"
+            report.add(problem_at(secret, "compose.missing", message, remedy, ("secrets", name)))
+    if not report.failed:
+        _check_cycles(members, report)
+
+
+def _section(tree: Node, name: str) -> dict[str, Node]:
+    found = tree.get(name)
+    return found.members if found is not None else {}
+
+
+def _items(node: Node, name: str) -> list[Node]:
+    found = node.get(name)
+    return found.items if found is not None else []
+
+
+class _Checks:
+    """The checks of one service; each raises at most one problem."""
+
+    def __init__(self, tree: Node, services: dict[str, Node], disabled: set[str]) -> None:
+        self._tree = tree
+        self._services = services
+        self._disabled = disabled
+
+    def image(self, service: Node, path: NodePath) -> None:
+        if "image" not in service.members and "build" not in service.members:
+            message = "the service has neither an image nor a build"
+            fail(service, "compose.missing", message, "add image", path)
+
+    def build(self, service: Node, path: NodePath) -> None:
+        build = service.get("build")
+        if build is None:
+            return
+        if {"dockerfile", "dockerfile_inline"} <= build.members.keys():
+            message = "dockerfile and dockerfile_inline exclude one another"
+            fail(build, "compose.conflict", message, "keep one of them", path)
+        contexts = build.get("additional_contexts")
+        for context in contexts.members.values() if contexts is not None else ():
+            if context.text is not None and context.text.startswith(_SERVICE):
+                other = self._services.get(context.text.removeprefix(_SERVICE))
+                if other is None or "build" not in other.members:
+                    message = f"{context.text} is no service with a build"
+                    fail(context, "compose.undefined", message, "name a service with build", path)
+        platform = service.get("platform")
+        platforms = [item.value for item in _items(build, "platforms")]
+        if platforms and platform is not None and platform.value not in platforms:
+            message = f"build.platforms does not contain the platform {platform.value}"
+            fail(platform, "compose.conflict", message, "add the platform there", path)
+
+    def networks(self, service: Node, path: NodePath) -> None:
+        mode, networks = service.get("network_mode"), service.get("networks")
+        names = networks.members if networks is not None else {}
+        if mode is not None and names:
+            message = "network_mode and networks exclude one another"
+            fail(mode, "compose.conflict", message, "keep one of them", path)
+        declared = _section(self._tree, "networks")
+        for name, node in names.items():
+            if name not in declared:
+                self._undefined(node, "network", name, path)
+        if mode is not None and mode.text is not None and mode.text.startswith(_SERVICE):
+            name = mode.text.removeprefix(_SERVICE)
+            if name not in self._services and name not in self._disabled:
+                self._undefined(mode, "service", name, path)
+
+    def health(self, service: Node, path: NodePath) -> None:
+        check = service.get("healthcheck")
+        test = _items(check, "test") if check is not None else []
+        if test and test[0].value not in _TESTS:
+            message = f"the test begins with {test[0].value!r}"
+            remedy = "begin the list with CMD, CMD-SHELL or NONE, or write a string"
+            fail(test[0], "compose.value", message, remedy, (*path, "healthcheck", "test"))
+
+    def dependencies(self, service: Node, path: NodePath) -> None:
+        depends_on = service.get("depends_on")
+        for name, node in depends_on.members.items() if depends_on is not None else ():
+            required = node.get("required")
+            is_optional = required is None or required.value is False
+            if name in self._services or (name in self._disabled and is_optional):
+                continue
+            if name in self._disabled:
+                message = f"depends on {name!r}, and no profile of {name!r} is chosen"
+                remedy = "choose a profile in x-trimtab.profiles, or write required: false"
+                fail(node, "compose.undefined", message, remedy, path)
+            self._undefined(node, "service", name, path)
+
+    def references(self, service: Node, path: NodePath) -> None:
+        build = service.get("build")
+        for section, mounts in (
+            ("volumes", list(_named_volumes(service))),
+            ("configs", _items(service, "configs")),
+            ("secrets", _items(service, "secrets")),
+            ("secrets", _items(build, "secrets") if build is not None else []),
+        ):
+            declared = _section(self._tree, section)
+            for mount in mounts:
+                source = mount.get("source")
+                name = str(source.value) if source is not None else ""
+                if name not in declared:
+                    self._undefined(mount, section.removesuffix("s"), name, path)
+
+    def _undefined(self, node: Node, kind: str, name: str, path: NodePath) -> None:
+        message = f"the {kind} {name!r} is not defined"
+        fail(node, "compose.undefined", message, f"add {name} to {kind}s", path)
+
+    def scale(self, service: Node, path: NodePath) -> None:
+        scale, deploy, name = (service.get(key) for key in ("scale", "deploy", "container_name"))
+        replicas = deploy.get("replicas") if deploy is not None else None
+        if scale is not None and deploy is not None:
+            if replicas is not None and replicas.value != scale.value:
+                self._distinct(scale, "scale and deploy.replicas", path)
+            deploy.members["replicas"] = scale
+        number = scale or replicas
+        if name is not None and number is not None and _number(number) > 1:
+            message = f"{number.value} containers can't have one container_name"
+            fail(name, "compose.conflict", message, "remove container_name", path)
+
+    def limits(self, service: Node, path: NodePath) -> None:
+        deploy = service.get("deploy")
+        resources = deploy.get("resources") if deploy is not None else None
+        if resources is None:
+            return
+        for attribute, kind, name in (
+            ("cpus", "limits", "cpus"),
+            ("mem_limit", "limits", "memory"),
+            ("mem_reservation", "reservations", "memory"),
+            ("pids_limit", "limits", "pids"),
+        ):
+            own, group = service.get(attribute), resources.get(kind)
+            if own is None or group is None:
+                continue
+            other = group.get(name)
+            if other is None or _single(other) != _single(own):
+                both = f"{attribute} and deploy.resources.{kind}.{name}"
+                self._distinct(own, both, path)
+
+    def _distinct(self, node: Node, names: str, path: NodePath) -> None:
+        message = f"{names} have different values"
+        fail(node, "compose.conflict", message, "write one value, or remove one of them", path)
+
+    def watches(self, service: Node, path: NodePath) -> None:
+        develop = service.get("develop")
+        for rule in _items(develop, "watch") if develop is not None else ():
+            action = rule.get("action")
+            name = action.value if action is not None else None
+            if "target" not in rule.members and name not in {"rebuild", "restart"}:
+                message = f"the action {name} needs a target"
+                fail(rule, "compose.missing", message, "add target", (*path, "develop", "watch"))
+
+
+def _single(node: Node) -> object:
+    return single_precision(node.value) if isinstance(node.value, float) else node.value
+
+
+def _number(node: Node) -> int:
+    return node.value if isinstance(node.value, int) else 0
+
+
+def _named_volumes(service: Node) -> Iterator[Node]:
+    for mount in _items(service, "volumes"):
+        kind = mount.get("type")
+        if kind is not None and kind.value == "volume" and "source" in mount.members:
+            yield mount
+
+
+def _check_cycles(services: dict[str, Node], report: Report) -> None:
+    """Report the first cycle of dependencies."""
+    done: set[str] = set()
+    for start, service in services.items():
+        stack: list[tuple[str, Iterator[str]]] = [(start, _dependencies(service))]
+        open_names = {start}
+        while stack:
+            name, rest = stack[-1]
+            following = next((each for each in rest if each in services), None)
+            if following is None or name in done:
+                done.add(name)
+                open_names.discard(name)
+                stack.pop()
+            elif following in open_names:
+                names = [each for each, _ in stack]
+                cycle = " → ".join([*names[names.index(following) :], following])
+                message = f"a cycle of depends_on: {cycle}"
+                remedy = "remove one dependency of the cycle"
+                node = services[name].members["depends_on"].members[following]
+                path = ("services", name, "depends_on")
+                report.add(problem_at(node, "compose.depends-cycle", message, remedy, path))
+                return
+            elif following not in done:
+                stack.append((following, _dependencies(services[following])))
+                open_names.add(following)
+
+
+def _dependencies(service: Node) -> Iterator[str]:
+    depends_on = service.get("depends_on")
+    return iter(list(depends_on.members) if depends_on is not None else [])

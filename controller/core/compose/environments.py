@@ -1,0 +1,69 @@
+"""Variables and labels of services from files: ``env_file`` and ``label_file``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controller.core.compose.forms.paths import file_path
+from controller.core.compose.merging.session import Session, unreadable
+from controller.core.compose.project import FileAbsent
+from controller.core.compose.text.nodes import Fault, Node, NodePath, fail
+
+
+def read_environments(services: Node, variables: Mapping[str, str], session: Session) -> None:
+    """Put the variables and labels of files into the services, in place."""
+    for name, service in services.members.items():
+        env_files = service.members.pop("env_file", None)
+        label_files = service.members.pop("label_file", None)
+        try:
+            if env_files is not None:
+                path = ("services", name, "env_file")
+                found = _from_env_files(env_files, variables, session, path)
+                _add(service, "environment", found)
+            if label_files is not None:
+                _add(service, "labels", _from_label_files(label_files, session))
+        except Fault as fault:
+            session.report.add(fault.problem)
+
+
+def _add(service: Node, attribute: str, found: dict[str, Node]) -> None:
+    own = service.get(attribute)
+    members = {**found, **(own.members if own is not None else {})}
+    if members:
+        service.members[attribute] = (own or service).at(members)
+
+
+def _from_env_files(
+    files: Node, variables: Mapping[str, str], session: Session, path: NodePath
+) -> dict[str, Node]:
+    found: dict[str, Node] = {}
+    for file in files.items:
+        name, required = file.get("path"), file.get("required")
+        kind = file.get("format")
+        if kind is not None:
+            message = f"the format {kind.value!r} of env files is not supported"
+            fail(kind, "compose.value", message, "remove format", path)
+        if name is None or name.text is None:
+            continue
+        known = {**variables, **{key: node.text or "" for key, node in found.items()}}
+        try:
+            values = session.variables(file_path(name.text), known, file) or {}
+        except FileAbsent as error:
+            if required is not None and required.value is False:
+                continue
+            raise Fault(unreadable(error, file_path(name.text), file)) from None
+        found |= {key: file.at(value) for key, value in values.items()}
+    return found
+
+
+def _from_label_files(files: Node, session: Session) -> dict[str, Node]:
+    found: dict[str, Node] = {}
+    for file in files.items:
+        path = file_path(file.text or "")
+        known = {key: node.text or "" for key, node in found.items()}
+        try:
+            values = session.variables(path, known, file) or {}
+        except FileAbsent as error:
+            raise Fault(unreadable(error, path, file)) from None
+        found |= {key: file.at(value) for key, value in values.items()}
+    return found

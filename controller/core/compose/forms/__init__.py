@@ -1,0 +1,1 @@
+"""Forms of Compose attributes: the schema, long forms, typed values, paths and defaults."""

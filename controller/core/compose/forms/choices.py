@@ -1,0 +1,85 @@
+"""Attributes that exclude one another, and attributes of which Compose requires at least one.
+
+The reference is the package ``validation`` of compose-go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from controller.core.compose.text.nodes import (
+    Fault,
+    Node,
+    NodePath,
+    PathTable,
+    Report,
+    fail,
+)
+
+Check = Callable[[Node, NodePath], None]
+
+
+def check_choices(root: Node, report: Report) -> None:
+    """Report attributes that exclude one another."""
+    _walk(root, _CHECKS, (), report)
+
+
+def _walk(node: Node, table: PathTable[Check] | None, path: NodePath, report: Report) -> None:
+    if table is None:
+        return
+    if table.rule is not None:
+        try:
+            table.rule(node, path)
+        except Fault as fault:
+            report.add(fault.problem)
+        return
+    for name, member in node.members.items():
+        _walk(member, table.below(name), (*path, name), report)
+    for number, item in enumerate(node.items):
+        _walk(item, table.below("*"), (*path, number), report)
+
+
+def _external_volume(node: Node, path: NodePath) -> None:
+    external = node.get("external")
+    if external is None or external.value is not True:
+        return
+    for name, member in node.members.items():
+        if name not in {"name", "external"} and not name.startswith("x-"):
+            message = f"an external volume can't have {name}"
+            fail(member, "compose.conflict", message, f"remove {name}, or external", path)
+
+
+def _sources(*names: str) -> Check:
+    def check(node: Node, path: NodePath) -> None:
+        present = [name for name in names if name in node.members]
+        if len(present) > 1:
+            message = f"{' and '.join(present)} exclude one another"
+            fail(node, "compose.conflict", message, "keep one of them", path)
+        if not present and not {"driver", "external"} & node.members.keys():
+            choices = ", ".join(names)
+            fail(node, "compose.missing", f"one of {choices} is missing", "add one", path)
+
+    return check
+
+
+def _device_request(node: Node, path: NodePath) -> None:
+    if {"count", "device_ids"} <= node.members.keys():
+        message = "count and device_ids exclude one another"
+        fail(node, "compose.conflict", message, "keep one of them", path)
+
+
+def _watched_path(node: Node, path: NodePath) -> None:
+    if not node.value:
+        fail(node, "compose.value", "must not be empty", "write a path", path)
+
+
+_CHECKS: PathTable[Check] = PathTable(
+    {
+        "volumes.*": _external_volume,
+        "configs.*": _sources("file", "environment", "content"),
+        "secrets.*": _sources("file", "environment"),
+        "services.*.develop.watch.*.path": _watched_path,
+        "services.*.deploy.resources.reservations.devices.*": _device_request,
+        "services.*.gpus.*": _device_request,
+    }
+)

@@ -1,0 +1,281 @@
+"""Long forms: each attribute with a short form in its long form, and defaults of the long forms.
+
+The reference is the package ``transform`` of compose-go.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+
+from controller.core.compose.forms.mounts import parse_volume
+from controller.core.compose.forms.ports import parse_port
+from controller.core.compose.text.nodes import (
+    Fault,
+    Node,
+    NodePath,
+    PathTable,
+    Report,
+    fail,
+    kind_of,
+    same,
+)
+
+Form = Callable[[Node, NodePath, Report], Node]
+
+
+def to_long_forms(root: Node, report: Report) -> Node:
+    """Return the tree with every short form replaced. Values with a problem stay as they are."""
+    return _walk(root, _FORMS, (), report)
+
+
+def add_defaults(root: Node, report: Report) -> Node:
+    """Return the tree with the defaults of long forms."""
+    return _walk(root, _DEFAULTS, (), report)
+
+
+def _walk(node: Node, table: PathTable[Form] | None, path: NodePath, report: Report) -> Node:
+    if table is None:
+        return node
+    if table.rule is not None:
+        try:
+            node = table.rule(node, path, report)
+        except Fault as fault:
+            report.add(fault.problem)
+    if isinstance(node.value, dict):
+        members = node.value
+        for name, member in members.items():
+            below = table.below(name)
+            if below is not None:
+                members[name] = _walk(member, below, (*path, name), report)
+    elif isinstance(node.value, list):
+        below = table.below("*")
+        if below is not None:
+            node.value = [
+                _walk(item, below, (*path, number), report)
+                for number, item in enumerate(node.value)
+            ]
+    return node
+
+
+def nodes_of(source: Node, value: object) -> Node:
+    """Return nodes for a plain value, all at the place of *source*."""
+    if isinstance(value, dict):
+        return source.at({name: nodes_of(source, member) for name, member in value.items()})
+    if isinstance(value, list):
+        return source.at([nodes_of(source, item) for item in value])
+    assert value is None or isinstance(value, bool | int | float | str), "a plain value"
+    return source.at(value)
+
+
+def _wrong(node: Node, expected: str, path: NodePath) -> None:
+    message = f"must be {expected}, not {kind_of(node.value)}"
+    fail(node, "compose.type", message, f"write {expected}", path)
+
+
+def _list(node: Node, _path: NodePath, _report: Report) -> Node:
+    return node.at([node]) if isinstance(node.value, str) else node
+
+
+def _mapping_of(name: str) -> Form:
+    def form(node: Node, _path: NodePath, _report: Report) -> Node:
+        return node.at({name: node}) if isinstance(node.value, str) else node
+
+    return form
+
+
+def _env_files(node: Node, _path: NodePath, _report: Report) -> Node:
+    files = []
+    for item in [node] if isinstance(node.value, str) else node.items:
+        members = {"path": item} if isinstance(item.value, str) else item.members
+        members.setdefault("required", item.at(value=True))
+        files.append(item.at(members))
+    return node.at(list(files))
+
+
+def _depends_on(node: Node, path: NodePath, _report: Report) -> Node:
+    members: dict[str, Node] = {}
+    for item in node.items:
+        if item.text is None:
+            _wrong(item, "the name of a service", path)
+        members[item.text or ""] = item.at({})
+    members = members or node.members
+    for name, member in members.items():
+        if not isinstance(member.value, dict):
+            _wrong(member, "a mapping with a condition", (*path, name))
+        member.members.setdefault("condition", member.at("service_started"))
+        member.members.setdefault("required", member.at(value=True))
+    return node.at(members)
+
+
+def _networks(node: Node, path: NodePath, _report: Report) -> Node:
+    if not isinstance(node.value, list):
+        return node
+    members = {}
+    for item in node.value:
+        if item.text is None:
+            _wrong(item, "the name of a network", path)
+        members[item.text or ""] = item.at(None)
+    return node.at(members)
+
+
+def _key_values(node: Node, path: NodePath, _report: Report) -> Node:
+    if not isinstance(node.value, list):
+        return node
+    members = {}
+    for item in node.value:
+        name, equals, value = (item.text or "").partition("=")
+        if not equals:
+            fail(item, "compose.value", "must be KEY=VALUE", "add a value", path)
+        members[name] = item.at(value)
+    return node.at(members)
+
+
+def _ssh(node: Node, path: NodePath, _report: Report) -> Node:
+    if not isinstance(node.value, list):
+        return node
+    members = {}
+    for item in node.value:
+        name, equals, value = (item.text or "").partition("=")
+        if not equals and name != "default":
+            fail(item, "compose.value", "must be default or ID=PATH", "add a path", path)
+        members[name] = item.at(value if equals else None)
+    return node.at(members)
+
+
+def _ports(node: Node, path: NodePath, report: Report) -> Node:
+    if not isinstance(node.value, list):
+        _wrong(node, "a list of ports", path)
+    ports: list[Node] = []
+    for number, item in enumerate(node.items):
+        value = item.value
+        try:
+            if isinstance(value, bool) or not isinstance(value, int | str | dict):
+                _wrong(item, "a port", (*path, number))
+            if isinstance(value, dict):
+                ports.append(item)
+            else:
+                long = parse_port(item, str(value), (*path, number))
+                ports += [nodes_of(item, port) for port in long]
+        except Fault as fault:
+            report.add(fault.problem)
+    return node.at(ports)
+
+
+def _volume(node: Node, path: NodePath, _report: Report) -> Node:
+    if not isinstance(node.value, str):
+        return node
+    mount = parse_volume(node, node.value, path)
+    mount["target"] = clean_path(str(mount["target"]))
+    return nodes_of(node, mount)
+
+
+def clean_path(path: str) -> str:
+    """Return a path without ``.``, ``..`` and doubled slashes."""
+    cleaned = posixpath.normpath(path)
+    return cleaned[1:] if cleaned.startswith("//") else cleaned
+
+
+def _device(node: Node, path: NodePath, _report: Report) -> Node:
+    if not isinstance(node.value, str):
+        return node
+    parts = node.value.split(":")
+    if len(parts) > 3:
+        message = f"too many colons in {node.value!r}"
+        fail(node, "compose.mount", message, "use the long form with source and target", path)
+    source, target, permissions = [*parts, "", ""][:3]
+    fields = {"source": source, "target": target or source}
+    fields["permissions"] = permissions if len(parts) == 3 else "rwm"
+    return nodes_of(node, fields)
+
+
+def _gpus(node: Node, _path: NodePath, _report: Report) -> Node:
+    return nodes_of(node, [{"count": "all"}]) if isinstance(node.value, str) else node
+
+
+def _ulimit(node: Node, path: NodePath, _report: Report) -> Node:
+    if isinstance(node.value, bool) or not isinstance(node.value, int | dict):
+        _wrong(node, "an integer", path)
+    return node
+
+
+def _external(node: Node, path: NodePath, report: Report) -> Node:
+    external = node.get("external")
+    if external is None or not isinstance(external.value, dict):
+        return node
+    members = node.members
+    members["external"] = external.at(value=True)
+    name, own = external.get("name"), members.get("name")
+    if name is None:
+        return node
+    remedy = "write name beside external: true"
+    report.warn(name, "compose.deprecated", "external.name is deprecated", remedy, path)
+    if own is None:
+        members["name"] = name
+    elif not same(name, own):
+        message = "name and external.name are different"
+        fail(name, "compose.conflict", message, "keep name alone", path)
+    return node
+
+
+_FORMS: PathTable[Form] = PathTable(
+    {
+        "services.*.build": _mapping_of("context"),
+        "services.*.build.additional_contexts": _key_values,
+        "services.*.build.secrets.*": _mapping_of("source"),
+        "services.*.build.ssh": _ssh,
+        "services.*.build.ulimits.*": _ulimit,
+        "services.*.configs.*": _mapping_of("source"),
+        "services.*.depends_on": _depends_on,
+        "services.*.devices.*": _device,
+        "services.*.dns": _list,
+        "services.*.env_file": _env_files,
+        "services.*.extends": _mapping_of("service"),
+        "services.*.gpus": _gpus,
+        "services.*.label_file": _list,
+        "services.*.networks": _networks,
+        "services.*.ports": _ports,
+        "services.*.secrets.*": _mapping_of("source"),
+        "services.*.ulimits.*": _ulimit,
+        "services.*.volumes.*": _volume,
+        "configs.*": _external,
+        "networks.*": _external,
+        "secrets.*": _external,
+        "volumes.*": _external,
+    }
+)
+
+
+def _port_defaults(node: Node, _path: NodePath, _report: Report) -> Node:
+    node.members.setdefault("protocol", node.at("tcp"))
+    node.members.setdefault("mode", node.at("ingress"))
+    return node
+
+
+def _build_defaults(node: Node, _path: NodePath, _report: Report) -> Node:
+    node.members.setdefault("context", node.at("."))
+    return node
+
+
+def _secret_defaults(node: Node, _path: NodePath, _report: Report) -> Node:
+    source = node.get("source")
+    name = source.value if source is not None else None
+    node.members.setdefault("target", node.at(f"/run/secrets/{name}"))
+    return node
+
+
+def _device_request_defaults(node: Node, _path: NodePath, _report: Report) -> Node:
+    if "count" not in node.members and "device_ids" not in node.members:
+        node.members["count"] = node.at("all")
+    return node
+
+
+_DEFAULTS: PathTable[Form] = PathTable(
+    {
+        "services.*.build": _build_defaults,
+        "services.*.secrets.*": _secret_defaults,
+        "services.*.ports.*": _port_defaults,
+        "services.*.deploy.resources.reservations.devices.*": _device_request_defaults,
+        "services.*.gpus.*": _device_request_defaults,
+    }
+)

@@ -1,0 +1,167 @@
+"""Validation by the JSON schema of the Compose Specification, with messages for people.
+
+``compose-spec.json`` is the schema of compose-go ``SCHEMA_VERSION``, unchanged; its licence is
+``compose-spec.LICENSE``. The schema is loaded with the first project.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from controller.core.compose.text.nodes import Node, NodePath, Report, kind_of, plain, problem_at
+from controller.model.errors import Problem
+
+if TYPE_CHECKING:
+    from jsonschema import Draft7Validator
+    from jsonschema.exceptions import ValidationError
+
+SCHEMA_VERSION = "2.4.8"
+#: The errors of one tree that are reported.
+MAX_ERRORS = 50
+_KINDS = {
+    "array": "a list",
+    "object": "a mapping",
+    "string": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of the Compose Specification."""
+    text = resources.files(__package__).joinpath("compose-spec.json").read_text("utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+@cache
+def _validator() -> Draft7Validator:
+    from jsonschema import Draft7Validator
+
+    return Draft7Validator(schema())
+
+
+def validate(root: Node, report: Report) -> None:
+    """Report every value that the schema does not permit."""
+    errors = _validator().iter_errors(plain(root))
+    for number, error in enumerate(errors):
+        if number == MAX_ERRORS:
+            return
+        for problem in _problems(error, root):
+            report.add(problem)
+
+
+def _problems(error: ValidationError, root: Node) -> Iterator[Problem]:
+    error = _most_specific(error)
+    path: NodePath = tuple(error.absolute_path)
+    node = _find(root, path)
+    validator, value, bound = str(error.validator), error.instance, _bound(error)
+    if validator == "additionalProperties" and isinstance(value, dict):
+        yield from _unknown_keys(error, node, path)
+    elif validator == "required" and isinstance(value, dict):
+        for name in bound:
+            if name not in value:
+                message = f"{name} is missing"
+                yield problem_at(node, "compose.missing", message, f"add {name}", path)
+    else:
+        message, remedy = _words(error, validator, bound)
+        code = "compose.type" if validator in {"type", "oneOf"} else "compose.value"
+        yield problem_at(node, code, message, remedy, path)
+
+
+def _bound(error: ValidationError) -> Any:
+    return error.validator_value
+
+
+def _words(error: ValidationError, validator: str, bound: Any) -> tuple[str, str]:
+    value = error.instance
+    match validator:
+        case "type":
+            expected = _expected([bound])
+        case "oneOf":
+            expected = _expected(_types(branch) for branch in bound)
+        case "enum":
+            choices = ", ".join(map(str, bound))
+            return f"{value!r} is not a permitted value", f"write one of: {choices}"
+        case "uniqueItems":
+            return "an entry is repeated", "keep one of them"
+        case _:
+            return error.message, "correct the value"
+    remedy = f"write {expected}"
+    if isinstance(value, bool | int | float) and "a string" in expected:
+        remedy = f'quote the value: "{json.dumps(value)}"'
+    return f"must be {expected}, not {kind_of(value)}", remedy
+
+
+def _types(branch: dict[str, Any]) -> object:
+    reference = branch.get("$ref", "")
+    if reference:
+        branch = schema()["definitions"][reference.rpartition("/")[2]]
+    if "oneOf" in branch:
+        return [_types(each) for each in branch["oneOf"]]
+    return branch.get("type", "object")
+
+
+def _expected(types: Any) -> str:
+    names: list[str] = []
+
+    def collect(found: Any) -> None:
+        if isinstance(found, str):
+            names.append(_KINDS[found])
+        else:
+            for each in found:
+                collect(each)
+
+    collect(types)
+    return " or ".join(dict.fromkeys(names))
+
+
+def _most_specific(error: ValidationError) -> ValidationError:
+    """Return the error of the branch that fits the kind of the value, if one does."""
+    while error.validator == "oneOf" and error.context:
+        inner = [each for each in error.context if not _is_other_kind(each)]
+        if not inner:
+            return error
+        error = max(inner, key=lambda each: len(each.absolute_path))
+    return error
+
+
+def _is_other_kind(error: ValidationError) -> bool:
+    """Return True if a branch failed because the value has another kind."""
+    return not error.relative_path and error.validator in {"type", "oneOf"}
+
+
+def _unknown_keys(error: ValidationError, node: Node, path: NodePath) -> Iterator[Problem]:
+    of_mapping: Any = error.schema
+    known = list(of_mapping.get("properties", ()))
+    patterns = list(of_mapping.get("patternProperties", ()))
+    for name in node.members:
+        if name in known or any(re.search(pattern, name) for pattern in patterns):
+            continue
+        member = node.members[name]
+        if not known:
+            message, remedy = f"invalid name {name!r}", "use letters, digits, '.', '_' and '-'"
+            yield problem_at(member, "compose.name", message, remedy, path)
+            continue
+        close = difflib.get_close_matches(name, known, 1)
+        remedy = f"did you mean {close[0]}?" if close else "remove it, or give it a name x-…"
+        message = f'unknown key "{name}"'
+        yield problem_at(member, "compose.unknown", message, remedy, (*path, name))
+
+
+def _find(root: Node, path: NodePath) -> Node:
+    for part in path:
+        found = root.get(part) if isinstance(part, str) else root.items[part]
+        if found is None:
+            return root
+        root = found
+    return root

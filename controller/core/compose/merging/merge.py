@@ -1,0 +1,217 @@
+"""Merging of an override into a base, with the rules of Compose for each attribute.
+
+Mappings merge by key and lists are appended, except at the paths of ``_RULES``. The reference is
+``override/merge.go`` of compose-go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+from controller.core.compose.text.nodes import (
+    Node,
+    NodePath,
+    PathTable,
+    fail,
+    kind_of,
+    same,
+    scalar_text,
+)
+
+Merger = Callable[[Node, Node, NodePath], Node]
+Table = PathTable[Merger] | None
+
+
+def merge(base: Node, override: Node) -> Node:
+    """Return the base with the override applied; both are used up.
+
+    Raises:
+        Fault: two values of different kinds, such as a list over a mapping.
+    """
+    return _merge(base, override, (), _RULES)
+
+
+def extend_service(base: Node, service: Node, name: str) -> Node:
+    """Return a service that extends a base; both are used up.
+
+    Raises:
+        Fault: as ``merge``.
+    """
+    services = _RULES.below("services")
+    table = services.below(name) if services is not None else None
+    return _merge(base, service, ("services", name), table)
+
+
+def _merge(base: Node, over: Node, path: NodePath, table: Table) -> Node:
+    if table is not None and table.rule is not None:
+        return table.rule(base, over, path)
+    if over.value is None:
+        return base
+    if isinstance(base.value, dict):
+        if not isinstance(over.value, dict):
+            _clash(base, over, path)
+        return _merge_members(base, over, path, table)
+    if isinstance(base.value, list):
+        if not isinstance(over.value, list):
+            _clash(base, over, path)
+        return base.at([*base.value, *over.value])
+    return over
+
+
+def _clash(base: Node, over: Node, path: NodePath) -> NoReturn:
+    message = (
+        f"{kind_of(over.value)} can't override {kind_of(base.value)}"
+        f" ({base.file}, line {base.line})"
+    )
+    fail(over, "compose.merge", message, "write the same form, or tag the value !override", path)
+
+
+def _merge_members(base: Node, over: Node, path: NodePath, table: Table) -> Node:
+    members = base.members
+    for name, value in over.members.items():
+        if name not in members or name.startswith("x-"):
+            members[name] = value
+        else:
+            below = table.below(name) if table is not None else None
+            members[name] = _merge(members[name], value, (*path, name), below)
+    return base
+
+
+def _override(_base: Node, over: Node, _path: NodePath) -> Node:
+    return over
+
+
+def as_sequence(node: Node) -> list[Node]:
+    """Return a list, or a mapping or string as a list of strings ``KEY=VALUE``."""
+    value = node.value
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str):
+        return [node]
+    found: list[tuple[str, Node]] = []
+    for name, member in node.members.items():
+        if member.value is None:
+            found.append((name, member))
+        elif isinstance(member.value, list):
+            found += [(f"{name}={scalar_text(item.value)}", item) for item in member.value]
+        else:
+            found.append((f"{name}={scalar_text(member.value)}", member))
+    return [member.at(text) for text, member in sorted(found, key=lambda pair: pair[0])]
+
+
+def _to_sequence(base: Node, over: Node, _path: NodePath) -> Node:
+    return base.at([*as_sequence(base), *as_sequence(over)])
+
+
+def _extra_hosts(base: Node, over: Node, _path: NodePath) -> Node:
+    hosts = as_sequence(base)
+    added = [host for host in as_sequence(over) if not any(same(host, known) for known in hosts)]
+    return base.at([*hosts, *added])
+
+
+def _as_mapping(node: Node, default: dict[str, str | bool] | None, path: NodePath) -> Node:
+    """Return a mapping, or a list of names as a mapping to the default."""
+    if isinstance(node.value, dict):
+        return node
+    members: dict[str, Node] = {}
+    for item in node.items:
+        if item.text is None:
+            fail(item, "compose.type", "must be a string", "write a name", path)
+        if default is None:
+            members[item.text] = item.at(None)
+        else:
+            fields = {key: item.at(value) for key, value in default.items()}
+            members[item.text] = item.at(fields)
+    return node.at(members)
+
+
+def _depends_on(base: Node, over: Node, path: NodePath) -> Node:
+    default: dict[str, str | bool] = {"condition": "service_started", "required": True}
+    table = _table_of(path)
+    return _merge_members(
+        _as_mapping(base, default, path), _as_mapping(over, default, path), path, table
+    )
+
+
+def _networks(base: Node, over: Node, path: NodePath) -> Node:
+    table = _table_of(path)
+    return _merge_members(_as_mapping(base, None, path), _as_mapping(over, None, path), path, table)
+
+
+def _build(base: Node, over: Node, path: NodePath) -> Node:
+    def mapping(node: Node) -> Node:
+        if isinstance(node.value, str):
+            return node.at({"context": node})
+        return node if isinstance(node.value, dict) else node.at({})
+
+    return _merge_members(mapping(base), mapping(over), path, _table_of(path))
+
+
+def _logging(base: Node, over: Node, path: NodePath) -> Node:
+    if not isinstance(base.value, dict) or not isinstance(over.value, dict):
+        _clash(base, over, path)
+    new, old = over.get("driver"), base.get("driver")
+    if new is None or old is None or same(new, old):
+        return _merge_members(base, over, path, _table_of(path))
+    return over
+
+
+def _ipam_config(base: Node, over: Node, path: NodePath) -> Node:
+    pools: list[Node] = []
+
+    def index(subnet: Node | None) -> int | None:
+        return next((n for n, pool in enumerate(pools) if _equal(pool.get("subnet"), subnet)), None)
+
+    for old in base.items:
+        pool = _as_mapping(old, None, path)
+        for item in over.items:
+            new = _as_mapping(item, None, path)
+            is_other = not _equal(new.get("subnet"), pool.get("subnet"))
+            if is_other and index(new.get("subnet")) is None:
+                pools.append(new)
+                continue
+            pool = _merge_members(pool, new, path, None)
+            known = index(pool.get("subnet"))
+            if known is None:
+                pools.append(pool)
+            else:
+                pools[known] = pool
+    return base.at(list(pools))
+
+
+def _equal(one: Node | None, other: Node | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return same(one, other)
+
+
+def _table_of(path: NodePath) -> Table:
+    table: Table = _RULES
+    for part in path:
+        table = table.below(str(part)) if table is not None else None
+    return table
+
+
+_SEQUENCES = (
+    "annotations build.args build.additional_contexts build.labels deploy.labels dns dns_opt "
+    "dns_search env_file label_file environment labels sysctls tmpfs"
+)
+_RULES: PathTable[Merger] = PathTable(
+    {
+        **{f"services.*.{name}": _to_sequence for name in _SEQUENCES.split()},
+        "networks.*.labels": _to_sequence,
+        "volumes.*.labels": _to_sequence,
+        "networks.*.ipam.config": _ipam_config,
+        "services.*.build": _build,
+        "services.*.build.extra_hosts": _extra_hosts,
+        "services.*.extra_hosts": _extra_hosts,
+        "services.*.command": _override,
+        "services.*.entrypoint": _override,
+        "services.*.healthcheck.test": _override,
+        "services.*.ulimits.*": _override,
+        "services.*.depends_on": _depends_on,
+        "services.*.networks": _networks,
+        "services.*.logging": _logging,
+    }
+)

@@ -1,0 +1,181 @@
+"""The reading of one project: its files, its limits and its problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from controller.core.compose.project import (
+    FileAbsent,
+    FileOutside,
+    FileTooBig,
+    FileUnreadable,
+    ReadFile,
+)
+from controller.core.compose.text.env_file import EnvFileInvalid, read_env
+from controller.core.compose.text.nodes import Node, Report, fail
+from controller.core.compose.text.yaml_nodes import Budget, YamlFile, read_yaml
+from controller.core.encoding.yaml import MAX_BYTES
+from controller.model.errors import Problem
+
+#: The number of files of a project, with overrides, includes, extended files and env files.
+MAX_FILES = 200
+
+
+class TooManyFiles(Exception):
+    """A project has more than ``MAX_FILES`` files, or extends more than ``MAX_NODES`` values."""
+
+
+@dataclass(slots=True)
+class Session:
+    """The state of one reading."""
+
+    read: ReadFile
+    report: Report = field(default_factory=Report)
+    budget: Budget = field(default_factory=Budget)
+    #: Every file that was read or looked for, in order.
+    files: dict[str, None] = field(default_factory=dict)
+    _contents: dict[str, bytes] = field(default_factory=dict)
+    #: The files that were parsed ahead of their turn.
+    _parsed: dict[str, YamlFile | None] = field(default_factory=dict)
+
+    def content(self, path: str) -> bytes:
+        """Return the content of a file.
+
+        Raises:
+            FileUnreadable: the file cannot be read.
+            TooManyFiles: the project has too many files.
+        """
+        kept = self._contents.get(path)
+        if kept is not None:
+            return kept
+        self.files.setdefault(path)
+        if len(self.files) > MAX_FILES:
+            remedy = "split the project"
+            message = f"the project has more than {MAX_FILES} files"
+            self.report.add(Problem("compose.limit", message, path, 1, 1, remedy=remedy))
+            raise TooManyFiles
+        content = self.read(path)
+        if len(content) > MAX_BYTES:
+            raise FileTooBig(f"the file is over {MAX_BYTES // 1024} KiB")
+        self._contents[path] = content
+        return content
+
+    def exists(self, path: str) -> bool:
+        """Return True if a file exists, readable or not."""
+        try:
+            self.content(path)
+        except FileAbsent:
+            return False
+        except FileUnreadable:
+            return True
+        return True
+
+    def spend(self, node: Node) -> None:
+        """Count the nodes of a copy.
+
+        Raises:
+            TooManyFiles: the project has too many values.
+        """
+        if not self.budget.spend(_count(node)):
+            message, remedy = "the project has too many values", "extend smaller services"
+            place = (node.file, node.line, node.column)
+            self.report.add(Problem("compose.limit", message, *place, remedy=remedy))
+            raise TooManyFiles
+
+    def yaml(self, path: str, referrer: Node | None) -> YamlFile | None:
+        """Return the documents of a file; None, with a problem in the report, without any.
+
+        Raises:
+            TooManyFiles: the project has too many files.
+        """
+        if path in self._parsed:
+            return self._parsed.pop(path)
+        try:
+            content = self.content(path)
+        except FileUnreadable as error:
+            self.report.add(unreadable(error, path, referrer))
+            return None
+        return read_yaml(content, path, self.budget, self.report)
+
+    def look_ahead(self, path: str) -> tuple[Node, ...]:
+        """Return the documents of a file before any change; ``yaml`` returns them next.
+
+        Raises:
+            TooManyFiles: the project has too many files.
+        """
+        if path not in self._parsed:
+            self._parsed[path] = self.yaml(path, None)
+        found = self._parsed[path]
+        return tuple(document for document, _ in found.documents) if found is not None else ()
+
+    def variables(
+        self, path: str, known: Mapping[str, str], referrer: Node | None
+    ) -> dict[str, str] | None:
+        """Return the variables of an env file; None, with a problem in the report, without any.
+
+        Raises:
+            FileAbsent: the file does not exist.
+            TooManyFiles: the project has too many files.
+        """
+        try:
+            text = self.content(path).decode("utf-8", "replace")
+            return read_env(text, known, lambda name: self._missing(path, name))
+        except FileAbsent:
+            raise
+        except FileUnreadable as error:
+            self.report.add(unreadable(error, path, referrer))
+        except EnvFileInvalid as error:
+            remedy = "write NAME=VALUE; quote a value with special characters"
+            place = (path, error.line, 1)
+            self.report.add(Problem("compose.env-line", error.reason, *place, remedy=remedy))
+        return None
+
+    def _missing(self, path: str, name: str) -> None:
+        message = f"the variable {name} is not set; an empty string is used"
+        node = Node(None, path, 1, 1)
+        remedy = f"set {name} in an earlier line, or write ${{{name}:-}}"
+        self.report.warn(node, "compose.variable-unset", message, remedy)
+
+
+def _count(node: Node) -> int:
+    children = node.value.values() if isinstance(node.value, dict) else node.items
+    return 1 + sum(map(_count, children))
+
+
+def copy(node: Node) -> Node:
+    """Return a copy of a tree."""
+    value = node.value
+    if isinstance(value, dict):
+        return node.at({name: copy(member) for name, member in value.items()})
+    return node.at([copy(item) for item in value] if isinstance(value, list) else value)
+
+
+def unreadable(error: FileUnreadable, path: str, referrer: Node | None) -> Problem:
+    """Return the problem of a file that cannot be read, at the place of its name."""
+    match error:
+        case FileAbsent():
+            code, reason, remedy = "compose.file-missing", "does not exist", "add the file"
+        case FileOutside():
+            code, reason = "compose.file-outside", "is outside the source"
+            remedy = "copy the file into the source"
+        case FileTooBig():
+            code, reason, remedy = "file.too-big", "is too big", "split the file"
+        case _:
+            code, reason = "compose.file-unreadable", f"can't be read: {error}"
+            remedy = "make the path a regular file with read permission"
+    place = (path, 0, 0) if referrer is None else (referrer.file, referrer.line, referrer.column)
+    return Problem(code, f"the file {path} {reason}", *place, remedy=remedy)
+
+
+def refuse_remote(node: Node, reference: str) -> None:
+    """Raise the problem of a file from elsewhere, such as a Git repository.
+
+    Raises:
+        Fault: the reference names no local file.
+    """
+    prefixes = ("github.com/", "git@", "oci:")
+    if "://" in reference or reference.startswith(prefixes):
+        message = f"{reference!r} is not a local file"
+        remedy = "copy the file into the source; trimtab reads no Compose files from elsewhere"
+        fail(node, "compose.remote", message, remedy)

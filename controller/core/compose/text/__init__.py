@@ -1,0 +1,1 @@
+"""Text of Compose files to nodes with places: YAML, variables, env files."""

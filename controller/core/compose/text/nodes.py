@@ -1,0 +1,211 @@
+"""Nodes: values of Compose files with their places, and the report of their problems.
+
+A member of a mapping has the place of its key; an item of a list has its own place. Nodes are
+mutable and never shared between trees: merging changes them in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Generic, NoReturn, TypeAlias, TypeVar
+
+from controller.core.compose.project import Place
+from controller.model.errors import Problem, Severity
+
+Value: TypeAlias = "bool | int | float | str | list[Node] | dict[str, Node] | None"
+#: The path of a node for messages: keys and indexes from the root.
+NodePath = tuple[str | int, ...]
+Rule = TypeVar("Rule")
+
+
+class Node:
+    """A value with its place."""
+
+    __slots__ = ("column", "file", "line", "value")
+
+    def __init__(self, value: Value, file: str, line: int, column: int) -> None:
+        self.value = value
+        self.file = file
+        self.line = line
+        self.column = column
+
+    def at(self, value: Value) -> Node:
+        """Return a node for another value at the same place."""
+        return Node(value, self.file, self.line, self.column)
+
+    def get(self, name: str) -> Node | None:
+        """Return a member of a mapping; None without such a member, or for any other value."""
+        return self.value.get(name) if isinstance(self.value, dict) else None
+
+    @property
+    def members(self) -> dict[str, Node]:
+        """The members of a mapping; none for any other value."""
+        return self.value if isinstance(self.value, dict) else {}
+
+    @property
+    def items(self) -> list[Node]:
+        """The items of a list; none for any other value."""
+        return self.value if isinstance(self.value, list) else []
+
+    @property
+    def text(self) -> str | None:
+        """The value, if the value is a string."""
+        return self.value if isinstance(self.value, str) else None
+
+    @property
+    def place(self) -> Place:
+        """The place of the node."""
+        return Place(self.file, self.line, self.column)
+
+
+class RootPath(str):
+    """A path relative to the root of the source: never resolved again."""
+
+    __slots__ = ()
+
+
+class Fault(Exception):
+    """A problem at a node; the value at the node cannot be used."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def fail(node: Node, code: str, message: str, remedy: str, path: NodePath = ()) -> NoReturn:
+    """Raise the problem of a node.
+
+    Raises:
+        Fault: always.
+    """
+    raise Fault(problem_at(node, code, message, remedy, path))
+
+
+def problem_at(node: Node, code: str, message: str, remedy: str, path: NodePath = ()) -> Problem:
+    """Return the problem of a node."""
+    field = path_text(path)
+    message = f"{field}: {message}" if field else message
+    return Problem(code, message, node.file, node.line, node.column, remedy=remedy, field=field)
+
+
+class Report:
+    """The problems of a project, each one once, in the order of their discovery."""
+
+    def __init__(self) -> None:
+        self._problems: dict[Problem, None] = {}
+        self.failed = False
+
+    def add(self, problem: Problem) -> None:
+        """Add a problem."""
+        self._problems.setdefault(problem)
+        self.failed = self.failed or problem.severity is Severity.ERROR
+
+    def warn(self, node: Node, code: str, message: str, remedy: str, path: NodePath = ()) -> None:
+        """Add a warning about a node."""
+        found = problem_at(node, code, message, remedy, path)
+        self.add(
+            Problem(
+                code,
+                found.message,
+                found.file,
+                found.line,
+                found.column,
+                remedy=remedy,
+                severity=Severity.WARNING,
+                field=found.field,
+            )
+        )
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The problems so far."""
+        return tuple(self._problems)
+
+
+class PathTable(Generic[Rule]):
+    """Rules by patterns of paths, such as ``services.*.ports``; ``*`` is any key or index."""
+
+    def __init__(self, rules: Mapping[str, Rule]) -> None:
+        self.rule: Rule | None = None
+        self._below: dict[str, PathTable[Rule]] = {}
+        for pattern, rule in rules.items():
+            table = self
+            for part in pattern.split(".") if pattern else ():
+                table = table._below.setdefault(part, PathTable({}))
+            table.rule = rule
+
+    def below(self, part: str) -> PathTable[Rule] | None:
+        """Return the table for a member or an item; None if no rule can match there."""
+        return self._below.get(part) or self._below.get("*")
+
+
+def plain(node: Node) -> object:
+    """Return the value of a node without places."""
+    value = node.value
+    if isinstance(value, dict):
+        return {key: plain(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value
+
+
+def same(one: Node, other: Node) -> bool:
+    """Return True if two nodes have equal values of equal types."""
+    a, b = one.value, other.value
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(member, b[key]) for key, member in a.items())
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return isinstance(a, bool) == isinstance(b, bool) and a == b
+
+
+def path_text(path: NodePath) -> str:
+    """Return a path as text, such as ``services.web.ports[0]``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def kind_of(value: object) -> str:
+    """Return the name of a value's kind, for messages."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
+def scalar_text(value: object) -> str:
+    """Return a scalar as Compose prints a value in a string (Go's verb ``%v``)."""
+    match value:
+        case None:
+            return "<nil>"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return _float_text(value)
+        case _:
+            return str(value)
+
+
+def _float_text(number: float) -> str:
+    sign, digits, exponent = Decimal(repr(number)).normalize().as_tuple()
+    assert isinstance(exponent, int), "YAML with numbers that aren't finite has a problem"
+    point = len(digits) + exponent
+    mark = "-" if sign else ""
+    letters = "".join(map(str, digits))
+    if -4 <= point - 1 < 6:
+        text = f"{Decimal(repr(number)):f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    fraction = f".{letters[1:]}" if len(letters) > 1 else ""
+    return f"{mark}{letters[0]}{fraction}e{'-' if point < 1 else '+'}{abs(point - 1):02}"
