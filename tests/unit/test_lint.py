@@ -89,6 +89,11 @@ def test_imports_signatures_and_docstrings_may_stand_twice(tmp_path: Path) -> No
     assert " duplicates=0 " in duplicates(files)
 
 
+_COMPOSE = (
+    "__init__.py",
+    *(f"{name}.py" for name in ("consistency", "environments", "normalize", "selection")),
+    *(f"{name}.py" for name in ("forms", "merging", "project", "reader", "text")),
+)
 _BROKER = ("dispatch.py", "wire.py", "guards.py", "deliveries.py")
 
 
@@ -108,6 +113,7 @@ def test_a_contract_that_is_broken_is_seen(tmp_path: Path) -> None:
         "loop/__init__.py": "import docker\nimport controller.broker\n",
         "broker/__init__.py": "import watchfiles\nimport controller.core.secrets.sops\n",
         **{f"core/secrets/{name}.py": "" for name in ("__init__", "age", "sops")},
+        **{f"core/compose/{name}": "" for name in _COMPOSE},
         "engine/__init__.py": "import docker\n",
         "ship/__init__.py": "import controller.loop\n",
         "ship/syslog_transport.py": "import opentelemetry\n",

@@ -126,6 +126,8 @@ class _Reading:
             raise Incomplete
         check_consistency(tree, disabled, report)
         read_environments(tree.members["services"], variables, session)
+        if report.failed:
+            raise Incomplete
         remove_unused(tree)
         tree.members["name"] = tree.at(self.name)
         return tree

@@ -19,7 +19,7 @@ WORD = re.compile(r"[a-z][a-z-]+")
 TAKERS = {"Finding": 0, "Denied": 0, "Problem": 0, "problem_at": 2, "deny": 3}
 #: Texts with a dot that are no codes: places, hosts, loggers, records of the journal, fields.
 ELSE = re.compile(
-    r"github\.com|.*\.(json|yaml|yml|service|sock|lock|sqlite|conf)|journal\.(pub|checkpoint)|secrets\.key|(index\.)?docker\.io|io\.|com\.|ca\.pem|state\.json\.damaged|trimtab\.(control|loop|up|fetch)|controller\..*\.drop"
+    r"github\.com|docker\.service|.*\.(json|yaml|yml|sock|lock|sqlite|conf)|journal\.(pub|checkpoint)|secrets\.key|(index\.)?docker\.io|io\.|com\.|ca\.pem|state\.json\.damaged|trimtab\.(control|loop|up|fetch)|controller\..*\.drop"
     r"|com\..*|(policy|registry-auth)\.load|registry-1\.docker\.io|ghcr\.io"
     r"|os\.(features|version)|recovery\..*failed|resources\.memory\.default"
     r"|trimtab\.(ship|journal|seq|id|stage|hash|route|object|decision|rules|actor\..*|error|container|cause)"

@@ -44,6 +44,7 @@ _HOOK_FIELDS: dict[str, Convert] = {
     **_fields(text, "user working_dir"),
 }
 _HOOK = structure(_HOOK_FIELDS)
+_FIRST_HOOK = structure({**_HOOK_FIELDS, "per_replica": always(flag)})
 _DEVICE_REQUESTS = list_of(
     structure(
         {
@@ -165,11 +166,14 @@ def _develop(node: Node, target: Target) -> Node | None:
     return converted
 
 
-def _hooks(node: Node, target: Target) -> Node | None:
-    converted = list_of(_HOOK)(node, target)
-    for hook in converted.items if converted is not None else ():
-        hook.members.setdefault("command", hook.at(None))
-    return converted
+def _hooks(convert: Convert) -> Convert:
+    def convert_hooks(node: Node, target: Target) -> Node | None:
+        converted = list_of(convert)(node, target)
+        for hook in converted.items if converted is not None else ():
+            hook.members.setdefault("command", hook.at(None))
+        return converted
+
+    return convert_hooks
 
 
 _SERVICE_FIELDS: dict[str, Convert] = {
@@ -196,7 +200,8 @@ _SERVICE_FIELDS: dict[str, Convert] = {
     **_fields(mapping, "annotations labels log_opt storage_opt sysctls"),
     **_fields(command, "command entrypoint"),
     **_fields(_FILE_MOUNTS, "configs secrets"),
-    **_fields(_hooks, "post_start pre_stop"),
+    "pre_start": _hooks(_FIRST_HOOK),
+    **_fields(_hooks(_HOOK), "post_start pre_stop"),
     "blkio_config": structure(
         {
             "weight": integer,

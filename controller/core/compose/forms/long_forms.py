@@ -77,6 +77,14 @@ def _list(node: Node, _path: NodePath, _report: Report) -> Node:
     return node.at([node]) if isinstance(node.value, str) else node
 
 
+def _servers(node: Node, path: NodePath, report: Report) -> Node:
+    """Return a list of servers without empty entries, which Compose leaves out."""
+    servers = _list(node, path, report)
+    if isinstance(servers.value, list):
+        servers.value = [item for item in servers.value if item.value not in {None, ""}]
+    return servers
+
+
 def _mapping_of(name: str) -> Form:
     def form(node: Node, _path: NodePath, _report: Report) -> Node:
         return node.at({name: node}) if isinstance(node.value, str) else node
@@ -228,7 +236,7 @@ _FORMS: PathTable[Form] = PathTable(
         "services.*.configs.*": _mapping_of("source"),
         "services.*.depends_on": _depends_on,
         "services.*.devices.*": _device,
-        "services.*.dns": _list,
+        "services.*.dns": _servers,
         "services.*.env_file": _env_files,
         "services.*.extends": _mapping_of("service"),
         "services.*.gpus": _gpus,

@@ -1,11 +1,13 @@
 """Validation by the JSON schema of the Compose Specification, with messages for people.
 
 ``compose-spec.json`` is the schema of compose-go ``SCHEMA_VERSION``, unchanged; its licence is
-``compose-spec.LICENSE``. The schema is loaded with the first project.
+``compose-spec.LICENSE``. ``schema`` adds the newer attributes that trimtab reads. The schema is
+loaded with the first project.
 """
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import re
@@ -35,11 +37,36 @@ _KINDS = {
 }
 
 
+#: Attributes that are newer than the schema and that trimtab doesn't read.
+NEWER = frozenset(
+    [
+        "include",
+        "initial_sync",
+        "interface_name",
+        "jobs",
+        "models",
+        "provenance",
+        "provider",
+        "pull_refresh_after",
+        "sbom",
+        "umask",
+        "use_api_socket",
+        "use_service_name_alias",
+    ]
+)
+
+
 @cache
 def schema() -> dict[str, Any]:
-    """Return the JSON schema of the Compose Specification."""
+    """Return the JSON schema of the Compose Specification, with ``pre_start`` of services."""
     text = resources.files(__package__).joinpath("compose-spec.json").read_text("utf-8")
     found: dict[str, Any] = json.loads(text)
+    definitions = found["definitions"]
+    hook = copy.deepcopy(definitions["service_hook"])
+    hook["properties"]["per_replica"] = {"type": ["boolean", "string"]}
+    definitions["pre_start_hook"] = hook
+    reference = {"$ref": "#/definitions/pre_start_hook"}
+    definitions["service"]["properties"]["pre_start"] = {"type": "array", "items": reference}
     return found
 
 
@@ -151,6 +178,11 @@ def _unknown_keys(error: ValidationError, node: Node, path: NodePath) -> Iterato
         if not known:
             message, remedy = f"invalid name {name!r}", "use letters, digits, '.', '_' and '-'"
             yield problem_at(member, "compose.name", message, remedy, path)
+            continue
+        if name in NEWER:
+            message = f"{name} is newer than the supported Compose Specification"
+            remedy = f"remove {name}; compose-go {SCHEMA_VERSION} has the supported attributes"
+            yield problem_at(member, "compose.newer", message, remedy, (*path, name))
             continue
         close = difflib.get_close_matches(name, known, 1)
         remedy = f"did you mean {close[0]}?" if close else "remove it, or give it a name x-…"

@@ -84,8 +84,10 @@ def _decimal(amount: int, unit: int) -> str:
     return f"{whole}.{rest:0{digits}}".rstrip("0")
 
 
-def single_precision(number: float) -> float:
+def single_precision(number: float) -> float | int:
     """Return a number as Compose prints a number of single precision."""
+    if number.is_integer() and abs(number) < 2**24:
+        return int(number)
     try:
         packed = struct.pack("f", number)
     except OverflowError:
