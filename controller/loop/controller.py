@@ -358,10 +358,11 @@ class Controller:
                     self._store.mark_acted_on(key, generation.number)
                 if (service := view.desired.service(key)) is not None:
                     self._record_applied(service, view)
-        tracker = self.reconciler.tracker
+        tracker, hooks = self.reconciler.tracker, self.reconciler.jobs.hooks(view.desired, observed)
         for service in view.desired.services:
             if service.key in keys - blocked - view.desired.suspended:
-                rollout = tracker.observe_rollout(service, observed, stalled=False)
+                facts = hooks.facts(service)
+                rollout = tracker.observe_rollout(service, observed, stalled=False, hooks=facts)
                 self._record_rollout(service, rollout, observed)
                 if (due_s := tracker.due_in_s(service, observed)) is not None:
                     self.keys.add_after(service.key, due_s)
@@ -473,7 +474,7 @@ class Controller:
         if result.outcome is PassOutcome.WAIT:
             # The event that ends the wait can be lost.
             for other in {other for wait in result.waits for other in wait.on}:
-                self.keys.add_after(other, WAIT_S)
+                self.keys.add_after(other, 0.0 if other.kind == "Job" else WAIT_S)
 
     def _add_state_problem(self, error: StateError) -> None:
         with self._lock:

@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from controller.core.drift.actions import Judge
 from controller.core.drift.failed_runs import Readers
-from controller.core.jobs.decision import JobTime, next_look_s
+from controller.core.jobs.decision import next_look_s
+from controller.core.jobs.rollout_hooks import RolloutHooks
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
 from controller.core.planning.images_networks_volumes import image_references
 from controller.core.policy.refusals import with_document_fields
@@ -135,7 +136,7 @@ def is_declared(desired: Desired, key: Key) -> bool:
 
 
 def with_next_run(
-    result: Result, workload: Service | None, observed: Observed, now: JobTime
+    result: Result, workload: Service | None, observed: Observed, hooks: RolloutHooks
 ) -> Result:
     """Return the result of a job's pass with the time at which time alone changes what is due."""
     if workload is None or not isinstance(workload.spec, JobSpec):
@@ -143,7 +144,12 @@ def with_next_run(
     memory = observed.jobs.get(workload.key, NO_RUNS)
     there = frozenset(container.id for container in observed.of(workload.key))
     wait_s = next_look_s(
-        workload.spec, workload.revision, memory, now.of(workload.key), containers=there
+        workload.spec,
+        workload.revision,
+        memory,
+        hooks.now.of(workload.key),
+        containers=there,
+        asked=hooks.asked(workload),
     )
     if wait_s is None or result.outcome is PassOutcome.ACTED:
         return result

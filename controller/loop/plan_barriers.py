@@ -72,7 +72,8 @@ class BarrierWaiter:
     def _target(self, barrier: Barrier, service: Service) -> _BarrierState:
         tracker = self.reconciler.tracker
         observed = self.engine.observe(images=frozenset(), only=barrier.object)
-        rollout = tracker.observe_rollout(service, observed, stalled=False)
+        facts = self.reconciler.jobs.hooks(self.view.desired, observed).facts(service)
+        rollout = tracker.observe_rollout(service, observed, stalled=False, hooks=facts)
         return _BarrierState(
             tracker.is_available(service, observed, barrier.target),
             rollout.failed,

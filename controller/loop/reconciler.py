@@ -15,7 +15,6 @@ from controller.core.disruption import planned_takedowns
 from controller.core.drift import backoff
 from controller.core.drift import failures as exits
 from controller.core.drift.dependency_state import FAILED
-from controller.core.jobs.decision import JobTime
 from controller.core.planning import planner, quarantine
 from controller.core.planning.quarantine import AT_ONCE, Moment, Quarantine, QuarantineRules
 from controller.core.planning.service_order import KnownServices, Ordering
@@ -23,6 +22,7 @@ from controller.core.service import service_prune_guard
 from controller.core.service.desired_view import DesiredView
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution, execute, never
+from controller.loop.jobs.views import JobViews
 from controller.loop.passes import (
     MOUNT_CHANGED,
     OUTCOMES,
@@ -101,10 +101,8 @@ class Reconciler:
         self._engine = engine
         self._store = store
         self._clock = clock
-        self._began = clock.now() - clock.monotonic()
         self._random = random
-        #: Since when this process knows each job, on the wall clock.
-        self._jobs_seen: dict[Key, float] = {}
+        self.jobs = JobViews(store, clock)
         self._quarantine_rules = quarantine_rules
         self.outside_slot = outside_slot
         self.action_log = ActionLog(clock)
@@ -143,7 +141,12 @@ class Reconciler:
         service = None if suspended else view.desired.service(key)
         rollout = None
         if service is not None:
-            rollout = self.tracker.observe_rollout(service, observed, stalled=state.is_stalled)
+            rollout = self.tracker.observe_rollout(
+                service,
+                observed,
+                stalled=state.is_stalled,
+                hooks=self.jobs.hooks(view.desired, observed, known).facts(service),
+            )
         plan = self.plan(view, observed, policy, only=key, known=known)
         self._budget.record_observation(key, observed.of(key))
         # An approved pass claims the plan that was shown, and is exempt from the disruption budget.
@@ -152,7 +155,9 @@ class Reconciler:
         result = self._act(key, plan, observed, policy, context, take, stopping)
         result = self._with_deadline(result, service, observed)
         workload = view.desired.workload(key)
-        result = with_next_run(result, workload, observed, self.job_time(view.desired))
+        result = with_next_run(
+            result, workload, observed, self.jobs.hooks(view.desired, observed, known)
+        )
         result = replace(result, rollout=rollout, plan=plan)
         done = result.outcome is PassOutcome.DONE and not plan.holds
         if done and generation is not None and is_declared(view.desired, key):
@@ -202,8 +207,8 @@ class Reconciler:
             context=replace(
                 self.tracker.plan_context(view.desired, observed, only=only),
                 quarantine=self._quarantine(),
-                known_services=self._known_services(known, only),
-                now=self.job_time(view.desired),
+                known_services=self._known_services(view.desired, known, only),
+                now=self.jobs.time(view.desired),
             ),
             volume_rule=policy.volume_rule,
         )
@@ -213,15 +218,15 @@ class Reconciler:
         return Ordering(
             view.desired,
             known,
-            self._known_services(known, frozenset()),
+            self._known_services(view.desired, known, frozenset()),
             crash_looping=self.tracker.crash_looping(self._clock.now()),
             prunable=view.prunable,
             blocked=frozenset(blocked.key for blocked in view.blocked),
-            now=self.job_time(view.desired),
+            now=self.jobs.time(view.desired),
         )
 
     def _known_services(
-        self, known: Observed | None, planned: Key | frozenset[Key] | None
+        self, desired: Desired, known: Observed | None, planned: Key | frozenset[Key] | None
     ) -> KnownServices:
         # A plan of several keys determines by itself which dependencies of these fail.
         own = frozenset[Key]() if isinstance(planned, Key) else planned
@@ -232,7 +237,8 @@ class Reconciler:
             and (failure.code != FAILED or (own is not None and key not in own))
         }
         overdue = service_prune_guard.overdue(self._store.prune, now=self.guard_now())
-        return KnownServices(known, stalled, self._store.dependencies(), overdue)
+        rollouts = self.jobs.standings(desired)
+        return KnownServices(known, stalled, self._store.dependencies(), overdue, rollouts)
 
     # Quarantine
 
@@ -261,13 +267,7 @@ class Reconciler:
         A jump would let two consecutive observations seem two seconds apart, and would end the
         window in which the guard counts.
         """
-        return self._began + self._clock.monotonic()
-
-    def job_time(self, desired: Desired) -> JobTime:
-        """Return the time for the runs of jobs."""
-        now, known = self._clock.now(), self._jobs_seen
-        self._jobs_seen = {job.key: known.get(job.key, now) for job in desired.jobs}
-        return JobTime(wall_s=now, steady_s=self.guard_now(), first_seen=self._jobs_seen)
+        return self.jobs.steady_now()
 
     def _moment(self) -> Moment:
         return Moment(self._clock.now(), self._clock.monotonic(), self._quarantine_rules.boot)

@@ -128,7 +128,8 @@ class Reporter:
             violations=dict(self._violations(view.desired, observed, policy)),
             problems=(*problems, *_unreachable(unreachable)),
             looked=shared.observed is not None or unreachable is not None,
-            now=self._reconciler.job_time(view.desired),
+            now=self._reconciler.jobs.time(view.desired),
+            rollouts=self._reconciler.jobs.standings(view.desired),
         )
 
     def _violations(

@@ -202,6 +202,8 @@ class Checkers:
         self._check_revision(mutated)
         container = self._scene.engine.find(mutated.subject)
         self._runs.forwarding(mutated, container)
+        if mutated.route == Mutation.CONTAINER_START and container is not None:
+            self._check_rollout(container)
         if self._scene.role() is Role.CONTROLLER:
             self._check_held(mutated, container)
             if self._known is not None:
@@ -261,6 +263,16 @@ class Checkers:
         elif entry.request.get("route") in {JOB_ENDED, CONTAINER_GONE}:
             run = str(entry.request.get("object"))
             self._runs.ended(run, self._scene.engine.find(run))
+
+    def _check_rollout(self, container: SimContainer) -> None:
+        """Check that the jobs before a rollout come before its containers."""
+        key = service_key(_label(container, names.NAMESPACE), _label(container, names.SERVICE))
+        wanted = None if self._known is None else self._known.wanted(key)
+        if wanted is None or container.started_at is not None or run_of(container):
+            return
+        doc, revision = wanted
+        if revision == _label(container, names.REVISION):
+            self._runs.starting(container, doc.spec.get("rollout", {}).get("before", ()))
 
     def forget(self) -> None:
         """The journal is lost: what was open in it is closed by nobody."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controller.core.engine_api.translate import settings
+from controller.core.jobs.rollout_hooks import occasion_of
 from controller.core.review import flat_plan
 from controller.core.review.plan_json import review_json
 from controller.core.review.plan_text import render_review
@@ -15,7 +16,7 @@ from controller.model.desired.spec.rollout import Boot
 from controller.model.errors import EngineError
 from controller.model.inventory import ContainerItem, Inventory
 from controller.model.names import Key, service_key
-from controller.model.observed import NO_RUNS
+from controller.model.observed import NO_RUNS, JobMemory
 from tests.sim.broker import SimBroker
 from tests.sim.checkers import HELD
 from tests.sim.files import Doc, Truth
@@ -182,8 +183,21 @@ class Judge:
             if list(job.spec.entrypoint or ()) != docs[job.key].spec.get("entrypoint"):
                 return "the jobs weren't read since they changed"
             memory = inventory.jobs.get(job.key, NO_RUNS)
+            if job.key in desired.services_by_hook:
+                if lacking := self._rollouts_unfinished(job, memory):
+                    return lacking
+                continue
             if job.revision not in {o.revision for o in memory.occasions if o.outcome == SUCCESS}:
                 return f"{job.key} has no successful run"
+        return ""
+
+    def _rollouts_unfinished(self, job: Service, memory: JobMemory) -> str:
+        """Return the service for whose present revision a job of rollouts has not succeeded."""
+        done = {each.name for each in memory.occasions if each.outcome == SUCCESS}
+        for service in self._view().services_by_hook.get(job.key, ()):
+            # A service that is rolled back runs an earlier revision.
+            if not service.because and occasion_of(service) not in done:
+                return f"{job.key} has no successful run for {service.key}"
         return ""
 
     def _under_way(self, inventory: Inventory) -> str:

@@ -1,13 +1,17 @@
 """Invariant 15: a job runs once for each revision, and again only after a run that failed.
 
+A new revision of a service starts after the jobs before its rollout succeeded.
+
 The checker looks at the starts on the wire and at the processes in the engine, never at what the
 broker remembers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Protocol
 
+from controller.core.jobs.memory import ROLLOUT
 from controller.model import names
 from controller.model.mutations import Mutation
 from tests.sim.objects import SimContainer
@@ -61,6 +65,25 @@ class Runs:
                 raise Violation(DOUBLED, f"{container.name} repeats {other.name}, which succeeded")
         if container not in before:
             before.append(container)
+
+    def starting(self, container: SimContainer, jobs: Iterable[str]) -> None:
+        """Check the first start of a service's container, whose rollout names *jobs* before it.
+
+        Raises:
+            Violation: no run of a job succeeded for the revision.
+        """
+        namespace, service = label(container, names.NAMESPACE), label(container, names.SERVICE)
+        revision = label(container, names.REVISION).partition(":")[2]
+        occasion = f"{ROLLOUT}{service}@{revision}"
+        for job in jobs:
+            runs = [
+                run
+                for (space, name, _, why), each in self._begun.items()
+                if (space, name, why) == (namespace, job, occasion)
+                for run in each
+            ]
+            if not any(map(_succeeded, runs)):
+                raise Violation(DOUBLED, f"{container.name} starts before {job} succeeded for it")
 
 
 def _succeeded(container: SimContainer) -> bool:

@@ -31,6 +31,7 @@ LAB = service_key("lab", "probe")
 CELLAR = service_key("default", "cellar")
 FRONT = service_key("default", "front")
 MIGRATE = job_key("default", "migrate")
+SMOKE = job_key("default", "smoke")
 HERD = tuple(service_key("herd", f"s{n}") for n in range(5))
 LAN = Key("Network", "default", "lan")
 IMAGES = "trimtab.local"
@@ -172,6 +173,9 @@ def _does(*actions: Action) -> frozenset[Action]:
 
 #: The dependency of a service on the job.
 ON_MIGRATE = {"kind": "Job", "name": MIGRATE.name, "condition": "Completed"}
+#: Jobs before and after the rollout of a service.
+BEFORE = {"minHealthy": "2s", "before": ["migrate"]}
+AROUND = {**BEFORE, "after": ["smoke"]}
 _COMES = _does(Action.CREATE_NETWORK, Action.CREATE, Action.START)
 _GOES = _does(Action.UPDATE, Action.STOP, Action.REMOVE)
 
@@ -354,6 +358,29 @@ STORIES: dict[str, Tale] = {
             service(WEB, dependsOn=[ON_MIGRATE]),
         ),
         ((15, edit(MIGRATE, entrypoint=["/bin/sh", "-c", "sleep 1; exit 0"])),),
+    ),
+    "jobs of rollouts": Tale(
+        _COMES | _GOES,
+        (
+            job(MIGRATE, trigger="Rollout", image={"fromService": True}),
+            job(SMOKE, "exit 0", trigger="Rollout", keep={"succeeded": 0, "failed": 1}),
+            service(WEB, rollout=AROUND),
+        ),
+        (
+            (20, edit(WEB, image=f"{IMAGES}/web:2")),
+            (50, meddle("kill")),
+            (60, by_hand("restart")),
+        ),
+    ),
+    "a job before a rollout fails": Tale(
+        _COMES | _GOES,
+        (job(MIGRATE, "exit 0", trigger="Rollout", backoffLimit=0), service(WEB, rollout=BEFORE)),
+        (
+            (15, edit(MIGRATE, entrypoint=["/bin/sh", "-c", "sleep 1; exit 3"])),
+            (18, edit(WEB, image=f"{IMAGES}/web:2")),
+            (40, edit(MIGRATE, entrypoint=["/bin/sh", "-c", "sleep 1; exit 0"])),
+            (45, by_hand("resume")),
+        ),
     ),
     "a job's document goes and comes": Tale(
         _COMES | _does(Action.STOP, Action.REMOVE),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.jobs import run_end
+from controller.core.jobs import rollout_hooks, run_end
 from controller.core.jobs.run_end import RunEnd
 from controller.core.records import container_effects
 from tests.sim.doomed import DoomedWorld
@@ -18,6 +18,7 @@ from tests.sim.test_crash_sweep import Death, die, some, told
 from tests.sim.violation import Violation
 
 JOBS = "jobs"
+ROLLOUTS = "jobs of rollouts"
 #: Deaths of an ordinary run; ``make sim-sweep`` has all of them.
 DEATHS = 24
 
@@ -46,14 +47,32 @@ PLANTS = (
 )
 
 
-@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.patch)
-def test_a_job_doubled_is_found(plant: Plant) -> None:
+def _nothing(_found: object) -> None:
+    return None
+
+
+#: A service that doesn't wait for its job.
+UNAWAITED = Plant(
+    DOUBLED,
+    "started-before-its-job",
+    "a new revision starts before the job of its rollout",
+    ((rollout_hooks.RolloutHooks, "before", returning(_nothing)),),
+)
+
+
+@pytest.mark.parametrize(
+    ("plant", "story"),
+    [*((plant, JOBS) for plant in PLANTS), (PLANTS[1], ROLLOUTS), (UNAWAITED, ROLLOUTS)],
+    ids=lambda each: each.patch if isinstance(each, Plant) else each,
+)
+def test_a_job_doubled_or_left_out_is_found(plant: Plant, story: str) -> None:
     with plant.growing(), pytest.raises(Violation) as found:
-        DoomedWorld(STORIES[JOBS]).run()
+        DoomedWorld(STORIES[story]).run()
     assert found.value.invariant == DOUBLED
 
 
-def test_wherever_a_process_dies_a_job_runs_once_for_each_revision() -> None:
-    moments = {Death(JOBS, at): moment for at, moment in enumerate(told(JOBS).moments)}
+@pytest.mark.parametrize("story", [JOBS, ROLLOUTS])
+def test_wherever_a_process_dies_a_job_runs_once_for_each_revision(story: str) -> None:
+    moments = {Death(story, at): moment for at, moment in enumerate(told(story).moments)}
     problems = [problem for death in some(moments, DEATHS) if (problem := die(death))]
     assert problems == []

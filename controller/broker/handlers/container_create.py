@@ -177,7 +177,7 @@ def _find_image(
         Answered: no such image, in the engine's wording, so that clients pull.
     """
     revision = request.label(names.REVISION) if call.actor.role is Role.CONTROLLER else ""
-    pin = state.inventory.pins.get(revision)
+    pin = state.inventory.pins.get(revision) or runs.pin_of_service(state, request)
     if pin is not None:
         inspect = yield from images.inspect_image(pin.id, ahead)
         if inspect is None:

@@ -7,7 +7,7 @@ pause, until a run succeeds or ``backoffLimit`` is exceeded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -15,7 +15,14 @@ from typing import Final, assert_never
 
 from controller.core.jobs.memory import MANUAL, ON_CHANGE, ROLLOUT, SCHEDULE
 from controller.core.manifests.jobs.schedule import ScheduleState, schedule_state, zone_of
-from controller.model.desired.spec.job import ConcurrencyPolicy, Interrupted, JobSpec, Trigger
+from controller.model.desired.desired import Service
+from controller.model.desired.spec.job import (
+    FROM_SERVICE,
+    ConcurrencyPolicy,
+    Interrupted,
+    JobSpec,
+    Trigger,
+)
 from controller.model.names import Key
 from controller.model.observed import JobMemory, JobOccasion, JobRun
 from controller.model.quantities import format_duration_ms, format_instant
@@ -47,12 +54,27 @@ class JobWord(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutRun:
+    """A run that the rollout of a service asks for."""
+
+    #: The job as it runs for the service.
+    job: Service
+    #: The name of the service.
+    service: str
+    occasion: str
+    #: Failed runs of an earlier try, which don't count.
+    excused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NewRun:
     """A run to make now."""
 
     number: int
     occasion: str
     cause: str
+    #: The job as it runs for a service; None: as declared.
+    job: Service | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +114,26 @@ class JobTime:
 NO_TIME = JobTime()
 
 
-def decide(spec: JobSpec, revision: str, memory: JobMemory, now: JobTime) -> JobDecision:
-    """Return how a job stands at *now*."""
+def decide(
+    spec: JobSpec,
+    revision: str,
+    memory: JobMemory,
+    now: JobTime,
+    asked: Iterable[RolloutRun] = (),
+) -> JobDecision:
+    """Return how a job stands at *now*. Rollouts of services have *asked* for runs."""
     going = memory.open_runs
     if spec.schedule is not None:
         return _by_schedule(spec, spec.schedule, revision, memory, now)
     if going:
         return _running(spec, going, now)
     occasion = _occasion(spec, revision, memory)
-    if occasion is None:
-        return JobDecision(JobWord.IDLE, _idle(spec))
-    decision = _attempt(spec, memory, memory.occasion(revision, occasion), occasion, now)
+    if occasion is not None:
+        decision = _attempt(spec, memory, memory.occasion(revision, occasion), occasion, now)
+    elif spec.trigger is Trigger.ROLLOUT:
+        decision = _by_rollouts(spec, memory, now, asked)
+    else:
+        decision = JobDecision(JobWord.IDLE, _idle(spec))
     return _unless_suspended(spec, decision)
 
 
@@ -110,6 +141,41 @@ def _unless_suspended(spec: JobSpec, decision: JobDecision) -> JobDecision:
     if spec.suspend and decision.word in (JobWord.DUE, JobWord.WAITING):
         return JobDecision(JobWord.SUSPENDED, "spec.suspend is true: no run begins")
     return decision
+
+
+# Rollouts
+
+
+def attempt(spec: JobSpec, memory: JobMemory, run: RolloutRun, now: JobTime) -> JobDecision:
+    """Return how a job stands for the rollout of one service."""
+    known = memory.occasion(run.job.revision, run.occasion)
+    decision = _attempt(spec, memory, known, run.occasion, now, excused=run.excused)
+    if decision.run is None:
+        return decision
+    return replace(decision, run=replace(decision.run, job=run.job))
+
+
+def _by_rollouts(
+    spec: JobSpec, memory: JobMemory, now: JobTime, asked: Iterable[RolloutRun]
+) -> JobDecision:
+    """Return how a job of rollouts stands: a run that is due comes before a pause of another one."""
+    decisions = [attempt(spec, memory, run, now) for run in asked]
+    for word in (JobWord.DUE, JobWord.WAITING):
+        for decision in decisions:
+            if decision.word is word:
+                return decision
+    latest = memory.occasions[-1] if memory.occasions else None
+    if latest is None:
+        return JobDecision(JobWord.IDLE, "trigger is Rollout: no rollout has asked for a run")
+    how = f"run {latest.last} {latest.why}, for {_rollout_of(latest.name)}"
+    succeeded = latest.outcome == "succeeded"
+    return JobDecision(JobWord.COMPLETE if succeeded else JobWord.FAILED, how)
+
+
+def _rollout_of(occasion: str) -> str:
+    """Return the service of an occasion, in words."""
+    service = occasion.removeprefix(ROLLOUT).partition("@")[0]
+    return "a request" if service == occasion else f"the rollout of {service}"
 
 
 # Schedules
@@ -216,12 +282,13 @@ def next_look_s(
     now: JobTime,
     *,
     containers: frozenset[str] = frozenset(),
+    asked: Iterable[RolloutRun] = (),
 ) -> float | None:
     """Return when time alone changes what a job needs, in seconds from now; None: never.
 
     *containers* are the ids of the job's containers, for the time at which ``ttl`` ends.
     """
-    decision = decide(spec, revision, memory, now)
+    decision = decide(spec, revision, memory, now, asked)
     waits = [] if decision.until is None else [decision.until - now.wall_s]
     if spec.ttl is not None:
         ends = (seconds(r.ended) for r in memory.runs if r.ended and r.container in containers)
@@ -239,6 +306,8 @@ def _last_request(revision: str, memory: JobMemory) -> JobOccasion | None:
 
 def _occasion(spec: JobSpec, revision: str, memory: JobMemory) -> str | None:
     """Return the occasion to work on; None if none has come."""
+    if spec.image == FROM_SERVICE:
+        return None  # without a service, there is no image
     if memory.requests:
         return f"{MANUAL}{memory.requests[0]}"
     asked = _last_request(revision, memory)
@@ -251,6 +320,8 @@ def _occasion(spec: JobSpec, revision: str, memory: JobMemory) -> str | None:
             return asked.name if asked is not None and ran else ON_CHANGE
         case Trigger.MANUAL:
             return None if asked is None else asked.name
+        case Trigger.ROLLOUT:
+            return None
         case _:
             assert_never(spec.trigger)
 
@@ -277,15 +348,22 @@ def _running(spec: JobSpec, going: tuple[JobRun, ...], now: JobTime) -> JobDecis
     return JobDecision(JobWord.RUNNING, message, until=until, overdue=overdue)
 
 
-def _is_spent(spec: JobSpec, occasion: JobOccasion) -> bool:
-    """Return True if no further run follows a failed one."""
-    if occasion.cut and spec.interrupted is Interrupted.FAIL and occasion.outcome == "cut":
+def _is_spent(spec: JobSpec, occasion: JobOccasion, excused: int = 0) -> bool:
+    """Return True if no further run follows a failed one; the first *excused* failures don't count."""
+    failed = occasion.failed - excused
+    if failed > 0 and spec.interrupted is Interrupted.FAIL and occasion.outcome == "cut":
         return True
-    return occasion.failed > spec.backoff_limit
+    return failed > spec.backoff_limit
 
 
 def _attempt(
-    spec: JobSpec, memory: JobMemory, known: JobOccasion | None, occasion: str, now: JobTime
+    spec: JobSpec,
+    memory: JobMemory,
+    known: JobOccasion | None,
+    occasion: str,
+    now: JobTime,
+    *,
+    excused: int = 0,
 ) -> JobDecision:
     number = memory.last + 1
     if known is None:
@@ -294,13 +372,14 @@ def _attempt(
     how = f"run {known.last} {known.why}"
     if known.outcome == "succeeded":
         return JobDecision(JobWord.COMPLETE, how)
-    if _is_spent(spec, known):
+    failed = max(0, known.failed - excused)
+    if _is_spent(spec, known, excused):
         if known.outcome == "cut" and spec.interrupted is Interrupted.FAIL:
             return JobDecision(JobWord.FAILED, f"{how}, and spec.interrupted is Fail")
-        times = "1 run" if known.failed == 1 else f"{known.failed} runs"
+        times = "1 run" if failed == 1 else f"{failed} runs"
         limit = f"spec.backoffLimit is {spec.backoff_limit}"
         return JobDecision(JobWord.FAILED, f"{how}; {times} failed, and {limit}")
-    ended, pause_s = seconds(known.ended), pause_after(known.failed)
+    ended, pause_s = seconds(known.ended), pause_after(failed)
     # A clock that was set back must not delay the next run for hours.
     left_s = ended + pause_s - now.steady_s
     if left_s > 0 and ended <= now.steady_s + CLOCK_SLACK_S:
@@ -315,6 +394,8 @@ def _attempt(
 def _cause(occasion: str) -> str:
     if occasion.startswith(MANUAL):
         return "an operator asked for a run"
+    if occasion.startswith(ROLLOUT):
+        return _rollout_of(occasion)
     return "this revision has not run yet"
 
 

@@ -17,6 +17,7 @@ from controller.core.jobs.memory import MANUAL, ON_CHANGE, ROLLOUT, SCHEDULE
 from controller.core.rules.context import Case
 from controller.core.rules.facts import RunFacts
 from controller.model import names
+from controller.model.observed import JobMemory
 
 #: How far the controller's clock can be ahead of the broker's, in seconds.
 AHEAD_S: Final = 60.0
@@ -84,18 +85,30 @@ def judge_facts(request: CreateRequest, number: int, facts: RunFacts) -> Iterato
         reason = f"run {number} of {job} {word}: the last one is {memory.last}"
         yield Finding("job.number", slot, reason, f"look again: the next one is {memory.last + 1}")
     known = memory.occasion(request.label(names.REVISION), occasion)
-    if known is not None and known.outcome == "succeeded":
+    rolls = occasion.startswith(ROLLOUT)
+    if known is not None and known.outcome == "succeeded" and not rolls:
         reason = f"{job} ran for {occasion}, and run {known.last} succeeded"
         yield Finding("job.done", _LABEL, reason, "nothing is to be done")
     elif known is not None and not known.ended:
         reason = f"run {known.last} of {job} for {occasion} goes on"
         yield Finding("job.running", _LABEL, reason, "wait until that one has ended")
+    if rolls:
+        yield from _judge_rollout(job, occasion, memory)
     if occasion.startswith(SCHEDULE) and known is None:
         yield from _judge_instant(occasion, facts)
     asked = occasion.removeprefix(MANUAL) in memory.requests
     if occasion.startswith(MANUAL) and known is None and not asked:
         reason = f"nobody asked for a run of {job} by that record"
         yield Finding("job.request", _LABEL, reason, f"ask for one: trimtab run-job {job}")
+
+
+def _judge_rollout(job: str, occasion: str, memory: JobMemory) -> Iterator[Finding]:
+    """Yield the faults of a run for a rollout: a success of any revision of the job counts."""
+    for other in memory.occasions:
+        if other.name == occasion and other.outcome == "succeeded":
+            reason = f"{job} ran for {occasion}, and run {other.last} succeeded"
+            yield Finding("job.done", _LABEL, reason, "nothing is to be done")
+            return
 
 
 def _judge_instant(occasion: str, facts: RunFacts) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The dependencies of services (``dependsOn``), checked over all documents together.
+"""The dependencies of services (``dependsOn``, jobs of rollouts), checked over all documents together.
 
 A service with an invalid dependency is left unchanged: an undeclared name, a cycle, a condition
 that can never become true. A service that names a service with a broken document is valid. The
@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from controller.core.encoding import graph
 from controller.core.encoding.yaml import YamlPath
 from controller.core.manifests.declaration import Declaration
+from controller.core.manifests.jobs.hook_checks import check_hooks, jobs_before
 from controller.core.manifests.validation_errors import did_you_mean
-from controller.model.desired.spec.job import JobSpec
+from controller.model.desired.spec.job import JobSpec, Trigger
 from controller.model.desired.spec.rollout import DependencyCondition, RestartPolicy
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem, Severity
@@ -44,6 +45,7 @@ def find_flaws(
         for key, declaration in services.items()
     }
     errors = [*_cycles(services, edges)]
+    errors += check_hooks(services, broken=broken, blind=blind)
     for key, others in edges.items():
         for index, (other, condition) in enumerate(others.items()):
             path: YamlPath = ("spec", "dependsOn", index)
@@ -52,7 +54,8 @@ def find_flaws(
             elif other not in broken and not blind:
                 errors.append(_undeclared(services[key], index, other, services))
     yield from errors
-    unsound = {*broken, *(error.key for error in errors if error.key)}
+    faults = (e for e in errors if e.severity is Severity.ERROR)
+    unsound = {*broken, *(fault.key for fault in faults if fault.key)}
     for key in edges.keys() - unsound:
         yield from _broken_dependencies(
             services[key], edges[key], services.keys() - unsound, unsound
@@ -105,8 +108,10 @@ def service_spec(declaration: Declaration) -> ServiceSpec:
 def _cycles(
     services: Mapping[Key, Declaration], edges: Mapping[Key, Mapping[Key, DependencyCondition]]
 ) -> Iterator[Problem]:
-    for group in graph.cycles(edges):
-        inside = {key: [other for other in edges[key] if other in group] for key in group}
+    jobs = {key: jobs_before(key, service_spec(each)) for key, each in services.items()}
+    waits = {key: [*edges[key], *jobs[key]] for key in edges}
+    for group in graph.cycles(waits):
+        inside = {key: [other for other in waits[key] if other in group] for key in group}
         places: dict[Key, tuple[tuple[Key, ...], int]] = {}  # (cycle, index in it) of each key
         for key in sorted(group):
             if key not in places:
@@ -114,9 +119,11 @@ def _cycles(
                 places = {k: (cycle, at) for at, k in enumerate(cycle)} | places
             cycle, at = places[key]
             onward = cycle[(at + 1) % len(cycle)]
-            index = list(edges[key]).index(onward)
+            path: YamlPath = jobs[key].get(onward, ())
+            if onward in edges[key]:
+                path = ("spec", "dependsOn", [*edges[key]].index(onward), "name")
             yield services[key].problem(
-                ("spec", "dependsOn", index, "name"),
+                path,
                 "dependency.cycle",
                 f"dependencies form a cycle: {_format_cycle(cycle, at, services)}",
                 "remove one of these dependencies; until then nothing is changed for any of the services",
@@ -142,10 +149,14 @@ def _condition(
 ) -> Iterator[Problem]:
     spec, place = service_spec(other), other.place
     if isinstance(spec, JobSpec):
-        if condition is DependencyCondition.COMPLETED:
+        if spec.trigger is Trigger.ROLLOUT:
+            message = f"{other.key} ({place}) runs for rollouts, so it never completes by itself"
+            remedy = "name it in spec.rollout.before, or give it another trigger"
+        elif condition is DependencyCondition.COMPLETED:
             return
-        message = f"{other.key} ({place}) is a job, which ends"
-        remedy = "write condition: Completed"
+        else:
+            message = f"{other.key} ({place}) is a job, which ends"
+            remedy = "write condition: Completed"
     elif condition is DependencyCondition.HEALTHY and spec.healthcheck is None:
         message = f"{other.key} ({place}) has no healthcheck, so it never becomes Healthy"
         remedy = "add a healthcheck there, or write condition: Started here"

@@ -54,10 +54,7 @@ if TYPE_CHECKING:
 #: Kinds that are not supported yet.
 LATER_KINDS: tuple[str, ...] = ()
 #: Fields of a Service that are not supported yet.
-LATER_FIELDS: tuple[YamlPath, ...] = (
-    ("spec", "rollout", "before"),
-    ("spec", "rollout", "after"),
-)
+LATER_FIELDS: tuple[YamlPath, ...] = ()
 #: Fields of a Job with one supported value, 1.
 LATER_JOB_FIELDS: tuple[YamlPath, ...] = (("spec", "completions"), ("spec", "parallelism"))
 LATER_MOUNTS: tuple[str, ...] = ()

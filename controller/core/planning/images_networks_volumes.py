@@ -18,6 +18,7 @@ from controller.model.desired.plan import (
     DeliverFiles,
     PullImage,
 )
+from controller.model.desired.spec.job import FROM_SERVICE
 from controller.model.desired.spec.mounts import VolumeMount
 from controller.model.desired.spec.rollout import Order, PullPolicy
 from controller.model.errors import Problem
@@ -110,6 +111,13 @@ class KnownImages:
         # The engine keeps the image of an existing container.
         return True if any(c.image_id == image.id for c in self.observed.containers) else None
 
+    def pin(self, service: Service) -> Image | None:
+        """Return the image that a service's containers are pinned to; None without a pin.
+
+        A job's run with the image of a service has the pin of the service.
+        """
+        return self.observed.pins.get(service.image_revision or service.revision)
+
     def of(self, service: Service) -> str:
         """Return the image for a service's containers: the pin of its revision, or else the
         reference.
@@ -118,7 +126,7 @@ class KnownImages:
         Otherwise the pin is a digest in the declared repository, from which the image can be pulled
         again.
         """
-        pin = self.observed.pins.get(service.revision)
+        pin = self.pin(service)
         if pin is None:
             return service.spec.image
         if pin.digest and not self.present(pin):
@@ -127,9 +135,11 @@ class KnownImages:
 
     def pull(self, service: Service) -> str | None:
         """Return the reference to pull before a create; None if the image is present."""
-        pin = self.observed.pins.get(service.revision)
+        pin = self.pin(service)
         if pin is not None:
             return None if self.of(service) == pin.id else self.of(service)
+        if service.image_revision:
+            return None  # the plan of the service pulls
         reference = service.spec.image
         absent = self.observed.images.get(reference) is None
         # Always resolves the tag again for a new revision, and for a restart by a person (the broker
@@ -149,7 +159,7 @@ class KnownImages:
 
     def problem(self, service: Service) -> Problem | None:
         """Return why a service's image is not available; None if it is, or can be pulled."""
-        pin = self.observed.pins.get(service.revision)
+        pin = self.pin(service)
         lost = pin is not None and not pin.digest and self.present(pin) is False
         forbidden = service.spec.pull_policy is PullPolicy.NEVER and self.pull(service) is not None
         if not lost and not forbidden:
@@ -175,7 +185,8 @@ def image_references(desired: Desired, observed: Observed | None = None) -> froz
     """Return the images to look up before a plan: references, and ids of pinned revisions."""
     pins = {} if observed is None else observed.pins
     ids = {pins[s.revision].id for s in desired.workloads if s.revision in pins}
-    return frozenset(ids | {service.spec.image for service in desired.workloads})
+    references = {service.spec.image for service in desired.workloads}
+    return frozenset(ids | references - {FROM_SERVICE})
 
 
 class Prerequisites:

@@ -20,6 +20,8 @@ from controller.core.drift.heal_alterations import unknown_members
 from controller.core.encoding.canonical_json import digest
 from controller.core.engine_api.create_body import joined_networks
 from controller.core.engine_api.translate import update_body
+from controller.core.jobs.decision import RolloutRun
+from controller.core.jobs.rollout_hooks import HookWord
 from controller.core.planning.context import NO_CONTEXT, PlanContext, ServiceContext
 from controller.core.planning.deliveries.changed_files import changed_files
 from controller.core.planning.image_volumes import VolumeRule, always_refuse, with_image_volumes
@@ -36,6 +38,7 @@ from controller.core.planning.service_order import Ordering
 from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.desired.plan import (
     AnyAction,
+    Barrier,
     Blocked,
     ConnectNetwork,
     CreateContainer,
@@ -142,8 +145,11 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     known = services.keys() | _observed_services(observed)
     untouched = desired.blind_keys | desired.suspended
     # The order matters between services only.
-    for key in order.sequence(known if chosen is None else known & chosen):
-        if key not in untouched:
+    sequence = order.sequence(known if chosen is None else known & chosen)
+    builder.left.update(key for key in sequence if key not in untouched)
+    for key in sequence:
+        if key in builder.left:
+            builder.left.discard(key)
             builder.plan_key(key)
     if not blocked and (chosen is None or any(key.kind == "Network" for key in chosen)):
         unused = _unused_networks(desired, observed, networks, builder.actions)
@@ -194,6 +200,8 @@ class _PlanBuilder:
     prunable: frozenset[Key]
     context: PlanContext
     order: Ordering
+    #: The keys that are still to be planned.
+    left: set[Key] = field(default_factory=set)
     actions: list[AnyAction] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -228,9 +236,36 @@ class _PlanBuilder:
             outcome.actions += removal_actions(containers, self.judge, self.context.quarantine)
         if service is not None and key.kind != "Job":
             outcome.actions += self._changed_files(service, containers, outcome.actions)
+            after = self.order.hook_after(service)
+            outcome.actions += [] if after is None else [after]
         self.order.record_planned(key, outcome.actions, outcome.problems)
-        self.actions += outcome.actions
         self.problems += outcome.problems
+        job = None if service is None else self._job_before(service)
+        for action in outcome.actions:
+            if job is not None and isinstance(action, Barrier) and action.on == (job.job.key,):
+                self._plan_run(job)
+                job = None
+            self.actions.append(action)
+
+    def _job_before(self, service: Service) -> RolloutRun | None:
+        """Return the run before a service's rollout, if the plan is to show that run, too."""
+        hooks = self.order.hooks
+        hook = hooks.before(service)
+        if hook is None or hook.word is not HookWord.WAITING or hook.job not in self.left:
+            return None
+        job = self.services.get(hook.job)
+        return None if job is None or hooks.asked(job) else hooks.preview(job, service)
+
+    def _plan_run(self, run: RolloutRun) -> None:
+        """Plan a job for the rollout of a service, as soon as the rollout asks for the run."""
+        job = self.services[run.job.key]
+        self.left.discard(job.key)
+        context = self._service_context(job, self.observed.of(job.key))
+        memory = self.observed.jobs.get(job.key, NO_RUNS)
+        planned = plan_job(context, memory, self.context.now.of(job.key), [run])
+        self.order.record_planned(job.key, planned.actions, planned.problems)
+        self.actions += planned.actions
+        self.problems += planned.problems
 
     def _changed_files(
         self, service: Service, containers: tuple[Container, ...], planned: list[AnyAction]
@@ -247,7 +282,8 @@ class _PlanBuilder:
         if key.kind != "Job":
             return plan_service(context)
         memory = self.observed.jobs.get(key, NO_RUNS)
-        return plan_job(context, memory, self.context.now.of(key))
+        asked = self.order.hooks.asked(context.service)
+        return plan_job(context, memory, self.context.now.of(key), asked)
 
     def _service_context(
         self, service: Service, containers: tuple[Container, ...]

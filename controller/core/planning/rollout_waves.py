@@ -9,6 +9,7 @@ container alive meanwhile. The plan is complete: behind each barrier are the act
 """
 
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from controller.core.drift.actions import (
     is_denied,
@@ -33,7 +34,16 @@ from controller.core.planning.rollout_order_and_pace import order_of
 from controller.core.planning.service_order import Blocker
 from controller.core.planning.serving_container import needs_health_restart, takes_memory
 from controller.core.planning.slot_plan import SlotPlan, container_name_in, has_process
-from controller.model.desired.plan import AnyAction, Delay
+from controller.model.desired.plan import (
+    AnyAction,
+    AnyWait,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    Delay,
+    DeliverFiles,
+    PullImage,
+)
 from controller.model.desired.spec.rollout import Order, RunState
 from controller.model.errors import Problem
 from controller.model.observed import ContainerState
@@ -97,6 +107,9 @@ def _run(context: ServiceContext, plan: RolloutPlan) -> None:
         if blocker is None:
             pending = _plan_waves(slots, pending, context, plan)
             continue
+        if blocker is context.blockers.hook and not blocker.code:
+            pending = _plan_behind_job(slots, pending, context, plan)
+            continue
         # A dependency delays starts and replacements. Serving containers are healed meanwhile.
         kept_alive = [action for slot in slots for action in keep_alive_actions(slot, context)]
         _emit(kept_alive, context, plan)
@@ -111,10 +124,42 @@ def _run(context: ServiceContext, plan: RolloutPlan) -> None:
             pending.append(SlotPlan(slot.number, [], blocked=True))
 
 
+#: What is done before a job of ``rollout.before`` runs: the policy admits the first container, and
+#: its image is here.
+_PREPARING = (PullImage, CreateNetwork, CreateVolume, DeliverFiles, CreateContainer)
+
+
+def _plan_behind_job(
+    slots: list[SlotState], pending: list[SlotPlan], context: ServiceContext, plan: RolloutPlan
+) -> list[SlotPlan]:
+    """Add the actions of slots that start, or are replaced, after a job of the rollout."""
+    blocker = context.blockers.hook
+    assert blocker is not None, "only slots behind a job are passed"
+    kept_alive = [action for slot in slots for action in keep_alive_actions(slot, context)]
+    _emit(kept_alive, context, plan)
+    plan.kept_alive += kept_alive
+    part = RolloutPlan(kept_alive=plan.kept_alive)
+    pending = _plan_waves(slots, pending, context, part)
+    prepared = list(takewhile(lambda action: isinstance(action, _PREPARING), part.actions))
+    others = part.actions[len(prepared) :]
+    plan.actions += prepared
+    if any(not isinstance(action, AnyWait) for action in others):
+        plan.actions.append(blocker.barrier(context.key))
+    plan.actions += others
+    plan.problems += part.problems
+    return pending
+
+
 def _slots_by_blocker(context: ServiceContext) -> list[tuple[Blocker | None, list[SlotState]]]:
     """Return the slots grouped by their blocking dependency, the unblocked ones first."""
     start, replacement = context.blockers.start, context.blockers.replace
-    groups: dict[Blocker | None, list[SlotState]] = {None: [], start: [], replacement: []}
+    hook = context.blockers.hook
+    groups: dict[Blocker | None, list[SlotState]] = {
+        None: [],
+        start: [],
+        replacement: [],
+        hook: [],
+    }
     for slot in _slots(context):
         groups[_blocker_of(slot, context)].append(slot)
     return [(blocker, slots) for blocker, slots in groups.items() if slots]
@@ -131,7 +176,7 @@ def _blocker_of(slot: SlotState, context: ServiceContext) -> Blocker | None:
         or is_finished(current, context.service, controller_restarts=controller_restarts)
     ):
         return None
-    return blockers.replace if slot.alive else blockers.start
+    return (blockers.replace if slot.alive else blockers.start) or blockers.hook
 
 
 def _plan_waves(

@@ -14,6 +14,7 @@ from functools import cached_property
 from controller.core.drift.actions import is_denied
 from controller.core.drift.classify import ALIVE, SlotState, by_slot, slot_of
 from controller.core.drift.dependency_state import (
+    CAUSE_MAX,
     FAILED,
     DependencyState,
     DependencyStatus,
@@ -23,14 +24,18 @@ from controller.core.drift.dependency_state import (
 from controller.core.drift.resources_in_use import ExclusiveResources
 from controller.core.encoding import graph
 from controller.core.jobs.decision import NO_TIME, JobTime
+from controller.core.jobs.rollout_hooks import HookState, HookWord, RolloutHooks, RolloutStanding
 from controller.core.manifests.checks.claims import claims_of
 from controller.core.manifests.dependencies import dependencies_of
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import AnyAction, Barrier, Delay, NeedsOperator, StartContainer
 from controller.model.desired.spec.rollout import DependencyCondition, RunState
 from controller.model.errors import Problem, Severity
-from controller.model.names import Key, SlotKey
+from controller.model.names import Key, SlotKey, job_key
 from controller.model.observed import NO_RUNS, Container, Observed
+
+#: The code of a job that failed before or after a rollout, and of the rollout.
+HOOK_FAILED = "rollout.failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,8 @@ class KnownServices:
     remembered: Mapping[Key, Collection[Key]] = field(default_factory=dict)
     #: Services whose teardown waits for no dependent any more (``prune_guard.overdue``).
     overdue: frozenset[Key] = frozenset()
+    #: How far the rollouts of services with jobs are.
+    rollouts: Mapping[Key, RolloutStanding] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,8 @@ class Blockers:
     start: Blocker | None = None
     #: Blocks a replacement.
     replace: Blocker | None = None
+    #: A job before the rollout: blocks the first start of the revision, and not its creation.
+    hook: Blocker | None = None
 
 
 NO_BLOCKERS = Blockers()
@@ -114,6 +123,10 @@ class Ordering:
         self._leaving = frozenset(key for key in prunable if self._leaves(key, desired))
         self._slots: dict[Key, tuple[SlotState, ...]] = {}
         self._stalled = dict(known_services.stalled)
+        #: The jobs of rollouts.
+        self.hooks = RolloutHooks(
+            desired, observed, self._everything, now, known_services.rollouts, self._stalled
+        )
         self._starting: set[Key] = set()
         self._left: set[Key] = set()
         # A service that the guard holds back, or has not decided on, is on its way out as well:
@@ -155,9 +168,23 @@ class Ordering:
     def _predecessors(self, key: Key) -> frozenset[Key]:
         """Return the services planned before a staying service."""
         service, first = self._services.get(key), self._dependencies(key) - self._leaving
+        first |= self._around_hooks(key) - self._leaving
         if service is None or not self._leaving:
             return first
         return first | ({c.key for _, c in self._held_by_others(service)} & self._leaving)
+
+    def _around_hooks(self, key: Key) -> frozenset[Key]:
+        """Return the keys before a service that are due to its jobs, and the services before a job.
+
+        The plan of a service includes the run of a job before its rollout.
+        """
+        if key.kind == "Job":
+            naming = self.hooks.desired.services_by_hook.get(key, ())
+            return frozenset(service.key for service in naming)
+        service = self._services.get(key)
+        names = () if service is None else service.spec.rollout.before
+        jobs = (job_key(key.namespace, name) for name in names)
+        return frozenset[Key]().union(*map(self._dependencies, jobs))
 
     # Ports and volumes
 
@@ -206,12 +233,29 @@ class Ordering:
     def blockers(self, service: Service) -> Blockers:
         """Return the unmet dependencies of a declared service."""
         wanted = dependencies_of(service.key, service.spec)
+        hook = _hook_blocker(self.hooks.before(service))
         if not wanted:
-            return NO_BLOCKERS
+            return NO_BLOCKERS if hook is None else Blockers(hook=hook)
         return Blockers(
             start=self._blocker(wanted, replacing=False),
             replace=self._blocker(wanted, replacing=True),
+            hook=hook,
         )
+
+    def hook_after(self, service: Service) -> Barrier | NeedsOperator | None:
+        """Return the wait for a job after a service's rollout; None without any."""
+        blocker = _hook_blocker(self.hooks.due_after(service))
+        if blocker is None:
+            return None
+        if blocker.code:
+            return NeedsOperator(
+                object=service.key,
+                target=service.key.name,
+                cause=blocker.cause,
+                on=blocker.on,
+                code=blocker.code,
+            )
+        return blocker.barrier(service.key)
 
     def _blocker(
         self, wanted: Mapping[Key, DependencyCondition], *, replacing: bool
@@ -285,7 +329,11 @@ class Ordering:
         service = self._services.get(key)
         dependencies = NO_BLOCKERS if service is None else self.blockers(service)
         conflict = None if service is None else self.resource_conflict(service)
-        blockers = (dependencies.start, dependencies.replace, conflict, self.teardown_blocker(key))
+        after = None if service is None else _hook_blocker(self.hooks.due_after(service))
+        blockers = (
+            *(dependencies.start, dependencies.replace, dependencies.hook, after),
+            *(conflict, self.teardown_blocker(key)),
+        )
         return frozenset(blocker.cause for blocker in blockers if blocker is not None)
 
     def record_planned(
@@ -307,6 +355,13 @@ class Ordering:
             self._stalled[key] = stalled[0]
         elif key in self._leaving and not waits:
             self._left.add(key)
+
+
+def _hook_blocker(hook: HookState | None) -> Blocker | None:
+    if hook is None:
+        return None
+    code = {HookWord.FAILED: HOOK_FAILED, HookWord.BLOCKED: FAILED}.get(hook.word, "")
+    return Blocker(hook.text[:CAUSE_MAX], (hook.job,), code)
 
 
 def _runs(containers: Iterable[Container]) -> bool:

@@ -43,7 +43,7 @@ SHOWN: Final = frozenset(
         "security.": "capAdd readOnlyRootFilesystem runtime",
         "restart.": "policy boot",
         "logs.": "driver maxSize maxFiles compress",
-        "rollout.": "order maxUnavailable parallelism minHealthy healthDeadline progressDeadline"
+        "rollout.": "order maxUnavailable parallelism minHealthy healthDeadline progressDeadline before after"
         " onFailure",
         "healthcheck.": "http.path http.port tcp.port interval timeout retries startPeriod"
         " startInterval",

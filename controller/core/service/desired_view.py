@@ -20,7 +20,7 @@ from controller.core.planning.images_networks_volumes import network_key
 from controller.model.desired.desired import Desired, Network, Service, Volume
 from controller.model.desired.plan import Blocked
 from controller.model.desired.spec.rollout import RunState
-from controller.model.names import Key, NetworkNames
+from controller.model.names import Key, NetworkNames, job_key
 from controller.model.observed import Observed
 
 DeclaredResource = Service | Network | Volume
@@ -234,6 +234,11 @@ class _Links:
             for key, service in services.items():
                 if service.spec.depends_on:
                     yield key, dependencies_of(key, service.spec)
+                rollout = service.spec.rollout
+                for name in (*rollout.before, *rollout.after):
+                    job = job_key(key.namespace, name)
+                    yield key, {job}
+                    yield job, {key}
         yield from remembered.items()
 
     def of(self, key: Key) -> set[Key]:

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
 from controller.core.drift.backoff import CLEAN, SlotHistory
 from controller.core.drift.classify import ALIVE, ReplicaState
+from controller.core.jobs.rollout_hooks import NO_HOOKS, HookFacts, HookWord
 from controller.model.desired.desired import Service
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import RevisionOutcome
@@ -33,6 +34,7 @@ WATCH_S = 60.0
 #: So many failures of a slot in a row fail the rollout, even if its container runs now.
 FAILURES = 3
 _SECONDS_MAX = 10.0**9
+_EXCUSED = TypeAdapter[tuple[tuple[str, int], ...] | None](tuple[tuple[str, int], ...] | None)
 _LIMITS = TypeAdapter[DeclaredLimits | None](DeclaredLimits | None)
 
 
@@ -56,6 +58,12 @@ class RolloutProgress:
     forgiven: tuple[tuple[int, int], ...] = ()
     #: The limits that are, or were last, rolled out. None: recorded by an earlier version.
     limits: DeclaredLimits | None = None
+    #: True once all slots were available, and no container of another revision had a process.
+    served: bool = False
+    #: A job before or after the rollout is the reason of the failure.
+    by_job: bool = False
+    #: The failed runs of each job when the rollout began: they don't count. None: not known yet.
+    excused: tuple[tuple[str, int], ...] | None = None
 
 
 NEW = RolloutProgress()
@@ -73,6 +81,8 @@ class RolloutView:
     histories: Mapping[int, SlotHistory]
     #: The error of the last pass; '' if it succeeded.
     last_error: str = ""
+    #: The jobs before and after the rollout.
+    hooks: HookFacts = NO_HOOKS
 
     @property
     def mine(self) -> tuple[Container, ...]:
@@ -126,7 +136,9 @@ def advance(
             progress = RolloutProgress(revision=service.revision, good=good)
         elapsed_s = 0.0
     progress = replace(progress, limits=service.limits)
-    if progress.failed and view.complete:
+    if progress.excused is None and view.hooks.failures:
+        progress = replace(progress, excused=view.hooks.failures)
+    if progress.failed and view.complete and not progress.by_job:
         # The failed rollout recovered: only later failures count.
         histories = sorted(view.histories.items())
         counts = tuple((slot, history.count) for slot, history in histories if history.count)
@@ -135,11 +147,18 @@ def advance(
         return progress
     reached = view.reached
     furthest = _most(progress.furthest, reached)
-    got_further = furthest != progress.furthest or stalled
+    # A job has deadlines of its own.
+    got_further = furthest != progress.furthest or stalled or view.hooks.before is not None
     idle_s = 0.0 if got_further else min(progress.idle_s + elapsed_s, _SECONDS_MAX)
     progress = replace(
-        progress, furthest=furthest, idle_s=idle_s, held_s=_held_s(progress, view, elapsed_s)
+        progress,
+        furthest=furthest,
+        idle_s=idle_s,
+        held_s=_held_s(progress, view, elapsed_s),
+        served=progress.served or view.complete,
     )
+    if reason := _failed_job(progress, view):
+        return replace(progress, failed=reason, by_job=True)
     if reason := _failure(progress, view):
         return replace(progress, failed=reason)
     if progress.held_s is not None and progress.held_s >= _watch_s(progress, view):
@@ -172,8 +191,15 @@ def _most(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int, 
 
 def _held_s(progress: RolloutProgress, view: RolloutView, elapsed_s: float) -> float | None:
     if progress.held_s is None:
-        return 0.0 if view.complete else None
+        return 0.0 if view.complete and view.hooks.after is None else None
     return min(progress.held_s + elapsed_s, _SECONDS_MAX)
+
+
+def _failed_job(progress: RolloutProgress, view: RolloutView) -> str:
+    """Return how a job before or after the rollout failed; '' otherwise."""
+    after = view.hooks.after if progress.served else None
+    failed = (hook for hook in (view.hooks.before, after) if hook and hook.word is HookWord.FAILED)
+    return next((hook.text for hook in failed), "")
 
 
 def _unhealthy(_progress: RolloutProgress, view: RolloutView) -> str:
@@ -288,7 +314,16 @@ def to_json(progress: RolloutProgress) -> dict[str, object]:
         "good": progress.good,
         **({"forgiven": [list(each) for each in progress.forgiven]} if progress.forgiven else {}),
         **({"limits": asdict(progress.limits)} if progress.limits else {}),
+        **({"served": True} if progress.served else {}),
+        **({"byJob": True} if progress.by_job else {}),
+        **_excused_json(progress),
     }
+
+
+def _excused_json(progress: RolloutProgress) -> dict[str, object]:
+    if progress.excused is None:
+        return {}
+    return {"excused": [list(each) for each in progress.excused]}
 
 
 def from_json(value: Mapping[str, object]) -> RolloutProgress:
@@ -299,6 +334,7 @@ def from_json(value: Mapping[str, object]) -> RolloutProgress:
     """
     forgiven = value.get("forgiven", [])  # most have none
     limits = _LIMITS.validate_python(value.get("limits"))
+    excused = _EXCUSED.validate_python(value.get("excused"))
     match value:
         case {
             "revision": str(revision),
@@ -317,6 +353,9 @@ def from_json(value: Mapping[str, object]) -> RolloutProgress:
                 good=good,
                 forgiven=tuple((int(slot), int(count)) for slot, count in forgiven),
                 limits=limits,
+                served=value.get("served") is True,
+                by_job=value.get("byJob") is True,
+                excused=excused,
             )
         case _:
             raise ValueError(f"not the course of a rollout: {value!r}")

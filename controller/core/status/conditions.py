@@ -15,6 +15,7 @@ from controller.core.drift.actions import is_denied, refusals
 from controller.core.drift.contention import ENDED
 from controller.core.drift.dependency_state import FAILED
 from controller.core.jobs.decision import JobDecision, JobWord
+from controller.core.planning.service_order import HOOK_FAILED
 from controller.core.policy.refusals import with_remedies
 from controller.core.service.overrides import display_name
 from controller.core.status.facts import READY_WORDS, Facts, StatusInputs
@@ -198,7 +199,7 @@ def _stalled(facts: Facts, inputs: StatusInputs) -> list[Condition]:
         return [Condition("Stalled", "True", failure.code, failure.message)]
     # The plan knows whether the dependency still fails; the last pass may not.
     for action in inputs.plan.of(facts.key):
-        if isinstance(action, NeedsOperator):
+        if isinstance(action, NeedsOperator) and action.code != HOOK_FAILED:
             return [Condition("Stalled", "True", FAILED, action.cause)]
     if any(key == facts.key for key, _slot in inputs.breaches):
         messages = [*_breaches(facts, inputs)][:1]

@@ -22,6 +22,7 @@ from controller.core.drift.classify import (
 )
 from controller.core.drift.failures import explain
 from controller.core.jobs.decision import NO_TIME, JobDecision, JobTime, JobWord, decide
+from controller.core.jobs.rollout_hooks import RolloutHooks, RolloutStanding
 from controller.core.planning.context import SlotPause
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.planner import declared_resources, orphan_keys
@@ -96,6 +97,8 @@ class StatusInputs:
     looked: bool = True
     #: The time, for the runs of jobs.
     now: JobTime = NO_TIME
+    #: How far the rollouts of services with jobs are.
+    rollouts: Mapping[Key, RolloutStanding] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +214,9 @@ def job_facts(job: Service, inputs: StatusInputs) -> Facts:
     containers = () if observed is None else observed.of(job.key)
     decision = None
     if observed is not None:
-        decision = decide(job.spec, job.revision, memory, inputs.now.of(job.key))
+        hooks = RolloutHooks(inputs.desired, observed, observed, inputs.now, inputs.rollouts)
+        now, asked = inputs.now.of(job.key), hooks.asked(job)
+        decision = decide(job.spec, job.revision, memory, now, asked)
     ready = decision is not None and decision.word in READY_WORDS
     return Facts(
         key=job.key,

@@ -16,6 +16,7 @@ from controller.core.drift import backoff, classify, contention, failures
 from controller.core.drift.availability import Availability, AvailabilityWord, GoodSince
 from controller.core.drift.contention import is_contended
 from controller.core.drift.failures import ExitCursor
+from controller.core.jobs.rollout_hooks import NO_HOOKS, HookFacts
 from controller.core.planning.context import PlanContext, SlotPause
 from controller.core.records import endings
 from controller.core.service import rollout_progress
@@ -117,11 +118,12 @@ class ServiceTracker:
         state.history, state.exit_cursor = history, failures.cursor_of(container, cursor)
 
     def observe_rollout(
-        self, service: Service, observed: Observed, *, stalled: bool
+        self, service: Service, observed: Observed, *, stalled: bool, hooks: HookFacts = NO_HOOKS
     ) -> RolloutProgress:
         """Record a pass's observation of one service; return the progress of its rollout.
 
-        *stalled*: only a person can solve the problem of the service's last pass.
+        *stalled*: only a person can solve the problem of the service's last pass. *hooks* are the jobs
+        before and after the rollout.
         """
         key, now = service.key, self._clock.monotonic()
         state = self._store.of(key)
@@ -129,7 +131,7 @@ class ServiceTracker:
         before = state.rollout
         advanced = now if state.advanced_at is None else state.advanced_at
         state.advanced_at = now
-        view = self._rollout_view(service, observed)
+        view = replace(self._rollout_view(service, observed), hooks=hooks)
         elapsed_s = min(max(0.0, now - advanced), LOOK_S)
         after = rollout_progress.advance(before, view, elapsed_s=elapsed_s, stalled=stalled)
         if before.revision and not rollout_progress.is_of(before, service):

@@ -15,7 +15,7 @@ from controller.model.desired.spec.rollout import Boot
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem, Severity
 from controller.model.files.delivery import Delivery
-from controller.model.names import Key, qualified
+from controller.model.names import Key, job_key, qualified
 
 if TYPE_CHECKING:
     # Loaded only while a Source is declared.
@@ -101,6 +101,8 @@ class Service:
     canonical: str = ""
     #: The files that the service mounts, with their contents.
     deliveries: tuple[Delivery, ...] = ()
+    #: The revision of a service whose pinned image a job's run uses; '' for the own revision.
+    image_revision: str = ""
     #: True if the service mounts Secrets that nothing restores before the engine starts.
     has_late_secrets: bool = False
     #: The engine's names of used volumes and networks with an ``engineName``.
@@ -311,6 +313,9 @@ class Desired:
     scopes: tuple[SourceScope, ...] = ()
     # Built at the first call of ``workload``: each pass calls it for one key.
     _by_key: dict[Key, Service] | None = field(init=False, repr=False, compare=False, default=None)
+    _by_hook: dict[Key, tuple[Service, ...]] | None = field(
+        init=False, repr=False, compare=False, default=None
+    )
 
     @property
     def workloads(self) -> tuple[Service, ...]:
@@ -361,6 +366,20 @@ class Desired:
             index = {workload.key: workload for workload in self.workloads}
             # Assigned when complete, so no other thread sees a partial index.
             object.__setattr__(self, "_by_key", index)
+        return index
+
+    @property
+    def services_by_hook(self) -> Mapping[Key, tuple[Service, ...]]:
+        """The services that name each job in ``rollout.before`` or ``rollout.after``, made once."""
+        index = self._by_hook
+        if index is None:
+            index = {}
+            for service in self.services:
+                rollout = service.spec.rollout
+                for name in (*rollout.before, *rollout.after):
+                    job = job_key(service.key.namespace, name)
+                    index[job] = (*index.get(job, ()), service)
+            object.__setattr__(self, "_by_hook", index)
         return index
 
     def service(self, key: Key) -> Service | None:

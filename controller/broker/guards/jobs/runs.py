@@ -15,11 +15,13 @@ from controller.broker.gate.journal_entries import actor_of, place_of, request_o
 from controller.broker.gate.mutate import refuse_if_held
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.state import GateState
+from controller.core.engine_api.requests import CreateRequest
 from controller.core.jobs import run_end
+from controller.core.jobs.memory import ROLLOUT
 from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
 from controller.core.rules.facts import RunFacts
 from controller.model import mutations, names
-from controller.model.inventory import ContainerItem
+from controller.model.inventory import ContainerItem, PinnedImage
 from controller.model.names import Key
 from controller.model.observed import NO_RUNS
 from controller.model.records import Entry
@@ -38,6 +40,25 @@ def run_facts(state: GateState, labels: Mapping[str, Any]) -> RunFacts | None:
     )
     memory = state.inventory.jobs.get(names.job_key(namespace, job), NO_RUNS)
     return RunFacts(memory, now=state.clock.now(), is_service=is_service)
+
+
+def pin_of_service(state: GateState, request: CreateRequest) -> PinnedImage | None:
+    """Return the pinned image of a service's revision, if a run for its rollout asks for that image.
+
+    The service is of the same namespace and owner, and has a container of the revision.
+    """
+    occasion = request.label(names.OCCASION)
+    if not occasion.startswith(ROLLOUT) or not names.run_of_slot(request.label(names.SLOT)):
+        return None
+    service, _, revision = occasion.removeprefix(ROLLOUT).partition("@")
+    wanted = (request.label(names.NAMESPACE), request.label(names.OWNER), service)
+    for item in state.inventory.containers.values():
+        if (item.namespace, item.owner, item.service) != wanted or item.is_run:
+            continue
+        pin = state.inventory.pins.get(item.revision)
+        if item.revision.partition(":")[2] == revision and pin and pin.id == request.image:
+            return pin
+    return None
 
 
 def refuse_while_creating(state: GateState, labels: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from controller.core.manifests.checks.service import check_service
 from controller.core.manifests.declaration import Declaration
 from controller.core.manifests.jobs.schedule import fault_of, zone_of
 from controller.core.manifests.validation_errors import problem_at
-from controller.model.desired.spec.job import NOT_OF_A_JOB, JobSpec
+from controller.model.desired.spec.job import FROM_SERVICE, NOT_OF_A_JOB, JobSpec, Trigger
 from controller.model.errors import Problem
 from controller.model.names import JOB_NAME_MAX, SERVICE_NAME_MAX, Key
 
@@ -37,6 +37,14 @@ def check_job(document: Document, name: str, spec: JobSpec) -> Iterator[Problem]
             remedy=valid_name(name, JOB_NAME_MAX),
         )
     yield from _schedule(document, spec)
+    if spec.image == FROM_SERVICE and (spec.trigger is not Trigger.ROLLOUT or spec.schedule):
+        yield problem_at(
+            document,
+            ("spec", "image"),
+            "job.image",
+            "image is {fromService: true}, and no service asks for the runs of this job",
+            remedy="write trigger: Rollout, or name an image",
+        )
     for field, remedy in NOT_OF_A_JOB.items():
         if field in spec.model_fields_set:
             yield problem_at(

@@ -17,7 +17,15 @@ from controller.core.drift.actions import (
     with_verdicts,
 )
 from controller.core.drift.classify import ALIVE
-from controller.core.jobs.decision import JobDecision, JobTime, JobWord, NewRun, decide, seconds
+from controller.core.jobs.decision import (
+    JobDecision,
+    JobTime,
+    JobWord,
+    NewRun,
+    RolloutRun,
+    decide,
+    seconds,
+)
 from controller.core.planning.context import ServiceContext
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, CreateContainer, Delay
@@ -42,10 +50,12 @@ def job_spec(job: Service) -> JobSpec:
     return job.spec
 
 
-def plan_job(context: ServiceContext, memory: JobMemory, now: JobTime) -> JobPlan:
-    """Return the actions for one declared job, in order."""
+def plan_job(
+    context: ServiceContext, memory: JobMemory, now: JobTime, asked: Iterable[RolloutRun] = ()
+) -> JobPlan:
+    """Return the actions for one declared job, in order. Rollouts of services have *asked* for runs."""
     job, plan = context.service, JobPlan()
-    decision = decide(job_spec(job), job.revision, memory, now)
+    decision = decide(job_spec(job), job.revision, memory, now, asked)
     containers = {container.id: container for container in context.containers}
     for run in memory.open_runs:
         container = containers.get(run.container)
@@ -90,7 +100,7 @@ def _awaited_end(run: JobRun, name: str, context: ServiceContext) -> Delay:
 
 
 def _begin(new: NewRun, context: ServiceContext, plan: JobPlan) -> None:
-    job, prerequisites = context.service, context.prerequisites
+    job, prerequisites = new.job or context.service, context.prerequisites
     name = run_name(job.key.namespace, job.key.name, number=new.number, revision=job.revision)
     problems = prerequisites.problems(job, creating=True)
     if problems:

@@ -20,6 +20,7 @@ STOP_GRACE_MAX_MS = 300_000
 TEXTS_MAX = 1_000  # items of a list, members of a mapping
 URL_PATH_MAX = 1024
 PATH_MAX = 4096
+IMAGE_MAX = 512
 LISTED_MAX = 64  # items of a list of names, addresses or groups
 #: The engine replaces this target of ``extraHosts`` by an address of the host.
 HOST_GATEWAY = "host-gateway"
@@ -163,10 +164,20 @@ def _capabilities(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-ImageReference = Annotated[
-    str,
-    _matching(_REFERENCE, 512, "an image reference such as ghcr.io/team/api:1.4.2, in lower case"),
-]
+def image_reference(text: str) -> str:
+    """Return an image reference.
+
+    Raises:
+        ValueError: the text is none.
+    """
+    if len(text) > IMAGE_MAX or not _REFERENCE.fullmatch(text):
+        raise ValueError(
+            "expected an image reference such as ghcr.io/team/api:1.4.2, in lower case"
+        )
+    return text
+
+
+ImageReference = Annotated[str, AfterValidator(image_reference)]
 UrlPath = Annotated[str, _matching(_URL_PATH, URL_PATH_MAX, "the path of a URL, such as /healthz")]
 UserName = Annotated[
     str, _matching(_USER, 128, 'USER or USER:GROUP, names or numbers, such as "1000:1000"')

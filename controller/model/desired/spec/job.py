@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from controller.model.desired.field_types import DurationMs
-from controller.model.desired.spec.fields import Model
+from controller.model.desired.spec.fields import Model, image_reference
 from controller.model.desired.spec.rollout import Restart, RestartPolicy
 from controller.model.desired.spec.service import ServiceSpec
 
@@ -29,6 +29,27 @@ NOT_OF_A_JOB: Final = {
 }
 
 
+#: The image of a Job with ``image: {fromService: true}``. No reference looks like that.
+FROM_SERVICE: Final = "{fromService: true}"
+
+
+def _image(value: object) -> object:
+    """Return the image of a Job, where a mapping can name the image of the service."""
+    if not isinstance(value, dict):
+        return value
+    if value != {"fromService": True}:
+        raise ValueError("expected an image reference, or {fromService: true}")
+    return FROM_SERVICE
+
+
+def _reference(image: str) -> str:
+    return image if image == FROM_SERVICE else image_reference(image)
+
+
+#: A reference, or the image of the service that the run belongs to.
+JobImage = Annotated[str, BeforeValidator(_image), AfterValidator(_reference)]
+
+
 class Trigger(StrEnum):
     """What makes a run of a Job due."""
 
@@ -36,6 +57,8 @@ class Trigger(StrEnum):
     ON_CHANGE = "OnChange"
     #: Only an operator's ``trimtab run-job``.
     MANUAL = "Manual"
+    #: The rollout of a service that names the job in ``rollout.before`` or ``rollout.after``.
+    ROLLOUT = "Rollout"
 
 
 class ConcurrencyPolicy(StrEnum):
@@ -66,6 +89,7 @@ class JobSpec(ServiceSpec):
     The fields of ``NOT_OF_A_JOB`` are refused by ``core.manifests.jobs.job_checks``.
     """
 
+    image: JobImage
     restart: Restart = Restart(policy=RestartPolicy.NEVER)
     trigger: Trigger = Trigger.ON_CHANGE
     #: Minute, hour, day of month, month and day of week, as cron has them. In place of a trigger.

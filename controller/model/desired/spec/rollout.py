@@ -9,10 +9,15 @@ from pydantic import Field
 
 from controller.model.desired.field_types import DurationMs
 from controller.model.desired.spec.fields import Model
-from controller.model.names import REPLICAS_MAX
+from controller.model.names import JOB_NAME_MAX, REPLICAS_MAX
 
 MIN_HEALTHY_MAX_MS = 3_600_000
 DEADLINE_MAX_MS = 86_400_000
+#: Jobs before a rollout, and jobs after it.
+HOOKS_MAX = 10
+
+
+HookName = Annotated[str, Field(min_length=1, max_length=JOB_NAME_MAX)]
 
 
 class RunState(StrEnum):
@@ -87,6 +92,10 @@ class Rollout(Model):
     health_deadline: Annotated[DurationMs, Field(ge=1000, le=DEADLINE_MAX_MS)] = 300_000
     progress_deadline: Annotated[DurationMs, Field(ge=1000, le=DEADLINE_MAX_MS)] = 600_000
     on_failure: OnFailure = OnFailure.ROLLBACK
+    #: Jobs that succeed before the first container of a new revision starts, one after another.
+    before: Annotated[tuple[HookName, ...], Field(max_length=HOOKS_MAX)] = ()
+    #: Jobs that succeed after a new revision is available in all slots, one after another.
+    after: Annotated[tuple[HookName, ...], Field(max_length=HOOKS_MAX)] = ()
 
 
 class Dependency(Model):

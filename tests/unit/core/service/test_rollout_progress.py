@@ -6,6 +6,7 @@ import pytest
 
 from controller.core.drift.availability import Availability, AvailabilityWord
 from controller.core.drift.backoff import SlotHistory
+from controller.core.jobs.rollout_hooks import HookFacts, HookState, HookWord
 from controller.core.service.rollout_progress import (
     FAILURES,
     NEW,
@@ -15,8 +16,11 @@ from controller.core.service.rollout_progress import (
     advance,
     due_in_s,
     from_json,
+    outcome_of,
+    resume,
     to_json,
 )
+from controller.model.names import job_key
 from tests.worlds import container, revision, service
 
 OLD, B = revision("a"), revision("b")
@@ -275,3 +279,53 @@ def test_limits_are_saved_and_those_of_earlier_versions_are_those_of_now():
     before = replace(WELL, limits=None)
     assert from_json(to_json(before)) == before
     assert walk((5, scene(container(), wanted=LESS)), start=before).good == B
+
+
+WAITING, FAILED = (
+    HookState(job_key("default", "job"), "before", word, "run 1 exited with 3")
+    for word in (HookWord.WAITING, HookWord.FAILED)
+)
+NOT_YET = (("job", 0),)
+
+
+def around(seen, *, before=None, after=None, failures=NOT_YET):
+    """A look at a service with jobs around its rollout."""
+    return replace(seen, hooks=HookFacts(before, after, failures))
+
+
+def test_a_job_before_a_rollout_takes_its_time_and_its_failure_fails_the_rollout():
+    old = scene(container(rev="a"))
+    course = walk((9999, around(old, before=WAITING)), (9999, around(old, before=WAITING)))
+    assert (course.failed, course.idle_s) == ("", 0.0)
+    failed = walk((1, around(old, before=FAILED)), start=course)
+    assert failed.failed == "the job job of rollout.before failed: run 1 exited with 3"
+    # Nothing was stopped, and no container comes right: a person tries again.
+    assert walk((1, around(old, before=WAITING)), start=failed).failed
+
+
+def test_a_revision_is_good_only_after_the_job_that_follows_its_rollout():
+    done = scene(container())
+    course = walk((1, around(done, after=WAITING)), (WATCH_S, around(done, after=WAITING)))
+    assert (course.served, course.held_s, course.good) == (True, None, OLD)
+    assert outcome_of(course) == ""
+    course = walk((1, around(done)), (WATCH_S, around(done)), start=course)
+    assert course.good == B
+
+
+def test_a_failed_job_after_a_rollout_fails_it_although_all_containers_are_well():
+    done = scene(container())
+    assert walk((1, around(scene(container(rev="a")), after=FAILED))).failed == ""
+    course = walk((1, around(done, after=FAILED)), (1, around(done, after=FAILED)))
+    assert course.failed.startswith("the job job of ")
+    assert outcome_of(course) == "failed"
+
+
+def test_failures_of_an_earlier_try_are_excused():
+    old = scene(container(rev="a"))
+    again = walk((1, around(old, before=WAITING, failures=(("job", 2),))))
+    assert again.excused == (("job", 2),)
+    later = walk((1, around(old, before=FAILED, failures=(("job", 3),))), start=again)
+    assert later.excused == (("job", 2),)
+    assert from_json(to_json(later)) == later
+    resumed = walk((1, around(old, before=WAITING, failures=(("job", 3),))), start=resume(later))
+    assert (resumed.failed, resumed.excused) == ("", (("job", 3),))
