@@ -19,7 +19,6 @@ from controller.process.drop_privileges import EXPECTED_PROGRAM, PrivilegeDrop, 
 from controller.process.mount_view import Need, plan_view
 from controller.process.process_group import Recipe
 from controller.settings import StateFolder
-from controller.ship.destination import ToFile, ToNote, ToOtlp, ToSyslog, read_destination
 
 #: The environment variables that every child inherits.
 KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ")
@@ -135,6 +134,9 @@ def shipper_argv(
     Raises:
         StateError: the shipper's user has no access to a required file.
     """
+    # Only an instance that ships loads the formats of records.
+    from controller.ship.destination import ToFile, ToNote, ToOtlp, ToSyslog, read_destination
+
     needs = [*_python_needs(), Need(state.ship, "the shipper's state", writable=True)]
     for destination in map(read_destination, targets):
         match destination:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from controller.app.child_commands import fetcher_recipe
 from controller.app.clock import SystemClock
-from controller.app.desired_state import directory_source
 from controller.app.policy import PACKAGE
 from controller.app.process import call_on_termination, log_to_stderr
 from controller.app.state_folder import Launch, lay_out_feedback, lay_out_fetcher
@@ -101,7 +100,8 @@ def run_fetcher(
         StateError: the state folder can't be used, or another fetcher runs.
         UsageError: *webhook* is no address of this host.
     """
-    # Only a process with Sources loads what talks to Git.
+    # Only a process with Sources loads what reads documents and talks to Git.
+    from controller.app.desired_state import directory_source
     from controller.fetch.control import serve_requests
     from controller.fetch.credentials import FOLDER
     from controller.fetch.fetcher import DeclaredSources, Fetcher, FetcherParts

@@ -73,6 +73,17 @@ def test_questions_to_the_journal_start_light(tmp_path: Path) -> None:
         assert not of_package(loaded_by("journal", *command, "--state", str(tmp_path)), *heavy)
 
 
+def test_the_parent_of_up_starts_light() -> None:
+    """The parent stays in memory beside its children, and reads no document and no record."""
+    argv = [sys.executable, "-X", "importtime", "-I", "-c"]
+    program = "import controller.app.up, controller.app.fetcher, controller.cli.status.live_view"
+    done = subprocess.run([*argv, program], capture_output=True, text=True, check=True, timeout=60)
+    modules = set(IMPORTED.findall(done.stderr))
+    # The search for Sources reads YAML.
+    assert not of_package(modules, *(set(HEAVY) - {"yaml"}))
+    assert not of_package(modules, "controller.core.manifests", "controller.core.records")
+
+
 def test_the_parent_of_the_shipper_loads_no_sink(tmp_path: Path) -> None:
     """As root the parent opens files and nothing else: its child parses records and sends them."""
     modules = loaded_by("ship", "--state", str(tmp_path), "--to", "a=file:///tmp/a")
