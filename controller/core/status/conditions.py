@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Literal
+from typing import Final, Literal
 
 from controller.core.adoption.gaps import gaps_in_words
 from controller.core.drift.actions import is_denied, refusals
@@ -178,11 +178,25 @@ def _degraded(facts: Facts, inputs: StatusInputs) -> Condition:
     if inputs.observed is None or facts.key in inputs.desired.blind_keys:
         return Condition("Degraded", "Unknown", "NotSeen")
     if facts.serving < facts.desired:
-        texts = [f"{facts.serving} of {facts.desired} running", *facts.failed]
+        texts = [_missing(facts), *facts.failed]
         return Condition("Degraded", "True", "TooFew", "; ".join(texts))
     if facts.unhealthy:
         return Condition("Degraded", "True", "Unhealthy", "; ".join(facts.unhealthy))
     return Condition("Degraded", "False", "AsDeclared")
+
+
+#: What a resource without containers lacks.
+_LACKING: Final = {
+    "Network": "no network on the host as declared",
+    "Volume": "no volume on the host as declared",
+    "Secret": "no content opened by the broker",
+}
+
+
+def _missing(facts: Facts) -> str:
+    """Return what the resource lacks: running containers, or its one object."""
+    count = f"{facts.serving} of {facts.desired} running"
+    return _LACKING.get(facts.key.kind, count)
 
 
 def _stalled(facts: Facts, inputs: StatusInputs) -> list[Condition]:

@@ -576,6 +576,14 @@ def test_networks_and_volumes_are_ready_when_they_are_there_as_declared():
     )
 
 
+def test_an_absent_network_or_volume_is_not_counted_in_containers():
+    found = resources(world(declared(network("back"), volume("data")), engine()))
+    assert [said(each)["Degraded"] for each in found] == [
+        ("True", "TooFew", "no network on the host as declared"),
+        ("True", "TooFew", "no volume on the host as declared"),
+    ]
+
+
 def test_a_release_is_ready_when_all_that_it_rendered_to_is():
     api = service_key("default", "api")
     desired = declared(service(), service("api"), release("chain", WEB, api))
