@@ -18,7 +18,9 @@ from controller.core.compose.forms.typed import (
     list_of,
     mapping,
     mapping_of,
+    natural,
     nonzero_duration,
+    options,
     size,
     ssh_keys,
     structure,
@@ -35,7 +37,7 @@ def _fields(convert: Convert, names: str) -> dict[str, Convert]:
 
 _ULIMITS = mapping_of(ulimit)
 _FILE_MOUNTS = list_of(
-    structure({**_fields(text, "source target uid gid"), "mode": always(integer)})
+    structure({**_fields(text, "source target uid gid"), "mode": always(natural)})
 )
 _HOOK_FIELDS: dict[str, Convert] = {
     "command": command,
@@ -43,8 +45,8 @@ _HOOK_FIELDS: dict[str, Convert] = {
     "privileged": flag,
     **_fields(text, "user working_dir"),
 }
-_HOOK = structure(_HOOK_FIELDS)
-_FIRST_HOOK = structure({**_HOOK_FIELDS, "per_replica": always(flag)})
+_HOOK = structure(_HOOK_FIELDS, defaults={"command": None})
+_FIRST_HOOK = structure({**_HOOK_FIELDS, "per_replica": always(flag)}, defaults={"command": None})
 _DEVICE_REQUESTS = list_of(
     structure(
         {
@@ -55,7 +57,13 @@ _DEVICE_REQUESTS = list_of(
         }
     )
 )
-_RATES = list_of(structure({"path": text, "rate": size}, renamed={"path": "Path", "rate": "Rate"}))
+_RATES = list_of(
+    structure(
+        {"path": text, "rate": size},
+        renamed={"path": "Path", "rate": "Rate"},
+        defaults={"Path": "", "Rate": "0"},
+    )
+)
 _BUILD = structure(
     {
         **_fields(text, "context dockerfile dockerfile_inline isolation network target"),
@@ -73,7 +81,7 @@ _BUILD = structure(
 )
 _UPDATE = structure(
     {
-        "parallelism": always(integer),
+        "parallelism": always(natural),
         **_fields(nonzero_duration, "delay monitor"),
         **_fields(text, "failure_action order"),
         "max_failure_ratio": fraction,
@@ -107,14 +115,14 @@ _DEPLOY_FIELDS = structure(
             {
                 "condition": text,
                 **_fields(duration, "delay window"),
-                "max_attempts": always(integer),
+                "max_attempts": always(natural),
             }
         ),
         "placement": structure(
             {
                 "constraints": texts,
                 "preferences": list_of(structure({"spread": text})),
-                "max_replicas_per_node": integer,
+                "max_replicas_per_node": natural,
             }
         ),
     }
@@ -141,7 +149,7 @@ _VOLUMES = list_of(
                 }
             ),
             "volume": structure({"nocopy": flag, "subpath": text}),
-            "tmpfs": structure({"size": size, "mode": integer}),
+            "tmpfs": structure({"size": size, "mode": natural}),
         }
     )
 )
@@ -166,17 +174,8 @@ def _develop(node: Node, target: Target) -> Node | None:
     return converted
 
 
-def _hooks(convert: Convert) -> Convert:
-    def convert_hooks(node: Node, target: Target) -> Node | None:
-        converted = list_of(convert)(node, target)
-        for hook in converted.items if converted is not None else ():
-            hook.members.setdefault("command", hook.at(None))
-        return converted
-
-    return convert_hooks
-
-
-_SERVICE_FIELDS: dict[str, Convert] = {
+#: Every attribute of a service but ``extends``, by name.
+SERVICE_FIELDS: dict[str, Convert] = {
     **_fields(
         text,
         "cgroup_parent cgroup cpuset container_name dockerfile domainname hostname image ipc "
@@ -197,14 +196,15 @@ _SERVICE_FIELDS: dict[str, Convert] = {
     ),
     **_fields(fraction, "cpu_percent cpus"),
     **_fields(size, "mem_limit mem_reservation memswap_limit mem_swappiness shm_size"),
-    **_fields(mapping, "annotations labels log_opt storage_opt sysctls"),
+    **_fields(mapping, "annotations labels sysctls"),
+    **_fields(options, "log_opt storage_opt"),
     **_fields(command, "command entrypoint"),
     **_fields(_FILE_MOUNTS, "configs secrets"),
-    "pre_start": _hooks(_FIRST_HOOK),
-    **_fields(_hooks(_HOOK), "post_start pre_stop"),
+    "pre_start": list_of(_FIRST_HOOK),
+    **_fields(list_of(_HOOK), "post_start pre_stop"),
     "blkio_config": structure(
         {
-            "weight": integer,
+            "weight": natural,
             "weight_device": list_of(
                 structure(
                     {"path": always(text), "weight": always(integer)},
@@ -232,7 +232,7 @@ _SERVICE_FIELDS: dict[str, Convert] = {
         {
             "test": health_test,
             **_fields(duration, "timeout interval start_period start_interval"),
-            "retries": always(integer),
+            "retries": always(natural),
             "disable": flag,
         }
     ),
@@ -252,7 +252,7 @@ _SERVICE_FIELDS: dict[str, Convert] = {
         structure(
             {
                 **_fields(text, "name mode host_ip published protocol app_protocol"),
-                "target": integer,
+                "target": natural,
             }
         )
     ),
@@ -261,15 +261,7 @@ _SERVICE_FIELDS: dict[str, Convert] = {
     "ulimits": _ULIMITS,
     "volumes": _VOLUMES,
 }
-_SERVICE = structure(_SERVICE_FIELDS)
-
-
-def _service(node: Node, target: Target) -> Node | None:
-    converted = _SERVICE(node, target)
-    if converted is not None:
-        for name in ("command", "entrypoint"):
-            converted.members.setdefault(name, node.at(None))
-    return converted
+_SERVICE = structure(SERVICE_FIELDS, defaults={"command": None, "entrypoint": None})
 
 
 _NETWORK_FIELDS = structure(
@@ -303,10 +295,11 @@ def _network(node: Node, target: Target) -> Node | None:
 _FILE_OBJECT: dict[str, Convert] = {
     **_fields(text, "name file environment driver template_driver"),
     "external": flag,
-    **_fields(mapping, "labels driver_opts"),
+    "labels": mapping,
+    "driver_opts": options,
 }
 SECTIONS: dict[str, Convert] = {
-    "services": mapping_of(_service),
+    "services": mapping_of(_SERVICE),
     "networks": mapping_of(_network),
     "volumes": mapping_of(
         structure(

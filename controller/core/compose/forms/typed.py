@@ -22,6 +22,7 @@ from controller.core.compose.text.nodes import (
     Node,
     NodePath,
     Report,
+    Value,
     fail,
     kind_of,
     scalar_text,
@@ -62,7 +63,7 @@ def always(convert: Convert) -> Convert:
         converted = convert(node, target)
         if converted is not None:
             return converted
-        return node.at(0 if convert is integer else False if convert is flag else "")
+        return node.at(_EMPTY.get(convert, ""))
 
     return keep
 
@@ -103,6 +104,19 @@ def integer(node: Node, target: Target) -> Node | None:
     return node.at(int(value))
 
 
+def natural(node: Node, target: Target) -> Node | None:
+    """Convert an integer that is not negative; Compose takes no string here.
+
+    At paths of ``interpolation.CASTS``, a string is an integer already.
+    """
+    if isinstance(node.value, str):
+        return wrong(node, "an integer", target)
+    converted = integer(node, target)
+    if converted is not None and isinstance(converted.value, int) and converted.value < 0:
+        fail(node, "compose.value", "must not be negative", "write 0 or more", target.path)
+    return converted
+
+
 def fraction(node: Node, target: Target) -> Node | None:
     """Convert a number of single precision."""
     value = node.value
@@ -125,6 +139,10 @@ def size(node: Node, target: Target) -> Node | None:
     if isinstance(value, bool) or not isinstance(value, int):
         return wrong(node, "a size, such as 64m", target)
     return node.at(str(value))
+
+
+#: The values that Compose leaves out, where a pointer would keep them.
+_EMPTY: dict[Convert, Value] = {integer: 0, natural: 0, flag: False}
 
 
 def duration(node: Node, target: Target) -> Node | None:
@@ -212,6 +230,14 @@ def _scalars(absent: str | None) -> Convert:
 mapping = _scalars("")
 #: Variables by name; a name without a value has null.
 environment = _scalars(None)
+
+
+def options(node: Node, target: Target) -> Node | None:
+    """Convert strings and integers by name; Compose accepts no other values here."""
+    for key, member in node.members.items():
+        if isinstance(member.value, bool | float):
+            wrong(member, "a string or an integer", target.below(key))
+    return mapping(node, target)
 
 
 def hosts(node: Node, target: Target) -> Node | None:
@@ -317,11 +343,15 @@ def mapping_of(convert: Convert) -> Convert:
 
 
 def structure(
-    fields: Mapping[str, Convert], *, renamed: Mapping[str, str] | None = None
+    fields: Mapping[str, Convert],
+    *,
+    renamed: Mapping[str, str] | None = None,
+    defaults: Mapping[str, str | int | None] | None = None,
 ) -> Convert:
     """Return a converter of mappings with known keys; others are left out.
 
-    A value of null stays null. The result is kept also without members.
+    A value of null stays null. The result is kept also without members. *defaults* are the values
+    of members that are always present, by their names in the result.
     """
 
     def convert_structure(node: Node, target: Target) -> Node | None:
@@ -341,6 +371,8 @@ def structure(
                 continue
             if converted is not None:
                 members[(renamed or {}).get(name, name)] = converted
+        for name, value in (defaults or {}).items():
+            members.setdefault(name, node.at(value))
         return node.at(members)
 
     return convert_structure

@@ -1,0 +1,231 @@
+"""Mistakes in Compose projects: each has a place, a reason and a remedy, and disturbs nothing else."""
+
+import pytest
+
+from controller.core.compose.merging.session import MAX_FILES
+from controller.core.compose.project import FileAbsent, FileTooBig, Project
+from controller.core.compose.reader import read_project
+from tests.unit.core.compose.projects import problems, read
+
+WEB = "services: {web: {image: x}}\n"
+
+
+def rendered(project: Project) -> str:
+    return "\n".join(problem.render() for problem in project.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "services:\n  web:\n    image: x\n    prots: [80]\n",
+            (
+                'shop/compose.yaml:4:5: error compose.unknown: services.web.prots: unknown key "prots"\n'
+                "    remedy: did you mean ports?"
+            ),
+        ),
+        (
+            "services:\n  web:\n    image: 5\n",
+            (
+                "shop/compose.yaml:3:5: error compose.type: services.web.image: must be a string, "
+                'not a number\n    remedy: quote the value: "5"'
+            ),
+        ),
+        (
+            "services:\n  web:\n    image: x\n    ports:\n      - 8000-8005:80-82\n",
+            (
+                "shop/compose.yaml:5:9: error compose.port: services.web.ports[0]: "
+                "the ranges 80-82 and 8000-8005 have different lengths\n"
+                "    remedy: write ranges of one length"
+            ),
+        ),
+        (
+            "services:\n  web:\n    image: x\n    depends_on: [db]\n",
+            (
+                "shop/compose.yaml:4:18: error compose.undefined: services.web: "
+                "the service 'db' is not defined\n    remedy: add db to services"
+            ),
+        ),
+        (
+            "services:\n  web:\n    image: x\n    container_name: w\n    scale: 2\n",
+            (
+                "shop/compose.yaml:4:5: error compose.conflict: services.web: "
+                "2 containers can't have one container_name\n    remedy: remove container_name"
+            ),
+        ),
+        (
+            "include:\n  - https://example.org/app.git\n",
+            (
+                "shop/compose.yaml:2:5: error compose.remote: "
+                "'https://example.org/app.git' is not a local file\n"
+                "    remedy: copy the file into the source; trimtab reads no Compose files from elsewhere"
+            ),
+        ),
+        (
+            "services:\n  web:\n    extends: {file: ../../base.yaml, service: b}\n",
+            (
+                "shop/compose.yaml:3:15: error compose.file-outside: "
+                "the file ../base.yaml is outside the source\n"
+                "    remedy: copy the file into the source"
+            ),
+        ),
+        (
+            "services:\n  web:\n    image: x\n    env_file: none.env\n",
+            (
+                "shop/compose.yaml:4:5: error compose.file-missing: "
+                "the file shop/none.env does not exist\n    remedy: add the file"
+            ),
+        ),
+        (
+            "services:\n  web:\n    image: x\n    volumes: ['~/data:/data']\n",
+            (
+                "shop/compose.yaml:4:15: error compose.home: services.web.volumes[0].source: "
+                "'~/data' depends on the home folder of a user\n"
+                "    remedy: write a path beside the Compose file"
+            ),
+        ),
+        (
+            "services:\n  web:\n    image: x\n    labels:\n      day: 2024-01-01\n",
+            (
+                "shop/compose.yaml:5:12: error compose.date: 2024-01-01 without quotes is a date in YAML\n"
+                '    remedy: quote the value: "2024-01-01"'
+            ),
+        ),
+        (
+            "services:\n  web:\n    image: x\n    models: [a]\n",
+            (
+                "shop/compose.yaml:4:5: error compose.newer: services.web.models: "
+                "models is newer than the supported Compose Specification\n"
+                "    remedy: remove models; compose-go 2.4.8 has the supported attributes"
+            ),
+        ),
+        (
+            "services:\n  web:\n    image: x\n    command: a && b\n",
+            (
+                "shop/compose.yaml:4:5: warning compose.command-cut: services.web.command: "
+                "Compose drops the text from the first ; & | < or > outside quotes\n"
+                '    remedy: write a list: ["sh", "-c", "…"]'
+            ),
+        ),
+        (
+            'version: "99"\nservices:\n  web:\n    image: x\n',
+            (
+                "shop/compose.yaml:1:1: warning compose.version: "
+                "version '99' is ignored: a Compose file has no version any more\n"
+                "    remedy: remove the line"
+            ),
+        ),
+        (
+            "services:\n\tweb: 1\n",
+            (
+                "shop/compose.yaml:2:1: error yaml.syntax: a tab in the indentation\n"
+                "    remedy: indent with spaces, not with tabs"
+            ),
+        ),
+    ],
+)
+def test_a_mistake_is_explained_at_its_place(text, expected):
+    lines = rendered(read(text)).split("\n")
+    assert expected.split("\n") == lines[:2] or expected in "\n".join(lines)
+
+
+def test_all_mistakes_of_a_stage_are_reported():
+    project = read("services:\n  a: {image: 5}\n  b: {imag: x}\n  c: {image: x, ports: a}\n")
+    assert [p.code for p in project.problems] == ["compose.type", "compose.unknown", "compose.type"]
+
+
+def test_a_cycle_of_extends_names_every_file():
+    project = read(
+        {
+            "shop/compose.yaml": "services: {a: {extends: {file: b.yaml, service: b}}}",
+            "shop/b.yaml": "services: {b: {extends: {file: compose.yaml, service: a}}}",
+        }
+    )
+    assert [p.code for p in project.problems] == ["compose.extends-cycle"]
+    assert "b.yaml" in project.problems[0].message
+
+
+def test_a_cycle_of_includes_names_every_file():
+    project = read(
+        {
+            "shop/compose.yaml": "include: [a.yaml]\n",
+            "shop/a.yaml": "include: [b.yaml]\n",
+            "shop/b.yaml": "include: [a.yaml]\n",
+        }
+    )
+    assert problems(project) == [
+        (
+            "shop/b.yaml:1:11 error compose.include-cycle: a cycle of includes: "
+            "shop/compose.yaml → shop/a.yaml → shop/b.yaml → shop/a.yaml"
+        )
+    ]
+
+
+def test_a_bomb_of_aliases_is_a_problem():
+    levels = "".join(f"x-{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+    project = read(f"x-0: &a0 [lol, lol]\n{levels}{WEB}")
+    assert [p.code for p in project.problems] == ["yaml.limit"]
+
+
+def test_a_deep_text_is_a_problem():
+    project = read("x-a: " + "[" * 500)
+    assert [p.code for p in project.problems] == ["yaml.limit"]
+
+
+def test_an_alias_inside_its_own_anchor_is_a_problem():
+    project = read(f"x-a: &a [*a]\n{WEB}")
+    assert {p.code for p in project.problems} <= {"yaml.limit", "yaml.syntax"}
+    assert not project.valid
+
+
+def test_services_that_extend_a_large_service_are_bounded():
+    labels = "\n".join(f"      l{n}: v" for n in range(1000))
+    services = "\n".join(f"  s{n}: {{extends: base}}" for n in range(300))
+    project = read(f"services:\n  base:\n    image: x\n    labels:\n{labels}\n{services}\n")
+    assert [p.code for p in project.problems] == ["compose.limit"]
+
+
+def test_a_long_chain_of_extends_is_a_problem():
+    chain = "\n".join(f"  s{n}: {{extends: s{n + 1}}}" for n in range(200))
+    project = read(f"services:\n{chain}\n  s200: {{image: x}}\n")
+    assert {p.code for p in project.problems} == {"compose.limit"}
+
+
+def test_too_many_files_are_a_problem():
+    includes = ", ".join(f"f{n}.yaml" for n in range(MAX_FILES + 1))
+    files = {f"shop/f{n}.yaml": f"services: {{s{n}: {{image: x}}}}" for n in range(MAX_FILES + 1)}
+    project = read({"shop/compose.yaml": f"include: [{includes}]\n", **files})
+    assert [p.code for p in project.problems] == ["compose.limit"]
+    assert project.tree == {}
+
+
+def test_a_large_file_is_a_problem():
+    def content(path: str) -> bytes:
+        if path == "shop/compose.yaml":
+            raise FileTooBig(path)
+        raise FileAbsent(path)
+
+    assert [p.code for p in read_project("shop", content).problems] == ["file.too-big"]
+
+
+def test_invalid_utf_8_is_named_with_its_line():
+    def content(path: str) -> bytes:
+        if path == "shop/compose.yaml":
+            return b"services:\n  web: {image: '\xff'}\n"
+        raise FileAbsent(path)
+
+    assert problems(read_project("shop", content)) == [
+        "shop/compose.yaml:2:1 error yaml.character: byte 0xff is not valid UTF-8"
+    ]
+
+
+def test_compose_file_in_the_environment_is_refused():
+    project = read({"shop/compose.yaml": WEB, "shop/.env": "COMPOSE_FILE=other.yaml\n"})
+    assert [p.code for p in project.problems] == ["compose.file-variable"]
+
+
+def test_a_broken_environment_file_is_named_with_its_line():
+    project = read({"shop/compose.yaml": WEB, "shop/.env": "A=1\nB!=2\n"})
+    assert problems(project) == [
+        "shop/.env:2:1 error compose.env-line: the name of a variable contains '!'"
+    ]
