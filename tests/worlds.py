@@ -19,6 +19,7 @@ from controller.core.files.retention import with_delivered
 from controller.core.planning import planner
 from controller.core.planning.context import PlanContext
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
+from controller.core.planning.moves.pending import PendingMove, with_moves
 from controller.core.planning.quarantine import NO_QUARANTINE, Quarantine
 from controller.core.planning.service_order import KnownServices
 from controller.model import observed as seen
@@ -42,6 +43,7 @@ from controller.model.desired.plan import (
     CreateVolume,
     DeliverFiles,
     DisconnectNetwork,
+    MoveService,
     Plan,
     PullImage,
     RemoveContainer,
@@ -378,6 +380,10 @@ def act(  # noqa: C901, PLR0912 - an arm for each action
             assert found.state not in (ContainerState.RUNNING, ContainerState.PAUSED), "it runs"
             left_over = tuple(c for c in observed.containers if c.id != found.id)
             return replace(observed, containers=left_over)
+        case MoveService():
+            move = PendingMove(action.source, service(action.target), 0)
+            assert not observed.of(action.object), f"{action.object} is taken"
+            return with_moves(observed, [move])
         case Wait():
             return observed
         case _:

@@ -54,6 +54,7 @@ from controller.model.desired.plan import (
     CreateNetwork,
     CreateVolume,
     DeliverFiles,
+    MoveService,
     PullImage,
     Wait,
 )
@@ -320,6 +321,8 @@ class BrokerEngine:
                 return self._pull(action, context)
             case CreateNetwork() | CreateVolume() | DeliverFiles() | CreateContainer():
                 return self._send(requests.create_request(action, self._networks()), context)
+            case MoveService():
+                return self._send(requests.move_request(action), context)
             case Wait():
                 raise AssertionError("a wait is nothing to perform")
             case _:
@@ -331,13 +334,8 @@ class BrokerEngine:
         Raises:
             EngineError: the hold isn't recorded.
         """
-        body: dict[str, object] = {
-            "act": SOURCE_HELD,
-            "object": str(hold.key),
-            "commit": hold.commit,
-            "reason": hold.reason,
-            "message": hold.message,
-        }
+        told: dict[str, object] = {"act": SOURCE_HELD, "object": str(hold.key)}
+        body = told | {"commit": hold.commit, "reason": hold.reason, "message": hold.message}
         cause = f"commit {hold.commit[:12]} isn't served: {hold.reason}"
         context = Context(cause=cause, file=hold.file, line=hold.line, commit=hold.commit)
         self._send(OutgoingRequest("POST", "/trimtab/v1/records", body=body), context)

@@ -15,6 +15,7 @@ from controller.model.desired.plan import (
     CreateVolume,
     DeliverFiles,
     DisconnectNetwork,
+    MoveService,
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
@@ -24,6 +25,7 @@ from controller.model.desired.plan import (
     UnpauseContainer,
     UpdateContainer,
 )
+from controller.model.mutations import SERVICE_MOVED
 from controller.model.names import NetworkNames
 
 STOP_MARGIN_S = 15.0
@@ -50,6 +52,17 @@ def create_request(action: CreateAction, networks: NetworkNames) -> OutgoingRequ
             return OutgoingRequest("POST", "/containers/create", query, body, id_member="Id")
         case _:
             assert_never(action)
+
+
+def move_request(action: MoveService) -> OutgoingRequest:
+    """Return the request to record a move. It changes the broker's inventory alone."""
+    body: dict[str, object] = {
+        "act": SERVICE_MOVED,
+        "object": str(action.object),
+        "from": str(action.source),
+        "owner": action.owner,
+    }
+    return OutgoingRequest("POST", "/trimtab/v1/records", body=body)
 
 
 def change_request(action: ChangeAction) -> OutgoingRequest:

@@ -195,7 +195,7 @@ class BrokerLook:
 
 
 def _parse_item(payload: Mapping[str, Any]) -> ContainerItem:
-    texts = "namespace service revision owner origin intent image effective violation"
+    texts = "namespace service revision owner origin intent image effective violation former"
     return ContainerItem(
         id=payload["id"],
         slot=payload.get("slot") or 0,

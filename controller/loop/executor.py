@@ -20,6 +20,7 @@ from controller.model.desired.plan import (
     CreateNetwork,
     CreateVolume,
     DeliverFiles,
+    MoveService,
     PullImage,
     RemoveContainer,
     Wait,
@@ -201,7 +202,7 @@ class _Run:
         """
         wanted = action.precondition
         creates = isinstance(action, CreateNetwork | CreateVolume | CreateContainer)
-        if creates or wanted.id or isinstance(action, PullImage | DeliverFiles):
+        if creates or wanted.id or isinstance(action, PullImage | DeliverFiles | MoveService):
             return action
         created_id = self.created.get(action.target)
         if created_id is None:

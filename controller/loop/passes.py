@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -12,12 +12,14 @@ from controller.core.jobs.decision import next_look_s
 from controller.core.jobs.rollout_hooks import RolloutHooks
 from controller.core.planning.image_volumes import VolumeRule, always_refuse
 from controller.core.planning.images_networks_volumes import image_references
+from controller.core.planning.moves.pending import PendingMove, pending_moves, with_moves
 from controller.core.policy.refusals import with_document_fields
 from controller.core.service.desired_view import DesiredView
 from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
 from controller.loop.executor import Execution
 from controller.model.desired.desired import Desired, Network, Service, SourceLocation, Volume
+from controller.model.desired.overrides import Revision
 from controller.model.desired.plan import AnyAction, CreateContainer, Plan, Wait
 from controller.model.desired.spec.job import JobSpec
 from controller.model.errors import (
@@ -87,6 +89,29 @@ class Result:
     def waits(self) -> tuple[Wait, ...]:
         """The waits for other services."""
         return tuple(wait for wait in self.execution.waits if wait.on)
+
+
+def moves_of(
+    desired: Desired, observed: Observed, known: Observed | None
+) -> tuple[PendingMove, ...]:
+    """Return the moves to make, by the last snapshot of everything and a newer one of some keys."""
+    moves = pending_moves(desired, observed if known is None else known)
+    return tuple(move for move in moves if not observed.of(move.service.key))
+
+
+def after_moves(
+    desired: Desired,
+    observed: Observed,
+    known: Observed | None,
+    only: Key | frozenset[Key] | None,
+) -> tuple[Observed, Observed | None, tuple[PendingMove, ...]]:
+    """Return both snapshots as they will be after the moves, and the moves."""
+    moves = moves_of(desired, observed, known)
+    observed = with_moves(observed, moves)
+    known = None if known is None else with_moves(known, moves)
+    if known is not None and any(move.service.key == only for move in moves):
+        observed = known  # the snapshot of one service lacks the containers of its earlier name
+    return observed, known, moves
 
 
 def images_for(key: Key, view: DesiredView, known: Observed | None) -> frozenset[str]:
@@ -172,6 +197,12 @@ def is_slot_failure(error: EngineError, *, down: bool) -> bool:
 #: The rule against a start if a source of the container's mounts was replaced on the host, for example
 #: by an editor that writes a new file. The new container is admitted with the new source.
 MOUNT_CHANGED = "mount.changed"
+
+
+def failure_reasons(revisions: Iterable[Revision], current: str) -> dict[str, str]:
+    """Return why the rollouts of earlier revisions failed, by revision."""
+    failed = (each for each in revisions if each.outcome == "failed")
+    return {each.revision: each.reason for each in failed if each.revision != current}
 
 
 def is_violation(error: EngineError) -> bool:

@@ -29,12 +29,15 @@ from controller.loop.passes import (
     PassOutcome,
     PassPolicy,
     Result,
+    after_moves,
     claims,
     failure_of,
+    failure_reasons,
     images_for,
     is_declared,
     is_slot_failure,
     is_violation,
+    moves_of,
     refused_document,
     stall_of,
     with_next_run,
@@ -138,9 +141,9 @@ class Reconciler:
         self.count_quarantine(observed, view.prunable, only=key)
         # The rollout of a suspended service doesn't progress.
         suspended = key in view.desired.suspended
-        service = None if suspended else view.desired.service(key)
-        rollout = None
-        if service is not None:
+        service, rollout = None if suspended else view.desired.service(key), None
+        moves = moves_of(view.desired, observed, known)
+        if service is not None and all(move.service.key != key for move in moves):
             rollout = self.tracker.observe_rollout(
                 service,
                 observed,
@@ -170,16 +173,11 @@ class Reconciler:
         if service is None:
             return
         revisions = self._store.of(key).overrides.revisions
-        restarted = self.tracker.restarted_slots(service, self._clock.now())
         self.failure_log.record(
             service,
             observed.of(key),
-            controller_restarts=restarted,
-            rejected={
-                revision.revision: revision.reason
-                for revision in revisions
-                if revision.outcome == "failed" and revision.revision != service.revision
-            },
+            controller_restarts=self.tracker.restarted_slots(service, self._clock.now()),
+            rejected=failure_reasons(revisions, service.revision),
         )
 
     def plan(
@@ -195,6 +193,7 @@ class Reconciler:
 
         *known* is the last snapshot of everything, for an *observed* of one key only.
         """
+        observed, known, moves = after_moves(view.desired, observed, known, only)
         return planner.plan(
             view.desired,
             observed,
@@ -211,6 +210,7 @@ class Reconciler:
                 now=self.jobs.time(view.desired),
             ),
             volume_rule=policy.volume_rule,
+            moves=moves,
         )
 
     def order(self, view: DesiredView, known: Observed) -> Ordering:
@@ -251,14 +251,19 @@ class Reconciler:
         with self._store.lock:
             known = self._store.quarantined
             watched = quarantine.watched(
-                known, containers, pruned=pruned, keep_s=keep_s, now=self._moment()
+                known,
+                containers,
+                pruned=pruned,
+                keep_s=keep_s,
+                now=Moment(self._clock.now(), self._clock.monotonic(), self._quarantine_rules.boot),
             )
             # A snapshot of everything lacks the containers that don't exist any more.
             others = {} if only is None else {i: c for i, c in known.items() if i not in ids}
             self._store.quarantined = others | {i: c for i, c in watched.items() if i in ids}
 
     def _quarantine(self) -> Quarantine:
-        keep_s, now = self._quarantine_rules.keep_s, self._moment()
+        keep_s = self._quarantine_rules.keep_s
+        now = Moment(self._clock.now(), self._clock.monotonic(), self._quarantine_rules.boot)
         return quarantine.quarantine_at(self._store.quarantined, keep_s=keep_s, now=now)
 
     def guard_now(self) -> float:
@@ -268,9 +273,6 @@ class Reconciler:
         window in which the guard counts.
         """
         return self.jobs.steady_now()
-
-    def _moment(self) -> Moment:
-        return Moment(self._clock.now(), self._clock.monotonic(), self._quarantine_rules.boot)
 
     # Acting
 

@@ -61,6 +61,8 @@ class ContainerItem:
     adopted: bool = False
     #: The hardening that an adopted container lacks (``core.adoption.gaps``).
     gaps: tuple[str, ...] = ()
+    #: The service's name in the container's labels, if a move changed the name; '' otherwise.
+    former: str = ""
 
     @property
     def slot_label(self) -> str:

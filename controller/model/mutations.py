@@ -44,6 +44,9 @@ SOURCE_HOLD = "source.hold"
 SOURCE_RESUME = "source.resume"
 SOURCE_APPROVE = "source.approve"
 SOURCE_HELD = "source.held"  # stage operator, by the controller: a newer commit isn't served
+SERVICE_MOVED = (
+    "service.moved"  # stage operator: containers go on under another name of the service
+)
 JOB_RUN = "job.run"  # stage operator: a run of a job is requested
 JOB_ENDED = "job.ended"  # stage operator, by the broker: the result of a job's run
 EXEC_CUT = "exec.cut"  # stage operator, by the broker: the exec exceeded its time limit

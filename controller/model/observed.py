@@ -186,6 +186,8 @@ class Container:
     adopted: bool = False  # as found, by an operator
     gaps: tuple[str, ...] = ()  # the hardening that an adopted container lacks
     unknown: tuple[str, ...] = ()  # members of the inspect without a row in MEMBERS, by path
+    #: The service's name in the container's labels, if a move changed the name; '' otherwise.
+    former: str = ""
 
     @property
     def name(self) -> str:

@@ -22,7 +22,9 @@ UNIT_FOLDERS: Final = tuple(
         "/usr/lib/systemd/system",
     )
 )
-ENGINE_UNIT: Final = "docker.service"
+_SERVICE = ".service"
+#: The unit of the engine.
+ENGINE_UNIT: Final = f"docker{_SERVICE}"
 _UNITS_MAX, _UNIT_BYTES_MAX = 100, 1 << 16
 
 

@@ -27,12 +27,13 @@ from controller.core.manifests.revision_hash import service_text, slot_text
 from controller.core.planning import planner
 from controller.core.planning.context import PlanContext
 from controller.core.planning.image_volumes import with_image_volumes
+from controller.core.planning.moves.pending import pending_moves, with_moves
 from controller.core.planning.quarantine import Quarantine, QuarantineLeft
 from controller.core.planning.service_order import KnownServices
 from controller.core.review.flat_plan import render
 from controller.core.review.plan_text import render_review
 from controller.core.review.review import review
-from controller.core.service import service_prune_guard
+from controller.core.service import kept_revisions, service_prune_guard
 from controller.core.service.overrides import apply_overrides
 from controller.core.service.prune_memory import PruneMemory
 from controller.model.desired.desired import Desired, Service
@@ -82,8 +83,13 @@ def plan_of(scene: str) -> tuple[Plan, Review]:
         service.key: _steering(service, written, pinned=service.key.name in shown.get("pinned", ()))
         for service in before.services
     }
-    desired = apply_overrides(written, steerings)
     observed = _observed(shown, written, before)
+    if any(service.moved for service in written.services):
+        for service in written.services:
+            for was in [steerings[key] for key in service.moved if key in steerings]:
+                steerings[service.key] = kept_revisions.moved(was, service.key)
+        written = kept_revisions.with_kept_revisions(written, steerings, observed)
+    desired = apply_overrides(written, steerings)
     first = service_prune_guard.guard(desired, observed, PruneMemory(), now=0, approved=False)
     second = service_prune_guard.guard(
         desired, observed, first.memory, now=service_prune_guard.SETTLE_S, approved=False
@@ -107,6 +113,8 @@ def plan_of(scene: str) -> tuple[Plan, Review]:
         word: AnonymousVolumes = shown.get("anonymousVolumes", "refuse")
         return word
 
+    moves = pending_moves(desired, observed)
+    observed = with_moves(observed, moves)
     plan = planner.plan(
         desired,
         observed,
@@ -117,6 +125,7 @@ def plan_of(scene: str) -> tuple[Plan, Review]:
         policy_digest="",
         context=context,
         volume_rule=rule,
+        moves=moves,
     )
     reviewed = review(
         plan,

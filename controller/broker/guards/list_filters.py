@@ -128,6 +128,18 @@ def restrict(filters: Filters, state: GateState, actor: Actor, *, adopted: bool 
     return {**filters, "label": labels}
 
 
+def split_service(filters: Filters) -> tuple[Filters, frozenset[str]]:
+    """Return the filters without those by a service's name, and the names that they ask for.
+
+    The engine knows the name in the labels, which a move doesn't change.
+    """
+    prefix = f"{names.SERVICE}="
+    labels = filters.get("label", [])
+    asked = [label for label in labels if label.startswith(prefix)]
+    rest = {**filters, "label": [label for label in labels if label not in asked]}
+    return rest, frozenset(label.removeprefix(prefix) for label in asked)
+
+
 def encode(filters: Filters) -> str:
     """Return the value of the parameter."""
     return json.dumps(filters, separators=(",", ":"))

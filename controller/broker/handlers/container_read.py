@@ -108,12 +108,13 @@ def _own_event(state: GateState, line: bytes) -> bytes | None:
 
 
 def _with_shown_labels(state: GateState, line: bytes) -> bytes:
-    """Return an event of an adopted container with the labels that the broker shows."""
+    """Return an event of an adopted or moved container with the labels that the broker shows."""
     event = json.loads(line)
     item = state.inventory.containers.get(event["Actor"]["ID"])
-    if item is None or not item.adopted:
+    if item is None or not (item.adopted or item.former):
         return line
-    event["Actor"]["Attributes"] |= labels_of(item, state.instance)
+    shown = labels_of(item, state.instance) if item.adopted else {names.SERVICE: item.service}
+    event["Actor"]["Attributes"] |= shown
     return json.dumps(event, separators=(",", ":")).encode()
 
 
@@ -147,13 +148,18 @@ def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
         return json_reply(200, [])
     asked = {**asked, "ancestor": known} if known else asked
     narrow = list_filters.restrict(asked, state, call.actor)
+    services = frozenset[str]()
+    if any(item.former for item in state.inventory.containers.values()):
+        narrow, services = list_filters.split_service(narrow)
     query = {key: value for key, value in call.query.items() if (key, value) != ("limit", "-1")}
     query["filters"] = list_filters.encode(narrow)
     rows = ListRows(call.actor)
 
     def encode(row: dict[str, Any]) -> bytes | None:
         item = _visible_item(row, call, state)
-        return None if item is None else rows.encode(_list_row(row, call, item), item.owner)
+        if item is None or not services <= {item.service}:
+            return None
+        return rows.encode(_list_row(row, call, item), item.owner)
 
     path = build_path("/containers/json", query)
     listed = yield from read_rows(path, Rows(encode))
@@ -214,6 +220,8 @@ def _visible_item(
 def _list_row(row: Mapping[str, Any], call: GateRequest, item: ContainerItem) -> Mapping[str, Any]:
     """Return the row of a visible container in a list."""
     shown = {**row, **_requested_image(row, call, item)}
+    if item.former and "Labels" in row:
+        shown["Labels"] = {**(row["Labels"] or {}), names.SERVICE: item.service}
     if "Mounts" in row and not can_see_host(call.actor):
         shown["Mounts"] = _visible_mounts(row["Mounts"])
     return shown

@@ -19,6 +19,7 @@ from controller.broker.guards.jobs import runs
 from controller.broker.guards.lookup import can_see
 from controller.broker.handlers import container_read, image, networks_volumes
 from controller.broker.handlers.adoption import labelled
+from controller.broker.handlers.moves.service_move import move_service
 from controller.broker.handlers.volumes import acts
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.encoding.canonical_json import digest
@@ -37,6 +38,7 @@ from controller.model.mutations import (
     APPROVE,
     JOB_RUN,
     ROTATE_KEY,
+    SERVICE_MOVED,
     SHOW_VALUES,
     SOURCE_ACTS,
     SOURCE_HELD,
@@ -57,7 +59,7 @@ ACT_MAX = 64
 ROTATE_ACT = "rotate-key"
 #: Acts with a route of their own in the journal.
 _ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW} | {act: act for act in SOURCE_ACTS}
-_ACTS = {"adopt": labelled.adopt, **acts.ACTS}
+_ACTS = {"adopt": labelled.adopt, SERVICE_MOVED: move_service, **acts.ACTS}
 TEXT_MAX = 512
 
 
@@ -321,16 +323,13 @@ class _LookParts:
 
 
 def records(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``POST records``: make the act of an operator durable, with its author.
-
-    The controller records holds of Git sources, and nothing else.
-    """
+    """Handle ``POST records``: make an operator's act durable. The controller has two acts."""
     body = call.body
-    if call.actor.role is Role.CONTROLLER:
+    act = body.get("act", "") if isinstance(body, dict) else ""
+    if call.actor.role is Role.CONTROLLER and act != SERVICE_MOVED:
         return (yield from _record_hold(call, body))
     if not isinstance(body, dict):
         raise _invalid_record()
-    act = body.get("act", "")
     if act == "approve":
         return (yield from _record_approval(call, state, body))
     if handler := _ACTS.get(str(act)):

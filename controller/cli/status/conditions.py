@@ -25,6 +25,7 @@ GRAVE = {
     "RolledBack": "yellow",
     "PolicyWarning": "yellow",
     "Quarantined": "yellow",
+    "Moved": None,
 }
 COLOURS = {"Ready": "green", "Completed": "green", "Progressing": "cyan", **GRAVE}
 #: Reasons of Progressing that explain Degraded. Other grave conditions are shown with the first only.

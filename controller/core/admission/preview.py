@@ -29,6 +29,7 @@ from controller.model.desired.plan import (
     CreateVolume,
     DeliverFiles,
     DisconnectNetwork,
+    MoveService,
     PullImage,
     RemoveContainer,
     RemoveNetwork,
@@ -81,6 +82,7 @@ def preview_action(policy: Policy, action: AnyAction, body: dict[str, object] | 
             | DisconnectNetwork()
             | RemoveContainer()
             | RemoveNetwork()
+            | MoveService()
             | Wait()
         ):
             return ALLOW

@@ -154,6 +154,7 @@ def container(
         adopted=source.adopted,
         gaps=source.gaps,
         unknown=unknown_members(inspect),
+        former=source.former,
     )
 
 

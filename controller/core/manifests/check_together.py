@@ -29,6 +29,7 @@ from controller.core.manifests.checks.engine_names import (
     engine_names_of,
     volume_names,
 )
+from controller.core.manifests.checks.moves import check_moves, unmoved
 from controller.core.manifests.checks.networks import names_of
 from controller.core.manifests.declaration import (
     Declaration,
@@ -112,6 +113,7 @@ def resolve(
     add(_check_sources(sources))
     bound = engine_names_of(declarations, blind_keys)
     add(_check_claims(services, bound))
+    add(check_moves(declarations))
     add(_check_names(services))
     add(_check_attach([*services, *partials], declarations, blind_keys))
     configs = [(d, d.spec) for d in declarations if isinstance(d.spec, ConfigSpec)]
@@ -126,6 +128,7 @@ def resolve(
     by_key = {declaration.key: declaration for declaration in services}
     undeclared = () if blind else find_undeclared(partials, known=by_key.keys() | blind_keys)
     add([*find_flaws(by_key, broken=frozenset(blind_keys), blind=blind), *undeclared])
+    blind_keys |= unmoved(readings, blind_keys)
     sound = [d for d in declarations if d.key not in blind_keys]
     members: dict[Key, list[Key]] = {}
     for reading in readings:
@@ -223,7 +226,8 @@ def _with_resources(
         match resource:
             case ServiceSpec() as spec:
                 revision, labels = declaration.revision, declaration.labels
-                service = Service(key, owner, spec, revision, source, labels)
+                moved = declaration.moved
+                service = Service(key, owner, spec, revision, source, labels, moved=moved)
                 workloads = jobs if isinstance(spec, JobSpec) else services
                 workloads.append(_with_references(service, known, bound))
             case NetworkSpec() as spec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -26,6 +26,17 @@ ResourceSpec = ServiceSpec | NetworkSpec | VolumeSpec | ConfigSpec | SecretSpec 
 AnySpec: TypeAlias = "ResourceSpec | SourceSpec"
 
 
+#: Earlier names of one resource.
+MOVED_MAX: Final = 8
+
+
+class Moved(Model):
+    """An earlier name of a resource."""
+
+    #: ``[NAMESPACE/]NAME``; without a namespace, the resource's own.
+    source: Annotated[str, Field(alias="from", max_length=64)]
+
+
 class Metadata(Model):
     """The names and the owner of a resource."""
 
@@ -33,6 +44,7 @@ class Metadata(Model):
     namespace: str = DEFAULT_NAMESPACE
     owner: str
     labels: dict[str, str] = Field(default_factory=dict, max_length=100)
+    moved: Annotated[tuple[Moved, ...], Field(max_length=MOVED_MAX)] = ()
 
 
 class Manifest(Model):
@@ -58,6 +70,8 @@ class Declaration:
     #: file of a Secret by its name. None: not
     #: read, such as in a text without a folder.
     files: tuple[tuple[str, bytes], ...] | None = field(default=None, repr=False)
+    #: The earlier keys of the resource.
+    moved: tuple[Key, ...] = ()
 
     @property
     def place(self) -> str:
@@ -90,6 +104,8 @@ class ParsedDocument:
     release: Key | None = None
     #: The readable part of a document with errors. For further checks only, never to act on.
     partial: Declaration | None = None
+    #: The earlier keys of the resource, also of a document with errors.
+    moved: tuple[Key, ...] = ()
 
     @property
     def blind(self) -> bool:

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from controller.core.encoding.yaml import MAX_PROBLEMS, Document, YamlPath, compose_all
 from controller.core.manifests.checks.metadata import check_metadata, check_volume
+from controller.core.manifests.checks.moves import check_moved, moved_of
 from controller.core.manifests.checks.service import check_service
 from controller.core.manifests.declaration import Declaration, Manifest, ParsedDocument
 from controller.core.manifests.jobs.job_checks import check_job
@@ -157,6 +158,7 @@ def parse_document(document: Document) -> ParsedDocument:
         ),
         declaration.key if declaration else blinds,
         partial=partial,
+        moved=moved_of(document, blinds or key),
     )
 
 
@@ -248,6 +250,7 @@ def _validate(
 def _checks(document: Document, manifest: AnyManifest) -> Iterator[Problem]:
     """Yield the problems of a manifest with valid types."""
     yield from check_metadata(document, manifest.metadata)
+    yield from check_moved(document, manifest.kind, manifest.metadata)
     if isinstance(manifest, ServiceManifest):
         yield from check_service(document, manifest.spec)
     if isinstance(manifest, JobManifest):
@@ -274,6 +277,7 @@ def _declaration(document: Document, manifest: AnyManifest) -> Declaration:
             document.file, document.place.line, lines=_lines(document), text=document.text
         ),
         document=document,
+        moved=moved_of(document, key),
     )
 
 

@@ -27,6 +27,7 @@ from controller.core.planning.deliveries.changed_files import changed_files
 from controller.core.planning.image_volumes import VolumeRule, always_refuse, with_image_volumes
 from controller.core.planning.images_networks_volumes import Prerequisites, network_key
 from controller.core.planning.jobs.job_plan import JobPlan, plan_job
+from controller.core.planning.moves.pending import PendingMove
 from controller.core.planning.quarantine import (
     NO_QUARANTINE,
     expired_tasks,
@@ -46,6 +47,7 @@ from controller.model.desired.plan import (
     CreateVolume,
     DeliverFiles,
     DisconnectNetwork,
+    MoveService,
     Plan,
     PullImage,
     RemoveContainer,
@@ -108,6 +110,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     only: Key | frozenset[Key] | None = None,
     context: PlanContext = NO_CONTEXT,
     volume_rule: VolumeRule = always_refuse,
+    moves: tuple[PendingMove, ...] = (),
 ) -> Plan:
     """Return all actions until convergence.
 
@@ -122,6 +125,7 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         only: plan a single key, or these keys; None: plan every key.
         context: knowledge of earlier passes.
         volume_rule: the policy's rule for a VOLUME of an image without a mount.
+        moves: the moves to make first. *observed* is the snapshot after the moves.
     """
     chosen = frozenset({only}) if isinstance(only, Key) else only
     desired = with_image_volumes(desired, observed, volume_rule, only=chosen)
@@ -139,6 +143,11 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     builder = _PlanBuilder(
         desired, services, observed, prerequisites, judge, prunable, context, order
     )
+    pending = [move for move in moves if chosen is None or move.service.key in chosen]
+    builder.actions += with_verdicts([move.action for move in pending], judge)
+    if pending and isinstance(only, Key):
+        # A pass makes the move alone: what follows needs a look at the containers.
+        return _sealed(desired, observed, builder.actions, [], blocked, policy_digest)
     for resource in declared_resources(desired):
         if (chosen is None or resource.key in chosen) and resource.key not in desired.blind_keys:
             builder.plan_resource(resource)
@@ -458,5 +467,7 @@ def _particulars(action: AnyAction) -> dict[str, object]:
             | Wait()
         ):
             return {}
+        case MoveService():
+            return {"source": str(action.source), "owner": action.owner}
         case _:
             assert_never(action)

@@ -52,7 +52,9 @@ def healing_actions(
 def _networks_without_alias(container: Container, context: ServiceContext) -> tuple[str, ...]:
     """Return the networks on which a container lacks an alias of its service.
 
-    A container of another revision has the service's name only: its other names are unknown.
+    A container of another revision has the service's name only: its other names are unknown. A
+    container that was moved keeps its former name until its replacement: a new name would cut its
+    connections.
     """
     service, base, aliases = context.service, context.prerequisites.names, dict(container.aliases)
     current = container.revision == service.revision
@@ -61,7 +63,15 @@ def _networks_without_alias(container: Container, context: ServiceContext) -> tu
         for network in joined_networks(service, base)
         if network in aliases
     }
-    return tuple(network for network, own in wanted.items() if not {*own} <= {*aliases[network]})
+    names = {
+        network: {*aliases[network], *_by_move(container, aliases[network])} for network in wanted
+    }
+    return tuple(network for network, own in wanted.items() if not {*own} <= names[network])
+
+
+def _by_move(container: Container, aliases: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the service's present name for a container that answers to the former name."""
+    return (container.key.name,) if container.former and container.former in aliases else ()
 
 
 def needs_health_restart(container: Container, context: ServiceContext) -> bool:

@@ -39,6 +39,7 @@ from controller.model.inventory import (
     TakenDown,
 )
 from controller.model.mutations import Mutation
+from controller.model.names import Key
 from controller.model.observed import NO_RUNS, Ending, JobRun, Settings
 from controller.model.records import Record
 
@@ -445,3 +446,50 @@ def leave_network(admitted: Settings, closing: Closing) -> Settings:
     """Return the settings without a network."""
     left = closing.summary.network
     return replace(admitted, networks=tuple(name for name in admitted.networks if name != left))
+
+
+# Moves
+
+
+def move_service(inventory: Inventory, source: Key, target: Key, owner: str) -> Inventory:
+    """Let the containers of a service go on under another name, with all that is counted of it.
+
+    The containers answer to the former name until they are replaced.
+    """
+    was, now = (f"{key.namespace}/{key.name}" for key in (source, target))
+    moved = {
+        item.id: _moved(item, target, owner)
+        for item in inventory.containers.values()
+        if (item.namespace, item.service) == (source.namespace, source.name)
+        and item.origin == "controller"
+        and not item.is_run
+    }
+    return replace(
+        inventory,
+        containers={**inventory.containers, **moved},
+        replicas={
+            identifier: replace(replica, service=now) if identifier in moved else replica
+            for identifier, replica in inventory.replicas.items()
+        },
+        taken={
+            intent: replace(taken, service=now) if taken.service == was else taken
+            for intent, taken in inventory.taken.items()
+        },
+    )
+
+
+def _moved(item: ContainerItem, target: Key, owner: str) -> ContainerItem:
+    answers = tuple(sorted({*item.aliases, item.service} - {target.name}))[:ALIASES_MAX]
+    known = dict(item.network_aliases)
+    further = known | {
+        network: tuple(sorted({*known.get(network, ()), item.service} - {target.name}))
+        for network in item.admitted.networks
+    }
+    return replace(
+        item,
+        service=target.name,
+        owner=owner,
+        former="" if (item.former or item.service) == target.name else item.former or item.service,
+        aliases=answers,
+        network_aliases=tuple(sorted((n, texts) for n, texts in further.items() if texts)),
+    )

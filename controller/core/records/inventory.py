@@ -122,6 +122,8 @@ def _apply_operator_act(inventory: Inventory, record: Record, request: RequestPa
         case mutations.JOB_ENDED:
             end = RunEnd(job_outcome(summary.outcome), ResultPart.read(record.entry.result).reason)
             return containers.end_run(inventory, request.object, end, record.time)
+        case mutations.SERVICE_MOVED:
+            return _move_service(inventory, request)
         case mutations.ADOPT:
             return fold_adoption(inventory, record.seq, record.entry.request)
         case mutations.APPROVE:
@@ -168,6 +170,12 @@ def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) ->
         return inventory
     started = replace(item, started=True, effective=summary.effective)
     return containers.with_item(inventory, started)
+
+
+def _move_service(inventory: Inventory, request: RequestPart) -> Inventory:
+    source, target = Key.parse(request.summary.moved_from), Key.parse(request.object)
+    owner = request.summary.label(names.OWNER)
+    return containers.move_service(inventory, source, target, owner)
 
 
 def _forget_pin(inventory: Inventory, summary: SummaryPart) -> Inventory:

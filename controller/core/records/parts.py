@@ -213,6 +213,7 @@ class SummaryPart(Payload):
     revision: str = text("revision", optional=True)  # of a service
     #: True if a restart resolves the image of the revision again.
     resolves_image: bool = flag("anew", optional=True)
+    moved_from: str = text("movedFrom", optional=True)  # the former key of a service
     note: str = text("note")
     registries: tuple[str, ...] = texts("registries")  # with credentials
 

@@ -17,6 +17,7 @@ from controller.model.desired.plan import (
     CreateNetwork,
     CreateVolume,
     DeliverFiles,
+    MoveService,
     PullImage,
     RemoveNetwork,
 )
@@ -47,6 +48,7 @@ _SUPPLIES: Final = (
     ("networksCreated", CreateNetwork, "network", "create", "created"),
     ("networksRemoved", RemoveNetwork, "network", "remove", "removed"),
     ("volumesCreated", CreateVolume, "volume", "create", "created"),
+    ("moved", MoveService, "service", "move", "moved"),
     ("filesDelivered", DeliverFiles, "Config", "deliver", "delivered"),
 )
 

@@ -14,8 +14,14 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
+from controller.core.files.mounts import revision_contents
 from controller.core.manifests.check_together import desired_digest
-from controller.core.manifests.revision_hash import EARLIER, earlier_revision_of, revision_of
+from controller.core.manifests.revision_hash import (
+    EARLIER,
+    earlier_revision_of,
+    is_revision_of,
+    revision_of,
+)
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Revision
@@ -37,7 +43,7 @@ def with_kept_revisions(
         _with_kept_revision(
             service,
             all_overrides.get(service.key, NO_OVERRIDES),
-            () if observed is None else observed.of(service.key),
+            () if observed is None else _containers_of(service, observed),
         )
         for service in declared.services
     )
@@ -51,6 +57,12 @@ def with_kept_revisions(
         suspended=declared.suspended,
     )
     return replace(declared, services=services, digest=digest)
+
+
+def _containers_of(service: Service, observed: Observed) -> tuple[Container, ...]:
+    """Return the containers of a service, also those that still go by an earlier name."""
+    keys = (service.key, *service.moved)
+    return next((found for key in keys if (found := observed.of(key))), ())
 
 
 def _with_kept_revision(
@@ -74,9 +86,42 @@ def _kept_name(
         if earlier in running:
             return earlier
     kept = reversed(overrides.revisions)
-    return next(
-        (e.revision for e in kept if canonical_revision(e, service.key) == canonical), canonical
-    )
+    known = next((e.revision for e in kept if canonical_revision(e, service.key) == canonical), "")
+    return known or _name_before_moves(service, canonical, containers) or canonical
+
+
+def _name_before_moves(service: Service, canonical: str, containers: Iterable[Container]) -> str:
+    """Return the revision of containers that were made under an earlier name of the service.
+
+    Such containers are current if only the name differs; '' without any.
+    """
+    formers = {(c.former or c.key.name): c.revision for c in containers}
+    if canonical in formers.values():
+        return ""
+    contents = revision_contents(service.deliveries)
+    for name, revision in sorted(formers.items()):
+        key = replace(service.key, name=name)
+        if name != service.key.name and is_revision_of(
+            revision, service.owner, key, service.spec, contents
+        ):
+            return revision
+    return ""
+
+
+def moved(overrides: Overrides, key: Key) -> Overrides:
+    """Return the overrides of a service under its new key.
+
+    Revisions keep their names, under which containers run and images are pinned.
+    """
+    revisions = []
+    for kept in overrides.revisions:
+        spec = kept_spec(kept)
+        if spec is not None and not kept.hidden:
+            contents = revision_contents(kept.deliveries)
+            canonical = revision_of(kept.owner, key, spec, contents)
+            kept = replace(kept, canonical="" if canonical == kept.revision else canonical)  # noqa: PLW2901
+        revisions.append(kept)
+    return replace(overrides, revisions=tuple(revisions))
 
 
 def canonical_revision(kept: Revision, key: Key) -> str:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 from controller.core.disruption import budget
 from controller.core.drift.classify import ALIVE
+from controller.core.planning.moves.pending import claimed_keys
 from controller.core.service.prune_memory import PruneMemory
 from controller.model.desired.desired import Declared, Desired, Service, SourceScope
 from controller.model.desired.plan import Blocked
@@ -243,7 +244,8 @@ def overdue(memory: PruneMemory, *, now: float) -> frozenset[Key]:
 def _candidates(desired: Desired, observed: Observed) -> dict[Key, str]:
     """Return the services to take down, each with a phrase for the reason."""
     services = {service.key: service for service in desired.workloads}
-    left_alone = desired.blind_keys | desired.suspended
+    # Containers that go on under a new name of their service don't go.
+    left_alone = desired.blind_keys | desired.suspended | claimed_keys(desired, observed)
     gone: dict[Key, str] = {}
     for container in observed.containers:
         key = container.key

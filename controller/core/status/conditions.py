@@ -92,7 +92,24 @@ def conditions_of(facts: Facts, inputs: StatusInputs) -> list[Condition]:
         *named,
         *suspended,
         *(condition for condition in held if condition.type == "RolledBack"),
+        *_moved(facts, inputs),
     ]
+
+
+def _moved(facts: Facts, inputs: StatusInputs) -> Iterator[Condition]:
+    """Yield the condition Moved while containers answer to an earlier name of their service."""
+    containers = () if inputs.observed is None else inputs.observed.of(facts.key)
+    former = sorted({container.former for container in containers if container.former})
+    if former:
+        count = sum(1 for container in containers if container.former)
+        whose = "its container answers" if count == 1 else f"{count} containers answer"
+        yield Condition(
+            "Moved",
+            "True",
+            "AnswersToFormerName",
+            f"{whose} to {', '.join(former)} until the next replacement "
+            f"(trimtab restart {display_name(facts.key)})",
+        )
 
 
 def _job_conditions(facts: Facts) -> Iterator[Condition]:

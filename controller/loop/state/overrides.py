@@ -39,7 +39,14 @@ class OverrideStore:
         return apply_overrides(declared, self._store.all_overrides())
 
     def declare(self, files: Desired, observed: Observed | None) -> tuple[Desired, Desired]:
-        """Return the files' state under the revisions that containers have, and with overrides."""
+        """Return the files' state under the revisions that containers have, and with overrides.
+
+        Services under a new name continue the history of their earlier names.
+        """
+        for service in files.services:
+            undeclared = (key for key in service.moved if key not in files.workloads_by_key)
+            earlier = [key for key in undeclared if not files.is_blind_for(key)]
+            self._store.copy_moved(service.key, earlier)
         declared = with_kept_revisions(files, self._store.all_overrides(), observed)
         return declared, self.apply(declared)
 

@@ -21,6 +21,10 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
         # Each pass merges its part into thousands: names differ sooner than keys.
         name = key.name
         others = [c for c in whole.containers if c.key.name != name or c.key != key]
+        if any(container.former for container in part.containers):
+            # They were moved: an older snapshot has them under their former key.
+            there = {container.id for container in part.containers}
+            others = [c for c in others if c.id not in there]
         containers = tuple(sorted([*others, *part.containers], key=attrgetter("id")))
     elsewhere = (n for n in whole.networks if n.namespace != key.namespace)
     here = (n for n in part.networks if n.namespace == key.namespace)

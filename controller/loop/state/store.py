@@ -23,8 +23,8 @@ from controller.core.drift import backoff, contention, failures
 from controller.core.planning import planner, quarantine
 from controller.core.planning.planner import KeyPlan
 from controller.core.planning.quarantine import QuarantinedContainer
+from controller.core.service import kept_revisions, revisions, rollout_progress
 from controller.core.service import prune_memory as prune
-from controller.core.service import revisions, rollout_progress
 from controller.core.service.prune_memory import PruneMemory
 from controller.core.status.facts import Failure
 from controller.loop.state.service_state import Changes, Generation, Noted, ServiceState, SlotMemory
@@ -67,6 +67,25 @@ class StateStore(Noted):
             if key not in self._states:
                 self._states[key] = ServiceState(self.changes)
             return self._states[key]
+
+    def copy_moved(self, key: Key, sources: Iterable[Key]) -> None:
+        """Give a service without a state the state of its earlier key, so that its history goes on."""
+        with self.lock:
+            state = self._states.get(key)
+            if state is not None and state.generation is not None:
+                return
+            known = (self._states[each] for each in sources if each in self._states)
+            before = next((each for each in known if each.generation is not None), None)
+            if before is None:
+                return
+            now = self.of(key)
+            now.generation, now.rollout = before.generation, before.rollout
+            now.overrides = kept_revisions.moved(before.overrides, key)
+            now.good_since, now.advanced_at = before.good_since, before.advanced_at
+            for number, memory in before.slots.items():
+                slot = self.slot((key, number))
+                slot.history, slot.contentions = memory.history, memory.contentions
+                slot.exit_cursor, slot.counted_at = memory.exit_cursor, memory.counted_at
 
     def slot(self, slot: SlotKey) -> SlotMemory:
         """Return the state of a slot."""

@@ -107,6 +107,8 @@ class Service:
     has_late_secrets: bool = False
     #: The engine's names of used volumes and networks with an ``engineName``.
     bound_names: tuple[BoundName, ...] = ()
+    #: The earlier keys of the service.
+    moved: tuple[Key, ...] = ()
 
     def volume_name(self, name: str) -> str:
         """Return the engine's name of a volume of the namespace."""

@@ -106,6 +106,15 @@ class CreateContainer(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MoveService(Action):
+    """Let the containers of the service ``source`` go on under the name ``target``."""
+
+    verb: ClassVar[str] = "move-service"
+    source: Key
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartContainer(Action):
     """Start a container."""
 
@@ -234,7 +243,7 @@ IN_PLACE = (UpdateContainer, UnpauseContainer, RenameContainer, ConnectNetwork, 
 
 Creation = PullImage | CreateNetwork | CreateVolume | DeliverFiles | CreateContainer
 AnyWait = Barrier | Delay | QuarantineWait | NeedsOperator
-AnyAction = Creation | RemoveNetwork | ContainerChange | AnyWait
+AnyAction = Creation | RemoveNetwork | MoveService | ContainerChange | AnyWait
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from controller.model.desired.plan import (
     CreateNetwork,
     CreateVolume,
     DisconnectNetwork,
+    MoveService,
     PullImage,
     RemoveContainer,
     RemoveNetwork,
@@ -169,6 +170,24 @@ def on(kind: type[Any], **more: object) -> AnyAction:
             60,
         ),
         (on(UnpauseContainer), "POST /containers/c1/unpause", {}, None, 60),
+        (
+            MoveService(
+                object=service_key("default", "web"),
+                target="web",
+                cause="c",
+                source=service_key("default", "api"),
+                owner="team",
+            ),
+            "POST /trimtab/v1/records",
+            {},
+            {
+                "act": "service.moved",
+                "object": "Service/default/web",
+                "from": "Service/default/api",
+                "owner": "team",
+            },
+            60,
+        ),
         (on(RenameContainer, name="w"), "POST /containers/c1/rename", {"name": "w"}, None, 60),
         (
             on(ConnectNetwork, network="n", aliases=("web",)),

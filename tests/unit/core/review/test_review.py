@@ -95,6 +95,7 @@ def test_each_service_is_counted_once_by_the_gravest_effect():
         "networksCreated": 1,
         "networksRemoved": 0,
         "volumesCreated": 1,
+        "moved": 0,
         "filesDelivered": 0,
         "refused": 0,
         "waiting": 0,

@@ -7,12 +7,13 @@ from dataclasses import asdict, replace
 
 from controller.core.manifests.revision_hash import earlier_revision_of, slot_text
 from controller.core.service.history import history
-from controller.core.service.kept_revisions import with_kept_revisions
+from controller.core.service.kept_revisions import moved, with_kept_revisions
 from controller.core.service.operator_actions import ActionInputs, decide
-from controller.core.service.overrides import apply_overrides
+from controller.core.service.overrides import apply_overrides, slots_of
 from controller.core.service.revisions import from_json, is_pinned, record_document, to_json
 from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Pin, Revision, ServiceAct
+from controller.model.observed import Container
 from tests.unit.core.service.test_overrides import SINCE, written
 from tests.worlds import WEB, container, declared, engine
 
@@ -146,3 +147,49 @@ def test_the_oldest_limits_of_a_revision_are_dropped_first() -> None:
 def test_revisions_without_limits_are_read() -> None:
     (entry,) = kept_before(SMALL).revisions
     assert isinstance(entry, Revision) and (entry.limits, entry.canonical) == (None, "")
+
+
+MOVED = replace(written("env: {A: b}", name="site"), moved=(WEB,))
+BEFORE = written("env: {A: b}")
+
+
+def found_of(service: Service, overrides: Overrides, *containers: Container) -> Service:
+    (found,) = with_kept_revisions(
+        declared(service), {service.key: overrides}, engine(*containers)
+    ).services
+    return found
+
+
+def kept_now(*services: Service) -> Overrides:
+    overrides = NO_OVERRIDES
+    for each in services:
+        overrides = after(overrides, each)
+    return overrides
+
+
+def test_a_moved_service_goes_on_under_the_revisions_of_its_earlier_name() -> None:
+    other = replace(written("env: {A: c}", name="site"), moved=(WEB,))
+    history_before = kept_now(OTHER, BEFORE)
+    overrides = moved(history_before, MOVED.key)
+    assert found_of(MOVED, overrides).revision == BEFORE.revision
+    assert found_of(MOVED, overrides).canonical == MOVED.revision
+    assert found_of(other, overrides).revision == other.revision
+    # A rollback finds the slot settings of a revision that was declared under the earlier name.
+    (earlier_one, _) = overrides.revisions
+    slots = slots_of(earlier_one, MOVED)
+    assert slots is not None
+    assert (slots.key, slots.revision, slots.spec.env) == (MOVED.key, OTHER.revision, {"A": "c"})
+    assert slots_of(history_before.revisions[0], MOVED) is None
+
+
+def test_without_saved_state_the_containers_tell_the_revision_of_the_earlier_name() -> None:
+    running = replace(container(), revision=BEFORE.revision)
+    pending = found_of(MOVED, NO_OVERRIDES, running)
+    assert pending.revision == BEFORE.revision
+    made = replace(running, key=MOVED.key, former="web")
+    without_claim = replace(MOVED, moved=())
+    assert found_of(without_claim, NO_OVERRIDES, made).revision == BEFORE.revision
+    changed = written("env: {A: c}", name="site")
+    assert found_of(changed, NO_OVERRIDES, made).revision == changed.revision
+    by_the_earlier_rule = replace(made, revision=earlier(BEFORE))
+    assert found_of(without_claim, NO_OVERRIDES, by_the_earlier_rule).revision == earlier(BEFORE)

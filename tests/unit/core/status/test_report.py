@@ -683,3 +683,15 @@ def test_what_is_about_to_be_put_away_is_not_ready_yet():
     told = said(only(world(declared(), engine(container(), networks=()), planned=kept)))
     assert told["Ready"][:2] == ("False", "Acting")
     assert "Quarantined" not in told
+
+
+def test_a_moved_service_says_that_its_containers_answer_to_the_former_name() -> None:
+    moved = replace(container("api"), key=WEB, former="api")
+    one = only(world(declared(service()), engine(moved)))
+    assert said(one)["Ready"][0] == "True"
+    assert said(one)["Moved"] == (
+        "True",
+        "AnswersToFormerName",
+        "its container answers to api until the next replacement (trimtab restart web)",
+    )
+    assert "Moved" not in said(only(world(declared(service()), engine(container()))))

@@ -92,3 +92,11 @@ def test_only_the_controllers_own_containers_are_somebodys() -> None:
     assert snapshot.owner_of(WHOLE, "id:web.1-bbbbbbbb") == WEB
     assert snapshot.owner_of(WHOLE, "theirs") is None
     assert snapshot.owner_of(WHOLE, "nobody") is None
+
+
+def test_moved_containers_are_no_longer_those_of_the_earlier_name() -> None:
+    site = Key("Service", "default", "site")
+    part = engine(replace(container("api"), key=site, former="api"))
+    merged = snapshot.merge(WHOLE, part, site)
+    assert ids(merged.of(site)) == ["id:api.1-bbbbbbbb"]
+    assert merged.of(Key("Service", "default", "api")) == ()

@@ -331,3 +331,22 @@ def test_neither_reading_nor_writing_follows_a_link(tmp_path: Path) -> None:
 def test_a_pipe_in_the_place_of_the_file_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "state.json")
     assert StateStore(tmp_path / "state.json").load(stamp="1") is not None
+
+
+def test_a_moved_service_continues_the_state_of_its_earlier_name(tmp_path: Path) -> None:
+    memory = filled(tmp_path / "state.json")
+    site = service_key("default", "site")
+    memory.copy_moved(site, [service_key("default", "none"), WEB])
+    state = memory.of(site)
+    assert state.generation == memory.of(WEB).generation
+    assert state.overrides == SUSPENDED
+    assert memory.slot((site, 1)).history == memory.slot((WEB, 1)).history
+    assert memory.slot((site, 1)).exit_cursor == ExitCursor("c1", 3, "2026-01-01T00:00:00Z")
+    # A service with a state of its own keeps that.
+    memory.accept_spec(API, "its own")
+    memory.copy_moved(API, [WEB])
+    assert memory.of(API).overrides == NO_OVERRIDES
+    memory.save()
+    again = StateStore(tmp_path / "state.json")
+    again.read()
+    assert again.of(site).overrides == SUSPENDED

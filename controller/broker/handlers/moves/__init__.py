@@ -1,0 +1,1 @@
+"""Moves of services: containers go on under another name of their service."""

@@ -1,0 +1,1 @@
+"""Admission of moves: a service goes on under another name."""

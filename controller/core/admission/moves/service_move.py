@@ -1,0 +1,172 @@
+"""Admission of a move: a service's containers go on under another name of the service.
+
+Pure. A move changes the broker's inventory alone: containers keep their labels, their settings and
+their processes. The controller's request is no proof of anything. So each fact is read from the
+inventory, and a usurped controller can neither take another owner's service, nor merge two
+services, nor leave the counts of the disruption budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from controller.core.admission.dns_names import DnsNames, clashes, make_dns_names
+from controller.core.engine_api.requests import Finding
+from controller.core.records.parts import RequestPart, SummaryPart
+from controller.core.rules.identity import judge_owner
+from controller.model import names
+from controller.model.inventory import ContainerItem, Inventory
+from controller.model.mutations import SERVICE_MOVED, Mutation
+from controller.model.names import NAMESPACE_MAX, SERVICE_NAME_MAX, Key, is_dns_label
+from controller.model.policy.document import Policy
+from controller.model.records import Role
+
+#: The form of a request, for refusals.
+FORM = (
+    f'{{"act": "{SERVICE_MOVED}", "object": "Service/NAMESPACE/NAME", '
+    '"from": "Service/NAMESPACE/NAME", "owner": …}'
+)
+#: The reasons that pass by themselves.
+PASSING = frozenset({"move.busy", "move.nothing"})
+_MEMBERS = frozenset({"act", "object", "from", "owner"})
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRequest:
+    """A requested move of a service."""
+
+    source: Key
+    target: Key
+    #: The owner that the document under the new name declares.
+    owner: str
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """The summary in the record; queries find the record by its labels."""
+        return SummaryPart(
+            act=SERVICE_MOVED,
+            labels={
+                names.NAMESPACE: self.target.namespace,
+                names.SERVICE: self.target.name,
+                names.OWNER: self.owner,
+            },
+            moved_from=str(self.source),
+        ).members
+
+
+def read_move(body: Mapping[str, object]) -> MoveRequest | str:
+    """Return the requested move, or a text about the fault in the body."""
+    if body.keys() != _MEMBERS:
+        return f"expected the members {', '.join(sorted(_MEMBERS))}"
+    target, source = _service(body["object"]), _service(body["from"])
+    if target is None or source is None:
+        return "object and from are services: Service/NAMESPACE/NAME"
+    owner = body["owner"]
+    if not isinstance(owner, str) or not is_dns_label(owner, length=63):
+        return "owner isn't the name of an owner"
+    return MoveRequest(source, target, owner)
+
+
+def _service(text: object) -> Key | None:
+    try:
+        key = Key.parse(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    fits = (
+        key is not None
+        and key.kind == "Service"
+        and is_dns_label(key.namespace, length=NAMESPACE_MAX)
+        and is_dns_label(key.name, length=SERVICE_NAME_MAX)
+    )
+    return key if fits else None
+
+
+def moving(inventory: Inventory, source: Key) -> tuple[ContainerItem, ...]:
+    """Return the containers of the controller's service *source*."""
+    return tuple(
+        item
+        for item in inventory.containers.values()
+        if (item.namespace, item.service) == (source.namespace, source.name)
+        and item.origin == "controller"
+        and not item.is_run
+    )
+
+
+def judge_move(
+    move: MoveRequest,
+    inventory: Inventory,
+    *,
+    role: Role,
+    policy: Policy,
+    names_in_use: Iterable[DnsNames],
+) -> Iterator[Finding]:
+    """Yield the reasons against a move."""
+    source, target = move.source, move.target
+    if source.namespace != target.namespace:
+        reason = f"{source} is in another namespace than {target}: networks and names differ there"
+        yield Finding(
+            "move.namespace", "from", reason, "create the service there, and remove it here"
+        )
+        return
+    if source == target:
+        yield Finding(
+            "move.self", "from", f"{target} has this name already", "name another service"
+        )
+        return
+    items = moving(inventory, source)
+    if not items:
+        reason = f"the inventory has no container of {source}"
+        yield Finding("move.nothing", "from", reason, "look again: another change came first")
+        return
+    yield from _judge_target(target, inventory)
+    yield from _judge_open(move, inventory)
+    yield from judge_owner(policy, role, move.owner, target.namespace)
+    owners = {item.owner for item in items}
+    if role is not Role.OPERATOR and owners != {move.owner}:
+        others = ", ".join(sorted(owners - {move.owner}))
+        reason = f"containers of {source} belong to {others}, and {target} belongs to {move.owner}"
+        remedy = "keep the owner, or let the documents go one after the other"
+        yield Finding("move.owner", "owner", reason, remedy)
+    excepted = {(each.namespace, each.service) for each in policy.exceptions}
+    for key in (source, target):
+        if role is not Role.OPERATOR and (key.namespace, key.name) in excepted:
+            reason = f"the policy has an exception for {key}"
+            remedy = "remove the exception, or let the documents go one after the other"
+            yield Finding("move.exception", "object", reason, remedy)
+    in_use = tuple(names_in_use)
+    for item in items:
+        mine = make_dns_names(
+            move.owner,
+            item.admitted.networks,
+            [target.name],
+            service=f"{target.namespace}/{target.name}",
+            identifier=item.id,
+        )
+        others_in_use = (each for each in in_use if each.id != item.id)
+        yield from clashes(mine, others_in_use, policy=policy.networks)
+
+
+def _judge_target(target: Key, inventory: Inventory) -> Iterator[Finding]:
+    """Yield a finding if containers go by the new name already, a job's runs included."""
+    place = (target.namespace, target.name)
+    there = (i for i in inventory.containers.values() if (i.namespace, i.service) == place)
+    taken = next(there, None)
+    if taken is not None or names.job_key(*place) in inventory.jobs:
+        what = "a job" if taken is None or taken.is_run else taken.admitted.name
+        reason = f"{target} is taken by {what}"
+        yield Finding(
+            "move.taken", "object", reason, "choose another name, or wait until it is free"
+        )
+
+
+def _judge_open(move: MoveRequest, inventory: Inventory) -> Iterator[Finding]:
+    """Yield a finding if a create for either name is in progress: its container would be left out."""
+    places = {(key.namespace, key.name) for key in (move.source, move.target)}
+    for intent in inventory.open.values():
+        request = RequestPart.read(intent.request)
+        labels = request.summary.label(names.NAMESPACE), request.summary.label(names.SERVICE)
+        if request.route == Mutation.CONTAINER_CREATE and labels in places:
+            reason = f"a container of {'/'.join(labels)} is being created"
+            yield Finding("move.busy", "from", reason, "try again in a moment")
+            return

@@ -1,0 +1,1 @@
+"""Moves in plans: which containers go on under another name of their service."""

@@ -1,0 +1,103 @@
+"""Pending moves: services whose containers still go by an earlier name.
+
+A move restarts nothing: the broker's inventory lets the containers go on under the new name. Until
+then no plan removes them, whatever keeps the move from being made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from controller.model.desired.desired import Desired, Service
+from controller.model.desired.plan import MoveService
+from controller.model.names import Key
+from controller.model.observed import Container, Observed
+
+
+@dataclass(frozen=True, slots=True)
+class PendingMove:
+    """Containers of the service *source* that are to go on under the name of *service*."""
+
+    source: Key
+    service: Service
+    #: The number of containers.
+    count: int
+
+    @property
+    def action(self) -> MoveService:
+        """The action that makes the move."""
+        named = f"{self.source.namespace}/{self.source.name}"
+        return MoveService(
+            object=self.service.key,
+            target=self.service.key.name,
+            cause=f"{named} is now {self.service.key.name}; {_goes_on(self.count, self.source.name)}",
+            source=self.source,
+            owner=self.service.owner,
+        )
+
+
+def _goes_on(count: int, name: str) -> str:
+    """Return what becomes of the containers: no engine gives a running container another name."""
+    if count == 1:
+        return f"its container goes on, and answers to {name} until its replacement"
+    return f"its {count} containers go on, and answer to {name} until their replacement"
+
+
+def pending_moves(desired: Desired, observed: Observed) -> tuple[PendingMove, ...]:
+    """Return the moves to make, by their services.
+
+    A service with a container of its own takes no other containers over. A suspended service, and
+    one whose earlier document can't be read, wait.
+    """
+    found = []
+    for service in desired.services:
+        source = _source_of(service, desired, observed)
+        held = service.key in desired.suspended or service.key in desired.blind_keys
+        if source is not None and not held and not desired.is_blind_for(source):
+            found.append(PendingMove(source, service, len(observed.of(source))))
+    return tuple(found)
+
+
+def claimed_keys(desired: Desired, observed: Observed) -> frozenset[Key]:
+    """Return the undeclared services whose containers wait for a move."""
+    sources = (_source_of(service, desired, observed) for service in desired.services)
+    return frozenset(source for source in sources if source is not None)
+
+
+def _source_of(service: Service, desired: Desired, observed: Observed) -> Key | None:
+    """Return the earlier key, of the namespace, under which the containers of a service run."""
+    if not service.moved or observed.of(service.key):
+        return None
+    for source in service.moved:
+        near = source.namespace == service.key.namespace
+        if near and source not in desired.workloads_by_key and observed.of(source):
+            return source
+    return None
+
+
+def with_moves(observed: Observed, moves: Iterable[PendingMove]) -> Observed:
+    """Return a snapshot as it will be after the moves."""
+    targets = {move.source: move.service.key for move in moves}
+    if not targets:
+        return observed
+    containers = tuple(
+        _moved(c, targets[c.key]) if c.key in targets else c for c in observed.containers
+    )
+    return replace(observed, containers=containers)
+
+
+def _moved(container: Container, target: Key) -> Container:
+    if container.origin != "controller":
+        return container
+    former = container.former or container.key.name
+    admitted = () if container.admitted is None else container.admitted.networks
+    known = dict(container.admitted_aliases)
+    names = {n: tuple(sorted({*known.get(n, ()), container.key.name})) for n in admitted}
+    further = tuple(sorted((known | names).items()))
+    return replace(
+        container,
+        key=target,
+        former="" if former == target.name else former,
+        admitted_aliases=further,
+    )
