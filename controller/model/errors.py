@@ -49,6 +49,16 @@ class Severity(StrEnum):
     REFUSED = "refused"  # valid, but denied by the policy
 
 
+@dataclass(frozen=True, slots=True)
+class SourcePosition:
+    """A line and a column of a file, from 1."""
+
+    line: int
+    column: int
+    #: The file, if it isn't the document's own.
+    file: str = ""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One fault in the files of users, at its place.

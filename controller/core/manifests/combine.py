@@ -65,7 +65,7 @@ class _Combination:
         self.problems.append(
             replace(
                 problem,
-                file=declaration.document.file,
+                file=place.file or declaration.document.file,
                 line=place.line,
                 column=place.column,
                 field=dotted(path),

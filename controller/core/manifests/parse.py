@@ -274,7 +274,11 @@ def _declaration(document: Document, manifest: AnyManifest) -> Declaration:
         spec=spec,
         revision=revision_of(metadata.owner, key, spec) if isinstance(spec, ServiceSpec) else "",
         source=SourceLocation(
-            document.file, document.place.line, lines=_lines(document), text=document.text
+            document.file,
+            document.place.line,
+            lines=_lines(document),
+            text=document.text,
+            places=document.places,
         ),
         document=document,
         moved=moved_of(document, key),

@@ -257,7 +257,7 @@ def problem_at(
     return Problem(
         code,
         message,
-        document.file,
+        place.file or document.file,
         place.line,
         place.column,
         expected,

@@ -89,6 +89,10 @@ def _grants(policy: Policy) -> Iterator[str]:
         (policy.resources.cpuset, "CPU sets"),
         (policy.resources.tmpfs.executable, "programs in a tmpfs"),
         (networks.client_aliases, "any alias in networks of one's own"),
+        (
+            networks.compose_default == "bridge",
+            "mode bridge for the default network of a compose file",
+        ),
         (networks.ports.ranges, "ranges of host ports"),
     ):
         if granted:

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from controller.core.encoding.quoting import shorten
-from controller.core.encoding.yaml import SourcePosition, YamlPath, locate
+from controller.core.encoding.yaml import YamlPath, locate
 from controller.core.engine_api.requests import Finding
 from controller.core.manifests.field_paths import field_at, fields_of
 from controller.core.manifests.validation_errors import dotted
 from controller.core.rules.verdict import AdmissionDecision, mode_of
 from controller.model.desired.desired import Network, Service, SourceLocation, Volume
 from controller.model.desired.plan import Verdict
-from controller.model.errors import Problem, Severity
+from controller.model.errors import Problem, Severity, SourcePosition
 from controller.model.names import NetworkNames
 from controller.model.policy.document import Policy
 
@@ -74,7 +74,7 @@ def _problem(
     return Problem(
         code=finding.rule,
         message=message,
-        file=resource.source.file,
+        file=place.file or resource.source.file,
         line=place.line,
         column=place.column,
         remedy=finding.advice,
@@ -91,6 +91,8 @@ def _joint(reason: str) -> str:
 
 def place_of(source: SourceLocation, path: YamlPath) -> SourcePosition:
     """Return the position of a field in its document, or of the document."""
+    if source.places is not None:
+        return source.places(path)
     if not source.text:
         return SourcePosition(source.line, 0)
     return locate(source.text, source.line, path)

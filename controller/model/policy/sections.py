@@ -182,6 +182,8 @@ class Networks(Model):
     #: A service with mode bridge also joins its namespace's isolated network. It reaches the internet
     #: and the isolated services, and the isolated services reach it.
     bridge_joins_isolated: bool = False
+    #: The mode of a Compose service on its project's network ``default``.
+    compose_default: Literal["isolated", "bridge"] = "isolated"
     #: Networks created by clients are internal, whatever the request says.
     client_internal: bool = True
     ports: HostPorts = HostPorts()

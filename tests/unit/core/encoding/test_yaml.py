@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from controller.core.encoding import yaml
-from controller.core.encoding.yaml import SourcePosition, compose, decode
+from controller.core.encoding.yaml import compose, decode
+from controller.model.errors import SourcePosition
 
 
 def check(text: str, *, values: list[object], problems: list[str]) -> None:

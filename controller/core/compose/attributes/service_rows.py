@@ -1,0 +1,312 @@
+"""The rows of the attributes table for services. ``top_rows`` explains the words."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_LIMIT = "the policy has a default and a maximum"
+_SWARM = "of Swarm"
+_HOST = "a namespace of the host is never shared"
+_IO = "limits of input and output are not supported yet → remove it"
+_HOOK = "hooks of the container's life are not supported yet"
+
+_ROWS: tuple[tuple[str, str, str], ...] = (
+    ("annotations", "!", "annotations configure runtimes past the gate → write labels"),
+    ("attach", "~", "`trimtab logs` shows every service"),
+    (
+        "build.**",
+        "~",
+        (
+            "nothing is built. Beside image: no effect. Alone: build in CI, or `docker build` by an operator "
+            "and `trimtab image trust`"
+        ),
+    ),
+    ("blkio_config.**", "!", _IO),
+    ("cap_add", "~", "asked for beside the default ones; the policy lists what is allowed"),
+    (
+        "cap_drop",
+        "~",
+        (
+            "everything is dropped first. Without cap_drop the service asks for the capabilities of Docker's "
+            "default set that the policy allows"
+        ),
+    ),
+    ("cgroup", "~", "private; host is refused"),
+    ("cgroup_parent", "!", "limits would be those of another group → remove it"),
+    ("command", "=", "the arguments"),
+    ("configs", "=", "files of Configs, read-only"),
+    ("configs.source", "=", "the Config"),
+    ("configs.target", "=", "the path in the container; /NAME by default"),
+    ("configs.uid", "=", "the owner of the file"),
+    ("configs.gid", "=", "the group of the file"),
+    ("configs.mode", "~", "the mode without the right to write; 0444 by default"),
+    (
+        "container_name",
+        "~",
+        (
+            "containers are called NAMESPACE.SERVICE.SLOT-REVISION; the name is a further name in the networks "
+            "where the policy allows it (networks.serviceAliases)"
+        ),
+    ),
+    ("cpu_count", "!", "of Windows → write cpus"),
+    ("cpu_percent", "!", "of Windows → write cpus"),
+    ("cpu_shares", "=", "the weight against other containers"),
+    ("cpu_quota", "!", "a second way to write cpus → write cpus"),
+    ("cpu_period", "!", "a second way to write cpus → write cpus"),
+    ("cpu_rt_period", "!", "real-time processes can stall the host → remove it"),
+    ("cpu_rt_runtime", "!", "real-time processes can stall the host → remove it"),
+    ("cpus", "~", _LIMIT),
+    ("cpuset", "~", "where the policy allows it"),
+    ("credential_spec.**", "!", "of Windows → remove it"),
+    ("depends_on", "=", "the service waits, and the others start first"),
+    (
+        "depends_on.*.restart",
+        "~!",
+        "a restart of the dependency doesn't restart the service: it reconnects",
+    ),
+    ("depends_on.*.required", "=", "false: a service that isn't in the project counts as there"),
+    (
+        "depends_on.*.condition",
+        "=",
+        (
+            "service_started, service_healthy, service_completed_successfully. The latter makes a Job of a "
+            "service whose restart is no, or isn't written"
+        ),
+    ),
+    ("deploy", "=", "on one host"),
+    ("deploy.mode", "~", "replicated; global has one replica; the job modes make a Job"),
+    ("deploy.endpoint_mode", "~", "the name resolves to each replica (dnsrr)"),
+    ("deploy.replicas", "=", "the number of replicas"),
+    ("deploy.labels", "~", "labels of the resource"),
+    ("deploy.update_config", "=", "the pace of a rollout; without it the defaults of rollouts"),
+    ("deploy.update_config.parallelism", "=", "replicas that are replaced at a time; 0 is all"),
+    ("deploy.update_config.delay", "=", "a replacement counts after this time (minHealthy)"),
+    (
+        "deploy.update_config.failure_action",
+        "=",
+        "rollback or pause; continue is refused. rollback is the default",
+    ),
+    ("deploy.update_config.monitor", "=", "a replacement counts after this time (minHealthy)"),
+    (
+        "deploy.update_config.max_failure_ratio",
+        "~",
+        "0: the first failure ends the rollout; another ratio is refused",
+    ),
+    (
+        "deploy.update_config.order",
+        "=",
+        "start-first or stop-first; by default as the service allows",
+    ),
+    ("deploy.rollback_config.**", "~", "a rollback has the pace of the rollout"),
+    ("deploy.resources", "=", ""),
+    ("deploy.resources.limits", "~", _LIMIT),
+    ("deploy.resources.limits.cpus", "~", _LIMIT),
+    ("deploy.resources.limits.memory", "~", _LIMIT + "; swap is never used"),
+    ("deploy.resources.limits.pids", "~", _LIMIT),
+    ("deploy.resources.reservations", "=", ""),
+    ("deploy.resources.reservations.cpus", "=", "of Swarm, no effect on one host"),
+    ("deploy.resources.reservations.memory", "=", "the memory that is left if the host runs short"),
+    ("deploy.resources.reservations.generic_resources.**", "=", "of Swarm, no effect on one host"),
+    (
+        "deploy.resources.reservations.devices.**",
+        "!",
+        "a device is granted by its name → write devices: [nvidia.com/gpu=all], and grant it in the policy",
+    ),
+    ("deploy.restart_policy", "=", ""),
+    ("deploy.restart_policy.condition", "=", "any, on-failure or none"),
+    ("deploy.restart_policy.delay", "~", "the pause grows from 1 s to 300 s"),
+    ("deploy.restart_policy.max_attempts", "~", "restarts go on, more slowly each time"),
+    ("deploy.restart_policy.window", "~", "the pause is reset after 10 minutes"),
+    ("deploy.placement.**", "=", "of Swarm, no effect on one host"),
+    ("device_cgroup_rules", "!", "a rule can open any device → write devices, and grant them"),
+    ("devices", "~", "by a grant of the policy to the owner"),
+    ("devices.source", "~", "by a grant of the policy to the owner"),
+    ("devices.target", "=", "the path in the container"),
+    ("devices.permissions", "=", "some of r, w and m"),
+    ("develop.**", "=", "of `docker compose watch`, no effect on what runs"),
+    ("dns", "~", "servers that the policy lists"),
+    ("dns_opt", "~", "where the policy allows it"),
+    ("dns_search", "~", "where the policy allows it"),
+    ("domainname", "=", "the domain name of the container"),
+    ("entrypoint", "=", "the program"),
+    ("env_file.**", "=", "read into environment; the files are watched"),
+    ("label_file", "=", "read into labels; the files are watched"),
+    (
+        "environment",
+        "=",
+        "the variables. A name without a value is unset: trimtab's own environment never counts",
+    ),
+    ("expose", "=", "no effect: services of a network reach every port of each other"),
+    ("extends.**", "=", "the other service is read into this one"),
+    ("external_links", "!", "containers of others have no names here → put both in one project"),
+    ("extra_hosts", "~", "where the policy allows it"),
+    (
+        "gpus.**",
+        "!",
+        "a device is granted by its name → write devices: [nvidia.com/gpu=all], and grant it in the policy",
+    ),
+    ("group_add", "~", "where the policy allows it"),
+    ("healthcheck", "=", "run by the engine; an unhealthy container is replaced"),
+    ("healthcheck.disable", "~!", "a check of the image itself stays in force"),
+    ("healthcheck.interval", "=", "30s by default"),
+    ("healthcheck.retries", "~", "at most 10; more retries lengthen start_period"),
+    ("healthcheck.test", "=", "CMD, CMD-SHELL or a text for /bin/sh"),
+    ("healthcheck.timeout", "=", "30s by default"),
+    ("healthcheck.start_period", "=", "30s by default"),
+    ("healthcheck.start_interval", "=", "the interval during start_period"),
+    ("hostname", "=", "the host name of the container"),
+    ("image", "~", "an image that the policy allows; its tag is resolved once"),
+    ("init", "=", "an init process that reaps and forwards signals"),
+    ("ipc", "~", "private; " + _HOST),
+    ("isolation", "!", "of Windows → remove it"),
+    ("labels", "~", "labels of the container; the policy lists prefixes that are refused"),
+    (
+        "links",
+        "~",
+        "the other service starts first; its second name is for all services of the networks",
+    ),
+    ("logging", "~", "on this host, rotated"),
+    ("logging.driver", "~", "json-file or local; another driver is refused"),
+    ("logging.options", "~", "max-size, max-file and compress; others are refused"),
+    ("mac_address", "!", "an address of the engine's choice is used → remove it"),
+    ("mem_limit", "~", _LIMIT + "; swap is never used"),
+    ("mem_reservation", "=", "the memory that is left if the host runs short"),
+    ("mem_swappiness", "!", "swap is never used → remove it"),
+    ("memswap_limit", "~!", "swap is never used"),
+    ("models.**", "!", "models need a runner in the engine → run the model in a service"),
+    (
+        "network_mode",
+        "~",
+        "none; bridge where the policy allows it. host is refused: "
+        + _HOST
+        + ". service: and container: "
+        "are not supported yet",
+    ),
+    (
+        "networks",
+        "=",
+        (
+            "the service joins these networks alone. `default` is the network of the namespace by the policy "
+            "(networks.composeDefault)"
+        ),
+    ),
+    ("networks.*.aliases", "~", "further names, where the policy allows them"),
+    ("networks.*.interface_name", "!", "the engine names interfaces → remove it"),
+    ("networks.*.ipv4_address", "!", "the engine chooses addresses → use the service's name"),
+    ("networks.*.ipv6_address", "!", "the engine chooses addresses → use the service's name"),
+    ("networks.*.link_local_ips", "!", "the engine chooses addresses → use the service's name"),
+    ("networks.*.mac_address", "!", "an address of the engine's choice is used → remove it"),
+    (
+        "networks.*.driver_opts",
+        "!",
+        "options of the driver can open ways around the gate → remove it",
+    ),
+    ("networks.*.priority", "~", "the networks are joined in the order of their names"),
+    ("networks.*.gw_priority", "~", "a published port leads through the ingress network"),
+    ("oom_kill_disable", "!", "a process without memory could block the host → remove it"),
+    ("oom_score_adj", "~", "from 0 to 1000; below 0 other programs of the host would end first"),
+    ("pid", "~", "private; " + _HOST),
+    ("pids_limit", "~", _LIMIT),
+    ("platform", "~!", "the engine takes the image's variant for the host"),
+    ("ports", "~", "published on the policy's first address (127.0.0.1) without an address"),
+    ("ports.name", "=", "no effect"),
+    ("ports.mode", "=", _SWARM + ", no effect on one host"),
+    ("ports.host_ip", "~", "an address that the policy lists"),
+    ("ports.target", "=", "the port of the container"),
+    (
+        "ports.published",
+        "~",
+        "a port that the policy allows. Without it no port is published; a range for one port is refused",
+    ),
+    ("ports.protocol", "=", "tcp, udp or sctp"),
+    ("ports.app_protocol", "=", "no effect"),
+    ("post_start.**", "!", _HOOK + " → run the command in the entrypoint"),
+    ("pre_stop.**", "!", _HOOK + " → handle the stop signal in the program"),
+    (
+        "pre_start.**",
+        "!",
+        _HOOK + " → make it a service, and wait for its completion in depends_on",
+    ),
+    (
+        "privileged",
+        "!",
+        "a privileged container is root on the host → add the capabilities it needs",
+    ),
+    ("profiles", "=", "x-trimtab.profiles chooses them"),
+    ("provider.**", "!", "a provider is a program outside the gate → run it by hand"),
+    (
+        "pull_policy",
+        "=",
+        "always, never, missing, if_not_present; build is refused. The other words check a new revision alone",
+    ),
+    ("pull_refresh_after", "~!", "a tag is resolved at a new revision alone"),
+    ("read_only", "=", "a read-only root filesystem"),
+    (
+        "restart",
+        "~",
+        "always, unless-stopped: Always. on-failure: OnFailure. no: Never. Not written: Always",
+    ),
+    ("runtime", "~", "a runtime that the policy lists"),
+    ("scale", "=", "the number of replicas"),
+    ("security_opt", "~", "no-new-privileges is always on; other options are refused"),
+    ("shm_size", "~", "the policy has a maximum"),
+    ("secrets", "=", "files of Secrets, read-only"),
+    ("secrets.source", "=", "the Secret"),
+    ("secrets.target", "=", "the path in the container; /run/secrets/NAME by default"),
+    ("secrets.uid", "=", "the owner of the file"),
+    ("secrets.gid", "=", "the group of the file"),
+    ("secrets.mode", "~", "the mode without the right to write; 0444 by default"),
+    ("sysctls", "!", "settings of the kernel are not supported → set them on the host"),
+    ("stdin_open", "=", "standard input stays open"),
+    ("stop_grace_period", "~", "at most 300s"),
+    ("stop_signal", "=", "the signal of a stop"),
+    ("storage_opt", "~", "size, where the host's storage can limit it"),
+    ("tmpfs", "~", "the policy's default size without a size"),
+    ("tty", "=", "a terminal"),
+    ("ulimits", "~", "limits that the policy lists, up to its maximum"),
+    ("ulimits.*.soft", "~", "the limit in force"),
+    ("ulimits.*.hard", "~", "the most that a process can raise it to"),
+    ("use_api_socket", "!", "the engine's socket is root on the host → use a client of the gate"),
+    ("user", "=", "the user of the processes"),
+    ("uts", "~", "private; " + _HOST),
+    ("userns_mode", "!", _HOST + " → remove it"),
+    ("volumes", "=", "volumes, folders and files"),
+    ("volumes.type", "=", "volume, bind, tmpfs; others are refused"),
+    (
+        "volumes.source",
+        "~",
+        (
+            "a volume; a path of the host that the policy allows; a file, or a read-only folder, of the project "
+            "becomes a Config"
+        ),
+    ),
+    ("volumes.target", "=", "the path in the container"),
+    ("volumes.read_only", "=", "a mount that the container can't change"),
+    ("volumes.consistency", "=", "of macOS, no effect"),
+    ("volumes.bind", "=", ""),
+    ("volumes.bind.propagation", "!", "mounts would appear on the host → remove it"),
+    (
+        "volumes.bind.create_host_path",
+        "~",
+        "a missing path is a problem: nothing is made on the host",
+    ),
+    ("volumes.bind.recursive", "!", "mounts below are not told apart → remove it"),
+    ("volumes.bind.selinux", "~!", "files of the host are not relabelled"),
+    ("volumes.volume", "=", ""),
+    ("volumes.volume.labels", "~", "no effect"),
+    ("volumes.volume.nocopy", "=", "the volume begins empty"),
+    ("volumes.volume.subpath", "=", "a folder in the volume"),
+    ("volumes.tmpfs", "=", ""),
+    ("volumes.tmpfs.size", "~", "the policy has a maximum"),
+    ("volumes.tmpfs.mode", "=", "the mode of the folder"),
+    (
+        "volumes.image.**",
+        "!",
+        "mounts of images are not supported → copy the files into an image or a volume",
+    ),
+    ("volumes_from", "!", "a volume is shared by its name → mount the volume in both services"),
+    ("working_dir", "=", "the folder of the processes"),
+)
+
+#: Rows of path, word and text.
+SERVICE_ROWS: Final = tuple((f"services.*.{path}", word, text) for path, word, text in _ROWS)

@@ -1,0 +1,380 @@
+"""The program of a service and its surroundings: image, command, environment, health, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from controller.core.compose.project import TreePath
+from controller.core.compose.translation.scope import Draft, Scope, Tree, items, mapping, texts
+from controller.core.compose.translation.settings import USUAL_CAPABILITIES
+from controller.core.compose.translation.units import (
+    byte_text,
+    duration_ms,
+    duration_text,
+)
+from controller.model.names import Key
+from controller.model.quantities import format_duration_ms
+
+_RETRIES_MAX: Final = 10
+_START_PERIOD_MS: Final = 30_000
+_INTERVAL_MS: Final = 30_000
+#: The attribute of Compose for a field with the same value.
+_SAME: Final = {
+    "domainname": "spec.domainname",
+    "hostname": "spec.hostname",
+    "init": "spec.init",
+    "stdin_open": "spec.stdin",
+    "stop_signal": "spec.stopSignal",
+    "tty": "spec.tty",
+    "working_dir": "spec.workingDir",
+    "runtime": "spec.security.runtime",
+    "read_only": "spec.security.readOnlyRootFilesystem",
+    "cpu_shares": "spec.resources.cpuShares",
+    "cpuset": "spec.resources.cpuset",
+    "pids_limit": "spec.resources.pids",
+}
+_PULL: Final = {
+    "always": "Always",
+    "never": "Never",
+    "missing": "IfNotPresent",
+    "if_not_present": "IfNotPresent",
+    "daily": "Always",
+    "weekly": "Always",
+    "refresh": "Always",
+}
+#: Attributes about namespaces, with the words that ask for what every container has.
+_PRIVATE: Final = {
+    "ipc": ("private", "shareable", "none"),
+    "pid": (),
+    "uts": (),
+    "cgroup": ("private",),
+}
+
+
+class Workload:
+    """A service of the project, the document made for it, and its problems."""
+
+    def __init__(self, scope: Scope, name: str) -> None:
+        self.scope = scope
+        self.name = name
+        self.tree: Tree = mapping(scope.services[name])
+        self.key: Key = scope.key_of(name)
+        self.draft = Draft(self.key.kind, self.key.name, ("services", name))
+
+    @property
+    def is_job(self) -> bool:
+        """True if the service runs to completion."""
+        return self.key.kind == "Job"
+
+    def refuse(self, path: TreePath, message: str, remedy: str) -> None:
+        """Add an error at an attribute."""
+        where = ("services", self.name, *path)
+        self.scope.error(where, "compose.refused", message, remedy, self.key)
+
+    def warn(
+        self, path: TreePath, message: str, remedy: str, code: str = "compose.by-policy"
+    ) -> None:
+        """Add a warning at an attribute."""
+        self.scope.warn(("services", self.name, *path), code, message, remedy, self.key)
+
+
+def put_container(work: Workload) -> None:
+    """Translate all attributes of a service that concern its containers alone."""
+    for part in (_image, _program, _same, _user, _environment, _resolver, _limits, _devices):
+        part(work)
+    for part in (_security, _namespaces, _logging):
+        part(work)
+    if not work.is_job:
+        _healthcheck(work)
+    elif work.tree.get("healthcheck"):
+        work.warn(("healthcheck",), "a Job has no health check: its exit code counts", "remove it")
+
+
+def _image(work: Workload) -> None:
+    image = work.tree.get("image")
+    if image:
+        work.draft.put("spec.image", image, "image")
+        if work.tree.get("build"):
+            message = "build has no effect: the image is run as it is"
+            work.warn(
+                ("build",), message, "build the image in CI, and push it under the name in image"
+            )
+    elif work.tree.get("build"):
+        work.refuse(
+            ("build",),
+            "the service has no image to run: trimtab builds none",
+            "build in CI and write image: NAME; or an operator runs `docker build -t NAME .`, then "
+            "`trimtab image trust NAME`",
+        )
+    else:
+        work.refuse((), "the service has no image", "write image: NAME")
+    word = work.tree.get("pull_policy")
+    if word is None:
+        return
+    policy = _PULL.get(str(word)) or ("Always" if str(word).startswith("every_") else None)
+    if policy is None:
+        work.refuse(
+            ("pull_policy",), f"pull_policy {word} is not supported", "write missing or always"
+        )
+    else:
+        work.draft.put("spec.pullPolicy", policy, "pull_policy")
+
+
+def _program(work: Workload) -> None:
+    for name in ("entrypoint", "command"):
+        value = work.tree.get(name)
+        if value is None:
+            continue
+        words = texts(value)
+        if words:
+            work.draft.put(f"spec.{name}", words, name)
+        elif name == "entrypoint" or "entrypoint" not in work.draft.spec:
+            message = f"an empty {name} can't remove the image's own"
+            work.refuse((name,), message, "write the whole command line as entrypoint")
+    grace = work.tree.get("stop_grace_period")
+    if grace is not None:
+        milliseconds = duration_ms(grace)
+        whole = None if milliseconds is None else -(-milliseconds // 1000) * 1000
+        text = str(grace) if whole is None else format_duration_ms(whole)
+        work.draft.put("spec.stopGracePeriod", text, "stop_grace_period")
+
+
+def _same(work: Workload) -> None:
+    for name, field in _SAME.items():
+        value = work.tree.get(name)
+        if value in (None, "", False) or (name == "pids_limit" and value == -1):
+            continue
+        work.draft.put(field, value, name)
+    if work.tree.get("oom_score_adj"):
+        work.draft.put("spec.oomScoreAdj", work.tree["oom_score_adj"], "oom_score_adj")
+    if labels := mapping(work.tree.get("labels")):
+        written = {name: str(value) for name, value in labels.items()}
+        work.draft.put("spec.containerLabels", written, "labels")
+        for name in labels:
+            work.draft.trace(("spec", "containerLabels", name), ("labels", name))
+    if groups := texts(work.tree.get("group_add")):
+        work.draft.put("spec.groupAdd", groups, "group_add")
+
+
+def _user(work: Workload) -> None:
+    user = work.tree.get("user")
+    if user not in (None, ""):
+        work.draft.put("spec.user", str(user), "user")
+
+
+def _environment(work: Workload) -> None:
+    written: dict[str, str] = {}
+    for name, value in mapping(work.tree.get("environment")).items():
+        work.draft.trace(("spec", "env", name), ("environment", name))
+        if value is None:
+            message = f"{name} has no value, and is not set: trimtab's own environment never counts"
+            remedy = f"write {name}: VALUE, or set {name} in .env and write {name}: ${{{name}}}"
+            work.warn(("environment", name), message, remedy, "compose.no-value")
+        else:
+            written[name] = _text(value)
+    if written:
+        work.draft.put("spec.env", written, "environment")
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _resolver(work: Workload) -> None:
+    for name, field in (("dns", "servers"), ("dns_search", "search"), ("dns_opt", "options")):
+        if listed := texts(work.tree.get(name)):
+            work.draft.put(f"spec.dns.{field}", listed, name)
+    hosts: dict[str, str] = {}
+    declared = work.tree.get("extra_hosts")
+    pairs = (
+        [(name, address) for name, addresses in declared.items() for address in texts(addresses)]
+        if isinstance(declared, Mapping)
+        else [_host(entry) for entry in texts(declared)]
+    )
+    for name, address in pairs:
+        if name in hosts:
+            message = f"extra_hosts has two addresses for {name}"
+            work.refuse(("extra_hosts",), message, "keep one of them")
+        hosts[name] = address.removeprefix("[").removesuffix("]")
+    if hosts:
+        work.draft.put("spec.extraHosts", hosts, "extra_hosts")
+
+
+def _host(entry: str) -> tuple[str, str]:
+    mark = "=" if "=" in entry else ":"
+    name, _, address = entry.partition(mark)
+    return name, address
+
+
+def _limits(work: Workload) -> None:
+    resources = mapping(mapping(work.tree.get("deploy")).get("resources"))
+    limits, reservations = mapping(resources.get("limits")), mapping(resources.get("reservations"))
+    inner: TreePath = ("deploy", "resources", "limits")
+    rows: tuple[tuple[str, object, TreePath, Callable[[object], object]], ...] = (
+        ("memory", limits.get("memory"), (*inner, "memory"), _bytes),
+        ("cpus", limits.get("cpus"), (*inner, "cpus"), _number),
+        ("pids", limits.get("pids"), (*inner, "pids"), _number),
+        (
+            "memoryReservation",
+            reservations.get("memory"),
+            ("deploy", "resources", "reservations", "memory"),
+            _bytes,
+        ),
+        ("memory", work.tree.get("mem_limit"), ("mem_limit",), _bytes),
+        ("memoryReservation", work.tree.get("mem_reservation"), ("mem_reservation",), _bytes),
+        ("cpus", work.tree.get("cpus"), ("cpus",), _number),
+        ("shm", work.tree.get("shm_size"), ("shm_size",), _bytes),
+        ("disk", mapping(work.tree.get("storage_opt")).get("size"), ("storage_opt",), _bytes),
+    )
+    for field, value, origin, form in rows:
+        if value not in (None, 0, "0", 0.0, "", -1):
+            work.draft.put(f"spec.resources.{field}", form(value), origin)
+    for name in mapping(work.tree.get("storage_opt")):
+        if name != "size":
+            work.refuse(("storage_opt", name), f"storage_opt {name} is not supported", "remove it")
+    ulimits: dict[str, object] = {}
+    for name, limit in mapping(work.tree.get("ulimits")).items():
+        ulimits[name] = dict(limit) if isinstance(limit, Mapping) else _number(limit)
+        work.draft.trace(("spec", "ulimits", name), ("ulimits", name))
+    if ulimits:
+        work.draft.put("spec.ulimits", ulimits, "ulimits")
+
+
+def _bytes(value: object) -> object:
+    return byte_text(value) or str(value)
+
+
+def _number(value: object) -> object:
+    try:
+        number = float(str(value))
+    except ValueError:
+        return value
+    return int(number) if number.is_integer() else number
+
+
+def _devices(work: Workload) -> None:
+    for index, device in enumerate(items(work.tree.get("devices"))):
+        terms = mapping(device)
+        source, target = str(terms.get("source") or ""), str(terms.get("target") or "")
+        entry: dict[str, object] = {"cdi": source} if "=" in source else {"path": source}
+        if "=" not in source:
+            if target not in ("", source):
+                entry["target"] = target
+            permissions = str(terms.get("permissions") or "rwm")
+            entry["permissions"] = "".join(each for each in "rwm" if each in permissions)
+        work.draft.add("devices", entry, ("devices", index))
+
+
+def _security(work: Workload) -> None:
+    if work.tree.get("privileged"):
+        return  # refused by the table
+    asked = [name.upper().removeprefix("CAP_") for name in texts(work.tree.get("cap_add"))]
+    dropped = {name.upper().removeprefix("CAP_") for name in texts(work.tree.get("cap_drop"))}
+    usual = [] if "ALL" in dropped or _is_plain_user(work) else [*work.scope.settings.capabilities]
+    kept = [name for name in usual if name not in dropped and name in USUAL_CAPABILITIES]
+    if "ALL" in asked:
+        remedy = "list the capabilities that the program needs"
+        work.refuse(("cap_add",), "cap_add: ALL makes the container root on the host", remedy)
+        return
+    if names := [*dict.fromkeys([*asked, *kept])]:
+        work.draft.put("spec.security.capAdd", names, "cap_add")
+    for index, option in enumerate(texts(work.tree.get("security_opt"))):
+        if option.replace("=", ":") not in ("no-new-privileges", "no-new-privileges:true"):
+            message = (
+                f"security_opt {option} is not supported: the engine's own profiles are in force"
+            )
+            work.refuse(("security_opt", index), message, "remove it")
+
+
+def _is_plain_user(work: Workload) -> bool:
+    """Return True if the processes start as a user that has no use for capabilities."""
+    user = str(work.tree.get("user") or "").partition(":")[0]
+    return user.isdecimal() and int(user) != 0
+
+
+def _namespaces(work: Workload) -> None:
+    for name, words in _PRIVATE.items():
+        word = work.tree.get(name)
+        if word in (None, "", *words):
+            continue
+        if str(word).startswith(("service:", "container:")):
+            message = f"{name}: {word} is not supported yet: each container has its own namespaces"
+        else:
+            message = f"{name}: {word} is not supported: a namespace of the host is never shared"
+        work.refuse((name,), message, "remove it")
+
+
+def _logging(work: Workload) -> None:
+    logging = mapping(work.tree.get("logging"))
+    driver = logging.get("driver")
+    if driver not in (None, "", "json-file", "local"):
+        message = f"logging driver {driver} is not supported: logs stay on this host"
+        work.refuse(
+            ("logging", "driver"), message, "write json-file or local; `trimtab logs` reads them"
+        )
+        return
+    if driver:
+        work.draft.put("spec.logs.driver", driver, ("logging", "driver"))
+    for name, value in mapping(logging.get("options")).items():
+        origin: TreePath = ("logging", "options", name)
+        match name:
+            case "max-size":
+                work.draft.put("spec.logs.maxSize", _bytes(value), origin)
+            case "max-file":
+                work.draft.put("spec.logs.maxFiles", _number(value), origin)
+            case "compress":
+                work.draft.put("spec.logs.compress", str(value).lower() == "true", origin)
+            case _:
+                work.refuse(origin, f"logging option {name} is not supported", "remove it")
+
+
+def _healthcheck(work: Workload) -> None:
+    check = mapping(work.tree.get("healthcheck"))
+    test = texts(check.get("test"))
+    if not check or check.get("disable") or test[:1] == ["NONE"]:
+        return
+    if not test:
+        message = "the health check has no test: the image's own check can't be changed in part"
+        work.refuse(("healthcheck",), message, "write the test too, as the image has it")
+        return
+    if isinstance(check.get("test"), str):
+        test = ["CMD-SHELL", *test]
+    command = test[1:] if test[0] in ("CMD", "CMD-SHELL") else test
+    if test[0] == "CMD-SHELL":
+        command = ["/bin/sh", "-c", " ".join(command)]
+    work.draft.put("spec.healthcheck.exec", command, ("healthcheck", "test"))
+    for name, field in (
+        ("interval", "interval"),
+        ("timeout", "timeout"),
+        ("start_period", "startPeriod"),
+        ("start_interval", "startInterval"),
+    ):
+        value = check.get(name)
+        if value is not None and duration_ms(value) != 0:
+            text = duration_text(value) or str(value)
+            work.draft.put(f"spec.healthcheck.{field}", text, ("healthcheck", name))
+    _retries(work, check)
+
+
+def _retries(work: Workload, check: Tree) -> None:
+    retries = _number(check.get("retries"))
+    if not isinstance(retries, int) or retries == 0:
+        return
+    if retries <= _RETRIES_MAX:
+        work.draft.put("spec.healthcheck.retries", retries, ("healthcheck", "retries"))
+        return
+    interval = duration_ms(check.get("interval")) or _INTERVAL_MS
+    start = duration_ms(check.get("start_period")) or _START_PERIOD_MS
+    longer = format_duration_ms(start + (retries - _RETRIES_MAX) * interval)
+    work.draft.put("spec.healthcheck.retries", _RETRIES_MAX, ("healthcheck", "retries"))
+    work.draft.put("spec.healthcheck.startPeriod", longer, ("healthcheck", "retries"))
+    message = (
+        f"{retries} retries are more than {_RETRIES_MAX}: a container gets {longer} to start instead, "
+        f"and is unhealthy after {_RETRIES_MAX} failures in a row from then on"
+    )
+    work.warn(
+        ("healthcheck", "retries"),
+        message,
+        f"write retries: {_RETRIES_MAX} and start_period: {longer}",
+    )

@@ -1,0 +1,224 @@
+"""A project as documents: trees as a person would write them, each value with its place.
+
+The documents pass through the parser and the checks of all documents. A problem names the line of the
+Compose file.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, replace
+from typing import Final
+
+from controller.core.compose.project import Project
+from controller.core.compose.translation.container import Workload, put_container
+from controller.core.compose.translation.mounts import MountPlan, file_of, put_mounts
+from controller.core.compose.translation.names import dns_name
+from controller.core.compose.translation.networking import put_networking
+from controller.core.compose.translation.rollout import put_rollout
+from controller.core.compose.translation.scope import Draft, LookUp, Scope, mapping
+from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.compose.translation.walk import check_attributes
+from controller.core.encoding.yaml import Document, YamlPath
+from controller.core.manifests.declaration import ParsedDocument
+from controller.core.manifests.parse import parse_document
+from controller.model.errors import Problem, Severity, SourcePosition
+from controller.model.names import API_VERSION, Key
+
+#: The depths of the fields in ``TRACED``, with ``spec``.
+_TRACED_DEPTHS: Final = (2, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """The documents of a project, and the problems that belong to none of them."""
+
+    namespace: str
+    documents: tuple[Document, ...]
+    #: Problems of single resources, by their keys, and of the project.
+    problems: tuple[Problem, ...]
+
+
+def translate(project: Project, settings: ComposeSettings, look: LookUp) -> Translation:
+    """Return the documents of a project. Never raises.
+
+    A project with errors in its files has no documents: nothing follows from the absence of a service.
+    """
+    scope = Scope(project, settings, look)
+    if not project.valid:
+        return Translation(scope.namespace, (), project.problems)
+    check_attributes(scope)
+    for name in mapping(project.tree.get("networks")):
+        _network(scope, name)
+    for name in mapping(project.tree.get("volumes")):
+        _volume(scope, name)
+    for name in mapping(project.tree.get("configs")):
+        _config(scope, name)
+    for name in mapping(project.tree.get("secrets")):
+        _secret(scope, name)
+    plan = MountPlan(scope)
+    for name in scope.services:
+        work = Workload(scope, name)
+        for part in (put_container, put_rollout, put_networking):
+            part(work)
+        put_mounts(work, plan)
+        scope.drafts.append(work.draft)
+    _check_names(scope)
+    documents = tuple(_document(scope, draft) for draft in scope.drafts)
+    return Translation(scope.namespace, documents, (*project.problems, *scope.problems))
+
+
+def parsed_documents(
+    translation: Translation,
+) -> tuple[tuple[ParsedDocument, ...], tuple[Problem, ...]]:
+    """Return the parsed documents of a project, and the problems that belong to none of them.
+
+    A resource with an error is left as it is. An error without a resource blinds the source.
+    """
+    by_key: dict[Key | None, list[Problem]] = {}
+    for problem in translation.problems:
+        by_key.setdefault(problem.key, []).append(problem)
+    documents = []
+    for document in translation.documents:
+        parsed = parse_document(document)
+        key = parsed.declaration.key if parsed.declaration is not None else parsed.key
+        own = by_key.pop(key, []) if key is not None else []
+        documents.append(_with_problems(parsed, own))
+    others = []
+    for key, problems in by_key.items():
+        if any(problem.severity is Severity.ERROR for problem in problems):
+            documents.append(ParsedDocument(None, tuple(problems), key))
+        else:
+            others += problems
+    return tuple(documents), tuple(others)
+
+
+def _with_problems(parsed: ParsedDocument, problems: list[Problem]) -> ParsedDocument:
+    if not problems:
+        return parsed
+    is_broken = any(problem.severity is Severity.ERROR for problem in problems)
+    # A refused attribute has no field, so the problem of the missing field says nothing new.
+    others = (p for p in parsed.problems if not (is_broken and p.code == "field.missing"))
+    found = (*problems, *others)
+    if is_broken and parsed.declaration:
+        key = parsed.declaration.key
+        return ParsedDocument(None, found, key, partial=parsed.declaration)
+    return replace(parsed, problems=found)
+
+
+def _network(scope: Scope, name: str) -> None:
+    declared = mapping(mapping(scope.project.tree["networks"])[name])
+    key = Key("Network", scope.namespace, dns_name(name))
+    driver = declared.get("driver")
+    if driver not in (None, "", "bridge", "default"):
+        message = f"network driver {driver} is not supported: networks are bridges of this host"
+        scope.error(("networks", name, "driver"), "compose.refused", message, "remove it", key)
+    if name == "default" or declared.get("external"):
+        return
+    draft = Draft("Network", key.name, ("networks", name))
+    draft.put("spec.internal", bool(declared.get("internal")), "internal")
+    _put_labels(draft, declared.get("labels"))
+    scope.drafts.append(draft)
+
+
+def _volume(scope: Scope, name: str) -> None:
+    declared = mapping(mapping(scope.project.tree["volumes"])[name])
+    key = Key("Volume", scope.namespace, dns_name(name))
+    driver = declared.get("driver")
+    if driver not in (None, "", "local"):
+        message = f"volume driver {driver} is not supported: volumes are folders of this host"
+        scope.error(("volumes", name, "driver"), "compose.refused", message, "remove it", key)
+    if declared.get("external"):
+        return
+    draft = Draft("Volume", key.name, ("volumes", name))
+    _put_labels(draft, declared.get("labels"))
+    scope.drafts.append(draft)
+
+
+def _config(scope: Scope, name: str) -> None:
+    declared = mapping(mapping(scope.project.tree["configs"])[name])
+    if declared.get("external") or declared.get("environment"):
+        return
+    draft = Draft("Config", dns_name(name), ("configs", name))
+    _, key = file_of(name, declared)
+    if declared.get("content") is not None:
+        draft.put("spec.data", {key: str(declared["content"])}, "content")
+    else:
+        draft.put("spec.files", {key: posixpath.normpath(str(declared.get("file") or ""))}, "file")
+    _put_labels(draft, declared.get("labels"))
+    scope.drafts.append(draft)
+
+
+def _secret(scope: Scope, name: str) -> None:
+    declared = mapping(mapping(scope.project.tree["secrets"])[name])
+    if declared.get("external") or declared.get("environment"):
+        return
+    draft = Draft("Secret", dns_name(name), ("secrets", name))
+    file = posixpath.basename(str(declared.get("file") or name))
+    draft.put("spec.file", {name: file}, "file")
+    _put_labels(draft, declared.get("labels"))
+    scope.drafts.append(draft)
+
+
+def _put_labels(draft: Draft, labels: object) -> None:
+    if written := {name: str(value) for name, value in mapping(labels).items()}:
+        draft.labels.update(written)
+        draft.origins["metadata", "labels"] = (*draft.origin, "labels")
+
+
+def _check_names(scope: Scope) -> None:
+    """Add the error of each element whose name can't be told from another's."""
+    taken: dict[tuple[str, str], Draft] = {}
+    for draft in scope.drafts:
+        kind = "Service" if draft.kind == "Job" else draft.kind
+        other = taken.setdefault((kind, draft.name), draft)
+        if other is draft or other.origin == draft.origin:
+            continue
+        for one, two in ((draft, other), (other, draft)):
+            message = (
+                f"{one.origin[1]} and {two.origin[1]} have one name, {draft.name}: names are lower case, "
+                "with '-' for '_' and '.'"
+            )
+            key = Key(one.kind, scope.namespace, one.name)
+            scope.error(one.origin, "compose.name-clash", message, "rename one of them", key)
+
+
+def _document(scope: Scope, draft: Draft) -> Document:
+    """Return a draft as a document. Its places are those of the values in the project's files."""
+
+    def find_place(path: YamlPath) -> SourcePosition:
+        origin = _origin_of(draft, path)
+        place = scope.place(origin)
+        return SourcePosition(place.line, place.column, place.file)
+
+    metadata: dict[str, object] = {
+        "name": draft.name,
+        "namespace": scope.namespace,
+        "owner": scope.owner,
+    }
+    if draft.labels:
+        metadata["labels"] = draft.labels
+    value: dict[str, object] = {
+        "apiVersion": API_VERSION,
+        "kind": draft.kind,
+        "metadata": metadata,
+        **({"spec": draft.spec} if draft.spec else {}),
+    }
+    own = find_place(())
+    lines = {
+        path: place.line
+        for path in draft.origins
+        if len(path) in _TRACED_DEPTHS and (place := find_place(path)).file == own.file
+    }
+    return Document(own.file, "", own.line, value, place=own, lines=lines, places=find_place)
+
+
+def _origin_of(draft: Draft, path: YamlPath) -> tuple[str | int, ...]:
+    """Return the path in the project for a path in the document, or for its nearest ancestor."""
+    if path[:1] == ("metadata",) and path[1:2] == ("owner",):
+        return ("x-trimtab", "owner")
+    for length in range(len(path), 0, -1):
+        origin = draft.origins.get(path[:length])
+        if origin is not None:
+            return (*origin, *path[length:])
+    return draft.origin

@@ -1,0 +1,277 @@
+"""Mounts of a service: volumes, paths of the host, files of the project, configs, secrets, tmpfs."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from typing import Final
+
+from controller.core.compose.project import TreePath
+from controller.core.compose.translation.container import Workload
+from controller.core.compose.translation.names import dns_name
+from controller.core.compose.translation.rollout import replicas_of
+from controller.core.compose.translation.scope import (
+    Draft,
+    FoundPath,
+    Scope,
+    Tree,
+    items,
+    mapping,
+    texts,
+)
+from controller.core.compose.translation.units import byte_text
+from controller.model.quantities import format_bytes
+
+_READ: Final = 0o444
+_EXECUTE: Final = "0555"
+_PLAIN: Final = "0444"
+_SECRETS: Final = "/run/secrets"
+#: Options of a tmpfs that every tmpfs of trimtab has.
+_USUAL_OPTIONS: Final = frozenset({"noexec", "nosuid", "nodev", "rw", ""})
+
+
+class MountPlan:
+    """The mounts of all services of a project: who writes which volume, and the files of binds."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self._writers: dict[str, int] = {}
+        #: The Config of each file or folder of the project.
+        self._configs: dict[str, str] = {}
+        self._names = {dns_name(name) for name in mapping(scope.project.tree.get("configs"))}
+        for service in scope.services.values():
+            written = {v["source"] for v in _volumes(mapping(service)) if not v.get("read_only")}
+            for name in written:
+                count = self._writers.get(str(name), 0)
+                self._writers[str(name)] = count + max(1, replicas_of(mapping(service)))
+
+    def is_shared(self, volume: str) -> bool:
+        """Return True if several containers write to a volume."""
+        return self._writers.get(volume, 0) > 1
+
+    def config_of(self, path: str, files: dict[str, str], origin: TreePath) -> str:
+        """Return the name of the Config with files of the project, made at the first use."""
+        name = self._configs.get(path)
+        if name is None:
+            name = dns_name(posixpath.basename(path) or self.scope.namespace)
+            if name in self._names:
+                name = dns_name(f"{name}-{path}-{'x' * 20}")  # long, so that it ends with a digest
+            self._configs[path] = name
+            self._names.add(name)
+            draft = Draft("Config", name, origin)
+            draft.put("spec.files", files, ())
+            self.scope.drafts.append(draft)
+        return name
+
+
+def _volumes(service: Tree) -> Iterator[Tree]:
+    for each in items(service.get("volumes")):
+        terms = mapping(each)
+        if terms.get("type") == "volume" and terms.get("source"):
+            yield terms
+
+
+def put_mounts(work: Workload, plan: MountPlan) -> None:
+    """Translate all mounts of a service."""
+    for index, each in enumerate(items(work.tree.get("volumes"))):
+        _put_volume(work, plan, mapping(each), ("volumes", index))
+    for index, entry in enumerate(texts(work.tree.get("tmpfs"))):
+        _put_tmpfs(work, entry, ("tmpfs", index))
+    for index, each in enumerate(items(work.tree.get("configs"))):
+        _put_file(work, "config", _file_terms(each), ("configs", index))
+    for index, each in enumerate(items(work.tree.get("secrets"))):
+        _put_file(work, "secret", _file_terms(each), ("secrets", index))
+    shared = [
+        v
+        for v in _volumes(work.tree)
+        if not v.get("read_only") and plan.is_shared(str(v["source"]))
+    ]
+    written = mapping(work.draft.spec.get("rollout"))
+    if shared and not work.is_job and "order" not in written and replicas_of(work.tree) == 1:
+        # Others share the volume. Nothing says that two containers of this service can.
+        work.draft.put("spec.rollout.order", "StopFirst", ("volumes",))
+
+
+def _file_terms(value: object) -> Tree:
+    return {"source": value} if isinstance(value, str) else mapping(value)
+
+
+def _put_volume(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) -> None:
+    match terms.get("type"):
+        case "volume":
+            _put_named(work, plan, terms, origin)
+        case "bind":
+            _put_bind(work, plan, terms, origin)
+        case "tmpfs":
+            options = mapping(terms.get("tmpfs"))
+            entry = {"type": "tmpfs", "target": _clean(terms.get("target"))}
+            size, mode = options.get("size"), options.get("mode")
+            entry["size"] = _size(work, size if size not in ("0", 0) else None)
+            if mode is not None:
+                entry["mode"] = f"{_octal(mode) & 0o1777:04o}"
+            work.draft.add("mounts", entry, origin)
+        case other:
+            message = f"a mount of type {other} is not supported"
+            work.refuse(origin, message, "write volume, bind or tmpfs")
+
+
+def _put_named(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) -> None:
+    source, target = str(terms.get("source") or ""), _clean(terms.get("target"))
+    declared = mapping(mapping(work.scope.project.tree.get("volumes")).get(source))
+    if declared.get("external"):
+        message = f"volume {source} is external: volumes of others are never touched"
+        work.refuse(origin, message, "remove external there, and copy the data into the new volume")
+        return
+    entry: dict[str, object] = {"type": "volume", "source": dns_name(source), "target": target}
+    if not source:
+        if replicas_of(work.tree) > 1:
+            message = f"each replica would need a volume of its own at {target}"
+            work.refuse(origin, message, "name the volume, or write a tmpfs")
+            return
+        entry["source"] = name = dns_name(f"{work.name}-{target}")
+        work.scope.drafts.append(Draft("Volume", name, (*work.draft.origin, *origin)))
+    if terms.get("read_only"):
+        entry["readOnly"] = True
+    elif plan.is_shared(source):
+        entry["shared"] = True
+    options = mapping(terms.get("volume"))
+    if options.get("nocopy"):
+        entry["noCopy"] = True
+    if options.get("subpath"):
+        entry["subpath"] = options["subpath"]
+    work.draft.add("mounts", entry, origin)
+
+
+def _put_bind(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) -> None:
+    source, target = str(terms.get("source") or ""), _clean(terms.get("target"))
+    if source.startswith("/"):
+        entry: dict[str, object] = {"type": "bind", "source": _clean(source), "target": target}
+        if terms.get("read_only"):
+            entry["readOnly"] = True
+        work.draft.add("mounts", entry, origin)
+        return
+    found = work.scope.look(source)
+    is_read_only = bool(terms.get("read_only"))
+    fault = _bind_fault(source, target, found, is_read_only=is_read_only)
+    if fault:
+        work.refuse(origin, *fault)
+        return
+    path = posixpath.normpath(source)
+    place = (*work.draft.origin, *origin)
+    if found.kind == "folder":
+        files = {name: posixpath.join(path, name) for name in found.names}
+        name = plan.config_of(path, files, place)
+        work.draft.add(
+            "mounts", {"type": "config", "source": name, "target": target, "mode": _PLAIN}, origin
+        )
+        return
+    key = posixpath.basename(path)
+    name = plan.config_of(path, {key: path}, place)
+    mode = _EXECUTE if found.executable else _PLAIN
+    mount = {"type": "config", "source": name, "target": target, "key": key, "mode": mode}
+    work.draft.add("mounts", mount, origin)
+    if not is_read_only:
+        message = f"the container can't write to {target}: {source} is delivered as a Config"
+        remedy = "add :ro, or mount a volume if the program writes there"
+        work.warn(origin, message, remedy, "compose.read-only")
+
+
+def _bind_fault(
+    source: str, target: str, found: FoundPath, *, is_read_only: bool
+) -> tuple[str, str] | None:
+    """Return the message and the remedy for a path of the project that can't be mounted."""
+    volume = f"name a volume (data:{target}) and declare it under volumes"
+    match found.kind:
+        case "absent":
+            return f"{source} doesn't exist in the project", "add the file, or correct the path"
+        case "outside":
+            remedy = (
+                "copy the file into the project, or write an absolute path that the policy allows"
+            )
+            return f"{source} leads out of the folder that trimtab reads", remedy
+        case "other":
+            return f"{source} is no regular file and no folder", volume
+        case "folder" if not is_read_only:
+            remedy = f"add :ro if the container only reads {target}; for data {volume}"
+            return (
+                f"{source} is a folder of the project, mounted writable: data belongs in a volume",
+                remedy,
+            )
+        case "folder" if found.reason:
+            return f"{source} can't be delivered as a Config: {found.reason}", volume
+        case _:
+            return None
+
+
+def _put_tmpfs(work: Workload, entry: str, origin: TreePath) -> None:
+    target, _, options = entry.partition(":")
+    mount: dict[str, object] = {"type": "tmpfs", "target": _clean(target)}
+    size: object = None
+    for option in options.split(","):
+        name, _, value = option.partition("=")
+        if name == "size":
+            size = value
+        elif name == "mode":
+            mount["mode"] = f"{_octal(value) & 0o1777:04o}"
+        elif name == "exec":
+            mount["exec"] = True
+        elif option not in _USUAL_OPTIONS:
+            work.refuse(origin, f"tmpfs option {name} is not supported", "write size, mode or exec")
+            return
+    mount["size"] = _size(work, size)
+    work.draft.add("mounts", mount, origin)
+
+
+def _size(work: Workload, size: object) -> str:
+    return format_bytes(work.scope.settings.tmpfs) if not size else byte_text(size) or str(size)
+
+
+def _put_file(work: Workload, kind: str, terms: Tree, origin: TreePath) -> None:
+    """Translate a mount of a config or a secret."""
+    source = str(terms.get("source") or "")
+    declared = mapping(mapping(work.scope.project.tree.get(f"{kind}s")).get(source))
+    target = str(terms.get("target") or "")
+    if not target.startswith("/"):
+        target = posixpath.join(_SECRETS if kind == "secret" else "/", target or source)
+    name, key = file_of(source, declared)
+    mount: dict[str, object] = {
+        "type": kind,
+        "source": dns_name(name),
+        "target": _clean(target),
+        "key": key,
+    }
+    for field in ("uid", "gid"):
+        value = terms.get(field)
+        if value not in (None, ""):
+            mount[field] = int(str(value)) if str(value).isdecimal() else value
+    mode = terms.get("mode")
+    if mode is not None:
+        mount["mode"] = f"{(_octal(mode) & 0o555) or _READ:04o}"
+    elif kind == "config":
+        mount["mode"] = _PLAIN
+    work.draft.add("mounts", mount, origin)
+
+
+def file_of(source: str, declared: Tree) -> tuple[str, str]:
+    """Return the name of the resource with a config or a secret, and of its file there.
+
+    In a resource that a document declares, the file has the name of the config or secret, too.
+    """
+    if declared.get("external"):
+        name = str(declared.get("name") or source)
+        return name, name
+    return source, source
+
+
+def _octal(value: object) -> int:
+    """Return the mode for a number, or for octal digits."""
+    if isinstance(value, int):
+        return value
+    text = str(value).removeprefix("0o")
+    return int(text, 8) if text and set(text) <= set("01234567") else _READ
+
+
+def _clean(value: object) -> str:
+    """Return an absolute path without a slash at its end."""
+    text = str(value or "")
+    return posixpath.normpath(text) if text.startswith("/") and ".." not in text else text

@@ -1,0 +1,169 @@
+"""Networks, names and ports of a service."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+
+from controller.core.compose.project import TreePath
+from controller.core.compose.translation.container import Workload
+from controller.core.compose.translation.names import dns_name
+from controller.core.compose.translation.rollout import replicas_of
+from controller.core.compose.translation.scope import Scope, Tree, items, mapping, texts
+
+_DEFAULT = "default"
+
+
+def put_networking(work: Workload) -> None:
+    """Translate the networks of a service, its names there, and its ports."""
+    mode = work.tree.get("network_mode")
+    if mode:
+        _put_mode(work, str(mode))
+    else:
+        _put_networks(work)
+    if work.is_job:
+        if work.tree.get("ports"):
+            work.warn(("ports",), "a Job has no ports", "remove them")
+    else:
+        _put_ports(work)
+
+
+def default_mode(scope: Scope) -> str:
+    """Return the network mode for the project's network ``default``."""
+    declared = mapping(mapping(scope.project.tree.get("networks")).get(_DEFAULT))
+    return "isolated" if declared.get("internal") else scope.settings.network
+
+
+def networks_of(tree: Tree) -> Mapping[str, Tree]:
+    """Return the networks of a service, with its terms there."""
+    declared = tree.get("networks")
+    if isinstance(declared, Mapping) and declared:
+        return {str(name): mapping(terms) for name, terms in declared.items()}
+    listed = texts(declared) or [_DEFAULT]
+    return {name: {} for name in listed}
+
+
+def _put_mode(work: Workload, mode: str) -> None:
+    origin = "network_mode"
+    if mode == "none":
+        work.draft.put("spec.network.mode", "none", origin)
+    elif mode in ("bridge", _DEFAULT):
+        work.draft.put("spec.network.mode", "bridge", origin)
+        _put_aliases(work, "spec.network.aliases", (), ("network_mode",))
+    elif mode == "host":
+        message = "network_mode: host is not supported: a namespace of the host is never shared"
+        work.refuse((origin,), message, "remove it, and publish the ports with ports")
+    else:
+        message = f"network_mode: {mode} is not supported yet: each container has its own network"
+        work.refuse((origin,), message, "remove it, and reach the other service by its name")
+
+
+def _put_networks(work: Workload) -> None:
+    joined = networks_of(work.tree)
+    work.draft.origins["spec", "network"] = (*work.draft.origin, "networks")
+    if _DEFAULT in joined:
+        origin: TreePath = ("networks", _DEFAULT)
+        work.draft.put("spec.network.mode", default_mode(work.scope), origin)
+        aliases = texts(joined[_DEFAULT].get("aliases"))
+        _put_aliases(work, "spec.network.aliases", aliases, origin)
+    else:
+        work.draft.put("spec.network.mode", "declared", "networks")
+    attach: list[object] = []
+    for name, terms in joined.items():
+        if name == _DEFAULT:
+            continue
+        path = ("spec", "network", "attach", len(attach))
+        work.draft.trace(path, ("networks", name))
+        names = _names_of(work, texts(terms.get("aliases")))
+        network = dns_name(name)
+        attach.append({"name": network, "aliases": names} if names else network)
+    if attach:
+        work.draft.put("spec.network.attach", attach, "networks")
+
+
+def _put_aliases(work: Workload, field: str, aliases: Iterable[str], origin: TreePath) -> None:
+    if names := _names_of(work, aliases):
+        work.draft.put(field, names, origin)
+
+
+def _names_of(work: Workload, aliases: Iterable[str]) -> list[str]:
+    """Return the names on a network beside the service's own, each once."""
+    if work.is_job:
+        return []
+    own = work.draft.name
+    named = [work.name, *aliases, *_linked_names(work)]
+    if work.scope.settings.aliases and work.tree.get("container_name"):
+        named.append(str(work.tree["container_name"]))
+    names = {name.casefold(): name for name in reversed(named)}
+    names.pop(own, None)
+    return [name for name in dict.fromkeys(named) if names.get(name.casefold()) == name]
+
+
+def _linked_names(work: Workload) -> Iterable[str]:
+    """Yield the names that links of other services give to the service."""
+    for tree in work.scope.services.values():
+        for link in texts(mapping(tree).get("links")):
+            service, _, alias = link.partition(":")
+            if service == work.name and alias:
+                yield alias
+
+
+def _put_ports(work: Workload) -> None:
+    random, loopback = [], []
+    for index, port in enumerate(items(work.tree.get("ports"))):
+        terms = mapping(port)
+        origin: TreePath = ("ports", index)
+        entry: dict[str, object] = {"container": terms.get("target")}
+        published = str(terms.get("published") or "")
+        if "-" in published:
+            message = f"a free port of {published} is not supported: the port would change"
+            work.refuse(origin, message, "write one port")
+            continue
+        if published.isdecimal() and published != "0":
+            entry["host"] = int(published)
+            address = str(terms.get("host_ip") or "").strip("[]")
+            if not address:
+                loopback.append(published)
+            entry["hostIP"] = address or work.scope.settings.address
+        elif published not in ("", "0"):
+            entry["host"] = published  # a problem of the document
+        else:
+            random.append((index, terms.get("target")))
+        protocol = str(terms.get("protocol") or "tcp")
+        if protocol != "tcp":
+            entry["protocol"] = protocol
+        work.draft.add("ports", entry, origin)
+    for index, target in random:
+        message = f"port {target} is not published: a port of the host is never chosen at random"
+        work.warn(("ports", index), message, f'write "HOSTPORT:{target}"', "compose.port")
+    if loopback and _is_loopback(work.scope.settings.address):
+        plural = "ports" if len(loopback) > 1 else "port"
+        message = (
+            f"{plural} {', '.join(loopback)} without an address: published on "
+            f"{work.scope.settings.address}, for this host alone"
+        )
+        remedy = (
+            "write 0.0.0.0:HOST:CONTAINER, and allow 0.0.0.0 in the policy (networks.ports.hostIPs)"
+        )
+        work.warn(("ports",), message, remedy, "compose.loopback")
+    if replicas_of(work.tree) == 1:
+        _warn_name(work)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _warn_name(work: Workload) -> None:
+    """Announce a container_name that doesn't resolve."""
+    name = work.tree.get("container_name")
+    if not name or work.scope.settings.aliases or str(name).casefold() == work.draft.name:
+        return
+    message = f"container_name {name} doesn't resolve: the policy allows no further names"
+    remedy = (
+        f"reach the service as {work.draft.name}, or allow networks.serviceAliases in the policy"
+    )
+    work.warn(("container_name",), message, remedy, "compose.name")

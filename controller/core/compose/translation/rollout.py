@@ -1,0 +1,143 @@
+"""Replicas, rollouts, restarts and dependencies of a service."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from controller.core.compose.project import TreePath
+from controller.core.compose.translation.container import Workload
+from controller.core.compose.translation.scope import Tree, mapping
+from controller.core.compose.translation.units import duration_ms
+from controller.model.quantities import format_duration_ms
+
+_CONDITIONS: Final = {
+    "service_started": "Started",
+    "service_healthy": "Healthy",
+    "service_completed_successfully": "Completed",
+}
+_ORDERS: Final = {"start-first": "StartFirst", "stop-first": "StopFirst"}
+_ACTIONS: Final = {"rollback": "Rollback", "pause": "Pause"}
+_UPDATE: Final[TreePath] = ("deploy", "update_config")
+_POLICIES: Final = {
+    "always": "Always",
+    "unless-stopped": "Always",
+    "any": "Always",
+    "on-failure": "OnFailure",
+    "no": "Never",
+    "none": "Never",
+}
+
+
+def put_rollout(work: Workload) -> None:
+    """Translate what concerns the life of a service: replicas, rollouts, restarts, dependencies."""
+    deploy = mapping(work.tree.get("deploy"))
+    if labels := mapping(deploy.get("labels")):
+        work.draft.labels.update({name: str(value) for name, value in labels.items()})
+        work.draft.origins["metadata", "labels"] = (*work.draft.origin, "deploy", "labels")
+    if not work.is_job:
+        _put_replicas(work, deploy)
+        _put_update(work, mapping(deploy.get("update_config")))
+    _put_restart(work, deploy)
+    _put_dependencies(work)
+
+
+def replicas_of(tree: Tree) -> int:
+    """Return the number of replicas of a service."""
+    for value in (mapping(tree.get("deploy")).get("replicas"), tree.get("scale")):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return 1
+
+
+def _put_replicas(work: Workload, deploy: Tree) -> None:
+    count = replicas_of(work.tree)
+    if deploy.get("mode") == "global":
+        work.warn(
+            ("deploy", "mode"), "a service of mode global has one replica on one host", "remove it"
+        )
+        return
+    if count == 1:
+        return
+    origin: TreePath = ("deploy", "replicas") if "replicas" in deploy else ("scale",)
+    work.draft.put("spec.replicas", count, origin)
+    if count > 1 and work.tree.get("container_name"):
+        message = f"container_name names one container, and the service has {count} replicas"
+        work.refuse(
+            ("container_name",),
+            message,
+            "remove container_name: the service's name resolves to all",
+        )
+
+
+def _put_update(work: Workload, update: Tree) -> None:
+    """Translate the pace of a rollout. A rollback has the same pace."""
+    if (order := update.get("order")) is not None:
+        work.draft.put(
+            "spec.rollout.order", _ORDERS.get(str(order), str(order)), (*_UPDATE, "order")
+        )
+    parallel = update.get("parallelism")
+    if isinstance(parallel, int):
+        count = max(1, parallel or replicas_of(work.tree))
+        work.draft.put("spec.rollout.parallelism", count, (*_UPDATE, "parallelism"))
+        work.draft.put("spec.rollout.maxUnavailable", count, (*_UPDATE, "parallelism"))
+    times = [duration_ms(update.get(name)) or 0 for name in ("delay", "monitor")]
+    if max(times) > 0:
+        name = "delay" if times[0] >= times[1] else "monitor"
+        work.draft.put("spec.rollout.minHealthy", format_duration_ms(max(times)), (*_UPDATE, name))
+    action = update.get("failure_action")
+    if action == "continue":
+        message = "failure_action: continue would replace replicas that work by replicas that don't"
+        work.refuse((*_UPDATE, "failure_action"), message, "write rollback or pause")
+    elif action is not None:
+        word = _ACTIONS.get(str(action), str(action))
+        work.draft.put("spec.rollout.onFailure", word, (*_UPDATE, "failure_action"))
+    if update.get("max_failure_ratio"):
+        message = "max_failure_ratio is not supported: the first failure ends a rollout"
+        work.refuse((*_UPDATE, "max_failure_ratio"), message, "remove it")
+
+
+def restart_of(tree: Tree) -> tuple[str, TreePath]:
+    """Return the word for the restart policy, '' if none is written, and its path."""
+    condition = mapping(mapping(tree.get("deploy")).get("restart_policy")).get("condition")
+    if condition:
+        return str(condition), ("deploy", "restart_policy", "condition")
+    word = tree.get("restart")
+    return ("no" if word is False else str(word or "")), ("restart",)
+
+
+def _put_restart(work: Workload, deploy: Tree) -> None:
+    word, origin = restart_of(work.tree)
+    policy = _POLICIES.get(word.partition(":")[0])
+    if word and policy is None:
+        work.refuse(origin, f"restart {word} is unknown", 'write always, on-failure or "no"')
+        return
+    if work.is_job:
+        if policy == "Never":
+            work.draft.put("spec.backoffLimit", 0, origin)
+    elif policy is not None and policy != "Always":
+        work.draft.put("spec.restart.policy", policy, origin)
+    limits = mapping(deploy.get("restart_policy"))
+    written = [name for name in ("delay", "max_attempts", "window") if limits.get(name)]
+    if written and policy != "Never":
+        message = (
+            f"{', '.join(written)} of restart_policy: a restart waits 1 s to 300 s, longer each time, "
+            "and restarts go on"
+        )
+        work.warn(("deploy", "restart_policy", written[0]), message, "remove it")
+
+
+def _put_dependencies(work: Workload) -> None:
+    scope = work.scope
+    for name, terms in mapping(work.tree.get("depends_on")).items():
+        origin: TreePath = ("depends_on", name)
+        if name not in scope.services:
+            if mapping(terms).get("required") is not False:
+                message = f"service {name} is not in the project"
+                remedy = "choose its profile in x-trimtab.profiles, or write required: false"
+                work.refuse(origin, message, remedy)
+            continue
+        is_job = name in scope.jobs
+        word = str(mapping(terms).get("condition") or "service_started")
+        condition = "Completed" if is_job else _CONDITIONS.get(word, word)
+        entry: dict[str, object] = {"name": scope.name_of(name), "condition": condition}
+        work.draft.add("dependsOn", {"kind": "Job", **entry} if is_job else entry, origin)

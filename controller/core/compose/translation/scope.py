@@ -1,0 +1,176 @@
+"""One translation in progress: the names of a project, and the problems found so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from controller.core.compose.project import Place, Project, TreePath
+from controller.core.compose.translation.names import dns_name, namespace_of
+from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.encoding.yaml import YamlPath
+from controller.model.errors import Problem, Severity
+from controller.model.names import JOB_NAME_MAX, SERVICE_NAME_MAX, Key
+
+Tree = Mapping[str, object]
+
+
+def mapping(value: object) -> Tree:
+    """Return a mapping of the canonical form; an empty one for any other value."""
+    return cast("Tree", value) if isinstance(value, Mapping) else {}
+
+
+def items(value: object) -> list[object]:
+    """Return a list of the canonical form; an empty one for any other value."""
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def texts(value: object) -> list[str]:
+    """Return the texts of a list or of a single text."""
+    return [value] if isinstance(value, str) else [str(each) for each in items(value)]
+
+
+def _ends(service: Tree) -> bool:
+    """Return True if a service isn't started again once it has ended."""
+    condition = mapping(mapping(service.get("deploy")).get("restart_policy")).get("condition")
+    return (condition or service.get("restart")) in (None, "", "no", "none", False)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPath:
+    """The file or folder at a path of the project."""
+
+    kind: Literal["file", "folder", "absent", "outside", "other"]
+    #: Somebody can execute the file.
+    executable: bool = False
+    #: The files below a folder, by their names in it, if they are few.
+    names: tuple[str, ...] = ()
+    #: Why a folder has no names: it is too large.
+    reason: str = ""
+
+
+#: Returns the file or folder at a path, relative to the root of the source.
+LookUp = Callable[[str], FoundPath]
+
+
+@dataclass(slots=True)
+class Draft:
+    """A document in the making, with the origin of its fields in the project."""
+
+    kind: str
+    name: str
+    #: The element of the project for which the document is made.
+    origin: TreePath
+    spec: dict[str, object] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    #: The path in the project for a path in the document.
+    origins: dict[YamlPath, TreePath] = field(default_factory=dict)
+
+    def put(self, path: str, value: object, origin: str | TreePath) -> None:
+        """Set the field at a path, such as ``spec.resources.memory``.
+
+        *origin* is the attribute in the element of the project, or its path there.
+        """
+        _, *parents, last = path.split(".")
+        members = self.spec
+        for part in parents:
+            members = cast("dict[str, object]", members.setdefault(part, {}))
+        members[last] = value
+        self.trace(tuple(path.split(".")), origin)
+
+    def add(self, path: str, value: object, origin: TreePath) -> None:
+        """Append an item to a list below spec."""
+        listed = cast("list[object]", self.spec.setdefault(path, []))
+        self.origins.setdefault(("spec", path), (*self.origin, origin[0]))
+        self.trace(("spec", path, len(listed)), origin)
+        listed.append(value)
+
+    def trace(self, path: YamlPath, origin: str | TreePath) -> None:
+        """Record the origin of a field."""
+        own = origin if isinstance(origin, tuple) else (origin,)
+        self.origins[path] = (*self.origin, *own)
+
+
+class Scope:
+    """A project, its names as trimtab has them, and the problems of its translation."""
+
+    def __init__(self, project: Project, settings: ComposeSettings, look: LookUp) -> None:
+        self.project = project
+        self.settings = settings
+        self.look = look
+        self.namespace = namespace_of(project.name)
+        extension = mapping(project.tree.get("x-trimtab"))
+        self.owner = str(extension.get("owner") or settings.owner)
+        self.services = mapping(project.tree.get("services"))
+        self.problems: list[Problem] = []
+        self.drafts: list[Draft] = []
+        #: The services that run to completion.
+        self.jobs = frozenset(self._jobs())
+
+    def _jobs(self) -> Iterable[str]:
+        for service in self.services.values():
+            for name, terms in mapping(mapping(service).get("depends_on")).items():
+                completed = mapping(terms).get("condition") == "service_completed_successfully"
+                if completed and _ends(mapping(self.services.get(name))):
+                    yield name
+        for name, service in self.services.items():
+            mode = mapping(mapping(service).get("deploy")).get("mode")
+            if mode in ("replicated-job", "global-job"):
+                yield name
+
+    def kind_of(self, service: str) -> str:
+        """Return the kind of the resource for a service."""
+        return "Job" if service in self.jobs else "Service"
+
+    def name_of(self, service: str) -> str:
+        """Return the name of the resource for a service."""
+        return dns_name(service, JOB_NAME_MAX if service in self.jobs else SERVICE_NAME_MAX)
+
+    def key_of(self, service: str) -> Key:
+        """Return the key of the resource for a service."""
+        return Key(self.kind_of(service), self.namespace, self.name_of(service))
+
+    def place(self, path: TreePath) -> Place:
+        """Return the place of a value, or of its nearest ancestor."""
+        return self.project.locate(path)
+
+    def error(self, path: TreePath, code: str, message: str, remedy: str, key: Key | None) -> None:
+        """Add an error; it blinds the resource *key*, or the source if there is none."""
+        self._add(path, code, message, remedy, key, Severity.ERROR)
+
+    def warn(self, path: TreePath, code: str, message: str, remedy: str, key: Key | None) -> None:
+        """Add a warning."""
+        self._add(path, code, message, remedy, key, Severity.WARNING)
+
+    def _add(
+        self,
+        path: TreePath,
+        code: str,
+        message: str,
+        remedy: str,
+        key: Key | None,
+        severity: Severity,
+    ) -> None:
+        at = self.place(path)
+        self.problems.append(
+            Problem(
+                code,
+                message,
+                at.file,
+                at.line,
+                at.column,
+                remedy=remedy,
+                severity=severity,
+                key=key,
+                field=dotted_path(path),
+            )
+        )
+
+
+def dotted_path(path: TreePath) -> str:
+    """Return a path as text, such as ``services.web.ports[0]``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text

@@ -1,0 +1,49 @@
+"""The choices of the policy that complete a Compose file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from controller.model.policy.document import Policy
+
+#: The capabilities that Docker gives to every container, without those that endanger other
+#: containers or that few images need: NET_RAW, MKNOD, AUDIT_WRITE, SETFCAP, SYS_CHROOT.
+USUAL_CAPABILITIES: Final = (
+    *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE"),
+    *("SETGID", "SETPCAP", "SETUID"),
+)
+#: The owner of projects, if nothing names an owner.
+DEFAULT_OWNER: Final = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeSettings:
+    """The policy's choices. The defaults are those of the policy ``strict``."""
+
+    #: The owner of projects without ``x-trimtab.owner``.
+    owner: str = DEFAULT_OWNER
+    #: The network ``default`` of a project.
+    network: Literal["isolated", "bridge"] = "isolated"
+    #: The host address of a port without an address.
+    address: str = "127.0.0.1"
+    #: The capabilities of a service that drops none.
+    capabilities: tuple[str, ...] = ("CHOWN", "SETGID", "SETUID")
+    #: The policy allows further names of services.
+    aliases: bool = False
+    #: The size of a tmpfs without a size, in bytes.
+    tmpfs: int = 64 * 1024**2
+
+
+def settings_of(policy: Policy) -> ComposeSettings:
+    """Return the choices of a policy."""
+    networks, owners = policy.networks, policy.owners or ()
+    allowed = policy.capabilities.allowed
+    return ComposeSettings(
+        owner=owners[0].name if len(owners) == 1 else DEFAULT_OWNER,
+        network=networks.compose_default,
+        address=networks.ports.host_ips[0],
+        capabilities=tuple(name for name in USUAL_CAPABILITIES if name in allowed),
+        aliases=networks.service_aliases,
+        tmpfs=policy.resources.tmpfs.default,
+    )

@@ -1,0 +1,114 @@
+"""A project becomes documents; each problem names the line of the Compose file."""
+
+from __future__ import annotations
+
+from controller.core.compose.translation.settings import ComposeSettings
+from controller.core.policy.refusals import place_of
+from controller.model.names import Key, service_key
+from tests.unit.core.compose.canonical import desired, problems, trees
+
+SHOP = """\
+services:
+  web_front:
+    image: nginx:1.27
+    depends_on:
+      db: {condition: service_healthy, required: true}
+      migrate: {condition: service_completed_successfully, required: true}
+    networks: {default: null, back: {aliases: [www]}}
+    volumes:
+      - {type: volume, source: static_files, target: /static, read_only: true}
+  migrate:
+    image: app:1
+    restart: "no"
+  db:
+    image: postgres:17
+    healthcheck: {test: [CMD, pg_isready]}
+    volumes:
+      - {type: volume, source: static_files, target: /data}
+    networks: {back: null}
+networks:
+  default: {name: shop_default}
+  back: {name: shop_back, internal: true}
+volumes:
+  static_files: {name: shop_static_files}
+x-trimtab: {owner: team}
+"""
+
+
+def test_services_jobs_networks_and_volumes_of_a_project() -> None:
+    state = desired(SHOP)
+    assert state.problems == ()
+    assert [str(each.key) for each in state.workloads] == [
+        "Service/shop/db",
+        "Service/shop/web-front",
+        "Job/shop/migrate",
+    ]
+    assert [str(each.key) for each in state.networks] == ["Network/shop/back"]
+    assert [str(each.key) for each in state.volumes] == ["Volume/shop/static-files"]
+    assert {each.owner for each in state.workloads} == {"team"}
+    assert trees(SHOP)["Service/web-front"]["dependsOn"] == [
+        {"name": "db", "condition": "Healthy"},
+        {"kind": "Job", "name": "migrate", "condition": "Completed"},
+    ]
+
+
+def test_the_owner_is_the_settings_without_one_in_the_file() -> None:
+    text = SHOP.replace("x-trimtab: {owner: team}\n", "")
+    state = desired(text, settings=ComposeSettings(owner="ops"))
+    assert {each.owner for each in state.services} == {"ops"}
+
+
+def test_fields_have_the_places_of_the_compose_file() -> None:
+    web = desired(SHOP).service(service_key("shop", "web-front"))
+    assert web is not None
+    assert (web.source.file, web.source.line) == ("compose.yaml", 2)
+    at = place_of(web.source, ("spec", "mounts", 0, "target"))
+    assert (at.file, at.line) == ("compose.yaml", 9)
+    assert place_of(web.source, ("spec", "image")).line == 3
+    assert dict(web.source.lines)["image"] == 3
+
+
+def test_a_refused_attribute_leaves_its_service_alone_unchanged() -> None:
+    state = desired(
+        SHOP.replace("    image: postgres:17\n", "    image: postgres:17\n    privileged: true\n")
+    )
+    assert state.blind_keys >= {service_key("shop", "db")}
+    assert not state.blind
+    (problem,) = [each for each in state.problems if each.code == "compose.refused"]
+    assert (problem.line, problem.field) == (15, "services.db.privileged")
+    assert [each.key.name for each in state.services] == ["web-front"]
+
+
+def test_names_that_normalise_to_one_name_are_errors() -> None:
+    text = "services:\n  a_b: {image: x:1}\n  a-b: {image: y:1}\n"
+    assert [line.split(":")[0] for line in problems(text)] == [
+        "2 error compose.name-clash",
+        "3 error compose.name-clash",
+        "3 error document.duplicate",
+    ]
+    assert desired(text).services == ()
+
+
+def test_drivers_of_networks_and_volumes_are_refused() -> None:
+    text = (
+        "networks:\n  n: {driver: macvlan}\n"
+        "volumes:\n  v: {driver: nfs}\n  w: {external: true, name: other}\n"
+    )
+    state = desired(text)
+    assert state.blind_keys == {
+        Key("Network", "shop", "n"),
+        Key("Volume", "shop", "v"),
+        Key("Volume", "shop", "w"),
+    }
+
+
+def test_configs_and_secrets_become_resources() -> None:
+    found = trees(
+        "configs:\n  app: {file: ./app.conf}\n  text: {content: hello}\n  other: {external: true, name: o}\n"
+        "secrets:\n  db: {file: ./secrets/db.txt}\n"
+    )
+    assert found == {
+        "Config/app": {"files": {"app": "app.conf"}},
+        "Config/text": {"data": {"text": "hello"}},
+        "Secret/db": {"file": {"db": "db.txt"}},
+    }

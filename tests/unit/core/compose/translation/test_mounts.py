@@ -1,0 +1,188 @@
+"""Volumes, binds, files and tmpfs of Compose services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controller.core.compose.translation.scope import FoundPath
+from tests.unit.core.compose.canonical import FILE, problems, project_of, service, trees
+
+FILES = {
+    "./nginx.conf": FILE,
+    "./run.sh": FoundPath("file", executable=True),
+    "./html": FoundPath("folder", names=("a.html", "b/c.html")),
+    "./big": FoundPath("folder", reason="more than 1000 files"),
+    "./other/nginx.conf": FILE,
+    "../out": FoundPath("outside"),
+    "./pipe": FoundPath("other"),
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "mount"),
+    [
+        (
+            "volumes: [{type: volume, source: d_1, target: /d/}]",
+            {"type": "volume", "source": "d-1", "target": "/d"},
+        ),
+        (
+            "volumes: [{type: volume, source: d, target: /d, read_only: true, volume: {nocopy: true, subpath: x}}]",
+            {
+                "type": "volume",
+                "source": "d",
+                "target": "/d",
+                "readOnly": True,
+                "noCopy": True,
+                "subpath": "x",
+            },
+        ),
+        (
+            "volumes: [{type: volume, target: /a}]",
+            {"type": "volume", "source": "web-a", "target": "/a"},
+        ),
+        (
+            "volumes: [{type: bind, source: /tmp/x, target: /x, bind: {create_host_path: true}}]",
+            {"type": "bind", "source": "/tmp/x", "target": "/x"},
+        ),
+        (
+            "volumes: [{type: bind, source: ./nginx.conf, target: /n, read_only: true}]",
+            {
+                "type": "config",
+                "source": "nginx-conf",
+                "target": "/n",
+                "key": "nginx.conf",
+                "mode": "0444",
+            },
+        ),
+        (
+            "volumes: [{type: bind, source: ./run.sh, target: /r, read_only: true}]",
+            {"type": "config", "source": "run-sh", "target": "/r", "key": "run.sh", "mode": "0555"},
+        ),
+        (
+            "volumes: [{type: bind, source: ./html, target: /h, read_only: true}]",
+            {"type": "config", "source": "html", "target": "/h", "mode": "0444"},
+        ),
+        (
+            "volumes: [{type: tmpfs, target: /t, tmpfs: {size: '1048576', mode: 1023}}]",
+            {"type": "tmpfs", "target": "/t", "size": "1Mi", "mode": "1777"},
+        ),
+        ("volumes: [{type: tmpfs, target: /t}]", {"type": "tmpfs", "target": "/t", "size": "64Mi"}),
+        (
+            "tmpfs: ['/t:size=1m,mode=1777,exec,nosuid']",
+            {"type": "tmpfs", "target": "/t", "size": "1Mi", "mode": "1777", "exec": True},
+        ),
+        ("tmpfs: [/t]", {"type": "tmpfs", "target": "/t", "size": "64Mi"}),
+        (
+            "configs: [{source: c}]",
+            {"type": "config", "source": "c", "target": "/c", "key": "c", "mode": "0444"},
+        ),
+        (
+            "configs: [{source: c, target: /e, uid: '5', gid: '6', mode: 288}]",
+            {
+                "type": "config",
+                "source": "c",
+                "target": "/e",
+                "key": "c",
+                "uid": 5,
+                "gid": 6,
+                "mode": "0440",
+            },
+        ),
+        (
+            "secrets: [{source: s_1}]",
+            {"type": "secret", "source": "s-1", "target": "/run/secrets/s_1", "key": "s_1"},
+        ),
+        (
+            "secrets: [{source: s, target: t, mode: '0600'}]",
+            {
+                "type": "secret",
+                "source": "s",
+                "target": "/run/secrets/t",
+                "key": "s",
+                "mode": "0400",
+            },
+        ),
+    ],
+)
+def test_a_mount(body: str, mount: dict[str, Any]) -> None:
+    assert service(body, files=FILES)["mounts"] == [mount]
+
+
+@pytest.mark.parametrize(
+    ("mount", "problem"),
+    [
+        (
+            "{type: bind, source: ./nginx.conf, target: /n}",
+            "warning compose.read-only: the container can't",
+        ),
+        (
+            "{type: bind, source: ./html, target: /h}",
+            "error compose.refused: ./html is a folder of the",
+        ),
+        (
+            "{type: bind, source: ./big, target: /h, read_only: true}",
+            "error compose.refused: ./big can't",
+        ),
+        ("{type: bind, source: ./gone, target: /g}", "error compose.refused: ./gone doesn't exist"),
+        (
+            "{type: bind, source: ../out, target: /g}",
+            "error compose.refused: ../out leads out of the",
+        ),
+        (
+            "{type: bind, source: ./pipe, target: /g}",
+            "error compose.refused: ./pipe is no regular file",
+        ),
+        ("{type: npipe, source: x, target: /g}", "error compose.refused: a mount of type npipe"),
+        (
+            "{type: volume, source: ext, target: /g}",
+            "error compose.refused: volume ext is external",
+        ),
+        (
+            "{type: bind, source: /tmp/x, target: /x, read_only: true, bind: {propagation: rshared}}",
+            "error compose.refused: volumes[0].bind.propagation",
+        ),
+    ],
+)
+def test_a_mount_has_a_problem_at_its_line(mount: str, problem: str) -> None:
+    text = project_of(f"volumes:\n- {mount}") + "volumes: {ext: {external: true, name: e}}\n"
+    found = [line for line in problems(text, files=FILES) if line.startswith(("4", "5"))]
+    assert found[0].partition(" ")[2].startswith(problem), found
+
+
+def test_files_of_the_project_become_configs_with_names_of_their_own() -> None:
+    body = (
+        "volumes:\n"
+        "- {type: bind, source: ./nginx.conf, target: /a, read_only: true}\n"
+        "- {type: bind, source: ./nginx.conf, target: /b, read_only: true}\n"
+        "- {type: bind, source: ./other/nginx.conf, target: /c, read_only: true}\n"
+    )
+    found = {
+        k: v for k, v in trees(project_of(body), files=FILES).items() if k.startswith("Config")
+    }
+    assert found.pop("Config/nginx-conf") == {"files": {"nginx.conf": "nginx.conf"}}
+    ((name, spec),) = found.items()
+    assert name.startswith("Config/nginx-conf")
+    assert spec == {"files": {"nginx.conf": "other/nginx.conf"}}
+
+
+def test_a_volume_with_several_writers_is_shared_and_its_services_stop_first() -> None:
+    writer = "    volumes: [{type: volume, source: data, target: /d}]\n"
+    text = f"services:\n  db:\n    image: x:1\n{writer}  backup:\n    image: x:1\n{writer}"
+    found = trees(text)
+    for name in ("Service/db", "Service/backup"):
+        assert found[name]["mounts"][0]["shared"] is True
+        assert found[name]["rollout"] == {"order": "StopFirst"}
+    alone = trees(f"services:\n  db:\n    image: x:1\n{writer}")["Service/db"]
+    assert "shared" not in alone["mounts"][0]
+    assert "rollout" not in alone
+    assert trees(f"services:\n  db:\n    image: x:1\n    scale: 2\n{writer}")["Service/db"][
+        "mounts"
+    ][0]["shared"]
+
+
+def test_a_volume_without_a_name_gets_a_kept_volume() -> None:
+    assert "Volume/web-var-lib" in trees(project_of("volumes: [{type: volume, target: /var/lib}]"))
+    (problem,) = problems(project_of("scale: 2\nvolumes: [{type: volume, target: /v}]"))
+    assert problem.startswith("5 error compose.refused: each replica would need a volume")
