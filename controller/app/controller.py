@@ -20,6 +20,7 @@ from controller.app.process import boot_id, call_on_termination, crash_reach, lo
 from controller.app.up import controller_socket
 from controller.app.users import User
 from controller.core.admission.preview import preview_action
+from controller.core.compose.translation.settings import ComposeSettings, settings_of
 from controller.core.drift.failed_runs import Readers
 from controller.core.encoding.image_reference import is_image_id
 from controller.core.engine_api.create_body import container_body
@@ -106,6 +107,7 @@ def pass_policy(policy: Policy, policy_digest: str) -> PassPolicy:
         owners={client.uid: client.owner for client in policy.clients},
     )
     return PassPolicy(
+        compose=settings_of(policy),
         networks=networks,
         judge=judge,
         digest=policy_digest,
@@ -162,12 +164,20 @@ def build_controller(
         write_atomic(report_file, json.dumps(report).encode())
 
     commit_files = CommitFiles(state, engine.record_hold)
+
+    def fetch_policy() -> PassPolicy:
+        return policy_cache.update(engine.read_own_route("policy"))
+
+    def compose() -> ComposeSettings:
+        return fetch_policy().compose
+
     files = DesiredFiles(
-        directory_source(directory),
+        directory_source(directory, compose=compose),
         state.fetcher,
         lambda: dict(store.prune.sources),
         BrokerSecrets(engine.ask_content, clock.monotonic),
         lambda: is_restored_at_boot(state.root),
+        compose,
     )
     prober = Prober(ProbeSockets(clock.monotonic), clock, triggers.check)
     parts = ControllerParts(
@@ -177,7 +187,7 @@ def build_controller(
         clock=clock,
         random=random.random,
         triggers=triggers,
-        fetch_policy=lambda: policy_cache.update(engine.read_own_route("policy")),
+        fetch_policy=fetch_policy,
         publish=publish,
         publish_commits=commit_files.publish,
         quarantine_rules=QuarantineRules(quarantine_ms / 1000, boot_id()),

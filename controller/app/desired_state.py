@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller.core.compose.translation.settings import ComposeSettings, owned_by
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import FolderReading
 from controller.core.planning.deliveries.secret_binding import SecretContents, bind_secrets
@@ -18,12 +19,20 @@ if TYPE_CHECKING:
     from controller.sources.fetched import FetchedSources
 
 
-def directory_source(directory: Path, *, overlay: Path | None = None) -> DirectorySource:
+#: Returns the policy's choices for Compose files.
+AskCompose = Callable[[], ComposeSettings]
+
+
+def directory_source(
+    directory: Path, *, overlay: Path | None = None, compose: AskCompose = ComposeSettings
+) -> DirectorySource:
     """Return the source of the files in DIR, with the charts in ``configs/`` beside DIR.
 
-    The documents of the file *overlay* take the place of those of the same resources.
+    The documents of the file *overlay* take the place of those of the same resources. *compose* returns
+    the policy's choices for Compose files; the default is those of ``strict``.
     """
-    return DirectorySource(directory, charts=charts_folder(directory), overlay=overlay)
+    charts = charts_folder(directory)
+    return DirectorySource(directory, charts=charts, overlay=overlay, compose=compose)
 
 
 def charts_folder(directory: Path) -> Path:
@@ -43,10 +52,18 @@ def ask_nobody(_secrets: Iterable[Secret]) -> SecretContents:
 class SourceFiles:
     """A ``ports.DesiredSource`` for the documents of one Git source in a folder, such as a checkout."""
 
-    def __init__(self, source: GitSource, folder: Path, serving: Mapping[Key, str]) -> None:
-        export = Export(source.key.name, commit="")
+    def __init__(
+        self,
+        source: GitSource,
+        folder: Path,
+        serving: Mapping[Key, str],
+        compose: AskCompose = ComposeSettings,
+    ) -> None:
+        export, charts = Export(source.key.name, commit=""), charts_folder(folder)
         self._source = source
-        self._files = DirectorySource(folder, charts=charts_folder(folder), export=export)
+        self._files = DirectorySource(
+            folder, charts=charts, export=export, compose=owned_by(source.spec.owners, compose)
+        )
         self._serving = serving
 
     def load(self) -> Desired:
@@ -74,7 +91,9 @@ class DesiredFiles:
         serving: Callable[[], Mapping[Key, str]],
         secrets: AskSecrets = ask_nobody,
         restored_at_boot: Callable[[], bool] = lambda: True,
+        compose: AskCompose = ComposeSettings,
     ) -> None:
+        self._compose = compose
         self._secrets = secrets
         self._restored_at_boot = restored_at_boot
         self._directory = directory
@@ -105,6 +124,6 @@ class DesiredFiles:
         if self._fetched is None:
             from controller.sources.fetched import FetchedSources
 
-            self._fetched = FetchedSources(self._fetcher)
+            self._fetched = FetchedSources(self._fetcher, self._compose)
         self._marks = self._fetched.marks(desired.sources)
         return self._fetched.combine(reading, desired.sources, serving)

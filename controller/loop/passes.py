@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.drift.actions import Judge
 from controller.core.drift.failed_runs import Readers
 from controller.core.jobs.decision import next_look_s
@@ -50,6 +51,8 @@ class PassPolicy:
     volume_rule: VolumeRule = always_refuse
     #: The users that the policy lets read the output of containers.
     readers: Readers = field(default_factory=Readers)
+    #: The choices that complete Compose files.
+    compose: ComposeSettings = field(default_factory=ComposeSettings)
 
 
 class PassOutcome(StrEnum):

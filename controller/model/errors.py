@@ -59,6 +59,22 @@ class SourcePosition:
     file: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ValuePlaces:
+    """The places of a document's values, for a document that was made from other files."""
+
+    #: Pairs of the path of a value and its place; the first one is the document's, with the path ().
+    entries: tuple[tuple[tuple[str | int, ...], SourcePosition], ...]
+
+    def find(self, path: tuple[str | int, ...]) -> SourcePosition:
+        """Return the place of the value at *path*, or of its nearest ancestor with a place."""
+        known = dict(self.entries)
+        for length in range(len(path), 0, -1):
+            if (place := known.get(path[:length])) is not None:
+                return place
+        return self.entries[0][1]
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One fault in the files of users, at its place.

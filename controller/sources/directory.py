@@ -11,10 +11,12 @@ import os
 import re
 import stat
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.yaml import MAX_BYTES, decode, too_big
 from controller.core.manifests.check_together import desired_from
 from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
@@ -33,8 +35,9 @@ from controller.sources.config_files import (
 from controller.sources.safe_read import MAX_TOTAL_BYTES, FolderWalk, Pread, SourceFile, read_whole
 
 if TYPE_CHECKING:
-    # Loaded only while a Release is declared.
+    # Loaded only while a Release, or a Compose project, is declared.
     from controller.sources.charts import Chart
+    from controller.sources.compose_projects import ComposeProjects
 
 _COMPOSE = re.compile(r"(?:.*/)?(?:docker-)?compose[^/]*\.ya?ml")
 
@@ -81,7 +84,10 @@ class DirectorySource:
         pread: Pread = os.pread,
         export: Export | None = None,
         overlay: Path | None = None,
+        compose: Callable[[], ComposeSettings] = ComposeSettings,
     ) -> None:
+        self._compose_settings = compose
+        self._projects: ComposeProjects | None = None
         self._overlay = overlay
         self._root = root.absolute()
         self._export = export
@@ -173,11 +179,12 @@ class DirectorySource:
         documents: list[ParsedDocument] = []
         problems = [replace(p, file=f"{self._prefix}{p.file}") for p in walk.problems]
         files: dict[str, _ParsedFile] = {}
+        compose_files: list[str] = []
         total = 0
         for found in walk.files():
             file = replace(found, name=f"{self._prefix}{found.name}")
-            if _COMPOSE.fullmatch(found.name):
-                problems.append(_compose_problem(file.name))
+            if _COMPOSE.fullmatch(found.path):
+                compose_files.append(os.path.relpath(found.path, top))
                 continue
             if total > MAX_TOTAL_BYTES:
                 message = (
@@ -195,9 +202,25 @@ class DirectorySource:
                 total += entry.size + bytes_of(read)
                 documents += read
         self._files = files
+        if compose_files or self._projects is not None:
+            translated, further = self._read_projects(top, compose_files)
+            documents += translated
+            problems += further
         if self._overlay is not None:
             documents = _overlaid(documents, _read_overlay(self._overlay.absolute()))
         return documents, problems
+
+    def _read_projects(
+        self, top: str, names: list[str]
+    ) -> tuple[list[ParsedDocument], tuple[Problem, ...]]:
+        """Return the documents of the Compose projects, and the problems of none of them."""
+        if self._projects is None:
+            # The reader of Compose files is imported only if there is one.
+            from controller.sources.compose_projects import ComposeProjects
+
+            self._projects = ComposeProjects(self._compose_settings, self._prefix)
+        reading = self._projects.read(top, names)
+        return with_files(reading.documents, top, SourceRoot(top)), reading.problems
 
     def _read_file(self, file: SourceFile, top: str) -> tuple[_ParsedFile | None, Problem | None]:
         last = self._files.get(file.name)
@@ -283,13 +306,3 @@ def _at_commit(document: ParsedDocument, commit: str, origin: str) -> ParsedDocu
 def _inputs_of(release: Declaration) -> object:
     """Return all inputs of a Release's rendering, with its place for problems."""
     return release.key, release.owner, release.source, release.document.text
-
-
-def _compose_problem(name: str) -> Problem:
-    return Problem(
-        "unsupported",
-        "compose projects are not supported yet",
-        name,
-        # Without a key, so that nothing is pruned: the file can have declared any service before.
-        remedy="write its services as documents of kind Service; rename it if it is another file",
-    )

@@ -13,10 +13,11 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from controller.core.compose.translation.settings import ComposeSettings, owned_by
 from controller.core.git.report import REPORT_MAX_BYTES, parse
 from controller.core.manifests.combine import HeldClaims, SourceReading, combine, held_claims
 from controller.core.manifests.declaration import FolderReading
@@ -37,7 +38,10 @@ _REMEDY = "look at `trimtab status`; nothing of the source is removed meanwhile"
 class FetchedSources:
     """The Git sources of an instance, below the fetcher's folder. Thread-safe."""
 
-    def __init__(self, fetcher: Path) -> None:
+    def __init__(
+        self, fetcher: Path, compose: Callable[[], ComposeSettings] = ComposeSettings
+    ) -> None:
+        self._compose = compose
         self._fetcher = fetcher.absolute()
         self._sources = self._fetcher / "sources"
         self._lock = threading.Lock()
@@ -97,6 +101,7 @@ class FetchedSources:
             Path(root),
             charts=Path(charts) if is_inside(charts, top) else None,
             export=Export(name, commit),
+            compose=owned_by(source.spec.owners, self._compose),
         )
         self._exports[known] = export
         return export.read()

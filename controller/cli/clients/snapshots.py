@@ -10,8 +10,14 @@ from tempfile import TemporaryDirectory
 
 from controller.app.clock import SystemClock
 from controller.app.controller import build_controller, build_planner, parse_pass_policy
-from controller.app.desired_state import DesiredFiles, SourceFiles, directory_source
+from controller.app.desired_state import (
+    AskCompose,
+    DesiredFiles,
+    SourceFiles,
+    directory_source,
+)
 from controller.cli.clients.oneshot import broker_of
+from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.planning.image_volumes import assume_none, with_image_volumes
 from controller.core.planning.images_networks_volumes import image_references
 from controller.core.review.host_snapshot import (
@@ -44,9 +50,9 @@ class PlannedFiles:
     #: A file whose documents take the place of those of the same resources.
     overlay: Path | None = None
 
-    def directory(self) -> DirectorySource:
+    def directory(self, compose: AskCompose = ComposeSettings) -> DirectorySource:
         """Return the source of the files, without Git sources."""
-        return directory_source(self.folder, overlay=self.overlay)
+        return directory_source(self.folder, overlay=self.overlay, compose=compose)
 
 
 def take_snapshot(
@@ -66,10 +72,14 @@ def take_snapshot(
     with broker_of(root, directory=directory, engine=engine, policy=policy) as state:
         built = build_controller(state, directory, state.broker_socket, acts=False)
         payload = built.engine.read_own_route("policy")
+
+        def settings() -> ComposeSettings:
+            return parse_pass_policy(payload).compose
+
         desired = built.files.load()
         images = image_references(desired)
         if planned is not None:
-            images |= image_references(planned.directory().load())
+            images |= image_references(planned.directory(settings).load())
         return HostSnapshot(
             host=platform.node(),
             taken=format_instant(SystemClock().now()),
@@ -97,9 +107,14 @@ def review_snapshot(snapshot: HostSnapshot, planned: PlannedFiles) -> Review:
     if planned.source:
         source = find_source(snapshot, planned.source)
         observed = only_of(observed, source, serving)
-        files = SourceFiles(source, planned.folder, serving)
+        files = SourceFiles(source, planned.folder, serving, lambda: as_is.compose)
     else:
-        files = DesiredFiles(planned.directory(), planned.fetcher, lambda: serving)
+        files = DesiredFiles(
+            planned.directory(lambda: as_is.compose),
+            planned.fetcher,
+            lambda: serving,
+            compose=lambda: as_is.compose,
+        )
     policy = replace(as_is, volume_rule=assume_none(as_is.volume_rule, observed))
     full_plan = build_planner(observed, policy, files, store).plan_everything()
     declared = full_plan.declared

@@ -48,13 +48,14 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
     """
     from controller.app.desired_state import directory_source
     from controller.cli.clients import offline
+    from controller.core.compose.translation.settings import settings_of
     from controller.core.planning.planner import problem_order
     from controller.core.review import flat_plan
 
     root = state_root(state)
     folder = default_directory(directory, root)
     rules = offline.policy_in_force(policy, root)
-    desired = directory_source(folder).load()
+    desired = directory_source(folder, compose=lambda: settings_of(rules)).load()
     verdicts = tuple(offline.preview_creations(desired, rules))
     denied = [item for item in verdicts if item[1].decision == "deny"]
     warned = [item for item in verdicts if item[1].decision == "audit-deny"]
@@ -128,6 +129,7 @@ def render(
 
     from controller.app.desired_state import directory_source
     from controller.cli.clients import offline
+    from controller.core.compose.translation.settings import settings_of
 
     if chart is not None:
         texts, problems = offline.render_chart(chart, values, name=name, namespace=namespace)
@@ -140,8 +142,10 @@ def render(
         if problems:
             echo(problem_lines(problems), err=True)
         return EXIT_INVALID if any(p.severity == "error" for p in problems) else 0
-    folder = default_directory(directory, state_root(state))
-    desired = directory_source(folder).load()
+    root = state_root(state)
+    folder = default_directory(directory, root)
+    rules = offline.policy_in_force(None, root)
+    desired = directory_source(folder, compose=lambda: settings_of(rules)).load()
     documents = resource_documents(desired)
     if as_json:
         print_json(documents)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -21,7 +21,7 @@ import yaml
 from yaml.cyaml import CBaseLoader
 
 from controller.core.encoding.yaml_errors import syntax_problem
-from controller.model.errors import Problem, SourcePosition
+from controller.model.errors import Problem, SourcePosition, ValuePlaces
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
@@ -88,10 +88,8 @@ class Document:
     place: SourcePosition = _NOWHERE  # of the first content
     #: The line of each key of the upper levels, by its path.
     lines: Mapping[YamlPath, int] = field(default_factory=dict, repr=False)
-    #: Finds the places of a document that was made from other files. None: they are in ``text``.
-    places: Callable[[YamlPath], SourcePosition] | None = field(
-        default=None, repr=False, compare=False
-    )
+    #: The places of a document that was made from other files. None: they are in ``text``.
+    places: ValuePlaces | None = field(default=None, repr=False)
 
     def locate(self, path: YamlPath) -> SourcePosition:
         """Return the position of the value at *path*, or of its nearest existing ancestor."""
@@ -103,7 +101,7 @@ class Document:
 
     def _place(self, path: YamlPath, *, key: bool) -> SourcePosition:
         if self.places is not None:
-            return self.places(path)
+            return self.places.find(path)
         root = tree(self.text) if self.readable else None
         if root is None:
             return self.place

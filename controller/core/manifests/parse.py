@@ -351,7 +351,7 @@ def _unsupported_problem(document: Document, path: YamlPath, what: str) -> Probl
 def _foreign_document_remedy(value: dict[str, object]) -> str:
     """Return the remedy for another tool's document."""
     if isinstance(value.get("services"), dict) and "kind" not in value:
-        return "this looks like a compose file: write each service as a document of kind Service"
+        return "this looks like a compose file: call it compose.yaml, in a folder of its own"
     return f"write apiVersion: {API_VERSION}, or move a file that isn't for trimtab elsewhere"
 
 

@@ -92,7 +92,7 @@ def _joint(reason: str) -> str:
 def place_of(source: SourceLocation, path: YamlPath) -> SourcePosition:
     """Return the position of a field in its document, or of the document."""
     if source.places is not None:
-        return source.places(path)
+        return source.places.find(path)
     if not source.text:
         return SourcePosition(source.line, 0)
     return locate(source.text, source.line, path)

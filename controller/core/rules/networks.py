@@ -355,13 +355,19 @@ def aliases_own(case: Case) -> Findings:
         own.add(case.request.label(COMPOSE_SERVICE))
     for end in case.request.endpoints:
         for alias in end.aliases:
-            if alias not in own and not _is_free(case, end.network, alias):
+            is_own = alias in own or (case.by_controller and _is_spelling(alias, case.service))
+            if not is_own and not _is_free(case, end.network, alias):
                 reason = f"{alias!r} isn't this container's own name"
                 where = f"{_ENDPOINTS}.{end.network}.Aliases"
                 remedy = f"use its name, or that of its service (label {SERVICE})"
                 if case.by_controller:
                     remedy = "leave it out: a container answers to the name of its service"
                 yield Finding("network.alias", where, reason, remedy)
+
+
+def _is_spelling(alias: str, service: str) -> bool:
+    """Return True if an alias is the name of its service with ``_`` or capitals, as in Compose files."""
+    return alias.lower().replace("_", "-") == service
 
 
 def _is_free(case: Case, network: str, alias: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal
@@ -13,7 +13,7 @@ from controller.model.desired.spec.mounts import VolumeSpec
 from controller.model.desired.spec.network import NetworkSpec
 from controller.model.desired.spec.rollout import Boot
 from controller.model.desired.spec.service import ServiceSpec
-from controller.model.errors import Problem, Severity, SourcePosition
+from controller.model.errors import Problem, Severity, ValuePlaces
 from controller.model.files.delivery import Delivery
 from controller.model.names import Key, job_key, qualified
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     # Loaded only while a Source is declared.
     from controller.model.desired.source_spec import SourceSpec
     from controller.model.sources import SourceStatus
-
-#: Returns the place of a document's field, by the path in the document.
-FindPlace = Callable[[tuple[str | int, ...]], SourcePosition]
 
 #: The fields of a Service with a recorded line, by their paths under spec. ``journal explain`` shows
 #: these lines as the source of a container's settings.
@@ -47,8 +44,8 @@ class SourceLocation:
     lines: tuple[tuple[str, int], ...] = ()
     #: The text of the document; '' if not available.
     text: str = field(default="", repr=False, compare=False)
-    #: Finds the place of a field whose value comes from other files. None: the places are in ``text``.
-    places: FindPlace | None = field(default=None, repr=False, compare=False)
+    #: The places of a document that was made from other files. None: they are in ``text``.
+    places: ValuePlaces | None = field(default=None, repr=False, compare=False)
     #: The Release, with its place, for which a chart was rendered.
     release: str = field(default="", compare=False)
     #: The name of the Git source; '' for DIR.

@@ -316,21 +316,6 @@ def test_a_volume_of_kubernetes_is_followed_through_its_swap(root: Path):
     assert (desired.problems, desired.blind) == ((), False)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "compose.yaml",
-        "compose.yml",
-        "compose.prod.yaml",
-        "docker-compose.yml",
-        "a/docker-compose.x.yaml",
-    ],
-)
-def test_a_compose_project_is_refused_and_may_have_declared_anything(root: Path, name: str):
-    write(root, {name: "services: {a: {image: b}}", "web.yaml": service()})
-    check(root, services="web", problems=[f"{name} unsupported"], blind=True)
-
-
 def test_odd_file_names_are_printable(root: Path):
     write(root, {"\udcff\n/\x1b[31m.yaml": "a: ["})
     (problem,) = DirectorySource(root).load().problems

@@ -10,7 +10,7 @@ import posixpath
 from dataclasses import dataclass, replace
 from typing import Final
 
-from controller.core.compose.project import Project
+from controller.core.compose.project import Place, Project, TreePath
 from controller.core.compose.translation.container import Workload, put_container
 from controller.core.compose.translation.mounts import MountPlan, file_of, put_mounts
 from controller.core.compose.translation.names import dns_name
@@ -22,7 +22,7 @@ from controller.core.compose.translation.walk import check_attributes
 from controller.core.encoding.yaml import Document, YamlPath
 from controller.core.manifests.declaration import ParsedDocument
 from controller.core.manifests.parse import parse_document
-from controller.model.errors import Problem, Severity, SourcePosition
+from controller.model.errors import Problem, Severity, SourcePosition, ValuePlaces
 from controller.model.names import API_VERSION, Key
 
 #: The depths of the fields in ``TRACED``, with ``spec``.
@@ -185,12 +185,6 @@ def _check_names(scope: Scope) -> None:
 
 def _document(scope: Scope, draft: Draft) -> Document:
     """Return a draft as a document. Its places are those of the values in the project's files."""
-
-    def find_place(path: YamlPath) -> SourcePosition:
-        origin = _origin_of(draft, path)
-        place = scope.place(origin)
-        return SourcePosition(place.line, place.column, place.file)
-
     metadata: dict[str, object] = {
         "name": draft.name,
         "namespace": scope.namespace,
@@ -204,21 +198,22 @@ def _document(scope: Scope, draft: Draft) -> Document:
         "metadata": metadata,
         **({"spec": draft.spec} if draft.spec else {}),
     }
-    own = find_place(())
+    origins: dict[YamlPath, TreePath] = {
+        (): draft.origin,
+        ("metadata", "owner"): ("x-trimtab", "owner"),
+        **draft.origins,
+    }
+    entries = tuple((path, _position(scope.place(origin))) for path, origin in origins.items())
+    own = entries[0][1]
     lines = {
         path: place.line
-        for path in draft.origins
-        if len(path) in _TRACED_DEPTHS and (place := find_place(path)).file == own.file
+        for path, place in entries
+        if len(path) in _TRACED_DEPTHS and place.file == own.file
     }
-    return Document(own.file, "", own.line, value, place=own, lines=lines, places=find_place)
+    return Document(
+        own.file, "", own.line, value, place=own, lines=lines, places=ValuePlaces(entries)
+    )
 
 
-def _origin_of(draft: Draft, path: YamlPath) -> tuple[str | int, ...]:
-    """Return the path in the project for a path in the document, or for its nearest ancestor."""
-    if path[:1] == ("metadata",) and path[1:2] == ("owner",):
-        return ("x-trimtab", "owner")
-    for length in range(len(path), 0, -1):
-        origin = draft.origins.get(path[:length])
-        if origin is not None:
-            return (*origin, *path[length:])
-    return draft.origin
+def _position(place: Place) -> SourcePosition:
+    return SourcePosition(place.line, place.column, place.file)

@@ -135,7 +135,9 @@ def _put_ports(work: Workload) -> None:
         work.draft.add("ports", entry, origin)
     for index, target in random:
         message = f"port {target} is not published: a port of the host is never chosen at random"
-        work.warn(("ports", index), message, f'write "HOSTPORT:{target}"', "compose.port")
+        work.warn(
+            ("ports", index), message, f'write "HOSTPORT:{target}"', "compose.port-unpublished"
+        )
     if loopback and _is_loopback(work.scope.settings.address):
         plural = "ports" if len(loopback) > 1 else "port"
         message = (
@@ -166,4 +168,4 @@ def _warn_name(work: Workload) -> None:
     remedy = (
         f"reach the service as {work.draft.name}, or allow networks.serviceAliases in the policy"
     )
-    work.warn(("container_name",), message, remedy, "compose.name")
+    work.warn(("container_name",), message, remedy, "compose.container-name")

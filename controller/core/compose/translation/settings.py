@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from controller.model.policy.document import Policy
@@ -47,3 +48,12 @@ def settings_of(policy: Policy) -> ComposeSettings:
         aliases=networks.service_aliases,
         tmpfs=policy.resources.tmpfs.default,
     )
+
+
+def owned_by(
+    owners: Sequence[str], settings: Callable[[], ComposeSettings]
+) -> Callable[[], ComposeSettings]:
+    """Return the settings with the only owner of a Git source, if the source lists one alone."""
+    if len(owners) != 1:
+        return settings
+    return lambda: replace(settings(), owner=owners[0])

@@ -43,6 +43,12 @@ def test_a_service_answers_to_further_names_where_the_policy_says_so() -> None:
     assert named("sql", rules=policy(networks={"aliases": ["sql"]})) == ()
 
 
+def test_a_service_answers_to_other_spellings_of_its_own_name() -> None:
+    assert named("WEB", rules=STRICT) == ()
+    assert named("web_", rules=STRICT) == ("network.alias",)
+    assert named("w.eb", rules=STRICT) == ("network.alias",)
+
+
 @pytest.mark.parametrize("alias", ["team.web.1-01234567", "a b", "-a", "x" * 64])
 def test_an_alias_is_a_host_name_and_never_that_of_a_container_of_the_controller(
     alias: str,

@@ -53,7 +53,9 @@ def test_the_original_name_and_the_names_in_links_stay() -> None:
     free = trees(text, settings=ComposeSettings(aliases=True))
     assert free["Service/my-db"]["network"]["aliases"] == ["my_db", "database", "Shop_DB"]
     (lost,) = problems(text)
-    assert lost.startswith("4 warning compose.name: container_name Shop_DB doesn't resolve")
+    assert lost.startswith(
+        "4 warning compose.container-name: container_name Shop_DB doesn't resolve"
+    )
 
 
 def test_networks_reach_the_outside_unless_they_are_internal() -> None:
@@ -92,7 +94,7 @@ def test_ports_without_an_address_are_said_to_be_of_this_host_alone() -> None:
     [
         ("network_mode: host", "4 error compose.refused: network_mode: host is not supported"),
         ("network_mode: service:db", "4 error compose.refused: network_mode: service:db is not"),
-        ("ports: [{target: 80}]", "4 warning compose.port: port 80 is not published"),
+        ("ports: [{target: 80}]", "4 warning compose.port-unpublished: port 80 is not published"),
         ("ports: [{target: 80, published: 8000-8010}]", "4 error compose.refused: a free port of"),
         ("mac_address: aa:bb", "4 error compose.refused: mac_address is not supported"),
     ],

@@ -1,0 +1,100 @@
+"""A Compose file as it is, in the directory: it runs, a change is rolled out, its removal prunes."""
+
+from __future__ import annotations
+
+from tests.instance import Host, eventually
+
+SHOP = """\
+services:
+  web:
+    image: trimtab.local/web:1
+    ports: ["${WEB_PORT}:8080"]
+    environment:
+      GREETING: ${GREETING:-hello}
+    volumes:
+      - ./site.conf:/etc/site.conf:ro
+    healthcheck:
+      test: ["CMD", "/bin/sh", "-c", "true"]
+      interval: 1s
+    depends_on:
+      the_store: {condition: service_started}
+      seed: {condition: service_completed_successfully}
+  the_store:
+    image: trimtab.local/web:1
+    volumes: [store_data:/data]
+    networks: {default: , back: {}}
+  seed:
+    image: trimtab.local/web:1
+    entrypoint: ["/bin/sh", "-c", "echo seeded"]
+    volumes: [seeds:/data]
+volumes: {store_data: , seeds: }
+networks: {back: {internal: true}}
+x-trimtab: {owner: team}
+"""
+PORT = 18181
+
+
+def env_of(host: Host, service: str, name: str) -> str:
+    """Return a variable of the only running container of a service; '' while there is none."""
+    found = [each for each in host.containers(service) if each["State"]["Running"]]
+    if len(found) != 1:
+        return ""
+    values = dict(entry.partition("=")[::2] for entry in found[0]["Config"]["Env"])
+    return str(values.get(name, ""))
+
+
+def put(host: Host, variables: str) -> None:
+    (host.directory / "shop").mkdir(exist_ok=True)
+    (host.directory / "shop" / "site.conf").write_text("one\n")
+    (host.directory / "shop" / ".env").write_text(variables)
+    host.write("shop/compose.yaml", SHOP)
+
+
+def test_an_unchanged_compose_file_runs_rolls_out_and_is_pruned(host: Host) -> None:
+    put(host, f"WEB_PORT={PORT}\n")
+    with host.running():
+        host.await_ready("web", "the-store", "seed", within_s=60)
+        (inspect,) = host.containers("web")
+        bindings = inspect["HostConfig"]["PortBindings"]
+        assert bindings == {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(PORT)}]}
+        planned = host.json("plan")
+        assert planned["actions"] == []
+        codes = {problem["code"] for problem in planned["problems"]}
+        assert codes == {"compose.loopback"}
+        (web,) = host.running_ids("web")
+        shown = host.engine.docker("exec", web, "cat", "/etc/site.conf").stdout
+        assert (shown, env_of(host, "web", "GREETING")) == ("one\n", "hello")
+        (name,) = host.names("web")
+        blamed = host.cli("journal", "blame", name).stdout
+        assert "shop/compose.yaml:6" in blamed  # the variables
+        # A changed variable of .env is a rollout.
+        put(host, f"WEB_PORT={PORT}\nGREETING=bye\n")
+        eventually(lambda: env_of(host, "web", "GREETING") == "bye", within_s=40)
+        # A changed file of the project reaches the container.
+        (host.directory / "shop" / "site.conf").write_text("two\n")
+
+        def said() -> str:
+            ids = host.running_ids("web")
+            return (
+                host.engine.docker("exec", ids[0], "cat", "/etc/site.conf", check=False).stdout
+                if ids
+                else ""
+            )
+
+        eventually(lambda: said() == "two\n", within_s=40)
+        host.await_ready("web")
+        # A file that can't be read prunes nothing.
+        kept = host.running_ids("web")
+        host.write("shop/compose.yaml", "services: [\n")
+        eventually(lambda: bool((host.status() or {"problems": []})["problems"]))
+        assert host.running_ids("web") == kept
+        host.write(
+            "other.yaml",
+            "apiVersion: trimtab/v1\nkind: Volume\nmetadata: {name: kept, owner: team}\n",
+        )
+        host.remove("shop/compose.yaml")
+        eventually(lambda: "PrunePending" in str(host.status()), within_s=30)
+        host.cli("apply", "--approve-prune", expect=(0, 2))
+        eventually(lambda: host.containers("web") == [], within_s=40, what="the removal")
+        volumes = host.engine.docker("volume", "ls", "-q").stdout.split()
+        assert {"shop.store-data", "shop.seeds"} <= set(volumes)

@@ -1,0 +1,181 @@
+"""Compose projects in a directory: found, read again only after a change, and never pruned by mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controller.core.compose.translation.settings import ComposeSettings
+from controller.model.desired.desired import Desired
+from controller.model.names import service_key
+from controller.sources import compose_projects
+from controller.sources.directory import DirectorySource, Export
+
+WEB = "services: {web: {image: 'nginx:1.27'}}\n"
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def load(root: Path, files: dict[str, str]) -> Desired:
+    return DirectorySource(write(root, files)).load()
+
+
+def keys(desired: Desired) -> list[str]:
+    return [str(workload.key) for workload in desired.workloads]
+
+
+def codes(desired: Desired) -> list[str]:
+    return [f"{p.file}:{p.line} {p.code}" for p in desired.problems]
+
+
+def test_a_project_is_its_folder_with_the_folders_name(tmp_path: Path) -> None:
+    desired = load(tmp_path, {"My_Shop/compose.yaml": WEB, "a/b/docker-compose.yml": WEB})
+    assert keys(desired) == ["Service/b/web", "Service/my-shop/web"]
+    assert codes(desired) == []
+    assert desired.identity.documents == 2
+
+
+def test_a_project_in_the_directory_itself_has_the_directorys_name(tmp_path: Path) -> None:
+    assert keys(load(tmp_path / "shop", {"compose.yaml": WEB})) == ["Service/shop/web"]
+
+
+def test_files_of_the_project_are_delivered_with_their_content(tmp_path: Path) -> None:
+    text = WEB.replace("1.27'", "1.27', volumes: ['./conf/n.conf:/n:ro', './html:/h:ro']")
+    files = {"shop/compose.yaml": text, "shop/conf/n.conf": "one", "shop/html/a/b.html": "b"}
+    desired = load(tmp_path, files)
+    assert codes(desired) == []
+    assert {c.key.name: c.files for c in desired.configs} == {
+        "html": (("a/b.html", b"b"),),
+        "n-conf": (("n.conf", b"one"),),
+    }
+    web = desired.service(service_key("shop", "web"))
+    assert web is not None
+    assert sorted(each.target for each in web.deliveries) == ["/h", "/n"]
+
+
+def test_only_a_project_with_a_changed_input_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = compose_projects.read_project
+
+    def counting(folder: str, *arguments: object, **options: object) -> object:
+        read.append(folder)
+        return original(folder, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(compose_projects, "read_project", counting)
+    text = "services: {web: {image: 'nginx:${TAG:-1}', volumes: ['./f:/f:ro']}}\n"
+    write(tmp_path, {"a/compose.yaml": text, "b/compose.yaml": text, "a/f": "", "b/f": ""})
+    settings = ComposeSettings()
+    source = DirectorySource(tmp_path, compose=lambda: settings)
+    steps: list[tuple[dict[str, str], list[str]]] = [
+        ({}, ["a", "b"]),
+        ({}, []),
+        ({"a/.env": "TAG=2"}, ["a"]),  # it was looked for, and appeared
+        ({"b/compose.override.yaml": "services: {web: {image: 'nginx:3'}}"}, ["b"]),
+        ({"b/f": "changed"}, []),  # the content is read each time
+        ({"c/values.yaml": "# nothing"}, []),
+    ]
+    for files, expected in steps:
+        read.clear()
+        write(tmp_path, files)
+        desired = source.load()
+        assert sorted(read) == expected, files
+    assert {s.key.namespace: s.spec.image for s in desired.services} == {
+        "a": "nginx:2",
+        "b": "nginx:3",
+    }
+    (tmp_path / "a" / "f").chmod(0o755)
+    read.clear()
+    settings = ComposeSettings(network="bridge")
+    source.load()
+    assert sorted(read) == ["a", "b"]
+
+
+def test_a_broken_project_blinds_and_leaves_others_alone(tmp_path: Path) -> None:
+    desired = load(tmp_path, {"a/compose.yaml": "services: [\n", "b/compose.yaml": WEB})
+    assert desired.blind
+    assert keys(desired) == ["Service/b/web"]
+    assert any(line.startswith("a/compose.yaml:") for line in codes(desired))
+
+
+def test_two_projects_of_one_name_change_nothing(tmp_path: Path) -> None:
+    named = "name: shop\n" + WEB
+    desired = load(
+        tmp_path, {"a/compose.yaml": named, "b/compose.yaml": named, "c/compose.yaml": WEB}
+    )
+    assert codes(desired) == ["a/compose.yaml:1 compose.double", "b/compose.yaml:1 compose.double"]
+    assert keys(desired) == ["Service/c/web"]
+    assert desired.blind_keys == {service_key("shop", "web")}
+    assert not desired.blind
+
+
+def test_an_included_project_is_no_project_of_its_own(tmp_path: Path) -> None:
+    files = {
+        "shop/compose.yaml": "include: [db/compose.yaml]\n" + WEB,
+        "shop/db/compose.yaml": "services: {db: {image: 'postgres:17'}}\n",
+    }
+    assert keys(load(tmp_path, files)) == ["Service/shop/db", "Service/shop/web"]
+
+
+def test_a_compose_file_that_no_project_reads_is_named(tmp_path: Path) -> None:
+    files = {"a/compose.yaml": WEB, "a/compose.prod.yaml": WEB, "b/compose.override.yaml": WEB}
+    desired = load(tmp_path, files)
+    assert codes(desired) == [
+        "a/compose.prod.yaml:0 compose.unused",
+        "b/compose.override.yaml:0 compose.unused",
+    ]
+    assert not desired.blind
+    listed = {"a/compose.yaml": "x-trimtab: {files: [compose.prod.yaml]}\n" + WEB}
+    assert codes(load(tmp_path, listed)) == ["b/compose.override.yaml:0 compose.unused"]
+
+
+def test_nothing_outside_the_directory_is_read(tmp_path: Path) -> None:
+    (tmp_path / "secret.env").write_text("A=1")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "link.env").symlink_to(tmp_path / "secret.env")
+    text = "services: {web: {image: 'nginx:1.27', env_file: [%s]}}\n"
+    for name in ("../secret.env", "link.env", str(tmp_path / "secret.env")):
+        desired = load(tmp_path / "d", {"compose.yaml": text % name})
+        assert [p.severity for p in desired.problems] == ["error"], name
+        assert desired.workloads == ()
+
+
+def test_files_of_a_git_source_are_named_by_the_source(tmp_path: Path) -> None:
+    write(tmp_path, {"shop/compose.yaml": WEB.replace("image", "privileged: true, image")})
+    export = Export("apps", commit="c" * 40)
+    desired = DirectorySource(tmp_path, export=export).load()
+    assert codes(desired) == ["apps:shop/compose.yaml:1 compose.refused"]
+
+
+def test_paths_are_looked_up_inside_the_source_alone(tmp_path: Path) -> None:
+    top = str(tmp_path.resolve())
+    write(tmp_path, {"d/f": "x", ".git/config": "x"})
+    (tmp_path / "run").write_text("x")
+    (tmp_path / "run").chmod(0o755)
+    (tmp_path / "out").symlink_to("/etc/hostname")
+    (tmp_path / "empty").mkdir()
+    look = compose_projects.look_up
+    found = {
+        name: look(top, name)
+        for name in ("./d", "run", "out", "../x", ".git/config", "gone", "empty")
+    }
+    assert {name: each.kind for name, each in found.items()} == {
+        "./d": "folder",
+        "run": "file",
+        "out": "outside",
+        "../x": "outside",
+        ".git/config": "outside",
+        "gone": "absent",
+        "empty": "folder",
+    }
+    assert found["run"].executable
+    assert found["./d"].names == ("f",)
+    assert found["empty"].reason == "it has no files"
