@@ -61,6 +61,9 @@ SECTIONS = {
         "ship": ("journal/ship", "Send the journal to a SIEM: file, syslog, CEF, OTLP."),
     },
     "Policy": {
+        "try": ("compose/trial", "Show what would become of a Compose file; touch nothing."),
+        "convert": ("compose/convert", "Print Compose files or containers as documents."),
+        "schema": ("compose/schema", "Print the JSON Schema of documents, for editors."),
         "validate": ("commands/validate", "Check files against schema and policy, offline."),
         "render": ("commands/validate", "Print the resources that files and charts declare."),
         "policy": ("policy/group", "Show the policy; ask it about a file or a docker command."),
@@ -82,7 +85,7 @@ SECTIONS = {
     },
 }
 #: The name of a command's attribute, where the command's own name is taken.
-_ATTRIBUTES = {"exec": "execute", "run-job": "run_job"}
+_ATTRIBUTES = {"exec": "execute", "run-job": "run_job", "try": "attempt"}
 COMMANDS = {name: row for section in SECTIONS.values() for name, row in section.items()}
 #: Processes with a log on standard error; a bug prints a traceback to the log.
 DAEMONS = frozenset({"broker", "fetch", "run", "ship"})

@@ -35,44 +35,75 @@ DEPENDENCIES_MAX = 100
 class ServiceSpec(Model):
     """The spec of a Service."""
 
+    #: The image: a reference with a tag or a digest.
     image: ImageReference
+    #: When the image is looked up anew.
     pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
+    #: Running, or Stopped.
     state: RunState = RunState.RUNNING
+    #: True leaves the service as it is, whatever that is.
     suspend: bool = False
+    #: The number of containers.
     replicas: Annotated[int, Field(ge=0, le=REPLICAS_MAX)] = 1
+    #: The program with its first arguments. Unset: the image's.
     entrypoint: Texts | None = None
+    #: The arguments. Unset: the image's.
     command: Texts | None = None
+    #: Environment variables.
     env: Annotated[dict[str, str], Field(max_length=TEXTS_MAX)] = Field(default_factory=dict)
+    #: The working directory. Unset: the image's.
     working_dir: Folder | None = None
+    #: USER or USER:GROUP, names or numbers. Unset: the image's.
     user: UserName | None = None
     #: Groups of the processes in addition to the user's own.
     group_add: Annotated[tuple[GroupName, ...], Field(max_length=LISTED_MAX)] = ()
+    #: The host name in the container.
     hostname: HostName | None = None
+    #: The domain name in the container.
     domainname: DomainName | None = None
     #: Entries of /etc/hosts: addresses by name.
     extra_hosts: Annotated[dict[DomainName, HostAddress], Field(max_length=LISTED_MAX)] = Field(
         default_factory=dict
     )
+    #: The resolver of the containers.
     dns: Dns = Dns()
+    #: True adds an init process that reaps processes and forwards signals.
     init: bool = False
+    #: True gives the program a terminal.
     tty: bool = False
+    #: True keeps standard input open.
     stdin: bool = False
+    #: The signal of a stop. Unset: the image's, else SIGTERM.
     stop_signal: SignalName | None = None
+    #: The time from the signal of a stop to the end by force.
     stop_grace_period: GracePeriod = 10_000
+    #: Ports of the containers, and ports of the host that lead to them.
     ports: tuple[Port, ...] = ()
+    #: Volumes, folders of the host, files of Configs and Secrets, and tmpfs.
     mounts: tuple[Mount, ...] = ()
+    #: The networks of the containers.
     network: ServiceNetwork = ServiceNetwork()
+    #: Limits of memory, CPUs and processes.
     resources: Resources = Resources()
+    #: Devices of the host that the policy grants.
     devices: Annotated[tuple[DeviceEntry, ...], Field(max_length=LISTED_MAX)] = ()
+    #: Limits of each process, by name.
     ulimits: Ulimits = Field(default_factory=dict)
     #: From 0 to 1000: the higher, the sooner the kernel ends the processes if memory runs out.
     oom_score_adj: Annotated[int, Field(ge=0, le=1000)] = 0
+    #: Hardening that a service can change within the policy.
     security: Security = Security()
+    #: The check that decides whether a container is healthy.
     healthcheck: Healthcheck | None = None
+    #: The reaction to a container's own exit.
     restart: Restart = Restart()
+    #: How outdated replicas are replaced.
     rollout: Rollout = Rollout()
+    #: Services and jobs to wait for before the start.
     depends_on: Annotated[tuple[Dependency, ...], Field(max_length=DEPENDENCIES_MAX)] = ()
+    #: The driver and the rotation of the containers' logs.
     logs: Logs = Logs()
+    #: Labels of the containers.
     container_labels: dict[str, str] = Field(default_factory=dict)
 
 

@@ -1,0 +1,1 @@
+"""`try`, `convert` and `schema`: Compose files, containers and docker commands as documents; editor help."""

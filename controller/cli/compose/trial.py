@@ -1,0 +1,166 @@
+"""``try``: what would become of a Compose project. Nothing is touched, and no engine is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from controller.cli.exit_codes import EXIT_INVALID, EXIT_REFUSED
+from controller.cli.options import command, policy_option, print_json, state_root
+from controller.cli.output.excerpts import excerpts
+from controller.cli.output.terminal import echo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from controller.cli.compose.project_folder import ReadFolder
+    from controller.core.compose.trial.changes import Change
+    from controller.core.compose.trial.reach import Reach, Side
+    from controller.model.desired.plan import Verdict
+    from controller.model.errors import Problem
+    from controller.model.names import Key
+    from controller.model.policy.document import Policy
+
+
+@command(
+    """\b
+Examples:
+  trimtab try compose.yaml
+  trimtab try shop/ --policy home
+  trimtab try compose.yaml --json | jq '.losses'
+
+\b
+Exit codes: 0 everything would run, 3 the files have errors, 4 refused by the policy.
+""",
+    name="try",
+    short_help="Show what would become of a Compose file; touch nothing.",
+)
+@click.argument(
+    "path", metavar="[COMPOSE-FILE|FOLDER]", default=".", type=click.Path(path_type=Path)
+)
+@policy_option
+def attempt(path: Path, policy: str | None, state: Path | None, as_json: bool) -> int:
+    """Show what would become of a Compose project here.
+
+    Prints the resources with the policy's verdicts, problems with their lines, which services reach
+    each other before and after, and gains and losses against Docker Compose. Reads the project's
+    files and the policy. Asks no engine, and changes nothing.
+    """
+    from controller.cli.clients import offline
+    from controller.cli.compose.project_folder import read_folder
+    from controller.core.compose.translation.settings import settings_of
+    from controller.core.compose.trial.changes import changes_of
+    from controller.core.compose.trial.reach import reach_of
+
+    rules = offline.policy_in_force(policy, state_root(state))
+    read = read_folder(path, settings_of(rules))
+    verdicts = tuple(offline.preview_creations(read.desired, rules))
+    reaches = reach_of(read.project, read.desired)
+    changes = changes_of(read.desired, reaches, rules)
+    if as_json:
+        print_json(_report(read, rules, verdicts, reaches, changes))
+    else:
+        echo("\n".join(_lines(read, rules, verdicts, reaches, changes)))
+    if not read.desired.valid:
+        return EXIT_INVALID
+    return EXIT_REFUSED if any(verdict.decision == "deny" for _, verdict in verdicts) else 0
+
+
+def _report(
+    read: ReadFolder,
+    rules: Policy,
+    verdicts: Iterable[tuple[Key, Verdict]],
+    reaches: Iterable[Reach],
+    changes: Iterable[Change],
+) -> dict[str, Any]:
+    from controller.core.review.flat_plan import problem_json, verdict_json
+
+    changes = [*changes]
+    return {
+        "project": read.project.name,
+        "namespace": read.translation.namespace,
+        "policy": {"name": rules.name, "digest": rules.digest},
+        "resources": [{"object": str(k), "verdict": verdict_json(v)} for k, v in verdicts],
+        "problems": [problem_json(problem) for problem in read.desired.problems],
+        "reach": [
+            {
+                "service": each.service,
+                "before": _side_json(each.before),
+                "after": _side_json(each.after),
+            }
+            for each in reaches
+        ],
+        "gains": [_change_json(each) for each in changes if each.kind == "gain"],
+        "losses": [_change_json(each) for each in changes if each.kind == "loss"],
+    }
+
+
+def _side_json(side: Side | None) -> dict[str, object] | None:
+    if side is None:
+        return None
+    return {"services": side.services, "internet": side.internet, "ports": side.ports}
+
+
+def _change_json(change: Change) -> dict[str, object]:
+    return {"services": change.services, "text": change.text}
+
+
+def _lines(
+    read: ReadFolder,
+    rules: Policy,
+    verdicts: Iterable[tuple[Key, Verdict]],
+    reaches: Iterable[Reach],
+    changes: Iterable[Change],
+) -> Iterator[str]:
+    namespace = read.translation.namespace
+    yield f"project {read.project.name}: namespace {namespace}, policy {rules.name}; nothing is changed"
+    found = [*verdicts]
+    refused: list[Problem] = []
+    yield ""
+    yield "would be made:"
+    for key, verdict in found:
+        yield f"  {verdict.decision:<6} {key}"
+        refused += verdict.problems if verdict.decision == "deny" else ()
+    if problems := sorted(
+        (*read.desired.problems, *refused), key=lambda p: (p.file, p.line, p.column)
+    ):
+        show = excerpts(read.folder)
+        yield ""
+        yield "problems:"
+        for problem in problems:
+            yield from (f"  {line}" for line in problem.render(show(problem)).split("\n"))
+    yield ""
+    yield "who reaches whom:"
+    for reach in reaches:
+        yield f"  {reach.service}"
+        yield f"    docker compose: {_side_text(reach.before)}"
+        yield f"    trimtab:        {_side_text(reach.after)}"
+    for title, kind in (("gained:", "gain"), ("lost, or different:", "loss")):
+        listed = [each for each in changes if each.kind == kind]
+        if listed:
+            yield ""
+            yield title
+        for each in listed:
+            yield f"  {', '.join(each.services)}: {each.text}"
+    yield ""
+    yield _next_step(read, refused)
+
+
+def _side_text(side: Side | None) -> str:
+    if side is None:
+        return "isn't started"
+    parts = [", ".join(side.services) or "no other service"]
+    parts.append("the internet" if side.internet else "no internet")
+    if side.ports:
+        parts.append(f"published on {', '.join(side.ports)}")
+    return "; ".join(parts)
+
+
+def _next_step(read: ReadFolder, refused: list[Problem]) -> str:
+    if not read.desired.valid:
+        return "next: correct the errors above, and try again"
+    if refused:
+        return "next: change the file as the remedies say, or choose another policy (--policy home)"
+    return "next: copy the project's folder into the directory that `trimtab up` keeps"

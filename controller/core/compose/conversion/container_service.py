@@ -1,0 +1,293 @@
+"""A container, or the request that creates one, as a service of a Compose project.
+
+The result is translated like the service of any project, so that there is one way to documents. A
+setting that has no attribute is a refused attribute with the setting's own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+_NS_PER_MS: Final = 1_000_000
+_NANO: Final = 1_000_000_000
+_SIGNAL_DEFAULT: Final = "SIGTERM"
+_SHM_DEFAULT: Final = 64 * 1024**2
+#: Labels that tools write for themselves.
+_TOOL_LABELS: Final = ("com.docker.compose.", "io.trimtab.", "desktop.docker.io/")
+#: Settings without an attribute that say nothing: defaults, and facts about a container that exists.
+_SILENT: Final = frozenset(
+    {
+        *("AttachStderr", "AttachStdin", "AttachStdout", "StdinOnce", "OnBuild", "ArgsEscaped"),
+        *("ConsoleSize", "ContainerIDFile", "AutoRemove", "Links", "MaskedPaths", "ReadonlyPaths"),
+        *("MemorySwap", "Isolation", "CgroupnsMode", "VolumeDriver", "PublishAllPorts", "Shell"),
+        *("Annotations", "MacAddress", "NetworkDisabled", "Platform"),
+    }
+)
+#: The attribute of Compose for a setting with the same value.
+_CONFIG: Final = {
+    "User": "user",
+    "WorkingDir": "working_dir",
+    "Domainname": "domainname",
+    "Tty": "tty",
+    "OpenStdin": "stdin_open",
+}
+_HOST: Final = {
+    "CapAdd": "cap_add",
+    "CapDrop": "cap_drop",
+    "CgroupParent": "cgroup_parent",
+    "CpuPeriod": "cpu_period",
+    "CpuQuota": "cpu_quota",
+    "CpuRealtimePeriod": "cpu_rt_period",
+    "CpuRealtimeRuntime": "cpu_rt_runtime",
+    "CpuCount": "cpu_count",
+    "CpuPercent": "cpu_percent",
+    "CpuShares": "cpu_shares",
+    "CpusetCpus": "cpuset",
+    "DeviceCgroupRules": "device_cgroup_rules",
+    "Dns": "dns",
+    "DnsOptions": "dns_opt",
+    "DnsSearch": "dns_search",
+    "ExtraHosts": "extra_hosts",
+    "GroupAdd": "group_add",
+    "Init": "init",
+    "Memory": "mem_limit",
+    "MemoryReservation": "mem_reservation",
+    "MemorySwappiness": "mem_swappiness",
+    "OomKillDisable": "oom_kill_disable",
+    "OomScoreAdj": "oom_score_adj",
+    "PidMode": "pid",
+    "PidsLimit": "pids_limit",
+    "Privileged": "privileged",
+    "ReadonlyRootfs": "read_only",
+    "SecurityOpt": "security_opt",
+    "StorageOpt": "storage_opt",
+    "Sysctls": "sysctls",
+    "UTSMode": "uts",
+    "UsernsMode": "userns_mode",
+    "VolumesFrom": "volumes_from",
+}
+_READ: Final = frozenset(
+    {
+        *("Image", "Env", "Cmd", "Entrypoint", "Labels", "Hostname", "Healthcheck", "ExposedPorts"),
+        *("StopSignal", "StopTimeout", "Volumes", "HostConfig", "NetworkingConfig"),
+        *("Binds", "Mounts", "Tmpfs", "PortBindings", "RestartPolicy", "LogConfig", "NanoCpus"),
+        *("NetworkMode", "ShmSize", "Ulimits", "IpcMode", "Runtime", "Devices", "DeviceRequests"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedContainer:
+    """A container as a service."""
+
+    name: str
+    #: The service as a canonical project has it.
+    service: Mapping[str, Any]
+    #: The named volumes of the service.
+    volumes: tuple[str, ...]
+    networks: tuple[str, ...]
+    #: Settings that no attribute has.
+    lost: tuple[str, ...]
+
+
+def service_of(
+    name: str, body: Mapping[str, Any], image: Mapping[str, Any] | None = None
+) -> ConvertedContainer:
+    """Return the service for the body of a create. Settings equal to the *image* config's are left out."""
+    host, of_image = body.get("HostConfig") or {}, image or {}
+    tree: dict[str, Any] = {"image": body.get("Image")}
+    for settings, table in ((body, _CONFIG), (host, _HOST)):
+        for setting, attribute in table.items():
+            value = settings.get(setting)
+            if value not in (None, -1) and value and value != of_image.get(setting):
+                tree[attribute] = value
+    mounts, networks = [*_mounts(host)], dict(_networks(body, host))
+    mode = str(host.get("NetworkMode") or "default")
+    if mode in ("none", "host") or mode.startswith("container:"):
+        tree["network_mode"], networks = mode, {}
+    found: dict[str, Any] = {
+        **dict(_program(body, of_image)),
+        **dict(_limits(host)),
+        "healthcheck": _healthcheck(body, of_image),
+        "ports": [*_ports(host)],
+        "volumes": mounts,
+        "tmpfs": [
+            f"{path}:{text}" if text else path for path, text in (host.get("Tmpfs") or {}).items()
+        ],
+        "networks": networks,
+        "restart": _restart(host.get("RestartPolicy") or {}),
+        "logging": _logging(host.get("LogConfig") or {}),
+    }
+    tree |= {attribute: value for attribute, value in found.items() if value}
+    volumes = tuple(m["source"] for m in mounts if m["type"] == "volume" and m.get("source"))
+    return ConvertedContainer(name, tree, volumes, tuple(networks), tuple(_lost(body, host)))
+
+
+def body_of_inspect(inspect: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a create that makes the container of an inspect."""
+    config = dict(inspect.get("Config") or {})
+    short = str(inspect.get("Id") or "")[:12]
+    if config.get("Hostname") == short:
+        config.pop("Hostname")  # the engine's own choice
+    endpoints = {
+        name: {"Aliases": [each for each in end.get("Aliases") or () if each != short]}
+        for name, end in ((inspect.get("NetworkSettings") or {}).get("Networks") or {}).items()
+    }
+    return {
+        **config,
+        "HostConfig": inspect.get("HostConfig") or {},
+        "NetworkingConfig": {"EndpointsConfig": endpoints},
+    }
+
+
+def project_tree(containers: tuple[ConvertedContainer, ...]) -> dict[str, Any]:
+    """Return the tree of a project with the services, their volumes and networks."""
+    networks = {name for each in containers for name in each.networks if name != "default"}
+    return {
+        "services": {each.name: dict(each.service) for each in containers},
+        "volumes": {name: {} for each in containers for name in each.volumes},
+        "networks": {name: {} for name in sorted(networks)},
+    }
+
+
+def _program(body: Mapping[str, Any], image: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for setting, attribute in (("Entrypoint", "entrypoint"), ("Cmd", "command")):
+        value = body.get(setting)
+        if value and value != image.get(setting):
+            yield attribute, [value] if isinstance(value, str) else value
+    given = set(image.get("Env") or ())
+    if env := [entry for entry in body.get("Env") or () if entry not in given]:
+        yield "environment", {n: v if eq else None for n, eq, v in (e.partition("=") for e in env)}
+    own = image.get("Labels") or {}
+    labels = {
+        name: value
+        for name, value in (body.get("Labels") or {}).items()
+        if own.get(name) != value and not name.startswith(_TOOL_LABELS)
+    }
+    if labels:
+        yield "labels", labels
+    if hostname := body.get("Hostname"):
+        yield "hostname", hostname
+    signal = body.get("StopSignal")
+    if signal and signal not in (_SIGNAL_DEFAULT, image.get("StopSignal")):
+        yield "stop_signal", signal
+    if timeout := body.get("StopTimeout"):
+        yield "stop_grace_period", f"{timeout}s"
+
+
+def _limits(host: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    if nano := host.get("NanoCpus"):
+        yield "cpus", nano / _NANO
+    if (shm := host.get("ShmSize")) and shm != _SHM_DEFAULT:
+        yield "shm_size", str(shm)
+    if limits := host.get("Ulimits"):
+        yield (
+            "ulimits",
+            {each["Name"]: {"soft": each["Soft"], "hard": each["Hard"]} for each in limits},
+        )
+    if (ipc := host.get("IpcMode")) and ipc not in ("private", "shareable"):
+        yield "ipc", ipc
+    if (runtime := host.get("Runtime")) and runtime != "runc":
+        yield "runtime", runtime
+    devices = [
+        {
+            "source": each["PathOnHost"],
+            "target": each.get("PathInContainer") or each["PathOnHost"],
+            "permissions": each.get("CgroupPermissions") or "rwm",
+        }
+        for each in host.get("Devices") or ()
+    ]
+    for request in host.get("DeviceRequests") or ():
+        if request.get("Driver") == "cdi":
+            devices += [{"source": name} for name in request.get("DeviceIDs") or ()]
+        else:
+            yield (
+                "gpus",
+                [{"driver": request.get("Driver") or "", "count": request.get("Count", -1)}],
+            )
+    if devices:
+        yield "devices", devices
+
+
+def _healthcheck(body: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any]:
+    check = body.get("Healthcheck") or {}
+    if not check.get("Test") or check == image.get("Healthcheck"):
+        return {}
+    found: dict[str, Any] = {"test": check["Test"]}
+    for setting, attribute in (
+        ("Interval", "interval"),
+        ("Timeout", "timeout"),
+        ("StartPeriod", "start_period"),
+        ("StartInterval", "start_interval"),
+    ):
+        if value := check.get(setting):
+            found[attribute] = f"{value // _NS_PER_MS}ms"
+    if retries := check.get("Retries"):
+        found["retries"] = retries
+    return found
+
+
+def _ports(host: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for port, bindings in (host.get("PortBindings") or {}).items():
+        number, _, protocol = port.partition("/")
+        for binding in bindings or [{}]:
+            entry = {"target": int(number), "protocol": protocol or "tcp"}
+            if binding.get("HostPort"):
+                entry["published"] = binding["HostPort"]
+            if binding.get("HostIp"):
+                entry["host_ip"] = binding["HostIp"]
+            yield entry
+
+
+def _mounts(host: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for bind in host.get("Binds") or ():
+        source, _, rest = bind.partition(":")
+        target, _, options = rest.partition(":")
+        mount = {"type": "bind" if source.startswith("/") else "volume", "source": source}
+        mount |= {"target": target, "read_only": "ro" in options.split(",")}
+        yield mount
+    for each in host.get("Mounts") or ():
+        mount = {"type": each.get("Type"), "target": each.get("Target")}
+        if each.get("Source"):
+            mount["source"] = each["Source"]
+        if each.get("ReadOnly"):
+            mount["read_only"] = True
+        if size := (each.get("TmpfsOptions") or {}).get("SizeBytes"):
+            mount["tmpfs"] = {"size": str(size)}
+        if propagation := (each.get("BindOptions") or {}).get("Propagation"):
+            mount["bind"] = {"propagation": propagation}
+        yield mount
+
+
+def _networks(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    ends = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+    mode = str(host.get("NetworkMode") or "default")
+    named = [*ends] or ([] if mode in ("default", "bridge") else [mode])
+    for name in named:
+        if name in ("bridge", "default"):
+            yield "default", None
+            continue
+        aliases = (ends.get(name) or {}).get("Aliases") or []
+        yield name, {"aliases": aliases} if aliases else None
+
+
+def _restart(policy: Mapping[str, Any]) -> str:
+    name, count = str(policy.get("Name") or ""), policy.get("MaximumRetryCount") or 0
+    return f"{name}:{count}" if name == "on-failure" and count else name
+
+
+def _logging(config: Mapping[str, Any]) -> dict[str, Any]:
+    driver, options = str(config.get("Type") or ""), config.get("Config") or {}
+    if driver in ("", "json-file") and not options:
+        return {}
+    return {"driver": driver or "json-file", **({"options": options} if options else {})}
+
+
+def _lost(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[str]:
+    known = _READ | _SILENT | _CONFIG.keys() | _HOST.keys()
+    for settings in (body, host):
+        for name, value in settings.items():
+            if value and value != -1 and name not in known:
+                yield name

@@ -1,0 +1,139 @@
+"""What a project gains and loses with trimtab, against Docker Compose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from controller.core.compose.trial.reach import Reach
+from controller.core.manifests.checks.claims import exclusive_resources
+from controller.model.desired.desired import Desired, Service
+from controller.model.desired.spec.files import FileMount
+from controller.model.desired.spec.job import JobSpec
+from controller.model.desired.spec.rollout import Order
+from controller.model.names import qualified
+from controller.model.policy.document import Policy
+from controller.model.quantities import format_bytes
+
+#: The capabilities of a container that Docker starts without further options.
+DOCKER_CAPABILITIES = (
+    *(
+        "AUDIT_WRITE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "MKNOD",
+        "NET_BIND_SERVICE",
+    ),
+    *("NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A difference for some services."""
+
+    kind: Literal["gain", "loss"]
+    services: tuple[str, ...]
+    text: str
+
+
+def changes_of(desired: Desired, reaches: Iterable[Reach], policy: Policy) -> tuple[Change, ...]:
+    """Return the gains and losses of the services that trimtab would run."""
+    services = [each for each in desired.services if not isinstance(each.spec, JobSpec)]
+    found = [*_gains(services, desired, policy), *_losses(desired, reaches)]
+    return tuple(each for each in found if each.services)
+
+
+def _named(services: Iterable[Service], fits: Callable[[Service], bool]) -> tuple[str, ...]:
+    return tuple(each.key.name for each in services if fits(each))
+
+
+def _gains(services: list[Service], desired: Desired, policy: Policy) -> Iterator[Change]:
+    everything = _named(desired.workloads, lambda _each: True)
+    memory, pids = policy.resources.memory.default, policy.resources.pids.default
+    yield Change(
+        "gain",
+        _named(services, lambda each: not exclusive_resources(each.spec) and _may_overlap(each)),
+        "a change is rolled out without an interruption: the successor starts first",
+    )
+    yield Change(
+        "gain",
+        _named(services, lambda _each: True),
+        "a change that fails is rolled back; a container that is removed, altered or unhealthy is replaced",
+    )
+    yield Change(
+        "gain",
+        _named(desired.workloads, _has_files),
+        "a changed file of the project reaches the containers",
+    )
+    yield Change(
+        "gain",
+        _named(desired.workloads, lambda each: each.spec.resources.memory is None),
+        f"a memory limit of {format_bytes(memory)} and at most {pids} processes",
+    )
+    yield Change("gain", everything, "no new privileges; logs rotate; every change is on record")
+
+
+def _may_overlap(service: Service) -> bool:
+    return service.spec.rollout.order is not Order.STOP_FIRST
+
+
+def _has_files(service: Service) -> bool:
+    return any(isinstance(mount, FileMount) for mount in service.spec.mounts)
+
+
+def _losses(desired: Desired, reaches: Iterable[Reach]) -> Iterator[Change]:
+    reaches = [*reaches]
+    yield Change(
+        "loss",
+        tuple(each.service for each in reaches if each.after is None),
+        "isn't started: the problems above say why",
+    )
+    yield Change(
+        "loss",
+        tuple(r.service for r in reaches if r.after and r.before.internet and not r.after.internet),
+        "no way to the internet: join a network that isn't internal, or the policy's "
+        "networks.composeDefault: bridge",
+    )
+    for names, dropped in _by_dropped(desired).items():
+        yield Change(
+            "loss",
+            names,
+            f"no capabilities {', '.join(dropped)}: an image that starts as root can need them; set user, or "
+            "cap_add and the policy's capabilities.allowed",
+        )
+    for reach in reaches:
+        if reach.after is not None and reach.after.ports != reach.before.ports:
+            before, after = ", ".join(reach.before.ports), ", ".join(reach.after.ports) or "none"
+            text = f"published ports: {before} becomes {after}"
+            yield Change("loss", (reach.service,), text)
+    volumes = tuple(each.key.name for each in desired.volumes)
+    named = ", ".join(qualified(each.key.namespace, each.key.name) for each in desired.volumes)
+    yield Change(
+        "loss",
+        volumes,
+        f"empty volumes of trimtab ({named}): data that Docker Compose keeps elsewhere stays there",
+    )
+    yield Change(
+        "loss",
+        _named(desired.services, lambda each: bool(exclusive_resources(each.spec))),
+        "a change interrupts the service, as with Docker Compose: a port of the host or a volume can't "
+        "be held twice",
+    )
+
+
+def _by_dropped(desired: Desired) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return the capabilities that services lose, by the services."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for each in desired.workloads:
+        user = (each.spec.user or "").partition(":")[0]
+        if user.isdecimal() and int(user) != 0:
+            continue
+        kept = {name.removeprefix("CAP_") for name in each.spec.security.cap_add}
+        dropped = tuple(name for name in DOCKER_CAPABILITIES if name not in kept)
+        groups.setdefault(dropped, []).append(each.key.name)
+    return {tuple(names): dropped for dropped, names in groups.items() if dropped}

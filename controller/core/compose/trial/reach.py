@@ -1,0 +1,102 @@
+"""Which services of a project reach each other, with Docker Compose and with trimtab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from controller.core.compose.project import Project
+from controller.core.compose.translation.names import dns_name
+from controller.core.compose.translation.networking import networks_of
+from controller.core.compose.translation.scope import Tree, items, mapping
+from controller.model.desired.desired import Desired
+from controller.model.desired.spec.network import NetworkMode
+from controller.model.desired.spec.service import ServiceSpec
+
+_IMPLIED = "(default)"
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - the address that Docker Compose publishes on
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The reach of a service with one of the two programs."""
+
+    #: The other services, by their names in the file.
+    services: tuple[str, ...]
+    #: The service reaches the internet.
+    internet: bool
+    #: Published ports, such as ``127.0.0.1:8080``.
+    ports: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The reach of one service. ``after`` is None for a service that trimtab refuses."""
+
+    service: str
+    before: Side
+    after: Side | None
+
+
+def reach_of(project: Project, desired: Desired) -> tuple[Reach, ...]:
+    """Return the reach of each service of a project."""
+    trees = {name: mapping(tree) for name, tree in mapping(project.tree.get("services")).items()}
+    networks = mapping(project.tree.get("networks"))
+    joined = {name: _networks_before(tree) for name, tree in trees.items()}
+    by_name = {each.key.name: each.spec for each in desired.workloads}
+    specs = {name: by_name[dns_name(name)] for name in trees if dns_name(name) in by_name}
+    attached = {name: _networks_after(spec) for name, spec in specs.items()}
+    outward = {each.key.name for each in desired.networks if not each.spec.internal}
+    return tuple(
+        Reach(
+            name,
+            Side(
+                _neighbours(name, joined),
+                any(_leads_out(each, networks) for each in joined[name]),
+                tuple(_ports_before(tree)),
+            ),
+            None
+            if name not in specs
+            else Side(
+                _neighbours(name, attached),
+                specs[name].network.mode is NetworkMode.BRIDGE or bool(attached[name] & outward),
+                tuple(_ports_after(specs[name])),
+            ),
+        )
+        for name, tree in trees.items()
+    )
+
+
+def _networks_before(tree: Tree) -> frozenset[str]:
+    mode = str(tree.get("network_mode") or "")
+    if mode == "none":
+        return frozenset()
+    return frozenset({f"mode {mode}"}) if mode else frozenset(networks_of(tree))
+
+
+def _networks_after(spec: ServiceSpec) -> frozenset[str]:
+    named = frozenset(each.name for each in spec.network.attach)
+    is_implied = spec.network.mode in (NetworkMode.ISOLATED, NetworkMode.BRIDGE)
+    return named | {_IMPLIED} if is_implied else named
+
+
+def _neighbours(name: str, joined: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
+    return tuple(
+        other for other in sorted(joined) if other != name and joined[other] & joined[name]
+    )
+
+
+def _leads_out(network: str, networks: Tree) -> bool:
+    return not mapping(networks.get(network)).get("internal")
+
+
+def _ports_before(tree: Tree) -> Iterator[str]:
+    for port in items(tree.get("ports")):
+        terms = mapping(port)
+        yield f"{terms.get('host_ip') or _EVERYWHERE}:{terms.get('published') or 'any'}"
+
+
+def _ports_after(spec: ServiceSpec) -> Iterator[str]:
+    for port in spec.ports:
+        if port.host is not None:
+            yield f"{port.host_ip}:{port.host}"

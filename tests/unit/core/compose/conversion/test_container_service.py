@@ -1,0 +1,102 @@
+"""A container becomes a service of a Compose project, and nothing of it is lost in silence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controller.core.compose.conversion.container_service import (
+    body_of_inspect,
+    project_tree,
+    service_of,
+)
+
+IMAGE = {
+    "Env": ["PATH=/bin"],
+    "Cmd": ["nginx"],
+    "Labels": {"maintainer": "x"},
+    "User": "101",
+    "Healthcheck": {"Test": ["CMD", "x"]},
+}
+BODY: dict[str, Any] = {
+    "Image": "nginx:1.27",
+    "User": "101",
+    "Env": ["PATH=/bin", "A=b", "C"],
+    "Cmd": ["nginx"],
+    "Labels": {"maintainer": "x", "a": "b", "com.docker.compose.project": "p"},
+    "Healthcheck": {"Test": ["CMD", "x"]},
+    "StopTimeout": 5,
+    "HostConfig": {
+        "Memory": 67108864,
+        "MemorySwappiness": -1,
+        "NanoCpus": 500_000_000,
+        "PidsLimit": 0,
+        "CapAdd": ["CHOWN"],
+        "NetworkMode": "shop_back",
+        "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3},
+        "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]},
+        "Binds": ["data:/data", "/etc/x:/x:ro"],
+        "Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1024}}],
+        "Tmpfs": {"/run": "size=1m"},
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m"}},
+        "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}],
+        "Devices": [{"PathOnHost": "/dev/fuse", "PathInContainer": "/dev/fuse"}],
+        "ShmSize": 67108864,
+    },
+    "NetworkingConfig": {"EndpointsConfig": {"shop_back": {"Aliases": ["www"]}}},
+}
+
+
+def test_a_container_as_a_service() -> None:
+    found = service_of("web", BODY, IMAGE)
+    assert found.service == {
+        "image": "nginx:1.27",
+        "cap_add": ["CHOWN"],
+        "mem_limit": 67108864,
+        "environment": {"A": "b", "C": None},
+        "labels": {"a": "b"},
+        "stop_grace_period": "5s",
+        "cpus": 0.5,
+        "ulimits": {"nofile": {"soft": 1, "hard": 2}},
+        "devices": [{"source": "/dev/fuse", "target": "/dev/fuse", "permissions": "rwm"}],
+        "ports": [{"target": 80, "protocol": "tcp", "published": "8080", "host_ip": "127.0.0.1"}],
+        "volumes": [
+            {"type": "volume", "source": "data", "target": "/data", "read_only": False},
+            {"type": "bind", "source": "/etc/x", "target": "/x", "read_only": True},
+            {"type": "tmpfs", "target": "/t", "tmpfs": {"size": "1024"}},
+        ],
+        "tmpfs": ["/run:size=1m"],
+        "networks": {"shop_back": {"aliases": ["www"]}},
+        "restart": "on-failure:3",
+        "logging": {"driver": "json-file", "options": {"max-size": "10m"}},
+    }
+    assert (found.volumes, found.networks, found.lost) == (("data",), ("shop_back",), ())
+
+
+def test_a_setting_without_an_attribute_is_named() -> None:
+    body = {"Image": "x", "HostConfig": {"BlkioWeight": 5}, "Novelty": True, "AttachStdin": True}
+    assert service_of("x", body).lost == ("Novelty", "BlkioWeight")
+
+
+def test_an_inspect_has_no_names_that_the_engine_chose() -> None:
+    inspect = {
+        "Id": "0123456789abcdef",
+        "Config": {"Hostname": "0123456789ab", "Image": "x"},
+        "HostConfig": {"NetworkMode": "default"},
+        "NetworkSettings": {"Networks": {"bridge": {"Aliases": ["0123456789ab"]}}},
+    }
+    body = body_of_inspect(inspect)
+    assert body["NetworkingConfig"] == {"EndpointsConfig": {"bridge": {"Aliases": []}}}
+    found = service_of("x", body)
+    assert found.service == {"image": "x", "networks": {"default": None}}
+
+
+def test_the_namespaces_of_others_are_kept_to_be_refused() -> None:
+    for mode in ("host", "none", "container:abc"):
+        found = service_of("x", {"Image": "x", "HostConfig": {"NetworkMode": mode}})
+        assert found.service == {"image": "x", "network_mode": mode}
+
+
+def test_containers_form_a_project() -> None:
+    tree = project_tree((service_of("web", BODY, IMAGE),))
+    assert sorted(tree) == ["networks", "services", "volumes"]
+    assert (tree["volumes"], tree["networks"]) == ({"data": {}}, {"shop_back": {}})
