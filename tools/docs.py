@@ -22,7 +22,7 @@ from controller.core.compose.attributes.table import ATTRIBUTES, Attribute
 from controller.core.engine_api import field_tables
 from controller.core.engine_api.field_reader import Field, Posture
 from controller.core.manifests import parity
-from controller.core.manifests.json_schema import schema_of_all
+from controller.core.manifests.editors.json_schema import schema_of_all
 from controller.model.policy.modes import ROLLABLE
 from controller.model.records import Role
 

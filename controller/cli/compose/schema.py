@@ -33,7 +33,7 @@ def schema_of(kind: str | None) -> dict[str, Any]:
     Raises:
         UsageError: there is no such kind.
     """
-    from controller.core.manifests.json_schema import schema_of_all, schema_of_kind
+    from controller.core.manifests.editors.json_schema import schema_of_all, schema_of_kind
     from controller.core.manifests.parse import KINDS, manifest_of
 
     if kind is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.core.compose.reader import read_project
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.model.desired.desired import Desired
 from controller.model.names import service_key
@@ -64,11 +65,10 @@ def test_only_a_project_with_a_changed_input_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    original = compose_projects.read_project
 
     def counting(folder: str, *arguments: object, **options: object) -> object:
         read.append(folder)
-        return original(folder, *arguments, **options)  # type: ignore[arg-type]
+        return read_project(folder, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(compose_projects, "read_project", counting)
     text = "services: {web: {image: 'nginx:${TAG:-1}', volumes: ['./f:/f:ro']}}\n"

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from controller.core.manifests.json_schema import schema_of_all, schema_of_kind
+from controller.core.manifests.editors.json_schema import schema_of_all, schema_of_kind
 from controller.core.manifests.parse import KINDS, manifest_of
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 VALIDATOR = Draft202012Validator(schema_of_all())
 DOCUMENTS = [
     (path, document)
