@@ -64,8 +64,7 @@ def test_an_unchanged_compose_file_runs_rolls_out_and_is_pruned(host: Host) -> N
         (web,) = host.running_ids("web")
         shown = host.engine.docker("exec", web, "cat", "/etc/site.conf").stdout
         assert (shown, env_of(host, "web", "GREETING")) == ("one\n", "hello")
-        (name,) = host.names("web")
-        blamed = host.cli("journal", "blame", name).stdout
+        blamed = host.cli("journal", "blame", "web").stdout
         assert "shop/compose.yaml:6" in blamed  # the variables
         # A changed variable of .env is a rollout.
         put(host, f"WEB_PORT={PORT}\nGREETING=bye\n")
