@@ -15,6 +15,7 @@ import logging
 import os
 import select
 import socket
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -26,12 +27,16 @@ from controller.loop.controller import Controller
 from controller.loop.operator_api import OperatorApi
 from controller.loop.workers.pass_lock import PassLock
 from controller.loop.workers.stop_signal import StopSignal
+from controller.loop.workers.triggers import Chore
 from controller.loop.workers.worker_slots import WorkerSlots
 from controller.model.errors import EngineError, StateError
 from controller.model.names import Key
 from controller.ports import EVENTS_SILENT, Clock, Engine, EngineEvent, Events
 from controller.system.conversation import ConversationServer
+from controller.system.heap import keep_out_of_collections
 
+#: Seconds after which a thread hands the interpreter on: requests wait for a thread that plans.
+SWITCH_S = 0.0005
 #: How long a stop waits for begun actions, such as the start that follows a stop. Most end at once,
 #: few take longer than the engine's default grace.
 FINISH_S = 30.0
@@ -105,6 +110,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Run until a stop is requested or the parent ends; then finish in order."""
+        sys.setswitchinterval(SWITCH_S)
         threads = [self._start("chores", self._run_chores)]
         threads += [
             self._start(f"worker-{n}", self._work) for n in range(1, self._worker_slots.threads + 1)
@@ -174,6 +180,8 @@ class Supervisor:
         while (chore := chores.get()) is not None:
             try:
                 self._controller.run_chore(chore)
+                if chore is Chore.OBSERVE:
+                    keep_out_of_collections()  # the new snapshot stays
             except Exception:
                 log.exception("the chore %s failed", chore)
                 chores.add_after(chore, STEP_S)

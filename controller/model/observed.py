@@ -7,10 +7,11 @@ are networks and volumes with a name needed by this instance; they have ``ours=F
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from operator import attrgetter
+from typing import Literal, overload
 
 from controller.model.files.delivery import MountedFiles, StoredFiles
 from controller.model.names import Key
@@ -199,6 +200,98 @@ class Container:
         return self.state is ContainerState.RUNNING
 
 
+def _by_key(containers: Iterable[Container]) -> dict[Key, tuple[Container, ...]]:
+    groups: dict[Key, list[Container]] = {}
+    for container in sorted(containers, key=lambda c: (c.slot, c.name)):
+        groups.setdefault(container.key, []).append(container)
+    return {key: tuple(found) for key, found in groups.items()}
+
+
+class ContainerGroups(Sequence[Container]):
+    """Containers by their keys. Never changed once made.
+
+    ``having`` returns a copy with another group: it costs as much as there are groups, and not as
+    there are containers. Iterates by id.
+    """
+
+    __slots__ = ("_all", "_groups")
+
+    def __init__(self, groups: Mapping[Key, tuple[Container, ...]]) -> None:
+        #: Each by slot and name.
+        self._groups = groups
+        self._all: tuple[Container, ...] | None = None
+
+    @classmethod
+    def of_all(cls, containers: Iterable[Container]) -> ContainerGroups:
+        """Return containers of any keys, grouped."""
+        return cls(_by_key(containers))
+
+    def having(self, key: Key, containers: Iterable[Container]) -> ContainerGroups:
+        """Return a copy with *containers*, those of *key*, in place of the earlier ones."""
+        groups = dict(self._groups)
+        groups.pop(key, None)
+        return ContainerGroups(groups | _by_key(containers))
+
+    def all_of(self, key: Key) -> tuple[Container, ...]:
+        """Return the containers of a service, whoever created them, by slot and name."""
+        return self._groups.get(key, ())
+
+    def of(self, key: Key) -> tuple[Container, ...]:
+        """Return the containers of a service created by the controller, by slot and name."""
+        found = self._groups.get(key, ())
+        if all(container.origin == "controller" for container in found):
+            return found
+        return tuple(container for container in found if container.origin == "controller")
+
+    @property
+    def keys(self) -> frozenset[Key]:
+        """The services with containers created by the controller."""
+        return frozenset(
+            key
+            for key, found in self._groups.items()
+            if any(container.origin == "controller" for container in found)
+        )
+
+    def has(self, key: Key) -> bool:
+        """Return True if a service has a container created by the controller."""
+        return any(container.origin == "controller" for container in self._groups.get(key, ()))
+
+    @overload
+    def __getitem__(self, index: int) -> Container: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Container, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Container | tuple[Container, ...]:
+        return self._sorted()[index]
+
+    def __iter__(self) -> Iterator[Container]:
+        return iter(self._sorted())
+
+    def __len__(self) -> int:
+        return sum(map(len, self._groups.values()))
+
+    def __contains__(self, container: object) -> bool:
+        return isinstance(container, Container) and container in self._groups.get(container.key, ())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return self._sorted() == tuple(sorted(other, key=attrgetter("id")))
+
+    def __hash__(self) -> int:
+        return hash(self._sorted())
+
+    def __repr__(self) -> str:
+        return repr(self._sorted())
+
+    def _sorted(self) -> tuple[Container, ...]:
+        if self._all is None:
+            everything = (each for found in self._groups.values() for each in found)
+            self._all = tuple(sorted(everything, key=attrgetter("id")))
+        return self._all
+
+
 @dataclass(frozen=True, slots=True)
 class ObservedNetwork:
     """A network on the engine."""
@@ -244,7 +337,7 @@ class Observed:
 
     instance: str
     engine_id: str = ""
-    containers: tuple[Container, ...] = ()
+    containers: Sequence[Container] = ()
     networks: tuple[ObservedNetwork, ...] = ()
     volumes: tuple[ObservedVolume, ...] = ()
     #: Every requested reference; None if the engine has no such image.
@@ -265,23 +358,20 @@ class Observed:
     taken_down: str = ""  # the record of the last ``trimtab down``
     #: The broker's memory of each job that ran, or was asked to run.
     jobs: Mapping[Key, JobMemory] = field(default_factory=dict)
-    # Built at the first call of ``of``: a plan of everything calls it once for each service.
-    _by_key: dict[Key, tuple[Container, ...]] | None = field(
-        init=False, repr=False, compare=False, default=None
-    )
+    # Built at the first use: a plan of everything asks for each service.
+    # A ``ContainerGroups``; pydantic, which reads snapshots of hosts, knows no schema for the class.
+    _grouped: object = field(init=False, repr=False, compare=False, default=None)
 
     def of(self, key: Key) -> tuple[Container, ...]:
         """Return the containers of a service created by the controller, by slot and name."""
-        index = self._by_key
-        if index is None:
-            index = self._indexed()
-            # Assigned when complete, so no other thread sees a partial index.
-            object.__setattr__(self, "_by_key", index)
-        return index.get(key, ())
+        return self.grouped.of(key)
 
-    def _indexed(self) -> dict[Key, tuple[Container, ...]]:
-        by_key: dict[Key, list[Container]] = {}
-        for container in sorted(self.containers, key=lambda c: (c.slot, c.name)):
-            if container.origin == "controller":
-                by_key.setdefault(container.key, []).append(container)
-        return {key: tuple(containers) for key, containers in by_key.items()}
+    @property
+    def grouped(self) -> ContainerGroups:
+        """The containers, grouped by key."""
+        grouped, known = self._grouped, self.containers
+        if not isinstance(grouped, ContainerGroups):
+            grouped = known if isinstance(known, ContainerGroups) else ContainerGroups.of_all(known)
+            # Assigned when complete, so no other thread sees a partial index.
+            object.__setattr__(self, "_grouped", grouped)
+        return grouped

@@ -256,7 +256,7 @@ class SimController:
         first = self._plan(view, observed, policy, **named)
         shuffled = replace(
             observed,
-            containers=observed.containers[::-1],
+            containers=tuple(observed.containers)[::-1],
             networks=observed.networks[::-1],
             volumes=observed.volumes[::-1],
         )

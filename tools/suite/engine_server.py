@@ -57,12 +57,39 @@ class HostClock(VirtualClock):
 
 
 class BenchEngine(SimEngine):
-    """The simulated engine on the host's clock, with subscribers to its events."""
+    """The simulated engine on the host's clock, with subscribers to its events.
+
+    As a real engine, it finds a container by its name without a search through all of them.
+    """
 
     def __init__(self) -> None:
         self.subscribers: dict[asyncio.StreamWriter, filters.Filters] = {}
+        #: The containers by name. An entry of a removed or renamed container is ignored.
+        self._named: dict[str, SimContainer] = {}
         super().__init__(HostClock(), images=LOCAL)
         self._count = PIDS
+
+    def find(self, reference: str) -> SimContainer | None:
+        """Return a container by its full id or its name."""
+        if reference in self.containers:
+            return self.containers[reference]
+        name = reference.removeprefix("/")
+        found = self._named.get(name)
+        is_current = found is not None and found.id in self.containers and found.name == name
+        return found if is_current else None
+
+    def _event(self, kind: str, action: str, container: SimContainer, **more: str) -> None:
+        if action in {"create", "rename"}:
+            self._named[container.name] = container
+        super()._event(kind, action, container, **more)
+
+    def _refuse_taken(self, name: str) -> None:
+        if self.find(name) is not None:
+            super()._refuse_taken(name)
+
+    def _bind_ports(self, container: SimContainer) -> None:
+        if self._bindings(container):
+            super()._bind_ports(container)
 
     def _event_of(self, kind: str, action: str, subject: str, attributes: Body) -> None:
         super()._event_of(kind, action, subject, attributes)
@@ -85,7 +112,7 @@ class BenchEngine(SimEngine):
             labels = {**like.config["Labels"], **{k: row[k] for k in row if k.startswith("io.")}}
             made.config = {**like.config, "Labels": labels, "Hostname": made.id[:12]}
             made.networks = {name: copy(end) for name, end in like.networks.items()}
-            self.containers[made.id] = made
+            self.containers[made.id] = self._named[made.name] = made
 
 
 class Server:

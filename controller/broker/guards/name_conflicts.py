@@ -81,10 +81,18 @@ def refuse_if_taken(call: GateRequest, name: str, taken: Holder) -> None:
     )
 
 
-def names_in_use(state: GateState) -> Iterator[DnsNames]:
-    """Yield the DNS names of all containers of this instance, including creates in progress."""
+def names_in_use(state: GateState, mine: DnsNames) -> Iterator[DnsNames]:
+    """Yield the DNS names that *mine* could clash with, including creates in progress.
+
+    Those are the names of containers of other owners with a network in common.
+    """
+    reached, owner = mine.networks | mine.joined, mine.owner
+    if not reached:
+        return
     for item in state.inventory.containers.values():
-        yield of_item(item)
+        # Compared first: there are thousands of containers, and names are made for few of them.
+        if item.owner != owner and not reached.isdisjoint(item.admitted.networks):
+            yield of_item(item)
     for intent in state.inventory.open.values():
         request = RequestPart.read(intent.request)
         if request.route in {Mutation.CONTAINER_CREATE, Mutation.CONTAINER_ADOPT}:
@@ -99,7 +107,7 @@ def reserve_names(call: GateRequest, state: GateState, mine: DnsNames) -> Iterat
     Raises:
         Denied: ``network.name-taken``, ``network.name-reserved``.
     """
-    for finding in clashes(mine, names_in_use(state), policy=call.policy.networks):
+    for finding in clashes(mine, names_in_use(state, mine), policy=call.policy.networks):
         raise Denied(finding.rule, finding.reason, finding.remedy, subject=call.route.name)
     state.reservations.names[call.id] = mine
     try:

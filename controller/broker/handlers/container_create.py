@@ -36,7 +36,14 @@ from controller.core.admission.create import admit_create, kept_volumes, needs
 from controller.core.admission.dns_names import of_summary
 from controller.core.admission.networks_volumes import admit_implied_network, admit_kept_volume
 from controller.core.encoding.image_reference import is_image_id
-from controller.core.enforcement.quota_counts import Counted, all_counted, count, counted_of
+from controller.core.enforcement.quota_counts import (
+    Counted,
+    all_counted,
+    containers_of,
+    count,
+    count_of_service,
+    counted_of,
+)
 from controller.core.engine_api import parse
 from controller.core.engine_api.cdi import CdiDevice
 from controller.core.engine_api.requests import CreateRequest
@@ -370,7 +377,6 @@ def _facts(state: GateState, found: Lookups, role: Role) -> CreateFacts:
     """Return all facts, with the current counts."""
     owner, namespace, service = _placement(_labels(found.by_text))
     counted = all_counted(state.inventory, state.reservations.objects)
-    containers = [(each, number) for each, number in counted.items() if each.kind == "container"]
     return CreateFacts(
         host=found.host,
         image=found.image,
@@ -380,12 +386,14 @@ def _facts(state: GateState, found: Lookups, role: Role) -> CreateFacts:
         networks=found.networks,
         volumes=found.volumes,
         cdi=found.cdi,
-        service_count=sum(
-            number
-            for each, number in containers
-            if (each.owner, each.namespace, each.service) == (owner, namespace, service)
+        service_count=count_of_service(
+            state.inventory,
+            state.reservations.objects,
+            owner=owner,
+            namespace=namespace,
+            service=service,
         ),
-        owner_count=sum(number for each, number in containers if each.owner == owner),
+        owner_count=containers_of(counted, owner),
         counts=count(counted, owner=owner, role=role),
         new_volumes=len(found.unmade_volumes),
         new_networks=len(found.unmade),
@@ -403,9 +411,8 @@ def _replaces(state: GateState, judged: AdmissionDecision) -> bool:
     labels = _labels(judged)
     slot, place = str(labels.get(names.SLOT, "")), _placement(labels)
     return slot != "" and any(
-        item.slot_label == slot and (item.owner, item.namespace, item.service) == place
-        for item in state.inventory.containers.values()
-        if item.service == place[2]
+        item.slot_label == slot and item.owner == place[0]
+        for item in state.inventory.items.of_service(place[1], place[2])
     )
 
 

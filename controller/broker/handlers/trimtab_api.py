@@ -240,11 +240,7 @@ def look(call: GateRequest, state: GateState) -> Flow[Reply]:
     """
     namespace, service = call.query.get("namespace", ""), call.query.get("service", "")
     parts = _LookParts(call, state)
-    ids = sorted(
-        each.id
-        for each in state.inventory.containers.values()
-        if each.service == service and each.namespace == namespace
-    )
+    ids = sorted(each.id for each in state.inventory.items.of_service(namespace, service))
     # Reading a container records the end of a job's run, which the inventory then knows.
     containers = yield from parts.read_each(container_read.container_inspect, "container", ids)
     job = names.job_key(namespace, service)

@@ -58,6 +58,7 @@ from controller.model.policy.document import Policy
 from controller.model.records import Entry
 from controller.ports import Archive, Clock, EngineFacts, NewId, QueuedJournal
 from controller.system.file_lock import hold_lock_async
+from controller.system.heap import keep_out_of_collections
 from controller.system.loop_watch import StallMeter, WatchedSelector
 from controller.system.slots import Slots
 
@@ -327,6 +328,7 @@ class Broker:
                 on_refusal=state.health.count_refused_connection,
             )
             state.health.connections = listener.in_use
+            keep_out_of_collections()  # the inventory stays
             listener.start(socket)
             LOG.info("broker.serving socket=%s instance=%s", path, state.instance)
             if ready is not None:

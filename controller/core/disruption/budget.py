@@ -317,7 +317,8 @@ def _forget(budget: Budget, container: str, now: RecordTime) -> Budget:
             del taken[key]
         else:
             taken[key] = replace(each, closed=True, down_since=each.down_since or now)
-    replicas = {key: each for key, each in budget.replicas.items() if key != container}
+    replicas = dict(budget.replicas)
+    replicas.pop(container, None)
     return Budget(replicas, taken)
 
 

@@ -7,16 +7,15 @@ requests side by side. A create of a container reserves its networks and volumes
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Literal, NamedTuple
 
 from controller.core.records.parts import RequestPart, SummaryPart
 from controller.core.rules.facts import QuotaCounts
 from controller.core.rules.identity import container_quota, network_quota, volume_quota
 from controller.model import names
-from controller.model.inventory import Inventory
+from controller.model.inventory import ContainerItem, Inventory, OwnedObject
 from controller.model.mutations import Mutation
 from controller.model.policy.document import OPERATOR_OWNER, Policy
 from controller.model.records import Role
@@ -39,10 +38,6 @@ class Counted(NamedTuple):
     service: str = ""
 
 
-#: The members of a container after its kind.
-_PLACE = attrgetter("owner", "origin", "namespace", "service")
-
-
 def counted_of(kind: Kind, summary: SummaryPart) -> Counted:
     """Return the object that a create with this summary makes."""
     return Counted(
@@ -55,25 +50,63 @@ def counted_of(kind: Kind, summary: SummaryPart) -> Counted:
 
 
 def all_counted(inventory: Inventory, reserved: Mapping[str, Counted]) -> Counter[Counted]:
-    """Return what counts, with the number of each; *reserved* are creates in progress, by intent."""
-    containers = inventory.containers.values()
+    """Return what counts, with the number of each; *reserved* are creates in progress, by intent.
+
+    Containers are counted by owner and origin alone: there are thousands of services.
+    """
     volumes, networks = inventory.volumes.values(), inventory.networks.values()
-    counted: Counter[Counted] = Counter()
-    # Each create counts thousands of containers: the tuples are made and counted without Python code.
-    for place, number in Counter(map(_PLACE, containers)).items():
-        counted[Counted("container", *place)] += number
+    counted: Counter[Counted] = Counter(
+        {Counted("container", *group): number for group, number in inventory.items.groups.items()}
+    )
     counted.update(Counted("volume", v.owner, v.origin, v.namespace) for v in volumes)
     counted.update(Counted("network", n.owner, n.origin, n.namespace) for n in networks)
+    for each in _in_progress(inventory, reserved):
+        is_container = each.kind == "container"
+        counted[Counted("container", each.owner, each.origin) if is_container else each] += 1
+    return counted
+
+
+def _in_progress(inventory: Inventory, reserved: Mapping[str, Counted]) -> Iterator[Counted]:
+    """Yield the objects of open creates, and of creates that are in neither record yet."""
     for intent in inventory.open.values():
         request = RequestPart.read(intent.request)
         if kind := _KINDS.get(request.route):
-            counted[counted_of(kind, request.summary)] += 1
-    pending = reserved.keys() - inventory.open.keys()
-    if pending:
-        made = {each.intent for each in containers}
-        made.update(each.intent for each in (*volumes, *networks))
-        counted.update(reserved[identifier] for identifier in pending - made)
-    return counted
+            yield counted_of(kind, request.summary)
+    for identifier in reserved.keys() - inventory.open.keys():
+        each = reserved[identifier]
+        made: Iterable[ContainerItem | OwnedObject] = (
+            *inventory.items.of_service(each.namespace, each.service),
+            *inventory.volumes.values(),
+            *inventory.networks.values(),
+        )
+        if all(other.intent != identifier for other in made):
+            yield each
+
+
+def count_of_service(
+    inventory: Inventory,
+    reserved: Mapping[str, Counted],
+    *,
+    owner: str,
+    namespace: str,
+    service: str,
+) -> int:
+    """Return the number of an owner's containers of a service, including creates in progress."""
+    place = (owner, namespace, service)
+    items = inventory.items.of_service(namespace, service)
+    started = (each for each in _in_progress(inventory, reserved) if each.kind == "container")
+    return sum(item.owner == owner for item in items) + sum(
+        (each.owner, each.namespace, each.service) == place for each in started
+    )
+
+
+def containers_of(objects: Mapping[Counted, int], owner: str) -> int:
+    """Return the number of an owner's containers."""
+    return sum(
+        number
+        for each, number in objects.items()
+        if each.kind == "container" and each.owner == owner
+    )
 
 
 def _groups(objects: Mapping[Counted, int]) -> Counter[tuple[Kind, str, str, bool]]:

@@ -90,7 +90,7 @@ def declared_resources(desired: Desired) -> list[Network | Volume]:
 
 
 def _observed_services(observed: Observed) -> frozenset[Key]:
-    return frozenset(c.key for c in observed.containers if c.origin == "controller")
+    return observed.grouped.keys
 
 
 def _network_keys(observed: Observed) -> frozenset[Key]:
@@ -151,10 +151,13 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
     for resource in declared_resources(desired):
         if (chosen is None or resource.key in chosen) and resource.key not in desired.blind_keys:
             builder.plan_resource(resource)
-    known = services.keys() | _observed_services(observed)
     untouched = desired.blind_keys | desired.suspended
+    if chosen is None:
+        known = services.keys() | _observed_services(observed)
+    else:
+        known = {key for key in chosen if key in services or observed.grouped.has(key)}
     # The order matters between services only.
-    sequence = order.sequence(known if chosen is None else known & chosen)
+    sequence = order.sequence(known)
     builder.left.update(key for key in sequence if key not in untouched)
     for key in sequence:
         if key in builder.left:

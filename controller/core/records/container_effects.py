@@ -58,12 +58,14 @@ _UPDATED: dict[str, tuple[str, ...]] = {
 
 def without(mapping: Mapping[str, _T], key: str) -> dict[str, _T]:
     """Return a copy of a mapping without a key."""
-    return {name: value for name, value in mapping.items() if name != key}
+    copy = dict(mapping)
+    copy.pop(key, None)
+    return copy
 
 
 def with_item(inventory: Inventory, item: ContainerItem) -> Inventory:
     """Return the inventory with a container added or replaced."""
-    return replace(inventory, containers={**inventory.containers, item.id: item})
+    return replace(inventory, containers=inventory.items.having(item))
 
 
 def used_contents(inventory: Inventory) -> Iterator[tuple[FileSet, str]]:
@@ -196,7 +198,7 @@ def end_run(inventory: Inventory, container: str, end: RunEnd, time: str) -> Inv
 def forget_container(inventory: Inventory, identifier: str, now: RecordTime) -> Inventory:
     """Forget a removed container. A run without a known end was cut."""
     inventory = end_run(inventory, identifier, REMOVED_RUN, now.time)
-    inventory = replace(inventory, containers=without(inventory.containers, identifier))
+    inventory = replace(inventory, containers=inventory.items.lacking(identifier))
     return with_event(inventory, budget.Gone(identifier), now)
 
 

@@ -86,7 +86,7 @@ def from_text(text: str | bytes) -> HostSnapshot:
         return HostSnapshot(
             host=str(value["host"]),
             taken=str(value["taken"]),
-            observed=_observed_json().validate_python(value["observed"]),
+            observed=_read_observed(value["observed"]),
             policy=dict(value["policy"]),
             state=dict(value["state"]),
             sources=tuple(_source(each) for each in value["sources"]),
@@ -94,6 +94,11 @@ def from_text(text: str | bytes) -> HostSnapshot:
         )
     except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
         raise damaged_snapshot(error) from error
+
+
+def _read_observed(value: object) -> Observed:
+    observed = _observed_json().validate_python(value)
+    return replace(observed, containers=tuple(observed.containers))
 
 
 def damaged_snapshot(error: Exception) -> UsageError:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from operator import attrgetter
 
 from controller.model.names import WORKLOADS, Key
 from controller.model.observed import Container, Observed, ObservedNetwork
@@ -16,16 +16,16 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
     Such a snapshot has the containers of one service, the networks of its namespace and all
     volumes.
     """
-    containers = whole.containers
+    containers: Sequence[Container] = whole.containers
     if key.kind in WORKLOADS:
-        # Each pass merges its part into thousands: names differ sooner than keys.
-        name = key.name
-        others = [c for c in whole.containers if c.key.name != name or c.key != key]
+        grouped = whole.grouped
         if any(container.former for container in part.containers):
             # They were moved: an older snapshot has them under their former key.
             there = {container.id for container in part.containers}
-            others = [c for c in others if c.id not in there]
-        containers = tuple(sorted([*others, *part.containers], key=attrgetter("id")))
+            for moved in {each.key for each in whole.containers if each.id in there} - {key}:
+                left = [each for each in grouped.all_of(moved) if each.id not in there]
+                grouped = grouped.having(moved, left)
+        containers = grouped.having(key, part.containers)
     elsewhere = (n for n in whole.networks if n.namespace != key.namespace)
     here = (n for n in part.networks if n.namespace == key.namespace)
     return replace(

@@ -356,11 +356,9 @@ class _Survey:
         self, summary: Mapping[str, Any], claim: Claim, image: Mapping[str, Any]
     ) -> Iterator[Finding]:
         """Yield conflicts with own objects: DNS names, and the image of the revision."""
-        yield from clashes(
-            of_summary(SummaryPart.read(summary)),
-            name_conflicts.names_in_use(self._state),
-            policy=self._policy.networks,
-        )
+        mine = of_summary(SummaryPart.read(summary))
+        others = name_conflicts.names_in_use(self._state, mine)
+        yield from clashes(mine, others, policy=self._policy.networks)
         pin = self._state.inventory.pins.get(claim.revision)
         if claim.revision and pin is not None and pin.id != image.get("Id"):
             reason = f"its revision runs the image {pin.id}, and it is of {image.get('Id')}"

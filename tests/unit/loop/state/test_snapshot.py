@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from controller.loop.state import snapshot
@@ -23,7 +24,7 @@ WHOLE = engine(
 PROD = WHOLE.networks[1]
 
 
-def ids(containers: tuple[Container, ...]) -> list[str]:
+def ids(containers: Iterable[Container]) -> list[str]:
     return [each.id for each in containers]
 
 
