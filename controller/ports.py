@@ -58,7 +58,8 @@ class EngineFacts:
 class EngineEvent:
     """A hint: an object of this instance changed.
 
-    Events carry no facts to act on: the receiver observes the engine.
+    Events carry no facts to act on: the receiver observes the engine. A reported health only tells
+    an event that is no news.
     """
 
     time_ns: int
@@ -66,6 +67,8 @@ class EngineEvent:
     action: str
     id: str
     key: Key | None
+    #: The health that the engine reports; '' for other events.
+    health: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,11 @@ from controller.core.engine_api.streams import pull_progress
 from controller.core.engine_api.streams.log_stream import BadFrame, LogLines, is_multiplexed
 from controller.core.engine_api.streams.pull_progress import PullProgress
 from controller.engine import requests
+from controller.engine.events import WATCHED, WATCHED_ACTIONS, EventStream
 from controller.engine.responses import (
     BrokerLook,
     Inspect,
+    Inspected,
     InventoryResponse,
     encode_context,
     error_of,
@@ -42,7 +44,6 @@ from controller.engine.transport import (
     EngineStream,
     NotSent,
     OutgoingRequest,
-    Silent,
     Transport,
 )
 from controller.model import names, observed
@@ -63,7 +64,7 @@ from controller.model.mutations import SOURCE_HELD
 from controller.model.names import WORKLOADS, Key, NetworkNames, workload_key
 from controller.model.observed import HostPort, Observed
 from controller.model.records import Context
-from controller.ports import EVENTS_SILENT, ContainerSummary, EngineEvent, EngineFacts
+from controller.ports import ContainerSummary, EngineFacts
 
 if TYPE_CHECKING:
     from controller.model.sources import SourceHold
@@ -87,14 +88,6 @@ READ_PAUSE_MAX_S = 1.0
 
 _OBSERVE_CONTEXT = encode_context(Context(cause="look"))
 _OUTPUT_CONTEXT = encode_context(Context(cause="keep the last output of a failed container"))
-_CONTAINER_EVENTS = """
-    create destroy die health_status kill oom pause rename restart start stop unpause update
-"""
-_WATCHED = {
-    "container": frozenset(_CONTAINER_EVENTS.split()),
-    "network": frozenset({"connect", "destroy", "disconnect"}),
-    "volume": frozenset({"destroy"}),
-}
 
 
 def ignore_progress(_key: Key, _text: str) -> None:
@@ -208,12 +201,12 @@ class BrokerEngine:
 
     def _read_parts(self, images: frozenset[str], only: Key | None) -> BrokerLook:
         """Read with a request for each object: everything would be too large for one response."""
-        listed = self._list(only)
+        listed = [(each["Id"], _instance_of(each)) for each in self._list(only)]
         inventory = InventoryResponse(self._get("/trimtab/v1/inventory"))
-        own = [each["Id"] for each in listed if _instance_of(each) == inventory.instance]
+        own = [identifier for identifier, instance in listed if instance == inventory.instance]
         return BrokerLook(
             inventory,
-            list(self._inspect_containers(own)),
+            [Inspected.of(each, inventory) for each in self._inspect_containers(own)],
             list(self._inspect_networks(inventory, only)),
             self._get("/volumes").get("Volumes") or [],
             {name: self._inspect_image(name) for name in sorted(images)},
@@ -254,19 +247,18 @@ class BrokerEngine:
                 yield inspect
 
     def _containers(self, seen: BrokerLook) -> Iterator[observed.Container]:
-        inventory, networks = seen.inventory, seen.networks
-        for inspect in seen.containers:
-            item = inventory.containers.get(inspect["Id"])
+        for each in seen.containers:
             # The broker hides members of a network that are not in the inventory.
-            if item is None or not (stale := stale_endpoints(inspect, networks)):
-                yield translate.container(inspect, item, inventory.endings, inventory.files)
-            elif (again := self._find(f"/containers/{item.id}/json")) is not None:
+            stale = stale_endpoints(each.endpoints, seen.networks) if each.is_known else frozenset()
+            if not stale:
+                yield each.container
+            elif (found := self._find(f"/containers/{each.container.id}/json")) is not None:
                 # Only an endpoint stale in both inspects is stale. Otherwise the container ended or
                 # left the network between the two requests.
-                stale &= stale_endpoints(again, networks)
+                again = Inspected.of(found, seen.inventory)
+                stale &= stale_endpoints(again.endpoints, seen.networks)
                 cut_off = tuple(sorted({each.network for each in stale}))
-                made = translate.container(again, item, inventory.endings, inventory.files)
-                yield replace(made, cut_off=cut_off)
+                yield replace(again.container, cut_off=cut_off)
 
     def _inspect_networks(
         self, inventory: InventoryResponse, only: Key | None
@@ -399,7 +391,7 @@ class BrokerEngine:
         seconds, rest = divmod(max(0, since_ns), 1_000_000_000)
         query = {
             "since": f"{seconds}.{rest:09d}",
-            "filters": json.dumps({"type": sorted(_WATCHED)}),
+            "filters": json.dumps({"type": sorted(WATCHED), "event": WATCHED_ACTIONS}),
         }
         request = OutgoingRequest("GET", "/events", query, timeout_s=EVENTS_IDLE_TIMEOUT_S)
         with _translated_errors(mutation=False):
@@ -407,51 +399,6 @@ class BrokerEngine:
             if stream.status >= 400:
                 raise error_of(EngineResponse(stream.status, _read_whole(stream)), mutation=False)
         return EventStream(stream)
-
-
-class EventStream:
-    """A running subscription. Yields relevant events as hints."""
-
-    def __init__(self, stream: EngineStream) -> None:
-        self._stream = stream
-        self._lines = stream.lines()
-
-    def __iter__(self) -> EventStream:
-        return self
-
-    def __next__(self) -> EngineEvent:
-        while True:
-            try:
-                event = event_of(parse_object(next(self._lines)))
-            except Silent as error:
-                raise EngineUnavailable(EVENTS_SILENT, str(error)) from error
-            except ConnectionBroken as error:
-                raise EngineUnavailable("events.lost", str(error)) from error
-            if event is not None:
-                return event
-
-    def close(self) -> None:
-        """End the subscription. Any thread can call this."""
-        self._stream.close()
-
-
-def event_of(event: Mapping[str, Any]) -> EngineEvent | None:
-    """Return an engine event as a hint, None for an irrelevant event."""
-    kind = str(event.get("Type") or "")
-    action = str(event.get("Action") or "").partition(":")[0]  # "health_status: healthy"
-    if action not in _WATCHED.get(kind, ()):
-        return None
-    actor = event.get("Actor") or {}
-    attributes = actor.get("Attributes") or {}
-    subject = str(actor.get("ID") or "")
-    key = None
-    if kind == "network" and action != "destroy":
-        # The relevant object is the container that joined or left.
-        kind, subject = "container", str(attributes.get("container") or "")
-    elif attributes.get(names.SERVICE) and attributes.get(names.NAMESPACE):
-        slot = str(attributes.get(names.SLOT) or "")
-        key = workload_key(attributes[names.NAMESPACE], attributes[names.SERVICE], slot)
-    return EngineEvent(int(event.get("timeNano") or 0), kind, action, subject, key)
 
 
 @contextmanager

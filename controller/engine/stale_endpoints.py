@@ -26,6 +26,16 @@ class ObservedEndpoint:
     started_at: str
 
 
+def endpoints_of(inspect: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a container's inspect that ``stale_endpoints`` reads."""
+    state, settings = inspect.get("State") or {}, inspect.get("NetworkSettings") or {}
+    return {
+        "Id": inspect["Id"],
+        "State": {"Status": state.get("Status"), "StartedAt": state.get("StartedAt")},
+        "NetworkSettings": {"Networks": settings.get("Networks")},
+    }
+
+
 def stale_endpoints(
     inspect: Mapping[str, Any], networks: Iterable[Mapping[str, Any]]
 ) -> frozenset[ObservedEndpoint]:

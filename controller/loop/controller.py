@@ -50,6 +50,8 @@ from controller.model.quantities import format_instant
 from controller.ports import EngineEvent
 
 FIRST_OBSERVE_S = 2.0
+#: Events of containers that possibly serve no longer: their keys precede the others.
+ENDS = frozenset({"destroy", "die", "kill", "oom", "pause", "stop"})
 #: How often the engine's list is compared with the last snapshot.
 LIST_S = 30.0
 #: How often everything is observed.
@@ -120,7 +122,10 @@ class Controller:
         if event.kind != "container":
             self.chores.add(Chore.OBSERVE)
         elif key is not None:
-            self.parts.triggers.check(key)
+            # A pass that runs or waits replaces the snapshot, possibly by an older health.
+            is_known = observed is not None and snapshot.has_health(observed, key, event)
+            if not is_known or self.keys.is_queued(key):
+                self.parts.triggers.check(key, is_urgent=event.action in ENDS)
 
     def connection_lost(self, error: EngineError) -> None:
         """Handle an unreachable engine or broker; everything is observed again soon."""

@@ -268,6 +268,11 @@ class ContainerGroups(Sequence[Container]):
     def __iter__(self) -> Iterator[Container]:
         return iter(self._sorted())
 
+    def find(self, identifier: str) -> Container | None:
+        """Return the container with an id."""
+        everything = (each for found in self._groups.values() for each in found)
+        return next((each for each in everything if each.id == identifier), None)
+
     def __len__(self) -> int:
         return sum(map(len, self._groups.values()))
 

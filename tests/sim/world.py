@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from controller.core.enforcement.approval_requests import planned_removals
-from controller.engine.adapter import event_of
+from controller.engine.events import event_of
 from controller.loop.probes.prober import Prober
 from controller.loop.workers.triggers import Chore
 from controller.model.errors import EngineError, UsageError

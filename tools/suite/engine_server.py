@@ -227,6 +227,13 @@ class Storm:
         #: Events that were dropped.
         self.lost = 0
         self._texts = [self._prepare(container) for container in containers]
+        event = json.loads(b"0".join(self._texts[0]))
+        #: As a real engine, the storm tells nobody what the filters leave out.
+        self._subscribed = [
+            writer
+            for writer, wanted in engine.subscribers.items()
+            if _event_matches(event, dict(wanted))
+        ]
 
     def _prepare(self, container: SimContainer) -> tuple[bytes, bytes]:
         """Return the text of an event before and after its time in nanoseconds."""
@@ -250,7 +257,7 @@ class Storm:
             line = b"%b%d%b" % (before, now + offset, after)
             chunks.append(b"%x\r\n%b\r\n" % (len(line), line))
         written = b"".join(chunks)
-        for writer in self._engine.subscribers:
+        for writer in self._subscribed:
             if writer.transport.get_write_buffer_size() > BUFFER_MAX:
                 self.lost += len(chunks)
             else:

@@ -18,7 +18,8 @@ from controller.app.controller import parse_pass_policy
 from controller.broker.gate.commands import Command, Forward, Lost, ReadProcess
 from controller.core.admission.create import admit_create
 from controller.core.planning.quarantine import QuarantineRules
-from controller.engine.adapter import BrokerEngine, event_of
+from controller.engine.adapter import BrokerEngine
+from controller.engine.events import event_of
 from controller.engine.policy_cache import PolicyCache
 from controller.engine.transport import EngineResponse, OutgoingRequest
 from controller.loop.controller import Controller

@@ -184,7 +184,7 @@ async def _one_way(
 
 
 async def _edit_lines(parts: AsyncIterator[bytes], edit_line: EditLine) -> AsyncIterator[bytes]:
-    """Yield what *edit_line* returns for each whole line.
+    """Yield what *edit_line* returns for whole lines, together for lines that arrived together.
 
     Raises:
         ResponseBroken: a line is longer than any line of an engine.
@@ -194,9 +194,9 @@ async def _edit_lines(parts: AsyncIterator[bytes], edit_line: EditLine) -> Async
         *lines, rest = (rest + part).split(b"\n")
         if len(rest) > LINE_BYTES_MAX:
             raise ResponseBroken(f"a line is longer than {LINE_BYTES_MAX} bytes")
-        for line in lines:
-            if (edited := edit_line(line)) is not None:
-                yield edited + b"\n"
+        edited = [each for line in lines if (each := edit_line(line)) is not None]
+        if edited:
+            yield b"\n".join((*edited, b""))
 
 
 async def _both_ways(stream: ResponseReader, client: ClientStream) -> None:

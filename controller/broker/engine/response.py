@@ -177,8 +177,8 @@ class ResponseReader:
         """
         while True:
             parts, self._parsed.body = self._parsed.body, []
-            for part in parts:
-                yield part
+            if parts:
+                yield parts[0] if len(parts) == 1 else b"".join(parts)
             if self._parsed.complete or self._bodiless:
                 return
             data = await self._read()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from controller.model.names import WORKLOADS, Key
 from controller.model.observed import Container, Observed, ObservedNetwork
-from controller.ports import ContainerSummary
+from controller.ports import ContainerSummary, EngineEvent
 
 
 def merge(whole: Observed, part: Observed, key: Key) -> Observed:
@@ -57,8 +57,17 @@ def changed_services(known: Observed, listed: frozenset[ContainerSummary]) -> fr
 
 def owner_of(known: Observed, container_id: str) -> Key | None:
     """Return the controller's service of a container; None if unknown."""
-    containers = (c for c in known.containers if c.id == container_id and c.origin == "controller")
-    return next((container.key for container in containers), None)
+    found = known.grouped.find(container_id)
+    return found.key if found is not None and found.origin == "controller" else None
+
+
+def has_health(known: Observed, key: Key, event: EngineEvent) -> bool:
+    """Return True if an event reports the health that a running container has in *known*."""
+    return event.health != "" and any(
+        each.running and each.health == event.health
+        for each in known.of(key)
+        if each.id == event.id
+    )
 
 
 def _summary(container: Container) -> ContainerSummary:

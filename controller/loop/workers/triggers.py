@@ -39,9 +39,9 @@ class Triggers:
         self._progress: dict[Key, str] = {}
         self._version = 0
 
-    def check(self, key: Key) -> None:
+    def check(self, key: Key, *, is_urgent: bool = False) -> None:
         """Request a pass of *key*; if the queue is full, request an observation of everything."""
-        if not self.keys.add(key):
+        if not self.keys.add(key, is_urgent=is_urgent):
             self.chores.add(Chore.OBSERVE)
 
     def publish_soon(self) -> None:

@@ -28,7 +28,9 @@ class WorkQueue(Generic[K]):
         self._monotonic = monotonic
         self._capacity = capacity
         self._changed = threading.Condition()
+        #: The keys in order. A key that was taken as an urgent one is skipped.
         self._ready: deque[K] = deque()
+        self._urgent: dict[K, None] = {}
         self._dirty: set[K] = set()  # waiting to be handled
         self._processing: set[K] = set()
         #: When a delayed key becomes ready; the earliest time counts.
@@ -38,10 +40,13 @@ class WorkQueue(Generic[K]):
         self._entries = 0
         self._closed = False
 
-    def add(self, key: K) -> bool:
-        """Queue *key*; return False if the queue is full."""
+    def add(self, key: K, *, is_urgent: bool = False) -> bool:
+        """Queue *key*; return False if the queue is full. Urgent keys precede all others."""
         with self._changed:
-            return self._add(key)
+            added = self._add(key)
+            if is_urgent and key in self._dirty:
+                self._urgent[key] = None
+            return added
 
     def add_after(self, key: K, delay_s: float) -> bool:
         """Queue *key* in *delay_s* seconds, or earlier if already due earlier; False if full."""
@@ -141,12 +146,18 @@ class WorkQueue(Generic[K]):
 
     def _take(self) -> K | None:
         self._promote()
-        if self._closed or not self._ready:
+        if self._closed:
             return None
-        key = self._ready.popleft()
-        assert key not in self._processing, f"{key} would be handled by two workers"
+        key = next((each for each in self._urgent if each not in self._processing), None)
+        while key is None and self._ready:
+            first = self._ready.popleft()
+            if first in self._dirty and first not in self._processing:
+                key = first
+        if key is None:
+            return None
+        self._urgent.pop(key, None)
+        self._dirty.remove(key)
         self._processing.add(key)
-        self._dirty.discard(key)
         return key
 
     def _promote(self) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from controller.engine.adapter import IMAGES_MAX, BrokerEngine, event_of, ignore_progress
+from controller.engine.adapter import IMAGES_MAX, BrokerEngine, ignore_progress
+from controller.engine.events import event_of
 from controller.engine.requests import split_reference
 from controller.engine.transport import (
     ConnectionBroken,
@@ -706,7 +707,7 @@ LABELS = {"io.trimtab.namespace": "default", "io.trimtab.service": "web"}
         (container_event("die", **LABELS), EngineEvent(5, "container", "die", "c1", KEY)),
         (
             container_event("health_status: unhealthy", **LABELS),
-            EngineEvent(5, "container", "health_status", "c1", KEY),
+            EngineEvent(5, "container", "health_status", "c1", KEY, "unhealthy"),
         ),
         (container_event("die"), EngineEvent(5, "container", "die", "c1", None)),
         (container_event("exec_start: /bin/true", **LABELS), None),

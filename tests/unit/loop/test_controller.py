@@ -108,6 +108,29 @@ def test_a_removed_container_is_replaced_whatever_notices_it(tmp_path: Path, not
         assert home.settle() == RUN_WEB1
 
 
+def test_a_reported_health_that_the_snapshot_has_is_no_news(tmp_path: Path) -> None:
+    home = house(tmp_path, container(health="healthy"), services=(service(),))
+    home.settle()
+    same = EngineEvent(1, "container", "health_status", f"id:{WEB1}", worlds.WEB, "healthy")
+    other = replace(same, health="unhealthy")
+    home.controller.handle_event(same)
+    assert home.controller.keys.idle
+    home.controller.handle_event(other)
+    assert home.controller.keys.poll() == worlds.WEB
+    # The pass that runs can replace the snapshot by an older health.
+    home.controller.handle_event(same)
+    home.controller.keys.done(worlds.WEB)
+    assert home.controller.keys.poll() == worlds.WEB
+
+
+def test_a_service_with_an_ended_container_precedes_the_others(tmp_path: Path) -> None:
+    home = house(tmp_path, container(), services=(service(),))
+    home.settle()
+    for key, action in ((service_key("default", "api"), "start"), (worlds.WEB, "die")):
+        home.controller.handle_event(EngineEvent(1, "container", action, "c1", key))
+    assert home.controller.keys.poll() == worlds.WEB
+
+
 def test_an_alteration_that_no_list_shows_is_healed_by_the_full_look(tmp_path: Path) -> None:
     home = house(tmp_path, container(), services=(service(),))
     assert home.let_pass(100) == []  # its rollout isn't watched any more

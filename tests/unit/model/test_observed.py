@@ -2,7 +2,11 @@
 
 import pytest
 
+from controller.model.names import service_key
 from controller.model.observed import HostPort
+from tests import worlds
+
+API = service_key("default", "api")
 
 
 @pytest.mark.parametrize(
@@ -21,3 +25,21 @@ def test_ports_overlap_on_one_address_or_on_all_of_its_family(one, two, overlap)
     assert HostPort(two, 80).overlaps(HostPort(one, 80)) is overlap
     assert not HostPort(one, 80).overlaps(HostPort(two, 81))
     assert not HostPort(one, 80).overlaps(HostPort(two, 80, "udp"))
+
+
+def test_a_changed_group_of_containers_leaves_the_others() -> None:
+    theirs = worlds.container(slot=0, origin="client", id="theirs")
+    before = worlds.engine(worlds.container(), worlds.container("api"), theirs).grouped
+    web = worlds.container(slot=2)
+    after = before.having(worlds.WEB, (web,))
+    assert after.of(worlds.WEB) == (web,)
+    assert after.of(API) == before.of(API)
+    assert after.keys == {worlds.WEB, API}
+    assert len(before.having(worlds.WEB, ())) == 1
+    assert not before.having(worlds.WEB, ()).has(worlds.WEB)
+    assert after.find(web.id) == web
+    assert after.find("nobody") is None
+    assert web in after
+    assert after == tuple(after) == after[:]
+    assert after[0] in {*after}
+    assert list(before) == sorted(before, key=lambda each: each.id)

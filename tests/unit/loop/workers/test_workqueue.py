@@ -36,6 +36,28 @@ def test_keys_are_handled_in_the_order_in_which_they_came_and_once() -> None:
     assert taken(queue) == ["b", "a", "c"]
 
 
+def test_urgent_keys_precede_the_others_and_are_handled_once() -> None:
+    queue = WorkQueue[str](Watch())
+    for key in ("a", "b", "c"):
+        queue.add(key)
+    queue.add("d", is_urgent=True)
+    queue.add("b", is_urgent=True)
+    assert taken(queue) == ["d", "b", "a", "c"]
+
+
+def test_an_urgent_key_waits_for_the_worker_that_handles_it() -> None:
+    queue = WorkQueue[str](Watch())
+    queue.add("a")
+    queue.add("a", is_urgent=True)
+    assert queue.poll() == "a"
+    queue.add("a", is_urgent=True)
+    queue.add("b")
+    assert queue.poll() == "b"
+    assert queue.poll() is None
+    queue.done("a")
+    assert queue.poll() == "a"
+
+
 def test_a_key_added_while_it_is_handled_is_handled_again_afterwards_and_once() -> None:
     queue = WorkQueue[str](Watch())
     queue.add("a")

@@ -1,0 +1,43 @@
+"""The containers of an inventory: an index and counts that follow each change."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.model.inventory import ContainerItem, ContainerItems
+from controller.model.observed import Settings
+
+ITEMS = st.builds(
+    lambda identifier, service, owner, origin: ContainerItem(
+        identifier, "default", service, 1, "r", owner, origin, "i", "image", Settings("x")
+    ),
+    st.sampled_from("abcdef"),
+    st.sampled_from(["web", "api"]),
+    st.sampled_from(["alice", "bob"]),
+    st.sampled_from(["controller", "client"]),
+)
+
+
+@given(st.lists(ITEMS | st.sampled_from("abcdef"), max_size=20))
+def test_the_index_is_that_of_the_containers_made_at_once(
+    changes: list[ContainerItem | str],
+) -> None:
+    items, plain = ContainerItems(), dict[str, ContainerItem]()
+    for change in changes:
+        before = ContainerItems(items)
+        if isinstance(change, str):
+            made = items.lacking(change)
+            plain.pop(change, None)
+        else:
+            made = items.having(change)
+            plain[change.id] = change
+        assert items == before, "a change makes a copy"
+        items = made
+    fresh = ContainerItems(plain)
+    assert items == fresh == plain
+    assert +items.groups == fresh.groups
+    for service in ("web", "api"):
+        found, wanted = (each.of_service("default", service) for each in (items, fresh))
+        assert {each.id for each in found} == {each.id for each in wanted}
+        assert len(found) == len(wanted)
