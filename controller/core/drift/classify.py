@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 
 from controller.core.drift.failures import explain, is_stopped_from_outside
@@ -51,9 +52,9 @@ class Drift(StrEnum):
     IN_SYNC = "in-sync"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReplicaState:
-    """A container with its declaration."""
+    """A container with its declaration. A plan asks for the drift of each container several times."""
 
     container: Container
     #: None if no readable document declares the service.
@@ -73,7 +74,12 @@ class ReplicaState:
         """Return True if the container's revision is not the declared one."""
         return self.service is not None and self.container.revision != self.service.revision
 
-    @property
+    @cached_property
+    def drift(self) -> Drift:
+        """The drift of the container: the first match in ``DRIFT_RULES``."""
+        return drift_of(self)
+
+    @cached_property
     def other_limits(self) -> Mapping[str, LimitValue]:
         """The declared limits that differ from the admitted ones, by their names in ``Settings``."""
         admitted = self.container.admitted
@@ -298,7 +304,7 @@ def unhealthy_cause(container: Container) -> str:
 def cause_of(replica: ReplicaState) -> str:
     """Return the cause of a container's drift, as a plan shows it."""
     container, service = replica.container, replica.service
-    match drift_of(replica):
+    match replica.drift:
         case Drift.BLIND:
             return f"{container.name} is left as it is: its document can't be read"
         case Drift.ORPHAN:
@@ -393,24 +399,24 @@ def slot_of(
             missing = f"slot {number} is missing{why}"
             return SlotState(number, None, (), Drift.MISSING, missing)
         worst = min(replicas, key=_by_prominence)
-        return SlotState(number, None, others, drift_of(worst), cause_of(worst))
+        return SlotState(number, None, others, worst.drift, cause_of(worst))
     best = min(fit, key=_rank)
     others = tuple(sorted((c for c in containers if c is not best.container), key=_age))
-    return SlotState(number, best.container, others, drift_of(best), cause_of(best))
+    return SlotState(number, best.container, others, best.drift, cause_of(best))
 
 
 def _fits(replica: ReplicaState, deferred: Collection[str]) -> bool:
-    drift = drift_of(replica)
+    drift = replica.drift
     return drift in _KEPT or (drift is Drift.ALTERED and is_healable(replica.container, deferred))
 
 
 def _had_its_turn(replica: ReplicaState) -> bool:
     exited = replica.container.state is ContainerState.EXITED
-    return exited and drift_of(replica) is Drift.STOPPED
+    return exited and replica.drift is Drift.STOPPED
 
 
 def _rank(replica: ReplicaState) -> tuple[int, bool, tuple[bool, str, str, str]]:
-    container, altered = replica.container, drift_of(replica) is Drift.ALTERED
+    container, altered = replica.container, replica.drift is Drift.ALTERED
     return (_PREFERENCE.index(container.state), altered, _age(container))
 
 

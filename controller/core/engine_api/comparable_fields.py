@@ -246,6 +246,8 @@ UNSET: Final[Mapping[str, LimitValue]] = {name: getattr(Settings(name=""), name)
 
 def differing_settings(now: Settings, admitted: Settings) -> Iterator[Setting]:
     """Yield the settings with a value other than the admitted one, in order."""
+    if now == admitted:
+        return  # of nearly all containers, and asked often
     for setting in SETTINGS:
         if getattr(now, setting.name) != getattr(admitted, setting.name):
             yield setting

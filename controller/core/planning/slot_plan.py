@@ -28,7 +28,6 @@ from controller.core.drift.classify import (
     SlotState,
     alterations,
     cause_of,
-    drift_of,
     is_finished,
     restart_of,
     why_ordered,
@@ -457,6 +456,6 @@ def _cleanup_actions(
 def _removal_cause(extra: Container, slot: SlotState, context: ServiceContext) -> str:
     reason = context.plan_context.replace_reasons.get(extra.id, "")
     replica = ReplicaState(extra, context.service, replace_reason=reason)
-    if drift_of(replica) in (Drift.STALE, Drift.ALTERED):
+    if replica.drift in (Drift.STALE, Drift.ALTERED):
         return cause_of(replica)
     return f"slot {slot.number} is filled by {slot.current.name}" if slot.current else slot.why

@@ -16,7 +16,6 @@ from controller.core.drift.classify import (
     SlotState,
     by_slot,
     cause_of,
-    drift_of,
     slot_of,
     unhealthy_cause,
 )
@@ -188,7 +187,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         revision=service.revision,
         image=service.spec.image,
         slots=tuple(_slot_report(slot) for slot in reported),
-        unhealthy=(*(cause_of(r) for r in replicas if drift_of(r) is Drift.UNHEALTHY), *ill),
+        unhealthy=(*(cause_of(r) for r in replicas if r.drift is Drift.UNHEALTHY), *ill),
         resting=sum(c.state in ALIVE for c in containers) if resting else 0,
         failed=tuple(f"{c.name} {explain(c)}" for c in finished if c.exit_code),
         rollout={"order": order_of(service).value, "why": why_order(service)},
