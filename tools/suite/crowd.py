@@ -39,7 +39,7 @@ REPLICAS: Final = 10
 #: The longest start of the instance, and the longest answer: a part, and a part for each container,
 #: since the first pass after a start inspects each.
 _READY_S: Final = 60.0
-_READY_EACH_S: Final = 0.005
+_READY_EACH_S: Final = 0.015
 #: Records that are submitted before the first of them is awaited.
 _BATCH: Final = 1000
 
@@ -68,9 +68,13 @@ class SimulatedEngine(FoundEngine):
 
 
 class Crowd:
-    """An instance with many containers, converged."""
+    """An instance with many containers, converged.
 
-    def __init__(self, containers: int) -> None:
+    With *has_health*, the containers have a health check and are healthy.
+    """
+
+    def __init__(self, containers: int, *, has_health: bool = False) -> None:
+        self._has_health = has_health
         self.services = containers // REPLICAS
         self._ready_s = _READY_S + _READY_EACH_S * containers
         self._stack = ExitStack()
@@ -140,13 +144,13 @@ class Crowd:
 
     def _fill(self) -> None:
         host = self.host
-        host.write(f"{TEMPLATE}.yaml", _document(TEMPLATE))
+        host.write(f"{TEMPLATE}.yaml", _document(TEMPLATE, has_health=self._has_health))
         host.up()
         host.await_ready(TEMPLATE)
         records = host.journal()
         host.stop()
         for number in range(self.services):
-            text = _document(f"c{number}", replicas=REPLICAS)
+            text = _document(f"c{number}", replicas=REPLICAS, has_health=self._has_health)
             host.write(f"c{number}.yaml", text)
         clones = list(self._clones())
         template = self._template(records)
@@ -226,8 +230,9 @@ def _batches(clones: Sequence[Clone]) -> Iterator[Sequence[Clone]]:
     return (clones[first : first + _BATCH] for first in range(0, len(clones), _BATCH))
 
 
-def _document(service: str, *, replicas: int = 1) -> str:
-    text = document(service, f"network: {{mode: none}}\nreplicas: {replicas}")
+def _document(service: str, *, replicas: int = 1, has_health: bool = False) -> str:
+    check = "\nhealthcheck: {exec: [/bin/true], interval: 30s}" if has_health else ""
+    text = document(service, f"network: {{mode: none}}\nreplicas: {replicas}{check}")
     return text.replace("worker:1", "web:1")
 
 

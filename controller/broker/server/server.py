@@ -63,8 +63,7 @@ from controller.system.loop_watch import StallMeter, WatchedSelector
 from controller.system.slots import Slots
 
 LOG = logging.getLogger(__name__)
-#: The interpreter switches threads after this time. The default of 5 ms is too long: the journal's
-#: thread waits for the event loop at each record.
+#: After this time threads switch. The default of 5 ms is long: the journal's waits at each record.
 SWITCH_S = 0.0005
 #: The facts of the engine before the engine has answered.
 UNKNOWN_ENGINE = EngineFacts("", "", "", 0, 0)
@@ -245,6 +244,7 @@ class Broker:
         services, state = self._services, self.state
         async with AsyncExitStack() as stack:
             store, archive = await stack.enter_async_context(self._open_store())
+            keep_out_of_collections()  # the inventory stays
             client = EngineClient(
                 self._engine_socket,
                 admit=self._admit,
@@ -328,7 +328,6 @@ class Broker:
                 on_refusal=state.health.count_refused_connection,
             )
             state.health.connections = listener.in_use
-            keep_out_of_collections()  # the inventory stays
             listener.start(socket)
             LOG.info("broker.serving socket=%s instance=%s", path, state.instance)
             if ready is not None:
