@@ -81,17 +81,18 @@ def refuse_if_taken(call: GateRequest, name: str, taken: Holder) -> None:
     )
 
 
-def names_in_use(state: GateState, mine: DnsNames) -> Iterator[DnsNames]:
-    """Yield the DNS names that *mine* could clash with, including creates in progress.
+def names_in_use(state: GateState, mine: DnsNames | None = None) -> Iterator[DnsNames]:
+    """Yield the DNS names of all containers of this instance, including creates in progress.
 
-    Those are the names of containers of other owners with a network in common.
+    With *mine*, containers that it can't clash with are left out: those of its owner, and those
+    without a network in common.
     """
-    reached, owner = mine.networks | mine.joined, mine.owner
-    if not reached:
-        return
+    reached = frozenset[str]() if mine is None else mine.networks | mine.joined
     for item in state.inventory.containers.values():
         # Compared first: there are thousands of containers, and names are made for few of them.
-        if item.owner != owner and not reached.isdisjoint(item.admitted.networks):
+        if mine is None or (
+            item.owner != mine.owner and not reached.isdisjoint(item.admitted.networks)
+        ):
             yield of_item(item)
     for intent in state.inventory.open.values():
         request = RequestPart.read(intent.request)
