@@ -73,7 +73,7 @@ SECTIONS = {
         "broker": ("commands/up", "Run the broker alone, as a service of its own."),
         "fetch": ("source/fetch", "Run the fetcher of Git sources alone."),
         "network": ("volume/group", "Adopt a network that was made without trimtab."),
-        "volume": ("volume/group", "List volumes; adopt one that was made without trimtab."),
+        "volume": ("volume/group", "List, dump and restore volumes; adopt a foreign one."),
         "files": ("commands/files", "Restore the files of Configs before the engine starts."),
         "run": ("commands/up", "Run the controller alone, behind a broker."),
         "adopt": (

@@ -241,7 +241,7 @@ def _parse_ending(payload: Mapping[str, Any]) -> Ending:
 
 
 def _parse_owned(payload: Mapping[str, Any]) -> OwnedObject:
-    return OwnedObject(**_texts(payload, "id name namespace owner origin intent adopted"))
+    return OwnedObject(**_texts(payload, "id name namespace owner origin intent adopted dumped"))
 
 
 def _texts(payload: Mapping[str, Any], names: str) -> dict[str, Any]:

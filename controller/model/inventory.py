@@ -85,6 +85,24 @@ class OwnedObject:
     #: The identity of an adopted foreign object, which carries no label of ours: the network's id,
     #: or the volume's time of creation. '' for an object with our labels.
     adopted: str = ""
+    #: Of a volume: the time of its last dump, RFC 3339; '' without one.
+    dumped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeHold:
+    """A dump or restore of a volume in progress. Containers with the volume aren't started."""
+
+    #: Of the record, and the name of the volume.
+    id: str
+    volume: str
+    #: dump or restore.
+    act: str
+    #: The containers go on running.
+    live: bool
+    #: The ids of the containers that ran before, and run again afterwards.
+    users: tuple[str, ...]
+    time: str  # of the record
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +321,8 @@ class Inventory:
     files: Mapping[str, StoredFiles] = field(default_factory=dict)
     taken_down: str = ""  # the record of the last ``trimtab down``
     jobs: Mapping[Key, JobMemory] = field(default_factory=dict)
+    #: Dumps and restores in progress, by the name of the volume.
+    holds: Mapping[str, VolumeHold] = field(default_factory=dict)
 
     @property
     def items(self) -> ContainerItems:

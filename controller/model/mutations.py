@@ -49,6 +49,8 @@ SERVICE_MOVED = (
 )
 JOB_RUN = "job.run"  # stage operator: a run of a job is requested
 JOB_ENDED = "job.ended"  # stage operator, by the broker: the result of a job's run
+VOLUME_HOLD = "volume.hold"  # stage operator: a volume is dumped or restored from here on
+VOLUME_END = "volume.end"  # stage operator: the end of a dump or restore, and its result
 EXEC_CUT = "exec.cut"  # stage operator, by the broker: the exec exceeded its time limit
 EXEC_END = "exec.end"  # stage operator, by the broker: the result of a started exec
 CONTAINER_GONE = "container.gone"  # stage read, by the broker: no longer on the engine

@@ -108,6 +108,18 @@ class ShareState:
 
 
 @dataclass(slots=True)
+class HoldState:
+    """Dumps and restores of volumes in progress (``handlers.volumes.holds``)."""
+
+    #: When the command of a hold was last heard of, by the hold's id, monotonic.
+    renewed_at: dict[str, float] = field(default_factory=dict)
+    #: The containers that the end of a hold starts now.
+    starting: set[str] = field(default_factory=set)
+    #: Restores that ended amid the exchange of the data, by the name of the volume.
+    unfinished: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
 class SplitBrainState:
     """Containers with the label of the instance, created by another process.
 
@@ -208,6 +220,7 @@ class GateState:
     #: When a request at a quota last looked for objects that were removed elsewhere, monotonic.
     forgot_at: float | None = None
     intents: IntentState = field(default_factory=IntentState)
+    holds: HoldState = field(default_factory=HoldState)
     execs: ExecState = field(default_factory=ExecState)
     verification: VerificationState = field(default_factory=VerificationState)
     reservations: ReservationState = field(default_factory=ReservationState)

@@ -37,6 +37,35 @@ def refuse_if_violated(container: OwnContainer) -> None:
         )
 
 
+def refuse_if_volume_held(state: GateState, item: ContainerItem) -> None:
+    """Refuse to start a container while one of its volumes is dumped or restored.
+
+    Raises:
+        Denied: ``volume.held``.
+    """
+    if item.id in state.holds.starting:
+        return
+    for hold in state.inventory.holds.values():
+        if not hold.live and uses_volume(state, item, hold.volume):
+            raise Denied(
+                "volume.held",
+                f"the volume {hold.volume} is held for a {hold.act}, see record {hold.id}",
+                "wait for its end: the container is started then",
+                status=409,
+                subject=item.id,
+            )
+
+
+def uses_volume(state: GateState, item: ContainerItem, volume: str) -> bool:
+    """Return True if a container mounts a volume, by its name or by the path of its data."""
+    data = data_path(state.volumes_root, volume)
+    return any(
+        (mount.type == "volume" and mount.source == volume)
+        or (mount.type == "bind" and is_below(mount.source, data))
+        for mount in (item.confined.mounts if item.confined else ())
+    )
+
+
 def refuse_if_changed(state: GateState, container: OwnContainer) -> Flow[None]:
     """Refuse if a network, a volume or a bind source isn't the admitted one.
 

@@ -22,6 +22,7 @@ from controller.broker.guards.start_recheck import (
     paths_to_read,
     refuse_if_changed,
     refuse_if_violated,
+    refuse_if_volume_held,
 )
 from controller.broker.handlers.container_create import add_warnings, host_facts
 from controller.core.admission import calls
@@ -56,6 +57,7 @@ def start(call: GateRequest, state: GateState) -> Flow[Reply]:
         judged = _judge_image_again(call, container, judged)
         refuse_if_violated(container)
         runs.refuse_second_start(state, container.item)
+        refuse_if_volume_held(state, container.item)
         yield from refuse_if_changed(state, container)
     except Denied:
         if (container.inspect.get("HostConfig") or {}).get("AutoRemove"):
@@ -90,6 +92,7 @@ def restart(call: GateRequest, state: GateState) -> Flow[Reply]:
     judged = _judge_image_again(call, container, judged)
     refuse_if_violated(container)
     runs.refuse_second_start(state, container.item)
+    refuse_if_volume_held(state, container.item)
     yield from refuse_if_changed(state, container)
     return (yield from _take_down(call, state, judged, container))
 

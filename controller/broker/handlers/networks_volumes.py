@@ -348,6 +348,14 @@ def volume_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``DELETE /volumes/{volume}``. The controller needs an approval by an operator."""
     found = yield from lookup.find_own_volume(state, call.actor, call.names["volume"])
     facts = found.facts
+    if hold := state.inventory.holds.get(facts.name):
+        raise Denied(
+            "volume.held",
+            f"the volume {facts.name} is held for a {hold.act}, see record {hold.id}",
+            "wait for its end",
+            status=409,
+            subject=facts.name,
+        )
     verdict = ALLOW
     if call.actor.role is Role.CONTROLLER:
         # Mutations are judged one at a time, so two requests can't use up one approval.

@@ -52,8 +52,7 @@ _Read = Callable[[GateRequest, GateState], Flow[Reply]]
 #: The parts of one look: the broker holds a few replies at a time, and each whole.
 LOOK_BYTES_MAX = 4 * 1024 * 1024
 
-STRANGERS_TOLD = 32
-QUOTAS_TOLD = 8
+STRANGERS_TOLD, QUOTAS_TOLD = 32, 8
 SERVICE_PREFIX = "service."
 ACT_MAX = 64
 ROTATE_ACT = "rotate-key"
@@ -222,6 +221,7 @@ def _shared_items(state: GateState, known: Inventory) -> dict[str, object]:
         "pins": {revision: _flat(image) for revision, image in known.pins.items()},
         "endings": [_flat(ending) for ending in known.endings.values()],
         "takenDown": known.taken_down,
+        "holds": [asdict(hold) for hold in known.holds.values()],
         "files": [stored_to_json(stored) for stored in known.files.values()],
         "jobs": jobs.to_json(known.jobs),
     }

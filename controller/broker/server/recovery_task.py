@@ -14,6 +14,7 @@ from contextlib import suppress
 from controller.broker.engine.client import EngineClient
 from controller.broker.gate.state import GateState
 from controller.broker.guards import recovery
+from controller.broker.handlers.volumes import holds
 from controller.broker.server.driver import Driver
 from controller.core.enforcement.settlement import SettlementEvidence
 from controller.model.errors import TrimtabError
@@ -23,6 +24,8 @@ FIRST_PAUSE_S = 0.5
 LAST_PAUSE_S = 15.0
 #: A removed container counts against quotas until the next check.
 FORGET_S = 300.0
+#: How often the leases of dumps and restores are checked.
+HOLDS_S = 5.0
 
 
 class RecoveryTask:
@@ -65,9 +68,21 @@ class RecoveryTask:
             self._woken.set()
 
     async def run_forget(self) -> None:
-        """Remove missing objects from the inventory every five minutes, until cancelled."""
+        """Remove missing objects from the inventory every five minutes, until cancelled.
+
+        Also end the dumps and restores of commands that died.
+        """
+        rounds = 0
         while True:
-            await asyncio.sleep(FORGET_S)
+            await asyncio.sleep(HOLDS_S)
+            rounds += 1
+            try:
+                await self._driver.run(holds.end_expired(self._state))
+            except Exception:
+                LOG.exception("recovery.holds.failed")
+            if rounds * HOLDS_S < FORGET_S:
+                continue
+            rounds = 0
             try:
                 await self._driver.run(recovery.forget_gone(self._state))
             except Exception:

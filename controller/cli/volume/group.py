@@ -12,6 +12,8 @@ from controller.cli.options import PassingGroup, command, open_state, print_json
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
 from controller.cli.volume.adopt import adopt_network, adopt_volume
+from controller.cli.volume.dump import dump
+from controller.cli.volume.restore import restore
 from controller.core.encoding.terminal_text import printable
 
 
@@ -21,10 +23,12 @@ from controller.core.encoding.terminal_text import printable
 Examples:
   trimtab volume list
   trimtab volume adopt shop_data --as shop/data
+  trimtab volume dump db-data -o db-data.tar
+  trimtab volume restore db-data db-data.tar --yes
 """,
 )
 def volume() -> None:
-    """List volumes of this instance, and adopt foreign ones."""
+    """List, dump and restore volumes of this instance, and adopt foreign ones."""
 
 
 @click.group(
@@ -87,4 +91,6 @@ def users_of(containers: list[Any]) -> dict[str, list[str]]:
 
 volume.add_command(list_volumes, "list")
 volume.add_command(adopt_volume, "adopt")
+volume.add_command(dump, "dump")
+volume.add_command(restore, "restore")
 network.add_command(adopt_network, "adopt")

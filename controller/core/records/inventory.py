@@ -40,6 +40,7 @@ from controller.model.inventory import (
     OwnedObject,
     RecordTime,
     TrustedImage,
+    VolumeHold,
 )
 from controller.model.mutations import Mutation
 from controller.model.names import Key
@@ -117,15 +118,14 @@ def _apply_operator_act(inventory: Inventory, record: Record, request: RequestPa
             return _trust_image(inventory, summary.trusted_image)
         case mutations.EXEC_END:
             return replace(inventory, sessions=without(inventory.sessions, summary.exec))
-        case mutations.JOB_RUN:
-            return _request_run(inventory, record.entry.id, request.object)
-        case mutations.JOB_ENDED:
-            end = RunEnd(job_outcome(summary.outcome), ResultPart.read(record.entry.result).reason)
-            return containers.end_run(inventory, request.object, end, record.time)
+        case mutations.JOB_RUN | mutations.JOB_ENDED:
+            return _apply_job_act(inventory, record, request)
         case mutations.SERVICE_MOVED:
             return _move_service(inventory, request)
         case mutations.ADOPT:
             return fold_adoption(inventory, record.seq, record.entry.request)
+        case mutations.VOLUME_HOLD | mutations.VOLUME_END:
+            return _hold_volume(inventory, record, request)
         case mutations.APPROVE:
             return _add_approval(inventory, record, summary)
         case mutations.SERVICE_RESTART:
@@ -136,9 +136,14 @@ def _apply_operator_act(inventory: Inventory, record: Record, request: RequestPa
             return inventory
 
 
-def _request_run(inventory: Inventory, identifier: str, job: str) -> Inventory:
-    key = Key.parse(job)
-    memory = jobs.request(inventory.jobs.get(key, NO_RUNS), identifier)
+def _apply_job_act(inventory: Inventory, record: Record, request: RequestPart) -> Inventory:
+    """Return the inventory after the request for a run, or the end of a run."""
+    if request.route == mutations.JOB_ENDED:
+        outcome = job_outcome(request.summary.outcome)
+        end = RunEnd(outcome, ResultPart.read(record.entry.result).reason)
+        return containers.end_run(inventory, request.object, end, record.time)
+    key = Key.parse(request.object)
+    memory = jobs.request(inventory.jobs.get(key, NO_RUNS), record.entry.id)
     return replace(inventory, jobs=jobs.with_job(inventory.jobs, key, memory))
 
 
@@ -261,6 +266,34 @@ def _forget_volume(
 ) -> Inventory:
     inventory = _end_approvals(inventory, VOLUME + identifier)
     return replace(inventory, volumes=without(inventory.volumes, identifier))
+
+
+def _hold_volume(inventory: Inventory, record: Record, request: RequestPart) -> Inventory:
+    summary = request.summary
+    if request.route == mutations.VOLUME_END:
+        return _end_hold(inventory, summary)
+    hold = VolumeHold(
+        id=record.entry.id,
+        volume=summary.name,
+        act=summary.act,
+        live=summary.live,
+        users=summary.objects,
+        time=record.time,
+    )
+    return replace(inventory, holds={**inventory.holds, hold.volume: hold})
+
+
+def _end_hold(inventory: Inventory, summary: SummaryPart) -> Inventory:
+    """End a hold. A dump that succeeded is remembered: a removal of the volume asks for one."""
+    hold = inventory.holds.get(summary.name)
+    if hold is None or hold.id != summary.record:
+        return inventory
+    inventory = replace(inventory, holds=without(inventory.holds, hold.volume))
+    volume = inventory.volumes.get(hold.volume)
+    if volume is None or hold.act != "dump" or summary.outcome != "succeeded":
+        return inventory
+    dumped = replace(volume, dumped=hold.time)
+    return replace(inventory, volumes={**inventory.volumes, volume.id: dumped})
 
 
 def _removal(forget: Callable[[Inventory, str], Inventory]) -> RecordEffect:

@@ -28,6 +28,7 @@ from controller.model.inventory import (
     Replica,
     TakenDown,
     TrustedImage,
+    VolumeHold,
 )
 from controller.model.observed import Ending, Settings
 
@@ -74,6 +75,7 @@ def to_json(inventory: Inventory) -> dict[str, object]:
         # A list, since the order of names matters.
         "files": [stored_to_json(stored) for stored in inventory.files.values()],
         "jobs": jobs.to_json(inventory.jobs),
+        "holds": [asdict(hold) for hold in inventory.holds.values()],
     }
 
 
@@ -119,7 +121,12 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
         taken_down=text_member(value, "takenDown"),
         files=stored_from_json(value.get("files", ())),
         jobs=jobs.from_json(value.get("jobs", ())),
+        holds={member["volume"]: _hold(member) for member in value.get("holds", ())},
     )
+
+
+def _hold(member: Mapping[str, Any]) -> VolumeHold:
+    return VolumeHold(**{**member, "users": texts_of(member["users"])})
 
 
 def aliases_from_json(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -169,6 +169,10 @@ class SummaryPart(Payload):
     #: The keyed digest of everything that was compared with the document.
     fingerprint: str = text("fingerprint", optional=True)
 
+    # Of dumps and restores of volumes.
+    live: bool = flag("live", optional=True)  # the containers go on running
+    record: str = text("record", optional=True)  # the id of the record of the begin
+
     # Of networks.
     internal: bool = flag("internal")
     subnets: tuple[str, ...] = texts("subnets", optional=True)

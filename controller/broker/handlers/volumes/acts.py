@@ -6,9 +6,14 @@ from collections.abc import Callable, Mapping
 
 from controller.broker.gate.call import Flow, GateRequest
 from controller.broker.gate.state import GateState
-from controller.broker.handlers.volumes import object_adoption
+from controller.broker.handlers.volumes import holds, object_adoption
 from controller.model.records import Reply
 
 Act = Callable[[GateRequest, GateState, Mapping[str, object]], Flow[Reply]]
 
-ACTS: dict[str, Act] = {object_adoption.ACT: object_adoption.adopt}
+ACTS: dict[str, Act] = {
+    object_adoption.ACT: object_adoption.adopt,
+    holds.BEGIN: holds.begin,
+    holds.RENEW: holds.renew,
+    holds.END: holds.end,
+}

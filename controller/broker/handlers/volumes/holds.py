@@ -1,0 +1,277 @@
+"""Holds: a volume is dumped or restored, and the containers with the volume are down meanwhile.
+
+A command of an operator begins a hold, stops the containers through the gate, works on the data,
+and ends the hold. The hold is a lease: the command renews the lease while it works. A hold whose
+command died ends by itself, and the containers are started again, also by the next broker.
+
+A restore exchanges the data by renames below the volume's folder, and a marker lies there
+meanwhile. If the marker is left, the data is incomplete: the hold stays until an operator finishes
+the restore, and no container is started with such data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from controller.broker.gate.call import (
+    BROKER,
+    Author,
+    Flow,
+    GateRequest,
+    inspect_paths,
+    parse_json,
+    read_json,
+)
+from controller.broker.gate.journal_entries import record_event, request_of, require_record
+from controller.broker.gate.refusals import Answered, Denied
+from controller.broker.gate.request_target import build_path
+from controller.broker.gate.router import route_named
+from controller.broker.gate.state import GateState
+from controller.broker.guards import lookup
+from controller.broker.guards.start_recheck import uses_volume
+from controller.broker.handlers import container_lifecycle
+from controller.broker.wire.responses import json_reply
+from controller.core.enforcement.approval_requests import NOTE_MAX
+from controller.core.records.parts import SummaryPart
+from controller.core.rules.confinement import data_path
+from controller.model.inventory import VolumeHold
+from controller.model.mutations import VOLUME_END, VOLUME_HOLD, Mutation
+from controller.model.records import Reply, Request
+
+BEGIN, RENEW, END = VOLUME_HOLD, "renew-hold", VOLUME_END
+#: A command is taken for dead after this time without a renewal.
+LEASE_S = 20.0
+#: Lies in the volume's folder while a restore exchanges the data.
+MARKER = ".trimtab-restore/exchange"
+_ACTS = ("dump", "restore")
+_OUTCOMES = ("succeeded", "failed")
+
+
+def begin(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Flow[Reply]:
+    """Handle ``POST records``, act volume.hold: hold a volume, and name the running containers."""
+    name, act = _text(body, "object"), _text(body, "for")
+    live, note = body.get("live", False), _text(body, "note", optional=True)
+    known = body.keys() <= {"act", "object", "for", "live", "note"}
+    if not known or act not in _ACTS or not isinstance(live, bool) or (live and act == "restore"):
+        raise _invalid()
+    found = yield from lookup.find_own_volume(state, call.actor, name)
+    facts = found.facts
+    _refuse_if_held(state, facts.name)
+    users, strangers = yield from _running_users(state, facts.name)
+    if strangers and not live:
+        raise Denied(
+            "volume.in-use",
+            f"{strangers[0]} runs with the volume {facts.name}, and isn't this instance's",
+            "stop that container"
+            + (", or read the volume while it changes, with --live" if act == "dump" else ""),
+            status=409,
+            subject=facts.name,
+        )
+    summary = SummaryPart(
+        act=act,
+        name=facts.name,
+        namespace=facts.namespace,
+        owner=facts.owner,
+        objects=() if live else tuple(users),
+        live=live,
+        note=note,
+    )
+    # The reads above may have let another hold in.
+    _refuse_if_held(state, facts.name)
+    state.holds.renewed_at[call.id] = state.clock.monotonic()
+    request = request_of("POST", VOLUME_HOLD, facts.name, summary.members)
+    yield from require_record("operator", call.by, request)
+    shown = {
+        "id": call.id,
+        "volume": facts.name,
+        "namespace": facts.namespace,
+        "owner": facts.owner,
+        "path": str(found.inspect.get("Mountpoint") or ""),
+        "users": [{"id": identifier, "name": named} for identifier, named in users.items()],
+        "leaseS": LEASE_S,
+    }
+    return json_reply(200, shown)
+
+
+def _refuse_if_held(state: GateState, volume: str) -> None:
+    hold = state.inventory.holds.get(volume)
+    if hold is not None:
+        remedy = "wait for its end"
+        if volume in state.holds.unfinished:
+            remedy = f"finish it: trimtab volume restore {volume} --finish"
+        reason = f"the volume {volume} is held for a {hold.act}, see record {hold.id}"
+        raise Denied("volume.held", reason, remedy, status=409, subject=volume)
+
+
+def _running_users(state: GateState, volume: str) -> Flow[tuple[dict[str, str], list[str]]]:
+    """Return the running containers with a volume: ours by id, and the names of others."""
+    path = build_path("/containers/json", {"filters": json.dumps({"volume": [volume]})})
+    listed = yield from read_json(path)
+    running = {str(each.get("Id", "")): each for each in listed or ()}
+    ours = dict[str, str]()
+    for item in sorted(state.inventory.containers.values(), key=lambda each: each.seq):
+        if not uses_volume(state, item, volume):
+            continue
+        if item.id not in running:
+            inspect = yield from read_json(f"/containers/{item.id}/json")
+            if not ((inspect or {}).get("State") or {}).get("Running"):
+                continue
+        ours[item.id] = item.admitted.name
+    others = [_name(each) for key, each in running.items() if key not in ours]
+    return ours, others
+
+
+def _name(listed: Mapping[str, Any]) -> str:
+    return str((listed.get("Names") or [listed.get("Id", "")])[0]).removeprefix("/")
+
+
+def renew(_call: GateRequest, state: GateState, body: Mapping[str, object]) -> Flow[Reply]:
+    """Handle ``POST records``, act renew-hold: the command of a hold still works."""
+    yield from ()
+    if not body.keys() <= {"act", "object", "id"}:
+        raise _invalid()
+    hold = _hold_of(state, body)
+    state.holds.renewed_at[hold.id] = state.clock.monotonic()
+    return json_reply(200, {"id": hold.id, "leaseS": LEASE_S})
+
+
+def end(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Flow[Reply]:
+    """Handle ``POST records``, act volume.end: start the containers, and record the result."""
+    known = {"act", "object", "id", "outcome", "digest", "bytes", "files", "note"}
+    outcome, size, count = body.get("outcome"), body.get("bytes", 0), body.get("files", 0)
+    numbers = all(type(n) is int and 0 <= n < 2**53 for n in (size, count))
+    if not body.keys() <= known or outcome not in _OUTCOMES or not numbers:
+        raise _invalid()
+    hold = _hold_of(state, body)
+    state.holds.renewed_at[hold.id] = state.clock.monotonic()
+    if (yield from _is_unfinished(state, hold)):
+        raise Denied(
+            "volume.unfinished",
+            f"the data of {hold.volume} is being exchanged",
+            f"finish it: trimtab volume restore {hold.volume} --finish",
+            status=409,
+            subject=hold.volume,
+        )
+    started, failed = yield from _start_users(state, hold, call)
+    digest, note = _text(body, "digest", optional=True), _text(body, "note", optional=True)
+    summary = _result(hold, str(outcome), note) | SummaryPart(
+        digest=digest, size_bytes=int(str(size)), file_count=int(str(count))
+    )
+    yield from require_record(
+        "operator", call.by, request_of("POST", VOLUME_END, hold.volume, summary.members)
+    )
+    state.holds.renewed_at.pop(hold.id, None)
+    return json_reply(200, {"id": call.id, "started": started, "failed": failed})
+
+
+def _result(hold: VolumeHold, outcome: str, note: str) -> SummaryPart:
+    return SummaryPart(act=hold.act, name=hold.volume, record=hold.id, outcome=outcome, note=note)
+
+
+def _hold_of(state: GateState, body: Mapping[str, object]) -> VolumeHold:
+    hold = state.inventory.holds.get(_text(body, "object"))
+    if hold is None or hold.id != body.get("id"):
+        raise Denied(
+            "volume.hold-lost",
+            f"the volume isn't held for this command any more: it was silent for {LEASE_S:g} s",
+            "repeat the command",
+            status=409,
+            subject=_text(body, "object"),
+        )
+    return hold
+
+
+def end_expired(state: GateState) -> Flow[int]:
+    """End the holds of commands that died, and start their containers; return how many ended."""
+    ended = 0
+    for hold in list(state.inventory.holds.values()):
+        renewed_at = state.holds.renewed_at.get(hold.id, state.start_monotonic)
+        if state.clock.monotonic() - renewed_at < LEASE_S:
+            continue
+        if (yield from _is_unfinished(state, hold)):
+            continue
+        yield from _start_users(state, hold, None)
+        summary = _result(hold, "failed", "the command died, or its host was restarted")
+        by = Author(state.new_id(), BROKER, policy=state.policy.digest)
+        request = request_of("POST", VOLUME_END, hold.volume, summary.members)
+        ended += (yield from record_event("operator", by, request)) is not None
+        state.holds.renewed_at.pop(hold.id, None)
+    return ended
+
+
+def _is_unfinished(state: GateState, hold: VolumeHold) -> Flow[bool]:
+    """Return True if the data of a volume is incomplete, or can't be looked at."""
+    if hold.act != "restore":
+        return False
+    path = f"{data_path(state.volumes_root, hold.volume)}/{MARKER}"
+    facts = yield from inspect_paths((path,))
+    there = facts.get(path)
+    unfinished = there is None or there.kind != "missing"
+    (state.holds.unfinished.add if unfinished else state.holds.unfinished.discard)(hold.volume)
+    return unfinished
+
+
+def _start_users(
+    state: GateState, hold: VolumeHold, call: GateRequest | None
+) -> Flow[tuple[list[str], list[dict[str, str]]]]:
+    """Start the containers of a hold that don't run; return the started ones, and the failures."""
+    started, failed = list[str](), list[dict[str, str]]()
+    for identifier in hold.users:
+        item = state.inventory.containers.get(identifier)
+        if item is None:
+            continue  # replaced or removed meanwhile
+        state.holds.starting.add(identifier)
+        try:
+            reply = yield from container_lifecycle.start(
+                _start_request(state, identifier, call), state
+            )
+            error = "" if reply.status < 400 else str(parse_json(reply).get("message", ""))
+        except Denied as denied:
+            error = denied.reason
+        except Answered as answered:
+            error = str(parse_json(answered.reply).get("message", ""))
+        finally:
+            state.holds.starting.discard(identifier)
+        if error:
+            failed.append({"name": item.admitted.name, "reason": error})
+        else:
+            started.append(item.admitted.name)
+    return started, failed
+
+
+def _start_request(state: GateState, identifier: str, call: GateRequest | None) -> GateRequest:
+    """Return the request to start a container, by the operator or by the broker itself."""
+    route = route_named(Mutation.CONTAINER_START)
+    assert route is not None, "containers can be started"
+    actor = BROKER if call is None else call.actor
+    path = f"/containers/{identifier}/start"
+    own = GateRequest(
+        id=state.new_id(),
+        policy=state.policy,
+        request=Request("POST", path, "", (), b"", actor),
+        actor=actor,
+        context=None,
+        route=route,
+        names={"container": identifier},
+        query={},
+    )
+    return own if call is None else replace(own, policy=call.policy)
+
+
+def _text(body: Mapping[str, object], name: str, *, optional: bool = False) -> str:
+    text = body.get(name, "")
+    if not isinstance(text, str) or len(text) > NOTE_MAX or not (text or optional):
+        raise _invalid()
+    return text
+
+
+def _invalid() -> Denied:
+    return Denied(
+        "body.invalid",
+        "the dump or restore can't be read",
+        f'send {{"act": "{BEGIN}", "object": NAME, "for": "dump", "live": false}}',
+        status=400,
+    )

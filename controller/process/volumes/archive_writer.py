@@ -1,0 +1,222 @@
+"""Writing the archive of a volume. Runs in the confined child, with the volume as its root.
+
+Programs of containers wrote the files, and may go on writing. No link is followed. A file that
+changes while it is read is stored with its size at the begin. Devices and sockets are left out, and
+named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from controller.process.volumes.archive_format import (
+    BLOCK,
+    ENTRIES_MAX,
+    LINKS_MAX,
+    NAMED_MAX,
+    PATH_MAX,
+    RESERVED_PREFIX,
+    XATTR,
+    Trailer,
+    segments,
+    sparse_map,
+)
+
+CHUNK = 1024 * 1024
+#: A file with holes of fewer bytes is stored whole.
+HOLES_MIN = 64 * 1024
+
+#: Reports a message to the parent.
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(slots=True)
+class ArchiveWriter:
+    """Writes one archive."""
+
+    out: BinaryIO
+    report: Report
+    entries: int = 0
+    size_bytes: int = 0
+    skipped: int = 0
+    changed: int = 0
+    _digest: Any = field(default_factory=hashlib.sha256)
+    #: The first name of each file with several names.
+    _names: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def write(self, volume: str, root: str = "/") -> None:
+        """Write the archive of a folder.
+
+        Raises:
+            OSError: a file can't be read, or the archive not written.
+        """
+        self._entry(".", root, os.lstat(root))
+        pending = [("", root)]
+        while pending:
+            prefix, folder = pending.pop()
+            below = []
+            for name in names_in(folder):
+                if not prefix and name.startswith(RESERVED_PREFIX):
+                    continue
+                path, stored = f"{folder.rstrip('/')}/{name}", f"{prefix}{name}"
+                try:
+                    status = os.lstat(path)
+                except FileNotFoundError:
+                    self._note_change(stored)
+                    continue
+                if self._entry(stored, path, status):
+                    below.append((f"{stored}/", path))
+            pending += reversed(below)
+        trailer = Trailer(volume, self._digest.hexdigest(), self.entries, self.size_bytes)
+        self.out.write(trailer.encode())
+        self.out.flush()
+
+    def _entry(self, stored: str, path: str, status: os.stat_result) -> bool:
+        """Write one entry; return True for a folder, whose entries follow."""
+        if self.entries >= ENTRIES_MAX or len(os.fsencode(path)) > PATH_MAX:
+            raise OSError(f"more than {ENTRIES_MAX} entries, or a path over {PATH_MAX} bytes")
+        info = _info_of(stored, status)
+        match stat.S_IFMT(status.st_mode):
+            case stat.S_IFDIR:
+                info.type = tarfile.DIRTYPE
+            case stat.S_IFREG:
+                self._file(info, path, status)
+                return False
+            case stat.S_IFLNK:
+                info.type = tarfile.SYMTYPE
+                try:
+                    info.linkname = os.readlink(path)  # noqa: PTH115 - a Path changes the text
+                except OSError:
+                    self._note_change(stored)
+                    return False
+            case stat.S_IFIFO:
+                info.type = tarfile.FIFOTYPE
+            case _:
+                self._skip(stored, status)
+                return False
+        info.pax_headers = {**info.pax_headers, **_attributes(path)}
+        self._header(info)
+        return info.type == tarfile.DIRTYPE
+
+    def _file(self, info: tarfile.TarInfo, path: str, status: os.stat_result) -> None:
+        inode = (status.st_dev, status.st_ino)
+        if status.st_nlink > 1 and (first := self._names.get(inode)):
+            info.type, info.linkname = tarfile.LNKTYPE, first
+            self._header(info)
+            return
+        try:
+            # A FIFO put in place of the file would block.
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except (FileNotFoundError, OSError) as error:
+            if isinstance(error, PermissionError):
+                raise
+            self._note_change(info.name)
+            return
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                self._note_change(info.name)
+                return
+            if status.st_nlink > 1 and len(self._names) < LINKS_MAX:
+                self._names[inode] = info.name
+            info.pax_headers = {**info.pax_headers, **_attributes(handle)}
+            self._contents(info, handle, status.st_size)
+        finally:
+            os.close(handle)
+
+    def _contents(self, info: tarfile.TarInfo, handle: int, size: int) -> None:
+        parts = list(segments(handle, size))
+        stored = sum(length for _, length in parts)
+        if size - stored < HOLES_MIN:
+            parts, stored = [(0, size)] if size else [], size
+            info.size = size
+            self._header(info)
+        else:
+            described = sparse_map(parts, size)
+            info.size = len(described) + stored
+            info.pax_headers = {
+                **info.pax_headers,
+                "GNU.sparse.major": "1",
+                "GNU.sparse.minor": "0",
+                "GNU.sparse.name": info.name,
+                "GNU.sparse.realsize": str(size),
+            }
+            self._header(info)
+            self._write(described)
+        for start, length in parts:
+            self._copy(handle, start, length, info.name)
+        self._write(bytes(-stored % BLOCK))
+        self.size_bytes += stored
+
+    def _copy(self, handle: int, start: int, length: int, name: str) -> None:
+        """Copy a part of a file. The size is in the header already: a shorter file gets zeros."""
+        at, end = start, start + length
+        while at < end:
+            data = os.pread(handle, min(CHUNK, end - at), at)
+            if not data:
+                self._note_change(name)
+                data = bytes(min(CHUNK, end - at))
+            self._write(data)
+            at += len(data)
+            self.report({"bytes": self.size_bytes + at - start, "entries": self.entries})
+
+    def _header(self, info: tarfile.TarInfo) -> None:
+        self.entries += 1
+        self._write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+        self.report({"bytes": self.size_bytes, "entries": self.entries})
+
+    def _write(self, data: bytes) -> None:
+        self._digest.update(data)
+        self.out.write(data)
+
+    def _skip(self, name: str, status: os.stat_result) -> None:
+        self.skipped += 1
+        if self.skipped <= NAMED_MAX:
+            kind = "socket" if stat.S_ISSOCK(status.st_mode) else "device"
+            self.report({"skipped": name, "kind": kind})
+
+    def _note_change(self, name: str) -> None:
+        self.changed += 1
+        if self.changed <= NAMED_MAX:
+            self.report({"changed": name})
+
+
+def names_in(folder: str) -> list[str]:
+    """Return the names in a folder, in the order of their bytes."""
+    with os.scandir(folder) as entries:
+        return sorted((entry.name for entry in entries), key=os.fsencode)
+
+
+def _info_of(stored: str, status: os.stat_result) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(stored)
+    info.mode = stat.S_IMODE(status.st_mode)
+    info.uid, info.gid = status.st_uid, status.st_gid
+    seconds, rest = divmod(status.st_mtime_ns, 10**9)
+    info.mtime = max(0, seconds)
+    info.pax_headers = {"mtime": f"{seconds}.{rest:09d}"}
+    return info
+
+
+def _attributes(target: str | int) -> dict[str, str]:
+    """Return the extended attributes of users, and the access lists, as pax headers."""
+    link = isinstance(target, str)
+    try:
+        # Links have no attributes of these names. A descriptor is never a link's.
+        names = os.listxattr(target, follow_symlinks=False) if link else os.listxattr(target)
+    except OSError:
+        return {}  # a filesystem without them
+    found = {}
+    for name in sorted(names):
+        if name.startswith(("user.", "system.posix_acl_")):
+            try:
+                value = os.getxattr(target, name)
+            except OSError:
+                continue
+            found[f"{XATTR}{name}"] = value.decode("utf-8", "surrogateescape")
+    return found

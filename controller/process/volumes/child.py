@@ -1,0 +1,239 @@
+"""The child of a dump or restore: its root is the volume, and it has few capabilities.
+
+Programs of containers wrote the names, links and contents of a volume. So the folder is read by a
+process that sees nothing else: a fork with the volume as its root, without other descriptors, and
+with one capability for a dump. Parent and child exchange lines of JSON on pipes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, NoReturn
+
+from controller.process.volumes.archive_format import BadArchive
+from controller.process.volumes.archive_writer import ArchiveWriter
+from controller.process.volumes.restore import Unpacker, exchange, finish, remove_staging
+from controller.system import syscalls
+
+#: Numbers of capabilities, from linux/capability.h.
+CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID = 0, 1, 2, 3, 4
+DUMP_KEEPS = (DAC_READ_SEARCH,)
+#: Beside owner and mode: set-group-id bits, and folders that their own owner may not write to.
+RESTORE_KEEPS = (CHOWN, DAC_OVERRIDE, FOWNER, FSETID)
+MEMORY_MAX = 4 * 1024 * 1024 * 1024
+#: The shortest time between two reports of progress.
+REPORT_S = 0.2
+EXCHANGE, ABORT = b"exchange\n", b"abort\n"
+_LINE_MAX = 64 * 1024
+
+
+class ChildFailed(Exception):
+    """The child couldn't do its work."""
+
+
+@dataclass(slots=True)
+class Child:
+    """A running child, with its pipes; -1 for a pipe that isn't needed any more."""
+
+    pid: int
+    #: The archive: from the child of a dump, to the child of a restore.
+    data: int
+    reports: int
+    commands: int
+    #: The pipe of the reports is at its end.
+    ended: bool = False
+    _buffer: bytearray = field(default_factory=bytearray)
+
+    def read_reports(self, *, wait: bool, until: str = "") -> Iterator[dict[str, Any]]:
+        """Yield the reports that are there; with *wait*, all up to the end, or to a member.
+
+        Raises:
+            ChildFailed: the child reports an error.
+        """
+        while wait or select.select([self.reports], [], [], 0)[0]:
+            chunk = os.read(self.reports, _LINE_MAX)
+            if not chunk:
+                self.ended = True
+                return
+            self._buffer += chunk
+            while (at := self._buffer.find(b"\n")) >= 0:
+                line = json.loads(self._buffer[:at])
+                del self._buffer[: at + 1]
+                if "error" in line:
+                    raise ChildFailed(str(line["error"]))
+                yield line
+                if until and until in line:
+                    return
+
+    def command(self, word: bytes) -> None:
+        """Send a command."""
+        os.write(self.commands, word)
+
+    def close_data(self) -> None:
+        """Close the pipe of the archive."""
+        if self.data >= 0:
+            os.close(self.data)
+            self.data = -1
+
+    def end(self) -> int:
+        """Wait for the child, and return its exit status."""
+        self.close_data()
+        for handle in (self.reports, self.commands):
+            if handle >= 0:
+                os.close(handle)
+        self.reports = self.commands = -1
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def abort(self) -> None:
+        """Let the child of a restore remove what it unpacked, and wait for its end."""
+        with suppress(OSError):  # it ended already
+            self.command(ABORT)
+        self.end()
+
+    def kill(self) -> None:
+        """End the child now. It must not be amid an exchange."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.end()
+
+
+def start_dump(folder: str, volume: str) -> Child:
+    """Start a child that writes the archive of a volume."""
+
+    def work(data: BinaryIO, report: Callable[[dict[str, Any]], None], _commands: int) -> None:
+        writer = ArchiveWriter(data, report)
+        writer.write(volume)
+        report(
+            {
+                "done": True,
+                "entries": writer.entries,
+                "bytes": writer.size_bytes,
+                "skippedCount": writer.skipped,
+                "changedCount": writer.changed,
+            }
+        )
+
+    return _start(folder, work, keep=DUMP_KEEPS, writes=True)
+
+
+def start_restore(folder: str) -> Child:
+    """Start a child that unpacks an archive, and exchanges the data at the command ``EXCHANGE``."""
+
+    def work(data: BinaryIO, report: Callable[[dict[str, Any]], None], commands: int) -> None:
+        unpacker = Unpacker("/", report)
+        try:
+            unpacker.unpack(data)
+            report({"done": True, "entries": unpacker.entries, "bytes": unpacker.size_bytes})
+            _await_exchange(commands)
+        except BaseException:
+            remove_staging("/")
+            raise
+        # From here on the child ends its work, whatever becomes of the parent.
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
+        exchange("/", unpacker.top)
+        report({"exchanged": True})
+
+    return _start(folder, work, keep=RESTORE_KEEPS, writes=False)
+
+
+def _await_exchange(commands: int) -> None:
+    """Wait for the command, and raise BadArchive for another one."""
+    if os.read(commands, len(EXCHANGE)) != EXCHANGE:
+        raise BadArchive("nothing was exchanged")
+
+
+def start_finish(folder: str) -> Child:
+    """Start a child that finishes an exchange that was cut short."""
+
+    def work(_data: BinaryIO, report: Callable[[dict[str, Any]], None], _commands: int) -> None:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
+        report({"finished": finish("/")})
+
+    return _start(folder, work, keep=RESTORE_KEEPS, writes=False)
+
+
+Work = Callable[[BinaryIO, Callable[[dict[str, Any]], None], int], None]
+
+
+def _start(folder: str, work: Work, *, keep: tuple[int, ...], writes: bool) -> Child:
+    data, reports, commands = os.pipe(), os.pipe(), os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        own = (data[1 if writes else 0], reports[1], commands[0])
+        _run(folder, work, own, keep=keep, writes=writes)
+    for handle in (data[1 if writes else 0], reports[1], commands[0]):
+        os.close(handle)
+    return Child(pid, data[0 if writes else 1], reports[0], commands[1])
+
+
+def _run(
+    folder: str, work: Work, pipes: tuple[int, int, int], *, keep: tuple[int, ...], writes: bool
+) -> NoReturn:
+    """Do the work of the child, and end. Nothing of the parent's Python stack is unwound."""
+    status = 1
+    told = 0.0
+
+    def report(message: dict[str, Any]) -> None:
+        nonlocal told
+        if message.keys() == {"bytes", "entries"}:
+            now = time.monotonic()
+            if now - told < REPORT_S:
+                return
+            told = now
+        os.write(pipes[1], json.dumps(message).encode() + b"\n")
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL if writes else signal.SIG_IGN)
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        _confine(folder, pipes, keep=keep)
+        with os.fdopen(pipes[0], "wb" if writes else "rb", 1024 * 1024) as data:
+            work(data, report, pipes[2])
+        status = 0
+    except BaseException as error:  # noqa: BLE001 - the parent prints every fault of the child
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        with suppress(OSError):
+            report({"error": f"{where}{text}"[:1000] or type(error).__name__})
+    finally:
+        os._exit(status)
+
+
+def _confine(folder: str, pipes: tuple[int, int, int], *, keep: tuple[int, ...]) -> None:
+    """Give up everything but the folder and the pipes.
+
+    Raises:
+        OSError: the kernel refuses a step.
+    """
+    root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    os.fchdir(root)
+    os.chroot(".")
+    os.chdir("/")
+    last = 2
+    for handle in sorted(pipes):
+        os.closerange(last + 1, handle)
+        last = handle
+    os.closerange(last + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    os.umask(0o077)
+    os.setgroups([])
+    for limit, most in (
+        (resource.RLIMIT_AS, MEMORY_MAX),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NPROC, 0),
+    ):
+        resource.setrlimit(limit, (most, most))
+    syscalls.limit_bounding_set(keep)
+    syscalls.limit_capability_sets(keep)
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)

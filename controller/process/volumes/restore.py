@@ -1,0 +1,286 @@
+"""Restoring a volume. Runs in the confined child, with the volume as its root.
+
+1. The archive is unpacked into a folder of its own below the volume's, with no effect on the data.
+2. At the parent's word, when the archive is verified and the containers are down, the entries of
+   the volume are moved aside, and the new ones into their place. Meanwhile a marker lies in the
+   staging folder: an exchange that was cut short goes on where it ended.
+3. The former data is removed.
+
+An entry of an archive can't leave the staging folder: each folder on the way to an entry is opened
+without following links, and no entry replaces another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from controller.process.volumes.archive_format import (
+    ENTRIES_MAX,
+    PATH_MAX,
+    TRAILER_NAME,
+    XATTR,
+    BadArchive,
+)
+from controller.process.volumes.archive_writer import CHUNK, Report, names_in
+from controller.system import syscalls
+
+#: Below the volume's folder. The marker's name is known to the broker.
+STAGING = ".trimtab-restore"
+NEW, OLD, MARKER = f"{STAGING}/new", f"{STAGING}/old", f"{STAGING}/exchange"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class Unpacker:
+    """Unpacks one archive into the staging folder."""
+
+    root: str
+    report: Report
+    entries: int = 0
+    size_bytes: int = 0
+    #: The attributes of folders are set last: a folder may forbid new entries.
+    _folders: list[tuple[str, tarfile.TarInfo]] = field(default_factory=list)
+    _top: tarfile.TarInfo | None = None
+
+    def unpack(self, source: BinaryIO) -> None:
+        """Unpack an archive.
+
+        Raises:
+            BadArchive: an entry isn't as a dump writes entries.
+            OSError: an entry can't be written.
+        """
+        remove_staging(self.root)
+        Path(f"{self.root}/{NEW}").mkdir(0o700, parents=True)
+        try:
+            with tarfile.open(
+                fileobj=source, mode="r|", encoding="utf-8", errors="surrogateescape"
+            ) as archive:
+                while (info := archive.next()) is not None:
+                    archive.members = []  # type: ignore[attr-defined]  # else it keeps each entry
+                    if info.name != TRAILER_NAME:
+                        self._entry(archive, info)
+        except (tarfile.TarError, EOFError) as error:
+            raise BadArchive(f"it can't be read: {error}") from error
+        while source.read(CHUNK):
+            pass  # the blocks after the end: the parent must not wait for a reader
+        for name, info in reversed(self._folders):
+            with _opened(self._new, name) as (folder, last):
+                _apply(info, folder, last)
+        if self._top is None:
+            raise BadArchive("it has no entry of the volume itself")
+        syscalls.sync_filesystem(Path(self._new))
+
+    @property
+    def _new(self) -> str:
+        return f"{self.root}/{NEW}"
+
+    @property
+    def top(self) -> dict[str, int]:
+        """The attributes of the volume's own folder."""
+        assert self._top is not None, "the archive is unpacked"
+        info = self._top
+        return {
+            "mode": info.mode & 0o7777,
+            "uid": info.uid,
+            "gid": info.gid,
+            "mtimeNs": _mtime_ns(info),
+        }
+
+    def _entry(self, archive: tarfile.TarFile, info: tarfile.TarInfo) -> None:
+        self.entries += 1
+        if self.entries > ENTRIES_MAX:
+            raise BadArchive(f"it has more than {ENTRIES_MAX} entries")
+        self.report({"entries": self.entries, "bytes": self.size_bytes})
+        name = info.name
+        if name == ".":
+            self._top = info
+            return
+        with _opened(self._new, name) as (folder, last):
+            if info.isdir():
+                os.mkdir(last, 0o700, dir_fd=folder)
+                self._folders.append((name, info))
+                return
+            if info.isreg():
+                self._file(archive, info, folder, last)
+            elif info.issym():
+                os.symlink(info.linkname, last, dir_fd=folder)
+            elif info.islnk():
+                with _opened(self._new, info.linkname) as (other, first):
+                    os.link(first, last, src_dir_fd=other, dst_dir_fd=folder, follow_symlinks=False)
+                return  # the attributes are those of the first name
+            elif info.isfifo():
+                os.mkfifo(last, 0o600, dir_fd=folder)
+            else:
+                raise BadArchive(f"{_shown(name)} is a device, or of an unknown kind")
+            _apply(info, folder, last)
+
+    def _file(
+        self, archive: tarfile.TarFile, info: tarfile.TarInfo, folder: int, last: str
+    ) -> None:
+        data = archive.extractfile(info)
+        assert data is not None, "a regular file has data"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.open(last, flags, 0o600, dir_fd=folder)
+        try:
+            at = 0
+            while chunk := data.read(CHUNK):
+                self._write(handle, chunk, at)
+                at += len(chunk)
+                self.report({"entries": self.entries, "bytes": self.size_bytes})
+            if at != info.size:
+                raise BadArchive(f"{_shown(info.name)} is cut")
+            os.ftruncate(handle, at)
+        finally:
+            os.close(handle)
+
+    def _write(self, handle: int, data: bytes, at: int) -> None:
+        """Write data, and leave out blocks of zeros: a hole stays a hole."""
+        step = 64 * 1024
+        for start in range(0, len(data), step):
+            part = data[start : start + step]
+            if part.count(0) == len(part):
+                continue
+            self.size_bytes += len(part)
+            offset = at + start
+            while part:
+                written = os.pwrite(handle, part, offset)
+                part, offset = part[written:], offset + written
+
+
+def _shown(name: str) -> str:
+    return repr(name[:200])
+
+
+@contextmanager
+def _opened(root: str, name: str) -> Iterator[tuple[int, str]]:
+    """Yield the open folder of an entry, and the last part of its name.
+
+    Raises:
+        BadArchive: the name leaves the staging folder, or leads over a link.
+    """
+    parts = name.split("/")
+    bad = name.startswith("/") or {"", ".", ".."} & {*parts} or len(os.fsencode(name)) > PATH_MAX
+    if bad or "\0" in name:
+        raise BadArchive(f"the name {_shown(name)} leaves the volume, or is too long")
+    folder = os.open(root, _FOLDER)
+    try:
+        for part in parts[:-1]:
+            try:
+                below = os.open(part, _FOLDER, dir_fd=folder)
+            except (FileNotFoundError, NotADirectoryError, OSError) as error:
+                raise BadArchive(f"{_shown(name)} isn't below a folder: {error}") from error
+            os.close(folder)
+            folder = below
+        yield folder, parts[-1]
+    finally:
+        os.close(folder)
+
+
+def _mtime_ns(info: tarfile.TarInfo) -> int:
+    text = info.pax_headers.get("mtime", "")
+    seconds, _, rest = text.partition(".")
+    try:
+        return int(seconds) * 10**9 + int(rest.ljust(9, "0")[:9] or 0)
+    except ValueError:
+        return int(info.mtime) * 10**9
+
+
+def _apply(info: tarfile.TarInfo, folder: int, last: str) -> None:
+    """Set owner, mode, attributes and time of an entry, in this order."""
+    os.chown(last, info.uid, info.gid, dir_fd=folder, follow_symlinks=False)
+    if not info.issym():
+        # The entry is ours, and no link: nobody else reaches the staging folder.
+        os.chmod(last, info.mode & 0o7777, dir_fd=folder)
+        if attributes := {k: v for k, v in info.pax_headers.items() if k.startswith(XATTR)}:
+            handle = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+            try:
+                for key, value in attributes.items():
+                    data = value.encode("utf-8", "surrogateescape")
+                    os.setxattr(handle, key.removeprefix(XATTR), data)
+            finally:
+                os.close(handle)
+    at = _mtime_ns(info)
+    os.utime(last, ns=(at, at), dir_fd=folder, follow_symlinks=False)
+
+
+# The exchange
+
+
+def exchange(root: str, top: dict[str, int]) -> None:
+    """Exchange the data of the volume for the staged data, and remove the former data."""
+    Path(f"{root}/{OLD}").mkdir(0o700)
+    _mark(root, {"phase": "out", "top": top})
+    finish(root)
+
+
+def finish(root: str) -> bool:
+    """Finish an exchange that was begun; return False if there is none."""
+    try:
+        marker = json.loads(Path(f"{root}/{MARKER}").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    if marker["phase"] == "out":
+        for name in names_in(root):
+            if name != STAGING:
+                Path(f"{root}/{name}").rename(f"{root}/{OLD}/{name}")
+        marker["phase"] = "in"
+        _mark(root, marker)
+    for name in names_in(f"{root}/{NEW}"):
+        Path(f"{root}/{NEW}/{name}").rename(f"{root}/{name}")
+    top = marker["top"]
+    os.chown(root, top["uid"], top["gid"])
+    Path(root).chmod(top["mode"])
+    _sync(root)
+    Path(f"{root}/{MARKER}").unlink()
+    _sync(f"{root}/{STAGING}")
+    remove_staging(root)
+    os.utime(root, ns=(top["mtimeNs"], top["mtimeNs"]))
+    return True
+
+
+def _mark(root: str, marker: dict[str, Any]) -> None:
+    """Write the marker, durably and at once."""
+    draft = Path(f"{root}/{MARKER}.new")
+    with draft.open("w", encoding="utf-8") as file:
+        json.dump(marker, file)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync(root)
+    draft.rename(f"{root}/{MARKER}")
+    _sync(f"{root}/{STAGING}")
+
+
+def _sync(folder: str) -> None:
+    handle = os.open(folder, _FOLDER)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_staging(root: str) -> None:
+    """Remove the staging folder, with whatever a restore left in it.
+
+    Raises:
+        OSError: an exchange was begun and isn't finished.
+    """
+    staging = f"{root}/{STAGING}"
+    try:
+        status = os.lstat(staging)
+    except FileNotFoundError:
+        return
+    if os.path.lexists(f"{root}/{MARKER}"):
+        raise OSError("a restore was cut short: finish it with --finish")
+    if stat.S_ISDIR(status.st_mode):
+        shutil.rmtree(staging)
+    else:
+        Path(staging).unlink()

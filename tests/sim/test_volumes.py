@@ -1,0 +1,157 @@
+"""Dumps and restores in simulated worlds: no container runs on held data, and each runs afterwards.
+
+The command of an operator begins a hold, stops the containers, and dies or ends. The broker may
+die before each of its commands. The real gate, controller and engine's rules go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from controller.broker.gate.commands import Command
+from controller.broker.handlers import container_lifecycle
+from controller.broker.handlers.volumes import holds
+from controller.broker.handlers.volumes.holds import LEASE_S
+from controller.core.records import inventory as inventories
+from controller.model import names
+from controller.model.records import Reply, Request
+from tests.sim.broker import BrokerDied
+from tests.sim.faults import Faults
+from tests.sim.people import OPERATOR
+from tests.sim.places import label
+from tests.sim.planted import Plant, always
+from tests.sim.stories import DB, Tale, service
+from tests.sim.violation import Violation
+from tests.sim.world import World
+
+#: The invariant of data: nothing removes it, and nobody writes while it is copied or exchanged.
+DATA = 5
+CONVERGES = 10
+VOLUME = "data"
+MOUNT = {"type": "volume", "source": VOLUME, "target": "/data"}
+STORY = Tale(frozenset(), (service(DB, "db:1", mounts=[MOUNT]),))
+#: More commands than a hold, the stop and the end give.
+MOMENTS_MAX = 60
+
+
+class HeldWorld(World):
+    """A world in which the broker dies before the command of a number, counted from a hold on."""
+
+    def __init__(self, at: int = -1) -> None:
+        super().__init__(0, story=STORY, faults=Faults.none())
+        self.count = -1
+        self._at = at
+
+    def before(self, command: Command) -> None:
+        super().before(command)
+        if self.count < 0:
+            return
+        self.count += 1
+        if self.count == self._at:
+            raise BrokerDied
+
+    def record(self, **body: Any) -> Reply | None:
+        """Send an act of the operator's."""
+        data = json.dumps(body).encode()
+        headers = (("content-type", "application/json"),)
+        return self.ask(Request("POST", "/trimtab/v1/records", "", headers, data, OPERATOR))
+
+    @property
+    def running(self) -> list[str]:
+        """The ids of the service's running containers."""
+        return [
+            c.id
+            for c in self.engine.containers.values()
+            if c.status == "running" and label(c, names.SERVICE) == DB.name
+        ]
+
+    def stop_all(self) -> None:
+        """Stop the containers through the gate, as the command does."""
+        for identifier in self.running:
+            self.ask(Request("POST", f"/v1.45/containers/{identifier}/stop", "", (), b"", OPERATOR))
+
+    def end_expired(self) -> None:
+        """Do what the broker does every few seconds."""
+        if self.broker.state is None:
+            return
+        try:
+            self.broker._drive(holds.end_expired(self.broker.state))
+        except BrokerDied:
+            self.broker.die()
+
+
+def tell(world: HeldWorld, *, dies: bool) -> None:
+    """Tell the story of one dump; raise Violation if it goes wrong."""
+    with world.begun():
+        world.live(60)
+        assert len(world.running) == 1, "the service runs"
+        world.count = 0
+        reply = world.record(act=holds.BEGIN, object=VOLUME, **{"for": "dump"})
+        begun = reply is not None and reply.status == 200
+        if begun:
+            world.stop_all()
+        if begun and not world.running:
+            _copy(world)
+        if begun and not dies and reply is not None:
+            told = json.loads(reply.body)
+            world.record(act=holds.END, object=VOLUME, id=told["id"], outcome="succeeded")
+        for _ in range(6):
+            world.live(LEASE_S)
+            world.end_expired()
+        world.count = -1
+        world.rest()
+        state = world.broker.state
+        if state is None or state.inventory.holds:
+            raise Violation(DATA, "the volume is held although the command is gone")
+        if len(world.running) != 1:
+            raise Violation(DATA, "the service isn't started after a dump")
+
+
+def _copy(world: HeldWorld) -> None:
+    """Copy the data for less than a lease, and watch."""
+    for _ in range(int(LEASE_S) // 2):
+        world.live(1)
+        if world.running:
+            raise Violation(DATA, "a container runs while its volume is copied")
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_no_container_runs_on_a_held_volume_and_each_runs_afterwards(dies: bool) -> None:
+    tell(HeldWorld(), dies=dies)
+
+
+def test_wherever_the_broker_dies_a_dump_ends_and_the_service_runs() -> None:
+    for at in range(1, MOMENTS_MAX, 2):
+        tell(HeldWorld(at), dies=at % 4 == 1)
+
+
+PLANTS = (
+    Plant(
+        DATA,
+        "start-on-a-held-volume",
+        "a container is started while its volume is dumped",
+        ((container_lifecycle, "refuse_if_volume_held", always(lambda *_: None)),),
+    ),
+    Plant(
+        CONVERGES,
+        "hold-without-an-end",
+        "a hold outlives the command that died",
+        ((holds, "LEASE_S", always(10.0**9)),),
+    ),
+    Plant(
+        DATA,
+        "hold-forgotten",
+        "a broker doesn't know the holds of its journal",
+        ((inventories, "_hold_volume", always(lambda inventory, *_: inventory)),),
+    ),
+)
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.patch)
+def test_a_planted_bug_about_held_data_is_found(plant: Plant) -> None:
+    with plant.growing(), pytest.raises(Violation) as found:
+        tell(HeldWorld(), dies=True)
+    assert found.value.invariant == plant.invariant
