@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 from tests.instance import Host, eventually, web
 
 #: The gaps of a container of ``docker run`` without options.
 GAPS = ("capabilities", "new-privileges", "logs")
 ADMIT = tuple(part for gap in GAPS for part in ("--admit", gap))
+
+
+@pytest.fixture(autouse=True)
+def tidied(host: Host) -> Iterator[None]:
+    """Remove the containers without labels, which the instance's clean-up doesn't know."""
+    yield
+    listed = host.engine.docker("ps", "-aq", "--filter", "name=^/(old-|shop-)").stdout.split()
+    if listed:
+        host.engine.docker("rm", "-f", "-v", *listed)
+    host.engine.docker("network", "rm", "shop_default", check=False)
+    host.engine.docker("volume", "rm", "shop_data", check=False)
 
 
 def run(host: Host, name: str, *options: str) -> str:
@@ -75,3 +90,123 @@ def test_a_container_of_docker_run_is_adopted_as_found_and_ends_with_a_rollout(
         eventually(lambda: not condition(host, "web", "AdoptedAsFound"), what="it has ended")
         gone = host.engine.docker("ps", "-aq", "--no-trunc", "--filter", f"id={container}")
         assert gone.stdout.strip() == ""
+
+
+COMPOSE = """\
+name: shop
+services:
+  web:
+    image: trimtab.local/web:1
+    ports: ["127.0.0.1:18080:8080"]
+    volumes: ["data:/data"]
+  api:
+    image: trimtab.local/web:1
+    environment: {ROLE: api}
+    restart: unless-stopped
+volumes:
+  data:
+"""
+#: The services of the project as documents, on networks of the namespace.
+MOVED = """\
+apiVersion: trimtab/v1
+kind: Service
+metadata: {name: web, namespace: shop, owner: team}
+spec:
+  image: trimtab.local/web:1
+  suspend: true
+  ports: [{container: 8080, host: 18080, hostIP: 127.0.0.1}]
+  mounts: [{type: volume, source: data, target: /data}]
+---
+apiVersion: trimtab/v1
+kind: Service
+metadata: {name: api, namespace: shop, owner: team}
+spec:
+  image: trimtab.local/web:1
+  suspend: true
+  env: {ROLE: api}
+---
+apiVersion: trimtab/v1
+kind: Volume
+metadata: {name: data, namespace: shop, owner: team}
+spec: {engineName: shop_data}
+"""
+#: The same, on the network that docker compose made.
+KEPT = (
+    MOVED.replace("  suspend", "  network: {mode: declared, attach: [{name: front}]}\n  suspend")
+    + """\
+---
+apiVersion: trimtab/v1
+kind: Network
+metadata: {name: front, namespace: shop, owner: team}
+spec: {engineName: shop_default, internal: false}
+"""
+)
+
+
+def compose(host: Host, *arguments: str, text: str = COMPOSE) -> str:
+    """Run docker compose on the project, as somebody without trimtab does."""
+    folder = host.folder / "shop"
+    folder.mkdir(exist_ok=True)
+    (folder / "compose.yaml").write_text(text)
+    done = subprocess.run(
+        host.engine.inside("docker-compose", *arguments),
+        env=host.environment(),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ids(host: Host) -> dict[str, str]:
+    """Return the ids of the project's containers that run, by service."""
+    listed = host.engine.docker(
+        "ps",
+        "--no-trunc",
+        "--filter",
+        "label=com.docker.compose.project=shop",
+        "--format",
+        '{{.Label "com.docker.compose.service"}} {{.ID}}',
+    ).stdout
+    return dict(line.split() for line in listed.splitlines())
+
+
+def reaches(host: Host, container: str, name: str) -> bool:
+    """Return whether a container gets an answer from another one by its name."""
+    done = host.engine.docker(
+        "exec", container, "wget", "-q", "-T", "3", "-O", "-", f"http://{name}:8080/", check=False
+    )
+    return done.returncode == 0
+
+
+@pytest.mark.parametrize("documents", [MOVED, KEPT], ids=["moved", "kept"])
+def test_a_compose_project_is_adopted_without_a_restart(host: Host, documents: str) -> None:
+    compose(host, "up", "-d")
+    before = ids(host)
+    started = {each: inspect(host, each)["State"]["StartedAt"] for each in before.values()}
+    with host.running():
+        host.write("shop.yaml", documents)
+        admit = (part for gap in GAPS for part in ("--admit", gap))
+        answer = host.json("adopt", "--project", "shop", *admit)
+        assert answer["failed"] == [], answer
+        assert sorted(answer["adopted"]) == sorted(before.values()), answer
+        assert {each["kind"] for each in answer["objects"]} >= {"volume"}
+        host.write("shop.yaml", documents.replace("  suspend: true\n", ""))
+        eventually(
+            lambda: (
+                host.resource("web", namespace="shop").get("ready") == 1
+                and host.resource("api", namespace="shop").get("ready") == 1
+            ),
+            what="both count as their services' slots",
+        )
+        eventually(lambda: plan(host) == [], what="nothing is to be done")
+        assert ids(host) == before
+        assert {each: inspect(host, each)["State"]["StartedAt"] for each in started} == started
+        assert reaches(host, before["web"], "api")
+        assert reaches(host, before["api"], "web")
+        assert host.engine.http_get(18080).status == 200
+        networks = {*inspect(host, before["api"])["NetworkSettings"]["Networks"]}
+        assert networks == ({"shop_default"} if documents == KEPT else {"platform-network.shop"})

@@ -20,6 +20,7 @@ from controller.model.names import DEFAULT_NAMESPACE, NAMESPACE_MAX, Key, servic
 
 if TYPE_CHECKING:
     from controller.loop.full_plan import FullPlan
+    from controller.model.desired.desired import Network, Volume
 
 #: The broker compares each container with its document, and with the kernel.
 ADOPT_S = 120.0
@@ -84,11 +85,14 @@ def adopt_as_found(
         ready = [each for each in choices if not each.problem]
         question = {
             "containers": [each.request for each in ready],
+            "objects": _objects({each.key for each in ready}, full_plan),
             "leave": list(wish.leave),
             "note": f"{wish.note} (by uid {os.getuid()})".strip()[:512],
         }
-        judged = api.post("adoptions", {**question, "dryRun": True})["containers"] if ready else []
-        refused = any(each["findings"] for each in judged) or len(ready) < len(choices)
+        answer = api.post("adoptions", {**question, "dryRun": True}) if ready else {}
+        judged, objects = answer.get("containers", []), answer.get("objects", [])
+        refused = any(each["findings"] for each in (*judged, *objects))
+        refused |= len(ready) < len(choices)
         failed: list[Any] = []
         adopted: list[str] = []
         if ready and not refused and not wish.dry_run:
@@ -99,12 +103,17 @@ def adopt_as_found(
         for each in choices
         if each.problem
     ]
+    report = {
+        "containers": judged,
+        "objects": objects,
+        "problems": problems,
+        "adopted": adopted,
+        "failed": failed,
+    }
     if as_json:
-        print_json(
-            {"containers": judged, "problems": problems, "adopted": adopted, "failed": failed}
-        )
+        print_json(report)
     else:
-        _print(judged, problems, adopted, failed)
+        _print(report)
         _print_end(wish, refused=refused, adopted=adopted)
     if failed:
         return EXIT_ERROR
@@ -195,22 +204,44 @@ def _admitted(admit: Iterable[str], service: str) -> set[str]:
     return {gap for named, gap in pairs if named in ("", service)}
 
 
-def _print(judged: list[Any], problems: list[Any], adopted: list[str], failed: list[Any]) -> None:
-    if judged:
-        echo(table(HEADERS, [_row(each, adopted) for each in judged]))
-    for each in judged:
+def _objects(keys: set[Key], full_plan: FullPlan) -> list[dict[str, str]]:
+    """Return the foreign volumes and networks that the services use by ``engineName``."""
+    desired, observed = full_plan.view.desired, full_plan.observed
+    used = set[Key]()
+    for service in filter(None, map(desired.service, keys)):
+        namespace = service.key.namespace
+        mounts = (mount for mount in service.spec.mounts if mount.type == "volume")
+        used |= {Key("Volume", namespace, mount.source) for mount in mounts}
+        used |= {Key("Network", namespace, each.name) for each in service.spec.network.attach}
+    ours = {("volume", each.name) for each in observed.volumes if each.ours}
+    ours |= {("network", each.name) for each in observed.networks if each.ours}
+    found = []
+    resources: tuple[Network | Volume, ...] = (*desired.volumes, *desired.networks)
+    for resource in resources:
+        kind = resource.key.kind.lower()
+        is_foreign = resource.spec.engine_name and (kind, resource.engine_name) not in ours
+        if resource.key in used and is_foreign:
+            place = {"namespace": resource.key.namespace, "owner": resource.owner}
+            found.append({"kind": kind, "name": resource.engine_name, **place})
+    return found
+
+
+def _print(report: dict[str, Any]) -> None:
+    if report["containers"]:
+        echo(table(HEADERS, [_row(each, report["adopted"]) for each in report["containers"]]))
+    for each in report["objects"]:
+        verdict = "refused" if each["findings"] else "adopted with them"
+        echo(printable(f"{each['kind']} {each['name']}: {verdict}"))
+    for each in (*report["containers"], *report["objects"]):
         for finding in each["findings"]:
+            name = each["name"] or each["container"]
             path = f"{finding['path']}: " if finding["path"] else ""
-            echo(
-                printable(
-                    f"{each['name'] or each['container']}: {path}{finding['reason']} [{finding['rule']}]"
-                )
-            )
+            echo(printable(f"{name}: {path}{finding['reason']} [{finding['rule']}]"))
             if finding["remedy"]:
                 echo(printable(f"    remedy: {finding['remedy']}"))
-    for each in problems:
+    for each in report["problems"]:
         echo(printable(f"{each['container'][:12]}: {each['problem']}"))
-    for each in failed:
+    for each in report["failed"]:
         echo(printable(f"{each['id'][:12]}: {each['step']} failed: {each['reason']}"))
 
 

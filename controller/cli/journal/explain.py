@@ -22,7 +22,7 @@ from controller.core.encoding.terminal_text import printable
 from controller.core.records.parts import ClaimsPart
 from controller.core.records.query import Filter
 from controller.model.errors import StateError
-from controller.model.mutations import ADOPT
+from controller.model.mutations import ADOPT, Mutation
 
 if TYPE_CHECKING:
     from controller.core.records.provenance import Fact, Provenance
@@ -46,6 +46,7 @@ STATE_HEADERS = (
     "BY",
     "WHY",
 )
+_ADOPTIONS = frozenset({ADOPT, Mutation.CONTAINER_ADOPT.value})
 SHORT_COMMIT = 12
 #: Records in a page. A page has all records of each of its containers, so it can be longer.
 PAGE = 100
@@ -231,7 +232,7 @@ def render(origin: Provenance) -> str:
     records = Counter(fact.origin.record.seq for fact in origin.facts)
     (most, _), *_ = records.most_common()
     main = next(fact.origin for fact in origin.facts if fact.origin.record.seq == most)
-    verb = "adopted" if main.about.action == ADOPT else "made"
+    verb = "adopted" if main.about.action in _ADOPTIONS else "made"
     lines.append(f"{verb} by {_author(main)}")
     rows = [
         (fact.name, fact.value, _from(fact), "" if _seq(fact) == most else _author(fact.origin))
@@ -265,7 +266,7 @@ def _from(fact: Fact) -> str:
         return f"policy: {fact.rule}"
     source = _claims(fact.origin).source
     if not source.file:
-        adopted = fact.origin.about.action == ADOPT
+        adopted = fact.origin.about.action in _ADOPTIONS
         return "the adoption" if adopted else "the request"
     commit = f" of {source.commit[:SHORT_COMMIT]}" if source.commit else ""
     return f"{source.file}:{fact.line}{commit}"

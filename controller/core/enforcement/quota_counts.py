@@ -23,6 +23,7 @@ from controller.model.records import Role
 Kind = Literal["container", "volume", "network"]
 _KINDS: dict[str, Kind] = {
     Mutation.CONTAINER_CREATE: "container",
+    Mutation.CONTAINER_ADOPT: "container",
     Mutation.VOLUME_CREATE: "volume",
     Mutation.NETWORK_CREATE: "network",
 }

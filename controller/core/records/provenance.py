@@ -137,6 +137,9 @@ class _Builder:
         summary = RequestPart.read(intent.record.entry.request).summary
         if action == Mutation.CONTAINER_CREATE:
             self._create(intent, summary)
+        elif action == Mutation.CONTAINER_ADOPT:
+            self._create(intent, summary)
+            self._set_state("running", intent, "it was adopted as found then, and ran already")
         elif action in _CHANGES:
             _CHANGES[action](self, intent, summary)
         elif action == Mutation.CONTAINER_KILL:

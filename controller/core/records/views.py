@@ -104,7 +104,8 @@ def chronicles(page: Page) -> Iterator[list[QueryResult]]:
 #: How many containers of one name are considered, the last ones.
 _NAMESAKES: Final = 20
 _RECORDS: Final = 200
-_NAMING: Final = _ADOPT | {Mutation.CONTAINER_CREATE, Mutation.CONTAINER_RENAME}
+_CREATES: Final = frozenset({Mutation.CONTAINER_CREATE, Mutation.CONTAINER_ADOPT})
+_NAMING: Final = _ADOPT | _CREATES | {Mutation.CONTAINER_RENAME}
 
 
 def containers(find: RecordFinder, wanted: str) -> list[RecordSubject]:
@@ -140,8 +141,7 @@ def _gives_name(result: QueryResult) -> bool:
 def _creation(find: RecordFinder, wanted: Filter) -> Iterator[QueryResult]:
     """Yield an adoption, and a create with its closing record, which has the container's id."""
     yield from find(replace(wanted, routes=_ADOPT, stages=_ACT), limit=1)
-    create = frozenset({Mutation.CONTAINER_CREATE})
-    for closing in find(replace(wanted, routes=create), limit=1):
+    for closing in find(replace(wanted, routes=_CREATES), limit=1):
         yield from find(Filter(record=closing.record.entry.id, stages=CHANGES, upto=wanted.upto))
 
 

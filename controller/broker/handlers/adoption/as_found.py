@@ -11,19 +11,22 @@ document, and leaves all others. Should the broker die in between, the controlle
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from controller.broker.gate import redact
 from controller.broker.gate.call import Author, Flow, GateRequest, parse_json
+from controller.broker.gate.journal_entries import require_record
 from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.refusals import Denied, rule_of
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, name_conflicts, port_conflicts
 from controller.broker.handlers.adoption import joining
-from controller.broker.handlers.adoption.judging import Asked, Candidate, Judge
+from controller.broker.handlers.adoption.judging import Asked, Candidate, Judge, object_to_json
+from controller.broker.handlers.volumes.object_adoption import read_object, record_of
 from controller.broker.wire.responses import json_reply
 from controller.core.admission import host_ports
 from controller.core.admission.dns_names import of_summary
+from controller.core.admission.object_adoption import AdoptionRequest
 from controller.core.adoption import gaps as hardening
 from controller.core.encoding.json_members import mapping_of, texts_of
 from controller.core.enforcement.approval_requests import NOTE_MAX
@@ -37,21 +40,32 @@ from controller.model.records import Reply
 
 #: Other mutations wait while the containers are judged.
 CONTAINERS_MAX = 50
-_MEMBERS = {"containers", "leave", "dryRun", "note"}
+OBJECTS_MAX = 50
+_MEMBERS = {"containers", "objects", "leave", "dryRun", "note"}
 _MEMBERS_OF_ONE = {"container", "name", "create", "admit"}
 
 
 def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST adoptions``."""
-    asked, leave, is_dry = _read(call.body)
-    judges = Judge(call, state, leave)
+    asked = _read(call.body)
+    judge = Judge(call, state, asked.leave, asked.note)
     candidates = [
-        Candidate(each, call.id if not n else state.new_id()) for n, each in enumerate(asked)
+        Candidate(each, call.id if not n else state.new_id())
+        for n, each in enumerate(asked.containers)
     ]
-    yield from judges.run(candidates)
-    shown = {"dryRun": is_dry, "containers": [each.to_json() for each in candidates]}
-    if is_dry:
+    yield from judge.run(candidates, asked.objects)
+    shown: dict[str, object] = {
+        "dryRun": asked.is_dry,
+        "containers": [each.to_json() for each in candidates],
+        "objects": [object_to_json(each) for each in judge.objects],
+    }
+    if asked.is_dry:
         return json_reply(200, shown)
+    for each in judge.objects:
+        if each.findings:
+            first = each.findings[0]
+            subject = redact.text(each.request.name)
+            raise Denied(first.rule, f"{subject}: {first.reason}", first.remedy, subject=subject)
     for candidate in candidates:
         if candidate.findings:
             first = candidate.findings[0]
@@ -67,11 +81,14 @@ def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
     ids = [each.id for each in candidates]
     state.verification.in_progress.update(ids)
     try:
+        for each in judge.objects:
+            by = Author(state.new_id(), call.actor, policy=call.policy.digest)
+            yield from require_record("operator", by, record_of(each))
         done, failed = yield from _adopt_all(call, state, candidates)
     finally:
         state.verification.in_progress.difference_update(ids)
-    for each in done:
-        yield from kernel_verify.verify_container(state, each.id)
+    for identifier in [each.id for each in done]:
+        yield from kernel_verify.verify_container(state, identifier)
     result = {**shown, "adopted": [each.id for each in done], "failed": failed}
     return json_reply(200, {"id": call.id, **result})
 
@@ -154,30 +171,49 @@ def _adopt_one(call: GateRequest, state: GateState, candidate: Candidate) -> Flo
         return ResultPart(container=candidate.id, effective=candidate.effective)
 
     of_this = replace(call, id=candidate.intent)
-    with ExitStack() as reserved:
-        mine = of_summary(candidate.summary)
-        ports = host_ports.of_summary(candidate.summary)
-        reserved.enter_context(name_conflicts.reserve_names(of_this, state, mine))
-        reserved.enter_context(port_conflicts.reserve_ports(of_this, state, ports))
-        return (yield from perform(state, by, change, learn))
+    try:
+        with ExitStack() as reserved:
+            mine = of_summary(candidate.summary)
+            ports = host_ports.of_summary(candidate.summary)
+            reserved.enter_context(name_conflicts.reserve_names(of_this, state, mine))
+            reserved.enter_context(port_conflicts.reserve_ports(of_this, state, ports))
+            return (yield from perform(state, by, change, learn))
+    except Denied as denied:
+        return denied.reply(candidate.intent)
 
 
 # Reading
 
 
-def _read(body: object) -> tuple[list[Asked], frozenset[str], bool]:
-    """Return the containers, the networks to leave with others in them, and if it is a dry run.
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request to adopt containers."""
+
+    containers: list[Asked]
+    #: Volumes and networks of documents with ``engineName``, to adopt before the containers.
+    objects: list[AdoptionRequest]
+    #: The networks to leave although others are in them.
+    leave: frozenset[str]
+    is_dry: bool
+    note: str
+
+
+def _read(body: object) -> _Asked:
+    """Return a request to adopt containers.
 
     Raises:
-        Denied: ``adopt.invalid``.
+        Denied: ``adopt.invalid``, ``body.invalid``.
     """
     members = mapping_of(body)
     containers, leave = members.get("containers"), members.get("leave", [])
+    objects = members.get("objects", [])
     note, is_dry = members.get("note", ""), members.get("dryRun", False)
     fits = (
         members.keys() <= _MEMBERS
         and isinstance(containers, list)
         and 0 < len(containers) <= CONTAINERS_MAX
+        and isinstance(objects, list)
+        and len(objects) <= OBJECTS_MAX
         and isinstance(leave, list)
         and all(isinstance(each, str) for each in leave)
         and isinstance(note, str)
@@ -186,7 +222,13 @@ def _read(body: object) -> tuple[list[Asked], frozenset[str], bool]:
     )
     if not fits or not isinstance(containers, list):
         raise _invalid()
-    return [_read_one(each) for each in containers], frozenset(texts_of(leave)), bool(is_dry)
+    return _Asked(
+        [_read_one(each) for each in containers],
+        [read_object(each) for each in objects],
+        frozenset(texts_of(leave)),
+        bool(is_dry),
+        str(note),
+    )
 
 
 def _read_one(value: object) -> Asked:

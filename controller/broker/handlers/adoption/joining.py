@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from controller.broker.gate import redact
@@ -30,6 +31,7 @@ COMPOSE_NUMBER = "com.docker.compose.container-number"
 COMPOSE_ONEOFF = "com.docker.compose.oneoff"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
 _LIKE_AN_ID = re.compile(r"[0-9a-f]{12,64}", re.ASCII)
+_SHORT_ID = 12
 _RULE = "adopt.network"
 
 
@@ -119,8 +121,13 @@ def join(
     """Join an adopted container to a network of its document."""
     inspect = yield from read_json(f"/containers/{item.id}/json")
     ends = mapping_of(mapping_of(mapping_of(inspect).get("NetworkSettings")).get("Networks"))
-    if network in ends and {*aliases} <= {*texts_of(mapping_of(ends[network]).get("Aliases"))}:
-        return Reply(200)
+    if network in ends:
+        present = {*texts_of(mapping_of(ends[network]).get("Aliases"))} - {item.id[:_SHORT_ID]}
+        if {*aliases} <= present <= {*aliases, item.admitted.name}:
+            return Reply(200)
+        reply = yield from leave(state, replace(by, id=state.new_id()), item, network)
+        if reply.status >= 400:
+            return reply
     found = yield from lookup.find_network(state, network)
     if found is None or found.owned is None:
         return message_reply(409, f"the network {network} isn't one of this instance")

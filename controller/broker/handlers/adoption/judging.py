@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any
 
 from controller.broker.gate import redact
@@ -18,19 +19,26 @@ from controller.broker.guards import kernel_verify
 from controller.broker.handlers import container_create
 from controller.broker.handlers import image as images
 from controller.broker.handlers.adoption import joining
+from controller.broker.handlers.volumes.object_adoption import (
+    JudgedObject,
+    judge_adoption,
+    record_of,
+)
 from controller.core.admission.adoption import Defaults
 from controller.core.admission.engine_body import log_with_defaults
+from controller.core.admission.object_adoption import AdoptionRequest
 from controller.core.admission.preview import CONTROLLER
 from controller.core.admission.update import judge_memory_in_use, memory_in_use
 from controller.core.adoption import gaps as hardening
 from controller.core.adoption import likeness
-from controller.core.encoding.json_members import mapping_of
+from controller.core.encoding.json_members import mapping_of, texts_of
 from controller.core.enforcement.kernel_compare import REVERSIBLE
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.engine_api.parse import parse_create
 from controller.core.engine_api.requests import Finding
-from controller.core.engine_api.translate import limits_body, settings
+from controller.core.engine_api.translate import endpoint_aliases, limits_body, settings
 from controller.core.records.container_effects import adopt_container
+from controller.core.records.inventory import fold_adoption
 from controller.core.records.parts import Closing, ResultPart, SummaryPart
 from controller.core.rules.identity import is_reserved, judge_labels
 from controller.core.rules.verdict import AdmissionDecision
@@ -68,6 +76,8 @@ class Candidate:
     update: dict[str, object] = field(default_factory=dict)
     #: The networks of the document, with the aliases there.
     joins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: The networks that it has joined already.
+    joined: frozenset[str] = frozenset()
     leaves: tuple[str, ...] = ()
     effective: str = ""
     lookups: container_create.Lookups | None = None
@@ -102,32 +112,29 @@ class Candidate:
                 }
                 for gap in self.gaps
             ],
-            "joins": sorted(self.joins),
+            "joins": sorted(self.joins.keys() - self.joined),
             "leaves": [redact.text(each) for each in self.leaves],
             "update": sorted(self.update),
-            "findings": [
-                {
-                    "rule": each.rule,
-                    "path": redact.text(each.path),
-                    "reason": redact.text(each.reason),
-                    "remedy": redact.text(each.remedy),
-                }
-                for each in self.findings
-            ],
+            "findings": [_finding_to_json(each) for each in self.findings],
         }
 
 
 class Judge:
     """Judges the candidates of one request. Changes nothing."""
 
-    def __init__(self, call: GateRequest, state: GateState, leave: frozenset[str]) -> None:
+    def __init__(
+        self, call: GateRequest, state: GateState, leave: frozenset[str], note: str
+    ) -> None:
         self._call = call
-        self._state = state
+        # A copy: adopted objects are added to its inventory, since documents name them.
+        self._state = replace(state)
         self._leave = leave
+        self._note = note
+        self.objects: list[JudgedObject] = []
         self._defaults = Defaults()
 
-    def run(self, candidates: list[Candidate]) -> Flow[None]:
-        """Judge all candidates.
+    def run(self, candidates: list[Candidate], objects: list[AdoptionRequest]) -> Flow[None]:
+        """Judge the volumes and networks, and then all candidates.
 
         Raises:
             Answered: the engine doesn't answer.
@@ -141,6 +148,8 @@ class Judge:
                 candidate.id = str(inspect.get("Id") or "")
                 candidate.found_name = str(inspect.get("Name") or "").removeprefix("/")
         together = frozenset(each.id for each in candidates)
+        for request in objects:
+            yield from self._judge_object(request, together)
         slots = [each.place for each in candidates]
         for candidate, inspect in zip(candidates, inspects, strict=True):
             if inspect is None:
@@ -153,6 +162,27 @@ class Judge:
                 yield from self._judge(candidate, inspect)
             if not any(each.rule == "adopt.owned" for each in candidate.findings):
                 yield from self._judge_networks(candidate, inspect, together)
+
+    def _judge_object(self, request: AdoptionRequest, together: frozenset[str]) -> Flow[None]:
+        """Judge a volume or network, and count it as ours for the containers."""
+        policy, intent = self._call.policy, self._state.new_id()
+        try:
+            judged = yield from judge_adoption(
+                self._state, request, policy, intent=intent, note=self._note, together=together
+            )
+        except Denied as denied:
+            finding = Finding(denied.rules[0], "Name", denied.reason, denied.remedy)
+            judged = JudgedObject(request, (finding,))
+        except Answered as answered:
+            if answered.reply.status != HTTPStatus.NOT_FOUND:
+                raise
+            reason = f"the engine has no {request.kind} of this name"
+            judged = JudgedObject(request, (Finding("adopt.unknown", "Name", reason),))
+        self.objects.append(judged)
+        if not judged.findings:
+            inventory = self._state.inventory
+            recorded = record_of(judged)
+            self._state.inventory = fold_adoption(inventory, inventory.seq, recorded)
 
     def _judge_place(
         self, candidate: Candidate, slots: list[tuple[str, str, str]]
@@ -297,8 +327,24 @@ class Judge:
             updated_members=tuple(sorted(candidate.update)),
             gaps=candidate.gaps,
             fingerprint=redact.keyed_digest(key, compared) if key else "",
+            capabilities=confined.capabilities if confined is not None else (),
+            network_aliases=self._kept_aliases(candidate, admitted, inspect),
             started=True,
+            note=self._note,
         )
+
+    def _kept_aliases(
+        self, candidate: Candidate, admitted: SummaryPart, inspect: Mapping[str, Any]
+    ) -> dict[str, object]:
+        """Return the document's aliases by network, with the container's name where it has it.
+
+        Docker compose gives each container its name as an alias. The name resolves anyway.
+        """
+        aliases = {name: texts_of(each) for name, each in admitted.network_aliases.items()}
+        for network, present in endpoint_aliases(inspect):
+            if network in candidate.joins and candidate.found_name in present:
+                aliases[network] = (*aliases.get(network, ()), candidate.found_name)
+        return {name: list(each) for name, each in aliases.items()}
 
     def _verify(self, candidate: Candidate) -> Flow[None]:
         """Compare the kernel's view with the future admission. Limits and networks come later."""
@@ -314,6 +360,7 @@ class Judge:
     ) -> Flow[None]:
         """Find the networks to leave. One with containers of others needs the operator's word."""
         joined = settings(inspect).networks
+        candidate.joined = frozenset(joined)
         candidate.leaves = tuple(name for name in joined if name not in candidate.joins)
         for name in candidate.leaves:
             others = yield from joining.others_in(self._state, name, together)
@@ -324,6 +371,26 @@ class Judge:
                 )
                 finding = Finding("adopt.network-shared", "NetworkSettings", reason, remedy)
                 candidate.findings.append(finding)
+
+
+def object_to_json(judged: JudgedObject) -> dict[str, object]:
+    """Return a judged volume or network for an operator."""
+    request = judged.request
+    return {
+        "kind": request.kind,
+        "name": redact.text(request.name),
+        "namespace": redact.text(request.namespace),
+        "findings": [_finding_to_json(each) for each in judged.findings],
+    }
+
+
+def _finding_to_json(finding: Finding) -> dict[str, str]:
+    return {
+        "rule": finding.rule,
+        "path": redact.text(finding.path),
+        "reason": redact.text(finding.reason),
+        "remedy": redact.text(finding.remedy),
+    }
 
 
 def _update_body(wanted: Settings) -> dict[str, object]:

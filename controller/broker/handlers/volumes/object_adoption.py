@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from controller.broker.gate.call import Flow, GateRequest, read_json
@@ -25,9 +26,13 @@ from controller.core.admission.object_adoption import (
     judge_object,
     summary_of,
 )
+from controller.core.encoding.json_members import mapping_of
 from controller.core.enforcement.approval_requests import NOTE_MAX
+from controller.core.engine_api.requests import Finding
+from controller.core.records.parts import SummaryPart
 from controller.core.rules.verdict import deny
 from controller.model.mutations import ADOPT, Mutation
+from controller.model.policy.document import Policy
 from controller.model.records import Reply
 
 ACT = "adopt-object"
@@ -35,9 +40,51 @@ _TEXTS = ("kind", "object", "namespace", "owner")
 _FORM = f'{{"act": "{ACT}", "kind": "volume", "object": NAME, "namespace": …, "owner": …}}'
 
 
+@dataclass(frozen=True, slots=True)
+class JudgedObject:
+    """A foreign object with the verdict on its adoption."""
+
+    request: AdoptionRequest
+    findings: tuple[Finding, ...]
+    #: The object of the record: the name of a volume, the id of a network.
+    subject: str = ""
+    summary: SummaryPart = field(default_factory=SummaryPart)
+    users: tuple[ObjectUser, ...] = ()
+
+
 def adopt(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Flow[Reply]:
     """Handle ``POST records``, act adopt-object."""
     request, note = _read(body)
+    judged = yield from judge_adoption(state, request, call.policy, intent=call.id, note=note)
+    if judged.findings:
+        raise_if_denied(deny(judged.findings))
+    yield from require_record("operator", call.by, record_of(judged))
+    users = [user.name for user in judged.users]
+    return json_reply(200, {"id": call.id, "object": judged.subject, "users": users})
+
+
+def record_of(judged: JudgedObject) -> dict[str, object]:
+    """Return the adoption of an object in its recorded form."""
+    return request_of("POST", ADOPT, judged.subject, judged.summary.members)
+
+
+def judge_adoption(
+    state: GateState,
+    request: AdoptionRequest,
+    policy: Policy,
+    *,
+    intent: str,
+    note: str = "",
+    together: frozenset[str] = frozenset(),
+) -> Flow[JudgedObject]:
+    """Judge the adoption of an object. Changes nothing.
+
+    *together* are containers, by id, that are adopted in the same request: they count as ours.
+
+    Raises:
+        Answered: no such object.
+        Denied: ``adopt.identity``, or a create of the same name isn't settled.
+    """
     found: lookup.FoundVolume | lookup.FoundNetwork | None
     if request.kind == "volume":
         refuse_if_held(state, Mutation.VOLUME_CREATE, request.name, under_way=True)
@@ -48,17 +95,17 @@ def adopt(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Fl
             found = None  # the name of a document is never an id
     if found is None:
         raise Answered(message_reply(404, f"no such {request.kind}: {request.name}"))
-    users = yield from _users(state, request.kind, found.inspect)
+    users = yield from _users(state, request.kind, found.inspect, together)
     findings = judge_object(
         request,
         found.inspect,
         owned=found.owned,
         users=users,
         instance=state.instance,
-        policy=call.policy,
+        policy=policy,
     )
     if findings:
-        raise_if_denied(deny(findings))
+        return JudgedObject(request, findings, users=users)
     identity = lookup.identity_of(found.inspect)
     if not identity:
         raise Denied(
@@ -67,17 +114,24 @@ def adopt(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Fl
             "use an engine of the API version 1.44 or newer",
         )
     subject = request.name if request.kind == "volume" else identity
-    summary = summary_of(request, identity=identity, intent=call.id, note=note)
-    recorded = request_of("POST", ADOPT, subject, summary.members)
-    yield from require_record("operator", call.by, recorded)
-    shown = {"id": call.id, "object": subject, "users": [user.name for user in users]}
-    return json_reply(200, shown)
+    summary = summary_of(request, identity=identity, intent=intent, note=note)
+    return JudgedObject(request, (), subject, summary, users)
+
+
+def read_object(value: object) -> AdoptionRequest:
+    """Return one object of a request to adopt containers.
+
+    Raises:
+        Denied: ``body.invalid``.
+    """
+    members = mapping_of(value)
+    return _read({**members, "object": members.get("name")} if "name" in members else {})[0]
 
 
 def _read(body: Mapping[str, object]) -> tuple[AdoptionRequest, str]:
     texts = {name: body.get(name) for name in _TEXTS}
     note = body.get("note", "")
-    known = body.keys() <= {"act", "note", *_TEXTS}
+    known = body.keys() <= {"act", "note", "name", *_TEXTS}
     kind: Literal["volume", "network"] = "network" if texts["kind"] == "network" else "volume"
     if (
         not known
@@ -94,7 +148,10 @@ def _read(body: Mapping[str, object]) -> tuple[AdoptionRequest, str]:
 
 
 def _users(
-    state: GateState, kind: Literal["volume", "network"], inspect: Mapping[str, Any]
+    state: GateState,
+    kind: Literal["volume", "network"],
+    inspect: Mapping[str, Any],
+    together: frozenset[str],
 ) -> Flow[tuple[ObjectUser, ...]]:
     """Return the containers with a volume or a network, stopped ones too."""
     value = str(inspect.get("Name" if kind == "volume" else "Id") or "")
@@ -104,7 +161,7 @@ def _users(
         ObjectUser(
             name=str((each.get("Names") or [each.get("Id", "")])[0]).removeprefix("/"),
             running=str(each.get("State") or "") in {"running", "paused", "restarting"},
-            ours=str(each.get("Id", "")) in state.inventory.containers,
+            ours=str(each.get("Id", "")) in together | state.inventory.containers.keys(),
         )
         for each in listed or ()
     )

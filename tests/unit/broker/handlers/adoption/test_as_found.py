@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -31,7 +31,10 @@ from controller.model.confinement import (
     CgroupLimits,
     EffectiveState,
     MountinfoLine,
+    MountPath,
+    Root,
 )
+from controller.model.host_paths import PathFacts
 from controller.model.inventory import Inventory, OwnedObject, TrustedImage
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Entry, Reply, Role
@@ -143,6 +146,9 @@ class Host:
             return names.get(name) or next(by_id, None)
         if kind == "images":
             return OWN
+        if (kind, rest) == ("volumes", "shop_data"):
+            made = "2026-01-01T00:00:00Z"
+            return {"Name": rest, "Driver": "local", "Options": None, "CreatedAt": made}
         if rest in ("bridge", BRIDGE) and "bridge" in self.networks:
             return {"Id": BRIDGE, "Name": "bridge", "Driver": "bridge", "Containers": self.members}
         if rest in ("platform-network", NETWORK) and "platform-network" in self.networks:
@@ -176,8 +182,8 @@ class Host:
                 if command.rows is None:
                     return told
                 return Reply(200, encode_list(command.rows, told.body))
-            case InspectPaths():
-                return ()
+            case InspectPaths(paths):
+                return tuple(PathFacts(path, "dir", device=3, inode=7) for path in paths)
             case ReadProcess():
                 return self.kernel
             case WriteRecord(entry):
@@ -198,12 +204,7 @@ class Host:
         if command.path.endswith("/update"):
             host = self.containers[OLD]["HostConfig"]
             host |= body
-            self.kernel = EffectiveState(
-                capabilities=self.kernel.capabilities,
-                no_new_privileges=self.kernel.no_new_privileges,
-                mounts=self.kernel.mounts,
-                limits=AFTER,
-            )
+            self.kernel = replace(self.kernel, limits=AFTER)
         elif command.path.endswith("/connect"):
             assert ends is not None
             aliases = body.get("EndpointConfig", {}).get("Aliases")
@@ -386,6 +387,46 @@ def test_a_taken_slot_and_an_own_container_are_left_as_they_are() -> None:
     host.entries, host.forwarded = [], []
     assert rules(host, knows, container="other") == ["adopt.slot-taken"]
     assert rules(host, knows, container="old") == ["adopt.owned"]
+
+
+def mounted(create: dict[str, Any], host: Host) -> dict[str, Any]:
+    """Let the container and the create of its document mount a volume of somebody."""
+    host.containers[OLD]["HostConfig"]["Binds"] = ["shop_data:/data:rw"]
+    mounts = [{"Type": "volume", "Source": "shop_data", "Target": "/data"}]
+    host.containers[OLD]["Mounts"] = [{"Type": "volume", "Destination": "/data"}]
+    create["HostConfig"]["Mounts"] = mounts
+    return create
+
+
+def test_volumes_of_documents_are_adopted_with_their_containers() -> None:
+    host, knows = Host(), broker()
+    host.kernel = replace(
+        EFFECTIVE,
+        mounts=(
+            *EFFECTIVE.mounts,
+            MountinfoLine(2, "/x", "/data", frozenset({"rw"}), False, "ext4", frozenset({"rw"})),
+        ),
+        reached=(MountPath("/data", 2),),
+        roots=(Root(2, 3, 7),),
+    )
+    create = mounted(deepcopy(CREATE), host)
+    assert rules(host, knows, create=create) == ["volume.foreign"]
+    volume = {"kind": "volume", "name": "shop_data", "namespace": "default", "owner": "team"}
+    assert rules(host, knows, create=create, objects=[volume]) == []
+    assert "shop_data" not in knows.inventory.volumes
+    status, told = adopt(host, knows, create=create, objects=[volume])
+    assert (status, told["adopted"], told["failed"]) == (200, [OLD], [])
+    assert knows.inventory.volumes["shop_data"].adopted == "2026-01-01T00:00:00Z"
+    assert [entry.stage for entry in host.entries][:2] == ["operator", "intent"]
+
+
+def test_a_refused_volume_refuses_the_request() -> None:
+    host, knows = Host(), broker()
+    volume = {"kind": "volume", "name": "other", "namespace": "default", "owner": "team"}
+    status, told = adopt(host, knows, objects=[volume])
+    assert (status, told["trimtab"]["rule"]) == (403, "adopt.unknown")
+    assert host.forwarded == []
+    assert OLD not in knows.inventory.containers
 
 
 @pytest.mark.parametrize("container", ["missing", "../x", "", OLD[:12] + "0" * 4])
