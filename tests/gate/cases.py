@@ -68,6 +68,9 @@ class Case:
     mutation: dict[str, Any] = field(default_factory=dict)
     role: str = ""
     knob: str = ""
+    rule: str = ""  # that refuses it; '' for any
+    #: A container of nobody that the case speaks of: options of ``docker run`` and the rest.
+    looks: dict[str, Any] = field(default_factory=dict)
     text: str = ""  # the line, with its tokens
 
     @classmethod
@@ -204,6 +207,7 @@ class Court:
         world = self._world
         if "{{OWN" in case.text:
             self._have_own(_state_for(case))
+        self._make_look_alike(case)
         if "{{REV_PINNED}}" in case.text:
             world.pin_revision()
         if "{{CONTENT" in case.text or "{{FILES_FOLDER}}" in case.text:
@@ -221,6 +225,12 @@ class Court:
             for source in _bind_sources(filled.body):
                 world.make_folder(source)
         return filled
+
+    def _make_look_alike(self, case: Case) -> None:
+        # A gate that is to be found wrong passes everything on, or nothing: there is no need of it.
+        if case.looks and not self._tap.shielded:
+            looks = json.loads(self._world.fill(json.dumps(case.looks)))
+            self._world.make_look_alike(looks)
 
     def _have_own(self, state: str) -> None:
         if not self._world.own or self._state != state:
@@ -254,6 +264,8 @@ class Court:
             return f"status {answer.status}: {answer.body[:200]!r}"
         if case.method != "HEAD" and not answer.rule:
             return f"status {answer.status} without a rule id: {answer.body[:200]!r}"
+        if case.rule and answer.rule != case.rule and not self._tap.shielded:
+            return f"refused by {answer.rule}, and not by {case.rule}: {answer.body[:300]!r}"
         return ""
 
     def _allow(self, answer: Answer, tapped: Sequence[Tapped], case: Case) -> str:

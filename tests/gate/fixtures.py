@@ -261,6 +261,7 @@ class World:
         self.instance = str(self.must("operator", "GET", "/trimtab/v1/whoami")["instance"])
         self._tag_images(texts)
         self._make_loose_objects()
+        self.tokens |= {"INSTANCE": self.instance, "LIKE6": "000000"}
         self.own = ""
         for owner, token in (("alice", "OWN"), ("bob", "FOREIGN")):
             self.must(owner, "POST", "/networks/create", {"Name": f"{owner}-isle"})
@@ -460,6 +461,20 @@ class World:
         self.tokens["FILES_FOLDER"] = self.engine_mounts(made)
         self.ask("operator", "DELETE", f"/containers/{made}?force=1")
 
+    def make_look_alike(self, looks: Mapping[str, Any]) -> None:
+        """Make a container of nobody, in place of the one before."""
+        docker = self.engine.docker
+        docker("rm", "--force", "--volumes", *LOOK_ALIKES, check=False)
+        act, name = looks.get("act", "run"), looks.get("name", LOOK_ALIKES[0])
+        verb = ("create",) if act == "create" else ("run", "--detach")
+        image = looks.get("image", IMAGE)
+        made = docker(
+            *verb, "--name", name, *looks["options"], image, *looks.get("command", ())
+        ).stdout.strip()
+        if act == "pause":
+            docker("pause", name)
+        self.tokens["LIKE6"] = made[:6]
+
     def engine_mounts(self, container: str) -> str:
         """Return the source of a container's first mount, as the engine has it."""
         form = "{{(index .HostConfig.Mounts 0).Source}}"
@@ -505,7 +520,7 @@ class World:
             for each in inventory[kind]:
                 named = each.get("name") if kind == "volumes" else each["id"]
                 self.ask("operator", "DELETE", f"/{kind}/{named}{suffix}")
-        self.engine.docker("rm", "--force", "gate-unmanaged", check=False)
+        self.engine.docker("rm", "--force", "gate-unmanaged", *LOOK_ALIKES, check=False)
         self.engine.docker("volume", "rm", "gate-bindroot", "gate-unlabelled", check=False)
         if self._tags:
             self.engine.docker("rmi", *self._tags, check=False)
@@ -513,6 +528,8 @@ class World:
     _tags: tuple[str, ...] | list[str] = ()
 
 
+#: The names of containers of nobody that look like a service.
+LOOK_ALIKES = ("gate-like", "like.1-7e7e7e7e")
 #: The revision of all runs of jobs.
 RUN_REVISION = "v2:" + "6a" * 32
 
