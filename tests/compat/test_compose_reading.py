@@ -22,7 +22,7 @@ GROUPS = sorted({case.group for case in cases()})
 @given(projects())
 def test_a_generated_project_is_read_as_docker_compose_reads_it(tmp_path: Path, files):
     root = tmp_path / "source"
-    for name in ("compose.yaml", "compose.override.yaml", ".env"):
+    for name in ("compose.yaml", "compose.override.yaml"):
         (root / "shop" / name).unlink(missing_ok=True)
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)

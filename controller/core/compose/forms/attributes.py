@@ -207,8 +207,9 @@ SERVICE_FIELDS: dict[str, Convert] = {
             "weight": natural,
             "weight_device": list_of(
                 structure(
-                    {"path": always(text), "weight": always(integer)},
+                    {"path": text, "weight": natural},
                     renamed={"path": "Path", "weight": "Weight"},
+                    defaults={"Path": "", "Weight": 0},
                 )
             ),
             **_fields(

@@ -70,11 +70,23 @@ def schema() -> dict[str, Any]:
     return found
 
 
+def _anchored(part: Any) -> Any:
+    """Return the schema with patterns that end at the end of a name, not before a line break."""
+    if isinstance(part, list):
+        return [_anchored(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        (f"{name[:-1]}\\Z" if name.endswith("$") else name): _anchored(each)
+        for name, each in part.items()
+    }
+
+
 @cache
 def _validator() -> Draft7Validator:
     from jsonschema import Draft7Validator
 
-    return Draft7Validator(schema())
+    return Draft7Validator(_anchored(schema()))
 
 
 def validate(root: Node, report: Report) -> None:

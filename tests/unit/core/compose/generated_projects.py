@@ -23,6 +23,9 @@ _ANY = ["a", "b", "a b", "1", "true", "$A", "${A:-d}", "x-${B-e}", "$$A", "a=b",
 _TEXTS: dict[str, list[str]] = {
     "image": ["x", "x:1", "r.example/x@sha256:aa", "x:${A:-1}"],
     "ports": ["80", "8080:80", "127.0.0.1:81:80/udp", "9000-9002:9000-9002", "[::1]:5:6", "1-2:3"],
+    "env_file": ["a.env"],
+    "path": ["a.env", "./b"],
+    "label_file": ["a.env"],
     "port": ["80", "${A:-81}"],
     "published": ["80", "80-90", "${A:-5}"],
     "volumes": ["a:/a", "b:/b:ro", "./c:/c", "/d:/d:rw,z", "/e", "../f:/f:rshared", "a:/x:nocopy"],
@@ -30,7 +33,7 @@ _TEXTS: dict[str, list[str]] = {
     "target": ["/t", "/u/../v", "80", "t"],
     "devices": ["/dev/a", "/dev/a:/dev/b", "/dev/a:/dev/b:r"],
     "extra_hosts": ["a:1.1.1.1", "b=::1", "c:[::1]"],
-    "test": ["NONE", "CMD", "curl x"],
+    "test": ["NONE", "CMD"],
     "condition": ["service_started", "service_healthy"],
     "network_mode": ["none", "host", "service:c", "bridge"],
     "pid": ["host", "service:c"],
@@ -109,6 +112,8 @@ for _name in [
     "pids",
     "max_failure_ratio",
     "max_replicas_per_node",
+    "mem_swappiness",
+    "ulimits",
 ]:
     _TEXTS[_name] = _NUMBERS
 for _name in [
@@ -135,6 +140,14 @@ _NAMES = {
     "ulimits": ("nofile", "nproc"),
     "depends_on": ("c",),
     "networks": ("a", "b", "default"),
+}
+#: Members that Docker Compose requires without the schema.
+_NEEDED = {
+    "ports": {"target"},
+    "volumes": {"target"},
+    "devices": {"target"},
+    "secrets": {"source"},
+    "configs": {"source"},
 }
 #: Attributes that name another service.
 _REFERENCES = {"depends_on", "links", "volumes_from", "network_mode", "pid", "ipc"}
@@ -187,7 +200,7 @@ def _mapping(part: dict[str, Any], key: str, depth: int) -> Strategy:
         for name, each in part.get("properties", {}).items()
         if name not in LEFT_OUT
     }
-    needed = {*part.get("required", ()), *({"target"} if key in {"ports", "volumes"} else ())}
+    needed = {*part.get("required", ()), *(_NEEDED.get(key, ()))}
     required = {name: known.pop(name) for name in sorted(needed) if name in known}
     if known:
         # Few attributes at a time, so that a value out of bounds is the only one.
@@ -283,7 +296,11 @@ def projects() -> Strategy:
 
     def texts(pair: tuple[Any, Any]) -> dict[str, str]:
         first, override = pair
-        files = {"shop/compose.yaml": json.dumps(first), "shop/.env": "A=1\nE=\n"}
+        files = {
+            "shop/compose.yaml": json.dumps(first),
+            "shop/.env": "A=1\nE=\n",
+            "shop/a.env": "F=$A\n",
+        }
         if override is not None:
             files["shop/compose.override.yaml"] = json.dumps(override)
         return files
