@@ -35,6 +35,11 @@ def test_a_generated_project_is_read_as_docker_compose_reads_it(tmp_path: Path, 
 def test_the_recorded_answers_are_those_of_the_installed_program(group):
     recorded = answers(group)
     some = [case for case in cases() if case.group == group][::4]
-    assert {case.title: record(case) for case in some} == {
-        case.title: recorded[case.title] for case in some
+    assert {case.title: comparable(record(case)) for case in some} == {
+        case.title: comparable(recorded[case.title]) for case in some
     }
+
+
+def comparable(answer: object) -> object:
+    """Return a tree; docker-compose's reason of a refusal can differ from run to run."""
+    return "refused" if isinstance(answer, str) else answer

@@ -38,20 +38,21 @@ def _from_env_files(
 ) -> dict[str, Node]:
     found: dict[str, Node] = {}
     for file in files.items:
-        name, required = file.get("path"), file.get("required")
-        kind = file.get("format")
+        name, required, kind = (file.get(key) for key in ("path", "required", "format"))
+        if name is None or name.text is None:
+            continue
+        location = file_path(name.text)
+        is_optional = required is not None and required.value is False
+        if is_optional and not session.exists(location):
+            continue
         if kind is not None:
             message = f"the format {kind.value!r} of env files is not supported"
             fail(kind, "compose.value", message, "remove format", path)
-        if name is None or name.text is None:
-            continue
         known = {**variables, **{key: node.text or "" for key, node in found.items()}}
         try:
-            values = session.variables(file_path(name.text), known, file) or {}
+            values = session.variables(location, known, file) or {}
         except FileAbsent as error:
-            if required is not None and required.value is False:
-                continue
-            raise Fault(unreadable(error, file_path(name.text), file)) from None
+            raise Fault(unreadable(error, location, file)) from None
         found |= {key: file.at(value) for key, value in values.items()}
     return found
 
