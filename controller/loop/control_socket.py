@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.core.drift import failed_runs as failures
+from controller.core.encoding.canonical_json import digest
 from controller.core.review.review_form import ReviewForm, form_from_json
 from controller.core.service.history import with_failures
 from controller.core.status.failed_run_lines import with_last_lines
@@ -137,7 +138,8 @@ def _read(
     output = question.get("output") is True
     match what:
         case "status":
-            return with_last_lines(backend.status(), runs) if output else backend.status()
+            report = with_last_lines(backend.status(), runs) if output else backend.status()
+            return _unless_known(report, question)
         case "plan":
             return backend.plan()
         case "history":
@@ -145,6 +147,18 @@ def _read(
             return with_failures(history, runs) if output else history
         case _:
             return {"runs": [failures.to_json(run) for run in runs]}
+
+
+def _unless_known(report: dict[str, object], question: Mapping[str, object]) -> dict[str, object]:
+    """Return a report with its version. A question names the version that the asker has, or ''.
+
+    Asked again and again, an unchanged report costs neither side more than a digest.
+    """
+    known = question.get("unless")
+    if known is None:
+        return report
+    version = digest(report)
+    return {"unchanged": True} if version == known else {**report, "version": version}
 
 
 def _with_last_lines(done: dict[str, object], runs: Iterable[FailedRun]) -> dict[str, object]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 
-from controller.broker.host.peer_credentials import peer_of
+from controller.broker.host.peer_credentials import PeerGroup, peer_of
 from controller.broker.server.connection import READ_BYTES, Connection, ConnectionContext
 from controller.broker.server.connection_limit import REFUSED_MAX, SlotLimits
 from controller.broker.server.fair_queue import FairQueue
@@ -26,6 +26,8 @@ from controller.system.slots import Slot, Slots, SlotUser
 LOG = logging.getLogger(__name__)
 #: How long a refused connection stays open, so that its client can still send the request.
 REFUSE_S = 0.5
+#: The groups that are served in the turn of their accept.
+TRUSTED = frozenset({PeerGroup.OPERATOR, PeerGroup.CONTROLLER})
 #: Connections accepted in one iteration of the event loop. A request takes some iterations, so each
 #: must stay short under a flood of refused connections.
 ACCEPTED_AT_ONCE = 32
@@ -162,7 +164,12 @@ class Listener:
             self._refuse(connected)
             return
         connected.setblocking(False)
-        task = asyncio.ensure_future(self._serve(connected, user, accepted))
+        serving = self._serve(connected, user, accepted)
+        if user.group in TRUSTED:
+            # The task starts at once, and not in the next turn of the event loop.
+            asyncio.Task(serving, loop=asyncio.get_running_loop(), eager_start=True)
+            return
+        task = asyncio.ensure_future(serving)
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
@@ -170,11 +177,12 @@ class Listener:
         """Serve one connection from the accept to its end."""
         task = asyncio.current_task()
         assert task is not None, "a connection is served by a task"
+        self._waiting.add(task)
         try:
             slot = await self._await_slot(connected, user)
+            self._waiting.discard(task)
             if slot is None:
                 return
-            self._waiting.discard(task)
             try:
                 await self._converse(connected, user, task)
             except asyncio.CancelledError:

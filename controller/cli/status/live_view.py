@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from controller.process.process_group import ProcessGroup
 
 REFRESH_S = 0.5
+#: After so many unchanged answers, the controller is asked less often.
+QUIET, QUIET_REFRESH_S = 20, 1.0
+#: The ages in an unchanged table are redrawn after so many answers.
+REDRAWN_AFTER = 5
 #: The children are checked between two questions, so an answer must come soon.
 ANSWER_S = 1.0
 #: For so many seconds, a missing first answer is expected, and no reason for an alarm.
@@ -67,18 +71,28 @@ def _show_until(
 
     fetcher = FetcherChild(assembly, launch)
     began, has_answered = time.monotonic(), False
+    version, unchanged = "", 0
     while not signals.stopped:
         assembly.restart_ended()
         failure = fetcher.adjust(now=time.monotonic())
         if failure is not None:
             echo(printable(f"warning: {failure}"), err=True)
         try:
-            view.show(ask_controller(launch.state.controller_socket, question, timeout_s=ANSWER_S))
+            asked = {**question, "unless": version}
+            answer = ask_controller(launch.state.controller_socket, asked, timeout_s=ANSWER_S)
             has_answered = True
+            if answer.get("unchanged"):
+                unchanged += 1
+                if unchanged % REDRAWN_AFTER == 0:
+                    view.refresh()
+            else:
+                version, unchanged = answer.pop("version", ""), 0
+                view.show(answer)
         except TrimtabError as error:
+            version, unchanged = "", 0
             is_starting = not has_answered and time.monotonic() - began < START_S
             view.wait(STARTING if is_starting else error)
-        signals.wait(REFRESH_S)
+        signals.wait(REFRESH_S if unchanged < QUIET else QUIET_REFRESH_S)
     fetcher.stop()
 
 
@@ -171,6 +185,9 @@ class _Lines:
             self._ended = True
             echo("\n".join(lines))
 
+    def refresh(self) -> None:
+        """Do nothing: the lines have no ages."""
+
     def wait(self, error: TrimtabError) -> None:
         self._changes.wait(error)
 
@@ -200,8 +217,14 @@ class _Live:
         self._start = StartText(launch)
         self._screen = screen
         self._folder = Path(launch.instance.dir)
+        self._report: dict[str, Any] = {}
+
+    def refresh(self) -> None:
+        """Draw the last report again."""
+        self.show(self._report)
 
     def show(self, report: dict[str, Any]) -> None:
+        self._report = report
         excerpt = report_excerpts(self._folder)  # reads the files again
         view = TableView(self._screen.width, current_time(), excerpt=excerpt)
         lines = [self._start.heading(), *(f"  {line}" for line in self._start.ending(report))]

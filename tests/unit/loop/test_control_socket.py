@@ -128,6 +128,16 @@ def test_output_is_for_root_the_own_user_and_whoever_may_read_the_logs(
     assert all(run.lines == FAILED.lines for run in kept)
 
 
+def test_a_report_that_the_asker_has_is_not_sent_again() -> None:
+    first = ask({"do": "status", "unless": ""})
+    version = first.pop("version")
+    assert first == Desk().status()
+    assert ask({"do": "status", "unless": version}) == {"unchanged": True}
+    with_output = ask({"do": "status", "unless": version, "output": True})
+    assert "no password" in json.dumps(with_output)
+    assert with_output["version"] != version
+
+
 def test_output_is_only_given_to_those_who_ask_for_it() -> None:
     told = json.dumps([ask({"do": "status"}), ask({"do": "history", "key": str(FAILED.key)})])
     assert "no password" not in told

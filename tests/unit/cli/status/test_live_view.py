@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +20,7 @@ from controller.cli.status.live_view import has_settled, reachable_services, scr
 from controller.cli.status.table import TableView
 from controller.model.errors import TrimtabError
 from controller.settings import Instance, state_of
+from controller.system.conversation import ConversationServer
 from tests.unit.cli.reports import condition, report, resource
 
 NOW = 1_772_366_400.0  # 2026-03-01T12:00:00Z
@@ -103,6 +106,70 @@ def test_a_screen_is_never_higher_than_the_terminal() -> None:
     assert lines[:4] == [*heading, "", "KIND     NAME   READY  CONDITION  AGE  IMAGE"]
     assert lines[-1] == "and 22 more, all Ready"
     assert len(lines) == 23
+
+
+class _Rounds:
+    """Signals that end a command after so many questions. Remembers how long was waited between."""
+
+    def __init__(self, rounds: int) -> None:
+        self.waited: list[float] = []
+        self._rounds = rounds
+
+    @property
+    def stopped(self) -> bool:
+        return len(self.waited) == self._rounds
+
+    def wait(self, seconds: float) -> None:
+        self.waited.append(seconds)
+
+
+class _Shown:
+    """A view that counts what it is given."""
+
+    def __init__(self) -> None:
+        self.shown: list[object] = []
+        self.refreshed = 0
+
+    def show(self, report: object) -> None:
+        self.shown.append(report)
+
+    def refresh(self) -> None:
+        self.refreshed += 1
+
+    def wait(self, error: TrimtabError) -> None:
+        raise AssertionError(error)
+
+
+def test_an_unchanged_status_is_shown_once_and_asked_for_less_often(tmp_path: Path) -> None:
+    reports = [report(resource("web"))] * 30 + [report(resource("db"))]
+    asked: list[str] = []
+
+    def answer(question: Mapping[str, object], _uid: int) -> dict[str, object]:
+        now = reports[len(asked)]
+        asked.append(str(question["unless"]))
+        version = json.dumps(now)
+        return {"unchanged": True} if asked[-1] == version else {**now, "version": version}
+
+    launch: Any = SimpleNamespace(
+        instance=SimpleNamespace(dir=tmp_path),
+        state=SimpleNamespace(controller_socket=tmp_path / "controller.sock"),
+    )
+    assembly: Any = SimpleNamespace(restart_ended=lambda: None, end=lambda _name: None)
+    signals: Any = _Rounds(len(reports))
+    view: Any = _Shown()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(launch.state.controller_socket))
+    listener.listen()
+    server = ConversationServer(listener, answer, trusted=frozenset({0, os.getuid()}))
+    server.start()
+    try:
+        live_view._show_until(signals, assembly, launch, view)
+    finally:
+        server.stop()
+    assert view.shown == [reports[0], reports[-1]]
+    assert view.refreshed == 29 // live_view.REDRAWN_AFTER
+    usual, quiet = live_view.REFRESH_S, live_view.QUIET_REFRESH_S
+    assert signals.waited == [usual] * live_view.QUIET + [quiet] * 10 + [usual]
 
 
 class _Once:
