@@ -98,7 +98,7 @@ def _name_before_moves(service: Service, canonical: str, containers: Iterable[Co
     formers = {(c.former or c.key.name): c.revision for c in containers}
     if canonical in formers.values():
         return ""
-    contents = revision_contents(service.deliveries)
+    contents = revision_contents(service.deliveries, service.bound_names)
     for name, revision in sorted(formers.items()):
         key = replace(service.key, name=name)
         if name != service.key.name and is_revision_of(
@@ -117,7 +117,7 @@ def moved(overrides: Overrides, key: Key) -> Overrides:
     for kept in overrides.revisions:
         spec = kept_spec(kept)
         if spec is not None and not kept.hidden:
-            contents = revision_contents(kept.deliveries)
+            contents = revision_contents(kept.deliveries, kept.bound_names)
             canonical = revision_of(kept.owner, key, spec, contents)
             kept = replace(kept, canonical="" if canonical == kept.revision else canonical)  # noqa: PLW2901
         revisions.append(kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 
+from controller.core.manifests.check_together import desired_of
 from controller.core.manifests.revision_hash import earlier_revision_of, slot_text
 from controller.core.service.history import history
 from controller.core.service.kept_revisions import moved, with_kept_revisions
@@ -193,3 +194,23 @@ def test_without_saved_state_the_containers_tell_the_revision_of_the_earlier_nam
     assert found_of(changed, NO_OVERRIDES, made).revision == changed.revision
     by_the_earlier_rule = replace(made, revision=earlier(BEFORE))
     assert found_of(without_claim, NO_OVERRIDES, by_the_earlier_rule).revision == earlier(BEFORE)
+
+
+def test_a_moved_service_with_an_adopted_volume_keeps_its_revision() -> None:
+    def documents(name: str) -> Service:
+        texts = {
+            "v.yaml": "apiVersion: trimtab/v1\nkind: Volume\nmetadata: {name: data, owner: team}\n"
+            "spec: {engineName: shop_data}\n",
+            "s.yaml": "apiVersion: trimtab/v1\nkind: Service\n"
+            f"metadata: {{name: {name}, owner: team}}\nspec: {{image: 'a/b:1', "
+            "mounts: [{type: volume, source: data, target: /data}]}\n",
+        }
+        (found,) = desired_of(texts).services
+        assert found.bound_names
+        return found
+
+    before, now = documents("web"), replace(documents("site"), moved=(WEB,))
+    overrides = moved(kept_now(before), now.key)
+    assert found_of(now, overrides).revision == before.revision
+    running = replace(container(), revision=before.revision, former="web", key=now.key)
+    assert found_of(now, NO_OVERRIDES, running).revision == before.revision

@@ -29,10 +29,10 @@ def told(found: Desired) -> list[str]:
     return [f"{p.file}:{p.line} {p.code}: {p.message}" for p in found.problems]
 
 
-def test_earlier_names_are_keys_of_the_namespace_or_of_the_one_named() -> None:
-    found = desired(document("web", "api", "shop/api"))
+def test_earlier_names_are_keys_of_the_namespace() -> None:
+    found = desired(document("web", "api", "default/old"))
     (service,) = found.services
-    assert service.moved == (API, service_key("shop", "api"))
+    assert service.moved == (API, service_key("default", "old"))
     assert (found.problems, found.blind_keys) == ((), frozenset())
 
 
@@ -82,11 +82,30 @@ def test_earlier_names_are_keys_of_the_namespace_or_of_the_one_named() -> None:
             ["0.yaml:7 moved.kind: a Network can't be moved; metadata.moved is for kind Service"],
         ),
         (
+            [document("web", "shop/api")],
+            [
+                (
+                    "0.yaml:8 moved.namespace: Service/shop/api is in another namespace, "
+                    "and a move stays within one"
+                )
+            ],
+        ),
+        (
             [document("web", "'A b'")],
             ['0.yaml:8 moved.form: "A b" is no earlier name of a service'],
         ),
     ],
-    ids=["self", "declared", "claimed", "cycle", "job", "of-a-job", "of-a-network", "form"],
+    ids=[
+        "self",
+        "declared",
+        "claimed",
+        "cycle",
+        "job",
+        "of-a-job",
+        "of-a-network",
+        "namespace",
+        "form",
+    ],
 )
 def test_a_wrong_claim_is_a_problem_at_its_place(documents: list[str], problems: list[str]) -> None:
     found = desired(*documents)
