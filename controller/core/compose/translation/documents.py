@@ -16,7 +16,7 @@ from controller.core.compose.translation.mounts import MountPlan, file_of, put_m
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.networking import put_networking
 from controller.core.compose.translation.rollout import put_rollout
-from controller.core.compose.translation.scope import Draft, LookUp, Scope, mapping
+from controller.core.compose.translation.scope import Draft, LookUp, Scope, Tree, mapping
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.compose.translation.walk import check_attributes
 from controller.core.encoding.yaml import Document, YamlPath
@@ -113,12 +113,19 @@ def _network(scope: Scope, name: str) -> None:
     if driver not in (None, "", "bridge", "default"):
         message = f"network driver {driver} is not supported: networks are bridges of this host"
         scope.error(("networks", name, "driver"), "compose.refused", message, "remove it", key)
-    if name == "default" or declared.get("external"):
+    if name == "default" and not declared.get("external"):
         return
     draft = Draft("Network", key.name, ("networks", name))
+    if declared.get("external"):
+        draft.put("spec.engineName", engine_name(name, declared), "external")
     draft.put("spec.internal", bool(declared.get("internal")), "internal")
     _put_labels(draft, declared.get("labels"))
     scope.drafts.append(draft)
+
+
+def engine_name(name: str, declared: Tree) -> str:
+    """Return the name on the engine of an external volume or network."""
+    return str(mapping(declared.get("external")).get("name") or declared.get("name") or name)
 
 
 def _volume(scope: Scope, name: str) -> None:
@@ -128,9 +135,9 @@ def _volume(scope: Scope, name: str) -> None:
     if driver not in (None, "", "local"):
         message = f"volume driver {driver} is not supported: volumes are folders of this host"
         scope.error(("volumes", name, "driver"), "compose.refused", message, "remove it", key)
-    if declared.get("external"):
-        return
     draft = Draft("Volume", key.name, ("volumes", name))
+    if declared.get("external"):
+        draft.put("spec.engineName", engine_name(name, declared), "external")
     _put_labels(draft, declared.get("labels"))
     scope.drafts.append(draft)
 

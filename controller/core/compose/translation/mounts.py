@@ -117,11 +117,6 @@ def _put_volume(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) 
 
 def _put_named(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) -> None:
     source, target = str(terms.get("source") or ""), _clean(terms.get("target"))
-    declared = mapping(mapping(work.scope.project.tree.get("volumes")).get(source))
-    if declared.get("external"):
-        message = f"volume {source} is external: volumes of others are never touched"
-        work.refuse(origin, message, "remove external there, and copy the data into the new volume")
-        return
     entry: dict[str, object] = {"type": "volume", "source": dns_name(source), "target": target}
     if not source:
         if replicas_of(work.tree) > 1:

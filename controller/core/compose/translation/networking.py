@@ -61,7 +61,9 @@ def _put_mode(work: Workload, mode: str) -> None:
 def _put_networks(work: Workload) -> None:
     joined = networks_of(work.tree)
     work.draft.origins["spec", "network"] = (*work.draft.origin, "networks")
-    if _DEFAULT in joined:
+    declared = mapping(mapping(work.scope.project.tree.get("networks")).get(_DEFAULT))
+    is_implied = _DEFAULT in joined and not declared.get("external")
+    if is_implied:
         origin: TreePath = ("networks", _DEFAULT)
         work.draft.put("spec.network.mode", default_mode(work.scope), origin)
         aliases = texts(joined[_DEFAULT].get("aliases"))
@@ -70,7 +72,7 @@ def _put_networks(work: Workload) -> None:
         work.draft.put("spec.network.mode", "declared", "networks")
     attach: list[object] = []
     for name, terms in joined.items():
-        if name == _DEFAULT:
+        if name == _DEFAULT and is_implied:
             continue
         path = ("spec", "network", "attach", len(attach))
         work.draft.trace(path, ("networks", name))

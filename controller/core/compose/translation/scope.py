@@ -78,6 +78,9 @@ class Draft:
             members = cast("dict[str, object]", members.setdefault(part, {}))
         members[last] = value
         self.trace(tuple(path.split(".")), origin)
+        if parents and origin:
+            first = origin if isinstance(origin, str) else origin[0]
+            self.origins.setdefault(("spec", parents[0]), (*self.origin, first))
 
     def add(self, path: str, value: object, origin: TreePath) -> None:
         """Append an item to a list below spec."""

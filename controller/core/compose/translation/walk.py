@@ -33,7 +33,8 @@ def _is_usual_name(scope: Scope, path: TreePath) -> bool:
     if len(path) != 3 or path[2] != "name" or path[0] not in _KINDS:
         return False
     element = mapping(mapping(scope.project.tree.get(str(path[0]))).get(str(path[1])))
-    return element.get("name") == f"{scope.project.name}_{path[1]}"
+    own = f"{scope.project.name}_{path[1]}"
+    return element.get("name") == own or bool(element.get("external"))
 
 
 def _rows(

@@ -111,12 +111,13 @@ def _losses(desired: Desired, reaches: Iterable[Reach]) -> Iterator[Change]:
             before, after = ", ".join(reach.before.ports), ", ".join(reach.after.ports) or "none"
             text = f"published ports: {before} becomes {after}"
             yield Change("loss", (reach.service,), text)
-    volumes = tuple(each.key.name for each in desired.volumes)
-    named = ", ".join(qualified(each.key.namespace, each.key.name) for each in desired.volumes)
+    volumes = [each for each in desired.volumes if each.spec.engine_name is None]
+    named = ", ".join(qualified(each.key.namespace, each.key.name) for each in volumes)
     yield Change(
         "loss",
-        volumes,
-        f"empty volumes of trimtab ({named}): data that Docker Compose keeps elsewhere stays there",
+        tuple(each.key.name for each in volumes),
+        f"volumes that begin empty ({named}): for the data of a volume of Docker Compose, write external: true "
+        "and its name in the file, and let an operator adopt it once (trimtab volume adopt)",
     )
     yield Change(
         "loss",

@@ -66,6 +66,9 @@ def test_fields_have_the_places_of_the_compose_file() -> None:
     assert (at.file, at.line) == ("compose.yaml", 9)
     assert place_of(web.source, ("spec", "image")).line == 3
     assert dict(web.source.lines)["image"] == 3
+    database = desired(SHOP).service(service_key("shop", "db"))
+    assert database is not None
+    assert dict(database.source.lines)["healthcheck"] == 15
 
 
 def test_a_refused_attribute_leaves_its_service_alone_unchanged() -> None:
@@ -90,16 +93,24 @@ def test_names_that_normalise_to_one_name_are_errors() -> None:
 
 
 def test_drivers_of_networks_and_volumes_are_refused() -> None:
-    text = (
-        "networks:\n  n: {driver: macvlan}\n"
-        "volumes:\n  v: {driver: nfs}\n  w: {external: true, name: other}\n"
-    )
+    text = "networks:\n  n: {driver: macvlan}\nvolumes:\n  v: {driver: nfs}\n"
     state = desired(text)
     assert state.blind_keys == {
         Key("Network", "shop", "n"),
         Key("Volume", "shop", "v"),
-        Key("Volume", "shop", "w"),
     }
+
+
+def test_external_volumes_and_networks_have_their_name_on_the_engine() -> None:
+    found = trees(
+        "services:\n  web: {image: 'x:1', networks: {default: null}}\n"
+        "volumes:\n  v: {external: true, name: shop_v}\n  w: {external: true}\n"
+        "networks:\n  default: {external: true, name: proxy}\n"
+    )
+    assert found["Volume/v"] == {"engineName": "shop_v"}
+    assert found["Volume/w"] == {"engineName": "w"}
+    assert found["Network/default"] == {"engineName": "proxy", "internal": False}
+    assert found["Service/web"]["network"] == {"mode": "declared", "attach": ["default"]}
 
 
 def test_configs_and_secrets_become_resources() -> None:

@@ -136,17 +136,13 @@ def test_a_mount(body: str, mount: dict[str, Any]) -> None:
         ),
         ("{type: npipe, source: x, target: /g}", "error compose.refused: a mount of type npipe"),
         (
-            "{type: volume, source: ext, target: /g}",
-            "error compose.refused: volume ext is external",
-        ),
-        (
             "{type: bind, source: /tmp/x, target: /x, read_only: true, bind: {propagation: rshared}}",
             "error compose.refused: volumes[0].bind.propagation",
         ),
     ],
 )
 def test_a_mount_has_a_problem_at_its_line(mount: str, problem: str) -> None:
-    text = project_of(f"volumes:\n- {mount}") + "volumes: {ext: {external: true, name: e}}\n"
+    text = project_of(f"volumes:\n- {mount}")
     found = [line for line in problems(text, files=FILES) if line.startswith(("4", "5"))]
     assert found[0].partition(" ")[2].startswith(problem), found
 
