@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,14 @@ from controller.settings import read_instance, state_of
 
 if TYPE_CHECKING:
     from controller.core.rules.verdict import AdmissionDecision
-    from controller.model.desired.desired import Desired
+    from controller.model.desired.desired import Desired, Service
     from controller.model.desired.plan import CreateContainer, Verdict
     from controller.model.errors import Problem
     from controller.model.names import Key
     from controller.model.policy.document import Policy
+
+#: Stands for the content of a Secret: no rule depends on the id.
+_UNKNOWN_CONTENT = f"hmac:{'0' * 64}"
 
 
 def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, Verdict]]:
@@ -55,9 +59,20 @@ def check_creations(
     networks = policy.networks.names
     prerequisites = Prerequisites(desired, Observed(instance=""), networks)
     for service in desired.services:
-        action = hypothetical_create(service, prerequisites)
+        action = hypothetical_create(_with_contents(service), prerequisites)
         body = container_body(action, networks)
         yield action, check_create(policy, body, name=action.target, actor=CONTROLLER)
+
+
+def _with_contents(service: Service) -> Service:
+    """Return a service with an id for each content that only a broker knows, such as a Secret's."""
+    if all(delivery.content for delivery in service.deliveries):
+        return service
+    deliveries = (
+        each if each.content else replace(each, content=_UNKNOWN_CONTENT)
+        for each in service.deliveries
+    )
+    return replace(service, deliveries=tuple(deliveries))
 
 
 def render_chart(

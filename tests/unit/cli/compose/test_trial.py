@@ -87,3 +87,12 @@ def test_a_folder_without_a_project_says_so(
             main(["try", str(path), "--policy", "home", "--state", str(tmp_path / "state")])
         assert end.value.code == 64
         assert "compose.file-missing" in capsys.readouterr().err
+
+
+def test_a_service_with_a_secret_is_judged_without_its_content(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SHOP.replace("    image: postgres:17\n", "    image: postgres:17\n    secrets: [pw]\n")
+    shown = run(tmp_path, capsys, text + "secrets: {pw: {file: ./pw.txt}}\n", "--policy", "home")
+    assert "  mutate Service/shop/db" in shown
+    assert "/etc/trimtab/secrets/NAMESPACE" in shown
