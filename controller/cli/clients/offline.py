@@ -49,7 +49,7 @@ def preview_creations(desired: Desired, policy: Policy) -> Iterator[tuple[Key, V
 def check_creations(
     desired: Desired, policy: Policy
 ) -> Iterator[tuple[CreateContainer, AdmissionDecision]]:
-    """Yield the create of each service's first container, with its admission and findings."""
+    """Yield the create of the first container of each service and job, with its admission and findings."""
     from controller.core.admission.preview import CONTROLLER, check_create
     from controller.core.engine_api.create_body import container_body
     from controller.core.planning.images_networks_volumes import Prerequisites
@@ -58,7 +58,7 @@ def check_creations(
 
     networks = policy.networks.names
     prerequisites = Prerequisites(desired, Observed(instance=""), networks)
-    for service in desired.services:
+    for service in desired.workloads:
         action = hypothetical_create(_with_contents(service), prerequisites)
         body = container_body(action, networks)
         yield action, check_create(policy, body, name=action.target, actor=CONTROLLER)

@@ -83,6 +83,7 @@ def _report(
         "namespace": read.translation.namespace,
         "policy": {"name": rules.name, "digest": rules.digest},
         "resources": [{"object": str(k), "verdict": verdict_json(v)} for k, v in verdicts],
+        "files": [str(each.key) for each in (*read.desired.configs, *read.desired.secrets)],
         "problems": [problem_json(problem) for problem in read.desired.problems],
         "reach": [
             {
@@ -123,6 +124,8 @@ def _lines(
     for key, verdict in found:
         yield f"  {verdict.decision:<6} {key}"
         refused += verdict.problems if verdict.decision == "deny" else ()
+    for files in (*read.desired.configs, *read.desired.secrets):
+        yield f"  {'files':<6} {files.key}"
     if problems := sorted(
         (*read.desired.problems, *refused), key=lambda p: (p.file, p.line, p.column)
     ):

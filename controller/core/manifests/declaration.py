@@ -40,9 +40,13 @@ class Moved(Model):
 class Metadata(Model):
     """The names and the owner of a resource."""
 
+    #: A DNS label, at most 27 characters; of a Job 20.
     name: str
+    #: A DNS label, at most 20 characters.
     namespace: str = DEFAULT_NAMESPACE
+    #: The owner, whom the policy can list.
     owner: str
+    #: Labels for selection.
     labels: dict[str, str] = Field(default_factory=dict, max_length=100)
     moved: Annotated[tuple[Moved, ...], Field(max_length=MOVED_MAX)] = ()
 

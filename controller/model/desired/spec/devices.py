@@ -48,7 +48,9 @@ def _permissions(text: str) -> str:
 class Device(Model):
     """A device: a path of the host, or a CDI name. Also written as the path or the name alone."""
 
+    #: The path on the host.
     path: Annotated[str, AfterValidator(_path)] | None = None
+    #: The name of a CDI specification, such as nvidia.com/gpu=all.
     cdi: Annotated[str, AfterValidator(_cdi)] | None = None
     #: The path in the container. Unset: the same path.
     target: Annotated[str, AfterValidator(_path)] | None = None

@@ -60,14 +60,23 @@ OnChange = Annotated[
 class FileMount(Model):
     """Files of a Config or a Secret of the namespace, mounted read-only."""
 
+    #: A Config or a Secret.
     type: Literal["config", "secret"]
+    #: The name of the Config or Secret.
     source: str
+    #: The folder in the container, or with key the file.
     target: CleanPath
+    #: The files to mount. Unset: all.
     keys: Annotated[tuple[FileKey, ...], Field(min_length=1, max_length=FILES_MAX)] | None = None
+    #: The one file to mount as the target.
     key: FileKey | None = None
+    #: The owner of the files. Unset: the service's numeric user, else 0.
     uid: Id | None = None
+    #: The group of the files.
     gid: Id | None = None
+    #: Permissions in four octal digits, such as "0400".
     mode: Annotated[str, AfterValidator(_mode)] | None = None
+    #: Restart replaces the containers; a signal, or None, changes the files in place.
     on_change: OnChange = "Restart"
 
     @model_validator(mode="after")

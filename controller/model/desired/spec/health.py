@@ -16,13 +16,16 @@ class HttpCheck(Model):
     A status from 200 to 399 is healthy. Redirects are not followed.
     """
 
+    #: The path of the URL.
     path: UrlPath = "/"
+    #: The port of the container.
     port: PortNumber
 
 
 class TcpCheck(Model):
     """A TCP connection, closed as soon as it is established."""
 
+    #: The port of the container.
     port: PortNumber
 
 
@@ -33,13 +36,19 @@ class Healthcheck(Model):
     the container's own address.
     """
 
+    #: The command and its arguments, run in the container: exit code 0 is healthy.
     exec: Texts | None = None
+    #: A GET by the controller.
     http: HttpCheck | None = None
+    #: A connection by the controller.
     tcp: TcpCheck | None = None
     # 0 is the engine's default, so 0 cannot be set.
     interval: Annotated[DurationMs, Field(ge=1)] = 30_000
+    #: The longest time of one check.
     timeout: Annotated[DurationMs, Field(ge=1)] = 30_000
+    #: Failures in a row until the container is unhealthy.
     retries: Annotated[int, Field(ge=1, le=10)] = 3
+    #: The time to start, in which failures do not count.
     start_period: DurationMs = 30_000
     #: The interval during ``start_period`` with ``exec``. Unset: the engine's.
     start_interval: Annotated[DurationMs, Field(ge=1)] | None = None

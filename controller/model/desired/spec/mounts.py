@@ -20,9 +20,13 @@ from controller.model.desired.spec.files import FileMount
 class BindMount(Model):
     """A folder or file of the host."""
 
+    #: The kind of the mount.
     type: Literal["bind"]
+    #: The path on the host, which the policy allows.
     source: CleanPath
+    #: The path in the container.
     target: CleanPath
+    #: True: the container cannot write.
     read_only: bool = False
 
 
@@ -32,10 +36,15 @@ class VolumeMount(Model):
     A writable volume is exclusive to its service unless ``shared``.
     """
 
+    #: The kind of the mount.
     type: Literal["volume"]
+    #: The name of the volume.
     source: str
+    #: The path in the container.
     target: CleanPath
+    #: True: the container cannot write.
     read_only: bool = False
+    #: True: several containers can write at a time.
     shared: bool = False
     #: The mounted folder inside the volume, as a relative path.
     subpath: RelativePath | None = None
@@ -46,8 +55,11 @@ class VolumeMount(Model):
 class TmpfsMount(Model):
     """A filesystem in memory, of limited size."""
 
+    #: The kind of the mount.
     type: Literal["tmpfs"]
+    #: The path in the container.
     target: CleanPath
+    #: The largest size.
     size: Size
     #: Permission bits of the folder in octal digits, such as ``1777``.
     mode: FileMode | None = None

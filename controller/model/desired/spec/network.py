@@ -83,9 +83,13 @@ def _ports_of(value: int | str) -> range:
 class Port(Model):
     """A port of the container, or a range of ports; ``host`` publishes it."""
 
+    #: The port of the container, or a range.
     container: PortOrRange
+    #: The port of the host, or a range. Unset: not published.
     host: PortOrRange | None = None
+    #: The address of the host.
     host_ip: PublishAddress = Field(default="127.0.0.1", alias="hostIP")
+    #: The protocol.
     protocol: Literal["tcp", "udp", "sctp"] = "tcp"
 
     @model_validator(mode="after")
@@ -137,7 +141,9 @@ def _named(value: object) -> object:
 class Attachment(Model):
     """A declared network to join, with further names there. Written as a name or as a mapping."""
 
+    #: The name of the Network.
     name: str
+    #: Further names there.
     aliases: Aliases = ()
 
     @model_serializer(mode="wrap")
@@ -149,17 +155,22 @@ class Attachment(Model):
 class Dns(Model):
     """The resolver of the containers: servers, search domains and options of resolv.conf."""
 
+    #: Addresses of DNS servers.
     servers: Annotated[tuple[DnsServer, ...], Field(max_length=DNS_MAX)] = ()
+    #: Search domains.
     search: Annotated[tuple[SearchDomain, ...], Field(max_length=DNS_MAX)] = ()
+    #: Options of resolv.conf.
     options: Annotated[tuple[DnsOption, ...], Field(max_length=DNS_MAX)] = ()
 
 
 class ServiceNetwork(Model):
     """The implied network of the namespace, and declared networks to join in addition."""
 
+    #: isolated: names, no internet; bridge: names and internet; none: loopback; declared: attach alone.
     mode: NetworkMode = NetworkMode.ISOLATED
     #: Further names of the containers on the implied network.
     aliases: Aliases = ()
+    #: Declared networks to join.
     attach: tuple[Annotated[Attachment, BeforeValidator(_named)], ...] = ()
 
 

@@ -23,11 +23,15 @@ MEMORY_MIN = 6 * 1024 * 1024  # the engine's minimum
 class Resources(Model):
     """Resource limits; the policy provides unset limits."""
 
+    #: The memory limit. Unset: the policy's default.
     memory: Annotated[Bytes, Field(ge=MEMORY_MIN, le=2**50)] | None = None
     #: The memory that the kernel leaves to the containers if the host runs short.
     memory_reservation: Annotated[Bytes, Field(ge=MEMORY_MIN, le=2**50)] | None = None
+    #: The CPU limit. Unset: the policy's default.
     cpus: CpuCount | None = None
+    #: The most processes. Unset: the policy's default.
     pids: Annotated[int, Field(ge=1, le=2**22)] | None = None
+    #: The size of /dev/shm.
     shm: Size | None = None
     #: A weight against other containers; the engine's default is 1024.
     cpu_shares: Annotated[int, Field(ge=2, le=CPU_SHARES_MAX)] | None = None
@@ -40,7 +44,9 @@ class Resources(Model):
 class Security(Model):
     """Hardening that a service can change within the policy."""
 
+    #: Capabilities; all others are dropped.
     cap_add: CapabilityNames = ()
+    #: True: the root filesystem cannot be written to.
     read_only_root_filesystem: bool = False
     #: The runtime of the engine; the policy lists them.
     runtime: RuntimeName | None = None
@@ -49,7 +55,9 @@ class Security(Model):
 class UlimitBounds(Model):
     """A limit of each process: the value in force, and the most that a process can raise it to."""
 
+    #: The limit in force.
     soft: Annotated[int, Field(ge=0, le=2**53)]
+    #: The most that a process can raise the limit to.
     hard: Annotated[int, Field(ge=0, le=2**53)]
 
     @model_validator(mode="after")
@@ -88,8 +96,11 @@ Ulimits = dict[UlimitName, Annotated[UlimitBounds, BeforeValidator(_both)]]
 class Logs(Model):
     """The driver of the container's logs on this host, and their rotation."""
 
+    #: The driver.
     driver: Literal["json-file", "local"] = "json-file"
+    #: The size of a file before it is rotated.
     max_size: Size = 10 * 1024 * 1024
+    #: The number of files that are kept.
     max_files: Annotated[int, Field(ge=1, le=100)] = 3
     #: Compress rotated files. Unset: the driver's default.
     compress: bool | None = None

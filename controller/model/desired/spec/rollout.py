@@ -75,6 +75,7 @@ class DependencyCondition(StrEnum):
 class Restart(Model):
     """The restart policy."""
 
+    #: Always, OnFailure or Never.
     policy: RestartPolicy = RestartPolicy.ALWAYS
     boot: Boot = Boot.ENGINE
 
@@ -85,12 +86,17 @@ class Rollout(Model):
     An unset order follows from the ports and volumes.
     """
 
+    #: StartFirst or StopFirst. Unset: StartFirst, unless a port of the host or a volume forbids it.
     order: Order | None = None
     max_unavailable: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] = 1  # with StopFirst
     parallelism: Annotated[int, Field(ge=1, le=REPLICAS_MAX)] | None = None  # unset: maxUnavailable
+    #: How long a replacement is healthy before its predecessor stops.
     min_healthy: Annotated[DurationMs, Field(le=MIN_HEALTHY_MAX_MS)] = 10_000
+    #: The longest time until a replacement is healthy.
     health_deadline: Annotated[DurationMs, Field(ge=1000, le=DEADLINE_MAX_MS)] = 300_000
+    #: The longest time without progress.
     progress_deadline: Annotated[DurationMs, Field(ge=1000, le=DEADLINE_MAX_MS)] = 600_000
+    #: Rollback to the last good revision, or Pause.
     on_failure: OnFailure = OnFailure.ROLLBACK
     #: Jobs that succeed before the first container of a new revision starts, one after another.
     before: Annotated[tuple[HookName, ...], Field(max_length=HOOKS_MAX)] = ()
@@ -101,6 +107,9 @@ class Rollout(Model):
 class Dependency(Model):
     """A service or job of the namespace to wait for before the start."""
 
+    #: Service or Job.
     kind: Literal["Service", "Job"] = "Service"
+    #: The name of the service or job.
     name: str
+    #: Started, Healthy or Completed; Completed for a Job.
     condition: DependencyCondition = DependencyCondition.STARTED
