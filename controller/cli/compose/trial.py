@@ -83,7 +83,7 @@ def _report(
         "namespace": read.translation.namespace,
         "policy": {"name": rules.name, "digest": rules.digest},
         "resources": [{"object": str(k), "verdict": verdict_json(v)} for k, v in verdicts],
-        "files": [str(each.key) for each in (*read.desired.configs, *read.desired.secrets)],
+        "files": [str(key) for key in _files(read)],
         "problems": [problem_json(problem) for problem in read.desired.problems],
         "reach": [
             {
@@ -96,6 +96,12 @@ def _report(
         "gains": [_change_json(each) for each in changes if each.kind == "gain"],
         "losses": [_change_json(each) for each in changes if each.kind == "loss"],
     }
+
+
+def _files(read: ReadFolder) -> list[Key]:
+    """Return the Configs and Secrets, which no rule judges before their delivery."""
+    desired = read.desired
+    return [*(each.key for each in desired.configs), *(each.key for each in desired.secrets)]
 
 
 def _side_json(side: Side | None) -> dict[str, object] | None:
@@ -124,8 +130,8 @@ def _lines(
     for key, verdict in found:
         yield f"  {verdict.decision:<6} {key}"
         refused += verdict.problems if verdict.decision == "deny" else ()
-    for files in (*read.desired.configs, *read.desired.secrets):
-        yield f"  {'files':<6} {files.key}"
+    for key in _files(read):
+        yield f"  {'files':<6} {key}"
     if problems := sorted(
         (*read.desired.problems, *refused), key=lambda p: (p.file, p.line, p.column)
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from controller.core.compose.project import TreePath
 from controller.core.compose.translation.documents import translate
 from controller.core.compose.translation.settings import ComposeSettings
 from tests.unit.core.compose.canonical import FILE, canonical, problems
@@ -46,8 +47,10 @@ def test_a_dependency_that_links_imply_is_not_announced() -> None:
         "  db:\n    image: x:1\n"
     )
     implied = read.places[("services", "web", "links")]
-    base = ("services", "web", "depends_on", "db")
-    places = {**read.places, **{(*base, name): implied for name in ("condition", "restart")}}
+    base: TreePath = ("services", "web", "depends_on", "db")
+    places = dict(read.places)
+    for name in ("condition", "restart"):
+        places[(*base, name)] = implied
     for project, expected in ((read, 1), (replace(read, places=places), 0)):
         made = translate(project, ComposeSettings(), lambda _path: FILE)
         assert len(made.problems) == expected
