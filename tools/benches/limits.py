@@ -91,7 +91,7 @@ def measured(host: Host, engine: Path, bob: Peer) -> list[Figure]:
         lists.extend(reads(host.broker_socket, LIST, over.is_set))
 
     def watch_engine() -> None:
-        floor.extend(each.whole_s for each in pings(engine, over.is_set))
+        floor.extend(reads(engine, PING, over.is_set))
 
     beside = [threading.Thread(target=act) for act in (watch, list_all, watch_engine)]
     for each in beside:
