@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -32,6 +33,7 @@ from controller.sources.directory import DirectorySource
 from tests.engine import FoundEngine
 from tests.instance import Host, eventually
 from tools.benches.engine_api import connection
+from tools.suite.processes import cpu_seconds
 from tools.suite.stage import document
 
 TEMPLATE: Final = "seed"
@@ -40,6 +42,9 @@ REPLICAS: Final = 10
 #: since the first pass after a start inspects each.
 _READY_S: Final = 60.0
 _READY_EACH_S: Final = 0.015
+#: The processor time of an instance at rest, as a share of the time; and how long it is counted.
+_QUIET: Final = 0.1
+_LOOK_S: Final = 5.0
 #: Records that are submitted before the first of them is awaited.
 _BATCH: Final = 1000
 
@@ -160,6 +165,14 @@ class Crowd:
         host.up()
         self._keep_off_the_generator()
         host.await_ready(within_s=self._ready_s)
+        eventually(self._is_quiet, within_s=self._ready_s, what="an instance at rest")
+
+    def _is_quiet(self) -> bool:
+        """Return True if the controller is at rest: it watches each service for a while after a start."""
+        pid = self.host.pid_of("controller")
+        before = cpu_seconds(pid)
+        time.sleep(_LOOK_S)
+        return cpu_seconds(pid) - before < _QUIET * _LOOK_S
 
     def _template(self, records: Sequence[dict[str, Any]]) -> Clone:
         intent = next(

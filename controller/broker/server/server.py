@@ -11,7 +11,6 @@ requests get their responses within the grace period, and the inventory is saved
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -135,8 +134,7 @@ class HostServices:
 async def _freeze_objects(ready: asyncio.Event) -> None:
     """Spare the garbage collector the objects of the start: a walk over all stops the event loop."""
     await ready.wait()
-    gc.collect()
-    gc.freeze()
+    keep_out_of_collections()
 
 
 class Broker:
@@ -244,7 +242,6 @@ class Broker:
         services, state = self._services, self.state
         async with AsyncExitStack() as stack:
             store, archive = await stack.enter_async_context(self._open_store())
-            keep_out_of_collections()  # the inventory stays
             client = EngineClient(
                 self._engine_socket,
                 admit=self._admit,
