@@ -625,6 +625,26 @@ def test_a_mounted_volume_is_made_at_the_create_and_kept_at_the_removal(
     assert say.ask("DELETE", "/volumes/contract-v").status == 204
 
 
+def test_the_containers_with_a_volume_are_listed_and_it_keeps_its_time_of_creation(
+    say: Conversation,
+) -> None:
+    made = say.ask("POST", "/volumes/create", {"Name": "contract-v"}).json["CreatedAt"]
+    mount = {"Type": "volume", "Source": "contract-v", "Target": "/data"}
+    identifier = say.create("contract-a", HostConfig={"Mounts": [mount]})
+
+    def users(**query: str) -> list[str]:
+        filters = {"volume": ["contract-v"]}
+        return [e["Id"] for e in say.ask("GET", "/containers/json", filters=filters, **query).json]
+
+    assert (users(), users(all="1")) == ([], [identifier])
+    assert say.ask("POST", f"/containers/{identifier}/start").status == 204
+    assert users() == [identifier]
+    assert say.ask("DELETE", f"/containers/{identifier}", force="1").status == 204
+    assert users(all="1") == []
+    (listed,) = say.ask("GET", "/volumes", filters={"name": ["contract-v"]}).json["Volumes"]
+    assert say.ask("GET", "/volumes/contract-v").json["CreatedAt"] == listed["CreatedAt"] == made
+
+
 # Images, events, the engine itself
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,7 +12,9 @@ from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
 from controller.cli.volume.adopt import adopt_network, adopt_volume
 from controller.cli.volume.dump import dump
+from controller.cli.volume.remove import remove
 from controller.cli.volume.restore import restore
+from controller.cli.volume.users import users_of
 from controller.core.encoding.terminal_text import printable
 
 
@@ -25,10 +26,11 @@ Examples:
   trimtab volume adopt shop_data --as shop/data
   trimtab volume dump db-data -o db-data.tar
   trimtab volume restore db-data db-data.tar --yes
+  trimtab volume remove old-data
 """,
 )
 def volume() -> None:
-    """List, dump and restore volumes of this instance, and adopt foreign ones."""
+    """List, dump, restore and remove volumes of this instance, and adopt foreign ones."""
 
 
 @click.group(
@@ -79,18 +81,9 @@ def list_volumes(state: Path | None, as_json: bool) -> int:
     return 0
 
 
-def users_of(containers: list[Any]) -> dict[str, list[str]]:
-    """Return the names of the containers with each volume, by the inventory."""
-    users: dict[str, list[str]] = {}
-    for item in containers:
-        mounts = (item.get("confined") or {}).get("mounts") or ()
-        for name in sorted({str(m["source"]) for m in mounts if m.get("type") == "volume"}):
-            users.setdefault(name, []).append(str(item["admitted"]["name"]))
-    return users
-
-
 volume.add_command(list_volumes, "list")
 volume.add_command(adopt_volume, "adopt")
 volume.add_command(dump, "dump")
 volume.add_command(restore, "restore")
+volume.add_command(remove, "remove")
 network.add_command(adopt_network, "adopt")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
 from typing import Any
 
 from controller.broker.gate import redact
@@ -173,11 +172,6 @@ class Judge:
         except Denied as denied:
             finding = Finding(denied.rules[0], "Name", denied.reason, denied.remedy)
             judged = JudgedObject(request, (finding,))
-        except Answered as answered:
-            if answered.reply.status != HTTPStatus.NOT_FOUND:
-                raise
-            reason = f"the engine has no {request.kind} of this name"
-            judged = JudgedObject(request, (Finding("adopt.unknown", "Name", reason),))
         self.objects.append(judged)
         if not judged.findings:
             inventory = self._state.inventory

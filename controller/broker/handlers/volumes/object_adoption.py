@@ -15,7 +15,7 @@ from typing import Any, Literal
 from controller.broker.gate.call import Flow, GateRequest, read_json
 from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.mutate import refuse_if_held
-from controller.broker.gate.refusals import Answered, Denied, message_reply, raise_if_denied
+from controller.broker.gate.refusals import Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup
@@ -82,8 +82,7 @@ def judge_adoption(
     *together* are containers, by id, that are adopted in the same request: they count as ours.
 
     Raises:
-        Answered: no such object.
-        Denied: ``adopt.identity``, or a create of the same name isn't settled.
+        Denied: ``adopt.unknown``, ``adopt.identity``, or a create of the same name isn't settled.
     """
     found: lookup.FoundVolume | lookup.FoundNetwork | None
     if request.kind == "volume":
@@ -94,7 +93,12 @@ def judge_adoption(
         if found is not None and found.facts.name != request.name:
             found = None  # the name of a document is never an id
     if found is None:
-        raise Answered(message_reply(404, f"no such {request.kind}: {request.name}"))
+        raise Denied(
+            "adopt.unknown",
+            f"the engine has no {request.kind} of that name",
+            f"'docker {request.kind} ls' lists all",
+            status=404,
+        )
     users = yield from _users(state, request.kind, found.inspect, together)
     findings = judge_object(
         request,

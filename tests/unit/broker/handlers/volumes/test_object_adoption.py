@@ -143,5 +143,6 @@ def test_a_volume_with_a_running_stranger_is_refused_and_nothing_recorded():
 def test_only_operators_adopt_what_exists():
     assert ask(state(), [("refusal", RECORDED)], actor=CONTROLLER).rule == "role.denied"
     assert ask(state(), [("refusal", RECORDED)], actor=ALICE).rule == "role.denied"
-    assert ask(state(), [(LOOK, NOT_FOUND)]).status == 404
+    told = ask(state(), [(LOOK, NOT_FOUND), ("refusal", RECORDED)])
+    assert (told.status, told.rule) == (404, "adopt.unknown")
     assert ask(state(), [("refusal", RECORDED)], kind="container").rule == "body.invalid"

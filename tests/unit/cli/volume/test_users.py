@@ -1,6 +1,6 @@
-"""The list of volumes, from the broker's inventory."""
+"""The containers with each volume."""
 
-from controller.cli.volume.group import users_of
+from controller.cli.volume.users import users_of
 
 
 def item(name: str, *volumes: str) -> dict[str, object]:

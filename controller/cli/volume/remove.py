@@ -1,0 +1,84 @@
+"""``volume remove``: remove a volume that nothing uses, after a dump."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controller.cli.clients.socket_client import BrokerApi
+from controller.cli.options import command, open_state, print_result
+from controller.cli.volume.hold import ENGINE_PREFIX
+from controller.cli.volume.users import users_of
+from controller.core.encoding.terminal_text import printable
+from controller.model.errors import StateError, UsageError
+
+
+@command("""\b
+Examples:
+  trimtab volume dump old-data -o old-data.tar
+  trimtab volume remove old-data
+
+\b
+Exit codes: 0 removed, 1 error, nothing runs, or the volume is used or was never dumped, 4 refused.
+""")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Remove the volume without asking.")
+@click.option("--without-dump", is_flag=True, help="Remove a volume that was never dumped.")
+def remove(name: str, yes: bool, without_dump: bool, state: Path | None, as_json: bool) -> int:
+    """Remove a volume with its data.
+
+    The volume must have been dumped, and no container may have it, stopped ones included. trimtab
+    removes no volume by itself, whatever becomes of the documents.
+    """
+    folder, _ = open_state(state)
+    api = BrokerApi(folder.broker_socket)
+    inventory = api.get("inventory")
+    found = [each for each in inventory["volumes"] if each["name"] == name]
+    if not found:
+        raise StateError(
+            "volume.unknown",
+            f"this instance has no volume {name}",
+            remedy="'trimtab volume list' lists all",
+        )
+    _raise_if_needed(found[0], users_of(inventory["containers"]), without_dump=without_dump)
+    dumped = str(found[0].get("dumped") or "")
+    _confirm(name, dumped, yes=yes)
+    BrokerApi(folder.broker_socket, 60.0, ENGINE_PREFIX).fetch(f"/volumes/{name}", "DELETE")
+    report = {"volume": name, "dumped": dumped}
+    print_result(report, printable(f"removed the volume {name}"), as_json=as_json)
+    return 0
+
+
+def _raise_if_needed(
+    volume: dict[str, Any], users: dict[str, list[str]], *, without_dump: bool
+) -> None:
+    """Raise StateError if a container has the volume, or its data was never dumped."""
+    name = volume["name"]
+    if having := users.get(name):
+        raise StateError(
+            "volume.used",
+            f"{', '.join(having)} has the volume {name}",
+            remedy="remove the service, and wait until its containers are removed",
+        )
+    if not volume.get("dumped") and not without_dump:
+        raise StateError(
+            "volume.not-dumped",
+            f"the volume {name} was never dumped",
+            remedy=f"trimtab volume dump {name} -o FILE, or --without-dump",
+        )
+
+
+def _confirm(name: str, dumped: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "volume.unconfirmed",
+            f"the data of {name} would be removed, and standard input isn't a terminal",
+            remedy="repeat it with --yes",
+        )
+    since = f"dumped at {dumped}" if dumped else "never dumped"
+    click.confirm(f"Remove the volume {printable(name)} ({since})?", abort=True, err=True)

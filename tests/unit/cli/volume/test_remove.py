@@ -1,0 +1,37 @@
+"""Removal of a volume: after a dump, and only if nothing uses the volume."""
+
+from __future__ import annotations
+
+import pytest
+
+from controller.cli.volume.remove import _confirm, _raise_if_needed
+from controller.model.errors import StateError, UsageError
+
+DUMPED = {"name": "data", "dumped": "2026-01-01T00:00:00.000Z"}
+
+
+def test_a_dumped_volume_without_users_can_be_removed() -> None:
+    _raise_if_needed(DUMPED, {"other": ["db"]}, without_dump=False)
+    _raise_if_needed({"name": "data", "dumped": ""}, {}, without_dump=True)
+
+
+@pytest.mark.parametrize(
+    ("volume", "users", "code"),
+    [
+        (DUMPED, {"data": ["db.1-0a1b2c3d"]}, "volume.used"),
+        ({"name": "data", "dumped": ""}, {}, "volume.not-dumped"),
+        ({"name": "data"}, {}, "volume.not-dumped"),
+    ],
+)
+def test_a_used_or_never_dumped_volume_stays(
+    volume: dict[str, str], users: dict[str, list[str]], code: str
+) -> None:
+    with pytest.raises(StateError) as raised:
+        _raise_if_needed(volume, users, without_dump=False)
+    assert raised.value.code == code
+
+
+def test_nothing_is_removed_without_a_confirmation() -> None:
+    with pytest.raises(UsageError, match="isn't a terminal"):
+        _confirm("data", "", yes=False)
+    _confirm("data", "", yes=True)
