@@ -29,6 +29,8 @@ from controller.model.errors import Problem, Severity
 ORACLE = "docker-compose"
 #: Attributes that the oracle loses in a copy (``ServiceNetworkConfig`` of compose-go 2.4.8).
 LOST = {"gw_priority"}
+#: Attributes of trimtab that are newer than the oracle.
+NEWER = ("pre_start",)
 #: Seconds for one run of the oracle.
 TIMEOUT_S = 30
 
@@ -132,9 +134,12 @@ class Comparison:
 
     @property
     def outcome(self) -> str:
-        """One of ``equal``, ``both refuse``, ``named: CODE``, ``oracle fails``, ``different``."""
+        """One of ``equal``, ``both refuse``, ``named: CODE``, ``oracle fails``, ``newer: NAME``, ``different``."""
         if self.answer.failed:
             return "oracle fails"
+        for name in NEWER:
+            if not self.errors and f"Additional property {name} " in self.answer.refusal:
+                return f"newer: {name}"
         if self.errors:
             return "both refuse" if self.answer.refusal else f"named: {self.errors[0].code}"
         if self.answer.refusal or any(differences(self.project.tree, self.answer.tree)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import ChainMap
 
 from controller.core.compose.forms.paths import file_path
 from controller.core.compose.merging.session import Session, unreadable
@@ -10,7 +10,7 @@ from controller.core.compose.project import FileAbsent
 from controller.core.compose.text.nodes import Fault, Node, NodePath, fail
 
 
-def read_environments(services: Node, variables: Mapping[str, str], session: Session) -> None:
+def read_environments(services: Node, variables: dict[str, str], session: Session) -> None:
     """Put the variables and labels of files into the services, in place."""
     for name, service in services.members.items():
         env_files = service.members.pop("env_file", None)
@@ -34,9 +34,11 @@ def _add(service: Node, attribute: str, found: dict[str, Node]) -> None:
 
 
 def _from_env_files(
-    files: Node, variables: Mapping[str, str], session: Session, path: NodePath
+    files: Node, variables: dict[str, str], session: Session, path: NodePath
 ) -> dict[str, Node]:
     found: dict[str, Node] = {}
+    texts: dict[str, str] = {}
+    known = ChainMap(texts, variables)
     for file in files.items:
         name, required, kind = (file.get(key) for key in ("path", "required", "format"))
         if name is None or name.text is None:
@@ -48,11 +50,11 @@ def _from_env_files(
         if kind is not None:
             message = f"the format {kind.value!r} of env files is not supported"
             fail(kind, "compose.value", message, "remove format", path)
-        known = {**variables, **{key: node.text or "" for key, node in found.items()}}
         try:
             values = session.variables(location, known, file) or {}
         except FileAbsent as error:
             raise Fault(unreadable(error, location, file)) from None
+        texts |= values
         found |= {key: file.at(value) for key, value in values.items()}
     return found
 

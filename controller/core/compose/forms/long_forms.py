@@ -11,6 +11,7 @@ from collections.abc import Callable
 from controller.core.compose.forms.mounts import parse_volume
 from controller.core.compose.forms.ports import parse_port
 from controller.core.compose.text.nodes import (
+    MAX_MADE,
     Fault,
     Node,
     NodePath,
@@ -20,6 +21,9 @@ from controller.core.compose.text.nodes import (
     kind_of,
     same,
 )
+
+#: The characters that one port of a range counts for.
+PORT_SIZE = 500
 
 Form = Callable[[Node, NodePath, Report], Node]
 
@@ -157,6 +161,9 @@ def _ports(node: Node, path: NodePath, report: Report) -> Node:
     ports: list[Node] = []
     for number, item in enumerate(node.items):
         value = item.value
+        if report.made > MAX_MADE:
+            message = "the project has too many ports"
+            fail(item, "compose.limit", message, "write shorter ranges", path)
         try:
             if isinstance(value, bool) or not isinstance(value, int | str | dict):
                 _wrong(item, "a port", (*path, number))
@@ -164,6 +171,7 @@ def _ports(node: Node, path: NodePath, report: Report) -> Node:
                 ports.append(item)
             else:
                 long = parse_port(item, str(value), (*path, number))
+                report.make(PORT_SIZE * (len(long) - 1))
                 ports += [nodes_of(item, port) for port in long]
         except Fault as fault:
             report.add(fault.problem)

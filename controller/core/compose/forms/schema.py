@@ -85,8 +85,19 @@ def _anchored(part: Any) -> Any:
 @cache
 def _validator() -> Draft7Validator:
     from jsonschema import Draft7Validator
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.validators import extend
 
-    return Draft7Validator(_anchored(schema()))
+    def unique(_validator: Any, bound: Any, items: Any, _schema: Any) -> Iterator[ValidationError]:
+        """Compare items as JSON: linear, and as the validator of Docker Compose."""
+        if bound and isinstance(items, list):
+            texts = {json.dumps(item, sort_keys=True) for item in items}
+            if len(texts) < len(items):
+                yield ValidationError("an entry is repeated")
+
+    extended: Any = extend(Draft7Validator, {"uniqueItems": unique})  # type: ignore[no-untyped-call]
+    found: Draft7Validator = extended(_anchored(schema()))
+    return found
 
 
 def validate(root: Node, report: Report) -> None:

@@ -21,6 +21,8 @@ from controller.core.compose.text.nodes import (
 
 Merger = Callable[[Node, Node, NodePath], Node]
 Table = PathTable[Merger] | None
+#: The pairs of address pools that one override compares.
+MAX_POOLS = 10_000
 
 
 def merge(base: Node, override: Node) -> Node:
@@ -106,7 +108,8 @@ def _to_sequence(base: Node, over: Node, _path: NodePath) -> Node:
 
 def _extra_hosts(base: Node, over: Node, _path: NodePath) -> Node:
     hosts = as_sequence(base)
-    added = [host for host in as_sequence(over) if not any(same(host, known) for known in hosts)]
+    known = {host.text for host in hosts}
+    added = [host for host in as_sequence(over) if host.text is None or host.text not in known]
     return base.at([*hosts, *added])
 
 
@@ -159,6 +162,8 @@ def _logging(base: Node, over: Node, path: NodePath) -> Node:
 
 def _ipam_config(base: Node, over: Node, path: NodePath) -> Node:
     pools: list[Node] = []
+    if len(base.items) * len(over.items) > MAX_POOLS:
+        fail(over, "compose.limit", "too many address pools", "write fewer pools", path)
 
     def index(subnet: Node | None) -> int | None:
         return next((n for n, pool in enumerate(pools) if _equal(pool.get("subnet"), subnet)), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from controller.core.compose.project import (
     FileAbsent,
@@ -22,6 +23,11 @@ from controller.model.errors import Problem
 MAX_FILES = 200
 
 
+#: The readings of YAML files, and the bytes of env files that are read, for all services together.
+MAX_READINGS = 1_000
+MAX_ENV_BYTES = 16 * 1024 * 1024
+
+
 class TooManyFiles(Exception):
     """A project has more than ``MAX_FILES`` files, or extends more than ``MAX_NODES`` values."""
 
@@ -35,6 +41,8 @@ class Session:
     budget: Budget = field(default_factory=Budget)
     #: Every file that was read or looked for, in order.
     files: dict[str, None] = field(default_factory=dict)
+    _readings: int = 0
+    _env_bytes: int = 0
     _contents: dict[str, bytes] = field(default_factory=dict)
     #: The files that were parsed ahead of their turn.
     _parsed: dict[str, YamlFile | None] = field(default_factory=dict)
@@ -51,15 +59,16 @@ class Session:
             return kept
         self.files.setdefault(path)
         if len(self.files) > MAX_FILES:
-            remedy = "split the project"
-            message = f"the project has more than {MAX_FILES} files"
-            self.report.add(Problem("compose.limit", message, path, 1, 1, remedy=remedy))
-            raise TooManyFiles
+            self._end(path, f"the project has more than {MAX_FILES} files", "split the project")
         content = self.read(path)
         if len(content) > MAX_BYTES:
             raise FileTooBig(f"the file is over {MAX_BYTES // 1024} KiB")
         self._contents[path] = content
         return content
+
+    def _end(self, path: str, message: str, remedy: str) -> NoReturn:
+        self.report.add(Problem("compose.limit", message, path, 1, 1, remedy=remedy))
+        raise TooManyFiles
 
     def exists(self, path: str) -> bool:
         """Return True if a file exists, readable or not."""
@@ -91,6 +100,9 @@ class Session:
         """
         if path in self._parsed:
             return self._parsed.pop(path)
+        self._readings += 1
+        if self._readings > MAX_READINGS:
+            self._end(path, "the project reads too many files", "include each file once")
         try:
             content = self.content(path)
         except FileUnreadable as error:
@@ -120,6 +132,10 @@ class Session:
         """
         try:
             text = self.content(path).decode("utf-8", "replace")
+            self._env_bytes += len(text)
+            if self._env_bytes > MAX_ENV_BYTES:
+                remedy = "use smaller env files, or fewer services with env files"
+                self._end(path, "the project reads too many env files", remedy)
             return read_env(text, known, lambda name: self._missing(path, name))
         except FileAbsent:
             raise

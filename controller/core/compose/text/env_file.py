@@ -13,6 +13,7 @@ from controller.core.compose.text.variables import (
     InvalidTemplate,
     Missing,
     RequiredVariable,
+    TextTooLong,
     substitute,
 )
 
@@ -20,6 +21,11 @@ _SPACE = "\t\v\f\r \x85\xa0"
 _EXPORT = re.compile(r"^export\s+")
 _ESCAPE = re.compile(r'\\(?:[abcfnrtv$"\\]|0\d{0,3})', re.ASCII)
 _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\"}
+
+
+#: The characters of all values of an env file.
+MAX_VALUES = 2 * 1024 * 1024
+MAX_NAMES = 10_000
 
 
 class EnvFileInvalid(Exception):
@@ -57,6 +63,8 @@ def read_env(text: str, variables: Mapping[str, str], missing: Missing) -> dict[
     reader = _Reader(text.removeprefix("\ufeff"), variables, missing)
     try:
         return reader.read()
+    except TextTooLong:
+        raise EnvFileInvalid(reader.line, "the values are too long") from None
     except InvalidTemplate:
         raise EnvFileInvalid(
             reader.line, "an invalid variable; write $$ for a dollar sign"
@@ -72,6 +80,7 @@ class _Reader:
     def __init__(self, text: str, variables: Mapping[str, str], missing: Missing) -> None:
         self._text = text
         self._at = 0
+        self._length = 0
         self._missing = missing
         self._outer = variables
         self._found: dict[str, str] = {}
@@ -88,7 +97,10 @@ class _Reader:
             if " " in key:
                 raise EnvFileInvalid(self.line, f"the key {key!r} contains a space")
             if not inherited:
-                self._found[key] = self._value()
+                self._found[key] = value = self._value()
+                self._length += len(value)
+                if self._length > MAX_VALUES or len(self._found) > MAX_NAMES:
+                    raise EnvFileInvalid(self.line, "the file has too many or too long values")
             elif key in self._outer:
                 self._found[key] = self._outer[key]
         return self._found

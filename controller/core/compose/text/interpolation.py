@@ -20,6 +20,7 @@ from controller.core.compose.text.nodes import (
 from controller.core.compose.text.variables import (
     InvalidTemplate,
     RequiredVariable,
+    TextTooLong,
     substitute,
 )
 
@@ -119,7 +120,10 @@ def expand(node: Node, variables: Mapping[str, str], report: Report, path: NodeP
         report.warn(node, "compose.variable-unset", message, remedy)
 
     try:
-        return substitute(text, variables, missing)
+        expanded = substitute(text, variables, missing)
+        is_within = report.make(len(expanded))
+    except TextTooLong:
+        is_within, expanded = False, ""
     except InvalidTemplate:
         message = f"invalid variable in {text!r}"
         fail(node, "compose.variable", message, "write $$ for a dollar sign", path)
@@ -128,6 +132,10 @@ def expand(node: Node, variables: Mapping[str, str], report: Report, path: NodeP
         message = f"the variable {error.name} is required{reason}"
         remedy = f"set {error.name} in the .env file of the project"
         fail(node, "compose.variable-required", message, remedy, path)
+    if not is_within:
+        message = "the values of variables are too long"
+        fail(node, "compose.limit", message, "use shorter values, or fewer variables", path)
+    return expanded
 
 
 class _Interpolation:

@@ -89,10 +89,15 @@ def problem_at(node: Node, code: str, message: str, remedy: str, path: NodePath 
     return Problem(code, message, node.file, node.line, node.column, remedy=remedy, field=field)
 
 
+#: The characters that variables and ranges of ports may make in a project.
+MAX_MADE = 16 * 1024 * 1024
+
+
 class Report:
-    """The problems of a project, each one once, in the order of their discovery."""
+    """The problems of a project, each one once, and the allowance of values that are made."""
 
     def __init__(self) -> None:
+        self.made = 0
         self._problems: dict[Problem, None] = {}
         self.failed = False
 
@@ -100,6 +105,11 @@ class Report:
         """Add a problem."""
         self._problems.setdefault(problem)
         self.failed = self.failed or problem.severity is Severity.ERROR
+
+    def make(self, characters: int) -> bool:
+        """Count characters that no file contains; return False beyond ``MAX_MADE``."""
+        self.made += characters
+        return self.made <= MAX_MADE
 
     def warn(self, node: Node, code: str, message: str, remedy: str, path: NodePath = ()) -> None:
         """Add a warning about a node."""

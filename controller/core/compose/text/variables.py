@@ -11,20 +11,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-_PATTERN = re.compile(
+_START = re.compile(
     r"\$(?:(?P<escaped>\$)|(?P<named>[_a-zA-Z][_a-zA-Z0-9]*)"
-    r"|\{(?:(?P<braced>[_a-zA-Z][_a-zA-Z0-9]*(?::?[-+?](.*))?)\}|(?P<invalid>)))"
+    r"|\{(?:(?P<braced>[_a-zA-Z][_a-zA-Z0-9]*)(?P<operator>:?[-+?])?)?)"
 )
-#: Two-letter operators stand before the operators that they contain.
-_OPERATORS = (":?", "?", ":-", "-", ":+", "+")
 #: The depth of variables inside defaults.
 MAX_NESTING = 32
+#: The characters of a string with its variables replaced.
+MAX_TEXT = 1024 * 1024
 
 Missing = Callable[[str], None]
 
 
 class InvalidTemplate(Exception):
     """A dollar sign begins a form that does not exist."""
+
+
+class TextTooLong(Exception):
+    """A string with its variables replaced exceeds ``MAX_TEXT``."""
 
 
 class RequiredVariable(Exception):
@@ -42,36 +46,45 @@ def substitute(text: str, variables: Mapping[str, str], missing: Missing, *, dep
     Raises:
         InvalidTemplate: a form that does not exist, or too many nested forms.
         RequiredVariable: a required variable has no value.
+        TextTooLong: the result exceeds ``MAX_TEXT``.
     """
     if "$" not in text:
         return text
     if depth > MAX_NESTING:
         raise InvalidTemplate
-    return _PATTERN.sub(lambda match: _replacement(match[0], variables, missing, depth), text)
+    parts: list[str] = []
+    at = length = 0
+    while match := _START.search(text, at):
+        parts.append(text[at : match.start()])
+        name = match["named"] or match["braced"]
+        if match["escaped"]:
+            value, at = "$", match.end()
+        elif name is None:
+            raise InvalidTemplate
+        elif match["operator"]:
+            end = _closing_brace(text, match.start())
+            argument = substitute(text[match.end() : end], variables, missing, depth=depth + 1)
+            value, at = _apply(match["operator"], name, argument, variables), end + 1
+        else:
+            at = match.end() + _plain_end(text, match)
+            value = variables.get(name, "")
+            if name not in variables:
+                missing(name)
+        length += len(value)
+        if length > MAX_TEXT:
+            raise TextTooLong
+        parts.append(value)
+    parts.append(text[at:])
+    return "".join(parts)
 
 
-def _replacement(text: str, variables: Mapping[str, str], missing: Missing, depth: int) -> str:
-    operator = _first_operator(text)
-    end = _closing_brace(text)
-    rest = ""
-    if end >= 0:
-        text, rest = text[: end + 1], text[end + 1 :]
-    match = _PATTERN.search(text)
-    if match is None:
+def _plain_end(text: str, match: re.Match[str]) -> int:
+    """Return the length of the closing brace of a form without operator."""
+    if match["named"]:
+        return 0
+    if not text.startswith("}", match.end()):
         raise InvalidTemplate
-    if match["escaped"]:
-        return "$"
-    if match["braced"] and operator and operator in match["braced"]:
-        name, _, argument = match["braced"].partition(operator)
-        argument = substitute(argument, variables, missing, depth=depth + 1)
-        value = _apply(operator, name, argument, variables)
-        return value + substitute(rest, variables, missing, depth=depth + 1)
-    name = match["named"] or match["braced"] or ""
-    if not name:
-        raise InvalidTemplate
-    if name not in variables:
-        missing(name)
-    return variables.get(name, "")
+    return 1
 
 
 def _apply(operator: str, name: str, argument: str, variables: Mapping[str, str]) -> str:
@@ -88,15 +101,17 @@ def _apply(operator: str, name: str, argument: str, variables: Mapping[str, str]
             return value or ""
 
 
-def _first_operator(text: str) -> str | None:
-    found = [(text.index(operator), n) for n, operator in enumerate(_OPERATORS) if operator in text]
-    return _OPERATORS[min(found)[1]] if found else None
+def _closing_brace(text: str, start: int) -> int:
+    """Return the index of the brace that closes a form.
 
+    Braces inside count, but the character behind an opening brace never does. In a line with too few
+    closing braces, the last brace closes.
 
-def _closing_brace(text: str) -> int:
-    """Return the index of the brace that closes the first form; -1 without one."""
-    opened = index = 0
-    while index < len(text):
+    Raises:
+        InvalidTemplate: the rest of the line has no closing brace.
+    """
+    opened, index = 0, start
+    while index < len(text) and text[index] != "\n":
         if text[index] == "}":
             opened -= 1
             if opened == 0:
@@ -105,4 +120,8 @@ def _closing_brace(text: str) -> int:
             opened += 1
             index += 1
         index += 1
-    return -1
+    line_end = text.find("\n", start)
+    last = text.rfind("}", start, line_end if line_end >= 0 else len(text))
+    if last < 0:
+        raise InvalidTemplate
+    return last

@@ -229,3 +229,60 @@ def test_a_broken_environment_file_is_named_with_its_line():
     assert problems(project) == [
         "shop/.env:2:1 error compose.env-line: the name of a variable contains '!'"
     ]
+
+
+def limits(files: dict[str, str]) -> list[str]:
+    project = read(files)
+    assert project.tree == {}
+    return [problem.code for problem in project.problems]
+
+
+def test_values_that_variables_make_are_bounded():
+    value = "x" * 100_000
+    assert limits(
+        {
+            "shop/compose.yaml": f"services: {{web: {{image: x, labels: {{a: '{'$A' * 1000}'}}}}}}",
+            "shop/.env": f"A={value}\n",
+        }
+    ) == ["compose.limit"]
+    labels = "\n".join(f"      l{n}: $A" for n in range(1000))
+    assert "compose.limit" in limits(
+        {
+            "shop/compose.yaml": f"services:\n  web:\n    image: x\n    labels:\n{labels}\n",
+            "shop/.env": f"A={value}\n",
+        }
+    )
+
+
+def test_variables_that_double_in_an_env_file_are_bounded():
+    lines = "A0=xxxxxxxxxx\n" + "".join(f"A{n}=$A{n - 1}$A{n - 1}\n" for n in range(1, 60))
+    assert limits({"shop/compose.yaml": WEB, "shop/.env": lines}) == ["compose.env-line"]
+
+
+def test_ranges_of_ports_are_bounded():
+    services = "\n".join(f"  s{n}: {{image: x, ports: ['1-60000:1-60000']}}" for n in range(9))
+    assert set(limits({"shop/compose.yaml": f"services:\n{services}\n"})) == {"compose.limit"}
+
+
+def test_an_env_file_for_many_services_is_bounded():
+    services = "\n".join(f"  s{n}: {{image: x, env_file: a.env}}" for n in range(200))
+    assert limits(
+        {
+            "shop/compose.yaml": f"services:\n{services}\n",
+            "shop/a.env": "# comment\n" * 50_000,
+        }
+    ) == ["compose.limit"]
+
+
+def test_a_long_list_with_unique_entries_is_read_in_linear_time():
+    ports = ", ".join(f"{{target: {n + 1}}}" for n in range(5000))
+    assert read(f"services: {{web: {{image: x, ports: [{ports}]}}}}").valid
+
+
+def test_many_variables_in_one_line_are_read_in_linear_time():
+    text = "${A:-x} " * 20_000 + "${B:-" * 5
+    assert limits({"shop/compose.yaml": f"services: {{web: {{image: '{text}'}}}}"}) == [
+        "compose.variable"
+    ]
+    valid = read(f"services: {{web: {{image: '{'${A:-x}' * 20_000}'}}}}")
+    assert valid.valid
