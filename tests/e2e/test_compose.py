@@ -67,6 +67,7 @@ def test_an_unchanged_compose_file_runs_rolls_out_and_is_pruned(host: Host) -> N
         (web,) = host.running_ids("web")
         shown = host.engine.docker("exec", web, "cat", "/etc/site.conf").stdout
         assert (shown, env_of(host, "web", "GREETING")) == ("one\n", "hello")
+        assert "shop/compose.yaml:2" in host.cli("describe", "web").stdout
         blamed = host.cli("journal", "blame", "web").stdout
         lines = {"image": 3, "env": 5, "healthcheck": 9}
         for field, line in lines.items():

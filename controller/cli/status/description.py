@@ -121,9 +121,11 @@ def _origins(resource: StatusJson) -> Iterator[str]:
 
 
 def _source(resource: StatusJson) -> str:
-    """Return the place of a resource that a Git source declares."""
+    """Return the place of a resource that a Git source, or a Compose file, declares."""
     place = resource.get("source")
-    return f"{place['file']}:{place['line']} of {place['commit'][:SHORT_ID]}" if place else ""
+    if not place:
+        return str(resource.get("declared", ""))
+    return f"{place['file']}:{place['line']} of {place['commit'][:SHORT_ID]}"
 
 
 def _revision(resource: StatusJson) -> str:

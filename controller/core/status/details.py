@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from controller.core.drift.failures import explain
 from controller.core.rules.images.anonymous_volumes import slot_volumes
-from controller.model.desired.desired import Service
+from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.spec.files import FileMount
 from controller.model.desired.spec.mounts import BindMount, Mount, TmpfsMount, VolumeMount
 from controller.model.desired.spec.network import SinglePort
@@ -38,6 +38,11 @@ def details_of(spec: ServiceSpec, deliveries: Iterable[Delivery] = ()) -> Report
         "env": sorted(spec.env),
     }
     return {name: value for name, value in details.items() if value}
+
+
+def place_details(source: SourceLocation) -> Report:
+    """Return the member ``declared``, the place of a resource that was made from another file's values."""
+    return {"declared": f"{source.file}:{source.line}"} if source.places is not None else {}
 
 
 def volume_details(service: Service, replicas: int) -> Report:

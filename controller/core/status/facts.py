@@ -26,7 +26,13 @@ from controller.core.planning.context import SlotPause
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.planner import declared_resources, orphan_keys
 from controller.core.planning.rollout_order_and_pace import order_of, why_order
-from controller.core.status.details import Report, container_details, details_of, volume_details
+from controller.core.status.details import (
+    Report,
+    container_details,
+    details_of,
+    place_details,
+    volume_details,
+)
 from controller.core.status.image_origins import origins_of
 from controller.model.desired.desired import (
     Config,
@@ -193,6 +199,7 @@ def _service_facts(service: Service, observed: Observed | None) -> Facts:
         rollout={"order": order_of(service).value, "why": why_order(service)},
         details=details_of(service.spec, service.deliveries)
         | volume_details(service, wanted)
+        | place_details(service.source)
         | origins_of(service.spec, observed, _image_id(service, observed)),
     )
 
@@ -226,7 +233,9 @@ def job_facts(job: Service, inputs: StatusInputs) -> Facts:
         revision=job.revision,
         image=job.spec.image,
         slots=tuple(_run_report(container) for container in containers),
-        details=details_of(job.spec) | {"runs": [_run_row(run) for run in memory.runs]},
+        details=details_of(job.spec)
+        | place_details(job.source)
+        | {"runs": [_run_row(run) for run in memory.runs]},
         job=decision,
     )
 

@@ -47,6 +47,10 @@ def test_a_service_answers_to_other_spellings_of_its_own_name() -> None:
     assert named("WEB", rules=STRICT) == ()
     assert named("web_", rules=STRICT) == ("network.alias",)
     assert named("w.eb", rules=STRICT) == ("network.alias",)
+    ends = {"platform-network": {"Aliases": ["WEB"]}}
+    body = {"NetworkingConfig": {"EndpointsConfig": ends}}
+    refused = denials(judged(body, host={"NetworkMode": "platform-network"}, rules=STRICT))
+    assert refused == ("network.alias",), "a client's container has its own names alone"
 
 
 @pytest.mark.parametrize("alias", ["team.web.1-01234567", "a b", "-a", "x" * 64])

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from controller.core.status.details import container_details, details_of
+from controller.core.status.details import container_details, details_of, place_details
+from controller.model.desired.desired import SourceLocation
+from controller.model.errors import SourcePosition, ValuePlaces
 from controller.model.observed import ContainerState
 from tests.worlds import container, service
 
@@ -71,3 +73,10 @@ def test_a_container_has_the_addresses_and_the_start_of_one_that_runs() -> None:
     }
     ended = replace(running, state=ContainerState.EXITED, exit_code=3, addresses=())
     assert container_details(ended) == {"id": running.id, "cause": "exited with 3"}
+
+
+def test_a_service_of_a_compose_file_says_where_it_is_declared() -> None:
+    place = SourcePosition(2, 3, "shop/compose.yaml")
+    source = SourceLocation("shop/compose.yaml", 2, places=ValuePlaces((((), place),)))
+    assert place_details(source) == {"declared": "shop/compose.yaml:2"}
+    assert place_details(SourceLocation("web.yaml", 2)) == {}
