@@ -210,3 +210,35 @@ def test_a_compose_project_is_adopted_without_a_restart(host: Host, documents: s
         assert host.engine.http_get(18080).status == 200
         networks = {*inspect(host, before["api"])["NetworkSettings"]["Networks"]}
         assert networks == ({"shop_default"} if documents == KEPT else {"platform-network.shop"})
+
+
+def test_compose_up_by_mistake_makes_foreign_containers_and_the_slot_is_filled(
+    host: Host,
+) -> None:
+    compose(host, "up", "-d")
+    before = ids(host)
+    with host.running():
+        host.write("shop.yaml", KEPT)
+        admit = (part for gap in GAPS for part in ("--admit", gap))
+        host.cli("adopt", "--project", "shop", *admit)
+        host.write("shop.yaml", KEPT.replace("  suspend: true\n", ""))
+        eventually(lambda: plan(host) == [], what="nothing is to be done")
+        # The same file: docker compose finds its containers as they are.
+        compose(host, "up", "-d")
+        assert ids(host) == before
+        assert plan(host) == []
+        # Another file: docker compose makes the container anew, and trimtab fills the slot.
+        compose(host, "up", "-d", text=COMPOSE.replace("ROLE: api", "ROLE: other"))
+        after = ids(host)
+        assert after["web"] == before["web"]
+        assert after["api"] != before["api"]
+        eventually(
+            lambda: [each["Config"]["Env"] for each in host.containers("api")],
+            what="the slot has an ordinary container",
+        )
+        eventually(lambda: plan(host) == [], what="all is as declared")
+        assert inspect(host, after["api"])["State"]["Running"]
+        foreign = host.cli("adopt", after["api"], "--as", "shop/api", expect=4).stdout
+        assert "no free slot" in foreign
+        compose(host, "rm", "-fs", "api", text=COMPOSE)
+        assert plan(host) == []

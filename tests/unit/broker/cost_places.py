@@ -63,6 +63,14 @@ OTHER_BODIES: dict[str, tuple[dict[str, Any], ...]] = {
         {"owner": "team", "source": {"sops": {"name": "a.yaml", "text": "QQ=="}}},
         {"owner": "team", "source": {"age": {"a": "x"}}},
     ),
+    "adoption": (
+        {
+            "containers": [{"container": "old", "name": "x", "create": {}, "admit": ["logs"]}],
+            "objects": [],
+            "leave": ["bridge"],
+            "note": "x",
+        },
+    ),
     "approval": ({"plan": "a" * 64, "objects": [WEB]},),
     "record": (
         {"act": "note", "object": "x", "note": "x"},

@@ -23,3 +23,22 @@ def test_an_instance_is_named_by_its_id(
     assert run("adopt", *arguments, "--state", str(tmp_path / "state")) == 64
     assert told in capsys.readouterr().err
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("old", "--as", "web", "--project", "shop"), "adopt.options"),
+        (("old", "--as", "web", "--instance", "0123456789abcdef"), "adopt.options"),
+        (("--as", "web"), "adopt.options"),
+        (("--project", "shop", "--slot", "2"), "adopt.options"),
+        (("--dry-run",), "adopt.options"),
+        (("old", "--as", "web", "--admit", "privileged"), "is no gap"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    tmp_path: Path, arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("adopt", *arguments, "--state", str(tmp_path / "state")) == 64
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
