@@ -14,7 +14,7 @@ from controller.core.service.operator_actions import Decision, unknown
 from controller.loop.controller import Controller
 from controller.loop.executor import Execution, execute
 from controller.loop.full_plan import Convergence, FullPlan, convergence_of, plan_changed
-from controller.loop.passes import claims
+from controller.loop.passes import claims, images_for
 from controller.loop.plan_barriers import BarrierWaiter
 from controller.loop.state import service_state, snapshot
 from controller.loop.state.action_log import Logged
@@ -22,10 +22,12 @@ from controller.loop.workers.triggers import Chore
 from controller.model.container_output import FailedRun
 from controller.model.desired.field_changes import Review
 from controller.model.desired.overrides import NO_OVERRIDES, ServiceAct
-from controller.model.names import Key
+from controller.model.names import WORKLOADS, Key
 
 #: How old actions are that ``done_since`` shows if there are no newer ones.
 RECENT_S = 60.0
+#: More changed services than these are observed together with all others.
+LOOKS_MAX = 32
 
 
 class OperatorApi:
@@ -134,7 +136,31 @@ class OperatorApi:
         Raises:
             EngineError: engine or broker can't be reached.
         """
-        return self.plan_unchanged() or self.controller.plan_everything()
+        return self._plan_by_looks() or self.controller.plan_everything()
+
+    def _plan_by_looks(self) -> FullPlan | None:
+        """Return the plan by the last snapshot, with a look at each service that changed since.
+
+        None if many services changed, or anything else. Nothing is done by such a plan: who applies the
+        plan observes everything first.
+
+        Raises:
+            EngineError: engine or broker can't be reached.
+        """
+        with self._shared.lock:
+            view, observed = self._shared.view, self._shared.observed
+            followed = self._shared.followed
+        if observed is None or not followed:
+            return None
+        changed = snapshot.changed_services(observed, self._engine.list_containers())
+        keys = changed | self.controller.keys.busy
+        if len(keys) > LOOKS_MAX or any(key.kind not in WORKLOADS for key in keys):
+            return None
+        for key in sorted(keys):
+            part = self._engine.observe(images=images_for(key, view, observed), only=key)
+            observed = snapshot.merge(observed, part, key)
+        full_plan = self.controller.plan_everything(observed)
+        return full_plan if self._has_same_inputs(full_plan) else None
 
     def plan_unchanged(self) -> FullPlan | None:
         """Return the plan of everything by the last snapshot; None if something changed since.
@@ -156,17 +182,21 @@ class OperatorApi:
 
     def _is_current(self, full_plan: FullPlan) -> bool:
         """Return True if files, policy and snapshot are those of the last observation, and no hint waits."""
-        keys, chores, shared = self.controller.keys, self.controller.chores, self._shared
+        with self._shared.lock:
+            is_last = self._shared.observed is full_plan.observed
+        return is_last and self.controller.keys.idle and self._has_same_inputs(full_plan)
+
+    def _has_same_inputs(self, full_plan: FullPlan) -> bool:
+        """Return True if files and policy are those of the last observation, and none is due."""
+        shared = self._shared
         with shared.lock:
             return (
                 shared.followed
                 and shared.unreachable is None
-                and shared.observed is full_plan.observed
                 and shared.policy is not None
                 and shared.policy.digest == full_plan.policy.digest
                 and shared.declared == full_plan.declared
-                and keys.idle
-                and not chores.is_queued(Chore.OBSERVE)
+                and not self.controller.chores.is_queued(Chore.OBSERVE)
             )
 
     def apply_exactly(self, digest: str, *, approved: bool, requested_by: str) -> Execution:

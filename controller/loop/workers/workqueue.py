@@ -127,6 +127,13 @@ class WorkQueue(Generic[K]):
             return key in self._dirty or key in self._processing
 
     @property
+    def busy(self) -> frozenset[K]:
+        """The keys that wait for a worker now, and those that a worker handles."""
+        with self._changed:
+            self._promote()
+            return frozenset(self._dirty | self._processing)
+
+    @property
     def idle(self) -> bool:
         """Return True if no key waits for a worker, and no worker handles a key."""
         with self._changed:

@@ -100,6 +100,17 @@ def test_an_unchanged_world_is_planned_without_an_observation(followed: House) -
     assert followed.engine.looks == 0
 
 
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_plan_looks_at_the_changed_services_alone(followed: House, busy: bool) -> None:
+    if busy:
+        followed.controller.keys.add(worlds.WEB)
+    else:
+        remove(followed)
+    shown = effects(api_of(followed).review(PLAN))
+    assert bool(shown) is not busy
+    assert followed.engine.looked_at[-1] == worlds.WEB
+
+
 def remove(house: House) -> None:
     house.engine.change(container().name, lambda _gone: None)
 

@@ -54,6 +54,8 @@ class ToyEngine:
     done: list[str] = field(default_factory=list)
     contexts: list[Context] = field(default_factory=list)
     looks: int = 0
+    #: The key of each look; None for a look at everything.
+    looked_at: list[Key | None] = field(default_factory=list)
     asked_images: list[frozenset[str]] = field(default_factory=list)
     away: EngineError | None = None
     fault: Callable[[AnyAction], EngineError | None] = lambda _action: None
@@ -64,6 +66,7 @@ class ToyEngine:
 
     def observe(self, *, images: frozenset[str], only: Key | None = None) -> Observed:
         self.looks += 1
+        self.looked_at.append(only)
         if self.away is not None:
             raise self.away
         self.before_look(self)

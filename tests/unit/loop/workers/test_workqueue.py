@@ -45,6 +45,18 @@ def test_urgent_keys_precede_the_others_and_are_handled_once() -> None:
     assert taken(queue) == ["d", "b", "a", "c"]
 
 
+def test_busy_keys_are_those_that_wait_and_those_that_are_handled() -> None:
+    clock = Watch()
+    queue = WorkQueue[str](clock)
+    queue.add("a")
+    queue.add("b")
+    queue.add_after("c", 5.0)
+    assert queue.poll() == "a"
+    assert queue.busy == {"a", "b"}
+    clock.time = 5.0
+    assert queue.busy == {"a", "b", "c"}
+
+
 def test_an_urgent_key_waits_for_the_worker_that_handles_it() -> None:
     queue = WorkQueue[str](Watch())
     queue.add("a")
