@@ -25,7 +25,9 @@ from controller.broker.gate.commands import (
     encode_list,
 )
 from controller.broker.gate.state import GateState
+from controller.core.enforcement.settlement import ProofKind, evidence_of
 from controller.core.records.inventory_json import from_json, to_json
+from controller.core.records.parts import ResultPart
 from controller.model.confinement import (
     GAPS,
     CgroupLimits,
@@ -465,7 +467,18 @@ def test_a_lost_answer_leaves_an_open_intent_and_no_item() -> None:
     host.answer = lambda _: Lost("cut", sent=True)
     adopt(host, knows)
     assert OLD not in knows.inventory.containers
-    assert [each.request["route"] for each in knows.inventory.open.values()] == ["container.adopt"]
+    (intent,) = knows.inventory.open.values()
+    assert intent.request["route"] == "container.adopt"
+    # Recovery looks for the limits of the update. With them the container is adopted.
+    now = host.containers[OLD]
+    assert not evidence_of(ProofKind.FIELD, intent, "id-1", now).applied
+    now["HostConfig"] |= host.forwarded[0][1]
+    now["HostConfig"]["RestartPolicy"] |= {"MaximumRetryCount": 0}
+    assert evidence_of(ProofKind.FIELD, intent, "id-1", now).applied
+    settled = ResultPart(settled="applied").members
+    record(knows, Entry("id-1", "recovered", result=settled))
+    item = knows.inventory.containers[OLD]
+    assert (item.adopted, item.started, item.gaps) == (True, True, tuple(GAPS[:3]))
 
 
 def test_one_refused_container_refuses_the_request() -> None:
