@@ -125,6 +125,8 @@ class _Reader:
         if exported:
             self._at += len("export")
             self._skip_space()
+            if self._at == len(text):
+                raise EnvFileInvalid(self.line, "export names no variable")
         start, end, inherited = self._at, self._at, False
         key = ""
         while end < len(text):

@@ -29,7 +29,8 @@ def test_known_variables_outrank_earlier_lines():
 
 
 @pytest.mark.parametrize(
-    ("text", "line"), [("A=1\nB!=2", 2), ("A B=1", 1), ("A=1\nB='x\n", 2), ("A=1\nB=${", 2)]
+    ("text", "line"),
+    [("A=1\nB!=2", 2), ("A B=1", 1), ("A=1\nB='x\n", 2), ("A=1\nB=${", 2), ("A=1\nexport ", 2)],
 )
 def test_a_bad_line_is_named(text, line):
     with pytest.raises(EnvFileInvalid) as caught:
