@@ -49,12 +49,14 @@ def healing_actions(
     return [*actions[:at], *created, *actions[at:], *delays], problems
 
 
-def _networks_without_alias(container: Container, context: ServiceContext) -> tuple[str, ...]:
+def _networks_without_alias(
+    container: Container, context: ServiceContext, *, former_counts: bool = True
+) -> tuple[str, ...]:
     """Return the networks on which a container lacks an alias of its service.
 
     A container of another revision has the service's name only: its other names are unknown. A
-    container that was moved keeps its former name until its replacement: a new name would cut its
-    connections.
+    container that was moved keeps its former name until its replacement, since a new name would cut
+    its connections. *former_counts* is False where others of the slot serve under the present name.
     """
     service, base, aliases = context.service, context.prerequisites.names, dict(container.aliases)
     current = container.revision == service.revision
@@ -64,7 +66,11 @@ def _networks_without_alias(container: Container, context: ServiceContext) -> tu
         if network in aliases
     }
     names = {
-        network: {*aliases[network], *_by_move(container, aliases[network])} for network in wanted
+        network: {
+            *aliases[network],
+            *(_by_move(container, aliases[network]) if former_counts else ()),
+        }
+        for network in wanted
     }
     return tuple(network for network, own in wanted.items() if not {*own} <= names[network])
 

@@ -147,7 +147,8 @@ def _plan_running(slot: SlotState, current: Container, context: ServiceContext) 
         current, service, policy, context.deferred_repairs(slot.number)
     )
     rejoined = {a.network for a in healing if isinstance(a, ConnectNetwork) and a.aliases}
-    networks = [n for n in _networks_without_alias(current, context) if n not in rejoined]
+    nameless = _networks_without_alias(current, context, former_counts=is_only_one)
+    networks = [n for n in nameless if n not in rejoined]
     alias = attach_service_alias(ContainerHandle.of(current), service, networks, base)
     if is_only_one:
         before += alias
@@ -324,7 +325,8 @@ def _next_container(slot: SlotState, context: ServiceContext, *, overlaps: bool)
     prepare = list(context.prerequisites.missing(service, creating=current is None))
     if current is not None:
         handle, restart = ContainerHandle.of(current), current.settings.restart
-        networks = _networks_without_alias(current, context)
+        # A container that is down has no connections, so it gets its service's present name.
+        networks = _networks_without_alias(current, context, former_counts=False)
         alias = attach_service_alias(handle, service, networks, base)
     else:
         create = create_of(
