@@ -15,8 +15,9 @@ from urllib.parse import parse_qsl
 
 from controller.broker.gate import router
 from controller.broker.gate.commands import Forward, Lost
+from controller.core.records.parts import RequestPart
 from controller.model import names
-from controller.model.mutations import CONTAINER_GONE, JOB_ENDED, Mutation
+from controller.model.mutations import CONTAINER_GONE, JOB_ENDED, SERVICE_MOVED, Mutation
 from controller.model.names import Key, service_key, workload_key
 from controller.model.quantities import parse_duration_ms
 from controller.model.records import Record, Reply, Request, Role
@@ -198,6 +199,7 @@ class Checkers:
         self._check_foreign(mutated)
         self._check_files(mutated)
         self._check_volumes(mutated)
+        self._check_renamed(mutated)
         self._required.forwarding(mutated)
         self._check_revision(mutated)
         container = self._scene.engine.find(mutated.subject)
@@ -260,6 +262,8 @@ class Checkers:
             raise Violation(7, f"what runs as admitted is ended: {entry.result}")
         elif entry.stage in {"outcome", "recovered"}:
             self._closing(record)
+        elif entry.request.get("route") == SERVICE_MOVED:
+            self._moved(record)
         elif entry.request.get("route") in {JOB_ENDED, CONTAINER_GONE}:
             run = str(entry.request.get("object"))
             self._runs.ended(run, self._scene.engine.find(run))
@@ -273,6 +277,24 @@ class Checkers:
         doc, revision = wanted
         if revision == _label(container, names.REVISION):
             self._runs.starting(container, doc.spec.get("rollout", {}).get("before", ()))
+
+    def _moved(self, record: Record) -> None:
+        """Check a move, and know the containers by the new name from now on."""
+        summary = RequestPart.read(record.entry.request).summary
+        source, target = (
+            Key.parse(summary.moved_from),
+            Key.parse(str(record.entry.request["object"])),
+        )
+        there = {_key(container) for container in self._mine()}
+        if target in there or source.namespace != target.namespace:
+            raise Violation(4, f"{source} is moved to {target}, which is taken or elsewhere")
+        for container in self._mine():
+            if _key(container) == source:
+                if _label(container, names.OWNER) != summary.label(names.OWNER):
+                    raise Violation(
+                        4, f"a move of {source} takes {container.name} of another owner"
+                    )
+                container.moved_to = target.name
 
     def forget(self) -> None:
         """The journal is lost: what was open in it is closed by nobody."""
@@ -437,6 +459,17 @@ class Checkers:
             raise Violation(5, f"the volume {mutated.subject} is removed")
         if mutated.route == Mutation.CONTAINER_REMOVE and mutated.query.get("v", "0") != "0":
             raise Violation(5, "a removal that takes anonymous volumes along")
+
+    def _check_renamed(self, mutated: Mutated) -> None:
+        """The containers of a renamed service go on: nobody stops them under their former name."""
+        truth = None if self._known is None else self._known.truth_seen()
+        container = self._scene.engine.find(mutated.subject)
+        key = None if container is None else _key(container)
+        stops = mutated.route in {Mutation.CONTAINER_REMOVE, Mutation.CONTAINER_STOP}
+        if truth is None or key is None or key in truth.declared or not stops:
+            return
+        if any(doc.moved == key.name for doc in truth.declared.values()):
+            raise Violation(7, f"{mutated.route} of {mutated.subject}, which is only renamed")
 
     def _check_prune(self, mutated: Mutated, container: SimContainer) -> None:
         """A service that nothing declares goes only when that is known."""

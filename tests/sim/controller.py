@@ -57,6 +57,8 @@ def action_of(method: str, path: str) -> Action | None:
         return Action.PULL
     if method == "PUT":
         return Action.DELIVER
+    if last == "records":
+        return Action.MOVE
     if last == "kill":
         return Action.SIGNAL
     if path.startswith("/volumes"):

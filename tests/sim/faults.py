@@ -20,6 +20,7 @@ class Action(StrEnum):
     REMOVE_NETWORK = "remove-network"
     CREATE_VOLUME = "create-volume"
     DELIVER = "deliver-files"
+    MOVE = "move-service"
     CREATE = "create-container"
     START = "start-container"
     UPDATE = "update-container"
@@ -62,8 +63,8 @@ class Fault(StrEnum):
     CLOCK = "clock is set back"
 
 
-#: Actions that no random world plans: no fault can meet them. Stories deliver files.
-UNPLANNED = frozenset({Action.RESTART, Action.DELIVER, Action.SIGNAL})
+#: Actions that no random world plans: no fault can meet them. Stories deliver files, and rename services.
+UNPLANNED = frozenset({Action.RESTART, Action.DELIVER, Action.SIGNAL, Action.MOVE})
 PLANNED = tuple(action for action in Action if action not in UNPLANNED)
 
 #: A fault, and the action that it meets.

@@ -25,6 +25,7 @@ class Doc:
     key: Key
     spec: dict[str, Any]
     owner: str = "team"
+    moved: str = ""  # the earlier name
 
     @property
     def file(self) -> str:
@@ -35,6 +36,7 @@ class Doc:
             "name": self.key.name,
             "namespace": self.key.namespace,
             "owner": self.owner,
+            **({"moved": [{"from": self.moved}]} if self.moved else {}),
         }
         spec = {**self.spec, "imaeg": "typo"} if bad else self.spec
         whole = {

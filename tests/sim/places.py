@@ -10,6 +10,9 @@ Place = tuple[str, str, str]
 
 
 def label(container: SimContainer, name: str) -> str:
+    """Return a label, with the present name of a service that was moved."""
+    if name == names.SERVICE and container.moved_to:
+        return container.moved_to
     return str(container.config["Labels"].get(name, ""))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ APP = service_key("default", "app")
 LAB = service_key("lab", "probe")
 CELLAR = service_key("default", "cellar")
 FRONT = service_key("default", "front")
+RENAMED = service_key("default", "site")
 MIGRATE = job_key("default", "migrate")
 SMOKE = job_key("default", "smoke")
 HERD = tuple(service_key("herd", f"s{n}") for n in range(5))
@@ -64,7 +65,7 @@ class Tale:
                 if doc.key.kind in WORKLOADS
                 else {}
             )
-            yield Doc(doc.key, {**doc.spec, **env})
+            yield replace(doc, spec={**doc.spec, **env})
 
     def events(self, world: World) -> Iterator[Event]:
         for at, do in self.then:
@@ -88,6 +89,19 @@ def edit(key: Key, **spec: Any) -> Callable[[World], str]:
         world.files.change(key, **spec)
         world.files_changed()
         return f"{key} changes: {', '.join(spec)}"
+
+    return act
+
+
+def rename(key: Key, to: Key) -> Callable[[World], str]:
+    """A service is renamed: its document says which name it had."""
+
+    def act(world: World) -> str:
+        doc = world.files.docs[key]
+        world.files.drop(key)
+        world.files.put(replace(doc, key=to, moved=key.name))
+        world.files_changed()
+        return f"{key} is renamed to {to}"
 
     return act
 
@@ -332,6 +346,16 @@ STORIES: dict[str, Tale] = {
             (70, engine_killed),
             (100, edit(WEB, restart={"policy": "Always"})),
             (110, engine_restart),
+        ),
+    ),
+    "moved": Tale(
+        _COMES | _GOES | _does(Action.MOVE),
+        (service(WEB, replicas=2), service(CELLAR, "db:1")),
+        (
+            (10, rename(WEB, RENAMED)),
+            (30, edit(RENAMED, image=f"{IMAGES}/web:2")),
+            (60, by_hand("rollback", RENAMED)),
+            (80, by_hand("resume", RENAMED)),
         ),
     ),
     "heal": Tale(

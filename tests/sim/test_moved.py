@@ -1,0 +1,118 @@
+"""Moves in worlds of their own: a renamed service runs on, wherever a process dies, and nobody's is taken."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from controller.broker.handlers.moves import service_move
+from controller.core.planning.moves import pending
+from controller.core.records import container_effects
+from controller.loop import passes
+from controller.model.names import Key
+from tests.sim.controller import request_of
+from tests.sim.doomed import DoomedWorld
+from tests.sim.files import Doc
+from tests.sim.people import CLAIM, USURPER
+from tests.sim.places import label, slot_of
+from tests.sim.planted import Plant, always
+from tests.sim.stories import DB, RENAMED, STORIES, WEB, Tale, service
+from tests.sim.test_crash_sweep import Death, die, some, told
+from tests.sim.violation import Violation
+from tests.sim.world import World
+
+MOVED = "moved"
+#: Deaths of an ordinary run; ``make sim-sweep`` has all of them.
+DEATHS = 24
+FOREIGN, SERVING = 4, 7
+
+
+def usurped(source: Key, target: Key, owner: str):
+    """Return an act: to ask with the controller's user for a move."""
+
+    def act(world: World) -> str:
+        body = {
+            "act": "service.moved",
+            "object": str(target),
+            "from": str(source),
+            "owner": owner,
+        }
+        path, sent = "/trimtab/v1/records", json.dumps(body).encode()
+        reply = world.ask(request_of(USURPER, "POST", path, body=sent, context=CLAIM))
+        return f"somebody moves {source} to {target} for {owner}: {0 if reply is None else reply.status}"
+
+    return act
+
+
+TAKEN = Tale(
+    frozenset(),
+    (service(WEB), Doc(DB, service(DB, "db:1").spec, owner="others")),
+    (
+        (5, usurped(DB, RENAMED, "team")),
+        (6, usurped(WEB, DB, "team")),
+        (7, usurped(WEB, Key("Service", "lab", "web"), "team")),
+    ),
+)
+PLANTS = (
+    Plant(
+        FOREIGN,
+        "moved-on-the-controllers-word",
+        "the gate records each move that the controller asks for",
+        ((service_move, "judge_move", always(lambda *_args, **_named: ())),),
+    ),
+)
+
+
+def test_nobody_takes_a_service_by_a_move() -> None:
+    world = DoomedWorld(TAKEN)
+    world.run()
+    asked = [line for line in world.trace.lines if "somebody moves" in line]
+    assert [line.rpartition(": ")[2] for line in asked] == ["403", "403", "403"]
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.patch)
+def test_a_service_taken_by_a_move_is_found(plant: Plant) -> None:
+    with plant.growing(), pytest.raises(Violation) as found:
+        DoomedWorld(TAKEN).run()
+    assert found.value.invariant == plant.invariant
+
+
+def test_a_renamed_service_runs_on_and_is_rolled_out_under_its_new_name() -> None:
+    world = told(MOVED)
+    mine = [c for c in world.engine.containers.values() if label(c, "io.trimtab.service") == "site"]
+    assert sorted(slot[2] for c in mine if (slot := slot_of(c))) == ["1", "2"]
+    assert {label(each, "io.trimtab.image") for each in mine} == {"trimtab.local/web:2"}
+
+
+MOVES = (
+    Plant(
+        FOREIGN,
+        "moved-and-forgotten",
+        "a move is recorded, and the inventory keeps the earlier name",
+        ((container_effects, "move_service", always(lambda known, *_named: known)),),
+    ),
+    Plant(
+        SERVING,
+        "claimed-and-pruned",
+        "containers of a claimed name are removed like those of a removed document",
+        (
+            (pending, "pending_moves", always(lambda _desired, _observed: ())),
+            (passes, "pending_moves", always(lambda _desired, _observed: ())),
+            (pending, "claimed_keys", always(lambda _desired, _observed: frozenset())),
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize("plant", MOVES, ids=lambda plant: plant.patch)
+def test_a_planted_bug_about_moves_is_found(plant: Plant) -> None:
+    with plant.growing(), pytest.raises(Violation) as found:
+        DoomedWorld(STORIES[MOVED]).run()
+    assert found.value.invariant == plant.invariant
+
+
+def test_wherever_a_process_dies_a_renamed_service_runs_on() -> None:
+    moments = {Death(MOVED, at): moment for at, moment in enumerate(told(MOVED).moments)}
+    problems = [problem for death in some(moments, DEATHS) if (problem := die(death))]
+    assert problems == []
