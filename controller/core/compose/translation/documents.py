@@ -12,6 +12,7 @@ from typing import Final
 
 from controller.core.compose.project import Place, Project, TreePath
 from controller.core.compose.translation.container import Workload, put_container
+from controller.core.compose.translation.extension import EXTENSION, mistakes_of
 from controller.core.compose.translation.mounts import MountPlan, file_of, put_mounts
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.networking import put_networking
@@ -42,11 +43,15 @@ class Translation:
 def translate(project: Project, settings: ComposeSettings, look: LookUp) -> Translation:
     """Return the documents of a project. Never raises.
 
-    A project with errors in its files has no documents: nothing follows from the absence of a service.
+    A project with errors in its files, or in ``x-trimtab``, has no documents: nothing follows from the
+    absence of a service.
     """
     scope = Scope(project, settings, look)
     if not project.valid:
         return Translation(scope.namespace, (), project.problems)
+    _check_extension(scope)
+    if scope.problems:
+        return Translation(scope.namespace, (), (*project.problems, *scope.problems))
     check_attributes(scope)
     for name in mapping(project.tree.get("networks")):
         _network(scope, name)
@@ -106,6 +111,12 @@ def _with_problems(parsed: ParsedDocument, problems: list[Problem]) -> ParsedDoc
     return replace(parsed, problems=found)
 
 
+def _check_extension(scope: Scope) -> None:
+    for mistake in mistakes_of(scope.project):
+        path = (EXTENSION, mistake.member)
+        scope.error(path, "compose.value", mistake.message, mistake.remedy, None)
+
+
 def _network(scope: Scope, name: str) -> None:
     declared = mapping(mapping(scope.project.tree["networks"])[name])
     key = Key("Network", scope.namespace, dns_name(name))
@@ -138,6 +149,9 @@ def _volume(scope: Scope, name: str) -> None:
     draft = Draft("Volume", key.name, ("volumes", name))
     if declared.get("external"):
         draft.put("spec.engineName", engine_name(name, declared), "external")
+    elif scope.extension.keeps_volumes:
+        own = f"{scope.project.name}_{name}"
+        draft.put("spec.engineName", str(declared.get("name") or own), "name")
     _put_labels(draft, declared.get("labels"))
     scope.drafts.append(draft)
 
@@ -207,7 +221,7 @@ def _document(scope: Scope, draft: Draft) -> Document:
     }
     origins: dict[YamlPath, TreePath] = {
         (): draft.origin,
-        ("metadata", "owner"): ("x-trimtab", "owner"),
+        ("metadata", "owner"): (EXTENSION, "owner"),
         **draft.origins,
     }
     entries = tuple((path, _position(scope.place(origin))) for path, origin in origins.items())

@@ -6,6 +6,7 @@ from typing import Final
 
 from controller.core.compose.project import TreePath
 from controller.core.compose.translation.container import Workload
+from controller.core.compose.translation.extension import EXTENSION
 from controller.core.compose.translation.scope import Tree, mapping
 from controller.core.compose.translation.units import duration_ms
 from controller.model.quantities import format_duration_ms
@@ -37,6 +38,9 @@ def put_rollout(work: Workload) -> None:
     if not work.is_job:
         _put_replicas(work, deploy)
         _put_update(work, mapping(deploy.get("update_config")))
+        if work.scope.extension.is_suspended:
+            work.draft.spec["suspend"] = True
+            work.draft.origins["spec", "suspend"] = (EXTENSION, "suspend")
     _put_restart(work, deploy)
     _put_dependencies(work)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from controller.core.compose.project import Place, Project, TreePath
+from controller.core.compose.translation.extension import extension_of
 from controller.core.compose.translation.names import dns_name, namespace_of
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.yaml import YamlPath
@@ -103,8 +104,8 @@ class Scope:
         self.settings = settings
         self.look = look
         self.namespace = namespace_of(project.name)
-        extension = mapping(project.tree.get("x-trimtab"))
-        self.owner = str(extension.get("owner") or settings.owner)
+        self.extension = extension_of(project)
+        self.owner = self.extension.owner or settings.owner
         self.services = mapping(project.tree.get("services"))
         self.problems: list[Problem] = []
         self.drafts: list[Draft] = []

@@ -1,0 +1,68 @@
+"""The extension ``x-trimtab`` of a project: choices for trimtab that Docker Compose ignores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final, cast
+
+from controller.core.compose.project import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXTENSION: Final = "x-trimtab"
+#: The reader of projects takes ``files`` and ``profiles``.
+_MEMBERS: Final = ("files", "owner", "profiles", "suspend", "volumes")
+_VOLUMES: Final = ("compose", "trimtab")
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """The valid choices of ``x-trimtab``; the defaults for all others."""
+
+    owner: str = ""  # '' for the owner of the settings
+    is_suspended: bool = False  # services are left as they are
+    keeps_volumes: bool = False  # volumes have the names that Docker Compose gives
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A mistake in ``x-trimtab``."""
+
+    member: str
+    message: str
+    remedy: str
+
+
+def extension_of(project: Project) -> Extension:
+    """Return the choices of a project."""
+    tree = _tree(project)
+    owner = tree.get("owner")
+    return Extension(
+        owner=owner if isinstance(owner, str) else "",
+        is_suspended=tree.get("suspend") is True,
+        keeps_volumes=tree.get("volumes") == "compose",
+    )
+
+
+def mistakes_of(project: Project) -> Iterator[Mistake]:
+    """Yield the mistakes in ``x-trimtab``."""
+    for name, value in _tree(project).items():
+        if name not in _MEMBERS:
+            near = get_close_matches(name, _MEMBERS, 1)
+            remedy = f"did you mean {near[0]}?" if near else f"known are {', '.join(_MEMBERS)}"
+            yield Mistake(name, f"{EXTENSION} has no member {name}", remedy)
+        elif name == "owner" and not (isinstance(value, str) and value):
+            yield Mistake(name, f"{EXTENSION}.owner must be a name", "write the name of an owner")
+        elif name == "suspend" and not isinstance(value, bool):
+            yield Mistake(name, f"{EXTENSION}.suspend must be true or false", "write true or false")
+        elif name == "volumes" and value not in _VOLUMES:
+            message = f"{EXTENSION}.volumes must be one of {', '.join(_VOLUMES)}"
+            yield Mistake(name, message, "write compose to keep the volumes of Docker Compose")
+
+
+def _tree(project: Project) -> Mapping[str, object]:
+    tree = project.tree.get(EXTENSION)
+    return cast("Mapping[str, object]", tree) if isinstance(tree, Mapping) else {}
