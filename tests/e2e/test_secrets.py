@@ -106,6 +106,41 @@ def test_plain_text_is_in_the_container_and_nowhere_of_ours(
     assert list(leaks_below(host.state, SECRET)) == []
 
 
+def test_a_variable_has_the_value_of_a_secret_and_nothing_of_ours_has(
+    host: Host, namespace: Namespace
+) -> None:
+    sealed = encrypt("db.yaml", b"password: " + _quoted(SECRET.decode()).encode(), namespace.keys)
+    folder = host.directory / ".sops"
+    folder.mkdir()
+    (folder / "db.yaml").write_bytes(sealed)
+    host.write("db.yaml", namespace.document("{sops: .sops/db.yaml}"))
+    document = web(extra="env: {LEVEL: info, PASSWORD: {secret: db, key: password}}")
+    host.write("web.yaml", document.replace("name: web", f"name: web, namespace: {namespace.name}"))
+    with host.running():
+        eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
+        (one,) = host.running_ids("web")
+        told = host.engine.docker("exec", one, "printenv", "PASSWORD").stdout
+        assert told.removesuffix("\n").encode() == SECRET
+        assert found_in(host.engine.docker("inspect", one).stdout.encode(), SECRET)
+        validated = host.cli("validate", str(host.directory))
+        assert "env.secret" in validated.stdout + validated.stderr
+        shown = [
+            host.cli("plan", expect=(0, 2)).stdout,
+            host.cli("plan", "--json", expect=(0, 2)).stdout,
+            host.cli("status", "--json").stdout,
+            host.cli("describe", f"{namespace.name}/web").stdout,
+            host.cli("journal", "export").stdout,
+            host.cli("metrics").stdout,
+            host.log.read_text(),
+        ]
+        assert [found_in(text.encode(), SECRET) for text in shown] == [[]] * len(shown)
+        assert host.process is not None
+        processes = [host.process.pid, *descendants(host.process.pid)]
+        environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in processes]
+        assert [found_in(each, SECRET) for each in environments] == [[]] * len(environments)
+    assert list(leaks_below(host.state, SECRET)) == []
+
+
 def test_a_new_value_is_a_rollout_and_the_same_value_is_none(
     host: Host, namespace: Namespace
 ) -> None:

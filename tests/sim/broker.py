@@ -27,6 +27,7 @@ from controller.broker.gate.commands import (
     ReadCdiFiles,
     ReadEngine,
     ReadProcess,
+    ReadSecret,
     Relay,
     SecretNotOpened,
     StoreContent,
@@ -231,7 +232,7 @@ class SimBroker:
                 return self._write(entry)
             case InspectPaths(paths):
                 return tuple(PathFacts(path, "dir", device=1, inode=7) for path in paths)
-            case StoreContent() | MakeFiles() | OpenSecret():
+            case StoreContent() | MakeFiles() | OpenSecret() | ReadSecret():
                 return self._change_files(command)
             case ReadCdiFiles():
                 return ()
@@ -241,11 +242,13 @@ class SimBroker:
                 raise AssertionError(f"nobody asks for that in the simulation: {command}")
 
     def _change_files(
-        self, command: StoreContent | MakeFiles | OpenSecret
+        self, command: StoreContent | MakeFiles | OpenSecret | ReadSecret
     ) -> str | SecretNotOpened:
         """Store a content, or mount it: the disk outlives the broker. There are no Secrets."""
         if isinstance(command, OpenSecret):
             return SecretNotOpened("secret.worker", "no Secrets in the simulation")
+        if isinstance(command, ReadSecret):
+            return "no Secrets in the simulation"
         files, content = str(command.files), command.content
         kept = self.stored.setdefault(files, [])
         if isinstance(command, StoreContent) and command.blob is not None:

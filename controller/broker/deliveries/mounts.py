@@ -96,16 +96,22 @@ def _make(state: GateState, command: MakeFiles, subject: str) -> Flow[None]:
         Denied: ``files.undelivered``.
     """
     reason = yield command
-    if reason == "":
-        return
-    files = command.files
+    if reason != "":
+        files, content = command.files, command.content
+        raise (yield from undelivered(state, files, content, str(reason), subject))
+
+
+def undelivered(
+    state: GateState, files: FileSet, content: str, reason: str, subject: str
+) -> Flow[Denied]:
+    """Return the refusal of a content that can't be used. A lost content leaves the inventory."""
     stored = state.inventory.files.get(str(files))
-    if is_lost(str(reason)) and stored is not None and stored.find(command.content) is not None:
-        gone = request_of("GET", FILES_GONE, f"{files}={command.content}", {})
+    if is_lost(reason) and stored is not None and stored.find(content) is not None:
+        gone = request_of("GET", FILES_GONE, f"{files}={content}", {})
         yield from record_event("read", Author(state.new_id(), BROKER), gone)
-    raise Denied(
+    return Denied(
         "files.undelivered",
-        f"the files of {files} can't be mounted: {reason}",
+        f"the files of {files} can't be used: {reason}",
         "look at the broker's log, the key, and the disk of the state folder; the controller tries again",
         subject=subject,
     )

@@ -23,6 +23,7 @@ from controller.broker.gate.commands import (
     OpenSecret,
     SecretNotOpened,
     SecretOpened,
+    SecretValue,
 )
 from controller.core.files import blob
 from controller.core.files.blob import DamagedContent, UnopenedContent
@@ -143,6 +144,12 @@ class FileStore:
             self._writer(made).make(folder, opened, made.variant)
 
         return self._guarded(change)
+
+    def read(self, files: FileSet, content: str, key: str) -> SecretValue | str:
+        """Return one file of a stored content, or why the file can't be read."""
+        found: list[bytes] = []
+        reason = self._guarded(lambda: found.append(self._open(files, content)[key]))
+        return reason or SecretValue(found[0])
 
     def restore(self) -> Iterator[tuple[FileSet, str]]:
         """Make every folder again that existed. Yield each that can't be made, with the reason."""

@@ -249,6 +249,22 @@ class MakeFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSecret:
+    """Read one file of a stored Secret. Result: a SecretValue, or why the file can't be read."""
+
+    files: FileSet
+    content: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretValue:
+    """The plain text of one file of a Secret."""
+
+    value: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class OpenSecret:
     """Decrypt a Secret, to learn its content id. Result: a SecretOpened, or a SecretNotOpened."""
 
@@ -315,6 +331,7 @@ OtherCommand = (
     | EndProcess
     | StoreContent
     | MakeFiles
+    | ReadSecret
     | OpenSecret
 )
 Command = ReadEngine | GiveWay | OtherCommand
@@ -333,4 +350,5 @@ CommandResult = (
     | JournalNotReadable
     | SecretOpened
     | SecretNotOpened
+    | SecretValue
 )

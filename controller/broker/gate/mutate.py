@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from controller.broker.gate import redact
 from controller.broker.gate.call import Author, Flow, engine_reply, engine_unavailable
@@ -32,6 +32,7 @@ from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.routes import ROUTES
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import json_reply, refusal
+from controller.core.encoding.json_members import texts_of
 from controller.core.enforcement.settlement import Settled
 from controller.core.records.parts import ActorPart, RequestPart, ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
@@ -72,6 +73,15 @@ class Change:
     code_of: Callable[[str], str] | None = None
     #: The command that a start runs, in the form of a create body: errors repeat the command.
     runs: Mapping[str, object] | None = None
+    #: Entries ``NAME=value`` with values of Secrets, for the engine alone.
+    secret_env: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def forwarded(self) -> Mapping[str, object] | None:
+        """The body that the engine receives."""
+        if self.body is None or not self.secret_env:
+            return self.body
+        return {**self.body, "Env": [*texts_of(self.body.get("Env")), *self.secret_env]}
 
     @property
     def method(self) -> str:
@@ -186,7 +196,8 @@ def _forward_recorded(
     if not isinstance((yield WriteRecord(intent)), Record):
         return journal_unavailable(intent.id)
     started = state.clock.monotonic()
-    body = b"" if change.body is None else json.dumps(change.body, ensure_ascii=False).encode()
+    forwarded = change.forwarded
+    body = b"" if forwarded is None else json.dumps(forwarded, ensure_ascii=False).encode()
     answer = (
         yield change.stores
         or change.relay
@@ -218,12 +229,12 @@ def _forward_recorded(
         learned = ResultPart(settled=Settled.NOT_APPLIED.value)
     else:
         assert isinstance(answer, Reply), f"a mutation was answered by {answer!r}"
-        reply = engine_reply(answer)
+        reply = _without_values(engine_reply(answer), change)
         learned = ResultPart()
         if answer.status < 400:
             learned = yield from _outcome_details(learn, answer)
     # The details take precedence over the status: a stream may end in an error after 200.
-    error = learned.error or error_text(reply, change.runs or change.body or {})
+    error = learned.error or error_text(reply, change.runs or forwarded or {})
     result = ResultPart(
         status=reply.status,
         error=error,
@@ -235,6 +246,15 @@ def _forward_recorded(
     outcome = Entry(intent.id, "outcome", actor=intent.actor, result=result.members)
     yield WriteRecord(outcome, _early_reply(early_reply, reply, ActorPart.read(intent.actor).role))
     return reply
+
+
+def _without_values(reply: Reply, change: Change) -> Reply:
+    """Return a reply of the engine without its message, if the message repeats a value of a Secret."""
+    values = [entry.partition("=")[2] for entry in change.secret_env]
+    told = reply.body.decode("utf-8", "replace")
+    if reply.status < 400 or not any(v in told or json.dumps(v)[1:-1] in told for v in values if v):
+        return reply
+    return json_reply(reply.status, {"message": "the engine's error repeats a value of a Secret"})
 
 
 def _stored_reply(stores: StoreContent, reason: object, identifier: str) -> Reply:

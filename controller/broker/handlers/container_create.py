@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from controller.broker.deliveries import mounts
+from controller.broker.deliveries import mounts, variables
 from controller.broker.gate.call import (
     BROKER,
     Author,
@@ -80,8 +80,10 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     labels = _labels(found.by_text)
     runs.refuse_while_creating(state, labels)
     # Only for an admitted create: a refused one leaves no folder.
-    yield from mounts.make_requested(state, found.request, _placement(labels)[1])
-    return (yield from _create(call, state, judged, found.image))
+    namespace = _placement(labels)[1]
+    yield from mounts.make_requested(state, found.request, namespace)
+    values = yield from variables.values_of(state, found.request, namespace)
+    return (yield from _create(call, state, judged, found.image, values))
 
 
 def judge(
@@ -429,7 +431,11 @@ def _placement(labels: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _create(
-    call: GateRequest, state: GateState, judged: AdmissionDecision, image: ImageFacts
+    call: GateRequest,
+    state: GateState,
+    judged: AdmissionDecision,
+    image: ImageFacts,
+    values: tuple[str, ...],
 ) -> Flow[Reply]:
     assert judged.settings is not None, "an admitted create has settings"
     query = dict(judged.query)
@@ -438,6 +444,7 @@ def _create(
     )
     path, name = build_path("/containers/create", query), query.get("name", "")
     change = Change.of(Mutation.CONTAINER_CREATE, name, path, judged, summary.members)
+    change = replace(change, secret_env=values)
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
     mine = of_summary(summary)
     early_reply = partial(add_warnings, warnings=judged.warnings)

@@ -38,6 +38,7 @@ from controller.broker.gate.commands import (
     ReadCdiFiles,
     ReadEngine,
     ReadProcess,
+    ReadSecret,
     Relay,
     StoreContent,
     WriteRecord,
@@ -72,13 +73,8 @@ AFTER_ITS_ANSWER = "after its answer"
 
 #: Commands during which a mutation stays the only one that is judged.
 _KEEPS_ADMISSION = (
-    InspectPaths,
-    ReadCdiFiles,
-    ReadProcess,
-    QueryJournal,
-    StoreContent,
-    MakeFiles,
-    OpenSecret,
+    *(InspectPaths, ReadCdiFiles, ReadProcess, QueryJournal),
+    *(StoreContent, MakeFiles, ReadSecret, OpenSecret),
 )
 
 T = TypeVar("T")
@@ -412,7 +408,9 @@ class Driver:
             case _:
                 return await asyncio.to_thread(self._execute_on_host, command)
 
-    def _execute_on_host(self, command: EndProcess | StoreContent | MakeFiles) -> CommandResult:
+    def _execute_on_host(
+        self, command: EndProcess | StoreContent | MakeFiles | ReadSecret
+    ) -> CommandResult:
         """Execute a command of the host. Blocks. Return why it failed, '' for success."""
         match command:
             case EndProcess(pid, container):
@@ -421,6 +419,8 @@ class Driver:
                 return self._files.put(files, content, blob)
             case MakeFiles(files, content, variant, stable):
                 return self._files.make(files, content, variant, stable=stable)
+            case ReadSecret(files, content, key):
+                return self._files.read(files, content, key)
             case _:
                 assert_never(command)
 

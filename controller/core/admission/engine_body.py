@@ -357,7 +357,10 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         labels={key: value for key, value in final.labels if is_reserved(key)},
         aliases=tuple(extra_names(request, final.networks.aliases)),
         network_aliases=_network_aliases(case, final) if case.by_controller else {},
-        environment=tuple(variable_names(request.env)),
+        environment=(
+            *variable_names(request.env),
+            *(variable.name for variable in request.variables),
+        ),
         mounts=tuple(
             MountPart(
                 type=mount.type,

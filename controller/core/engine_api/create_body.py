@@ -65,7 +65,8 @@ def create_body(
         Tty=spec.tty,
         OpenStdin=spec.stdin,
         WorkingDir=spec.working_dir,
-        Env=[f"{name}={value}" for name, value in sorted(spec.env.items())],
+        Env=[f"{name}={value}" for name, value in sorted(spec.texts_of_env.items())],
+        TrimtabEnv=[variable_text(each) for each in service.deliveries if each.variable],
         Entrypoint=list(spec.entrypoint or ()),
         Cmd=list(spec.command or ()),
         StopSignal=spec.stop_signal,
@@ -74,6 +75,11 @@ def create_body(
         HostConfig=_host_config(service, networks),
         NetworkingConfig=_endpoints(service, networks, with_alias=with_alias),
     ) | {"StopTimeout": stop_timeout_s(spec)}
+
+
+def variable_text(delivery: Delivery) -> str:
+    """Return the request for a variable with the value of a Secret's file (``VariableRequest``)."""
+    return f"{delivery.variable}={delivery.name}/{delivery.key}@{delivery.content}"
 
 
 def stop_timeout_s(spec: ServiceSpec) -> int:
@@ -227,7 +233,8 @@ def _mount(mount: Mount, service: Service) -> RequestBody:
             options = only_set(SizeBytes=mount.size, Mode=mount.mode and int(mount.mode, 8))
             return {"Type": "tmpfs", "Target": mount.target, "TmpfsOptions": options}
         case FileMount():
-            found = (each for each in service.deliveries if each.target == mount.target)
+            mounted = (each for each in service.deliveries if not each.variable)
+            found = (each for each in mounted if each.target == mount.target)
             # A service without its contents is never created: its document is a problem.
             return _files(next(found, Delivery(mount.type, mount.source, "", mount.target)))
         case _:

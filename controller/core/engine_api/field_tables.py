@@ -70,6 +70,7 @@ CONFIG = (
     allow("StdinOnce", flag, "the docker command needs it", "stdin_once"),
     constrain("ExposedPorts", members, "the engine takes 99999/tcp"),
     constrain("Env", texts, "NAME=value, bounded; some names choose code", "env"),
+    constrain("TrimtabEnv", texts, "variables with values of Secrets, which the gate fills in"),
     allow("Cmd", command, "what the container runs", "command"),
     allow("Entrypoint", command, "what the container runs", "entrypoint"),
     allow("Shell", command, "used by health checks of kind CMD-SHELL", "shell"),

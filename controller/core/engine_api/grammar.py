@@ -24,7 +24,12 @@ from controller.core.engine_api.requests import (
     HealthcheckRequest,
     PortRequest,
     Ulimit,
+    VariableRequest,
 )
+from controller.core.files.content import is_content_id
+from controller.model.desired.spec.fields import is_env_name
+from controller.model.desired.spec.files import is_key
+from controller.model.names import SERVICE_NAME_MAX, is_dns_label
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 EXPOSED_MAX = 64
@@ -114,6 +119,26 @@ def check_environment(config: Values, findings: FindingCollector) -> None:
             # The value is never repeated: it may be a secret.
             reason = "not of the form NAME=value"
             findings.add("env.invalid", f"Env[{index}]", reason, "write NAME=value")
+
+
+def secret_variables(config: Values, findings: FindingCollector) -> tuple[VariableRequest, ...]:
+    """Return the variables with values of Secrets; each name once, also among the other ones."""
+    taken = {entry.partition("=")[0] for entry in config.texts("Env")}
+    found = []
+    for index, text in enumerate(config.texts("TrimtabEnv")):
+        path = f"TrimtabEnv[{index}]"
+        name, _, rest = text.partition("=")
+        source, _, content = rest.rpartition("@")
+        secret, _, key = source.partition("/")
+        named = is_env_name(name) and is_dns_label(secret, length=SERVICE_NAME_MAX)
+        if not named or not is_key(key) or not is_content_id(content):
+            reason = "not of the form NAME=SECRET/KEY@CONTENT"
+            findings.add("env.invalid", path, reason, "name a file of a delivered Secret")
+        elif name in taken:
+            findings.add("env.invalid", path, f"{name} has two values", "write it once")
+        taken.add(name)
+        found.append(VariableRequest(name, secret, key, content, path))
+    return tuple(found)
 
 
 def check_working_dir(config: Values, findings: FindingCollector) -> None:

@@ -48,6 +48,7 @@ from controller.core.engine_api.grammar import (
     healthcheck,
     labels,
     port_bindings,
+    secret_variables,
     ulimits,
     volume_paths,
 )
@@ -90,6 +91,7 @@ def parse_create(body: object) -> CreateRequest:
     check_user(config, findings)
     exposed = exposed_ports(config, findings)
     check_environment(config, findings)
+    variables = secret_variables(config, findings)
     health, volumes = healthcheck(config, findings), volume_paths(config, findings)
     check_working_dir(config, findings)
     check_signal(config, findings)
@@ -106,6 +108,7 @@ def parse_create(body: object) -> CreateRequest:
         **config.attributes(CONFIG),
         **host.attributes(HOST),
         exposed_ports=exposed,
+        variables=variables,
         healthcheck=health,
         volumes=volumes,
         labels=labels(config),

@@ -180,6 +180,18 @@ class ResourceLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class VariableRequest:
+    """A variable with the value of a Secret's file, ``NAME=SECRET/KEY@CONTENT``."""
+
+    name: str
+    secret: str
+    key: str
+    content: str
+    #: The place in the body.
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class CreateRequest:
     """The body of a container create."""
 
@@ -196,6 +208,7 @@ class CreateRequest:
     stdin_once: bool = False
     exposed_ports: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
+    variables: tuple[VariableRequest, ...] = ()
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     shell: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from controller.core.encoding.yaml import YamlPath
 from controller.model.desired.desired import BoundName
-from controller.model.desired.spec.files import FileMount
+from controller.model.desired.spec.files import FileMount, SecretVariable
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Problem
 from controller.model.files.delivery import Delivery, Variant
@@ -48,6 +48,11 @@ def file_mounts(spec: ServiceSpec) -> Iterator[tuple[int, FileMount]]:
             yield index, mount
 
 
+def mount_of(variable: SecretVariable) -> FileMount:
+    """Return the mount that would need the same content as a variable."""
+    return FileMount(type="secret", source=variable.secret, target="/env", key=variable.key)
+
+
 def source_key(mount: FileMount, namespace: str) -> Key:
     """Return the key of the Config or Secret of a mount."""
     return Key(KINDS[mount.type], namespace, mount.source)
@@ -65,6 +70,12 @@ def check_mounts(
             if fault is not None:
                 member, code, message, remedy = fault
                 yield service.problem(("spec", "mounts", index, member), code, message, remedy)
+        for name, variable in spec.secrets_of_env.items():
+            fault = _fault(service, mount_of(variable), known, broken)
+            if fault is not None:
+                member, code, message, remedy = fault
+                path = ("spec", "env", name, "key" if member == "key" else "secret")
+                yield service.problem(path, code, message, remedy)
 
 
 def _fault(
@@ -104,8 +115,8 @@ def _fault(
 def deliveries_of(
     spec: ServiceSpec, namespace: str, known: Mapping[Key, KnownContent]
 ) -> tuple[Delivery, ...]:
-    """Return the deliveries of a service's mounts. Every mount has a content."""
-    return tuple(
+    """Return the deliveries of a service's mounts and variables. Each has a content."""
+    mounted = tuple(
         Delivery(
             kind=mount.type,
             name=mount.source,
@@ -117,6 +128,23 @@ def deliveries_of(
         )
         for _, mount in file_mounts(spec)
     )
+    variables = tuple(
+        Delivery(
+            kind="secret",
+            name=variable.secret,
+            content=known[Key("Secret", namespace, variable.secret)].content,
+            target="",
+            key=variable.key,
+            variable=name,
+        )
+        for name, variable in spec.secrets_of_env.items()
+    )
+    return mounted + variables
+
+
+def has_files(spec: ServiceSpec) -> bool:
+    """Return True if a service mounts files, or has variables with values of Secrets."""
+    return bool(spec.secrets_of_env) or any(True for _ in file_mounts(spec))
 
 
 def variant_of(mount: FileMount, user: str | None) -> Variant:

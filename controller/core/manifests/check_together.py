@@ -18,7 +18,7 @@ from controller.core.files.mounts import (
     KnownContent,
     check_mounts,
     deliveries_of,
-    file_mounts,
+    has_files,
     revision_contents,
 )
 from controller.core.manifests.checks.claims import ResourceClaim, claims_of
@@ -198,7 +198,7 @@ def _with_references(
     Both are a part of the revision.
     """
     names = bound_names(service, bound)
-    if not names and not any(file_mounts(service.spec)):
+    if not names and not has_files(service.spec):
         return service
     deliveries = deliveries_of(service.spec, service.key.namespace, known)
     contents = revision_contents(deliveries, names)

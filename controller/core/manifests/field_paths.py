@@ -146,8 +146,11 @@ def _longest(fields: Mapping[str, YamlPath], place: str) -> YamlPath:
 def _variable_fields(service: Service, base: NetworkNames) -> Iterator[tuple[str, YamlPath]]:
     """Yield the places that depend on the content of the document, each with its field."""
     spec = service.spec
-    for index, name in enumerate(sorted(spec.env)):
+    for index, name in enumerate(sorted(spec.texts_of_env)):
         yield f"Env[{index}]", ("spec", "env", name)
+    for index, name in enumerate(spec.secrets_of_env):
+        yield f"TrimtabEnv[{index}]", ("spec", "env", name)
+        yield f"Env[{len(spec.texts_of_env) + index}]", ("spec", "env", name)
     for key in spec.container_labels:
         yield f"Labels.{key}", ("spec", "containerLabels", key)
     for index in range(len(spec.security.cap_add)):

@@ -43,6 +43,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "OpenStdin": ("spec.stdin",),
     "ExposedPorts": ("spec.ports[].container",),
     "Env": ("spec.env",),
+    "TrimtabEnv": ("spec.env",),
     "Cmd": ("spec.command",),
     "Entrypoint": ("spec.entrypoint",),
     "Healthcheck": ("spec.healthcheck",),

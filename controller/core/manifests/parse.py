@@ -336,11 +336,6 @@ def _unsupported_fields(
         if kind in LATER_MOUNTS:
             path, what = ("spec", "mounts", index), f"mounts of type {kind} are"
             yield path, _unsupported_problem(document, (*path, "type"), what)
-    env = spec.get("env")
-    for name, content in (env if isinstance(env, dict) else {}).items():
-        if isinstance(content, dict):
-            path, what = ("spec", "env", name), "a secret as an environment variable is"
-            yield path, _unsupported_problem(document, path, what)
 
 
 def _unsupported_problem(document: Document, path: YamlPath, what: str) -> Problem:

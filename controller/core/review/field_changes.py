@@ -84,11 +84,15 @@ def slot_changes(
 
 def content_changes(old: Service, new: Service) -> tuple[FieldChange, ...]:
     """Return the mounts whose files have another content, by path; never the content."""
-    before = {each.target: each.content for each in old.deliveries}
+    before = {(each.target, each.variable): each.content for each in old.deliveries}
     return tuple(
-        FieldChange(f"spec.mounts[{each.target}].content", "changed", sensitive=True)
+        FieldChange(
+            f"spec.env.{each.variable}" if each.variable else f"spec.mounts[{each.target}].content",
+            "changed",
+            sensitive=True,
+        )
         for each in new.deliveries
-        if before.get(each.target, each.content) != each.content
+        if before.get((each.target, each.variable), each.content) != each.content
     )
 
 

@@ -44,7 +44,8 @@ LOG_OPTIONS = ("max-size", "max-file", "compress")
 
 def environment_bounded(case: Case) -> Findings:
     """The environment is bounded, and no variable makes the loader run other code."""
-    yield from judge_environment(case.request.env, case.policy)
+    variables = tuple(f"{each.name}=" for each in case.request.variables)
+    yield from judge_environment((*case.request.env, *variables), case.policy)
 
 
 def variable_names(env: tuple[str, ...]) -> list[str]:

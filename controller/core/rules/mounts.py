@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.grammar import is_below, is_clean
 from controller.core.engine_api.mount_grammar import VOLUME_NAME
-from controller.core.engine_api.requests import FileRequest, Finding, Findings, MountRequest
+from controller.core.engine_api.requests import Finding, Findings, MountRequest
 from controller.core.rules.confinement import data_path
 from controller.core.rules.context import Case
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, VolumeFacts
@@ -93,26 +93,34 @@ def files_own(case: Case) -> Findings:
             remedy = "declare a Service and a Config, or mount a folder"
             yield Finding("mount.type", f"{mount.path}.Type", reason, remedy)
         elif case.facts is not None:
-            yield from _files(case, mount, mount.files)
+            files, wanted = FileSet(mount.type, case.namespace, mount.source), mount.files
+            path = f"{mount.path}.Trimtab.Content"
+            yield from _files(case, files, wanted.content, path, stable=wanted.stable)
+    for variable in case.request.variables:
+        if not case.by_controller:
+            reason = "variables with values of Secrets are the controller's alone"
+            yield Finding("env.secret", variable.path, reason, "declare a Service and a Secret")
+        elif case.facts is not None:
+            files = FileSet("secret", case.namespace, variable.secret)
+            yield from _files(case, files, variable.content, variable.path, stable=False)
 
 
-def _files(case: Case, mount: MountRequest, wanted: FileRequest) -> Findings:
+def _files(case: Case, files: FileSet, content: str, path: str, *, stable: bool) -> Findings:
     assert case.facts is not None, "files are judged by the stored contents"
-    files = FileSet(mount.type, case.namespace, mount.source)
     own = case.facts.files.get(str(files))
-    stored = own.find(wanted.content) if own is not None else None
+    stored = own.find(content) if own is not None else None
     # A folder that stays shows the content that was delivered last.
-    shown = own.contents[-1] if own is not None and own.contents and wanted.stable else stored
+    shown = own.contents[-1] if own is not None and own.contents and stable else stored
     if stored is not None and shown is not None and {stored.owner, shown.owner} == {case.owner}:
         return
-    elsewhere = any(each.find(wanted.content) for each in case.facts.files.values())
+    elsewhere = any(each.find(content) for each in case.facts.files.values())
     if stored is not None or elsewhere:
         reason = f"the content isn't one of {files} for the owner {quote(case.owner)}"
         remedy = "mount a Config of the service's own namespace and owner"
-        yield Finding("files.foreign", f"{mount.path}.Trimtab.Content", reason, remedy)
+        yield Finding("files.foreign", path, reason, remedy)
     else:
         reason = f"the broker has no such content of {files}"
-        yield Finding("files.unknown", f"{mount.path}.Trimtab.Content", reason, "deliver it first")
+        yield Finding("files.unknown", path, reason, "deliver it first")
 
 
 def volumes_root(case: Case) -> str:

@@ -31,7 +31,7 @@ def details_of(spec: ServiceSpec, deliveries: Iterable[Delivery] = ()) -> Report
 
     *deliveries* are the files of the mounts.
     """
-    contents = {each.target: each.content for each in deliveries}
+    contents = {each.target: each.content for each in deliveries if not each.variable}
     details = {
         "ports": [_port(port, spec) for each in spec.ports for port in each.each],
         "mounts": [_mount(mount, contents.get(mount.target, "")) for mount in spec.mounts],

@@ -63,17 +63,19 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Files for a mount of a service."""
+    """Files for a mount of a service, or a file for a variable of its environment."""
 
     kind: str
     name: str
     #: The id of the content.
     content: str
-    target: str
+    target: str  # '' for a variable
     variant: Variant = field(default_factory=Variant)
     #: The file that the target is; '' for a folder with all files of the variant.
     key: str = ""
     on_change: str = RESTART
+    #: The name of the variable with the value of the file; '' for a mount.
+    variable: str = ""
 
     @property
     def is_stable(self) -> bool:

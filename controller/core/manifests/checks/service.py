@@ -73,6 +73,17 @@ def _env(document: Document, spec: ServiceSpec) -> Iterator[Problem]:
                 remedy="rename the variable",
                 at_key=True,
             )
+    for name, variable in spec.secrets_of_env.items():
+        yield problem_at(
+            document,
+            ("spec", "env", name),
+            "env.secret",
+            f"{name} shows the value of {variable.secret}/{variable.key} to the engine's users and to "
+            "each process in the container",
+            remedy="mount the Secret as a file, if the program can read one",
+            severity=Severity.WARNING,
+            at_key=True,
+        )
 
 
 def _mounts(document: Document, spec: ServiceSpec) -> Iterator[Problem]:

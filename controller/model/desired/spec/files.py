@@ -96,6 +96,26 @@ class FileMount(Model):
         return RESTART if change == RESTART else NO_REACTION
 
 
+class SecretVariable(Model):
+    """A variable of the environment with the value of a Secret's file."""
+
+    #: The name of a Secret of the namespace.
+    secret: Annotated[str, Field(min_length=1, max_length=63)]
+    #: The file of the Secret with the value.
+    key: FileKey
+
+
+def _variable_form(value: object) -> str:
+    return "secret" if isinstance(value, dict | SecretVariable) else "text"
+
+
+#: A text, or a reference to a Secret.
+Variable = Annotated[
+    Annotated[str, Tag("text")] | Annotated[SecretVariable, Tag("secret")],
+    Discriminator(_variable_form),
+]
+
+
 class GeneratedValue(Model):
     """A value that the broker makes once: letters and digits."""
 

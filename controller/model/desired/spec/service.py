@@ -22,6 +22,7 @@ from controller.model.desired.spec.fields import (
     Texts,
     UserName,
 )
+from controller.model.desired.spec.files import SecretVariable, Variable
 from controller.model.desired.spec.health import Healthcheck
 from controller.model.desired.spec.mounts import Mount
 from controller.model.desired.spec.network import Dns, Port, ServiceNetwork
@@ -49,8 +50,8 @@ class ServiceSpec(Model):
     entrypoint: Texts | None = None
     #: The arguments. Unset: the image's.
     command: Texts | None = None
-    #: Environment variables.
-    env: Annotated[dict[str, str], Field(max_length=TEXTS_MAX)] = Field(default_factory=dict)
+    #: Environment variables: texts, or values of Secrets.
+    env: Annotated[dict[str, Variable], Field(max_length=TEXTS_MAX)] = Field(default_factory=dict)
     #: The working directory. Unset: the image's.
     working_dir: Folder | None = None
     #: USER or USER:GROUP, names or numbers. Unset: the image's.
@@ -105,6 +106,18 @@ class ServiceSpec(Model):
     logs: Logs = Logs()
     #: Labels of the containers.
     container_labels: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def texts_of_env(self) -> dict[str, str]:
+        """The variables with a text in the document."""
+        return {name: value for name, value in self.env.items() if isinstance(value, str)}
+
+    @property
+    def secrets_of_env(self) -> dict[str, SecretVariable]:
+        """The variables with a value of a Secret."""
+        return {
+            name: value for name, value in self.env.items() if isinstance(value, SecretVariable)
+        }
 
 
 class ReleaseSpec(Model):

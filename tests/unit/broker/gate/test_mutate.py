@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import Forward, InspectPaths, ReadEngine
+from controller.broker.gate.call import Author
+from controller.broker.gate.commands import Forward, InspectPaths, ReadEngine, WriteRecord
+from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.state import GateState
+from controller.model.desired.plan import Verdict
 from controller.model.host_paths import ENGINE_DATA, PathFacts
+from controller.model.mutations import Mutation
 from controller.model.observed import Settings
-from controller.model.records import Actor, Reply
+from controller.model.records import Actor, Record, Reply
 from tests.unit.broker.dialogue import (
     ALICE,
     CONTROLLER,
@@ -313,3 +317,35 @@ def test_a_client_of_no_owner_sees_nothing() -> None:
         "POST", f"/containers/{WEB}/stop", [look(), ("refusal", RECORDED)], knows, actor=nobody
     )
     assert answer.status == 404
+
+
+def test_values_of_secrets_go_to_the_engine_and_into_no_record_and_no_reply() -> None:
+    knows = state(inventory())
+    change = Change(
+        mutation=Mutation.CONTAINER_CREATE,
+        subject="web",
+        path="/containers/create?name=web",
+        summary={"name": "web"},
+        verdict=Verdict("allow"),
+        body={"Image": "x", "Env": ["LEVEL=info"]},
+        deadline_s=1,
+        secret_env=('URL=hunter2 "ä"',),
+    )
+    assert "hunter2" not in repr(change)
+    flow = perform(knows, Author("i", CONTROLLER, policy="p"), change)
+    intent = next(flow)
+    assert isinstance(intent, WriteRecord)
+    forward = flow.send(Record(1, "2026-01-01T00:00:00Z", intent.entry, "", ""))
+    assert isinstance(forward, Forward)
+    assert json.loads(forward.body)["Env"] == ["LEVEL=info", 'URL=hunter2 "ä"']
+    outcome = flow.send(reply({"message": 'no such thing: URL=hunter2 "ä"'}, 400))
+    assert isinstance(outcome, WriteRecord)
+    with pytest.raises(StopIteration) as end:
+        flow.send(Record(2, "2026-01-01T00:00:00Z", outcome.entry, "", ""))
+    assert "hunter2" not in f"{intent.entry} {outcome.entry} {end.value.value}"
+    assert end.value.value.status == 400
+    plain = replace(change, secret_env=())
+    other = next(perform(knows, Author("j", CONTROLLER, policy="p"), plain))
+    assert isinstance(other, WriteRecord)
+    digest, same = intent.entry.request, other.entry.request
+    assert digest == same, "neither digests nor hashes have the value"

@@ -100,3 +100,53 @@ def test_a_mount_without_a_content_blinds_the_service_alone(change, problem):
 def test_a_wrong_member_is_refused(rest):
     desired = resolved(rest)
     assert [p.key and str(p.key) for p in desired.problems] == ["Service/default/web"]
+
+
+SECRET = """\
+apiVersion: trimtab/v1
+kind: Secret
+metadata: {name: db, owner: team}
+spec: {generate: {url: {length: 32}}}
+---
+"""
+WITH_VARIABLE = """\
+apiVersion: trimtab/v1
+kind: Service
+metadata: {name: web, owner: OWNER}
+spec:
+  image: web:1
+  env: {LEVEL: info, URL: {REFERENCE}}
+"""
+
+
+def with_variable(reference="secret: db, key: url", owner="team"):
+    text = WITH_VARIABLE.replace("REFERENCE", reference).replace("OWNER", owner)
+    return desired_of({"f.yaml": SECRET + text})
+
+
+def test_a_variable_of_a_secret_is_a_delivery_with_a_warning():
+    desired = with_variable()
+    (service,) = desired.services
+    (delivery,) = service.deliveries
+    assert (delivery.kind, delivery.name, delivery.key) == ("secret", "db", "url")
+    assert (delivery.variable, delivery.target) == ("URL", "")
+    assert service.spec.texts_of_env == {"LEVEL": "info"}
+    assert [(p.code, p.severity.value) for p in desired.problems] == [("env.secret", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("reference", "owner", "code"),
+    [
+        ("secret: other, key: url", "team", "secret.undeclared"),
+        ("secret: db, key: nothing", "team", "secret.key"),
+        ("secret: db, key: url", "others", "secret.owner"),
+        ("secret: DB, key: url", "team", "secret.name"),
+        ("secret: db", "team", "field.missing"),
+        ("secret: db, key: ../url", "team", "field.value"),
+        ("secret: db, key: url, mode: 1", "team", "field.unknown"),
+    ],
+)
+def test_a_variable_without_a_usable_value_is_a_problem(reference, owner, code):
+    errors = [p for p in with_variable(reference, owner).problems if p.severity.value == "error"]
+    assert [p.code for p in errors] == [code]
+    assert errors[0].line == 11

@@ -29,7 +29,14 @@ from controller.model.desired.spec.service import ServiceSpec
 from tests.worlds import WEB, container, declared, engine, plan, service
 
 #: The fields whose values may be secrets, and so are never shown.
-WITHHELD = {"env", "entrypoint", "command", "healthcheck.exec", "containerLabels"}
+WITHHELD = {
+    "env[].secret",
+    "env[].key",
+    "entrypoint",
+    "command",
+    "healthcheck.exec",
+    "containerLabels",
+}
 
 
 def spec(**fields: object) -> ServiceSpec:
