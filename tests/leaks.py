@@ -22,6 +22,7 @@ def forms_of(secret: bytes) -> dict[str, bytes]:
         "hex": secret.hex().encode(),
         "HEX": secret.hex().upper().encode(),
         "JSON": json.dumps(text)[1:-1].encode(),
+        "JSON with letters": json.dumps(text, ensure_ascii=False)[1:-1].encode(),
         **aligned,
     }
 

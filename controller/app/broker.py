@@ -171,7 +171,8 @@ def _restore(root: Path) -> list[tuple[str, str]]:
     key = hash_key(state.hash_key, new_seed=lambda: secrets.token_bytes(32))
     opener = _secret_opener(state, key)
     try:
-        return restore(root, SecretDelivery(memory, opener.reopen_stored, opener.answer))
+        delivery = SecretDelivery(memory, opener.reopen_stored, opener.answer, opener.forget)
+        return restore(root, delivery)
     finally:
         opener.worker.stop()
 

@@ -1,7 +1,7 @@
 """The content ids of Secrets, asked from the broker once for each source and remembered.
 
-A source with files of the host is asked for at each reading of the documents, because the files
-can change. An answer holds no plain text.
+A source with files of the host, or with generated values, is asked for at each reading of the
+documents: files can change, and an operator can forget values. An answer holds no plain text.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class BrokerSecrets:
 
     def _answer(self, secret: Secret) -> str | SecretFault:
         place = (secret.key, secret.digest)
-        if (known := self._known.get(place)) is not None and secret.spec.file is None:
+        changes = secret.spec.file is not None or secret.spec.generate is not None
+        if (known := self._known.get(place)) is not None and not changes:
             return known
         failed_at, fault = self._failed.get(place, (None, None))
         if failed_at is not None and fault is not None and self._monotonic() < failed_at + RETRY_S:

@@ -119,8 +119,8 @@ def test_a_variable_has_the_value_of_a_secret_and_nothing_of_ours_has(
     with host.running():
         eventually(lambda: host.is_ready("web", namespace=namespace.name), within_s=60)
         (one,) = host.running_ids("web")
-        told = host.engine.docker("exec", one, "printenv", "PASSWORD").stdout
-        assert told.removesuffix("\n").encode() == SECRET
+        echo = ["/bin/sh", "-c", 'printf %s "$PASSWORD"']
+        assert host.engine.docker("exec", one, *echo).stdout.encode() == SECRET
         assert found_in(host.engine.docker("inspect", one).stdout.encode(), SECRET)
         validated = host.cli("validate", str(host.directory))
         assert "env.secret" in validated.stdout + validated.stderr
@@ -185,3 +185,21 @@ def test_a_generated_value_is_kept_and_a_missing_key_stops_nothing(
         )
         assert read(host, "/run/db/password") == value
     assert list(leaks_below(host.state, value.encode())) == []
+
+
+def test_forgotten_values_are_made_again_and_rolled_out(host: Host) -> None:
+    head = "apiVersion: trimtab/v1\nkind: Secret\nmetadata: {name: db, owner: team}\n"
+    host.write("db.yaml", f"{head}spec: {{generate: {{password: {{length: 24}}}}}}\n")
+    host.write("web.yaml", web(extra="mounts: [{type: secret, source: db, target: /run/db}]"))
+    with host.running():
+        eventually(lambda: host.is_ready("web"), within_s=60)
+        first = read(host, "/run/db/password")
+        assert len(first) == 24
+        forgotten = host.cli("secret", "forget", "db", "--note", "it leaked")
+        assert "new values" in forgotten.stdout
+        eventually(
+            lambda: len(host.running_ids("web")) == 1 and read(host, "/run/db/password") != first,
+            within_s=60,
+        )
+        record = host.journal("--stage", "operator")[-1]
+        assert record["request"]["object"] == "Secret/default/db"

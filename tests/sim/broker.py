@@ -17,6 +17,7 @@ from controller.broker.gate.commands import (
     Command,
     CommandResult,
     EndProcess,
+    ForgetSecret,
     Forward,
     GiveWay,
     InspectPaths,
@@ -232,7 +233,7 @@ class SimBroker:
                 return self._write(entry)
             case InspectPaths(paths):
                 return tuple(PathFacts(path, "dir", device=1, inode=7) for path in paths)
-            case StoreContent() | MakeFiles() | OpenSecret() | ReadSecret():
+            case StoreContent() | MakeFiles() | OpenSecret() | ReadSecret() | ForgetSecret():
                 return self._change_files(command)
             case ReadCdiFiles():
                 return ()
@@ -242,12 +243,12 @@ class SimBroker:
                 raise AssertionError(f"nobody asks for that in the simulation: {command}")
 
     def _change_files(
-        self, command: StoreContent | MakeFiles | OpenSecret | ReadSecret
+        self, command: StoreContent | MakeFiles | OpenSecret | ReadSecret | ForgetSecret
     ) -> str | SecretNotOpened:
         """Store a content, or mount it: the disk outlives the broker. There are no Secrets."""
         if isinstance(command, OpenSecret):
             return SecretNotOpened("secret.worker", "no Secrets in the simulation")
-        if isinstance(command, ReadSecret):
+        if isinstance(command, ReadSecret | ForgetSecret):
             return "no Secrets in the simulation"
         files, content = str(command.files), command.content
         kept = self.stored.setdefault(files, [])

@@ -91,6 +91,7 @@ class FileStore:
     roots: Mapping[str, Path]
     openers: Mapping[str, OpenContent] = field(default_factory=lambda: {"config": open_config})
     open_secret: OpenSecretFunction = refuse_secrets
+    forget_secret: Callable[[FileSet], bool] = lambda _files: False
     first_id: Callable[[], int] = lambda: 0
     reach: Reach = pass_by
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -150,6 +151,13 @@ class FileStore:
         found: list[bytes] = []
         reason = self._guarded(lambda: found.append(self._open(files, content)[key]))
         return reason or SecretValue(found[0])
+
+    def forget(self, files: FileSet) -> bool | str:
+        """Forget the generated values of a Secret. Return whether there were any, or why they stay."""
+        try:
+            return self.forget_secret(files)
+        except OSError as error:
+            return str(error.strerror)
 
     def restore(self) -> Iterator[tuple[FileSet, str]]:
         """Make every folder again that existed. Yield each that can't be made, with the reason."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from controller.broker.files.store import (
 from controller.broker.gate.state import GateState
 from controller.core.records.container_effects import used_contents
 from controller.model.crashpoints import Reach
+from controller.model.files.delivery import FileSet
 from controller.model.inventory import Inventory
 
 LOG = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class SecretDelivery:
     root: Path
     open: OpenContent
     answer: OpenSecretFunction
+    forget: Callable[[FileSet], bool]
 
 
 def restore(state_folder: Path, secrets: SecretDelivery | None) -> list[tuple[str, str]]:
@@ -66,6 +68,7 @@ def open_store(
         roots,
         openers,
         open_secret=secrets.answer if secrets is not None else refuse_secrets,
+        forget_secret=secrets.forget if secrets is not None else lambda _files: False,
         first_id=lambda: first_id(state.volumes_root),
         reach=reach,
     )

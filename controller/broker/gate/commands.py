@@ -258,6 +258,13 @@ class ReadSecret:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetSecret:
+    """Forget the generated values of a Secret. Result: whether there were any, or why they remain."""
+
+    files: FileSet
+
+
+@dataclass(frozen=True, slots=True)
 class SecretValue:
     """The plain text of one file of a Secret."""
 
@@ -332,6 +339,7 @@ OtherCommand = (
     | StoreContent
     | MakeFiles
     | ReadSecret
+    | ForgetSecret
     | OpenSecret
 )
 Command = ReadEngine | GiveWay | OtherCommand
@@ -351,4 +359,5 @@ CommandResult = (
     | SecretOpened
     | SecretNotOpened
     | SecretValue
+    | bool
 )

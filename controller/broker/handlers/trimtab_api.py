@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from controller.broker.deliveries import generated
 from controller.broker.gate import redact
 from controller.broker.gate.call import Flow, GateRequest, parse_json
 from controller.broker.gate.commands import ReadEngine
@@ -51,14 +52,13 @@ from controller.model.records import Actor, Reply, Role
 _Read = Callable[[GateRequest, GateState], Flow[Reply]]
 #: The parts of one look: the broker holds a few replies at a time, and each whole.
 LOOK_BYTES_MAX = 4 * 1024 * 1024
-
 STRANGERS_TOLD, QUOTAS_TOLD = 32, 8
 SERVICE_PREFIX = "service."
 ACT_MAX = 64
 ROTATE_ACT = "rotate-key"
 #: Acts with a route of their own in the journal.
 _ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW} | {act: act for act in SOURCE_ACTS}
-_ACTS = {"adopt": labelled.adopt, SERVICE_MOVED: move_service, **acts.ACTS}
+_ACTS = {"adopt": labelled.adopt, SERVICE_MOVED: move_service, **acts.ACTS, **generated.ACTS}
 TEXT_MAX = 512
 
 

@@ -112,6 +112,11 @@ class SecretOpener:
         is_new = opened.content not in command.known | before
         return SecretOpened(opened.content, tuple(sorted(opened.files)), opened.stored, is_new)
 
+    def forget(self, files: FileSet) -> bool:
+        """Forget the generated values of a Secret. Return False if there are none."""
+        with self._answering:
+            return self.generated.forget(files.namespace, files.name)
+
     def reopen_stored(self, files: FileSet, content: str, stored: bytes) -> Mapping[str, bytes]:
         """Return the files of a stored Secret, for its mount.
 

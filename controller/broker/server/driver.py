@@ -27,6 +27,7 @@ from controller.broker.gate.commands import (
     CommandResult,
     EndProcess,
     Follow,
+    ForgetSecret,
     Forward,
     GiveWay,
     InspectPaths,
@@ -409,7 +410,7 @@ class Driver:
                 return await asyncio.to_thread(self._execute_on_host, command)
 
     def _execute_on_host(
-        self, command: EndProcess | StoreContent | MakeFiles | ReadSecret
+        self, command: EndProcess | StoreContent | MakeFiles | ReadSecret | ForgetSecret
     ) -> CommandResult:
         """Execute a command of the host. Blocks. Return why it failed, '' for success."""
         match command:
@@ -421,6 +422,8 @@ class Driver:
                 return self._files.make(files, content, variant, stable=stable)
             case ReadSecret(files, content, key):
                 return self._files.read(files, content, key)
+            case ForgetSecret(files):
+                return self._files.forget(files)
             case _:
                 assert_never(command)
 

@@ -272,7 +272,7 @@ class Broker:
             delivery = None
             if secrets is not None and services.secret_folder is not None:
                 delivery = SecretDelivery(
-                    services.secret_folder, secrets.reopen_stored, secrets.answer
+                    services.secret_folder, secrets.reopen_stored, secrets.answer, secrets.forget
                 )
             files = open_store(self._paths.state, state, services.reach, delivery)
             driver = Driver(

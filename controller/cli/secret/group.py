@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from controller.cli.options import PassingGroup, command, open_state, print_result
+from controller.cli.options import PassingGroup, command, note_option, open_state, print_result
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo_data
-from controller.model.errors import UsageError
+from controller.model.errors import EngineUnavailable, UsageError
 
 if TYPE_CHECKING:
     from controller.cli.secret.sops_file import SopsFile
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from controller.core.secrets.sops import PlainLeaf
 
 _KEYS = Path("/etc/trimtab/keys")
+ANSWER_S = 30.0
 file_argument = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 namespace_option = click.option(
     "-n",
@@ -314,5 +316,37 @@ def _report(file: Path, what: str, as_json: bool) -> int:
     return 0
 
 
-for _made in (keygen, encrypt, edit, rotate, list_secrets):
+@command("""\b
+Example:
+  trimtab secret forget shop/session --note "the value leaked"
+""")
+@click.argument("name", metavar="[NAMESPACE/]NAME")
+@note_option
+def forget(name: str, note: str, state: Path | None, as_json: bool) -> int:
+    """Forget the generated values of a Secret: new ones are made, and rolled out.
+
+    The act is recorded. The values are lost: a database that knows the old password keeps it.
+    """
+    from controller.cli.clients.socket_client import BrokerApi, ask_controller
+    from controller.cli.secret.key_folder import check_namespace
+    from controller.model.mutations import SECRET_FORGET
+
+    folder, _ = open_state(state)
+    namespace, _, secret_name = name.rpartition("/")
+    key = f"Secret/{check_namespace(namespace or 'default')}/{secret_name}"
+    act = {"act": SECRET_FORGET, "object": key, "note": note[:512]}
+    answer = BrokerApi(folder.broker_socket).post("records", act)
+    with suppress(EngineUnavailable):  # without a controller, its start makes the new values
+        question = {"do": "pass", "key": key, "timeout_s": ANSWER_S}
+        ask_controller(folder.controller_socket, question, timeout_s=ANSWER_S)
+    told = (
+        "forgotten; the next reading makes new values" if answer["forgotten"] else "there were none"
+    )
+    print_result(
+        {"object": key, "forgotten": answer["forgotten"]}, f"{key}: {told}", as_json=as_json
+    )
+    return 0
+
+
+for _made in (keygen, encrypt, edit, rotate, list_secrets, forget):
     secret.add_command(_made)

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from controller.core.records.parts import SummaryPart
 from controller.model import names
-from controller.model.mutations import JOB_RUN, SERVICE_ACTS, SERVICE_RESTART, SERVICE_ROLLBACK
+from controller.model.mutations import (
+    JOB_RUN,
+    SECRET_FORGET,
+    SERVICE_ACTS,
+    SERVICE_RESTART,
+    SERVICE_ROLLBACK,
+)
 from controller.model.names import JOB_NAME_MAX, NAMESPACE_MAX, SERVICE_NAME_MAX, Key, is_dns_label
 
 NOTE_MAX = 512
@@ -75,6 +81,18 @@ def read_run_request(body: Mapping[str, object]) -> ServiceRecord | str:
     if not isinstance(note, str) or len(note) > NOTE_MAX:
         return f"note isn't a text of at most {NOTE_MAX} characters"
     return ServiceRecord(JOB_RUN, key, note=note)
+
+
+def read_forget_request(body: Mapping[str, object]) -> ServiceRecord | str:
+    """Return the act to forget the values of a Secret, or a text about the fault in the body."""
+    if not body.keys() <= {"act", "object", "note"}:
+        return f"it has no member {min(body.keys() - {'act', 'object', 'note'})!r:.64}"
+    key, note = _key(body.get("object"), "Secret"), body.get("note", "")
+    if key is None:
+        return "object isn't a Secret: Secret/NAMESPACE/NAME"
+    if not isinstance(note, str) or len(note) > NOTE_MAX:
+        return f"note isn't a text of at most {NOTE_MAX} characters"
+    return ServiceRecord(SECRET_FORGET, key, note=note)
 
 
 @dataclass(frozen=True, slots=True)

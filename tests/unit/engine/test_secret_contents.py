@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from controller.core.manifests.check_together import desired_of
 from controller.core.planning.deliveries.secret_binding import SecretFault
 from controller.engine.secret_contents import RETRY_S, BrokerSecrets
@@ -11,6 +13,7 @@ from controller.model.errors import Refused
 from controller.model.names import Key
 
 DB = Key("Secret", "default", "db")
+SEALED = "-----BEGIN AGE ENCRYPTED FILE-----"
 
 
 def declared(spec: str) -> tuple[Secret, ...]:
@@ -41,19 +44,20 @@ class Broker:
 def test_a_source_is_asked_for_once() -> None:
     broker = Broker()
     ask = BrokerSecrets(broker, lambda: broker.now)
-    secrets = declared("{generate: {pw: {}}}")
+    secrets = declared(f"{{age: {{pw: '{SEALED}'}}}}")
     assert [ask(secrets), ask(secrets)] == [{DB: "hmac:1"}] * 2
     (request,) = broker.asked
     assert request.path == "/trimtab/v1/secrets/default/db"
-    assert request.body == {"owner": "team", "source": {"generate": {"pw": 32}}}
+    assert request.body == {"owner": "team", "source": {"age": {"pw": SEALED}}}
     assert ask(declared("{generate: {pw: {length: 9}}}")) == {DB: "hmac:2"}
     assert ask(secrets) == {DB: "hmac:3"}, "what is no longer declared is forgotten"
 
 
-def test_host_files_are_asked_for_at_each_reading() -> None:
+@pytest.mark.parametrize("spec", ["{file: {pw: pw}}", "{generate: {pw: {}}}"])
+def test_what_can_change_without_its_document_is_asked_for_at_each_reading(spec: str) -> None:
     broker = Broker()
     ask = BrokerSecrets(broker, lambda: broker.now)
-    secrets = declared("{file: {pw: pw}}")
+    secrets = declared(spec)
     assert [ask(secrets), ask(secrets)] == [{DB: "hmac:1"}, {DB: "hmac:2"}]
 
 
