@@ -77,6 +77,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--stories", type=int, default=300, help="stories of the disruption budget (default 300)"
     )
+    group.addoption("--secrets", type=int, default=40, help="secrets to search for (default 40)")
     group.addoption(
         "--drawn", type=int, default=0, help="machines to draw anew (default: the same ones always)"
     )

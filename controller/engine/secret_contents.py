@@ -17,6 +17,13 @@ from controller.model.names import Key
 
 #: Seconds until a source that can't be opened is asked for again.
 RETRY_S = 60.0
+#: The longest time for the questions of one reading, in seconds. Further ones are asked by the next.
+READING_S = 20.0
+LATE = SecretFault(
+    "secret.late",
+    f"other Secrets took {READING_S:g} s to open",
+    "nothing: the next reading asks again; check the Secrets that can't be opened",
+)
 
 
 class BrokerSecrets:
@@ -37,9 +44,10 @@ class BrokerSecrets:
             wanted = {(secret.key, secret.digest): secret for secret in secrets}
             self._known = {each: found for each, found in self._known.items() if each in wanted}
             self._failed = {each: found for each, found in self._failed.items() if each in wanted}
-            return {secret.key: self._answer(secret) for secret in wanted.values()}
+            until = self._monotonic() + READING_S
+            return {secret.key: self._answer(secret, until) for secret in wanted.values()}
 
-    def _answer(self, secret: Secret) -> str | SecretFault:
+    def _answer(self, secret: Secret, until: float) -> str | SecretFault:
         place = (secret.key, secret.digest)
         changes = secret.spec.file is not None or secret.spec.generate is not None
         if (known := self._known.get(place)) is not None and not changes:
@@ -47,6 +55,8 @@ class BrokerSecrets:
         failed_at, fault = self._failed.get(place, (None, None))
         if failed_at is not None and fault is not None and self._monotonic() < failed_at + RETRY_S:
             return fault
+        if self._monotonic() >= until:
+            return LATE if known is None else known
         try:
             content = self._ask(_question(secret), f"the content of {secret.key}")
         except EngineError as error:

@@ -22,6 +22,7 @@ def write_atomic(
     data: bytes,
     *,
     mode: int | None = 0o600,
+    owner: tuple[int, int] | None = None,
     folder_sync_required: bool = True,
     reach: Reach = pass_by,
     points: str = "file",
@@ -35,6 +36,8 @@ def write_atomic(
         path: The file. A symbolic link of this name is replaced, not followed.
         data: The whole new content.
         mode: The mode of the new file, whatever the umask. None: 0666 less the umask.
+        owner: The user and the group of the new file, as far as the process can choose them. None:
+            the process's own.
         folder_sync_required: False accepts a folder that cannot be synced (``fsync_folder``).
         reach: Reports the crash points ``POINTS.write.before``, ``POINTS.write.after``,
             ``POINTS.fsync.before`` and ``POINTS.fsync.after``.
@@ -49,6 +52,8 @@ def write_atomic(
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     handle = os.open(temporary, flags, 0o666 if mode is None else mode)
     with os.fdopen(handle, "wb") as file:
+        if owner is not None and os.geteuid() == 0:
+            os.fchown(handle, *owner)
         if mode is not None:
             os.fchmod(handle, mode)
         file.write(data)

@@ -30,6 +30,7 @@ from controller.broker.gate.query_params import (
     texts,
 )
 from controller.core.enforcement.settlement import ProofKind
+from controller.core.secrets.tree import SOURCE_MAX
 from controller.model.files.delivery import CONTENT_BYTES_MAX
 from controller.model.mutations import TRUST, Mutation
 from controller.model.records import Role
@@ -56,6 +57,8 @@ RECORD_BODY_MAX = 384 * 1024
 ADOPTION_BODY_MAX = 4 * CREATE_BODY_MAX
 #: For the largest content, in base64.
 FILES_BODY_MAX = CONTENT_BYTES_MAX * 4 // 3 + CREATE_BODY_MAX
+#: A source of a Secret: a file in base64, or texts with escaped line breaks.
+SECRET_BODY_MAX = 2 * SOURCE_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,7 +399,7 @@ ROUTES = (
         "the content id of a Secret's source, and the names of its files",
         roles=frozenset({Role.CONTROLLER}),
         body="secret",
-        body_most=FILES_BODY_MAX,
+        body_most=SECRET_BODY_MAX,
         own=True,
     ),
     # The API of trimtab itself

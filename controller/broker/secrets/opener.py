@@ -7,6 +7,7 @@ each content id answers one guess.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections import deque
@@ -37,6 +38,11 @@ NEW_MAX = 20
 WINDOW_S = 3600.0
 #: Secrets with new contents in one window. Further ones are refused, so that none is uncounted.
 COUNTED_MAX = 10_000
+#: A source that the worker failed at is refused for so long.
+STALLED_S = 600.0
+STALLED_MAX = 256
+#: The code of a worker that ended or was late.
+FAILED_WORKER = "secret.worker"
 #: Why a stored Secret has to be delivered again. Every other fault can pass by itself, or by a person.
 _LOST = frozenset({"secret.changed", "secret.forgotten", "secret.generated-damaged"})
 
@@ -63,6 +69,10 @@ class SecretOpener:
     monotonic: Callable[[], float]
     keys: Path = KEYS
     host_files: Path = FILES
+    #: When the worker failed at a source, and how, by the digest of the source.
+    _stalled: dict[tuple[SecretName, bytes], tuple[float, SecretError]] = field(
+        default_factory=dict
+    )
     _seen: dict[SecretName, deque[tuple[float, str]]] = field(default_factory=dict)
     _answering: threading.Lock = field(default_factory=threading.Lock)
 
@@ -75,11 +85,30 @@ class SecretOpener:
             SecretError: it can't be opened, or had too many new contents within the hour.
         """
         self._raise_if_spent(bound)
-        files = self._files(bound, source, make=True)
+        files = self._first_files(bound, source)
         content = content_id(files, bound=bound, key=self.hash_key)
         if content not in known:
             self._count(bound, content)
         return OpenedSecret(content, files, encode_declared(source, bound.owner))
+
+    def _first_files(self, bound: SecretName, source: SecretSource) -> SecretFiles:
+        """Return the files of a source. A source that the worker failed at is refused at once for a
+        while: each try can take as long as the worker's deadline, and others wait meanwhile.
+        """
+        place = (bound, hashlib.sha256(encode_declared(source, bound.owner)).digest())
+        failed = self._stalled.get(place)
+        if failed is not None and self.monotonic() < failed[0] + STALLED_S:
+            raise failed[1]
+        self._stalled.pop(place, None)
+        try:
+            return self._files(bound, source, make=True)
+        except SecretError as error:
+            if error.code == FAILED_WORKER:
+                oldest = [*self._stalled][: max(0, len(self._stalled) - STALLED_MAX + 1)]
+                for other in oldest:
+                    del self._stalled[other]
+                self._stalled[place] = (self.monotonic(), error)
+            raise
 
     def reopen(self, namespace: str, name: str, content: str, stored: bytes) -> Mapping[str, bytes]:
         """Return the files of a stored Secret, whose id is *content*.

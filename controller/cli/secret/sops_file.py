@@ -56,7 +56,7 @@ class SopsFile:
         return open_document(self.source, self.form, identities)
 
     def replace(self, content: bytes) -> None:
-        """Replace the file atomically, with its mode.
+        """Replace the file atomically, with its mode and, by root, with its owner.
 
         Raises:
             StateError: the file can't be written, or has changed since it was read.
@@ -68,8 +68,14 @@ class SopsFile:
                     f"{self.path} was changed by somebody else meanwhile, and stays as it is now",
                     remedy="run the command again",
                 )
-            mode = self.path.stat().st_mode & 0o777
-            write_atomic(self.path, content, mode=mode, folder_sync_required=False)
+            status = self.path.stat()
+            write_atomic(
+                self.path,
+                content,
+                mode=status.st_mode & 0o777,
+                owner=(status.st_uid, status.st_gid),
+                folder_sync_required=False,
+            )
         except OSError as error:
             raise StateError(
                 "secret.unwritable", f"{self.path}: {error.strerror}", remedy="check its folder"

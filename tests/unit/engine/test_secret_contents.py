@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from controller.core.manifests.check_together import desired_of
 from controller.core.planning.deliveries.secret_binding import SecretFault
-from controller.engine.secret_contents import RETRY_S, BrokerSecrets
+from controller.engine.secret_contents import LATE, READING_S, RETRY_S, BrokerSecrets
 from controller.engine.transport import OutgoingRequest
 from controller.model.desired.desired import Secret
 from controller.model.errors import Refused
@@ -71,3 +73,17 @@ def test_a_refused_source_is_asked_for_again_later() -> None:
     assert len(broker.asked) == 1
     broker.refuses, broker.now = False, RETRY_S
     assert ask(secrets) == {DB: "hmac:2"}
+
+
+def test_questions_of_one_reading_are_bounded_in_time() -> None:
+    broker = Broker()
+
+    def slow(request: OutgoingRequest, cause: str) -> str:
+        broker.now += READING_S
+        return broker(request, cause)
+
+    ask = BrokerSecrets(slow, lambda: broker.now)
+    (one,) = declared("{generate: {pw: {}}}")
+    other = replace(one, key=Key("Secret", "default", "zz"))
+    assert ask([one, other]) == {DB: "hmac:1", other.key: LATE}
+    assert [request.path[-2:] for request in broker.asked] == ["db"]

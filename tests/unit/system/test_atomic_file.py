@@ -91,3 +91,11 @@ def test_a_folder_that_cannot_be_synced_is_an_error_only_where_that_is_required(
         fsync_folder(tmp_path)
     with pytest.raises(OSError, match="No such file"):
         fsync_folder(tmp_path / "missing", required=False)
+
+
+@pytest.mark.needs_root
+def test_root_keeps_the_owner_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomic(path, b"new", mode=0o640, owner=(4242, 4243))
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (4242, 4243, 0o640)

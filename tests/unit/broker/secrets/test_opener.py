@@ -13,7 +13,7 @@ import pytest
 
 from controller.broker.gate.commands import OpenSecret
 from controller.broker.secrets.generated import GeneratedValues
-from controller.broker.secrets.opener import COUNTED_MAX, NEW_MAX, WINDOW_S, SecretOpener
+from controller.broker.secrets.opener import COUNTED_MAX, NEW_MAX, STALLED_S, WINDOW_S, SecretOpener
 from controller.broker.secrets.worker import SecretWorker
 from controller.core.files.blob import DamagedContent, UnopenedContent
 from controller.core.secrets.contents import SecretName
@@ -239,3 +239,29 @@ def test_only_a_content_that_is_gone_is_damaged(opener: SecretOpener, tmp_path: 
     (tmp_path / "host" / "shop" / "pw").write_bytes(b"changed")
     with pytest.raises(DamagedContent, match="have changed"):
         opener.reopen_stored(named, opened.content, opened.stored)
+
+
+class Stalling:
+    """A worker that fails after its deadline."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def open(self, _request: object) -> dict[str, bytes]:
+        self.asked += 1
+        raise SecretError("secret.worker", "no answer within 5 s")
+
+
+def test_a_source_that_stalls_the_worker_is_refused_at_once_for_a_while(
+    opener: SecretOpener, clock: Clock
+) -> None:
+    opener.worker = worker = Stalling()  # type: ignore[assignment]
+    for _ in range(3):
+        assert refusal(opener, DB, SOPS).code == "secret.worker"
+    assert worker.asked == 1
+    changed = AgeSource({"pw": SHOP.sealed(b"another")})
+    assert refusal(opener, DB, changed).code == "secret.worker"
+    assert worker.asked == 2, "another content is tried"
+    clock.now += STALLED_S
+    refusal(opener, DB, SOPS)
+    assert worker.asked == 3
