@@ -65,7 +65,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"files": contents_to_json(open_source(request_from_json(request)))}
     except SecretError as error:
-        return {"error": [error.code, error.message, error.remedy]}
+        return {"error": error.code}
 
 
 def _warm_up() -> None:

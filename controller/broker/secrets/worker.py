@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from controller.broker.secrets.worker_errors import error_of
 from controller.core.secrets.contents import SecretFiles
 from controller.core.secrets.sources import OpenRequest, contents_from_json, request_to_json
 from controller.model.errors import SecretError
@@ -31,8 +32,6 @@ RESTART_S = 1.0
 #: A child is replaced after so many requests, before it ends by itself.
 RENEWED_AFTER = 900
 ANSWER_MAX = 4 * 1024 * 1024
-#: The longest error of a child, in characters.
-ERROR_MAX = 4096
 _LENGTH_BYTES = 4
 
 
@@ -137,14 +136,17 @@ class SecretWorker:
         deadline = self._monotonic() + REQUEST_S
         self._send(child, json.dumps(request_to_json(request)).encode(), deadline)
         answer = self._receive(child, deadline)
-        if (error := answer.get("error")) is not None:
-            raise _error_of(error)
+        if (code := answer.get("error")) is not None:
+            error = error_of(code)
+            if error is None:
+                raise _ChildFailed("its answer has an unknown error")
+            raise error
         try:
             return contents_from_json(answer.get("files"))
         except ValueError as failure:
             raise _ChildFailed(f"its answer has {failure}") from None
         except SecretError as failure:  # a child keeps the bounds, unless foreign code runs in it
-            raise _ChildFailed(f"its answer is beyond the bounds: {failure.message}") from None
+            raise _ChildFailed(f"its answer is beyond the bounds ({failure.code})") from None
 
     def _send(self, child: subprocess.Popen[bytes], data: bytes, deadline: float) -> None:
         assert child.stdin is not None
@@ -204,17 +206,3 @@ def _is_ready(handle: int, event: int, within_s: float) -> bool:
     waiting = select.poll()
     waiting.register(handle, event)
     return bool(waiting.poll(math.ceil(within_s * 1000)))
-
-
-def _error_of(error: object) -> SecretError:
-    """Return the error that a child sent.
-
-    Raises:
-        _ChildFailed: an error that no child sends of its own accord.
-    """
-    if not isinstance(error, list) or len(error) != 3 or not all(isinstance(e, str) for e in error):
-        raise _ChildFailed("its answer has an unknown error")
-    code, message, remedy = error
-    if not code.startswith("secret.") or len(code) + len(message) + len(remedy) > ERROR_MAX:
-        raise _ChildFailed("its answer has an unknown error")
-    return SecretError(code, message, remedy=remedy)

@@ -116,13 +116,13 @@ FAULTS = {
         "no base64",
     ),
     "answers with an error of another part": (
-        'w(b\'{"ready": true}\'); os.read(0, 99); w(b\'{"error": ["policy.x", "a", "b"]}\')',
+        'w(b\'{"ready": true}\'); os.read(0, 99); w(b\'{"error": "policy.x"}\')',
         "unknown error",
     ),
-    "answers with an endless error": (
+    "answers with an error and a text": (
         (
             "w(b'{\"ready\": true}'); os.read(0, 99); "
-            'w(b\'{"error": ["secret.x", "%b", "b"]}\' % (b"a" * 5000))'
+            'w(b\'{"error": ["secret.bounds", "%b", "b"]}\' % (b"a" * 5000))'
         ),
         "unknown error",
     ),
