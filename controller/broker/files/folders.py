@@ -55,24 +55,27 @@ class FolderWriter:
         self.reach("files.write.before")
         folder.mkdir(mode=0o700)
         folder.chmod(FOLDER_MODE)
-        made = {folder}
+        made = {""}
         alone = len(chosen) <= FLUSHED_ALONE_MAX
+        root = os.fspath(folder)
         for name, data in chosen.items():
-            path = folder / name
-            for above in reversed([p for p in path.parents if folder in p.parents]):
+            steps = name.split("/")[:-1]
+            for count in range(1, len(steps) + 1):
+                above = "/".join(steps[:count])
                 if above not in made:
-                    above.mkdir(mode=0o700)
-                    above.chmod(FOLDER_MODE)
+                    place = folder / above
+                    place.mkdir(mode=0o700)
+                    place.chmod(FOLDER_MODE)
                     made.add(above)
-            self._write(path, data, variant, flush=alone)
+            self._write(f"{root}/{name}", data, variant, flush=alone)
         if alone:
             for each in sorted(made):
-                fsync_folder(each)
+                fsync_folder(folder / each)
         else:
             sync_filesystem(folder)
         self.reach("files.write.after")
 
-    def _write(self, path: Path, data: bytes, variant: Variant, *, flush: bool) -> None:
+    def _write(self, path: str, data: bytes, variant: Variant, *, flush: bool) -> None:
         handle = os.open(path, _NEW, 0o600)
         try:
             view = memoryview(data)
