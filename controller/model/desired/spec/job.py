@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from controller.model.desired.field_types import DurationMs
 from controller.model.desired.spec.fields import Model, image_reference
@@ -47,7 +47,24 @@ def _reference(image: str) -> str:
 
 
 #: A reference, or the image of the service that the run belongs to.
-JobImage = Annotated[str, BeforeValidator(_image), AfterValidator(_reference)]
+JobImage = Annotated[
+    str,
+    BeforeValidator(_image),
+    AfterValidator(_reference),
+    WithJsonSchema(
+        {
+            "oneOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "properties": {"fromService": {"const": True}},
+                    "required": ["fromService"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
 
 
 class Trigger(StrEnum):
@@ -89,6 +106,7 @@ class JobSpec(ServiceSpec):
     The fields of ``NOT_OF_A_JOB`` are refused by ``core.manifests.jobs.job_checks``.
     """
 
+    #: The image, or {fromService: true} for the image of the service that the run belongs to.
     image: JobImage
     restart: Restart = Restart(policy=RestartPolicy.NEVER)
     trigger: Trigger = Trigger.ON_CHANGE
