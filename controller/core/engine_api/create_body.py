@@ -77,9 +77,15 @@ def create_body(
     ) | {"StopTimeout": stop_timeout_s(spec)}
 
 
+#: Stands for a content that nobody has asked for yet. No content has it.
+UNKNOWN_CONTENT = f"hmac:{'0' * 64}"
+
+
 def variable_text(delivery: Delivery) -> str:
     """Return the request for a variable with the value of a Secret's file (``VariableRequest``)."""
-    return f"{delivery.variable}={delivery.name}/{delivery.key}@{delivery.content}"
+    # Without a broker the content is unknown: the policy judges the name of the variable meanwhile.
+    content = delivery.content or UNKNOWN_CONTENT
+    return f"{delivery.variable}={delivery.name}/{delivery.key}@{content}"
 
 
 def stop_timeout_s(spec: ServiceSpec) -> int:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from controller.core.engine_api.create_body import aliases_on, create_body, joined_networks
+from controller.core.engine_api.create_body import (
+    UNKNOWN_CONTENT,
+    aliases_on,
+    create_body,
+    joined_networks,
+    variable_text,
+)
+from controller.model.files.delivery import Delivery
 from controller.model.names import NetworkNames
 from tests.unit.core.engine_api.test_translate import NAMES, check, service
 
@@ -105,3 +113,9 @@ def test_aliases_are_for_the_network_of_the_mode() -> None:
     assert aliases_on(wanted, "platform-network", both) == ("web",)
     hidden = create_body(wanted, slot=1, image="x", networks=both, with_alias=False)
     assert set(map(str, hidden["NetworkingConfig"]["EndpointsConfig"].values())) == {"{}"}
+
+
+def test_a_variable_of_a_secret_is_asked_for_by_its_content():
+    delivery = Delivery("secret", "db", f"hmac:{'a' * 64}", "", key="url", variable="URL")
+    assert variable_text(delivery) == f"URL=db/url@hmac:{'a' * 64}"
+    assert variable_text(replace(delivery, content="")) == f"URL=db/url@{UNKNOWN_CONTENT}"

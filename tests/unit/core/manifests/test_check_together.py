@@ -171,18 +171,6 @@ def test_what_is_wrong_is_told_at_its_place_and_blinds_one_key(spec, problem):
 
 
 @pytest.mark.parametrize(
-    ("spec", "place"),
-    [
-        ("env: {DB_URL: {secret: db, key: url}}", "4:14"),
-    ],
-)
-def test_a_field_that_comes_later_is_refused_by_name(spec, place):
-    (problem,) = problem_lines(service(spec))
-    assert problem.startswith(f"f.yaml:{place} unsupported: "), problem
-    assert problem.endswith(" not supported yet")
-
-
-@pytest.mark.parametrize(
     ("document", "problem"),
     [
         ("kind: Servce\napiVersion: trimtab/v1", '6:7 kind.unknown: kind "Servce" is unknown'),
