@@ -130,7 +130,7 @@ def test_a_variable_has_the_value_of_a_secret_and_nothing_of_ours_has(
             host.cli("status", "--json").stdout,
             host.cli("describe", f"{namespace.name}/web").stdout,
             host.cli("journal", "export").stdout,
-            host.cli("metrics").stdout,
+            host.cli("journal", "metrics").stdout,
             host.log.read_text(),
         ]
         assert [found_in(text.encode(), SECRET) for text in shown] == [[]] * len(shown)
