@@ -143,6 +143,18 @@ spec: {engineName: shop_default, internal: false}
 )
 
 
+#: What a project's folder adds to its Compose file, which stays unchanged. Docker Compose ignores it.
+OVERRIDE = "x-trimtab:\n  volumes: compose\n  suspend: true\n"
+
+
+def declare(host: Host, documents: str, *, suspend: bool) -> None:
+    """Declare the project, by documents of trimtab or by its Compose file."""
+    name = "shop/compose.override.yaml" if documents == OVERRIDE else "shop.yaml"
+    host.write(name, documents if suspend else documents.replace("  suspend: true\n", ""))
+    if documents == OVERRIDE:
+        host.write("shop/compose.yaml", COMPOSE)
+
+
 def compose(host: Host, *arguments: str, text: str = COMPOSE) -> str:
     """Run docker compose on the project, as somebody without trimtab does."""
     folder = host.folder / "shop"
@@ -182,19 +194,19 @@ def reaches(host: Host, container: str, name: str) -> bool:
     return done.returncode == 0
 
 
-@pytest.mark.parametrize("documents", [MOVED, KEPT], ids=["moved", "kept"])
+@pytest.mark.parametrize("documents", [MOVED, KEPT, OVERRIDE], ids=["moved", "kept", "file"])
 def test_a_compose_project_is_adopted_without_a_restart(host: Host, documents: str) -> None:
     compose(host, "up", "-d")
     before = ids(host)
     started = {each: inspect(host, each)["State"]["StartedAt"] for each in before.values()}
     with host.running():
-        host.write("shop.yaml", documents)
+        declare(host, documents, suspend=True)
         admit = (part for gap in GAPS for part in ("--admit", gap))
         answer = host.json("adopt", "--project", "shop", *admit)
         assert answer["failed"] == [], answer
         assert sorted(answer["adopted"]) == sorted(before.values()), answer
         assert {each["kind"] for each in answer["objects"]} >= {"volume"}
-        host.write("shop.yaml", documents.replace("  suspend: true\n", ""))
+        declare(host, documents, suspend=False)
         eventually(
             lambda: (
                 host.resource("web", namespace="shop").get("ready") == 1
