@@ -116,8 +116,8 @@ def _losses(desired: Desired, reaches: Iterable[Reach]) -> Iterator[Change]:
     yield Change(
         "loss",
         tuple(each.key.name for each in volumes),
-        f"volumes that begin empty ({named}): for the data of a volume of Docker Compose, write external: true "
-        "and its name in the file, and let an operator adopt it once (trimtab volume adopt)",
+        f"volumes that begin empty ({named}): to keep the volumes of Docker Compose, write x-trimtab: "
+        "{volumes: compose}, and adopt the project (docs/adopt.md) or each volume (trimtab volume adopt)",
     )
     yield Change(
         "loss",
