@@ -8,6 +8,10 @@ _LIMIT = "the policy has a default and a maximum"
 _SWARM = "of Swarm"
 _HOST = "a namespace of the host is never shared"
 _IO = "limits of input and output are not supported yet → remove it"
+_GPU = (
+    "the CDI names nvidia.com/gpu=all, =INDEX or =ID, by a grant of the policy to the owner; with the "
+    "driver cdi the names in device_ids. Other drivers and options are refused"
+)
 _HOOK = "hooks of the container's life are not supported yet"
 
 _ROWS: tuple[tuple[str, str, str], ...] = (
@@ -107,11 +111,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("deploy.resources.reservations.cpus", "=", "of Swarm, no effect on one host"),
     ("deploy.resources.reservations.memory", "=", "the memory that is left if the host runs short"),
     ("deploy.resources.reservations.generic_resources.**", "=", "of Swarm, no effect on one host"),
-    (
-        "deploy.resources.reservations.devices.**",
-        "!",
-        "a device is granted by its name → write devices: [nvidia.com/gpu=all], and grant it in the policy",
-    ),
+    ("deploy.resources.reservations.devices.**", "~", _GPU),
     ("deploy.restart_policy", "=", ""),
     ("deploy.restart_policy.condition", "=", "any, on-failure or none"),
     ("deploy.restart_policy.delay", "~", "the pause grows from 1 s to 300 s"),
@@ -140,11 +140,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("extends.**", "=", "the other service is read into this one"),
     ("external_links", "!", "containers of others have no names here → put both in one project"),
     ("extra_hosts", "~", "where the policy allows it"),
-    (
-        "gpus.**",
-        "!",
-        "a device is granted by its name → write devices: [nvidia.com/gpu=all], and grant it in the policy",
-    ),
+    ("gpus.**", "~", _GPU),
     ("group_add", "~", "where the policy allows it"),
     ("healthcheck", "=", "run by the engine; an unhealthy container is replaced"),
     ("healthcheck.disable", "~!", "a check of the image itself stays in force"),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from controller.core.compose.project import TreePath
+from controller.core.compose.translation.gpus import gpu_requests
 from controller.core.compose.translation.scope import Draft, Scope, Tree, items, mapping, texts
 from controller.core.compose.translation.settings import USUAL_CAPABILITIES
 from controller.core.compose.translation.units import (
@@ -81,7 +82,7 @@ class Workload:
 
 def put_container(work: Workload) -> None:
     """Translate all attributes of a service that concern its containers alone."""
-    for part in (_image, _program, _same, _user, _environment, _resolver, _limits, _devices):
+    for part in (_image, _program, _same, _user, _environment, _resolver, _limits, _devices, _gpus):
         part(work)
     for part in (_security, _namespaces, _logging):
         part(work)
@@ -264,6 +265,20 @@ def _devices(work: Workload) -> None:
             permissions = str(terms.get("permissions") or "rwm")
             entry["permissions"] = "".join(each for each in "rwm" if each in permissions)
         work.draft.add("devices", entry, ("devices", index))
+
+
+def _gpus(work: Workload) -> None:
+    named: set[str] = set()
+    for request in gpu_requests(work.tree):
+        if request.fault:
+            remedy = (
+                "write devices: [VENDOR/CLASS=NAME], with a name of the driver's CDI specification"
+            )
+            work.refuse(request.path, request.fault, remedy)
+        for name in request.names:
+            if name not in named:
+                named.add(name)
+                work.draft.add("devices", {"cdi": name}, request.path)
 
 
 def _security(work: Workload) -> None:
