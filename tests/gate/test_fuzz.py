@@ -27,6 +27,7 @@ STAGE = Stage("fz0-", "a" * 64, dict.fromkeys(("start", "stop", "restart", "kill
 ELSEWHERE = {
     *(Mutation.EXEC_CREATE, Mutation.EXEC_START, Mutation.IMAGE_REMOVE),
     Mutation.FILES_DELIVER,
+    Mutation.CONTAINER_ADOPT,
 }
 
 

@@ -101,8 +101,10 @@ class Judge:
 
     def wanted(self, key: Key) -> tuple[Doc, str] | None:
         truth = self.truth_seen()
+        if truth is None or key not in truth.declared:
+            return None
         service = self._view().service(key)
-        if truth is None or key not in truth.declared or service is None:
+        if service is None:
             return None
         return truth.declared[key], service.revision
 

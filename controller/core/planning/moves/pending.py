@@ -6,7 +6,7 @@ then no plan removes them, whatever keeps the move from being made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from controller.model.desired.desired import Desired, Service
@@ -51,23 +51,30 @@ def pending_moves(desired: Desired, observed: Observed) -> tuple[PendingMove, ..
     one whose earlier document can't be read, wait.
     """
     found = []
-    for service in desired.services:
-        source = _source_of(service, desired, observed)
+    for service, source in _sources(desired, observed):
         held = service.key in desired.suspended or service.key in desired.blind_keys
-        if source is not None and not held and not desired.is_blind_for(source):
+        if not held and not desired.is_blind_for(source):
             found.append(PendingMove(source, service, len(observed.of(source))))
     return tuple(found)
 
 
 def claimed_keys(desired: Desired, observed: Observed) -> frozenset[Key]:
     """Return the undeclared services whose containers wait for a move."""
-    sources = (_source_of(service, desired, observed) for service in desired.services)
-    return frozenset(source for source in sources if source is not None)
+    return frozenset(source for _, source in _sources(desired, observed))
+
+
+def _sources(desired: Desired, observed: Observed) -> Iterator[tuple[Service, Key]]:
+    """Yield the services whose containers run under an earlier key, with the key."""
+    for service in desired.services:
+        if service.moved:
+            source = _source_of(service, desired, observed)
+            if source is not None:
+                yield service, source
 
 
 def _source_of(service: Service, desired: Desired, observed: Observed) -> Key | None:
     """Return the earlier key, of the namespace, under which the containers of a service run."""
-    if not service.moved or observed.of(service.key):
+    if observed.of(service.key):
         return None
     for source in service.moved:
         near = source.namespace == service.key.namespace
