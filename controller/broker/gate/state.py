@@ -113,8 +113,8 @@ class HoldState:
 
     #: When the command of a hold was last heard of, by the hold's id, monotonic.
     renewed_at: dict[str, float] = field(default_factory=dict)
-    #: The containers that the end of a hold starts now.
-    starting: set[str] = field(default_factory=set)
+    #: The containers that the end of a hold starts now, each with the volume of the hold.
+    starting: set[tuple[str, str]] = field(default_factory=set)
     #: Restores that ended amid the exchange of the data, by the name of the volume.
     unfinished: set[str] = field(default_factory=set)
 

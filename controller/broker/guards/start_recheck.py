@@ -40,12 +40,14 @@ def refuse_if_violated(container: OwnContainer) -> None:
 def refuse_if_volume_held(state: GateState, item: ContainerItem) -> None:
     """Refuse to start a container while one of its volumes is dumped or restored.
 
+    The end of a hold starts its containers, unless another volume of theirs is held.
+
     Raises:
         Denied: ``volume.held``.
     """
-    if item.id in state.holds.starting:
-        return
     for hold in state.inventory.holds.values():
+        if (item.id, hold.volume) in state.holds.starting:
+            continue
         if not hold.live and uses_volume(state, item, hold.volume):
             raise Denied(
                 "volume.held",

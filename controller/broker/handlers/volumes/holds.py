@@ -26,6 +26,7 @@ from controller.broker.gate.call import (
     read_json,
 )
 from controller.broker.gate.journal_entries import record_event, request_of, require_record
+from controller.broker.gate.mutate import refuse_if_held
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.router import route_named
@@ -81,6 +82,8 @@ def begin(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Fl
     )
     # The reads above may have let another hold in.
     _refuse_if_held(state, facts.name)
+    if not live:
+        _refuse_if_starting(state, facts.name)
     state.holds.renewed_at[call.id] = state.clock.monotonic()
     request = request_of("POST", VOLUME_HOLD, facts.name, summary.members)
     yield from require_record("operator", call.by, request)
@@ -106,16 +109,38 @@ def _refuse_if_held(state: GateState, volume: str) -> None:
         raise Denied("volume.held", reason, remedy, status=409, subject=volume)
 
 
+def _refuse_if_starting(state: GateState, volume: str) -> None:
+    """Refuse a hold while a change of a container with the volume has no outcome.
+
+    A start that was admitted before the hold would let the container run meanwhile.
+
+    Raises:
+        Denied: ``held``, ``volume.held``.
+    """
+    for item in state.inventory.containers.values():
+        if not uses_volume(state, item, volume):
+            continue
+        refuse_if_held(state, Mutation.CONTAINER_START, item.id, under_way=True)
+        for identifier, other in state.holds.starting:
+            if identifier == item.id:
+                reason = f"{item.admitted.name} is started now: the hold of {other} ends"
+                raise Denied("volume.held", reason, "try again", status=409, subject=volume)
+
+
 def _running_users(state: GateState, volume: str) -> Flow[tuple[dict[str, str], list[str]]]:
-    """Return the running containers with a volume: ours by id, and the names of others."""
+    """Return the running containers with a volume: ours by id, and the names of others.
+
+    A container that is down for the hold of another volume counts, too: the last hold starts it.
+    """
     path = build_path("/containers/json", {"filters": json.dumps({"volume": [volume]})})
     listed = yield from read_json(path)
     running = {str(each.get("Id", "")): each for each in listed or ()}
+    waiting = {each for hold in state.inventory.holds.values() for each in hold.users}
     ours = dict[str, str]()
     for item in sorted(state.inventory.containers.values(), key=lambda each: each.seq):
         if not uses_volume(state, item, volume):
             continue
-        if item.id not in running:
+        if item.id not in running and item.id not in waiting:
             inspect = yield from read_json(f"/containers/{item.id}/json")
             if not ((inspect or {}).get("State") or {}).get("Running"):
                 continue
@@ -223,7 +248,7 @@ def _start_users(
         item = state.inventory.containers.get(identifier)
         if item is None:
             continue  # replaced or removed meanwhile
-        state.holds.starting.add(identifier)
+        state.holds.starting.add((identifier, hold.volume))
         try:
             reply = yield from container_lifecycle.start(
                 _start_request(state, identifier, call), state
@@ -234,7 +259,7 @@ def _start_users(
         except Answered as answered:
             error = str(parse_json(answered.reply).get("message", ""))
         finally:
-            state.holds.starting.discard(identifier)
+            state.holds.starting.discard((identifier, hold.volume))
         if error:
             failed.append({"name": item.admitted.name, "reason": error})
         else:

@@ -16,7 +16,7 @@ from controller.broker.handlers.volumes.holds import LEASE_S, end_expired
 from controller.core.records.inventory_json import from_json, to_json
 from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import Inventory
+from controller.model.inventory import Inventory, OpenIntent, VolumeHold
 from controller.model.records import Actor
 from tests.unit.broker.dialogue import (
     ALICE,
@@ -227,6 +227,48 @@ def test_a_restore_that_died_amid_the_exchange_starts_nobody() -> None:
     missing = (look, (PathFacts(MARKER, "missing"),))
     steps = [missing, *restarting(), ("operator", RECORDED)]
     assert converse(end_expired(knows), steps, knows).value == 1
+
+
+def test_a_hold_waits_for_a_start_that_was_admitted_before() -> None:
+    knows = mounted()
+    start_of: dict[str, object] = {"route": "container.start", "object": WEB}
+    opened = {"s": OpenIntent(1, "", "client", start_of)}
+    knows.inventory = replace(knows.inventory, open=opened)
+    knows.intents.in_flight.add("s")
+    look: Step = (ReadEngine(f"/containers/{WEB}/json"), reply({"State": {"Running": False}}))
+    steps: list[Step] = [(LOOK, reply(DATA)), users(), look, ("refusal", RECORDED)]
+    assert ask(knows, steps, BEGIN | {"for": "restore"}).rule == "held"
+    assert knows.inventory.holds == {}
+
+
+def test_the_end_of_one_hold_starts_no_container_with_another_held_volume() -> None:
+    knows = mounted()
+    identifier = held(knows)
+    other = VolumeHold("other", "alice-more", "restore", live=False, users=(), time="")
+    web = knows.inventory.containers[WEB]
+    both = Confinement(mounts=(MOUNT, ExpectedMount("volume", "/more", source="alice-more")))
+    knows.inventory = replace(
+        knows.inventory,
+        containers={**knows.inventory.containers, WEB: replace(web, confined=both)},
+        holds={**knows.inventory.holds, "alice-more": other},
+    )
+    look = ReadEngine(
+        f"/containers/{WEB}/json", ahead=("/volumes/alice-data", "/volumes/alice-more")
+    )
+    found: Step = (look, reply(inspect(WEB, "alice-web", "alice")))
+    told = ask(knows, [found, ("operator", RECORDED)], ended(knows, identifier))
+    assert told.status == 200
+    assert "the volume alice-more is held" in told.json["failed"][0]["reason"]
+
+
+def test_a_container_that_is_down_for_another_hold_is_started_by_the_last_one() -> None:
+    knows = mounted()
+    other = VolumeHold("other", "alice-more", "dump", live=False, users=(WEB,), time="")
+    knows.inventory = replace(knows.inventory, holds={"alice-more": other})
+    steps: list[Step] = [(LOOK, reply(DATA)), users(), ("operator", RECORDED)]
+    told = ask(knows, steps, BEGIN | {"for": "restore"})
+    assert told.json["users"] == [{"id": WEB, "name": "alice-web"}]
+    assert knows.inventory.holds["alice-data"].users == (WEB,)
 
 
 @pytest.mark.parametrize(

@@ -138,10 +138,11 @@ def test_an_operator_alone_gives_a_service_to_another_owner() -> None:
     assert rules(known, owner="rival", role=Role.OPERATOR) == []
 
 
+@pytest.mark.parametrize("route", ["container.create", "container.adopt"])
 @pytest.mark.parametrize("service", ["api", "web"])
-def test_no_create_in_progress_is_left_behind(service: str) -> None:
+def test_no_create_or_adoption_in_progress_is_left_behind(service: str, route: str) -> None:
     labels = {"io.trimtab.namespace": "shop", "io.trimtab.service": service}
-    request: dict[str, object] = {"route": "container.create", "summary": {"labels": labels}}
+    request: dict[str, object] = {"route": route, "summary": {"labels": labels}}
     known = replace(inventory(item()), open={"x": OpenIntent(1, "", "controller", request)})
     assert rules(known) == ["move.busy"]
 
@@ -204,6 +205,30 @@ def test_a_service_that_is_moved_back_has_no_former_name() -> None:
     twice = move_service(once, WEB, Key("Service", "shop", "site"), "team")
     (further,) = twice.containers.values()
     assert (further.service, further.former) == ("site", "api")
+
+
+def test_moves_in_plenty_neither_hide_a_name_that_resolves_nor_fill_the_inventory() -> None:
+    known, last = inventory(item()), API
+    for number in range(200):
+        target = service_key("shop", f"a{number}")
+        known, last = move_service(known, last, target, "team"), target
+    (after,) = known.containers.values()
+    assert "api" in of_item(after).names
+    assert after.aliases == ("api",)
+    assert after.network_aliases == (("platform-network.shop", ("api",)),)
+
+
+def test_a_name_under_which_a_network_was_joined_stays_a_name_of_the_container() -> None:
+    once = move_service(inventory(item()), API, WEB, "team")
+    (joined,) = (replace(i, aliases=("api", "web")) for i in once.containers.values())
+    known, last = replace(once, containers={joined.id: joined}), WEB
+    for name in ("site", "web", "shop"):
+        known, last = move_service(known, last, service_key("shop", name), "team"), Key(
+            "Service", "shop", name
+        )
+    (after,) = known.containers.values()
+    assert of_item(after).names >= {"api", "web", "shop"}
+    assert dict(after.network_aliases)["platform-network.shop"] == ("api", "web")
 
 
 def test_other_services_and_runs_of_a_job_stay_as_they_are() -> None:
