@@ -481,10 +481,16 @@ def move_service(inventory: Inventory, source: Key, target: Key, owner: str) -> 
 
 
 def _moved(item: ContainerItem, target: Key, owner: str) -> ContainerItem:
-    answers = tuple(sorted({*item.aliases, item.service} - {target.name}))[:ALIASES_MAX]
+    """Return a container under the new name of its service.
+
+    The container answers to its first name, and to each name under which it joined a network. No
+    other name of the meantime resolves: such names would fill the inventory.
+    """
+    resolves = not item.former or item.service in item.aliases
+    kept = {item.service} if resolves else set[str]()
     known = dict(item.network_aliases)
     further = known | {
-        network: tuple(sorted({*known.get(network, ()), item.service} - {target.name}))
+        network: tuple(sorted({*known.get(network, ()), *kept} - {target.name}))
         for network in item.admitted.networks
     }
     return replace(
@@ -492,6 +498,6 @@ def _moved(item: ContainerItem, target: Key, owner: str) -> ContainerItem:
         service=target.name,
         owner=owner,
         former="" if (item.former or item.service) == target.name else item.former or item.service,
-        aliases=answers,
+        aliases=tuple(sorted({*item.aliases, *kept})),
         network_aliases=tuple(sorted((n, texts) for n, texts in further.items() if texts)),
     )

@@ -29,6 +29,7 @@ FORM = (
 )
 #: The reasons that pass by themselves.
 PASSING = frozenset({"move.busy", "move.nothing"})
+_MAKES = frozenset({Mutation.CONTAINER_CREATE, Mutation.CONTAINER_ADOPT})
 _MEMBERS = frozenset({"act", "object", "from", "owner"})
 
 
@@ -161,12 +162,12 @@ def _judge_target(target: Key, inventory: Inventory) -> Iterator[Finding]:
 
 
 def _judge_open(move: MoveRequest, inventory: Inventory) -> Iterator[Finding]:
-    """Yield a finding if a create for either name is in progress: its container would be left out."""
+    """Yield a finding if a container of either name is being made: it would be left out."""
     places = {(key.namespace, key.name) for key in (move.source, move.target)}
     for intent in inventory.open.values():
         request = RequestPart.read(intent.request)
         labels = request.summary.label(names.NAMESPACE), request.summary.label(names.SERVICE)
-        if request.route == Mutation.CONTAINER_CREATE and labels in places:
-            reason = f"a container of {'/'.join(labels)} is being created"
+        if request.route in _MAKES and labels in places:
+            reason = f"a container of {'/'.join(labels)} is being created or adopted"
             yield Finding("move.busy", "from", reason, "try again in a moment")
             return

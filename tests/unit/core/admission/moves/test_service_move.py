@@ -223,9 +223,8 @@ def test_a_name_under_which_a_network_was_joined_stays_a_name_of_the_container()
     (joined,) = (replace(i, aliases=("api", "web")) for i in once.containers.values())
     known, last = replace(once, containers={joined.id: joined}), WEB
     for name in ("site", "web", "shop"):
-        known, last = move_service(known, last, service_key("shop", name), "team"), Key(
-            "Service", "shop", name
-        )
+        target = service_key("shop", name)
+        known, last = move_service(known, last, target, "team"), target
     (after,) = known.containers.values()
     assert of_item(after).names >= {"api", "web", "shop"}
     assert dict(after.network_aliases)["platform-network.shop"] == ("api", "web")
