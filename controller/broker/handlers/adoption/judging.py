@@ -150,12 +150,16 @@ class Judge:
         for request in objects:
             yield from self._judge_object(request, together)
         slots = [each.place for each in candidates]
+        ids = [each.id for each in candidates]
         for candidate, inspect in zip(candidates, inspects, strict=True):
             if inspect is None:
                 reason, remedy = "the engine has no such container", "look at 'docker ps'"
                 candidate.findings.append(Finding("adopt.unknown", "container", reason, remedy))
                 continue
             candidate.findings += self._judge_place(candidate, slots)
+            if ids.count(candidate.id) > 1:
+                reason, remedy = "the request names it twice", "name it once, for one slot"
+                candidate.findings.append(Finding("adopt.owned", "container", reason, remedy))
             candidate.findings += likeness.judge_identity(inspect)
             if not candidate.findings:
                 yield from self._judge(candidate, inspect)

@@ -481,6 +481,17 @@ def test_a_lost_answer_leaves_an_open_intent_and_no_item() -> None:
     assert (item.adopted, item.started, item.gaps) == (True, True, tuple(GAPS[:3]))
 
 
+def test_no_container_is_adopted_twice_in_one_request() -> None:
+    host, knows = Host(), broker()
+    body = question(*GAPS)
+    second = deepcopy(body["containers"][0]) | {"container": OLD, "name": "web.2-01234567"}
+    second["create"]["Labels"]["io.trimtab.slot"] = "2"
+    body["containers"].append(second)
+    status, told = host.ask(knows, "POST", "/trimtab/v1/adoptions", body)
+    assert (status, told["trimtab"]["rule"]) == (403, "adopt.owned")
+    assert host.forwarded == []
+
+
 def test_one_refused_container_refuses_the_request() -> None:
     host, knows = Host(), broker()
     body = question(*GAPS)
