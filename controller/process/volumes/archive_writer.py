@@ -123,8 +123,10 @@ class ArchiveWriter:
             if not stat.S_ISREG(status.st_mode):
                 self._note_change(info.name)
                 return
+            # Another file may lie there by now: owner, mode and inode are those of the opened one.
+            info = _info_of(info.name, status)
             if status.st_nlink > 1 and len(self._names) < LINKS_MAX:
-                self._names[inode] = info.name
+                self._names[status.st_dev, status.st_ino] = info.name
             info.pax_headers = {**info.pax_headers, **_attributes(handle)}
             self._contents(info, handle, status.st_size)
         finally:
