@@ -24,6 +24,7 @@ from controller.model.quantities import format_bytes
 from controller.process.volumes.archive_format import TRAILER_BYTES, BadArchive, Trailer
 from controller.process.volumes.child import (
     EXCHANGE,
+    MARK,
     Child,
     ChildFailed,
     start_finish,
@@ -118,6 +119,8 @@ def _restore(begun: holds.VolumeHold, source: BinaryIO) -> SentArchive:
     try:
         sent = send_archive(child, source, begun.volume)
         begun.stop_users()
+        _mark(child)
+        # No hold ends while the marker is there: what is held now is held until the end.
         begun.renew()
         begun.raise_if_lost()
     except BaseException:
@@ -132,6 +135,16 @@ def _restore(begun: holds.VolumeHold, source: BinaryIO) -> SentArchive:
     if child.end() != 0 or not done:
         raise _failed(begun.volume, "the child ended early")
     return sent
+
+
+def _mark(child: Child) -> None:
+    """Let the child write the marker of the exchange, and wait until it is there."""
+    try:
+        child.command(MARK)
+        if not any(each.get("marked") for each in child.read_reports(wait=True, until="marked")):
+            raise _bad("the child ended early")
+    except (ChildFailed, OSError) as error:
+        raise _bad(str(error)) from error
 
 
 def send_archive(child: Child, source: BinaryIO, volume: str) -> SentArchive:

@@ -21,7 +21,13 @@ from typing import Any, BinaryIO, NoReturn
 
 from controller.process.volumes.archive_format import BadArchive
 from controller.process.volumes.archive_writer import ArchiveWriter
-from controller.process.volumes.restore import Unpacker, exchange, finish, remove_staging
+from controller.process.volumes.restore import (
+    Unpacker,
+    begin_exchange,
+    cancel_exchange,
+    finish,
+    remove_staging,
+)
 from controller.system import syscalls
 
 #: Numbers of capabilities, from linux/capability.h.
@@ -32,7 +38,7 @@ RESTORE_KEEPS = (CHOWN, DAC_OVERRIDE, FOWNER, FSETID)
 MEMORY_MAX = 4 * 1024 * 1024 * 1024
 #: The shortest time between two reports of progress.
 REPORT_S = 0.2
-EXCHANGE, ABORT = b"exchange\n", b"abort\n"
+MARK, EXCHANGE, ABORT = b"mark\n", b"exchange\n", b"abort\n"
 _LINE_MAX = 64 * 1024
 
 
@@ -125,28 +131,42 @@ def start_dump(folder: str, volume: str) -> Child:
 
 
 def start_restore(folder: str) -> Child:
-    """Start a child that unpacks an archive, and exchanges the data at the command ``EXCHANGE``."""
+    """Start a child that unpacks an archive, and exchanges the data.
+
+    The command ``MARK`` writes the marker of the exchange, and ``EXCHANGE`` follows. In between the
+    parent asks the broker whether the volume is held: no hold ends while the marker is there.
+    """
 
     def work(data: BinaryIO, report: Callable[[dict[str, Any]], None], commands: int) -> None:
         unpacker = Unpacker("/", report)
         try:
             unpacker.unpack(data)
             report({"done": True, "entries": unpacker.entries, "bytes": unpacker.size_bytes})
-            _await_exchange(commands)
+            _await(commands, MARK)
+            # From here on the child ends its work, or removes the marker, also without a parent.
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
+            begin_exchange("/", unpacker)
+            try:
+                report({"marked": True})
+                _await(commands, EXCHANGE)
+            except BaseException:
+                cancel_exchange("/")
+                raise
         except BaseException:
             remove_staging("/")
             raise
-        # From here on the child ends its work, whatever becomes of the parent.
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
-        exchange("/", unpacker.top)
+        finish("/")
         report({"exchanged": True})
 
     return _start(folder, work, keep=RESTORE_KEEPS, writes=False)
 
 
-def _await_exchange(commands: int) -> None:
-    """Wait for the command, and raise BadArchive for another one."""
-    if os.read(commands, len(EXCHANGE)) != EXCHANGE:
+def _await(commands: int, word: bytes) -> None:
+    """Wait for a command, and raise BadArchive for another one, or at the end of the parent."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(commands, 1)):
+        line += byte
+    if line != word:
         raise BadArchive("nothing was exchanged")
 
 

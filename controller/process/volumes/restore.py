@@ -7,11 +7,14 @@
 3. The former data is removed.
 
 An entry of an archive can't leave the staging folder: each folder on the way to an entry is opened
-without following links, and no entry replaces another.
+without following links, and no entry replaces another. Containers run until the archive is
+unpacked, and may write to the volume: a swapped staging folder is refused, and so is a marker that
+no restore wrote.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -26,6 +29,7 @@ from typing import Any, BinaryIO
 from controller.process.volumes.archive_format import (
     ENTRIES_MAX,
     PATH_MAX,
+    RESERVED_PREFIX,
     TRAILER_NAME,
     XATTR,
     BadArchive,
@@ -37,6 +41,8 @@ from controller.system import syscalls
 STAGING = ".trimtab-restore"
 NEW, OLD, MARKER = f"{STAGING}/new", f"{STAGING}/old", f"{STAGING}/exchange"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MARKER_MAX = 4096
+_TOP = ("mode", "uid", "gid", "mtimeNs")
 
 
 @dataclass(slots=True)
@@ -50,6 +56,8 @@ class Unpacker:
     #: The attributes of folders are set last: a folder may forbid new entries.
     _folders: list[tuple[str, tarfile.TarInfo]] = field(default_factory=list)
     _top: tarfile.TarInfo | None = None
+    #: The open folder for the entries.
+    _new: int = -1
 
     def unpack(self, source: BinaryIO) -> None:
         """Unpack an archive.
@@ -59,7 +67,9 @@ class Unpacker:
             OSError: an entry can't be written.
         """
         remove_staging(self.root)
-        Path(f"{self.root}/{NEW}").mkdir(0o700, parents=True)
+        Path(f"{self.root}/{STAGING}").mkdir(0o700)
+        Path(f"{self.root}/{NEW}").mkdir(0o700)
+        self._new = os.open(f"{self.root}/{NEW}", _FOLDER)
         try:
             with tarfile.open(
                 fileobj=source, mode="r|", encoding="utf-8", errors="surrogateescape"
@@ -77,11 +87,18 @@ class Unpacker:
                 _apply(info, folder, last)
         if self._top is None:
             raise BadArchive("it has no entry of the volume itself")
-        syscalls.sync_filesystem(Path(self._new))
+        syscalls.sync_filesystem(Path(f"{self.root}/{NEW}"))
+        self.raise_if_swapped()
 
-    @property
-    def _new(self) -> str:
-        return f"{self.root}/{NEW}"
+    def raise_if_swapped(self) -> None:
+        """Raise BadArchive if the staged data isn't what was unpacked."""
+        staging, new = (os.lstat(f"{self.root}/{each}") for each in (STAGING, NEW))
+        opened = os.fstat(self._new)
+        is_ours = stat.S_ISDIR(staging.st_mode) and not staging.st_mode & 0o022
+        if not is_ours or {staging.st_uid, opened.st_uid} != {os.geteuid()}:
+            raise BadArchive("the staged data isn't in a folder of this command")
+        if (new.st_dev, new.st_ino) != (opened.st_dev, opened.st_ino):
+            raise BadArchive("the staged data was swapped by a program with the volume")
 
     @property
     def top(self) -> dict[str, int]:
@@ -104,6 +121,8 @@ class Unpacker:
         if name == ".":
             self._top = info
             return
+        if name.startswith(RESERVED_PREFIX):
+            raise BadArchive(f"{_shown(name)} is a name of trimtab, which no dump stores")
         with _opened(self._new, name) as (folder, last):
             if info.isdir():
                 os.mkdir(last, 0o700, dir_fd=folder)
@@ -161,7 +180,7 @@ def _shown(name: str) -> str:
 
 
 @contextmanager
-def _opened(root: str, name: str) -> Iterator[tuple[int, str]]:
+def _opened(root: int, name: str) -> Iterator[tuple[int, str]]:
     """Yield the open folder of an entry, and the last part of its name.
 
     Raises:
@@ -171,7 +190,7 @@ def _opened(root: str, name: str) -> Iterator[tuple[int, str]]:
     bad = name.startswith("/") or {"", ".", ".."} & {*parts} or len(os.fsencode(name)) > PATH_MAX
     if bad or "\0" in name:
         raise BadArchive(f"the name {_shown(name)} leaves the volume, or is too long")
-    folder = os.open(root, _FOLDER)
+    folder = os.open(".", _FOLDER, dir_fd=root)
     try:
         for part in parts[:-1]:
             try:
@@ -215,18 +234,87 @@ def _apply(info: tarfile.TarInfo, folder: int, last: str) -> None:
 # The exchange
 
 
-def exchange(root: str, top: dict[str, int]) -> None:
+def exchange(root: str, unpacker: Unpacker) -> None:
     """Exchange the data of the volume for the staged data, and remove the former data."""
-    Path(f"{root}/{OLD}").mkdir(0o700)
-    _mark(root, {"phase": "out", "top": top})
+    begin_exchange(root, unpacker)
     finish(root)
 
 
-def finish(root: str) -> bool:
-    """Finish an exchange that was begun; return False if there is none."""
+def begin_exchange(root: str, unpacker: Unpacker) -> None:
+    """Write the marker. From now on the broker starts no container with the volume.
+
+    Raises:
+        BadArchive: the staged data was swapped.
+    """
+    unpacker.raise_if_swapped()
+    Path(f"{root}/{OLD}").mkdir(0o700)
+    _mark(root, {"phase": "out", "top": unpacker.top})
+
+
+def cancel_exchange(root: str) -> None:
+    """Remove the marker. Nothing was moved yet."""
+    Path(f"{root}/{MARKER}").unlink(missing_ok=True)
+    _sync(f"{root}/{STAGING}")
+
+
+def _read_marker(root: str) -> dict[str, Any] | None:
+    """Return the marker of a restore; None without one.
+
+    Raises:
+        BadArchive: a marker is there that no restore wrote.
+    """
     try:
-        marker = json.loads(Path(f"{root}/{MARKER}").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        staging = os.open(f"{root}/{STAGING}", _FOLDER)
+        try:
+            name = MARKER.rpartition("/")[2]
+            handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=staging)
+        finally:
+            os.close(staging)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise BadArchive("the marker of an exchange is no file") from error
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(handle)
+        is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        data = file.read(_MARKER_MAX) if is_ours and not status.st_mode & 0o077 else b""
+    try:
+        marker = json.loads(data)
+        top = {name: int(marker["top"][name]) for name in _TOP}
+        if marker["phase"] in {"out", "in"}:
+            return {"phase": marker["phase"], "top": top}
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise BadArchive("no restore wrote the marker of an exchange")
+
+
+def _discard_foreign(root: str) -> None:
+    """Remove a staging folder with a marker that no restore wrote.
+
+    Raises:
+        BadArchive: the folder may hold the former data.
+    """
+    staging = f"{root}/{STAGING}"
+    if not stat.S_ISDIR(os.lstat(staging).st_mode):
+        Path(staging).unlink()
+        return
+    if os.path.lexists(f"{root}/{OLD}"):
+        raise BadArchive(f"no restore wrote the marker {MARKER}: look at the folder by hand")
+    shutil.rmtree(staging)
+
+
+def finish(root: str) -> bool:
+    """Finish an exchange that was begun; return False if there is none.
+
+    Raises:
+        BadArchive: a marker is there that no restore wrote, beside what may be the former data.
+    """
+    try:
+        marker = _read_marker(root)
+    except BadArchive:
+        _discard_foreign(root)
+        return False
+    if marker is None:
         return False
     if marker["phase"] == "out":
         for name in names_in(root):
@@ -250,7 +338,9 @@ def finish(root: str) -> bool:
 def _mark(root: str, marker: dict[str, Any]) -> None:
     """Write the marker, durably and at once."""
     draft = Path(f"{root}/{MARKER}.new")
-    with draft.open("w", encoding="utf-8") as file:
+    draft.unlink(missing_ok=True)
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(marker, file)
         file.flush()
         os.fsync(file.fileno())

@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def dump(folder: Path) -> tuple[bytes, list[dict[str, Any]]]:
 def restore(folder: Path, archive: bytes) -> Unpacker:
     unpacker = Unpacker(str(folder), lambda _report: None)
     unpacker.unpack(io.BytesIO(archive))
-    exchange(str(folder), unpacker.top)
+    exchange(str(folder), unpacker)
     return unpacker
 
 
@@ -166,6 +167,10 @@ TOP = entry(".", tarfile.DIRTYPE)
         [entry("d", tarfile.CHRTYPE)],
         [entry("a", data=b"x"), entry("a", data=b"y")],
         [entry("l", tarfile.SYMTYPE, "former"), entry("l", data=b"x")],
+        # The exchange would end amid the renames, at each try.
+        [entry(STAGING, data=b"x")],
+        [entry(STAGING, tarfile.DIRTYPE), entry(MARKER, data=b"{}")],
+        [entry(".trimtab-other", data=b"x")],
     ],
 )
 def test_no_entry_leaves_the_staging_folder(tmp_path: Path, entries: list[bytes]) -> None:
@@ -184,6 +189,62 @@ def test_an_archive_without_the_volume_itself_is_refused(tmp_path: Path) -> None
     unpacker = Unpacker(str(tmp_path), lambda _report: None)
     with pytest.raises(BadArchive, match="no entry of the volume itself"):
         unpacker.unpack(io.BytesIO(entry("x") + bytes(2 * BLOCK)))
+
+
+def plant_link(marker: Path) -> None:
+    marker.symlink_to("nowhere")
+
+
+def plant_pipe(marker: Path) -> None:
+    os.mkfifo(marker)
+
+
+def plant_text(marker: Path) -> None:
+    marker.write_text("x")
+
+
+def plant_open(marker: Path) -> None:
+    marker.write_text('{"phase": "in", "top": {"uid": 0, "gid": 0, "mode": 0, "mtimeNs": 0}}')
+    marker.chmod(0o666)
+
+
+@pytest.mark.parametrize("plant", [plant_link, plant_pipe, plant_text, plant_open])
+def test_a_marker_that_no_restore_wrote_ends_with_the_data_as_it_is(
+    tmp_path: Path, plant: Callable[[Path], None]
+) -> None:
+    (tmp_path / "data").write_text("safe")
+    (tmp_path / NEW).mkdir(parents=True)
+    plant(tmp_path / MARKER)
+    assert finish(str(tmp_path)) is False
+    assert [each.name for each in tmp_path.iterdir()] == ["data"]
+
+
+def test_staged_data_that_a_container_swapped_is_not_restored(volume: Path, tmp_path: Path) -> None:
+    archive, _ = dump(volume)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "former").write_text("safe")
+    unpacker = Unpacker(str(other), lambda _report: None)
+    unpacker.unpack(io.BytesIO(archive))
+    (other / STAGING).rename(other / "aside")
+    (other / NEW).mkdir(0o700, parents=True)
+    (other / NEW / "evil").write_text("x")
+    with pytest.raises(BadArchive, match="staged"):
+        exchange(str(other), unpacker)
+    assert (other / "former").read_text() == "safe"
+    assert not (other / MARKER).exists()
+
+
+def test_a_file_that_is_swapped_has_its_own_attributes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("of another")
+    (tmp_path / "a").chmod(0o644)
+    (tmp_path / "b").write_text("a program")
+    (tmp_path / "b").chmod(0o4755)
+    out = io.BytesIO()
+    writer = ArchiveWriter(out, lambda _report: None)
+    writer._entry("a", str(tmp_path / "a"), (tmp_path / "b").lstat())
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue() + bytes(2 * BLOCK))) as tar:
+        assert tar.getmember("a").mode == 0o644
 
 
 class Crash(BaseException):
@@ -215,7 +276,7 @@ def test_an_exchange_that_ends_anywhere_is_finished(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "rename", crash)
         try:
-            exchange(str(old), unpacker.top)
+            exchange(str(old), unpacker)
         except Crash:
             crashed = True
     begun = (old / MARKER).exists()
