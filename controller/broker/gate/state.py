@@ -115,6 +115,8 @@ class HoldState:
     renewed_at: dict[str, float] = field(default_factory=dict)
     #: The containers that the end of a hold starts now, each with the volume of the hold.
     starting: set[tuple[str, str]] = field(default_factory=set)
+    #: The holds that end since their command was silent, by id: their containers may run.
+    ending: set[str] = field(default_factory=set)
     #: Restores that ended amid the exchange of the data, by the name of the volume.
     unfinished: set[str] = field(default_factory=set)
 

@@ -159,6 +159,8 @@ def renew(_call: GateRequest, state: GateState, body: Mapping[str, object]) -> F
     if not body.keys() <= {"act", "object", "id"}:
         raise _invalid()
     hold = _hold_of(state, body)
+    if hold.id in state.holds.ending:
+        raise _lost(hold.volume)
     state.holds.renewed_at[hold.id] = state.clock.monotonic()
     return json_reply(200, {"id": hold.id, "leaseS": LEASE_S})
 
@@ -199,14 +201,13 @@ def _result(hold: VolumeHold, outcome: str, note: str) -> SummaryPart:
 def _hold_of(state: GateState, body: Mapping[str, object]) -> VolumeHold:
     hold = state.inventory.holds.get(_text(body, "object"))
     if hold is None or hold.id != body.get("id"):
-        raise Denied(
-            "volume.hold-lost",
-            f"the volume isn't held for this command any more: it was silent for {LEASE_S:g} s",
-            "repeat the command",
-            status=409,
-            subject=_text(body, "object"),
-        )
+        raise _lost(_text(body, "object"))
     return hold
+
+
+def _lost(volume: str) -> Denied:
+    reason = f"the volume isn't held for this command any more: it was silent for {LEASE_S:g} s"
+    return Denied("volume.hold-lost", reason, "repeat the command", status=409, subject=volume)
 
 
 def end_expired(state: GateState) -> Flow[int]:
@@ -216,14 +217,18 @@ def end_expired(state: GateState) -> Flow[int]:
         renewed_at = state.holds.renewed_at.get(hold.id, state.start_monotonic)
         if state.clock.monotonic() - renewed_at < LEASE_S:
             continue
+        state.holds.ending.add(hold.id)
         if (yield from _is_unfinished(state, hold)):
+            state.holds.ending.discard(hold.id)
             continue
         yield from _start_users(state, hold, None)
         summary = _result(hold, "failed", "the command died, or its host was restarted")
         by = Author(state.new_id(), BROKER, policy=state.policy.digest)
         request = request_of("POST", VOLUME_END, hold.volume, summary.members)
-        ended += (yield from record_event("operator", by, request)) is not None
-        state.holds.renewed_at.pop(hold.id, None)
+        if (yield from record_event("operator", by, request)):
+            ended += 1
+            state.holds.renewed_at.pop(hold.id, None)
+            state.holds.ending.discard(hold.id)
     return ended
 
 

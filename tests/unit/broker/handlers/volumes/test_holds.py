@@ -229,6 +229,30 @@ def test_a_restore_that_died_amid_the_exchange_starts_nobody() -> None:
     assert converse(end_expired(knows), steps, knows).value == 1
 
 
+def test_a_hold_that_ends_is_not_renewed() -> None:
+    knows = mounted()
+    identifier = held(knows, "restore")
+    at(knows, LEASE_S)
+    flow = end_expired(knows)
+    assert next(flow) == InspectPaths((MARKER,))
+    renewal = {"act": "renew-hold", "object": "alice-data", "id": identifier}
+    assert ask(knows, [("refusal", RECORDED)], renewal).rule == "volume.hold-lost"
+    # The marker came first: the hold stays.
+    with pytest.raises(StopIteration):
+        flow.send((PathFacts(MARKER, "file"),))
+    assert ask(knows, [], renewal).status == 200
+
+
+def test_a_hold_whose_containers_were_started_without_a_record_is_not_renewed() -> None:
+    knows = mounted()
+    identifier = held(knows)
+    at(knows, LEASE_S)
+    steps = [*restarting(), ("operator", UNRECORDED)]
+    assert converse(end_expired(knows), steps, knows).value == 0
+    renewal = {"act": "renew-hold", "object": "alice-data", "id": identifier}
+    assert ask(knows, [("refusal", RECORDED)], renewal).rule == "volume.hold-lost"
+
+
 def test_a_hold_waits_for_a_start_that_was_admitted_before() -> None:
     knows = mounted()
     start_of: dict[str, object] = {"route": "container.start", "object": WEB}
