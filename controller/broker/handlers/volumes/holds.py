@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 from controller.broker.gate.call import (
@@ -221,7 +222,10 @@ def end_expired(state: GateState) -> Flow[int]:
         if (yield from _is_unfinished(state, hold)):
             state.holds.ending.discard(hold.id)
             continue
-        yield from _start_users(state, hold, None)
+        try:
+            yield from _start_users(state, hold, None)
+        except Answered:
+            continue  # the engine is away: the next round starts them
         summary = _result(hold, "failed", "the command died, or its host was restarted")
         by = Author(state.new_id(), BROKER, policy=state.policy.digest)
         request = request_of("POST", VOLUME_END, hold.volume, summary.members)
@@ -247,7 +251,11 @@ def _is_unfinished(state: GateState, hold: VolumeHold) -> Flow[bool]:
 def _start_users(
     state: GateState, hold: VolumeHold, call: GateRequest | None
 ) -> Flow[tuple[list[str], list[dict[str, str]]]]:
-    """Start the containers of a hold that don't run; return the started ones, and the failures."""
+    """Start the containers of a hold that don't run; return the started ones, and the failures.
+
+    Raises:
+        Answered: the engine is away, and the broker itself ends the hold.
+    """
     started, failed = list[str](), list[dict[str, str]]()
     for identifier in hold.users:
         item = state.inventory.containers.get(identifier)
@@ -262,6 +270,8 @@ def _start_users(
         except Denied as denied:
             error = denied.reason
         except Answered as answered:
+            if call is None and answered.reply.status == HTTPStatus.BAD_GATEWAY:
+                raise
             error = str(parse_json(answered.reply).get("message", ""))
         finally:
             state.holds.starting.discard((identifier, hold.volume))

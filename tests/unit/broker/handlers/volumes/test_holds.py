@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import InspectPaths, ReadEngine
+from controller.broker.gate.commands import InspectPaths, Lost, ReadEngine
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.volumes.holds import LEASE_S, end_expired
 from controller.core.records.inventory_json import from_json, to_json
@@ -251,6 +251,15 @@ def test_a_hold_whose_containers_were_started_without_a_record_is_not_renewed() 
     assert converse(end_expired(knows), steps, knows).value == 0
     renewal = {"act": "renew-hold", "object": "alice-data", "id": identifier}
     assert ask(knows, [("refusal", RECORDED)], renewal).rule == "volume.hold-lost"
+
+
+def test_a_silent_hold_waits_for_an_engine_that_is_away() -> None:
+    knows = mounted()
+    held(knows)
+    at(knows, LEASE_S)
+    look = ReadEngine(f"/containers/{WEB}/json", ahead=("/volumes/alice-data",))
+    told = converse(end_expired(knows), [(look, Lost(sent=False, reason="refused"))], knows)
+    assert (told.value, [*knows.inventory.holds]) == (0, ["alice-data"])
 
 
 def test_a_hold_waits_for_a_start_that_was_admitted_before() -> None:
