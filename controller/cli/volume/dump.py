@@ -92,7 +92,7 @@ def _dump(begun: holds.VolumeHold, output: Path | None, *, live: bool) -> DumpRe
         begun.keep()
         begun.stop_users()
         begun.raise_if_lost()
-    with _sink(output) as sink:
+    with open_sink(output) as sink:
         # The only other thread sends renewals, and holds no lock that the child needs.
         child = start_dump(begun.path, begun.volume)
         if live:
@@ -110,7 +110,7 @@ def _dump(begun: holds.VolumeHold, output: Path | None, *, live: bool) -> DumpRe
 
 
 @contextmanager
-def _sink(output: Path | None) -> Iterator[BinaryIO]:
+def open_sink(output: Path | None) -> Iterator[BinaryIO]:
     """Yield the file for the archive. A named file appears once it is complete and durable."""
     if output is None:
         yield sys.stdout.buffer
@@ -118,7 +118,9 @@ def _sink(output: Path | None) -> Iterator[BinaryIO]:
         return
     draft = output.with_name(f".{output.name}.part")
     try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        # Whoever made or holds the earlier file would read the data of the volume.
+        draft.unlink(missing_ok=True)
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StateError("volume.output", f"{draft}: {error_reason(error)}") from error
     try:
