@@ -16,12 +16,18 @@ from dataclasses import dataclass, replace
 from controller.broker.gate import redact
 from controller.broker.gate.call import Author, Flow, GateRequest, parse_json
 from controller.broker.gate.journal_entries import require_record
-from controller.broker.gate.mutate import Change, perform
+from controller.broker.gate.mutate import Change, perform, refuse_if_held
 from controller.broker.gate.refusals import Denied, rule_of
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, name_conflicts, port_conflicts
 from controller.broker.handlers.adoption import joining
-from controller.broker.handlers.adoption.judging import Asked, Candidate, Judge, object_to_json
+from controller.broker.handlers.adoption.judging import (
+    Asked,
+    Candidate,
+    Judge,
+    judge_place,
+    object_to_json,
+)
 from controller.broker.handlers.volumes.object_adoption import read_object, record_of
 from controller.broker.wire.responses import json_reply
 from controller.core.admission import host_ports
@@ -172,6 +178,7 @@ def _adopt_one(call: GateRequest, state: GateState, candidate: Candidate) -> Flo
 
     of_this = replace(call, id=candidate.intent)
     try:
+        _refuse_if_overtaken(state, candidate)
         with ExitStack() as reserved:
             mine = of_summary(candidate.summary)
             ports = host_ports.of_summary(candidate.summary)
@@ -180,6 +187,17 @@ def _adopt_one(call: GateRequest, state: GateState, candidate: Candidate) -> Flo
             return (yield from perform(state, by, change, learn))
     except Denied as denied:
         return denied.reply(candidate.intent)
+
+
+def _refuse_if_overtaken(state: GateState, candidate: Candidate) -> None:
+    """Refuse if another request took the container or the slot since the comparison.
+
+    Raises:
+        Denied: ``held``, ``adopt.owned``, ``adopt.slot-taken``.
+    """
+    refuse_if_held(state, Mutation.CONTAINER_ADOPT, candidate.id, under_way=True)
+    for finding in judge_place(state.inventory, candidate):
+        raise Denied(finding.rule, finding.reason, finding.remedy, subject=candidate.id)
 
 
 # Reading

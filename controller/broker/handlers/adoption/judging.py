@@ -38,14 +38,19 @@ from controller.core.engine_api.requests import Finding
 from controller.core.engine_api.translate import endpoint_aliases, limits_body, settings
 from controller.core.records.container_effects import adopt_container
 from controller.core.records.inventory import fold_adoption
-from controller.core.records.parts import Closing, ResultPart, SummaryPart
+from controller.core.records.parts import Closing, RequestPart, ResultPart, SummaryPart
 from controller.core.rules.identity import is_reserved, judge_labels
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.confinement import Gap
 from controller.model.inventory import ContainerItem, Inventory
+from controller.model.mutations import Mutation
 from controller.model.observed import Settings
 from controller.model.records import Role
+
+#: The labels of a slot, and the changes that give a slot a container.
+_PLACE = (names.NAMESPACE, names.SERVICE, names.SLOT, names.ORIGIN)
+_MAKES = frozenset({Mutation.CONTAINER_CREATE, Mutation.CONTAINER_ADOPT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +161,12 @@ class Judge:
                 reason, remedy = "the engine has no such container", "look at 'docker ps'"
                 candidate.findings.append(Finding("adopt.unknown", "container", reason, remedy))
                 continue
-            candidate.findings += self._judge_place(candidate, slots)
+            candidate.findings += judge_place(self._state.inventory, candidate)
+            if slots.count(candidate.place) > 1:
+                namespace, service, slot = candidate.place
+                reason = f"slot {slot} of {namespace}/{service} is named twice in the request"
+                remedy = "name another slot"
+                candidate.findings.append(Finding("adopt.slot-taken", "slot", reason, remedy))
             if ids.count(candidate.id) > 1:
                 reason, remedy = "the request names it twice", "name it once, for one slot"
                 candidate.findings.append(Finding("adopt.owned", "container", reason, remedy))
@@ -181,31 +191,6 @@ class Judge:
             inventory = self._state.inventory
             recorded = record_of(judged)
             self._state.inventory = fold_adoption(inventory, inventory.seq, recorded)
-
-    def _judge_place(
-        self, candidate: Candidate, slots: list[tuple[str, str, str]]
-    ) -> Iterator[Finding]:
-        """Yield why a container, or its slot, is taken already."""
-        namespace, service, slot = candidate.place
-        items = self._state.inventory.containers
-        if candidate.id in items:
-            reason = f"it is {items[candidate.id].admitted.name} of this instance already"
-            yield Finding("adopt.owned", "container", reason, "leave it as it is")
-            return
-        place = (namespace, service)
-        for item in items.values():
-            if (
-                (item.namespace, item.service) == place
-                and item.origin == Role.CONTROLLER.value
-                and item.slot_label == slot
-            ):
-                reason = f"slot {slot} has the container {item.admitted.name}"
-                remedy = "suspend the service before its first container is made, or remove that"
-                yield Finding("adopt.slot-taken", "slot", reason, remedy)
-                return
-        if slots.count(candidate.place) > 1:
-            reason = f"slot {slot} of {namespace}/{service} is named twice in the request"
-            yield Finding("adopt.slot-taken", "slot", reason, "name another slot")
 
     def _judge(self, candidate: Candidate, inspect: Mapping[str, Any]) -> Flow[None]:
         try:
@@ -369,6 +354,31 @@ class Judge:
                 )
                 finding = Finding("adopt.network-shared", "NetworkSettings", reason, remedy)
                 candidate.findings.append(finding)
+
+
+def judge_place(inventory: Inventory, candidate: Candidate) -> Iterator[Finding]:
+    """Yield why a container, or its slot, is taken already, also by a change in progress."""
+    namespace, service, slot = candidate.place
+    items = inventory.containers
+    if candidate.id in items:
+        reason = f"it is {items[candidate.id].admitted.name} of this instance already"
+        yield Finding("adopt.owned", "container", reason, "leave it as it is")
+        return
+    for item in inventory.items.of_service(namespace, service):
+        if item.origin == Role.CONTROLLER.value and item.slot_label == slot:
+            reason = f"slot {slot} has the container {item.admitted.name}"
+            remedy = "suspend the service before its first container is made, or remove that"
+            yield Finding("adopt.slot-taken", "slot", reason, remedy)
+            return
+    place = (*candidate.place, Role.CONTROLLER.value)
+    for intent in inventory.open.values():
+        request = RequestPart.read(intent.request)
+        labels = tuple(map(request.summary.label, _PLACE))
+        if request.route in _MAKES and labels == place:
+            reason = f"a container of slot {slot} is being created or adopted"
+            remedy = "suspend the service, and look again"
+            yield Finding("adopt.slot-taken", "slot", reason, remedy)
+            return
 
 
 def object_to_json(judged: JudgedObject) -> dict[str, object]:

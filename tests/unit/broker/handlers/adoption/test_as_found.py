@@ -37,7 +37,7 @@ from controller.model.confinement import (
     Root,
 )
 from controller.model.host_paths import PathFacts
-from controller.model.inventory import Inventory, OwnedObject, TrustedImage
+from controller.model.inventory import Inventory, OpenIntent, OwnedObject, TrustedImage
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Entry, Reply, Role
 from tests.unit.broker.dialogue import ALICE, CONTROLLER, OPERATOR, record, reply, request, state
@@ -195,11 +195,11 @@ class Host:
                 self.forwarded.append((command.path, json.loads(command.body)))
                 if self.answer is not None:
                     return self.answer(command)
-                return self._apply(command)
+                return self.apply(command)
             case _:
                 raise AssertionError(f"unexpected: {command!r}")
 
-    def _apply(self, command: Forward) -> Reply:
+    def apply(self, command: Forward) -> Reply:
         body, ends = json.loads(command.body), None
         if "Container" in body:
             ends = self.containers[body["Container"]]["NetworkSettings"]["Networks"]
@@ -479,6 +479,37 @@ def test_a_lost_answer_leaves_an_open_intent_and_no_item() -> None:
     record(knows, Entry("id-1", "recovered", result=settled))
     item = knows.inventory.containers[OLD]
     assert (item.adopted, item.started, item.gaps) == (True, True, tuple(GAPS[:3]))
+
+
+def opened(route: str, identifier: str = "") -> OpenIntent:
+    """The intent of another request for the slot of the document, or about a container."""
+    labels = {**CREATE["Labels"], "io.trimtab.origin": "controller"}
+    summary: dict[str, object] = {} if identifier else {"labels": labels}
+    request: dict[str, object] = {"route": route, "object": identifier, "summary": summary}
+    return OpenIntent(1, "", "controller", request)
+
+
+@pytest.mark.parametrize("route", ["container.create", "container.adopt"])
+def test_a_slot_whose_container_is_being_made_is_taken(route: str) -> None:
+    host, knows = Host(), broker(open={"other": opened(route)})
+    assert rules(host, knows) == ["adopt.slot-taken"]
+
+
+@pytest.mark.parametrize("other", [opened("container.create"), opened("container.adopt", OLD)])
+def test_what_another_request_took_since_the_comparison_is_left(other: OpenIntent) -> None:
+    host, knows = Host(networks=["bridge"]), broker(networks=False)
+
+    def overtake(sent: Forward) -> Reply:
+        # The network is made after the comparison, and before the container's intent.
+        host.answer = None
+        knows.inventory = replace(knows.inventory, open={**knows.inventory.open, "o": other})
+        knows.intents.in_flight.add("o")
+        return host.apply(sent)
+
+    host.answer = overtake
+    _status, told = adopt(host, knows)
+    assert [each["rule"] for each in told["failed"]] in (["adopt.slot-taken"], ["held"])
+    assert OLD not in knows.inventory.containers
 
 
 def test_no_container_is_adopted_twice_in_one_request() -> None:
