@@ -165,7 +165,7 @@ def network_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
 
     Raises:
         Denied: ``network.shared``: other owners' containers of the namespace join the network too,
-            whoever was the first.
+            whoever was the first. ``network.adopted``: only operators remove an adopted network.
     """
     name = call.names["network"]
     finding = lookup.find_own_network(state, call.actor, name)
@@ -174,6 +174,13 @@ def network_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
     lookup.refuse_if_other(call, identifier)
     if found.owned is not None:
         disruption_budget.refuse_client_objects(call, found.owned.origin, found.facts.name)
+        if found.owned.adopted and call.actor.role is Role.CONTROLLER:
+            raise Denied(
+                "network.adopted",
+                f"{found.facts.name} was made by others, and adopted by an operator",
+                "remove it as an operator, if nobody needs it",
+                subject=found.facts.name,
+            )
     shared = implied_kind(call.policy, found.facts.name, found.facts.namespace)
     if shared and call.actor.role is Role.CLIENT:
         raise Denied(

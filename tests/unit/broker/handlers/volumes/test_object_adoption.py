@@ -10,7 +10,7 @@ from controller.broker.dispatch import handle
 from controller.broker.gate.commands import ReadEngine
 from controller.broker.gate.state import GateState
 from controller.core.records.inventory_json import from_json, to_json
-from controller.model.inventory import Inventory
+from controller.model.inventory import Inventory, OwnedObject
 from controller.model.records import Actor
 from tests.unit.broker.dialogue import (
     ALICE,
@@ -123,6 +123,15 @@ def test_a_network_is_known_by_its_id():
     )
     assert told.status == 200
     assert knows.inventory.networks["e" * 64].adopted == "e" * 64
+
+
+def test_the_controller_removes_no_adopted_network() -> None:
+    made = OwnedObject("e" * 64, "shop_default", "shop", "team", "controller", "i", "e" * 64)
+    knows = state(Inventory(networks={"e" * 64: made}))
+    asked = request("DELETE", "/networks/shop_default", actor=CONTROLLER)
+    look: Step = (ReadEngine("/networks/shop_default"), reply(NETWORK))
+    told = converse(handle(asked, knows), [look, ("refusal", RECORDED)], knows)
+    assert (told.status, told.rule) == (403, "network.adopted")
 
 
 def test_a_volume_with_a_running_stranger_is_refused_and_nothing_recorded():
