@@ -1,8 +1,8 @@
 """Writing the archive of a volume. Runs in the confined child, with the volume as its root.
 
 Programs of containers wrote the files, and may go on writing. No link is followed. A file that
-changes while it is read is stored with its size at the begin. Devices and sockets are left out, and
-named.
+changes while it is read is stored with its size at the begin. Devices, sockets, and names of trimtab
+at the top are left out, and named.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class ArchiveWriter:
             below = []
             for name in names_in(folder):
                 if not prefix and name.startswith(RESERVED_PREFIX):
+                    self._skip(name, "name of trimtab")
                     continue
                 path, stored = f"{folder.rstrip('/')}/{name}", f"{prefix}{name}"
                 try:
@@ -98,7 +99,7 @@ class ArchiveWriter:
             case stat.S_IFIFO:
                 info.type = tarfile.FIFOTYPE
             case _:
-                self._skip(stored, status)
+                self._skip(stored, "socket" if stat.S_ISSOCK(status.st_mode) else "device")
                 return False
         info.pax_headers = {**info.pax_headers, **_attributes(path)}
         self._header(info)
@@ -177,10 +178,9 @@ class ArchiveWriter:
         self._digest.update(data)
         self.out.write(data)
 
-    def _skip(self, name: str, status: os.stat_result) -> None:
+    def _skip(self, name: str, kind: str) -> None:
         self.skipped += 1
         if self.skipped <= NAMED_MAX:
-            kind = "socket" if stat.S_ISSOCK(status.st_mode) else "device"
             self.report({"skipped": name, "kind": kind})
 
     def _note_change(self, name: str) -> None:

@@ -128,6 +128,14 @@ def test_sockets_are_left_out_and_named(volume: Path, monkeypatch: pytest.Monkey
         assert "s" not in tar.getnames()
 
 
+def test_names_of_trimtab_are_left_out_and_named(volume: Path) -> None:
+    (volume / ".trimtab-mine").write_text("data of a program")
+    archive, reports = dump(volume)
+    assert {"skipped": ".trimtab-mine", "kind": "name of trimtab"} in reports
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        assert ".trimtab-mine" not in tar.getnames()
+
+
 def test_what_a_restore_left_is_not_dumped(volume: Path) -> None:
     before, _ = dump(volume)
     status = volume.stat()
