@@ -220,7 +220,14 @@ def _finish(socket: Path, name: str, *, as_json: bool) -> int:
             remedy="look at 'trimtab journal list'",
         )
     path = str(BrokerApi(socket, prefix=holds.ENGINE_PREFIX).get(f"/volumes/{name}")["Mountpoint"])
-    begun = holds.VolumeHold(socket, name, found[0]["id"], path, [], 0.0, 0.0)
+    # The engine may have started some by itself, after a crash of the host.
+    users = [
+        {"id": each["id"], "name": each["admitted"]["name"]}
+        for each in inventory["containers"]
+        if each["id"] in found[0]["users"]
+    ]
+    begun = holds.VolumeHold(socket, name, found[0]["id"], path, users, 0.0, 0.0)
+    begun.stop_users()
     child = start_finish(path)
     try:
         done = any(each.get("finished") for each in child.read_reports(wait=True))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -221,6 +222,7 @@ def end_expired(state: GateState) -> Flow[int]:
         state.holds.ending.add(hold.id)
         if (yield from _is_unfinished(state, hold)):
             state.holds.ending.discard(hold.id)
+            yield from _stop_users(state, hold)
             continue
         try:
             yield from _start_users(state, hold, None)
@@ -248,6 +250,22 @@ def _is_unfinished(state: GateState, hold: VolumeHold) -> Flow[bool]:
     return unfinished
 
 
+def _stop_users(state: GateState, hold: VolumeHold) -> Flow[None]:
+    """Stop the containers that run on incomplete data.
+
+    The engine itself starts containers with the restart policy ``always`` when it starts, for
+    example after a crash of the host amid an exchange.
+    """
+    for item in list(state.inventory.containers.values()):
+        if not uses_volume(state, item, hold.volume):
+            continue
+        with suppress(Denied, Answered):
+            inspect = yield from read_json(f"/containers/{item.id}/json")
+            if ((inspect or {}).get("State") or {}).get("Running"):
+                request = _own_request(state, item.id, Mutation.CONTAINER_STOP, None)
+                yield from container_lifecycle.stop(request, state)
+
+
 def _start_users(
     state: GateState, hold: VolumeHold, call: GateRequest | None
 ) -> Flow[tuple[list[str], list[dict[str, str]]]]:
@@ -264,7 +282,7 @@ def _start_users(
         state.holds.starting.add((identifier, hold.volume))
         try:
             reply = yield from container_lifecycle.start(
-                _start_request(state, identifier, call), state
+                _own_request(state, identifier, Mutation.CONTAINER_START, call), state
             )
             error = "" if reply.status < 400 else str(parse_json(reply).get("message", ""))
         except Denied as denied:
@@ -282,12 +300,14 @@ def _start_users(
     return started, failed
 
 
-def _start_request(state: GateState, identifier: str, call: GateRequest | None) -> GateRequest:
-    """Return the request to start a container, by the operator or by the broker itself."""
-    route = route_named(Mutation.CONTAINER_START)
-    assert route is not None, "containers can be started"
+def _own_request(
+    state: GateState, identifier: str, mutation: Mutation, call: GateRequest | None
+) -> GateRequest:
+    """Return the request to start or stop a container, by the operator or by the broker itself."""
+    route = route_named(mutation)
+    assert route is not None, "containers can be started and stopped"
     actor = BROKER if call is None else call.actor
-    path = f"/containers/{identifier}/start"
+    path = f"/containers/{identifier}/{mutation.rpartition('.')[2]}"
     own = GateRequest(
         id=state.new_id(),
         policy=state.policy,

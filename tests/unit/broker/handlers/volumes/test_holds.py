@@ -10,14 +10,14 @@ from urllib.parse import quote
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.gate.commands import InspectPaths, Lost, ReadEngine
+from controller.broker.gate.commands import Forward, InspectPaths, Lost, ReadEngine
 from controller.broker.gate.state import GateState
 from controller.broker.handlers.volumes.holds import LEASE_S, end_expired
 from controller.core.records.inventory_json import from_json, to_json
 from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.host_paths import PathFacts
 from controller.model.inventory import Inventory, OpenIntent, VolumeHold
-from controller.model.records import Actor
+from controller.model.records import Actor, Reply
 from tests.unit.broker.dialogue import (
     ALICE,
     CONTROLLER,
@@ -215,7 +215,8 @@ def test_a_restore_that_died_amid_the_exchange_starts_nobody() -> None:
     identifier = held(knows, "restore")
     at(knows, LEASE_S)
     look = InspectPaths((MARKER,))
-    told = converse(end_expired(knows), [(look, (PathFacts(MARKER, "file"),))], knows)
+    down: Step = (ReadEngine(f"/containers/{WEB}/json"), reply({"State": {"Running": False}}))
+    told = converse(end_expired(knows), [(look, (PathFacts(MARKER, "file"),)), down], knows)
     assert told.value == 0
     refused = ask(
         knows,
@@ -238,8 +239,9 @@ def test_a_hold_that_ends_is_not_renewed() -> None:
     renewal = {"act": "renew-hold", "object": "alice-data", "id": identifier}
     assert ask(knows, [("refusal", RECORDED)], renewal).rule == "volume.hold-lost"
     # The marker came first: the hold stays.
+    assert isinstance(flow.send((PathFacts(MARKER, "file"),)), ReadEngine)
     with pytest.raises(StopIteration):
-        flow.send((PathFacts(MARKER, "file"),))
+        flow.send(reply({"State": {"Running": False}}))
     assert ask(knows, [], renewal).status == 200
 
 
@@ -251,6 +253,28 @@ def test_a_hold_whose_containers_were_started_without_a_record_is_not_renewed() 
     assert converse(end_expired(knows), steps, knows).value == 0
     renewal = {"act": "renew-hold", "object": "alice-data", "id": identifier}
     assert ask(knows, [("refusal", RECORDED)], renewal).rule == "volume.hold-lost"
+
+
+def test_what_the_engine_itself_starts_on_incomplete_data_is_stopped() -> None:
+    knows = mounted()
+    held(knows, "restore")
+    at(knows, LEASE_S)
+    up = inspect(WEB, "alice-web", "alice")
+    up["State"] = {"Running": True, "Status": "running"}
+    told = converse(
+        end_expired(knows),
+        [
+            (InspectPaths((MARKER,)), (PathFacts(MARKER, "file"),)),
+            (ReadEngine(f"/containers/{WEB}/json"), reply(up)),
+            (ReadEngine(f"/containers/{WEB}/json"), reply(up)),
+            ("intent", RECORDED),
+            (Forward("POST", f"/containers/{WEB}/stop", by="id-2"), Reply(204)),
+            ("outcome", RECORDED),
+        ],
+        knows,
+    )
+    assert told.value == 0
+    assert [*knows.inventory.holds] == ["alice-data"]
 
 
 def test_a_silent_hold_waits_for_an_engine_that_is_away() -> None:
