@@ -212,7 +212,8 @@ def _failed(volume: str, reason: str) -> StateError:
 def _finish(socket: Path, name: str, *, as_json: bool) -> int:
     """Finish the exchange of a restore that was cut short, and end its hold."""
     inventory = BrokerApi(socket).get("inventory")
-    found = [each for each in inventory.get("holds", ()) if each["volume"] == name]
+    holding = inventory.get("holds", ())
+    found = [each for each in holding if (each["volume"], each["act"]) == (name, "restore")]
     if not found:
         raise StateError(
             "volume.not-held",

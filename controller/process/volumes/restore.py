@@ -15,6 +15,7 @@ no restore wrote.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -43,6 +44,10 @@ NEW, OLD, MARKER = f"{STAGING}/new", f"{STAGING}/old", f"{STAGING}/exchange"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MARKER_MAX = 4096
 _TOP = ("mode", "uid", "gid", "mtimeNs")
+
+
+class _ForeignMarker(Exception):
+    """A marker of an exchange that no restore wrote."""
 
 
 @dataclass(slots=True)
@@ -261,7 +266,7 @@ def _read_marker(root: str) -> dict[str, Any] | None:
     """Return the marker of a restore; None without one.
 
     Raises:
-        BadArchive: a marker is there that no restore wrote.
+        _ForeignMarker: a marker is there that no restore wrote.
     """
     try:
         staging = os.open(f"{root}/{STAGING}", _FOLDER)
@@ -273,7 +278,7 @@ def _read_marker(root: str) -> dict[str, Any] | None:
     except OSError as error:
         if error.errno == errno.ENOENT:
             return None
-        raise BadArchive("the marker of an exchange is no file") from error
+        raise _ForeignMarker("the marker of an exchange is no file") from error
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)
         is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
@@ -285,7 +290,7 @@ def _read_marker(root: str) -> dict[str, Any] | None:
             return {"phase": marker["phase"], "top": top}
     except (ValueError, KeyError, TypeError):
         pass
-    raise BadArchive("no restore wrote the marker of an exchange")
+    raise _ForeignMarker("no restore wrote the marker of an exchange")
 
 
 def _discard_foreign(root: str) -> None:
@@ -307,15 +312,44 @@ def finish(root: str) -> bool:
     """Finish an exchange that was begun; return False if there is none.
 
     Raises:
-        BadArchive: a marker is there that no restore wrote, beside what may be the former data.
+        BadArchive: a marker is there that no restore wrote, beside what may be the former data; or
+            another command is at work.
     """
     try:
-        marker = _read_marker(root)
-    except BadArchive:
+        with _locked(root):
+            marker = _read_marker(root)
+            if marker is not None:
+                _finish(root, marker)
+            return marker is not None
+    except _ForeignMarker:
         _discard_foreign(root)
         return False
-    if marker is None:
-        return False
+
+
+@contextmanager
+def _locked(root: str) -> Iterator[None]:
+    """Keep other commands from the exchange: two would move the new data to the former data.
+
+    Raises:
+        BadArchive: another command is at work.
+    """
+    try:
+        handle = os.open(f"{root}/{STAGING}", _FOLDER)
+    except OSError:
+        yield  # nothing is staged there
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise BadArchive("another command exchanges the data: wait for its end") from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _finish(root: str, marker: dict[str, Any]) -> None:
     if marker["phase"] == "out":
         for name in names_in(root):
             if name != STAGING:
@@ -332,7 +366,6 @@ def finish(root: str) -> bool:
     _sync(f"{root}/{STAGING}")
     remove_staging(root)
     os.utime(root, ns=(top["mtimeNs"], top["mtimeNs"]))
-    return True
 
 
 def _mark(root: str, marker: dict[str, Any]) -> None:

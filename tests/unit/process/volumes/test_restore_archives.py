@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import socket
@@ -27,6 +28,7 @@ from controller.process.volumes.restore import (
     OLD,
     STAGING,
     Unpacker,
+    begin_exchange,
     exchange,
     finish,
     remove_staging,
@@ -241,6 +243,24 @@ def test_staged_data_that_a_container_swapped_is_not_restored(volume: Path, tmp_
         exchange(str(other), unpacker)
     assert (other / "former").read_text() == "safe"
     assert not (other / MARKER).exists()
+
+
+def test_two_commands_never_finish_one_exchange_side_by_side(volume: Path, tmp_path: Path) -> None:
+    archive, _ = dump(volume)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "former").write_text("safe")
+    unpacker = Unpacker(str(other), lambda _report: None)
+    unpacker.unpack(io.BytesIO(archive))
+    begin_exchange(str(other), unpacker)
+    handle = os.open(other / STAGING, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(BadArchive, match="another command"):
+        finish(str(other))
+    assert (other / "former").read_text() == "safe"
+    os.close(handle)
+    assert finish(str(other)) is True
+    assert image(other) == image(volume)
 
 
 def test_a_file_that_is_swapped_has_its_own_attributes(tmp_path: Path) -> None:
