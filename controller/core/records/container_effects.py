@@ -481,13 +481,8 @@ def move_service(inventory: Inventory, source: Key, target: Key, owner: str) -> 
 
 
 def _moved(item: ContainerItem, target: Key, owner: str) -> ContainerItem:
-    """Return a container under the new name of its service.
-
-    The container answers to its first name, and to each name under which it joined a network. No
-    other name of the meantime resolves: such names would fill the inventory.
-    """
-    resolves = not item.former or item.service in item.aliases
-    kept = {item.service} if resolves else set[str]()
+    # Only the first name, and those under which a network was joined, resolve in DNS.
+    kept = {item.service} if not item.former or item.service in item.aliases else set[str]()
     known = dict(item.network_aliases)
     further = known | {
         network: tuple(sorted({*known.get(network, ()), *kept} - {target.name}))
