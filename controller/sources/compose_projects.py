@@ -100,17 +100,10 @@ class ComposeProjects:
             if not listed.isdisjoint(FILE_NAMES)
         }
         self._known = projects
-        included = {name for project in projects.values() for name in project.included}
-        roots = {
-            folder: project
-            for folder, project in projects.items()
-            if not any(
-                posixpath.normpath(f"{folder}/{name}") in included for name in by_folder[folder]
-            )
-        }
+        roots = _roots(projects, by_folder)
         read = {name for project in projects.values() for name in project.inputs.files}
         unused = [*self._unused(by_folder, read)]
-        documents, problems = _without_doubles(roots.values())
+        documents, problems = _without_doubles(projects[folder] for folder in roots)
         return ComposeReading(documents, (*problems, *unused))
 
     def _project(self, top: str, folder: str, settings: ComposeSettings) -> _ReadProject:
@@ -168,6 +161,48 @@ class ComposeProjects:
                         f"there; a project's own file is called {FILE_NAMES[0]}",
                         severity=Severity.WARNING,
                     )
+
+
+def _roots(projects: Mapping[str, _ReadProject], by_folder: Mapping[str, set[str]]) -> list[str]:
+    """Return the folders of the projects that are not a part of another project.
+
+    A project is a part of another one that includes its first file. Of projects that include one
+    another in a cycle, one is returned: its problem keeps everything from being pruned.
+    """
+    by_first: dict[str, str] = {}
+    for folder in projects:
+        first = next(name for name in FILE_NAMES if name in by_folder[folder])
+        by_first[posixpath.normpath(f"{folder}/{first}")] = folder
+    parts = {
+        folder: [
+            by_first[name] for name in project.included if by_first.get(name, folder) != folder
+        ]
+        for folder, project in projects.items()
+    }
+    includers = {part: folder for folder, others in parts.items() for part in others}
+    roots = [folder for folder in projects if folder not in includers]
+    reached: set[str] = set()
+    _reach(roots, parts, reached)
+    for folder in projects:
+        if folder not in reached:  # in a cycle, or a part of one
+            walked: set[str] = set()
+            member = folder
+            while member not in walked:
+                walked.add(member)
+                member = includers[member]
+            roots.append(member)
+            _reach([member], parts, reached)
+    return roots
+
+
+def _reach(folders: Iterable[str], parts: Mapping[str, list[str]], reached: set[str]) -> None:
+    """Add projects, and the projects that they include at any depth, to *reached*."""
+    ahead = [*folders]
+    while ahead:
+        folder = ahead.pop()
+        if folder not in reached:
+            reached.add(folder)
+            ahead += parts[folder]
 
 
 def _without_doubles(

@@ -125,6 +125,39 @@ def test_an_included_project_is_no_project_of_its_own(tmp_path: Path) -> None:
     assert keys(load(tmp_path, files)) == ["Service/shop/db", "Service/shop/web"]
 
 
+@pytest.mark.parametrize(
+    "includes",
+    [
+        {"a": "compose.yaml"},
+        {"a": "../b/compose.yaml", "b": "../a/compose.yaml"},
+        {"a": "../b/compose.yaml", "b": "../c/compose.yaml", "c": "../b/compose.yaml"},
+        # The project at the beginning is only a part of the cycle behind it.
+        {"a": "../d/compose.yaml", "c": "../a/compose.yaml", "d": "../c/compose.yaml"},
+    ],
+)
+def test_projects_that_include_one_another_are_a_problem_and_nothing_is_pruned(
+    tmp_path: Path, includes: dict[str, str]
+) -> None:
+    files = {
+        f"{folder}/compose.yaml": f'include: ["{path}"]\n{WEB}' for folder, path in includes.items()
+    }
+    desired = load(tmp_path, files | {"z/compose.yaml": WEB})
+    assert desired.blind
+    assert keys(desired) == ["Service/z/web"]
+    assert any(p.code == "compose.include-cycle" for p in desired.problems)
+
+
+def test_a_project_stays_if_another_one_includes_only_its_further_files(tmp_path: Path) -> None:
+    files = {
+        "a/compose.yaml": "include: [../b/compose.override.yaml]\n" + WEB,
+        "b/compose.yaml": WEB,
+        "b/compose.override.yaml": "services: {db: {image: 'postgres:17'}}\n",
+    }
+    assert keys(load(tmp_path, files)) == [
+        *("Service/a/db", "Service/a/web", "Service/b/db", "Service/b/web"),
+    ]
+
+
 def test_a_compose_file_that_no_project_reads_is_named(tmp_path: Path) -> None:
     files = {"a/compose.yaml": WEB, "a/compose.prod.yaml": WEB, "b/compose.override.yaml": WEB}
     desired = load(tmp_path, files)
