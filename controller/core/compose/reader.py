@@ -27,7 +27,7 @@ from controller.core.compose.project import (
 )
 from controller.core.compose.selection import remove_unused, select_profiles
 from controller.core.compose.text.interpolation import expand
-from controller.core.compose.text.nodes import Fault, Node, plain
+from controller.core.compose.text.nodes import Fault, Node, fail, plain
 from controller.model.errors import Problem
 
 #: The names of a project's first file, in the order of their choice.
@@ -203,27 +203,33 @@ class _Reading:
                 self.session.report.add(_problem(path, "compose.project-name", message, remedy))
             self.name = given
             return
-        node = self._written_name(files)
-        if node is not None:
-            try:
-                name = normalize_name(expand(node, variables, self.session.report))
-            except Fault as fault:
-                self.session.report.add(fault.problem)
-                return
-            self.name = name
+        try:
+            node = self._written_name(files)
+            if node is not None:
+                self.name = normalize_name(expand(node, variables, self.session.report))
+        except Fault as fault:
+            self.session.report.add(fault.problem)
+            return
         if not self.name:
             message = "the project has no name"
             remedy = "add name: NAME at the top of the file"
             self.session.report.add(_problem(files[0], "compose.project-name", message, remedy))
 
     def _written_name(self, files: list[str]) -> Node | None:
-        """Return the last ``name`` in the files."""
+        """Return the last ``name`` in the files.
+
+        Raises:
+            Fault: a name is a mapping or a list.
+        """
         last = None
         for path in dict.fromkeys(files):
             for document in self.session.look_ahead(path):
                 name = document.get("name")
-                if name is not None and name.value not in {None, ""}:
-                    last = name.at(str(name.value))
+                if name is None or name.value is None or name.value == "":
+                    continue
+                if isinstance(name.value, dict | list):
+                    fail(name, "compose.type", "name must be a string", "write name: NAME")
+                last = name.at(str(name.value))
         return last
 
     def _profiles(self, tree: Node, variables: Mapping[str, str]) -> list[str]:

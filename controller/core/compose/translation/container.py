@@ -305,7 +305,7 @@ def _security(work: Workload) -> None:
 def _is_plain_user(work: Workload) -> bool:
     """Return True if the processes start as a user that has no use for capabilities."""
     user = str(work.tree.get("user") or "").partition(":")[0]
-    return user.isdecimal() and int(user) != 0
+    return user.isascii() and user.isdecimal() and user.strip("0") != ""
 
 
 def _namespaces(work: Workload) -> None:

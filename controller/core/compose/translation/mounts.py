@@ -19,7 +19,7 @@ from controller.core.compose.translation.scope import (
     mapping,
     texts,
 )
-from controller.core.compose.translation.units import byte_text
+from controller.core.compose.translation.units import byte_text, whole_number
 from controller.model.quantities import format_bytes
 
 _READ: Final = 0o444
@@ -238,7 +238,8 @@ def _put_file(work: Workload, kind: str, terms: Tree, origin: TreePath) -> None:
     for field in ("uid", "gid"):
         value = terms.get(field)
         if value not in (None, ""):
-            mount[field] = int(str(value)) if str(value).isdecimal() else value
+            number = whole_number(value)
+            mount[field] = value if number is None else number
     mode = terms.get("mode")
     if mode is not None:
         mount["mode"] = f"{(_octal(mode) & 0o555) or _READ:04o}"

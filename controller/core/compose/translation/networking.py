@@ -10,6 +10,7 @@ from controller.core.compose.translation.container import Workload
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.rollout import replicas_of
 from controller.core.compose.translation.scope import Scope, Tree, items, mapping, texts
+from controller.core.compose.translation.units import whole_number
 
 _DEFAULT = "default"
 
@@ -121,13 +122,14 @@ def _put_ports(work: Workload) -> None:
             message = f"a free port of {published} is not supported: the port would change"
             work.refuse(origin, message, "write one port")
             continue
-        if published.isdecimal() and published != "0":
-            entry["host"] = int(published)
+        number = whole_number(published)
+        if number:
+            entry["host"] = number
             address = str(terms.get("host_ip") or "").strip("[]")
             if not address:
                 loopback.append(published)
             entry["hostIP"] = address or work.scope.settings.address
-        elif published not in ("", "0"):
+        elif published and number is None:
             entry["host"] = published  # a problem of the document
         else:
             random.append((index, terms.get("target")))

@@ -22,6 +22,8 @@ _MS: Final = {
 _BYTES = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?", re.ASCII | re.IGNORECASE)
 _FACTORS: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _KIB: Final = 1024
+#: The digits of a number that is converted; a longer one is a problem of the document.
+_DIGITS_MAX: Final = 40
 
 
 def duration_ms(value: object) -> int | None:
@@ -44,7 +46,7 @@ def duration_text(value: object) -> str | None:
 def byte_count(value: object) -> int | None:
     """Return the bytes in a size such as ``64m`` or ``67108864``; None for another value."""
     match = _BYTES.fullmatch(str(value).strip())
-    if match is None:
+    if match is None or len(match[1]) > _DIGITS_MAX:
         return None
     return int(float(match[1]) * _FACTORS[match[2].lower()])
 
@@ -53,3 +55,10 @@ def byte_text(value: object) -> str | None:
     """Return a size as documents have it, such as ``64Mi``, rounded up to 1 KiB; None for another value."""
     count = byte_count(value)
     return None if count is None else format_bytes(-(-count // _KIB) * _KIB or _KIB)
+
+
+def whole_number(value: object) -> int | None:
+    """Return the number that decimal digits write, such as a port; None for another value."""
+    text = str(value)
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MAX
+    return int(text) if is_number else None

@@ -286,3 +286,10 @@ def test_many_variables_in_one_line_are_read_in_linear_time():
     ]
     valid = read(f"services: {{web: {{image: '{'${A:-x}' * 20_000}'}}}}")
     assert valid.valid
+
+
+@pytest.mark.parametrize("name", ["[a]", "{a: b}"])
+def test_a_name_that_is_no_string_is_a_problem(name: str):
+    assert problems(read(f"name: {name}\n{WEB}")) == [
+        "shop/compose.yaml:1:1 error compose.type: name must be a string"
+    ]

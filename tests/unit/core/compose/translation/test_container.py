@@ -131,6 +131,8 @@ def test_the_policy_chooses_the_usual_capabilities() -> None:
         ("sysctls: {a: b}", "4 error compose.refused: sysctls is not supported"),
         ("privileged: false", ""),
         ("user: 'a b'", "4 error field.value: spec.user"),
+        (f"user: '{'9' * 5000}'", "4 error field.value: spec.user"),
+        (f"storage_opt: {{size: '{'9' * 400}'}}", "4 error field.value: spec.resources.disk"),
         ("nonsense: 1", "4 error compose.unknown: nonsense is no attribute"),
         ("x-mine: {a: [1]}", ""),
         ("stop_grace_period: 10m", "4 error field.value: spec.stopGracePeriod"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.core.compose.translation.units import byte_text, duration_text
+from controller.core.compose.translation.units import byte_text, duration_text, whole_number
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,16 @@ def test_durations(value: str, text: str | None) -> None:
         ("2kib", "2Ki"),
         ("1000", "1Ki"),
         ("much", None),
+        ("9" * 400, None),
     ],
 )
 def test_sizes_round_up_to_1_kibibyte(value: object, text: str | None) -> None:
     assert byte_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [("080", 80), (0, 0), ("", None), ("-1", None), ("8\u0660", None), ("9" * 5000, None)],
+)
+def test_whole_numbers(value: object, number: int | None) -> None:
+    assert whole_number(value) == number
