@@ -276,7 +276,7 @@ def read_file(top: str, name: str, before: _Outcome | None = None) -> bytes:
         raise FileAbsent("the file does not exist") from None
     except (OSError, ValueError) as error:
         raise FileUnreadable(getattr(error, "strerror", None) or str(error)) from None
-    if not is_inside(real, top):
+    if not is_inside(real, top) or _GIT in real.removeprefix(top).split("/"):
         raise FileOutside("a link leads out of the source")
 
     def is_known(content: bytes) -> bool:
@@ -316,7 +316,7 @@ def look_up(top: str, path: str) -> FoundPath:
         status = Path(real).stat()
     except (OSError, ValueError):
         return FoundPath("absent")
-    if not is_inside(real, top):
+    if not is_inside(real, top) or _GIT in real.removeprefix(top).split("/"):
         return FoundPath("outside")
     if stat.S_ISREG(status.st_mode):
         return FoundPath("file", executable=bool(status.st_mode & 0o111))

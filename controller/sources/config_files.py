@@ -94,15 +94,15 @@ def _read(path: str, folder: str, root: SourceRoot) -> bytes | Problem:
     if path.startswith("/") or not is_inside(wanted, root.top):
         message = f"{shown} leads out of {root.name}"
         return Problem("config.outside", message, remedy="copy the file beside the document")
-    if _GIT in wanted.removeprefix(root.top).split("/"):
-        return Problem(
-            "config.outside", f"{shown} lies in Git's folder", remedy="name another file"
-        )
     try:
         real = os.path.realpath(wanted, strict=True)
     except OSError as error:
         message = f"{shown} can't be read: {error.strerror}"
         return Problem("config.unreadable", message, remedy="add the file, or correct its name")
+    if any(_GIT in each.removeprefix(root.top).split("/") for each in (wanted, real)):
+        return Problem(
+            "config.outside", f"{shown} lies in Git's folder", remedy="name another file"
+        )
     if not is_inside(real, root.top):
         message = f"{shown} is, or lies behind, a link that leads out of {root.name}"
         return Problem("config.outside", message, remedy="copy the file in place of the link")

@@ -172,10 +172,12 @@ def test_a_compose_file_that_no_project_reads_is_named(tmp_path: Path) -> None:
 
 def test_nothing_outside_the_directory_is_read(tmp_path: Path) -> None:
     (tmp_path / "secret.env").write_text("A=1")
-    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / ".git").mkdir(parents=True)
+    (tmp_path / "d" / ".git" / "config").write_text("token=secret")
+    (tmp_path / "d" / "git.env").symlink_to(".git/config")
     (tmp_path / "d" / "link.env").symlink_to(tmp_path / "secret.env")
     text = "services: {web: {image: 'nginx:1.27', env_file: [%s]}}\n"
-    for name in ("../secret.env", "link.env", str(tmp_path / "secret.env")):
+    for name in ("../secret.env", "link.env", "git.env", str(tmp_path / "secret.env")):
         desired = load(tmp_path / "d", {"compose.yaml": text % name})
         assert [p.severity for p in desired.problems] == ["error"], name
         assert desired.workloads == ()
@@ -194,11 +196,12 @@ def test_paths_are_looked_up_inside_the_source_alone(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("x")
     (tmp_path / "run").chmod(0o755)
     (tmp_path / "out").symlink_to("/etc/hostname")
+    (tmp_path / "git").symlink_to(".git/config")
     (tmp_path / "empty").mkdir()
     look = compose_projects.look_up
     found = {
         name: look(top, name)
-        for name in ("./d", "run", "out", "../x", ".git/config", "gone", "empty")
+        for name in ("./d", "run", "out", "../x", ".git/config", "git", "gone", "empty")
     }
     assert {name: each.kind for name, each in found.items()} == {
         "./d": "folder",
@@ -206,6 +209,7 @@ def test_paths_are_looked_up_inside_the_source_alone(tmp_path: Path) -> None:
         "out": "outside",
         "../x": "outside",
         ".git/config": "outside",
+        "git": "outside",
         "gone": "absent",
         "empty": "folder",
     }

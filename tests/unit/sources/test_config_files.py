@@ -70,6 +70,7 @@ BAD = {
     "files": "config.unreadable",
     "big": "config.too-large",
     "../.git/config": "config.outside",
+    "repository": "config.outside",
 }
 
 
@@ -82,6 +83,7 @@ def test_what_is_no_ordinary_file_of_the_source_is_a_problem_of_the_config_alone
     (top / "web" / "big").write_bytes(bytes(10 * FILE_BYTES_MAX))
     (top / ".git").mkdir()
     (top / ".git" / "config").write_text("[core]\n")
+    (top / "web" / "repository").symlink_to(top / ".git" / "config")
     declare(top, path)
     desired = loaded(top)
     (problem,) = (each for each in desired.problems if each.key is not None)
