@@ -109,8 +109,10 @@ def split_command(node: Node, line: str, path: NodePath = ()) -> tuple[list[str]
     """
     words = _Words(line)
     if not words.read():
+        # The line can contain the value of a variable, such as a password.
+        message = "has an open quote, a backslash at its end, or a parenthesis outside quotes"
         remedy = "close the quote, or write the command as a list"
-        fail(node, "compose.command", f"{line!r} is not a command line", remedy, path)
+        fail(node, "compose.command", message, remedy, path)
     return words.words, words.cut
 
 

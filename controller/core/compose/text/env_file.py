@@ -93,9 +93,11 @@ class _Reader:
 
     def read(self) -> dict[str, str]:
         while self._skip_blank():
+            start = self._at
             key, inherited = self._key()
             if " " in key:
-                raise EnvFileInvalid(self.line, f"the key {key!r} contains a space")
+                self._at = start
+                raise EnvFileInvalid(self.line, "the name of a variable contains a space")
             if not inherited:
                 self._found[key] = value = self._value()
                 self._length += len(value)

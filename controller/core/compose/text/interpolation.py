@@ -125,7 +125,7 @@ def expand(node: Node, variables: Mapping[str, str], report: Report, path: NodeP
     except TextTooLong:
         is_within, expanded = False, ""
     except InvalidTemplate:
-        message = f"invalid variable in {text!r}"
+        message = "a dollar sign begins no valid variable"  # the text can be a password
         fail(node, "compose.variable", message, "write $$ for a dollar sign", path)
     except RequiredVariable as error:
         reason = f": {error.reason}" if error.reason else ""

@@ -293,3 +293,40 @@ def test_a_name_that_is_no_string_is_a_problem(name: str):
     assert problems(read(f"name: {name}\n{WEB}")) == [
         "shop/compose.yaml:1:1 error compose.type: name must be a string"
     ]
+
+
+@pytest.mark.parametrize(
+    ("body", "env_file", "problem"),
+    [
+        (
+            "command: redis --requirepass ${PASSWORD}",
+            "",
+            (
+                "shop/compose.yaml:4:5 error compose.command: services.web.command: has an open quote, "
+                "a backslash at its end, or a parenthesis outside quotes"
+            ),
+        ),
+        (
+            "environment: {PASSWORD: 's3cret${'}",
+            "",
+            (
+                "shop/compose.yaml:4:19 error compose.variable: services.web.environment.PASSWORD: "
+                "a dollar sign begins no valid variable"
+            ),
+        ),
+        (
+            "env_file: a.env",
+            "PASSWORD s3cret\n",
+            "shop/a.env:1:1 error compose.env-line: the name of a variable contains a space",
+        ),
+    ],
+)
+def test_a_problem_has_no_value_that_can_be_a_password(body: str, env_file: str, problem: str):
+    files = {
+        "shop/compose.yaml": f"services:\n  web:\n    image: x\n    {body}\n",
+        "shop/.env": "PASSWORD=it's3cret\n",
+        "shop/a.env": env_file,
+    }
+    project = read(files)
+    assert problems(project) == [problem]
+    assert "s3cret" not in rendered(project)
