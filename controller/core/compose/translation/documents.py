@@ -113,7 +113,7 @@ def _with_problems(parsed: ParsedDocument, problems: list[Problem]) -> ParsedDoc
 
 def _check_extension(scope: Scope) -> None:
     for mistake in mistakes_of(scope.project):
-        path = (EXTENSION, mistake.member)
+        path = (EXTENSION,) if mistake.member is None else (EXTENSION, mistake.member)
         scope.error(path, "compose.value", mistake.message, mistake.remedy, None)
 
 

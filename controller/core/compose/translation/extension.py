@@ -23,7 +23,7 @@ class Extension:
     """The valid choices of ``x-trimtab``; the defaults for all others."""
 
     owner: str = ""  # '' for the owner of the settings
-    is_suspended: bool = False  # services are left as they are
+    is_suspended: bool = False  # services are left as they are, and no job runs
     keeps_volumes: bool = False  # volumes have the names that Docker Compose gives
 
 
@@ -31,7 +31,8 @@ class Extension:
 class Mistake:
     """A mistake in ``x-trimtab``."""
 
-    member: str
+    #: The member with the mistake; None for all of ``x-trimtab``.
+    member: str | None
     message: str
     remedy: str
 
@@ -49,6 +50,9 @@ def extension_of(project: Project) -> Extension:
 
 def mistakes_of(project: Project) -> Iterator[Mistake]:
     """Yield the mistakes in ``x-trimtab``."""
+    whole = project.tree.get(EXTENSION)
+    if whole is not None and not isinstance(whole, Mapping):
+        yield Mistake(None, f"{EXTENSION} must be a mapping", f"write {EXTENSION}: {{owner: NAME}}")
     for name, value in _tree(project).items():
         if name not in _MEMBERS:
             near = get_close_matches(name, _MEMBERS, 1)

@@ -38,9 +38,9 @@ def put_rollout(work: Workload) -> None:
     if not work.is_job:
         _put_replicas(work, deploy)
         _put_update(work, mapping(deploy.get("update_config")))
-        if work.scope.extension.is_suspended:
-            work.draft.spec["suspend"] = True
-            work.draft.origins["spec", "suspend"] = (EXTENSION, "suspend")
+    if work.scope.extension.is_suspended:
+        work.draft.spec["suspend"] = True
+        work.draft.origins["spec", "suspend"] = (EXTENSION, "suspend")
     _put_restart(work, deploy)
     _put_dependencies(work)
 

@@ -52,3 +52,21 @@ def test_a_mistake_leaves_the_whole_project_as_it_is(
     assert (problem.code, problem.message, problem.remedy) == ("compose.value", message, remedy)
     assert problem.line == 6
     assert state.blind
+
+
+@pytest.mark.parametrize("value", ["suspend", "[suspend]", "true"])
+def test_choices_that_are_no_mapping_leave_the_whole_project_as_it_is(value: str) -> None:
+    state = desired(BLOG.replace("{volumes: compose, suspend: true}", value))
+    assert state.blind
+    assert state.services == ()
+    assert [p.message for p in state.problems] == ["x-trimtab must be a mapping"]
+
+
+def test_jobs_wait_while_the_project_is_suspended() -> None:
+    text = """\
+services:
+  web: {image: x, depends_on: {migrate: {condition: service_completed_successfully}}}
+  migrate: {image: x}
+x-trimtab: {suspend: true}
+"""
+    assert trees(text)["Job/migrate"]["suspend"] is True
