@@ -61,6 +61,7 @@ def translate(project: Project, settings: ComposeSettings, look: LookUp) -> Tran
         _config(scope, name)
     for name in mapping(project.tree.get("secrets")):
         _secret(scope, name)
+    _check_secret_files(scope)
     plan = MountPlan(scope)
     for name in scope.services:
         work = Workload(scope, name)
@@ -179,6 +180,20 @@ def _secret(scope: Scope, name: str) -> None:
     draft.put("spec.file", {name: file}, "file")
     _put_labels(draft, declared.get("labels"))
     scope.drafts.append(draft)
+
+
+def _check_secret_files(scope: Scope) -> None:
+    """Add the error of each secret that the broker would read from the file of another secret."""
+    taken: dict[str, tuple[str, str]] = {}
+    for name, value in mapping(scope.project.tree.get("secrets")).items():
+        path = str(mapping(value).get("file") or "")
+        file = posixpath.basename(path)
+        other, of_other = taken.setdefault(file, (name, path))
+        if path and path != of_other:
+            message = f"{path} and {of_other} of {other} are one file, {file}, for the broker"
+            key = Key("Secret", scope.namespace, dns_name(name))
+            remedy = "rename one of the files"
+            scope.error(("secrets", name, "file"), "compose.name-clash", message, remedy, key)
 
 
 def _put_labels(draft: Draft, labels: object) -> None:

@@ -123,3 +123,18 @@ def test_configs_and_secrets_become_resources() -> None:
         "Config/text": {"data": {"text": "hello"}},
         "Secret/db": {"file": {"db": "db.txt"}},
     }
+
+
+def test_files_of_secrets_with_one_base_name_are_a_problem() -> None:
+    text = (
+        "services:\n  web: {image: 'x:1', secrets: [{source: api}]}\n"
+        "secrets:\n  db: {file: ./db/key}\n  same: {file: ./db/key}\n  api: {file: ./api/key}\n"
+    )
+    state = desired(text)
+    errors = [f"{p.line} {p.code}: {p.message}" for p in state.problems if p.severity == "error"]
+    assert (
+        "6 compose.name-clash: ./api/key and ./db/key of db are one file, key, for the broker"
+        in errors
+    )
+    assert Key("Secret", "shop", "api") in state.blind_keys
+    assert {each.key.name for each in state.secrets} == {"db", "same"}
