@@ -146,7 +146,11 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("healthcheck.disable", "~!", "a check of the image itself stays in force"),
     ("healthcheck.interval", "=", "30s by default"),
     ("healthcheck.retries", "~", "at most 10; more retries lengthen start_period"),
-    ("healthcheck.test", "=", "CMD, CMD-SHELL or a text for /bin/sh"),
+    (
+        "healthcheck.test",
+        "~",
+        "CMD, CMD-SHELL or a text for /bin/sh. NONE: a check of the image itself stays in force",
+    ),
     ("healthcheck.timeout", "=", "30s by default"),
     ("healthcheck.start_period", "=", "30s by default"),
     ("healthcheck.start_interval", "=", "the interval during start_period"),
@@ -240,7 +244,10 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     (
         "restart",
         "~",
-        "always, unless-stopped: Always. on-failure: OnFailure. no: Never. Not written: Always",
+        (
+            "always, unless-stopped: Always. on-failure: OnFailure, without a number of attempts. no: Never. "
+            "Not written: Always"
+        ),
     ),
     ("runtime", "~", "a runtime that the policy lists"),
     ("scale", "=", "the number of replicas"),

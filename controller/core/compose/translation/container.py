@@ -347,6 +347,9 @@ def _logging(work: Workload) -> None:
 def _healthcheck(work: Workload) -> None:
     check = mapping(work.tree.get("healthcheck"))
     test = texts(check.get("test"))
+    if test[:1] == ["NONE"]:
+        message = "healthcheck.test NONE: a check of the image itself stays in force"
+        work.warn(("healthcheck", "test"), message, "see docs/compose.md")
     if not check or check.get("disable") or test[:1] == ["NONE"]:
         return
     if not test:

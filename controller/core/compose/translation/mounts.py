@@ -102,6 +102,9 @@ def _put_volume(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) 
             _put_named(work, plan, terms, origin)
         case "bind":
             _put_bind(work, plan, terms, origin)
+        case "tmpfs" if terms.get("read_only"):
+            message = f"the tmpfs at {terms.get('target')} can't be read-only"
+            work.refuse(origin, message, "remove read_only")
         case "tmpfs":
             options = mapping(terms.get("tmpfs"))
             entry = {"type": "tmpfs", "target": _clean(terms.get("target"))}

@@ -120,6 +120,9 @@ def _put_restart(work: Workload, deploy: Tree) -> None:
             work.draft.put("spec.backoffLimit", 0, origin)
     elif policy is not None and policy != "Always":
         work.draft.put("spec.restart.policy", policy, origin)
+    if ":" in word and word.partition(":")[2] != "0":
+        message = f"restart {word}: restarts go on, more slowly each time"
+        work.warn(origin, message, "write on-failure")
     limits = mapping(deploy.get("restart_policy"))
     written = [name for name in ("delay", "max_attempts", "window") if limits.get(name)]
     if written and policy != "Never":

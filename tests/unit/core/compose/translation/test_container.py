@@ -127,6 +127,7 @@ def test_the_policy_chooses_the_usual_capabilities() -> None:
         ("pull_policy: build", "4 error compose.refused: pull_policy build is not supported"),
         ("healthcheck: {interval: 5s}", "4 error compose.refused: the health check has no test"),
         ("healthcheck: {disable: true}", "4 warning compose.by-policy: healthcheck.disable"),
+        ("healthcheck: {test: [NONE]}", "4 warning compose.by-policy: healthcheck.test NONE"),
         ("storage_opt: {x: y}", "4 error compose.refused: storage_opt x"),
         ("sysctls: {a: b}", "4 error compose.refused: sysctls is not supported"),
         ("privileged: false", ""),

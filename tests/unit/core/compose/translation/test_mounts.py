@@ -122,6 +122,10 @@ def test_a_mount(body: str, mount: dict[str, Any]) -> None:
             "error compose.refused: ./html is a folder of the",
         ),
         (
+            "{type: tmpfs, target: /t, read_only: true}",
+            "error compose.refused: the tmpfs at /t can't",
+        ),
+        (
             "{type: bind, source: ./big, target: /h, read_only: true}",
             "error compose.refused: ./big can't",
         ),

@@ -71,6 +71,11 @@ def test_an_attribute_becomes_a_field(body: str, fields: dict[str, Any]) -> None
             "4 warning compose.by-policy: delay",
         ),
         ("deploy: {mode: global}", "4 warning compose.by-policy: a service of mode global"),
+        (
+            "restart: on-failure:3",
+            "4 warning compose.by-policy: restart on-failure:3: restarts go on",
+        ),
+        ("restart: on-failure:0", ""),
         ("depends_on: {nobody: {required: true}}", "4 error compose.refused: service nobody"),
         ("depends_on: {nobody: {required: false}}", ""),
         (
