@@ -29,6 +29,7 @@ from controller.core.compose.translation.scope import FoundPath
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.yaml import compose_all, decode
 from controller.core.manifests.declaration import ParsedDocument
+from controller.model.desired.spec.files import ConfigSpec
 from controller.model.errors import Problem, Severity
 from controller.model.files.delivery import CONTENT_BYTES_MAX, FILES_MAX
 from controller.model.quantities import format_bytes
@@ -48,6 +49,15 @@ class ComposeReading:
 
     documents: tuple[ParsedDocument, ...] = ()
     problems: tuple[Problem, ...] = ()
+    #: The files that projects read or mount, and the folders that they mount.
+    parts: frozenset[str] = frozenset()
+
+    def has_part(self, path: str, top: str) -> bool:
+        """Return True if a file below *top* is a part of a project."""
+        name = os.path.relpath(path, top)
+        while name and name not in self.parts:
+            name = posixpath.dirname(name)
+        return bool(name) or "." in self.parts
 
 
 @dataclass(slots=True)
@@ -104,7 +114,8 @@ class ComposeProjects:
         read = {name for project in projects.values() for name in project.inputs.files}
         unused = [*self._unused(by_folder, read)]
         documents, problems = _without_doubles(projects[folder] for folder in roots)
-        return ComposeReading(documents, (*problems, *unused))
+        parts = frozenset(read.union(*map(_mounted, projects.values())))
+        return ComposeReading(documents, (*problems, *unused), parts)
 
     def _project(self, top: str, folder: str, settings: ComposeSettings) -> _ReadProject:
         known = self._known.get(folder)
@@ -161,6 +172,17 @@ class ComposeProjects:
                         f"there; a project's own file is called {FILE_NAMES[0]}",
                         severity=Severity.WARNING,
                     )
+
+
+def _mounted(project: _ReadProject) -> Iterator[str]:
+    """Yield the paths of files and folders that a project mounts."""
+    for path, found in project.inputs.paths.items():
+        if found.kind in ("file", "folder"):
+            yield posixpath.normpath(path)
+    for document in project.documents:
+        declaration = document.declaration or document.partial
+        if declaration is not None and isinstance(declaration.spec, ConfigSpec):
+            yield from map(posixpath.normpath, declaration.spec.files.values())
 
 
 def _roots(projects: Mapping[str, _ReadProject], by_folder: Mapping[str, set[str]]) -> list[str]:

@@ -37,8 +37,10 @@ from controller.sources.safe_read import MAX_TOTAL_BYTES, FolderWalk, Pread, Sou
 if TYPE_CHECKING:
     # Loaded only while a Release, or a Compose project, is declared.
     from controller.sources.charts import Chart
-    from controller.sources.compose_projects import ComposeProjects
+    from controller.sources.compose_projects import ComposeProjects, ComposeReading
 
+#: The fields by which a document of trimtab's kinds is told from a file of a Compose project.
+_FIELDS = re.compile(rb"""(?:apiVersion|kind|metadata)["']?\s*:""")
 _COMPOSE = re.compile(r"(?:.*/)?(?:docker-)?compose[^/]*\.ya?ml")
 
 
@@ -49,6 +51,8 @@ class _ParsedFile:
     digest: bytes
     size: int
     documents: tuple[ParsedDocument, ...]
+    #: The text has a field of a document. Other files can be parts of a Compose project.
+    has_fields: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +180,46 @@ class DirectorySource:
     def _read(self, top: str) -> tuple[list[ParsedDocument], list[Problem]]:
         """Return the documents of all files, and the problems of the reads."""
         walk = FolderWalk(top)
-        documents: list[ParsedDocument] = []
         problems = [replace(p, file=f"{self._prefix}{p.file}") for p in walk.problems]
-        files: dict[str, _ParsedFile] = {}
-        compose_files: list[str] = []
-        total = 0
+        by_kind: dict[bool, list[SourceFile]] = {True: [], False: []}
         for found in walk.files():
-            file = replace(found, name=f"{self._prefix}{found.name}")
-            if _COMPOSE.fullmatch(found.path):
-                compose_files.append(os.path.relpath(found.path, top))
-                continue
+            by_kind[_COMPOSE.fullmatch(found.path) is not None].append(found)
+        reading = self._read_projects(top, by_kind[True])
+        documents = self._read_documents(top, by_kind[False], reading, problems)
+        if reading is not None:
+            documents += with_files(reading.documents, top, SourceRoot(top))
+            problems += reading.problems
+        if self._overlay is not None:
+            documents = _overlaid(documents, _read_overlay(self._overlay.absolute()))
+        return documents, problems
+
+    def _read_projects(self, top: str, found: list[SourceFile]) -> ComposeReading | None:
+        """Return what the Compose projects contain; None for a directory without any."""
+        if self._projects is None:
+            if not found:
+                return None
+            # The reader of Compose files is imported only if there is one.
+            from controller.sources.compose_projects import ComposeProjects
+
+            self._projects = ComposeProjects(self._compose_settings, self._prefix)
+        return self._projects.read(top, [os.path.relpath(each.path, top) for each in found])
+
+    def _read_documents(
+        self,
+        top: str,
+        found: list[SourceFile],
+        projects: ComposeReading | None,
+        problems: list[Problem],
+    ) -> list[ParsedDocument]:
+        """Return the documents of files, without the files that are parts of a Compose project.
+
+        Such a part, a YAML file that a project reads or mounts, has no field of a document.
+        """
+        documents: list[ParsedDocument] = []
+        files: dict[str, _ParsedFile] = {}
+        total = 0
+        for each in found:
+            file = replace(each, name=f"{self._prefix}{each.name}")
             if total > MAX_TOTAL_BYTES:
                 message = (
                     f"the files are over {MAX_TOTAL_BYTES // 1024**2} MiB; the rest wasn't read"
@@ -195,32 +229,17 @@ class DirectorySource:
             entry, problem = self._read_file(file, top)
             if problem is not None:
                 problems.append(problem)
-            if entry is not None:
-                files[file.name] = entry
+            if entry is None:
+                continue
+            files[file.name] = entry
+            total += entry.size
+            if projects is None or entry.has_fields or not projects.has_part(file.path, top):
                 folder = os.path.dirname(file.path)  # noqa: PTH120 - many
                 read = with_files(entry.documents, folder, SourceRoot(top))
-                total += entry.size + bytes_of(read)
+                total += bytes_of(read)
                 documents += read
         self._files = files
-        if compose_files or self._projects is not None:
-            translated, further = self._read_projects(top, compose_files)
-            documents += translated
-            problems += further
-        if self._overlay is not None:
-            documents = _overlaid(documents, _read_overlay(self._overlay.absolute()))
-        return documents, problems
-
-    def _read_projects(
-        self, top: str, names: list[str]
-    ) -> tuple[list[ParsedDocument], tuple[Problem, ...]]:
-        """Return the documents of the Compose projects, and the problems of none of them."""
-        if self._projects is None:
-            # The reader of Compose files is imported only if there is one.
-            from controller.sources.compose_projects import ComposeProjects
-
-            self._projects = ComposeProjects(self._compose_settings, self._prefix)
-        reading = self._projects.read(top, names)
-        return with_files(reading.documents, top, SourceRoot(top)), reading.problems
+        return documents
 
     def _read_file(self, file: SourceFile, top: str) -> tuple[_ParsedFile | None, Problem | None]:
         last = self._files.get(file.name)
@@ -234,7 +253,9 @@ class DirectorySource:
         digest = hashlib.sha256(content).digest()
         if last is not None and last.digest == digest:
             return last, None
-        return _ParsedFile(digest, len(content), read_text(decode(content), file.name)), None
+        documents = read_text(decode(content), file.name)
+        has_fields = _FIELDS.search(content) is not None
+        return _ParsedFile(digest, len(content), documents, has_fields), None
 
     def _render(self, documents: list[ParsedDocument]) -> list[ParsedDocument]:
         """Return the documents that the Releases among *documents* render to."""

@@ -158,6 +158,46 @@ def test_a_project_stays_if_another_one_includes_only_its_further_files(tmp_path
     ]
 
 
+MOUNTED = "scrape_configs: []\n---\n- {{ x }}\n"
+
+
+@pytest.mark.parametrize(
+    ("project", "path"),
+    [
+        (WEB + "include: [db.yaml]\n", "db.yaml"),
+        ("x-trimtab: {files: [prod.yaml]}\n" + WEB, "prod.yaml"),
+        (WEB.replace("image", "extends: {file: base.yml, service: web}, image"), "base.yml"),
+        (WEB.replace("image", "volumes: ['./p.yml:/p.yml:ro'], image"), "p.yml"),
+        (WEB.replace("image", "volumes: ['./conf:/conf:ro'], image"), "conf/d/p.yml"),
+        (
+            WEB.replace("image", "configs: [p], image") + "configs: {p: {file: ../p.yml}}\n",
+            "../p.yml",
+        ),
+    ],
+)
+def test_a_file_that_a_project_reads_or_mounts_is_no_document(
+    tmp_path: Path, project: str, path: str
+) -> None:
+    text = MOUNTED if "p.yml" in path else WEB
+    desired = load(tmp_path, {"shop/compose.yaml": project, f"shop/{path}": text})
+    assert [p for p in desired.problems if p.severity == "error"] == []
+    assert not desired.blind
+    assert "Service/shop/web" in keys(desired)
+
+
+def test_a_document_that_a_project_mounts_stays_a_document(tmp_path: Path) -> None:
+    document = (
+        "apiVersion: trimtab/v1\nkind: Service\nmetadata: {name: api, namespace: own, owner: team}\n"
+        "spec: {image: 'nginx:1.27'}\n"
+    )
+    project = WEB.replace("image", "volumes: ['.:/all:ro'], image")
+    files = {"shop/compose.yaml": project, "shop/own.yaml": document}
+    assert keys(load(tmp_path, files)) == ["Service/own/api", "Service/shop/web"]
+    # A document with a mistake is a problem, as without the project.
+    (tmp_path / "shop" / "own.yaml").write_text(document.replace("apiVersion", "apiversion"))
+    assert DirectorySource(tmp_path).load().blind_keys == {service_key("own", "api")}
+
+
 def test_a_compose_file_that_no_project_reads_is_named(tmp_path: Path) -> None:
     files = {"a/compose.yaml": WEB, "a/compose.prod.yaml": WEB, "b/compose.override.yaml": WEB}
     desired = load(tmp_path, files)
