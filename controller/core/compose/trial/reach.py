@@ -12,6 +12,7 @@ from controller.core.compose.translation.scope import Tree, items, mapping
 from controller.model.desired.desired import Desired
 from controller.model.desired.spec.network import NetworkMode
 from controller.model.desired.spec.service import ServiceSpec
+from controller.model.names import JOB_NAME_MAX
 
 _IMPLIED = "(default)"
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - the address that Docker Compose publishes on
@@ -44,7 +45,11 @@ def reach_of(project: Project, desired: Desired) -> tuple[Reach, ...]:
     networks = mapping(project.tree.get("networks"))
     joined = {name: _networks_before(tree) for name, tree in trees.items()}
     by_name = {each.key.name: each.spec for each in desired.workloads}
-    specs = {name: by_name[dns_name(name)] for name in trees if dns_name(name) in by_name}
+    named = {name: by_name.get(dns_name(name)) for name in trees}
+    named |= {
+        n: by_name.get(dns_name(n, JOB_NAME_MAX)) for n, spec in named.items() if spec is None
+    }
+    specs = {name: spec for name, spec in named.items() if spec is not None}
     attached = {name: _networks_after(spec) for name, spec in specs.items()}
     outward = {each.key.name for each in desired.networks if not each.spec.internal}
     return tuple(

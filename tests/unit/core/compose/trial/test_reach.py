@@ -48,3 +48,12 @@ def test_the_policy_can_open_the_default_network() -> None:
     (database,) = [each for each in reach_of(canonical(SHOP), state) if each.service == "my_db"]
     assert database.after is not None
     assert database.after.internet
+
+
+def test_a_job_whose_name_was_cut_is_started() -> None:
+    text = (
+        "services:\n  web:\n    image: x:1\n    depends_on:\n"
+        "      run-database-migrations: {condition: service_completed_successfully}\n"
+        "  run-database-migrations: {image: 'x:1'}\n"
+    )
+    assert all(each.after is not None for each in reach_of(canonical(text), desired(text)))
