@@ -6,9 +6,11 @@ setting that has no attribute is a refused attribute with the setting's own name
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+from controller.core.compose.forms.mounts import PROPAGATIONS
 
 _NS_PER_MS: Final = 1_000_000
 _NANO: Final = 1_000_000_000
@@ -20,9 +22,8 @@ _TOOL_LABELS: Final = ("com.docker.compose.", "io.trimtab.", "desktop.docker.io/
 _SILENT: Final = frozenset(
     {
         *("AttachStderr", "AttachStdin", "AttachStdout", "StdinOnce", "OnBuild", "ArgsEscaped"),
-        *("ConsoleSize", "ContainerIDFile", "AutoRemove", "Links", "MaskedPaths", "ReadonlyPaths"),
-        *("MemorySwap", "Isolation", "CgroupnsMode", "VolumeDriver", "PublishAllPorts", "Shell"),
-        *("Annotations", "MacAddress", "NetworkDisabled", "Platform"),
+        *("ConsoleSize", "ContainerIDFile", "AutoRemove", "MaskedPaths", "ReadonlyPaths"),
+        *("MemorySwap", "Isolation", "Shell", "Platform"),
     }
 )
 #: The attribute of Compose for a setting with the same value.
@@ -30,10 +31,12 @@ _CONFIG: Final = {
     "User": "user",
     "WorkingDir": "working_dir",
     "Domainname": "domainname",
+    "MacAddress": "mac_address",
     "Tty": "tty",
     "OpenStdin": "stdin_open",
 }
 _HOST: Final = {
+    "Annotations": "annotations",
     "CapAdd": "cap_add",
     "CapDrop": "cap_drop",
     "CgroupParent": "cgroup_parent",
@@ -68,12 +71,21 @@ _HOST: Final = {
     "UsernsMode": "userns_mode",
     "VolumesFrom": "volumes_from",
 }
+#: Options of a mount that say nothing: missing folders are never made.
+_SILENT_TERMS: Final = frozenset({"CreateMountpoint"})
+#: The options of a mount, its attribute, and the names there. Others are lost by name.
+_MOUNT_TERMS: Final = (
+    ("TmpfsOptions", "tmpfs", {"SizeBytes": "size", "Mode": "mode"}),
+    ("BindOptions", "bind", {"Propagation": "propagation"}),
+    ("VolumeOptions", "volume", {"NoCopy": "nocopy", "Subpath": "subpath"}),
+)
 _READ: Final = frozenset(
     {
         *("Image", "Env", "Cmd", "Entrypoint", "Labels", "Hostname", "Healthcheck", "ExposedPorts"),
         *("StopSignal", "StopTimeout", "Volumes", "HostConfig", "NetworkingConfig"),
         *("Binds", "Mounts", "Tmpfs", "PortBindings", "RestartPolicy", "LogConfig", "NanoCpus"),
         *("NetworkMode", "ShmSize", "Ulimits", "IpcMode", "Runtime", "Devices", "DeviceRequests"),
+        "CgroupnsMode",
     }
 )
 
@@ -103,7 +115,11 @@ def service_of(
             value = settings.get(setting)
             if value not in (None, -1) and value and value != of_image.get(setting):
                 tree[attribute] = value
-    mounts, networks = [*_mounts(host)], dict(_networks(body, host))
+    mounts = [*_mounts(host)]
+    mounted = {*(of_image.get("Volumes") or ()), *(each["target"] for each in mounts)}
+    anonymous = [path for path in body.get("Volumes") or () if path not in mounted]
+    mounts += [{"type": "volume", "target": path} for path in anonymous]
+    networks = dict(_networks(body, host))
     mode = str(host.get("NetworkMode") or "default")
     if mode in ("none", "host") or mode.startswith("container:"):
         tree["network_mode"], networks = mode, {}
@@ -189,6 +205,8 @@ def _limits(host: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         )
     if (ipc := host.get("IpcMode")) and ipc not in ("private", "shareable"):
         yield "ipc", ipc
+    if (cgroup := host.get("CgroupnsMode")) and cgroup != "private":
+        yield "cgroup", cgroup
     if (runtime := host.get("Runtime")) and runtime != "runc":
         yield "runtime", runtime
     devices = [
@@ -244,9 +262,15 @@ def _ports(host: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _mounts(host: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for bind in host.get("Binds") or ():
         source, _, rest = bind.partition(":")
-        target, _, options = rest.partition(":")
+        target, _, text = rest.partition(":")
+        options = text.split(",")
         mount = {"type": "bind" if source.startswith("/") else "volume", "source": source}
-        mount |= {"target": target, "read_only": "ro" in options.split(",")}
+        mount |= {"target": target, "read_only": "ro" in options}
+        terms = dict(_bind_terms(options))
+        if terms:
+            mount["bind"] = terms
+        if "nocopy" in options:
+            mount["volume"] = {"nocopy": True}
         yield mount
     for each in host.get("Mounts") or ():
         mount = {"type": each.get("Type"), "target": each.get("Target")}
@@ -254,11 +278,19 @@ def _mounts(host: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             mount["source"] = each["Source"]
         if each.get("ReadOnly"):
             mount["read_only"] = True
-        if size := (each.get("TmpfsOptions") or {}).get("SizeBytes"):
-            mount["tmpfs"] = {"size": str(size)}
-        if propagation := (each.get("BindOptions") or {}).get("Propagation"):
-            mount["bind"] = {"propagation": propagation}
+        for setting, attribute, names in _MOUNT_TERMS:
+            given = each.get(setting) or {}
+            if terms := {new: given[old] for old, new in names.items() if given.get(old)}:
+                mount[attribute] = terms
         yield mount
+
+
+def _bind_terms(options: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for option in options:
+        if option in PROPAGATIONS and option != "rprivate":
+            yield "propagation", option
+        elif option in ("z", "Z"):
+            yield "selinux", option
 
 
 def _networks(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -291,3 +323,8 @@ def _lost(body: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[str]:
         for name, value in settings.items():
             if value and value != -1 and name not in known:
                 yield name
+    for each in host.get("Mounts") or ():
+        for setting, _, names in _MOUNT_TERMS:
+            for name, value in (each.get(setting) or {}).items():
+                if value and name not in names and name not in _SILENT_TERMS:
+                    yield f"{setting}.{name} of {each.get('Target')}"

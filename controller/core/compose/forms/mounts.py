@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from controller.core.compose.text.nodes import Node, NodePath, fail
 
-_PROPAGATIONS = frozenset({"rprivate", "private", "rshared", "shared", "rslave", "slave"})
+#: How mounts below a bind appear on the host, and the other way.
+PROPAGATIONS = frozenset({"rprivate", "private", "rshared", "shared", "rslave", "slave"})
 _REMEDY = "write SOURCE:TARGET or SOURCE:TARGET:ro, or use the long form"
 
 Mount = dict[str, object]
@@ -50,7 +51,7 @@ def _read_options(text: str, mount: Mount, bind: dict[str, object]) -> None:
             mount.pop("read_only", None)
         elif option == "nocopy":
             mount["volume"] = {"nocopy": True}
-        elif option in _PROPAGATIONS:
+        elif option in PROPAGATIONS:
             bind["propagation"] = option
         elif option in {"z", "Z"}:
             bind["selinux"] = option

@@ -62,7 +62,7 @@ def test_a_container_as_a_service() -> None:
         "volumes": [
             {"type": "volume", "source": "data", "target": "/data", "read_only": False},
             {"type": "bind", "source": "/etc/x", "target": "/x", "read_only": True},
-            {"type": "tmpfs", "target": "/t", "tmpfs": {"size": "1024"}},
+            {"type": "tmpfs", "target": "/t", "tmpfs": {"size": 1024}},
         ],
         "tmpfs": ["/run:size=1m"],
         "networks": {"shop_back": {"aliases": ["www"]}},
@@ -100,3 +100,62 @@ def test_containers_form_a_project() -> None:
     tree = project_tree((service_of("web", BODY, IMAGE),))
     assert sorted(tree) == ["networks", "services", "volumes"]
     assert (tree["volumes"], tree["networks"]) == ({"data": {}}, {"shop_back": {}})
+
+
+def test_options_of_mounts_are_kept_or_named() -> None:
+    body = {
+        "Image": "x",
+        "Volumes": {"/own": {}, "/of-image": {}, "/d": {}},
+        "MacAddress": "02:42:ac:11:00:02",
+        "HostConfig": {
+            "Annotations": {"a": "b"},
+            "CgroupnsMode": "host",
+            "Links": ["/db:/x/db"],
+            "PublishAllPorts": True,
+            "Binds": ["d:/d:nocopy", "/etc/x:/x:ro,rshared,z", "/etc/y:/y:rprivate"],
+            "Mounts": [
+                {"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"Mode": 0o700}},
+                {
+                    "Type": "volume",
+                    "Target": "/v",
+                    "Source": "v",
+                    "VolumeOptions": {"Subpath": "s", "DriverConfig": {"Name": "nfs"}},
+                },
+                {"Type": "bind", "Target": "/b", "BindOptions": {"NonRecursive": True}},
+            ],
+        },
+    }
+    found = service_of("web", body, {"Volumes": {"/of-image": {}}})
+    assert found.service == {
+        "image": "x",
+        "mac_address": "02:42:ac:11:00:02",
+        "annotations": {"a": "b"},
+        "cgroup": "host",
+        "volumes": [
+            {
+                "type": "volume",
+                "source": "d",
+                "target": "/d",
+                "read_only": False,
+                "volume": {"nocopy": True},
+            },
+            {
+                "type": "bind",
+                "source": "/etc/x",
+                "target": "/x",
+                "read_only": True,
+                "bind": {"propagation": "rshared", "selinux": "z"},
+            },
+            {"type": "bind", "source": "/etc/y", "target": "/y", "read_only": False},
+            {"type": "tmpfs", "target": "/t", "tmpfs": {"mode": 0o700}},
+            {"type": "volume", "target": "/v", "source": "v", "volume": {"subpath": "s"}},
+            {"type": "bind", "target": "/b"},
+            {"type": "volume", "target": "/own"},
+        ],
+    }
+    assert found.lost == (
+        "Links",
+        "PublishAllPorts",
+        "VolumeOptions.DriverConfig of /v",
+        "BindOptions.NonRecursive of /b",
+    )
