@@ -94,21 +94,12 @@ def _names_of(work: Workload, aliases: Iterable[str]) -> list[str]:
     if work.is_job:
         return []
     own = work.draft.name
-    named = [work.name, *aliases, *_linked_names(work)]
+    named = [work.name, *aliases, *work.scope.linked_names.get(work.name, ())]
     if work.scope.settings.aliases and work.tree.get("container_name"):
         named.append(str(work.tree["container_name"]))
     names = {name.casefold(): name for name in reversed(named)}
     names.pop(own, None)
     return [name for name in dict.fromkeys(named) if names.get(name.casefold()) == name]
-
-
-def _linked_names(work: Workload) -> Iterable[str]:
-    """Yield the names that links of other services give to the service."""
-    for tree in work.scope.services.values():
-        for link in texts(mapping(tree).get("links")):
-            service, _, alias = link.partition(":")
-            if service == work.name and alias:
-                yield alias
 
 
 def _put_ports(work: Workload) -> None:

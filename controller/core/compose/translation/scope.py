@@ -11,6 +11,7 @@ from controller.core.compose.translation.extension import extension_of
 from controller.core.compose.translation.names import dns_name, namespace_of
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.yaml import YamlPath
+from controller.model.desired.spec.network import ALIASES_MAX
 from controller.model.errors import Problem, Severity
 from controller.model.names import JOB_NAME_MAX, SERVICE_NAME_MAX, Key
 
@@ -36,6 +37,21 @@ def _ends(service: Tree) -> bool:
     """Return True if a service isn't started again once it has ended."""
     condition = mapping(mapping(service.get("deploy")).get("restart_policy")).get("condition")
     return (condition or service.get("restart")) in (None, "", "no", "none", False)
+
+
+def _linked_names(services: Tree) -> Mapping[str, list[str]]:
+    """Return the second names in ``links``, by the service that has them.
+
+    Of too many names for one service, one more than allowed is kept: the document has a problem.
+    """
+    found: dict[str, list[str]] = {}
+    for tree in services.values():
+        for link in texts(mapping(tree).get("links")):
+            service, _, alias = link.partition(":")
+            names = found.setdefault(service, [])
+            if alias and len(names) <= ALIASES_MAX:
+                names.append(alias)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +125,8 @@ class Scope:
         self.services = mapping(project.tree.get("services"))
         self.problems: list[Problem] = []
         self.drafts: list[Draft] = []
+        #: The names that links of other services give to a service.
+        self.linked_names = _linked_names(self.services)
         #: The services that run to completion.
         self.jobs = frozenset(self._jobs())
 
