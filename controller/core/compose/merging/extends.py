@@ -121,6 +121,7 @@ class Extends:
             root = interpolate(document, self.scope.variables, session.report)
             if not isinstance(root.value, dict):
                 continue
+            session.revisit(tree)
             resets += document_resets
             apply_resets(tree, document_resets)
             tree = remove_repeated(merge(tree, root))

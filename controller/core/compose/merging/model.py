@@ -36,6 +36,7 @@ def load_model(session: Session, scope: Scope, files: list[tuple[str, Node | Non
     for path, referrer in files:
         found = session.yaml(path, referrer)
         for document, resets in found.documents if found is not None else ():
+            session.revisit(tree)
             try:
                 tree = _add(session, extends, tree, document, resets)
             except Fault as fault:

@@ -41,6 +41,8 @@ class Session:
     budget: Budget = field(default_factory=Budget)
     #: Every file that was read or looked for, in order.
     files: dict[str, None] = field(default_factory=dict)
+    #: The nodes that merging, checks and long forms visit again for each further document.
+    _revisits: Budget = field(default_factory=Budget)
     _readings: int = 0
     _env_bytes: int = 0
     _contents: dict[str, bytes] = field(default_factory=dict)
@@ -79,6 +81,16 @@ class Session:
         except FileUnreadable:
             return True
         return True
+
+    def revisit(self, tree: Node) -> None:
+        """Count the nodes of a tree that another document or file is merged into.
+
+        Raises:
+            TooManyFiles: the project has too many documents and files for its size.
+        """
+        if tree.members and not self._revisits.spend(_count(tree)):
+            remedy = "merge the documents of a file, and use fewer override files"
+            self._end(tree.file, "the project has too many documents or override files", remedy)
 
     def spend(self, node: Node) -> None:
         """Count the nodes of a copy.

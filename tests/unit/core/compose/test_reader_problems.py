@@ -330,3 +330,24 @@ def test_a_problem_has_no_value_that_can_be_a_password(body: str, env_file: str,
     project = read(files)
     assert problems(project) == [problem]
     assert "s3cret" not in rendered(project)
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_many_documents_over_a_large_one_are_bounded(*, extended: bool):
+    values = ", ".join("1" for _ in range(50_000))
+    documents = f"services: {{s0: {{image: x}}}}\nx-b: [{values}]\n" + "---\n{x-a: 1}\n" * 20_000
+    files = {"shop/compose.yaml": documents}
+    if extended:
+        files = {
+            "shop/compose.yaml": "services: {web: {extends: {file: base.yaml, service: s0}}}\n",
+            "shop/base.yaml": documents,
+        }
+    assert limits(files) == ["compose.limit"]
+
+
+def test_a_large_project_has_override_files():
+    services = "".join(f"  s{n}: {{image: x, environment: {{A: b}}}}\n" for n in range(1000))
+    names = [f"o{n}.yaml" for n in range(10)]
+    files = {f"shop/{name}": "services: {s0: {environment: {B: c}}}\n" for name in names}
+    first = f"x-trimtab: {{files: [{', '.join(names)}]}}\nservices:\n{services}"
+    assert read({"shop/compose.yaml": first, **files}).valid
