@@ -25,6 +25,8 @@ _UNITS = {
     "h": 3_600_000_000_000,
 }
 _MAX_NANOSECONDS = 2**63 - 1
+#: The digits of a whole number in a duration; a longer one exceeds ``_MAX_NANOSECONDS``.
+_DIGITS_MAX = 20
 _SPACE = " \t\r\n"
 
 
@@ -50,6 +52,9 @@ def parse_duration(node: Node, text: str, path: NodePath = ()) -> int:
     total = 0
     at = 0
     while match := _DURATION.match(body, at):
+        if len(match[1].partition(".")[0].lstrip("0")) > _DIGITS_MAX:
+            total = _MAX_NANOSECONDS + 1
+            break
         total += int(Decimal(match[1]) * _UNITS[match[2]])
         at = match.end()
     if body == "0":
@@ -123,7 +128,7 @@ class _Words:
         self._line = line
         self.words: list[str] = []
         self.cut = False
-        self._word = ""
+        self._letters: list[str] = []
         self._begun = False
         #: The open quotes; a backtick can be open around others.
         self._open: set[str] = set()
@@ -137,31 +142,35 @@ class _Words:
                 self._take(letter)
             elif letter == "\\":
                 escaped = "'" not in self._open
-                self._word += "" if escaped else letter
+                if not escaped:
+                    self._letters.append(letter)
             elif letter in _SPACE:
                 self._space(letter)
             elif letter in ";&|<>" and not self._open:
                 self.cut = True
                 # A digit before the sign is the number of a file.
-                if letter == ">" and self._word[:1].isdigit():
+                if letter == ">" and self._letters and self._letters[0].isdigit():
                     self._begun = False
                 break
             elif not self._quote(letter):
                 return False
-        if self._begun:
-            self.words.append(self._word)
+        self._end_word()
         return not escaped and not self._open
 
     def _take(self, letter: str) -> None:
-        self._word += letter
+        self._letters.append(letter)
         self._begun = True
 
     def _space(self, letter: str) -> None:
         if self._open:
-            self._word += letter
-        elif self._begun:
-            self.words.append(self._word)
-            self._word, self._begun = "", False
+            self._letters.append(letter)
+        else:
+            self._end_word()
+
+    def _end_word(self) -> None:
+        if self._begun:
+            self.words.append("".join(self._letters))
+            self._letters, self._begun = [], False
 
     def _quote(self, letter: str) -> bool:
         """Take a letter that can be a quote; return False if the line is invalid."""
@@ -171,10 +180,10 @@ class _Words:
             self._open ^= {letter}
             return True
         if letter == "(" and not self._open & {'"', "'", "`"}:
-            if "(" in self._open or not self._word.endswith("$"):
+            if "(" in self._open or self._letters[-1:] != ["$"]:
                 return False
             self._open.add("(")
-            self._word += letter
+            self._letters.append(letter)
             return True
         if letter == "`" and not self._open & {'"', "'", "("}:
             self._open ^= {"`"}

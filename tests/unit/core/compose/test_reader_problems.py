@@ -351,3 +351,12 @@ def test_a_large_project_has_override_files():
     files = {f"shop/{name}": "services: {s0: {environment: {B: c}}}\n" for name in names}
     first = f"x-trimtab: {{files: [{', '.join(names)}]}}\nservices:\n{services}"
     assert read({"shop/compose.yaml": first, **files}).valid
+
+
+def test_a_long_word_and_a_long_number_are_read_in_linear_time():
+    word = "a" * 900_000
+    assert read(f"services: {{web: {{image: x, command: '{word}'}}}}").valid
+    number = "1" * 900_000
+    text = f"services: {{web: {{image: x, stop_grace_period: {number}s}}}}"
+    assert limits({"shop/compose.yaml": text}) == ["compose.value"]
+    assert read(f"services: {{web: {{image: x, stop_grace_period: {'0' * 30}1s}}}}").valid
