@@ -350,9 +350,16 @@ def look_up(top: str, path: str) -> FoundPath:
 def _folder(top: str) -> FoundPath:
     """Return the files of a folder, if they fit into a Config."""
     names: list[str] = []
-    size = 0
+    size = entries = 0
     for folder, folders, files in os.walk(top):
         folders[:] = sorted(name for name in folders if name != _GIT)
+        for name in folders:
+            if os.path.islink(f"{folder}/{name}"):  # noqa: PTH114 - a text
+                reason = f"{printable_name(name)} in it is a link to a folder"
+                return FoundPath("folder", reason=reason)
+        entries += 1 + len(folders)
+        if entries > FILES_MAX * _DEPTH_MAX:
+            return FoundPath("folder", reason="it has too many folders")
         inside = os.path.relpath(folder, top)
         if inside != "." and inside.count("/") + 2 > _DEPTH_MAX:
             return FoundPath("folder", reason=f"it is deeper than {_DEPTH_MAX} levels")

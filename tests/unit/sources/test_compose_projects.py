@@ -256,3 +256,19 @@ def test_paths_are_looked_up_inside_the_source_alone(tmp_path: Path) -> None:
     assert found["run"].executable
     assert found["./d"].names == ("f",)
     assert found["empty"].reason == "it has no files"
+
+
+def test_a_folder_with_a_link_to_a_folder_is_not_delivered_in_part(tmp_path: Path) -> None:
+    top = str(tmp_path.resolve())
+    write(tmp_path, {"conf/a": "x", "other/b": "x", "conf/d/c": "x"})
+    (tmp_path / "conf" / "d" / "link").symlink_to("../../other")
+    found = compose_projects.look_up(top, "conf")
+    assert (found.names, found.reason) == ((), "link in it is a link to a folder")
+
+
+def test_a_folder_with_many_folders_is_not_walked_to_its_end(tmp_path: Path) -> None:
+    for number in range(90):
+        for inner in range(100):
+            (tmp_path / "conf" / str(number) / str(inner)).mkdir(parents=True)
+    found = compose_projects.look_up(str(tmp_path.resolve()), "conf")
+    assert found.reason == "it has too many folders"
