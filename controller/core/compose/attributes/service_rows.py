@@ -152,7 +152,7 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
         "CMD, CMD-SHELL or a text for /bin/sh. NONE: a check of the image itself stays in force",
     ),
     ("healthcheck.timeout", "=", "30s by default"),
-    ("healthcheck.start_period", "=", "30s by default"),
+    ("healthcheck.start_period", "~", "30s by default, in place of none"),
     ("healthcheck.start_interval", "=", "the interval during start_period"),
     ("hostname", "=", "the host name of the container"),
     ("image", "~", "an image that the policy allows; its tag is resolved once"),

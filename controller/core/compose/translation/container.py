@@ -369,7 +369,8 @@ def _healthcheck(work: Workload) -> None:
         ("start_interval", "startInterval"),
     ):
         value = check.get(name)
-        if value is not None and duration_ms(value) != 0:
+        # Docker Compose takes 0 for the default, which is none for start_period alone.
+        if value is not None and (name == "start_period" or duration_ms(value) != 0):
             text = duration_text(value) or str(value)
             work.draft.put(f"spec.healthcheck.{field}", text, ("healthcheck", name))
     _retries(work, check)

@@ -70,6 +70,7 @@ USUAL = {
                 "healthcheck": {
                     "exec": ["/bin/sh", "-c", "curl -f x"],
                     "interval": "90s",
+                    "startPeriod": "0ms",
                     "retries": 5,
                 }
             },
