@@ -7,6 +7,7 @@ mutable and never shared between trees: merging changes them in place.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Generic, NoReturn, TypeAlias, TypeVar
 
@@ -93,18 +94,34 @@ def problem_at(node: Node, code: str, message: str, remedy: str, path: NodePath 
 MAX_MADE = 16 * 1024 * 1024
 
 
+#: The errors of a project that are kept, and the warnings.
+MAX_PROBLEMS = 200
+
+
 class Report:
-    """The problems of a project, each one once, and the allowance of values that are made."""
+    """The problems of a project, each one once, and the allowance of values that are made.
+
+    Of many problems, the first errors and the first warnings are kept.
+    """
 
     def __init__(self) -> None:
         self.made = 0
+        self._left_out = 0
+        self._counts: dict[Severity, int] = {}
         self._problems: dict[Problem, None] = {}
         self.failed = False
 
     def add(self, problem: Problem) -> None:
         """Add a problem."""
-        self._problems.setdefault(problem)
         self.failed = self.failed or problem.severity is Severity.ERROR
+        if problem in self._problems:
+            return
+        count = self._counts.get(problem.severity, 0)
+        if count < MAX_PROBLEMS:
+            self._problems[problem] = None
+            self._counts[problem.severity] = count + 1
+        else:
+            self._left_out += 1
 
     def make(self, characters: int) -> bool:
         """Count characters that no file contains; return False beyond ``MAX_MADE``."""
@@ -130,7 +147,13 @@ class Report:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """The problems so far."""
-        return tuple(self._problems)
+        found = tuple(self._problems)
+        if not self._left_out:
+            return found
+        message = f"{self._left_out} more problems of the project are not listed"
+        first = found[0]
+        last = Problem("compose.limit", message, first.file, remedy="correct those that are listed")
+        return (*found, replace(last, severity=first.severity))
 
 
 class PathTable(Generic[Rule]):

@@ -360,3 +360,14 @@ def test_a_long_word_and_a_long_number_are_read_in_linear_time():
     text = f"services: {{web: {{image: x, stop_grace_period: {number}s}}}}"
     assert limits({"shop/compose.yaml": text}) == ["compose.value"]
     assert read(f"services: {{web: {{image: x, stop_grace_period: {'0' * 30}1s}}}}").valid
+
+
+def test_of_many_problems_the_first_are_listed_and_no_error_is_lost():
+    unset = ", ".join(f"$A{n}" for n in range(300))
+    text = f"services: {{web: {{image: x, command: [{unset}], ports: [x]}}}}\n"
+    project = read(text)
+    assert not project.valid
+    assert [p.code for p in project.problems].count("compose.variable-unset") == 200
+    assert project.problems[-2].code == "compose.port"
+    assert project.problems[-1].message == "100 more problems of the project are not listed"
+    assert read(text.replace(", ports: [x]", "")).valid
