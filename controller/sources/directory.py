@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 #: The fields by which a document of trimtab's kinds is told from a file of a Compose project.
 _FIELDS = re.compile(rb"""(?:apiVersion|kind|metadata)["']?\s*:""")
 _COMPOSE = re.compile(r"(?:.*/)?(?:docker-)?compose[^/]*\.ya?ml")
+#: The names of a project's own file.
+_PROJECT = re.compile(r"(?:.*/)?(?:docker-)?compose\.ya?ml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +183,9 @@ class DirectorySource:
         """Return the documents of all files, and the problems of the reads."""
         walk = FolderWalk(top)
         problems = [replace(p, file=f"{self._prefix}{p.file}") for p in walk.problems]
-        by_kind: dict[bool, list[SourceFile]] = {True: [], False: []}
-        for found in walk.files():
-            by_kind[_COMPOSE.fullmatch(found.path) is not None].append(found)
-        reading = self._read_projects(top, by_kind[True])
-        documents = self._read_documents(top, by_kind[False], reading, problems)
+        compose, others = _split(walk, top)
+        reading = self._read_projects(top, compose)
+        documents = self._read_documents(top, others, reading, problems)
         if reading is not None:
             documents += with_files(reading.documents, top, SourceRoot(top))
             problems += reading.problems
@@ -193,16 +193,16 @@ class DirectorySource:
             documents = _overlaid(documents, _read_overlay(self._overlay.absolute()))
         return documents, problems
 
-    def _read_projects(self, top: str, found: list[SourceFile]) -> ComposeReading | None:
+    def _read_projects(self, top: str, names: list[str]) -> ComposeReading | None:
         """Return what the Compose projects contain; None for a directory without any."""
         if self._projects is None:
-            if not found:
+            if not names:
                 return None
             # The reader of Compose files is imported only if there is one.
             from controller.sources.compose_projects import ComposeProjects
 
             self._projects = ComposeProjects(self._compose_settings, self._prefix)
-        return self._projects.read(top, [os.path.relpath(each.path, top) for each in found])
+        return self._projects.read(top, names)
 
     def _read_documents(
         self,
@@ -290,6 +290,24 @@ class DirectorySource:
             problem = Problem("source.too-many", message, releases[MAX_RELEASES].source.file)
             rendered.append(ParsedDocument(None, (problem,), None))
         return rendered
+
+
+def _split(walk: FolderWalk, top: str) -> tuple[list[str], list[SourceFile]]:
+    """Return the names of Compose files below *top*, and the other files.
+
+    A link counts by its own name, since a project is the folder of the link. The file behind a link
+    counts only if a project's own file can have the name.
+    """
+    linked = {name: path for name, path in walk.linked.items() if _COMPOSE.fullmatch(name)}
+    behind = {path for path in linked.values() if not _PROJECT.fullmatch(path)}
+    names = [*linked]
+    others = []
+    for found in walk.files():
+        if _COMPOSE.fullmatch(found.path):
+            names += [] if found.path in behind else [os.path.relpath(found.path, top)]
+        elif found.path not in behind:
+            others.append(found)
+    return names, others
 
 
 def _read_overlay(file: Path) -> tuple[ParsedDocument, ...]:

@@ -61,6 +61,8 @@ class FolderWalk:
         #: The resolved paths of the walked folders.
         self._folders: set[str] = set()
         self._links: list[tuple[str, str, int]] = []
+        #: The names of links to YAML files of the folder, with the resolved paths.
+        self.linked: dict[str, str] = {}
         self._entries = 0
         self._full = False
         self._folder(top, "", 0)
@@ -123,8 +125,10 @@ class FolderWalk:
             self._folder(target, name, depth + 1)
         elif not stat.S_ISREG(mode):
             self.problems.append(_special(name))
-        elif target not in self._files and not self._is_full():
-            self._files[target] = SourceFile(printable_name(name), target)
+        else:
+            self.linked[name] = target
+            if target not in self._files and not self._is_full():
+                self._files[target] = SourceFile(printable_name(name), target)
 
     def _is_full(self) -> bool:
         """Count an entry. Return True beyond a bound, and report the first time as a problem."""

@@ -272,3 +272,21 @@ def test_a_folder_with_many_folders_is_not_walked_to_its_end(tmp_path: Path) -> 
             (tmp_path / "conf" / str(number) / str(inner)).mkdir(parents=True)
     found = compose_projects.look_up(str(tmp_path.resolve()), "conf")
     assert found.reason == "it has too many folders"
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("a/compose.yaml", ["Service/a/web", "Service/b/web"]),
+        ("shared/compose-b.yaml", ["Service/b/web"]),
+        ("shared/stack.yml", ["Service/b/web"]),
+    ],
+)
+def test_a_link_to_a_compose_file_is_a_project_of_its_own_folder(
+    tmp_path: Path, target: str, expected: list[str]
+) -> None:
+    write(tmp_path, {target: WEB, "b/x": ""})
+    (tmp_path / "b" / "compose.yaml").symlink_to(f"../{target}")
+    desired = DirectorySource(tmp_path).load()
+    assert codes(desired) == []
+    assert keys(desired) == expected
