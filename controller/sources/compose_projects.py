@@ -295,6 +295,8 @@ def read_file(top: str, name: str, before: _Outcome | None = None) -> bytes:
     try:
         real = os.path.realpath(wanted, strict=True)
     except FileNotFoundError:
+        if os.path.islink(wanted):  # noqa: PTH114 - a text
+            raise FileUnreadable("the link leads to no file") from None
         raise FileAbsent("the file does not exist") from None
     except (OSError, ValueError) as error:
         raise FileUnreadable(getattr(error, "strerror", None) or str(error)) from None

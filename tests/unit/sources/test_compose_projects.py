@@ -290,3 +290,11 @@ def test_a_link_to_a_compose_file_is_a_project_of_its_own_folder(
     desired = DirectorySource(tmp_path).load()
     assert codes(desired) == []
     assert keys(desired) == expected
+
+
+def test_a_link_to_an_absent_env_file_is_not_an_absent_env_file(tmp_path: Path) -> None:
+    write(tmp_path, {"a/compose.yaml": WEB.replace("1.27", "$TAG")})
+    (tmp_path / "a" / ".env").symlink_to("later.env")
+    desired = DirectorySource(tmp_path).load()
+    assert desired.blind
+    assert codes(desired) == ["a/.env:0 compose.file-unreadable"]
