@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from controller.model.errors import Problem, Severity
 
+#: The extension with the choices for trimtab, which Docker Compose ignores.
+EXTENSION: Final = "x-trimtab"
 #: The path of a value in the tree, such as ``("services", "web", "ports", 0)``.
 TreePath = tuple[str | int, ...]
 

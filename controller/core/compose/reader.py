@@ -19,6 +19,7 @@ from controller.core.compose.merging.model import Incomplete, load_model
 from controller.core.compose.merging.session import Session, TooManyFiles
 from controller.core.compose.normalize import normalize
 from controller.core.compose.project import (
+    EXTENSION,
     FileAbsent,
     Place,
     Project,
@@ -39,7 +40,6 @@ OVERRIDE_NAMES = (
     "docker-compose.override.yml",
     "docker-compose.override.yaml",
 )
-EXTENSION = "x-trimtab"
 _PROJECT_NAME = "COMPOSE_PROJECT_NAME"
 _PROFILES = "COMPOSE_PROFILES"
 #: Variables of ``.env`` that would choose other files in Compose.

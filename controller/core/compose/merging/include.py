@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from controller.core.compose.forms.paths import join
 from controller.core.compose.merging.extends import Scope
 from controller.core.compose.merging.session import Session, refuse_remote, unreadable
-from controller.core.compose.project import FileAbsent
+from controller.core.compose.project import EXTENSION, FileAbsent
 from controller.core.compose.text.nodes import Fault, Node, fail, same
 
 #: The depth of includes in included files.
@@ -62,6 +62,11 @@ class Include:
             folder = join(self.scope.folder, directory.text)
         variables = self._variables(item.get("env_file"), folder)
         model = self.load(self.session, Scope(folder, variables, chain), files)
+        extension = model.get(EXTENSION)
+        if extension is not None:
+            message = f"{EXTENSION} of an included file has no effect"
+            remedy = f"write {EXTENSION} in the first file of the project"
+            self.session.report.warn(extension, "compose.by-policy", message, remedy)
         _import(model, root, item)
 
     def _variables(self, env_file: Node | None, folder: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Merging of an override into a base, with the rules of Compose for each attribute.
 
-Mappings merge by key and lists are appended, except at the paths of ``_RULES``. The reference is
-``override/merge.go`` of compose-go.
+Mappings merge by key and lists are appended, except at the paths of ``_RULES``. Extensions are
+replaced, but for ``x-trimtab``. The reference is ``override/merge.go`` of compose-go.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NoReturn
 
+from controller.core.compose.project import EXTENSION
 from controller.core.compose.text.nodes import (
     Node,
     NodePath,
@@ -72,7 +73,8 @@ def _clash(base: Node, over: Node, path: NodePath) -> NoReturn:
 def _merge_members(base: Node, over: Node, path: NodePath, table: Table) -> Node:
     members = base.members
     for name, value in over.members.items():
-        if name not in members or name.startswith("x-"):
+        is_choice = name == EXTENSION and not path
+        if name not in members or (name.startswith("x-") and not is_choice):
             members[name] = value
         else:
             below = table.below(name) if table is not None else None

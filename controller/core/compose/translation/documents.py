@@ -10,9 +10,9 @@ import posixpath
 from dataclasses import dataclass, replace
 from typing import Final
 
-from controller.core.compose.project import Place, Project, TreePath
+from controller.core.compose.project import EXTENSION, Place, Project, TreePath
 from controller.core.compose.translation.container import Workload, put_container
-from controller.core.compose.translation.extension import EXTENSION, mistakes_of
+from controller.core.compose.translation.extension import mistakes_of
 from controller.core.compose.translation.mounts import MountPlan, file_of, put_mounts
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.networking import put_networking

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, cast
 
-from controller.core.compose.project import Project
+from controller.core.compose.project import EXTENSION, Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EXTENSION: Final = "x-trimtab"
 #: The reader of projects takes ``files`` and ``profiles``.
 _MEMBERS: Final = ("files", "owner", "profiles", "suspend", "volumes")
 _VOLUMES: Final = ("compose", "trimtab")

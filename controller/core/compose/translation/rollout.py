@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from controller.core.compose.project import TreePath
+from controller.core.compose.project import EXTENSION, TreePath
 from controller.core.compose.translation.container import Workload
-from controller.core.compose.translation.extension import EXTENSION
 from controller.core.compose.translation.scope import Tree, mapping
 from controller.core.compose.translation.units import duration_ms
 from controller.model.quantities import format_duration_ms

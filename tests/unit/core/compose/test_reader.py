@@ -158,3 +158,23 @@ def test_a_file_that_cannot_be_read_is_named():
             "the file shop/compose.yaml can't be read: permission denied"
         )
     ]
+
+
+def test_choices_for_trimtab_merge_by_key():
+    files = {
+        "shop/compose.yaml": "x-trimtab: {suspend: true}\nservices: {web: {image: x}}\n",
+        "shop/compose.override.yaml": "x-trimtab: {owner: team}\n",
+    }
+    assert read(files).tree["x-trimtab"] == {"suspend": True, "owner": "team"}
+
+
+def test_choices_for_trimtab_in_an_included_file_are_announced():
+    project = read(
+        {
+            "shop/compose.yaml": "include: [db.yaml]\n",
+            "shop/db.yaml": "x-trimtab: {suspend: true}\nservices: {db: {image: x}}\n",
+        }
+    )
+    assert problems(project) == [
+        "shop/db.yaml:1:1 warning compose.by-policy: x-trimtab of an included file has no effect"
+    ]
