@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.core.compose.project import FileAbsent, FileOutside, FileUnreadable, Project
+from controller.core.compose.project import ComposeProject, FileAbsent, FileOutside, FileUnreadable
 from controller.core.compose.reader import FILE_NAMES, read_project
 from controller.model.errors import Problem, Severity
 
@@ -124,7 +124,7 @@ class Comparison:
     """The result for one project."""
 
     name: str
-    project: Project
+    project: ComposeProject
     answer: Answer
 
     @property

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from controller.core.compose.project import (
+    ComposeProject,
     FileAbsent,
     FileOutside,
     FileTooBig,
     FileUnreadable,
     Place,
-    Project,
 )
 from controller.core.compose.reader import FILE_NAMES, OVERRIDE_NAMES, read_project
 from controller.core.compose.translation.documents import parsed_documents, translate
@@ -141,7 +141,7 @@ class ComposeProjects:
             problems,
         )
 
-    def _with_prefix(self, project: Project) -> Project:
+    def _with_prefix(self, project: ComposeProject) -> ComposeProject:
         """Return a project with the names of files as people see them."""
         if not self._prefix:
             return project

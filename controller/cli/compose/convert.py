@@ -80,14 +80,14 @@ def _print_containers(
     as_json: bool,
 ) -> int:
     from controller.core.compose.conversion.container_service import project_tree
-    from controller.core.compose.project import Place, Project
+    from controller.core.compose.project import ComposeProject, Place
     from controller.core.compose.translation.documents import parsed_documents, translate
     from controller.core.compose.translation.scope import FoundPath
     from controller.core.manifests.check_together import resolve
 
     tree = {"name": namespace, **project_tree(found)}
     place = Place("container", 1, 1)
-    project = Project(namespace, ".", tree, {(): place}, (), ("container",))
+    project = ComposeProject(namespace, ".", tree, {(): place}, (), ("container",))
     translation = translate(project, settings, lambda _path: FoundPath("absent"))
     documents, problems = parsed_documents(translation)
     desired = resolve(documents, problems=problems)

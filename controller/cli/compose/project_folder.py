@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controller.core.compose.project import Project
+from controller.core.compose.project import ComposeProject
 from controller.core.compose.reader import FILE_NAMES, read_project
 from controller.core.compose.translation.documents import (
     Translation,
@@ -30,7 +30,7 @@ class ReadFolder:
     """A project, its documents, and the desired state of them."""
 
     folder: Path
-    project: Project
+    project: ComposeProject
     translation: Translation
     desired: Desired
 

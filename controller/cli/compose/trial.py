@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from controller.cli.compose.project_folder import ReadFolder
-    from controller.core.compose.trial.changes import Change
-    from controller.core.compose.trial.reach import Reach, Side
+    from controller.core.compose.trial.changes import TrialChange
+    from controller.core.compose.trial.reach import ServiceReach, Side
     from controller.model.desired.plan import Verdict
     from controller.model.errors import Problem
     from controller.model.names import Key
@@ -72,8 +72,8 @@ def _report(
     read: ReadFolder,
     rules: Policy,
     verdicts: Iterable[tuple[Key, Verdict]],
-    reaches: Iterable[Reach],
-    changes: Iterable[Change],
+    reaches: Iterable[ServiceReach],
+    changes: Iterable[TrialChange],
 ) -> dict[str, Any]:
     from controller.core.review.flat_plan import problem_json, verdict_json
 
@@ -110,7 +110,7 @@ def _side_json(side: Side | None) -> dict[str, object] | None:
     return {"services": side.services, "internet": side.internet, "ports": side.ports}
 
 
-def _change_json(change: Change) -> dict[str, object]:
+def _change_json(change: TrialChange) -> dict[str, object]:
     return {"services": change.services, "text": change.text}
 
 
@@ -118,8 +118,8 @@ def _lines(
     read: ReadFolder,
     rules: Policy,
     verdicts: Iterable[tuple[Key, Verdict]],
-    reaches: Iterable[Reach],
-    changes: Iterable[Change],
+    reaches: Iterable[ServiceReach],
+    changes: Iterable[TrialChange],
 ) -> Iterator[str]:
     namespace = read.translation.namespace
     yield f"project {read.project.name}: namespace {namespace}, policy {rules.name}; nothing is changed"

@@ -21,7 +21,7 @@ from controller.cli.volume import hold as holds
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import StateError, UsageError, error_reason
 from controller.model.quantities import format_bytes
-from controller.process.volumes.child import Child, ChildFailed, start_dump
+from controller.process.volumes.child import ChildFailed, VolumeChild, start_dump
 
 CHUNK = 1024 * 1024
 
@@ -87,7 +87,7 @@ def dump(
     return EXIT_ERROR if holds.report_failures(reply) else 0
 
 
-def _dump(begun: holds.VolumeHold, output: Path | None, *, live: bool) -> DumpResult:
+def _dump(begun: holds.BegunHold, output: Path | None, *, live: bool) -> DumpResult:
     if not live:
         begun.keep()
         begun.stop_users()
@@ -135,7 +135,7 @@ def open_sink(output: Path | None) -> Iterator[BinaryIO]:
         raise
 
 
-def _receive(child: Child, sink: BinaryIO, volume: str) -> DumpResult:
+def _receive(child: VolumeChild, sink: BinaryIO, volume: str) -> DumpResult:
     """Copy the archive from the child to a file, and return its totals.
 
     Raises:
@@ -170,7 +170,7 @@ def _receive(child: Child, sink: BinaryIO, volume: str) -> DumpResult:
 class _Received:
     """What the child of a dump has sent."""
 
-    child: Child
+    child: VolumeChild
     sink: BinaryIO
     volume: str
     told: dict[str, Any] = field(default_factory=dict)

@@ -31,7 +31,7 @@ ENGINE_PREFIX = "/v1.44"
 
 
 @dataclass(slots=True)
-class VolumeHold:
+class BegunHold:
     """A begun hold."""
 
     socket: Path
@@ -112,7 +112,7 @@ class VolumeHold:
         return BrokerApi(self.socket, timeout_s).post("records", body)
 
 
-def begin(socket: Path, volume: str, act: str, *, live: bool = False, note: str = "") -> VolumeHold:
+def begin(socket: Path, volume: str, act: str, *, live: bool = False, note: str = "") -> BegunHold:
     """Begin a hold.
 
     Raises:
@@ -121,7 +121,7 @@ def begin(socket: Path, volume: str, act: str, *, live: bool = False, note: str 
     asked_at = time.monotonic()
     body = {"act": VOLUME_HOLD, "object": volume, "for": act, "live": live, "note": note[:512]}
     reply = BrokerApi(socket, 60.0).post("records", body)
-    return VolumeHold(
+    return BegunHold(
         socket=socket,
         volume=str(reply["volume"]),
         id=str(reply["id"]),
@@ -133,7 +133,7 @@ def begin(socket: Path, volume: str, act: str, *, live: bool = False, note: str 
 
 
 @contextmanager
-def ended_at_failure(hold: VolumeHold) -> Iterator[None]:
+def ended_at_failure(hold: BegunHold) -> Iterator[None]:
     """End a hold if the block fails, also by a signal."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -25,8 +25,8 @@ from controller.process.volumes.archive_format import TRAILER_BYTES, BadArchive,
 from controller.process.volumes.child import (
     EXCHANGE,
     MARK,
-    Child,
     ChildFailed,
+    VolumeChild,
     start_finish,
     start_restore,
 )
@@ -113,7 +113,7 @@ def _opened(file: str) -> BinaryIO:
         raise StateError("volume.archive", f"{file}: {error_reason(error)}") from error
 
 
-def _restore(begun: holds.VolumeHold, source: BinaryIO) -> SentArchive:
+def _restore(begun: holds.BegunHold, source: BinaryIO) -> SentArchive:
     child = start_restore(begun.path)
     begun.keep()
     try:
@@ -137,7 +137,7 @@ def _restore(begun: holds.VolumeHold, source: BinaryIO) -> SentArchive:
     return sent
 
 
-def _mark(child: Child) -> None:
+def _mark(child: VolumeChild) -> None:
     """Let the child write the marker of the exchange, and wait until it is there."""
     try:
         child.command(MARK)
@@ -147,7 +147,7 @@ def _mark(child: Child) -> None:
         raise _bad(str(error)) from error
 
 
-def send_archive(child: Child, source: BinaryIO, volume: str) -> SentArchive:
+def send_archive(child: VolumeChild, source: BinaryIO, volume: str) -> SentArchive:
     """Send an archive to the child, wait until it is unpacked, and verify it.
 
     Raises:
@@ -182,7 +182,7 @@ def send_archive(child: Child, source: BinaryIO, volume: str) -> SentArchive:
     return SentArchive(whole.hexdigest(), size, trailer.entries)
 
 
-def _send(child: Child, data: bytes) -> None:
+def _send(child: VolumeChild, data: bytes) -> None:
     view = memoryview(data)
     try:
         while view:
@@ -227,7 +227,7 @@ def _finish(socket: Path, name: str, *, as_json: bool) -> int:
         for each in inventory["containers"]
         if each["id"] in found[0]["users"]
     ]
-    begun = holds.VolumeHold(socket, name, found[0]["id"], path, users, 0.0, 0.0)
+    begun = holds.BegunHold(socket, name, found[0]["id"], path, users, 0.0, 0.0)
     begun.stop_users()
     child = start_finish(path)
     try:

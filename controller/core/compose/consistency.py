@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from controller.core.compose.forms.values import single_precision
 from controller.core.compose.text.nodes import (
+    ComposeNode,
     Fault,
-    Node,
     NodePath,
-    Report,
+    ReadingReport,
     fail,
     problem_at,
 )
@@ -21,7 +21,7 @@ _SERVICE = "service:"
 _TESTS = ("CMD", "CMD-SHELL", "NONE")
 
 
-def check_consistency(tree: Node, disabled: set[str], report: Report) -> None:
+def check_consistency(tree: ComposeNode, disabled: set[str], report: ReadingReport) -> None:
     """Report contradictions of a project; *disabled* are services of other profiles."""
     services = tree.get("services")
     members = services.members if services is not None else {}
@@ -50,12 +50,12 @@ def check_consistency(tree: Node, disabled: set[str], report: Report) -> None:
         _check_cycles(members, report)
 
 
-def _section(tree: Node, name: str) -> dict[str, Node]:
+def _section(tree: ComposeNode, name: str) -> dict[str, ComposeNode]:
     found = tree.get(name)
     return found.members if found is not None else {}
 
 
-def _items(node: Node, name: str) -> list[Node]:
+def _items(node: ComposeNode, name: str) -> list[ComposeNode]:
     found = node.get(name)
     return found.items if found is not None else []
 
@@ -63,17 +63,19 @@ def _items(node: Node, name: str) -> list[Node]:
 class _Checks:
     """The checks of one service; each raises at most one problem."""
 
-    def __init__(self, tree: Node, services: dict[str, Node], disabled: set[str]) -> None:
+    def __init__(
+        self, tree: ComposeNode, services: dict[str, ComposeNode], disabled: set[str]
+    ) -> None:
         self._tree = tree
         self._services = services
         self._disabled = disabled
 
-    def image(self, service: Node, path: NodePath) -> None:
+    def image(self, service: ComposeNode, path: NodePath) -> None:
         if "image" not in service.members and "build" not in service.members:
             message = "the service has neither an image nor a build"
             fail(service, "compose.missing", message, "add image", path)
 
-    def build(self, service: Node, path: NodePath) -> None:
+    def build(self, service: ComposeNode, path: NodePath) -> None:
         build = service.get("build")
         if build is None:
             return
@@ -93,7 +95,7 @@ class _Checks:
             message = f"build.platforms does not contain the platform {platform.value}"
             fail(platform, "compose.conflict", message, "add the platform there", path)
 
-    def networks(self, service: Node, path: NodePath) -> None:
+    def networks(self, service: ComposeNode, path: NodePath) -> None:
         mode, networks = service.get("network_mode"), service.get("networks")
         names = networks.members if networks is not None else {}
         if mode is not None and names:
@@ -108,7 +110,7 @@ class _Checks:
             if name not in self._services and name not in self._disabled:
                 self._undefined(mode, "service", name, path)
 
-    def health(self, service: Node, path: NodePath) -> None:
+    def health(self, service: ComposeNode, path: NodePath) -> None:
         check = service.get("healthcheck")
         test = _items(check, "test") if check is not None else []
         if test and test[0].value not in _TESTS:
@@ -116,7 +118,7 @@ class _Checks:
             remedy = "begin the list with CMD, CMD-SHELL or NONE, or write a string"
             fail(test[0], "compose.value", message, remedy, (*path, "healthcheck", "test"))
 
-    def dependencies(self, service: Node, path: NodePath) -> None:
+    def dependencies(self, service: ComposeNode, path: NodePath) -> None:
         depends_on = service.get("depends_on")
         for name, node in depends_on.members.items() if depends_on is not None else ():
             required = node.get("required")
@@ -129,7 +131,7 @@ class _Checks:
                 fail(node, "compose.undefined", message, remedy, path)
             self._undefined(node, "service", name, path)
 
-    def references(self, service: Node, path: NodePath) -> None:
+    def references(self, service: ComposeNode, path: NodePath) -> None:
         build = service.get("build")
         for section, mounts in (
             ("volumes", list(_named_volumes(service))),
@@ -144,11 +146,11 @@ class _Checks:
                 if name not in declared:
                     self._undefined(mount, section.removesuffix("s"), name, path)
 
-    def _undefined(self, node: Node, kind: str, name: str, path: NodePath) -> None:
+    def _undefined(self, node: ComposeNode, kind: str, name: str, path: NodePath) -> None:
         message = f"the {kind} {name!r} is not defined"
         fail(node, "compose.undefined", message, f"add {name} to {kind}s", path)
 
-    def scale(self, service: Node, path: NodePath) -> None:
+    def scale(self, service: ComposeNode, path: NodePath) -> None:
         scale, deploy, name = (service.get(key) for key in ("scale", "deploy", "container_name"))
         replicas = deploy.get("replicas") if deploy is not None else None
         if scale is not None and deploy is not None:
@@ -160,7 +162,7 @@ class _Checks:
             message = f"{number.value} containers can't have one container_name"
             fail(name, "compose.conflict", message, "remove container_name", path)
 
-    def limits(self, service: Node, path: NodePath) -> None:
+    def limits(self, service: ComposeNode, path: NodePath) -> None:
         deploy = service.get("deploy")
         resources = deploy.get("resources") if deploy is not None else None
         if resources is None:
@@ -179,11 +181,11 @@ class _Checks:
                 both = f"{attribute} and deploy.resources.{kind}.{name}"
                 self._distinct(own, both, path)
 
-    def _distinct(self, node: Node, names: str, path: NodePath) -> None:
+    def _distinct(self, node: ComposeNode, names: str, path: NodePath) -> None:
         message = f"{names} have different values"
         fail(node, "compose.conflict", message, "write one value, or remove one of them", path)
 
-    def watches(self, service: Node, path: NodePath) -> None:
+    def watches(self, service: ComposeNode, path: NodePath) -> None:
         develop = service.get("develop")
         for rule in _items(develop, "watch") if develop is not None else ():
             action = rule.get("action")
@@ -193,22 +195,22 @@ class _Checks:
                 fail(rule, "compose.missing", message, "add target", (*path, "develop", "watch"))
 
 
-def _single(node: Node) -> object:
+def _single(node: ComposeNode) -> object:
     return single_precision(node.value) if isinstance(node.value, float) else node.value
 
 
-def _number(node: Node) -> int:
+def _number(node: ComposeNode) -> int:
     return node.value if isinstance(node.value, int) else 0
 
 
-def _named_volumes(service: Node) -> Iterator[Node]:
+def _named_volumes(service: ComposeNode) -> Iterator[ComposeNode]:
     for mount in _items(service, "volumes"):
         kind = mount.get("type")
         if kind is not None and kind.value == "volume" and "source" in mount.members:
             yield mount
 
 
-def _check_cycles(services: dict[str, Node], report: Report) -> None:
+def _check_cycles(services: dict[str, ComposeNode], report: ReadingReport) -> None:
     """Report the first cycle of dependencies."""
     done: set[str] = set()
     for start, service in services.items():
@@ -235,6 +237,6 @@ def _check_cycles(services: dict[str, Node], report: Report) -> None:
                 open_names.add(following)
 
 
-def _dependencies(service: Node) -> Iterator[str]:
+def _dependencies(service: ComposeNode) -> Iterator[str]:
     depends_on = service.get("depends_on")
     return iter(list(depends_on.members) if depends_on is not None else [])

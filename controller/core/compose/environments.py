@@ -7,10 +7,10 @@ from collections import ChainMap
 from controller.core.compose.forms.paths import file_path
 from controller.core.compose.merging.session import Session, unreadable
 from controller.core.compose.project import FileAbsent
-from controller.core.compose.text.nodes import Fault, Node, NodePath, fail
+from controller.core.compose.text.nodes import ComposeNode, Fault, NodePath, fail
 
 
-def read_environments(services: Node, variables: dict[str, str], session: Session) -> None:
+def read_environments(services: ComposeNode, variables: dict[str, str], session: Session) -> None:
     """Put the variables and labels of files into the services, in place."""
     for name, service in services.members.items():
         env_files = service.members.pop("env_file", None)
@@ -26,7 +26,7 @@ def read_environments(services: Node, variables: dict[str, str], session: Sessio
             session.report.add(fault.problem)
 
 
-def _add(service: Node, attribute: str, found: dict[str, Node]) -> None:
+def _add(service: ComposeNode, attribute: str, found: dict[str, ComposeNode]) -> None:
     own = service.get(attribute)
     members = {**found, **(own.members if own is not None else {})}
     if members:
@@ -34,9 +34,9 @@ def _add(service: Node, attribute: str, found: dict[str, Node]) -> None:
 
 
 def _from_env_files(
-    files: Node, variables: dict[str, str], session: Session, path: NodePath
-) -> dict[str, Node]:
-    found: dict[str, Node] = {}
+    files: ComposeNode, variables: dict[str, str], session: Session, path: NodePath
+) -> dict[str, ComposeNode]:
+    found: dict[str, ComposeNode] = {}
     texts: dict[str, str] = {}
     known = ChainMap(texts, variables)
     for file in files.items:
@@ -59,8 +59,8 @@ def _from_env_files(
     return found
 
 
-def _from_label_files(files: Node, session: Session) -> dict[str, Node]:
-    found: dict[str, Node] = {}
+def _from_label_files(files: ComposeNode, session: Session) -> dict[str, ComposeNode]:
+    found: dict[str, ComposeNode] = {}
     for file in files.items:
         path = file_path(file.text or "")
         known = {key: node.text or "" for key, node in found.items()}

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controller.core.compose.forms.long_forms import clean_path, nodes_of
-from controller.core.compose.text.nodes import Node
+from controller.core.compose.text.nodes import ComposeNode
 
 _NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
 _SECTIONS = ("networks", "volumes", "configs", "secrets")
 _SERVICE = "service:"
 
 
-def normalize(tree: Node, name: str, variables: Mapping[str, str]) -> None:
+def normalize(tree: ComposeNode, name: str, variables: Mapping[str, str]) -> None:
     """Add the implicit parts of a project, in place."""
     _add_default_network(tree)
     for service in _members(tree, "services").values():
@@ -23,12 +23,12 @@ def normalize(tree: Node, name: str, variables: Mapping[str, str]) -> None:
     _add_names(tree, name)
 
 
-def _members(tree: Node, section: str) -> dict[str, Node]:
+def _members(tree: ComposeNode, section: str) -> dict[str, ComposeNode]:
     found = tree.get(section)
     return found.members if found is not None else {}
 
 
-def _add_default_network(tree: Node) -> None:
+def _add_default_network(tree: ComposeNode) -> None:
     used = False
     for service in _members(tree, "services").values():
         networks = service.get("networks")
@@ -46,7 +46,7 @@ def _add_default_network(tree: Node) -> None:
         section.members["default"] = tree.at(None)
 
 
-def _normalize_service(service: Node, variables: Mapping[str, str]) -> None:
+def _normalize_service(service: ComposeNode, variables: Mapping[str, str]) -> None:
     policy = service.get("pull_policy")
     if policy is not None and policy.value == "if_not_present":
         policy.value = "missing"
@@ -61,18 +61,18 @@ def _normalize_service(service: Node, variables: Mapping[str, str]) -> None:
     _add_dependencies(service)
 
 
-def _items(service: Node, name: str) -> list[Node]:
+def _items(service: ComposeNode, name: str) -> list[ComposeNode]:
     found = service.get(name)
     return found.items if found is not None else []
 
 
-def _normalize_build(build: Node, variables: Mapping[str, str]) -> None:
+def _normalize_build(build: ComposeNode, variables: Mapping[str, str]) -> None:
     if build.get("dockerfile") is None and build.get("dockerfile_inline") is None:
         build.members["dockerfile"] = build.at("Dockerfile")
     _resolve(build.get("args"), variables, keep=False)
 
 
-def _resolve(node: Node | None, variables: Mapping[str, str], *, keep: bool) -> None:
+def _resolve(node: ComposeNode | None, variables: Mapping[str, str], *, keep: bool) -> None:
     """Give values to names without a value; without *keep*, remove names that stay without."""
     if node is None:
         return
@@ -94,8 +94,8 @@ def _resolve(node: Node | None, variables: Mapping[str, str], *, keep: bool) -> 
     node.value = kept
 
 
-def _add_dependencies(service: Node) -> None:
-    found: list[tuple[str, Node, bool]] = []
+def _add_dependencies(service: ComposeNode) -> None:
+    found: list[tuple[str, ComposeNode, bool]] = []
     for link in _items(service, "links"):
         parts = (link.text or "").split(":")
         found.append((parts[0] if len(parts) == 2 else link.text or "", link, True))
@@ -117,7 +117,7 @@ def _add_dependencies(service: Node) -> None:
             depends_on.members[name] = nodes_of(node, fields)
 
 
-def _add_names(tree: Node, project: str) -> None:
+def _add_names(tree: ComposeNode, project: str) -> None:
     for section in _SECTIONS:
         members = _members(tree, section)
         for key, resource in members.items():

@@ -29,7 +29,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
+class ComposeProject:
     """A Compose project in canonical form, with the problems of its files.
 
     With an error among its problems, the tree is incomplete: no conclusion from absence is valid.

@@ -14,21 +14,21 @@ from controller.core.compose.consistency import check_consistency
 from controller.core.compose.environments import read_environments
 from controller.core.compose.forms.attributes import to_typed
 from controller.core.compose.forms.paths import join
-from controller.core.compose.merging.extends import Scope
+from controller.core.compose.merging.extends import PartScope
 from controller.core.compose.merging.model import Incomplete, load_model
 from controller.core.compose.merging.session import Session, TooManyFiles
 from controller.core.compose.normalize import normalize
 from controller.core.compose.project import (
     EXTENSION,
+    ComposeProject,
     FileAbsent,
     Place,
-    Project,
     ReadFile,
     TreePath,
 )
 from controller.core.compose.selection import remove_unused, select_profiles
 from controller.core.compose.text.interpolation import expand
-from controller.core.compose.text.nodes import Fault, Node, fail, plain
+from controller.core.compose.text.nodes import ComposeNode, Fault, fail, plain
 from controller.model.errors import Problem
 
 #: The names of a project's first file, in the order of their choice.
@@ -47,7 +47,7 @@ _REFUSED = ("COMPOSE_FILE",)
 _NAME_LETTER = re.compile(r"[a-z0-9_-]")
 
 
-def read_project(folder: str, read: ReadFile, *, folder_name: str | None = None) -> Project:
+def read_project(folder: str, read: ReadFile, *, folder_name: str | None = None) -> ComposeProject:
     """Return the Compose project of a folder.
 
     *folder* is relative to the root of the source. *folder_name* is the name of the folder on disk,
@@ -64,7 +64,7 @@ def read_project(folder: str, read: ReadFile, *, folder_name: str | None = None)
         _collect(tree, (), places)
     value = plain(tree) if tree is not None else {}
     assert isinstance(value, dict), "the tree of a project is a mapping"
-    return Project(
+    return ComposeProject(
         name=reading.name,
         folder=reading.folder,
         tree=value,
@@ -79,7 +79,7 @@ def normalize_name(name: str) -> str:
     return "".join(_NAME_LETTER.findall(name.lower())).lstrip("_-")
 
 
-def _collect(node: Node, path: TreePath, places: dict[TreePath, Place]) -> None:
+def _collect(node: ComposeNode, path: TreePath, places: dict[TreePath, Place]) -> None:
     places[path] = Place(node.file, node.line, node.column)
     if isinstance(node.value, dict):
         for name, member in node.value.items():
@@ -98,7 +98,7 @@ class _Reading:
         base = posixpath.basename(folder) if folder != "." else ""
         self.name = normalize_name(folder_name or base)
 
-    def read(self) -> Node | None:
+    def read(self) -> ComposeNode | None:
         """Return the tree; None if the project has no file.
 
         Raises:
@@ -112,7 +112,7 @@ class _Reading:
         if report.failed:
             raise Incomplete
         variables[_PROJECT_NAME] = self.name
-        scope = Scope(self.folder, variables)
+        scope = PartScope(self.folder, variables)
         tree = load_model(session, scope, [(path, None) for path in files])
         if not tree.members:
             report.add(_problem(files[0], "compose.empty", "the file is empty", "add services"))
@@ -159,7 +159,7 @@ class _Reading:
                 found.append(path)
         for other in found[1:]:
             message = f"several {kind}: {found[0]} is read, {other} is not"
-            node = Node(None, other, 1, 1)
+            node = ComposeNode(None, other, 1, 1)
             self.session.report.warn(node, "compose.several-files", message, "remove one of them")
         return found[0] if found else None
 
@@ -215,7 +215,7 @@ class _Reading:
             remedy = "add name: NAME at the top of the file"
             self.session.report.add(_problem(files[0], "compose.project-name", message, remedy))
 
-    def _written_name(self, files: list[str]) -> Node | None:
+    def _written_name(self, files: list[str]) -> ComposeNode | None:
         """Return the last ``name`` in the files.
 
         Raises:
@@ -232,7 +232,7 @@ class _Reading:
                 last = name.at(str(name.value))
         return last
 
-    def _profiles(self, tree: Node, variables: Mapping[str, str]) -> list[str]:
+    def _profiles(self, tree: ComposeNode, variables: Mapping[str, str]) -> list[str]:
         extension = tree.get(EXTENSION)
         chosen = extension.get("profiles") if extension is not None else None
         if chosen is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from controller.core.compose.text.nodes import Node
+from controller.core.compose.text.nodes import ComposeNode
 
 
-def select_profiles(tree: Node, profiles: Sequence[str]) -> set[str]:
+def select_profiles(tree: ComposeNode, profiles: Sequence[str]) -> set[str]:
     """Remove services of other profiles, in place, and return the removed names."""
     services = tree.get("services")
     removed: set[str] = set()
@@ -21,7 +21,7 @@ def select_profiles(tree: Node, profiles: Sequence[str]) -> set[str]:
     return removed
 
 
-def remove_unused(tree: Node) -> None:
+def remove_unused(tree: ComposeNode) -> None:
     """Remove resources that no service uses, in place."""
     services = tree.get("services")
     used: dict[str, set[object]] = {
@@ -50,19 +50,19 @@ def remove_unused(tree: Node) -> None:
             del tree.members[section]
 
 
-def _items(node: Node, name: str) -> list[Node]:
+def _items(node: ComposeNode, name: str) -> list[ComposeNode]:
     found = node.get(name)
     return found.items if found is not None else []
 
 
-def _volumes(service: Node) -> Iterable[Node]:
+def _volumes(service: ComposeNode) -> Iterable[ComposeNode]:
     for mount in _items(service, "volumes"):
         kind = mount.get("type")
         if kind is not None and kind.value == "volume":
             yield mount
 
 
-def _sources(mounts: Iterable[Node]) -> Iterable[object]:
+def _sources(mounts: Iterable[ComposeNode]) -> Iterable[object]:
     for mount in mounts:
         source = mount.get("source")
         if source is not None:

@@ -30,7 +30,7 @@ from controller.core.git.feedback import FEEDBACK_MAX_BYTES, parse
 from controller.core.git.tree_checks import Refusal
 from controller.fetch.credentials import ca_file, raise_if_insecure, read_token
 from controller.fetch.forge.client import HttpLimits, post
-from controller.fetch.forge.sent import Place, Sent, SentFile
+from controller.fetch.forge.sent import CommitPlace, Sent, SentFile
 from controller.model.desired.source_spec import GitSpec
 from controller.model.errors import SourceError, StateError
 from controller.model.sources import CommitOutcome, OutcomeState
@@ -188,7 +188,7 @@ class StatusSender:
         ]
         return min(due, key=lambda each: self._attempts.get(each, 0), default=None)
 
-    def _known(self, sent: Mapping[Place, Sent], outcome: CommitOutcome) -> Sent | None:
+    def _known(self, sent: Mapping[CommitPlace, Sent], outcome: CommitOutcome) -> Sent | None:
         """Return what was sent for an outcome's commit and namespace to the present target."""
         known = sent.get(outcome.place)
         return known if known is not None and known.target == self._target else None

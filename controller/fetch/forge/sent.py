@@ -18,7 +18,7 @@ from controller.system.atomic_file import write_atomic
 
 VERSION = 1
 _SENT_MAX_BYTES = 4 << 20
-Place = tuple[str, str, str]
+CommitPlace = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class SentFile:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "sent.json"
-        self._sent: dict[Place, Sent] = {}
+        self._sent: dict[CommitPlace, Sent] = {}
         self._lock = threading.Lock()
 
     def load(self) -> str | None:
@@ -54,12 +54,12 @@ class SentFile:
             return f"{self._file} was damaged ({error}); commit statuses are sent again"
         return None
 
-    def of(self, source: str) -> Mapping[Place, Sent]:
+    def of(self, source: str) -> Mapping[CommitPlace, Sent]:
         """Return the sent statuses of a source."""
         with self._lock:
             return {place: sent for place, sent in self._sent.items() if place[0] == source}
 
-    def record(self, place: Place, sent: Sent, *, kept: Iterable[Place]) -> None:
+    def record(self, place: CommitPlace, sent: Sent, *, kept: Iterable[CommitPlace]) -> None:
         """Record a status durably; of its source, only the places *kept* stay.
 
         Raises:
@@ -75,7 +75,7 @@ class SentFile:
                 raise StateError("source.state", f"{self._file}: {error.strerror}") from error
 
 
-def _render(sent: Mapping[Place, Sent]) -> bytes:
+def _render(sent: Mapping[CommitPlace, Sent]) -> bytes:
     listed = [
         [*place, each.state.value, each.text, each.posts, each.at, each.target]
         for place, each in sorted(sent.items())
@@ -83,11 +83,11 @@ def _render(sent: Mapping[Place, Sent]) -> bytes:
     return f"{json.dumps({'version': VERSION, 'sent': listed}, indent=1)}\n".encode()
 
 
-def _parse(data: bytes) -> dict[Place, Sent]:
+def _parse(data: bytes) -> dict[CommitPlace, Sent]:
     body = json.loads(data)
     if body["version"] != VERSION:
         raise ValueError(f"its version isn't {VERSION}")
-    found: dict[Place, Sent] = {}
+    found: dict[CommitPlace, Sent] = {}
     for entry in body["sent"][: 64 * OUTCOMES_MAX]:
         source, commit, namespace, state, text, posts, at, *more = entry
         place = (str(source), str(commit), str(namespace))

@@ -33,7 +33,7 @@ CHUNK = 1024 * 1024
 HOLES_MIN = 64 * 1024
 
 #: Reports a message to the parent.
-Report = Callable[[dict[str, Any]], None]
+ArchiveReport = Callable[[dict[str, Any]], None]
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class ArchiveWriter:
     """Writes one archive."""
 
     out: BinaryIO
-    report: Report
+    report: ArchiveReport
     entries: int = 0
     size_bytes: int = 0
     skipped: int = 0

@@ -47,7 +47,7 @@ class ChildFailed(Exception):
 
 
 @dataclass(slots=True)
-class Child:
+class VolumeChild:
     """A running child, with its pipes; -1 for a pipe that isn't needed any more."""
 
     pid: int
@@ -111,7 +111,7 @@ class Child:
         self.end()
 
 
-def start_dump(folder: str, volume: str) -> Child:
+def start_dump(folder: str, volume: str) -> VolumeChild:
     """Start a child that writes the archive of a volume."""
 
     def work(data: BinaryIO, report: Callable[[dict[str, Any]], None], _commands: int) -> None:
@@ -130,7 +130,7 @@ def start_dump(folder: str, volume: str) -> Child:
     return _start(folder, work, keep=DUMP_KEEPS, writes=True)
 
 
-def start_restore(folder: str) -> Child:
+def start_restore(folder: str) -> VolumeChild:
     """Start a child that unpacks an archive, and exchanges the data.
 
     The command ``MARK`` writes the marker of the exchange, and ``EXCHANGE`` follows. In between the
@@ -170,7 +170,7 @@ def _await(commands: int, word: bytes) -> None:
         raise BadArchive("nothing was exchanged")
 
 
-def start_finish(folder: str) -> Child:
+def start_finish(folder: str) -> VolumeChild:
     """Start a child that finishes an exchange that was cut short."""
 
     def work(_data: BinaryIO, report: Callable[[dict[str, Any]], None], _commands: int) -> None:
@@ -180,10 +180,10 @@ def start_finish(folder: str) -> Child:
     return _start(folder, work, keep=RESTORE_KEEPS, writes=False)
 
 
-Work = Callable[[BinaryIO, Callable[[dict[str, Any]], None], int], None]
+VolumeWork = Callable[[BinaryIO, Callable[[dict[str, Any]], None], int], None]
 
 
-def _start(folder: str, work: Work, *, keep: tuple[int, ...], writes: bool) -> Child:
+def _start(folder: str, work: VolumeWork, *, keep: tuple[int, ...], writes: bool) -> VolumeChild:
     data, reports, commands = os.pipe(), os.pipe(), os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -193,11 +193,16 @@ def _start(folder: str, work: Work, *, keep: tuple[int, ...], writes: bool) -> C
         _run(folder, work, own, keep=keep, writes=writes)
     for handle in (data[1 if writes else 0], reports[1], commands[0]):
         os.close(handle)
-    return Child(pid, data[0 if writes else 1], reports[0], commands[1])
+    return VolumeChild(pid, data[0 if writes else 1], reports[0], commands[1])
 
 
 def _run(
-    folder: str, work: Work, pipes: tuple[int, int, int], *, keep: tuple[int, ...], writes: bool
+    folder: str,
+    work: VolumeWork,
+    pipes: tuple[int, int, int],
+    *,
+    keep: tuple[int, ...],
+    writes: bool,
 ) -> NoReturn:
     """Do the work of the child, and end. Nothing of the parent's Python stack is unwound."""
     status = 1

@@ -35,7 +35,7 @@ from controller.process.volumes.archive_format import (
     XATTR,
     BadArchive,
 )
-from controller.process.volumes.archive_writer import CHUNK, Report, names_in
+from controller.process.volumes.archive_writer import CHUNK, ArchiveReport, names_in
 from controller.system import syscalls
 
 #: Below the volume's folder. The marker's name is known to the broker.
@@ -55,7 +55,7 @@ class Unpacker:
     """Unpacks one archive into the staging folder."""
 
     root: str
-    report: Report
+    report: ArchiveReport
     entries: int = 0
     size_bytes: int = 0
     #: The attributes of folders are set last: a folder may forbid new entries.

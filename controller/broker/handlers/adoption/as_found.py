@@ -22,9 +22,9 @@ from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, name_conflicts, port_conflicts
 from controller.broker.handlers.adoption import joining
 from controller.broker.handlers.adoption.judging import (
+    AdoptionCandidate,
+    AdoptionJudge,
     Asked,
-    Candidate,
-    Judge,
     judge_place,
     object_to_json,
 )
@@ -54,9 +54,9 @@ _MEMBERS_OF_ONE = {"container", "name", "create", "admit"}
 def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
     """Handle ``POST adoptions``."""
     asked = _read(call.body)
-    judge = Judge(call, state, asked.leave, asked.note)
+    judge = AdoptionJudge(call, state, asked.leave, asked.note)
     candidates = [
-        Candidate(each, call.id if not n else state.new_id())
+        AdoptionCandidate(each, call.id if not n else state.new_id())
         for n, each in enumerate(asked.containers)
     ]
     yield from judge.run(candidates, asked.objects)
@@ -99,21 +99,21 @@ def adopt(call: GateRequest, state: GateState) -> Flow[Reply]:
     return json_reply(200, {"id": call.id, **result})
 
 
-def _refused_summary(candidate: Candidate) -> dict[str, object]:
+def _refused_summary(candidate: AdoptionCandidate) -> dict[str, object]:
     namespace, service, _ = candidate.place
     name = redact.text(candidate.found_name)
     return SummaryPart(name=name, namespace=namespace, service=service).members
 
 
 def _adopt_all(
-    call: GateRequest, state: GateState, candidates: list[Candidate]
-) -> Flow[tuple[list[Candidate], list[dict[str, object]]]]:
+    call: GateRequest, state: GateState, candidates: list[AdoptionCandidate]
+) -> Flow[tuple[list[AdoptionCandidate], list[dict[str, object]]]]:
     """Adopt all candidates, join their networks, and only then leave the old ones.
 
     Return the adopted ones, and the failures. Containers that talk to each other over an old network
     meet on the new one before the old one is left.
     """
-    done, failed = list[Candidate](), list[dict[str, object]]()
+    done, failed = list[AdoptionCandidate](), list[dict[str, object]]()
     for candidate in candidates:
         reply = yield from _adopt_one(call, state, candidate)
         if reply.status >= 400:
@@ -138,7 +138,7 @@ def _adopt_all(
     return done, failed
 
 
-def _is_late(call: GateRequest, step: tuple[str, Candidate, str]) -> bool:
+def _is_late(call: GateRequest, step: tuple[str, AdoptionCandidate, str]) -> bool:
     """Return True for a join of a network that publishes ports."""
     act, candidate, network = step
     published = bool(candidate.summary.ports)
@@ -147,7 +147,7 @@ def _is_late(call: GateRequest, step: tuple[str, Candidate, str]) -> bool:
     return act == "join" and published and network != isolated
 
 
-def _failure(candidate: Candidate, step: str, reply: Reply) -> dict[str, object]:
+def _failure(candidate: AdoptionCandidate, step: str, reply: Reply) -> dict[str, object]:
     rule, reason = rule_of(reply)
     text = reason or str(mapping_of(parse_json(reply)).get("message", ""))
     return {
@@ -158,7 +158,7 @@ def _failure(candidate: Candidate, step: str, reply: Reply) -> dict[str, object]
     }
 
 
-def _adopt_one(call: GateRequest, state: GateState, candidate: Candidate) -> Flow[Reply]:
+def _adopt_one(call: GateRequest, state: GateState, candidate: AdoptionCandidate) -> Flow[Reply]:
     """Adopt a judged candidate: the intent, the update, the outcome."""
     by = Author(candidate.intent, call.actor, policy=call.policy.digest)
     if candidate.lookups is not None:
@@ -189,7 +189,7 @@ def _adopt_one(call: GateRequest, state: GateState, candidate: Candidate) -> Flo
         return denied.reply(candidate.intent)
 
 
-def _refuse_if_overtaken(state: GateState, candidate: Candidate) -> None:
+def _refuse_if_overtaken(state: GateState, candidate: AdoptionCandidate) -> None:
     """Refuse if another request took the container or the slot since the comparison.
 
     Raises:

@@ -65,7 +65,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Candidate:
+class AdoptionCandidate:
     """A container to adopt, with the findings about it."""
 
     asked: Asked
@@ -123,7 +123,7 @@ class Candidate:
         }
 
 
-class Judge:
+class AdoptionJudge:
     """Judges the candidates of one request. Changes nothing."""
 
     def __init__(
@@ -137,7 +137,9 @@ class Judge:
         self.objects: list[JudgedObject] = []
         self._defaults = Defaults()
 
-    def run(self, candidates: list[Candidate], objects: list[AdoptionRequest]) -> Flow[None]:
+    def run(
+        self, candidates: list[AdoptionCandidate], objects: list[AdoptionRequest]
+    ) -> Flow[None]:
         """Judge the volumes and networks, and then all candidates.
 
         Raises:
@@ -192,7 +194,7 @@ class Judge:
             recorded = record_of(judged)
             self._state.inventory = fold_adoption(inventory, inventory.seq, recorded)
 
-    def _judge(self, candidate: Candidate, inspect: Mapping[str, Any]) -> Flow[None]:
+    def _judge(self, candidate: AdoptionCandidate, inspect: Mapping[str, Any]) -> Flow[None]:
         try:
             found, judged = yield from self._admit_document(candidate)
         except Denied as denied:
@@ -225,7 +227,7 @@ class Judge:
             yield from self._verify(candidate)
 
     def _admit_document(
-        self, candidate: Candidate
+        self, candidate: AdoptionCandidate
     ) -> Flow[tuple[container_create.Lookups, AdmissionDecision]]:
         """Judge the create of the document, as one of the controller's."""
         call = replace(
@@ -240,7 +242,7 @@ class Judge:
 
     def _compare(
         self,
-        candidate: Candidate,
+        candidate: AdoptionCandidate,
         inspect: Mapping[str, Any],
         image: Mapping[str, Any],
         wanted: Settings,
@@ -270,7 +272,7 @@ class Judge:
         ]
 
     def _refuse_memory_in_use(
-        self, candidate: Candidate, now: Settings, wanted: Settings
+        self, candidate: AdoptionCandidate, now: Settings, wanted: Settings
     ) -> Flow[None]:
         if 0 < now.memory <= wanted.memory:
             return
@@ -280,7 +282,7 @@ class Judge:
 
     def _summary(
         self,
-        candidate: Candidate,
+        candidate: AdoptionCandidate,
         judged: AdmissionDecision,
         inspect: Mapping[str, Any],
         wanted: Settings,
@@ -317,7 +319,7 @@ class Judge:
         )
 
     def _kept_aliases(
-        self, candidate: Candidate, admitted: SummaryPart, inspect: Mapping[str, Any]
+        self, candidate: AdoptionCandidate, admitted: SummaryPart, inspect: Mapping[str, Any]
     ) -> dict[str, object]:
         """Return the document's aliases by network, with the container's name where it has it.
 
@@ -329,7 +331,7 @@ class Judge:
                 aliases[network] = (*aliases.get(network, ()), candidate.found_name)
         return {name: list(each) for name, each in aliases.items()}
 
-    def _verify(self, candidate: Candidate) -> Flow[None]:
+    def _verify(self, candidate: AdoptionCandidate) -> Flow[None]:
         """Compare the kernel's view with the future admission. Limits and networks come later."""
         item = _item_of(candidate)
         sight = yield from kernel_verify.verify(self._state, item, self._call.policy)
@@ -339,7 +341,7 @@ class Judge:
         candidate.effective = replace(sight, breaches=()).text
 
     def _judge_networks(
-        self, candidate: Candidate, inspect: Mapping[str, Any], together: frozenset[str]
+        self, candidate: AdoptionCandidate, inspect: Mapping[str, Any], together: frozenset[str]
     ) -> Flow[None]:
         """Find the networks to leave. One with containers of others needs the operator's word."""
         joined = settings(inspect).networks
@@ -356,7 +358,7 @@ class Judge:
                 candidate.findings.append(finding)
 
 
-def judge_place(inventory: Inventory, candidate: Candidate) -> Iterator[Finding]:
+def judge_place(inventory: Inventory, candidate: AdoptionCandidate) -> Iterator[Finding]:
     """Yield why a container, or its slot, is taken already, also by a change in progress."""
     namespace, service, slot = candidate.place
     items = inventory.containers
@@ -410,7 +412,7 @@ def _update_body(wanted: Settings) -> dict[str, object]:
     return limits_body(limits) | {"RestartPolicy": policy}
 
 
-def _item_of(candidate: Candidate) -> ContainerItem:
+def _item_of(candidate: AdoptionCandidate) -> ContainerItem:
     """Return the inventory's item that an adoption would add."""
     closing = Closing(
         id=candidate.intent,

@@ -9,9 +9,9 @@ from controller.broker.gate.state import GateState
 from controller.broker.handlers.volumes import holds, object_adoption
 from controller.model.records import Reply
 
-Act = Callable[[GateRequest, GateState, Mapping[str, object]], Flow[Reply]]
+VolumeAct = Callable[[GateRequest, GateState, Mapping[str, object]], Flow[Reply]]
 
-ACTS: dict[str, Act] = {
+ACTS: dict[str, VolumeAct] = {
     object_adoption.ACT: object_adoption.adopt,
     holds.BEGIN: holds.begin,
     holds.RENEW: holds.renew,

@@ -28,7 +28,7 @@ from controller.core.compose.forms.typed import (
     texts,
     ulimit,
 )
-from controller.core.compose.text.nodes import Node, Report
+from controller.core.compose.text.nodes import ComposeNode, ReadingReport
 
 
 def _fields(convert: Convert, names: str) -> dict[str, Convert]:
@@ -129,7 +129,7 @@ _DEPLOY_FIELDS = structure(
 )
 
 
-def _deploy(node: Node, target: Target) -> Node | None:
+def _deploy(node: ComposeNode, target: Target) -> ComposeNode | None:
     converted = _DEPLOY_FIELDS(node, target)
     if converted is not None:
         for name in ("resources", "placement"):
@@ -165,7 +165,7 @@ _WATCH = list_of(
 )
 
 
-def _develop(node: Node, target: Target) -> Node | None:
+def _develop(node: ComposeNode, target: Target) -> ComposeNode | None:
     converted = structure({"watch": _WATCH})(node, target)
     watch = converted.get("watch") if converted is not None else None
     for rule in watch.items if watch is not None else ():
@@ -286,7 +286,7 @@ _NETWORK_FIELDS = structure(
 )
 
 
-def _network(node: Node, target: Target) -> Node | None:
+def _network(node: ComposeNode, target: Target) -> ComposeNode | None:
     converted = _NETWORK_FIELDS(node, target)
     if converted is not None:
         converted.members.setdefault("ipam", node.at({}))
@@ -317,9 +317,9 @@ SECTIONS: dict[str, Convert] = {
 }
 
 
-def to_typed(root: Node, report: Report) -> Node:
+def to_typed(root: ComposeNode, report: ReadingReport) -> ComposeNode:
     """Return the tree with typed values; values with a problem are left out."""
-    members: dict[str, Node] = {}
+    members: dict[str, ComposeNode] = {}
     for name, member in root.members.items():
         if name.startswith("x-"):
             members[name] = member

@@ -8,23 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from controller.core.compose.text.nodes import (
+    ComposeNode,
     Fault,
-    Node,
     NodePath,
     PathTable,
-    Report,
+    ReadingReport,
     fail,
 )
 
-Check = Callable[[Node, NodePath], None]
+Check = Callable[[ComposeNode, NodePath], None]
 
 
-def check_choices(root: Node, report: Report) -> None:
+def check_choices(root: ComposeNode, report: ReadingReport) -> None:
     """Report attributes that exclude one another."""
     _walk(root, _CHECKS, (), report)
 
 
-def _walk(node: Node, table: PathTable[Check] | None, path: NodePath, report: Report) -> None:
+def _walk(
+    node: ComposeNode, table: PathTable[Check] | None, path: NodePath, report: ReadingReport
+) -> None:
     if table is None:
         return
     if table.rule is not None:
@@ -39,7 +41,7 @@ def _walk(node: Node, table: PathTable[Check] | None, path: NodePath, report: Re
         _walk(item, table.below("*"), (*path, number), report)
 
 
-def _external_volume(node: Node, path: NodePath) -> None:
+def _external_volume(node: ComposeNode, path: NodePath) -> None:
     external = node.get("external")
     if external is None or external.value is not True:
         return
@@ -50,7 +52,7 @@ def _external_volume(node: Node, path: NodePath) -> None:
 
 
 def _sources(*names: str) -> Check:
-    def check(node: Node, path: NodePath) -> None:
+    def check(node: ComposeNode, path: NodePath) -> None:
         present = [name for name in names if name in node.members]
         if len(present) > 1:
             message = f"{' and '.join(present)} exclude one another"
@@ -62,13 +64,13 @@ def _sources(*names: str) -> Check:
     return check
 
 
-def _device_request(node: Node, path: NodePath) -> None:
+def _device_request(node: ComposeNode, path: NodePath) -> None:
     if {"count", "device_ids"} <= node.members.keys():
         message = "count and device_ids exclude one another"
         fail(node, "compose.conflict", message, "keep one of them", path)
 
 
-def _watched_path(node: Node, path: NodePath) -> None:
+def _watched_path(node: ComposeNode, path: NodePath) -> None:
     if not node.value:
         fail(node, "compose.value", "must not be empty", "write a path", path)
 

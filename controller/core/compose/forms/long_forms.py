@@ -12,11 +12,11 @@ from controller.core.compose.forms.mounts import parse_volume
 from controller.core.compose.forms.ports import parse_port
 from controller.core.compose.text.nodes import (
     MAX_MADE,
+    ComposeNode,
     Fault,
-    Node,
     NodePath,
     PathTable,
-    Report,
+    ReadingReport,
     fail,
     kind_of,
     same,
@@ -25,20 +25,22 @@ from controller.core.compose.text.nodes import (
 #: The characters that one port of a range counts for.
 PORT_SIZE = 500
 
-Form = Callable[[Node, NodePath, Report], Node]
+LongForm = Callable[[ComposeNode, NodePath, ReadingReport], ComposeNode]
 
 
-def to_long_forms(root: Node, report: Report) -> Node:
+def to_long_forms(root: ComposeNode, report: ReadingReport) -> ComposeNode:
     """Return the tree with every short form replaced. Values with a problem stay as they are."""
     return _walk(root, _FORMS, (), report)
 
 
-def add_defaults(root: Node, report: Report) -> Node:
+def add_defaults(root: ComposeNode, report: ReadingReport) -> ComposeNode:
     """Return the tree with the defaults of long forms."""
     return _walk(root, _DEFAULTS, (), report)
 
 
-def _walk(node: Node, table: PathTable[Form] | None, path: NodePath, report: Report) -> Node:
+def _walk(
+    node: ComposeNode, table: PathTable[LongForm] | None, path: NodePath, report: ReadingReport
+) -> ComposeNode:
     if table is None:
         return node
     if table.rule is not None:
@@ -62,7 +64,7 @@ def _walk(node: Node, table: PathTable[Form] | None, path: NodePath, report: Rep
     return node
 
 
-def nodes_of(source: Node, value: object) -> Node:
+def nodes_of(source: ComposeNode, value: object) -> ComposeNode:
     """Return nodes for a plain value, all at the place of *source*."""
     if isinstance(value, dict):
         return source.at({name: nodes_of(source, member) for name, member in value.items()})
@@ -72,16 +74,16 @@ def nodes_of(source: Node, value: object) -> Node:
     return source.at(value)
 
 
-def _wrong(node: Node, expected: str, path: NodePath) -> None:
+def _wrong(node: ComposeNode, expected: str, path: NodePath) -> None:
     message = f"must be {expected}, not {kind_of(node.value)}"
     fail(node, "compose.type", message, f"write {expected}", path)
 
 
-def _list(node: Node, _path: NodePath, _report: Report) -> Node:
+def _list(node: ComposeNode, _path: NodePath, _report: ReadingReport) -> ComposeNode:
     return node.at([node]) if isinstance(node.value, str) else node
 
 
-def _servers(node: Node, path: NodePath, report: Report) -> Node:
+def _servers(node: ComposeNode, path: NodePath, report: ReadingReport) -> ComposeNode:
     """Return a list of servers without empty entries, which Compose leaves out."""
     servers = _list(node, path, report)
     if isinstance(servers.value, list):
@@ -89,14 +91,14 @@ def _servers(node: Node, path: NodePath, report: Report) -> Node:
     return servers
 
 
-def _mapping_of(name: str) -> Form:
-    def form(node: Node, _path: NodePath, _report: Report) -> Node:
+def _mapping_of(name: str) -> LongForm:
+    def form(node: ComposeNode, _path: NodePath, _report: ReadingReport) -> ComposeNode:
         return node.at({name: node}) if isinstance(node.value, str) else node
 
     return form
 
 
-def _env_files(node: Node, _path: NodePath, _report: Report) -> Node:
+def _env_files(node: ComposeNode, _path: NodePath, _report: ReadingReport) -> ComposeNode:
     files = []
     for item in [node] if isinstance(node.value, str) else node.items:
         members = {"path": item} if isinstance(item.value, str) else item.members
@@ -105,8 +107,8 @@ def _env_files(node: Node, _path: NodePath, _report: Report) -> Node:
     return node.at(list(files))
 
 
-def _depends_on(node: Node, path: NodePath, _report: Report) -> Node:
-    members: dict[str, Node] = {}
+def _depends_on(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
+    members: dict[str, ComposeNode] = {}
     for item in node.items:
         if item.text is None:
             _wrong(item, "the name of a service", path)
@@ -120,7 +122,7 @@ def _depends_on(node: Node, path: NodePath, _report: Report) -> Node:
     return node.at(members)
 
 
-def _networks(node: Node, path: NodePath, _report: Report) -> Node:
+def _networks(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
     if not isinstance(node.value, list):
         return node
     members = {}
@@ -131,7 +133,7 @@ def _networks(node: Node, path: NodePath, _report: Report) -> Node:
     return node.at(members)
 
 
-def _key_values(node: Node, path: NodePath, _report: Report) -> Node:
+def _key_values(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
     if not isinstance(node.value, list):
         return node
     members = {}
@@ -143,7 +145,7 @@ def _key_values(node: Node, path: NodePath, _report: Report) -> Node:
     return node.at(members)
 
 
-def _ssh(node: Node, path: NodePath, _report: Report) -> Node:
+def _ssh(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
     if not isinstance(node.value, list):
         return node
     members = {}
@@ -155,10 +157,10 @@ def _ssh(node: Node, path: NodePath, _report: Report) -> Node:
     return node.at(members)
 
 
-def _ports(node: Node, path: NodePath, report: Report) -> Node:
+def _ports(node: ComposeNode, path: NodePath, report: ReadingReport) -> ComposeNode:
     if not isinstance(node.value, list):
         _wrong(node, "a list of ports", path)
-    ports: list[Node] = []
+    ports: list[ComposeNode] = []
     for number, item in enumerate(node.items):
         value = item.value
         if report.made > MAX_MADE:
@@ -178,7 +180,7 @@ def _ports(node: Node, path: NodePath, report: Report) -> Node:
     return node.at(ports)
 
 
-def _volume(node: Node, path: NodePath, _report: Report) -> Node:
+def _volume(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
     if not isinstance(node.value, str):
         return node
     mount = parse_volume(node, node.value, path)
@@ -192,7 +194,7 @@ def clean_path(path: str) -> str:
     return cleaned[1:] if cleaned.startswith("//") else cleaned
 
 
-def _device(node: Node, path: NodePath, _report: Report) -> Node:
+def _device(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
     if not isinstance(node.value, str):
         return node
     parts = node.value.split(":")
@@ -205,17 +207,17 @@ def _device(node: Node, path: NodePath, _report: Report) -> Node:
     return nodes_of(node, fields)
 
 
-def _gpus(node: Node, _path: NodePath, _report: Report) -> Node:
+def _gpus(node: ComposeNode, _path: NodePath, _report: ReadingReport) -> ComposeNode:
     return nodes_of(node, [{"count": "all"}]) if isinstance(node.value, str) else node
 
 
-def _ulimit(node: Node, path: NodePath, _report: Report) -> Node:
+def _ulimit(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
     if isinstance(node.value, bool) or not isinstance(node.value, int | dict):
         _wrong(node, "an integer", path)
     return node
 
 
-def _external(node: Node, path: NodePath, report: Report) -> Node:
+def _external(node: ComposeNode, path: NodePath, report: ReadingReport) -> ComposeNode:
     external = node.get("external")
     if external is None or not isinstance(external.value, dict):
         return node
@@ -234,7 +236,7 @@ def _external(node: Node, path: NodePath, report: Report) -> Node:
     return node
 
 
-_FORMS: PathTable[Form] = PathTable(
+_FORMS: PathTable[LongForm] = PathTable(
     {
         "services.*.build": _mapping_of("context"),
         "services.*.build.additional_contexts": _key_values,
@@ -262,31 +264,33 @@ _FORMS: PathTable[Form] = PathTable(
 )
 
 
-def _port_defaults(node: Node, _path: NodePath, _report: Report) -> Node:
+def _port_defaults(node: ComposeNode, _path: NodePath, _report: ReadingReport) -> ComposeNode:
     node.members.setdefault("protocol", node.at("tcp"))
     node.members.setdefault("mode", node.at("ingress"))
     return node
 
 
-def _build_defaults(node: Node, _path: NodePath, _report: Report) -> Node:
+def _build_defaults(node: ComposeNode, _path: NodePath, _report: ReadingReport) -> ComposeNode:
     node.members.setdefault("context", node.at("."))
     return node
 
 
-def _secret_defaults(node: Node, _path: NodePath, _report: Report) -> Node:
+def _secret_defaults(node: ComposeNode, _path: NodePath, _report: ReadingReport) -> ComposeNode:
     source = node.get("source")
     name = source.value if source is not None else None
     node.members.setdefault("target", node.at(f"/run/secrets/{name}"))
     return node
 
 
-def _device_request_defaults(node: Node, _path: NodePath, _report: Report) -> Node:
+def _device_request_defaults(
+    node: ComposeNode, _path: NodePath, _report: ReadingReport
+) -> ComposeNode:
     if "count" not in node.members and "device_ids" not in node.members:
         node.members["count"] = node.at("all")
     return node
 
 
-_DEFAULTS: PathTable[Form] = PathTable(
+_DEFAULTS: PathTable[LongForm] = PathTable(
     {
         "services.*.build": _build_defaults,
         "services.*.secrets.*": _secret_defaults,

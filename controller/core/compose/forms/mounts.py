@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from controller.core.compose.text.nodes import Node, NodePath, fail
+from controller.core.compose.text.nodes import ComposeNode, NodePath, fail
 
 #: How mounts below a bind appear on the host, and the other way.
 PROPAGATIONS = frozenset({"rprivate", "private", "rshared", "shared", "rslave", "slave"})
 _REMEDY = "write SOURCE:TARGET or SOURCE:TARGET:ro, or use the long form"
 
-Mount = dict[str, object]
+MountTree = dict[str, object]
 
 
-def parse_volume(node: Node, spec: str, path: NodePath = ()) -> dict[str, object]:
+def parse_volume(node: ComposeNode, spec: str, path: NodePath = ()) -> dict[str, object]:
     """Return the long form of a mount as plain values.
 
     Raises:
@@ -43,7 +43,7 @@ def parse_volume(node: Node, spec: str, path: NodePath = ()) -> dict[str, object
     return mount
 
 
-def _read_options(text: str, mount: Mount, bind: dict[str, object]) -> None:
+def _read_options(text: str, mount: MountTree, bind: dict[str, object]) -> None:
     for option in text.split(","):
         if option == "ro":
             mount["read_only"] = True

@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable
 
 from controller.core.compose.text.nodes import (
+    ComposeNode,
     Fault,
-    Node,
     NodePath,
     PathTable,
-    Report,
+    ReadingReport,
     RootPath,
     fail,
 )
@@ -23,7 +23,7 @@ from controller.core.compose.text.nodes import (
 _REMOTE = ("https://", "http://", "git://", "ssh://", "github.com/", "git@")
 _WINDOWS = re.compile(r"(?:[a-zA-Z]:|\\\\[^\\/.][^\\/]*[\\/][^\\/.]+)[\\/]")
 
-Resolver = Callable[[Node, str, NodePath], None]
+Resolver = Callable[[ComposeNode, str, NodePath], None]
 
 
 def join(folder: str, path: str) -> str:
@@ -44,13 +44,17 @@ def file_path(path: str) -> str:
     return posixpath.normpath(path)
 
 
-def resolve_paths(root: Node, folder: str, report: Report) -> None:
+def resolve_paths(root: ComposeNode, folder: str, report: ReadingReport) -> None:
     """Resolve all paths of a tree that are relative to *folder*."""
     _walk(root, _RESOLVERS, folder, (), report)
 
 
 def _walk(
-    node: Node, table: PathTable[Resolver] | None, folder: str, path: NodePath, report: Report
+    node: ComposeNode,
+    table: PathTable[Resolver] | None,
+    folder: str,
+    path: NodePath,
+    report: ReadingReport,
 ) -> None:
     if table is None:
         return
@@ -66,7 +70,7 @@ def _walk(
         _walk(item, table.below("*"), folder, (*path, number), report)
 
 
-def _local(node: Node, folder: str, path: NodePath) -> None:
+def _local(node: ComposeNode, folder: str, path: NodePath) -> None:
     text = node.text
     if text is None or isinstance(text, RootPath):
         return
@@ -77,18 +81,18 @@ def _local(node: Node, folder: str, path: NodePath) -> None:
         node.value = root_path(folder, text)
 
 
-def _not_empty(node: Node, folder: str, path: NodePath) -> None:
+def _not_empty(node: ComposeNode, folder: str, path: NodePath) -> None:
     if node.value:
         _local(node, folder, path)
 
 
-def _context(node: Node, folder: str, path: NodePath) -> None:
+def _context(node: ComposeNode, folder: str, path: NodePath) -> None:
     text = node.text or ""
     if "://" not in text and not text.startswith(("service:", *_REMOTE)):
         _not_empty(node, folder, path)
 
 
-def _mount(node: Node, folder: str, path: NodePath) -> None:
+def _mount(node: ComposeNode, folder: str, path: NodePath) -> None:
     kind, source = node.get("type"), node.get("source")
     if kind is None or kind.value != "bind":
         return
@@ -97,7 +101,7 @@ def _mount(node: Node, folder: str, path: NodePath) -> None:
     _local(source, folder, (*path, "source"))
 
 
-def _driver_options(node: Node, folder: str, path: NodePath) -> None:
+def _driver_options(node: ComposeNode, folder: str, path: NodePath) -> None:
     driver, options = node.get("driver"), node.get("driver_opts")
     if driver is None or driver.value != "local" or options is None:
         return

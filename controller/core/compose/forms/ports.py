@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from controller.core.compose.text.nodes import Node, NodePath, fail
+from controller.core.compose.text.nodes import ComposeNode, NodePath, fail
 
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
@@ -16,7 +16,7 @@ _REMEDY = "write HOST:CONTAINER, such as 8080:80, or the long form"
 _CODE = "compose.port"
 
 
-def parse_port(node: Node, spec: str, path: NodePath = ()) -> list[dict[str, object]]:
+def parse_port(node: ComposeNode, spec: str, path: NodePath = ()) -> list[dict[str, object]]:
     """Return the long form of a port, one mapping for each container port, as plain values.
 
     Raises:
@@ -57,7 +57,7 @@ def _split(spec: str) -> tuple[str, str, str, str]:
     return ":".join(before[:-1]), host, container, protocol.lower() or "tcp"
 
 
-def _address(node: Node, text: str, path: NodePath) -> str:
+def _address(node: ComposeNode, text: str, path: NodePath) -> str:
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if not bare:
         return ""
@@ -70,7 +70,7 @@ def _address(node: Node, text: str, path: NodePath) -> str:
     return bare
 
 
-def _range(node: Node, text: str, side: str, path: NodePath) -> tuple[int, int]:
+def _range(node: ComposeNode, text: str, side: str, path: NodePath) -> tuple[int, int]:
     parts = text.split("-")[:2]
     if not all(_PORT.fullmatch(part) and int(part) < 65536 for part in parts):
         message = f"invalid {side} port {text!r}"

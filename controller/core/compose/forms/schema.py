@@ -16,7 +16,14 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from controller.core.compose.text.nodes import Node, NodePath, Report, kind_of, plain, problem_at
+from controller.core.compose.text.nodes import (
+    ComposeNode,
+    NodePath,
+    ReadingReport,
+    kind_of,
+    plain,
+    problem_at,
+)
 from controller.model.errors import Problem
 
 if TYPE_CHECKING:
@@ -100,7 +107,7 @@ def _validator() -> Draft7Validator:
     return found
 
 
-def validate(root: Node, report: Report) -> None:
+def validate(root: ComposeNode, report: ReadingReport) -> None:
     """Report every value that the schema does not permit."""
     errors = _validator().iter_errors(plain(root))
     for number, error in enumerate(errors):
@@ -110,7 +117,7 @@ def validate(root: Node, report: Report) -> None:
             report.add(problem)
 
 
-def _problems(error: ValidationError, root: Node) -> Iterator[Problem]:
+def _problems(error: ValidationError, root: ComposeNode) -> Iterator[Problem]:
     error = _most_specific(error)
     path: NodePath = tuple(error.absolute_path)
     node = _find(root, path)
@@ -190,7 +197,7 @@ def _is_other_kind(error: ValidationError) -> bool:
     return not error.relative_path and error.validator in {"type", "oneOf"}
 
 
-def _unknown_keys(error: ValidationError, node: Node, path: NodePath) -> Iterator[Problem]:
+def _unknown_keys(error: ValidationError, node: ComposeNode, path: NodePath) -> Iterator[Problem]:
     of_mapping: Any = error.schema
     known = list(of_mapping.get("properties", ()))
     patterns = list(of_mapping.get("patternProperties", ()))
@@ -213,7 +220,7 @@ def _unknown_keys(error: ValidationError, node: Node, path: NodePath) -> Iterato
         yield problem_at(member, "compose.unknown", message, remedy, (*path, name))
 
 
-def _find(root: Node, path: NodePath) -> Node:
+def _find(root: ComposeNode, path: NodePath) -> ComposeNode:
     for part in path:
         found = root.get(part) if isinstance(part, str) else root.items[part]
         if found is None:

@@ -18,11 +18,11 @@ from controller.core.compose.forms.values import (
 )
 from controller.core.compose.text.interpolation import to_boolean, to_integer, to_number
 from controller.core.compose.text.nodes import (
+    ComposeNode,
     Fault,
-    Node,
     NodePath,
-    Report,
-    Value,
+    NodeValue,
+    ReadingReport,
     fail,
     kind_of,
     scalar_text,
@@ -34,17 +34,17 @@ class Target:
     """Where a conversion is: the path for messages, and the report."""
 
     path: NodePath
-    report: Report
+    report: ReadingReport
 
     def below(self, part: str | int) -> Target:
         """Return the target of a member or an item."""
         return Target((*self.path, part), self.report)
 
 
-Convert = Callable[[Node, Target], Node | None]
+Convert = Callable[[ComposeNode, Target], ComposeNode | None]
 
 
-def wrong(node: Node, expected: str, target: Target) -> Node:
+def wrong(node: ComposeNode, expected: str, target: Target) -> ComposeNode:
     """Raise the problem of a value of the wrong kind.
 
     Raises:
@@ -57,7 +57,7 @@ def wrong(node: Node, expected: str, target: Target) -> Node:
 def always(convert: Convert) -> Convert:
     """Return a converter that also keeps zero, false and the empty string."""
 
-    def keep(node: Node, target: Target) -> Node | None:
+    def keep(node: ComposeNode, target: Target) -> ComposeNode | None:
         if node.value is None:
             return None
         converted = convert(node, target)
@@ -68,7 +68,7 @@ def always(convert: Convert) -> Convert:
     return keep
 
 
-def text(node: Node, target: Target) -> Node | None:
+def text(node: ComposeNode, target: Target) -> ComposeNode | None:
     """Convert a string; Compose turns an integer into a string."""
     value = node.value
     if value is None or value == "":
@@ -80,7 +80,7 @@ def text(node: Node, target: Target) -> Node | None:
     return wrong(node, "a string", target)
 
 
-def flag(node: Node, target: Target) -> Node | None:
+def flag(node: ComposeNode, target: Target) -> ComposeNode | None:
     """Convert a boolean."""
     value = node.value
     if isinstance(value, str):
@@ -90,7 +90,7 @@ def flag(node: Node, target: Target) -> Node | None:
     return node.at(value) if value else None
 
 
-def integer(node: Node, target: Target) -> Node | None:
+def integer(node: ComposeNode, target: Target) -> ComposeNode | None:
     """Convert an integer; Compose cuts fractions off."""
     value = node.value
     if isinstance(value, str):
@@ -104,7 +104,7 @@ def integer(node: Node, target: Target) -> Node | None:
     return node.at(int(value))
 
 
-def natural(node: Node, target: Target) -> Node | None:
+def natural(node: ComposeNode, target: Target) -> ComposeNode | None:
     """Convert an integer that is not negative; Compose takes no string here.
 
     At paths of ``interpolation.CASTS``, a string is an integer already.
@@ -117,7 +117,7 @@ def natural(node: Node, target: Target) -> Node | None:
     return converted
 
 
-def fraction(node: Node, target: Target) -> Node | None:
+def fraction(node: ComposeNode, target: Target) -> ComposeNode | None:
     """Convert a number of single precision."""
     value = node.value
     if isinstance(value, str):
@@ -129,7 +129,7 @@ def fraction(node: Node, target: Target) -> Node | None:
     return node.at(single_precision(float(value)))
 
 
-def size(node: Node, target: Target) -> Node | None:
+def size(node: ComposeNode, target: Target) -> ComposeNode | None:
     """Convert a size to a string with the number of bytes."""
     value = node.value
     if isinstance(value, str):
@@ -142,10 +142,10 @@ def size(node: Node, target: Target) -> Node | None:
 
 
 #: The values that Compose leaves out, where a pointer would keep them.
-_EMPTY: dict[Convert, Value] = {integer: 0, natural: 0, flag: False}
+_EMPTY: dict[Convert, NodeValue] = {integer: 0, natural: 0, flag: False}
 
 
-def duration(node: Node, target: Target) -> Node | None:
+def duration(node: ComposeNode, target: Target) -> ComposeNode | None:
     """Convert a duration; zero is kept."""
     if node.value is None:
         return None
@@ -153,13 +153,13 @@ def duration(node: Node, target: Target) -> Node | None:
     return node.at(duration_text(parse_duration(node, value, target.path)))
 
 
-def nonzero_duration(node: Node, target: Target) -> Node | None:
+def nonzero_duration(node: ComposeNode, target: Target) -> ComposeNode | None:
     """Convert a duration; zero is left out."""
     converted = duration(node, target)
     return None if converted is None or converted.value == "0s" else converted
 
 
-def texts(node: Node, target: Target) -> Node | None:
+def texts(node: ComposeNode, target: Target) -> ComposeNode | None:
     """Convert a list of strings, or a single string; numbers become strings."""
     if node.value is None:
         return None
@@ -176,7 +176,7 @@ def texts(node: Node, target: Target) -> Node | None:
     return node.at(list(items)) if items else None
 
 
-def command(node: Node, target: Target) -> Node:
+def command(node: ComposeNode, target: Target) -> ComposeNode:
     """Convert a command line, or a list of words; null stays null."""
     value = node.value
     if isinstance(value, str):
@@ -191,20 +191,20 @@ def command(node: Node, target: Target) -> Node:
     return node if value is None else wrong(node, "a string or a list", target)
 
 
-def health_test(node: Node, target: Target) -> Node | None:
+def health_test(node: ComposeNode, target: Target) -> ComposeNode | None:
     """Convert the test of a health check; a string is a command for the shell."""
     if isinstance(node.value, str):
         return node.at([node.at("CMD-SHELL"), node])
     return texts(node, target)
 
 
-def _pairs(node: Node, target: Target) -> dict[str, Node]:
+def _pairs(node: ComposeNode, target: Target) -> dict[str, ComposeNode]:
     """Return the members of a mapping, or of a list ``KEY=VALUE``; null is no value."""
     if isinstance(node.value, dict):
         return node.value
     if not isinstance(node.value, list):
         wrong(node, "a mapping or a list", target)
-    pairs: dict[str, Node] = {}
+    pairs: dict[str, ComposeNode] = {}
     for item in node.items:
         key, equals, value = scalar_text(item.value).partition("=")
         pairs[key] = item.at(value if equals else None)
@@ -212,10 +212,10 @@ def _pairs(node: Node, target: Target) -> dict[str, Node]:
 
 
 def _scalars(absent: str | None) -> Convert:
-    def convert(node: Node, target: Target) -> Node | None:
+    def convert(node: ComposeNode, target: Target) -> ComposeNode | None:
         if node.value is None:
             return None
-        members: dict[str, Node] = {}
+        members: dict[str, ComposeNode] = {}
         for key, member in _pairs(node, target).items():
             if isinstance(member.value, dict | list):
                 wrong(member, "a string", target.below(key))
@@ -232,7 +232,7 @@ mapping = _scalars("")
 environment = _scalars(None)
 
 
-def options(node: Node, target: Target) -> Node | None:
+def options(node: ComposeNode, target: Target) -> ComposeNode | None:
     """Convert strings and integers by name; Compose accepts no other values here."""
     for key, member in node.members.items():
         if isinstance(member.value, bool | float):
@@ -240,11 +240,11 @@ def options(node: Node, target: Target) -> Node | None:
     return mapping(node, target)
 
 
-def hosts(node: Node, target: Target) -> Node | None:
+def hosts(node: ComposeNode, target: Target) -> ComposeNode | None:
     """Convert extra hosts to a sorted list ``HOST=ADDRESS``."""
     if node.value is None:
         return None
-    found: list[tuple[str, Node]] = []
+    found: list[tuple[str, ComposeNode]] = []
     for host, value in _host_addresses(node, target):
         if not host or ":" in host or "=" in host:
             fail(
@@ -258,7 +258,7 @@ def hosts(node: Node, target: Target) -> Node | None:
     return node.at(items) if items else None
 
 
-def _host_addresses(node: Node, target: Target) -> list[tuple[str, Node]]:
+def _host_addresses(node: ComposeNode, target: Target) -> list[tuple[str, ComposeNode]]:
     if isinstance(node.value, dict):
         pairs = node.value.items()
         return [(host, item) for host, value in pairs for item in (value.items or [value])]
@@ -274,7 +274,7 @@ def _host_addresses(node: Node, target: Target) -> list[tuple[str, Node]]:
     return found
 
 
-def ulimit(node: Node, target: Target) -> Node:
+def ulimit(node: ComposeNode, target: Target) -> ComposeNode:
     """Convert a limit: a number, or a mapping with soft and hard."""
     if isinstance(node.value, dict):
         members = {
@@ -287,14 +287,14 @@ def ulimit(node: Node, target: Target) -> Node:
     return integer(node, target) or node.at({})
 
 
-def device_count(node: Node, target: Target) -> Node | None:
+def device_count(node: ComposeNode, target: Target) -> ComposeNode | None:
     """Convert a number of devices; ``all`` is -1."""
     if isinstance(node.value, str) and node.value.lower() == "all":
         return node.at(-1)
     return integer(node, target)
 
 
-def ssh_keys(node: Node, _target: Target) -> Node | None:
+def ssh_keys(node: ComposeNode, _target: Target) -> ComposeNode | None:
     """Convert SSH keys to a list of names, or of ``NAME: PATH``."""
     items = [
         member.at(name) if member.value is None else member.at(f"{name}: {member.value}")
@@ -306,7 +306,7 @@ def ssh_keys(node: Node, _target: Target) -> Node | None:
 def list_of(convert: Convert) -> Convert:
     """Return a converter of lists; an item with a problem is reported and left out."""
 
-    def convert_list(node: Node, target: Target) -> Node | None:
+    def convert_list(node: ComposeNode, target: Target) -> ComposeNode | None:
         if node.value is None:
             return None
         if not isinstance(node.value, list):
@@ -328,8 +328,8 @@ def list_of(convert: Convert) -> Convert:
 def mapping_of(convert: Convert) -> Convert:
     """Return a converter of mappings with free keys; a value of null stays null."""
 
-    def convert_mapping(node: Node, target: Target) -> Node | None:
-        members: dict[str, Node] = {}
+    def convert_mapping(node: ComposeNode, target: Target) -> ComposeNode | None:
+        members: dict[str, ComposeNode] = {}
         for name, member in node.members.items():
             try:
                 converted = convert(member, target.below(name))
@@ -354,12 +354,12 @@ def structure(
     of members that are always present, by their names in the result.
     """
 
-    def convert_structure(node: Node, target: Target) -> Node | None:
+    def convert_structure(node: ComposeNode, target: Target) -> ComposeNode | None:
         if node.value is None:
             return None
         if not isinstance(node.value, dict):
             return wrong(node, "a mapping", target)
-        members: dict[str, Node] = {}
+        members: dict[str, ComposeNode] = {}
         for name, member in node.value.items():
             convert = fields.get(name)
             if convert is None:

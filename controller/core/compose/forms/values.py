@@ -9,7 +9,7 @@ import re
 import struct
 from decimal import Decimal
 
-from controller.core.compose.text.nodes import Node, NodePath, fail
+from controller.core.compose.text.nodes import ComposeNode, NodePath, fail
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)*) ?([kKmMgGtTpP])?[iI]?[bB]?", re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
@@ -30,7 +30,7 @@ _DIGITS_MAX = 20
 _SPACE = " \t\r\n"
 
 
-def parse_size(node: Node, text: str, path: NodePath = ()) -> int:
+def parse_size(node: ComposeNode, text: str, path: NodePath = ()) -> int:
     """Return a size in bytes, such as ``64m``.
 
     Raises:
@@ -42,7 +42,7 @@ def parse_size(node: Node, text: str, path: NodePath = ()) -> int:
     return int(float(match[1]) * 1024 ** _POWERS[(match[2] or "").lower()])
 
 
-def parse_duration(node: Node, text: str, path: NodePath = ()) -> int:
+def parse_duration(node: ComposeNode, text: str, path: NodePath = ()) -> int:
     """Return a duration in nanoseconds, such as ``1m30s``.
 
     Raises:
@@ -104,7 +104,7 @@ def single_precision(number: float) -> float | int:
     return float(struct.unpack("f", packed)[0])
 
 
-def split_command(node: Node, line: str, path: NodePath = ()) -> tuple[list[str], bool]:
+def split_command(node: ComposeNode, line: str, path: NodePath = ()) -> tuple[list[str], bool]:
     """Return the words of a command line, and True if Compose drops the rest of the line.
 
     Compose stops at ``;``, ``&``, ``|``, ``<`` or ``>`` outside quotes.

@@ -12,14 +12,14 @@ from controller.core.compose.merging.resets import ResetPath, apply_resets
 from controller.core.compose.merging.session import Session, copy, refuse_remote
 from controller.core.compose.merging.unique import remove_repeated
 from controller.core.compose.text.interpolation import interpolate
-from controller.core.compose.text.nodes import Fault, Node, RootPath, fail
+from controller.core.compose.text.nodes import ComposeNode, Fault, RootPath, fail
 
 #: The number of services that extend one another in a row.
 MAX_CHAIN = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class PartScope:
     """The folder and the variables of a project, or of an included part of the project."""
 
     #: The folder of relative paths, relative to the root of the source.
@@ -33,7 +33,7 @@ class Scope:
 class _Source:
     """The services of one file, and the values that the files on the way reset."""
 
-    services: Node
+    services: ComposeNode
     file: str
     resets: tuple[ResetPath, ...]
 
@@ -43,10 +43,10 @@ class Extends:
     """The extended services of one scope; other files are read once."""
 
     session: Session
-    scope: Scope
+    scope: PartScope
     _files: dict[str, _Source] = field(default_factory=dict)
 
-    def apply(self, root: Node, file: str, resets: tuple[ResetPath, ...]) -> None:
+    def apply(self, root: ComposeNode, file: str, resets: tuple[ResetPath, ...]) -> None:
         """Complete every service of a file that extends another service, in place."""
         services = root.get("services")
         if services is None or not isinstance(services.value, dict):
@@ -58,7 +58,9 @@ class Extends:
             except Fault as fault:
                 self.session.report.add(fault.problem)
 
-    def _service(self, name: str, source: _Source, chain: tuple[tuple[str, str], ...]) -> Node:
+    def _service(
+        self, name: str, source: _Source, chain: tuple[tuple[str, str], ...]
+    ) -> ComposeNode:
         service = source.services.members[name]
         extends = service.get("extends")
         if extends is None:
@@ -85,8 +87,13 @@ class Extends:
         return self._merged(name, copy(base), service, source, base_source)
 
     def _merged(
-        self, name: str, base: Node, service: Node, source: _Source, base_source: _Source
-    ) -> Node:
+        self,
+        name: str,
+        base: ComposeNode,
+        service: ComposeNode,
+        source: _Source,
+        base_source: _Source,
+    ) -> ComposeNode:
         parent = base.at({"services": base.at({name: base})})
         apply_resets(parent, {*source.resets, *base_source.resets})
         merged = extend_service(base, service, name)
@@ -94,7 +101,7 @@ class Extends:
         source.services.members[name] = merged
         return merged
 
-    def _base(self, file: Node | None, source: _Source) -> _Source:
+    def _base(self, file: ComposeNode | None, source: _Source) -> _Source:
         if file is None or file.value is None:
             return source
         if file.text is None:
@@ -107,14 +114,14 @@ class Extends:
             found = self._files[path] = self._read(path, file)
         return found
 
-    def _read(self, path: str, referrer: Node) -> _Source:
+    def _read(self, path: str, referrer: ComposeNode) -> _Source:
         """Return the services of another file, in long form and with paths of the root.
 
         Raises:
             Fault: the file has no services.
         """
         session = self.session
-        tree = Node({}, path, 1, 1)
+        tree = ComposeNode({}, path, 1, 1)
         found = session.yaml(path, referrer)
         resets: tuple[ResetPath, ...] = ()
         for document, document_resets in found.documents if found is not None else ():

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from controller.core.compose.forms.paths import join
-from controller.core.compose.merging.extends import Scope
+from controller.core.compose.merging.extends import PartScope
 from controller.core.compose.merging.session import Session, refuse_remote, unreadable
 from controller.core.compose.project import EXTENSION, FileAbsent
-from controller.core.compose.text.nodes import Fault, Node, fail, same
+from controller.core.compose.text.nodes import ComposeNode, Fault, fail, same
 
 #: The depth of includes in included files.
 MAX_DEPTH = 20
 _SECTIONS = ("services", "volumes", "networks", "secrets", "configs")
 
 #: Loads the files of a scope as one tree.
-LoadModel = Callable[[Session, Scope, list[tuple[str, Node | None]]], Node]
+LoadModel = Callable[[Session, PartScope, list[tuple[str, ComposeNode | None]]], ComposeNode]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class Include:
     """The includes of one file."""
 
     session: Session
-    scope: Scope
+    scope: PartScope
     load: LoadModel
 
-    def apply(self, root: Node, file: str) -> None:
+    def apply(self, root: ComposeNode, file: str) -> None:
         """Add the resources of included files to the tree of a file, in place."""
         include = root.members.pop("include", None)
         if include is None or include.value is None:
@@ -42,9 +42,9 @@ class Include:
             except Fault as fault:
                 self.session.report.add(fault.problem)
 
-    def _include(self, item: Node, root: Node, file: str) -> None:
+    def _include(self, item: ComposeNode, root: ComposeNode, file: str) -> None:
         paths = _paths(item if item.text is not None else item.get("path"), item)
-        files: list[tuple[str, Node | None]] = []
+        files: list[tuple[str, ComposeNode | None]] = []
         for path in paths:
             refuse_remote(path, path.text or "")
             files.append((join(self.scope.folder, path.text or ""), path))
@@ -61,7 +61,7 @@ class Include:
         if directory is not None and directory.text:
             folder = join(self.scope.folder, directory.text)
         variables = self._variables(item.get("env_file"), folder)
-        model = self.load(self.session, Scope(folder, variables, chain), files)
+        model = self.load(self.session, PartScope(folder, variables, chain), files)
         extension = model.get(EXTENSION)
         if extension is not None:
             message = f"{EXTENSION} of an included file has no effect"
@@ -69,7 +69,7 @@ class Include:
             self.session.report.warn(extension, "compose.by-policy", message, remedy)
         _import(model, root, item)
 
-    def _variables(self, env_file: Node | None, folder: str) -> dict[str, str]:
+    def _variables(self, env_file: ComposeNode | None, folder: str) -> dict[str, str]:
         outer = self.scope.variables
         found: dict[str, str] = {}
         if env_file is None or not env_file.value:
@@ -88,7 +88,7 @@ class Include:
         return {**found, **outer}
 
 
-def _paths(node: Node | None, place: Node) -> list[Node]:
+def _paths(node: ComposeNode | None, place: ComposeNode) -> list[ComposeNode]:
     """Return the strings of a string or a list of strings.
 
     Raises:
@@ -100,7 +100,7 @@ def _paths(node: Node | None, place: Node) -> list[Node]:
     return items
 
 
-def _import(model: Node, root: Node, include: Node) -> None:
+def _import(model: ComposeNode, root: ComposeNode, include: ComposeNode) -> None:
     for section in _SECTIONS:
         added = model.get(section)
         if added is None or not added.members:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from controller.core.compose.project import EXTENSION
 from controller.core.compose.text.nodes import (
-    Node,
+    ComposeNode,
     NodePath,
     PathTable,
     fail,
@@ -20,13 +20,13 @@ from controller.core.compose.text.nodes import (
     scalar_text,
 )
 
-Merger = Callable[[Node, Node, NodePath], Node]
+Merger = Callable[[ComposeNode, ComposeNode, NodePath], ComposeNode]
 Table = PathTable[Merger] | None
 #: The pairs of address pools that one override compares.
 MAX_POOLS = 10_000
 
 
-def merge(base: Node, override: Node) -> Node:
+def merge(base: ComposeNode, override: ComposeNode) -> ComposeNode:
     """Return the base with the override applied; both are used up.
 
     Raises:
@@ -35,7 +35,7 @@ def merge(base: Node, override: Node) -> Node:
     return _merge(base, override, (), _RULES)
 
 
-def extend_service(base: Node, service: Node, name: str) -> Node:
+def extend_service(base: ComposeNode, service: ComposeNode, name: str) -> ComposeNode:
     """Return a service that extends a base; both are used up.
 
     Raises:
@@ -46,7 +46,7 @@ def extend_service(base: Node, service: Node, name: str) -> Node:
     return _merge(base, service, ("services", name), table)
 
 
-def _merge(base: Node, over: Node, path: NodePath, table: Table) -> Node:
+def _merge(base: ComposeNode, over: ComposeNode, path: NodePath, table: Table) -> ComposeNode:
     if table is not None and table.rule is not None:
         return table.rule(base, over, path)
     if over.value is None:
@@ -62,7 +62,7 @@ def _merge(base: Node, over: Node, path: NodePath, table: Table) -> Node:
     return over
 
 
-def _clash(base: Node, over: Node, path: NodePath) -> NoReturn:
+def _clash(base: ComposeNode, over: ComposeNode, path: NodePath) -> NoReturn:
     message = (
         f"{kind_of(over.value)} can't override {kind_of(base.value)}"
         f" ({base.file}, line {base.line})"
@@ -70,7 +70,9 @@ def _clash(base: Node, over: Node, path: NodePath) -> NoReturn:
     fail(over, "compose.merge", message, "write the same form, or tag the value !override", path)
 
 
-def _merge_members(base: Node, over: Node, path: NodePath, table: Table) -> Node:
+def _merge_members(
+    base: ComposeNode, over: ComposeNode, path: NodePath, table: Table
+) -> ComposeNode:
     members = base.members
     for name, value in over.members.items():
         is_choice = name == EXTENSION and not path
@@ -82,18 +84,18 @@ def _merge_members(base: Node, over: Node, path: NodePath, table: Table) -> Node
     return base
 
 
-def _override(_base: Node, over: Node, _path: NodePath) -> Node:
+def _override(_base: ComposeNode, over: ComposeNode, _path: NodePath) -> ComposeNode:
     return over
 
 
-def as_sequence(node: Node) -> list[Node]:
+def as_sequence(node: ComposeNode) -> list[ComposeNode]:
     """Return a list, or a mapping or string as a list of strings ``KEY=VALUE``."""
     value = node.value
     if isinstance(value, list):
         return value
     if isinstance(value, str):
         return [node]
-    found: list[tuple[str, Node]] = []
+    found: list[tuple[str, ComposeNode]] = []
     for name, member in node.members.items():
         if member.value is None:
             found.append((name, member))
@@ -104,22 +106,24 @@ def as_sequence(node: Node) -> list[Node]:
     return [member.at(text) for text, member in sorted(found, key=lambda pair: pair[0])]
 
 
-def _to_sequence(base: Node, over: Node, _path: NodePath) -> Node:
+def _to_sequence(base: ComposeNode, over: ComposeNode, _path: NodePath) -> ComposeNode:
     return base.at([*as_sequence(base), *as_sequence(over)])
 
 
-def _extra_hosts(base: Node, over: Node, _path: NodePath) -> Node:
+def _extra_hosts(base: ComposeNode, over: ComposeNode, _path: NodePath) -> ComposeNode:
     hosts = as_sequence(base)
     known = {host.text for host in hosts}
     added = [host for host in as_sequence(over) if host.text is None or host.text not in known]
     return base.at([*hosts, *added])
 
 
-def _as_mapping(node: Node, default: dict[str, str | bool] | None, path: NodePath) -> Node:
+def _as_mapping(
+    node: ComposeNode, default: dict[str, str | bool] | None, path: NodePath
+) -> ComposeNode:
     """Return a mapping, or a list of names as a mapping to the default."""
     if isinstance(node.value, dict):
         return node
-    members: dict[str, Node] = {}
+    members: dict[str, ComposeNode] = {}
     for item in node.items:
         if item.text is None:
             fail(item, "compose.type", "must be a string", "write a name", path)
@@ -131,7 +135,7 @@ def _as_mapping(node: Node, default: dict[str, str | bool] | None, path: NodePat
     return node.at(members)
 
 
-def _depends_on(base: Node, over: Node, path: NodePath) -> Node:
+def _depends_on(base: ComposeNode, over: ComposeNode, path: NodePath) -> ComposeNode:
     default: dict[str, str | bool] = {"condition": "service_started", "required": True}
     table = _table_of(path)
     return _merge_members(
@@ -139,13 +143,13 @@ def _depends_on(base: Node, over: Node, path: NodePath) -> Node:
     )
 
 
-def _networks(base: Node, over: Node, path: NodePath) -> Node:
+def _networks(base: ComposeNode, over: ComposeNode, path: NodePath) -> ComposeNode:
     table = _table_of(path)
     return _merge_members(_as_mapping(base, None, path), _as_mapping(over, None, path), path, table)
 
 
-def _build(base: Node, over: Node, path: NodePath) -> Node:
-    def mapping(node: Node) -> Node:
+def _build(base: ComposeNode, over: ComposeNode, path: NodePath) -> ComposeNode:
+    def mapping(node: ComposeNode) -> ComposeNode:
         if isinstance(node.value, str):
             return node.at({"context": node})
         return node if isinstance(node.value, dict) else node.at({})
@@ -153,7 +157,7 @@ def _build(base: Node, over: Node, path: NodePath) -> Node:
     return _merge_members(mapping(base), mapping(over), path, _table_of(path))
 
 
-def _logging(base: Node, over: Node, path: NodePath) -> Node:
+def _logging(base: ComposeNode, over: ComposeNode, path: NodePath) -> ComposeNode:
     if not isinstance(base.value, dict) or not isinstance(over.value, dict):
         _clash(base, over, path)
     new, old = over.get("driver"), base.get("driver")
@@ -162,12 +166,12 @@ def _logging(base: Node, over: Node, path: NodePath) -> Node:
     return over
 
 
-def _ipam_config(base: Node, over: Node, path: NodePath) -> Node:
-    pools: list[Node] = []
+def _ipam_config(base: ComposeNode, over: ComposeNode, path: NodePath) -> ComposeNode:
+    pools: list[ComposeNode] = []
     if len(base.items) * len(over.items) > MAX_POOLS:
         fail(over, "compose.limit", "too many address pools", "write fewer pools", path)
 
-    def index(subnet: Node | None) -> int | None:
+    def index(subnet: ComposeNode | None) -> int | None:
         return next((n for n, pool in enumerate(pools) if _equal(pool.get("subnet"), subnet)), None)
 
     for old in base.items:
@@ -187,7 +191,7 @@ def _ipam_config(base: Node, over: Node, path: NodePath) -> Node:
     return base.at(list(pools))
 
 
-def _equal(one: Node | None, other: Node | None) -> bool:
+def _equal(one: ComposeNode | None, other: ComposeNode | None) -> bool:
     if one is None or other is None:
         return one is other
     return same(one, other)

@@ -10,28 +10,30 @@ from controller.core.compose.forms.choices import check_choices
 from controller.core.compose.forms.long_forms import add_defaults, to_long_forms
 from controller.core.compose.forms.paths import resolve_paths
 from controller.core.compose.forms.schema import validate
-from controller.core.compose.merging.extends import Extends, Scope
+from controller.core.compose.merging.extends import Extends, PartScope
 from controller.core.compose.merging.include import Include
 from controller.core.compose.merging.merge import merge
 from controller.core.compose.merging.resets import ResetPath, apply_resets
 from controller.core.compose.merging.session import Session
 from controller.core.compose.merging.unique import remove_repeated
 from controller.core.compose.text.interpolation import interpolate
-from controller.core.compose.text.nodes import Fault, Node, fail
+from controller.core.compose.text.nodes import ComposeNode, Fault, fail
 
 
 class Incomplete(Exception):
     """The files have errors, so that later stages would report nonsense."""
 
 
-def load_model(session: Session, scope: Scope, files: list[tuple[str, Node | None]]) -> Node:
+def load_model(
+    session: Session, scope: PartScope, files: list[tuple[str, ComposeNode | None]]
+) -> ComposeNode:
     """Return the tree of the files, each one over the files before.
 
     Raises:
         Incomplete: a file has errors.
         TooManyFiles: a limit of the project is exceeded.
     """
-    tree = Node({}, files[0][0], 1, 1)
+    tree = ComposeNode({}, files[0][0], 1, 1)
     extends = Extends(session, scope)
     for path, referrer in files:
         found = session.yaml(path, referrer)
@@ -53,8 +55,12 @@ def load_model(session: Session, scope: Scope, files: list[tuple[str, Node | Non
 
 
 def _add(
-    session: Session, extends: Extends, tree: Node, document: Node, resets: tuple[ResetPath, ...]
-) -> Node:
+    session: Session,
+    extends: Extends,
+    tree: ComposeNode,
+    document: ComposeNode,
+    resets: tuple[ResetPath, ...],
+) -> ComposeNode:
     """Return the tree with one document over it."""
     report, scope, file = session.report, extends.scope, document.file
     if not isinstance(document.value, dict):
@@ -75,7 +81,7 @@ def _add(
     return remove_repeated(to_long_forms(tree, report))
 
 
-def _resolve_environment(tree: Node, scope: Scope) -> None:
+def _resolve_environment(tree: ComposeNode, scope: PartScope) -> None:
     """Give a value to variables without ``=`` in lists, from the variables of the scope."""
     services = tree.get("services")
     for service in services.members.values() if services is not None else ():

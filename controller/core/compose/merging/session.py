@@ -14,8 +14,8 @@ from controller.core.compose.project import (
     ReadFile,
 )
 from controller.core.compose.text.env_file import EnvFileInvalid, read_env
-from controller.core.compose.text.nodes import Node, Report, fail
-from controller.core.compose.text.yaml_nodes import Budget, YamlFile, read_yaml
+from controller.core.compose.text.nodes import ComposeNode, ReadingReport, fail
+from controller.core.compose.text.yaml_nodes import NodeAllowance, YamlFile, read_yaml
 from controller.core.encoding.yaml import MAX_BYTES
 from controller.model.errors import Problem
 
@@ -37,12 +37,12 @@ class Session:
     """The state of one reading."""
 
     read: ReadFile
-    report: Report = field(default_factory=Report)
-    budget: Budget = field(default_factory=Budget)
+    report: ReadingReport = field(default_factory=ReadingReport)
+    budget: NodeAllowance = field(default_factory=NodeAllowance)
     #: Every file that was read or looked for, in order.
     files: dict[str, None] = field(default_factory=dict)
     #: The nodes that merging, checks and long forms visit again for each further document.
-    _revisits: Budget = field(default_factory=Budget)
+    _revisits: NodeAllowance = field(default_factory=NodeAllowance)
     _readings: int = 0
     _env_bytes: int = 0
     _contents: dict[str, bytes] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Session:
             return True
         return True
 
-    def revisit(self, tree: Node) -> None:
+    def revisit(self, tree: ComposeNode) -> None:
         """Count the nodes of a tree that another document or file is merged into.
 
         Raises:
@@ -92,7 +92,7 @@ class Session:
             remedy = "merge the documents of a file, and use fewer override files"
             self._end(tree.file, "the project has too many documents or override files", remedy)
 
-    def spend(self, node: Node) -> None:
+    def spend(self, node: ComposeNode) -> None:
         """Count the nodes of a copy.
 
         Raises:
@@ -104,7 +104,7 @@ class Session:
             self.report.add(Problem("compose.limit", message, *place, remedy=remedy))
             raise TooManyFiles
 
-    def yaml(self, path: str, referrer: Node | None) -> YamlFile | None:
+    def yaml(self, path: str, referrer: ComposeNode | None) -> YamlFile | None:
         """Return the documents of a file; None, with a problem in the report, without any.
 
         Raises:
@@ -122,7 +122,7 @@ class Session:
             return None
         return read_yaml(content, path, self.budget, self.report)
 
-    def look_ahead(self, path: str) -> tuple[Node, ...]:
+    def look_ahead(self, path: str) -> tuple[ComposeNode, ...]:
         """Return the documents of a file before any change; ``yaml`` returns them next.
 
         Raises:
@@ -134,7 +134,7 @@ class Session:
         return tuple(document for document, _ in found.documents) if found is not None else ()
 
     def variables(
-        self, path: str, known: Mapping[str, str], referrer: Node | None
+        self, path: str, known: Mapping[str, str], referrer: ComposeNode | None
     ) -> dict[str, str] | None:
         """Return the variables of an env file; None, with a problem in the report, without any.
 
@@ -161,17 +161,17 @@ class Session:
 
     def _missing(self, path: str, name: str) -> None:
         message = f"the variable {name} is not set; an empty string is used"
-        node = Node(None, path, 1, 1)
+        node = ComposeNode(None, path, 1, 1)
         remedy = f"set {name} in an earlier line, or write ${{{name}:-}}"
         self.report.warn(node, "compose.variable-unset", message, remedy)
 
 
-def _count(node: Node) -> int:
+def _count(node: ComposeNode) -> int:
     children = node.value.values() if isinstance(node.value, dict) else node.items
     return 1 + sum(map(_count, children))
 
 
-def copy(node: Node) -> Node:
+def copy(node: ComposeNode) -> ComposeNode:
     """Return a copy of a tree."""
     value = node.value
     if isinstance(value, dict):
@@ -179,7 +179,7 @@ def copy(node: Node) -> Node:
     return node.at([copy(item) for item in value] if isinstance(value, list) else value)
 
 
-def unreadable(error: FileUnreadable, path: str, referrer: Node | None) -> Problem:
+def unreadable(error: FileUnreadable, path: str, referrer: ComposeNode | None) -> Problem:
     """Return the problem of a file that cannot be read, at the place of its name."""
     match error:
         case FileAbsent():
@@ -196,7 +196,7 @@ def unreadable(error: FileUnreadable, path: str, referrer: Node | None) -> Probl
     return Problem(code, f"the file {path} {reason}", *place, remedy=remedy)
 
 
-def refuse_remote(node: Node, reference: str) -> None:
+def refuse_remote(node: ComposeNode, reference: str) -> None:
     """Raise the problem of a file from elsewhere, such as a Git repository.
 
     Raises:

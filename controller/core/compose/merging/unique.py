@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 from controller.core.compose.forms.mounts import parse_volume
-from controller.core.compose.text.nodes import Node, NodePath, PathTable, fail, kind_of
+from controller.core.compose.text.nodes import ComposeNode, NodePath, PathTable, fail, kind_of
 
-Key = Callable[[Node, NodePath], Hashable]
+EntryKey = Callable[[ComposeNode, NodePath], Hashable]
 
 
-def remove_repeated(root: Node) -> Node:
+def remove_repeated(root: ComposeNode) -> ComposeNode:
     """Return the tree without repeated entries.
 
     Raises:
@@ -23,7 +23,7 @@ def remove_repeated(root: Node) -> Node:
     return _node(root, _KEYS, ())
 
 
-def _node(node: Node, table: PathTable[Key] | None, path: NodePath) -> Node:
+def _node(node: ComposeNode, table: PathTable[EntryKey] | None, path: NodePath) -> ComposeNode:
     if table is None:
         return node
     if isinstance(node.value, dict):
@@ -31,49 +31,49 @@ def _node(node: Node, table: PathTable[Key] | None, path: NodePath) -> Node:
             _node(member, table.below(name), (*path, name))
     elif isinstance(node.value, list) and table.rule is not None:
         key_of = table.rule
-        found: dict[Hashable, Node] = {}
+        found: dict[Hashable, ComposeNode] = {}
         for number, item in enumerate(node.value):
             found[key_of(item, (*path, number))] = item
         node.value = list(found.values())
     return node
 
 
-def _name(node: Node, path: NodePath) -> Hashable:
+def _name(node: ComposeNode, path: NodePath) -> Hashable:
     if node.text is None:
         message = f"must be a string, not {kind_of(node.value)}"
         fail(node, "compose.type", message, "quote the value", path)
     return node.text.partition("=")[0]
 
 
-def _volume(node: Node, path: NodePath) -> Hashable:
+def _volume(node: ComposeNode, path: NodePath) -> Hashable:
     if node.text is not None:
         return parse_volume(node, node.text, path).get("target", "")
     return _target(node, path) if isinstance(node.value, dict) else ""
 
 
-def _target(node: Node, path: NodePath) -> Hashable:
+def _target(node: ComposeNode, path: NodePath) -> Hashable:
     target = node.get("target")
     if target is None or target.text is None:
         fail(node, "compose.missing", "the mount has no target", "add target", path)
     return target.text
 
 
-def _device(node: Node, path: NodePath) -> Hashable:
+def _device(node: ComposeNode, path: NodePath) -> Hashable:
     if node.text is not None:
         parts = node.text.split(":")
         return parts[min(1, len(parts) - 1)]
     return _target(node, path) if isinstance(node.value, dict) else ""
 
 
-def _exposed(node: Node, path: NodePath) -> Hashable:
+def _exposed(node: ComposeNode, path: NodePath) -> Hashable:
     if isinstance(node.value, bool) or not isinstance(node.value, str | int):
         message = f"must be a port, not {kind_of(node.value)}"
         fail(node, "compose.type", message, 'write a port, such as "8080"', path)
     return str(node.value)
 
 
-def _file_mount(default: str) -> Key:
-    def key(node: Node, path: NodePath) -> Hashable:
+def _file_mount(default: str) -> EntryKey:
+    def key(node: ComposeNode, path: NodePath) -> Hashable:
         if node.text is not None:
             return f"{default}/{node.text}"
         if not isinstance(node.value, dict):
@@ -86,7 +86,7 @@ def _file_mount(default: str) -> Key:
     return key
 
 
-def _port(node: Node, path: NodePath) -> Hashable:
+def _port(node: ComposeNode, path: NodePath) -> Hashable:
     if not isinstance(node.value, dict):
         return str(node.value) if isinstance(node.value, str | int) else ""
     target = node.get("target")
@@ -102,7 +102,7 @@ def _port(node: Node, path: NodePath) -> Hashable:
     )
 
 
-def _env_file(node: Node, path: NodePath) -> Hashable:
+def _env_file(node: ComposeNode, path: NodePath) -> Hashable:
     if node.text is not None:
         return node.text
     file = node.get("path")
@@ -116,7 +116,7 @@ _NAMES = (
     "cap_add cap_drop deploy.labels dns dns_opt dns_search environment labels links "
     "networks.*.aliases networks.*.link_local_ips profiles sysctls tmpfs"
 )
-_KEYS: PathTable[Key] = PathTable(
+_KEYS: PathTable[EntryKey] = PathTable(
     {
         **{f"services.*.{name}": _name for name in _NAMES.split()},
         "networks.*.labels": _name,

@@ -9,12 +9,12 @@ import re
 from collections.abc import Callable, Mapping
 
 from controller.core.compose.text.nodes import (
+    ComposeNode,
     Fault,
-    Node,
     NodePath,
+    NodeValue,
     PathTable,
-    Report,
-    Value,
+    ReadingReport,
     fail,
 )
 from controller.core.compose.text.variables import (
@@ -29,10 +29,10 @@ _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,
 _TRUE = frozenset({"true", "y", "yes", "on"})
 _FALSE = frozenset({"false", "n", "no", "off"})
 
-Cast = Callable[[Node, str, NodePath], Value]
+Cast = Callable[[ComposeNode, str, NodePath], NodeValue]
 
 
-def to_integer(node: Node, text: str, path: NodePath = ()) -> int:
+def to_integer(node: ComposeNode, text: str, path: NodePath = ()) -> int:
     """Return the integer that a string writes.
 
     Raises:
@@ -43,7 +43,7 @@ def to_integer(node: Node, text: str, path: NodePath = ()) -> int:
     return fail(node, "compose.value", f'"{text}" is not an integer', "write an integer", path)
 
 
-def to_number(node: Node, text: str, path: NodePath = ()) -> float:
+def to_number(node: ComposeNode, text: str, path: NodePath = ()) -> float:
     """Return the number that a string writes.
 
     Raises:
@@ -54,7 +54,7 @@ def to_number(node: Node, text: str, path: NodePath = ()) -> float:
     return fail(node, "compose.value", f'"{text}" is not a number', "write a number", path)
 
 
-def to_boolean(node: Node, text: str, path: NodePath = ()) -> bool:
+def to_boolean(node: ComposeNode, text: str, path: NodePath = ()) -> bool:
     """Return the boolean that a string writes.
 
     Raises:
@@ -101,12 +101,16 @@ CASTS: PathTable[Cast] = PathTable(
 )
 
 
-def interpolate(root: Node, variables: Mapping[str, str], report: Report) -> Node:
+def interpolate(
+    root: ComposeNode, variables: Mapping[str, str], report: ReadingReport
+) -> ComposeNode:
     """Return the tree with all variables replaced. A value with a problem stays as it is."""
     return _Interpolation(variables, report).node(root, CASTS, ())
 
 
-def expand(node: Node, variables: Mapping[str, str], report: Report, path: NodePath = ()) -> str:
+def expand(
+    node: ComposeNode, variables: Mapping[str, str], report: ReadingReport, path: NodePath = ()
+) -> str:
     """Return a string with all variables replaced, with warnings for unset ones.
 
     Raises:
@@ -141,11 +145,11 @@ def expand(node: Node, variables: Mapping[str, str], report: Report, path: NodeP
 class _Interpolation:
     """One walk over a tree."""
 
-    def __init__(self, variables: Mapping[str, str], report: Report) -> None:
+    def __init__(self, variables: Mapping[str, str], report: ReadingReport) -> None:
         self._variables = variables
         self._report = report
 
-    def node(self, node: Node, casts: PathTable[Cast] | None, path: NodePath) -> Node:
+    def node(self, node: ComposeNode, casts: PathTable[Cast] | None, path: NodePath) -> ComposeNode:
         value = node.value
         if isinstance(value, str):
             cast = casts.rule if casts is not None else None
@@ -161,7 +165,9 @@ class _Interpolation:
                 self.node(item, below, (*path, number))
         return node
 
-    def _string(self, node: Node, value: str, cast: Cast | None, path: NodePath) -> Value:
+    def _string(
+        self, node: ComposeNode, value: str, cast: Cast | None, path: NodePath
+    ) -> NodeValue:
         try:
             text = expand(node, self._variables, self._report, path)
             return text if cast is None else cast(node, text, path)

@@ -14,38 +14,40 @@ from typing import Generic, NoReturn, TypeAlias, TypeVar
 from controller.core.compose.project import Place
 from controller.model.errors import Problem, Severity
 
-Value: TypeAlias = "bool | int | float | str | list[Node] | dict[str, Node] | None"
+NodeValue: TypeAlias = (
+    "bool | int | float | str | list[ComposeNode] | dict[str, ComposeNode] | None"
+)
 #: The path of a node for messages: keys and indexes from the root.
 NodePath = tuple[str | int, ...]
-Rule = TypeVar("Rule")
+NodeRule = TypeVar("NodeRule")
 
 
-class Node:
+class ComposeNode:
     """A value with its place."""
 
     __slots__ = ("column", "file", "line", "value")
 
-    def __init__(self, value: Value, file: str, line: int, column: int) -> None:
+    def __init__(self, value: NodeValue, file: str, line: int, column: int) -> None:
         self.value = value
         self.file = file
         self.line = line
         self.column = column
 
-    def at(self, value: Value) -> Node:
+    def at(self, value: NodeValue) -> ComposeNode:
         """Return a node for another value at the same place."""
-        return Node(value, self.file, self.line, self.column)
+        return ComposeNode(value, self.file, self.line, self.column)
 
-    def get(self, name: str) -> Node | None:
+    def get(self, name: str) -> ComposeNode | None:
         """Return a member of a mapping; None without such a member, or for any other value."""
         return self.value.get(name) if isinstance(self.value, dict) else None
 
     @property
-    def members(self) -> dict[str, Node]:
+    def members(self) -> dict[str, ComposeNode]:
         """The members of a mapping; none for any other value."""
         return self.value if isinstance(self.value, dict) else {}
 
     @property
-    def items(self) -> list[Node]:
+    def items(self) -> list[ComposeNode]:
         """The items of a list; none for any other value."""
         return self.value if isinstance(self.value, list) else []
 
@@ -74,7 +76,7 @@ class Fault(Exception):
         self.problem = problem
 
 
-def fail(node: Node, code: str, message: str, remedy: str, path: NodePath = ()) -> NoReturn:
+def fail(node: ComposeNode, code: str, message: str, remedy: str, path: NodePath = ()) -> NoReturn:
     """Raise the problem of a node.
 
     Raises:
@@ -83,7 +85,9 @@ def fail(node: Node, code: str, message: str, remedy: str, path: NodePath = ()) 
     raise Fault(problem_at(node, code, message, remedy, path))
 
 
-def problem_at(node: Node, code: str, message: str, remedy: str, path: NodePath = ()) -> Problem:
+def problem_at(
+    node: ComposeNode, code: str, message: str, remedy: str, path: NodePath = ()
+) -> Problem:
     """Return the problem of a node."""
     field = path_text(path)
     message = f"{field}: {message}" if field else message
@@ -98,7 +102,7 @@ MAX_MADE = 16 * 1024 * 1024
 MAX_PROBLEMS = 200
 
 
-class Report:
+class ReadingReport:
     """The problems of a project, each one once, and the allowance of values that are made.
 
     Of many problems, the first errors and the first warnings are kept.
@@ -128,7 +132,9 @@ class Report:
         self.made += characters
         return self.made <= MAX_MADE
 
-    def warn(self, node: Node, code: str, message: str, remedy: str, path: NodePath = ()) -> None:
+    def warn(
+        self, node: ComposeNode, code: str, message: str, remedy: str, path: NodePath = ()
+    ) -> None:
         """Add a warning about a node."""
         found = problem_at(node, code, message, remedy, path)
         self.add(
@@ -156,24 +162,24 @@ class Report:
         return (*found, replace(last, severity=first.severity))
 
 
-class PathTable(Generic[Rule]):
+class PathTable(Generic[NodeRule]):
     """Rules by patterns of paths, such as ``services.*.ports``; ``*`` is any key or index."""
 
-    def __init__(self, rules: Mapping[str, Rule]) -> None:
-        self.rule: Rule | None = None
-        self._below: dict[str, PathTable[Rule]] = {}
+    def __init__(self, rules: Mapping[str, NodeRule]) -> None:
+        self.rule: NodeRule | None = None
+        self._below: dict[str, PathTable[NodeRule]] = {}
         for pattern, rule in rules.items():
             table = self
             for part in pattern.split(".") if pattern else ():
                 table = table._below.setdefault(part, PathTable({}))
             table.rule = rule
 
-    def below(self, part: str) -> PathTable[Rule] | None:
+    def below(self, part: str) -> PathTable[NodeRule] | None:
         """Return the table for a member or an item; None if no rule can match there."""
         return self._below.get(part) or self._below.get("*")
 
 
-def plain(node: Node) -> object:
+def plain(node: ComposeNode) -> object:
     """Return the value of a node without places."""
     value = node.value
     if isinstance(value, dict):
@@ -183,7 +189,7 @@ def plain(node: Node) -> object:
     return value
 
 
-def same(one: Node, other: Node) -> bool:
+def same(one: ComposeNode, other: ComposeNode) -> bool:
     """Return True if two nodes have equal values of equal types."""
     a, b = one.value, other.value
     if isinstance(a, dict) and isinstance(b, dict):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import yaml
 from yaml.cyaml import CBaseLoader
 
-from controller.core.compose.text.nodes import Node, Report, Value
+from controller.core.compose.text.nodes import ComposeNode, NodeValue, ReadingReport
 from controller.core.compose.text.scalars import is_date, resolve_plain
 from controller.core.encoding.yaml import MAX_BYTES, MAX_DEPTH, too_big
 from controller.core.encoding.yaml_errors import syntax_problem
@@ -27,7 +27,7 @@ _STANDARD_TAGS = frozenset(
 RESET, OVERRIDE = "!reset", "!override"
 
 
-class Budget:
+class NodeAllowance:
     """The nodes that a project may still use."""
 
     def __init__(self, nodes: int = MAX_NODES) -> None:
@@ -43,7 +43,7 @@ class Budget:
 class YamlFile:
     """The documents of a file with content, and the paths that reset values of earlier files."""
 
-    documents: list[tuple[Node, tuple[tuple[str, ...], ...]]] = field(default_factory=list)
+    documents: list[tuple[ComposeNode, tuple[tuple[str, ...], ...]]] = field(default_factory=list)
 
 
 class _Loader(CBaseLoader):
@@ -69,7 +69,9 @@ class _TooManyError(Exception):
     """A limit of the text is exceeded."""
 
 
-def read_yaml(content: bytes, file: str, budget: Budget, report: Report) -> YamlFile | None:
+def read_yaml(
+    content: bytes, file: str, budget: NodeAllowance, report: ReadingReport
+) -> YamlFile | None:
     """Return the documents of a file; None, with a problem in the report, if there is no value."""
     if len(content) > MAX_BYTES:
         report.add(too_big(file))
@@ -114,7 +116,7 @@ def _limit(file: str, line: int, column: int) -> Problem:
 
 
 def _documents(
-    roots: list[yaml.Node], file: str, budget: Budget, report: Report
+    roots: list[yaml.Node], file: str, budget: NodeAllowance, report: ReadingReport
 ) -> YamlFile | None:
     found = YamlFile()
     for root in roots:
@@ -132,14 +134,14 @@ def _documents(
 class _Reader:
     """Converts the nodes of libyaml."""
 
-    def __init__(self, file: str, budget: Budget, report: Report) -> None:
+    def __init__(self, file: str, budget: NodeAllowance, report: ReadingReport) -> None:
         self.file = file
         self.budget = budget
         self.report = report
         self.resets: list[tuple[str, ...]] = []
         self.line = 1
 
-    def node(self, source: yaml.Node, key: yaml.Node, path: tuple[str, ...]) -> Node | None:
+    def node(self, source: yaml.Node, key: yaml.Node, path: tuple[str, ...]) -> ComposeNode | None:
         """Return the node with the place of *key*; None for a value that is reset.
 
         Raises:
@@ -154,7 +156,7 @@ class _Reader:
             self.resets.append(path)
             if tag == RESET:
                 return None
-        value: Value
+        value: NodeValue
         if isinstance(source, yaml.ScalarNode):
             value = self._scalar(source)
         elif isinstance(source, yaml.SequenceNode):
@@ -162,7 +164,7 @@ class _Reader:
             value = [item for item in items if item is not None]
         else:
             value = self._mapping(source, path)
-        return Node(value, self.file, mark.line + 1, mark.column + 1)
+        return ComposeNode(value, self.file, mark.line + 1, mark.column + 1)
 
     def _scalar(self, source: yaml.ScalarNode) -> bool | int | float | str | None:
         text, tag = str(source.value), source.tag
@@ -185,8 +187,8 @@ class _Reader:
             return text
         return value
 
-    def _mapping(self, source: yaml.Node, path: tuple[str, ...]) -> dict[str, Node]:
-        members: dict[str, Node] = {}
+    def _mapping(self, source: yaml.Node, path: tuple[str, ...]) -> dict[str, ComposeNode]:
+        members: dict[str, ComposeNode] = {}
         lines: dict[str, int] = {}
         merges: list[tuple[yaml.Node, yaml.Node]] = []
         for key, child in source.value:
@@ -218,7 +220,7 @@ class _Reader:
 
     def _merge(
         self,
-        members: dict[str, Node],
+        members: dict[str, ComposeNode],
         written: dict[str, int],
         key: yaml.Node,
         child: yaml.Node,

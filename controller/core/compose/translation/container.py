@@ -7,7 +7,14 @@ from typing import Final
 
 from controller.core.compose.project import TreePath
 from controller.core.compose.translation.gpus import gpu_requests
-from controller.core.compose.translation.scope import Draft, Scope, Tree, items, mapping, texts
+from controller.core.compose.translation.scope import (
+    Draft,
+    TranslationScope,
+    Tree,
+    items,
+    mapping,
+    texts,
+)
 from controller.core.compose.translation.settings import USUAL_CAPABILITIES
 from controller.core.compose.translation.units import (
     byte_text,
@@ -56,7 +63,7 @@ _PRIVATE: Final = {
 class Workload:
     """A service of the project, the document made for it, and its problems."""
 
-    def __init__(self, scope: Scope, name: str) -> None:
+    def __init__(self, scope: TranslationScope, name: str) -> None:
         self.scope = scope
         self.name = name
         self.tree: Tree = mapping(scope.services[name])

@@ -10,14 +10,14 @@ import posixpath
 from dataclasses import dataclass, replace
 from typing import Final
 
-from controller.core.compose.project import EXTENSION, Place, Project, TreePath
+from controller.core.compose.project import EXTENSION, ComposeProject, Place, TreePath
 from controller.core.compose.translation.container import Workload, put_container
 from controller.core.compose.translation.extension import mistakes_of
 from controller.core.compose.translation.mounts import MountPlan, file_of, put_mounts
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.networking import put_networking
 from controller.core.compose.translation.rollout import put_rollout
-from controller.core.compose.translation.scope import Draft, LookUp, Scope, Tree, mapping
+from controller.core.compose.translation.scope import Draft, LookUp, TranslationScope, Tree, mapping
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.compose.translation.walk import check_attributes
 from controller.core.encoding.yaml import Document, YamlPath
@@ -40,13 +40,13 @@ class Translation:
     problems: tuple[Problem, ...]
 
 
-def translate(project: Project, settings: ComposeSettings, look: LookUp) -> Translation:
+def translate(project: ComposeProject, settings: ComposeSettings, look: LookUp) -> Translation:
     """Return the documents of a project. Never raises.
 
     A project with errors in its files, or in ``x-trimtab``, has no documents: nothing follows from the
     absence of a service.
     """
-    scope = Scope(project, settings, look)
+    scope = TranslationScope(project, settings, look)
     if not project.valid:
         return Translation(scope.namespace, (), project.problems)
     _check_extension(scope)
@@ -112,13 +112,13 @@ def _with_problems(parsed: ParsedDocument, problems: list[Problem]) -> ParsedDoc
     return replace(parsed, problems=found)
 
 
-def _check_extension(scope: Scope) -> None:
+def _check_extension(scope: TranslationScope) -> None:
     for mistake in mistakes_of(scope.project):
         path = (EXTENSION,) if mistake.member is None else (EXTENSION, mistake.member)
         scope.error(path, "compose.value", mistake.message, mistake.remedy, None)
 
 
-def _network(scope: Scope, name: str) -> None:
+def _network(scope: TranslationScope, name: str) -> None:
     declared = mapping(mapping(scope.project.tree["networks"])[name])
     key = Key("Network", scope.namespace, dns_name(name))
     driver = declared.get("driver")
@@ -140,7 +140,7 @@ def engine_name(name: str, declared: Tree) -> str:
     return str(mapping(declared.get("external")).get("name") or declared.get("name") or name)
 
 
-def _volume(scope: Scope, name: str) -> None:
+def _volume(scope: TranslationScope, name: str) -> None:
     declared = mapping(mapping(scope.project.tree["volumes"])[name])
     key = Key("Volume", scope.namespace, dns_name(name))
     driver = declared.get("driver")
@@ -157,7 +157,7 @@ def _volume(scope: Scope, name: str) -> None:
     scope.drafts.append(draft)
 
 
-def _config(scope: Scope, name: str) -> None:
+def _config(scope: TranslationScope, name: str) -> None:
     declared = mapping(mapping(scope.project.tree["configs"])[name])
     if declared.get("external") or declared.get("environment"):
         return
@@ -171,7 +171,7 @@ def _config(scope: Scope, name: str) -> None:
     scope.drafts.append(draft)
 
 
-def _secret(scope: Scope, name: str) -> None:
+def _secret(scope: TranslationScope, name: str) -> None:
     declared = mapping(mapping(scope.project.tree["secrets"])[name])
     if declared.get("external") or declared.get("environment"):
         return
@@ -182,7 +182,7 @@ def _secret(scope: Scope, name: str) -> None:
     scope.drafts.append(draft)
 
 
-def _check_secret_files(scope: Scope) -> None:
+def _check_secret_files(scope: TranslationScope) -> None:
     """Add the error of each secret that the broker would read from the file of another secret."""
     taken: dict[str, tuple[str, str]] = {}
     for name, value in mapping(scope.project.tree.get("secrets")).items():
@@ -202,7 +202,7 @@ def _put_labels(draft: Draft, labels: object) -> None:
         draft.origins["metadata", "labels"] = (*draft.origin, "labels")
 
 
-def _check_names(scope: Scope) -> None:
+def _check_names(scope: TranslationScope) -> None:
     """Add the error of each element whose name can't be told from another's."""
     taken: dict[tuple[str, str], Draft] = {}
     for draft in scope.drafts:
@@ -219,7 +219,7 @@ def _check_names(scope: Scope) -> None:
             scope.error(one.origin, "compose.name-clash", message, "rename one of them", key)
 
 
-def _document(scope: Scope, draft: Draft) -> Document:
+def _document(scope: TranslationScope, draft: Draft) -> Document:
     """Return a draft as a document. Its places are those of the values in the project's files."""
     metadata: dict[str, object] = {
         "name": draft.name,

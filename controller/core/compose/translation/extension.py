@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, cast
 
-from controller.core.compose.project import EXTENSION, Project
+from controller.core.compose.project import EXTENSION, ComposeProject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Mistake:
     remedy: str
 
 
-def extension_of(project: Project) -> Extension:
+def extension_of(project: ComposeProject) -> Extension:
     """Return the choices of a project."""
     tree = _tree(project)
     owner = tree.get("owner")
@@ -47,7 +47,7 @@ def extension_of(project: Project) -> Extension:
     )
 
 
-def mistakes_of(project: Project) -> Iterator[Mistake]:
+def mistakes_of(project: ComposeProject) -> Iterator[Mistake]:
     """Yield the mistakes in ``x-trimtab``."""
     whole = project.tree.get(EXTENSION)
     if whole is not None and not isinstance(whole, Mapping):
@@ -66,6 +66,6 @@ def mistakes_of(project: Project) -> Iterator[Mistake]:
             yield Mistake(name, message, "write compose to keep the volumes of Docker Compose")
 
 
-def _tree(project: Project) -> Mapping[str, object]:
+def _tree(project: ComposeProject) -> Mapping[str, object]:
     tree = project.tree.get(EXTENSION)
     return cast("Mapping[str, object]", tree) if isinstance(tree, Mapping) else {}

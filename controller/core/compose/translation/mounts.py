@@ -13,7 +13,7 @@ from controller.core.compose.translation.rollout import replicas_of
 from controller.core.compose.translation.scope import (
     Draft,
     FoundPath,
-    Scope,
+    TranslationScope,
     Tree,
     items,
     mapping,
@@ -33,7 +33,7 @@ _USUAL_OPTIONS: Final = frozenset({"noexec", "nosuid", "nodev", "rw", ""})
 class MountPlan:
     """The mounts of all services of a project: who writes which volume, and the files of binds."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: TranslationScope) -> None:
         self.scope = scope
         self._writers: dict[str, int] = {}
         #: The Config of each file or folder of the project.

@@ -9,7 +9,7 @@ from controller.core.compose.project import TreePath
 from controller.core.compose.translation.container import Workload
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.rollout import replicas_of
-from controller.core.compose.translation.scope import Scope, Tree, items, mapping, texts
+from controller.core.compose.translation.scope import TranslationScope, Tree, items, mapping, texts
 from controller.core.compose.translation.units import whole_number
 
 _DEFAULT = "default"
@@ -29,7 +29,7 @@ def put_networking(work: Workload) -> None:
         _put_ports(work)
 
 
-def default_mode(scope: Scope) -> str:
+def default_mode(scope: TranslationScope) -> str:
     """Return the network mode for the project's network ``default``."""
     declared = mapping(mapping(scope.project.tree.get("networks")).get(_DEFAULT))
     return "isolated" if declared.get("internal") else scope.settings.network

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from controller.core.compose.project import Place, Project, TreePath
+from controller.core.compose.project import ComposeProject, Place, TreePath
 from controller.core.compose.translation.extension import extension_of
 from controller.core.compose.translation.names import dns_name, namespace_of
 from controller.core.compose.translation.settings import ComposeSettings
@@ -112,10 +112,10 @@ class Draft:
         self.origins[path] = (*self.origin, *own)
 
 
-class Scope:
+class TranslationScope:
     """A project, its names as trimtab has them, and the problems of its translation."""
 
-    def __init__(self, project: Project, settings: ComposeSettings, look: LookUp) -> None:
+    def __init__(self, project: ComposeProject, settings: ComposeSettings, look: LookUp) -> None:
         self.project = project
         self.settings = settings
         self.look = look

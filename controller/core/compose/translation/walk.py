@@ -12,7 +12,7 @@ from controller.core.compose.attributes.table import (
 )
 from controller.core.compose.project import TreePath
 from controller.core.compose.translation.names import dns_name
-from controller.core.compose.translation.scope import Scope, dotted_path, mapping
+from controller.core.compose.translation.scope import TranslationScope, dotted_path, mapping
 from controller.model.names import Key
 
 _KINDS = {"networks": "Network", "volumes": "Volume", "configs": "Config", "secrets": "Secret"}
@@ -20,7 +20,7 @@ _PARENTS = frozenset(path.rpartition(".")[0] for path in ATTRIBUTES)
 _NAMED = frozenset(path.removesuffix(".*") for path in _PARENTS if path.endswith(".*"))
 
 
-def check_attributes(scope: Scope) -> None:
+def check_attributes(scope: TranslationScope) -> None:
     """Add the problem of each attribute that is refused, unknown, or announced by a warning."""
     for name, value in scope.project.tree.items():
         for path, row in _rows((name,), name, value):
@@ -28,7 +28,7 @@ def check_attributes(scope: Scope) -> None:
                 _judge(scope, path, row)
 
 
-def _is_implied(scope: Scope, path: TreePath) -> bool:
+def _is_implied(scope: TranslationScope, path: TreePath) -> bool:
     """Return True for a term of a dependency that another attribute, such as ``links``, implies."""
     if len(path) != 5 or path[2] != "depends_on":
         return False
@@ -38,7 +38,7 @@ def _is_implied(scope: Scope, path: TreePath) -> bool:
     return any(scope.place((*path[:2], name)) == at for name in others)
 
 
-def _is_usual_name(scope: Scope, path: TreePath) -> bool:
+def _is_usual_name(scope: TranslationScope, path: TreePath) -> bool:
     """Return True for the name on the engine that Compose gives without a ``name``."""
     if len(path) != 3 or path[2] != "name" or path[0] not in _KINDS:
         return False
@@ -76,7 +76,7 @@ def _below(
             yield from _rows((*path, str(name)), inner, member)
 
 
-def _judge(scope: Scope, path: TreePath, row: Attribute | None) -> None:
+def _judge(scope: TranslationScope, path: TreePath, row: Attribute | None) -> None:
     name = dotted_path(path[2:] if path[0] == "services" and len(path) > 2 else path)
     if row is None:
         message = f"{name} is no attribute of the Compose Specification that trimtab knows"
@@ -90,7 +90,7 @@ def _judge(scope: Scope, path: TreePath, row: Attribute | None) -> None:
         scope.warn(path, "compose.by-policy", f"{name}: {row.text}", remedy, _key_at(scope, path))
 
 
-def _key_at(scope: Scope, path: TreePath) -> Key | None:
+def _key_at(scope: TranslationScope, path: TreePath) -> Key | None:
     """Return the resource of an element of the project."""
     if len(path) < 2:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from controller.core.compose.trial.reach import Reach
+from controller.core.compose.trial.reach import ServiceReach
 from controller.core.manifests.checks.claims import exclusive_resources
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.spec.files import FileMount
@@ -33,7 +33,7 @@ DOCKER_CAPABILITIES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TrialChange:
     """A difference for some services."""
 
     kind: Literal["gain", "loss"]
@@ -41,7 +41,9 @@ class Change:
     text: str
 
 
-def changes_of(desired: Desired, reaches: Iterable[Reach], policy: Policy) -> tuple[Change, ...]:
+def changes_of(
+    desired: Desired, reaches: Iterable[ServiceReach], policy: Policy
+) -> tuple[TrialChange, ...]:
     """Return the gains and losses of the services that trimtab would run."""
     services = [each for each in desired.services if not isinstance(each.spec, JobSpec)]
     found = [*_gains(services, desired, policy), *_losses(desired, reaches)]
@@ -52,30 +54,32 @@ def _named(services: Iterable[Service], fits: Callable[[Service], bool]) -> tupl
     return tuple(each.key.name for each in services if fits(each))
 
 
-def _gains(services: list[Service], desired: Desired, policy: Policy) -> Iterator[Change]:
+def _gains(services: list[Service], desired: Desired, policy: Policy) -> Iterator[TrialChange]:
     everything = _named(desired.workloads, lambda _each: True)
     memory, pids = policy.resources.memory.default, policy.resources.pids.default
-    yield Change(
+    yield TrialChange(
         "gain",
         _named(services, lambda each: not exclusive_resources(each.spec) and _may_overlap(each)),
         "a change is rolled out without an interruption: the successor starts first",
     )
-    yield Change(
+    yield TrialChange(
         "gain",
         _named(services, lambda _each: True),
         "a change that fails is rolled back; a container that is removed, altered or unhealthy is replaced",
     )
-    yield Change(
+    yield TrialChange(
         "gain",
         _named(desired.workloads, _has_files),
         "a changed file of the project reaches the containers",
     )
-    yield Change(
+    yield TrialChange(
         "gain",
         _named(desired.workloads, lambda each: each.spec.resources.memory is None),
         f"a memory limit of {format_bytes(memory)} and at most {pids} processes",
     )
-    yield Change("gain", everything, "no new privileges; logs rotate; every change is on record")
+    yield TrialChange(
+        "gain", everything, "no new privileges; logs rotate; every change is on record"
+    )
 
 
 def _may_overlap(service: Service) -> bool:
@@ -86,21 +90,21 @@ def _has_files(service: Service) -> bool:
     return any(isinstance(mount, FileMount) for mount in service.spec.mounts)
 
 
-def _losses(desired: Desired, reaches: Iterable[Reach]) -> Iterator[Change]:
+def _losses(desired: Desired, reaches: Iterable[ServiceReach]) -> Iterator[TrialChange]:
     reaches = [*reaches]
-    yield Change(
+    yield TrialChange(
         "loss",
         tuple(each.service for each in reaches if each.after is None),
         "isn't started: the problems above say why",
     )
-    yield Change(
+    yield TrialChange(
         "loss",
         tuple(r.service for r in reaches if r.after and r.before.internet and not r.after.internet),
         "no way to the internet: join a network that isn't internal, or the policy's "
         "networks.composeDefault: bridge",
     )
     for names, dropped in _by_dropped(desired).items():
-        yield Change(
+        yield TrialChange(
             "loss",
             names,
             f"no capabilities {', '.join(dropped)}: an image that starts as root can need them; set user, or "
@@ -110,16 +114,16 @@ def _losses(desired: Desired, reaches: Iterable[Reach]) -> Iterator[Change]:
         if reach.after is not None and reach.after.ports != reach.before.ports:
             before, after = ", ".join(reach.before.ports), ", ".join(reach.after.ports) or "none"
             text = f"published ports: {before} becomes {after}"
-            yield Change("loss", (reach.service,), text)
+            yield TrialChange("loss", (reach.service,), text)
     volumes = [each for each in desired.volumes if each.spec.engine_name is None]
     named = ", ".join(qualified(each.key.namespace, each.key.name) for each in volumes)
-    yield Change(
+    yield TrialChange(
         "loss",
         tuple(each.key.name for each in volumes),
         f"volumes that begin empty ({named}): to keep the volumes of Docker Compose, write x-trimtab: "
         "{volumes: compose}, and adopt the project (docs/adopt.md) or each volume (trimtab volume adopt)",
     )
-    yield Change(
+    yield TrialChange(
         "loss",
         _named(desired.services, lambda each: bool(exclusive_resources(each.spec))),
         "a change interrupts the service, as with Docker Compose: a port of the host or a volume can't "

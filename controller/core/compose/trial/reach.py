@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from controller.core.compose.project import Project
+from controller.core.compose.project import ComposeProject
 from controller.core.compose.translation.names import dns_name
 from controller.core.compose.translation.networking import networks_of
 from controller.core.compose.translation.scope import Tree, items, mapping
@@ -31,7 +31,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class ServiceReach:
     """The reach of one service. ``after`` is None for a service that trimtab refuses."""
 
     service: str
@@ -39,7 +39,7 @@ class Reach:
     after: Side | None
 
 
-def reach_of(project: Project, desired: Desired) -> tuple[Reach, ...]:
+def reach_of(project: ComposeProject, desired: Desired) -> tuple[ServiceReach, ...]:
     """Return the reach of each service of a project."""
     trees = {name: mapping(tree) for name, tree in mapping(project.tree.get("services")).items()}
     networks = mapping(project.tree.get("networks"))
@@ -53,7 +53,7 @@ def reach_of(project: Project, desired: Desired) -> tuple[Reach, ...]:
     attached = {name: _networks_after(spec) for name, spec in specs.items()}
     outward = {each.key.name for each in desired.networks if not each.spec.internal}
     return tuple(
-        Reach(
+        ServiceReach(
             name,
             Side(
                 _neighbours(name, joined),

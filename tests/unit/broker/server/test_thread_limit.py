@@ -24,7 +24,7 @@ async def both_free(threads: ThreadLimit[str, str]) -> None:
     while True:
         calls = (threads("a"), threads("b"))
         answers = await asyncio.gather(*calls, return_exceptions=True)
-        if answers == ["a", "b"]:
+        if [*answers] == ["a", "b"]:
             return
         assert {type(each) for each in answers} <= {str, ThreadsBusy}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from controller.core.compose.project import Place, Project, TreePath
+from controller.core.compose.project import ComposeProject, Place, TreePath
 from controller.core.compose.translation.documents import (
     Translation,
     parsed_documents,
@@ -20,13 +20,13 @@ from controller.model.desired.desired import Desired
 FILE = FoundPath("file")
 
 
-def canonical(text: str, *, name: str = "shop") -> Project:
+def canonical(text: str, *, name: str = "shop") -> ComposeProject:
     """Return the project of a text in canonical form, with the places of its values."""
     (document,) = compose_all(text, "compose.yaml")
     tree = document.value
     assert isinstance(tree, dict)
     places = dict(_places(document, (), tree))
-    return Project(name, ".", {"name": name, **tree}, places, (), ("compose.yaml",))
+    return ComposeProject(name, ".", {"name": name, **tree}, places, (), ("compose.yaml",))
 
 
 def _places(document: Document, path: TreePath, value: object) -> Iterator[tuple[TreePath, Place]]:

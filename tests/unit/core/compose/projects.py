@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controller.core.compose.project import FileAbsent, FileOutside, Project
+from controller.core.compose.project import ComposeProject, FileAbsent, FileOutside
 from controller.core.compose.reader import read_project
 
 #: What every service has in the canonical form.
 CONSTANT = {"command": None, "entrypoint": None, "networks": {"default": None}, "image": "x"}
 
 
-def read(files: Mapping[str, str] | str, folder: str = "shop") -> Project:
+def read(files: Mapping[str, str] | str, folder: str = "shop") -> ComposeProject:
     """Read a project; a string is its only file, other paths are relative to the root."""
     texts = {"shop/compose.yaml": files} if isinstance(files, str) else files
 
@@ -37,6 +37,6 @@ def services(files: Mapping[str, str] | str) -> dict[str, dict[str, object]]:
     }
 
 
-def problems(project: Project) -> list[str]:
+def problems(project: ComposeProject) -> list[str]:
     """Return each problem as a line: place, severity, code and message."""
     return [f"{p.place} {p.severity} {p.code}: {p.message}" for p in project.problems]

@@ -1,9 +1,11 @@
-from controller.core.compose.project import Place, Project
+from controller.core.compose.project import ComposeProject, Place
 from controller.model.errors import Problem, Severity
 
 
-def project(**fields) -> Project:
-    return Project("shop", ".", {}, {("services", "web"): Place("compose.yaml", 3, 5)}, **fields)
+def project(**fields) -> ComposeProject:
+    return ComposeProject(
+        "shop", ".", {}, {("services", "web"): Place("compose.yaml", 3, 5)}, **fields
+    )
 
 
 def test_a_value_without_a_place_has_the_place_of_its_nearest_ancestor():

@@ -3,12 +3,12 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.compose.project import Project
+from controller.core.compose.project import ComposeProject
 from tests.unit.core.compose.generated_projects import mutations, projects
 from tests.unit.core.compose.projects import read
 
 
-def check(project: Project) -> None:
+def check(project: ComposeProject) -> None:
     assert bool(project.tree) == project.valid
     for problem in project.problems:
         assert problem.file

@@ -3,14 +3,14 @@
 import pytest
 
 from controller.core.compose.merging.session import MAX_FILES
-from controller.core.compose.project import FileAbsent, FileTooBig, Project
+from controller.core.compose.project import ComposeProject, FileAbsent, FileTooBig
 from controller.core.compose.reader import read_project
 from tests.unit.core.compose.projects import problems, read
 
 WEB = "services: {web: {image: x}}\n"
 
 
-def rendered(project: Project) -> str:
+def rendered(project: ComposeProject) -> str:
     return "\n".join(problem.render() for problem in project.problems)
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from controller.cli.volume.restore import send_archive
 from controller.process.volumes.archive_writer import ArchiveWriter
-from controller.process.volumes.child import EXCHANGE, MARK, Child, start_restore
+from controller.process.volumes.child import EXCHANGE, MARK, VolumeChild, start_restore
 from controller.process.volumes.restore import MARKER
 
 pytestmark = pytest.mark.needs_root
 
 
-def marked(folder: Path) -> Child:
+def marked(folder: Path) -> VolumeChild:
     """Return the child of a restore after its marker."""
     source = folder / "source"
     source.mkdir(parents=True)

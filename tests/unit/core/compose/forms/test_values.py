@@ -7,9 +7,9 @@ from controller.core.compose.forms.values import (
     single_precision,
     split_command,
 )
-from controller.core.compose.text.nodes import Fault, Node
+from controller.core.compose.text.nodes import ComposeNode, Fault
 
-NODE = Node(None, "f", 1, 1)
+NODE = ComposeNode(None, "f", 1, 1)
 
 
 @pytest.mark.parametrize(

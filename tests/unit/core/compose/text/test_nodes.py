@@ -1,9 +1,9 @@
 import pytest
 
 from controller.core.compose.text.nodes import (
-    Node,
+    ComposeNode,
     PathTable,
-    Report,
+    ReadingReport,
     path_text,
     plain,
     same,
@@ -11,8 +11,8 @@ from controller.core.compose.text.nodes import (
 )
 
 
-def node(value, line=1) -> Node:
-    return Node(value, "f", line, 1)
+def node(value, line=1) -> ComposeNode:
+    return ComposeNode(value, "f", line, 1)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_equality_tells_booleans_from_numbers():
 
 
 def test_a_problem_is_reported_once():
-    report = Report()
+    report = ReadingReport()
     report.warn(node(1), "a.b", "text", "remedy", ("a", 0, "b"))
     report.warn(node(1), "a.b", "text", "remedy", ("a", 0, "b"))
     assert [problem.message for problem in report.problems] == ["a[0].b: text"]

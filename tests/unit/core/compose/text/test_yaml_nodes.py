@@ -1,12 +1,12 @@
 import pytest
 
-from controller.core.compose.text.nodes import Report, plain
-from controller.core.compose.text.yaml_nodes import Budget, read_yaml
+from controller.core.compose.text.nodes import ReadingReport, plain
+from controller.core.compose.text.yaml_nodes import NodeAllowance, read_yaml
 
 
 def read(text: str):
-    report = Report()
-    found = read_yaml(text.encode(), "f", Budget(), report)
+    report = ReadingReport()
+    found = read_yaml(text.encode(), "f", NodeAllowance(), report)
     values = [plain(node) for node, _ in found.documents] if found is not None else None
     return values, [f"{p.line}:{p.column} {p.code}" for p in report.problems]
 
@@ -43,7 +43,7 @@ def test_a_mistake_has_a_place(text, problem):
 
 
 def test_resets_are_recorded_by_path():
-    found = read_yaml(b"a: {b: !reset 1, c: !override [1]}", "f", Budget(), Report())
+    found = read_yaml(b"a: {b: !reset 1, c: !override [1]}", "f", NodeAllowance(), ReadingReport())
     assert found is not None
     node, resets = found.documents[0]
     assert plain(node) == {"a": {"c": [1]}}
@@ -51,8 +51,8 @@ def test_resets_are_recorded_by_path():
 
 
 def test_the_nodes_of_a_project_are_bounded():
-    budget = Budget(nodes=5)
-    report = Report()
+    budget = NodeAllowance(nodes=5)
+    report = ReadingReport()
     assert read_yaml(b"[1, 2, 3]", "f", budget, report) is not None
     assert read_yaml(b"[1, 2, 3]", "g", budget, report) is None
     assert [p.code for p in report.problems] == ["yaml.limit"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.core.compose.project import Place, Project
+from controller.core.compose.project import ComposeProject, Place
 from controller.core.compose.translation.documents import translate
 from controller.core.compose.translation.scope import FoundPath
 from controller.core.compose.translation.settings import ComposeSettings
@@ -111,7 +111,7 @@ def test_links_are_translated_in_linear_time() -> None:
     names = [f"s{number}" for number in range(5000)]
     links = {name: {"image": "x", "links": [f"s0:a{name}"]} for name in names[1:]}
     tree = {"name": "shop", "services": {"s0": {"image": "x"}, **links}}
-    project = Project("shop", ".", tree, {(): Place("compose.yaml", 1, 1)})
+    project = ComposeProject("shop", ".", tree, {(): Place("compose.yaml", 1, 1)})
     found = translate(project, ComposeSettings(), lambda _path: FoundPath("absent"))
     first: Any = found.documents[0].value
     assert len(first["spec"]["network"]["aliases"]) == 17  # one too many

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controller.core.compose.translation.settings import ComposeSettings
-from controller.core.compose.trial.reach import Reach, Side, reach_of
+from controller.core.compose.trial.reach import ServiceReach, Side, reach_of
 from tests.unit.core.compose.canonical import canonical, desired
 
 SHOP = """\
@@ -33,7 +33,7 @@ networks:
 
 def test_the_reach_of_each_service() -> None:
     found = {each.service: each for each in reach_of(canonical(SHOP), desired(SHOP))}
-    assert found["web"] == Reach(
+    assert found["web"] == ServiceReach(
         "web",
         Side(("bad", "my_db", "proxy"), True, ("0.0.0.0:8080",)),
         Side(("my_db", "proxy"), False, ("127.0.0.1:8080",)),
