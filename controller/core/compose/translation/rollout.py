@@ -115,7 +115,8 @@ def _put_restart(work: Workload, deploy: Tree) -> None:
         work.refuse(origin, f"restart {word} is unknown", 'write always, on-failure or "no"')
         return
     if work.is_job:
-        if policy == "Never":
+        # Compose starts a container once that needn't run on; restart is "no" unless written.
+        if policy in (None, "Never"):
             work.draft.put("spec.backoffLimit", 0, origin)
     elif policy is not None and policy != "Always":
         work.draft.put("spec.restart.policy", policy, origin)

@@ -104,6 +104,7 @@ def test_a_service_that_others_wait_for_is_a_job_unless_it_is_restarted() -> Non
         "image": "x:1",
         "security": {"capAdd": ["CHOWN", "SETGID", "SETUID"]},
         "network": {"mode": "isolated"},
+        "backoffLimit": 0,
     }
     assert trees(text + '    restart: "no"\n')["Job/seed"]["backoffLimit"] == 0
     assert "Service/seed" in trees(text + "    restart: on-failure\n")
