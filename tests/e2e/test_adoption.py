@@ -5,26 +5,37 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.instance import Host, eventually, web
+
+if TYPE_CHECKING:
+    from tests.engine import FoundEngine, PrivateEngine
 
 #: The gaps of a container of ``docker run`` without options.
 GAPS = ("capabilities", "new-privileges", "logs")
 ADMIT = tuple(part for gap in GAPS for part in ("--admit", gap))
 
 
+@pytest.fixture
+def project(engine: PrivateEngine | FoundEngine) -> Iterator[None]:
+    """Remove what docker compose made, once the instance is gone with its containers there."""
+    yield
+    networks = engine.docker("network", "ls", "-q", "--filter", "name=^shop_default$").stdout
+    if networks:
+        engine.docker("network", "rm", *networks.split())
+    engine.docker("volume", "rm", "shop_data", check=False)
+
+
 @pytest.fixture(autouse=True)
-def tidied(host: Host) -> Iterator[None]:
-    """Remove the containers without labels, which the instance's clean-up doesn't know."""
+def tidied(project: None, host: Host) -> Iterator[None]:
+    """Remove the containers without labels first: the instance's clean-up doesn't know them."""
     yield
     listed = host.engine.docker("ps", "-aq", "--filter", "name=^/(old-|shop-)").stdout.split()
     if listed:
         host.engine.docker("rm", "-f", "-v", *listed)
-    host.engine.docker("network", "rm", "shop_default", check=False)
-    host.engine.docker("volume", "rm", "shop_data", check=False)
 
 
 def run(host: Host, name: str, *options: str) -> str:
