@@ -147,6 +147,7 @@ class ControlApi:
             convergence = self._operator.convergence_of(unchanged, request.key)
             if convergence.settled:
                 return convergence
+        self._operator.retry_refused(request.key)
         while True:
             try:
                 full_plan = self._controller.observe_everything(

@@ -239,6 +239,14 @@ class OperatorApi:
 
     # Answers
 
+    def retry_refused(self, only: Key | None = None) -> None:
+        """Queue the resources with refused actions, or *only* one, for a try at once.
+
+        A person who asks for a pass may have removed the cause of a refusal.
+        """
+        for key in self._store.forget_refusals(only):
+            self.controller.keys.add(key)
+
     def convergence(self, only: Key | None = None) -> Convergence:
         """Observe everything, and return how far everything, or *only* one key, has converged.
 

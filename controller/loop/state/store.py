@@ -31,7 +31,7 @@ from controller.loop.state.service_state import Changes, Generation, Noted, Serv
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides
 from controller.model.desired.plan import Plan
-from controller.model.errors import Problem, StateError
+from controller.model.errors import Act, Problem, StateError
 from controller.model.names import Key, SlotKey
 from controller.system.atomic_file import write_atomic
 
@@ -135,6 +135,22 @@ class StateStore(Noted):
             for slot in state.slots.values():
                 slot.forget_failures()
             state.failure, state.attempts, state.acting = None, {}, 0
+
+    def forget_refusals(self, only: Key | None = None) -> frozenset[Key]:
+        """Forget the refused actions of all resources, or of *only* one; return the resources.
+
+        Other failures keep their delays, and containers that fail keep theirs.
+        """
+        with self.lock:
+            refused = set()
+            for key, state in self._states.items():
+                attempts = {
+                    a: t for a, t in state.attempts.items() if t.error.act is not Act.STALLED
+                }
+                if only in (None, key) and len(attempts) < len(state.attempts):
+                    state.attempts, state.failure = attempts, None
+                    refused.add(key)
+            return frozenset(refused)
 
     def reset_after_down(self, taken_down: str) -> None:
         """Forget failures of containers and rollouts, because ``trimtab down`` removed everything.

@@ -29,7 +29,7 @@ from controller.loop.workers.stop_signal import StopSignal
 from controller.loop.workers.triggers import Triggers
 from controller.loop.workers.worker_slots import PULLS, WorkerSlots
 from controller.model.desired.plan import AnyAction, PullImage, StartContainer, StopContainer
-from controller.model.errors import EngineError, EngineUnavailable
+from controller.model.errors import EngineError, EngineUnavailable, Refused
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.records import Context
@@ -272,6 +272,24 @@ def test_a_pass_that_raises_ends_no_worker_and_is_tried_again(
         made.await_done("start-container api.1-bbbbbbbb", f"start-container {WEB1}")
     raised = [record.getMessage() for record in caplog.records if record.exc_info]
     assert raised == ["a pass of Service/default/web failed"]
+
+
+def test_a_refused_action_is_tried_at_once_if_a_pass_is_asked_for(
+    tmp_path: Path, files: Files
+) -> None:
+    refuse = threading.Event()
+    refuse.set()
+
+    def fault(action: AnyAction) -> None:
+        if action.verb == "create-container" and refuse.is_set():
+            raise Refused("volume.foreign", "the name is taken")
+
+    files.desired = declared(service())
+    with plant(tmp_path, worlds.engine(), files, fault=fault) as made:
+        reply = made.ask(do="pass", timeout_s=PATIENCE_S)
+        assert (reply["converged"], reply["stuck"]) == (False, True)
+        refuse.clear()  # somebody removed the cause
+        assert made.ask(do="pass", timeout_s=PATIENCE_S)["converged"]
 
 
 def test_a_suspension_is_answered_once_what_was_begun_is_over(tmp_path: Path, files: Files) -> None:
