@@ -44,9 +44,8 @@ SERVICE_NAME_MAX = 27
 NAMESPACE_MAX = 20
 CONTAINER_NAME_MAX = 63
 REPLICAS_MAX = 999
-#: A job's name leaves room for the numbers of its runs.
+#: A job's name leaves room for the number of a run, of at most eight digits.
 JOB_NAME_MAX = 20
-RUNS_MAX = 99_999_999
 REVISION_DIGITS = 8
 
 _INSTANCE = re.compile(r"[0-9a-f]{16}", re.ASCII)

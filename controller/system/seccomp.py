@@ -66,11 +66,6 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
-def is_known_machine(machine: str | None = None) -> bool:
-    """Return True if there is a filter for a machine, by default this one."""
-    return (machine or platform.machine()) in _MACHINES
-
-
 def permit_computing_only() -> None:
     """Permit only what a computation over open pipes needs, in this thread, for good.
 

@@ -94,15 +94,6 @@ def with_job(jobs: Jobs, key: Key, memory: JobMemory) -> Jobs:
     return kept
 
 
-def of_container(jobs: Jobs, container: str) -> tuple[Key, JobRun] | None:
-    """Return the job and the run of a container; None if the memory has no such run."""
-    for key, memory in jobs.items():
-        for run in memory.runs:
-            if run.container == container:
-                return key, run
-    return None
-
-
 def _kept_runs(runs: tuple[JobRun, ...]) -> tuple[JobRun, ...]:
     surplus = len(runs) - RUNS_KEPT
     dropped = {r.number for r in [r for r in runs if r.ended][: max(0, surplus)]}

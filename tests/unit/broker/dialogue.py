@@ -6,7 +6,7 @@ What is compared is whole: every command, in order, and the answer at the end.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -144,6 +144,19 @@ class Told:
     @property
     def rule(self) -> str:
         return str(self.json["trimtab"]["rule"])
+
+
+def drive(
+    steps: Generator[Command, CommandResult, Any], answer: Callable[[Command], CommandResult]
+) -> Any:
+    """Answer each command of the gate, and return its reply to the client."""
+    given: CommandResult = None
+    while True:
+        try:
+            command = steps.send(given)
+        except StopIteration as stop:
+            return stop.value
+        given = answer(command)
 
 
 def converse(

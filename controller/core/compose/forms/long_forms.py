@@ -26,6 +26,8 @@ from controller.core.compose.text.nodes import (
 PORT_SIZE = 500
 
 LongForm = Callable[[ComposeNode, NodePath, ReadingReport], ComposeNode]
+#: A member of a mapping: the key and the value.
+_Entry = tuple[str, ComposeNode]
 
 
 def to_long_forms(root: ComposeNode, report: ReadingReport) -> ComposeNode:
@@ -122,39 +124,40 @@ def _depends_on(node: ComposeNode, path: NodePath, _report: ReadingReport) -> Co
     return node.at(members)
 
 
-def _networks(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
+def _keyed(node: ComposeNode, entry: Callable[[ComposeNode], _Entry]) -> ComposeNode:
+    """Return a list as a mapping of its entries; anything else unchanged."""
     if not isinstance(node.value, list):
         return node
-    members = {}
-    for item in node.value:
+    return node.at(dict(entry(item) for item in node.value))
+
+
+def _networks(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
+    def entry(item: ComposeNode) -> _Entry:
         if item.text is None:
             _wrong(item, "the name of a network", path)
-        members[item.text or ""] = item.at(None)
-    return node.at(members)
+        return item.text or "", item.at(None)
+
+    return _keyed(node, entry)
 
 
 def _key_values(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
-    if not isinstance(node.value, list):
-        return node
-    members = {}
-    for item in node.value:
+    def entry(item: ComposeNode) -> _Entry:
         name, equals, value = (item.text or "").partition("=")
         if not equals:
             fail(item, "compose.value", "must be KEY=VALUE", "add a value", path)
-        members[name] = item.at(value)
-    return node.at(members)
+        return name, item.at(value)
+
+    return _keyed(node, entry)
 
 
 def _ssh(node: ComposeNode, path: NodePath, _report: ReadingReport) -> ComposeNode:
-    if not isinstance(node.value, list):
-        return node
-    members = {}
-    for item in node.value:
+    def entry(item: ComposeNode) -> _Entry:
         name, equals, value = (item.text or "").partition("=")
         if not equals and name != "default":
             fail(item, "compose.value", "must be default or ID=PATH", "add a path", path)
-        members[name] = item.at(value if equals else None)
-    return node.at(members)
+        return name, item.at(value if equals else None)
+
+    return _keyed(node, entry)
 
 
 def _ports(node: ComposeNode, path: NodePath, report: ReadingReport) -> ComposeNode:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,7 +40,16 @@ from controller.model.host_paths import PathFacts
 from controller.model.inventory import Inventory, OpenIntent, OwnedObject, TrustedImage
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Entry, Reply, Role
-from tests.unit.broker.dialogue import ALICE, CONTROLLER, OPERATOR, record, reply, request, state
+from tests.unit.broker.dialogue import (
+    ALICE,
+    CONTROLLER,
+    OPERATOR,
+    drive,
+    record,
+    reply,
+    request,
+    state,
+)
 
 SHOWN = json.loads((Path(__file__).parents[3] / "core" / "inspected.json").read_text())
 OLD, IMAGE, NETWORK, BRIDGE = "a" * 64, SHOWN["Image"], "1" * 64, "b" * 64
@@ -163,16 +172,10 @@ class Host:
         self, knows: GateState, method: str, path: str, body: object = None, actor: Actor = OPERATOR
     ) -> Any:
         """Ask the gate; return the status and the JSON of its reply."""
-        steps: Generator[Command, CommandResult, Any]
         steps = handle(request(method, path, actor=actor, body=body), knows)
-        answer: CommandResult = None
-        while True:
-            try:
-                command = steps.send(answer)
-            except StopIteration as stop:
-                assert isinstance(stop.value, Reply)
-                return stop.value.status, json.loads(stop.value.body)
-            answer = self._answer(command, knows)
+        told = drive(steps, lambda command: self._answer(command, knows))
+        assert isinstance(told, Reply)
+        return told.status, json.loads(told.body)
 
     def _answer(self, command: Command, knows: GateState) -> CommandResult:
         match command:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,6 +42,7 @@ from tests.unit.broker.dialogue import (
     CONTROLLER,
     NOON,
     OPERATOR,
+    drive,
     record,
     reply,
     request,
@@ -182,16 +182,10 @@ class Host:
         actor: Actor = OPERATOR,
     ) -> Any:
         """Ask the gate for something; return its status and its JSON."""
-        steps: Generator[Command, CommandResult, Any]
         steps = handle(request(method, f"/trimtab/v1/{path}", actor=actor, body=body), knows)
-        answer: CommandResult = None
-        while True:
-            try:
-                command = steps.send(answer)
-            except StopIteration as stop:
-                assert isinstance(stop.value, Reply)
-                return stop.value.status, json.loads(stop.value.body)
-            answer = self._answer(command, knows)
+        told = drive(steps, lambda command: self._answer(command, knows))
+        assert isinstance(told, Reply)
+        return told.status, json.loads(told.body)
 
     def _answer(self, command: Command, knows: GateState) -> CommandResult:
         match command:
