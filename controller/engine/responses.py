@@ -173,7 +173,7 @@ class InventoryResponse:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """A container, and the parts of its inspect that are compared with the networks later.
+    """A container, and the parts of the inspect to compare with the networks later.
 
     An inspect takes 20 KiB of memory. One observation reads thousands.
     """

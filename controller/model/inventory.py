@@ -283,7 +283,7 @@ class ContainerItems(dict[str, ContainerItem]):
         return made
 
     def lacking(self, identifier: str) -> ContainerItems:
-        """Return the containers without one."""
+        """Return the inventory without a container."""
         item = self.get(identifier)
         if item is None:
             return self

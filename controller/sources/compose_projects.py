@@ -45,7 +45,7 @@ _Outcome = bytes | str
 
 @dataclass(frozen=True, slots=True)
 class ComposeReading:
-    """The documents of all projects of a directory, and the problems that belong to none of them."""
+    """The documents of all projects of a directory, and the problems of projects as a whole."""
 
     documents: tuple[ParsedDocument, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -62,7 +62,7 @@ class ComposeReading:
 
 @dataclass(slots=True)
 class _Inputs:
-    """Everything that a project's documents were made from."""
+    """All inputs of a project's documents."""
 
     settings: ComposeSettings
     files: dict[str, _Outcome] = field(default_factory=dict)
@@ -188,8 +188,8 @@ def _mounted(project: _ReadProject) -> Iterator[str]:
 def _roots(projects: Mapping[str, _ReadProject], by_folder: Mapping[str, set[str]]) -> list[str]:
     """Return the folders of the projects that are not a part of another project.
 
-    A project is a part of another one that includes its first file. Of projects that include one
-    another in a cycle, one is returned: its problem keeps everything from being pruned.
+    A part is a project whose first file another project includes. Of a cycle of includes, the first
+    project is returned: the problem of the cycle keeps everything from being pruned.
     """
     by_first: dict[str, str] = {}
     for folder in projects:

@@ -1,7 +1,7 @@
 """The systemd unit that restores delivered files before the engine starts (``configs/systemd``).
 
 The files of Secrets lie in memory, so a reboot empties them. A container that the engine starts
-before the files are back fails. This module reads the host's units; it asks systemd nothing.
+before the files are back fails. This module reads the host's units, and asks systemd nothing.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Change:
 
     @property
     def forwarded(self) -> Mapping[str, object] | None:
-        """The body that the engine receives."""
+        """The engine's request body."""
         if self.body is None or not self.secret_env:
             return self.body
         return {**self.body, "Env": [*texts_of(self.body.get("Env")), *self.secret_env]}

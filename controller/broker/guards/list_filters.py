@@ -129,9 +129,9 @@ def restrict(filters: Filters, state: GateState, actor: Actor, *, adopted: bool 
 
 
 def split_service(filters: Filters) -> tuple[Filters, frozenset[str]]:
-    """Return the filters without those by a service's name, and the names that they ask for.
+    """Return the filters without filters by a service's name, and the asked names.
 
-    The engine knows the name in the labels, which a move doesn't change.
+    The engine knows the name in the labels. A move doesn't change labels.
     """
     prefix = f"{names.SERVICE}="
     labels = filters.get("label", [])

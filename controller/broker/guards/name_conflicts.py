@@ -84,7 +84,7 @@ def refuse_if_taken(call: GateRequest, name: str, taken: Holder) -> None:
 def names_in_use(state: GateState, mine: DnsNames | None = None) -> Iterator[DnsNames]:
     """Yield the DNS names of all containers of this instance, including creates in progress.
 
-    With *mine*, containers that it can't clash with are left out: those of its owner, and those
+    Containers that *mine* can't clash with are left out: containers of the same owner, and containers
     without a network in common.
     """
     reached = frozenset[str]() if mine is None else mine.networks | mine.joined

@@ -40,7 +40,7 @@ def refuse_if_violated(container: OwnContainer) -> None:
 def refuse_if_volume_held(state: GateState, item: ContainerItem) -> None:
     """Refuse to start a container while one of its volumes is dumped or restored.
 
-    The end of a hold starts its containers, unless another volume of theirs is held.
+    The end of a hold starts the containers, unless another volume of theirs is held.
 
     Raises:
         Denied: ``volume.held``.

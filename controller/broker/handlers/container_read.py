@@ -169,9 +169,9 @@ def container_list(call: GateRequest, state: GateState) -> Flow[Reply]:
 def _adopted_rows(
     call: GateRequest, state: GateState, asked: list_filters.Filters, rows: ListRows
 ) -> Flow[Reply | None]:
-    """Return the list of the adopted containers that the caller can see; None if there are none.
+    """Return the list of the adopted containers for the caller; None if there are none.
 
-    The engine doesn't know the labels that the broker shows for them: it filters by their ids.
+    The engine doesn't know the shown labels of adopted containers, and filters by ids.
     """
     ids = [
         item.id
@@ -200,7 +200,7 @@ def _adopted_rows(
 
 
 def _joined(listed: Reply, further: Reply | None) -> Reply:
-    """Return a list with the rows of another one at its end."""
+    """Return a list with the rows of another list at the end."""
     if further is None or further.body.strip() in {b"", b"[]", b"null"}:
         return listed
     if listed.body.strip() in {b"", b"[]", b"null"}:

@@ -1,7 +1,7 @@
-"""The errors of the decryption worker, as the broker words them.
+"""The errors of the decryption worker, in the broker's words.
 
-A worker that hostile ciphertext has taken over can say what it likes. So only the code of an error
-leaves the worker: a text could carry a key or a value into the status and the journal.
+Hostile ciphertext can take a worker over. So only the code of an error leaves the worker: a text
+could carry a key or a value into the status and the journal.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ WORDS: Final = {
 
 
 def error_of(code: object) -> SecretError | None:
-    """Return the error of a code; None for a code that no worker sends of its own accord."""
+    """Return the error of a code; None for an unknown code."""
     words = WORDS.get(code) if isinstance(code, str) else None
     if words is None:
         return None

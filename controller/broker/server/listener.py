@@ -250,7 +250,7 @@ class Listener:
         self._refused.append((connected, loop.time()))
 
     def _close_late(self) -> None:
-        """Close the connections that were refused long enough ago."""
+        """Close connections refused some time ago."""
         now = asyncio.get_running_loop().time()
         self._close_refused(until=now - REFUSE_S)
         if self._refused:

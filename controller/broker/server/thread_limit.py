@@ -1,7 +1,7 @@
 """Calls that can hang forever: each runs in a daemon thread, and their number is limited.
 
 A network file system without its server blocks every reader. Such calls would use up the threads
-of a pool, and the process would wait for these threads at its end.
+of a pool, and the process would wait for the threads at the end.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def _dns_label(text: str) -> str:
 
 
 def _make_requests(choices: Iterable[_Choice], full_plan: FullPlan, wish: Wish) -> None:
-    """Fill in each choice's request, or the problem that keeps it from one."""
+    """Give each chosen container its request, or the problem that prevents the request."""
     from controller.core.engine_api.create_body import container_body
     from controller.core.planning.images_networks_volumes import Prerequisites
     from controller.core.planning.next_container import create_of

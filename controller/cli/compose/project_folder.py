@@ -1,4 +1,4 @@
-"""A Compose project as a command reads it: one folder, or the folder of one file, and nothing else."""
+"""A Compose project for a command: the folder, or the folder of the file, and nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReadFolder:
-    """A project, its documents, and the desired state of them."""
+    """A project, its documents, and the desired state."""
 
     folder: Path
     project: ComposeProject

@@ -59,7 +59,7 @@ class SopsFile:
         """Replace the file atomically, with its mode and, by root, with its owner.
 
         Raises:
-            StateError: the file can't be written, or has changed since it was read.
+            StateError: the file can't be written, or has changed meanwhile.
         """
         try:
             if self.path.read_bytes() != self.source:

@@ -78,9 +78,9 @@ Exit codes: 0 adopted, 1 error or nothing runs, 4 it can't be adopted.
 def adopt_volume(
     name: str, place: str, owner: str, note: str, state: Path | None, as_json: bool
 ) -> int:
-    """Adopt a volume that was made without trimtab, for a Volume with 'engineName: NAME'.
+    """Adopt a volume made without trimtab, for a Volume with 'engineName: NAME'.
 
-    The data stays where it is. The controller of this instance can then mount the volume in
+    The data stays in place. The controller of this instance can then mount the volume in
     containers of the namespace. No container of others may run with the volume meanwhile.
     """
     return _adopt("Volume", name, place, owner, note, state, as_json=as_json)
@@ -100,8 +100,8 @@ Exit codes: 0 adopted, 1 error or nothing runs, 4 it can't be adopted.
 def adopt_network(
     name: str, place: str, owner: str, note: str, state: Path | None, as_json: bool
 ) -> int:
-    """Adopt a network that was made without trimtab, for a Network with 'engineName: NAME'.
+    """Adopt a network made without trimtab, for a Network with 'engineName: NAME'.
 
-    The network stays as it is. trimtab doesn't remove it when its document goes.
+    The network stays unchanged, and outlives its document.
     """
     return _adopt("Network", name, place, owner, note, state, as_json=as_json)

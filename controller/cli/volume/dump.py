@@ -168,7 +168,7 @@ def _receive(child: VolumeChild, sink: BinaryIO, volume: str) -> DumpResult:
 
 @dataclass(slots=True)
 class _Received:
-    """What the child of a dump has sent."""
+    """The messages and bytes from the child of a dump."""
 
     child: VolumeChild
     sink: BinaryIO
@@ -188,7 +188,7 @@ class _Received:
         return bool(data)
 
     def read_reports(self) -> bool:
-        """Read the reports that are there; return False at their end."""
+        """Read the child's pending reports; return False at the end of the reports."""
         for each in self.child.read_reports(wait=False):
             self.told |= each
             if "skipped" in each:

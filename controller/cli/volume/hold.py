@@ -55,7 +55,7 @@ class BegunHold:
             self.renew()
 
     def renew(self) -> None:
-        """Renew the lease; a broker that is away for a while doesn't end it."""
+        """Renew the lease. A short absence of the broker doesn't end the lease."""
         at = time.monotonic()
         try:
             self._post({"act": "renew-hold", "object": self.volume, "id": self.id})
@@ -79,7 +79,7 @@ class BegunHold:
         """Stop the running containers, through the gate.
 
         Raises:
-            TrimtabError: one of them can't be stopped.
+            TrimtabError: a container can't be stopped.
         """
         engine = BrokerApi(self.socket, STOP_S, ENGINE_PREFIX)
         for user in self.users:

@@ -34,7 +34,7 @@ from controller.process.volumes.child import (
 
 @dataclass(frozen=True, slots=True)
 class SentArchive:
-    """An archive that the child has unpacked, and that is verified."""
+    """A verified archive, unpacked by the child."""
 
     sha256: str
     size_bytes: int
@@ -148,10 +148,10 @@ def _mark(child: VolumeChild) -> None:
 
 
 def send_archive(child: VolumeChild, source: BinaryIO, volume: str) -> SentArchive:
-    """Send an archive to the child, wait until it is unpacked, and verify it.
+    """Send an archive to the child, wait for the unpacking, and verify the archive.
 
     Raises:
-        StateError: it is cut, changed, or can't be unpacked.
+        StateError: the archive is cut, changed, or can't be unpacked.
     """
     digest, whole, size = hashlib.sha256(), hashlib.sha256(), 0
     tail = b""
@@ -210,7 +210,7 @@ def _failed(volume: str, reason: str) -> StateError:
 
 
 def _finish(socket: Path, name: str, *, as_json: bool) -> int:
-    """Finish the exchange of a restore that was cut short, and end its hold."""
+    """Finish the exchange of an interrupted restore, and end the hold."""
     inventory = BrokerApi(socket).get("inventory")
     holding = inventory.get("holds", ())
     found = [each for each in holding if (each["volume"], each["act"]) == (name, "restore")]

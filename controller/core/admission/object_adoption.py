@@ -1,8 +1,8 @@
 """Adoption of one foreign volume or network by an operator, for the documents of a namespace.
 
-Pure. The object was made past the gate, so nothing of it is ours: an operator vouches for it. Only
-a plain local volume, and a plain bridge network, can be adopted: another one can reach any path of
-the host, or another network.
+Pure. The object was made past the gate, so an operator vouches for the object. Only plain local
+volumes and plain bridge networks can be adopted: others can reach any path of the host, or another
+network.
 """
 
 from __future__ import annotations

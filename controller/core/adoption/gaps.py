@@ -1,7 +1,7 @@
-"""Gaps: the hardening that an adopted container may lack, if an operator admits each by name.
+"""Gaps: missing hardening of an adopted container, admitted by an operator, each gap by name.
 
-The list is closed. The gate gives all of this hardening to every container that it creates, and no
-engine can add any of it to an existing container. Nothing else about a container can be admitted.
+The list is closed. The gate gives the hardening to every new container, and no engine can add any
+of the hardening to an existing container. Nothing else about a container can be admitted.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def judge_hardening(
 
 
 def judge_gaps(gaps: Iterable[Gap], admitted: Iterable[str]) -> Iterator[Finding]:
-    """Yield the gaps that the operator has not admitted."""
+    """Yield the gaps without an operator's admission."""
     known = {*admitted}
     for gap in gaps:
         if gap.value not in known:
@@ -121,7 +121,7 @@ def gaps_in_words(gaps: Iterable[str]) -> list[str]:
 
 
 def read_gaps(value: object) -> frozenset[str] | None:
-    """Return the admitted gaps of a request; None if one of them is no gap."""
+    """Return the admitted gaps of a request; None for an unknown gap."""
     names = list_of(value)
     fits = all(isinstance(name, str) and name in GAPS for name in names)
     return frozenset(names) if fits else None

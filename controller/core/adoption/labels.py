@@ -1,8 +1,8 @@
 """The labels that the broker shows for an adopted container.
 
 An existing container cannot get labels. Clients find the containers of an instance by labels, so
-the broker adds them to what the engine shows. They come from the inventory alone, and are shown
-over every label of the container with the same key.
+the broker adds labels to the engine's answers. The labels come from the inventory alone, and replace
+every label of the container with the same key.
 """
 
 from __future__ import annotations

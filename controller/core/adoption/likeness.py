@@ -1,11 +1,11 @@
-"""The comparison of an existing container with the create that its document leads to.
+"""The comparison of an existing container with the create of its document.
 
 Pure. Both sides are typed creates, completed with the settings of the image, and compared field by
 field. Left out are the fields that change in place (limits, restart policy, networks, name), the
-gaps (``core.adoption.gaps``), and fields without effect on a container that runs already.
+gaps (``core.adoption.gaps``), and fields without effect on a running container.
 
-Invariant: every member of a container's inspect is parsed by the closed schema of a create. A member
-that this version does not know is a finding, never ignored.
+Invariant: every member of a container's inspect is parsed by the closed schema of a create. An
+unknown member is a finding, never ignored.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ _SHARING = ("host", "container:", "ns:", "service:")
 def request_of(
     inspect: Mapping[str, Any], image: Mapping[str, Any], defaults: Defaults
 ) -> CreateRequest:
-    """Return the create that leads to an existing container; its ``findings`` refuse the adoption.
+    """Return the create of an existing container; ``findings`` refuse the adoption.
 
-    Without the fields that are judged elsewhere: gaps, limits, networks.
+    Gaps, limits and networks are left out, and judged elsewhere.
     """
     body = create_body_of(inspect, image, actor=CONTROLLER, defaults=defaults)
     config = mapping_of(inspect.get("Config"))
@@ -133,7 +133,7 @@ def differences(
 ) -> Iterator[Finding]:
     """Yield a finding for each field in which a container differs from its document.
 
-    *labels* are those of the container, and the ones that the document wants.
+    *labels* are the labels of the container, and the labels of the document.
     """
     present, wanted = labels
     found = {**found, **_labels(present, only=wanted)}
@@ -170,7 +170,7 @@ def judge_identity(inspect: Mapping[str, Any]) -> Iterator[Finding]:
 def judge_reserved_labels(labels: Mapping[str, str], image: Mapping[str, str]) -> Iterator[Finding]:
     """Yield a finding for labels that only a broker writes.
 
-    Labels with the prefix that the image brings don't count, apart from those with a meaning.
+    Labels of the image with the prefix don't count, apart from labels with a meaning.
     """
     known = {fold(key) for key in _WRITTEN}
     forged = sorted(

@@ -61,7 +61,7 @@ def _items(node: ComposeNode, name: str) -> list[ComposeNode]:
 
 
 class _Checks:
-    """The checks of one service; each raises at most one problem."""
+    """The checks of a service. Each check reports at most a single problem."""
 
     def __init__(
         self, tree: ComposeNode, services: dict[str, ComposeNode], disabled: set[str]

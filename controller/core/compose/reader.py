@@ -90,7 +90,7 @@ def _collect(node: ComposeNode, path: TreePath, places: dict[TreePath, Place]) -
 
 
 class _Reading:
-    """The steps of reading one project."""
+    """The steps of reading a project."""
 
     def __init__(self, session: Session, folder: str, folder_name: str | None) -> None:
         self.session = session

@@ -1,4 +1,4 @@
-"""The services of the chosen profiles, and the resources that these services use."""
+"""The services of the chosen profiles, and the resources of these services."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def select_profiles(tree: ComposeNode, profiles: Sequence[str]) -> set[str]:
 
 
 def remove_unused(tree: ComposeNode) -> None:
-    """Remove resources that no service uses, in place."""
+    """Remove unused resources, in place."""
     services = tree.get("services")
     used: dict[str, set[object]] = {
         "networks": set(),

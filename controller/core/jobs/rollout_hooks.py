@@ -1,11 +1,11 @@
-"""Jobs of rollouts: the runs that the rollouts of services ask for, and how these runs stand.
+"""Jobs of rollouts: the runs due for the rollouts of services, and the state of these runs.
 
-``rollout.before`` blocks the first start of a revision that has not been good yet. ``rollout.after``
-blocks the end of the rollout. A revision asks each of its jobs for one success, whatever revision
-the job has. The jobs of a phase run one after another, in the order of the document.
+``rollout.before`` blocks the first start of a new revision. ``rollout.after`` blocks the end of the
+rollout. A revision needs one success of each job, of any revision of the job. The jobs of a phase
+run in sequence, in the order of the document.
 
-Invariant: no run is asked for a revision that was good, or that is started already: not for
-repairs, scaling, restarts or rollbacks.
+Invariant: no run is due for a revision that was good or is started already, as in repairs, scaling,
+restarts and rollbacks.
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ def occasion_of(service: Service) -> str:
 
 
 def job_for(job: Service, service: Service) -> Service:
-    """Return a job as it runs for a service: with the service's image, if the job asks for that.
+    """Return the job for a service: with ``fromService``, the job has the service's image.
 
-    The revision is then one of both, so that each image has runs of its own.
+    The revision then covers job and service, so that each image has runs of its own.
     """
     if job.spec.image != FROM_SERVICE:
         return job

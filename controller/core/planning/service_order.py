@@ -174,7 +174,7 @@ class Ordering:
         return first | ({c.key for _, c in self._held_by_others(service)} & self._leaving)
 
     def _around_hooks(self, key: Key) -> frozenset[Key]:
-        """Return the keys before a service that are due to its jobs, and the services before a job.
+        """Return the keys before a service because of its jobs, and the services before a job.
 
         The plan of a service includes the run of a job before its rollout.
         """

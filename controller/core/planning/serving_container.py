@@ -54,9 +54,9 @@ def _networks_without_alias(
 ) -> tuple[str, ...]:
     """Return the networks on which a container lacks an alias of its service.
 
-    A container of another revision has the service's name only: its other names are unknown. A
-    container that was moved keeps its former name until its replacement, since a new name would cut
-    its connections. *former_counts* is False where others of the slot serve under the present name.
+    A container of another revision has the service's name only: further names are unknown. A moved
+    container keeps the former name until its replacement, since a new name would cut connections.
+    *former_counts* is False where others of the slot serve under the present name.
     """
     service, base, aliases = context.service, context.prerequisites.names, dict(container.aliases)
     current = container.revision == service.revision

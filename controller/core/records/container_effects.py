@@ -125,7 +125,7 @@ def create_container(inventory: Inventory, closing: Closing) -> Inventory:
 
 
 def adopt_container(inventory: Inventory, closing: Closing) -> Inventory:
-    """Add a container that was adopted as found. It runs already."""
+    """Add a running container, adopted as found."""
     found = closing.result | ResultPart(container=closing.object)
     inventory = create_container(inventory, replace(closing, result=found))
     item = inventory.containers.get(closing.object)
@@ -454,9 +454,9 @@ def leave_network(admitted: Settings, closing: Closing) -> Settings:
 
 
 def move_service(inventory: Inventory, source: Key, target: Key, owner: str) -> Inventory:
-    """Let the containers of a service go on under another name, with all that is counted of it.
+    """Let the containers of a service go on under another name, with all counts of the service.
 
-    The containers answer to the former name until they are replaced.
+    The containers answer to the former name until their replacement.
     """
     was, now = (f"{key.namespace}/{key.name}" for key in (source, target))
     moved = {

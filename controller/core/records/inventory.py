@@ -284,7 +284,7 @@ def _hold_volume(inventory: Inventory, record: Record, request: RequestPart) -> 
 
 
 def _end_hold(inventory: Inventory, summary: SummaryPart) -> Inventory:
-    """End a hold. A dump that succeeded is remembered: a removal of the volume asks for one."""
+    """End a hold. A successful dump is remembered, for the removal of the volume."""
     hold = inventory.holds.get(summary.name)
     if hold is None or hold.id != summary.record:
         return inventory

@@ -60,7 +60,7 @@ def with_kept_revisions(
 
 
 def _containers_of(service: Service, observed: Observed) -> tuple[Container, ...]:
-    """Return the containers of a service, also those that still go by an earlier name."""
+    """Return the containers of a service, also under an earlier name."""
     keys = (service.key, *service.moved)
     return next((found for key in keys if (found := observed.of(key))), ())
 

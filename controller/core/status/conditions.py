@@ -211,7 +211,7 @@ _LACKING: Final = {
 
 
 def _missing(facts: Facts) -> str:
-    """Return what the resource lacks: running containers, or its one object."""
+    """Return the shortfall in words: of running containers, or of the object on the host."""
     count = f"{facts.serving} of {facts.desired} running"
     return _LACKING.get(facts.key.kind, count)
 

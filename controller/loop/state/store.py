@@ -69,7 +69,7 @@ class StateStore(Noted):
             return self._states[key]
 
     def copy_moved(self, key: Key, sources: Iterable[Key]) -> None:
-        """Give a service without a state the state of its earlier key, so that its history goes on."""
+        """Give a service without a state the state of its earlier key, with the history."""
         with self.lock:
             state = self._states.get(key)
             if state is not None and state.generation is not None:

@@ -128,7 +128,7 @@ class WorkQueue(Generic[K]):
 
     @property
     def busy(self) -> frozenset[K]:
-        """The keys that wait for a worker now, and those that a worker handles."""
+        """The keys that wait for a worker or are in a worker's hands."""
         with self._changed:
             self._promote()
             return frozenset(self._dirty | self._processing)

@@ -1,7 +1,7 @@
 """Writing the archive of a volume. Runs in the confined child, with the volume as its root.
 
 Programs of containers wrote the files, and may go on writing. No link is followed. A file that
-changes while it is read is stored with its size at the begin. Devices, sockets, and names of trimtab
+changes meanwhile is stored with the size at the begin. Devices, sockets, and names of trimtab
 at the top are left out, and named.
 """
 
@@ -38,7 +38,7 @@ ArchiveReport = Callable[[dict[str, Any]], None]
 
 @dataclass(slots=True)
 class ArchiveWriter:
-    """Writes one archive."""
+    """Writes the archive of a volume."""
 
     out: BinaryIO
     report: ArchiveReport
@@ -79,7 +79,7 @@ class ArchiveWriter:
         self.out.flush()
 
     def _entry(self, stored: str, path: str, status: os.stat_result) -> bool:
-        """Write one entry; return True for a folder, whose entries follow."""
+        """Write an entry; return True for a folder, before the entries of the folder."""
         if self.entries >= ENTRIES_MAX or len(os.fsencode(path)) > PATH_MAX:
             raise OSError(f"more than {ENTRIES_MAX} entries, or a path over {PATH_MAX} bytes")
         info = _info_of(stored, status)

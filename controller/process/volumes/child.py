@@ -1,8 +1,8 @@
-"""The child of a dump or restore: its root is the volume, and it has few capabilities.
+"""The child of a dump or restore: a process with the volume as its root, and with few capabilities.
 
-Programs of containers wrote the names, links and contents of a volume. So the folder is read by a
-process that sees nothing else: a fork with the volume as its root, without other descriptors, and
-with one capability for a dump. Parent and child exchange lines of JSON on pipes.
+Programs of containers wrote the names, links and contents of a volume. So a process that sees
+nothing else reads the folder: a fork with the volume as its root, without other descriptors, and
+with a single capability for a dump. Parent and child exchange lines of JSON on pipes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ChildFailed(Exception):
 
 @dataclass(slots=True)
 class VolumeChild:
-    """A running child, with its pipes; -1 for a pipe that isn't needed any more."""
+    """A running child, with its pipes; -1 for a closed pipe."""
 
     pid: int
     #: The archive: from the child of a dump, to the child of a restore.
@@ -100,7 +100,7 @@ class VolumeChild:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def abort(self) -> None:
-        """Let the child of a restore remove what it unpacked, and wait for its end."""
+        """Let the child of a restore remove the unpacked files, and wait for the child's end."""
         with suppress(OSError):  # it ended already
             self.command(ABORT)
         self.end()
@@ -171,7 +171,7 @@ def _await(commands: int, word: bytes) -> None:
 
 
 def start_finish(folder: str) -> VolumeChild:
-    """Start a child that finishes an exchange that was cut short."""
+    """Start a child to finish an interrupted exchange."""
 
     def work(_data: BinaryIO, report: Callable[[dict[str, Any]], None], _commands: int) -> None:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)

@@ -2,14 +2,14 @@
 
 1. The archive is unpacked into a folder of its own below the volume's, with no effect on the data.
 2. At the parent's word, when the archive is verified and the containers are down, the entries of
-   the volume are moved aside, and the new ones into their place. Meanwhile a marker lies in the
-   staging folder: an exchange that was cut short goes on where it ended.
+   the volume are moved aside, and the new entries into their place. Meanwhile a marker lies in the
+   staging folder, so that an interrupted exchange goes on.
 3. The former data is removed.
 
 An entry of an archive can't leave the staging folder: each folder on the way to an entry is opened
 without following links, and no entry replaces another. Containers run until the archive is
-unpacked, and may write to the volume: a swapped staging folder is refused, and so is a marker that
-no restore wrote.
+unpacked, and may write to the volume: a swapped staging folder is refused, and so is a foreign
+marker.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _TOP = ("mode", "uid", "gid", "mtimeNs")
 
 
 class _ForeignMarker(Exception):
-    """A marker of an exchange that no restore wrote."""
+    """A marker of an exchange, not written by a restore."""
 
 
 @dataclass(slots=True)
 class Unpacker:
-    """Unpacks one archive into the staging folder."""
+    """Unpacks an archive into the staging folder."""
 
     root: str
     report: ArchiveReport
@@ -309,11 +309,10 @@ def _discard_foreign(root: str) -> None:
 
 
 def finish(root: str) -> bool:
-    """Finish an exchange that was begun; return False if there is none.
+    """Finish a begun exchange; return False if there is none.
 
     Raises:
-        BadArchive: a marker is there that no restore wrote, beside what may be the former data; or
-            another command is at work.
+        BadArchive: a foreign marker lies beside possible former data, or another command is at work.
     """
     try:
         with _locked(root):

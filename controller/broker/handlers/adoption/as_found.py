@@ -108,10 +108,10 @@ def _refused_summary(candidate: AdoptionCandidate) -> dict[str, object]:
 def _adopt_all(
     call: GateRequest, state: GateState, candidates: list[AdoptionCandidate]
 ) -> Flow[tuple[list[AdoptionCandidate], list[dict[str, object]]]]:
-    """Adopt all candidates, join their networks, and only then leave the old ones.
+    """Adopt all candidates, join the new networks, and only then leave the old networks.
 
-    Return the adopted ones, and the failures. Containers that talk to each other over an old network
-    meet on the new one before the old one is left.
+    Return the adopted containers, and the failures. Containers of a common old network meet on the
+    new network before any of them leaves the old network.
     """
     done, failed = list[AdoptionCandidate](), list[dict[str, object]]()
     for candidate in candidates:

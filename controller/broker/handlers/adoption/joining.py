@@ -61,9 +61,9 @@ def _plain_name(inspect: Mapping[str, Any]) -> str:
 
 
 def project_containers(state: GateState, project: str) -> Flow[list[dict[str, str]]]:
-    """Return the containers of a compose project that aren't ours, by their labels.
+    """Return the foreign containers of a compose project, by labels.
 
-    Labels choose what is shown, and nothing else: each container is judged by its adoption.
+    Labels choose the shown containers, and nothing else: the adoption judges each container.
     """
     filters = list_filters.encode({"label": [f"{COMPOSE_PROJECT}={project}"]})
     path = build_path("/containers/json", {"all": "1", "filters": filters})
@@ -142,7 +142,7 @@ def join(
 
 
 def leave(state: GateState, by: Author, item: ContainerItem, network: str) -> Flow[Reply]:
-    """Take an adopted container out of a network that its document does not list."""
+    """Take an adopted container out of a network outside of the document."""
     found = yield from lookup.find_network(state, network)
     if found is None:
         return Reply(200)

@@ -124,7 +124,7 @@ class AdoptionCandidate:
 
 
 class AdoptionJudge:
-    """Judges the candidates of one request. Changes nothing."""
+    """Judges the candidates of a request. Changes nothing."""
 
     def __init__(
         self, call: GateRequest, state: GateState, leave: frozenset[str], note: str
@@ -287,7 +287,7 @@ class AdoptionJudge:
         inspect: Mapping[str, Any],
         wanted: Settings,
     ) -> SummaryPart:
-        """Return the summary of the intent: that of a create, with what was found."""
+        """Return the summary of the intent: a create's summary, with the findings."""
         image = candidate.lookups.image if candidate.lookups else None
         admitted = SummaryPart.read(judged.summary)
         host = mapping_of(inspect.get("HostConfig"))
@@ -413,7 +413,7 @@ def _update_body(wanted: Settings) -> dict[str, object]:
 
 
 def _item_of(candidate: AdoptionCandidate) -> ContainerItem:
-    """Return the inventory's item that an adoption would add."""
+    """Return the inventory's item for an adopted container."""
     closing = Closing(
         id=candidate.intent,
         seq=0,

@@ -16,7 +16,7 @@ from controller.core.compose.attributes.top_rows import TOP_ROWS
 
 
 class Treatment(StrEnum):
-    """What becomes of an attribute."""
+    """The treatment of an attribute."""
 
     COMPOSE = "as compose"
     POLICY = "by policy"
@@ -55,7 +55,7 @@ ATTRIBUTES: Final = _rows()
 
 
 def attribute_at(path: str) -> Attribute | None:
-    """Return the row of an attribute, or of the attribute around it that covers it."""
+    """Return the row of an attribute, or of the nearest attribute above with a row for all members."""
     exact = ATTRIBUTES.get(path)
     if exact is not None:
         return exact

@@ -1,7 +1,7 @@
-"""A container, or the request that creates one, as a service of a Compose project.
+"""A container, or a request to create a container, as a service of a Compose project.
 
-The result is translated like the service of any project, so that there is one way to documents. A
-setting that has no attribute is a refused attribute with the setting's own name.
+The result is translated like the service of any project, so that there is a single way to
+documents. A setting without an attribute becomes a refused attribute with the setting's own name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Attributes that exclude one another, and attributes of which Compose requires at least one.
+"""Attributes that exclude each other, and groups of attributes with at least one required.
 
 The reference is the package ``validation`` of compose-go.
 """
@@ -20,7 +20,7 @@ Check = Callable[[ComposeNode, NodePath], None]
 
 
 def check_choices(root: ComposeNode, report: ReadingReport) -> None:
-    """Report attributes that exclude one another."""
+    """Report attributes that exclude each other."""
     _walk(root, _CHECKS, (), report)
 
 

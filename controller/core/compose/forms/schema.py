@@ -108,7 +108,7 @@ def _validator() -> Draft7Validator:
 
 
 def validate(root: ComposeNode, report: ReadingReport) -> None:
-    """Report every value that the schema does not permit."""
+    """Report every value against the schema."""
     errors = _validator().iter_errors(plain(root))
     for number, error in enumerate(errors):
         if number == MAX_ERRORS:
@@ -183,7 +183,7 @@ def _expected(types: Any) -> str:
 
 
 def _most_specific(error: ValidationError) -> ValidationError:
-    """Return the error of the branch that fits the kind of the value, if one does."""
+    """Return the error of the branch for the kind of the value, if there is such a branch."""
     while error.validator == "oneOf" and error.context:
         inner = [each for each in error.context if not _is_other_kind(each)]
         if not inner:

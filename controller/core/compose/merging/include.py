@@ -22,7 +22,7 @@ LoadModel = Callable[[Session, PartScope, list[tuple[str, ComposeNode | None]]],
 
 @dataclass(frozen=True, slots=True)
 class Include:
-    """The includes of one file."""
+    """The includes of a file."""
 
     session: Session
     scope: PartScope

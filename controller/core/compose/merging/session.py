@@ -1,4 +1,4 @@
-"""The reading of one project: its files, its limits and its problems."""
+"""A project while its files are read: the files, the limits and the problems."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TooManyFiles(Exception):
 
 @dataclass(slots=True)
 class Session:
-    """The state of one reading."""
+    """The state of a project's reading."""
 
     read: ReadFile
     report: ReadingReport = field(default_factory=ReadingReport)

@@ -75,7 +75,7 @@ def read_env(text: str, variables: Mapping[str, str], missing: Missing) -> dict[
 
 
 class _Reader:
-    """One pass over a text."""
+    """A pass over a text."""
 
     def __init__(self, text: str, variables: Mapping[str, str], missing: Missing) -> None:
         self._text = text

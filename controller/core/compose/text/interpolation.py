@@ -143,7 +143,7 @@ def expand(
 
 
 class _Interpolation:
-    """One walk over a tree."""
+    """A walk over a tree."""
 
     def __init__(self, variables: Mapping[str, str], report: ReadingReport) -> None:
         self._variables = variables

@@ -1,7 +1,7 @@
 """Nodes: values of Compose files with their places, and the report of their problems.
 
 A member of a mapping has the place of its key; an item of a list has its own place. Nodes are
-mutable and never shared between trees: merging changes them in place.
+mutable and never shared between trees: merging changes nodes in place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NodeRule = TypeVar("NodeRule")
 
 
 class ComposeNode:
-    """A value with its place."""
+    """A value with a place in a file."""
 
     __slots__ = ("column", "file", "line", "value")
 

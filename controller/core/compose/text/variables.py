@@ -28,7 +28,7 @@ class InvalidTemplate(Exception):
 
 
 class TextTooLong(Exception):
-    """A string with its variables replaced exceeds ``MAX_TEXT``."""
+    """A string exceeds ``MAX_TEXT`` after the replacement of variables."""
 
 
 class RequiredVariable(Exception):

@@ -28,7 +28,7 @@ RESET, OVERRIDE = "!reset", "!override"
 
 
 class NodeAllowance:
-    """The nodes that a project may still use."""
+    """The remaining allowance of nodes of a project."""
 
     def __init__(self, nodes: int = MAX_NODES) -> None:
         self.nodes = nodes

@@ -61,7 +61,7 @@ _PRIVATE: Final = {
 
 
 class Workload:
-    """A service of the project, the document made for it, and its problems."""
+    """A service of the project, with its document and its problems."""
 
     def __init__(self, scope: TranslationScope, name: str) -> None:
         self.scope = scope
@@ -88,7 +88,7 @@ class Workload:
 
 
 def put_container(work: Workload) -> None:
-    """Translate all attributes of a service that concern its containers alone."""
+    """Translate the attributes of a service for its own containers."""
     for part in (_image, _program, _same, _user, _environment, _resolver, _limits, _devices, _gpus):
         part(work)
     for part in (_security, _namespaces, _logging):

@@ -32,7 +32,7 @@ _TRACED_DEPTHS: Final = (2, 3)
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """The documents of a project, and the problems that belong to none of them."""
+    """The documents of a project, and the problems of the project."""
 
     namespace: str
     documents: tuple[Document, ...]
@@ -77,9 +77,9 @@ def translate(project: ComposeProject, settings: ComposeSettings, look: LookUp) 
 def parsed_documents(
     translation: Translation,
 ) -> tuple[tuple[ParsedDocument, ...], tuple[Problem, ...]]:
-    """Return the parsed documents of a project, and the problems that belong to none of them.
+    """Return the parsed documents of a project, and the problems outside of the documents.
 
-    A resource with an error is left as it is. An error without a resource blinds the source.
+    A resource with an error is left unchanged. An error without a resource blinds the source.
     """
     by_key: dict[Key | None, list[Problem]] = {}
     for problem in translation.problems:

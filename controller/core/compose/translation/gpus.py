@@ -1,7 +1,7 @@
 """Requests for GPUs as CDI names: ``gpus``, and ``devices`` among the reservations of ``deploy``.
 
-Docker Compose leaves the choice to a driver of the engine. Here each device has a name, which the
-policy grants. The names are those that ``nvidia-ctk cdi generate`` gives: by index, by UUID, or all.
+Docker Compose leaves the choice to a driver of the engine. Here the policy grants each device by
+name. The names are the names of ``nvidia-ctk cdi generate``: by index, by UUID, or all.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ _DEFAULT = "default"
 
 
 def put_networking(work: Workload) -> None:
-    """Translate the networks of a service, its names there, and its ports."""
+    """Translate the networks, aliases and ports of a service."""
     mode = work.tree.get("network_mode")
     if mode:
         _put_mode(work, str(mode))
@@ -155,7 +155,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def _warn_name(work: Workload) -> None:
-    """Announce a container_name that doesn't resolve."""
+    """Announce an unresolvable container_name."""
     name = work.tree.get("container_name")
     if not name or work.scope.settings.aliases or str(name).casefold() == work.draft.name:
         return

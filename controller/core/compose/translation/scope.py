@@ -40,9 +40,9 @@ def _ends(service: Tree) -> bool:
 
 
 def _linked_names(services: Tree) -> Mapping[str, list[str]]:
-    """Return the second names in ``links``, by the service that has them.
+    """Return the second names in ``links``, by the named service.
 
-    Of too many names for one service, one more than allowed is kept: the document has a problem.
+    Of too many names, the allowed number and a further name are kept: the document has a problem.
     """
     found: dict[str, list[str]] = {}
     for tree in services.values():
@@ -113,7 +113,7 @@ class Draft:
 
 
 class TranslationScope:
-    """A project, its names as trimtab has them, and the problems of its translation."""
+    """A project in translation, with the names in trimtab and the problems."""
 
     def __init__(self, project: ComposeProject, settings: ComposeSettings, look: LookUp) -> None:
         self.project = project

@@ -132,7 +132,7 @@ def _losses(desired: Desired, reaches: Iterable[ServiceReach]) -> Iterator[Trial
 
 
 def _by_dropped(desired: Desired) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """Return the capabilities that services lose, by the services."""
+    """Return the lost capabilities, by the services."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for each in desired.workloads:
         user = (each.spec.user or "").partition(":")[0]

@@ -32,7 +32,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class ServiceReach:
-    """The reach of one service. ``after`` is None for a service that trimtab refuses."""
+    """The reach of a service. ``after`` is None for a refused service."""
 
     service: str
     before: Side

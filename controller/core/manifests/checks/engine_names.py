@@ -66,7 +66,7 @@ def bound_names(service: Service, bound: Mapping[Key, str]) -> tuple[BoundName, 
 
 
 def check_engine_names(declarations: Iterable[Declaration]) -> Iterator[Problem]:
-    """Yield the documents that share one volume or network of the engine."""
+    """Yield a problem for each document of a shared volume or network of the engine."""
     groups: dict[tuple[str, str], list[Declaration]] = {}
     for each in declarations:
         if name := _engine_name(each):

@@ -76,7 +76,7 @@ def _path(index: int) -> YamlPath:
 
 
 def check_moves(declarations: Iterable[Declaration]) -> Iterator[Problem]:
-    """Yield the earlier names that can't be what their documents claim."""
+    """Yield a problem for each impossible earlier name."""
     declarations = tuple(declarations)
     by_key = {declaration.key: declaration for declaration in declarations}
     claims: dict[Key, list[Declaration]] = {}

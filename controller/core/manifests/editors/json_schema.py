@@ -25,7 +25,7 @@ _INLINE = re.compile(r"  # (.+)$")
 
 
 def schema_of_kind(kind: str, model: type[AnyManifest]) -> dict[str, Any]:
-    """Return the JSON Schema of one kind."""
+    """Return the JSON Schema of a kind."""
     schema = _described(model)
     schema["properties"]["kind"] = {"const": kind}
     schema["properties"]["apiVersion"] = {"const": API_VERSION}

@@ -25,7 +25,7 @@ def hooks_of(key: Key, spec: ServiceSpec) -> Iterator[tuple[YamlPath, Key]]:
 
 
 def jobs_before(key: Key, spec: ServiceSpec) -> dict[Key, YamlPath]:
-    """Return the jobs that a service waits for, each with its path."""
+    """Return the jobs before a service, each with the path in the document."""
     return {job: path for path, job in hooks_of(key, spec) if "before" in path}
 
 

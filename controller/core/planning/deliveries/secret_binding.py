@@ -42,7 +42,7 @@ def bind_secrets(
 ) -> Desired:
     """Return the desired state with the contents of its Secrets.
 
-    Services that mount an unknown one become blind keys, with a problem at the Secret.
+    Services with an unknown Secret become blind keys, with a problem at the Secret.
     *restored_at_boot*: the host restores the files of Secrets before the engine starts.
     """
     if not desired.secrets:

@@ -26,7 +26,7 @@ class PendingMove:
 
     @property
     def action(self) -> MoveService:
-        """The action that makes the move."""
+        """The action for the move."""
         named = f"{self.source.namespace}/{self.source.name}"
         return MoveService(
             object=self.service.key,
@@ -47,8 +47,8 @@ def _goes_on(count: int, name: str) -> str:
 def pending_moves(desired: Desired, observed: Observed) -> tuple[PendingMove, ...]:
     """Return the moves to make, by their services.
 
-    A service with a container of its own takes no other containers over. A suspended service, and
-    one whose earlier document can't be read, wait.
+    A service with a container of its own takes no other containers over. A suspended service waits,
+    and so does a service with an unreadable earlier document.
     """
     found = []
     for service, source in _sources(desired, observed):
