@@ -21,10 +21,10 @@ from controller.process.process_group import Recipe
 from controller.settings import StateFolder
 
 #: The environment variables that every child inherits.
-KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ")
+KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TRIMTAB_LOG")
 #: Prefixes of the variables that the shipper inherits too: OpenTelemetry's exporter takes a
 #: collector's credentials from them.
-EXPORTERS = ("OTEL_EXPORTER_OTLP_", "TRIMTAB_LOG")
+EXPORTERS = "OTEL_EXPORTER_OTLP_"
 
 
 def broker_recipe(launch: Launch, environ: Mapping[str, str]) -> Recipe:

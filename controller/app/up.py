@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def run_both(launch: Launch, *, paused: bool = False) -> Iterator[ProcessGroup]:
     A *paused* controller runs passes only on request.
     """
     with (
-        run_broker_only(launch) as group,
+        run_broker_only(launch) if paused else _run_broker(launch, os.environ) as group,
         controller_socket(launch.state, user=launch.user) as listener,
     ):
         group.start(controller_recipe(launch, os.environ, listener=listener, paused=paused))
@@ -77,10 +77,19 @@ def run_both(launch: Launch, *, paused: bool = False) -> Iterator[ProcessGroup]:
 
 @contextmanager
 def run_broker_only(launch: Launch) -> Iterator[ProcessGroup]:
-    """Run a broker as a child during the block."""
+    """Run a broker as a child during the block, for one command.
+
+    The command prints errors itself, so the broker logs no warnings unless ``TRIMTAB_LOG`` is set.
+    """
+    with _run_broker(launch, {"TRIMTAB_LOG": "ERROR", **os.environ}) as group:
+        yield group
+
+
+@contextmanager
+def _run_broker(launch: Launch, environ: Mapping[str, str]) -> Iterator[ProcessGroup]:
     group = ProcessGroup(monotonic=time.monotonic, wait=time.sleep)
     try:
-        child = group.start(broker_recipe(launch, os.environ))
+        child = group.start(broker_recipe(launch, environ))
         group.await_socket(child, launch.state.broker_socket)
         yield group
     finally:
