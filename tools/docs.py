@@ -21,10 +21,10 @@ from controller.core.admission import create
 from controller.core.compose.attributes.table import ATTRIBUTES, Attribute
 from controller.core.engine_api import field_tables
 from controller.core.engine_api.field_reader import Field, Posture
-from controller.core.manifests import parity
 from controller.core.manifests.editors.json_schema import schema_of_all
 from controller.model.policy.modes import ROLLABLE
 from controller.model.records import Role
+from tools import parity
 
 PAGE = Path(__file__).parents[1] / "docs" / "gate.md"
 DESIRED_STATE = PAGE.with_name("desired-state.md")

@@ -2,10 +2,10 @@
 
 from pydantic import BaseModel
 
-from controller.core.manifests.parity import FIELDS, REASONS, TABLES, rows
 from controller.core.manifests.parse import MANIFESTS
 from tests.unit.docs.test_desired_state import fields
 from tools import docs
+from tools.parity import FIELDS, REASONS, TABLES, rows
 
 
 def test_each_member_that_the_gate_admits_has_a_field_or_a_reason() -> None:
