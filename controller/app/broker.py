@@ -27,7 +27,6 @@ from controller.broker.secrets.memory_folder import secret_folder
 from controller.broker.secrets.opener import SecretOpener
 from controller.broker.secrets.worker import SecretWorker
 from controller.broker.server.server import Broker, BrokerPaths, HostServices
-from controller.core.encoding import engine_address
 from controller.core.records.checkpoint import origin_of
 from controller.journal.index.live_index import LiveIndex
 from controller.journal.writer.checkpointer import Checkpointer
@@ -41,6 +40,7 @@ from controller.process.copied_state_lock import InstanceLock, shared_folder
 from controller.process.engine_socket import check_access
 from controller.settings import StateFolder, bind_engine, read_instance, state_of
 from controller.system.file_lock import hold_lock
+from controller.system.unix_socket import engine_socket_path
 
 
 def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | None) -> int:
@@ -53,9 +53,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
     """
     log_to_stderr("broker")
     state, instance = launch.state, launch.instance
-    check_access(
-        engine_address.socket_path(instance.engine), monotonic=time.monotonic, wait=time.sleep
-    )
+    check_access(engine_socket_path(instance.engine), monotonic=time.monotonic, wait=time.sleep)
     clock = SystemClock()
     reach = crash_reach(os.environ)
     paths = BrokerPaths(

@@ -14,11 +14,11 @@ from controller.app.policy import PACKAGE, PROJECT
 from controller.app.process import CRASH_AT
 from controller.app.state_folder import Launch
 from controller.app.users import User
-from controller.core.encoding.engine_address import socket_path
 from controller.process.drop_privileges import EXPECTED_PROGRAM, PrivilegeDrop, expected_program
 from controller.process.mount_view import Need, plan_view
 from controller.process.process_group import Recipe
 from controller.settings import StateFolder
+from controller.system.unix_socket import engine_socket_path
 
 #: The environment variables that every child inherits.
 KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TRIMTAB_LOG")
@@ -112,7 +112,7 @@ def fetcher_recipe(
             Need(state.root / "instance.json", "the instance's settings"),
             Need(state.feedback, "the outcomes of commits"),
         ]
-        engine = Path(socket_path(launch.instance.engine))
+        engine = Path(engine_socket_path(launch.instance.engine))
         hidden = (state.run, state.broker, state.controller, engine)
         argv = _dropping(argv, user, needs, hidden=hidden)
         environment[EXPECTED_PROGRAM] = expected_program(Path(sys.executable), PACKAGE)

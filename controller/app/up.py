@@ -16,12 +16,11 @@ from controller.app.child_commands import broker_recipe, controller_recipe
 from controller.app.process import engine_url, new_instance_id
 from controller.app.state_folder import UNCHANGED, Launch, LaunchOptions, await_free, prepare
 from controller.app.users import User, controller_user
-from controller.core.encoding import engine_address
 from controller.model.errors import StateError
 from controller.process.engine_socket import check_access
 from controller.process.process_group import ProcessGroup
 from controller.settings import StateFolder
-from controller.system.unix_socket import SocketInUse, bind_socket
+from controller.system.unix_socket import SocketInUse, bind_socket, engine_socket_path
 
 
 def prepare_launch(
@@ -44,7 +43,7 @@ def prepare_launch(
     """
     await_free(root)
     url = engine_url(engine)
-    check_access(engine_address.socket_path(url), monotonic=time.monotonic, wait=time.sleep)
+    check_access(engine_socket_path(url), monotonic=time.monotonic, wait=time.sleep)
     return prepare(
         root,
         directory=directory,

@@ -1,4 +1,4 @@
-"""Unix sockets of the state folder: bind one, detect a live listener, and connect in turn."""
+"""Unix sockets: bind one, detect a live listener, connect in turn, and the engine's address."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import socket
 import struct
 from pathlib import Path
 
+from controller.model.errors import UsageError
+
 #: Owner and group connect; nobody else does.
 SOCKET_MODE = 0o660
+_UNIX = "unix://"
 
 
 class SocketInUse(Exception):
@@ -83,3 +86,19 @@ def set_access(path: Path, *, mode: int, group: int | None) -> None:
     if group is not None and path.stat().st_gid != group:
         os.chown(path, -1, group)
     path.chmod(mode)
+
+
+def engine_socket_path(engine: str) -> str:
+    """Return the socket of an engine address such as ``unix:///var/run/docker.sock``.
+
+    Raises:
+        UsageError: the address is not a Unix socket.
+    """
+    path = engine.removeprefix(_UNIX)
+    if engine.startswith(_UNIX) and path.startswith("/"):
+        return path
+    raise UsageError(
+        "engine.address",
+        f"the engine's address {engine!r} isn't unix:///PATH",
+        remedy="name the engine's Unix socket with --engine or DOCKER_HOST",
+    )

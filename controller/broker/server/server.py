@@ -46,7 +46,6 @@ from controller.broker.server.record_store import RecordStore
 from controller.broker.server.record_summaries import JournalShare, RecordLimiter
 from controller.broker.server.recovery_task import RecoveryTask
 from controller.broker.server.watch_task import ContainerWatcher, ExecReaper
-from controller.core.encoding.engine_address import socket_path
 from controller.core.enforcement.record_summaries import Limit
 from controller.core.records.parts import RequestPart, ResultPart, SummaryPart, VerdictPart
 from controller.model.crashpoints import Reach, pass_by
@@ -60,6 +59,7 @@ from controller.system.file_lock import hold_lock_async
 from controller.system.heap import keep_out_of_collections
 from controller.system.loop_watch import StallMeter, WatchedSelector
 from controller.system.slots import Slots
+from controller.system.unix_socket import engine_socket_path
 
 LOG = logging.getLogger(__name__)
 #: After this time threads switch. The default of 5 ms is long: the journal's waits at each record.
@@ -162,7 +162,7 @@ class Broker:
         self._rules = PeerRules(controller_uid=controller_uid, own_uid=os.geteuid(), group=group)
         #: The policy that the rules are of.
         self._rules_of: Policy | None = None
-        self._engine_socket = socket_path(paths.engine)
+        self._engine_socket = engine_socket_path(paths.engine)
         self._credentials = Credentials(
             paths.registry_auth,
             required=paths.registry_auth_required,

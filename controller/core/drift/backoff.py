@@ -9,8 +9,12 @@ pause.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from controller.core.encoding.stored_form import OPTIONAL, Milliseconds, StoredForm, stored
 
 #: The pause after each failure in a row, in seconds. The last value repeats.
 PAUSES_S = (1, 5, 10, 20, 40, 80, 160, 300)
@@ -21,6 +25,8 @@ LOOP_FAILURES = 5
 #: A bound for counts in a state file, above any useful value.
 _COUNT_MAX = 1_000_000
 _CAUSE_MAX = 300
+_Cause = Annotated[str, AfterValidator(lambda cause: cause[:_CAUSE_MAX]), OPTIONAL]
+_Instant = Annotated[Milliseconds, Field(ge=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +34,23 @@ class SlotHistory:
     """The failures of one slot."""
 
     #: Failures in a row.
-    count: int = 0
+    count: Annotated[int, Field(ge=0, le=_COUNT_MAX)] = 0
     #: The instants of the last failures, at most ``LOOP_FAILURES``, oldest first.
-    recent: tuple[float, ...] = ()
+    recent: Annotated[
+        tuple[_Instant, ...], stored("recentMs"), Field(max_length=LOOP_FAILURES)
+    ] = ()
     #: True once a crash loop was detected, until ten minutes pass in a run or without a
     #: failure. Pauses of five minutes would hide the loop otherwise: ten minutes have no room
     #: for five failures.
-    crash_looping: bool = False
+    crash_looping: Annotated[bool, stored("looping")] = False
     #: The cause of the last failure, if known.
-    cause: str = ""
+    cause: _Cause = ""
     #: The id of the broker's record if the last failure was a violation.
-    violation: str = ""
+    violation: _Cause = ""
 
 
 CLEAN = SlotHistory()
+FORM = StoredForm(SlotHistory, "a slot's history")
 
 
 def record_failure(
@@ -106,42 +115,3 @@ def is_crash_looping(history: SlotHistory, now: float) -> bool:
 def _recent(history: SlotHistory, now: float) -> tuple[float, ...]:
     # An instant in the future is from before the clock was set back: it counts as now.
     return tuple(min(at, now) for at in history.recent if now - at < RESET_AFTER_S)
-
-
-def to_json(history: SlotHistory) -> dict[str, object]:
-    """Return a history as JSON, in whole milliseconds."""
-    return {
-        "count": history.count,
-        "recentMs": [round(at * 1000) for at in history.recent],
-        "looping": history.crash_looping,
-        **({"cause": history.cause} if history.cause else {}),
-        **({"violation": history.violation} if history.violation else {}),
-    }
-
-
-def from_json(value: Mapping[str, object]) -> SlotHistory:
-    """Parse the output of ``to_json``.
-
-    Raises:
-        ValueError: *value* is not a history.
-    """
-    match value:
-        case {"count": int(count), "recentMs": list(recent), "looping": bool(crash_looping)}:
-            pass
-        case _:
-            raise ValueError(f"not a slot's history: {value!r}")
-    cause = value.get("cause", "")  # files of earlier versions have none
-    fits = 0 <= count <= _COUNT_MAX and len(recent) <= LOOP_FAILURES
-    if (
-        not fits
-        or not isinstance(cause, str)
-        or not all(type(at) is int and at >= 0 for at in recent)
-    ):
-        raise ValueError(f"not a slot's history: {value!r}")
-    return SlotHistory(
-        count=count,
-        recent=tuple(at / 1000 for at in recent),
-        crash_looping=crash_looping,
-        cause=cause[:_CAUSE_MAX],
-        violation=str(value.get("violation", ""))[:_CAUSE_MAX],
-    )

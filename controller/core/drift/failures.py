@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
+from controller.core.encoding.stored_form import OPTIONAL, StoredForm, stored
 from controller.core.engine_api.timestamps import seconds
 from controller.core.records import endings
 from controller.model.desired.desired import Service
@@ -81,12 +82,15 @@ class ExitCursor:
     #: The engine's restart count.
     restarts: int = 0
     #: The last exit.
-    finished_at: str = ""
+    finished_at: Annotated[str, stored("finishedAt")] = ""
     #: The start of the run that was counted as unhealthy.
-    unhealthy: str = ""
-    name: str = ""
+    unhealthy: Annotated[str, OPTIONAL] = ""
+    name: Annotated[str, OPTIONAL] = ""
     #: Record ids of violations, for containers that existed at the last observation.
-    violations: tuple[str, ...] = ()
+    violations: Annotated[tuple[str, ...], OPTIONAL] = ()
+
+
+FORM = StoredForm(ExitCursor, "a mark")
 
 
 def cursor_of(container: Container, before: ExitCursor | None = None) -> ExitCursor:
@@ -227,32 +231,3 @@ def up_s(container: Container, now: float) -> float:
         return 0.0
     ended = now if container.running else seconds(container.finished_at)
     return 0.0 if ended is None else max(0.0, ended - started)
-
-
-def to_json(cursor: ExitCursor) -> dict[str, object]:
-    """Return a cursor as JSON."""
-    return {
-        "id": cursor.id,
-        "restarts": cursor.restarts,
-        "finishedAt": cursor.finished_at,
-        "unhealthy": cursor.unhealthy,
-        **({"name": cursor.name} if cursor.name else {}),
-        **({"violations": list(cursor.violations)} if cursor.violations else {}),
-    }
-
-
-def from_json(value: Mapping[str, object]) -> ExitCursor:
-    """Parse the output of ``to_json``.
-
-    Raises:
-        ValueError: *value* is not a cursor.
-    """
-    match value:
-        case {"id": str(container), "restarts": int(restarts), "finishedAt": str(finished_at)}:
-            # Files of earlier versions lack the other members.
-            counted = value.get("violations", [])
-            violations = tuple(map(str, counted)) if isinstance(counted, list) else ()
-            unhealthy, name = str(value.get("unhealthy", "")), str(value.get("name", ""))
-            return ExitCursor(container, restarts, finished_at, unhealthy, name, violations)
-        case _:
-            raise ValueError(f"not a mark: {value!r}")

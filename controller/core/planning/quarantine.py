@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 from controller.core.drift.actions import (
     ContainerHandle,
@@ -20,6 +21,7 @@ from controller.core.drift.actions import (
     with_verdicts,
 )
 from controller.core.drift.classify import ALIVE, ReplicaState, cause_of
+from controller.core.encoding.stored_form import Milliseconds, StoredForm, stored
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import AnyAction, QuarantineWait
 from controller.model.desired.spec.rollout import RestartPolicy, RunState
@@ -61,12 +63,15 @@ class QuarantinedContainer:
     """The progress of one container's quarantine."""
 
     #: Seconds for which the container was observed down.
-    counted_s: float
+    counted_s: Annotated[Milliseconds, stored("countedMs")]
     #: Monotonic time of the last count. Meaningless in any boot but ``boot``.
-    at_s: float
+    at_s: Annotated[Milliseconds, stored("atMs")]
     boot: str
     #: Wall clock time of the end, only for people.
-    until_s: float
+    until_s: Annotated[Milliseconds, stored("untilMs")]
+
+
+FORM = StoredForm(QuarantinedContainer, "a container in quarantine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,29 +218,3 @@ def renewal_actions(expired: Iterable[Container], judge: Judge) -> list[AnyActio
         for each in expired
     ]
     return with_verdicts(removals, judge)
-
-
-# JSON
-
-
-def to_json(kept: QuarantinedContainer) -> dict[str, object]:
-    """Return a quarantine as JSON, in whole milliseconds."""
-    return {
-        "countedMs": round(kept.counted_s * 1000),
-        "atMs": round(kept.at_s * 1000),
-        "boot": kept.boot,
-        "untilMs": round(kept.until_s * 1000),
-    }
-
-
-def from_json(value: Mapping[str, object]) -> QuarantinedContainer:
-    """Parse the output of ``to_json``.
-
-    Raises:
-        ValueError: *value* is not a quarantine.
-    """
-    match value:
-        case {"countedMs": int(counted), "atMs": int(at), "boot": str(boot), "untilMs": int(until)}:
-            return QuarantinedContainer(counted / 1000, at / 1000, boot, until / 1000)
-        case _:
-            raise ValueError(f"not a container in quarantine: {value!r}")

@@ -13,13 +13,19 @@ controller brings a deadline nearer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-
-from pydantic import TypeAdapter
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
 from controller.core.drift.backoff import CLEAN, SlotHistory
 from controller.core.drift.classify import ALIVE, ReplicaState
+from controller.core.encoding.stored_form import (
+    NULLABLE,
+    OPTIONAL,
+    Milliseconds,
+    StoredForm,
+    stored,
+)
 from controller.core.jobs.rollout_hooks import NO_HOOKS, HookFacts, HookWord
 from controller.model.desired.desired import Service
 from controller.model.desired.limits import DeclaredLimits
@@ -34,8 +40,6 @@ WATCH_S = 60.0
 #: So many failures of a slot in a row fail the rollout, even if its container runs now.
 FAILURES = 3
 _SECONDS_MAX = 10.0**9
-_EXCUSED = TypeAdapter[tuple[tuple[str, int], ...] | None](tuple[tuple[str, int], ...] | None)
-_LIMITS = TypeAdapter[DeclaredLimits | None](DeclaredLimits | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +51,27 @@ class RolloutProgress:
     #: The most slots created, started and available so far.
     furthest: tuple[int, int, int] = (0, 0, 0)
     #: Time since the last progress.
-    idle_s: float = 0.0
+    idle_s: Annotated[Milliseconds, stored("idleMs")] = 0.0
     #: Time since all slots were available; None if they were not yet.
-    held_s: float | None = None
+    held_s: Annotated[Milliseconds | None, stored("heldMs")] = None
     #: Why the rollout failed; '' if it did not.
     failed: str = ""
     #: The last revision that completed its watch period.
     good: str = ""
     #: Failures by slot before a failed rollout recovered.
-    forgiven: tuple[tuple[int, int], ...] = ()
+    forgiven: Annotated[tuple[tuple[int, int], ...], OPTIONAL] = ()
     #: The limits that are, or were last, rolled out. None: recorded by an earlier version.
-    limits: DeclaredLimits | None = None
+    limits: Annotated[DeclaredLimits | None, NULLABLE] = None
     #: True once all slots were available, and no container of another revision had a process.
-    served: bool = False
+    served: Annotated[bool, OPTIONAL] = False
     #: A job before or after the rollout is the reason of the failure.
-    by_job: bool = False
+    by_job: Annotated[bool, stored("byJob"), OPTIONAL] = False
     #: The failed runs of each job when the rollout began: they don't count. None: not known yet.
-    excused: tuple[tuple[str, int], ...] | None = None
+    excused: Annotated[tuple[tuple[str, int], ...] | None, NULLABLE] = None
 
 
 NEW = RolloutProgress()
+FORM = StoredForm(RolloutProgress, "the course of a rollout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,61 +306,3 @@ def due_in_s(progress: RolloutProgress, view: RolloutView) -> float | None:
     if left_s <= 0 and view.reached[2] >= view.service.spec.replicas:
         return None  # what it replaced is left, and no deadline is for that
     return max(0.0, left_s)
-
-
-def to_json(progress: RolloutProgress) -> dict[str, object]:
-    """Return the progress as JSON, in whole milliseconds."""
-    return {
-        "revision": progress.revision,
-        "furthest": list(progress.furthest),
-        "idleMs": round(progress.idle_s * 1000),
-        "heldMs": None if progress.held_s is None else round(progress.held_s * 1000),
-        "failed": progress.failed,
-        "good": progress.good,
-        **({"forgiven": [list(each) for each in progress.forgiven]} if progress.forgiven else {}),
-        **({"limits": asdict(progress.limits)} if progress.limits else {}),
-        **({"served": True} if progress.served else {}),
-        **({"byJob": True} if progress.by_job else {}),
-        **_excused_json(progress),
-    }
-
-
-def _excused_json(progress: RolloutProgress) -> dict[str, object]:
-    if progress.excused is None:
-        return {}
-    return {"excused": [list(each) for each in progress.excused]}
-
-
-def from_json(value: Mapping[str, object]) -> RolloutProgress:
-    """Parse the output of ``to_json``.
-
-    Raises:
-        ValueError: *value* is not the progress of a rollout.
-    """
-    forgiven = value.get("forgiven", [])  # most have none
-    limits = _LIMITS.validate_python(value.get("limits"))
-    excused = _EXCUSED.validate_python(value.get("excused"))
-    match value:
-        case {
-            "revision": str(revision),
-            "furthest": [int(made), int(started), int(available)],
-            "idleMs": int(idle_ms),
-            "heldMs": None | int() as held_ms,
-            "failed": str(failed),
-            "good": str(good),
-        } if isinstance(forgiven, list):
-            return RolloutProgress(
-                revision=revision,
-                furthest=(made, started, available),
-                idle_s=idle_ms / 1000,
-                held_s=None if held_ms is None else held_ms / 1000,
-                failed=failed,
-                good=good,
-                forgiven=tuple((int(slot), int(count)) for slot, count in forgiven),
-                limits=limits,
-                served=value.get("served") is True,
-                by_job=value.get("byJob") is True,
-                excused=excused,
-            )
-        case _:
-            raise ValueError(f"not the course of a rollout: {value!r}")

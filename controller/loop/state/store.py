@@ -260,14 +260,14 @@ class StateStore(Noted):
         slots = [slot for _, state in states for _, slot in sorted(state.slots.items())]
         return {
             "version": VERSION,
-            "prune": prune.to_json(self.prune),
-            "quarantine": {id_: quarantine.to_json(c) for id_, c in self.quarantined.items()},
+            "prune": prune.FORM.to_json(self.prune),
+            "quarantine": {id_: quarantine.FORM.to_json(c) for id_, c in self.quarantined.items()},
             "slots": [
                 [
                     str(slot.slot[0]),
                     slot.slot[1],
-                    backoff.to_json(slot.history) if slot.history != backoff.CLEAN else None,
-                    failures.to_json(slot.exit_cursor) if slot.exit_cursor else None,
+                    backoff.FORM.to_json(slot.history) if slot.history != backoff.CLEAN else None,
+                    failures.FORM.to_json(slot.exit_cursor) if slot.exit_cursor else None,
                 ]
                 for slot in slots
                 if slot.history != backoff.CLEAN or slot.exit_cursor
@@ -292,16 +292,16 @@ class StateStore(Noted):
         read = StateStore(self._file)  # all of it is parsed before any of it is used
         for key, number, history, cursor in value["slots"]:
             slot = read.slot((Key.parse(key), int(number)))
-            slot.history = backoff.CLEAN if history is None else backoff.from_json(history)
-            slot.exit_cursor = None if cursor is None else failures.from_json(cursor)
+            slot.history = backoff.CLEAN if history is None else backoff.FORM.from_json(history)
+            slot.exit_cursor = None if cursor is None else failures.FORM.from_json(cursor)
         for key, number, fields in value.get("fights", ()):
             read.slot((Key.parse(key), int(number))).contentions = contention.from_json(fields)
         for member, form in _forms().items():
             entries = value[member] if member == "generations" else value.get(member, {})
             for key, each in entries.items():
                 setattr(read.of(Key.parse(key)), form.name, form.from_json(each))
-        kept = {id_: quarantine.from_json(c) for id_, c in value.get("quarantine", {}).items()}
-        memory, taken_down = prune.from_json(value["prune"]), str(value.get("takenDown", ""))
+        kept = {id_: quarantine.FORM.from_json(c) for id_, c in value.get("quarantine", {}).items()}
+        memory, taken_down = prune.FORM.from_json(value["prune"]), str(value.get("takenDown", ""))
         with self.lock:
             self.changes, self._states = read.changes, read._states
             self.quarantined, self.prune, self.taken_down = kept, memory, taken_down
@@ -329,7 +329,10 @@ def _forms() -> dict[str, _Form]:
         ),
         "steerings": _Form("overrides", NO_OVERRIDES, revisions.to_json, revisions.from_json),
         "courses": _Form(
-            "rollout", rollout_progress.NEW, rollout_progress.to_json, rollout_progress.from_json
+            "rollout",
+            rollout_progress.NEW,
+            rollout_progress.FORM.to_json,
+            rollout_progress.FORM.from_json,
         ),
         "dependencies": _Form(
             "dependencies",

@@ -11,11 +11,11 @@ import pytest
 from controller.broker.engine.client import IDLE_MAX, ConnectedEngine, EngineClient, pinned_version
 from controller.broker.engine.response import REPLY_BYTES_MAX, ResponseBroken, ResponseReader
 from controller.broker.gate.commands import Lost
-from controller.core.encoding.engine_address import socket_path
 from controller.model.errors import EngineError, EngineUnavailable, StateError, UsageError
 from controller.model.records import Reply
 from controller.ports import EngineFacts
 from controller.system.slots import Share, Slots, SlotUser
+from controller.system.unix_socket import engine_socket_path
 from tests.unit.broker.engine_side import INFO, VERSION, EngineSide, chunked, told
 
 JSON = (("content-type", "application/json"),)
@@ -260,10 +260,10 @@ def test_an_engine_that_is_too_old_gets_nothing(tmp_path: Path) -> None:
 
 
 def test_only_a_unix_socket_is_an_engine_s_address() -> None:
-    assert socket_path("unix:///var/run/docker.sock") == "/var/run/docker.sock"
+    assert engine_socket_path("unix:///var/run/docker.sock") == "/var/run/docker.sock"
     for address in ("tcp://127.0.0.1:2375", "ssh://host", "unix://docker.sock", "/run/x", ""):
         with pytest.raises(UsageError) as caught:
-            socket_path(address)
+            engine_socket_path(address)
         assert caught.value.code == "engine.address"
 
 

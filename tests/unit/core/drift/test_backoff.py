@@ -6,15 +6,14 @@ import pytest
 
 from controller.core.drift.backoff import (
     CLEAN,
+    FORM,
     SlotHistory,
     frequency,
-    from_json,
     is_crash_looping,
     not_before,
     pause_s,
     record_failure,
     reset_after_run,
-    to_json,
     without_future,
 )
 
@@ -115,13 +114,13 @@ def test_the_last_cause_is_kept_until_the_slate_is_clean():
     ],
 )
 def test_a_history_survives_json_without_floats(history):
-    written = json.dumps(to_json(history))
+    written = json.dumps(FORM.to_json(history))
     assert "." not in written
-    assert from_json(json.loads(written)) == history
+    assert FORM.from_json(json.loads(written)) == history
 
 
 def test_a_history_is_written_in_milliseconds():
-    assert to_json(after(1.5, 2.0)) == {"count": 2, "recentMs": [1500, 2000], "looping": False}
+    assert FORM.to_json(after(1.5, 2.0)) == {"count": 2, "recentMs": [1500, 2000], "looping": False}
 
 
 @pytest.mark.parametrize(
@@ -142,12 +141,12 @@ def test_a_history_is_written_in_milliseconds():
 )
 def test_what_is_no_history_is_refused(value):
     with pytest.raises(ValueError, match="not a slot's history: "):
-        from_json(value)
+        FORM.from_json(value)
 
 
 def test_the_greatest_history_is_read_back():
     value = {"count": 1_000_000, "recentMs": [0, 1, 2, 3, 4], "looping": True}
-    assert to_json(from_json(value)) == value
+    assert FORM.to_json(FORM.from_json(value)) == value
 
 
 def test_how_often_a_slot_failed_is_counted_in_ten_minutes_or_in_a_row() -> None:

@@ -300,6 +300,6 @@ def test_how_long_it_ran_is_told_by_start_and_end() -> None:
 
 def test_a_mark_is_read_back_as_it_was_written() -> None:
     for mark in (ExitCursor("c1", 3, DOWN), ExitCursor("c1", 0, "", "x", "web.1", ("v1", "v2"))):
-        assert failures.from_json(failures.to_json(mark)) == mark
+        assert failures.FORM.from_json(failures.FORM.to_json(mark)) == mark
     with pytest.raises(ValueError, match="not a mark"):
-        failures.from_json({"id": 3})
+        failures.FORM.from_json({"id": 3})

@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.planning.quarantine import (
+    FORM,
     Moment,
     Quarantine,
     QuarantinedContainer,
     QuarantineLeft,
-    from_json,
     quarantine_at,
-    to_json,
     watched,
 )
 from controller.model.desired.desired import Service
@@ -231,6 +230,6 @@ def test_it_is_never_shorter_than_it_was_seen_to_last(looks: list[tuple[float, f
 
 def test_the_memorys_form_is_read_back():
     odd = QuarantinedContainer(1.25, 500.001, "b", 1_772_323_200.5)
-    assert from_json(json.loads(json.dumps(to_json(odd)))) == odd
+    assert FORM.from_json(json.loads(json.dumps(FORM.to_json(odd)))) == odd
     with pytest.raises(ValueError, match="not a container in quarantine"):
-        from_json({"countedMs": 1})
+        FORM.from_json({"countedMs": 1})

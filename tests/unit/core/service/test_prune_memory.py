@@ -4,24 +4,24 @@ import json
 
 import pytest
 
-from controller.core.service.prune_memory import PruneMemory, from_json, to_json
+from controller.core.service.prune_memory import FORM, PruneMemory
 from controller.model.names import service_key
 
 WEB = service_key("shop", "web")
 
 
 def test_a_memory_without_sources_is_as_before_sources_existed():
-    assert sorted(to_json(PruneMemory())) == [
+    assert sorted(FORM.to_json(PruneMemory())) == [
         *("device", "going", "passed", "settling", "settlingSinceMs", "standing"),
     ]
-    assert from_json(to_json(PruneMemory())) == PruneMemory()
+    assert FORM.from_json(FORM.to_json(PruneMemory())) == PruneMemory()
 
 
 def test_the_sources_of_resources_survive_json():
     memory = PruneMemory(devices=(("team", 9),), sources=((WEB, "team"),))
-    value = to_json(memory)
+    value = FORM.to_json(memory)
     assert (value["devices"], value["sources"]) == ({"team": 9}, [["Service/shop/web", "team"]])
-    assert from_json(json.loads(json.dumps(value))) == memory
+    assert FORM.from_json(json.loads(json.dumps(value))) == memory
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_the_sources_of_resources_survive_json():
 )
 def test_what_is_no_memory_is_refused(change):
     with pytest.raises(ValueError):
-        from_json({**to_json(PruneMemory()), **change})
+        FORM.from_json({**FORM.to_json(PruneMemory()), **change})
 
 
 def test_an_empty_object_is_no_memory():
     with pytest.raises(ValueError, match="not the prune guard's memory"):
-        from_json({})
+        FORM.from_json({})

@@ -9,16 +9,15 @@ from controller.core.drift.backoff import SlotHistory
 from controller.core.jobs.rollout_hooks import HookFacts, HookState, HookWord
 from controller.core.service.rollout_progress import (
     FAILURES,
+    FORM,
     NEW,
     WATCH_S,
     RolloutProgress,
     RolloutView,
     advance,
     due_in_s,
-    from_json,
     outcome_of,
     resume,
-    to_json,
 )
 from controller.model.names import job_key
 from tests.worlds import container, revision, service
@@ -209,7 +208,7 @@ def test_what_came_right_fails_by_what_fails_after_that():
     assert course.failed
     course = walk((10, look(FAILURES)), start=course)
     assert (course.failed, course.held_s) == ("", 0.0)
-    assert from_json(to_json(course)) == course
+    assert FORM.from_json(FORM.to_json(course)) == course
     assert walk((WATCH_S, look(FAILURES)), start=course).good == B
     further = 2 * FAILURES - 1
     assert walk((30, look(further)), (30, look(further)), start=course).failed == ""
@@ -243,9 +242,9 @@ def test_no_look_is_due_for_what_cannot_be_cleared_away_after_the_deadline():
 
 def test_a_course_survives_a_restart():
     for course in (NEW, replace(BEGUN, idle_s=1.5, held_s=2.25, failed="why", furthest=(3, 2, 1))):
-        assert from_json(to_json(course)) == course
+        assert FORM.from_json(FORM.to_json(course)) == course
     with pytest.raises(ValueError, match="not the course of a rollout"):
-        from_json({**to_json(NEW), "furthest": [1, 2]})
+        FORM.from_json({**FORM.to_json(NEW), "furthest": [1, 2]})
 
 
 LESS, SAME, MORE = (service(resources={"memory": size}) for size in ("256Mi", "512Mi", "1Gi"))
@@ -275,9 +274,9 @@ def test_other_limits_begin_a_failed_rollout_again():
 
 
 def test_limits_are_saved_and_those_of_earlier_versions_are_those_of_now():
-    assert from_json(to_json(WELL)) == WELL
+    assert FORM.from_json(FORM.to_json(WELL)) == WELL
     before = replace(WELL, limits=None)
-    assert from_json(to_json(before)) == before
+    assert FORM.from_json(FORM.to_json(before)) == before
     assert walk((5, scene(container(), wanted=LESS)), start=before).good == B
 
 
@@ -326,6 +325,6 @@ def test_failures_of_an_earlier_try_are_excused():
     assert again.excused == (("job", 2),)
     later = walk((1, around(old, before=FAILED, failures=(("job", 3),))), start=again)
     assert later.excused == (("job", 2),)
-    assert from_json(to_json(later)) == later
+    assert FORM.from_json(FORM.to_json(later)) == later
     resumed = walk((1, around(old, before=WAITING, failures=(("job", 3),))), start=resume(later))
     assert (resumed.failed, resumed.excused) == ("", (("job", 3),))

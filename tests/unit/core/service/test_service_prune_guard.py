@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.service.prune_memory import PruneMemory, from_json, to_json
+from controller.core.service.prune_memory import FORM, PruneMemory
 from controller.core.service.service_prune_guard import (
     APPROVE,
     KEEP,
@@ -454,7 +454,7 @@ def test_the_memory_survives_json_without_floats():
     everyone = letters(10)
     passed = twice(wanting(*everyone[2:]), running(*everyone))
     full = look(wanting(*everyone[3:]), running(*everyone), passed.memory, now=1010.25).memory
-    value = to_json(full)
+    value = FORM.to_json(full)
     assert value == {
         "device": 7,
         "settling": ["Service/default/s02"],
@@ -463,5 +463,5 @@ def test_the_memory_survives_json_without_floats():
         "standing": [],
         "passed": [["Service/default/s00", 1_002_000], ["Service/default/s01", 1_002_000]],
     }
-    assert from_json(json.loads(json.dumps(value))) == full
-    assert from_json(to_json(PruneMemory())) == PruneMemory()
+    assert FORM.from_json(json.loads(json.dumps(value))) == full
+    assert FORM.from_json(FORM.to_json(PruneMemory())) == PruneMemory()
