@@ -199,7 +199,7 @@ class JournalHealth:
     #: The remaining disk space is reserved for the controller, operators and closing records
     #: (``journal.writer.disk_reserve``).
     reserved: bool = False
-    #: The clock is in doubt, so no record counts as too old to keep (``journal.writer.clock_guard``).
+    #: The clock is in doubt, so no record counts as too old to keep (``journal.writer.retention_thread``).
     clock_doubted: bool = False
 
 

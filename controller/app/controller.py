@@ -30,10 +30,9 @@ from controller.core.status.details import Report
 from controller.engine.adapter import BrokerEngine, ignore_progress
 from controller.engine.docker_client import SdkTransport
 from controller.engine.host_ports import bound_ports
-from controller.engine.policy_cache import PolicyCache
+from controller.engine.policy_cache import PolicyCache, VerdictCache
 from controller.engine.secret_contents import BrokerSecrets
 from controller.engine.snapshot_engine import SnapshotEngine
-from controller.engine.verdict_cache import VerdictCache
 from controller.loop.controller import Controller
 from controller.loop.passes import PassPolicy
 from controller.loop.probes.probe_sockets import ProbeSockets

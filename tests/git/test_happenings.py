@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from controller.core.git.signed_object import DetachedSignature
-from controller.fetch.keys import read_keys
-from controller.fetch.verify import Verifier
+from controller.fetch.verify import Verifier, read_keys
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.sources import CommitSignature
 from tests.git.happenings import HAPPENINGS, MESSAGES

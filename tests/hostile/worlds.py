@@ -14,8 +14,7 @@ from dulwich.repo import Repo
 
 from controller.core.git import report
 from controller.core.git.signed_object import DetachedSignature
-from controller.fetch.keys import read_keys
-from controller.fetch.verify import Verifier
+from controller.fetch.verify import Verifier, read_keys
 from controller.model.desired.source_spec import SourceSpec
 from controller.model.sources import CommitSignature
 from tests.git.repository import DOCUMENT, NAME, Followed, Repository, git

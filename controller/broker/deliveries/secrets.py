@@ -1,24 +1,40 @@
-"""Handle ``POST /trimtab/v1/secrets/{namespace}/{name}``: the content id of a Secret's source.
+"""Secrets at the gate: content ids of sources, values of variables, and forgotten values.
 
+``POST /trimtab/v1/secrets/{namespace}/{name}`` answers with the content id of a Secret's source.
 The reply has the id and the names of the files. A content id that was not seen before is recorded:
 each answers one guess of the values.
+
+The values of variables are read for an admitted create. The values are added to the body that the engine receives, and are in no record.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from controller.broker.deliveries.mounts import undelivered
 from controller.broker.gate.call import Flow, GateRequest
-from controller.broker.gate.commands import OpenSecret, SecretNotOpened, SecretOpened
+from controller.broker.gate.commands import (
+    ForgetSecret,
+    OpenSecret,
+    ReadSecret,
+    SecretNotOpened,
+    SecretOpened,
+    SecretValue,
+)
 from controller.broker.gate.journal_entries import request_of, require_record
 from controller.broker.gate.refusals import Denied, raise_if_denied
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import json_reply
 from controller.core.admission.files import admit_secret
+from controller.core.engine_api.requests import CreateRequest
+from controller.core.records.operator_records import read_forget_request
 from controller.core.secrets.contents import SecretName
 from controller.core.secrets.declared import SecretSource, declared_from_json
 from controller.model.errors import SecretError
 from controller.model.files.delivery import FileSet
+from controller.model.mutations import SECRET_FORGET
+from controller.model.quantities import format_bytes
 from controller.model.records import Reply
 
 
@@ -70,3 +86,66 @@ def _parsed(body: object, subject: str) -> _SecretRequest:
         return _SecretRequest(body["owner"], declared_from_json(body["source"]))
     except SecretError as error:
         raise Denied(error.code, error.message, error.remedy, subject=subject) from None
+
+
+def forget(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Flow[Reply]:
+    """Record an operator's act, then forget the values. The next reading makes new ones.
+
+    Raises:
+        Denied: a malformed act, or values that can't be removed.
+    """
+    del state
+    asked = read_forget_request(body)
+    if isinstance(asked, str):
+        form = f'{{"act": "{SECRET_FORGET}", "object": "Secret/NAMESPACE/NAME", "note": …}}'
+        raise Denied("body.invalid", asked, f"write {form}", status=400)
+    files = FileSet("secret", asked.key.namespace, asked.key.name)
+    request = request_of("POST", SECRET_FORGET, str(asked.key), asked.summary)
+    yield from require_record("operator", call.by, request)
+    found = yield ForgetSecret(files)
+    if isinstance(found, str):
+        reason = f"the generated values of {asked.key} can't be removed: {found}"
+        raise Denied("secret.unforgotten", reason, "look at the state folder", subject=str(files))
+    return json_reply(200, {"id": call.id, "forgotten": found})
+
+
+#: The acts of ``POST records`` in this module.
+ACTS = {SECRET_FORGET: forget}
+
+
+#: The longest value, in bytes. The kernel refuses longer ones at 128 KiB.
+VALUE_BYTES_MAX = 64 * 1024
+
+
+def values_of(state: GateState, request: CreateRequest, namespace: str) -> Flow[tuple[str, ...]]:
+    """Return the entries ``NAME=value`` of an admitted create's variables with values of Secrets.
+
+    Raises:
+        Denied: ``files.undelivered``: a value can't be read. ``env.secret``: a value can't be a
+            variable.
+    """
+    entries = []
+    for variable in request.variables:
+        files = FileSet("secret", namespace, variable.secret)
+        result = yield ReadSecret(files, variable.content, variable.key)
+        if not isinstance(result, SecretValue):
+            raise (yield from undelivered(state, files, variable.content, str(result), files.name))
+        fault = _fault(result.value)
+        if fault:
+            reason = f"the value of {variable.key} in {files} {fault}, so it can't be a variable"
+            raise Denied("env.secret", reason, "mount the Secret as a file", subject=files.name)
+        entries.append(f"{variable.name}={result.value.decode()}")
+    return tuple(entries)
+
+
+def _fault(value: bytes) -> str:
+    """Return why a value can't be a variable, '' if it can."""
+    if len(value) > VALUE_BYTES_MAX:
+        return f"is longer than {format_bytes(VALUE_BYTES_MAX)}"
+    if b"\0" in value:
+        return "has a zero byte"
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return "is no UTF-8 text"
+    return ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from controller.broker.deliveries import mounts, variables
+from controller.broker.deliveries import mounts, secrets
 from controller.broker.gate.call import (
     BROKER,
     Author,
@@ -82,7 +82,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     # Only for an admitted create: a refused one leaves no folder.
     namespace = _placement(labels)[1]
     yield from mounts.make_requested(state, found.request, namespace)
-    values = yield from variables.values_of(state, found.request, namespace)
+    values = yield from secrets.values_of(state, found.request, namespace)
     return (yield from _create(call, state, judged, found.image, values))
 
 

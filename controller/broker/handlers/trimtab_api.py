@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from controller.broker.deliveries import generated
+from controller.broker.deliveries import secrets
 from controller.broker.gate import redact
 from controller.broker.gate.call import Flow, GateRequest, parse_json
 from controller.broker.gate.commands import ReadEngine
@@ -58,7 +58,7 @@ ACT_MAX = 64
 ROTATE_ACT = "rotate-key"
 #: Acts with a route of their own in the journal.
 _ROUTES = {ROTATE_ACT: ROTATE_KEY, SHOW_VALUES: VALUES_SHOW} | {act: act for act in SOURCE_ACTS}
-_ACTS = {"adopt": labelled.adopt, SERVICE_MOVED: move_service, **acts.ACTS, **generated.ACTS}
+_ACTS = {"adopt": labelled.adopt, SERVICE_MOVED: move_service, **acts.ACTS, **secrets.ACTS}
 TEXT_MAX = 512
 
 

@@ -33,7 +33,7 @@ from controller.broker.host.capabilities import descriptor_limit
 from controller.broker.host.ip_routes import host_routes
 from controller.broker.host.path_inspector import PathInspector, protected_places
 from controller.broker.host.peer_credentials import PeerRules, user_of
-from controller.broker.host.registry_auth_file import Credentials
+from controller.broker.host.registry_auth import Credentials
 from controller.broker.secrets.key_files import FILES, KEYS
 from controller.broker.secrets.opener import SecretOpener
 from controller.broker.server.connection import ConnectionContext, ConnectionTimeouts, HandleRequest

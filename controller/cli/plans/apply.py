@@ -23,8 +23,7 @@ from controller.cli.options import (
     timeout_option,
 )
 from controller.cli.output.terminal import echo
-from controller.cli.plans.apply_exit_code import apply_exit_code
-from controller.cli.plans.apply_result import show_done
+from controller.cli.plans.apply_result import apply_exit_code, show_done
 from controller.core.encoding.terminal_text import printable
 from controller.model.quantities import format_duration_ms
 

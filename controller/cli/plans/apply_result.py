@@ -1,15 +1,27 @@
-"""The result of ``apply`` and ``approve`` for people: a summary line, and the unready resources."""
+"""The result of ``apply`` and ``approve``: exit code, summary line, and the unready resources."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from controller.cli.exit_codes import EXIT_INVALID, EXIT_NOT_CONVERGED, EXIT_REFUSED
 from controller.cli.output.tables import terminal_width
 from controller.cli.output.terminal import echo
 from controller.cli.status.conditions import is_settled
 from controller.cli.status.problems import render_problems
 from controller.cli.status.table import show_status
 from controller.core.encoding.terminal_text import printable
+
+
+def apply_exit_code(answer: dict[str, Any]) -> int:
+    """Return the exit code of ``apply`` and ``approve`` for the controller's answer."""
+    status = answer["status"]
+    if any(problem["severity"] == "error" for problem in status["problems"]):
+        return EXIT_INVALID
+    conditions = [c for r in status["resources"] for c in r["conditions"] if c["status"] == "True"]
+    if any(c["type"] == "PolicyViolation" for c in conditions):
+        return EXIT_REFUSED
+    return 0 if answer["converged"] else EXIT_NOT_CONVERGED
 
 
 def show_done(answer: dict[str, Any], *, verbose: bool = False) -> None:

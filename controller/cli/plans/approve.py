@@ -29,8 +29,7 @@ from controller.cli.options import (
 )
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
-from controller.cli.plans.apply_exit_code import apply_exit_code
-from controller.cli.plans.apply_result import show_done
+from controller.cli.plans.apply_result import apply_exit_code, show_done
 from controller.core.encoding.terminal_text import printable
 from controller.core.enforcement.approval_requests import OBJECTS_MAX
 from controller.core.enforcement.approvals import OBJECT_MAX

@@ -1,11 +1,19 @@
-"""References: the one to fetch for a Source, out of those that a repository lists."""
+"""References: the one to fetch for a Source, out of those that a repository lists.
+
+Tags are semantic versions (semver.org 2.0.0), and ranges are written as in Flux and npm.
+
+Examples: ``1.x``, ``^1.2.3``, ``~1.2``, ``>=1.2.0 <2.0.0``, ``1.2 - 1.4``, ``1.x || >=3``. A
+pre-release is in a range only if a bound of the range names a pre-release, such as ``>=1.0.0-0``.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import total_ordering
+from typing import Self
 
-from controller.core.git.versions import Version, VersionRange
 from controller.model.desired.source_spec import GitRef
 
 #: What ``git ls-remote`` is asked for if versions are followed.
@@ -42,3 +50,150 @@ def _highest(text: str, names: Iterable[str]) -> str | None:
     fitting = [(version, name) for version, name in tags if version and wanted.has(version)]
     # Of "1.2.0" and "v1.2.0", the same one each time.
     return max(fitting, default=(None, None))[1]
+
+
+_NUMBER = r"(?:0|[1-9]\d{0,8})"
+_VERSION = re.compile(
+    rf"v?(?P<numbers>{_NUMBER}\.{_NUMBER}\.{_NUMBER})"
+    r"(?:-(?P<pre>[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z.-]+)?",
+    re.ASCII,
+)
+_PART = rf"(?:{_NUMBER}|[xX*])"
+_BOUND = re.compile(
+    rf"(?P<operator>[<>]=?|=|\^|~|)v?(?P<numbers>{_PART}(?:\.{_PART}){{0,2}})"
+    r"(?:-(?P<pre>[0-9.]+))?",
+    re.ASCII,
+)
+#: An operator may stand apart from its version.
+_APART = re.compile(r"([<>=^~])\s+(?=[v0-9xX*])")
+_HYPHEN = re.compile(r"(\S+)\s+-\s+(\S+)")
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version. Versions compare by precedence, section 11 of the specification."""
+
+    numbers: tuple[int, ...]
+    #: The identifiers of a pre-release; empty for a release.
+    pre: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the version of a tag such as ``v1.2.3-rc.1``; None if the tag isn't a version."""
+        found = _VERSION.fullmatch(text)
+        if found is None:
+            return None
+        pre = tuple(found["pre"].split(".")) if found["pre"] else ()
+        return cls(_numbers(found["numbers"]), pre)
+
+    def __lt__(self, other: Version) -> bool:
+        return self._rank() < other._rank()
+
+    def _rank(self) -> tuple[tuple[int, ...], bool, tuple[tuple[bool, int, str], ...]]:
+        identifiers = tuple(
+            (False, int(text), "") if text.isdigit() else (True, 0, text) for text in self.pre
+        )
+        return self.numbers, not self.pre, identifiers
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """The versions from *low* up to, without, *high*."""
+
+    low: Version
+    high: Version | None
+    #: True if a bound names a pre-release.
+    names_pre: bool = False
+
+    def has(self, version: Version) -> bool:
+        above = self.low <= version
+        return above and (self.high is None or version < self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRange:
+    """Alternatives; each is a list of spans that a version must all be in."""
+
+    alternatives: tuple[tuple[_Span, ...], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse a range.
+
+        Raises:
+            ValueError: *text* isn't a range.
+        """
+        return cls(tuple(_spans(part) for part in text.split("||")))
+
+    def has(self, version: Version) -> bool:
+        """Return True if *version* is in the range."""
+        return any(_all_have(spans, version) for spans in self.alternatives)
+
+
+def _all_have(spans: tuple[_Span, ...], version: Version) -> bool:
+    if version.pre and not any(span.names_pre for span in spans):
+        return False
+    return all(span.has(version) for span in spans)
+
+
+def _spans(text: str) -> tuple[_Span, ...]:
+    text = _APART.sub(r"\1", text.strip())
+    hyphen = _HYPHEN.fullmatch(text)
+    words = (f">={hyphen[1]}", f"<={hyphen[2]}") if hyphen else tuple(text.split()) or ("*",)
+    return tuple(_span(word) for word in words)
+
+
+def _span(word: str) -> _Span:
+    found = _BOUND.fullmatch(word)
+    if found is None:
+        raise ValueError(f"{word!r} is not a version with an operator, such as >=1.2.0")
+    given: list[int] = []
+    for part in found["numbers"].split("."):
+        if not part.isdigit():
+            break
+        given.append(int(part))
+    pre = tuple(found["pre"].split(".")) if found["pre"] and len(given) == 3 else ()
+    low = Version((*given, *(0,) * (3 - len(given))), pre)
+    after = _after(given)
+    names_pre = bool(pre)
+    match found["operator"]:
+        case ">=":
+            return _Span(low, None, names_pre)
+        case ">":
+            return _Span(_next(low) if len(given) == 3 else after or _LAST, None, names_pre)
+        case "<":
+            return _Span(_FIRST, low, names_pre)
+        case "<=":
+            return _Span(_FIRST, _next(low) if len(given) == 3 else after, names_pre)
+        case "^":
+            kept = next((at for at, number in enumerate(given) if number), len(given) - 1)
+            return _Span(low, _after(given[: kept + 1]), names_pre)
+        case "~":
+            return _Span(low, _after(given[:2]), names_pre)
+        case _:
+            return _Span(low, _next(low) if len(given) == 3 else after, names_pre)
+
+
+def _after(given: list[int]) -> Version | None:
+    """Return the first version beyond all that begin with *given*; None for all versions."""
+    if not given:
+        return None
+    raised = [*given[:-1], given[-1] + 1]
+    # The lowest pre-release: 2.0.0-rc.1 is not in 1.x.
+    return Version((*raised, *(0,) * (3 - len(raised))), ("0",))
+
+
+def _next(version: Version) -> Version:
+    """Return the version directly after *version*."""
+    if version.pre:
+        return Version(version.numbers, (*version.pre, "0"))
+    return Version((*version.numbers[:2], version.numbers[2] + 1), ("0",))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+_FIRST = Version((0, 0, 0), ("0",))
+_LAST = Version((10**9, 0, 0))

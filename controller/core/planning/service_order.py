@@ -3,6 +3,11 @@
 A starting service follows its dependencies, and the leaving services that hold its ports or volumes.
 A leaving service precedes its dependencies. The plan of a single key knows the other services from
 the last snapshot of everything. The plan of everything takes its own actions into account.
+
+A host port or a volume can be in use by one service, and wanted exclusively by another. Documents
+with such a conflict are refused when they are read. But a running container may stem from
+a former document: after a rename, or a move to another namespace, a service exists twice for a
+while.
 """
 
 from __future__ import annotations
@@ -21,11 +26,10 @@ from controller.core.drift.dependency_state import (
     job_status,
     status_of,
 )
-from controller.core.drift.resources_in_use import ExclusiveResources
 from controller.core.encoding import graph
 from controller.core.jobs.decision import NO_TIME, JobTime
 from controller.core.jobs.rollout_hooks import HookState, HookWord, RolloutHooks, RolloutStanding
-from controller.core.manifests.checks.claims import claims_of
+from controller.core.manifests.checks.claims import ResourceClaim, claims_of
 from controller.core.manifests.dependencies import dependencies_of
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.plan import AnyAction, Barrier, Delay, NeedsOperator, StartContainer
@@ -366,3 +370,41 @@ def _hook_blocker(hook: HookState | None) -> Blocker | None:
 
 def _runs(containers: Iterable[Container]) -> bool:
     return any(container.state in ALIVE for container in containers)
+
+
+class ExclusiveResources:
+    """The ports and volumes in use by the containers of a snapshot."""
+
+    def __init__(self, containers: Iterable[Container]) -> None:
+        self._held: dict[object, list[tuple[ResourceClaim, Container]]] = {}
+        for container in containers:
+            if container.origin == "controller" and container.state in ALIVE:
+                claims = [
+                    *map(ResourceClaim, container.ports),
+                    *(ResourceClaim(volume, exclusive=False) for volume in container.writes),
+                ]
+                for claim in claims:
+                    self._held.setdefault(claim.group, []).append((claim, container))
+
+    def held_by_others(self, service: Service) -> list[tuple[str, Container]]:
+        """Return the exclusive resources of *service* in use by other services, with the holder."""
+        return [
+            (wanted.name, container)
+            for wanted in claims_of(service.spec, service.volume_name)
+            for held, container in self._held.get(wanted.group, ())
+            if wanted.exclusive and wanted.conflicts(held) and container.key != service.key
+        ]
+
+    def is_exclusive_to_others(
+        self, volumes: Iterable[str], key: Key, services: Mapping[Key, Service]
+    ) -> bool:
+        """Return True if a service other than *key* has one of *volumes* (engine names)
+        exclusively.
+        """
+        return any(
+            claim.resource == volume and claim.exclusive
+            for volume in volumes
+            for _, container in self._held.get(volume, ())
+            if container.key != key and (service := services.get(container.key))
+            for claim in claims_of(service.spec, service.volume_name)
+        )

@@ -2,6 +2,9 @@
 
 Pure. ``core.status.conditions`` derives conditions from these facts, and ``core.status.report`` the
 report.
+
+An image brings its own entrypoint, command, user, working directory, health check and volumes. A
+document overrides them one by one, and some of them together.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from controller.core.planning.context import SlotPause
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.planner import declared_resources, orphan_keys
 from controller.core.planning.rollout_order_and_pace import order_of, why_order
+from controller.core.rules.images.anonymous_volumes import uncovered
 from controller.core.status.details import (
     Report,
     container_details,
@@ -33,7 +37,6 @@ from controller.core.status.details import (
     place_details,
     volume_details,
 )
-from controller.core.status.image_origins import origins_of
 from controller.model.desired.desired import (
     Config,
     Desired,
@@ -46,6 +49,7 @@ from controller.model.desired.desired import (
 from controller.model.desired.plan import Plan, Verdict
 from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.rollout import RunState
+from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Act, Problem
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import NO_RUNS, Container, JobRun, Observed
@@ -343,3 +347,36 @@ def release_facts(release: Release, ready: set[str]) -> Facts:
         serving=count,
         details={"members": [str(member) for member in release.members]},
     )
+
+
+DOCUMENT, IMAGE, NONE = "document", "image", "none"
+#: A document that sets the entrypoint drops the image's command with it.
+DROPPED = "none: the entrypoint of the document drops the image's command"
+
+
+def origins_of(spec: ServiceSpec, observed: Observed | None, image_id: str) -> Report:
+    """Return the member ``origins``; nothing while the image is unknown.
+
+    Each setting is ``document``, ``image``, or ``none`` (with a reason, if there is one). ``volumes``
+    has the VOLUME paths of the image: ``document`` for a path that a mount covers.
+    """
+    brought = None if observed is None else observed.image_settings.get(image_id)
+    if observed is None or brought is None:
+        return {}
+    written = {
+        "entrypoint": spec.entrypoint,
+        "command": spec.command,
+        "user": spec.user,
+        "workingDir": spec.working_dir,
+        "healthcheck": spec.healthcheck,
+    }
+    origins: Report = {
+        name: DOCUMENT if value is not None else IMAGE if name in brought else NONE
+        for name, value in written.items()
+    }
+    if origins["command"] == IMAGE and spec.entrypoint is not None:
+        origins["command"] = DROPPED
+    declared = observed.image_volumes.get(image_id, ())
+    own = {*uncovered(declared, (mount.target for mount in spec.mounts))}
+    volumes = {path: IMAGE if path in own else DOCUMENT for path in uncovered(declared, ())}
+    return {"origins": origins | ({"volumes": volumes} if volumes else {})}

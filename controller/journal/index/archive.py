@@ -2,13 +2,17 @@
 
 A process with write access to the state folder brings the index up to date before a query. A
 process without, or with distrust of the index, builds a temporary index.
+
+Records are always in the order of their seqs, and nearly in the order of their times. After a clock
+was set back or forward for a while, the cut is made where the fewest records are on the wrong side.
+A clock that was wrong for a moment, by any amount, thus doesn't affect the answers for other times.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -27,7 +31,6 @@ from controller.core.records.views import Page, Question, chronicle
 from controller.core.records.visibility import EVERYTHING, Reader, may_read
 from controller.journal.index.builder import Builder, Containers, IndexLocked, Intents
 from controller.journal.index.database import Index, IndexUnusable, Misfit
-from controller.journal.index.time_cut import last_at
 from controller.journal.store.chain import Damage
 from controller.journal.store.position import PositionLost, records_after
 from controller.journal.store.reader import readable
@@ -225,3 +228,17 @@ class FolderArchive:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def last_at(runs: Iterable[tuple[int, int]]) -> int:
+    """Return the seq of the last record at a time, or 0.
+
+    *runs* are consecutive groups of records: the seq of the last record, and the number of records,
+    negative if the records are later than that time.
+    """
+    best, most, balance = 0, 0, 0
+    for seq, count in runs:
+        balance += count
+        if balance > most:
+            best, most = seq, balance
+    return best

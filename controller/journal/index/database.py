@@ -249,7 +249,7 @@ class Index:
         return (ContainerLife(RecordSubject(*row[:5]), *row[5:]) for row in rows)
 
     def runs(self, at: str) -> Iterator[tuple[int, int]]:
-        """Yield runs of records at or before the time *at*, and after: see ``time_cut.last_at``."""
+        """Yield runs of records at or before the time *at*, and after: see ``archive.last_at``."""
         moment = milliseconds(at)
         first, last = self.database.execute("SELECT first, seq FROM meta").fetchone()
         for span, low, high in self.database.execute("SELECT * FROM spans ORDER BY span"):

@@ -21,7 +21,7 @@ from controller.core.records.checkpoint import (
 )
 from controller.journal.store.pruned_base import INVENTORY_NAME, PrunedBase
 from controller.journal.store.segments import open_regular
-from controller.journal.verify.file_finding import FileFinding
+from controller.journal.verify.key_check import FileFinding
 from controller.model.records import Record
 
 

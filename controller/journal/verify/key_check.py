@@ -7,10 +7,19 @@ signed nothing, but a verification with the file would trust it from then on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from controller.journal.verify.file_finding import FileFinding
 from controller.journal.verify.trust import KeyValidity
 from controller.journal.writer.signing_keys import PublishedKey
+
+
+@dataclass(frozen=True, slots=True)
+class FileFinding:
+    """The result of comparing files with the records."""
+
+    file: str = ""  # a bad file; '' if none is bad
+    reason: str = ""
+    notes: tuple[str, ...] = ()  # differences without harm, and files that were not compared
 
 
 def check_published_keys(

@@ -26,11 +26,10 @@ from controller.journal.store.reader import missing, readable
 from controller.journal.store.segments import BadSegment, first_seq_of, read_lines
 from controller.journal.verify.clock_check import ClockCheck, ClockJump
 from controller.journal.verify.fast_scan import CHECKPOINT_MARK, ROW_BYTES, ScanJob, Scanned, scans
-from controller.journal.verify.file_finding import FileFinding
 from controller.journal.verify.id_check import IdLifetimes
 from controller.journal.verify.incidents import Repair, repairs_of_act, repairs_of_opening
 from controller.journal.verify.inventory_check import InventoryCheck
-from controller.journal.verify.key_check import check_published_keys
+from controller.journal.verify.key_check import FileFinding, check_published_keys
 from controller.journal.verify.trust import UNSIGNED_MAX, BadCheckpoint, KeyValidity, TrustChain
 from controller.journal.writer.signing_keys import PublishedKey
 from controller.model.records import Record

@@ -1,16 +1,23 @@
-"""The thread that compresses and prunes closed segments, apart from the writer's thread."""
+"""The thread that compresses and prunes closed segments, apart from the writer's thread.
+
+A wrong wall clock must not make records old, so ``ClockGuard`` guards the removal by age. A host can boot with any time on its clock. A wrong time can't be recognised, only a time far ahead
+of every time before; a clock is also far ahead after the host was off for long. The guard believes
+such a time once the clock has run on from there for a while. Old records are then removed later by
+that while.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Final
 
 from controller.journal.store.chain import Damage
 from controller.journal.store.pruned_base import BadBase, read_inventory
 from controller.journal.store.segments import BadSegment, list_segments
-from controller.journal.writer.clock_guard import ClockGuard
 from controller.journal.writer.retention import (
     DAY_S,
     RecordPruning,
@@ -20,6 +27,40 @@ from controller.journal.writer.retention import (
 )
 from controller.model.errors import JournalUnavailable
 from controller.ports import Clock
+
+#: A time at most this far ahead of the last believed one is believed: journals are quiet for days.
+#: A time further ahead is believed after the clock has run on for as long: an operator has corrected
+#: a wrong clock by then.
+DOUBT_S: Final = 7 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClockGuard:
+    """The state after a sequence of observed times. Even the first time must prove itself."""
+
+    believed: float = -inf  # the latest believed time
+    last: float = -inf  # the last observed time
+    since: float = -inf  # the first time of the uninterrupted run up to ``last``
+    doubted: bool = False  # ``last`` jumped ahead, or continues a jump
+
+    def observe(self, time: float) -> ClockGuard:
+        """Return the state after one more observed time."""
+        step = time - self.last
+        runs_on = 0.0 <= step <= DOUBT_S
+        since = self.since if runs_on else time
+        if time <= self.believed + DOUBT_S or time - since >= DOUBT_S:
+            return ClockGuard(max(self.believed, time), time, since)
+        jumped = step > DOUBT_S and self.last > -inf
+        return ClockGuard(self.believed, time, since, doubted=jumped or (runs_on and self.doubted))
+
+    @property
+    def now(self) -> float:
+        """The time to measure ages by: ``last``, or the last believed time before a jump.
+
+        Minus infinity until a time is believed, so that no record is old.
+        """
+        return min(self.last, self.believed)
+
 
 LOG = logging.getLogger(__name__)
 #: How long ``close`` waits for the thread.

@@ -13,7 +13,7 @@ from controller.core.records.query import ContainerLife, Filter, QueryResult, Re
 from controller.core.records.record import GENESIS, prepare, timestamp
 from controller.core.records.views import chronicle
 from controller.core.records.visibility import EVERYTHING, Reader, may_read
-from controller.journal.index.time_cut import last_at
+from controller.journal.index.archive import last_at
 from controller.journal.store.chain import FORMAT, binding
 from controller.journal.store.folder import FILE_MODE
 from controller.journal.store.segments import MARK_NAME, DurableMark, name_of

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from controller.broker.dispatch import handle
-from controller.broker.host.registry_auth_file import Credentials
+from controller.broker.host.registry_auth import Credentials
 from controller.core.engine_api.streams.pull_errors import Access
 from controller.journal.store.reader import records
 from controller.model.errors import CredentialsInvalid

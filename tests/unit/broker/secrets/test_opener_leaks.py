@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from controller.broker.deliveries.variables import values_of
+from controller.broker.deliveries.secrets import values_of
 from controller.broker.dispatch import handle
 from controller.broker.files.store import FileStore
 from controller.broker.gate.call import Author

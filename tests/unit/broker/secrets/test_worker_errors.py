@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import controller.core.secrets
-from controller.broker.secrets.worker_errors import WORDS, error_of
+from controller.broker.secrets.worker import WORDS, error_of
 
 SOURCES = Path(controller.core.secrets.__file__).parent
 

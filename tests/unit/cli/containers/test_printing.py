@@ -7,7 +7,7 @@ import json
 import pytest
 
 from controller.cli.containers import printing
-from controller.cli.containers.previous import print_run, select
+from controller.cli.containers.logs import print_run, select
 from controller.cli.containers.printing import LineOrigin, LinePrinter
 from controller.cli.containers.replicas import ContainerTarget
 from controller.model.container_output import LogLine, StreamName

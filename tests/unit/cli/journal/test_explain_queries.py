@@ -17,8 +17,8 @@ import pytest
 from controller.broker.dispatch import handle
 from controller.broker.handlers.journal_api import line_for
 from controller.cli.clients.socket_client import BrokerApi
-from controller.cli.journal.broker_archive import BrokerArchive, parse_result
 from controller.cli.journal.explain import containers_at, render
+from controller.cli.journal.journal_source import BrokerArchive, parse_result
 from controller.cli.main import main
 from controller.core.records.provenance import provenance
 from controller.core.records.query import Filter, QueryResult
@@ -341,9 +341,9 @@ def served(root: Path) -> Iterator[Bench]:
 def test_a_broker_tells_the_same_as_the_files(
     state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from controller.cli.journal import broker_archive
+    from controller.cli.journal import journal_source
 
-    monkeypatch.setattr(broker_archive, "PAGE", 3)
+    monkeypatch.setattr(journal_source, "PAGE", 3)
     with served(state) as bench:
         asked = BrokerArchive(BrokerApi(bench.socket))
         with FolderArchive(bench.journal) as archive:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from controller.cli.clients.http_exchange import WholeAnswer, exchange
+from controller.cli.clients.socket_client import WholeAnswer, exchange
 
 
 def exchange_with(answer: bytes, *, body: bytes | None = None) -> tuple[bytes, WholeAnswer]:

@@ -18,7 +18,7 @@ CHILD = (
 )
 PARENT = f"""
 import sys
-from controller.process.child import start_child
+from controller.process.process_group import start_child
 child = start_child("x", [sys.executable, "-c", {CHILD!r}], environment={{}}, inherited_fds=())
 child.process.wait()
 assert child.exit_code == 0

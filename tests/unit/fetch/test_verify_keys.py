@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.fetch.keys import read_keys
+from controller.fetch.verify import read_keys
 from controller.model.errors import SourceError
 
 OWN = (os.getuid(),)

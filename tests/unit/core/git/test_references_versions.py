@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from controller.core.git.versions import Version, VersionRange
+from controller.core.git.references import Version, VersionRange
 
 #: Section 11 of the specification, lowest first.
 ORDER = (

@@ -9,7 +9,7 @@ import pytest
 
 from controller.cli.status.description import _origins
 from controller.core.engine_api.translate import image_settings
-from controller.core.status.image_origins import DROPPED, origins_of
+from controller.core.status.facts import DROPPED, origins_of
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.observed import Observed
 

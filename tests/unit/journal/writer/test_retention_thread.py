@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from controller.journal.writer.clock_guard import ClockGuard
+from controller.journal.writer.retention_thread import ClockGuard
 
 DAY_S = 86_400.0
 #: In days: a host that ran for a month, looked at each day.

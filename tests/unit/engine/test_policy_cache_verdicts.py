@@ -8,7 +8,7 @@ from functools import partial
 from controller.app.controller import pass_policy
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.next_container import hypothetical_create
-from controller.engine.verdict_cache import VerdictCache
+from controller.engine.policy_cache import VerdictCache
 from controller.model.desired.desired import Desired, SourceLocation
 from controller.model.desired.plan import ALLOW, Verdict
 from controller.model.names import NetworkNames
