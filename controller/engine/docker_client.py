@@ -14,7 +14,7 @@ from pathlib import Path
 import docker
 import requests
 from docker.transport import UnixHTTPAdapter
-from docker.transport.unixconn import UnixHTTPConnectionPool
+from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.types import CancellableStream
 
 from controller.engine.transport import (
@@ -24,6 +24,7 @@ from controller.engine.transport import (
     OutgoingRequest,
     Silent,
 )
+from controller.system.unix_socket import connect_to_broker
 
 API_VERSION = "1.45"
 CONNECT_TIMEOUT_S = 5.0
@@ -33,6 +34,21 @@ _POOL = 16  # workers, event stream, control socket
 _UNSENT = frozenset(
     {errno.ENOENT, errno.ECONNREFUSED, errno.EACCES, errno.EPERM, errno.EAGAIN, errno.ENOTDIR}
 )
+
+
+class BrokerConnection(UnixHTTPConnection):
+    """A connection to the broker's socket that is reserved for this user."""
+
+    def connect(self) -> None:
+        """Connect, and wait in turn if the backlog is full."""
+        self.sock = connect_to_broker(Path(self.unix_socket), timeout_s=CONNECT_TIMEOUT_S)
+
+
+class BrokerPool(UnixHTTPConnectionPool):
+    """The SDK's pool, of connections to the broker."""
+
+    def _new_conn(self) -> BrokerConnection:  # type: ignore[override]  # as in the SDK
+        return BrokerConnection(self.base_url, self.socket_path, int(CONNECT_TIMEOUT_S))
 
 
 class OnePoolAdapter(UnixHTTPAdapter):
@@ -46,8 +62,14 @@ class OnePoolAdapter(UnixHTTPAdapter):
         self, url: str | bytes, proxies: object = None
     ) -> UnixHTTPConnectionPool:
         """Return the one pool."""
-        del url  # every URL is of the one socket
-        return super().get_connection("", proxies)
+        del url, proxies  # every URL is of the one socket
+        with self.pools.lock:
+            pool = self.pools.get("")
+            if pool is None:
+                size = self.max_pool_size
+                pool = BrokerPool("", self.socket_path, self.timeout, maxsize=size)
+                self.pools[""] = pool
+        return pool
 
 
 class SdkTransport:

@@ -1,4 +1,9 @@
-"""Unix sockets: bind one, detect a live listener, connect in turn, and the engine's address."""
+"""Unix sockets: bind one, detect a live listener, connect in turn, and the engine's address.
+
+A broker at ``broker.sock`` has two further sockets, ``broker-operator.sock`` and
+``broker-controller.sock``. Only operators, or the controller, are allowed to open them, so that
+nobody else fills their backlogs.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,9 @@ from controller.model.errors import UsageError
 #: Owner and group connect; nobody else does.
 SOCKET_MODE = 0o660
 _UNIX = "unix://"
+#: The words in the names of a broker's reserved sockets. An operator's user is sometimes the
+#: controller's user too.
+OPERATOR, CONTROLLER = "operator", "controller"
 
 
 class SocketInUse(Exception):
@@ -52,8 +60,42 @@ def connect_in_turn(connection: socket.socket, path: Path, *, timeout_s: float) 
     connection.settimeout(timeout_s)
 
 
-def bind_socket(listener: socket.socket, path: Path, *, group: int | None) -> None:
-    """Bind *listener* to *path* with mode 0660. Replace the file of a process that ended.
+def reserved_socket(path: Path, word: str) -> Path:
+    """Return the path of a reserved socket (OPERATOR, CONTROLLER) of the broker at *path*."""
+    return path.with_name(f"{path.stem}-{word}{path.suffix}")
+
+
+def broker_sockets(path: Path) -> tuple[Path, ...]:
+    """Return the paths of all sockets of the broker at *path*, the reserved ones first."""
+    return reserved_socket(path, OPERATOR), reserved_socket(path, CONTROLLER), path
+
+
+def connect_to_broker(path: Path, *, timeout_s: float) -> socket.socket:
+    """Return a connection to the broker at *path*, over the best socket for this user.
+
+    That is a reserved socket, or *path* if this user can't open one. A broker of an earlier version
+    has no reserved sockets.
+
+    Raises:
+        OSError: as ``connect_in_turn``.
+    """
+    for each in broker_sockets(path):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connect_in_turn(connection, each, timeout_s=timeout_s)
+        except OSError as error:
+            connection.close()
+            if each == path or isinstance(error, BlockingIOError):
+                raise
+        else:
+            return connection
+    raise AssertionError("the loop returns or raises at the last socket")
+
+
+def bind_socket(
+    listener: socket.socket, path: Path, *, group: int | None, mode: int = SOCKET_MODE
+) -> None:
+    """Bind *listener* to *path* with a mode, 0660. Replace the file of a process that ended.
 
     The caller calls ``listen`` afterwards, so no client connects before owner and mode are final.
 
@@ -61,6 +103,7 @@ def bind_socket(listener: socket.socket, path: Path, *, group: int | None) -> No
         listener: An unbound socket of the family AF_UNIX.
         path: The name of the socket.
         group: The group of the file. None leaves the group of this process.
+        mode: The mode of the file.
 
     Raises:
         SocketInUse: a process listens on *path* already. Its socket stays.
@@ -74,7 +117,7 @@ def bind_socket(listener: socket.socket, path: Path, *, group: int | None) -> No
         listener.bind(str(path))
     finally:
         os.umask(umask)
-    set_access(path, mode=SOCKET_MODE, group=group)
+    set_access(path, mode=mode, group=group)
 
 
 def set_access(path: Path, *, mode: int, group: int | None) -> None:

@@ -1,26 +1,138 @@
-"""The broker's listening socket: never open to more users than owner and group.
+"""The broker's listening sockets: one for everybody in its group, and two reserved ones.
 
-The lock file of the state folder decides which broker serves; the socket is only the address for
-clients. So a socket file without a listener belongs to a dead broker, and is replaced.
+Operators and the controller have sockets of their own, so that clients can't fill the backlogs of
+those. An access control list names the users: modes know one group only.
+
+The lock file of the state folder decides which broker serves; the sockets are only addresses. So a
+socket file without a listener belongs to a dead broker, and is replaced.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
-from contextlib import suppress
+import struct
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import NamedTuple, Self
 
+from controller.broker.host.peer_credentials import PeerRules
 from controller.model.errors import StateError
-from controller.system.unix_socket import SocketInUse, bind_socket, set_access
+from controller.system.unix_socket import (
+    CONTROLLER,
+    OPERATOR,
+    SOCKET_MODE,
+    SocketInUse,
+    bind_socket,
+    reserved_socket,
+    set_access,
+)
 
+LOG = logging.getLogger(__name__)
 FOLDER_MODE = 0o750
-#: Connections that wait for the accept. All peers share the backlog, and a flood fills it: a short
-#: one makes others wait for fewer connections of the flood (``unix_socket.connect_in_turn``).
+#: Reserved sockets are for the owner, and for the users of the access control list.
+RESERVED_MODE = 0o600
+#: Connections that wait for the accept. A flood of a client fills the backlog that clients share: a
+#: short one makes others wait for fewer connections of the flood (``unix_socket.connect_in_turn``).
 BACKLOG = 64
+#: Access control lists as the kernel stores them: a version, then entries of a tag, permissions and
+#: an id (linux/posix_acl_xattr.h).
+_ACL = "system.posix_acl_access"
+_ACL_VERSION, _ACL_ENTRY = struct.pack("<I", 2), struct.Struct("<HHI")
+_OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
+_READ_WRITE, _NO_ID = 6, 0xFFFF_FFFF
 
 
-def listen(path: Path, *, group: int | None) -> socket.socket:
-    """Return a listening socket at *path*, with mode 0660 and the group *group* (None: leave it).
+class Listening(NamedTuple):
+    """A socket that listens."""
+
+    socket: socket.socket
+    #: True if clients can't open the socket.
+    reserved: bool
+
+
+class BrokerSockets:
+    """The listening sockets of a broker, until ``remove``.
+
+    *rules* name operators, controller and the group of clients.
+
+    Raises:
+        StateError: a live process serves a path already, or the folder can't be used.
+    """
+
+    def __init__(self, path: Path, rules: PeerRules) -> None:
+        self._reserved: dict[str, Path] = {}
+        self._removal = ExitStack()
+        with ExitStack() as failed:
+            failed.callback(self.remove)
+            found = []
+            # A process that waits for the socket of clients finds the reserved sockets then.
+            for word in (OPERATOR, CONTROLLER):
+                reserved = reserved_socket(path, word)
+                try:
+                    made = listen(reserved, group=rules.group, mode=RESERVED_MODE)
+                except StateError as error:
+                    if error.code != "state.socket":
+                        raise
+                    LOG.warning("socket.skipped path=%s error=%s", reserved, error.message)
+                    continue
+                self._reserved[word] = reserved
+                found.append(Listening(made, reserved=True))
+                self._remove_later(reserved)
+            self.reserve(rules)
+            found.append(Listening(listen(path, group=rules.group), reserved=False))
+            self._remove_later(path)
+            self.listening: tuple[Listening, ...] = tuple(found)
+            failed.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.remove()
+
+    def reserve(self, rules: PeerRules) -> None:
+        """Let operators, or the controller, and the owner open a reserved socket, and nobody else.
+
+        On a file system without access control lists, others than the owner have the socket of
+        clients.
+        """
+        users = {OPERATOR: rules.operating, CONTROLLER: (rules.controller_uid,)}
+        for word, path in self._reserved.items():
+            try:
+                os.setxattr(path, _ACL, access_list(users[word]))
+            except OSError as error:
+                LOG.warning("socket.no-acl path=%s error=%s", path, error.strerror)
+                with suppress(OSError):
+                    path.chmod(RESERVED_MODE)  # also takes the rights of an earlier list away
+
+    def remove(self) -> None:
+        """Remove the files of the sockets. The listener closes the sockets."""
+        self._removal.close()
+
+    def _remove_later(self, path: Path) -> None:
+        status = path.lstat()
+        self._removal.callback(remove_socket, path, (status.st_dev, status.st_ino))
+
+
+def access_list(uids: Iterable[int]) -> bytes:
+    """Return an access control list: the owner and these users read and write, nobody else."""
+    named = [(_USER, _READ_WRITE, uid) for uid in sorted(set(uids))]
+    mask = [(_MASK, _READ_WRITE, _NO_ID)] if named else []
+    entries = [
+        (_OWNER, _READ_WRITE, _NO_ID),
+        *named,
+        (_GROUP, 0, _NO_ID),
+        *mask,
+        (_OTHER, 0, _NO_ID),
+    ]
+    return _ACL_VERSION + b"".join(_ACL_ENTRY.pack(*entry) for entry in entries)
+
+
+def listen(path: Path, *, group: int | None, mode: int = SOCKET_MODE) -> socket.socket:
+    """Return a listening socket at *path*, with a mode and the group *group* (None: leave it).
 
     A missing folder is created with mode 0750 and the same group.
 
@@ -32,7 +144,7 @@ def listen(path: Path, *, group: int | None) -> socket.socket:
         if not path.parent.exists():  # an existing folder keeps its mode: /run is possible
             path.parent.mkdir(mode=FOLDER_MODE, parents=True)
             set_access(path.parent, mode=FOLDER_MODE, group=group)
-        bind_socket(listener, path, group=group)
+        bind_socket(listener, path, group=group, mode=mode)
         listener.listen(BACKLOG)
     except SocketInUse as error:
         listener.close()

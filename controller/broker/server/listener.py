@@ -7,15 +7,15 @@ no file descriptor left. The broker reads nothing from a connection that waits.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
-import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 
+from controller.broker.host.acceptor import Acceptor
+from controller.broker.host.listen_socket import Listening
 from controller.broker.host.peer_credentials import PeerGroup, peer_of
 from controller.broker.server.connection import READ_BYTES, Connection, ConnectionContext
 from controller.broker.server.connection_limit import REFUSED_MAX, SlotLimits
@@ -23,16 +23,10 @@ from controller.broker.server.fair_queue import FairQueue
 from controller.broker.wire.responses import refusal, reply_bytes
 from controller.system.slots import Slot, Slots, SlotUser
 
-LOG = logging.getLogger(__name__)
 #: How long a refused connection stays open, so that its client can still send the request.
 REFUSE_S = 0.5
 #: The groups that are served in the turn of their accept.
 TRUSTED = frozenset({PeerGroup.OPERATOR, PeerGroup.CONTROLLER})
-#: Connections accepted in one iteration of the event loop. A request takes some iterations, so each
-#: must stay short under a flood of refused connections.
-ACCEPTED_AT_ONCE = 32
-#: The pause after an accept that failed for want of resources.
-PAUSE_S = 0.1
 
 BUSY = reply_bytes(
     refusal(
@@ -49,7 +43,7 @@ UserOf = Callable[[socket.socket], SlotUser]
 
 
 class Listener:
-    """Accepts connections on a socket and serves each in its own task.
+    """Accepts connections on sockets and serves each in its own task.
 
     *on_end* is called after each served connection. *on_refusal* is called for each connection that
     gets no slot.
@@ -72,8 +66,7 @@ class Listener:
         self._context = context
         self._on_end = on_end
         self._on_refusal = on_refusal
-        self._listener: socket.socket | None = None
-        self._spare = -1
+        self._acceptors: tuple[Acceptor, ...] = ()
         self._waiting: set[asyncio.Task[None]] = set()
         self._serving: dict[asyncio.Task[None], Connection] = {}
         #: Refused connections, and when each was refused. The oldest is first.
@@ -88,19 +81,16 @@ class Listener:
         """The tasks of all open connections."""
         return (*self._waiting, *self._serving)
 
-    def start(self, listener: socket.socket) -> None:
-        """Accept connections on a listening socket. Call ``stop`` afterwards."""
-        self._listener = listener
-        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        self._resume()
+    def start(self, sockets: Sequence[Listening]) -> None:
+        """Accept connections on listening sockets. Call ``stop`` afterwards."""
+        self._acceptors = tuple(
+            Acceptor(each.socket, self._admit, paced=not each.reserved) for each in sockets
+        )
 
     def stop(self) -> None:
         """Accept nothing more. Cancel waiting and idle connections; let the others finish."""
-        assert self._listener is not None, "the listener was started"
-        asyncio.get_running_loop().remove_reader(self._listener)
-        self._listener.close()
-        self._listener = None
-        os.close(self._spare)
+        for acceptor in self._acceptors:
+            acceptor.stop()
         for waiting in self._waiting:
             waiting.cancel()
         self._close_refused(until=math.inf)
@@ -114,64 +104,27 @@ class Listener:
         if self._serving:
             await asyncio.wait(tuple(self._serving), timeout=timeout_s)
 
-    def _resume(self) -> None:
-        if self._listener is not None:
-            asyncio.get_running_loop().add_reader(self._listener, self._accept)
-
-    def _accept(self) -> None:
-        """Accept the connections that wait in the backlog, a few at a time."""
-        assert self._listener is not None, "the listener was started"
-        for _ in range(ACCEPTED_AT_ONCE):
-            try:
-                connected, _address = self._listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self._pause(error)
-                return
-            self._admit(connected)
-
-    def _pause(self, error: OSError) -> None:
-        """Accept nothing for a moment: the process, or the host, has no resources left.
-
-        The limits are below the process's own, so that is the host's limit. The first connection of
-        the backlog is closed with the spare descriptor, and learns at once that it isn't served.
-        """
-        assert self._listener is not None, "the listener was started"
-        LOG.warning("accept.failed error=%s", error)
-        os.close(self._spare)
-        try:
-            connected, _address = self._listener.accept()
-            connected.close()
-        except OSError:
-            pass
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._listener)
-        loop.call_later(PAUSE_S, self._resume)
-        try:
-            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self._spare = os.dup(self._listener.fileno())
-
-    def _admit(self, connected: socket.socket) -> None:
+    def _admit(self, connected: socket.socket) -> bool:
+        """Serve an accepted connection. Return False if the connection is refused or gone."""
         try:
             user = self._user_of(connected)
         except OSError:  # the client hung up
             connected.close()
-            return
+            return False
         accepted = self._accepted.take_now(user)
         if accepted is None:
             self._refuse(connected)
-            return
+            return False
         connected.setblocking(False)
         serving = self._serve(connected, user, accepted)
         if user.group in TRUSTED:
             # The task starts at once, and not in the next turn of the event loop.
             asyncio.Task(serving, loop=asyncio.get_running_loop(), eager_start=True)
-            return
+            return True
         task = asyncio.ensure_future(serving)
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
+        return True
 
     async def _serve(self, connected: socket.socket, user: SlotUser, accepted: Slot) -> None:
         """Serve one connection from the accept to its end."""

@@ -28,9 +28,9 @@ from controller.broker.gate.call import BROKER
 from controller.broker.gate.journal_entries import actor_of
 from controller.broker.gate.state import GateState
 from controller.broker.guards import client_shares, split_brain
-from controller.broker.host import listen_socket
 from controller.broker.host.capabilities import descriptor_limit
 from controller.broker.host.ip_routes import host_routes
+from controller.broker.host.listen_socket import BrokerSockets
 from controller.broker.host.path_inspector import PathInspector, protected_places
 from controller.broker.host.peer_credentials import PeerRules, user_of
 from controller.broker.host.registry_auth import Credentials
@@ -59,7 +59,7 @@ from controller.system.file_lock import hold_lock_async
 from controller.system.heap import keep_out_of_collections
 from controller.system.loop_watch import StallMeter, WatchedSelector
 from controller.system.slots import Slots
-from controller.system.unix_socket import engine_socket_path
+from controller.system.unix_socket import broker_sockets, engine_socket_path
 
 LOG = logging.getLogger(__name__)
 #: After this time threads switch. The default of 5 ms is long: the journal's waits at each record.
@@ -182,6 +182,7 @@ class Broker:
         )
         self._queue = FairQueue(self._is_trusted)
         self._background: list[asyncio.Task[None]] = []
+        self._sockets: BrokerSockets | None = None
 
     def run(self, *, lifeline: int | None = None) -> None:
         """Serve until a signal arrives or the lifeline ends. Call ``run`` in the main thread.
@@ -313,9 +314,8 @@ class Broker:
             ):
                 self._background.append(asyncio.ensure_future(task))
             path = self._paths.socket
-            socket = listen_socket.listen(path, group=self._rules.group)
-            status = path.lstat()
-            stack.callback(listen_socket.remove_socket, path, (status.st_dev, status.st_ino))
+            sockets = BrokerSockets(path, self._current_rules())
+            self._sockets = stack.enter_context(sockets)
             listener = Listener(
                 limits=self._limits,
                 user_of=lambda connected: user_of(connected, self._current_rules()),
@@ -325,7 +325,7 @@ class Broker:
                 on_refusal=state.health.count_refused_connection,
             )
             state.health.connections = listener.in_use
-            listener.start(socket)
+            listener.start(sockets.listening)
             LOG.info("broker.serving socket=%s instance=%s", path, state.instance)
             if ready is not None:
                 ready.set()
@@ -422,7 +422,7 @@ class Broker:
             policy=str(places.policy),
             desired_state=str(places.desired_state or ""),
             sockets=(
-                ("broker socket", str(places.socket)),
+                *(("broker socket", str(each)) for each in broker_sockets(places.socket)),
                 ("engine socket", self._engine_socket),
             ),
             credentials=str(places.registry_auth or ""),
@@ -454,6 +454,8 @@ class Broker:
             try:
                 self.state.policy = await asyncio.to_thread(self._services.load_policy)
                 self.state.health.policy_error = ""
+                if self._sockets is not None:
+                    self._sockets.reserve(self._current_rules())
                 LOG.info("policy.loaded digest=%s", self.state.policy.digest)
             except PolicyInvalid as error:
                 self.state.health.policy_error = message = redact.text(str(error))

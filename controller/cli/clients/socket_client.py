@@ -27,7 +27,7 @@ from controller.model.errors import (
     StateError,
     error_reason,
 )
-from controller.system.unix_socket import connect_in_turn
+from controller.system.unix_socket import connect_in_turn, connect_to_broker
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -136,28 +136,31 @@ ERROR = 400
 
 
 def connect(path: Path, timeout_s: float) -> socket.socket:
-    """Return a connection to a Unix socket of trimtab.
+    """Return a connection to the broker.
 
     Raises:
         StateError: the user isn't allowed to connect.
         EngineUnavailable: nothing listens on the socket.
     """
-    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with _translated_refusals(path):
+        return connect_to_broker(path, timeout_s=timeout_s)
+
+
+@contextmanager
+def _translated_refusals(path: Path) -> Iterator[None]:
+    """Turn errors of a connect into the errors of ``connect``."""
     try:
-        connect_in_turn(peer, path, timeout_s=timeout_s)
+        yield
     except PermissionError as error:
-        peer.close()
         raise StateError(
             "socket.denied",
             f"{path}: {error.strerror}",
             remedy="run as root, or as a member of the group trimtab",
         ) from error
     except OSError as error:
-        peer.close()
         raise EngineUnavailable(
             "nothing.running", f"nothing runs behind {path}", remedy="start it with 'trimtab up'"
         ) from error
-    return peer
 
 
 @contextmanager
@@ -276,8 +279,10 @@ def ask_controller(path: Path, question: dict[str, object], *, timeout_s: float 
         StateError: the user isn't allowed to connect.
         EngineFailed: the controller answers with an error.
     """
-    peer = connect(path, timeout_s)
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        with _translated_refusals(path):
+            connect_in_turn(peer, path, timeout_s=timeout_s)
         peer.sendall(json.dumps(question).encode() + b"\n")
         chunks = []
         while chunk := peer.recv(65536):

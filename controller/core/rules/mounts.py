@@ -46,7 +46,13 @@ NEVER = (
     "/var/lib/containerd",
     "/var/lib/trimtab",
 )
-_SOCKET_NAMES = ("docker.sock", "containerd.sock", "broker.sock")
+_SOCKET_NAMES = (
+    "docker.sock",
+    "containerd.sock",
+    "broker.sock",
+    "broker-operator.sock",
+    "broker-controller.sock",
+)
 _WRITABLE_BY_OTHERS = 0o022
 
 

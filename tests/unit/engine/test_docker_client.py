@@ -114,6 +114,13 @@ def test_a_request_is_versioned_and_carries_the_claims_and_nothing_of_the_enviro
     assert json.loads(body) == {"Image": "web:1"}
 
 
+def test_the_controllers_own_socket_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "broker.sock"
+    with broker(path), broker(tmp_path / "broker-controller.sock", reply(b"{}")) as received:
+        assert call(SdkTransport(path)).status == 200
+    assert len(received) == 1
+
+
 def test_own_routes_have_no_version(tmp_path: Path) -> None:
     path = tmp_path / "broker.sock"
     with broker(path, reply(b"{}")) as received:

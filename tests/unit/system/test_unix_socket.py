@@ -3,12 +3,19 @@
 import socket
 import stat
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from controller.system.unix_socket import SocketInUse, bind_socket, connect_in_turn, has_listener
+from controller.system.unix_socket import (
+    SocketInUse,
+    bind_socket,
+    broker_sockets,
+    connect_in_turn,
+    connect_to_broker,
+    has_listener,
+)
 from tests.backlog import filled
 
 FAMILY = socket.AF_UNIX
@@ -58,3 +65,30 @@ def test_a_socket_without_a_listener_is_replaced(tmp_path: Path) -> None:
         listener.listen()
         assert has_listener(path)
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
+
+
+def test_a_broker_is_reached_by_the_best_socket_that_is_served(tmp_path: Path) -> None:
+    path = tmp_path / "broker.sock"
+    assert [each.name for each in broker_sockets(path)] == [
+        "broker-operator.sock",
+        "broker-controller.sock",
+        "broker.sock",
+    ]
+    with pytest.raises(FileNotFoundError):
+        connect_to_broker(path, timeout_s=1.0)
+    bound(broker_sockets(path)[0]).close()  # a dead broker left it
+    with ExitStack() as stack:
+        for best in reversed(broker_sockets(path)):
+            stack.enter_context(closing(bound(best))).listen()
+            with closing(connect_to_broker(path, timeout_s=1.0)) as connection:
+                assert connection.getpeername() == str(best)
+                assert connection.gettimeout() == 1.0
+
+
+def test_a_reserved_socket_with_a_full_backlog_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "broker.sock"
+    operators, _, _ = broker_sockets(path)
+    with closing(bound(path)) as shared, closing(bound(operators)) as listener:
+        shared.listen()
+        with filled(listener, operators), pytest.raises(BlockingIOError):
+            connect_to_broker(path, timeout_s=0.02)

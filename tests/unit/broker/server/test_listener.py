@@ -16,7 +16,7 @@ import pytest
 
 from controller.broker.gate.commands import Command, CommandResult
 from controller.broker.gate.state import GateState
-from controller.broker.server.listener import PAUSE_S
+from controller.broker.host.acceptor import PAUSE_S
 from controller.broker.server.server import Broker, ServerLimits
 from controller.model.policy.document import Policy, PolicyClient
 from controller.model.records import Reply, Request
