@@ -5,6 +5,9 @@ pause, makes volumes and networks, asks for lists, restarts containers, sends th
 fills the journal. A second client does so without the connections, which take the places of the
 first one's own requests. Meanwhile an operator pings the broker, containers of services are removed by
 force, and a container of another client is joined to a foreign network behind the broker's back.
+
+The processors are shared: with the clients, the engine, the controller and this bench. So an
+operator's ping stands beside the same ping through a bare relay, which nobody floods (``relay``).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -22,13 +26,15 @@ from typing import NamedTuple
 import yaml
 
 from controller.app.users import trimtab_gid
+from controller.system.unix_socket import connect_to_broker
 from tests import engine as engines
 from tests.gate.greedy import Greedy
 from tests.gate.roles import ALICE, BOB, Peer
 from tests.instance import Host, web
 from tools.benches.engine_api import ask, connection, starts
 from tools.benches.gate import Caller
-from tools.benches.measure import Figure, milliseconds, percentile, row, taken
+from tools.benches.measure import Figure, milliseconds, percentile, ratio, row, taken
+from tools.benches.relay import relay
 
 SECONDS = int(os.environ.get("SECONDS", "60"))
 CAROL = 61005
@@ -56,7 +62,9 @@ def run() -> list[Figure]:
         stack.callback(host.stop)
         host.await_ready(within_s=120)
         bob = stack.enter_context(Peer(BOB, [trimtab_gid()]))
-        return measured(host, engine.socket, bob)
+        bare = host.folder / "relay.sock"
+        stack.enter_context(relay(bare, engine.socket))
+        return measured(host, engine.socket, bob, bare)
 
 
 def with_clients(host: Host) -> None:
@@ -70,62 +78,45 @@ def with_clients(host: Host) -> None:
     host.policy = str(path)
 
 
-def measured(host: Host, engine: Path, bob: Peer) -> list[Figure]:
+def measured(host: Host, engine: Path, bob: Peer, bare: Path) -> list[Figure]:
     broker = host.pid_of("broker")
     quiet_until = monotonic() + QUIET_S
-    quiet = pings(host.broker_socket, lambda: monotonic() > quiet_until)
+    quiet = pings(host.broker_socket, lambda: monotonic() > quiet_until, operator=True)
     greedy = [
         Greedy(host.broker_socket, uid, group=trimtab_gid(), image=IMAGE, does=does)
         for uid, does in ((ALICE, "everything"), (CAROL, "requests"))
     ]
     began = monotonic()
     over = threading.Event()
-    loaded: list[Ping] = []
-    lists: list[float] = []
-    floor: list[float] = []
-
-    def watch() -> None:
-        loaded.extend(pings(host.broker_socket, over.is_set))
-
-    def list_all() -> None:
-        lists.extend(reads(host.broker_socket, LIST, over.is_set))
-
-    def watch_engine() -> None:
-        floor.extend(reads(engine, PING, over.is_set))
-
-    beside = [threading.Thread(target=act) for act in (watch, list_all, watch_engine)]
-    for each in beside:
-        each.start()
+    broker_socket = host.broker_socket
+    acts: dict[str, Callable[[], list[Ping]]] = {
+        "flooded": lambda: pings(broker_socket, over.is_set, operator=True),
+        "over the socket of clients": lambda: pings(broker_socket, over.is_set),
+        "through a bare relay": lambda: pings(bare, over.is_set),
+        "an operator's list, flooded": lambda: reads(broker_socket, LIST, over.is_set),
+        "the engine's own ping, flooded": lambda: reads(engine, PING, over.is_set),
+    }
     healed, ended = [], []
     number = 0
-    while monotonic() - began < SECONDS:
-        next_at = monotonic() + EACH_S
-        healed.append(heal(host, engine, f"s{number}"))
-        ended.append(breach(host, engine, bob, number))
-        number += 1
-        over.wait(max(0.0, next_at - monotonic()))
-    health = host_health(host)
-    over.set()
-    for each in beside:
-        each.join()
+    with ThreadPoolExecutor(len(acts)) as pool:
+        pending = {name: pool.submit(act) for name, act in acts.items()}
+        while monotonic() - began < SECONDS:
+            next_at = monotonic() + EACH_S
+            healed.append(heal(host, engine, f"s{number}"))
+            ended.append(breach(host, engine, bob, number))
+            number += 1
+            over.wait(max(0.0, next_at - monotonic()))
+        health = host_health(host)
+        over.set()
+    found = {"an operator's ping, quiet": quiet}
+    found |= {name: future.result() for name, future in pending.items()}
     answers = [each.close() for each in greedy]
     status = Path(f"/proc/{broker}/status").read_text()
     peak_kib = int(status.partition("VmHWM:")[2].split()[0])
-    times = {
-        "an operator's ping, quiet": [each.whole_s for each in quiet],
-        "flooded": [each.whole_s for each in loaded],
-        "  until connected": [each.connect_s for each in loaded],
-        "an operator's list, flooded": lists,
-        "the engine's own ping, flooded": floor,
-    }
-    for name, found in times.items():
-        row(
-            name,
-            p50=milliseconds(percentile(sorted(found), 0.5)),
-            p99=milliseconds(percentile(sorted(found), 0.99)),
-            max=milliseconds(max(found)),
-            count=str(len(found)),
-        )
+    for name, asked in found.items():
+        row_of(name, [each.whole_s for each in asked])
+        if any(each.connect_s for each in asked):
+            row_of("  until connected", [each.connect_s for each in asked])
     row(
         "heals",
         p50=milliseconds(percentile(sorted(healed), 0.5)),
@@ -137,28 +128,43 @@ def measured(host: Host, engine: Path, bob: Peer) -> list[Figure]:
     for name, told in zip(("everything", "requests"), answers, strict=True):
         for answer, count in sorted(told.items()):
             row(f"  {name}: {answer}", count=f"{count:,}")
-    p99 = percentile(sorted(times["flooded"]), 0.99)
+    p99, bare_p99 = (
+        percentile(sorted(each.whole_s for each in found[name]), 0.99)
+        for name in ("flooded", "through a bare relay")
+    )
     return [
         Figure("operator's ping beside a greedy client, p99", milliseconds(p99), "50 ms"),
+        Figure("the same through a bare relay, p99", milliseconds(bare_p99), ""),
+        Figure("operator's ping / bare relay, p99", ratio(p99, bare_p99), ""),
         Figure("heals of others' services, longest", milliseconds(max(healed)), "2 s"),
         Figure("a breach is ended after, longest", milliseconds(max(ended)), "1 s"),
         Figure("memory of the broker, most", f"{peak_kib // 1024} MiB", "200 MB"),
     ]
 
 
+def row_of(name: str, seconds: list[float]) -> None:
+    row(
+        name,
+        p50=milliseconds(percentile(sorted(seconds), 0.5)),
+        p99=milliseconds(percentile(sorted(seconds), 0.99)),
+        max=milliseconds(max(seconds)),
+        count=str(len(seconds)),
+    )
+
+
 class Ping(NamedTuple):
-    """A ping over a new connection: the time until it was connected, and the whole time."""
+    """A request over a new connection: the time until it was connected (0: not taken), and all."""
 
     connect_s: float
     whole_s: float
 
 
-def pings(path: Path, over: Callable[[], bool]) -> list[Ping]:
-    """Ping a socket as root over new connections."""
+def pings(path: Path, over: Callable[[], bool], *, operator: bool = False) -> list[Ping]:
+    """Ping a socket as root over new connections; as an *operator*, over the reserved socket."""
     found = []
     while not over():
         began = perf_counter()
-        asked = connection(path)
+        asked = operator_connection(path) if operator else connection(path)
         connected = perf_counter()
         read(asked, PING)
         found.append(Ping(connected - began, perf_counter() - began))
@@ -166,11 +172,18 @@ def pings(path: Path, over: Callable[[], bool]) -> list[Ping]:
     return found
 
 
-def reads(path: Path, target: str, over: Callable[[], bool]) -> list[float]:
-    """Read something as root over new connections, and return the seconds that each took."""
+def operator_connection(path: Path) -> http.client.HTTPConnection:
+    """Return a connection to a broker as trimtab's commands make it."""
+    made = http.client.HTTPConnection("localhost", timeout=60)
+    made.sock = connect_to_broker(path, timeout_s=60)
+    return made
+
+
+def reads(path: Path, target: str, over: Callable[[], bool]) -> list[Ping]:
+    """Read something as root over new connections."""
     found = []
     while not over():
-        found.append(taken(lambda: read(connection(path), target)))
+        found.append(Ping(0.0, taken(lambda: read(operator_connection(path), target))))
         threading.Event().wait(READ_S)
     return found
 
