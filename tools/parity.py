@@ -29,6 +29,9 @@ TABLES: tuple[tuple[str, Sequence[Field]], ...] = (
     ("HostConfig.Devices[]", field_tables.DEVICE),
     ("HostConfig.DeviceRequests[]", field_tables.DEVICE_REQUEST),
     ("Healthcheck", field_tables.HEALTHCHECK),
+    ("TrimtabHooks", field_tables.HOOKS),
+    ("TrimtabHooks.PostStart[]", field_tables.HOOK),
+    ("TrimtabHooks.PreStop[]", field_tables.HOOK),
     ("NetworkingConfig", field_tables.NETWORKING_CONFIG),
     ("NetworkingConfig.EndpointsConfig.*", field_tables.ENDPOINT),
 )
@@ -44,6 +47,20 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "ExposedPorts": ("spec.ports[].container",),
     "Env": ("spec.env",),
     "TrimtabEnv": ("spec.env",),
+    "TrimtabHooks": ("spec.lifecycle",),
+    "TrimtabHooks.PostStart": ("spec.lifecycle.postStart",),
+    "TrimtabHooks.PreStop": ("spec.lifecycle.preStop",),
+    **{
+        f"TrimtabHooks.{event}[].{name}": (f"spec.lifecycle.{member}[].{field}",)
+        for event, member in (("PostStart", "postStart"), ("PreStop", "preStop"))
+        for name, field in (
+            ("Cmd", "exec"),
+            ("User", "user"),
+            ("Env", "env"),
+            ("WorkingDir", "workingDir"),
+            ("TimeoutMs", "timeout"),
+        )
+    },
     "Cmd": ("spec.command",),
     "Entrypoint": ("spec.entrypoint",),
     "Healthcheck": ("spec.healthcheck",),

@@ -6,7 +6,7 @@ from typing import assert_never
 from urllib.parse import quote
 
 from controller.core.engine_api import create_body, translate
-from controller.engine.transport import OutgoingRequest
+from controller.engine.transport import TIMEOUT_S, OutgoingRequest
 from controller.model.desired.plan import (
     ConnectNetwork,
     ContainerChange,
@@ -25,10 +25,13 @@ from controller.model.desired.plan import (
     UnpauseContainer,
     UpdateContainer,
 )
+from controller.model.desired.spec.lifecycle import HOOK_MAX_MS
 from controller.model.mutations import SERVICE_MOVED
 from controller.model.names import NetworkNames
 
 STOP_MARGIN_S = 15.0
+#: The longest time of the hooks of a start.
+HOOKS_S = HOOK_MAX_MS / 1000
 
 CreateAction = CreateNetwork | CreateVolume | DeliverFiles | CreateContainer
 ChangeAction = ContainerChange | RemoveNetwork
@@ -72,7 +75,8 @@ def change_request(action: ChangeAction) -> OutgoingRequest:
     container = f"/containers/{subject}"
     match action:
         case StartContainer():
-            return OutgoingRequest("POST", f"{container}/start")
+            # The reply comes after the hooks of the start.
+            return OutgoingRequest("POST", f"{container}/start", timeout_s=TIMEOUT_S + HOOKS_S)
         case UpdateContainer():
             body = translate.update_body(action)
             return OutgoingRequest("POST", f"{container}/update", body=body)

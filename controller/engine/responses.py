@@ -217,7 +217,9 @@ class BrokerLook:
 
 
 def _parse_item(payload: Mapping[str, Any]) -> ContainerItem:
-    texts = "namespace service revision owner origin intent image effective violation former"
+    texts = (
+        "namespace service revision owner origin intent image effective violation former post_start"
+    )
     return ContainerItem(
         id=payload["id"],
         slot=payload.get("slot") or 0,

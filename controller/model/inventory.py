@@ -65,6 +65,10 @@ class ContainerItem:
     gaps: tuple[str, ...] = ()
     #: The service's name in the container's labels, if a move changed the name; '' otherwise.
     former: str = ""
+    #: The keyed digest of the hooks in the container's label; '' without hooks.
+    hooks: str = ""
+    #: The hooks of the last start: ``HOOKS_PENDING``, ``HOOKS_SUCCEEDED``, or the reason of the failure; '' for none.
+    post_start: str = ""
 
     @property
     def slot_label(self) -> str:

@@ -54,6 +54,7 @@ VOLUME_HOLD = "volume.hold"  # stage operator: a volume is dumped or restored fr
 VOLUME_END = "volume.end"  # stage operator: the end of a dump or restore, and its result
 EXEC_CUT = "exec.cut"  # stage operator, by the broker: the exec exceeded its time limit
 EXEC_END = "exec.end"  # stage operator, by the broker: the result of a started exec
+HOOK_END = "hook.end"  # stage operator, by the broker: the result of a container's hooks
 CONTAINER_GONE = "container.gone"  # stage read, by the broker: no longer on the engine
 NETWORK_GONE = "network.gone"
 VOLUME_GONE = "volume.gone"

@@ -27,6 +27,8 @@ IMAGE = PREFIX + "image"
 #: Why a job's run was made, such as ``change``; on runs only.
 OCCASION = PREFIX + "occasion"
 
+#: The hooks of a container, as JSON; on containers of documents with hooks only.
+HOOKS = PREFIX + "hooks"
 #: Shown on an adopted container, whose labels the broker adds to what the engine shows.
 ADOPTED = PREFIX + "adopted"
 

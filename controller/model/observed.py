@@ -16,6 +16,11 @@ from typing import Literal, overload
 from controller.model.files.delivery import MountedFiles, StoredFiles
 from controller.model.names import Key
 
+#: The events of hooks, in records.
+POST_START, PRE_STOP = "postStart", "preStop"
+#: Results of the hooks of a start. Any other text is the reason of a failure.
+HOOKS_PENDING, HOOKS_SUCCEEDED = "pending", "succeeded"
+
 
 class ContainerState(StrEnum):
     """``State.Status`` of the engine's inspect."""
@@ -189,6 +194,13 @@ class Container:
     unknown: tuple[str, ...] = ()  # members of the inspect without a row in MEMBERS, by path
     #: The service's name in the container's labels, if a move changed the name; '' otherwise.
     former: str = ""
+    #: The hooks of the last start (``ContainerItem.post_start``).
+    post_start: str = ""
+
+    @property
+    def awaits_hooks(self) -> bool:
+        """Return True if a hook of the start has not ended, or has failed."""
+        return self.post_start not in ("", HOOKS_SUCCEEDED)
 
     @property
     def name(self) -> str:

@@ -22,6 +22,10 @@ services:
     depends_on:
       the_store: {condition: service_started}
       seed: {condition: service_completed_successfully}
+    post_start:
+      - command: ["/bin/sh", "-c", "echo $$LEVEL > /tmp/started"]
+        environment: {LEVEL: warm}
+    pre_stop: [{command: ["/bin/sh", "-c", "exit 3"]}]
   the_store:
     image: trimtab.local/web:1
     volumes: [store_data:/data]
@@ -75,6 +79,7 @@ def test_an_unchanged_compose_file_runs_rolls_out_and_is_pruned(host: Host) -> N
                 told.startswith(field) and told.endswith(f"shop/compose.yaml:{line}")
                 for told in blamed.splitlines()
             ), (field, line, blamed)
+        assert host.engine.docker("exec", web, "cat", "/tmp/started").stdout == "warm\n"
         # A changed variable of .env is a rollout.
         put(host, f"WEB_PORT={PORT}\nGREETING=bye\n")
         eventually(lambda: env_of(host, "web", "GREETING") == "bye", within_s=40)
@@ -104,6 +109,9 @@ def test_an_unchanged_compose_file_runs_rolls_out_and_is_pruned(host: Host) -> N
         eventually(lambda: "PrunePending" in str(host.status()), within_s=30)
         host.cli("apply", "--approve-prune", expect=(0, 2))
         eventually(lambda: host.containers("web") == [], within_s=40, what="the removal")
+        ended = host.cli("journal", "list", "--action", "hook.end", "--json").stdout
+        assert '"outcome":"succeeded"' in ended.replace(" ", "")
+        assert "preStop hook 1 (/bin/sh) exited with 3" in ended
         volumes = host.engine.docker("volume", "ls", "-q").stdout.split()
         assert {"shop.store-data", "shop.seeds"} <= set(volumes)
 

@@ -37,6 +37,7 @@ from controller.broker.gate.commands import (
 )
 from controller.broker.gate.state import GateState
 from controller.broker.guards import recovery, split_brain
+from controller.broker.handlers import container_exec, container_hooks
 from controller.broker.server.driver import Driver
 from controller.broker.server.recovery_task import FIRST_PAUSE_S, LAST_PAUSE_S, RecoveryTask
 from controller.core.records import inventory as inventories
@@ -53,6 +54,8 @@ from tests.sim.journal import SimJournal
 
 T = TypeVar("T")
 INSTANCE = "5109a1b2c3d4e5f6"
+#: The key of digests.
+HASH_KEY = b"h" * 32
 #: The folder that containers mount the files of Configs from.
 FILES = "/var/lib/trimtab/files/config"
 
@@ -132,6 +135,7 @@ class SimBroker:
             start_seq=places.journal.last_seq,
             start_monotonic=places.clock.monotonic(),
             file_roots={"config": FILES},
+            hash_key=HASH_KEY,
         )
         split_brain.begin_in_doubt(self.state)
         self._mending = RecoveryTask(
@@ -184,6 +188,7 @@ class SimBroker:
             return
         try:
             done = _now(self._mending._settle_all())
+            done = self._complete_hooks() and done
         except BrokerDied:
             self.die()
             return
@@ -192,6 +197,17 @@ class SimBroker:
         else:
             self.mend_at = self._places.clock.monotonic() + self._pause_s
             self._pause_s = min(self._pause_s * 2, LAST_PAUSE_S)
+
+    def _complete_hooks(self) -> bool:
+        """Record the ends of execs, and finish the hooks of starts, as background tasks do."""
+        assert self.state is not None, "nobody is there to complete them"
+        for identifier in tuple(self.state.inventory.sessions):
+            self._drive(container_exec.supervise(self.state, identifier))
+        again = [
+            self._drive(container_hooks.complete(self.state, identifier))
+            for identifier in tuple(self.state.inventory.containers)
+        ]
+        return not any(again)
 
     # What RecoveryTask asks of its driver and upstream
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl
 
@@ -193,6 +193,9 @@ class Checkers:
         if self._scene.journal_full():
             raise Violation(2, f"{command.method} {command.path} with a journal that is full")
         mutated = read(command)
+        if mutated.route == Mutation.EXEC_START:  # recorded as a change of the container
+            container_id = self._scene.engine.execs[mutated.subject]["ContainerID"]
+            mutated = replace(mutated, subject=container_id)
         intent = self._intent_of(mutated, command)
         intent.forwarded = True
         self._check_body(command, mutated)

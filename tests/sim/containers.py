@@ -127,6 +127,35 @@ class Containers(Processes):
             self._event("container", "kill", container)
         return 204, None
 
+    def _exec_create(self, reference: str, _query: Any, body: Body) -> Any:
+        container = self._container(reference)
+        if container.status != "running":
+            raise Refusal(409, f"Container {container.id} is not running")
+        identifier = self._identifier()
+        self.execs[identifier] = {"ID": identifier, "ContainerID": container.id, "Running": False}
+        self.commands[identifier] = tuple(body["Cmd"])
+        return 201, {"Id": identifier}
+
+    def _exec_start(self, identifier: str, _query: Any, _body: Any) -> Any:
+        """``exit N`` ends with that code, and anything else with 0, at once."""
+        shown = self._exec(identifier)
+        container = self._container(shown["ContainerID"])
+        if not container.alive:
+            raise Refusal(409, f"Container {container.id} is not running")
+        argv = self.commands[identifier]
+        last = argv[-1]
+        shown["ExitCode"] = int(last.removeprefix("exit ")) if last.startswith("exit ") else 0
+        self.been_run.append((container.id, argv))
+        return 200, None
+
+    def _exec_inspect(self, identifier: str, _query: Any, _body: Any) -> Any:
+        return self._exec(identifier)
+
+    def _exec(self, identifier: str) -> Body:
+        if identifier not in self.execs:
+            raise Refusal(404, f"No such exec instance: {identifier}")
+        return self.execs[identifier]
+
     def _pause(self, reference: str, _query: Any, _body: Any) -> Any:
         container = self._container(reference)
         if container.status == "paused":

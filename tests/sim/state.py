@@ -54,6 +54,10 @@ class State:
         self.been: dict[tuple[str, str], set[str]] = {}
         self.containers: dict[str, SimContainer] = {}
         self.networks: dict[str, SimNetwork] = {}
+        #: Execs by id, their commands, and each one that was run in a container.
+        self.execs: dict[str, Body] = {}
+        self.commands: dict[str, tuple[str, ...]] = {}
+        self.been_run: list[tuple[str, tuple[str, ...]]] = []
         self.volumes: dict[str, SimVolume] = {}
         self.events: list[Body] = []
         self._random = random.Random(seed)

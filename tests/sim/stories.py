@@ -200,7 +200,17 @@ FILES = [
     {"type": "config", "source": "site", "target": "/srv/live", "onChange": {"signal": "SIGHUP"}},
 ]
 
+HOOKS = {
+    "postStart": [{"exec": ["warm", "up"]}, {"exec": ["/bin/sh", "-c", "exit 0"]}],
+    "preStop": [{"exec": ["drain"]}],
+}
+
 STORIES: dict[str, Tale] = {
+    "hooks": Tale(
+        _COMES | _GOES,
+        (service(WEB, replicas=2, lifecycle=HOOKS),),
+        ((5, edit(WEB, image=f"{IMAGES}/web:2")),),
+    ),
     "change a config": Tale(
         _COMES | _GOES | _does(Action.DELIVER),
         (Doc(SITE, {"data": {"a": "1"}}), service(WEB, replicas=2, mounts=FILES[:1])),

@@ -70,6 +70,8 @@ class ReadEngine:
     ahead: tuple[str, ...] = field(default=(), compare=False)
     #: The answer is a list: a driver encodes the rows of a successful answer.
     rows: Rows | None = field(default=None, compare=False)
+    #: Delay before the read.
+    after_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,10 @@ OutcomeDetails = Callable[[Reply], Flow[ResultPart]]
 ReplyHook = Callable[[Reply], Reply | None]
 
 
+#: Runs after the intent is durable; returns the change to forward.
+Preparation = Callable[[Change], Flow[Change]]
+
+
 def learn_nothing(_: Reply) -> Flow[ResultPart]:
     """Record nothing but the status."""
     yield from ()
@@ -139,6 +143,7 @@ def perform(
     *,
     early_reply: ReplyHook = no_early_reply,
     despite_hold: bool = False,
+    prepare: Preparation | None = None,
 ) -> Flow[Reply]:
     """Record the intent, forward the change, record the outcome, and return the engine's reply.
 
@@ -147,7 +152,7 @@ def perform(
 
     The controller gets *early_reply* of a successful reply while the outcome is being written, so
     the early reply must be the caller's whole reply. *despite_hold* is only for stopping a
-    container at once.
+    container at once. *prepare* runs between the intent and the change, and may alter the change.
 
     Raises:
         Denied: ``held``, before anything is recorded.
@@ -176,7 +181,7 @@ def perform(
     state.intents.in_flight.add(by.id)
     state.intents.recorded_at[by.id] = state.clock.monotonic()
     try:
-        return (yield from _forward_recorded(state, intent, change, learn, early_reply))
+        return (yield from _forward_recorded(state, intent, change, learn, early_reply, prepare))
     finally:
         state.intents.in_flight.discard(by.id)
         if by.id not in state.inventory.open:
@@ -191,10 +196,17 @@ def _env_hashes(state: GateState, change: Change) -> dict[str, str]:
 
 
 def _forward_recorded(
-    state: GateState, intent: Entry, change: Change, learn: OutcomeDetails, early_reply: ReplyHook
+    state: GateState,
+    intent: Entry,
+    change: Change,
+    learn: OutcomeDetails,
+    early_reply: ReplyHook,
+    prepare: Preparation | None,
 ) -> Flow[Reply]:
     if not isinstance((yield WriteRecord(intent)), Record):
         return journal_unavailable(intent.id)
+    if prepare is not None:
+        change = yield from prepare(change)
     started = state.clock.monotonic()
     forwarded = change.forwarded
     body = b"" if forwarded is None else json.dumps(forwarded, ensure_ascii=False).encode()

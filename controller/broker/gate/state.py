@@ -72,6 +72,8 @@ class ExecState:
     created: dict[str, CreatedExec] = field(default_factory=dict)
     #: Execs with a connection that is being relayed.
     attached: set[str] = field(default_factory=set)
+    #: The containers with hooks of a start in progress.
+    hooked: set[str] = field(default_factory=set)
     #: How often the broker tried to end an exec that ran out of time.
     end_attempts: dict[str, int] = field(default_factory=dict)
 

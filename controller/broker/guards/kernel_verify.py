@@ -27,7 +27,7 @@ from controller.broker.gate.journal_entries import (
     request_of,
     verdict_of,
 )
-from controller.broker.gate.mutate import SHORT_S, Change, perform
+from controller.broker.gate.mutate import SHORT_S, Change, Preparation, no_early_reply, perform
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import refusal
@@ -210,9 +210,19 @@ def joined_of(
 
 
 def perform_verified(
-    state: GateState, call_by: Author, item: ContainerItem, policy: Policy, change: Change
+    state: GateState,
+    call_by: Author,
+    item: ContainerItem,
+    policy: Policy,
+    change: Change,
+    *,
+    answers_early: bool = True,
+    prepare: Preparation | None = None,
 ) -> Flow[Reply]:
-    """Perform a change that leaves a container running, and stop the container after a breach."""
+    """Perform a change that leaves a container running, and stop the container after a breach.
+
+    Without *answers_early* the caller's reply isn't known before the end.
+    """
     results: list[VerificationResult] = []
 
     def learn(_: Reply) -> Flow[ResultPart]:
@@ -224,7 +234,10 @@ def perform_verified(
 
     state.verification.in_progress.add(item.id)
     try:
-        reply = yield from perform(state, call_by, change, learn, early_reply=reply_unless_breached)
+        early = reply_unless_breached if answers_early else no_early_reply
+        reply = yield from perform(
+            state, call_by, change, learn, early_reply=early, prepare=prepare
+        )
         if reply_unless_breached(reply) is None:
             return (yield from stop_violator(state, item, results[0], policy))
     finally:

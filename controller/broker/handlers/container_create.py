@@ -28,8 +28,8 @@ from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
 from controller.broker.guards import lookup, name_conflicts, port_conflicts
 from controller.broker.guards.jobs import runs
+from controller.broker.handlers import container_hooks, networks_volumes
 from controller.broker.handlers import image as images
-from controller.broker.handlers import networks_volumes
 from controller.broker.wire.responses import json_reply
 from controller.core.admission import host_ports
 from controller.core.admission.create import admit_create, kept_volumes, needs
@@ -83,7 +83,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     namespace = _placement(labels)[1]
     yield from mounts.make_requested(state, found.request, namespace)
     values = yield from secrets.values_of(state, found.request, namespace)
-    return (yield from _create(call, state, judged, found.image, values))
+    return (yield from _create(call, state, judged, found, values))
 
 
 def judge(
@@ -434,14 +434,16 @@ def _create(
     call: GateRequest,
     state: GateState,
     judged: AdmissionDecision,
-    image: ImageFacts,
+    found: Lookups,
     values: tuple[str, ...],
 ) -> Flow[Reply]:
     assert judged.settings is not None, "an admitted create has settings"
+    image = found.image
     query = dict(judged.query)
     summary = SummaryPart.read(judged.summary) | SummaryPart(
         image_id=image.id, digest=image.digest, settings=judged.settings
     )
+    summary |= container_hooks.summary_of(state, found.request.hooks)
     path, name = build_path("/containers/create", query), query.get("name", "")
     change = Change.of(Mutation.CONTAINER_CREATE, name, path, judged, summary.members)
     change = replace(change, secret_env=values)

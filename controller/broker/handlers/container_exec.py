@@ -62,7 +62,7 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     summary = {**place_of(container.item), **judged.summary}
     path = f"{container.path}/exec"
     change = Change.of(Mutation.EXEC_CREATE, container.item.id, path, judged, summary)
-    reply = yield from perform(state, call.by, change, _exec_details)
+    reply = yield from perform(state, call.by, change, exec_details)
     if reply.status >= 400:
         return reply
     identifier = str(parse_json(reply).get("Id", ""))
@@ -77,7 +77,8 @@ def create(call: GateRequest, state: GateState) -> Flow[Reply]:
     return json_reply(reply.status, {"Id": identifier})
 
 
-def _exec_details(reply: Reply) -> Flow[ResultPart]:
+def exec_details(reply: Reply) -> Flow[ResultPart]:
+    """Return the id of a created exec, for the outcome."""
     yield from ()
     return ResultPart(exec=str(parse_json(reply).get("Id", "")))
 
@@ -296,9 +297,14 @@ def supervise(state: GateState, identifier: str) -> Flow[None]:
     if not isinstance(shown, dict):
         return
     if not shown.get("Running"):
-        yield from _record_end(state, session, _exit_result(shown))
+        yield from record_exit(state, session, shown)
     elif over:
-        yield from _cut_off(state, session, shown)
+        yield from cut_off(state, session, shown, f"it took longer than {_limit_s(state):g} s")
+
+
+def record_exit(state: GateState, session: ExecSession, shown: dict[str, Any]) -> Flow[None]:
+    """Record the exit code of an ended session."""
+    yield from _record_end(state, session, _exit_result(shown))
 
 
 def _exit_result(shown: dict[str, Any]) -> ResultPart:
@@ -324,10 +330,12 @@ def _limit_s(state: GateState) -> float:
     return state.policy.exec.max_duration / 1000
 
 
-def _cut_off(state: GateState, session: ExecSession, shown: dict[str, Any]) -> Flow[None]:
+def cut_off(
+    state: GateState, session: ExecSession, shown: dict[str, Any], reason: str
+) -> Flow[None]:
     """End the processes of a session: recorded first, and given up after some attempts."""
     if session.id not in state.execs.end_attempts:
-        result = ResultPart(reason=f"it took longer than {_limit_s(state):g} s")
+        result = ResultPart(reason=reason)
         if not (yield from _record(state, session, mutations.EXEC_CUT, result)):
             return
     state.execs.end_attempts[session.id] = state.execs.end_attempts.get(session.id, 0) + 1

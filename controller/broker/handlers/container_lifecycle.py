@@ -10,7 +10,13 @@ from typing import Any
 from controller.broker.deliveries.mounts import present_contents
 from controller.broker.gate.call import Flow, GateRequest, read_json
 from controller.broker.gate.journal_entries import place_of
-from controller.broker.gate.mutate import LONG_S, Change, perform, unchanged_reply
+from controller.broker.gate.mutate import (
+    LONG_S,
+    Change,
+    Preparation,
+    perform,
+    unchanged_reply,
+)
 from controller.broker.gate.refusals import Answered, Denied, raise_if_denied
 from controller.broker.gate.request_target import build_path
 from controller.broker.gate.state import GateState
@@ -24,6 +30,7 @@ from controller.broker.guards.start_recheck import (
     refuse_if_violated,
     refuse_if_volume_held,
 )
+from controller.broker.handlers import container_hooks
 from controller.broker.handlers.container_create import add_warnings, host_facts
 from controller.core.admission import calls
 from controller.core.admission.update import admit_update, judge_memory_in_use, memory_in_use
@@ -34,6 +41,7 @@ from controller.core.records.parts import SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.plan import ALLOW
 from controller.model.mutations import Mutation
+from controller.model.policy.document import Policy
 from controller.model.records import Reply, Role
 
 ANSWER_SPARE_S = 15.0
@@ -43,6 +51,9 @@ _RUNS = frozenset({"start", "restart", "unpause"})
 #: Changes with errors that may repeat the command.
 _STARTS = frozenset({"start", "restart"})
 
+
+#: Changes that end a container in an orderly way, after its hooks.
+_STOPS = frozenset({"stop", "restart"})
 
 #: The member that shows a change took effect, by a later time than before.
 _INSTANTS = {"start": "StartedAt", "stop": "FinishedAt"}
@@ -247,10 +258,43 @@ def _post_action(
     change = replace(_change(call, container, judged, path, extra), deadline_s=deadline_s)
     if verb in _STARTS:
         change = replace(change, runs=container.inspect.get("Config") or {})
+    prepare = None
+    if verb in _STOPS and container.item.hooks and grace_s > 0:
+        prepare = partial(_run_pre_stop, state, container, call.policy, grace_s)
     if verb in _RUNS:
-        verified = kernel_verify.perform_verified
-        return (yield from verified(state, call.by, container.item, call.policy, change))
-    return answer((yield from perform(state, call.by, change, early_reply=answer)))
+        return (yield from _run_verified(call, state, container, change, prepare))
+    return answer((yield from perform(state, call.by, change, early_reply=answer, prepare=prepare)))
+
+
+def _run_verified(
+    call: GateRequest,
+    state: GateState,
+    container: OwnContainer,
+    change: Change,
+    prepare: Preparation | None,
+) -> Flow[Reply]:
+    """Perform a change after which a container runs. A start ends with its hooks."""
+    item, policy = container.item, call.policy
+    starts = call.verb in _STARTS and item.post_start != ""
+    with container_hooks.reserved(state, item.id, begins=starts):
+        reply = yield from kernel_verify.perform_verified(
+            state, call.by, item, policy, change, answers_early=not starts, prepare=prepare
+        )
+        if starts and reply.status < 300:
+            yield from container_hooks.run_post_start(state, item.id, policy)
+    return reply
+
+
+def _run_pre_stop(
+    state: GateState, container: OwnContainer, policy: Policy, grace_s: int, change: Change
+) -> Flow[Change]:
+    """Run the hooks of a stop, and leave the rest of the grace period to the program."""
+    item, inspect = container.item, container.inspect
+    took_s = yield from container_hooks.run_pre_stop(state, item, inspect, policy, grace_s)
+    left_s = max(1, int(grace_s - took_s))
+    path, _, query = change.path.partition("?")
+    kept = [part for part in query.split("&") if part and not part.startswith("t=")]
+    return replace(change, path=f"{path}?{'&'.join([*kept, f't={left_s}'])}")
 
 
 def _change(

@@ -146,6 +146,8 @@ class _EngineReads:
 
     async def execute(self, command: ReadEngine) -> Reply | Lost:
         """Return the response to a read, from a read sent ahead if there is one."""
+        if command.after_s:
+            await asyncio.sleep(command.after_s)
         for path in command.ahead[: AHEAD_MAX - len(self._ahead)]:
             if path not in self._ahead:
                 read = self._client.read(

@@ -26,7 +26,7 @@ from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, split_brain
 from controller.broker.guards.jobs import runs
-from controller.broker.handlers import container_exec
+from controller.broker.handlers import container_exec, container_hooks
 from controller.broker.server.driver import Driver
 from controller.broker.server.fair_queue import CheckQueue
 from controller.model import names
@@ -37,6 +37,8 @@ LAST_PAUSE_S = 15.0
 #: Seconds between two checks of all containers, with an event stream and without one.
 CHECK_S = 300.0
 BLIND_CHECK_S = 30.0
+#: Seconds until hooks of an earlier process are looked at again.
+HOOKS_AGAIN_S = 5.0
 #: Seconds between two rounds of the exec reaper.
 REAP_S = 1.0
 LINE_BYTES_MAX = 1024 * 1024
@@ -166,6 +168,12 @@ class ContainerWatcher:
             self._woken.set()
         if result is not None and result.breaches:
             LOG.warning("lookout.violation container=%s", identifier)
+            return
+        try:
+            if await self._driver.run(container_hooks.complete(self._state, identifier)):
+                asyncio.get_running_loop().call_later(HOOKS_AGAIN_S, self.wake, identifier)
+        except Exception:
+            LOG.exception("hooks.failed container=%s", identifier)
 
 
 class ExecReaper:

@@ -9,6 +9,7 @@ the gate.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from controller.core.enforcement.kernel_mounts import SHM_DEFAULT
 from controller.core.engine_api.comparable_fields import describe_difference, differing_settings
 from controller.core.engine_api.requests import Finding
 from controller.core.engine_api.translate import endpoint_aliases, settings
+from controller.core.rules.hooks import hooks_text, read_hooks
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.policy.document import OPERATOR_OWNER, Policy
@@ -165,6 +167,8 @@ def create_body_of(
             if name not in (own.get(member) or {})
         }
     body["Labels"] = _asked_labels(config.get("Labels") or {}, own.get("Labels") or {}, actor)
+    if hooks := read_hooks(str((config.get("Labels") or {}).get(names.HOOKS) or "")):
+        body["TrimtabHooks"] = json.loads(hooks_text(hooks))
     body["HostConfig"] = _asked_host(inspect.get("HostConfig") or {}, defaults)
     ends = {name: {"Aliases": list(asked)} for name, asked in endpoint_aliases(inspect)}
     body["NetworkingConfig"] = {"EndpointsConfig": ends} if ends else {}
@@ -175,7 +179,7 @@ def _asked_labels(
     labels: Mapping[str, str], images: Mapping[str, str], actor: Actor
 ) -> dict[str, str]:
     """Return the labels without the broker's and the image's."""
-    written = {*names.BROKER_LABELS}
+    written = {*names.BROKER_LABELS, names.HOOKS}
     if actor.role is not Role.CONTROLLER:
         written |= {*names.CONTROLLER_LABELS}
     return {

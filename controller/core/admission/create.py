@@ -17,6 +17,7 @@ from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.rules import (
     devices,
+    hooks,
     identity,
     limits_privileges,
     mounts,
@@ -81,6 +82,7 @@ CREATE_RULES: tuple[Rule, ...] = (
     limits_privileges.logs_kept,
     limits_privileges.environment_bounded,
     limits_privileges.arguments_bounded,
+    hooks.hooks_allowed,
     # Last: a request that is wrong by itself must not be refused for the quota's sake.
     identity.quotas_kept,
 )

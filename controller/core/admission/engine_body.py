@@ -44,6 +44,7 @@ from controller.core.records.parts import DevicePart, MountPart, SummaryPart
 from controller.core.rules.confinement import confinement_of, number_text
 from controller.core.rules.context import Case, name_of, reference_text
 from controller.core.rules.facts import Stamp
+from controller.core.rules.hooks import hooks_text
 from controller.core.rules.identity import is_reserved
 from controller.core.rules.images.image import is_trusted_by_policy
 from controller.core.rules.images.image_volumes import mounts_of
@@ -160,6 +161,8 @@ def labels_of(case: Case) -> tuple[tuple[str, str], ...]:
         ours = {label: request.label(label) for label in names.CONTROLLER_LABELS}
         ours |= {label: text for label in names.RUN_LABELS if (text := request.label(label))}
     ours |= origin_labels(case.actor, case.stamp)
+    if request.hooks.all:
+        ours |= {names.HOOKS: hooks_text(request.hooks)}
     ours |= {names.OWNER: case.owner, names.SERVICE: case.service}
     own = {key: value for key, value in request.labels if not is_reserved(key)}
     return tuple(sorted({**_blanked_image_labels(case), **own, **ours}.items()))
@@ -354,7 +357,8 @@ def summary_of(case: Case, final: FinalRequest) -> dict[str, object]:
         image_id=case.image.id if case.image else "",
         digest=case.image.digest if case.image else "",
         trusted_by_policy=is_trusted_by_policy(case),
-        labels={key: value for key, value in final.labels if is_reserved(key)},
+        # Hooks have arguments, which may be secret: the record has their digest.
+        labels={k: v for k, v in final.labels if is_reserved(k) and k != names.HOOKS},
         aliases=tuple(extra_names(request, final.networks.aliases)),
         network_aliases=_network_aliases(case, final) if case.by_controller else {},
         environment=(

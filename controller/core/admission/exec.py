@@ -8,6 +8,8 @@ the client creates it, and when the client starts it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controller.core.engine_api.field_reader import members_of
 from controller.core.engine_api.field_tables import EXEC, TERMINAL
 from controller.core.engine_api.requests import (
@@ -16,14 +18,15 @@ from controller.core.engine_api.requests import (
     ExecStart,
     Finding,
     Findings,
+    HookRequest,
 )
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import SummaryPart
+from controller.core.rules.hooks import judge_command_user, judge_hook
 from controller.core.rules.limits_privileges import (
     judge_arguments,
     judge_environment,
-    judge_non_root,
     variable_names,
 )
 from controller.core.rules.verdict import (
@@ -44,11 +47,24 @@ def admit_exec(request: ExecRequest, *, policy: Policy, container_user: str) -> 
     """
     findings = [*_enabled(policy), *request.findings]
     findings += _command(request)
-    findings += _user(request.user, policy, container_user)
+    findings += judge_command_user(request.user, policy, container_user)
     findings += judge_environment(request.env, policy)
     if refused := enforced_findings(findings, policy.modes):
         asked = GrantRequest(CreateRequest(env=request.env))
         return deny(with_grants(refused, asked, policy), summary_of(request))
+    decision = AdmissionDecision(verdict_of(()), _body(request), summary=summary_of(request))
+    return with_tolerated(decision, findings, policy.modes)
+
+
+def admit_hook(hook: HookRequest, *, policy: Policy, container_user: str) -> AdmissionDecision:
+    """Judge a recorded hook again, before the gate runs the hook: the policy can be another now.
+
+    The switch of execs doesn't count: nobody chooses the command of a hook.
+    """
+    request = ExecRequest(hook.command, hook.user, hook.env, hook.working_dir)
+    findings = [*judge_hook(replace(hook, path=""), policy, container_user)]
+    if refused := enforced_findings(findings, policy.modes):
+        return deny(refused, summary_of(request))
     decision = AdmissionDecision(verdict_of(()), _body(request), summary=summary_of(request))
     return with_tolerated(decision, findings, policy.modes)
 
@@ -97,23 +113,6 @@ def _command(request: ExecRequest) -> Findings:
     if not request.command or not request.command[0]:
         yield Finding("exec.command", "Cmd", "there is nothing to run", "name a program")
     yield from judge_arguments(request.command)
-
-
-def _user(user: str, policy: Policy, container_user: str) -> Findings:
-    """Root needs the policy's permission, since most containers have fewer rights than root."""
-    if policy.security.require_non_root:
-        yield from judge_non_root(user or container_user)
-    elif user and not policy.exec.root and _is_root(user):
-        remedy = "leave User out to use the container's user"
-        yield Finding("exec.root", "User", f"{user!r} is root or in its group", remedy)
-
-
-def _is_root(user: str) -> bool:
-    return any(part == "root" or _is_zero(part) for part in user.split(":"))
-
-
-def _is_zero(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) == 0
 
 
 def _body(request: ExecRequest) -> dict[str, object]:

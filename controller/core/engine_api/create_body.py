@@ -16,6 +16,7 @@ from controller.model.desired.plan import CreateContainer
 from controller.model.desired.spec.devices import Device
 from controller.model.desired.spec.files import FileMount
 from controller.model.desired.spec.health import Healthcheck
+from controller.model.desired.spec.lifecycle import Hook
 from controller.model.desired.spec.mounts import BindMount, Mount, TmpfsMount, VolumeMount
 from controller.model.desired.spec.network import NetworkMode, Port, SinglePort
 from controller.model.desired.spec.resources import Logs
@@ -71,6 +72,10 @@ def create_body(
         Cmd=list(spec.command or ()),
         StopSignal=spec.stop_signal,
         Healthcheck=_healthcheck(spec.healthcheck),
+        TrimtabHooks=only_set(
+            PostStart=[_hook(hook) for hook in spec.lifecycle.post_start],
+            PreStop=[_hook(hook) for hook in spec.lifecycle.pre_stop],
+        ),
         ExposedPorts={_port(port): {} for each in spec.ports for port in each.each},
         HostConfig=_host_config(service, networks),
         NetworkingConfig=_endpoints(service, networks, with_alias=with_alias),
@@ -86,6 +91,16 @@ def variable_text(delivery: Delivery) -> str:
     # Without a broker the content is unknown: the policy judges the name of the variable meanwhile.
     content = delivery.content or UNKNOWN_CONTENT
     return f"{delivery.variable}={delivery.name}/{delivery.key}@{content}"
+
+
+def _hook(hook: Hook) -> RequestBody:
+    return only_set(
+        Cmd=list(hook.exec),
+        User=hook.user,
+        WorkingDir=hook.working_dir,
+        Env=[f"{name}={value}" for name, value in sorted(hook.env.items())],
+        TimeoutMs=hook.timeout,
+    )
 
 
 def stop_timeout_s(spec: ServiceSpec) -> int:

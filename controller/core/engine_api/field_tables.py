@@ -71,6 +71,9 @@ CONFIG = (
     constrain("ExposedPorts", members, "the engine takes 99999/tcp"),
     constrain("Env", texts, "NAME=value, bounded; some names choose code", "env"),
     constrain("TrimtabEnv", texts, "variables with values of Secrets, which the gate fills in"),
+    constrain(
+        "TrimtabHooks", an_object, "commands that the gate runs at a start and before a stop"
+    ),
     allow("Cmd", command, "what the container runs", "command"),
     allow("Entrypoint", command, "what the container runs", "entrypoint"),
     allow("Shell", command, "used by health checks of kind CMD-SHELL", "shell"),
@@ -450,6 +453,25 @@ EXEC = (
     constrain("DetachKeys", text, "a sequence of keys", "detach_keys", spelling="detachKeys"),
     drop("Detach", flag, "given by the start"),
     drop("Container", text, "given by the path"),
+)
+
+HOOKS = (
+    constrain("PostStart", list_of(anything), "after each start through the gate, at most 8"),
+    constrain("PreStop", list_of(anything), "before each stop through the gate, at most 8"),
+)
+
+HOOK = (
+    constrain("Cmd", command, "what the hook runs, bounded", "command"),
+    constrain("User", text, "a name or id; root where the policy allows it", "user"),
+    constrain("Env", texts, "NAME=value, bounded; some names choose code", "env"),
+    constrain(
+        "WorkingDir",
+        text,
+        "absolute; file descriptors of the runtime can leak through it",
+        "working_dir",
+    ),
+    constrain("TimeoutMs", whole, "1000 to 60000", "timeout_ms"),
+    *deny("Privileged", flag, "a privileged command is root on the host", "hook.privileged"),
 )
 
 EXEC_START = (

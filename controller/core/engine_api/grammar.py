@@ -9,6 +9,7 @@ import ipaddress
 import posixpath
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.field_reader import (
@@ -18,10 +19,19 @@ from controller.core.engine_api.field_reader import (
     is_unset,
     read_object,
 )
-from controller.core.engine_api.field_tables import ENDPOINT, HEALTHCHECK, PORT_BINDING, ULIMIT
+from controller.core.engine_api.field_tables import (
+    ENDPOINT,
+    HEALTHCHECK,
+    HOOK,
+    HOOKS,
+    PORT_BINDING,
+    ULIMIT,
+)
 from controller.core.engine_api.requests import (
     EndpointRequest,
     HealthcheckRequest,
+    HookRequest,
+    HookRequests,
     PortRequest,
     Ulimit,
     VariableRequest,
@@ -29,6 +39,7 @@ from controller.core.engine_api.requests import (
 from controller.core.files.content import is_content_id
 from controller.model.desired.spec.fields import is_env_name
 from controller.model.desired.spec.files import is_key
+from controller.model.desired.spec.lifecycle import HOOK_MAX_MS, HOOK_MIN_MS, HOOKS_MAX
 from controller.model.names import SERVICE_NAME_MAX, is_dns_label
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -139,6 +150,38 @@ def secret_variables(config: Values, findings: FindingCollector) -> tuple[Variab
         taken.add(name)
         found.append(VariableRequest(name, secret, key, content, path))
     return tuple(found)
+
+
+def hooks(value: object, path: str, findings: FindingCollector) -> HookRequests:
+    """Return the hooks of a container."""
+    values = read_object(HOOKS, value, path, findings)
+    after, before = (
+        tuple(_hook_list(values.items(name), f"{path}.{name}", findings))
+        for name in ("PostStart", "PreStop")
+    )
+    return HookRequests(after, before)
+
+
+def _hook_list(
+    items: tuple[object, ...], path: str, findings: FindingCollector
+) -> Iterator[HookRequest]:
+    if len(items) > HOOKS_MAX:
+        findings.add("hook.count", path, f"{len(items)} hooks: at most {HOOKS_MAX}", "join some")
+    for index, item in enumerate(items):
+        where, own = f"{path}[{index}]", FindingCollector()
+        values = read_object(HOOK, item, "", own)
+        check_user(values, own)
+        check_environment(values, own)
+        check_working_dir(values, own)
+        if not values.texts("Cmd") or not values.texts("Cmd")[0]:
+            own.add("hook.command", "Cmd", "there is nothing to run", "name a program")
+        if not HOOK_MIN_MS <= (values.whole("TimeoutMs") or 0) <= HOOK_MAX_MS:
+            reason = f"a hook takes {HOOK_MIN_MS} to {HOOK_MAX_MS} ms"
+            own.add("hook.timeout", "TimeoutMs", reason, "choose a time in that range")
+        for finding in own.all():
+            at = f"{where}.{finding.path}" if finding.path else where
+            findings.add(finding.rule, at, finding.reason, finding.remedy)
+        yield HookRequest(**values.attributes(HOOK), path=where)
 
 
 def check_working_dir(config: Values, findings: FindingCollector) -> None:

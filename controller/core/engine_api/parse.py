@@ -46,6 +46,7 @@ from controller.core.engine_api.grammar import (
     endpoints,
     exposed_ports,
     healthcheck,
+    hooks,
     labels,
     port_bindings,
     secret_variables,
@@ -92,6 +93,7 @@ def parse_create(body: object) -> CreateRequest:
     exposed = exposed_ports(config, findings)
     check_environment(config, findings)
     variables = secret_variables(config, findings)
+    requested_hooks = hooks(config.values.get("TrimtabHooks"), "TrimtabHooks", findings)
     health, volumes = healthcheck(config, findings), volume_paths(config, findings)
     check_working_dir(config, findings)
     check_signal(config, findings)
@@ -109,6 +111,7 @@ def parse_create(body: object) -> CreateRequest:
         **host.attributes(HOST),
         exposed_ports=exposed,
         variables=variables,
+        hooks=requested_hooks,
         healthcheck=health,
         volumes=volumes,
         labels=labels(config),

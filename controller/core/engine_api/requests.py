@@ -192,6 +192,32 @@ class VariableRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class HookRequest:
+    """A command that the gate runs in the container. ``user`` and ``working_dir`` '' inherit."""
+
+    command: tuple[str, ...] = ()
+    user: str = ""
+    env: tuple[str, ...] = ()
+    working_dir: str = ""
+    timeout_ms: int = 0
+    #: The place in the body, for messages.
+    path: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class HookRequests:
+    """The hooks of a container: after a start, and before a stop."""
+
+    post_start: tuple[HookRequest, ...] = ()
+    pre_stop: tuple[HookRequest, ...] = ()
+
+    @property
+    def all(self) -> tuple[HookRequest, ...]:
+        """All hooks, those of the start first."""
+        return (*self.post_start, *self.pre_stop)
+
+
+@dataclass(frozen=True, slots=True)
 class CreateRequest:
     """The body of a container create."""
 
@@ -209,6 +235,7 @@ class CreateRequest:
     exposed_ports: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     variables: tuple[VariableRequest, ...] = ()
+    hooks: HookRequests = HookRequests()
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     shell: tuple[str, ...] = ()

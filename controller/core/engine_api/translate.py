@@ -28,7 +28,14 @@ from controller.model.desired.plan import (
 from controller.model.files.delivery import FILE_KINDS, MountedFiles, StoredFiles
 from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.names import workload_key
-from controller.model.observed import ContainerState, Ending, LimitValue, Settings
+from controller.model.observed import (
+    HOOKS_PENDING,
+    HOOKS_SUCCEEDED,
+    ContainerState,
+    Ending,
+    LimitValue,
+    Settings,
+)
 
 _SHORT_ID = 12
 #: The default number of failed probes in a row before a container is unhealthy.
@@ -134,7 +141,8 @@ def container(
         state=ContainerState(state.get("Status") or "created"),
         settings=settings(inspect),
         admitted=None if item is None else item.admitted,
-        health=_health(inspect),
+        health=_health_with_hooks(inspect, source.post_start),
+        complaint=source.post_start if _has_failed(source.post_start) else "",
         exit_code=state.get("ExitCode") or 0,
         oom_killed=bool(state.get("OOMKilled")),
         error=state.get("Error") or "",
@@ -155,6 +163,7 @@ def container(
         gaps=source.gaps,
         unknown=unknown_members(inspect),
         former=source.former,
+        post_start=source.post_start,
     )
 
 
@@ -205,6 +214,17 @@ def _health(inspect: Mapping[str, Any]) -> str:
     if status == "unhealthy" and running and not failing:
         return "starting"
     return "" if status == "none" else status
+
+
+def _health_with_hooks(inspect: Mapping[str, Any], post_start: str) -> str:
+    """Return the health, with the hooks of the start: before their success nothing is ready."""
+    if not (inspect.get("State") or {}).get("Running") or post_start in ("", HOOKS_SUCCEEDED):
+        return _health(inspect)
+    return "unhealthy" if _has_failed(post_start) else "starting"
+
+
+def _has_failed(post_start: str) -> bool:
+    return post_start not in ("", HOOKS_PENDING, HOOKS_SUCCEEDED)
 
 
 def _instant(text: str | None) -> str:

@@ -31,6 +31,7 @@ _FIELDS: Mapping[str, YamlPath] = {
     "Cmd": ("spec", "command"),
     "StopSignal": ("spec", "stopSignal"),
     "StopTimeout": ("spec", "stopGracePeriod"),
+    "TrimtabHooks": ("spec", "lifecycle"),
     "Healthcheck": ("spec", "healthcheck"),
     "Healthcheck.Test": ("spec", "healthcheck", "exec"),
     "Healthcheck.Interval": ("spec", "healthcheck", "interval"),
@@ -97,6 +98,13 @@ _MOUNT = {
     "VolumeOptions.Subpath": "subpath",
     "VolumeOptions.NoCopy": "noCopy",
 }
+_HOOK = {
+    "Cmd": "exec",
+    "User": "user",
+    "WorkingDir": "workingDir",
+    "Env": "env",
+    "TimeoutMs": "timeout",
+}
 _PORT = {"HostIp": "hostIP", "HostPort": "host"}
 
 #: The member judged by a rule with a whole mount as its place.
@@ -151,6 +159,7 @@ def _variable_fields(service: Service, base: NetworkNames) -> Iterator[tuple[str
     for index, name in enumerate(spec.secrets_of_env):
         yield f"TrimtabEnv[{index}]", ("spec", "env", name)
         yield f"Env[{len(spec.texts_of_env) + index}]", ("spec", "env", name)
+    yield from _hooks(spec)
     for key in spec.container_labels:
         yield f"Labels.{key}", ("spec", "containerLabels", key)
     for index in range(len(spec.security.cap_add)):
@@ -168,6 +177,20 @@ def _variable_fields(service: Service, base: NetworkNames) -> Iterator[tuple[str
     yield from _lists(spec)
     yield from _ports(service)
     yield from _endpoints(service, base)
+
+
+def _hooks(spec: ServiceSpec) -> Iterator[tuple[str, YamlPath]]:
+    for event, member, hooks in (
+        ("PostStart", "postStart", spec.lifecycle.post_start),
+        ("PreStop", "preStop", spec.lifecycle.pre_stop),
+    ):
+        yield f"TrimtabHooks.{event}", ("spec", "lifecycle", member)
+        for index, hook in enumerate(hooks):
+            place, path = f"TrimtabHooks.{event}[{index}]", ("spec", "lifecycle", member, index)
+            yield place, path
+            yield from ((f"{place}.{name}", (*path, field)) for name, field in _HOOK.items())
+            for number, name in enumerate(sorted(hook.env)):
+                yield f"{place}.Env[{number}]", (*path, "env", name)
 
 
 def _lists(spec: ServiceSpec) -> Iterator[tuple[str, YamlPath]]:

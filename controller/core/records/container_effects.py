@@ -40,7 +40,7 @@ from controller.model.inventory import (
 )
 from controller.model.mutations import Mutation
 from controller.model.names import Key
-from controller.model.observed import NO_RUNS, Ending, JobRun, Settings
+from controller.model.observed import HOOKS_PENDING, NO_RUNS, Ending, JobRun, Settings
 from controller.model.records import Record
 
 _T = TypeVar("_T")
@@ -114,6 +114,8 @@ def create_container(inventory: Inventory, closing: Closing) -> Inventory:
         ports=summary.ports,
         confined=summary.confinement,
         is_run=number > 0,
+        hooks=summary.hooks,
+        post_start=HOOKS_PENDING if summary.has_post_start else "",
     )
     inventory = with_item(inventory, item)
     if item.is_run:

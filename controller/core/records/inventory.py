@@ -19,6 +19,7 @@ from controller.core.records import container_effects as containers
 from controller.core.records.container_effects import RecordEffect, without
 from controller.core.records.inventory_json import replica_of
 from controller.core.records.parts import (
+    NOT_MODIFIED,
     ActorPart,
     Closing,
     RequestPart,
@@ -44,7 +45,7 @@ from controller.model.inventory import (
 )
 from controller.model.mutations import Mutation
 from controller.model.names import Key
-from controller.model.observed import NO_RUNS
+from controller.model.observed import HOOKS_PENDING, HOOKS_SUCCEEDED, NO_RUNS, POST_START
 from controller.model.records import Record
 
 
@@ -116,8 +117,8 @@ def _apply_operator_act(inventory: Inventory, record: Record, request: RequestPa
     match request.route:
         case mutations.TRUST:
             return _trust_image(inventory, summary.trusted_image)
-        case mutations.EXEC_END:
-            return replace(inventory, sessions=without(inventory.sessions, summary.exec))
+        case mutations.EXEC_END | mutations.HOOK_END:
+            return _end_commands(inventory, record, request)
         case mutations.JOB_RUN | mutations.JOB_ENDED:
             return _apply_job_act(inventory, record, request)
         case mutations.SERVICE_MOVED:
@@ -134,6 +135,19 @@ def _apply_operator_act(inventory: Inventory, record: Record, request: RequestPa
             return replace(inventory, taken_down=record.entry.id)
         case _:
             return inventory
+
+
+def _end_commands(inventory: Inventory, record: Record, request: RequestPart) -> Inventory:
+    """Return the inventory after the end of an exec, or of the hooks of a start."""
+    if request.route == mutations.EXEC_END:
+        return replace(inventory, sessions=without(inventory.sessions, request.summary.exec))
+    item = inventory.containers.get(request.object)
+    if item is None or request.summary.hook != POST_START:
+        return inventory
+    failed = request.summary.outcome != HOOKS_SUCCEEDED
+    reason = ResultPart.read(record.entry.result).reason or "failed"
+    post_start = reason if failed else HOOKS_SUCCEEDED
+    return containers.with_item(inventory, replace(item, post_start=post_start))
 
 
 def _apply_job_act(inventory: Inventory, record: Record, request: RequestPart) -> Inventory:
@@ -174,6 +188,8 @@ def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) ->
     if not summary.started:
         return inventory
     started = replace(item, started=True, effective=summary.effective)
+    if item.post_start:  # they were run at the start
+        started = replace(started, post_start=HOOKS_SUCCEEDED)
     return containers.with_item(inventory, started)
 
 
@@ -222,6 +238,19 @@ def _end_approvals(inventory: Inventory, subject: str) -> Inventory:
         for identifier, approval in inventory.approvals.items()
     }
     return replace(inventory, approvals=approvals)
+
+
+# Hooks
+
+
+def _start_container(inventory: Inventory, closing: Closing) -> Inventory:
+    """Record a start. The hooks of a start are due again."""
+    inventory = containers.start_container(inventory, closing)
+    item = inventory.containers.get(closing.object)
+    is_start = closing.applied and closing.result.status != NOT_MODIFIED
+    if item is None or not item.post_start or not is_start:
+        return inventory
+    return containers.with_item(inventory, replace(item, post_start=HOOKS_PENDING))
 
 
 # Networks and volumes
@@ -380,8 +409,8 @@ def _start_exec(inventory: Inventory, closing: Closing) -> Inventory:
 _EFFECTS: dict[str, RecordEffect] = {
     Mutation.CONTAINER_CREATE: containers.create_container,
     Mutation.CONTAINER_ADOPT: containers.adopt_container,
-    Mutation.CONTAINER_START: containers.start_container,
-    Mutation.CONTAINER_RESTART: containers.start_container,
+    Mutation.CONTAINER_START: _start_container,
+    Mutation.CONTAINER_RESTART: _start_container,
     Mutation.CONTAINER_KILL: containers.record_signal,
     Mutation.CONTAINER_RENAME: containers.container_change(containers.rename),
     Mutation.CONTAINER_UPDATE: containers.container_change(containers.update_settings),

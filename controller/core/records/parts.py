@@ -156,6 +156,8 @@ class SummaryPart(Payload):
     groups: tuple[str, ...] = texts("groups", optional=True)
     extra_hosts: tuple[str, ...] = texts("extraHosts", optional=True)
     environment: tuple[str, ...] = texts("env")  # names of variables
+    hooks: str = text("hooks", optional=True)  # the keyed digest of the hooks; '' for none
+    has_post_start: bool = flag("postStart", optional=True)  # there are hooks of the start
     healthcheck: tuple[str, ...] = texts("healthcheck")
     #: The policy exceptions used by the container.
     exceptions: tuple[str, ...] = texts("exceptions")
@@ -205,7 +207,9 @@ class SummaryPart(Payload):
     stdin: bool = flag("stdin")
     detach: bool = flag("detach")
 
-    # Of jobs' runs.
+    hook: str = text("hook", optional=True)  # postStart or preStop, if the exec is a hook
+
+    # Of jobs' runs and hooks.
     outcome: str = text("outcome", optional=True)  # succeeded, failed or cut
 
     # Of operators' acts.

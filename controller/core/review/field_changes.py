@@ -47,6 +47,8 @@ SHOWN: Final = frozenset(
         " onFailure",
         "healthcheck.": "http.path http.port tcp.port interval timeout retries startPeriod"
         " startInterval",
+        "lifecycle.postStart[].": "user workingDir timeout",
+        "lifecycle.preStop[].": "user workingDir timeout",
         "ports[].": "container host hostIP protocol",
         "devices[].": "path cdi target permissions",
         "mounts[].": "type source target readOnly shared subpath noCopy size mode exec key keys uid"

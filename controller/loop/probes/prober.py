@@ -154,6 +154,8 @@ class Prober:
             watched.progress = probing.address_changed(watched.progress, now)
         self._mark_gone(container.id, watched, gone=not container.running)
         progress = watched.progress
+        if container.awaits_hooks:  # not ready, whatever the probes show
+            return container
         return replace(container, health=progress.health.value, complaint=progress.said)
 
     def _miss(self, shown: set[str], only: Key | None) -> None:

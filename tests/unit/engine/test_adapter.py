@@ -150,7 +150,7 @@ def on(kind: type[Any], **more: object) -> AnyAction:
 @pytest.mark.parametrize(
     ("action", "request_line", "query", "body", "timeout_s"),
     [
-        (on(StartContainer), "POST /containers/c1/start", {}, None, 60),
+        (on(StartContainer), "POST /containers/c1/start", {}, None, 120),
         (on(StopContainer, grace_s=30), "POST /containers/c1/stop", {"t": "30"}, None, 45),
         (on(RemoveContainer), "DELETE /containers/c1", {}, None, 60),
         (

@@ -24,6 +24,7 @@ from controller.broker.gate.journal_entries import (
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, lookup, name_conflicts, split_brain
+from controller.broker.handlers import container_hooks
 from controller.broker.handlers import image as images
 from controller.broker.handlers.adoption import joining
 from controller.broker.handlers.container_create import host_facts
@@ -294,6 +295,7 @@ class _Survey:
             | SummaryPart(
                 act="adopt", kind="container", settings=judged.settings, started=started
             ).members
+            | container_hooks.summary_of(self._state, parse.parse_create(body).hooks).members
         )
         if candidate.state == "running" and not candidate.findings:
             yield from self._verify_running(candidate)

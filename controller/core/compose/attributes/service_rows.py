@@ -12,7 +12,8 @@ _GPU = (
     "the CDI names nvidia.com/gpu=all, =INDEX or =ID, by a grant of the policy to the owner; with the "
     "driver cdi the names in device_ids. Other drivers and options are refused"
 )
-_HOOK = "hooks of the container's life are not supported yet"
+_PRIVILEGED = "a privileged command is root on the host → remove it"
+_HOOK = "containers before the start are not supported yet"
 
 _ROWS: tuple[tuple[str, str, str], ...] = (
     ("annotations", "!", "annotations configure runtimes past the gate → write labels"),
@@ -220,8 +221,18 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ),
     ("ports.protocol", "=", "tcp, udp or sctp"),
     ("ports.app_protocol", "=", "no effect"),
-    ("post_start.**", "!", _HOOK + " → run the command in the entrypoint"),
-    ("pre_stop.**", "!", _HOOK + " → handle the stop signal in the program"),
+    ("post_start", "~", "run after each start by trimtab; the container isn't ready before"),
+    ("post_start.command", "=", "the command"),
+    ("post_start.user", "~", "root where the policy allows it (exec.root)"),
+    ("post_start.privileged", "!", _PRIVILEGED),
+    ("post_start.working_dir", "=", "the folder of the command"),
+    ("post_start.environment", "=", "further variables"),
+    ("pre_stop", "~", "run before each stop by trimtab, within four fifths of stop_grace_period"),
+    ("pre_stop.command", "=", "the command"),
+    ("pre_stop.user", "~", "root where the policy allows it (exec.root)"),
+    ("pre_stop.privileged", "!", _PRIVILEGED),
+    ("pre_stop.working_dir", "=", "the folder of the command"),
+    ("pre_stop.environment", "=", "further variables"),
     (
         "pre_start.**",
         "!",

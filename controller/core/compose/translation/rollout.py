@@ -6,7 +6,7 @@ from typing import Final
 
 from controller.core.compose.project import EXTENSION, TreePath
 from controller.core.compose.translation.container import Workload
-from controller.core.compose.translation.scope import Tree, mapping
+from controller.core.compose.translation.scope import Tree, items, mapping, texts
 from controller.core.compose.translation.units import duration_ms
 from controller.model.quantities import format_duration_ms
 
@@ -15,8 +15,16 @@ _CONDITIONS: Final = {
     "service_healthy": "Healthy",
     "service_completed_successfully": "Completed",
 }
+_HOOK_FIELDS: Final = {
+    "exec": "command",
+    "user": "user",
+    "workingDir": "working_dir",
+    "env": "environment",
+}
 _ORDERS: Final = {"start-first": "StartFirst", "stop-first": "StopFirst"}
 _ACTIONS: Final = {"rollback": "Rollback", "pause": "Pause"}
+#: The event of each list of hooks.
+_EVENTS: Final = {"post_start": "postStart", "pre_stop": "preStop"}
 _UPDATE: Final[TreePath] = ("deploy", "update_config")
 _POLICIES: Final = {
     "always": "Always",
@@ -37,6 +45,8 @@ def put_rollout(work: Workload) -> None:
     if not work.is_job:
         _put_replicas(work, deploy)
         _put_update(work, mapping(deploy.get("update_config")))
+    for name, event in _EVENTS.items():
+        _put_hooks(work, name, event)
     if work.scope.extension.is_suspended:
         work.draft.spec["suspend"] = True
         work.draft.origins["spec", "suspend"] = (EXTENSION, "suspend")
@@ -97,6 +107,25 @@ def _put_update(work: Workload, update: Tree) -> None:
     if update.get("max_failure_ratio"):
         message = "max_failure_ratio is not supported: the first failure ends a rollout"
         work.refuse((*_UPDATE, "max_failure_ratio"), message, "remove it")
+
+
+def _put_hooks(work: Workload, name: str, event: str) -> None:
+    hooks = [mapping(each) for each in items(work.tree.get(name))]
+    if hooks and work.is_job:
+        work.refuse((name,), f"a Job has no {name}", "put the commands into the service's command")
+        return
+    written: list[dict[str, object]] = []
+    path = ("spec", "lifecycle", event)
+    for index, hook in enumerate(hooks):
+        entry: dict[str, object] = {"exec": texts(hook.get("command"))}
+        variables = mapping(hook.get("environment"))
+        env = {key: str(value) for key, value in variables.items() if value is not None}
+        optional = {"user": hook.get("user"), "workingDir": hook.get("working_dir"), "env": env}
+        written.append(entry | {field: value for field, value in optional.items() if value})
+        for field, attribute in _HOOK_FIELDS.items():
+            work.draft.trace((*path, index, field), (name, index, attribute))
+    if written:
+        work.draft.put(f"spec.lifecycle.{event}", written, name)
 
 
 def restart_of(tree: Tree) -> tuple[str, TreePath]:

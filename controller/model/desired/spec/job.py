@@ -25,6 +25,7 @@ NOT_OF_A_JOB: Final = {
     "restart": "remove it: a failed run is followed by another one, up to spec.backoffLimit",
     "rollout": "remove it: runs aren't replaced",
     "healthcheck": "remove it: the exit code says whether a run succeeded",
+    "lifecycle": "remove it: put the commands into the job's own command",
     "ports": "remove it: nobody connects to a run; write a Service for what serves",
 }
 

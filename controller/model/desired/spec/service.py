@@ -24,6 +24,7 @@ from controller.model.desired.spec.fields import (
 )
 from controller.model.desired.spec.files import SecretVariable, Variable
 from controller.model.desired.spec.health import Healthcheck
+from controller.model.desired.spec.lifecycle import Lifecycle
 from controller.model.desired.spec.mounts import Mount
 from controller.model.desired.spec.network import Dns, Port, ServiceNetwork
 from controller.model.desired.spec.resources import Logs, Resources, Security, Ulimits
@@ -96,6 +97,8 @@ class ServiceSpec(Model):
     security: Security = Security()
     #: The check that decides whether a container is healthy.
     healthcheck: Healthcheck | None = None
+    #: Commands that the broker runs after a start and before a stop.
+    lifecycle: Lifecycle = Lifecycle()
     #: The reaction to a container's own exit.
     restart: Restart = Restart()
     #: How outdated replicas are replaced.

@@ -35,6 +35,11 @@ WITHHELD = {
     "entrypoint",
     "command",
     "healthcheck.exec",
+    *(
+        f"lifecycle.{event}[].{name}"
+        for event in ("postStart", "preStop")
+        for name in ("exec", "env")
+    ),
     "containerLabels",
 }
 

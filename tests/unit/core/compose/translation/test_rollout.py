@@ -50,6 +50,25 @@ def test_an_attribute_becomes_a_field(body: str, fields: dict[str, Any]) -> None
     } == fields
 
 
+HOOKED = """
+post_start:
+  - command: [chown, -R, '1000', /data]
+    user: root
+  - {command: [warm, up], working_dir: /srv, environment: {LEVEL: '2', EMPTY: null}}
+pre_stop: [{command: [drain]}]
+"""
+
+
+def test_hooks_become_a_lifecycle() -> None:
+    assert service(HOOKED)["lifecycle"] == {
+        "postStart": [
+            {"exec": ["chown", "-R", "1000", "/data"], "user": "root"},
+            {"exec": ["warm", "up"], "workingDir": "/srv", "env": {"LEVEL": "2"}},
+        ],
+        "preStop": [{"exec": ["drain"]}],
+    }
+
+
 @pytest.mark.parametrize(
     ("body", "problem"),
     [

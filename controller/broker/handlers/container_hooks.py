@@ -1,0 +1,273 @@
+"""Hooks of a container's life: the commands of its document, after a start and before a stop.
+
+The broker runs hooks as execs of its own. Nobody names a command here: the commands are those of the
+container's label, which the gate wrote at the create, and whose keyed digest the inventory has. A
+hook has no more rights than the container, and its output is discarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from controller.broker.gate import redact
+from controller.broker.gate.call import BROKER, Author, Flow, parse_json, read_json
+from controller.broker.gate.commands import Lost, ReadEngine, WriteRecord
+from controller.broker.gate.journal_entries import actor_of, error_text, place_of, request_of
+from controller.broker.gate.mutate import Change, perform
+from controller.broker.gate.refusals import Answered
+from controller.broker.gate.state import GateState
+from controller.broker.handlers import container_exec
+from controller.core.admission.exec import admit_hook
+from controller.core.engine_api.requests import HookRequest, HookRequests
+from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
+from controller.core.rules.hooks import hooks_text, read_hooks
+from controller.core.rules.verdict import AdmissionDecision
+from controller.model import mutations, names
+from controller.model.desired.plan import ALLOW
+from controller.model.desired.spec.lifecycle import HOOK_MAX_MS
+from controller.model.inventory import ContainerItem
+from controller.model.mutations import Mutation
+from controller.model.observed import HOOKS_PENDING, HOOKS_SUCCEEDED, POST_START, PRE_STOP
+from controller.model.policy.document import Policy
+from controller.model.records import Context, Entry, Reply
+
+#: The time of all hooks of one event.
+HOOKS_S = HOOK_MAX_MS / 1000
+#: The part of a stop's grace period for hooks. The program has the rest.
+GRACE_PART = 0.8
+#: Pauses between two looks at a running hook, in seconds.
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.5
+FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The hooks of one event in a container."""
+
+    item: ContainerItem
+    policy: Policy
+    event: str
+    hooks: tuple[HookRequest, ...]
+    user: str  # of the container
+    ends_at: float  # monotonic
+
+
+def summary_of(state: GateState, hooks: HookRequests) -> SummaryPart:
+    """Return the members of a create's summary about hooks: their keyed digest, no argument."""
+    if not hooks.all:
+        return SummaryPart()
+    return SummaryPart(
+        hooks=_digest(state, hooks_text(hooks)), has_post_start=bool(hooks.post_start)
+    )
+
+
+def run_post_start(state: GateState, identifier: str, policy: Policy) -> Flow[None]:
+    """Run the hooks of a start, and record their result. A container without hooks: nothing.
+
+    The caller has reserved the container.
+    """
+    item = state.inventory.containers.get(identifier)
+    if item is None or item.post_start != HOOKS_PENDING:
+        return
+    inspect = yield from _inspect(identifier)
+    if inspect is None or not (inspect.get("State") or {}).get("Running"):
+        return  # the next start runs them
+    yield from _run_event(state, item, inspect, policy, POST_START, HOOKS_S)
+
+
+def run_pre_stop(
+    state: GateState, item: ContainerItem, inspect: Mapping[str, Any], policy: Policy, grace_s: int
+) -> Flow[float]:
+    """Run the hooks of a stop, whatever their result; return the seconds that they took."""
+    begin = state.clock.monotonic()
+    status = inspect.get("State") or {}
+    runs = status.get("Running") and not status.get("Paused") and not status.get("Restarting")
+    if item.hooks and runs:
+        within_s = min(HOOKS_S, grace_s * GRACE_PART)
+        yield from _run_event(state, item, inspect, policy, PRE_STOP, within_s)
+    return state.clock.monotonic() - begin
+
+
+def complete(state: GateState, identifier: str) -> Flow[bool]:
+    """Run the hooks of a start that a broker left unfinished when it ended.
+
+    Return True to be called again: a hook of the earlier broker may still be running.
+    """
+    item = state.inventory.containers.get(identifier)
+    if item is None or item.post_start != HOOKS_PENDING or identifier in state.execs.hooked:
+        return False
+    if _has_exec(state, identifier):
+        return True
+    with reserved(state, identifier):
+        yield from run_post_start(state, identifier, state.policy)
+    return False
+
+
+def _has_exec(state: GateState, identifier: str) -> bool:
+    """Return True if an exec of a container has no recorded end, or may have been started."""
+    requests = (RequestPart.read(intent.request) for intent in state.inventory.open.values())
+    return any(
+        session.container == identifier for session in state.inventory.sessions.values()
+    ) or any(each.object == identifier and each.route.startswith("exec.") for each in requests)
+
+
+@contextmanager
+def reserved(state: GateState, identifier: str, *, begins: bool = True) -> Iterator[None]:
+    """Keep others from running the hooks of a start; without *begins*, do nothing."""
+    if begins:
+        state.execs.hooked.add(identifier)
+    try:
+        yield
+    finally:
+        if begins:
+            state.execs.hooked.discard(identifier)
+
+
+def _run_event(
+    state: GateState,
+    item: ContainerItem,
+    inspect: Mapping[str, Any],
+    policy: Policy,
+    event: str,
+    within_s: float,
+) -> Flow[None]:
+    hooks = _hooks_of(state, item, inspect)
+    if hooks is None:
+        yield from _record_result(
+            state, item, event, "the label of its hooks isn't the recorded one"
+        )
+        return
+    asked = hooks.post_start if event == POST_START else hooks.pre_stop
+    if not asked:
+        return
+    user = str((inspect.get("Config") or {}).get("User") or "")
+    ends_at = state.clock.monotonic() + within_s
+    run = _Run(item, policy, event, asked, user, ends_at)
+    why = yield from _run_all(state, run)
+    yield from _record_result(state, item, event, why)
+
+
+def _run_all(state: GateState, run: _Run) -> Flow[str]:
+    """Run hooks one after the other. Return why the first failing one failed, '' for success."""
+    for number, hook in enumerate(run.hooks, 1):
+        try:
+            why = yield from _run_hook(state, run, hook)
+        except Answered as answered:
+            why = f"failed: {error_text(answered.reply) or 'the engine does not answer'}"
+        if why:
+            program = redact.text(next(iter(hook.command[0].split()), ""), limit=128)
+            return f"{run.event} hook {number} ({program}) {why}"
+    return ""
+
+
+def _run_hook(state: GateState, run: _Run, hook: HookRequest) -> Flow[str]:
+    judged = admit_hook(hook, policy=run.policy, container_user=run.user)
+    if judged.verdict.decision == "deny":
+        return f"is refused by the policy: {judged.verdict.reason}"
+    if state.clock.monotonic() >= run.ends_at:
+        return "had no time left"
+    summary = {**place_of(run.item), **judged.summary, **SummaryPart(hook=run.event).members}
+    path = f"/containers/{run.item.id}/exec"
+    create = Change.of(Mutation.EXEC_CREATE, run.item.id, path, judged, summary)
+    # An exec of somebody else without an outcome says nothing about this one.
+    reply = yield from perform(
+        state, _author(state, run), create, container_exec.exec_details, despite_hold=True
+    )
+    if reply.status >= 400:
+        return f"was not created: {error_text(reply, judged.body)}"
+    identifier = str(parse_json(reply).get("Id", ""))
+    state.execs.attached.add(identifier)
+    try:
+        return (yield from _start(state, run, hook, identifier, judged))
+    finally:
+        state.execs.attached.discard(identifier)
+
+
+def _start(
+    state: GateState, run: _Run, hook: HookRequest, identifier: str, judged: AdmissionDecision
+) -> Flow[str]:
+    allowed = AdmissionDecision(ALLOW, {"Detach": True, "Tty": False})
+    place = SummaryPart(exec=identifier, hook=run.event, detach=True).members
+    change = Change.of(
+        Mutation.EXEC_START,
+        run.item.id,
+        f"/exec/{identifier}/start",
+        allowed,
+        {**place_of(run.item), **place},
+    )
+    seconds = min(hook.timeout_ms / 1000, run.ends_at - state.clock.monotonic())
+    ends_at = state.clock.monotonic() + seconds
+    reply = yield from perform(state, _author(state, run), change, despite_hold=True)
+    if reply.status >= 400:
+        return f"was not started: {error_text(reply, judged.body)}"
+    return (yield from _await_end(state, identifier, ends_at, seconds))
+
+
+def _await_end(state: GateState, identifier: str, ends_at: float, seconds: float) -> Flow[str]:
+    """Wait for the end of a hook, and end it when its time is over."""
+    pause = FIRST_PAUSE_S
+    while True:
+        answer = yield ReadEngine(f"/exec/{identifier}/json", after_s=pause)
+        if isinstance(answer, Lost):
+            return "was lost: the engine doesn't answer"
+        assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
+        shown = parse_json(answer) if answer.status < 400 else None
+        session = state.inventory.sessions.get(identifier)
+        if shown is None or session is None:
+            return "was lost: the engine doesn't have it any more"
+        if not shown.get("Running"):
+            yield from container_exec.record_exit(state, session, shown)
+            code = shown.get("ExitCode")
+            return "" if code == 0 else f"exited with {code}"
+        left = ends_at - state.clock.monotonic()
+        if left <= 0:
+            yield from container_exec.cut_off(
+                state, session, shown, f"it took longer than {seconds:.3g} s"
+            )
+            return f"took longer than {seconds:.3g} s"
+        pause = min(pause * 2, LAST_PAUSE_S, left)
+
+
+def _hooks_of(
+    state: GateState, item: ContainerItem, inspect: Mapping[str, Any]
+) -> HookRequests | None:
+    """Return the hooks of a container; None if its label isn't what the inventory recorded."""
+    labels = (inspect.get("Config") or {}).get("Labels") or {}
+    text = str(labels.get(names.HOOKS) or "")
+    return read_hooks(text) if text and _digest(state, text) == item.hooks else None
+
+
+def _digest(state: GateState, text: str) -> str:
+    return redact.keyed_digest(state.hash_key, [text])
+
+
+def _author(state: GateState, run: _Run) -> Author:
+    context = Context(cause=f"{run.event} of {run.item.admitted.name}")
+    return Author(state.new_id(), BROKER, context, policy=run.policy.digest)
+
+
+def _record_result(state: GateState, item: ContainerItem, event: str, why: str) -> Flow[None]:
+    outcome = FAILED if why else HOOKS_SUCCEEDED
+    place = SummaryPart.read(place_of(item)) | SummaryPart(hook=event, outcome=outcome)
+    request = request_of("POST", mutations.HOOK_END, item.id, place.members)
+    result = ResultPart(reason=redact.text(why))
+    yield WriteRecord(
+        Entry(
+            state.new_id(),
+            "operator",
+            actor=actor_of(BROKER),
+            request=request,
+            result=result.members,
+        )
+    )
+
+
+def _inspect(identifier: str) -> Flow[Mapping[str, Any] | None]:
+    try:
+        inspect = yield from read_json(f"/containers/{identifier}/json")
+    except Answered:
+        return None
+    return inspect if isinstance(inspect, dict) else None
