@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import replace
@@ -88,10 +89,14 @@ class RecordStore:
             self._saved_seq, inventory = -1, Inventory()
         inventory = self.journal.pruned_inventory(known=inventory.seq) or inventory
         described: DescribedInventory | None = None
-        for record in self.journal.records(after=inventory.seq):
-            described = described_snapshot(record) or described
-            inventory = inventories.fold(inventory, record)
-        self._state.inventory = inventory
+
+        def read() -> Iterator[Record]:
+            nonlocal described
+            for record in self.journal.records(after=inventory.seq):
+                described = described_snapshot(record) or described
+                yield record
+
+        self._state.inventory = inventories.fold_all(inventory, read())
         if is_rejected:
             self._reject(content, described)
 

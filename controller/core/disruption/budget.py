@@ -23,7 +23,15 @@ from math import inf
 from typing import Final, Literal, assert_never
 
 from controller.core.engine_api.requests import Finding
-from controller.model.inventory import TAKEN_MAX, Capacity, RecordTime, Replica, TakenDown
+from controller.model.inventory import (
+    TAKEN_MAX,
+    Capacity,
+    RecordTime,
+    Replica,
+    TakenDown,
+    having,
+    without,
+)
 from controller.model.mutations import Mutation
 
 RULE: Final = "blast.radius"
@@ -200,7 +208,7 @@ def fold(budget: Budget, event: Event, now: RecordTime) -> Budget:
 
 
 def _with_replica(budget: Budget, replica: Replica) -> Budget:
-    return replace(budget, replicas={**budget.replicas, replica.container: replica})
+    return replace(budget, replicas=having(budget.replicas, replica.container, replica))
 
 
 def _halt(budget: Budget, container: str) -> Budget:
@@ -317,9 +325,7 @@ def _forget(budget: Budget, container: str, now: RecordTime) -> Budget:
             del taken[key]
         else:
             taken[key] = replace(each, closed=True, down_since=each.down_since or now)
-    replicas = dict(budget.replicas)
-    replicas.pop(container, None)
-    return Budget(replicas, taken)
+    return Budget(without(budget.replicas, container), taken)
 
 
 # Decisions

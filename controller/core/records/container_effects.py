@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Literal, TypeVar
+from itertools import islice
+from typing import Literal
 
 from controller.core.disruption import budget
 from controller.core.encoding.image_reference import repository_of
@@ -37,13 +38,13 @@ from controller.model.inventory import (
     PinnedImage,
     RecordTime,
     TakenDown,
+    having,
+    without,
 )
 from controller.model.mutations import Mutation
 from controller.model.names import Key
 from controller.model.observed import HOOKS_PENDING, NO_RUNS, Ending, JobRun, Settings
 from controller.model.records import Record
-
-_T = TypeVar("_T")
 
 RecordEffect = Callable[[Inventory, Closing], Inventory]
 
@@ -54,13 +55,6 @@ _UPDATED: dict[str, tuple[str, ...]] = {
     **{member: (name,) for name, member in LIMITS.items()},
     "RestartPolicy": ("restart", "restart_max"),
 }
-
-
-def without(mapping: Mapping[str, _T], key: str) -> dict[str, _T]:
-    """Return a copy of a mapping without a key."""
-    copy = dict(mapping)
-    copy.pop(key, None)
-    return copy
 
 
 def with_item(inventory: Inventory, item: ContainerItem) -> Inventory:
@@ -155,17 +149,17 @@ def _pin_of(item: ContainerItem, summary: SummaryPart) -> PinnedImage | None:
 
 
 def _pin(inventory: Inventory, revision: str, image: PinnedImage) -> Inventory:
-    """Pin a revision to an image; beyond the limit drop the least recently used pin.
+    """Pin a revision to an image; beyond the limit a new pin replaces the least recently used pin.
 
     The pin of a revision with a container stays: its replacement uses the same image. A rollback
     to a revision without a pin resolves the image again.
     """
-    pins = {**without(inventory.pins, revision), revision: image}
-    surplus = len(pins) - PINS_MAX
-    if surplus > 0:
-        used = {item.revision for item in inventory.containers.values()}
-        dropped = {*[unused for unused in pins if unused not in used][:surplus]}
-        pins = {kept: pin for kept, pin in pins.items() if kept not in dropped}
+    is_new = revision not in inventory.pins
+    pins = having(without(inventory.pins, revision), revision, image)
+    surplus, used = len(pins) - PINS_MAX, inventory.items.revisions
+    if is_new and surplus > 0 and not pins.keys() <= used.keys():
+        for dropped in [*islice((unused for unused in pins if unused not in used), surplus)]:
+            pins = without(pins, dropped)
     return replace(inventory, pins=pins)
 
 

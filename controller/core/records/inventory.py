@@ -7,7 +7,7 @@ so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from controller.core.files import retention
 from controller.core.jobs import memory as jobs
 from controller.core.jobs.run_end import RunEnd, job_outcome
 from controller.core.records import container_effects as containers
-from controller.core.records.container_effects import RecordEffect, without
+from controller.core.records.container_effects import RecordEffect
 from controller.core.records.inventory_json import replica_of
 from controller.core.records.parts import (
     NOT_MODIFIED,
@@ -42,6 +42,7 @@ from controller.model.inventory import (
     RecordTime,
     TrustedImage,
     VolumeHold,
+    without,
 )
 from controller.model.mutations import Mutation
 from controller.model.names import Key
@@ -74,6 +75,16 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
             return _GONE[route](inventory, request.object, RecordTime(entry.id, record.time))
         case _:
             return inventory
+
+
+def fold_all(inventory: Inventory, records: Iterable[Record]) -> Inventory:
+    """Return the inventory after several records. The cost of a record doesn't grow with containers."""
+    inventory = inventory.opened()
+    for record in records:
+        inventory = fold(inventory, record)
+        if not inventory.is_open:  # some rare effects make other mappings
+            inventory = inventory.opened()
+    return inventory.closed()
 
 
 def _open_intent(inventory: Inventory, record: Record) -> Inventory:

@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -188,11 +188,8 @@ class Retention:
     def _inventory(self, until: int) -> Inventory:
         """Return the inventory of all records up to *until*."""
         inventory = read_inventory(self._folder)
-        for record in ChainWalk(self._folder, after=inventory.seq):
-            if record.seq > until:
-                break
-            inventory = inventories.fold(inventory, record)
-        return inventory
+        records = ChainWalk(self._folder, after=inventory.seq)
+        return inventories.fold_all(inventory, takewhile(lambda each: each.seq <= until, records))
 
     def _remove(self, paths: tuple[Path, ...]) -> None:
         for path in paths:

@@ -10,7 +10,16 @@ from controller.model.observed import Settings
 
 ITEMS = st.builds(
     lambda identifier, service, owner, origin: ContainerItem(
-        identifier, "default", service, 1, "r", owner, origin, "i", "image", Settings("x")
+        identifier,
+        "default",
+        service,
+        1,
+        f"v1:{service}",
+        owner,
+        origin,
+        "i",
+        "image",
+        Settings("x"),
     ),
     st.sampled_from("abcdef"),
     st.sampled_from(["web", "api"]),
@@ -24,6 +33,7 @@ def test_the_index_is_that_of_the_containers_made_at_once(
     changes: list[ContainerItem | str],
 ) -> None:
     items, plain = ContainerItems(), dict[str, ContainerItem]()
+    opened = itself = ContainerItems(is_open=True)
     for change in changes:
         before = ContainerItems(items)
         if isinstance(change, str):
@@ -34,9 +44,12 @@ def test_the_index_is_that_of_the_containers_made_at_once(
             plain[change.id] = change
         assert items == before, "a change makes a copy"
         items = made
+        opened = opened.lacking(change) if isinstance(change, str) else opened.having(change)
+        assert opened is itself, "a change of open containers makes no copy"
     fresh = ContainerItems(plain)
-    assert items == fresh == plain
-    assert +items.groups == fresh.groups
+    assert items == opened == fresh == plain
+    assert +items.groups == +opened.groups == fresh.groups
+    assert items.revisions == opened.revisions == fresh.revisions
     for service in ("web", "api"):
         found, wanted = (each.of_service("default", service) for each in (items, fresh))
         assert {each.id for each in found} == {each.id for each in wanted}

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from functools import reduce
+from types import FrameType
 
 import pytest
 
 from controller.core.encoding.canonical_json import canonical
 from controller.core.records import container_effects
-from controller.core.records.inventory import fold
+from controller.core.records.inventory import fold, fold_all
 from controller.core.records.inventory_json import (
     from_json,
     replica_of,
@@ -20,6 +22,7 @@ from controller.core.rules.confinement import confinement_to_json
 from controller.model.confinement import Confinement, ExpectedMount
 from controller.model.inventory import (
     ContainerItem,
+    ContainerItems,
     Inventory,
     OpenIntent,
     OwnedObject,
@@ -87,15 +90,25 @@ def entry(
 
 
 def folded(*entries: Entry, onto: Inventory | None = None) -> Inventory:
-    """Fold entries as the journal would give them back: through canonical JSON."""
+    """Fold entries as the journal would give them back: through canonical JSON.
 
-    def step(inventory: Inventory, each: Entry) -> Inventory:
-        told = json.loads(
-            canonical({name: getattr(each, name) for name in each.__dataclass_fields__})
-        )
-        return fold(inventory, Record(inventory.seq + 1, TIME, Entry(**told), "", ""))
+    Each by itself, and all at once.
+    """
+    before = onto or Inventory()
+    saved = canonical(to_json(before))
+    records = [record_of(before.seq + number, each) for number, each in enumerate(entries, 1)]
+    inventory = reduce(fold, records, before)
+    at_once = fold_all(before, records)
+    assert (at_once, at_once.time) == (inventory, inventory.time)
+    assert [*at_once.pins] == [*inventory.pins]
+    assert not at_once.is_open
+    assert canonical(to_json(before)) == saved, "a fold changes nothing that others have"
+    return inventory
 
-    return reduce(step, entries, onto or Inventory())
+
+def record_of(seq: int, each: Entry) -> Record:
+    told = json.loads(canonical({name: getattr(each, name) for name in each.__dataclass_fields__}))
+    return Record(seq, TIME, Entry(**told), "", "")
 
 
 def change(
@@ -371,6 +384,24 @@ def test_pins_are_bounded_and_what_was_used_longest_ago_goes(
     assert [*again.pins.items()] == [*four.pins.items()], "its file keeps the order"
     five = folded(*made(5), onto=again)
     assert [pin.id for pin in five.pins.values()] == ["sha256:1", "sha256:4", "sha256:5"]
+
+
+def test_a_fold_of_many_records_does_not_copy_the_containers_for_each() -> None:
+    entries = [each for number in range(300) for each in made(number)]
+    records = [record_of(seq, each) for seq, each in enumerate(entries, 1)]
+    copies = 0
+
+    def notice(frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal copies
+        copies += event == "call" and frame.f_code is ContainerItems.__init__.__code__
+
+    sys.setprofile(notice)
+    try:
+        inventory = fold_all(Inventory(), records)
+    finally:
+        sys.setprofile(None)
+    assert len(inventory.containers) == 300
+    assert copies < 5
 
 
 def test_no_pin_of_a_container_goes(monkeypatch: pytest.MonkeyPatch) -> None:
