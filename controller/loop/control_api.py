@@ -46,6 +46,8 @@ class ControlApi:
         self._directory = directory
         # These questions need no work of this class.
         self.status = self._controller.status
+        self.published = self._controller.reporter.published
+        self.await_published = self._controller.reporter.await_published
         self.progress = operator.progress
         self.history = operator.history
         self.state = operator.state

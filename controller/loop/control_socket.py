@@ -32,6 +32,9 @@ from controller.system.conversation import (
 
 PASS_TIMEOUT_S = 60.0
 PASS_TIMEOUT_MAX_S = 3600.0
+#: The longest wait for a changed status.
+WAIT_MAX_S = 60.0
+_UNCHANGED: Mapping[str, object] = {"unchanged": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,12 @@ class ControlBackend(Protocol):
 
     def status(self) -> dict[str, object]: ...
 
+    def published(self) -> int:
+        """Return the number of statuses that were published so far."""
+
+    def await_published(self, number: int, *, timeout_s: float) -> None:
+        """Wait until more than *number* statuses were published, at most *timeout_s* seconds."""
+
     def plan(self) -> dict[str, object]: ...
 
     def review(self, request: ReviewRequest) -> dict[str, object]: ...
@@ -109,8 +118,14 @@ def _answer(
         case "ping":
             return {"pong": True}
         case "status" | "plan" | "history" | "failures" as what:
-            runs = backend.failed_runs(peer_uid, owns_all=peer_uid in (0, own_uid))
-            return _read(what, question, backend, runs)
+            is_trusted = peer_uid in (0, own_uid)
+            number, wait_s = backend.published(), _wait_s(question)
+            runs = backend.failed_runs(peer_uid, owns_all=is_trusted)
+            reply = _read(what, question, backend, runs)
+            if wait_s == 0.0 or not is_trusted or reply != _UNCHANGED:
+                return reply
+            backend.await_published(number, timeout_s=wait_s)
+            return _read(what, question, backend, backend.failed_runs(peer_uid, owns_all=True))
         case "review":
             return backend.review(review_request(question))
         case "state":
@@ -152,13 +167,14 @@ def _read(
 def _unless_known(report: dict[str, object], question: Mapping[str, object]) -> dict[str, object]:
     """Return a report with its version. A question names the version that the asker has, or ''.
 
-    Asked again and again, an unchanged report costs neither side more than a digest.
+    Asked again and again, an unchanged report costs neither side more than a digest. Trusted users
+    can ask for an answer only after a change: ``wait_s`` is the longest wait.
     """
     known = question.get("unless")
     if known is None:
         return report
     version = digest(report)
-    return {"unchanged": True} if version == known else {**report, "version": version}
+    return dict(_UNCHANGED) if version == known else {**report, "version": version}
 
 
 def _with_last_lines(done: dict[str, object], runs: Iterable[FailedRun]) -> dict[str, object]:
@@ -240,6 +256,17 @@ def _timeout_s(question: Mapping[str, object]) -> float:
     ):
         raise wrong_member("timeout_s", f"a number of seconds up to {PASS_TIMEOUT_MAX_S:g}")
     return float(timeout_s)
+
+
+def _wait_s(question: Mapping[str, object]) -> float:
+    wait_s = question.get("wait_s", 0.0)
+    if (
+        isinstance(wait_s, bool)
+        or not isinstance(wait_s, int | float)
+        or not 0 <= wait_s <= WAIT_MAX_S
+    ):
+        raise wrong_member("wait_s", f"a number of seconds up to {WAIT_MAX_S:g}")
+    return float(wait_s)
 
 
 def _since(question: Mapping[str, object]) -> int:

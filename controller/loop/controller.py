@@ -82,8 +82,8 @@ class Controller:
         self._store = parts.store
         self._clock = parts.clock
         self._random = parts.random
-        self._reporter = Reporter(self.reconciler, self.shared, parts)
-        self.publish = self._reporter.publish
+        self.reporter = Reporter(self.reconciler, self.shared, parts)
+        self.publish = self.reporter.publish
         self._lock = self.shared.lock
         #: Held while the files are read or everything is observed.
         self._observing = threading.Lock()
@@ -95,7 +95,7 @@ class Controller:
 
         *previous* is the last published status, *problem* the problem of a damaged state file.
         """
-        self._reporter.recall(previous)
+        self.reporter.recall(previous)
         if problem is not None:
             with self._lock:
                 self.shared.problems["memory"] = replace(problem, severity=Severity.WARNING)
@@ -251,7 +251,7 @@ class Controller:
 
     def status(self) -> Report:
         """Return the status of every resource, in the form of ``status --json``."""
-        return self._reporter.report(now=self._clock.now())
+        return self.reporter.report(now=self._clock.now())
 
     def _plan_everything(self, last: Observed | None, *, approved: bool, record: bool) -> FullPlan:
         policy, files = self.parts.fetch_policy(), self.parts.source.load()

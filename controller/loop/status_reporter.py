@@ -46,6 +46,9 @@ class Reporter:
         #: The desired state of the previous report.
         self._desired = Desired()
         self._published: Report | None = None
+        #: The number of published reports.
+        self._number = 0
+        self._changed = threading.Condition()
         #: The version and the instant of the previous report.
         self._made: tuple[int, float] | None = None
 
@@ -74,6 +77,16 @@ class Reporter:
             self._previous, self._desired = report, inputs.desired
             return report, inputs.desired
 
+    def published(self) -> int:
+        """Return the number of published reports."""
+        with self._changed:
+            return self._number
+
+    def await_published(self, number: int, *, timeout_s: float) -> None:
+        """Wait until more than *number* reports were published, at most *timeout_s* seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._number > number, timeout_s)
+
     def publish(self) -> None:
         """Publish a changed status, and what became of commits: holds without a record are tried again.
 
@@ -87,6 +100,9 @@ class Reporter:
         self._triggers.publish_delay_s = max(PUBLISH_S, PUBLISH_SHARE * cost_s)
         try:
             if report != self._published:
+                with self._changed:  # who waits needs no file
+                    self._number += 1
+                    self._changed.notify_all()
                 with _writing("the status"):
                     self._parts.publish(report)
                 self._published = report

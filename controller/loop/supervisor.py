@@ -49,8 +49,10 @@ RECONNECT_RESET_S = 120.0
 #: How far before the last event a new subscription begins.
 OVERLAP_NS = 5_000_000_000
 SEEN_MAX = 2048
-#: The longest step of the prober, and the pause after an unexpected error.
+#: The pause after an unexpected error.
 STEP_S = 1.0
+#: The longest step of the prober. A container to probe ends a step.
+PROBER_STEP_S = 60.0
 
 log = logging.getLogger("trimtab.loop")
 
@@ -209,7 +211,7 @@ class Supervisor:
         prober = self._controller.prober
         while not self._stopped.is_set():
             try:
-                prober.step(longest_s=STEP_S)
+                prober.step(longest_s=PROBER_STEP_S)
             except Exception:
                 log.exception("probing failed; it goes on")
                 self._stopped.wait(STEP_S)

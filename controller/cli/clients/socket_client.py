@@ -279,20 +279,45 @@ def ask_controller(path: Path, question: dict[str, object], *, timeout_s: float 
         StateError: the user isn't allowed to connect.
         EngineFailed: the controller answers with an error.
     """
+    return read_answer(send_question(path, question, timeout_s=timeout_s), path)
+
+
+def send_question(path: Path, question: dict[str, object], *, timeout_s: float) -> socket.socket:
+    """Send a JSON line to the controller's socket; return the connection for ``read_answer``.
+
+    Raises:
+        EngineUnavailable: no controller listens.
+        StateError: the user isn't allowed to connect.
+    """
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _translated_refusals(path):
             connect_in_turn(peer, path, timeout_s=timeout_s)
         peer.sendall(json.dumps(question).encode() + b"\n")
+    except OSError as error:
+        peer.close()
+        raise _lost(path, error) from error
+    except BaseException:
+        peer.close()
+        raise
+    return peer
+
+
+def read_answer(peer: socket.socket, path: Path) -> Any:
+    """Read the answer to ``send_question`` until the connection's timeout, and close the connection.
+
+    Raises:
+        EngineUnavailable: no controller answers.
+        EngineFailed: the controller answers with an error.
+    """
+    try:
         chunks = []
         while chunk := peer.recv(65536):
             chunks.append(chunk)
             if chunk.endswith(b"\n") or sum(map(len, chunks)) > REPLY_MAX:
                 break
     except OSError as error:
-        raise EngineUnavailable(
-            "controller.lost", f"the controller at {path} doesn't answer: {error_reason(error)}"
-        ) from error
+        raise _lost(path, error) from error
     finally:
         peer.close()
     if not chunks:
@@ -306,3 +331,8 @@ def ask_controller(path: Path, question: dict[str, object], *, timeout_s: float 
             remedy=failure.get("remedy", ""),
         )
     return answer
+
+
+def _lost(path: Path, error: OSError) -> EngineUnavailable:
+    message = f"the controller at {path} doesn't answer: {error_reason(error)}"
+    return EngineUnavailable("controller.lost", message)

@@ -30,9 +30,10 @@ class SignalWaiter:
         for number in wake:
             signal.signal(number, self._wake)
 
-    def wait(self, seconds: float) -> None:
-        """Wait until a signal arrives, at most *seconds*."""
-        select.select([self._reader], [], [], seconds)
+    def wait(self, seconds: float, *, descriptor: int | None = None) -> None:
+        """Wait until a signal arrives or *descriptor* is readable, at most *seconds*."""
+        watched = [self._reader] if descriptor is None else [self._reader, descriptor]
+        select.select(watched, [], [], seconds)
         with suppress(BlockingIOError):
             os.read(self._reader, 4096)
 

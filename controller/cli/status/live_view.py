@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from controller.cli.clients.socket_client import BrokerApi, ask_controller
+from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.options import command_line
 from controller.cli.output.excerpts import report_excerpts
 from controller.cli.output.signals import SignalWaiter
@@ -20,6 +20,7 @@ from controller.cli.output.times import current_time
 from controller.cli.status.conditions import word_of
 from controller.cli.status.ports import urls_of
 from controller.cli.status.screen import ChangeLines, Screen
+from controller.cli.status.status_feed import StatusFeed
 from controller.cli.status.table import TableView, fit_status
 from controller.core.encoding.terminal_text import printable
 from controller.model.errors import EngineUnavailable, TrimtabError
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
     from controller.app.state_folder import Launch
     from controller.process.process_group import ProcessGroup
 
+#: The shortest time between two statuses.
 REFRESH_S = 0.5
-#: After so many unchanged answers, the controller is asked less often.
-QUIET, QUIET_REFRESH_S = 20, 1.0
-#: The ages in an unchanged table are redrawn after so many answers.
+#: How often the children are checked while the status is the same.
+CHECK_S = 1.0
+#: The ages in an unchanged table are redrawn after so many checks.
 REDRAWN_AFTER = 5
-#: The children are checked between two questions, so an answer must come soon.
 ANSWER_S = 1.0
 #: For so many seconds, a missing first answer is expected, and no reason for an alarm.
 START_S = 30.0
@@ -66,33 +67,33 @@ def _show_until(
 
     These lines can contain secrets: *output* is only for terminals, whose text isn't logged.
     """
-    question: dict[str, object] = {"do": "status", "output": output}
     from controller.app.fetcher import FetcherChild
 
     fetcher = FetcherChild(assembly, launch)
+    feed = StatusFeed(launch.state.controller_socket, time.monotonic, output=output)
     began, has_answered = time.monotonic(), False
-    version, unchanged = "", 0
+    unchanged = 0
     while not signals.stopped:
         assembly.restart_ended()
         failure = fetcher.adjust(now=time.monotonic())
         if failure is not None:
             echo(printable(f"warning: {failure}"), err=True)
         try:
-            asked = {**question, "unless": version}
-            answer = ask_controller(launch.state.controller_socket, asked, timeout_s=ANSWER_S)
-            has_answered = True
-            if answer.get("unchanged"):
+            report = feed.take()
+            if report is not None:
+                has_answered, unchanged = True, 0
+                view.show(report)
+            else:
                 unchanged += 1
                 if unchanged % REDRAWN_AFTER == 0:
                     view.refresh()
-            else:
-                version, unchanged = answer.pop("version", ""), 0
-                view.show(answer)
         except TrimtabError as error:
-            version, unchanged = "", 0
+            unchanged = 0
             is_starting = not has_answered and time.monotonic() - began < START_S
             view.wait(STARTING if is_starting else error)
-        signals.wait(REFRESH_S if unchanged < QUIET else QUIET_REFRESH_S)
+        descriptor = feed.descriptor
+        signals.wait(REFRESH_S if descriptor is None else CHECK_S, descriptor=descriptor)
+    feed.close()
     fetcher.stop()
 
 

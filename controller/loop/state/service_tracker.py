@@ -35,7 +35,7 @@ RECREATE_AFTER = 2
 CURE_S = 60.0
 #: A rollout is observed at least this often. A longer gap doesn't count towards any deadline:
 #: controller or engine were down, and nothing was observed.
-LOOK_S = 30.0
+LOOK_S = 60.0
 
 
 class ServiceTracker:

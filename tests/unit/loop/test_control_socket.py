@@ -49,7 +49,8 @@ class Desk:
 
     def __init__(self) -> None:
         self.requests: list[PassRequest] = []
-        self.resources = [
+        self.awaited: list[tuple[int, float]] = []
+        self.resources: list[dict[str, object]] = [
             {
                 "kind": "Service",
                 "namespace": "default",
@@ -63,6 +64,14 @@ class Desk:
 
     def status(self) -> dict[str, object]:
         return {"resources": self.resources, "problems": []}
+
+    def published(self) -> int:
+        return 7
+
+    def await_published(self, number: int, *, timeout_s: float) -> None:
+        """Return at once, with another status."""
+        self.awaited.append((number, timeout_s))
+        self.resources = []
 
     def plan(self) -> dict[str, object]:
         raise EngineUnavailable("broker.unavailable", "nobody there", remedy="wait")
@@ -95,8 +104,8 @@ class Desk:
         return {"asked": str(request.act.key), "by": request.act.by, "only": request.only_ask}
 
 
-def ask(question: dict[str, object], uid: int = 0) -> dict[str, Any]:
-    return answer(question, peer_uid=uid, own_uid=OWN, backend=Desk())
+def ask(question: dict[str, object], uid: int = 0, desk: Desk | None = None) -> dict[str, Any]:
+    return answer(question, peer_uid=uid, own_uid=OWN, backend=desk or Desk())
 
 
 def code(reply: dict[str, Any]) -> str:
@@ -136,6 +145,22 @@ def test_a_report_that_the_asker_has_is_not_sent_again() -> None:
     with_output = ask({"do": "status", "unless": version, "output": True})
     assert "no password" in json.dumps(with_output)
     assert with_output["version"] != version
+
+
+@pytest.mark.parametrize(("uid", "waits"), [(0, True), (OWN, True), (4711, False)])
+def test_a_trusted_asker_waits_for_a_changed_report(uid: int, waits: bool) -> None:
+    desk = Desk()
+    first = ask({"do": "status", "unless": "", "wait_s": 30}, uid, desk)
+    assert desk.awaited == []
+    later = ask({"do": "status", "unless": first["version"], "wait_s": 30}, uid, desk)
+    assert desk.awaited == [(7, 30.0)] * waits
+    assert later.get("resources") == ([] if waits else None)
+    assert later.get("unchanged") == (None if waits else True)
+
+
+@pytest.mark.parametrize("wait_s", [-1, 61, True, "1"])
+def test_a_wait_is_bounded(wait_s: object) -> None:
+    assert code(ask({"do": "status", "unless": "", "wait_s": wait_s})) == "control.malformed"
 
 
 def test_output_is_only_given_to_those_who_ask_for_it() -> None:

@@ -914,6 +914,8 @@ def test_the_status_is_published_when_it_changes_and_only_then(tmp_path: Path) -
     assert count >= 1
     home.let_pass(1000)
     assert len(home.published) == count
+    assert home.controller.reporter.published() == count
+    home.controller.reporter.await_published(count - 1, timeout_s=60)  # nothing to wait for
 
 
 def test_what_became_of_commits_is_tried_again_while_the_status_stands(tmp_path: Path) -> None:

@@ -38,3 +38,14 @@ def test_more_signals_than_the_pipe_holds_block_nobody() -> None:
         waiter._wake(signal.SIGUSR2, None)
     waiter._stop(signal.SIGUSR1, None)
     assert waiter.stopped
+
+
+@pytest.mark.timeout(20)
+def test_a_readable_descriptor_ends_a_wait() -> None:
+    waiter = SignalWaiter(stop=[signal.SIGUSR1])
+    reader, writer = os.pipe()
+    os.write(writer, b"x")
+    waiter.wait(60, descriptor=reader)
+    assert not waiter.stopped
+    os.close(reader)
+    os.close(writer)
