@@ -12,12 +12,15 @@ from tools.suite.stage import Stage
 
 #: The length of one round; ten rounds contain several resyncs and chores.
 ROUND_S: Final = 8.0
+#: A service is watched for a minute after its rollout, and at rest afterwards.
+WATCHED_S: Final = 75.0
 
 
 def _measure(stage: Stage) -> list[Figure]:
     host = stage.running
     assert host.process is not None, "the instance runs"
     up = host.process.pid
+    time.sleep(WATCHED_S)
     before = _intents(stage)
     shares = [_share(up) for _ in range(stage.rounds)]
     later = _intents(stage) - before
@@ -45,14 +48,14 @@ def _share(up: int) -> float:
 
 def _intents(stage: Stage) -> int:
     """Return the number of recorded intents; each later one is a change of nothing."""
-    return sum(record["stage"] == "intent" for record in stage.running.journal())
+    return len(stage.running.records("intent"))
 
 
 LINE: Final = Line(
     name="idle",
     title="Processor time and memory at 50 unchanged services",
     how=f"The processor time of `trimtab up` and all its children, in rounds of {ROUND_S:g} s, as a"
-    " share of one processor. Memory is the proportional set size (PSS) of /proc/PID/smaps_rollup"
+    " share of one processor, once the services' rollouts have been watched to their end. Memory is the proportional set size (PSS) of /proc/PID/smaps_rollup"
     " after the rounds. Changes are intents in the journal meanwhile; nothing changes, so there"
     " should be none.",
     run=_measure,
