@@ -39,7 +39,7 @@ RESERVED_MODE = 0o600
 BACKLOG = 64
 #: Access control lists as the kernel stores them: a version, then entries of a tag, permissions and
 #: an id (linux/posix_acl_xattr.h).
-_ACL = "system.posix_acl_access"
+ACL = "system.posix_acl_access"
 _ACL_VERSION, _ACL_ENTRY = struct.pack("<I", 2), struct.Struct("<HHI")
 _OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
 _READ_WRITE, _NO_ID = 6, 0xFFFF_FFFF
@@ -102,7 +102,7 @@ class BrokerSockets:
         users = {OPERATOR: rules.operating, CONTROLLER: (rules.controller_uid,)}
         for word, path in self._reserved.items():
             try:
-                os.setxattr(path, _ACL, access_list(users[word]))
+                os.setxattr(path, ACL, access_list(users[word]))
             except OSError as error:
                 LOG.warning("socket.no-acl path=%s error=%s", path, error.strerror)
                 with suppress(OSError):

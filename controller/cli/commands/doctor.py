@@ -15,6 +15,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from stat import S_IWGRP
 from typing import Any
 from urllib.parse import quote
 
@@ -33,10 +34,10 @@ from controller.model.quantities import format_duration_ms
 from controller.process.engine_socket import remedy_for, user_name
 from controller.settings import GROUP, STANDARD_SOCKET, StateFolder, read_instance, state_of
 from controller.system.boot_unit import ENGINE_UNIT, is_restored_at_boot
+from controller.system.open_ports import open_ports
+from controller.system.unix_socket import broker_sockets
 
 MINIMUM_API = (1, 44)
-LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
-ANYWHERE = ("00000000", "0" * 32)
 #: Bytes of an engine's answer.
 ANSWER_MAX = 16 << 20
 #: The engine measures the folder of each volume.
@@ -252,8 +253,7 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
         yield CheckResult("state", "error", error.message, error.remedy)
         return
     if instance is None:
-        remedy = "start one with 'trimtab up'"
-        yield CheckResult("state", "warning", f"no instance at {root}", remedy)
+        yield CheckResult("state", "warning", f"no instance at {root}", "run 'trimtab up'")
         return
     yield CheckResult("state", "ok", f"{root}, instance {instance.id}, DIR {instance.dir}")
     folder = state_of(root, instance)
@@ -266,6 +266,7 @@ def instance_findings(root: Path) -> Iterator[CheckResult]:
         yield CheckResult("broker", "warning", error.message, error.remedy)
     else:
         yield from _broker(health, separated=bool(caller.get("separated", True)))
+        yield socket_finding(folder)
     try:
         report = ask_controller(folder.controller_socket, {"do": "status"})
         yield CheckResult("controller", "ok", f"serves {folder.controller_socket}")
@@ -408,6 +409,22 @@ def _broker(health: dict[str, dict[str, object]], *, separated: bool) -> Iterato
         yield CheckResult("separation", "warning", message, remedy)
 
 
+def socket_finding(folder: StateFolder) -> CheckResult:
+    """Check that operators and the controller have sockets that clients can't open."""
+    operators, controllers, _ = broker_sockets(folder.broker_socket)
+    try:
+        status, user, _ = controllers.stat(), folder.controller.stat().st_uid, operators.stat()
+        # With an access control list, the group's bits are the mask of the list.
+        is_open = status.st_uid == user or status.st_mode & S_IWGRP
+        broken = "" if is_open else f"{controllers} has no access control list"
+    except OSError as error:
+        broken = f"{error.filename}: {error.strerror}"
+    if not broken:
+        return CheckResult("sockets", "ok", "operators and the controller have their own")
+    message = f"{broken}, so operators or the controller wait among clients"
+    return CheckResult("sockets", "warning", message, "look for 'socket.' in the broker's log")
+
+
 def _quotas(quotas: dict[str, Any]) -> Iterator[CheckResult]:
     """Report the fullest quotas, and the clients that must wait."""
     full = [use for use in quotas.get("fullest", ()) if use["percent"] >= QUOTA_PERCENT]
@@ -462,10 +479,9 @@ def _list_of(containers: dict[str, Any]) -> str:
 
 def host_findings() -> Iterator[CheckResult]:
     """Check the controller's user, direct access to the engine, and open ports of the host."""
-    try:
-        pwd.getpwnam(GROUP)
+    if _is_user(GROUP):
         yield CheckResult("user", "ok", f"{GROUP} exists")
-    except KeyError:
+    else:
         remedy = f"useradd --system --no-create-home --shell /usr/sbin/nologin {GROUP}"
         message = f"there is no user {GROUP} to run the controller as"
         yield CheckResult("user", "warning", message, remedy)
@@ -482,17 +498,3 @@ def host_findings() -> Iterator[CheckResult]:
         message = f"listen on all addresses, so that isolated containers reach them: {port_list}"
         remedy = "bind them to an address, or filter what comes from the containers' networks"
         yield CheckResult("host services", "warning", message, remedy)
-
-
-def open_ports(files: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> Iterator[int]:
-    """Yield the TCP ports of the host that are open on all addresses (proc(5))."""
-    for name in files:
-        try:
-            lines = Path(name).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            address, _, port = fields[1].partition(":")
-            if fields[3] == LISTENING and address in ANYWHERE:
-                yield int(port, 16)

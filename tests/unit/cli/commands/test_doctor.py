@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from controller import __version__
+from controller.broker.host.listen_socket import ACL, access_list
 from controller.cli.commands import doctor
 from controller.cli.commands.doctor import (
     CheckResult,
@@ -17,8 +19,10 @@ from controller.cli.commands.doctor import (
     engine_findings,
     own_findings,
     resource_findings,
+    socket_finding,
 )
 from controller.settings import StateFolder
+from controller.system.unix_socket import broker_sockets
 from tests.unit.cli.reports import condition, resource
 
 
@@ -141,6 +145,30 @@ def test_sources_and_what_fetching_needs_are_findings(
 
 def test_without_sources_nothing_of_them_is_checked(tmp_path: Path) -> None:
     assert list(doctor.source_findings([], tmp_path / "fetcher", now=0.0)) == []
+
+
+def test_a_missing_reserved_socket_is_a_warning(tmp_path: Path) -> None:
+    folder = StateFolder(root=tmp_path, run=tmp_path)
+    folder.controller.mkdir()
+    missing = socket_finding(folder)
+    assert (missing.level, missing.check) == ("warning", "sockets")
+    assert "broker-controller.sock: No such file" in missing.message
+    for each in broker_sockets(folder.broker_socket):
+        each.touch(mode=0o600)
+    assert socket_finding(folder).level == "ok", "both have one user"
+
+
+@pytest.mark.needs_root
+def test_a_reserved_socket_without_a_list_for_the_controller_is_a_warning(tmp_path: Path) -> None:
+    folder = StateFolder(root=tmp_path, run=tmp_path)
+    folder.controller.mkdir()
+    os.chown(folder.controller, 61001, -1)
+    for each in broker_sockets(folder.broker_socket):
+        each.touch(mode=0o600)
+    found = socket_finding(folder)
+    assert (found.level, "no access control list" in found.message) == ("warning", True)
+    os.setxattr(broker_sockets(folder.broker_socket)[1], ACL, access_list([61001]))
+    assert socket_finding(folder).level == "ok"
 
 
 def test_full_quotas_and_clients_that_must_wait_are_warnings() -> None:
