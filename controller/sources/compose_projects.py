@@ -7,6 +7,7 @@ them. Nothing raises for the content of a file.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import posixpath
 import stat
@@ -35,6 +36,7 @@ from controller.model.files.delivery import CONTENT_BYTES_MAX, FILES_MAX
 from controller.model.quantities import format_bytes
 from controller.sources.safe_read import SourceFile, is_inside, printable_name, read_whole
 
+LOG = logging.getLogger(__name__)
 _GIT: Final = ".git"
 _DEPTH_MAX: Final = 8
 _INCLUDE: Final = b"include"
@@ -81,6 +83,8 @@ class _ReadProject:
     included: frozenset[str]
     documents: tuple[ParsedDocument, ...]
     problems: tuple[Problem, ...]
+    #: A bug kept the project from being read: the next reading tries again.
+    has_failed: bool = False
 
 
 class ComposeProjects:
@@ -109,7 +113,7 @@ class ComposeProjects:
             for folder, listed in by_folder.items()
             if not listed.isdisjoint(FILE_NAMES)
         }
-        self._known = projects
+        self._known = {f: project for f, project in projects.items() if not project.has_failed}
         roots = _roots(projects, by_folder)
         read = {name for project in projects.values() for name in project.inputs.files}
         unused = [*self._unused(by_folder, read)]
@@ -122,6 +126,30 @@ class ComposeProjects:
         if known is not None and _is_current(known.inputs, top, settings):
             return known
         inputs = _Inputs(settings)
+        try:
+            return self._read_again(top, folder, inputs, known)
+        except Exception as error:
+            # A bug that one project meets must not keep the others from being read.
+            LOG.exception("compose.failed folder=%s", folder)
+            return self._failed(folder, inputs, error)
+
+    def _failed(self, folder: str, inputs: _Inputs, error: Exception) -> _ReadProject:
+        """Return a project that can't be read because of a bug. Nothing is pruned meanwhile."""
+        file = self._prefix + printable_name(posixpath.normpath(f"{folder}/{FILE_NAMES[0]}"))
+        problem = Problem(
+            "compose.failed",
+            f"trimtab failed to read the project: {type(error).__name__}",
+            file,
+            remedy="please report it, with the traceback in the controller's log; other projects go on",
+        )
+        documents = (ParsedDocument(None, (problem,), None),)
+        namespace = f"failed {folder}"  # no namespace of a project, so it doubles none
+        place = Place(file, 1, 1)
+        return _ReadProject(inputs, namespace, place, frozenset(), documents, (), has_failed=True)
+
+    def _read_again(
+        self, top: str, folder: str, inputs: _Inputs, known: _ReadProject | None
+    ) -> _ReadProject:
         reader = _Reader(top, inputs, known.inputs if known is not None else None)
         name = os.path.basename(top if folder == "." else folder)  # noqa: PTH119 - texts
         project = self._with_prefix(read_project(folder, reader.read, folder_name=name))
@@ -130,7 +158,7 @@ class ComposeProjects:
             inputs.paths[path] = found = look_up(top, path)
             return found
 
-        translation = translate(project, settings, look)
+        translation = translate(project, inputs.settings, look)
         documents, problems = parsed_documents(translation)
         return _ReadProject(
             inputs,

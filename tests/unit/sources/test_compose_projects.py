@@ -298,3 +298,25 @@ def test_a_link_to_an_absent_env_file_is_not_an_absent_env_file(tmp_path: Path) 
     desired = DirectorySource(tmp_path).load()
     assert desired.blind
     assert codes(desired) == ["a/.env:0 compose.file-unreadable"]
+
+
+def test_a_bug_that_one_project_meets_keeps_no_other_from_being_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(folder: str, *arguments: object, **options: object) -> object:
+        if folder == "bad":
+            raise RecursionError
+        return read_project(folder, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(compose_projects, "read_project", failing)
+    desired = load(tmp_path, {"bad/compose.yaml": WEB, "good/compose.yaml": WEB})
+    assert keys(desired) == ["Service/good/web"]
+    assert codes(desired) == ["bad/compose.yaml:0 compose.failed"]
+    assert desired.blind
+
+
+def test_an_encrypted_compose_file_is_a_problem_by_name(tmp_path: Path) -> None:
+    text = f"{WEB}sops:\n  mac: ENC[AES256_GCM,data:x]\n  version: 3.9.0\n"
+    desired = load(tmp_path, {"shop/compose.yaml": text, "good/compose.yaml": WEB})
+    assert codes(desired) == ["shop/compose.yaml:2 compose.encrypted"]
+    assert keys(desired) == ["Service/good/web"]

@@ -67,7 +67,7 @@ TOP_ROWS: Final[tuple[tuple[str, str, str], ...]] = (
     ),
     (
         "secrets.*.file",
-        "~!",
+        "~",
         (
             "plain text isn't read from the project: the broker reads the file of that name in "
             "/etc/trimtab/secrets/NAMESPACE"

@@ -66,6 +66,13 @@ def _add(
     if not isinstance(document.value, dict):
         message = "a Compose file must be a mapping"
         fail(document, "compose.type", message, "begin the file with services:")
+    sops = document.members.get("sops")
+    if sops is not None and isinstance(sops.value, dict) and "mac" in sops.members:
+        message = "the file is encrypted with SOPS, and a Compose file is read as plain text"
+        remedy = (
+            "decrypt it, and keep the secret values in files of Secrets (`trimtab secret encrypt`)"
+        )
+        fail(sops, "compose.encrypted", message, remedy)
     root = interpolate(document, scope.variables, report)
     extends.apply(root, file, resets)
     apply_resets(tree, resets)

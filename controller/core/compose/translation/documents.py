@@ -7,6 +7,7 @@ Compose file.
 from __future__ import annotations
 
 import posixpath
+import shlex
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,6 +27,8 @@ from controller.core.manifests.parse import parse_document
 from controller.model.errors import Problem, Severity, SourcePosition, ValuePlaces
 from controller.model.names import API_VERSION, Key
 
+#: The broker's folder of plain secrets on the host.
+_ON_HOST: Final = "/etc/trimtab/secrets"
 #: The depths of the fields in ``TRACED``, with ``spec``.
 _TRACED_DEPTHS: Final = (2, 3)
 
@@ -71,6 +74,7 @@ def translate(project: ComposeProject, settings: ComposeSettings, look: LookUp) 
         scope.drafts.append(work.draft)
     _check_names(scope)
     documents = tuple(_document(scope, draft) for draft in scope.drafts)
+    scope.count_left_out()
     return Translation(scope.namespace, documents, (*project.problems, *scope.problems))
 
 
@@ -176,8 +180,21 @@ def _secret(scope: TranslationScope, name: str) -> None:
     if declared.get("external") or declared.get("environment"):
         return
     draft = Draft("Secret", dns_name(name), ("secrets", name))
-    file = posixpath.basename(str(declared.get("file") or name))
+    path = str(declared.get("file") or name)
+    file = posixpath.basename(path)
     draft.put("spec.file", {name: file}, "file")
+    on_host = f"{_ON_HOST}/{scope.namespace}/{file}"
+    if path != on_host:
+        message = (
+            f"the secret {name} is read from {on_host} by the broker: {path} itself isn't read"
+        )
+        remedy = (
+            f"copy it there: sudo install -m 600 -D {shlex.quote(path)} {shlex.quote(on_host)}; or keep an "
+            f"encrypted one in the repository (`trimtab secret encrypt`): a document of kind Secret with the name "
+            f"{draft.name}, and external: true here"
+        )
+        key = Key("Secret", scope.namespace, draft.name)
+        scope.warn(("secrets", name, "file"), "compose.by-policy", message, remedy, key)
     _put_labels(draft, declared.get("labels"))
     scope.drafts.append(draft)
 

@@ -158,6 +158,7 @@ def _put_bind(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) ->
     place = (*work.draft.origin, *origin)
     if found.kind == "folder":
         files = {name: posixpath.join(path, name) for name in found.names}
+        _warn_of_variables(work, source, target, found.names, origin)
         name = plan.config_of(path, files, place)
         work.draft.add(
             "mounts", {"type": "config", "source": name, "target": target, "mode": _PLAIN}, origin
@@ -172,6 +173,24 @@ def _put_bind(work: Workload, plan: MountPlan, terms: Tree, origin: TreePath) ->
         message = f"the container can't write to {target}: {source} is delivered as a Config"
         remedy = "add :ro, or mount a volume if the program writes there"
         work.warn(origin, message, remedy, "compose.read-only")
+
+
+def _warn_of_variables(
+    work: Workload, source: str, target: str, names: tuple[str, ...], origin: TreePath
+) -> None:
+    """Announce files with variables, which are often secret, in a delivered folder."""
+    found = [name for name in names if _is_variables_file(posixpath.basename(name))]
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        message = (
+            f"{found[0]}{more} of {source} is delivered to {target}: its values are no secret there"
+        )
+        remedy = "mount a folder without it, and keep secret values in a Secret"
+        work.warn(origin, message, remedy, "compose.variables-delivered")
+
+
+def _is_variables_file(name: str) -> bool:
+    return name == ".env" or name.startswith(".env.") or name.endswith(".env")
 
 
 def _bind_fault(

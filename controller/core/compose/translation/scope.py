@@ -67,6 +67,8 @@ class FoundPath:
     reason: str = ""
 
 
+#: The warnings of a translation that are kept. Errors are all kept: each one holds its resource back.
+WARNINGS_MAX = 200
 #: Returns the file or folder at a path, relative to the root of the source.
 LookUp = Callable[[str], FoundPath]
 
@@ -120,6 +122,7 @@ class TranslationScope:
         self.settings = settings
         self.look = look
         self.namespace = namespace_of(project.name)
+        self._warnings = 0
         self.extension = extension_of(project)
         self.owner = self.extension.owner or settings.owner
         self.services = mapping(project.tree.get("services"))
@@ -162,8 +165,18 @@ class TranslationScope:
         self._add(path, code, message, remedy, key, Severity.ERROR)
 
     def warn(self, path: TreePath, code: str, message: str, remedy: str, key: Key | None) -> None:
-        """Add a warning."""
-        self._add(path, code, message, remedy, key, Severity.WARNING)
+        """Add a warning. Of many warnings, the first ones are kept."""
+        self._warnings += 1
+        if self._warnings <= WARNINGS_MAX:
+            self._add(path, code, message, remedy, key, Severity.WARNING)
+
+    def count_left_out(self) -> None:
+        """Add a warning with the number of warnings that were not kept."""
+        left_out = self._warnings - WARNINGS_MAX
+        if left_out > 0:
+            message = f"{left_out} more warnings of the project are not listed"
+            remedy = "correct those that are listed"
+            self._add((), "compose.limit", message, remedy, None, Severity.WARNING)
 
     def _add(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.policy.refusals import place_of
 from controller.model.names import Key, service_key
-from tests.unit.core.compose.canonical import desired, problems, trees
+from tests.unit.core.compose.canonical import desired, problems, translation, trees
 
 SHOP = """\
 services:
@@ -138,3 +138,24 @@ def test_files_of_secrets_with_one_base_name_are_a_problem() -> None:
     )
     assert Key("Secret", "shop", "api") in state.blind_keys
     assert {each.key.name for each in state.secrets} == {"db", "same"}
+
+
+def test_a_plain_secret_names_the_command_that_puts_it_in_place() -> None:
+    (warning,) = translation("secrets:\n  db: {file: ./secrets/db.txt}\n").problems
+    assert "read from /etc/trimtab/secrets/shop/db.txt by the broker" in warning.message
+    assert (
+        "sudo install -m 600 -D ./secrets/db.txt /etc/trimtab/secrets/shop/db.txt" in warning.remedy
+    )
+    assert "trimtab secret encrypt" in warning.remedy
+    assert translation("secrets:\n  db: {file: /etc/trimtab/secrets/shop/db.txt}\n").problems == ()
+
+
+def test_warnings_are_bounded_and_errors_are_not() -> None:
+    services = "".join(
+        f"  s{n}: {{image: 'x:1', mac_address: 'a', platform: linux/amd64}}\n" for n in range(300)
+    )
+    found = translation(f"services:\n{services}").problems
+    assert sum(p.severity == "error" for p in found) == 300
+    warnings = [p for p in found if p.severity == "warning"]
+    assert len(warnings) == 201
+    assert warnings[-1].message == "100 more warnings of the project are not listed"

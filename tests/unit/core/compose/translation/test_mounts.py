@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from controller.core.compose.translation.scope import FoundPath
-from tests.unit.core.compose.canonical import FILE, problems, project_of, service, trees
+from tests.unit.core.compose.canonical import (
+    FILE,
+    problems,
+    project_of,
+    service,
+    translation,
+    trees,
+)
 
 FILES = {
     "./nginx.conf": FILE,
@@ -186,3 +193,12 @@ def test_a_volume_without_a_name_gets_a_kept_volume() -> None:
     assert "Volume/web-var-lib" in trees(project_of("volumes: [{type: volume, target: /var/lib}]"))
     (problem,) = problems(project_of("scale: 2\nvolumes: [{type: volume, target: /v}]"))
     assert problem.startswith("5 error compose.refused: each replica would need a volume")
+
+
+def test_a_folder_that_delivers_variables_is_announced() -> None:
+    body = "volumes: [{type: bind, source: ./app, target: /app, read_only: true}]"
+    names = ("app.py", "conf/.env", "db.env")
+    files = {"./app": FoundPath("folder", names=names)}
+    (warning,) = translation(f"services:\n  web: {{image: 'x:1', {body}}}\n", files=files).problems
+    assert warning.code == "compose.variables-delivered"
+    assert warning.message.startswith("conf/.env and 1 more of ./app is delivered to /app")
