@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from controller.core.planning import planner
 from controller.core.planning.images_networks_volumes import image_references
+from controller.core.planning.networks.remake import services_cut_off
 from controller.core.planning.service_order import Ordering
 from controller.core.review.progress import down_s
 from controller.core.service import service_prune_guard
@@ -408,6 +409,8 @@ class Controller:
             self._wake(key, result)
         if result.requeue_after_s is not None:
             self.keys.add_after(key, result.requeue_after_s)
+        for other in services_cut_off((d.action for d in result.execution.done), result.observed):
+            self.keys.add(other)  # a remake that failed left it without the network
         error = result.execution.error
         if result.observed is None or isinstance(error, EngineUnavailable):
             wait_s = delay_s(EngineUnavailable("", ""), 1, self._random)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
-from controller.core.disruption import planned_takedowns
 from controller.core.drift import backoff
 from controller.core.drift import failures as exits
 from controller.core.drift.dependency_state import FAILED
@@ -155,7 +154,8 @@ class Reconciler:
         # An approved pass claims the plan that was shown, and is exempt from the disruption budget.
         context = claims(view.desired, approved or plan.digest, by)
         take = _take_nothing if approved else self._budget_for(key, plan, observed, known)
-        result = self._act(key, plan, observed, policy, context, take, stopping)
+        with self._store.remaking(plan):
+            result = self._act(key, plan, observed, policy, context, take, stopping)
         result = self._with_deadline(result, service, observed)
         workload = view.desired.workload(key)
         result = with_next_run(
@@ -291,13 +291,11 @@ class Reconciler:
         self, key: Key, plan: Plan, observed: Observed, known: Observed | None
     ) -> Callable[[AnyAction], Attempt | None]:
         """Return a function that takes an action's share of the disruption budget, or refuses."""
-        steady = self._budget.steady(key)
-        slots = planned_takedowns.counted_slots(plan.of(key), observed.of(key), steady)
         running = partial(running_keys, known, observed, key, wall=self._clock.now())
+        share = self._budget.share_of(key, plan, observed, running)
 
         def take(action: AnyAction) -> Attempt | None:
-            down = planned_takedowns.takes_down(action, slots)
-            error = self._budget.take(key, running()) if down else None
+            error = share(action)
             return None if error is None else self._retries.attempt(error, self._budget.wait_s())
 
         return take
@@ -344,7 +342,7 @@ class Reconciler:
         altered = {done.id for done in execution.done if isinstance(done.action, ALTERING)}
         if isinstance(execution.failed, ALTERING):
             altered.add(execution.failed.precondition.id)
-        self._budget.record_alterations(key, altered)
+        self._budget.record_alterations(key, altered, observed)
         self._record(key, plan, execution, policy)
         return replace(
             self._result(key, plan, execution, deferring, policy),

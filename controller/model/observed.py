@@ -325,6 +325,9 @@ class ObservedNetwork:
     containers: int = 0
     #: An operator adopted the network, which existed before.
     adopted: bool = False
+    subnets: tuple[str, ...] = ()
+    #: The connected containers that the controller did not create: of clients, or of others.
+    outsiders: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -541,6 +541,11 @@ def test_a_container_remembers_its_network_by_id_once_it_ran(say: Conversation) 
     say.network("contract-n")  # another one of the same name
     assert say.act(ran, "start") == 404
     assert say.act(never, "start") == 204
+    # It starts again once it left the former network and joined the present one.
+    for verb in ("disconnect", "connect"):
+        answer = say.ask("POST", f"/networks/contract-n/{verb}", {"Container": ran})
+        assert answer.status == 200
+    assert say.act(ran, "start") == 204
 
 
 def test_containers_join_and_leave_networks_while_they_run(say: Conversation) -> None:

@@ -138,5 +138,12 @@ def test_what_reaches_what_is_as_the_page_says(host: Host) -> None:
             eventually(lambda: all(is_replaced(host, name, before) for name in ("app", "sync")))
             host.await_ready()
             assert reached(host) == joined
+            # A changed network is remade, and its containers run on.
+            before = {name: host.running_ids(name) for name in SERVICES}
+            opened = {**joined, "store": {**joined["store"], "internet": True}}
+            host.write("backend.yaml", f"{BACKEND}spec: {{internal: false}}\n")
+            eventually(lambda: reached(host) == opened)
+            assert {name: host.running_ids(name) for name in SERVICES} == before
+            host.await_ready()
             violations = host.records("violation")
             assert violations == []

@@ -262,6 +262,7 @@ def _network(one: str | dict[str, Any]) -> ObservedNetwork:
         masquerade=not ingress,
         icc=not ingress,
         containers=fields.get("containers", 0),
+        subnets=tuple(fields.get("subnets", ())),
     )
 
 

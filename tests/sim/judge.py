@@ -256,7 +256,7 @@ class Judge:
         return doc is not None and doc.spec.get("state") == "Stopped"
 
     def _networks_missing(self) -> str:
-        there = {network.name for network in self._world.engine.networks.values()}
+        there = {network.name: network for network in self._world.engine.networks.values()}
         needed = self._networks_needed()
         for network in self._world.engine.networks.values():
             mine = network.labels.get(names.ORIGIN) == "controller"
@@ -264,9 +264,13 @@ class Judge:
             known = mine and self._world.files.docs and network.id not in self._world.marks.foreign
             if known and network.name not in needed:
                 return f"the network {network.name} is too much"
-        for key in self._world.files.docs:
-            if key.kind == "Network" and names.qualified(key.namespace, key.name) not in there:
-                return f"{key} isn't there"
+        for key, doc in self._world.files.docs.items():
+            if key.kind == "Network":
+                found = there.get(names.qualified(key.namespace, key.name))
+                if found is None:
+                    return f"{key} isn't there"
+                if found.internal != doc.spec.get("internal", True):
+                    return f"{key} isn't as declared"
             if key.kind == "Volume":
                 volume = names.qualified(key.namespace, key.name)
                 if volume not in self._world.engine.volumes:

@@ -8,6 +8,7 @@ the engine has answered (``core.disruption.budget``).
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -130,15 +131,43 @@ def refuse_overtaking(call: GateRequest, state: GateState, identifier: str) -> N
             )
 
 
-def refuse_network_removal(call: GateRequest, state: GateState, network: str) -> Flow[None]:
+def refuse_network_removal(
+    call: GateRequest, state: GateState, network: str, connected: Collection[str]
+) -> Flow[None]:
     """Keep a network while containers that were admitted to it run: nobody would reach them.
 
+    Containers whose disconnect from the network is counted as a takedown don't keep it: the
+    controller remakes the network. *connected* are the ids of the connected containers.
+
     Raises:
-        Denied: ``blast.radius``.
+        Denied: ``blast.radius``; ``network.in-use``: others are connected.
     """
-    replicas = state.inventory.replicas.values()
-    users = {each.container: each.service for each in replicas if network in each.networks}
-    if call.actor.role is not Role.CONTROLLER or not users:
+    if call.actor.role is not Role.CONTROLLER:
+        return
+    replicas = state.inventory.replicas
+    known = state.inventory.containers.values()
+    own = {item.id for item in known if item.origin == Role.CONTROLLER.value}
+    if outsiders := sorted({*connected} - own):
+        raise Denied(
+            "network.in-use",
+            f"{len(outsiders)} containers that trimtab doesn't supervise are on {network}, such as "
+            f"{outsiders[0]:.12}",
+            "disconnect them first: docker network disconnect",
+            subject=network,
+        )
+    left = {
+        taken.container
+        for taken in state.inventory.taken.values()
+        if (taken.route, taken.network) == (Mutation.NETWORK_DISCONNECT, network)
+        and taken.closed
+        and not taken.ended
+    }
+    users = {
+        each.container: each.service
+        for each in replicas.values()
+        if network in each.networks and each.container not in left.difference(connected)
+    }
+    if not users:
         return
     listed = yield from _list_running(state)
     services = {users[each["Id"]] for each in listed if each.get("Id") in users}

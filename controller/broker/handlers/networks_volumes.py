@@ -28,6 +28,7 @@ from controller.broker.wire.responses import json_reply, refusal
 from controller.core.admission import networks_volumes
 from controller.core.enforcement.quota_counts import all_counted, count
 from controller.core.engine_api import parse
+from controller.core.engine_api.translate import OUTSIDERS
 from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.context import owner_of
 from controller.core.rules.facts import NetworkFacts, QuotaCounts, Stamp, VolumeFacts
@@ -129,7 +130,13 @@ def _visible_network(
         if (item := state.inventory.containers.get(identifier)) is not None
         and can_see(call.actor, item.owner)
     }
-    return {**inspect, "Containers": containers}
+    outsiders = len(inspect.get("Containers") or {}) - sum(
+        item.origin == Role.CONTROLLER.value
+        for identifier in inspect.get("Containers") or {}
+        if (item := state.inventory.containers.get(identifier)) is not None
+    )
+    counted = {OUTSIDERS: outsiders} if outsiders and call.actor.role is not Role.CLIENT else {}
+    return {**inspect, "Containers": containers, **counted}
 
 
 def network_create(call: GateRequest, state: GateState) -> Flow[Reply]:
@@ -190,7 +197,8 @@ def network_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
             "leave it: it holds nothing, and the next container joins it again",
             subject=found.facts.name,
         )
-    yield from disruption_budget.refuse_network_removal(call, state, found.facts.name)
+    connected = found.inspect.get("Containers") or {}
+    yield from disruption_budget.refuse_network_removal(call, state, found.facts.name, connected)
     path = f"/networks/{identifier}"
     summary = _summary(found.facts)
     change = Change.of(Mutation.NETWORK_REMOVE, identifier, path, AdmissionDecision(ALLOW), summary)

@@ -106,7 +106,7 @@ def admit_network(
         *judge_name(request.name, "Name", most=policy.names.max, least=1),
         *_network_name(request.name, actor, policy, namespace),
         *_network_kind(request, actor, policy, kind),
-        *judge_pools(request, actor, policy, routes),
+        *judge_pools(request, policy, routes),
     ]
     if existing is not None and not _is_own_existing(existing, actor, owner, kind):
         # A client gets the same answer for another owner's network and for a foreign network.

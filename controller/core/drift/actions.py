@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TypedDict
 
 from controller.core.drift.classify import ALIVE
@@ -20,6 +21,7 @@ from controller.model.desired.plan import (
     Delay,
     DisconnectNetwork,
     RemoveContainer,
+    RemoveNetwork,
     RenameContainer,
     SignalContainer,
     StartContainer,
@@ -166,7 +168,8 @@ def atomic_groups(actions: Iterable[AnyAction]) -> list[tuple[AnyAction, ...]]:
     """Return a sequence of actions cut into groups. An executor performs a group as a whole, or not
     at all.
 
-    A stop and the start of its replacement form one group, and so do a disconnect and its connect.
+    A stop and the start of its replacement form one group, and so do a disconnect and its connect,
+    and all actions of a network's remake.
     An interruption in between would leave no container serving, with no guarantee of a next pass.
     """
     rest, groups = list(actions), list[tuple[AnyAction, ...]]()
@@ -181,6 +184,9 @@ def _bound(rest: Sequence[AnyAction]) -> int:
     """Return the size of the group at the start of *rest*."""
     first = rest[0]
     match first:
+        case DisconnectNetwork() | RemoveNetwork() if first.object.kind == "Network":
+            mine = takewhile(lambda action: action.object == first.object, rest)
+            return sum(not isinstance(action, Wait) for action in mine)
         case DisconnectNetwork():
             joins = (_joins_again(action, first) for action in rest[1:2])
             return 2 if any(joins) else 1

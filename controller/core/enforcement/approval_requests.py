@@ -11,7 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from controller.model.desired.plan import AnyAction, Plan, RemoveContainer, StopContainer
+from controller.model.desired.plan import (
+    AnyAction,
+    DisconnectNetwork,
+    Plan,
+    RemoveContainer,
+    StopContainer,
+)
 from controller.model.inventory import Approval
 from controller.model.observed import Observed
 
@@ -75,7 +81,9 @@ def planned_removals(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ..
     names = {each.id: each.name for each in observed.containers}
     removals: dict[str, PlannedRemoval] = {}
     for action in plan.actions:
-        takes = isinstance(action, StopContainer | RemoveContainer)
+        # A service's own disconnect is healing; a network's is the begin of a remake.
+        leaves = isinstance(action, DisconnectNetwork) and action.object.kind == "Network"
+        takes = leaves or isinstance(action, StopContainer | RemoveContainer)
         if takes and not _is_denied(action):
             identifier = action.precondition.id
             name = names.get(identifier, action.target)

@@ -43,6 +43,9 @@ HEALTH_RETRIES = 3
 #: The limits of an update without a field of their own in ``Settings``.
 _OTHERS = ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetMems")
 
+#: The broker's member of a network's inspect: how many containers are not of the controller.
+OUTSIDERS = "TrimtabOutsiders"
+
 
 def update_body(action: UpdateContainer) -> RequestBody:
     """Return the body of ``POST /containers/ID/update``; absent settings stay unchanged."""
@@ -71,6 +74,7 @@ def network_body(action: CreateNetwork) -> RequestBody:
         Driver="bridge",
         Internal=action.internal,
         Options={option: "false" for option, enabled in switches.items() if not enabled},
+        IPAM={"Config": [{"Subnet": action.subnet}]} if action.subnet else None,
         Labels={names.OWNER: action.owner, names.NAMESPACE: action.object.namespace},
     )
 
@@ -271,6 +275,7 @@ def endpoint_aliases(inspect: Mapping[str, Any]) -> tuple[tuple[str, tuple[str, 
 def network(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observed.ObservedNetwork:
     """Return a network. ``ours`` depends on the inventory alone."""
     options = inspect.get("Options") or {}
+    pools = (inspect.get("IPAM") or {}).get("Config") or ()
     return observed.ObservedNetwork(
         id=inspect["Id"],
         name=inspect["Name"],
@@ -283,6 +288,8 @@ def network(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observ
         icc=options.get(ICC, "true") == "true",
         containers=len(inspect.get("Containers") or {}),
         adopted=belonging is not None and belonging.adopted != "",
+        subnets=tuple(sorted(str(pool.get("Subnet")) for pool in pools if pool.get("Subnet"))),
+        outsiders=int(inspect.get(OUTSIDERS) or 0),
     )
 
 

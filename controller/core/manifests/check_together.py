@@ -289,6 +289,7 @@ def desired_digest(
                     "key": str(one.key),
                     "owner": one.owner,
                     "internal": one.spec.internal,
+                    **({"subnet": one.spec.subnet} if one.spec.subnet else {}),
                     **_engine_name(one),
                 }
                 for one in networks

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from controller.core.drift.actions import Judge
 from controller.core.drift.availability import Availability, AvailabilityWord, at_first_sight
 from controller.core.drift.classify import restart_of
+from controller.core.engine_api.create_body import joined_networks
 from controller.core.jobs.decision import NO_TIME, JobTime
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.quarantine import NO_QUARANTINE, Quarantine
@@ -70,6 +71,8 @@ class PlanContext:
     known_services: KnownServices = NO_SERVICES
     #: The time, for the runs of jobs.
     now: JobTime = NO_TIME
+    #: The networks, by the engine's name, that a pass is remaking now.
+    remaking: frozenset[str] = frozenset()
 
 
 NO_CONTEXT = PlanContext()
@@ -94,6 +97,8 @@ class ServiceContext:
     listening: frozenset[HostPort] = frozenset()
     #: Containers of other services that hold a port or volume of this service.
     resource_conflict: Blocker | None = None
+    #: A network of the service that is to be remade: no container is created before.
+    network_remake: Blocker | None = None
     #: Ids of containers that write to a volume which now belongs to another service alone.
     volume_lost: frozenset[str] = frozenset()
     #: Slots whose running container keeps its memory limit for now.
@@ -103,6 +108,12 @@ class ServiceContext:
     def key(self) -> Key:
         """The service's key."""
         return self.service.key
+
+    @property
+    def is_remaking(self) -> bool:
+        """Return True if a pass is remaking a network of the service now."""
+        networks = joined_networks(self.service, self.prerequisites.names)
+        return not self.plan_context.remaking.isdisjoint(networks)
 
     @property
     def parallelism(self) -> int:

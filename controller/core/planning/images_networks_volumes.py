@@ -42,14 +42,33 @@ class NetworkShape:
     internal: bool
     masquerade: bool = True
     icc: bool = True
+    #: '' for any.
+    subnet: str = ""
+
+    @classmethod
+    def of(cls, network: Network) -> NetworkShape:
+        """Return the shape of a declared network."""
+        return cls(internal=network.spec.internal, subnet=network.spec.subnet or "")
 
     def fits(self, network: ObservedNetwork) -> bool:
         """Return True if a network on the engine has this shape."""
-        return (
-            network.driver == "bridge"
-            and network.internal == self.internal
-            and network.icc == self.icc
-            and (self.internal or network.masquerade == self.masquerade)
+        return not self.differences(network)
+
+    def differences(self, network: ObservedNetwork) -> tuple[str, ...]:
+        """Return how a network on the engine differs from this shape."""
+        masquerade = network.masquerade if self.internal else self.masquerade
+        subnets = " and ".join(network.subnets) or "unknown"
+        pairs = (
+            ("driver", network.driver, "bridge"),
+            ("internal", network.internal, self.internal),
+            ("traffic among containers", network.icc, self.icc),
+            ("masquerading", network.masquerade, masquerade),
+            ("subnet", subnets, self.subnet or subnets),
+        )
+        return tuple(
+            f"{name} is {_word(now)}, want {_word(wanted)}"
+            for name, now, wanted in pairs
+            if now != wanted
         )
 
 
@@ -57,6 +76,10 @@ ISOLATED = NetworkShape(internal=True)
 #: Published ports work. Containers reach neither the outside nor one another.
 INGRESS = NetworkShape(internal=False, masquerade=False, icc=False)
 BRIDGE = NetworkShape(internal=False)
+
+
+def _word(value: object) -> str:
+    return str(value).lower()
 
 
 def network_key(network: ObservedNetwork) -> Key:
@@ -68,8 +91,7 @@ def network_key(network: ObservedNetwork) -> Key:
 
 def network_creation(network: Network, cause: str) -> CreateNetwork:
     """Return the action to create a declared network."""
-    shape = NetworkShape(internal=network.spec.internal)
-    return _network_action(network.engine_name, shape, network, cause)
+    return _network_action(network.engine_name, NetworkShape.of(network), network, cause)
 
 
 def _network_action(
@@ -84,6 +106,7 @@ def _network_action(
         internal=shape.internal,
         masquerade=shape.masquerade,
         icc=shape.icc,
+        subnet=shape.subnet,
     )
 
 
@@ -189,6 +212,20 @@ def image_references(desired: Desired, observed: Observed | None = None) -> froz
     return frozenset(ids | references - {FROM_SERVICE})
 
 
+@dataclass(frozen=True, slots=True)
+class OutdatedNetwork:
+    """A declared network with other settings on the engine. An engine changes no network in place."""
+
+    declared: Network
+    observed: ObservedNetwork
+    differences: tuple[str, ...]
+
+    @property
+    def why(self) -> str:
+        """The differences in words."""
+        return "; ".join(self.differences)
+
+
 class Prerequisites:
     """The prerequisites of one plan: existing objects, and objects created by the plan.
 
@@ -211,7 +248,7 @@ class Prerequisites:
     def shape(self, name: str, service: Service) -> NetworkShape | None:
         """Return the shape of a service's network; None without a declaration."""
         if name in self._declared:
-            return NetworkShape(internal=self._declared[name].spec.internal)
+            return NetworkShape.of(self._declared[name])
         bases = {
             self.names.bridge: BRIDGE,
             self.names.ingress: INGRESS,
@@ -244,7 +281,28 @@ class Prerequisites:
             return _adopted_elsewhere("network", network.name, network.namespace, service)
         if network.ours and (shape is None or shape.fits(network)):
             return None
+        if ("network", name) in self.made or self.outdated(name) is not None:
+            return None  # remade by this plan, or a container waits for the remade network
         return _foreign_network(network, service)
+
+    def outdated(self, name: str) -> OutdatedNetwork | None:
+        """Return the declared network of an engine's name if it must be remade; None otherwise.
+
+        Only a network that the controller made is remade.
+        """
+        declared, network = self._declared.get(name), self._networks_seen.get(name)
+        if declared is None or network is None or ("network", name) in self.made:
+            return None
+        made_here = network.ours and network.origin == "controller" and not network.adopted
+        differences = NetworkShape.of(declared).differences(network)
+        return (
+            OutdatedNetwork(declared, network, differences) if made_here and differences else None
+        )
+
+    def outdated_of(self, service: Service) -> OutdatedNetwork | None:
+        """Return the first network of a service that must be remade; None without any."""
+        found = map(self.outdated, joined_networks(service, self.names))
+        return next((each for each in found if each is not None), None)
 
     def _volume_problem(self, name: str, service: Service) -> Problem | None:
         volume, declared = self._volumes_seen.get(name), self._volumes.get(name)
@@ -264,7 +322,9 @@ class Prerequisites:
             return _unadopted(resource, resource)
         if network.adopted and network.namespace != resource.key.namespace:
             return _adopted_elsewhere("network", network.name, network.namespace, resource)
-        if network.ours and NetworkShape(internal=resource.spec.internal).fits(network):
+        if network.ours and NetworkShape.of(resource).fits(network):
+            return None
+        if self.outdated(network.name) is not None:
             return None
         return _foreign_network(network, resource)
 

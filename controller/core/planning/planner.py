@@ -10,24 +10,28 @@ a document is unreadable, the plan removes no object that the document could dec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import assert_never
 
 from controller.core.drift.actions import Judge, is_denied, until_denied, with_verdicts
-from controller.core.drift.classify import ALIVE
 from controller.core.drift.heal_alterations import unknown_members
 from controller.core.encoding.canonical_json import digest
-from controller.core.engine_api.create_body import joined_networks
 from controller.core.engine_api.translate import update_body
 from controller.core.jobs.decision import RolloutRun
 from controller.core.jobs.rollout_hooks import HookWord
 from controller.core.planning.context import NO_CONTEXT, PlanContext, ServiceContext
 from controller.core.planning.deliveries.changed_files import changed_files
 from controller.core.planning.image_volumes import VolumeRule, always_refuse, with_image_volumes
-from controller.core.planning.images_networks_volumes import Prerequisites, network_key
+from controller.core.planning.images_networks_volumes import (
+    OutdatedNetwork,
+    Prerequisites,
+    network_key,
+)
 from controller.core.planning.jobs.job_plan import JobPlan, plan_job
 from controller.core.planning.moves.pending import PendingMove
+from controller.core.planning.networks.remake import plan_remake, remake_blocker
+from controller.core.planning.networks.unused import removal_of, unused_networks
 from controller.core.planning.quarantine import (
     NO_QUARANTINE,
     expired_tasks,
@@ -63,8 +67,7 @@ from controller.model.desired.plan import (
 from controller.model.desired.spec.job import JobSpec
 from controller.model.errors import Problem
 from controller.model.names import Key, NetworkNames
-from controller.model.observed import NO_RUNS, Container, Observed, ObservedNetwork
-from controller.model.records import Precondition
+from controller.model.observed import NO_RUNS, Container, Observed
 
 #: The most actions in one plan. Later plans have the rest.
 ACTIONS_MAX = 10_000
@@ -164,8 +167,8 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
             builder.left.discard(key)
             builder.plan_key(key)
     if not blocked and (chosen is None or any(key.kind == "Network" for key in chosen)):
-        unused = _unused_networks(desired, observed, networks, builder.actions)
-        removals = [_removal(n) for n in unused if chosen is None or network_key(n) in chosen]
+        unused = unused_networks(desired, observed, networks, builder.actions)
+        removals = [removal_of(n) for n in unused if chosen is None or network_key(n) in chosen]
         builder.actions += with_verdicts(removals, judge)
     sealed = _sealed(desired, observed, builder.actions, builder.problems, blocked, policy_digest)
     holds = tuple(hold for hold in desired.holds if chosen is None or hold.key in chosen)
@@ -223,11 +226,31 @@ class _PlanBuilder:
         if problem is not None:
             self.problems.append(problem)
             return
+        outdated = self.prerequisites.outdated(resource.engine_name)
+        if outdated is not None:
+            self._plan_remake(outdated)
+            return
         creation = with_verdicts(self.prerequisites.declared(resource), self.judge)
         for action in until_denied(creation):
             if not is_denied(action):
                 self.prerequisites.record_created(action)
             self.actions.append(action)
+
+    def _plan_remake(self, outdated: OutdatedNetwork) -> None:
+        keys = {container.key for container in self.observed.containers}
+        remake = plan_remake(
+            outdated,
+            self.observed.containers,
+            desired=self.desired,
+            sequence={key: place for place, key in enumerate(self.order.sequence(keys))},
+            judge=self.judge,
+        )
+        if remake.problem is not None:
+            self.problems.append(remake.problem)
+        if remake.is_complete:
+            for action in remake.actions:
+                self.prerequisites.record_created(action)
+        self.actions += remake.actions
 
     def plan_key(self, key: Key) -> None:
         """Plan one service, declared or not."""
@@ -310,59 +333,9 @@ class _PlanBuilder:
             blockers=self.order.blockers(service),
             listening=self.observed.listening,
             resource_conflict=self.order.resource_conflict(service),
+            network_remake=remake_blocker(self.prerequisites.outdated_of(service)),
             volume_lost=frozenset(c.id for c in containers if self.order.has_lost_volume(c)),
         )
-
-
-def _unused_networks(
-    desired: Desired, observed: Observed, names: NetworkNames, actions: Iterable[AnyAction]
-) -> list[ObservedNetwork]:
-    """Return the instance's networks that are unused once *actions* are done.
-
-    Leave networks out while a document is blind, or the directory is missing or has no document:
-    then the network of an unread service would look unused. With Git sources, that holds for each
-    namespace by itself.
-    """
-    if not desired.scopes and (desired.blind_keys or not desired.whole):
-        return []
-    needed = {network.engine_name for network in desired.networks}
-    for service in desired.workloads:
-        needed.update(joined_networks(service, names))
-    removed = {
-        a.precondition.id for a in actions if isinstance(a, RemoveContainer) and not is_denied(a)
-    }
-    leaving = [c for c in observed.containers if c.id in removed]
-    for container in observed.containers:
-        # The engine lists only the running containers of a network. A stopped one needs it, too.
-        if container.id not in removed:
-            needed.update(container.settings.networks)
-    return [
-        network
-        for network in sorted(observed.networks, key=lambda n: (network_key(n), n.id))
-        if network.ours and network.origin == "controller" and network.name not in needed
-        # An adopted network existed before, and outlives its document.
-        if not network.adopted
-        if not desired.scopes or _is_surely_unused(network_key(network), desired)
-        if network.containers <= _attached(network, leaving)
-    ]
-
-
-def _is_surely_unused(key: Key, desired: Desired) -> bool:
-    unread = any(blind.namespace == key.namespace for blind in desired.blind_keys)
-    return not unread and all(scope.whole for scope in desired.scopes_of(key))
-
-
-def _attached(network: ObservedNetwork, containers: Iterable[Container]) -> int:
-    return sum(network.name in c.settings.networks and c.state in ALIVE for c in containers)
-
-
-def _removal(network: ObservedNetwork) -> RemoveNetwork:
-    return RemoveNetwork(
-        object=network_key(network),
-        target=network.name,
-        cause="no service uses it any more",
-        precondition=Precondition(id=network.id),
-    )
 
 
 def _sealed(
@@ -426,7 +399,7 @@ def _essence(action: AnyAction) -> dict[str, object]:
 
 #: Members of actions that are digested as they are.
 _DIGESTED: Mapping[type[AnyAction], tuple[str, ...]] = {
-    CreateNetwork: ("owner", "internal", "masquerade", "icc"),
+    CreateNetwork: ("owner", "internal", "masquerade", "icc", "subnet"),
     CreateVolume: ("owner",),
     DeliverFiles: ("owner", "content"),
     RenameContainer: ("name",),
@@ -460,7 +433,9 @@ def _particulars(action: AnyAction) -> dict[str, object]:
             | DisconnectNetwork()
             | SignalContainer()
         ):
-            return {name: getattr(action, name) for name in _DIGESTED[type(action)]}
+            members = {name: getattr(action, name) for name in _DIGESTED[type(action)]}
+            # Plans without a subnet keep their digests.
+            return {name: value for name, value in members.items() if value or name != "subnet"}
         case (
             PullImage()
             | RemoveNetwork()

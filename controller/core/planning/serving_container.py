@@ -35,6 +35,7 @@ def healing_actions(
     problems = prerequisites.problems(service, creating=False) if missing else ()
     deferred = context.deferred_repairs(container.slot)
     joinable = frozenset() if problems else prerequisites.joinable(service)
+    joinable -= context.plan_context.remaking
     actions = list(heal(container, with_alias=with_alias, joinable=joinable, deferred=deferred))
     joins = [i for i, action in enumerate(actions) if isinstance(action, ConnectNetwork)]
     at = joins[0] if joins else len(actions)

@@ -148,7 +148,7 @@ def _plan_running(slot: SlotState, current: Container, context: ServiceContext) 
     )
     rejoined = {a.network for a in healing if isinstance(a, ConnectNetwork) and a.aliases}
     nameless = _networks_without_alias(current, context, former_counts=is_only_one)
-    networks = [n for n in nameless if n not in rejoined]
+    networks = [n for n in nameless if n not in rejoined | context.plan_context.remaking]
     alias = attach_service_alias(ContainerHandle.of(current), service, networks, base)
     if is_only_one:
         before += alias
@@ -299,7 +299,7 @@ def _blocked_replacement(slot: SlotState, context: ServiceContext) -> SlotPlan |
     """Return a plan without a replacement, if one is impossible now; None otherwise.
 
     Reasons, in this order: a missing prerequisite, backoff, a port or volume in use by another
-    service, a host port in use by another program.
+    service, a network to be remade, a host port in use by another program.
     """
     service, current = context.service, slot.current
     problems = context.prerequisites.problems(service, creating=current is None)
@@ -309,8 +309,9 @@ def _blocked_replacement(slot: SlotState, context: ServiceContext) -> SlotPlan |
     backoff = context.backoff_reason(slot.number)
     if backoff is not None:
         return blocked_plan(slot, context, backoff, name)
-    if context.resource_conflict is not None:
-        action = context.resource_conflict.wait(context.key, target=name, slot=slot.number)
+    remake = context.network_remake if current is None or context.is_remaking else None
+    if (conflict := context.resource_conflict or remake) is not None:
+        action = conflict.wait(context.key, target=name, slot=slot.number)
         return SlotPlan(slot.number, [action], blocked=True)
     port = host_ports.taken(service, context.containers, context.listening)
     if port is not None and slot.alive:

@@ -279,8 +279,11 @@ def entry_of(key: Key, actions: Iterable[AnyAction], service: Service | None) ->
 
 
 def _effect(entry: ReviewEntry, actions: tuple[AnyAction, ...], *, declared: bool) -> Effect:
+    creates = any(isinstance(a, CreateNetwork) for a in actions)
+    removes = any(isinstance(a, RemoveNetwork) and not is_denied(a) for a in actions)
     kinds = [
-        (Effect.REMOVE, any(isinstance(a, RemoveNetwork) and not is_denied(a) for a in actions)),
+        (Effect.REPLACE, not declared and creates and removes),
+        (Effect.REMOVE, removes),
         (Effect.REMOVE, not declared and entry.removed + entry.stopped > 0),
         (Effect.REPLACE, entry.replaced > 0),
         (Effect.CREATE, entry.added >= entry.replicas > 0),

@@ -42,11 +42,14 @@ SOMETIMES: Final = {
     Effect.RESTART: ("to restart", "restarted"),
     Effect.START: ("to start", "started"),
 }
+#: Networks that are removed and created; they are counted as neither.
+_REMADE: Final = "networksRemade"
 #: Actions on images, networks and volumes; they are mentioned only if there are any.
 _SUPPLIES: Final = (
     ("pulls", PullImage, "image", "pull", "pulled"),
     ("networksCreated", CreateNetwork, "network", "create", "created"),
     ("networksRemoved", RemoveNetwork, "network", "remove", "removed"),
+    (_REMADE, None, "network", "remake", "remade"),
     ("volumesCreated", CreateVolume, "volume", "create", "created"),
     ("moved", MoveService, "service", "move", "moved"),
     ("filesDelivered", DeliverFiles, "Config", "deliver", "delivered"),
@@ -107,7 +110,8 @@ class Summary:
         return "; ".join(parts)
 
     def _interrupts(self) -> bool:
-        return any(self.services.get(e) for e in (Effect.REPLACE, Effect.UPDATE))
+        changes = any(self.services.get(e) for e in (Effect.REPLACE, Effect.UPDATE))
+        return changes and not self.supplies.get(_REMADE)
 
     def _supplies(self) -> str:
         texts = []
@@ -159,10 +163,14 @@ def summary_of_done(entries: Iterable[ReviewEntry]) -> Summary:
 
 def _count_supplies(actions: Iterable[AnyAction]) -> dict[str, int]:
     done = [action for action in actions if not is_denied(action)]
-    return {
-        name: len({action.target for action in done if isinstance(action, kind)})
+    targets = {
+        name: {action.target for action in done if isinstance(action, kind)}
         for name, kind, *_ in _SUPPLIES
+        if kind is not None
     }
+    remade = targets["networksCreated"] & targets["networksRemoved"]
+    targets |= {name: targets[name] - remade for name in ("networksCreated", "networksRemoved")}
+    return {name: len(found) for name, found in (targets | {_REMADE: remade}).items()}
 
 
 def downtime_text(downtime: Downtime) -> str:

@@ -1,4 +1,4 @@
-"""Addresses that clients choose for networks: within the policy's ranges, and off the host's routes."""
+"""Addresses that clients and documents choose: within the policy's ranges, off the host's routes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from controller.core.encoding.quoting import quote
 from controller.core.engine_api.requests import Finding, Findings, NetworkRequest
 from controller.model.policy.document import Policy
-from controller.model.records import Actor, Role
 
 POOLS_MAX = 4
 #: The largest networks that an engine makes by itself are of this prefix.
@@ -56,11 +55,9 @@ def _address(digits: str) -> ipaddress.IPv4Address:
     )
 
 
-def judge_pools(
-    request: NetworkRequest, actor: Actor, policy: Policy, routes: tuple[str, ...]
-) -> Findings:
+def judge_pools(request: NetworkRequest, policy: Policy, routes: tuple[str, ...]) -> Findings:
     """Yield the addresses that a network must not have: they could shadow routes of the host."""
-    granted = () if actor.role is Role.CONTROLLER else policy.networks.subnets
+    granted = policy.networks.subnets
     if len(request.pools) > POOLS_MAX:
         reason = f"{len(request.pools)} subnets: at most {POOLS_MAX}"
         yield Finding("network.address", "IPAM.Config", reason, "name fewer")

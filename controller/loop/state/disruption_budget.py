@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from controller.core.disruption import budget
+from controller.core.disruption import budget, planned_takedowns
 from controller.core.drift import failures
+from controller.core.planning.networks.remake import services_cut_off
 from controller.loop.state.service_state import Run
 from controller.loop.state.store import StateStore
+from controller.model.desired.plan import AnyAction, DisconnectNetwork, Plan
 from controller.model.errors import OverShare
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
@@ -46,11 +48,13 @@ class DisruptionBudget:
                     runs[identifier] = run
             state.runs = runs
 
-    def record_alterations(self, key: Key, containers: Iterable[str]) -> None:
-        """Begin the time of altered *containers* of *key* again."""
+    def record_alterations(self, key: Key, containers: Iterable[str], observed: Observed) -> None:
+        """Begin the time of altered *containers* again, of *key* or on the network *key*."""
         with self._store.lock:
             for identifier in containers:
-                self._store.of(key).runs.pop(identifier, None)
+                found = observed.grouped.find(identifier) if key.kind == "Network" else None
+                owner = key if found is None else found.key
+                self._store.of(owner).runs.pop(identifier, None)
 
     def steady(self, key: Key) -> frozenset[str]:
         """Return the containers of *key* that keep it up."""
@@ -74,6 +78,41 @@ class DisruptionBudget:
                 self._store.of(key).down_since = now
                 return None
             return OverShare(finding.rule, finding.reason, remedy=finding.remedy)
+
+    def take_all(self, keys: Iterable[Key], running: frozenset[Key]) -> OverShare | None:
+        """Count all *keys* as down, or return the refusal and count none."""
+        with self._store.lock:
+            before = {key: self._store.of(key).down_since for key in sorted(keys)}
+            for key in before:
+                refusal = self.take(key, running)
+                if refusal is not None:
+                    for other, since in before.items():
+                        self._store.of(other).down_since = since
+                    return refusal
+        return None
+
+    def share_of(
+        self, key: Key, plan: Plan, observed: Observed, running: Callable[[], frozenset[Key]]
+    ) -> Callable[[AnyAction], OverShare | None]:
+        """Return a function that counts the service of an action as down, or returns the refusal.
+
+        The first disconnect of a network's remake counts all services of the network.
+        """
+        if key.kind == "Network":
+            cut_off = services_cut_off(plan.of(key), observed)
+
+            def take_network(action: AnyAction) -> OverShare | None:
+                leaves = isinstance(action, DisconnectNetwork)
+                return self.take_all(cut_off, running()) if leaves else None
+
+            return take_network
+        slots = planned_takedowns.counted_slots(plan.of(key), observed.of(key), self.steady(key))
+
+        def take(action: AnyAction) -> OverShare | None:
+            down = planned_takedowns.takes_down(action, slots)
+            return self.take(key, running()) if down else None
+
+        return take
 
     def _down(self) -> dict[Key, float]:
         states = self._store.states().items()

@@ -244,6 +244,7 @@ class ServiceTracker:
                 for slot, fields in self.repair_pauses(now).items()
             },
             removed_from_outside=dict(self._removals(services, observed)),
+            remaking=self._store.networks_remade,
             paused={
                 key: f"the rollout failed: {reason}"
                 for key, reason in self.failed_rollouts(services).items()

@@ -14,7 +14,8 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from controller.core.status.facts import Failure
 from controller.loop.state.service_state import Changes, Generation, Noted, ServiceState, SlotMemory
 from controller.model.crashpoints import Reach, pass_by
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides
-from controller.model.desired.plan import Plan
+from controller.model.desired.plan import DisconnectNetwork, Plan, RemoveNetwork
 from controller.model.errors import Act, Problem, StateError
 from controller.model.names import Key, SlotKey
 from controller.system.atomic_file import write_atomic
@@ -60,6 +61,8 @@ class StateStore(Noted):
         self.prune = PruneMemory()
         #: The journal record of the last ``trimtab down`` handled by ``reset_after_down``.
         self.taken_down = ""
+        #: The networks that passes are remaking, by the engine's name.
+        self.networks_remade: frozenset[str] = frozenset()
 
     def of(self, key: Key) -> ServiceState:
         """Return the state of a resource; a new one of an unknown resource."""
@@ -67,6 +70,19 @@ class StateStore(Noted):
             if key not in self._states:
                 self._states[key] = ServiceState(self.changes)
             return self._states[key]
+
+    @contextmanager
+    def remaking(self, plan: Plan) -> Iterator[None]:
+        """Note the networks that a pass remakes by *plan* until the block ends."""
+        removed = {a.target for a in plan.actions if isinstance(a, RemoveNetwork)}
+        names = {a.network for a in plan.actions if isinstance(a, DisconnectNetwork)} & removed
+        with self.lock:
+            self.networks_remade |= names
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.networks_remade -= names
 
     def copy_moved(self, key: Key, sources: Iterable[Key]) -> None:
         """Give a service without a state the state of its earlier key, with the history."""

@@ -60,6 +60,8 @@ class CreateNetwork(Action):
     internal: bool = True
     masquerade: bool = True
     icc: bool = True
+    #: '' for a subnet of the engine's choice.
+    subnet: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

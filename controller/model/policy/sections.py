@@ -194,7 +194,7 @@ class Networks(Model):
     #: Allow any alias of a service's containers. A name of another owner's container stays refused.
     service_aliases: bool = False
     dns: DnsRules = DnsRules()
-    #: Ranges for the subnets of networks created by clients.
+    #: Ranges for the subnets of networks, of clients and of documents.
     subnets: tuple[Subnet, ...] = ()
     #: Allowed targets of additional entries of /etc/hosts.
     extra_hosts: tuple[Literal["addresses", "host-gateway"], ...] = ()

@@ -109,8 +109,8 @@ def _begin(new: NewRun, context: ServiceContext, plan: JobPlan) -> None:
     if (blocker := context.blockers.start) is not None:
         plan.actions.append(blocker.wait(context.key, target=name, slot=new.number))
         return
-    if context.resource_conflict is not None:
-        wait = context.resource_conflict.wait(context.key, target=name, slot=new.number)
+    if (conflict := context.resource_conflict or context.network_remake) is not None:
+        wait = conflict.wait(context.key, target=name, slot=new.number)
         plan.actions.append(wait)
         return
     create = CreateContainer(

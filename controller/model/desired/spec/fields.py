@@ -150,6 +150,16 @@ def _server(text: str) -> str:
         raise ValueError("expected an IP address, such as 192.168.0.1") from None
 
 
+def _network_range(text: str) -> str:
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError:
+        network = None
+    if network is None or not 16 <= network.prefixlen <= 29 or str(network) != text:
+        raise ValueError("expected an IPv4 network of /16 to /29, such as 10.80.4.0/24")
+    return text
+
+
 def is_env_name(name: str) -> bool:
     """Return True if *name* is valid as the name of an environment variable."""
     return _ENV_NAME.fullmatch(name) is not None
@@ -201,6 +211,7 @@ Folder = Annotated[str, AfterValidator(_folder)]
 GracePeriod = Annotated[DurationMs, Field(le=STOP_GRACE_MAX_MS), AfterValidator(_whole_seconds)]
 CpuCount = Annotated[float, Field(ge=0.01, le=1024), AfterValidator(_cpus)]
 CapabilityNames = Annotated[tuple[str, ...], AfterValidator(_capabilities)]
+NetworkRange = Annotated[str, AfterValidator(_network_range)]
 PublishAddress = Annotated[str, AfterValidator(_address)]
 
 

@@ -26,6 +26,7 @@ from controller.model.desired.spec.fields import (
     EngineName,
     HostName,
     Model,
+    NetworkRange,
     PublishAddress,
     SearchDomain,
 )
@@ -178,5 +179,7 @@ class NetworkSpec(Model):
     """The spec of a Network: a bridge of the namespace, without internet access by default."""
 
     internal: bool = True
+    #: The addresses. Unset: the engine chooses them.
+    subnet: NetworkRange | None = None
     #: The engine's name of an existing network, which an operator adopted.
     engine_name: EngineName | None = None

@@ -755,3 +755,40 @@ def test_approvals_and_take_downs_are_bounded() -> None:
     assert len(knows.recorded_at) <= TIMES_MAX
     assert knows.recorded_at.keys() >= knows.inventory.approvals.keys()
     assert replace(knows.inventory, approvals={}).taken == {}
+
+
+def leave(knows: GateState, number: int) -> None:
+    """Disconnect a container from its network."""
+    body = json.dumps({"Container": full(number)}).encode()
+    left = Forward("POST", f"/networks/{'f' * 64}/disconnect", body, deadline_s=15.0)
+    steps: list[Step] = [running(0, 1), ("intent", RECORDED), (left, reply({}))]
+    disconnect(knows, number, *steps, ("outcome", RECORDED))
+
+
+def remove_network(knows: GateState, connected: tuple[int, ...], *steps: Step) -> Told:
+    network: dict[str, object] = {"Id": "f" * 64, "Name": "net"}
+    network["Labels"] = labels("team", origin="controller")
+    network["Containers"] = {full(number): {} for number in connected}
+    asked = request("DELETE", "/networks/net", actor=CONTROLLER)
+    looked: Step = (ReadEngine("/networks/net"), reply(network))
+    return converse(handle(asked, knows), [looked, *steps], knows)
+
+
+def test_a_network_is_removed_once_each_container_left_it_by_a_counted_disconnect() -> None:
+    knows = state(attached(services(2)))
+    leave(knows, 0)
+    answer = remove_network(knows, (1,), running(0, 1), ("refusal", RECORDED))
+    assert answer.rule == "blast.radius"
+    leave(knows, 1)
+    # The engine shows one of them on the network: an engine carries requests out in any order.
+    answer = remove_network(knows, (1,), running(0, 1), ("refusal", RECORDED))
+    assert answer.rule == "blast.radius"
+    forward = Forward("DELETE", f"/networks/{'f' * 64}", deadline_s=15.0)
+    left: list[Step] = [("intent", RECORDED), (forward, NO_CONTENT), ("outcome", RECORDED)]
+    assert remove_network(knows, (), *left).status == 204
+
+
+def test_a_network_with_containers_of_others_is_not_removed() -> None:
+    knows = state(attached(services(2)))
+    answer = remove_network(knows, (9,), ("refusal", RECORDED))
+    assert answer.rule == "network.in-use"

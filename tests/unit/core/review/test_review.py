@@ -94,6 +94,7 @@ def test_each_service_is_counted_once_by_the_gravest_effect():
         "pulls": 0,
         "networksCreated": 1,
         "networksRemoved": 0,
+        "networksRemade": 0,
         "volumesCreated": 1,
         "moved": 0,
         "filesDelivered": 0,

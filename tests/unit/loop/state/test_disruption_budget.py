@@ -88,7 +88,7 @@ def test_the_time_of_a_slot_begins_again(again: str) -> None:
     time.now += STEADY_S
     assert share.steady(KEYS[0]) == {new.id}
     if again == "an alteration":
-        share.record_alterations(KEYS[0], [new.id])
+        share.record_alterations(KEYS[0], [new.id], Observed(""))
         assert share.steady(KEYS[0]) == frozenset()
     if again == "an end":
         share.record_observation(KEYS[0], [replace(new, state=ContainerState.EXITED)])

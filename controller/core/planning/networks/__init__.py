@@ -1,0 +1,1 @@
+"""Networks in plans: unused ones are removed, and changed ones are remade."""

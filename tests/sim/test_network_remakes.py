@@ -1,0 +1,104 @@
+"""Remade networks in worlds of their own: services keep their containers, wherever a process dies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from controller.core.planning import images_networks_volumes
+from tests.sim.doomed import DoomedWorld
+from tests.sim.faults import Action
+from tests.sim.files import Doc
+from tests.sim.places import label
+from tests.sim.planted import Plant, always
+from tests.sim.stories import DB, HERD, LAN, WEB, Tale, approve, edit, service
+from tests.sim.test_crash_sweep import Death, some
+from tests.sim.violation import Violation
+from tests.sim.world import World
+
+#: Deaths of an ordinary run.
+DEATHS = 16
+CONVERGES = 10
+ON_LAN = {"mode": "declared", "attach": ["lan"]}
+REMADE = Tale(
+    frozenset({Action.CONNECT, Action.DISCONNECT, Action.REMOVE_NETWORK}),
+    (
+        Doc(LAN, {"internal": True}),
+        service(WEB, replicas=2, network={"attach": ["lan"]}),
+        service(DB, "db:1", network=ON_LAN),
+    ),
+    ((15, edit(LAN, internal=False)), (45, edit(LAN, internal=True))),
+)
+#: While the network waits for an approval, a further container is declared.
+SCALED = (30, edit(replace(HERD[0], namespace="default"), replicas=2))
+#: More services are on the network than may be down at a time.
+CROWDED = replace(
+    REMADE,
+    begin=(
+        Doc(LAN, {"internal": True}),
+        *(service(replace(key, namespace="default"), network={"attach": ["lan"]}) for key in HERD),
+    ),
+    then=((15, edit(LAN, internal=False)), (60, approve)),
+)
+PLANT = Plant(
+    CONVERGES,
+    "a-network-left-as-it-is",
+    "a network with other settings than declared counts as the declared one",
+    ((images_networks_volumes.NetworkShape, "differences", always(lambda *_: ())),),
+)
+
+
+def _lan(world: World) -> str:
+    (network,) = (each for each in world.engine.networks.values() if each.name == "lan")
+    on_it = sorted(
+        str(label(container, "io.trimtab.service"))
+        for container in world.engine.containers.values()
+        for end in container.networks.values()
+        if end.network == network.id and end.id
+    )
+    return f"{'internal' if network.internal else 'open'}: {' '.join(on_it)}"
+
+
+def test_a_remade_network_has_its_containers_again() -> None:
+    world = DoomedWorld(REMADE)
+    world.run()
+    assert world.did >= REMADE.does
+    assert not world.did & {Action.STOP, Action.REMOVE}
+    assert _lan(world) == "internal: db web web"
+
+
+def test_a_network_of_many_services_is_remade_after_an_approval() -> None:
+    seen: list[str] = []
+
+    def look(world: World) -> str:
+        seen.append(_lan(world))
+        return "a look at the network"
+
+    world = DoomedWorld(replace(CROWDED, then=(*CROWDED.then, SCALED, (59, look))))
+    world.run()
+    assert (*seen, _lan(world)) == ("internal: s0 s1 s2 s3 s4", "open: s0 s0 s1 s2 s3 s4")
+    assert not world.did & {Action.STOP, Action.REMOVE}
+
+
+def test_a_planted_bug_about_remakes_is_found() -> None:
+    with PLANT.growing(), pytest.raises(Violation) as found:
+        DoomedWorld(replace(REMADE, then=REMADE.then[:1])).run()
+    assert found.value.invariant == PLANT.invariant
+
+
+def _die(at: int) -> str:
+    world = DoomedWorld(REMADE, at)
+    try:
+        world.run()
+    except Violation as violation:
+        return f"{at} ({world.moments[at]}): {violation}"
+    return "" if _lan(world) == "internal: db web web" else f"{at}: {_lan(world)}"
+
+
+def test_wherever_a_process_dies_the_network_is_remade() -> None:
+    world = DoomedWorld(REMADE)
+    world.run()
+    moments = {Death("remade", at): moment for at, moment in enumerate(world.moments)}
+    problems = [problem for death in some(moments, DEATHS) if (problem := _die(death.at))]
+    assert problems == []
