@@ -21,7 +21,7 @@ from controller.app.state_folder import UNCHANGED, Launch, LaunchOptions, prepar
 from controller.app.users import User, controller_user, trimtab_gid
 from controller.broker.dispatch import handle
 from controller.broker.files.upkeep import SecretDelivery, restore
-from controller.broker.host.capabilities import UMASK, drop_privileges
+from controller.broker.host.capabilities import UMASK, drop_privileges, raise_priority
 from controller.broker.secrets.generated import GeneratedValues
 from controller.broker.secrets.memory_folder import secret_folder
 from controller.broker.secrets.opener import SecretOpener
@@ -98,6 +98,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         handle=handle,
         services=services,
     )
+    raise_priority()
     drop_privileges()
     try:
         broker.run(lifeline=lifeline_fd)

@@ -1,4 +1,4 @@
-"""Dropping the privileges that the broker doesn't need, before the broker serves.
+"""The broker's priority, and dropping the privileges that the broker doesn't need, before it serves.
 
 A broker that runs as root keeps the capabilities of ``KEPT_FOR``, in the effective, permitted and
 bounding sets.
@@ -7,15 +7,17 @@ Without CAP_DAC_OVERRIDE, root obeys file modes on writes. So the state folder m
 and root must be allowed to open the engine's socket. A rootless engine's socket belongs to its
 user: keep ``DAC_OVERRIDE`` there.
 
-Capability sets are per thread: call ``drop_privileges`` before the first thread starts. Sources:
-capabilities(7), prctl(2), linux/capability.h.
+Capability sets and priorities are per thread: call both functions before the first thread starts.
+Sources: capabilities(7), prctl(2), linux/capability.h, sched(7).
 """
 
 from __future__ import annotations
 
 import os
 import resource
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from controller.system import syscalls
 
@@ -38,6 +40,10 @@ KEPT = tuple(KEPT_FOR)
 #: All connections that ``server.connection_limit`` allows, and files and paths.
 NOFILE = 4096
 UMASK = 0o077
+#: The broker's nice value: on a busy processor, the weight of nine ordinary programs.
+NICE = -10
+#: The nice value of a session, where the sessions share the processors (sched(7), autogroup).
+SESSION_NICE = Path("/proc/self/autogroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,23 @@ class Privileges:
 def descriptor_limit() -> int:
     """Return how many file descriptors this process may have."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def raise_priority() -> bool:
+    """Let the broker run before other programs on a busy host. Return False without the right to.
+
+    Otherwise each turn of the event loop waits for a processor, behind the programs of a client.
+    The session's value changes only if the session is the broker's own, as below ``trimtab up``.
+    """
+    try:
+        now = os.getpriority(os.PRIO_PROCESS, 0)
+        os.setpriority(os.PRIO_PROCESS, 0, min(now, NICE))
+    except PermissionError:
+        return False
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):  # a kernel without groups of sessions
+            SESSION_NICE.write_text(str(NICE), encoding="ascii")
+    return True
 
 
 def drop_privileges(*, keep: tuple[str, ...] = KEPT) -> Privileges:

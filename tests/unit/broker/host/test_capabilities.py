@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.host.capabilities import KEPT_FOR
+from controller.broker.host.capabilities import KEPT_FOR, NICE
 
 SCRIPT = """
 import json, os, resource, sys, threading
@@ -33,6 +33,19 @@ print(json.dumps({
     "core": resource.getrlimit(resource.RLIMIT_CORE),
     "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
 }))
+"""
+PRIORITY = """
+import os, sys
+from pathlib import Path
+from controller.broker.host.capabilities import raise_priority
+uid = int(sys.argv[1])
+if uid:
+    os.setresuid(uid, uid, uid)
+session = Path("/proc/self/autogroup")
+before = session.read_text().split()[-1] if session.exists() else "0"
+raised = raise_priority()
+after = session.read_text().split()[-1] if session.exists() else before
+print(raised, os.getpriority(os.PRIO_PROCESS, 0), int(after) - int(before))
 """
 NAMES = ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb", "NoNewPrivs", "Umask")
 KEPT = f"{1 << 0 | 1 << 2 | 1 << 5 | 1 << 19:016x}"  # CHOWN, DAC_READ_SEARCH, KILL, SYS_PTRACE
@@ -90,3 +103,29 @@ def test_a_broker_that_isn_t_root_says_that_it_had_nothing_to_drop() -> None:
         "NoNewPrivs": "1",
         "Umask": "0077",
     }
+
+
+def priority(uid: int, *, own_session: bool) -> list[str]:
+    """Return whether the priority was raised, the nice value, and the change of the session's."""
+    argv = [sys.executable, "-c", PRIORITY, str(uid)]
+    done = subprocess.run(
+        argv,
+        cwd=Path(__file__).parents[4],
+        capture_output=True,
+        text=True,
+        check=True,
+        start_new_session=own_session,
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.needs_root
+def test_root_prefers_the_broker_and_its_own_session_alone() -> None:
+    grouped = Path("/proc/self/autogroup").exists()
+    assert priority(0, own_session=True) == ["True", str(NICE), str(NICE) if grouped else "0"]
+    assert priority(0, own_session=False) == ["True", str(NICE), "0"]
+
+
+@pytest.mark.needs_root
+def test_without_the_right_to_a_priority_a_broker_starts_all_the_same() -> None:
+    assert priority(61001, own_session=True) == ["False", "0", "0"]
