@@ -78,6 +78,8 @@ def test_sources_are_compared_by_whole_components(source, rules):
         "/var/lib/trimtab/broker",
         "/tmp/docker.sock",
         "/tmp/state/run/broker.sock",
+        "/tmp/state/run/broker-operator.sock",
+        "/tmp/state/run/broker-controller.sock",
     ],
 )
 def test_some_sources_no_policy_allows(source):
