@@ -78,6 +78,7 @@ class BrokerSockets:
                         raise
                     LOG.warning("socket.skipped path=%s error=%s", reserved, error.message)
                     continue
+                failed.callback(made.close)
                 self._reserved[word] = reserved
                 found.append(Listening(made, reserved=True))
                 self._remove_later(reserved)
