@@ -21,7 +21,7 @@ SUITE ?=
 # Without bytecode each process compiles again what the tests import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: compose-diff help setup run down test check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-git compat docker-py docs lock clean
+.PHONY: compose-diff compose-side help setup run down test check lint format sim sim-sweep sim-planted sim-budget mutants bench bench-gate bench-journal gate-cases fuzz fuzz-cost fuzz-git compat docker-py docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
@@ -87,6 +87,10 @@ bench-journal: setup ## appends, a million records verified and asked
 
 compose-diff: setup ## compare the reading of Compose projects below DIR with docker-compose
 	@$(PYTHON) -m tools.compose_diff "$(DIR)" $(ARGS)
+
+compose-side: setup ## run the Compose stacks below DIR with docker compose and with trimtab, and compare (as root)
+	@$(PYTHON) tools/engine install
+	@$(PYTHON) -m tools.stacks $(if $(DIR),"$(DIR)") $(ARGS)
 
 gate-cases: setup ## judge a file of gate cases, as root: CASES=file.jsonl
 	@$(PYTHON) tools/engine install

@@ -5,7 +5,7 @@ section 9.2.2). While DNS is silent it goes on with what it was told last (RFC 8
 nobody answers there any more.
 
 Run inside the network namespace of a container: the engine's DNS is at 127.0.0.11 there. The first
-argument is for how many seconds it waits for a connection, each other one a name. A line is printed for each request: the name, the outcome of it, how long it
+argument is for how many seconds it waits for a connection, each other one a name, or NAME:PORT. A line is printed for each request: the name, the outcome of it, how long it
 took in milliseconds, and when.
 """
 
@@ -52,16 +52,16 @@ class Unserved(OSError):
     """Nobody there took the request, so that it may be made elsewhere."""
 
 
-def ask(address: str, patience_s: float) -> None:
+def ask(address: str, port: int, patience_s: float) -> None:
     """Ask for one page.
 
     Raises:
         Unserved: nobody takes requests there, or whoever did hung up before answering.
         OSError: the answer isn't what it should be.
     """
-    with contextlib.closing(http.client.HTTPConnection(address, PORT)) as connection:
+    with contextlib.closing(http.client.HTTPConnection(address, port)) as connection:
         try:
-            connection.sock = socket.create_connection((address, PORT), patience_s)
+            connection.sock = socket.create_connection((address, port), patience_s)
         except OSError as error:
             raise Unserved(str(error)) from error
         connection.sock.settimeout(TIMEOUT_S)
@@ -78,8 +78,9 @@ def ask(address: str, patience_s: float) -> None:
             raise ConnectionError(f"status {answer.status}")
 
 
-def request(name: str, held: list[str], patience_s: float) -> str:
+def request(asked: str, held: list[str], patience_s: float) -> str:
     """Return the outcome of one request by name; *held* is what DNS said last, and is kept up."""
+    name, _, port = asked.partition(":")
     why = "has no address"
     for _ in range(TRIES):
         told = True
@@ -89,7 +90,7 @@ def request(name: str, held: list[str], patience_s: float) -> str:
             told, why = False, f"no name: {error}"
         for address in held:
             try:
-                ask(address, patience_s)
+                ask(address, int(port or PORT), patience_s)
             except Unserved as error:
                 why = f"{address}: {error}"
             except (OSError, http.client.HTTPException) as error:

@@ -43,13 +43,15 @@ class Client:
 
 
 @contextlib.contextmanager
-def asking(host: Host, *names: str, patience_s: float = 4.0) -> Iterator[Client]:
-    """Ask each service again and again, by its name.
+def asking(
+    host: Host, *names: str, patience_s: float = 4.0, network: str = NETWORK
+) -> Iterator[Client]:
+    """Ask each service again and again, by its name or NAME:PORT.
 
     Connections are waited for so long. It must be longer than an engine takes to make an address work that its DNS
     tells already: who gives up before that may find its predecessor gone.
     """
-    options = ["run", "--detach", "--init", "--network", NETWORK]
+    options = ["run", "--detach", "--init", "--network", network]
     stranger = host.engine.docker(*options, "trimtab.local/worker:1").stdout.strip()
     pid = host.engine.docker("inspect", "--format", "{{.State.Pid}}", stranger).stdout.strip()
     said = host.folder / f"asked-{pid}.log"

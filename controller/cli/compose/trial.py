@@ -58,7 +58,7 @@ def attempt(path: Path, policy: str | None, state: Path | None, as_json: bool) -
     read = read_folder(path, settings_of(rules))
     verdicts = tuple(offline.preview_creations(read.desired, rules))
     reaches = reach_of(read.project, read.desired)
-    changes = changes_of(read.desired, reaches, rules)
+    changes = changes_of(read.project, read.desired, reaches, rules)
     if as_json:
         print_json(_report(read, rules, verdicts, reaches, changes))
     else:

@@ -114,11 +114,11 @@ class DependencyState:
 
     @property
     def unchecked(self) -> bool:
-        """Return True if Healthy is asked of a service without a healthcheck, such as a pinned
-        revision.
-        """
+        """Return True if Healthy is asked of a service whose document and image have no check."""
         checked = self.service is not None and self.service.spec.healthcheck is not None
-        return self.condition is DependencyCondition.HEALTHY and not checked
+        kept = (slot.current for slot in self.slots)
+        runs_unchecked = any(each is not None and each.running and not each.health for each in kept)
+        return self.condition is DependencyCondition.HEALTHY and not checked and runs_unchecked
 
     @property
     def keeps_failing(self) -> bool:
@@ -159,7 +159,11 @@ RULES: tuple[
     # An earlier action of the same plan starts the dependency.
     (_MET, lambda d: d.starting and d.condition is DependencyCondition.STARTED, lambda _: ""),
     (_FAILED, lambda d: d.stalled, lambda d: d.stalled),
-    (_FAILED, lambda d: d.unchecked, lambda _: "as it is pinned it has no healthcheck"),
+    (
+        _FAILED,
+        lambda d: d.unchecked,
+        lambda _: "neither its document nor its image has a healthcheck",
+    ),
     (_FAILED, lambda d: d.dead_end, lambda d: d.dead_end),
     (_FAILED, lambda d: d.keeps_failing, lambda _: "it keeps failing"),
     (_WAITING, lambda d: not d.current and d.replacing, lambda _: "it is being replaced"),

@@ -148,6 +148,7 @@ def _condition(
     declaration: Declaration, path: YamlPath, other: Declaration, condition: DependencyCondition
 ) -> Iterator[Problem]:
     spec, place = service_spec(other), other.place
+    severity = Severity.ERROR
     if isinstance(spec, JobSpec):
         if spec.trigger is Trigger.ROLLOUT:
             message = f"{other.key} ({place}) runs for rollouts, so it never completes by itself"
@@ -158,14 +159,19 @@ def _condition(
             message = f"{other.key} ({place}) is a job, which ends"
             remedy = "write condition: Completed"
     elif condition is DependencyCondition.HEALTHY and spec.healthcheck is None:
-        message = f"{other.key} ({place}) has no healthcheck, so it never becomes Healthy"
+        # The image can have a check. It is known once a container runs.
+        message = (
+            f"{other.key} ({place}) has no healthcheck: it becomes Healthy by its image's alone"
+        )
         remedy = "add a healthcheck there, or write condition: Started here"
+        severity = Severity.WARNING
     elif condition is DependencyCondition.COMPLETED and spec.restart.policy is RestartPolicy.ALWAYS:
         message = f"{other.key} ({place}) is restarted whenever it ends, so it never completes"
         remedy = "write restart: {policy: OnFailure} there, or condition: Started here"
     else:
         return
-    yield declaration.problem((*path, "condition"), "dependency.condition", message, remedy)
+    where = (*path, "condition")
+    yield declaration.problem(where, "dependency.condition", message, remedy, severity=severity)
 
 
 def _suggestion(other: Key, own: Key, services: Iterable[Key]) -> str:

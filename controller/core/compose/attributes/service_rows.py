@@ -36,7 +36,11 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
             "default set that the policy allows"
         ),
     ),
-    ("cgroup", "~", "private; host is refused"),
+    (
+        "cgroup",
+        "~!",
+        "the engine's default: private with version 2 of cgroups, the host's with version 1. host is refused",
+    ),
     ("cgroup_parent", "!", "limits would be those of another group → remove it"),
     ("command", "=", "the arguments"),
     ("configs", "=", "files of Configs, read-only"),

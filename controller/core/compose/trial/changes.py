@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from controller.core.compose.project import ComposeProject
 from controller.core.compose.trial.reach import ServiceReach
+from controller.core.compose.trial.running import completed_settings
 from controller.core.manifests.checks.claims import exclusive_resources
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.spec.files import FileMount
@@ -42,11 +44,15 @@ class TrialChange:
 
 
 def changes_of(
-    desired: Desired, reaches: Iterable[ServiceReach], policy: Policy
+    project: ComposeProject, desired: Desired, reaches: Iterable[ServiceReach], policy: Policy
 ) -> tuple[TrialChange, ...]:
     """Return the gains and losses of the services that trimtab would run."""
     services = [each for each in desired.services if not isinstance(each.spec, JobSpec)]
-    found = [*_gains(services, desired, policy), *_losses(desired, reaches)]
+    found = [
+        *_gains(services, desired, policy),
+        *_losses(desired, reaches),
+        *(TrialChange("loss", names, text) for text, names in completed_settings(project, desired)),
+    ]
     return tuple(each for each in found if each.services)
 
 

@@ -44,12 +44,7 @@ def reach_of(project: ComposeProject, desired: Desired) -> tuple[ServiceReach, .
     trees = {name: mapping(tree) for name, tree in mapping(project.tree.get("services")).items()}
     networks = mapping(project.tree.get("networks"))
     joined = {name: _networks_before(tree) for name, tree in trees.items()}
-    by_name = {each.key.name: each.spec for each in desired.workloads}
-    named = {name: by_name.get(dns_name(name)) for name in trees}
-    named |= {
-        n: by_name.get(dns_name(n, JOB_NAME_MAX)) for n, spec in named.items() if spec is None
-    }
-    specs = {name: spec for name, spec in named.items() if spec is not None}
+    specs = specs_of(project, desired)
     attached = {name: _networks_after(spec) for name, spec in specs.items()}
     outward = {each.key.name for each in desired.networks if not each.spec.internal}
     return tuple(
@@ -70,6 +65,17 @@ def reach_of(project: ComposeProject, desired: Desired) -> tuple[ServiceReach, .
         )
         for name, tree in trees.items()
     )
+
+
+def specs_of(project: ComposeProject, desired: Desired) -> dict[str, ServiceSpec]:
+    """Return the specs of the services that aren't refused, by their names in the file."""
+    by_name = {each.key.name: each.spec for each in desired.workloads}
+    found: dict[str, ServiceSpec] = {}
+    for name in mapping(project.tree.get("services")):
+        spec = by_name.get(dns_name(name)) or by_name.get(dns_name(name, JOB_NAME_MAX))
+        if spec is not None:
+            found[name] = spec
+    return found
 
 
 def _networks_before(tree: Tree) -> frozenset[str]:

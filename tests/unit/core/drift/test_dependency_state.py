@@ -90,8 +90,11 @@ PAST = "2026-01-01T00:00:00Z"
         ("Started", {"restart": {"policy": "Never"}}, [container("db", state="exited", exit_code=1, admitted={"restart": "no"})], "db can't start: db.1-bbbbbbbb exited with 1"),
         ("Healthy", {"restart": {"policy": "Never"}, "replicas": 2}, [container("db", state="exited", admitted={"restart": "no"})], "waiting for db to be healthy (db.1-bbbbbbbb is exited)"),
         ("Healthy", {"restart": {"policy": "Never"}}, [container("db", state="exited", admitted={"restart": "no"})], "db can't be healthy: db.1-bbbbbbbb exited with 0"),
-        # An earlier revision, to which it is pinned, may be without.
-        ("Healthy", {"healthcheck": None}, [container("db")], "db can't be healthy: as it is pinned it has no healthcheck"),
+        # The check may be that of the image.
+        ("Healthy", {"healthcheck": None}, [container("db")], "db can't be healthy: neither its document nor its image has a healthcheck"),
+        ("Healthy", {"healthcheck": None}, [container("db", health="starting")], "waiting for db to be healthy (db.1-bbbbbbbb is starting)"),
+        ("Healthy", {"healthcheck": None}, [HEALTHY], ""),
+        ("Healthy", {"healthcheck": None}, [container("db", state="created")], "waiting for db to be healthy"),
         # Nobody but a person brings it up.
         ("Started", {"state": "Stopped"}, [container("db")], "db can't start: it is declared Stopped"),
         ("Started", {"replicas": 0}, [container("db")], "db can't start: it is scaled to 0"),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from controller.core.manifests.check_together import desired_of
 from controller.model.desired.spec.service import ServiceSpec
+from controller.model.errors import Severity
 
 HEAD = "apiVersion: trimtab/v1\nkind: Service\n"
 
@@ -599,7 +600,6 @@ def test_a_long_cycle_is_cut():
         ("Healthy", HEALTHCHECK, ""),
         ("Completed", "restart: {policy: OnFailure}", ""),
         ("Completed", "restart: {policy: Never}", ""),
-        ("Healthy", "", "Service/default/db (db.yaml:1) has no healthcheck, so it never becomes Healthy"),
         ("Completed", "", "Service/default/db (db.yaml:1) is restarted whenever it ends, so it never completes"),
     ],
 )  # fmt: skip
@@ -614,6 +614,18 @@ def test_a_condition_that_never_comes_true_is_refused_with_its_remedy(condition,
     )
     assert [one.key.name for one in found.services] == (["db"] if problem else ["db", "web"])
     assert all("condition: Started here" in problem.remedy for problem in found.problems)
+
+
+def test_healthy_without_a_healthcheck_relies_on_the_image_with_a_warning():
+    files = {
+        "db.yaml": service("", name="db"),
+        "web.yaml": depending("web", "{name: db, condition: Healthy}"),
+    }
+    found = desired_of(files)
+    assert [each.key.name for each in found.services] == ["db", "web"]
+    (warning,) = found.problems
+    assert (warning.code, warning.severity) == ("dependency.condition", Severity.WARNING)
+    assert "by its image's alone" in warning.message
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ volumes:
 
 def test_gains_and_losses_name_their_services() -> None:
     state = desired(SHOP)
-    found = changes_of(state, reach_of(canonical(SHOP), state), Policy.from_json({"name": "test"}))
+    project = canonical(SHOP)
+    policy = Policy.from_json({"name": "test"})
+    found = changes_of(project, state, reach_of(project, state), policy)
     texts = {(each.kind, each.services, each.text.partition(":")[0]) for each in found}
     assert ("gain", ("worker",), "a change is rolled out without an interruption") in texts
     assert ("gain", ("worker",), "a memory limit of 2Gi and at most 256 processes") in texts

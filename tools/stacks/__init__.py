@@ -1,0 +1,1 @@
+"""Ordinary Compose stacks, run by docker compose and by trimtab on one engine, and compared."""
