@@ -13,15 +13,14 @@ from typing import Any
 
 from controller.core.disruption import budget
 from controller.core.encoding.canonical_json import canonical
+from controller.core.encoding.stored_form import read_plain
 from controller.core.engine_api import translate
 from controller.core.engine_api.streams import pull_errors
 from controller.core.jobs import memory as jobs
 from controller.core.records.inventory_json import (
-    aliases_from_json,
-    settings_from_json,
+    item_from_json,
     stored_from_json,
 )
-from controller.core.rules.confinement import confinement_from_json
 from controller.engine.stale_endpoints import endpoints_of
 from controller.engine.transport import EngineResponse
 from controller.model.errors import (
@@ -35,7 +34,7 @@ from controller.model.errors import (
     Refused,
     ReplyLost,
 )
-from controller.model.inventory import ContainerItem, OwnedObject
+from controller.model.inventory import OwnedObject
 from controller.model.observed import Container, Ending, Image
 from controller.model.records import Context, Precondition
 
@@ -155,16 +154,20 @@ class InventoryResponse:
         self.instance = str(payload.get("instance") or "")
         self.engine_id = str(payload.get("engineId") or "")
         self.containers = {
-            item["id"]: _parse_item(item) for item in payload.get("containers") or ()
+            item["id"]: item_from_json(item) for item in payload.get("containers") or ()
         }
-        self.networks = {each["id"]: _parse_owned(each) for each in payload.get("networks") or ()}
-        self.volumes = {each["name"]: _parse_owned(each) for each in payload.get("volumes") or ()}
+        self.networks = {
+            each["id"]: read_plain(OwnedObject, each) for each in payload.get("networks") or ()
+        }
+        self.volumes = {
+            each["name"]: read_plain(OwnedObject, each) for each in payload.get("volumes") or ()
+        }
         self.pins = {
             revision: Image(id=image["id"], digest=image.get("digest") or "")
             for revision, image in (payload.get("pins") or {}).items()
         }
         self.endings = {
-            each["container"]: _parse_ending(each) for each in payload.get("endings") or ()
+            each["container"]: read_plain(Ending, each) for each in payload.get("endings") or ()
         }
         self.taken_down = str(payload.get("takenDown") or "")
         self.files = stored_from_json(payload.get("files") or ())
@@ -214,38 +217,3 @@ class BrokerLook:
             payload["volumes"],
             payload["images"],
         )
-
-
-def _parse_item(payload: Mapping[str, Any]) -> ContainerItem:
-    texts = (
-        "namespace service revision owner origin intent image effective violation former post_start"
-    )
-    return ContainerItem(
-        id=payload["id"],
-        slot=payload.get("slot") or 0,
-        is_run=bool(payload.get("is_run")),
-        started=bool(payload.get("started")),
-        adopted=bool(payload.get("adopted")),
-        gaps=tuple(payload.get("gaps") or ()),
-        admitted=settings_from_json(payload.get("admitted") or {}),
-        confined=confinement_from_json(payload.get("confined")),
-        signalled=tuple(payload.get("signalled") or ()),
-        network_aliases=aliases_from_json(payload.get("network_aliases")),
-        **_texts(payload, texts),
-    )
-
-
-def _parse_ending(payload: Mapping[str, Any]) -> Ending:
-    uid = int(payload.get("uid") or 0)
-    return Ending(
-        container=payload["container"], uid=uid, **_texts(payload, "route role time reason")
-    )
-
-
-def _parse_owned(payload: Mapping[str, Any]) -> OwnedObject:
-    return OwnedObject(**_texts(payload, "id name namespace owner origin intent adopted dumped"))
-
-
-def _texts(payload: Mapping[str, Any], names: str) -> dict[str, Any]:
-    """Return the texts of some members, '' for a missing one."""
-    return {name: payload.get(name) or "" for name in names.split()}

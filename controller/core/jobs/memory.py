@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final, Literal
 
+from controller.core.encoding.stored_form import read_plain
 from controller.model.inventory import JOBS_MAX
 from controller.model.names import Key
-from controller.model.observed import NO_RUNS, JobMemory, JobOccasion, JobRun
+from controller.model.observed import JobMemory, JobOccasion, JobRun
 
 #: Runs kept in the memory. A run that goes on is always kept.
 RUNS_KEPT: Final = 10
@@ -115,16 +116,7 @@ def _with_occasion(
 
 def to_json(jobs: Jobs) -> list[dict[str, object]]:
     """Return memories as JSON, in the order of their last use."""
-    return [{"key": str(key), **_one_to_json(memory)} for key, memory in jobs.items()]
-
-
-def _one_to_json(memory: JobMemory) -> dict[str, object]:
-    return {
-        "last": memory.last,
-        "runs": [asdict(run) for run in memory.runs],
-        "occasions": [asdict(occasion) for occasion in memory.occasions],
-        "requests": list(memory.requests),
-    }
+    return [{"key": str(key), **asdict(memory)} for key, memory in jobs.items()]
 
 
 def from_json(value: Iterable[Mapping[str, Any]]) -> dict[Key, JobMemory]:
@@ -133,13 +125,4 @@ def from_json(value: Iterable[Mapping[str, Any]]) -> dict[Key, JobMemory]:
     Raises:
         KeyError, TypeError, ValueError: the value is no list of memories.
     """
-    return {
-        Key.parse(each["key"]): replace(
-            NO_RUNS,
-            last=int(each["last"]),
-            runs=tuple(JobRun(**run) for run in each["runs"]),
-            occasions=tuple(JobOccasion(**occasion) for occasion in each["occasions"]),
-            requests=tuple(map(str, each["requests"])),
-        )
-        for each in value
-    }
+    return {Key.parse(each["key"]): read_plain(JobMemory, each) for each in value}

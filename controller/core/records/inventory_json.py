@@ -7,14 +7,15 @@ older brokers, which lack newer members.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from controller.core.encoding.image_reference import repository_of
 from controller.core.encoding.json_members import list_of, text_member, texts_of
+from controller.core.encoding.stored_form import read_plain
 from controller.core.jobs import memory as jobs
 from controller.core.rules.confinement import confinement_from_json, confinement_to_json
-from controller.model.files.delivery import FileSet, StoredContent, StoredFiles
+from controller.model.files.delivery import StoredFiles
 from controller.model.inventory import (
     Approval,
     Capacity,
@@ -33,7 +34,18 @@ from controller.model.inventory import (
 from controller.model.observed import Ending, Settings
 
 SETTINGS_FIELDS = frozenset(field.name for field in fields(Settings))
-_NUMBERS = frozenset(field.name for field in fields(Settings) if isinstance(field.default, int))
+#: The members of a snapshot that are lists: the dataclass of an item, and its field that is the key.
+_LISTS: dict[str, tuple[type, str]] = {
+    "networks": (OwnedObject, "id"),
+    "volumes": (OwnedObject, "id"),
+    "ledger": (TrustedImage, "reference"),
+    "sessions": (ExecSession, "id"),
+    "approvals": (Approval, "id"),
+    "endings": (Ending, "container"),
+    "holds": (VolumeHold, "volume"),
+}
+#: The lists in the snapshots of all brokers.
+_ALWAYS = frozenset({"networks", "volumes", "ledger"})
 
 
 def settings_to_json(settings: Settings) -> dict[str, object]:
@@ -43,15 +55,20 @@ def settings_to_json(settings: Settings) -> dict[str, object]:
 
 
 def settings_from_json(value: Mapping[str, Any]) -> Settings:
-    """Return the settings written by ``settings_to_json``; unknown members are ignored.
+    """Return the settings written by ``settings_to_json``; unknown members are ignored."""
+    return read_plain(Settings, {"name": "", **value})
 
-    The journal writes numbers beyond 2^53 as strings, so numbers are read from strings too.
-    """
-    members = {name: member for name, member in value.items() if name in SETTINGS_FIELDS}
-    for name in _NUMBERS & members.keys():
-        members[name] = int(members[name])
-    lists = {name: tuple(map(str, members.pop(name, ()))) for name in ("networks", "others")}
-    return Settings(**{"name": "", **members, **lists})
+
+def item_to_json(item: ContainerItem) -> dict[str, object]:
+    """Return a container of the inventory as JSON."""
+    confined = None if item.confined is None else confinement_to_json(item.confined)
+    return {**asdict(item), "admitted": settings_to_json(item.admitted), "confined": confined}
+
+
+def item_from_json(value: Mapping[str, Any]) -> ContainerItem:
+    """Return a container written by ``item_to_json``; older brokers wrote fewer members."""
+    confined = confinement_from_json(value.get("confined"))
+    return read_plain(ContainerItem, {**value, "confined": confined})
 
 
 def to_json(inventory: Inventory) -> dict[str, object]:
@@ -85,51 +102,36 @@ def from_json(value: Mapping[str, Any]) -> Inventory:
     Raises:
         KeyError, TypeError, ValueError: the value is not an inventory.
     """
-    items = [
-        ContainerItem(
-            **{
-                **item,
-                "admitted": settings_from_json(item["admitted"]),
-                "aliases": texts_of(item.get("aliases")),
-                "network_aliases": aliases_from_json(item.get("network_aliases")),
-                "ports": texts_of(item.get("ports")),
-                "signalled": texts_of(item.get("signalled")),
-                "gaps": texts_of(item.get("gaps")),
-                "confined": confinement_from_json(item.get("confined")),
-            }
-        )
-        for item in value["containers"]
-    ]
+    items = [item_from_json(item) for item in value["containers"]]
+    lists = {
+        name: {
+            getattr(item, key): item
+            for item in read_plain(
+                tuple[kind, ...],  # type: ignore[valid-type]
+                value[name] if name in _ALWAYS else value.get(name, ()),
+            )
+        }
+        for name, (kind, key) in _LISTS.items()
+    }
     return Inventory(
         seq=int(value["seq"]),
         time=text_member(value, "time"),
         containers={item.id: item for item in items},
-        networks={member["id"]: OwnedObject(**member) for member in value["networks"]},
-        volumes={member["id"]: OwnedObject(**member) for member in value["volumes"]},
-        ledger={member["reference"]: TrustedImage(**member) for member in value["ledger"]},
         pins=_pins(value["pins"], items),
-        # ``get``: snapshots of older brokers lack these members.
-        sessions={member["id"]: ExecSession(**member) for member in value.get("sessions", ())},
-        open={identifier: OpenIntent(**member) for identifier, member in value["open"].items()},
+        open={each: read_plain(OpenIntent, intent) for each, intent in value["open"].items()},
         replicas=_replicas(value, items),
         taken={
             member["intent"]: _taken(member, is_open=member["intent"] in value["open"])
             for member in value.get("taken", ())
         },
-        approvals={member["id"]: _approval(member) for member in value.get("approvals", ())},
-        endings={member["container"]: Ending(**member) for member in value.get("endings", ())},
         taken_down=text_member(value, "takenDown"),
         files=stored_from_json(value.get("files", ())),
         jobs=jobs.from_json(value.get("jobs", ())),
-        holds={member["volume"]: _hold(member) for member in value.get("holds", ())},
+        **lists,
     )
 
 
-def _hold(member: Mapping[str, Any]) -> VolumeHold:
-    return VolumeHold(**{**member, "users": texts_of(member["users"])})
-
-
-def aliases_from_json(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def aliases_from_json(value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return the names of a container by network, from an object or from pairs; sorted."""
     pairs = value.items() if isinstance(value, Mapping) else list_of(value)
     return tuple(sorted((str(network), texts_of(names)) for network, names in pairs))
@@ -143,15 +145,10 @@ def stored_to_json(stored: StoredFiles) -> dict[str, object]:
 
 def stored_from_json(value: Iterable[Mapping[str, Any]]) -> dict[str, StoredFiles]:
     """Return the stored contents written by ``stored_to_json``, by ``str(FileSet)``."""
-    result = {}
-    for member in value:
-        files = FileSet(member["kind"], member["namespace"], member["name"])
-        contents = (
-            StoredContent(each["content"], each["owner"], int(each["size"]))
-            for each in member["contents"]
-        )
-        result[str(files)] = StoredFiles(files, tuple(contents))
-    return result
+    found = [
+        read_plain(StoredFiles, {"files": each, "contents": each["contents"]}) for each in value
+    ]
+    return {str(stored.files): stored for stored in found}
 
 
 def _pins(value: Any, items: Iterable[ContainerItem]) -> dict[str, PinnedImage]:
@@ -175,11 +172,6 @@ def _pins(value: Any, items: Iterable[ContainerItem]) -> dict[str, PinnedImage]:
     return pins
 
 
-def _approval(members: Mapping[str, Any]) -> Approval:
-    lists = {"objects": tuple(members["objects"]), "used": tuple(members["used"])}
-    return Approval(**{**members, **lists})
-
-
 def _replicas(value: Mapping[str, Any], items: list[ContainerItem]) -> dict[str, Replica]:
     """Return the containers of the disruption budget; older brokers wrote none."""
     if "replicas" not in value:
@@ -191,17 +183,8 @@ def _replicas(value: Mapping[str, Any], items: list[ContainerItem]) -> dict[str,
             )
             for item in mine
         }
-    return {
-        member["container"]: Replica(
-            container=member["container"],
-            service=member["service"],
-            networks=tuple(member["networks"]),
-            capacity=_capacity(member["capacity"]),
-            granted=_capacity(member["granted"]),
-            up=_stamp(member["up"]),
-        )
-        for member in value["replicas"]
-    }
+    replicas = read_plain(tuple[Replica, ...], value["replicas"])
+    return {replica.container: replica for replica in replicas}
 
 
 def replica_of(item: ContainerItem, *, up: RecordTime | None) -> Replica:
@@ -211,25 +194,10 @@ def replica_of(item: ContainerItem, *, up: RecordTime | None) -> Replica:
     return Replica(item.id, service, item.admitted.networks, capacity, capacity, up)
 
 
-def _capacity(value: Mapping[str, Any]) -> Capacity:
-    return Capacity(**{name: int(limit) for name, limit in value.items()})
-
-
 def _taken(member: Mapping[str, Any], *, is_open: bool) -> TakenDown:
-    # Older brokers wrote ``last``, which nothing reads, and ``down``.
-    rest = {name: each for name, each in member.items() if name not in ("last", "down")}
+    taken = read_plain(TakenDown, member)
     if "down" not in member:
-        return TakenDown(**{**rest, "down_since": _stamp(member["down_since"])})
-    # They counted from the intent on.
-    since = None if is_open else RecordTime(member["intent"], member["time"])
-    return TakenDown(**rest, closed=not is_open, down_since=since)
-
-
-def _stamp(value: Mapping[str, str] | None) -> RecordTime | None:
-    return None if value is None else RecordTime(**value)
-
-
-def item_to_json(item: ContainerItem) -> dict[str, object]:
-    """Return a container of the inventory as JSON."""
-    confined = None if item.confined is None else confinement_to_json(item.confined)
-    return {**asdict(item), "admitted": settings_to_json(item.admitted), "confined": confined}
+        return taken
+    # Older brokers counted from the intent on.
+    since = None if is_open else RecordTime(taken.intent, taken.time)
+    return replace(taken, closed=not is_open, down_since=since)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pytest
@@ -40,6 +40,7 @@ from controller.model.desired.plan import (
 )
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Act
+from controller.model.inventory import OwnedObject
 from controller.model.names import Key, NetworkNames, service_key
 from controller.model.observed import Ending, HostPort, Observed
 from controller.model.records import Context, Precondition
@@ -513,21 +514,20 @@ def item(container_id: str) -> dict[str, object]:
     }
 
 
+def owned(identifier: str, name: str, namespace: str) -> dict[str, object]:
+    return asdict(OwnedObject(identifier, name, namespace, "team", "controller", "i1"))
+
+
 def world(**answers: object) -> Wire:
     inventory = {
         "instance": "i",
         "engineId": "E",
         "containers": [item("c1"), item("c2")],
         "networks": [
-            {
-                "id": "n1",
-                "name": "platform-network",
-                "namespace": "default",
-                "origin": "controller",
-            },
-            {"id": "n2", "name": "platform-network.prod", "namespace": "prod"},
+            owned("n1", "platform-network", "default"),
+            owned("n2", "platform-network.prod", "prod"),
         ],
-        "volumes": [{"id": "data", "name": "data", "namespace": "default"}],
+        "volumes": [owned("data", "data", "default")],
         "pins": {REVISION: {"id": "sha256:ab", "digest": ""}},
     }
     return Wire(
