@@ -24,19 +24,8 @@ from controller.core.engine_api import translate
 from controller.core.engine_api.streams import pull_progress
 from controller.core.engine_api.streams.log_stream import BadFrame, LogLines, is_multiplexed
 from controller.core.engine_api.streams.pull_progress import PullProgress
-from controller.engine import requests
+from controller.engine import requests, responses
 from controller.engine.events import WATCHED, WATCHED_ACTIONS, EventStream
-from controller.engine.responses import (
-    BrokerLook,
-    Inspect,
-    Inspected,
-    InventoryResponse,
-    encode_context,
-    error_of,
-    parse_json,
-    parse_object,
-    pull_error,
-)
 from controller.engine.stale_endpoints import stale_endpoints
 from controller.engine.transport import (
     ConnectionBroken,
@@ -86,8 +75,10 @@ OUTPUT_TIMEOUT_S = 2.0
 READ_PAUSE_S = 0.05
 READ_PAUSE_MAX_S = 1.0
 
-_OBSERVE_CONTEXT = encode_context(Context(cause="look"))
-_OUTPUT_CONTEXT = encode_context(Context(cause="keep the last output of a failed container"))
+_OBSERVE_CONTEXT = responses.encode_context(Context(cause="look"))
+_OUTPUT_CONTEXT = responses.encode_context(
+    Context(cause="keep the last output of a failed container")
+)
 
 
 def ignore_progress(_key: Key, _text: str) -> None:
@@ -184,7 +175,7 @@ class BrokerEngine:
             listening=self._listening() if any(c.ports for c in containers) else frozenset(),
         )
 
-    def _look_at(self, key: Key | None, images: frozenset[str]) -> BrokerLook | None:
+    def _look_at(self, key: Key | None, images: frozenset[str]) -> responses.BrokerLook | None:
         """Read a service's objects in one request; return None if several requests are needed."""
         if key is None or key.kind not in WORKLOADS or len(images) > IMAGES_MAX:
             return None
@@ -197,16 +188,16 @@ class BrokerEngine:
             if error.code != LOOK_TOO_LARGE:
                 raise
             return None
-        return BrokerLook.of(shown)
+        return responses.BrokerLook.of(shown)
 
-    def _read_parts(self, images: frozenset[str], only: Key | None) -> BrokerLook:
+    def _read_parts(self, images: frozenset[str], only: Key | None) -> responses.BrokerLook:
         """Read with a request for each object: everything would be too large for one response."""
         listed = [(each["Id"], _instance_of(each)) for each in self._list(only)]
-        inventory = InventoryResponse(self._get("/trimtab/v1/inventory"))
+        inventory = responses.InventoryResponse(self._get("/trimtab/v1/inventory"))
         own = [identifier for identifier, instance in listed if instance == inventory.instance]
-        return BrokerLook(
+        return responses.BrokerLook(
             inventory,
-            [Inspected.of(each, inventory) for each in self._inspect_containers(own)],
+            [responses.Inspected.of(each, inventory) for each in self._inspect_containers(own)],
             list(self._inspect_networks(inventory, only)),
             self._get("/volumes").get("Volumes") or [],
             {name: self._inspect_image(name) for name in sorted(images)},
@@ -224,7 +215,7 @@ class BrokerEngine:
         with _translated_errors(mutation=False):
             response = self._transport.call(request, _OUTPUT_CONTEXT)
         if response.status >= 400:
-            raise error_of(response, mutation=False)
+            raise responses.error_of(response, mutation=False)
         lines = LogLines(multiplexed=is_multiplexed(response.body))
         try:
             return (*lines.feed(response.body), *lines.finish())
@@ -240,13 +231,13 @@ class BrokerEngine:
         query = {"all": "1", "filters": json.dumps({"label": labels})}
         return list(self._get("/containers/json", query))
 
-    def _inspect_containers(self, ids: list[str]) -> Iterator[Inspect]:
+    def _inspect_containers(self, ids: list[str]) -> Iterator[responses.Inspect]:
         for container_id in sorted(ids):
             inspect = self._find(f"/containers/{container_id}/json")
             if inspect is not None:  # else removed since the list
                 yield inspect
 
-    def _containers(self, seen: BrokerLook) -> Iterator[observed.Container]:
+    def _containers(self, seen: responses.BrokerLook) -> Iterator[observed.Container]:
         for each in seen.containers:
             # The broker hides members of a network that are not in the inventory.
             stale = stale_endpoints(each.endpoints, seen.networks) if each.is_known else frozenset()
@@ -255,14 +246,14 @@ class BrokerEngine:
             elif (found := self._find(f"/containers/{each.container.id}/json")) is not None:
                 # Only an endpoint stale in both inspects is stale. Otherwise the container ended or
                 # left the network between the two requests.
-                again = Inspected.of(found, seen.inventory)
+                again = responses.Inspected.of(found, seen.inventory)
                 stale &= stale_endpoints(again.endpoints, seen.networks)
                 cut_off = tuple(sorted({each.network for each in stale}))
                 yield replace(again.container, cut_off=cut_off)
 
     def _inspect_networks(
-        self, inventory: InventoryResponse, only: Key | None
-    ) -> Iterator[Inspect]:
+        self, inventory: responses.InventoryResponse, only: Key | None
+    ) -> Iterator[responses.Inspect]:
         networks = [
             each
             for each in inventory.networks.values()
@@ -273,7 +264,7 @@ class BrokerEngine:
             if inspect is not None:
                 yield inspect
 
-    def _inspect_image(self, reference: str) -> Inspect | None:
+    def _inspect_image(self, reference: str) -> responses.Inspect | None:
         try:
             return self._find(f"/images/{quote(reference, safe='/:@')}/json")
         except Refused:
@@ -292,8 +283,8 @@ class BrokerEngine:
         with _translated_errors(mutation=False):
             response = self._reads(self._transport.call, request, _OBSERVE_CONTEXT)
         if response.status >= 400:
-            raise error_of(response, mutation=False)
-        return parse_json(response)
+            raise responses.error_of(response, mutation=False)
+        return responses.parse_json(response)
 
     # Acting
 
@@ -336,14 +327,14 @@ class BrokerEngine:
         self._reach("broker.send.before")
         with _translated_errors(mutation=True):
             response = self._transport.call(
-                request, "" if context is None else encode_context(context)
+                request, "" if context is None else responses.encode_context(context)
             )
         self._reach_received()
         if response.status >= 400:
-            raise error_of(response, mutation=True)
+            raise responses.error_of(response, mutation=True)
         if not request.id_member:
             return ""
-        return str(parse_object(response.body).get(request.id_member) or "")
+        return str(responses.parse_object(response.body).get(request.id_member) or "")
 
     def _reach_received(self) -> None:
         # A call is one step here: at these crash points the response exists and is still unused.
@@ -360,13 +351,13 @@ class BrokerEngine:
         try:
             with _translated_errors(mutation=True):
                 stream = self._transport.stream(
-                    request, "" if context is None else encode_context(context)
+                    request, "" if context is None else responses.encode_context(context)
                 )
                 last = self._follow_pull(stream, action)
         finally:
             self._on_progress(action.object, "")
         self._reach_received()
-        error = pull_error(EngineResponse(stream.status, last), action.target)
+        error = responses.pull_error(EngineResponse(stream.status, last), action.target)
         if error is not None:
             raise error
         return ""
@@ -397,7 +388,9 @@ class BrokerEngine:
         with _translated_errors(mutation=False):
             stream = self._transport.stream(request, _OBSERVE_CONTEXT)
             if stream.status >= 400:
-                raise error_of(EngineResponse(stream.status, _read_whole(stream)), mutation=False)
+                raise responses.error_of(
+                    EngineResponse(stream.status, _read_whole(stream)), mutation=False
+                )
         return EventStream(stream)
 
 

@@ -20,31 +20,8 @@ from controller.broker.engine.relay import ClientStream
 from controller.broker.engine.response import ResponseBroken, ResponseReader
 from controller.broker.engine.shared_pulls import Authorise, SharedPulls, send_no_credentials
 from controller.broker.files.store import FileStore
+from controller.broker.gate import commands
 from controller.broker.gate.call import Flow, unavailable_reason
-from controller.broker.gate.commands import (
-    SECRETS_BUSY,
-    Command,
-    CommandResult,
-    EndProcess,
-    Follow,
-    ForgetSecret,
-    Forward,
-    GiveWay,
-    InspectPaths,
-    Lost,
-    MakeFiles,
-    OpenSecret,
-    OtherCommand,
-    QueryJournal,
-    ReadCdiFiles,
-    ReadEngine,
-    ReadProcess,
-    ReadSecret,
-    Relay,
-    StoreContent,
-    WriteRecord,
-    engine_remedy,
-)
 from controller.broker.host import cdi_reader, process_killer, process_reader
 from controller.broker.server.fair_queue import AdmissionLock
 from controller.broker.server.journal_queries import JournalQueries
@@ -74,14 +51,14 @@ AFTER_ITS_ANSWER = "after its answer"
 
 #: Commands during which a mutation stays the only one that is judged.
 _KEEPS_ADMISSION = (
-    *(InspectPaths, ReadCdiFiles, ReadProcess, QueryJournal),
-    *(StoreContent, MakeFiles, ReadSecret, OpenSecret),
+    *(commands.InspectPaths, commands.ReadCdiFiles, commands.ReadProcess, commands.QueryJournal),
+    *(commands.StoreContent, commands.MakeFiles, commands.ReadSecret, commands.OpenSecret),
 )
 
 T = TypeVar("T")
 #: A flow of the gate. A Relay as the result hands the connection over to a relay; a Follow sends
 #: new journal records over the connection.
-RequestFlow = Flow[Reply | Relay | Follow]
+RequestFlow = Flow[Reply | commands.Relay | commands.Follow]
 InspectPathsFunction = Callable[[tuple[str, ...]], tuple[PathFacts, ...]]
 
 
@@ -89,7 +66,10 @@ class StartedFlow(Generic[T]):
     """A flow that runs to its next command. Starts the generator at once."""
 
     def __init__(
-        self, flow: Generator[Command, CommandResult, T], rollbacks: int, user: SlotUser
+        self,
+        flow: Generator[commands.Command, commands.CommandResult, T],
+        rollbacks: int,
+        user: SlotUser,
     ) -> None:
         self._flow = flow
         #: The user of the connections to the engine.
@@ -98,20 +78,20 @@ class StartedFlow(Generic[T]):
         #: judged by is durable.
         self.rollbacks: int | None = rollbacks
         #: The command to execute. None at the end of the flow; then ``value`` is the result.
-        self.command: Command | None = None
+        self.command: commands.Command | None = None
         self.send(None)
 
     @property
     def early(self) -> Reply | None:
         """The response that the client gets while the flow continues; None without one."""
-        return self.command.early if isinstance(self.command, WriteRecord) else None
+        return self.command.early if isinstance(self.command, commands.WriteRecord) else None
 
     @property
     def is_refused(self) -> bool:
         """True if the first command records a refusal, or the flow ended without a command."""
         return self.command is None or _is_refusal(self.command)
 
-    def send(self, result: CommandResult) -> None:
+    def send(self, result: commands.CommandResult) -> None:
         """Continue with the result of the command."""
         try:
             self.command = self._flow.send(result)
@@ -127,12 +107,12 @@ def _read_process(arguments: tuple[int, str, tuple[str, ...]]) -> EffectiveState
     return process_reader.read_process(*arguments)
 
 
-def _is_refusal(command: Command) -> bool:
-    return isinstance(command, WriteRecord) and command.entry.stage == "refusal"
+def _is_refusal(command: commands.Command) -> bool:
+    return isinstance(command, commands.WriteRecord) and command.entry.stage == "refusal"
 
 
-def _is_intent(command: Command) -> bool:
-    return isinstance(command, WriteRecord) and command.entry.stage == "intent"
+def _is_intent(command: commands.Command) -> bool:
+    return isinstance(command, commands.WriteRecord) and command.entry.stage == "intent"
 
 
 class _EngineReads:
@@ -142,9 +122,9 @@ class _EngineReads:
         self._client = client
         self._authorise = authorise
         self._user = user
-        self._ahead: dict[str, asyncio.Task[Reply | Lost]] = {}
+        self._ahead: dict[str, asyncio.Task[Reply | commands.Lost]] = {}
 
-    async def execute(self, command: ReadEngine) -> Reply | Lost:
+    async def execute(self, command: commands.ReadEngine) -> Reply | commands.Lost:
         """Return the response to a read, from a read sent ahead if there is one."""
         if command.after_s:
             await asyncio.sleep(command.after_s)
@@ -185,7 +165,7 @@ class OpenResponse:
     """An open response of the engine, to be relayed."""
 
     stream: ResponseReader
-    relay: Relay
+    relay: commands.Relay
 
 
 class Driver:
@@ -229,7 +209,7 @@ class Driver:
         *,
         admits: Actor | None,
         user: SlotUser = BROKER,
-    ) -> Reply | OpenResponse | Follow:
+    ) -> Reply | OpenResponse | commands.Follow:
         """Run the flow of a request to its result, and open the engine's response for a Relay.
 
         *user* has the connections to the engine. *admits* is the actor of a mutation. Such a flow
@@ -240,7 +220,7 @@ class Driver:
         if self._rests_not_begun:
             await asyncio.sleep(0)  # a sent early response is in the inventory before the next flow
         self._store.refresh_health()
-        opened: dict[Relay, ResponseReader] = {}
+        opened: dict[commands.Relay, ResponseReader] = {}
         flow = StartedFlow(begin(), self._store.rollbacks, user)
         continues = False
         try:
@@ -269,14 +249,14 @@ class Driver:
             for stream in opened.values():
                 stream.close()
 
-    def _continue(self, flow: StartedFlow[Reply | Relay | Follow]) -> None:
+    def _continue(self, flow: StartedFlow[Reply | commands.Relay | commands.Follow]) -> None:
         """Run a flow whose client has its response to the end, in a task."""
         self._rests_not_begun += 1
         task = asyncio.create_task(self._run_rest(flow), name=AFTER_ITS_ANSWER)
         self._rests.add(task)
         task.add_done_callback(self._rests.discard)
 
-    async def _run_rest(self, flow: StartedFlow[Reply | Relay | Follow]) -> None:
+    async def _run_rest(self, flow: StartedFlow[Reply | commands.Relay | commands.Follow]) -> None:
         self._rests_not_begun -= 1
         rollbacks = self._store.rollbacks
         try:
@@ -299,7 +279,7 @@ class Driver:
         admission.callback(self._admission.release)
         return True
 
-    async def run(self, flow: Generator[Command, CommandResult, T]) -> T:
+    async def run(self, flow: Generator[commands.Command, commands.CommandResult, T]) -> T:
         """Run a flow of the broker itself, without a client."""
         started = StartedFlow(flow, self._store.rollbacks, BROKER)
         try:
@@ -311,7 +291,7 @@ class Driver:
         self,
         flow: StartedFlow[T],
         admission: ExitStack,
-        opened: dict[Relay, ResponseReader],
+        opened: dict[commands.Relay, ResponseReader],
         client: ClientStream | None,
     ) -> T:
         """Run a flow to its end, or with a client to its early response.
@@ -324,17 +304,17 @@ class Driver:
             while (command := flow.command) is not None:
                 if client is not None and flow.early is not None:
                     return cast("T", flow.early)
-                if isinstance(command, GiveWay):
+                if isinstance(command, commands.GiveWay):
                     await asyncio.sleep(0)
                     flow.send(None)
                     continue
-                if isinstance(command, ReadEngine):
+                if isinstance(command, commands.ReadEngine):
                     flow.send(await reads.execute(command))
                     continue
                 reads.discard()
                 if _is_refusal(command):
                     admission.close()  # a refusal changes nothing that others count
-                result: CommandResult = None
+                result: commands.CommandResult = None
                 if not _is_intent(command) or await self._is_durable(flow):
                     result = await self._execute(command, opened, client, flow.user)
                 if not isinstance(command, _KEEPS_ADMISSION):
@@ -363,76 +343,81 @@ class Driver:
 
     async def _open_result(
         self,
-        value: Reply | Relay | Follow,
-        opened: dict[Relay, ResponseReader],
+        value: Reply | commands.Relay | commands.Follow,
+        opened: dict[commands.Relay, ResponseReader],
         client: ClientStream,
         user: SlotUser,
-    ) -> Reply | OpenResponse | Follow:
-        if isinstance(value, Reply | Follow):
+    ) -> Reply | OpenResponse | commands.Follow:
+        if isinstance(value, Reply | commands.Follow):
             return value
         stream = opened.pop(value, None) or await self._open(value, client, user)
-        if isinstance(stream, Lost):
+        if isinstance(stream, commands.Lost):
             return refusal(
                 HTTPStatus.GATEWAY_TIMEOUT if stream.sent else HTTPStatus.BAD_GATEWAY,
                 "engine.unavailable",
                 unavailable_reason(stream),
-                remedy=engine_remedy(stream.reason),
+                remedy=commands.engine_remedy(stream.reason),
             )
         return OpenResponse(stream, value)
 
     async def _execute(
         self,
-        command: OtherCommand,
-        opened: dict[Relay, ResponseReader],
+        command: commands.OtherCommand,
+        opened: dict[commands.Relay, ResponseReader],
         client: ClientStream | None,
         user: SlotUser,
-    ) -> CommandResult:
+    ) -> commands.CommandResult:
         match command:
-            case InspectPaths() | ReadCdiFiles():
+            case commands.InspectPaths() | commands.ReadCdiFiles():
                 return await self._look(command)
-            case WriteRecord(entry, early) if early is not None:
+            case commands.WriteRecord(entry, early) if early is not None:
                 return await self._store.write(entry, optimistic=True)
-            case WriteRecord(entry):
+            case commands.WriteRecord(entry):
                 return await self._limiter.write(entry)
-            case Forward(method, path, body, stream=stream, deadline_s=deadline_s):
+            case commands.Forward(method, path, body, stream=stream, deadline_s=deadline_s):
                 if stream and client is not None:
                     return await self._pulls.pull(command, client, user)
                 return await self._client.forward(
                     method, path, body, user=user, deadline_s=deadline_s
                 )
-            case QueryJournal(question):
+            case commands.QueryJournal(question):
                 return await self._queries.ask(question)
-            case Relay():
+            case commands.Relay():
                 return await self._open_head(command, opened, client, user)
-            case ReadProcess(pid, container, targets, after_s):
+            case commands.ReadProcess(pid, container, targets, after_s):
                 return await self._read_process(pid, container, targets, after_s)
-            case OpenSecret():
-                return await self._openings.within(command, SECRETS_BUSY)
+            case commands.OpenSecret():
+                return await self._openings.within(command, commands.SECRETS_BUSY)
             case _:
                 return await asyncio.to_thread(self._execute_on_host, command)
 
     def _execute_on_host(
-        self, command: EndProcess | StoreContent | MakeFiles | ReadSecret | ForgetSecret
-    ) -> CommandResult:
+        self,
+        command: commands.EndProcess
+        | commands.StoreContent
+        | commands.MakeFiles
+        | commands.ReadSecret
+        | commands.ForgetSecret,
+    ) -> commands.CommandResult:
         """Execute a command of the host. Blocks. Return why it failed, '' for success."""
         match command:
-            case EndProcess(pid, container):
+            case commands.EndProcess(pid, container):
                 return process_killer.kill_session(pid, container)
-            case StoreContent(files, content, blob):
+            case commands.StoreContent(files, content, blob):
                 return self._files.put(files, content, blob)
-            case MakeFiles(files, content, variant, stable):
+            case commands.MakeFiles(files, content, variant, stable):
                 return self._files.make(files, content, variant, stable=stable)
-            case ReadSecret(files, content, key):
+            case commands.ReadSecret(files, content, key):
                 return self._files.read(files, content, key)
-            case ForgetSecret(files):
+            case commands.ForgetSecret(files):
                 return self._files.forget(files)
             case _:
                 assert_never(command)
 
     async def _look(
-        self, command: InspectPaths | ReadCdiFiles
+        self, command: commands.InspectPaths | commands.ReadCdiFiles
     ) -> tuple[PathFacts, ...] | tuple[CdiFile, ...]:
-        if isinstance(command, InspectPaths):
+        if isinstance(command, commands.InspectPaths):
             return await self._inspect(command.paths)
         return await asyncio.to_thread(cdi_reader.read_files)
 
@@ -459,8 +444,8 @@ class Driver:
             return NotReadable("looking at its process takes too long")
 
     async def _open(
-        self, relay: Relay, client: ClientStream | None, user: SlotUser
-    ) -> ResponseReader | Lost:
+        self, relay: commands.Relay, client: ClientStream | None, user: SlotUser
+    ) -> ResponseReader | commands.Lost:
         hijack = relay.hijack and client is not None and client.upgrade
         return await self._client.open(
             relay.method,
@@ -473,14 +458,14 @@ class Driver:
 
     async def _open_head(
         self,
-        relay: Relay,
-        opened: dict[Relay, ResponseReader],
+        relay: commands.Relay,
+        opened: dict[commands.Relay, ResponseReader],
         client: ClientStream | None,
         user: SlotUser,
-    ) -> Reply | Lost:
+    ) -> Reply | commands.Lost:
         """Open a response and return its head. Return a failed response whole."""
         stream = await self._open(relay, client, user)
-        if isinstance(stream, Lost):
+        if isinstance(stream, commands.Lost):
             return stream
         if stream.status < HTTPStatus.MULTIPLE_CHOICES:
             opened[relay] = stream
@@ -488,13 +473,13 @@ class Driver:
         return await _read_whole(stream, deadline_s=15.0)
 
 
-async def _read_whole(stream: ResponseReader, *, deadline_s: float) -> Reply | Lost:
+async def _read_whole(stream: ResponseReader, *, deadline_s: float) -> Reply | commands.Lost:
     try:
         async with asyncio.timeout(deadline_s):
             return await stream.read_whole()
     except TimeoutError:
-        return Lost(f"the engine's answer wasn't whole within {deadline_s:g} s")
+        return commands.Lost(f"the engine's answer wasn't whole within {deadline_s:g} s")
     except ResponseBroken as error:
-        return Lost(str(error))
+        return commands.Lost(str(error))
     finally:
         stream.close()

@@ -15,21 +15,10 @@ from controller.core.encoding.image_reference import without_credentials
 from controller.core.encoding.json_members import only_set
 from controller.core.encoding.quoting import shorten
 from controller.core.encoding.strict_json import fold
+from controller.core.engine_api import field_tables
 from controller.core.engine_api.comparable_fields import LIMITS, UNSET
 from controller.core.engine_api.device_grammar import CDI_DRIVER
 from controller.core.engine_api.field_reader import members_of
-from controller.core.engine_api.field_tables import (
-    BIND_OPTIONS,
-    CONFIG,
-    ENDPOINT,
-    HEALTHCHECK,
-    HOST,
-    MOUNT,
-    RESOURCES,
-    RESTART_POLICY,
-    TMPFS_OPTIONS,
-    VOLUME_OPTIONS,
-)
 from controller.core.engine_api.mount_grammar import TMPFS_FLAGS
 from controller.core.engine_api.requests import (
     CreateRequest,
@@ -262,12 +251,13 @@ def _added_by(asked: CreateRequest, mount: MountRequest) -> str:
 def body_of(final: FinalRequest) -> RequestBody:
     """Return the body to forward."""
     request = final.request
-    ends = {end.network: members_of(ENDPOINT, end) for end in final.networks.networks}
+    ends = {end.network: members_of(field_tables.ENDPOINT, end) for end in final.networks.networks}
     return {
-        **members_of(CONFIG, request),
+        **members_of(field_tables.CONFIG, request),
         **only_set(
             ExposedPorts={port: {} for port in request.exposed_ports},
-            Healthcheck=request.healthcheck and members_of(HEALTHCHECK, request.healthcheck),
+            Healthcheck=request.healthcheck
+            and members_of(field_tables.HEALTHCHECK, request.healthcheck),
             Volumes={path: {} for path in request.volumes},
             NetworkingConfig={"EndpointsConfig": ends} if ends else None,
         ),
@@ -280,8 +270,8 @@ def body_of(final: FinalRequest) -> RequestBody:
 def _host_config(final: FinalRequest) -> RequestBody:
     request, mounts = final.request, final.request.mounts
     return {
-        **members_of(HOST, request),
-        **members_of(RESOURCES, request.limits),
+        **members_of(field_tables.HOST, request),
+        **members_of(field_tables.RESOURCES, request.limits),
         "NanoCpus": request.limits.nano_cpus,
         **only_set(
             Binds=[_bind(mount) for mount in mounts if mount.form == "binds"],
@@ -294,7 +284,7 @@ def _host_config(final: FinalRequest) -> RequestBody:
             Devices=[_device(device) for device in request.devices if not device.cdi],
             DeviceRequests=_device_requests(request),
             Ulimits=[{"Name": u.name, "Soft": u.soft, "Hard": u.hard} for u in request.ulimits],
-            RestartPolicy=members_of(RESTART_POLICY, request.restart),
+            RestartPolicy=members_of(field_tables.RESTART_POLICY, request.restart),
         ),
         "NetworkMode": final.networks.mode,
         "CapDrop": ["ALL"],
@@ -328,15 +318,15 @@ def _tmpfs(mount: MountRequest) -> str:
 
 
 def _mount(mount: MountRequest, final: FinalRequest) -> RequestBody:
-    members = members_of(MOUNT, mount)
+    members = members_of(field_tables.MOUNT, mount)
     if mount.files is not None:
         return members | {"Type": "bind", "Source": final.file_paths.get(mount.target, "")}
     if mount.type == "tmpfs":
-        return members | {"TmpfsOptions": members_of(TMPFS_OPTIONS, mount)}
+        return members | {"TmpfsOptions": members_of(field_tables.TMPFS_OPTIONS, mount)}
     driver = {"DriverConfig": {"Name": mount.driver}} if mount.driver else {}
     return members | only_set(
-        BindOptions=members_of(BIND_OPTIONS, mount),
-        VolumeOptions=members_of(VOLUME_OPTIONS, mount) | driver,
+        BindOptions=members_of(field_tables.BIND_OPTIONS, mount),
+        VolumeOptions=members_of(field_tables.VOLUME_OPTIONS, mount) | driver,
     )
 
 

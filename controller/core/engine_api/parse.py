@@ -11,48 +11,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from controller.core.engine_api import field_tables, grammar
 from controller.core.engine_api.device_grammar import devices
 from controller.core.engine_api.field_reader import FindingCollector, Values, read_object
-from controller.core.engine_api.field_tables import (
-    CONFIG,
-    CONNECT,
-    DISCONNECT,
-    EXEC,
-    EXEC_START,
-    HOST,
-    HOST_CONFIG,
-    IPAM,
-    IPAM_CONFIG,
-    LEGACY_NAMES,
-    LOG_CONFIG,
-    NETWORK,
-    NETWORKING_CONFIG,
-    RESOURCES,
-    RESTART_POLICY,
-    UPDATE,
-    VOLUME,
-)
-from controller.core.engine_api.grammar import (
-    check_cpuset,
-    check_dns,
-    check_environment,
-    check_extra_hosts,
-    check_groups,
-    check_host_name,
-    check_signal,
-    check_user,
-    check_working_dir,
-    endpoint,
-    endpoints,
-    exposed_ports,
-    healthcheck,
-    hooks,
-    labels,
-    port_bindings,
-    secret_variables,
-    ulimits,
-    volume_paths,
-)
 from controller.core.engine_api.mount_grammar import mounts
 from controller.core.engine_api.requests import (
     ICC,
@@ -79,42 +40,47 @@ DETACH_KEYS = re.compile(r"[a-zA-Z0-9@\[\],^_\\-]{1,64}", re.ASCII)
 def parse_create(body: object) -> CreateRequest:
     """Return a create request; its ``findings`` are the faults."""
     findings = FindingCollector()
-    config = read_object(CONFIG, body, "", findings, legacy=LEGACY_NAMES)
+    config = read_object(field_tables.CONFIG, body, "", findings, legacy=field_tables.LEGACY_NAMES)
     if body is None:
         findings.add("body.missing", "body", "a create needs a body")
-    host = read_object(HOST_CONFIG, config.values.get("HostConfig"), "HostConfig", findings)
+    host = read_object(
+        field_tables.HOST_CONFIG, config.values.get("HostConfig"), "HostConfig", findings
+    )
     networking = read_object(
-        NETWORKING_CONFIG, config.values.get("NetworkingConfig"), "NetworkingConfig", findings
+        field_tables.NETWORKING_CONFIG,
+        config.values.get("NetworkingConfig"),
+        "NetworkingConfig",
+        findings,
     )
     # The order of the checks is the order of the findings, and the first finding leads a refusal.
-    check_host_name(config, "Hostname", findings, most=63)
-    check_host_name(config, "Domainname", findings, most=253)
-    check_user(config, findings)
-    exposed = exposed_ports(config, findings)
-    check_environment(config, findings)
-    variables = secret_variables(config, findings)
-    requested_hooks = hooks(config.values.get("TrimtabHooks"), "TrimtabHooks", findings)
-    health, volumes = healthcheck(config, findings), volume_paths(config, findings)
-    check_working_dir(config, findings)
-    check_signal(config, findings)
+    grammar.check_host_name(config, "Hostname", findings, most=63)
+    grammar.check_host_name(config, "Domainname", findings, most=253)
+    grammar.check_user(config, findings)
+    exposed = grammar.exposed_ports(config, findings)
+    grammar.check_environment(config, findings)
+    variables = grammar.secret_variables(config, findings)
+    requested_hooks = grammar.hooks(config.values.get("TrimtabHooks"), "TrimtabHooks", findings)
+    health, volumes = grammar.healthcheck(config, findings), grammar.volume_paths(config, findings)
+    grammar.check_working_dir(config, findings)
+    grammar.check_signal(config, findings)
     _check_stop_timeout(config, findings)
     restart = _restart(host, "HostConfig.RestartPolicy", findings)
-    log, ports = _log(host, findings), port_bindings(host, findings)
-    check_extra_hosts(host, findings)
-    check_dns(host, findings)
+    log, ports = _log(host, findings), grammar.port_bindings(host, findings)
+    grammar.check_extra_hosts(host, findings)
+    grammar.check_dns(host, findings)
     all_mounts = mounts(host, findings)
-    check_groups(host, findings)
+    grammar.check_groups(host, findings)
     runtime = _runtime(config, host, findings)
-    check_cpuset(host, "HostConfig.", findings)
+    grammar.check_cpuset(host, "HostConfig.", findings)
     return CreateRequest(
-        **config.attributes(CONFIG),
-        **host.attributes(HOST),
+        **config.attributes(field_tables.CONFIG),
+        **host.attributes(field_tables.HOST),
         exposed_ports=exposed,
         variables=variables,
         hooks=requested_hooks,
         healthcheck=health,
         volumes=volumes,
-        labels=labels(config),
+        labels=grammar.labels(config),
         limits=_limits(host),
         restart=restart,
         log=log,
@@ -123,9 +89,9 @@ def parse_create(body: object) -> CreateRequest:
         runtime=runtime,
         storage=tuple(sorted((k, str(v)) for k, v in host.members("StorageOpt").items())),
         console_size=_console_size(host, "HostConfig.ConsoleSize", findings),
-        ulimits=ulimits(host, findings),
+        ulimits=grammar.ulimits(host, findings),
         devices=devices(host, findings),
-        endpoints=endpoints(networking, "NetworkingConfig.EndpointsConfig", findings),
+        endpoints=grammar.endpoints(networking, "NetworkingConfig.EndpointsConfig", findings),
         findings=findings.all(),
     )
 
@@ -133,10 +99,10 @@ def parse_create(body: object) -> CreateRequest:
 def parse_update(body: object) -> UpdateRequest:
     """Return an update request."""
     findings = FindingCollector()
-    values = read_object(UPDATE, body, "", findings)
+    values = read_object(field_tables.UPDATE, body, "", findings)
     if body is None:
         findings.add("body.missing", "body", "an update needs a body")
-    check_cpuset(values, "", findings)
+    grammar.check_cpuset(values, "", findings)
     return UpdateRequest(
         limits=_limits(values),
         restart=_restart(values, "RestartPolicy", findings),
@@ -147,8 +113,8 @@ def parse_update(body: object) -> UpdateRequest:
 def parse_network(body: object) -> NetworkRequest:
     """Return the request of a network create."""
     findings = FindingCollector()
-    values = read_object(NETWORK, body, "", findings)
-    ipam = read_object(IPAM, values.values.get("IPAM"), "IPAM", findings)
+    values = read_object(field_tables.NETWORK, body, "", findings)
+    ipam = read_object(field_tables.IPAM, values.values.get("IPAM"), "IPAM", findings)
     if ipam.text("Driver") not in {"", "default"}:
         findings.add("network.options", "IPAM.Driver", "only the engine's default", "leave it out")
     if values.text("Scope") not in {"", "local"}:
@@ -157,40 +123,43 @@ def parse_network(body: object) -> NetworkRequest:
         findings.add("network.options", "EnableIPv4", "networks here have IPv4", "leave it out")
     options = {key: str(value) for key, value in values.members("Options").items()}
     return NetworkRequest(
-        **values.attributes(NETWORK),
+        **values.attributes(field_tables.NETWORK),
         masquerade=_switch(options, MASQUERADE, findings),
         icc=_switch(options, ICC, findings),
         pools=tuple(_pools(ipam, findings)),
         options=tuple(sorted(set(options) - {MASQUERADE, ICC})),
-        labels=labels(values),
+        labels=grammar.labels(values),
         findings=findings.all(),
     )
 
 
 def _pools(ipam: Values, findings: FindingCollector) -> Iterator[Pool]:
     for index, item in enumerate(ipam.items("Config")):
-        read = read_object(IPAM_CONFIG, item, f"IPAM.Config[{index}]", findings)
+        read = read_object(field_tables.IPAM_CONFIG, item, f"IPAM.Config[{index}]", findings)
         if read.values:
-            yield Pool(**read.attributes(IPAM_CONFIG))
+            yield Pool(**read.attributes(field_tables.IPAM_CONFIG))
 
 
 def parse_volume(body: object) -> VolumeRequest:
     """Return the request of a volume create."""
     findings = FindingCollector()
-    values = read_object(VOLUME, body, "", findings)
+    values = read_object(field_tables.VOLUME, body, "", findings)
     return VolumeRequest(
-        **values.attributes(VOLUME), labels=labels(values), findings=findings.all()
+        **values.attributes(field_tables.VOLUME),
+        labels=grammar.labels(values),
+        findings=findings.all(),
     )
 
 
 def parse_connect(body: object, *, network: str) -> ConnectRequest:
     """Return the request of a network connect; *network* is from the path."""
     findings = FindingCollector()
-    values = read_object(CONNECT, body, "", findings)
+    values = read_object(field_tables.CONNECT, body, "", findings)
     config = values.values.get("EndpointConfig")
     return ConnectRequest(
-        **values.attributes(CONNECT),
-        endpoint=endpoint(network, config, "EndpointConfig", findings) or EndpointRequest(network),
+        **values.attributes(field_tables.CONNECT),
+        endpoint=grammar.endpoint(network, config, "EndpointConfig", findings)
+        or EndpointRequest(network),
         findings=findings.all(),
     )
 
@@ -198,9 +167,9 @@ def parse_connect(body: object, *, network: str) -> ConnectRequest:
 def parse_disconnect(body: object, *, network: str) -> ConnectRequest:
     """Return the request of a network disconnect."""
     findings = FindingCollector()
-    values = read_object(DISCONNECT, body, "", findings)
+    values = read_object(field_tables.DISCONNECT, body, "", findings)
     return ConnectRequest(
-        **values.attributes(DISCONNECT),
+        **values.attributes(field_tables.DISCONNECT),
         endpoint=EndpointRequest(network),
         findings=findings.all(),
     )
@@ -209,15 +178,15 @@ def parse_disconnect(body: object, *, network: str) -> ConnectRequest:
 def parse_exec(body: object) -> ExecRequest:
     """Return the request of an exec create."""
     findings = FindingCollector()
-    values = read_object(EXEC, body, "", findings)
+    values = read_object(field_tables.EXEC, body, "", findings)
     keys = values.text("DetachKeys")
     if keys and not DETACH_KEYS.fullmatch(keys):
         findings.add("body.type", "DetachKeys", "expected a sequence such as ctrl-p,ctrl-q")
-    check_user(values, findings)
-    check_environment(values, findings)
-    check_working_dir(values, findings)
+    grammar.check_user(values, findings)
+    grammar.check_environment(values, findings)
+    grammar.check_working_dir(values, findings)
     return ExecRequest(
-        **values.attributes(EXEC),
+        **values.attributes(field_tables.EXEC),
         console_size=_console_size(values, "ConsoleSize", findings),
         findings=findings.all(),
     )
@@ -226,9 +195,9 @@ def parse_exec(body: object) -> ExecRequest:
 def parse_exec_start(body: object) -> ExecStart:
     """Return the request of an exec start."""
     findings = FindingCollector()
-    values = read_object(EXEC_START, body, "", findings)
+    values = read_object(field_tables.EXEC_START, body, "", findings)
     return ExecStart(
-        **values.attributes(EXEC_START),
+        **values.attributes(field_tables.EXEC_START),
         console_size=_console_size(values, "ConsoleSize", findings),
         findings=findings.all(),
     )
@@ -244,17 +213,21 @@ def _runtime(config: Values, host: Values, findings: FindingCollector) -> str:
 
 
 def _limits(values: Values) -> ResourceLimits:
-    limits = ResourceLimits(**values.attributes(RESOURCES))
+    limits = ResourceLimits(**values.attributes(field_tables.RESOURCES))
     return replace(limits, memory_swappiness=None) if limits.memory_swappiness == -1 else limits
 
 
 def _restart(values: Values, path: str, findings: FindingCollector) -> RestartRequest:
-    read = read_object(RESTART_POLICY, values.values.get("RestartPolicy"), path, findings)
-    return RestartRequest(**read.attributes(RESTART_POLICY))
+    read = read_object(
+        field_tables.RESTART_POLICY, values.values.get("RestartPolicy"), path, findings
+    )
+    return RestartRequest(**read.attributes(field_tables.RESTART_POLICY))
 
 
 def _log(host: Values, findings: FindingCollector) -> LogConfig:
-    read = read_object(LOG_CONFIG, host.values.get("LogConfig"), "HostConfig.LogConfig", findings)
+    read = read_object(
+        field_tables.LOG_CONFIG, host.values.get("LogConfig"), "HostConfig.LogConfig", findings
+    )
     options = ((key, str(value)) for key, value in read.members("Config").items())
     return LogConfig(read.text("Type"), tuple(sorted(options)))
 

@@ -10,22 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from controller.core.encoding.yaml import YamlPath
-from controller.core.manifests.short_forms import (
-    CONDITIONS,
-    SHOWN_MAX,
-    attachments,
-    dependencies,
-    extra_hosts,
-    is_name,
-    mount,
-    network,
-    port,
-    restart,
-    servers,
-    sizes,
-    ulimit,
-    variables,
-)
+from controller.core.manifests import short_forms
 
 FieldPath = tuple[str, ...]
 
@@ -207,7 +192,7 @@ _KEYS: Mapping[FieldPath, Mapping[str, str]] = {
 _WORDS: Mapping[FieldPath, Mapping[str, str]] = {
     ("restart", "policy"): {"unless-stopped": "Always", "no": "Never", "any": "Always"},
     ("pullPolicy",): {"missing": "IfNotPresent", "if_not_present": "IfNotPresent"},
-    ("dependsOn", "condition"): CONDITIONS,
+    ("dependsOn", "condition"): short_forms.CONDITIONS,
     ("network", "mode"): {"default": "isolated", "internal": "isolated"},
     ("rollout", "onFailure"): {"continue": "Pause"},
     ("logs", "driver"): {"journald": "local", "syslog": "local", "none": "local"},
@@ -224,18 +209,18 @@ def key_remedy(path: YamlPath, value: object) -> str:
         case "imagePullPolicy" if value in ("Always", "Never"):
             return f"write pullPolicy: {value}"
         case "environment":
-            return variables("env", value) or remedy
+            return short_forms.variables("env", value) or remedy
         case "depends_on" if isinstance(value, list | dict):
-            return f"write dependsOn: {dependencies(value)}"
+            return f"write dependsOn: {short_forms.dependencies(value)}"
         case "volumes" | "volumeMounts" if isinstance(value, list):
-            items = [mount(item) for item in value[:SHOWN_MAX]]
-            whole = all(items) and len(value) <= SHOWN_MAX
+            items = [short_forms.mount(item) for item in value[: short_forms.SHOWN_MAX]]
+            whole = all(items) and len(value) <= short_forms.SHOWN_MAX
             return f"write mounts: [{', '.join(items)}]" if items and whole else remedy
-        case "mem_limit" | "memory" | "memory_limit" if options := sizes(value):
+        case "mem_limit" | "memory" | "memory_limit" if options := short_forms.sizes(value):
             return f"write resources: {{memory: {options[0]}}}"
         case "cpus" | "cpu" | "cpu_count" if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", str(value)):
             return f"write resources: {{cpus: {value}}}"
-        case "shm_size" if options := sizes(value):
+        case "shm_size" if options := short_forms.sizes(value):
             return f"write resources: {{shm: {options[0]}}}"
         case _:
             return remedy
@@ -261,11 +246,15 @@ def form_remedy(path: YamlPath, value: object) -> str:
 def _item_form(field: FieldPath, value: object) -> str:
     match field:
         case ("dependsOn",):
-            return f"write {{name: {value}}}" if is_name(value) else "write {name: SERVICE}"
+            return (
+                f"write {{name: {value}}}"
+                if short_forms.is_name(value)
+                else "write {name: SERVICE}"
+            )
         case ("ports",):
-            return port(value)
+            return short_forms.port(value)
         case ("mounts",):
-            return f"write {mount(value)}" if mount(value) else _MOUNTS
+            return f"write {short_forms.mount(value)}" if short_forms.mount(value) else _MOUNTS
         case _:
             return ""
 
@@ -273,19 +262,19 @@ def _item_form(field: FieldPath, value: object) -> str:
 _Form = Callable[[object], str]
 #: How to write a value of another form in a field.
 _FORMS: Mapping[FieldPath, _Form] = {
-    ("dependsOn",): lambda value: f"write {dependencies(value)}",
-    ("env",): lambda value: variables("", value),
-    ("containerLabels",): lambda value: variables("", value),
-    ("extraHosts",): lambda value: f"write {extra_hosts(value)}",
-    ("dns",): lambda value: f"write {servers(value)}",
+    ("dependsOn",): lambda value: f"write {short_forms.dependencies(value)}",
+    ("env",): lambda value: short_forms.variables("", value),
+    ("containerLabels",): lambda value: short_forms.variables("", value),
+    ("extraHosts",): lambda value: f"write {short_forms.extra_hosts(value)}",
+    ("dns",): lambda value: f"write {short_forms.servers(value)}",
     ("ulimits",): lambda _value: "write a mapping: {nofile: {soft: 1024, hard: 4096}}",
-    ("network",): network,
-    ("network", "attach"): lambda value: f"write {attachments(value)}",
+    ("network",): short_forms.network,
+    ("network", "attach"): lambda value: f"write {short_forms.attachments(value)}",
     ("devices",): lambda _value: (
         "write a list of paths or CDI names: [/dev/fuse, nvidia.com/gpu=0]"
     ),
     ("groupAdd",): lambda _value: 'write a list of names, or numbers in quotes: [video, "44"]',
-    ("restart",): lambda value: f"write {{policy: {restart(value)}}}",
+    ("restart",): lambda value: f"write {{policy: {short_forms.restart(value)}}}",
     ("command",): lambda value: _PLAIN_LIST if isinstance(value, str) else "",
     ("entrypoint",): lambda value: _PLAIN_LIST if isinstance(value, str) else "",
     ("healthcheck", "exec"): lambda value: _PLAIN_LIST if isinstance(value, str) else "",
@@ -300,6 +289,6 @@ _FORMS: Mapping[FieldPath, _Form] = {
 
 def _whole_form(field: FieldPath, value: object) -> str:
     if field[:1] == ("ulimits",) and len(field) == 2:
-        return f"write {ulimit(value)}"
+        return f"write {short_forms.ulimit(value)}"
     form = _FORMS.get(field)
     return form(value) if form is not None else ""

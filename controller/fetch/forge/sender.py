@@ -14,18 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controller.core.git.commit_status import (
-    ATTEMPTS_MAX,
-    POSTS_MAX,
-    AnswerKind,
-    ForgeAnswer,
-    meaning_of,
-    pace_s,
-    request_of,
-    retry_delay_s,
-    target_of,
-    token_header,
-)
+from controller.core.git import commit_status
 from controller.core.git.feedback import FEEDBACK_MAX_BYTES, parse
 from controller.core.git.tree_checks import Refusal
 from controller.fetch.credentials import ca_file, raise_if_insecure, read_token
@@ -78,7 +67,7 @@ class StatusSender:
         self.spec = spec
         self._parts = parts
         self._report = report
-        self._target = target_of(spec, host=parts.host)
+        self._target = commit_status.target_of(spec, host=parts.host)
         self._stopped = threading.Event()
         #: Held while a report is made: a stopped sender reports nothing.
         self._reporting = threading.Lock()
@@ -136,20 +125,20 @@ class StatusSender:
         if self._parts.clock.monotonic() < self._not_before:
             return POLL_S
         answer = self._send(outcome)
-        if self._stopped.is_set() and answer.kind is not AnswerKind.TAKEN:
+        if self._stopped.is_set() and answer.kind is not commit_status.AnswerKind.TAKEN:
             return POLL_S  # the sender of a changed source tries for itself
         match answer.kind:
-            case AnswerKind.TAKEN:
+            case commit_status.AnswerKind.TAKEN:
                 self._record(outcome)
                 self._failures, self._rejected = 0, None
                 self._show(None)
                 return 0.0
-            case AnswerKind.REFUSED:
+            case commit_status.AnswerKind.REFUSED:
                 self._record(outcome)
                 self._failures, self._rejected = 0, answer.problem
                 self._show(answer.problem)
                 return POLL_S
-            case AnswerKind.LATER:
+            case commit_status.AnswerKind.LATER:
                 self._postpone(outcome, answer)
                 return POLL_S
 
@@ -184,7 +173,7 @@ class StatusSender:
             each
             for each in self._outcomes
             if _is_news(each, self._known(sent, each), now)
-            and (self._attempts.get(each, 0) < ATTEMPTS_MAX or each not in earlier)
+            and (self._attempts.get(each, 0) < commit_status.ATTEMPTS_MAX or each not in earlier)
         ]
         return min(due, key=lambda each: self._attempts.get(each, 0), default=None)
 
@@ -193,19 +182,19 @@ class StatusSender:
         known = sent.get(outcome.place)
         return known if known is not None and known.target == self._target else None
 
-    def _send(self, outcome: CommitOutcome) -> ForgeAnswer:
+    def _send(self, outcome: CommitOutcome) -> commit_status.ForgeAnswer:
         status, parts = self.spec.status, self._parts
         assert status is not None, "only a source with spec.git.status has a sender"
         try:
-            request = request_of(self.spec, outcome, host=parts.host)
+            request = commit_status.request_of(self.spec, outcome, host=parts.host)
             raise_if_insecure(request.url, allowed=self.spec.allow_insecure_loopback)
             folder = parts.credentials / status.credentials
-            token = token_header(status.forge, read_token(folder))
+            token = commit_status.token_header(status.forge, read_token(folder))
             answer = post(request, token, authority=ca_file(folder), limits=parts.limits)
         except SourceError as error:
             problem = Refusal(error.code, error.message, error.remedy)
-            return ForgeAnswer(AnswerKind.LATER, problem)
-        return meaning_of(
+            return commit_status.ForgeAnswer(commit_status.AnswerKind.LATER, problem)
+        return commit_status.meaning_of(
             status.forge,
             answer.status,
             answer.headers,
@@ -220,10 +209,12 @@ class StatusSender:
         sent = Sent(outcome.state, outcome.text, posts, self._parts.clock.now(), self._target)
         self._parts.sent.record(outcome.place, sent, kept=[each.place for each in self._outcomes])
 
-    def _postpone(self, outcome: CommitOutcome, answer: ForgeAnswer) -> None:
+    def _postpone(self, outcome: CommitOutcome, answer: commit_status.ForgeAnswer) -> None:
         self._failures += 1
         self._attempts[outcome] = self._attempts.get(outcome, 0) + 1
-        delay_s = retry_delay_s(self._failures, wait_s=answer.wait_s, random=self._parts.random())
+        delay_s = commit_status.retry_delay_s(
+            self._failures, wait_s=answer.wait_s, random=self._parts.random()
+        )
         self._not_before = self._parts.clock.monotonic() + delay_s
         self._show(answer.problem)
 
@@ -258,8 +249,8 @@ def _is_news(outcome: CommitOutcome, sent: Sent | None, now: float) -> bool:
         return True
     is_failure = outcome.state in {OutcomeState.FAILURE, OutcomeState.ERROR, OutcomeState.HELD}
     is_same = outcome.state is sent.state and (outcome.text == sent.text or not is_failure)
-    is_time = not 0 <= now - sent.at < pace_s(sent.posts)
-    return not is_same and sent.posts < POSTS_MAX and is_time
+    is_time = not 0 <= now - sent.at < commit_status.pace_s(sent.posts)
+    return not is_same and sent.posts < commit_status.POSTS_MAX and is_time
 
 
 def _read_regular(handle: int, status: os.stat_result) -> bytes:

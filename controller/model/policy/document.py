@@ -22,37 +22,9 @@ from pydantic_core import PydanticCustomError
 from controller.model.desired.field_types import PortNumber
 from controller.model.desired.spec.fields import Model
 from controller.model.names import DEFAULT_NAMESPACE, is_dns_label
+from controller.model.policy import sections, values
 from controller.model.policy.devices import DeviceRules
 from controller.model.policy.modes import ROLLABLE, Mode
-from controller.model.policy.sections import (
-    Capabilities,
-    Env,
-    Exec,
-    HealthcheckRules,
-    ImageRules,
-    Labels,
-    LogRules,
-    Mounts,
-    Names,
-    Networks,
-    Quotas,
-    ResourceRules,
-    RestartRules,
-    SecurityRules,
-)
-from controller.model.policy.values import (
-    OWNER_MAX,
-    Address,
-    Capability,
-    Cpus,
-    Day,
-    HostPath,
-    KeptVolumes,
-    Namespace,
-    OwnerName,
-    PolicyBytes,
-    Uid,
-)
 
 #: The owner of objects created by operators by hand.
 OPERATOR_OWNER = "operator"
@@ -63,10 +35,10 @@ MEMORY_FLOOR = 6 * 1024**2
 class Owner(Model):
     """An owner: its namespaces, bind sources, uids and quotas."""
 
-    name: OwnerName
-    namespaces: Annotated[tuple[Namespace, ...], Field(min_length=1)] = (DEFAULT_NAMESPACE,)
+    name: values.OwnerName
+    namespaces: Annotated[tuple[values.Namespace, ...], Field(min_length=1)] = (DEFAULT_NAMESPACE,)
     #: Folders with the owner's bind sources; empty for every source allowed by the policy.
-    sources: tuple[HostPath, ...] = ()
+    sources: tuple[values.HostPath, ...] = ()
     uids: tuple[Annotated[int, Field(ge=1, le=2**32 - 2)], ...] = ()
     #: Containers; None for the policy's quota.
     quota: Annotated[int, Field(ge=0)] | None = None
@@ -78,38 +50,38 @@ class Owner(Model):
 class PolicyClient(Model):
     """A user of the host with access to the socket, on behalf of one owner."""
 
-    uid: Uid
-    owner: OwnerName
+    uid: values.Uid
+    owner: values.OwnerName
 
 
 class Loosens(Model):
     """The rights granted by an exception. Unset fields grant nothing."""
 
-    cap_add: tuple[Capability, ...] = ()
-    memory_max: PolicyBytes | None = None
-    cpus_max: Cpus | None = None
+    cap_add: tuple[values.Capability, ...] = ()
+    memory_max: values.PolicyBytes | None = None
+    cpus_max: values.Cpus | None = None
     pids_max: Annotated[int, Field(ge=1)] | None = None
-    shm_max: PolicyBytes | None = None
+    shm_max: values.PolicyBytes | None = None
     host_ports: tuple[PortNumber, ...] = ()
-    host_ips: Annotated[tuple[Address, ...], Field(alias="hostIPs")] = ()
-    mounts: tuple[HostPath, ...] = ()
+    host_ips: Annotated[tuple[values.Address, ...], Field(alias="hostIPs")] = ()
+    mounts: tuple[values.HostPath, ...] = ()
     networks: tuple[str, ...] = ()  # names on the engine, of other namespaces
     modes: tuple[Literal["none", "bridge", "isolated"], ...] = ()
     runtimes: tuple[str, ...] = ()
     root: bool = False
     writable_root: bool = False
-    anonymous_volumes: KeptVolumes = "refuse"
+    anonymous_volumes: values.KeptVolumes = "refuse"
 
 
 class Exemption(Model):
     """A loosening for one service, with its reason and its last day (UTC)."""
 
-    owner: OwnerName
-    namespace: Namespace
+    owner: values.OwnerName
+    namespace: values.Namespace
     service: str
     repository: str
     reason: Annotated[str, Field(min_length=10)]
-    expires: Day
+    expires: values.Day
     loosens: Loosens
 
     @property
@@ -143,28 +115,28 @@ class Policy(Model):
     #: ``production``: ``owners`` is required. ``development``: only here is ``images.trustLocal``
     #: allowed.
     profile: Literal["strict", "production", "development", "home"] = "strict"
-    images: ImageRules = ImageRules()
-    capabilities: Capabilities = Capabilities()
-    security: SecurityRules = SecurityRules()
-    resources: ResourceRules = ResourceRules()
-    mounts: Mounts = Mounts()
-    networks: Networks = Networks()
+    images: sections.ImageRules = sections.ImageRules()
+    capabilities: sections.Capabilities = sections.Capabilities()
+    security: sections.SecurityRules = sections.SecurityRules()
+    resources: sections.ResourceRules = sections.ResourceRules()
+    mounts: sections.Mounts = sections.Mounts()
+    networks: sections.Networks = sections.Networks()
     devices: DeviceRules = DeviceRules()
-    logs: LogRules = LogRules()
-    restart: RestartRules = RestartRules()
+    logs: sections.LogRules = sections.LogRules()
+    restart: sections.RestartRules = sections.RestartRules()
     auto_remove: bool = True
-    healthcheck: HealthcheckRules = HealthcheckRules()
-    env: Env = Env()
-    exec: Exec = Exec()
-    labels: Labels = Labels()
-    names: Names = Names()
-    quotas: Quotas = Quotas()
+    healthcheck: sections.HealthcheckRules = sections.HealthcheckRules()
+    env: sections.Env = sections.Env()
+    exec: sections.Exec = sections.Exec()
+    labels: sections.Labels = sections.Labels()
+    names: sections.Names = sections.Names()
+    quotas: sections.Quotas = sections.Quotas()
     #: None accepts any owner.
     owners: Annotated[tuple[Owner, ...], Field(min_length=1)] | None = None
-    operators: tuple[Uid, ...] = ()
+    operators: tuple[values.Uid, ...] = ()
     clients: tuple[PolicyClient, ...] = ()
     #: Uids allowed to connect from a container (another pid namespace than the broker's).
-    container_peers: tuple[Uid, ...] = ()
+    container_peers: tuple[values.Uid, ...] = ()
     #: Rules that are not enforced yet, by their id; see ``model.policy.modes``.
     modes: dict[str, Mode] = Field(default_factory=dict)
     exceptions: tuple[Exemption, ...] = ()
@@ -181,7 +153,7 @@ class Policy(Model):
         Without a list of owners, return an owner for every valid name.
         """
         if self.owners is None:
-            return Owner(name=name) if is_dns_label(name, length=OWNER_MAX) else None
+            return Owner(name=name) if is_dns_label(name, length=values.OWNER_MAX) else None
         return next((owner for owner in self.owners if owner.name == name), None)
 
     def namespace_of(self, owner: str) -> str:

@@ -9,21 +9,7 @@ from pydantic import Field
 from controller.model.desired.field_types import PortNumber
 from controller.model.desired.spec.fields import Model
 from controller.model.names import CONTAINER_NAME_MAX, NetworkNames
-from controller.model.policy.values import (
-    NANO,
-    Address,
-    AddressRange,
-    BaseName,
-    Capability,
-    Cpus,
-    HostPath,
-    ImagePrefix,
-    KeptVolumes,
-    PolicyBytes,
-    PolicyDurationMs,
-    Subnet,
-    Uid,
-)
+from controller.model.policy import values
 
 #: The longest name in a file system. A volume is a folder.
 NAME_MAX = 255
@@ -32,14 +18,16 @@ NAME_MAX = 255
 class ImageRules(Model):
     """The allowlist of images, by whole components of the canonical reference."""
 
-    allow: Annotated[tuple[ImagePrefix, ...], Field(min_length=1)] = ("ghcr.io/platformnetwork/",)
+    allow: Annotated[tuple[values.ImagePrefix, ...], Field(min_length=1)] = (
+        "ghcr.io/platformnetwork/",
+    )
     #: Prefixes of local images that need no entry in the ledger; ``development`` only.
-    trust_local: tuple[ImagePrefix, ...] = ()
+    trust_local: tuple[values.ImagePrefix, ...] = ()
     #: Only references with a digest.
     require_digest: bool = False
     #: The mount at a VOLUME of an image, and for a client's request without a volume name; see
     #: ``core.rules.images.image_volumes``.
-    anonymous_volumes: KeptVolumes = "refuse"
+    anonymous_volumes: values.KeptVolumes = "refuse"
     #: os/architecture values in addition to the host's own.
     platforms: tuple[str, ...] = ()
 
@@ -47,7 +35,7 @@ class ImageRules(Model):
 class Capabilities(Model):
     """The capabilities allowed in CapAdd; all others stay dropped."""
 
-    allowed: tuple[Capability, ...] = ("CHOWN", "SETUID", "SETGID")
+    allowed: tuple[values.Capability, ...] = ("CHOWN", "SETUID", "SETGID")
 
 
 class SecurityRules(Model):
@@ -65,15 +53,15 @@ class SecurityRules(Model):
 class MemoryLimit(Model):
     """Memory of a container. Swap is always equal to memory, so no swap is used."""
 
-    default: PolicyBytes = 2 * 1024**3
-    max: PolicyBytes = 8 * 1024**3
+    default: values.PolicyBytes = 2 * 1024**3
+    max: values.PolicyBytes = 8 * 1024**3
 
 
 class CpuLimit(Model):
     """CPUs of a container, in nano-CPUs."""
 
-    default: Cpus = NANO
-    max: Cpus = 4 * NANO
+    default: values.Cpus = values.NANO
+    max: values.Cpus = 4 * values.NANO
 
 
 class PidLimit(Model):
@@ -86,8 +74,8 @@ class PidLimit(Model):
 class TmpfsLimit(Model):
     """Size of one tmpfs mount."""
 
-    default: PolicyBytes = 64 * 1024**2
-    max: PolicyBytes = 256 * 1024**2
+    default: values.PolicyBytes = 64 * 1024**2
+    max: values.PolicyBytes = 256 * 1024**2
     #: Allow executable files in the mount, on request.
     executable: Annotated[bool, Field(alias="exec")] = False
 
@@ -99,7 +87,7 @@ class ResourceRules(Model):
     cpus: CpuLimit = CpuLimit()
     pids: PidLimit = PidLimit()
     tmpfs: TmpfsLimit = TmpfsLimit()
-    shm_max: PolicyBytes = 256 * 1024**2
+    shm_max: values.PolicyBytes = 256 * 1024**2
     #: Allow CPU pinning.
     cpuset: bool = False
     #: The allowed ulimits, each with its largest hard value.
@@ -107,20 +95,20 @@ class ResourceRules(Model):
         default_factory=lambda: {"nofile": 65536, "nproc": 512, "core": 0}
     )
     #: Size of the writable layer, if the host's storage can limit it; None refuses the option.
-    disk_max: PolicyBytes | None = None
+    disk_max: values.PolicyBytes | None = None
 
 
 class Project(Model):
     """A folder of files edited by the user *uid*, for bind mounts."""
 
-    path: HostPath
-    uid: Uid
+    path: values.HostPath
+    uid: values.Uid
 
 
 class Mounts(Model):
     """Sources of bind mounts, by whole components. Sources that are never allowed need no entry."""
 
-    forbidden: tuple[HostPath, ...] = (
+    forbidden: tuple[values.HostPath, ...] = (
         "/etc/passwd",
         "/etc/shadow",
         "/etc/sudoers",
@@ -130,7 +118,11 @@ class Mounts(Model):
         "/sys",
         "/dev",
     )
-    allowed: tuple[HostPath, ...] = ("/tmp/", "/var/lib/platform/", "/var/lib/docker/volumes/")  # noqa: S108
+    allowed: tuple[values.HostPath, ...] = (
+        "/tmp/",  # noqa: S108 - a source that the policy allows
+        "/var/lib/platform/",
+        "/var/lib/docker/volumes/",
+    )
     max: Annotated[int, Field(ge=0, le=256)] = 64
     #: Allow a client's create to create the missing volumes that it names. Allow volumes without a
     #: name.
@@ -145,7 +137,7 @@ class HostPorts(Model):
     A port without an address gets the first address.
     """
 
-    host_ips: Annotated[tuple[Address, ...], Field(min_length=1, alias="hostIPs")] = (
+    host_ips: Annotated[tuple[values.Address, ...], Field(min_length=1, alias="hostIPs")] = (
         "127.0.0.1",
         "::1",
     )
@@ -163,7 +155,7 @@ class DnsRules(Model):
     """Allowed settings of a container's resolver. Names resolve through the engine otherwise."""
 
     #: Ranges of the servers that a container may ask.
-    servers: tuple[AddressRange, ...] = ()
+    servers: tuple[values.AddressRange, ...] = ()
     search: bool = False
     options: bool = False
 
@@ -176,9 +168,9 @@ class Networks(Model):
         "bridge",
         "isolated",
     )
-    isolated: BaseName = "platform-network"
-    ingress: BaseName = "platform-ingress"
-    bridge: BaseName = "platform-bridge"
+    isolated: values.BaseName = "platform-network"
+    ingress: values.BaseName = "platform-ingress"
+    bridge: values.BaseName = "platform-bridge"
     #: A service with mode bridge also joins its namespace's isolated network. It reaches the internet
     #: and the isolated services, and the isolated services reach it.
     bridge_joins_isolated: bool = False
@@ -195,7 +187,7 @@ class Networks(Model):
     service_aliases: bool = False
     dns: DnsRules = DnsRules()
     #: Ranges for the subnets of networks, of clients and of documents.
-    subnets: tuple[Subnet, ...] = ()
+    subnets: tuple[values.Subnet, ...] = ()
     #: Allowed targets of additional entries of /etc/hosts.
     extra_hosts: tuple[Literal["addresses", "host-gateway"], ...] = ()
     ipv6: bool = False
@@ -220,9 +212,9 @@ class LogRules(Model):
         "json-file",
         "local",
     )
-    default_size: PolicyBytes = 10 * 1024**2
+    default_size: values.PolicyBytes = 10 * 1024**2
     default_files: Annotated[int, Field(ge=1)] = 3
-    max_size: PolicyBytes = 100 * 1024**2
+    max_size: values.PolicyBytes = 100 * 1024**2
     max_files: Annotated[int, Field(ge=1)] = 10
 
 
@@ -244,12 +236,12 @@ class HealthcheckRules(Model):
     A check is a command that the engine runs repeatedly.
     """
 
-    min_interval: PolicyDurationMs = 1_000
-    max_interval: PolicyDurationMs = 3_600_000
-    min_timeout: PolicyDurationMs = 1
-    max_timeout: PolicyDurationMs = 600_000
+    min_interval: values.PolicyDurationMs = 1_000
+    max_interval: values.PolicyDurationMs = 3_600_000
+    min_timeout: values.PolicyDurationMs = 1
+    max_timeout: values.PolicyDurationMs = 600_000
     max_retries: Annotated[int, Field(ge=1)] = 10
-    max_start_period: PolicyDurationMs = 3_600_000
+    max_start_period: values.PolicyDurationMs = 3_600_000
     shell: bool = True
 
 
@@ -257,7 +249,7 @@ class Env(Model):
     """Bounds of the environment, and denied variables, which decide what code runs."""
 
     max: Annotated[int, Field(ge=0)] = 512
-    max_bytes: PolicyBytes = 64 * 1024
+    max_bytes: values.PolicyBytes = 64 * 1024
     denied: tuple[str, ...] = ("LD_PRELOAD", "LD_AUDIT")
     #: True: a name without a value unsets the image's variable, as in the engine. False: refused.
     unset: bool = False
@@ -268,7 +260,7 @@ class Exec(Model):
 
     enabled: bool = True
     #: After this time a session is disconnected, and its processes are killed.
-    max_duration: Annotated[PolicyDurationMs, Field(ge=1_000, le=86_400_000)] = 3_600_000
+    max_duration: Annotated[values.PolicyDurationMs, Field(ge=1_000, le=86_400_000)] = 3_600_000
     #: Allow root as the named user. Without a name, the user is the container's own.
     root: bool = False
 
@@ -277,9 +269,9 @@ class Labels(Model):
     """Bounds of labels, and denied prefixes, which grant rights in other tools of the engine."""
 
     max: Annotated[int, Field(ge=0)] = 100
-    max_bytes: PolicyBytes = 64 * 1024
+    max_bytes: values.PolicyBytes = 64 * 1024
     #: Of an object that a client makes: every list repeats the labels. Compose writes about 2 KiB.
-    client_max_bytes: PolicyBytes = 16 * 1024
+    client_max_bytes: values.PolicyBytes = 16 * 1024
     denied_prefixes: tuple[str, ...] = (
         "socket-proxy.",
         "com.sockguard.",
@@ -333,4 +325,4 @@ class Quotas(Model):
     #: Of each client's uid: changes a second (fifty times as many at once), and bytes of its records
     #: in the journal.
     mutations_per_second: Annotated[int, Field(ge=1, le=10_000)] = 20
-    journal_per_day: Annotated[PolicyBytes, Field(ge=1024 * 1024)] = 64 * 1024 * 1024
+    journal_per_day: Annotated[values.PolicyBytes, Field(ge=1024 * 1024)] = 64 * 1024 * 1024

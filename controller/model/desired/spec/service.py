@@ -6,22 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from controller.model.desired.spec import fields
 from controller.model.desired.spec.devices import DeviceEntry
-from controller.model.desired.spec.fields import (
-    LISTED_MAX,
-    TEXTS_MAX,
-    DomainName,
-    Folder,
-    GracePeriod,
-    GroupName,
-    HostAddress,
-    HostName,
-    ImageReference,
-    Model,
-    SignalName,
-    Texts,
-    UserName,
-)
 from controller.model.desired.spec.files import SecretVariable, Variable
 from controller.model.desired.spec.health import Healthcheck
 from controller.model.desired.spec.lifecycle import Lifecycle
@@ -34,11 +20,11 @@ from controller.model.names import REPLICAS_MAX
 DEPENDENCIES_MAX = 100
 
 
-class ServiceSpec(Model):
+class ServiceSpec(fields.Model):
     """The spec of a Service."""
 
     #: The image: a reference with a tag or a digest.
-    image: ImageReference
+    image: fields.ImageReference
     #: When the image is looked up anew.
     pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
     #: Running, or Stopped.
@@ -48,25 +34,27 @@ class ServiceSpec(Model):
     #: The number of containers.
     replicas: Annotated[int, Field(ge=0, le=REPLICAS_MAX)] = 1
     #: The program with its first arguments. Unset: the image's.
-    entrypoint: Texts | None = None
+    entrypoint: fields.Texts | None = None
     #: The arguments. Unset: the image's.
-    command: Texts | None = None
+    command: fields.Texts | None = None
     #: Environment variables: texts, or values of Secrets.
-    env: Annotated[dict[str, Variable], Field(max_length=TEXTS_MAX)] = Field(default_factory=dict)
-    #: The working directory. Unset: the image's.
-    working_dir: Folder | None = None
-    #: USER or USER:GROUP, names or numbers. Unset: the image's.
-    user: UserName | None = None
-    #: Groups of the processes in addition to the user's own.
-    group_add: Annotated[tuple[GroupName, ...], Field(max_length=LISTED_MAX)] = ()
-    #: The host name in the container.
-    hostname: HostName | None = None
-    #: The domain name in the container.
-    domainname: DomainName | None = None
-    #: Entries of /etc/hosts: addresses by name.
-    extra_hosts: Annotated[dict[DomainName, HostAddress], Field(max_length=LISTED_MAX)] = Field(
+    env: Annotated[dict[str, Variable], Field(max_length=fields.TEXTS_MAX)] = Field(
         default_factory=dict
     )
+    #: The working directory. Unset: the image's.
+    working_dir: fields.Folder | None = None
+    #: USER or USER:GROUP, names or numbers. Unset: the image's.
+    user: fields.UserName | None = None
+    #: Groups of the processes in addition to the user's own.
+    group_add: Annotated[tuple[fields.GroupName, ...], Field(max_length=fields.LISTED_MAX)] = ()
+    #: The host name in the container.
+    hostname: fields.HostName | None = None
+    #: The domain name in the container.
+    domainname: fields.DomainName | None = None
+    #: Entries of /etc/hosts: addresses by name.
+    extra_hosts: Annotated[
+        dict[fields.DomainName, fields.HostAddress], Field(max_length=fields.LISTED_MAX)
+    ] = Field(default_factory=dict)
     #: The resolver of the containers.
     dns: Dns = Dns()
     #: True adds an init process that reaps processes and forwards signals.
@@ -76,9 +64,9 @@ class ServiceSpec(Model):
     #: True keeps standard input open.
     stdin: bool = False
     #: The signal of a stop. Unset: the image's, else SIGTERM.
-    stop_signal: SignalName | None = None
+    stop_signal: fields.SignalName | None = None
     #: The time from the signal of a stop to the end by force.
-    stop_grace_period: GracePeriod = 10_000
+    stop_grace_period: fields.GracePeriod = 10_000
     #: Ports of the containers, and ports of the host that lead to them.
     ports: tuple[Port, ...] = ()
     #: Volumes, folders of the host, files of Configs and Secrets, and tmpfs.
@@ -88,7 +76,7 @@ class ServiceSpec(Model):
     #: Limits of memory, CPUs and processes.
     resources: Resources = Resources()
     #: Devices of the host that the policy grants.
-    devices: Annotated[tuple[DeviceEntry, ...], Field(max_length=LISTED_MAX)] = ()
+    devices: Annotated[tuple[DeviceEntry, ...], Field(max_length=fields.LISTED_MAX)] = ()
     #: Limits of each process, by name.
     ulimits: Ulimits = Field(default_factory=dict)
     #: From 0 to 1000: the higher, the sooner the kernel ends the processes if memory runs out.
@@ -123,7 +111,7 @@ class ServiceSpec(Model):
         }
 
 
-class ReleaseSpec(Model):
+class ReleaseSpec(fields.Model):
     """The spec of a Release: a chart in configs/ with values."""
 
     chart: str
