@@ -7,19 +7,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from controller.broker.gate import redact
-from controller.broker.gate.commands import (
-    Command,
-    CommandResult,
-    InspectPaths,
-    JournalNotReadable,
-    Lost,
-    QueryJournal,
-    ReadCdiFiles,
-    ReadEngine,
-    Rows,
-    engine_remedy,
-)
+from controller.broker.gate import commands, redact
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.routes import Route
 from controller.broker.wire.responses import JSON_TYPE, refusal
@@ -42,7 +30,7 @@ T = TypeVar("T")
 
 
 #: A generator of commands that ends with a value.
-Flow = Generator[Command, CommandResult, T]
+Flow = Generator[commands.Command, commands.CommandResult, T]
 
 
 #: The broker as an actor of its own: recovery, clean-up, implied networks.
@@ -99,8 +87,8 @@ def read_engine(path: str, ahead: tuple[str, ...] = ()) -> Flow[Reply]:
     Raises:
         Answered: the engine doesn't answer.
     """
-    answer = yield ReadEngine(path, ahead=ahead)
-    if isinstance(answer, Lost):
+    answer = yield commands.ReadEngine(path, ahead=ahead)
+    if isinstance(answer, commands.Lost):
         raise Answered(engine_unavailable(answer))
     assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
     return answer
@@ -132,14 +120,14 @@ def read_json(path: str, ahead: tuple[str, ...] = ()) -> Flow[Any]:
         raise
 
 
-def read_rows(path: str, rows: Rows) -> Flow[Reply]:
+def read_rows(path: str, rows: commands.Rows) -> Flow[Reply]:
     """Return the reply to a list, with the encoded rows.
 
     Raises:
         Answered: the read failed, with the engine's reply.
     """
-    answer = yield ReadEngine(path, rows=rows)
-    if isinstance(answer, Lost):
+    answer = yield commands.ReadEngine(path, rows=rows)
+    if isinstance(answer, commands.Lost):
         raise Answered(engine_unavailable(answer))
     assert isinstance(answer, Reply), f"a look was answered by {answer!r}"
     if answer.status >= 400:
@@ -157,7 +145,7 @@ def read_members(path: str, *members: str, of: str = "") -> Flow[list[dict[str, 
     def encode(row: dict[str, Any]) -> bytes:
         return json.dumps({name: row[name] for name in members if name in row}).encode()
 
-    listed = parse_json((yield from read_rows(path, Rows(encode, of))))
+    listed = parse_json((yield from read_rows(path, commands.Rows(encode, of))))
     if of:
         listed = listed.get(of)
     return list(listed or ())
@@ -167,14 +155,14 @@ def inspect_paths(paths: tuple[str, ...]) -> Flow[dict[str, PathFacts]]:
     """Inspect paths of the host."""
     if not paths:
         return {}
-    answer = yield InspectPaths(paths)
+    answer = yield commands.InspectPaths(paths)
     assert isinstance(answer, tuple), f"an examination was answered by {answer!r}"
     return {facts.path: facts for facts in answer if isinstance(facts, PathFacts)}
 
 
 def read_cdi_devices() -> Flow[dict[str, CdiDevice]]:
     """Return the devices of the host's CDI specifications, by name."""
-    answer = yield ReadCdiFiles()
+    answer = yield commands.ReadCdiFiles()
     assert isinstance(answer, tuple), f"a read of files was answered by {answer!r}"
     return cdi.read_devices(tuple(each for each in answer if isinstance(each, CdiFile)))
 
@@ -185,8 +173,8 @@ def query_journal(question: Question) -> Flow[Page]:
     Raises:
         Answered: the journal can't be queried now.
     """
-    answer = yield QueryJournal(question)
-    if isinstance(answer, JournalNotReadable):
+    answer = yield commands.QueryJournal(question)
+    if isinstance(answer, commands.JournalNotReadable):
         raise Answered(refusal(503, answer.code, answer.reason, remedy=answer.remedy))
     assert isinstance(answer, Page), f"a recall was answered by {answer!r}"
     return answer
@@ -212,14 +200,17 @@ def engine_reply(reply: Reply) -> Reply:
     return Reply(reply.status, reply.body, kept)
 
 
-def engine_unavailable(lost: Lost) -> Reply:
+def engine_unavailable(lost: commands.Lost) -> Reply:
     """Return the reply while the engine doesn't answer."""
     return refusal(
-        502, "engine.unavailable", unavailable_reason(lost), remedy=engine_remedy(lost.reason)
+        502,
+        "engine.unavailable",
+        unavailable_reason(lost),
+        remedy=commands.engine_remedy(lost.reason),
     )
 
 
-def unavailable_reason(lost: Lost) -> str:
+def unavailable_reason(lost: commands.Lost) -> str:
     """Return why the engine is unavailable, in one sentence."""
     reason = redact.text(lost.reason)
     return reason if reason.startswith("the engine at ") else f"the engine doesn't answer: {reason}"

@@ -10,16 +10,8 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from controller.broker.gate import redact
+from controller.broker.gate import commands, redact
 from controller.broker.gate.call import Author, Flow, engine_reply, engine_unavailable
-from controller.broker.gate.commands import (
-    Forward,
-    Lost,
-    Relay,
-    SharedPull,
-    StoreContent,
-    WriteRecord,
-)
 from controller.broker.gate.journal_entries import (
     actor_of,
     claims_of,
@@ -64,9 +56,9 @@ class Change:
     stream: bool = False
     deadline_s: float
     #: Opened instead of sending method, path and body.
-    relay: Relay | None = None
+    relay: commands.Relay | None = None
     #: A content to store, instead of a change of the engine.
-    stores: StoreContent | None = None
+    stores: commands.StoreContent | None = None
     #: The registry with the credentials that the engine needs.
     registry: str = ""
     #: Returns the code of an error text, for the outcome.
@@ -203,7 +195,7 @@ def _forward_recorded(
     early_reply: ReplyHook,
     prepare: Preparation | None,
 ) -> Flow[Reply]:
-    if not isinstance((yield WriteRecord(intent)), Record):
+    if not isinstance((yield commands.WriteRecord(intent)), Record):
         return journal_unavailable(intent.id)
     if prepare is not None:
         change = yield from prepare(change)
@@ -213,7 +205,7 @@ def _forward_recorded(
     answer = (
         yield change.stores
         or change.relay
-        or Forward(
+        or commands.Forward(
             change.method,
             change.path,
             body,
@@ -226,9 +218,9 @@ def _forward_recorded(
     shared_with = ""
     if change.stores is not None:
         answer = _stored_reply(change.stores, answer, intent.id)
-    if isinstance(answer, SharedPull):
+    if isinstance(answer, commands.SharedPull):
         shared_with, answer = answer.by, answer.answer
-    if isinstance(answer, Lost) and answer.sent:
+    if isinstance(answer, commands.Lost) and answer.sent:
         return refusal(
             504,
             OUTCOME_UNKNOWN,
@@ -236,7 +228,7 @@ def _forward_recorded(
             remedy="recovery settles the change: check the object before you repeat the request",
             record=intent.id,
         )
-    if isinstance(answer, Lost):
+    if isinstance(answer, commands.Lost):
         reply = engine_unavailable(answer)
         learned = ResultPart(settled=Settled.NOT_APPLIED.value)
     else:
@@ -256,7 +248,9 @@ def _forward_recorded(
     )
     result |= learned
     outcome = Entry(intent.id, "outcome", actor=intent.actor, result=result.members)
-    yield WriteRecord(outcome, _early_reply(early_reply, reply, ActorPart.read(intent.actor).role))
+    yield commands.WriteRecord(
+        outcome, _early_reply(early_reply, reply, ActorPart.read(intent.actor).role)
+    )
     return reply
 
 
@@ -269,7 +263,7 @@ def _without_values(reply: Reply, change: Change) -> Reply:
     return json_reply(reply.status, {"message": "the engine's error repeats a value of a Secret"})
 
 
-def _stored_reply(stores: StoreContent, reason: object, identifier: str) -> Reply:
+def _stored_reply(stores: commands.StoreContent, reason: object, identifier: str) -> Reply:
     """Return the reply to a delivery."""
     if reason == "":
         return json_reply(201, {"Content": stores.content})

@@ -31,14 +31,7 @@ from controller.broker.gate.mutate import SHORT_S, Change, Preparation, no_early
 from controller.broker.gate.refusals import Answered
 from controller.broker.gate.state import GateState
 from controller.broker.wire.responses import refusal
-from controller.core.enforcement.kernel_compare import (
-    REVERSIBLE,
-    ExpectedState,
-    JoinedNetwork,
-    PolicyBounds,
-    compare,
-    texts_by_kind,
-)
+from controller.core.enforcement import kernel_compare
 from controller.core.engine_api.translate import limits_body, settings
 from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
@@ -89,7 +82,7 @@ class VerificationResult:
     #: The settings in the engine.
     now: Settings = _NOTHING
     #: Joined networks that the container has no right to.
-    foreign: tuple[JoinedNetwork, ...] = ()
+    foreign: tuple[kernel_compare.JoinedNetwork, ...] = ()
 
     @property
     def text(self) -> str:
@@ -140,7 +133,7 @@ def _observe(
             return VerificationResult(doubt=_EXITED), None
         return _unverified(answer.reason, inspect, policy), RecheckReason.UNSEEN
     assert isinstance(answer, EffectiveState), f"a process was answered by {answer!r}"
-    expected = ExpectedState(
+    expected = kernel_compare.ExpectedState(
         id=item.id,
         confinement=confined,
         settings=item.admitted,
@@ -148,8 +141,8 @@ def _observe(
         seccomp=state.seccomp,
     )
     joined = joined_of(state, item, policy, inspect)
-    differences = compare(expected, answer, joined)
-    texts = texts_by_kind(differences)
+    differences = kernel_compare.compare(expected, answer, joined)
+    texts = kernel_compare.texts_by_kind(differences)
     breaches = tuple(each for each in differences if each.kind is DifferenceKind.BREACH)
     result = _unverified(texts.get(DifferenceKind.DOUBT, ""), inspect, policy)
     whole = replace(
@@ -171,7 +164,7 @@ def _unverified(doubt: str, inspect: Mapping[str, Any], policy: Policy) -> Verif
     return VerificationResult(doubt=doubt, now=now)
 
 
-def bounds_of(policy: Policy, item: ContainerItem, now: float) -> PolicyBounds:
+def bounds_of(policy: Policy, item: ContainerItem, now: float) -> kernel_compare.PolicyBounds:
     """Return the highest limits that the policy admits for a container, with its exceptions."""
     resources = policy.resources
     grants = [
@@ -181,7 +174,7 @@ def bounds_of(policy: Policy, item: ContainerItem, now: float) -> PolicyBounds:
         == (item.owner, item.namespace, item.service)
         and now < exemption.ends_at
     ]
-    return PolicyBounds(
+    return kernel_compare.PolicyBounds(
         memory=max([resources.memory.max, *(grant.memory_max or 0 for grant in grants)]),
         nano_cpus=max([resources.cpus.max, *(grant.cpus_max or 0 for grant in grants)]),
         pids=max([resources.pids.max, *(grant.pids_max or 0 for grant in grants)]),
@@ -190,7 +183,7 @@ def bounds_of(policy: Policy, item: ContainerItem, now: float) -> PolicyBounds:
 
 def joined_of(
     state: GateState, item: ContainerItem, policy: Policy, inspect: Mapping[str, Any]
-) -> tuple[JoinedNetwork, ...]:
+) -> tuple[kernel_compare.JoinedNetwork, ...]:
     """Return the networks that a container has joined, by their ids in the engine."""
     ends = (inspect.get("NetworkSettings") or {}).get("Networks") or {}
     namespace = item.namespace or policy.namespace_of(item.owner)
@@ -205,7 +198,7 @@ def joined_of(
             or made.namespace == namespace
             or (made.owner != "" and made.owner == item.owner)
         )
-        joined.append(JoinedNetwork(name, own, identifier))
+        joined.append(kernel_compare.JoinedNetwork(name, own, identifier))
     return tuple(joined)
 
 
@@ -333,7 +326,7 @@ def _can_restore(state: GateState, item: ContainerItem, result: VerificationResu
         and (recent := tuple(at for at in times if at > since))
     }
     again = len(state.verification.restored_at.get(item.id, ()))
-    reversible = all(each.rule in REVERSIBLE for each in result.breaches)
+    reversible = all(each.rule in kernel_compare.REVERSIBLE for each in result.breaches)
     return item.origin == Role.CONTROLLER.value and reversible and again < PUT_BACK_MAX
 
 
@@ -355,7 +348,7 @@ def _restore(
     yield from _perform_all(state, changes, f"{CAUSE} {identifier}: {reason}", policy)
 
 
-def _disconnect(item: ContainerItem, network: JoinedNetwork) -> Change:
+def _disconnect(item: ContainerItem, network: kernel_compare.JoinedNetwork) -> Change:
     path = f"/networks/{network.id}/disconnect"
     judged = _judged("violation.put-back", {"Container": item.id})
     summary = place_of(item) | SummaryPart(network=network.name).members

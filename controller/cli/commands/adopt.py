@@ -14,20 +14,11 @@ from typing import Any
 
 import click
 
+from controller.cli import options
 from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.commands.adopt_as_found import Wish, adopt_as_found
 from controller.cli.exit_codes import EXIT_REFUSED
-from controller.cli.options import (
-    command,
-    default_directory,
-    engine_option,
-    note_option,
-    policy_option,
-    print_json,
-    print_result,
-    state_root,
-)
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
@@ -81,7 +72,7 @@ def _instance_id(_context: click.Context, _option: click.Parameter, value: str) 
     return value
 
 
-@command("""\b
+@options.command("""\b
 Examples:
   trimtab adopt web --as shop/web --dry-run                       compare it with its document
   trimtab adopt web --as shop/web --admit capabilities --admit logs
@@ -145,9 +136,9 @@ Exit codes: 0 all of it can be (or was) taken over, 4 something can't be, 1 a st
 @click.option(
     "--yes", is_flag=True, help="Take over the objects; without this option, only list them."
 )
-@note_option
-@engine_option
-@policy_option
+@options.note_option
+@options.engine_option
+@options.policy_option
 def adopt(
     target: str | None,
     service: str,
@@ -176,7 +167,7 @@ def adopt(
     judges each object as if it were created now. Labels prove nothing: every user of the engine's
     socket can write them. Check the list first.
     """
-    root = state_root(state)
+    root = options.state_root(state)
     if service or project:
         wish = Wish(
             container=target or "",
@@ -191,7 +182,7 @@ def adopt(
         )
         _check(wish, instance_id=instance_id, yes=yes)
         directory = folder if service or not target else Path(target)
-        directory = default_directory(directory, root)
+        directory = options.default_directory(directory, root)
         return adopt_as_found(root, directory, wish, engine=engine, policy=policy, as_json=as_json)
     if slot or admit or leave or folder or dry_run or namespace:
         raise UsageError(
@@ -210,7 +201,7 @@ def adopt(
     lost = instance_id or (instance.id if instance is not None else "")
     broker_of = partial(
         _broker_of,
-        directory=default_directory(directory, root),
+        directory=options.default_directory(directory, root),
         engine=engine or (instance.engine if instance is not None else None),
         policy=policy,
     )
@@ -221,7 +212,7 @@ def adopt(
         _print_objects(objects)
     if not yes or not objects:
         if as_json:
-            print_json({"instance": lost, "objects": objects})
+            options.print_json({"instance": lost, "objects": objects})
         elif objects:
             echo("Nothing was changed; repeat it with --yes to take these over.")
         return EXIT_REFUSED if any(map(_is_refused, objects)) else 0
@@ -233,7 +224,7 @@ def adopt(
     left = [item for reply in replies for item in reply["left"]]
     report = {"instance": lost, "adopted": adopted, "left": left}
     text = f"Took over {len(adopted)} of {len(objects)}. 'trimtab up' continues with them."
-    print_result(report, text, as_json=as_json)
+    options.print_result(report, text, as_json=as_json)
     return EXIT_REFUSED if left else 0
 
 

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from controller.cli import options
 from controller.cli.exit_codes import EXIT_INVALID, EXIT_REFUSED
-from controller.cli.options import (
-    command,
-    counted,
-    default_directory,
-    directory_argument,
-    policy_option,
-    print_json,
-    state_root,
-)
 from controller.cli.output.excerpts import Excerpts, excerpts
 from controller.cli.output.terminal import echo, echo_data
 from controller.model.desired.field_types import AS_WRITTEN
@@ -34,13 +26,13 @@ def problem_lines(problems: Iterable[Problem], show: Excerpts = lambda _problem:
     return "\n".join(problem.render(show(problem)) for problem in problems)
 
 
-@command("""\b
+@options.command("""\b
 Examples:
   trimtab validate desired-state --policy production
   trimtab validate --json | jq '.problems'
 """)
-@directory_argument
-@policy_option
+@options.directory_argument
+@options.policy_option
 def validate(directory: Path | None, policy: str | None, state: Path | None, as_json: bool) -> int:
     """Check schema, references and policy of all files, offline; for CI.
 
@@ -52,15 +44,15 @@ def validate(directory: Path | None, policy: str | None, state: Path | None, as_
     from controller.core.planning.planner import problem_order
     from controller.core.review import flat_plan
 
-    root = state_root(state)
-    folder = default_directory(directory, root)
+    root = options.state_root(state)
+    folder = options.default_directory(directory, root)
     rules = offline.policy_in_force(policy, root)
     desired = directory_source(folder, compose=lambda: settings_of(rules)).load()
     verdicts = tuple(offline.preview_creations(desired, rules))
     denied = [item for item in verdicts if item[1].decision == "deny"]
     warned = [item for item in verdicts if item[1].decision == "audit-deny"]
     if as_json:
-        print_json(
+        options.print_json(
             {
                 "directory": str(folder),
                 "policy": {"name": rules.name, "digest": rules.digest},
@@ -92,17 +84,20 @@ def _summary(folder: Path, policy: str, desired: Desired, *, denied: Sized, warn
     resources = len(desired.services) + len(desired.networks) + len(desired.volumes)
     errors = sum(1 for problem in desired.problems if problem.severity == "error")
     warnings = len(desired.problems) - errors + len(warned)
-    counts = [counted(resources, "resource"), counted(errors, "error")]
-    counts += [counted(warnings, "warning"), f"{len(denied)} refused by the policy {policy}"]
+    counts = [options.counted(resources, "resource"), options.counted(errors, "error")]
+    counts += [
+        options.counted(warnings, "warning"),
+        f"{len(denied)} refused by the policy {policy}",
+    ]
     return f"{folder}: {', '.join(counts)}"
 
 
-@command("""\b
+@options.command("""\b
 Examples:
   trimtab render                         all resources, charts included
   trimtab render --chart configs/validator --values my-values.yaml
 """)
-@directory_argument
+@options.directory_argument
 @click.option(
     "--chart",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -135,20 +130,20 @@ def render(
         texts, problems = offline.render_chart(chart, values, name=name, namespace=namespace)
         if as_json:
             parsed = (document for text in texts.values() for document in yaml.safe_load_all(text))
-            print_json([document for document in parsed if document is not None])
+            options.print_json([document for document in parsed if document is not None])
         else:
             for file, text in texts.items():
                 echo_data(f"---\n# {file}\n{text.strip()}")
         if problems:
             echo(problem_lines(problems), err=True)
         return EXIT_INVALID if any(p.severity == "error" for p in problems) else 0
-    root = state_root(state)
-    folder = default_directory(directory, root)
+    root = options.state_root(state)
+    folder = options.default_directory(directory, root)
     rules = offline.policy_in_force(None, root)
     desired = directory_source(folder, compose=lambda: settings_of(rules)).load()
     documents = resource_documents(desired)
     if as_json:
-        print_json(documents)
+        options.print_json(documents)
     elif documents:
         echo(yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True).rstrip())
     if desired.problems:

@@ -7,20 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from controller.cli import options
 from controller.cli.exit_codes import (
     EXIT_NOT_CONVERGED,
-)
-from controller.cli.options import (
-    calling_user,
-    command,
-    default_directory,
-    directory_argument,
-    once_engine_option,
-    policy_option,
-    print_json,
-    rebind_option,
-    state_root,
-    timeout_option,
 )
 from controller.cli.output.terminal import echo
 from controller.cli.plans.apply_result import apply_exit_code, show_done
@@ -31,7 +20,7 @@ if TYPE_CHECKING:
     from controller.cli.clients.oneshot import Approve
 
 
-@command("""\b
+@options.command("""\b
 Examples:
   trimtab apply desired-state --timeout 2m
   trimtab apply --plan DIGEST            exactly the plan that was reviewed, or nothing
@@ -40,18 +29,18 @@ Examples:
 \b
 Exit codes: 0 converged, 3 invalid files, 4 something is refused, 5 not converged in time.
 """)
-@directory_argument
-@timeout_option("How long to wait for convergence")
+@options.directory_argument
+@options.timeout_option("How long to wait for convergence")
 @click.option("--plan", "digest", metavar="DIGEST", help="Apply only the plan of this digest.")
 @click.option(
     "--approve-prune",
     is_flag=True,
     help="Also approve removals of containers (PrunePending). A volume needs 'trimtab approve'.",
 )
-@rebind_option
+@options.rebind_option
 @click.option("-v", "--verbose", is_flag=True, help="List all resources at the end.")
-@once_engine_option
-@policy_option
+@options.once_engine_option
+@options.policy_option
 def apply(
     directory: Path | None,
     timeout_s: float,
@@ -70,19 +59,19 @@ def apply(
     from controller.cli.clients import oneshot
     from controller.cli.clients.wait_for_pass import in_silence, show_changes, showing_progress
 
-    root = state_root(state)
+    root = options.state_root(state)
     question: dict[str, object] = {
         "do": "pass",
         "timeout_s": timeout_s,
         "approve_prune": approve_prune,
         "plan": digest or "",
-        "on_behalf_of": calling_user(),
+        "on_behalf_of": options.calling_user(),
         "output": True,
     }
     answer = oneshot.ask_for_pass(
         root,
         question,
-        directory=default_directory(directory, root),
+        directory=options.default_directory(directory, root),
         timeout_s=timeout_s,
         approve=_approval(digest or "", verbose=not as_json) if approve_prune else None,
         waiting=in_silence if as_json else showing_progress,
@@ -90,7 +79,7 @@ def apply(
         **settings,
     )
     if as_json:
-        print_json(answer)
+        options.print_json(answer)
     else:
         show_done(answer, verbose=verbose)
     code = apply_exit_code(answer)

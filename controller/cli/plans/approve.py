@@ -15,18 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from controller.cli import options
 from controller.cli.clients.socket_client import PLAN_S, BrokerApi, ask_controller
 from controller.cli.clients.wait_for_pass import in_silence, showing_progress
 from controller.cli.exit_codes import EXIT_REFUSED
-from controller.cli.options import (
-    calling_user,
-    command,
-    note_option,
-    open_state,
-    print_json,
-    print_result,
-    timeout_option,
-)
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
 from controller.cli.plans.apply_result import apply_exit_code, show_done
@@ -80,7 +72,7 @@ class Pending:
         }
 
 
-@command("""\b
+@options.command("""\b
 Examples:
   trimtab approve                    show what waits, ask, and let it go
   trimtab approve DIGEST --yes       exactly the plan that was reviewed, without asking
@@ -91,8 +83,8 @@ refused, 5 not converged in time.
 """)
 @click.argument("digest", metavar="[PLAN-DIGEST]", required=False, default="")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-@note_option
-@timeout_option("How long to wait for convergence")
+@options.note_option
+@options.timeout_option("How long to wait for convergence")
 def approve(
     digest: str, yes: bool, note: str, timeout_s: float, state: Path | None, as_json: bool
 ) -> int:
@@ -102,23 +94,23 @@ def approve(
     holds for these objects as shown, once each, as part of this plan, for an hour. The controller's
     reasons are shown as its claims: nothing proves them.
     """
-    folder, _ = open_state(state)
+    folder, _ = options.open_state(state)
     pending = _pending(folder, digest)
     if not pending.objects and not pending.unknown:
-        print_result(pending.to_json(), "Nothing waits for an approval.", as_json=as_json)
+        options.print_result(pending.to_json(), "Nothing waits for an approval.", as_json=as_json)
         return 0
     if not as_json or not yes:
         # A question is never asked without the list: with --json, the list goes to stderr.
         _print_pending(pending, err=as_json)
     if not pending.objects:
-        print_result(pending.to_json(), "Nothing of this can be approved.", as_json=as_json)
+        options.print_result(pending.to_json(), "Nothing of this can be approved.", as_json=as_json)
         return EXIT_REFUSED
     if not yes:
         _confirm(pending)
     question = {
         "do": "pass",
         "timeout_s": timeout_s,
-        "on_behalf_of": calling_user(),
+        "on_behalf_of": options.calling_user(),
         "output": True,
     }
 
@@ -129,7 +121,7 @@ def approve(
 
     approved, answer = _approve_and_run(folder, pending, ask, exactly=bool(digest), note=note)
     if as_json:
-        print_json({**approved.to_json(), **answer})
+        options.print_json({**approved.to_json(), **answer})
     else:
         show_done(answer)
     return apply_exit_code(answer)

@@ -8,24 +8,17 @@ from typing import Any
 
 import click
 
+from controller.cli import options
 from controller.cli.clients.name_completion import complete_names
 from controller.cli.clients.status_report import matches, raise_if_unknown, select
 from controller.cli.exit_codes import EXIT_PENDING
-from controller.cli.options import (
-    command,
-    default_directory,
-    once_engine_option,
-    policy_option,
-    print_result,
-    state_root,
-)
 from controller.cli.output.tables import terminal_width
 from controller.cli.plans.running_controller import differences_of, make_printed_review
 from controller.core.review.review_form import ReviewForm
 from controller.model.errors import UsageError
 
 
-@command("""\b
+@options.command("""\b
 Examples:
   trimtab diff
   trimtab diff web shop/api
@@ -41,8 +34,8 @@ Exit codes: 0 no difference, 2 differences.
     is_flag=True,
     help="Show values of env, arguments, check commands and labels. On a terminal only; recorded.",
 )
-@once_engine_option
-@policy_option
+@options.once_engine_option
+@options.policy_option
 def diff(
     names: tuple[str, ...], show_values: bool, state: Path | None, as_json: bool, **settings: Any
 ) -> int:
@@ -56,15 +49,17 @@ def diff(
             "values that may be secrets are shown on a terminal only",
             remedy="leave out --show-values, or run it on a terminal and without --json",
         )
-    root = state_root(state)
-    folder = default_directory(None, root)
+    root = options.state_root(state)
+    folder = options.default_directory(None, root)
     form = ReviewForm("diff", width=terminal_width())
     answer = make_printed_review(root, form, directory=folder, reveal=show_values, **settings)
     known = {"resources": [_resource(key) for key in answer["keys"]]}
     for name in names:
         raise_if_unknown(known, select(known, name=name), name)
     differences, text = differences_of(answer, lambda key: _is_named(key, names))
-    print_result(differences, text if differences["objects"] else "no differences", as_json=as_json)
+    options.print_result(
+        differences, text if differences["objects"] else "no differences", as_json=as_json
+    )
     return EXIT_PENDING if differences["objects"] else 0
 
 

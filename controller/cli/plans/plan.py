@@ -12,19 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from controller.cli import options
 from controller.cli.exit_codes import (
     EXIT_INVALID,
     EXIT_PENDING,
     EXIT_REFUSED,
-)
-from controller.cli.options import (
-    command,
-    default_directory,
-    directory_argument,
-    once_engine_option,
-    policy_option,
-    print_json,
-    state_root,
 )
 from controller.cli.output.tables import terminal_width
 from controller.cli.output.terminal import echo
@@ -39,7 +31,7 @@ if TYPE_CHECKING:
 COMMIT = re.compile(r"[0-9a-f]{7,64}", re.ASCII)
 
 
-@command("""\b
+@options.command("""\b
 Examples:
   trimtab plan
   trimtab plan -v                  also each action, with the policy's verdict and what it fills in
@@ -53,9 +45,9 @@ Examples:
 \b
 Exit codes: 0 nothing to do, 2 changes pending, 3 invalid files, 4 something is refused.
 """)
-@directory_argument
-@once_engine_option
-@policy_option
+@options.directory_argument
+@options.once_engine_option
+@options.policy_option
 @click.option(
     "--against",
     metavar="FILE|DIR|COMMIT",
@@ -96,7 +88,7 @@ def plan(
     """
     if source and against is None:
         raise click.UsageError("--source needs --against")
-    root = state_root(state)
+    root = options.state_root(state)
     overlay = Path(against) if against is not None and Path(against).is_file() else None
     if overlay is not None and (source or snapshot_file is not None):
         raise click.UsageError("with --source or --snapshot, --against needs a folder")
@@ -112,7 +104,7 @@ def plan(
         title=f"trimtab plan on {os.uname().nodename}",
     )
     with _planned_folder(None if overlay else against, source, root) as planned:
-        folder = default_directory(planned or directory, root)
+        folder = options.default_directory(planned or directory, root)
         if against is not None or snapshot_file is not None:
             request = SnapshotRequest(root, None if source else folder, engine, policy)
             from controller.cli.clients.snapshots import PlannedFiles
@@ -122,7 +114,7 @@ def plan(
         else:
             answer = make_printed_review(root, form, directory=folder, engine=engine, policy=policy)
         if as_json:
-            print_json(answer["json"])
+            options.print_json(answer["json"])
         else:
             echo(with_excerpts(answer["text"], answer.get("excerpts", []), folder))
     if answer["invalid"]:
@@ -180,7 +172,7 @@ def _review_against(
     if file is None:
         snapshot = take_snapshot(
             request.root,
-            directory=default_directory(request.directory, request.root),
+            directory=options.default_directory(request.directory, request.root),
             engine=request.engine,
             policy=request.policy,
             planned=planned,

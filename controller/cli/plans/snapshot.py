@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from controller.cli.options import (
-    command,
-    default_directory,
-    directory_argument,
-    once_engine_option,
-    policy_option,
-    print_json,
-    state_root,
-)
+from controller.cli import options
 
 
-@command("""\b
+@options.command("""\b
 Examples:
   trimtab snapshot > host.json
   trimtab plan --against deploy --snapshot host.json       on another machine, without an engine
 """)
-@directory_argument
-@once_engine_option
-@policy_option
+@options.directory_argument
+@options.once_engine_option
+@options.policy_option
 def snapshot(
     directory: Path | None,
     engine: str | None,
@@ -38,7 +30,7 @@ def snapshot(
     from controller.cli.clients.snapshots import take_snapshot
     from controller.core.review.host_snapshot import to_json
 
-    root = state_root(state)
-    folder = default_directory(directory, root)
-    print_json(to_json(take_snapshot(root, directory=folder, engine=engine, policy=policy)))
+    root = options.state_root(state)
+    folder = options.default_directory(directory, root)
+    options.print_json(to_json(take_snapshot(root, directory=folder, engine=engine, policy=policy)))
     return 0

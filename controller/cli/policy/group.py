@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from controller.cli import options
 from controller.cli.clients.offline import policy_in_force
 from controller.cli.exit_codes import EXIT_INVALID, EXIT_REFUSED
-from controller.cli.options import (
-    PassingGroup,
-    command,
-    policy_option,
-    print_json,
-    print_result,
-    state_root,
-)
 from controller.cli.output.terminal import echo
 from controller.cli.policy.explain import (
     actor_of,
@@ -38,7 +31,7 @@ if TYPE_CHECKING:
     from controller.model.records import Actor
 
 
-@command(
+@options.command(
     """\b
 Examples:
   trimtab policy show
@@ -46,19 +39,19 @@ Examples:
 """,
     short_help="Show the policy in force, or another one.",
 )
-@policy_option
+@options.policy_option
 def show(policy: str | None, state: Path | None, as_json: bool) -> int:
     """Show the policy: --policy, else the running broker's, else the instance's, else strict."""
     from controller.core.policy.describe import describe
 
-    rules = policy_in_force(policy, state_root(state))
+    rules = policy_in_force(policy, options.state_root(state))
     content = json.loads(rules.model_dump_json(by_alias=True))
     report = {"name": rules.name, "digest": rules.digest, "policy": content}
-    print_result(report, "\n".join(describe(rules)), as_json=as_json)
+    options.print_result(report, "\n".join(describe(rules)), as_json=as_json)
     return 0
 
 
-@command(
+@options.command(
     """\b
 Examples:
   trimtab policy check web.yaml --policy strict
@@ -72,7 +65,7 @@ Exit codes: 0 allowed, 3 the file is invalid, 4 refused, 64 wrong usage.
 )
 @click.argument("file", type=click.File("r"))
 @as_option
-@policy_option
+@options.policy_option
 def check(file: Any, role: str, policy: str | None, state: Path | None, as_json: bool) -> int:
     """Judge FILE (or - for stdin): resources in YAML, or the JSON body of a container create.
 
@@ -81,7 +74,7 @@ def check(file: Any, role: str, policy: str | None, state: Path | None, as_json:
     need the engine.
     """
     actor = actor_of(role)
-    rules = policy_in_force(policy, state_root(state))
+    rules = policy_in_force(policy, options.state_root(state))
     name = getattr(file, "name", "-")
     try:
         content = file.read()
@@ -89,7 +82,9 @@ def check(file: Any, role: str, policy: str | None, state: Path | None, as_json:
         raise click.BadParameter("it isn't text in UTF-8", param_hint="'FILE'") from None
     invalid, decisions = _judge(content, name, rules, actor)
     if as_json:
-        print_json([_decision_json(label, decision, rules) for label, decision in decisions])
+        options.print_json(
+            [_decision_json(label, decision, rules) for label, decision in decisions]
+        )
     else:
         for label, decision in decisions:
             _print(label, decision, rules)
@@ -152,6 +147,6 @@ def _print(label: str, decision: AdmissionDecision, rules: Policy) -> None:
         echo(f"    {line}")
 
 
-@click.group(cls=PassingGroup, commands=[show, check, explain, init, reload])
+@click.group(cls=options.PassingGroup, commands=[show, check, explain, init, reload])
 def policy() -> None:
     """Show the policy in force, and judge files, requests and docker commands."""

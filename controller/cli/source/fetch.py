@@ -7,23 +7,17 @@ from pathlib import Path
 
 import click
 
-from controller.cli.options import (
-    command,
-    directory_argument,
-    state_option,
-    state_root,
-    webhook_option,
-)
+from controller.cli import options
 from controller.cli.output.terminal import echo
 
 
-@command("""\b
+@options.command("""\b
 Example:
   sudo -u trimtab-fetch trimtab fetch /srv/desired --state /var/lib/trimtab
 """)
-@directory_argument
-@state_option
-@webhook_option
+@options.directory_argument
+@options.state_option
+@options.webhook_option
 @click.option("--listen-fd", type=int, hidden=True)
 @click.option("--lifeline", type=int, hidden=True)
 def fetch(
@@ -44,7 +38,7 @@ def fetch(
     if os.getuid() == 0:
         echo("warning: the fetcher runs as root; give it a user of its own", err=True)
     return run_fetcher(
-        state_root(state),
+        options.state_root(state),
         directory=directory,
         listen_fd=listen_fd,
         lifeline_fd=lifeline,

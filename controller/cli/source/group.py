@@ -7,15 +7,8 @@ from typing import Any
 
 import click
 
+from controller.cli import options
 from controller.cli.clients.socket_client import BrokerApi, ask_controller
-from controller.cli.options import (
-    PassingGroup,
-    calling_user,
-    command,
-    note_option,
-    open_state,
-    print_json,
-)
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
@@ -27,7 +20,7 @@ name_argument = click.argument("name", metavar="NAME")
 
 
 @click.group(
-    cls=PassingGroup,
+    cls=options.PassingGroup,
     epilog="""\b
 Examples:
   trimtab source list
@@ -39,7 +32,7 @@ def source() -> None:
     """Show and steer the Git sources of the running instance."""
 
 
-@command("""\b
+@options.command("""\b
 Example:
   trimtab source list --json | jq '.sources[] | select(.state != "Ready")'
 """)
@@ -47,7 +40,7 @@ def list_sources(state: Path | None, as_json: bool) -> int:
     """List the sources: state, served and held commit, and why a source isn't Ready."""
     answer = _ask(state, {"do": "list"})
     if as_json:
-        print_json(answer)
+        options.print_json(answer)
         return 0
     sources = answer["sources"]
     if not sources:
@@ -60,7 +53,7 @@ def list_sources(state: Path | None, as_json: bool) -> int:
     return 0
 
 
-@command("""\b
+@options.command("""\b
 Example:
   trimtab source log shop
 """)
@@ -69,7 +62,7 @@ def log(name: str, state: Path | None, as_json: bool) -> int:
     """List the latest commits of a source: the served one has '*', and a held one 'held'."""
     answer = _ask(state, {"do": "log", "name": name})
     if as_json:
-        print_json(answer)
+        options.print_json(answer)
         return 0
     status = answer.get("status") or {}
     marks = {(answer["current"] or {}).get("commit"): "*"}
@@ -92,7 +85,7 @@ def log(name: str, state: Path | None, as_json: bool) -> int:
     return 0
 
 
-@command("""\b
+@options.command("""\b
 Example:
   trimtab source sync shop
 """)
@@ -102,37 +95,37 @@ def sync(name: str, state: Path | None, as_json: bool) -> int:
     return _act(state, {"do": "sync", "name": name}, as_json=as_json)
 
 
-@command("""\b
+@options.command("""\b
 Example:
   trimtab source hold shop
 """)
 @name_argument
-@note_option
+@options.note_option
 def hold(name: str, note: str, state: Path | None, as_json: bool) -> int:
     """Keep the served commit of a source until 'resume'."""
     _record(state, "hold", name, note)
     return _act(state, {"do": "hold", "name": name}, as_json=as_json)
 
 
-@command("""\b
+@options.command("""\b
 Example:
   trimtab source resume shop
 """)
 @name_argument
-@note_option
+@options.note_option
 def resume(name: str, note: str, state: Path | None, as_json: bool) -> int:
     """End a hold, and fetch."""
     _record(state, "resume", name, note)
     return _act(state, {"do": "resume", "name": name}, as_json=as_json)
 
 
-@command("""\b
+@options.command("""\b
 Example:
   trimtab source approve shop 3fa2c81b90de
 """)
 @name_argument
 @click.argument("commit", metavar="COMMIT")
-@note_option
+@options.note_option
 def approve(name: str, commit: str, note: str, state: Path | None, as_json: bool) -> int:
     """Serve exactly the held commit COMMIT: its id, or the first 12 digits or more."""
     _record(state, "approve", name, f"commit {commit}{f': {note}' if note else ''}")
@@ -141,16 +134,16 @@ def approve(name: str, commit: str, note: str, state: Path | None, as_json: bool
 
 def _record(state: Path | None, verb: str, name: str, note: str) -> None:
     """Record a request in the journal before it is made; the broker decides who may ask."""
-    folder, _ = open_state(state)
+    folder, _ = options.open_state(state)
     act = {"act": f"source.{verb}", "object": f"Source/default/{name}", "note": note[:512]}
     BrokerApi(folder.broker_socket).post("records", act)
 
 
 def _act(state: Path | None, question: dict[str, object], *, as_json: bool) -> int:
     """Send a request that changes a source, and show the source afterwards."""
-    answer = _ask(state, {**question, "by": calling_user()})
+    answer = _ask(state, {**question, "by": options.calling_user()})
     if as_json:
-        print_json(answer)
+        options.print_json(answer)
         return 0
     found = answer["source"]
     if found is not None:
@@ -162,7 +155,7 @@ def _act(state: Path | None, question: dict[str, object], *, as_json: bool) -> i
 
 
 def _ask(state: Path | None, question: dict[str, object]) -> dict[str, Any]:
-    folder, _ = open_state(state)
+    folder, _ = options.open_state(state)
     answer: dict[str, Any] = ask_controller(folder.fetch_socket, question, timeout_s=TIMEOUT_S)
     return answer
 

@@ -24,6 +24,8 @@ from controller.core.engine_api.requests import (
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import SummaryPart
+from controller.core.rules import identity
+from controller.core.rules import networks as network_rules
 from controller.core.rules.context import Case, implied, make_case, namespace_of, owner_of
 from controller.core.rules.facts import (
     NO_COUNTS,
@@ -35,25 +37,7 @@ from controller.core.rules.facts import (
     VolumeFacts,
 )
 from controller.core.rules.host_routes import judge_pools
-from controller.core.rules.identity import (
-    adopt_remedy,
-    is_reserved,
-    judge_labels,
-    judge_name,
-    judge_network_quota,
-    judge_owner,
-    judge_volume_quota,
-)
 from controller.core.rules.images.anonymous_volumes import is_slot_volume
-from controller.core.rules.networks import (
-    foreign_network,
-    implied_kind,
-    is_as_implied,
-    is_free_for_services,
-    is_own_network,
-    judge_network,
-    network_facts,
-)
 from controller.core.rules.verdict import (
     AdmissionDecision,
     AdmissionPatch,
@@ -76,7 +60,7 @@ def _is_own_existing(existing: NetworkFacts, actor: Actor, owner: str, kind: str
     if not existing.ours:
         return False
     if kind:
-        return is_as_implied(existing, kind)
+        return network_rules.is_as_implied(existing, kind)
     return actor.role is Role.CONTROLLER or existing.owner == owner
 
 
@@ -98,12 +82,12 @@ def admit_network(
     labels = dict(request.labels)
     owner = owner_of(actor, labels.get(names.OWNER, ""))
     namespace = namespace_of(actor, labels.get(names.NAMESPACE, ""), policy)
-    kind = implied_kind(policy, request.name, namespace)
+    kind = network_rules.implied_kind(policy, request.name, namespace)
     findings = [
         *request.findings,
-        *judge_owner(policy, actor.role, owner, namespace),
-        *judge_labels(request.labels, policy, actor.role, owner),
-        *judge_name(request.name, "Name", most=policy.names.max, least=1),
+        *identity.judge_owner(policy, actor.role, owner, namespace),
+        *identity.judge_labels(request.labels, policy, actor.role, owner),
+        *identity.judge_name(request.name, "Name", most=policy.names.max, least=1),
         *_network_name(request.name, actor, policy, namespace),
         *_network_kind(request, actor, policy, kind),
         *judge_pools(request, policy, routes),
@@ -111,9 +95,9 @@ def admit_network(
     if existing is not None and not _is_own_existing(existing, actor, owner, kind):
         # A client gets the same answer for another owner's network and for a foreign network.
         facts = existing if kind else replace(existing, ours=False)
-        findings.append(foreign_network(facts, "Name", kind, actor))
+        findings.append(network_rules.foreign_network(facts, "Name", kind, actor))
     if existing is None:
-        findings += judge_network_quota(policy, actor.role, owner, counts)
+        findings += identity.judge_network_quota(policy, actor.role, owner, counts)
     if refused := enforced_findings(findings, policy.modes):
         asked = GrantRequest(
             owner=owner,
@@ -212,7 +196,7 @@ def _admit_final_network(
     body |= only_set(EnableIPv6=request.ipv6, Options=options, IPAM=ipam, Labels=labels)
     summary = SummaryPart(
         name=request.name,
-        labels={key: value for key, value in labels.items() if is_reserved(key)},
+        labels={key: value for key, value in labels.items() if identity.is_reserved(key)},
         internal=request.internal,
         subnets=tuple(pool.subnet for pool in request.pools),
     )
@@ -222,7 +206,7 @@ def _admit_final_network(
 def _object_labels(
     asked: tuple[tuple[str, str], ...], actor: Actor, owner: str, namespace: str, stamp: Stamp
 ) -> dict[str, str]:
-    own = {key: value for key, value in asked if not is_reserved(key)}
+    own = {key: value for key, value in asked if not identity.is_reserved(key)}
     service = dict(asked).get(names.SERVICE)
     ours = origin_labels(actor, stamp) | {names.OWNER: owner, names.NAMESPACE: namespace}
     ours |= {names.SERVICE: service} if service else {}
@@ -237,7 +221,7 @@ def admit_implied_network(
     *asked* are owner and namespace, which only the controller names.
     """
     namespace = namespace_of(actor, asked[1], policy)
-    kind = implied_kind(policy, name, namespace)
+    kind = network_rules.implied_kind(policy, name, namespace)
     owner = owner_of(actor, asked[0])
     if not kind or (kind == "bridge" and "bridge" not in policy.networks.modes):
         reason = f"{name!r} isn't a network that {owner}'s containers imply"
@@ -284,9 +268,9 @@ def admit_volume(
     by_controller = actor.role is Role.CONTROLLER
     findings = [
         *request.findings,
-        *judge_owner(policy, actor.role, owner, namespace),
-        *judge_labels(request.labels, policy, actor.role, owner),
-        *judge_name(request.name, "Name", most=policy.names.max),
+        *identity.judge_owner(policy, actor.role, owner, namespace),
+        *identity.judge_labels(request.labels, policy, actor.role, owner),
+        *identity.judge_name(request.name, "Name", most=policy.names.max),
     ]
     if by_controller:
         findings += _in_namespace(request.name, namespace, "Name")
@@ -301,10 +285,10 @@ def admit_volume(
             reason = f"{request.name} is taken by a volume that isn't yours, or isn't a plain one"
             remedy = "name another volume, or remove that one by hand if nobody needs its data"
             if existing.instance and not existing.ours and actor.role is not Role.CLIENT:
-                remedy += f"; {adopt_remedy(existing.instance)}"
+                remedy += f"; {identity.adopt_remedy(existing.instance)}"
             findings.append(Finding("volume.foreign", "Name", reason, remedy))
     else:
-        findings += judge_volume_quota(policy, actor.role, owner, counts)
+        findings += identity.judge_volume_quota(policy, actor.role, owner, counts)
     if refused := enforced_findings(findings, policy.modes):
         asked = GrantRequest(
             owner=owner,
@@ -343,7 +327,7 @@ def admit_kept_volume(
 
 def _admit_final_volume(name: str, labels: dict[str, str]) -> AdmissionDecision:
     body: RequestBody = {"Name": name, "Driver": "local", "Labels": labels}
-    owned = {key: value for key, value in labels.items() if is_reserved(key)}
+    owned = {key: value for key, value in labels.items() if identity.is_reserved(key)}
     summary = SummaryPart(name=name, labels=owned)
     return AdmissionDecision(verdict_of(()), body, summary=summary.members)
 
@@ -366,17 +350,17 @@ def admit_connect(
     if joined is None:
         findings.append(_unknown(request.endpoint.network))
     else:
-        findings += judge_network(case, joined, "network")
+        findings += network_rules.judge_network(case, joined, "network")
         findings += _judge_mode(case, current, joined)
         if actor.role is Role.CONTROLLER and joined.name not in current.admitted_networks:
             reason = f"the container wasn't made with {joined.name}"
             findings.append(Finding("network.endpoints", "network", reason, "make it anew"))
     own = {current.service, current.settings.name, *policy.networks.aliases}
     by_hand = current.origin != "controller" and policy.networks.client_aliases
-    free = by_hand and joined is not None and is_own_network(joined, current.owner)
+    free = by_hand and joined is not None and network_rules.is_own_network(joined, current.owner)
     for alias in request.endpoint.aliases:
         by_service = current.origin == "controller" and actor.role is Role.CONTROLLER
-        if by_service and is_free_for_services(alias, policy):
+        if by_service and network_rules.is_free_for_services(alias, policy):
             continue
         if alias not in own and not (free and is_host_name(alias)):
             reason = f"{alias!r} isn't this container's own name"
@@ -407,7 +391,7 @@ def admit_disconnect(
     if joined is None:
         findings.append(_unknown(request.endpoint.network))
     elif actor.role is Role.CLIENT:
-        findings += judge_network(case, joined, "network")
+        findings += network_rules.judge_network(case, joined, "network")
     if findings or joined is None:
         return deny(findings)
     body = only_set(Container=current.id, Force=request.force)
@@ -444,14 +428,14 @@ def _find_network(
         facts=facts,
         name=current.settings.name,
     )
-    return network_facts(case, name), case
+    return network_rules.network_facts(case, name), case
 
 
 def _judge_mode(case: Case, current: ContainerFacts, network: NetworkFacts) -> Findings:
     """A container keeps its mode: one without a way out does not get one later."""
     if current.adopted and network.name in current.admitted_networks:
         return  # the create of its document was admitted with the network
-    kind = implied_kind(case.policy, network.name, case.namespace)
+    kind = network_rules.implied_kind(case.policy, network.name, case.namespace)
     remedy = "create the container again with the needed mode"
     if current.network_mode == "none":
         reason = "the container was made without a network"

@@ -16,17 +16,8 @@ from controller.core.encoding.image_reference import repository_of
 from controller.core.engine_api.comparable_fields import LIMITS
 from controller.core.jobs import memory as jobs
 from controller.core.jobs.run_end import REMOVED_RUN, RunEnd
-from controller.core.records import endings
+from controller.core.records import endings, parts
 from controller.core.records.inventory_json import SETTINGS_FIELDS, aliases_from_json, replica_of
-from controller.core.records.parts import (
-    NOT_FOUND,
-    NOT_MODIFIED,
-    Closing,
-    RequestPart,
-    ResultPart,
-    SummaryPart,
-    VerdictPart,
-)
 from controller.model import names
 from controller.model.files.delivery import FILE_KINDS, FileSet
 from controller.model.inventory import (
@@ -46,7 +37,7 @@ from controller.model.names import Key
 from controller.model.observed import HOOKS_PENDING, NO_RUNS, Ending, JobRun, Settings
 from controller.model.records import Record
 
-RecordEffect = Callable[[Inventory, Closing], Inventory]
+RecordEffect = Callable[[Inventory, parts.Closing], Inventory]
 
 #: A container's names are its service, its own name and the policy's free ones: few.
 ALIASES_MAX = 64
@@ -83,7 +74,7 @@ def owners_shown(inventory: Inventory, files: FileSet) -> frozenset[str]:
 # Creates and pins
 
 
-def create_container(inventory: Inventory, closing: Closing) -> Inventory:
+def create_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Add a created container, and pin its revision to its image."""
     identifier, summary = closing.result.container, closing.summary
     if not closing.applied or not identifier:
@@ -120,9 +111,9 @@ def create_container(inventory: Inventory, closing: Closing) -> Inventory:
     return inventory if pin is None else _pin(inventory, item.revision, pin)
 
 
-def adopt_container(inventory: Inventory, closing: Closing) -> Inventory:
+def adopt_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Add a running container, adopted as found."""
-    found = closing.result | ResultPart(container=closing.object)
+    found = closing.result | parts.ResultPart(container=closing.object)
     inventory = create_container(inventory, replace(closing, result=found))
     item = inventory.containers.get(closing.object)
     if item is None or not closing.applied:
@@ -138,7 +129,7 @@ def _remember_run(inventory: Inventory, item: ContainerItem, occasion: str, time
     return replace(inventory, jobs=jobs.with_job(inventory.jobs, key, memory))
 
 
-def _pin_of(item: ContainerItem, summary: SummaryPart) -> PinnedImage | None:
+def _pin_of(item: ContainerItem, summary: parts.SummaryPart) -> PinnedImage | None:
     """Return the pin that a create makes; None if its record names no valid reference."""
     repository = repository_of(item.image)
     if repository is None:
@@ -166,7 +157,7 @@ def _pin(inventory: Inventory, revision: str, image: PinnedImage) -> Inventory:
 # Starts, stops and removals
 
 
-def start_container(inventory: Inventory, closing: Closing) -> Inventory:
+def start_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Record a container's start, with the kernel state verified by the broker."""
     item = inventory.containers.get(closing.object)
     if item is None or not closing.applied:
@@ -212,11 +203,11 @@ def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventor
 
     Recorded with the intent, so that no takedown escapes the budget while its reply is pending.
     """
-    request = RequestPart.read(record.entry.request)
+    request = parts.RequestPart.read(record.entry.request)
     summary = request.summary
     if role != "controller" or summary.takes_down not in ("slot", "service"):
         return inventory
-    rules = VerdictPart.read(record.entry.verdict).rules
+    rules = parts.VerdictPart.read(record.entry.verdict).rules
     takedown = TakenDown(
         container=request.object,
         service=f"{summary.namespace}/{summary.service}",
@@ -231,7 +222,7 @@ def record_takedown(inventory: Inventory, record: Record, role: str) -> Inventor
 
 
 def record_budget_events(
-    inventory: Inventory, route: str, closing: Closing, now: RecordTime
+    inventory: Inventory, route: str, closing: parts.Closing, now: RecordTime
 ) -> Inventory:
     """Return the inventory after a closing record, for the disruption budget.
 
@@ -242,7 +233,9 @@ def record_budget_events(
     return inventory
 
 
-def _budget_events(inventory: Inventory, route: str, closing: Closing) -> Iterator[budget.Event]:
+def _budget_events(
+    inventory: Inventory, route: str, closing: parts.Closing
+) -> Iterator[budget.Event]:
     if closing.id in inventory.taken:
         yield budget.Closed(closing.id, _effect_of(route, closing))
     if closing.applied:
@@ -251,13 +244,13 @@ def _budget_events(inventory: Inventory, route: str, closing: Closing) -> Iterat
             yield event
 
 
-def _budget_event(inventory: Inventory, route: str, closing: Closing) -> budget.Event | None:
+def _budget_event(inventory: Inventory, route: str, closing: parts.Closing) -> budget.Event | None:
     """Return what an applied mutation, of whomever, means for its container."""
     subject, summary = closing.object, closing.summary
     item = inventory.containers.get(closing.result.container or subject)
     match route:
         case Mutation.CONTAINER_START | Mutation.CONTAINER_RESTART:
-            changed = closing.result.status != NOT_MODIFIED
+            changed = closing.result.status != parts.NOT_MODIFIED
             return budget.Ran(subject, closing.seq) if changed else None
         case Mutation.CONTAINER_UNPAUSE:
             return budget.Ran(subject, closing.seq, unpaused=True)
@@ -284,7 +277,7 @@ def _budget_event(inventory: Inventory, route: str, closing: Closing) -> budget.
             return None
 
 
-def _effect_of(route: str, closing: Closing) -> Literal["down", "nothing", "unknown"]:
+def _effect_of(route: str, closing: parts.Closing) -> Literal["down", "nothing", "unknown"]:
     """Return what a closing record says of a takedown.
 
     An engine that failed has finished with the request, and may have done a part of it: the
@@ -300,7 +293,7 @@ def _effect_of(route: str, closing: Closing) -> Literal["down", "nothing", "unkn
     if status is None:
         return "unknown"
     # A restart stops first: if the start then fails, the engine answers 400.
-    if 400 <= status < 500 and status != NOT_FOUND and route != Mutation.CONTAINER_RESTART:
+    if 400 <= status < 500 and status != parts.NOT_FOUND and route != Mutation.CONTAINER_RESTART:
         return "nothing"
     return "down" if status < 500 or route != Mutation.CONTAINER_KILL else "unknown"
 
@@ -308,9 +301,9 @@ def _effect_of(route: str, closing: Closing) -> Literal["down", "nothing", "unkn
 # Endings
 
 
-def record_ending(inventory: Inventory, route: str, closing: Closing, time: str) -> Inventory:
+def record_ending(inventory: Inventory, route: str, closing: parts.Closing, time: str) -> Inventory:
     """Record the actor who ended a container's run, unless the container was down already."""
-    if closing.result.status == NOT_MODIFIED:
+    if closing.result.status == parts.NOT_MODIFIED:
         return inventory
     ending = Ending(closing.object, route, closing.role, closing.uid, time)
     known = endings.update(inventory.endings, ending, signal=closing.summary.signal)
@@ -320,12 +313,12 @@ def record_ending(inventory: Inventory, route: str, closing: Closing, time: str)
 def record_violation(inventory: Inventory, record: Record) -> Inventory:
     """Record a violation of a container's confinement in the kernel."""
     entry = record.entry
-    item = inventory.containers.get(RequestPart.read(entry.request).object)
+    item = inventory.containers.get(parts.RequestPart.read(entry.request).object)
     if item is None:
         return inventory
     rules, differences = (
-        VerdictPart.read(entry.verdict).rules,
-        ResultPart.read(entry.result).differences,
+        parts.VerdictPart.read(entry.verdict).rules,
+        parts.ResultPart.read(entry.result).differences,
     )
     ending = endings.violation(item.id, rules, differences, record.time)
     inventory = replace(inventory, endings=endings.add(inventory.endings, ending))
@@ -335,7 +328,7 @@ def record_violation(inventory: Inventory, record: Record) -> Inventory:
 # Changes of the admitted settings
 
 
-def container_change(change: Callable[[Settings, Closing], Settings]) -> RecordEffect:
+def container_change(change: Callable[[Settings, parts.Closing], Settings]) -> RecordEffect:
     """Return the effect that changes a container's admitted settings.
 
     Only the creator's changes count. A change by an operator or a client of the controller's
@@ -343,7 +336,7 @@ def container_change(change: Callable[[Settings, Closing], Settings]) -> RecordE
     them.
     """
 
-    def effect(inventory: Inventory, closing: Closing) -> Inventory:
+    def effect(inventory: Inventory, closing: parts.Closing) -> Inventory:
         item = inventory.containers.get(closing.object)
         if item is None or not closing.applied:
             return inventory
@@ -356,7 +349,7 @@ def container_change(change: Callable[[Settings, Closing], Settings]) -> RecordE
     return effect
 
 
-def network_change(change: Callable[[Settings, Closing], Settings]) -> RecordEffect:
+def network_change(change: Callable[[Settings, parts.Closing], Settings]) -> RecordEffect:
     """Return the effect that changes the admitted networks of a client's container.
 
     The networks of the controller's containers are final, like their names. The controller
@@ -364,7 +357,7 @@ def network_change(change: Callable[[Settings, Closing], Settings]) -> RecordEff
     missing network is drift.
     """
 
-    def effect(inventory: Inventory, closing: Closing) -> Inventory:
+    def effect(inventory: Inventory, closing: parts.Closing) -> Inventory:
         item = inventory.containers.get(closing.object)
         if item is None or item.origin == "controller":
             return inventory
@@ -373,7 +366,7 @@ def network_change(change: Callable[[Settings, Closing], Settings]) -> RecordEff
     return effect
 
 
-def record_signal(inventory: Inventory, closing: Closing) -> Inventory:
+def record_signal(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Record the contents of which a container got a signal."""
     item = inventory.containers.get(closing.object)
     contents = closing.summary.contents
@@ -382,7 +375,7 @@ def record_signal(inventory: Inventory, closing: Closing) -> Inventory:
     return with_item(inventory, replace(item, signalled=contents))
 
 
-def update_settings(admitted: Settings, closing: Closing) -> Settings:
+def update_settings(admitted: Settings, closing: parts.Closing) -> Settings:
     """Return the settings after an update.
 
     Only the requested settings are taken over. Any other difference is drift, and remains drift.
@@ -391,7 +384,7 @@ def update_settings(admitted: Settings, closing: Closing) -> Settings:
     return replace(admitted, **{name: now[name] for name in updated_settings(closing.summary)})
 
 
-def updated_settings(summary: SummaryPart) -> tuple[str, ...]:
+def updated_settings(summary: parts.SummaryPart) -> tuple[str, ...]:
     """Return the names of the settings in an update, by its intent's summary.
 
     Summaries of older brokers lack ``fields``: then all settings except name and networks.
@@ -402,17 +395,17 @@ def updated_settings(summary: SummaryPart) -> tuple[str, ...]:
     return tuple(name for member in members for name in _UPDATED.get(member, ()))
 
 
-def changes_limits(summary: SummaryPart) -> bool:
+def changes_limits(summary: parts.SummaryPart) -> bool:
     """Return True if an update names a limit: it can change more than the restart policy."""
     return not LIMITS.keys().isdisjoint(updated_settings(summary))
 
 
-def rename(admitted: Settings, closing: Closing) -> Settings:
+def rename(admitted: Settings, closing: parts.Closing) -> Settings:
     """Return the settings with the new name."""
     return replace(admitted, name=closing.summary.name or admitted.name)
 
 
-def connect(inventory: Inventory, closing: Closing) -> Inventory:
+def connect(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Record a joined network, and the container's aliases there, whoever sent the request."""
     inventory = network_change(_join_network)(inventory, closing)
     item = inventory.containers.get(closing.object)
@@ -435,12 +428,12 @@ def _further_names(
     return tuple(sorted((network, texts) for network, texts in further.items() if texts))
 
 
-def _join_network(admitted: Settings, closing: Closing) -> Settings:
+def _join_network(admitted: Settings, closing: parts.Closing) -> Settings:
     joined = {*admitted.networks, closing.summary.network}
     return replace(admitted, networks=tuple(sorted(joined)))
 
 
-def leave_network(admitted: Settings, closing: Closing) -> Settings:
+def leave_network(admitted: Settings, closing: parts.Closing) -> Settings:
     """Return the settings without a network."""
     left = closing.summary.network
     return replace(admitted, networks=tuple(name for name in admitted.networks if name != left))

@@ -16,18 +16,9 @@ from controller.core.files import retention
 from controller.core.jobs import memory as jobs
 from controller.core.jobs.run_end import RunEnd, job_outcome
 from controller.core.records import container_effects as containers
+from controller.core.records import parts
 from controller.core.records.container_effects import RecordEffect
 from controller.core.records.inventory_json import replica_of
-from controller.core.records.parts import (
-    NOT_MODIFIED,
-    ActorPart,
-    Closing,
-    RequestPart,
-    ResultPart,
-    SummaryPart,
-    TrustedImagePart,
-    VerdictPart,
-)
 from controller.model import mutations, names
 from controller.model.files.delivery import FileSet, StoredContent
 from controller.model.inventory import (
@@ -60,7 +51,7 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
     # RFC 3339 in UTC with milliseconds sorts as text. ``max``: the clock may have been set back.
     inventory = replace(inventory, seq=record.seq, time=max(inventory.time, record.time))
     entry = record.entry
-    request = RequestPart.read(entry.request)
+    request = parts.RequestPart.read(entry.request)
     route = request.route
     match entry.stage:
         case "intent":
@@ -69,9 +60,9 @@ def fold(inventory: Inventory, record: Record) -> Inventory:
             return _close_intent(inventory, record)
         case "operator":
             return _apply_operator_act(inventory, record, request)
-        case "violation" if not ResultPart.read(entry.result).is_put_back:
+        case "violation" if not parts.ResultPart.read(entry.result).is_put_back:
             return containers.record_violation(inventory, record)
-        case "read" if route in _GONE and ActorPart.read(entry.actor).role == "broker":
+        case "read" if route in _GONE and parts.ActorPart.read(entry.actor).role == "broker":
             return _GONE[route](inventory, request.object, RecordTime(entry.id, record.time))
         case _:
             return inventory
@@ -89,7 +80,7 @@ def fold_all(inventory: Inventory, records: Iterable[Record]) -> Inventory:
 
 def _open_intent(inventory: Inventory, record: Record) -> Inventory:
     entry = record.entry
-    actor = ActorPart.read(entry.actor)
+    actor = parts.ActorPart.read(entry.actor)
     intent = OpenIntent(
         record.seq,
         record.time,
@@ -106,8 +97,8 @@ def _close_intent(inventory: Inventory, record: Record) -> Inventory:
     if intent is None:
         return inventory
     inventory = replace(inventory, open=without(inventory.open, record.entry.id))
-    closing = Closing.of(intent, record)
-    route = RequestPart.read(intent.request).route
+    closing = parts.Closing.of(intent, record)
+    route = parts.RequestPart.read(intent.request).route
     if closing.applied or (route == Mutation.CONTAINER_REMOVE and closing.is_gone):
         inventory = containers.record_ending(inventory, route, closing, record.time)
     effect = _EFFECTS.get(route)
@@ -122,7 +113,9 @@ def _close_intent(inventory: Inventory, record: Record) -> Inventory:
 # Operators' acts
 
 
-def _apply_operator_act(inventory: Inventory, record: Record, request: RequestPart) -> Inventory:
+def _apply_operator_act(
+    inventory: Inventory, record: Record, request: parts.RequestPart
+) -> Inventory:
     """Return the inventory after an operator's act that does not involve the engine."""
     summary = request.summary
     match request.route:
@@ -148,7 +141,7 @@ def _apply_operator_act(inventory: Inventory, record: Record, request: RequestPa
             return inventory
 
 
-def _end_commands(inventory: Inventory, record: Record, request: RequestPart) -> Inventory:
+def _end_commands(inventory: Inventory, record: Record, request: parts.RequestPart) -> Inventory:
     """Return the inventory after the end of an exec, or of the hooks of a start."""
     if request.route == mutations.EXEC_END:
         return replace(inventory, sessions=without(inventory.sessions, request.summary.exec))
@@ -156,16 +149,16 @@ def _end_commands(inventory: Inventory, record: Record, request: RequestPart) ->
     if item is None or request.summary.hook != POST_START:
         return inventory
     failed = request.summary.outcome != HOOKS_SUCCEEDED
-    reason = ResultPart.read(record.entry.result).reason or "failed"
+    reason = parts.ResultPart.read(record.entry.result).reason or "failed"
     post_start = reason if failed else HOOKS_SUCCEEDED
     return containers.with_item(inventory, replace(item, post_start=post_start))
 
 
-def _apply_job_act(inventory: Inventory, record: Record, request: RequestPart) -> Inventory:
+def _apply_job_act(inventory: Inventory, record: Record, request: parts.RequestPart) -> Inventory:
     """Return the inventory after the request for a run, or the end of a run."""
     if request.route == mutations.JOB_ENDED:
         outcome = job_outcome(request.summary.outcome)
-        end = RunEnd(outcome, ResultPart.read(record.entry.result).reason)
+        end = RunEnd(outcome, parts.ResultPart.read(record.entry.result).reason)
         return containers.end_run(inventory, request.object, end, record.time)
     key = Key.parse(request.object)
     memory = jobs.request(inventory.jobs.get(key, NO_RUNS), record.entry.id)
@@ -174,18 +167,18 @@ def _apply_job_act(inventory: Inventory, record: Record, request: RequestPart) -
 
 def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) -> Inventory:
     """Return the inventory with an adopted object, as if a create had made it."""
-    part = RequestPart.read(request)
+    part = parts.RequestPart.read(request)
     summary, identifier = part.summary, part.object
     effect = _ADOPTIONS.get(summary.kind)
     if effect is None:
         return inventory  # the record of the whole adoption, which names no object
-    closing = Closing(
+    closing = parts.Closing(
         id=summary.label(names.INTENT),
         seq=seq,
         role="operator",
         object=identifier,
         summary=summary,
-        result=ResultPart(container=identifier, object=identifier),
+        result=parts.ResultPart(container=identifier, object=identifier),
         recovered=False,
         applied=True,
     )
@@ -204,20 +197,20 @@ def fold_adoption(inventory: Inventory, seq: int, request: Mapping[str, Any]) ->
     return containers.with_item(inventory, started)
 
 
-def _move_service(inventory: Inventory, request: RequestPart) -> Inventory:
+def _move_service(inventory: Inventory, request: parts.RequestPart) -> Inventory:
     source, target = Key.parse(request.summary.moved_from), Key.parse(request.object)
     owner = request.summary.label(names.OWNER)
     return containers.move_service(inventory, source, target, owner)
 
 
-def _forget_pin(inventory: Inventory, summary: SummaryPart) -> Inventory:
+def _forget_pin(inventory: Inventory, summary: parts.SummaryPart) -> Inventory:
     """Forget the pin of a revision, if its image is to be resolved again."""
     if not summary.resolves_image:
         return inventory
     return replace(inventory, pins=without(inventory.pins, summary.revision))
 
 
-def _add_approval(inventory: Inventory, record: Record, summary: SummaryPart) -> Inventory:
+def _add_approval(inventory: Inventory, record: Record, summary: parts.SummaryPart) -> Inventory:
     approval = Approval(record.entry.id, summary.plan, summary.objects, record.time)
     approvals = {**inventory.approvals, approval.id: approval}
     return replace(inventory, approvals=dict([*approvals.items()][-APPROVALS_MAX:]))
@@ -225,12 +218,12 @@ def _add_approval(inventory: Inventory, record: Record, summary: SummaryPart) ->
 
 def _record_used_approvals(inventory: Inventory, record: Record) -> Inventory:
     """Record the approvals that an intent used up for its object."""
-    request = RequestPart.read(record.entry.request)
+    request = parts.RequestPart.read(record.entry.request)
     subject = request.object
     if request.route == Mutation.VOLUME_REMOVE:
         subject = VOLUME + subject
     approvals = inventory.approvals
-    for rule in VerdictPart.read(record.entry.verdict).rules:
+    for rule in parts.VerdictPart.read(record.entry.verdict).rules:
         approval = approvals.get(rule.removeprefix(USED))
         if rule.startswith(USED) and approval is not None:
             used = replace(approval, used=(*approval.used, subject))
@@ -254,11 +247,11 @@ def _end_approvals(inventory: Inventory, subject: str) -> Inventory:
 # Hooks
 
 
-def _start_container(inventory: Inventory, closing: Closing) -> Inventory:
+def _start_container(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Record a start. The hooks of a start are due again."""
     inventory = containers.start_container(inventory, closing)
     item = inventory.containers.get(closing.object)
-    is_start = closing.applied and closing.result.status != NOT_MODIFIED
+    is_start = closing.applied and closing.result.status != parts.NOT_MODIFIED
     if item is None or not item.post_start or not is_start:
         return inventory
     return containers.with_item(inventory, replace(item, post_start=HOOKS_PENDING))
@@ -267,18 +260,18 @@ def _start_container(inventory: Inventory, closing: Closing) -> Inventory:
 # Networks and volumes
 
 
-def _create_network(inventory: Inventory, closing: Closing) -> Inventory:
+def _create_network(inventory: Inventory, closing: parts.Closing) -> Inventory:
     return replace(inventory, networks={**inventory.networks, **_created_object(closing)})
 
 
-def _create_volume(inventory: Inventory, closing: Closing) -> Inventory:
+def _create_volume(inventory: Inventory, closing: parts.Closing) -> Inventory:
     created = _created_object(closing)
     for identifier in created:
         inventory = _end_approvals(inventory, VOLUME + identifier)
     return replace(inventory, volumes={**inventory.volumes, **created})
 
 
-def _created_object(closing: Closing) -> dict[str, OwnedObject]:
+def _created_object(closing: parts.Closing) -> dict[str, OwnedObject]:
     """Return the created network or volume by its id; empty if the create failed."""
     identifier, summary = closing.result.object, closing.summary
     if not closing.applied or not identifier:
@@ -308,7 +301,7 @@ def _forget_volume(
     return replace(inventory, volumes=without(inventory.volumes, identifier))
 
 
-def _hold_volume(inventory: Inventory, record: Record, request: RequestPart) -> Inventory:
+def _hold_volume(inventory: Inventory, record: Record, request: parts.RequestPart) -> Inventory:
     summary = request.summary
     if request.route == mutations.VOLUME_END:
         return _end_hold(inventory, summary)
@@ -323,7 +316,7 @@ def _hold_volume(inventory: Inventory, record: Record, request: RequestPart) -> 
     return replace(inventory, holds={**inventory.holds, hold.volume: hold})
 
 
-def _end_hold(inventory: Inventory, summary: SummaryPart) -> Inventory:
+def _end_hold(inventory: Inventory, summary: parts.SummaryPart) -> Inventory:
     """End a hold. A successful dump is remembered, for the removal of the volume."""
     hold = inventory.holds.get(summary.name)
     if hold is None or hold.id != summary.record:
@@ -346,7 +339,7 @@ def _removal(forget: Callable[[Inventory, str], Inventory]) -> RecordEffect:
 # Files of Configs
 
 
-def _deliver_files(inventory: Inventory, closing: Closing) -> Inventory:
+def _deliver_files(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Add a stored content, and forget unneeded contents."""
     summary = closing.summary
     if not closing.applied or not summary.content:
@@ -375,18 +368,18 @@ def _forget_content(
 # Images and execs
 
 
-def _pull_image(inventory: Inventory, closing: Closing) -> Inventory:
+def _pull_image(inventory: Inventory, closing: parts.Closing) -> Inventory:
     return _trust_image(inventory, closing.result.trusted_image) if closing.applied else inventory
 
 
-def _trust_image(inventory: Inventory, image: TrustedImagePart) -> Inventory:
+def _trust_image(inventory: Inventory, image: parts.TrustedImagePart) -> Inventory:
     if not image.reference or not image.id:
         return inventory
     trusted = TrustedImage(image.reference, image.id, image.digest)
     return replace(inventory, ledger={**inventory.ledger, image.reference: trusted})
 
 
-def _remove_image(inventory: Inventory, closing: Closing) -> Inventory:
+def _remove_image(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Forget untagged names and deleted images.
 
     A revision with a pin to a deleted image resolves its image again.
@@ -406,7 +399,7 @@ def _remove_image(inventory: Inventory, closing: Closing) -> Inventory:
     return replace(inventory, ledger=ledger, pins=pins)
 
 
-def _start_exec(inventory: Inventory, closing: Closing) -> Inventory:
+def _start_exec(inventory: Inventory, closing: parts.Closing) -> Inventory:
     """Add an exec session, also if the engine's reply was lost: the exec may be running."""
     identifier = closing.summary.exec
     unknown = closing.recovered and not closing.applied

@@ -11,17 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from controller.core.records.parts import (
-    NOT_MODIFIED,
-    ClaimsPart,
-    DevicePart,
-    MountPart,
-    RequestPart,
-    ResultPart,
-    SummaryPart,
-    VerdictPart,
-    is_applied,
-)
+from controller.core.records import parts
 from controller.core.records.query import QueryResult, RecordSubject, is_adoption
 from controller.core.records.record import CLOSING
 from controller.core.records.views import SHAPING, SHAPING_MAX
@@ -49,7 +39,7 @@ class Fact:
     @property
     def line(self) -> int:
         """The line of the field in its file, else the first line of the document."""
-        return ClaimsPart.read(self.origin.record.entry.claims).source.line(
+        return parts.ClaimsPart.read(self.origin.record.entry.claims).source.line(
             DOCUMENT_FIELDS.get(self.name, "")
         )
 
@@ -99,7 +89,7 @@ class _Builder:
     """The properties and state of a container after the records so far."""
 
     about: RecordSubject | None = None
-    summary: SummaryPart = field(default_factory=SummaryPart)
+    summary: parts.SummaryPart = field(default_factory=parts.SummaryPart)
     facts: dict[tuple[str, str], Fact] = field(default_factory=dict)
     settings: Settings | None = None
     open: dict[str, QueryResult] = field(default_factory=dict)
@@ -129,12 +119,12 @@ class _Builder:
             self._adopt(result)
 
     def _close(self, intent: QueryResult, closing: QueryResult) -> None:
-        action, result = intent.about.action, ResultPart.read(closing.record.entry.result)
-        if not is_applied(closing.record):
+        action, result = intent.about.action, parts.ResultPart.read(closing.record.entry.result)
+        if not parts.is_applied(closing.record):
             if result.settled == "unknown":
                 self._set_state("unknown", intent, f"what came of {action} isn't known")
             return
-        summary = RequestPart.read(intent.record.entry.request).summary
+        summary = parts.RequestPart.read(intent.record.entry.request).summary
         if action == Mutation.CONTAINER_CREATE:
             self._create(intent, summary)
         elif action == Mutation.CONTAINER_ADOPT:
@@ -144,7 +134,7 @@ class _Builder:
             _CHANGES[action](self, intent, summary)
         elif action == Mutation.CONTAINER_KILL:
             self._kill(intent, summary)
-        elif action in _STATES and result.status == NOT_MODIFIED:
+        elif action in _STATES and result.status == parts.NOT_MODIFIED:
             self._confirm_state(_STATES[action], intent)
         elif action in _STATES:
             self._set_state(_STATES[action], intent)
@@ -159,17 +149,17 @@ class _Builder:
             note = f"it already was when record {intent.record.seq} asked for it"
             self._set_state(state, None, note)
 
-    def _kill(self, intent: QueryResult, summary: SummaryPart) -> None:
+    def _kill(self, intent: QueryResult, summary: parts.SummaryPart) -> None:
         signal = summary.signal
         if signal.upper() in _STOPPING:
             self._set_state("stopped", intent)
         else:
             self.note = f"it was sent {signal} by record {intent.record.seq}"
 
-    def _create(self, intent: QueryResult, summary: SummaryPart) -> None:
+    def _create(self, intent: QueryResult, summary: parts.SummaryPart) -> None:
         self.summary = summary
         self.settings = summary.settings
-        rules = frozenset(VerdictPart.read(intent.record.entry.verdict).rules)
+        rules = frozenset(parts.VerdictPart.read(intent.record.entry.verdict).rules)
         for name, value, rule in _properties(summary, self.settings, rules):
             self._set_fact(name, value, intent, rule if rule in rules else "")
         self._set_state("created", intent)
@@ -178,7 +168,7 @@ class _Builder:
         """Start again from the state at the adoption, whatever the create said."""
         self.about = result.about
         self.facts.clear()
-        summary = RequestPart.read(result.record.entry.request).summary
+        summary = parts.RequestPart.read(result.record.entry.request).summary
         self._create(result, summary)
         # The summary has the kernel's verified state only for a running container.
         if summary.effective:
@@ -192,7 +182,7 @@ class _Builder:
         key = (name, value if name in _SEVERAL else "")
         self.facts[key] = Fact(name, value, intent, rule)
 
-    def update(self, intent: QueryResult, summary: SummaryPart) -> None:
+    def update(self, intent: QueryResult, summary: parts.SummaryPart) -> None:
         now = summary.settings
         before = self.settings
         for name, attribute, format_value, _ in _SETTINGS:
@@ -201,14 +191,14 @@ class _Builder:
                 self._set_fact(name, value, intent)
         self.settings = now
 
-    def rename(self, intent: QueryResult, summary: SummaryPart) -> None:
+    def rename(self, intent: QueryResult, summary: parts.SummaryPart) -> None:
         self._set_fact("name", summary.name, intent)
         self.about = replace(self.about or intent.about, name=summary.name)
 
-    def connect(self, intent: QueryResult, summary: SummaryPart) -> None:
+    def connect(self, intent: QueryResult, summary: parts.SummaryPart) -> None:
         self._set_fact("network", summary.network, intent)
 
-    def disconnect(self, _: QueryResult, summary: SummaryPart) -> None:
+    def disconnect(self, _: QueryResult, summary: parts.SummaryPart) -> None:
         self.facts.pop(("network", summary.network), None)
 
     def build(self) -> Provenance | None:
@@ -227,7 +217,7 @@ class _Builder:
         )
 
 
-_CHANGES: Final[dict[str, Callable[[_Builder, QueryResult, SummaryPart], None]]] = {
+_CHANGES: Final[dict[str, Callable[[_Builder, QueryResult, parts.SummaryPart], None]]] = {
     Mutation.CONTAINER_UPDATE: _Builder.update,
     Mutation.CONTAINER_RENAME: _Builder.rename,
     Mutation.NETWORK_CONNECT: _Builder.connect,
@@ -302,7 +292,7 @@ _ORDER: Final = {name: place for place, name in enumerate(_NAMES)}
 
 
 def _properties(
-    summary: SummaryPart, settings: Settings, rules: frozenset[str]
+    summary: parts.SummaryPart, settings: Settings, rules: frozenset[str]
 ) -> Iterator[tuple[str, str, str]]:
     """Yield the properties set by a create: fact, value, and the rule behind a default."""
     plain = (
@@ -332,7 +322,7 @@ def _properties(
         yield "logs", "rotate", "default.logs"
 
 
-def _root(summary: SummaryPart) -> str:
+def _root(summary: parts.SummaryPart) -> str:
     match summary.has_read_only_root:
         case None:
             return ""
@@ -340,13 +330,13 @@ def _root(summary: SummaryPart) -> str:
             return "read-only" if read_only else "writable"
 
 
-def _mount(mount: MountPart) -> str:
+def _mount(mount: parts.MountPart) -> str:
     access = "" if mount.type == "tmpfs" else ", read-only" if mount.read_only else ""
     source = f"{mount.source} at " if mount.source else ""
     return f"{mount.type} {source}{mount.target}{access}"
 
 
-def _device_text(device: DevicePart) -> str:
+def _device_text(device: parts.DevicePart) -> str:
     """Return a device with the numbers of its nodes, and the digest of its specification."""
     details = [*device.numbers, *([device.specification] if device.specification else [])]
     return f"{device.source} ({', '.join(details)})" if details else device.source

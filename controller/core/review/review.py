@@ -15,16 +15,7 @@ from controller.core.drift.actions import DEFAULT_GRACE_S, is_denied
 from controller.core.drift.classify import ReplicaState
 from controller.core.planning.planner import declared_resources
 from controller.core.planning.rollout_order_and_pace import order_of, replaced_at_once
-from controller.core.review.field_changes import (
-    admitted_changes,
-    content_changes,
-    drift_changes,
-    limit_changes,
-    scalar_change,
-    service_changes,
-    slot_changes,
-    written_fields,
-)
+from controller.core.review import field_changes
 from controller.core.service.overrides import slots_of
 from controller.model.desired.desired import Desired, OverrideReason, Service
 from controller.model.desired.field_changes import (
@@ -132,8 +123,8 @@ def container_differences(
     wanted = [c for c in there if not ReplicaState(c, service).is_surplus]
     if not there and overrides.applied is None:
         fields = (
-            scalar_change("metadata.owner", None, service.owner),
-            *written_fields(service.spec, reveal=reveal),
+            field_changes.scalar_change("metadata.owner", None, service.owner),
+            *field_changes.written_fields(service.spec, reveal=reveal),
         )
         return [ServiceDifference(service.key, None, (), fields, scope="new")]
     service_differences = []
@@ -141,7 +132,7 @@ def container_differences(
         group = [c for c in wanted if c.revision == revision]
         earlier = slots_of(overrides.find_revision(revision), service)
         if earlier is None:
-            changes, note = admitted_changes(group[0], service), NOT_KEPT
+            changes, note = field_changes.admitted_changes(group[0], service), NOT_KEPT
         else:
             changes, note = document_changes(earlier, service, reveal=reveal), None
         names = tuple(c.name for c in group)
@@ -150,7 +141,10 @@ def container_differences(
     if service.spec.state is not RunState.STOPPED:
         for container in wanted:
             if container.revision == service.revision:
-                changes = (*limit_changes(container, service), *drift_changes(container))
+                changes = (
+                    *field_changes.limit_changes(container, service),
+                    *field_changes.drift_changes(container),
+                )
                 altered.setdefault(changes, []).append(container.name)
     service_differences += [
         ServiceDifference(service.key, service.revision, tuple(names), drift)
@@ -164,11 +158,11 @@ def document_changes(
     earlier: Service, service: Service, *, reveal: bool = False
 ) -> tuple[FieldChange, ...]:
     """Return the fields of the replicas by which two documents of a service differ, by path."""
-    owner = (scalar_change("metadata.owner", earlier.owner, service.owner),)
+    owner = (field_changes.scalar_change("metadata.owner", earlier.owner, service.owner),)
     return (
         *(owner if earlier.owner != service.owner else ()),
-        *slot_changes(earlier.spec, service.spec, reveal=reveal),
-        *content_changes(earlier, service),
+        *field_changes.slot_changes(earlier.spec, service.spec, reveal=reveal),
+        *field_changes.content_changes(earlier, service),
     )
 
 
@@ -181,7 +175,7 @@ def _service_difference(service: Service, overrides: Overrides) -> list[ServiceD
         before = ServiceSpec.model_validate_json(text)
     except ValueError:
         return []  # of a field that there isn't any more
-    changes = service_changes(before, service.spec)
+    changes = field_changes.service_changes(before, service.spec)
     return [ServiceDifference(service.key, None, (), changes, scope="service")] if changes else []
 
 

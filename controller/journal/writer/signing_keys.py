@@ -17,15 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from controller.core.transparency.signed_note import (
-    BadNote,
-    Note,
-    PrivateKey,
-    PublicKey,
-    parse_note,
-    parse_private,
-    parse_public,
-)
+from controller.core.transparency import signed_note
 from controller.journal.store.segments import open_regular
 from controller.model.errors import StateError
 from controller.system.atomic_file import fsync_folder, write_atomic
@@ -61,7 +53,7 @@ class Introduction:
 class PublishedKey:
     """A line of ``journal.pub``."""
 
-    key: PublicKey
+    key: signed_note.PublicKey
     until: int | None = None  # the last record that the key signed; None for the signing key
     #: None in lines of earlier versions.
     introduced: Introduction | None = None
@@ -87,7 +79,7 @@ class SigningKeys:
         self._key = _read_secret(files.secret)
         self._coming = _read_secret(files.coming)
 
-    def signing(self) -> PrivateKey:
+    def signing(self) -> signed_note.PrivateKey:
         """Return the signing key; a new key is made if there is none.
 
         Raises:
@@ -97,7 +89,7 @@ class SigningKeys:
             self._key = self._make_key(self._files.secret)
         return self._key
 
-    def coming(self) -> PrivateKey:
+    def coming(self) -> signed_note.PrivateKey:
         """Return the next signing key; a new key is made if there is none.
 
         Raises:
@@ -107,12 +99,12 @@ class SigningKeys:
             self._coming = self._make_key(self._files.coming)
         return self._coming
 
-    def signer_of(self, note: Note) -> PublicKey | None:
+    def signer_of(self, note: signed_note.Note) -> signed_note.PublicKey | None:
         """Return the key that signed a note: the next signing key if both did, None if neither."""
         ours = [each.public for each in (self._coming, self._key) if each is not None]
         return next((key for key in ours if note.is_signed_by(key)), None)
 
-    def promote(self, key: PublicKey) -> None:
+    def promote(self, key: signed_note.PublicKey) -> None:
         """Make *key* the signing key, if it is the next one.
 
         Raises:
@@ -152,19 +144,19 @@ class SigningKeys:
         """
         write_atomic(self._files.checkpoint, note.encode(), mode=PUBLIC_MODE)
 
-    def published_checkpoint(self) -> Note | None:
+    def published_checkpoint(self) -> signed_note.Note | None:
         """Return the published checkpoint, or None if the file is missing.
 
         Raises:
             BadNote, OSError: the file can't be read.
         """
         try:
-            return parse_note(_read_text(self._files.checkpoint))
+            return signed_note.parse_note(_read_text(self._files.checkpoint))
         except FileNotFoundError:
             return None
 
-    def _make_key(self, path: Path) -> PrivateKey:
-        key = PrivateKey(self._name, self._new_seed())
+    def _make_key(self, path: Path) -> signed_note.PrivateKey:
+        key = signed_note.PrivateKey(self._name, self._new_seed())
         write_atomic(path, f"{key.secret()}\n".encode(), mode=SECRET_MODE)
         return key
 
@@ -180,7 +172,7 @@ def read_published_keys(path: Path) -> tuple[PublishedKey, ...]:
     return tuple(_parse_line(line) for line in lines if line.split()[0][0] != "#")
 
 
-def read_public_keys(path: Path) -> dict[PublicKey, int | None]:
+def read_public_keys(path: Path) -> dict[signed_note.PublicKey, int | None]:
     """Return the keys of a list in the form of ``publish``, each with the last record it signed.
 
     The value is None for a key without an end.
@@ -191,9 +183,9 @@ def read_public_keys(path: Path) -> dict[PublicKey, int | None]:
     return ends_of(read_published_keys(path))
 
 
-def ends_of(published: Iterable[PublishedKey]) -> dict[PublicKey, int | None]:
+def ends_of(published: Iterable[PublishedKey]) -> dict[signed_note.PublicKey, int | None]:
     """Return the last record that each key signed; the smallest of several lines."""
-    keys: dict[PublicKey, int | None] = {}
+    keys: dict[signed_note.PublicKey, int | None] = {}
     for each in published:
         keys[each.key] = earlier(keys.get(each.key), each.until)
     return keys
@@ -214,17 +206,17 @@ def _parse_line(line: str) -> PublishedKey:
     until = None
     if words[:1] == ["until"]:
         if not words[1:] or not words[1].isdecimal():
-            raise BadNote("a key until nobody knows which record")
+            raise signed_note.BadNote("a key until nobody knows which record")
         until, words = int(words[1]), words[2:]
     introduced = None
     if words[:1] == ["from"] and len(words) > 2 and words[1].isdecimal():
         introduced = Introduction(int(words[1]), words[2])
-    return PublishedKey(parse_public(encoded), until, introduced)
+    return PublishedKey(signed_note.parse_public(encoded), until, introduced)
 
 
 def _published_or_none(line: str) -> Iterator[PublishedKey]:
     """Yield the key of a line, if the line has a valid one; ``publish`` drops other lines."""
-    with suppress(BadNote):
+    with suppress(signed_note.BadNote):
         yield _parse_line(line)
 
 
@@ -265,7 +257,7 @@ def _read_text(path: Path) -> str:
         return file.read(_FILE_MAX_BYTES).decode("utf-8", "replace")
 
 
-def _read_secret(path: Path) -> PrivateKey | None:
+def _read_secret(path: Path) -> signed_note.PrivateKey | None:
     try:
         with open_regular(path) as file:
             facts = os.fstat(file.fileno())
@@ -286,8 +278,8 @@ def _read_secret(path: Path) -> PrivateKey | None:
             "key with 'trimtab journal rotate-key'",
         )
     try:
-        return parse_private(encoded)
-    except BadNote as error:
+        return signed_note.parse_private(encoded)
+    except signed_note.BadNote as error:
         raise StateError(
             "journal.bad-key",
             f"{path} holds no key",

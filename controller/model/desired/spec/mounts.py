@@ -6,31 +6,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from controller.model.desired.spec.fields import (
-    CleanPath,
-    EngineName,
-    FileMode,
-    Model,
-    RelativePath,
-    Size,
-)
+from controller.model.desired.spec import fields
 from controller.model.desired.spec.files import FileMount
 
 
-class BindMount(Model):
+class BindMount(fields.Model):
     """A folder or file of the host."""
 
     #: The kind of the mount.
     type: Literal["bind"]
     #: The path on the host, which the policy allows.
-    source: CleanPath
+    source: fields.CleanPath
     #: The path in the container.
-    target: CleanPath
+    target: fields.CleanPath
     #: True: the container cannot write.
     read_only: bool = False
 
 
-class VolumeMount(Model):
+class VolumeMount(fields.Model):
     """A named volume of the namespace.
 
     A writable volume is exclusive to its service unless ``shared``.
@@ -41,28 +34,28 @@ class VolumeMount(Model):
     #: The name of the volume.
     source: str
     #: The path in the container.
-    target: CleanPath
+    target: fields.CleanPath
     #: True: the container cannot write.
     read_only: bool = False
     #: True: several containers can write at a time.
     shared: bool = False
     #: The mounted folder inside the volume, as a relative path.
-    subpath: RelativePath | None = None
+    subpath: fields.RelativePath | None = None
     #: Leaves an empty volume empty: the engine copies nothing of the image into it.
     no_copy: bool = False
 
 
-class TmpfsMount(Model):
+class TmpfsMount(fields.Model):
     """A filesystem in memory, of limited size."""
 
     #: The kind of the mount.
     type: Literal["tmpfs"]
     #: The path in the container.
-    target: CleanPath
+    target: fields.CleanPath
     #: The largest size.
-    size: Size
+    size: fields.Size
     #: Permission bits of the folder in octal digits, such as ``1777``.
-    mode: FileMode | None = None
+    mode: fields.FileMode | None = None
     #: Files in it can be executed, if the policy allows it.
     exec: bool = False
 
@@ -70,9 +63,9 @@ class TmpfsMount(Model):
 Mount = Annotated[BindMount | VolumeMount | TmpfsMount | FileMount, Field(discriminator="type")]
 
 
-class VolumeSpec(Model):
+class VolumeSpec(fields.Model):
     """The spec of a Volume. The volume is kept after its document is removed."""
 
     retain: Literal[True] = True
     #: The engine's name of an existing volume, which an operator adopted.
-    engine_name: EngineName | None = None
+    engine_name: fields.EngineName | None = None

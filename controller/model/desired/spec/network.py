@@ -20,16 +20,7 @@ from pydantic import (
 )
 
 from controller.model.desired.field_types import PortNumber
-from controller.model.desired.spec.fields import (
-    DnsOption,
-    DnsServer,
-    EngineName,
-    HostName,
-    Model,
-    NetworkRange,
-    PublishAddress,
-    SearchDomain,
-)
+from controller.model.desired.spec import fields
 from controller.model.observed import HostPort
 
 #: Ports of one range, names of one network, and items of each list of ``dns``.
@@ -81,7 +72,7 @@ def _ports_of(value: int | str) -> range:
     return range(first, last + 1)
 
 
-class Port(Model):
+class Port(fields.Model):
     """A port of the container, or a range of ports; ``host`` publishes it."""
 
     #: The port of the container, or a range.
@@ -89,7 +80,7 @@ class Port(Model):
     #: The port of the host, or a range. Unset: not published.
     host: PortOrRange | None = None
     #: The address of the host.
-    host_ip: PublishAddress = Field(default="127.0.0.1", alias="hostIP")
+    host_ip: fields.PublishAddress = Field(default="127.0.0.1", alias="hostIP")
     #: The protocol.
     protocol: Literal["tcp", "udp", "sctp"] = "tcp"
 
@@ -125,7 +116,7 @@ class SinglePort:
         return None if self.host is None else HostPort(self.host_ip, self.host, self.protocol)
 
 
-Aliases = Annotated[tuple[HostName, ...], Field(max_length=ALIASES_MAX)]
+Aliases = Annotated[tuple[fields.HostName, ...], Field(max_length=ALIASES_MAX)]
 
 
 def _named(value: object) -> object:
@@ -139,7 +130,7 @@ def _named(value: object) -> object:
             return value
 
 
-class Attachment(Model):
+class Attachment(fields.Model):
     """A declared network to join, with further names there. Written as a name or as a mapping."""
 
     #: The name of the Network.
@@ -153,18 +144,18 @@ class Attachment(Model):
         return handler(self) if self.aliases else self.name
 
 
-class Dns(Model):
+class Dns(fields.Model):
     """The resolver of the containers: servers, search domains and options of resolv.conf."""
 
     #: Addresses of DNS servers.
-    servers: Annotated[tuple[DnsServer, ...], Field(max_length=DNS_MAX)] = ()
+    servers: Annotated[tuple[fields.DnsServer, ...], Field(max_length=DNS_MAX)] = ()
     #: Search domains.
-    search: Annotated[tuple[SearchDomain, ...], Field(max_length=DNS_MAX)] = ()
+    search: Annotated[tuple[fields.SearchDomain, ...], Field(max_length=DNS_MAX)] = ()
     #: Options of resolv.conf.
-    options: Annotated[tuple[DnsOption, ...], Field(max_length=DNS_MAX)] = ()
+    options: Annotated[tuple[fields.DnsOption, ...], Field(max_length=DNS_MAX)] = ()
 
 
-class ServiceNetwork(Model):
+class ServiceNetwork(fields.Model):
     """The implied network of the namespace, and declared networks to join in addition."""
 
     #: isolated: names, no internet; bridge: names and internet; none: loopback; declared: attach alone.
@@ -175,11 +166,11 @@ class ServiceNetwork(Model):
     attach: tuple[Annotated[Attachment, BeforeValidator(_named)], ...] = ()
 
 
-class NetworkSpec(Model):
+class NetworkSpec(fields.Model):
     """The spec of a Network: a bridge of the namespace, without internet access by default."""
 
     internal: bool = True
     #: The addresses. Unset: the engine chooses them.
-    subnet: NetworkRange | None = None
+    subnet: fields.NetworkRange | None = None
     #: The engine's name of an existing network, which an operator adopted.
-    engine_name: EngineName | None = None
+    engine_name: fields.EngineName | None = None

@@ -7,20 +7,13 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from controller.model.desired.field_types import Bytes
-from controller.model.desired.spec.fields import (
-    CapabilityNames,
-    CpuCount,
-    CpuSet,
-    Model,
-    RuntimeName,
-    Size,
-)
+from controller.model.desired.spec import fields
 
 CPU_SHARES_MAX = 4_096
 MEMORY_MIN = 6 * 1024 * 1024  # the engine's minimum
 
 
-class Resources(Model):
+class Resources(fields.Model):
     """Resource limits; the policy provides unset limits."""
 
     #: The memory limit. Unset: the policy's default.
@@ -28,31 +21,31 @@ class Resources(Model):
     #: The memory that the kernel leaves to the containers if the host runs short.
     memory_reservation: Annotated[Bytes, Field(ge=MEMORY_MIN, le=2**50)] | None = None
     #: The CPU limit. Unset: the policy's default.
-    cpus: CpuCount | None = None
+    cpus: fields.CpuCount | None = None
     #: The most processes. Unset: the policy's default.
     pids: Annotated[int, Field(ge=1, le=2**22)] | None = None
     #: The size of /dev/shm.
-    shm: Size | None = None
+    shm: fields.Size | None = None
     #: A weight against other containers; the engine's default is 1024.
     cpu_shares: Annotated[int, Field(ge=2, le=CPU_SHARES_MAX)] | None = None
     #: The CPUs on which the processes run.
-    cpuset: CpuSet | None = None
+    cpuset: fields.CpuSet | None = None
     #: The size of the writable layer, where the storage of the engine can limit it.
-    disk: Size | None = None
+    disk: fields.Size | None = None
 
 
-class Security(Model):
+class Security(fields.Model):
     """Hardening that a service can change within the policy."""
 
     #: Capabilities; all others are dropped.
-    cap_add: CapabilityNames = ()
+    cap_add: fields.CapabilityNames = ()
     #: True: the root filesystem cannot be written to.
     read_only_root_filesystem: bool = False
     #: The runtime of the engine; the policy lists them.
-    runtime: RuntimeName | None = None
+    runtime: fields.RuntimeName | None = None
 
 
-class UlimitBounds(Model):
+class UlimitBounds(fields.Model):
     """A limit of each process: the value in force, and the most that a process can raise it to."""
 
     #: The limit in force.
@@ -93,13 +86,13 @@ UlimitName = Literal[
 Ulimits = dict[UlimitName, Annotated[UlimitBounds, BeforeValidator(_both)]]
 
 
-class Logs(Model):
+class Logs(fields.Model):
     """The driver of the container's logs on this host, and their rotation."""
 
     #: The driver.
     driver: Literal["json-file", "local"] = "json-file"
     #: The size of a file before it is rotated.
-    max_size: Size = 10 * 1024 * 1024
+    max_size: fields.Size = 10 * 1024 * 1024
     #: The number of files that are kept.
     max_files: Annotated[int, Field(ge=1, le=100)] = 3
     #: Compress rotated files. Unset: the driver's default.
