@@ -10,19 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from controller import settings
 from controller.app.policy import policy_file
 from controller.app.users import User
 from controller.model.errors import StateError, UsageError
 from controller.process.process_group import POLL_S
-from controller.settings import (
-    REGISTRY_AUTH,
-    Instance,
-    StateFolder,
-    read_instance,
-    run_folder,
-    state_of,
-    write_instance,
-)
 from controller.system.atomic_file import write_atomic
 from controller.system.unix_socket import has_listener
 
@@ -49,15 +41,15 @@ UNCHANGED = LaunchOptions()
 class Launch:
     """The parameters of the children of ``up``."""
 
-    state: StateFolder
-    instance: Instance
+    state: settings.StateFolder
+    instance: settings.Instance
     user: User
     policy: Path
 
     @property
     def registry_auth(self) -> Path:
         """The file of registry credentials; the standard file is allowed to be missing."""
-        return Path(self.instance.registry_auth or REGISTRY_AUTH)
+        return Path(self.instance.registry_auth or settings.REGISTRY_AUTH)
 
 
 def prepare(
@@ -84,10 +76,10 @@ def prepare(
     _raise_if_no_directory(root, directory)
     with _writing(root, remedy="name another with --state"):
         root.mkdir(parents=True, exist_ok=True)
-    instance = read_instance(root)
+    instance = settings.read_instance(root)
     if instance is None:
-        instance = Instance(id=new_instance_id, dir=str(directory), engine=engine)
-        instance = replace(instance, run=str(run_folder(root, instance.id)))
+        instance = settings.Instance(id=new_instance_id, dir=str(directory), engine=engine)
+        instance = replace(instance, run=str(settings.run_folder(root, instance.id)))
     if instance.dir != str(directory) and not rebind:
         raise StateError(
             "state.other-dir",
@@ -95,7 +87,7 @@ def prepare(
             remedy="give --rebind to move this instance to the new DIR, or another --state",
         )
     policy_path = policy_file(policy if policy is not None else instance.policy)
-    run = str(state_of(root, instance).run)
+    run = str(settings.state_of(root, instance).run)
     settled = replace(instance, dir=str(directory), engine=engine, policy=str(policy_path), run=run)
     if chosen.quarantine_ms is not None:
         settled = replace(settled, quarantine_ms=chosen.quarantine_ms)
@@ -103,9 +95,9 @@ def prepare(
         settled = replace(settled, webhook=chosen.webhook)
     if chosen.registry_auth is not None:
         settled = replace(settled, registry_auth=str(chosen.registry_auth.absolute()))
-    if settled != instance or read_instance(root) is None:
-        write_instance(root, settled)
-    state = state_of(root, settled)
+    if settled != instance or settings.read_instance(root) is None:
+        settings.write_instance(root, settled)
+    state = settings.state_of(root, settled)
     lay_out(state, user=user)
     return Launch(state, settled, user, policy_path)
 
@@ -132,7 +124,7 @@ def _raise_if_no_directory(root: Path, directory: Path) -> None:
 
     If DIR vanishes later, as with an unmounted disk, the controller waits.
     """
-    instance = read_instance(root)
+    instance = settings.read_instance(root)
     is_bound = instance is not None and instance.dir == str(directory)
     if is_bound or directory.is_dir():
         return
@@ -164,10 +156,10 @@ def await_free(root: Path) -> None:
     Raises:
         StateError: a process still serves the state folder after ``FREE_WAIT_S``.
     """
-    instance = read_instance(root)
+    instance = settings.read_instance(root)
     if instance is None:
         return
-    state = state_of(root, instance)
+    state = settings.state_of(root, instance)
     deadline = time.monotonic() + FREE_WAIT_S
     for path in (state.broker_socket, state.controller_socket):
         while has_listener(path):
@@ -180,7 +172,7 @@ def await_free(root: Path) -> None:
             time.sleep(POLL_S)
 
 
-def lay_out(state: StateFolder, *, user: User) -> None:
+def lay_out(state: settings.StateFolder, *, user: User) -> None:
     """Create the subfolders with the owners and modes that ARCHITECTURE.md lists.
 
     Raises:

@@ -7,24 +7,7 @@ from urllib.parse import quote
 
 from controller.core.engine_api import create_body, translate
 from controller.engine.transport import TIMEOUT_S, OutgoingRequest
-from controller.model.desired.plan import (
-    ConnectNetwork,
-    ContainerChange,
-    CreateContainer,
-    CreateNetwork,
-    CreateVolume,
-    DeliverFiles,
-    DisconnectNetwork,
-    MoveService,
-    RemoveContainer,
-    RemoveNetwork,
-    RenameContainer,
-    SignalContainer,
-    StartContainer,
-    StopContainer,
-    UnpauseContainer,
-    UpdateContainer,
-)
+from controller.model.desired import plan as actions
 from controller.model.desired.spec.lifecycle import HOOK_MAX_MS
 from controller.model.mutations import SERVICE_MOVED
 from controller.model.names import NetworkNames
@@ -33,23 +16,25 @@ STOP_MARGIN_S = 15.0
 #: The longest time of the hooks of a start.
 HOOKS_S = HOOK_MAX_MS / 1000
 
-CreateAction = CreateNetwork | CreateVolume | DeliverFiles | CreateContainer
-ChangeAction = ContainerChange | RemoveNetwork
+CreateAction = (
+    actions.CreateNetwork | actions.CreateVolume | actions.DeliverFiles | actions.CreateContainer
+)
+ChangeAction = actions.ContainerChange | actions.RemoveNetwork
 
 
 def create_request(action: CreateAction, networks: NetworkNames) -> OutgoingRequest:
     """Return the request that creates an object."""
     match action:
-        case CreateNetwork():
+        case actions.CreateNetwork():
             body = translate.network_body(action)
             return OutgoingRequest("POST", "/networks/create", body=body, id_member="Id")
-        case CreateVolume():
+        case actions.CreateVolume():
             body = translate.volume_body(action)
             return OutgoingRequest("POST", "/volumes/create", body=body, id_member="Name")
-        case DeliverFiles():
+        case actions.DeliverFiles():
             path = f"/trimtab/v1/files/{action.kind}/{action.object.namespace}/{action.target}"
             return OutgoingRequest("PUT", path, body=translate.files_body(action))
-        case CreateContainer():
+        case actions.CreateContainer():
             body = create_body.container_body(action, networks)
             query = {"name": action.target}
             return OutgoingRequest("POST", "/containers/create", query, body, id_member="Id")
@@ -57,7 +42,7 @@ def create_request(action: CreateAction, networks: NetworkNames) -> OutgoingRequ
             assert_never(action)
 
 
-def move_request(action: MoveService) -> OutgoingRequest:
+def move_request(action: actions.MoveService) -> OutgoingRequest:
     """Return the request to record a move. It changes the broker's inventory alone."""
     body: dict[str, object] = {
         "act": SERVICE_MOVED,
@@ -74,29 +59,29 @@ def change_request(action: ChangeAction) -> OutgoingRequest:
     subject = quote(action.precondition.id, safe="")
     container = f"/containers/{subject}"
     match action:
-        case StartContainer():
+        case actions.StartContainer():
             # The reply comes after the hooks of the start.
             return OutgoingRequest("POST", f"{container}/start", timeout_s=TIMEOUT_S + HOOKS_S)
-        case UpdateContainer():
+        case actions.UpdateContainer():
             body = translate.update_body(action)
             return OutgoingRequest("POST", f"{container}/update", body=body)
-        case StopContainer():
+        case actions.StopContainer():
             query = {"t": str(action.grace_s)}
             timeout_s = action.grace_s + STOP_MARGIN_S
             return OutgoingRequest("POST", f"{container}/stop", query, timeout_s=timeout_s)
-        case SignalContainer():
+        case actions.SignalContainer():
             return OutgoingRequest("POST", f"{container}/kill", {"signal": action.signal})
-        case UnpauseContainer():
+        case actions.UnpauseContainer():
             return OutgoingRequest("POST", f"{container}/unpause")
-        case RenameContainer():
+        case actions.RenameContainer():
             return OutgoingRequest("POST", f"{container}/rename", {"name": action.name})
-        case ConnectNetwork() | DisconnectNetwork():
-            verb = "connect" if isinstance(action, ConnectNetwork) else "disconnect"
+        case actions.ConnectNetwork() | actions.DisconnectNetwork():
+            verb = "connect" if isinstance(action, actions.ConnectNetwork) else "disconnect"
             path = f"/networks/{quote(action.network, safe='')}/{verb}"
             return OutgoingRequest("POST", path, body=translate.joining_body(action))
-        case RemoveContainer():
+        case actions.RemoveContainer():
             return OutgoingRequest("DELETE", container)
-        case RemoveNetwork():
+        case actions.RemoveNetwork():
             return OutgoingRequest("DELETE", f"/networks/{subject}")
         case _:
             assert_never(action)

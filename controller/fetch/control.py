@@ -11,13 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from controller.model.errors import TrimtabError, UsageError
-from controller.system.conversation import (
-    ConversationServer,
-    failure,
-    requester,
-    text_member,
-    unknown_request,
-)
+from controller.system import conversation
 
 
 class FetchBackend(Protocol):
@@ -49,13 +43,13 @@ def answer(
     try:
         if question.get("do") in ("files", "sync", "hold", "resume", "approve"):
             _raise_if_not_allowed(peer_uid, operators)
-        return _answer(question, requester(question, "by", peer_uid), backend)
+        return _answer(question, conversation.requester(question, "by", peer_uid), backend)
     except TrimtabError as error:
-        return failure(error.code, error.message, remedy=error.remedy)
+        return conversation.failure(error.code, error.message, remedy=error.remedy)
 
 
 def _answer(question: Mapping[str, object], by: str, backend: FetchBackend) -> dict[str, object]:
-    name = text_member(question, "name")
+    name = conversation.text_member(question, "name")
     match question.get("do"):
         case "ping":
             return {"pong": True}
@@ -64,7 +58,7 @@ def _answer(question: Mapping[str, object], by: str, backend: FetchBackend) -> d
         case "log":
             return backend.log(name)
         case "files":
-            return backend.files(name, text_member(question, "commit"))
+            return backend.files(name, conversation.text_member(question, "commit"))
         case "sync":
             return backend.sync(name)
         case "hold":
@@ -72,9 +66,9 @@ def _answer(question: Mapping[str, object], by: str, backend: FetchBackend) -> d
         case "resume":
             return backend.resume(name)
         case "approve":
-            return backend.approve(name, text_member(question, "commit"), by)
+            return backend.approve(name, conversation.text_member(question, "commit"), by)
         case other:
-            raise unknown_request(other)
+            raise conversation.unknown_request(other)
 
 
 def _raise_if_not_allowed(peer_uid: int, operators: frozenset[int]) -> None:
@@ -88,12 +82,12 @@ def _raise_if_not_allowed(peer_uid: int, operators: frozenset[int]) -> None:
 
 def serve_requests(
     listener: socket.socket, backend: FetchBackend, *, operators: frozenset[int]
-) -> ConversationServer:
+) -> conversation.ConversationServer:
     """Answer requests on a listening socket, until the returned server is stopped."""
 
     def reply(question: Mapping[str, object], peer_uid: int) -> dict[str, object]:
         return answer(question, peer_uid=peer_uid, operators=operators, backend=backend)
 
-    server = ConversationServer(listener, reply, trusted=operators)
+    server = conversation.ConversationServer(listener, reply, trusted=operators)
     server.start()
     return server

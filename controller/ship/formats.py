@@ -12,13 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal
 
-from controller.core.records.parts import (
-    ActorPart,
-    ClaimsPart,
-    RequestPart,
-    ResultPart,
-    VerdictPart,
-)
+from controller.core.records import parts
 from controller.model.records import Record
 
 Form = Literal["json", "cef"]
@@ -46,7 +40,7 @@ def severity(record: Record) -> int:
         case "outcome" | "recovered":
             return _ERROR if _failed(record) else _INFO
         case "policy":
-            return _WARNING if ResultPart.read(entry.result).error else _NOTICE
+            return _WARNING if parts.ResultPart.read(entry.result).error else _NOTICE
         case "operator":
             return _NOTICE
         case _:
@@ -82,7 +76,7 @@ def counted(message: bytes) -> bytes:
 def cef(record: Record, *, version: str) -> str:
     """Return a record in the Common Event Format, version 0: the main facts, not the whole line."""
     entry = record.entry
-    route = RequestPart.read(entry.request).route
+    route = parts.RequestPart.read(entry.request).route
     kind = f"{entry.stage}:{route}" if route else entry.stage
     name = f"{entry.stage} of {route}" if route else entry.stage
     fields = (_VENDOR, _VENDOR, version, kind, name, str(_CEF_SEVERITY[severity(record)]))
@@ -102,28 +96,28 @@ def attributes(record: Record) -> dict[str, str | int]:
         "trimtab.hash": record.hash,
         "trimtab.route": request.route,
         "trimtab.object": request.object,
-        "trimtab.decision": VerdictPart.read(entry.verdict).decision,
+        "trimtab.decision": parts.VerdictPart.read(entry.verdict).decision,
         "trimtab.rules": _rules(record),
         "trimtab.actor.uid": actor.uid,
         "trimtab.actor.role": actor.role,
         "trimtab.error": result.error,
         "trimtab.container": result.container,
-        "trimtab.cause": ClaimsPart.read(entry.claims).cause,
+        "trimtab.cause": parts.ClaimsPart.read(entry.claims).cause,
     }
     return {name: value for name, value in values.items() if value is not None and value != ""}
 
 
-def _parts(record: Record) -> tuple[ActorPart, RequestPart, ResultPart]:
+def _parts(record: Record) -> tuple[parts.ActorPart, parts.RequestPart, parts.ResultPart]:
     entry = record.entry
     return (
-        ActorPart.read(entry.actor),
-        RequestPart.read(entry.request),
-        ResultPart.read(entry.result),
+        parts.ActorPart.read(entry.actor),
+        parts.RequestPart.read(entry.request),
+        parts.ResultPart.read(entry.result),
     )
 
 
 def _extension(record: Record) -> Iterator[tuple[str, str]]:
-    entry, verdict = record.entry, VerdictPart.read(record.entry.verdict)
+    entry, verdict = record.entry, parts.VerdictPart.read(record.entry.verdict)
     actor, request, result = _parts(record)
     yield "rt", str(int(datetime.fromisoformat(record.time).timestamp() * 1000))
     yield "externalId", entry.id
@@ -146,8 +140,8 @@ def _customs(record: Record) -> Iterator[tuple[str, str]]:
     yield "object", request.object
     yield "rules", _rules(record)
     yield "container", result.container
-    yield "cause", ClaimsPart.read(record.entry.claims).cause
-    yield "policy", VerdictPart.read(record.entry.verdict).policy
+    yield "cause", parts.ClaimsPart.read(record.entry.claims).cause
+    yield "policy", parts.VerdictPart.read(record.entry.verdict).policy
     yield "hash", record.hash
 
 
@@ -159,19 +153,19 @@ def _outcome(record: Record) -> str:
         case "outcome":
             return "failure" if _failed(record) else "success"
         case "recovered":
-            return ResultPart.read(entry.result).settled
+            return parts.ResultPart.read(entry.result).settled
         case _:
             return ""
 
 
 def _failed(record: Record) -> bool:
     """Return True if a change failed: the engine can refuse a change without an error text."""
-    result = ResultPart.read(record.entry.result)
+    result = parts.ResultPart.read(record.entry.result)
     return bool(result.error) or (result.status is not None and result.status >= _BAD_REQUEST)
 
 
 def _rules(record: Record) -> str:
-    return ", ".join(VerdictPart.read(record.entry.verdict).rules)
+    return ", ".join(parts.VerdictPart.read(record.entry.verdict).rules)
 
 
 def plain(text: str) -> str:

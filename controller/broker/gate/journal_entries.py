@@ -12,14 +12,7 @@ from controller.broker.gate.refusals import Answered
 from controller.broker.wire.responses import refusal
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.image_reference import without_credentials
-from controller.core.records.parts import (
-    ActorPart,
-    ClaimsPart,
-    RequestPart,
-    SourcePart,
-    SummaryPart,
-    VerdictPart,
-)
+from controller.core.records import parts
 from controller.model.desired.plan import Verdict
 from controller.model.inventory import ContainerItem
 from controller.model.records import Actor, Context, Entry, Record, Reply, Stage
@@ -27,7 +20,7 @@ from controller.model.records import Actor, Context, Entry, Record, Reply, Stage
 
 def actor_of(actor: Actor) -> dict[str, object]:
     """Return an actor in its recorded form."""
-    return ActorPart(
+    return parts.ActorPart(
         uid=actor.uid,
         gid=actor.gid,
         pid=actor.pid,
@@ -40,13 +33,13 @@ def claims_of(context: Context | None) -> dict[str, object]:
     """Return the controller's claims about its request, in their recorded form."""
     if context is None:
         return {}
-    source = SourcePart(
+    source = parts.SourcePart(
         file=redact.text(context.file),
         first_line=context.line,
         commit=redact.text(context.commit),
         lines=dict(context.lines),
     )
-    return ClaimsPart(
+    return parts.ClaimsPart(
         cause=redact.text(context.cause),
         source=source,
         plan=redact.text(context.plan),
@@ -61,7 +54,7 @@ def verdict_of(verdict: Verdict, policy: str) -> dict[str, object]:
     the error.
     """
     let_through = verdict.decision == "audit-deny"
-    return VerdictPart(
+    return parts.VerdictPart(
         decision=verdict.decision,
         rules=verdict.rules,
         reason=redact.text(verdict.reason) if let_through else "",
@@ -72,7 +65,7 @@ def verdict_of(verdict: Verdict, policy: str) -> dict[str, object]:
 
 def place_of(item: ContainerItem) -> dict[str, object]:
     """Return the name and the owner of a container, for a record."""
-    return SummaryPart(
+    return parts.SummaryPart(
         name=item.admitted.name,
         owner=item.owner,
         namespace=item.namespace,
@@ -96,14 +89,14 @@ def request_of(
     digest would let a reader guess unrecorded parts of a body, such as arguments. With a body the
     digest is therefore keyed; without a *key* the digest doesn't cover the body.
     """
-    redacted = SummaryPart.read(redact.summary(summary))
+    redacted = parts.SummaryPart.read(redact.summary(summary))
     if body and key:
         proof = redact.keyed_digest(
             key, {"summary": redacted.members, "body": redact.summary(body)}
         )
     else:
         proof = digest({"summary": redacted.members, "body": {}})
-    return RequestPart(
+    return parts.RequestPart(
         method=method,
         route=str(route),
         object=redact.text(without_credentials(subject)),

@@ -36,14 +36,7 @@ from controller.core.admission.create import admit_create, kept_volumes, needs
 from controller.core.admission.dns_names import of_summary
 from controller.core.admission.networks_volumes import admit_implied_network, admit_kept_volume
 from controller.core.encoding.image_reference import is_image_id
-from controller.core.enforcement.quota_counts import (
-    Counted,
-    all_counted,
-    containers_of,
-    count,
-    count_of_service,
-    counted_of,
-)
+from controller.core.enforcement import quota_counts
 from controller.core.engine_api import parse
 from controller.core.engine_api.cdi import CdiDevice
 from controller.core.engine_api.requests import CreateRequest
@@ -203,7 +196,7 @@ def _find_image(
 
 
 @contextmanager
-def _reserved(state: GateState, objects: Mapping[str, Counted]) -> Iterator[None]:
+def _reserved(state: GateState, objects: Mapping[str, quota_counts.Counted]) -> Iterator[None]:
     """Let objects count in quotas, before their intents are recorded."""
     state.reservations.objects.update(objects)
     try:
@@ -213,14 +206,14 @@ def _reserved(state: GateState, objects: Mapping[str, Counted]) -> Iterator[None
             state.reservations.objects.pop(identifier, None)
 
 
-def _implied_objects(found: Lookups) -> dict[str, Counted]:
+def _implied_objects(found: Lookups) -> dict[str, quota_counts.Counted]:
     """Return the networks and volumes that are created with a container, by their intent."""
     networks = {
-        identifier: counted_of("network", SummaryPart.read(judged.summary))
+        identifier: quota_counts.counted_of("network", SummaryPart.read(judged.summary))
         for identifier, judged in found.unmade.values()
     }
     volumes = {
-        identifier: counted_of("volume", SummaryPart.read(judged.summary))
+        identifier: quota_counts.counted_of("volume", SummaryPart.read(judged.summary))
         for identifier, judged in found.unmade_volumes.values()
     }
     return {**networks, **volumes}
@@ -378,7 +371,7 @@ def host_facts(state: GateState, *, platform: str = "") -> HostFacts:
 def _facts(state: GateState, found: Lookups, role: Role) -> CreateFacts:
     """Return all facts, with the current counts."""
     owner, namespace, service = _placement(_labels(found.by_text))
-    counted = all_counted(state.inventory, state.reservations.objects)
+    counted = quota_counts.all_counted(state.inventory, state.reservations.objects)
     return CreateFacts(
         host=found.host,
         image=found.image,
@@ -388,15 +381,15 @@ def _facts(state: GateState, found: Lookups, role: Role) -> CreateFacts:
         networks=found.networks,
         volumes=found.volumes,
         cdi=found.cdi,
-        service_count=count_of_service(
+        service_count=quota_counts.count_of_service(
             state.inventory,
             state.reservations.objects,
             owner=owner,
             namespace=namespace,
             service=service,
         ),
-        owner_count=containers_of(counted, owner),
-        counts=count(counted, owner=owner, role=role),
+        owner_count=quota_counts.containers_of(counted, owner),
+        counts=quota_counts.count(counted, owner=owner, role=role),
         new_volumes=len(found.unmade_volumes),
         new_networks=len(found.unmade),
         files=state.inventory.files,
@@ -450,7 +443,7 @@ def _create(
     assert is_image_id(str((judged.body or {}).get("Image"))), "an image is forwarded by its id"
     mine = of_summary(summary)
     early_reply = partial(add_warnings, warnings=judged.warnings)
-    counted = counted_of("container", SummaryPart.read(judged.summary))
+    counted = quota_counts.counted_of("container", SummaryPart.read(judged.summary))
     with (
         _reserved(state, {call.id: counted}),
         name_conflicts.reserve_names(call, state, mine),

@@ -20,13 +20,7 @@ from controller.cli.clients.oneshot import broker_of
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.planning.image_volumes import assume_none, with_image_volumes
 from controller.core.planning.images_networks_volumes import image_references
-from controller.core.review.host_snapshot import (
-    HostSnapshot,
-    damaged_snapshot,
-    find_source,
-    hide_values,
-    only_of,
-)
+from controller.core.review import host_snapshot
 from controller.core.review.review import review
 from controller.loop.state.store import BROKEN, StateStore
 from controller.model.desired.field_changes import Review
@@ -62,7 +56,7 @@ def take_snapshot(
     engine: str | None,
     policy: str | None,
     planned: PlannedFiles | None = None,
-) -> HostSnapshot:
+) -> host_snapshot.HostSnapshot:
     """Return a snapshot of the host. Changes nothing. The images of *planned* files are looked up, too.
 
     Raises:
@@ -80,7 +74,7 @@ def take_snapshot(
         images = image_references(desired)
         if planned is not None:
             images |= image_references(planned.directory(settings).load())
-        return HostSnapshot(
+        return host_snapshot.HostSnapshot(
             host=platform.node(),
             taken=format_instant(SystemClock().now()),
             observed=built.engine.observe(images=images),
@@ -90,7 +84,7 @@ def take_snapshot(
         )
 
 
-def review_snapshot(snapshot: HostSnapshot, planned: PlannedFiles) -> Review:
+def review_snapshot(snapshot: host_snapshot.HostSnapshot, planned: PlannedFiles) -> Review:
     """Return the review of what files would change on the host of a snapshot.
 
     Only what belongs to the planned files is looked at. An image that the host doesn't have counts as
@@ -105,8 +99,8 @@ def review_snapshot(snapshot: HostSnapshot, planned: PlannedFiles) -> Review:
     observed = snapshot.observed
     files: DesiredSource
     if planned.source:
-        source = find_source(snapshot, planned.source)
-        observed = only_of(observed, source, serving)
+        source = host_snapshot.find_source(snapshot, planned.source)
+        observed = host_snapshot.only_of(observed, source, serving)
         files = SourceFiles(source, planned.folder, serving, lambda: as_is.compose)
     else:
         files = DesiredFiles(
@@ -120,7 +114,7 @@ def review_snapshot(snapshot: HostSnapshot, planned: PlannedFiles) -> Review:
     declared = full_plan.declared
     desired = with_image_volumes(full_plan.view.desired, observed, policy.volume_rule)
     if snapshot.is_hidden:
-        declared, desired = hide_values(declared), hide_values(desired)
+        declared, desired = host_snapshot.hide_values(declared), host_snapshot.hide_values(desired)
     return review(
         full_plan.plan,
         declared=declared,
@@ -130,7 +124,7 @@ def review_snapshot(snapshot: HostSnapshot, planned: PlannedFiles) -> Review:
     )
 
 
-def _store_of(snapshot: HostSnapshot) -> StateStore:
+def _store_of(snapshot: host_snapshot.HostSnapshot) -> StateStore:
     with TemporaryDirectory(prefix="trimtab-plan-") as folder:
         file = Path(folder) / "state.json"
         file.write_text(json.dumps(dict(snapshot.state)))
@@ -138,7 +132,7 @@ def _store_of(snapshot: HostSnapshot) -> StateStore:
         try:
             store.read()
         except BROKEN as error:
-            raise damaged_snapshot(error) from error
+            raise host_snapshot.damaged_snapshot(error) from error
     # The planned files are on another filesystem than the host's, and that means nothing.
     store.prune = replace(store.prune, device=0, devices=())
     return store

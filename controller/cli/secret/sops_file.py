@@ -18,18 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from controller.core.secrets import sealing
 from controller.core.secrets.age import Identities
 from controller.core.secrets.cipher import KEY_BYTES, NONCE_BYTES
 from controller.core.secrets.formats import SopsForm, form_of
 from controller.core.secrets.metadata import EncryptionRule, Recipient
-from controller.core.secrets.sealing import (
-    RawMetadata,
-    has_sealed_comments,
-    new_metadata,
-    read_raw_metadata,
-    reveal,
-    seal,
-)
 from controller.core.secrets.sops import SopsDocument, open_document
 from controller.core.secrets.tree import SOURCE_MAX, unsupported
 from controller.model.errors import SecretError, StateError, UsageError
@@ -106,7 +99,7 @@ def encrypt(
         SecretError: no valid recipient, or a file that can't be encrypted.
     """
     data_key = os.urandom(KEY_BYTES)
-    metadata = new_metadata(_sealed_keys(data_key, recipients), rule)
+    metadata = sealing.new_metadata(_sealed_keys(data_key, recipients), rule)
     return _seal(plain, plain.source, metadata, data_key, now)
 
 
@@ -118,11 +111,11 @@ def edit(file: SopsFile, identities: Identities, editor: Editor, *, now: float) 
         StateError: there is no tmpfs for the plain file, or the editor failed.
     """
     document = file.open(identities)
-    before = reveal(file.source, file.form, document)
+    before = sealing.reveal(file.source, file.form, document)
     after = _edited(before, file.path.name, editor)
     if after == before:
         return None
-    metadata = read_raw_metadata(file.source, file.form)
+    metadata = sealing.read_raw_metadata(file.source, file.form)
     return _seal(file, after, metadata, document.data_key, now)
 
 
@@ -140,9 +133,9 @@ def rotate(
         SecretError: the file can't be decrypted, or has keys that trimtab can't renew.
     """
     document = file.open(identities)
-    metadata = read_raw_metadata(file.source, file.form)
+    metadata = sealing.read_raw_metadata(file.source, file.form)
     others = [kind for kind in _OTHER_KEYS if metadata.get(kind)]
-    if others or has_sealed_comments(file.source):
+    if others or sealing.has_sealed_comments(file.source):
         what = f"keys of {others[0]}" if others else "encrypted comments"
         raise unsupported(f"the file has {what}", "rotate it with `sops rotate --in-place FILE`")
     present = [each.recipient for each in document.metadata.recipients]
@@ -150,14 +143,14 @@ def rotate(
     data_key = os.urandom(KEY_BYTES)
     keys = _sealed_keys(data_key, wanted)
     metadata["age"] = [{"recipient": each.recipient, "enc": each.enc} for each in keys]
-    plain = reveal(file.source, file.form, document)
+    plain = sealing.reveal(file.source, file.form, document)
     return _seal(file, plain, metadata, data_key, now)
 
 
 def _seal(
-    file: SopsFile, plain: bytes, metadata: RawMetadata, data_key: bytes, now: float
+    file: SopsFile, plain: bytes, metadata: sealing.RawMetadata, data_key: bytes, now: float
 ) -> bytes:
-    return seal(
+    return sealing.seal(
         plain,
         file.form,
         metadata=metadata,

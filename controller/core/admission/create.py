@@ -22,17 +22,11 @@ from controller.core.rules import (
     limits_privileges,
     mounts,
     networks,
+    verdict,
 )
 from controller.core.rules.context import Case, make_case, reference_text
 from controller.core.rules.facts import DEFAULT_VOLUMES_ROOT, CreateFacts, Needs, Stamp
 from controller.core.rules.images import image, image_volumes
-from controller.core.rules.verdict import (
-    AdmissionDecision,
-    deny,
-    enforced_findings,
-    verdict_of,
-    with_tolerated,
-)
 from controller.model.policy.document import Policy
 from controller.model.records import Actor, Role
 
@@ -143,7 +137,7 @@ def admit_create(
     facts: CreateFacts | None,
     stamp: Stamp,
     platform: str = "",
-) -> AdmissionDecision:
+) -> verdict.AdmissionDecision:
     """Judge a create by all rules.
 
     Args:
@@ -168,7 +162,7 @@ def admit_create(
     for rule in CREATE_RULES:
         findings += rule(case)
     modes = case.policy.modes
-    if refused := enforced_findings(findings, modes):
+    if refused := verdict.enforced_findings(findings, modes):
         asked = GrantRequest(
             request,
             reference_text(request, actor),
@@ -178,14 +172,14 @@ def admit_create(
             name=name,
             by_client=actor.role is Role.CLIENT,
         )
-        return deny(with_grants(refused, asked, policy), refused_summary(case))
+        return verdict.deny(with_grants(refused, asked, policy), refused_summary(case))
     final = finish(case)
-    decision = AdmissionDecision(
-        verdict=verdict_of((), final.changes, case.exceptions),
+    decision = verdict.AdmissionDecision(
+        verdict=verdict.verdict_of((), final.changes, case.exceptions),
         body=body_of(final),
         query=(("name", final.name),),
         summary=summary_of(case, final),
         settings=final.settings,
         warnings=mounts.warnings(request.mounts),
     )
-    return with_tolerated(decision, findings, modes)
+    return verdict.with_tolerated(decision, findings, modes)

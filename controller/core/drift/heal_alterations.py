@@ -14,16 +14,8 @@ from collections.abc import Collection, Iterable, Iterator
 from controller.core.drift.actions import ContainerHandle
 from controller.core.drift.classify import alterations, foreign_aliases
 from controller.core.engine_api.comparable_fields import LIMITS
+from controller.model.desired import plan as actions
 from controller.model.desired.desired import Service
-from controller.model.desired.plan import (
-    AnyAction,
-    ConnectNetwork,
-    DisconnectNetwork,
-    RenameContainer,
-    StartContainer,
-    UnpauseContainer,
-    UpdateContainer,
-)
 from controller.model.errors import Problem, Severity
 from controller.model.observed import Container, ContainerState, Settings
 
@@ -31,20 +23,20 @@ from controller.model.observed import Container, ContainerState, Settings
 _TOGETHER = frozenset({"memory", "memory_swap"})
 
 
-def healed_by(action: AnyAction) -> frozenset[str]:
+def healed_by(action: actions.AnyAction) -> frozenset[str]:
     """Return the alterations undone by an action, by ``Alteration.what``."""
     match action:
-        case UpdateContainer():
+        case actions.UpdateContainer():
             return frozenset(
                 [*action.limits, *(("restart", "restart_max") if action.restart else ())]
             )
-        case UnpauseContainer():
+        case actions.UnpauseContainer():
             return frozenset({"paused"})
-        case RenameContainer():
+        case actions.RenameContainer():
             return frozenset({"name"})
-        case ConnectNetwork() | DisconnectNetwork():
+        case actions.ConnectNetwork() | actions.DisconnectNetwork():
             return frozenset({"networks", "aliases"})
-        case StartContainer():
+        case actions.StartContainer():
             return frozenset({"stopped"})
         case _:
             return frozenset()
@@ -56,7 +48,7 @@ def heal(
     with_alias: bool = True,
     joinable: Collection[str] | None = None,
     deferred: Collection[str] = (),
-) -> tuple[AnyAction, ...]:
+) -> tuple[actions.AnyAction, ...]:
     """Return the actions to heal a container, if ``is_healable`` is true; () without alterations.
 
     Disconnects come first, because they isolate the container. Updates come last, because an engine
@@ -101,14 +93,14 @@ def unknown_members(service: Service, containers: Iterable[Container]) -> tuple[
     return (problem,)
 
 
-def _leave(container: Container, admitted: Settings) -> Iterator[AnyAction]:
+def _leave(container: Container, admitted: Settings) -> Iterator[actions.AnyAction]:
     for network in container.settings.networks:
         if network not in admitted.networks:
             cause = f"{container.name} is in the network {network}, and wasn't admitted to it"
             yield ContainerHandle.of(container).disconnect(network, cause)
 
 
-def _thaw(container: Container) -> Iterator[AnyAction]:
+def _thaw(container: Container) -> Iterator[actions.AnyAction]:
     if container.state is ContainerState.PAUSED:
         yield ContainerHandle.of(container).unpause(f"{container.name} is paused")
 
@@ -119,7 +111,7 @@ def _join(
     with_alias: bool,  # noqa: FBT001 - heal's own
     joinable: Collection[str] | None,
     deferred: Collection[str],
-) -> Iterator[AnyAction]:
+) -> Iterator[actions.AnyAction]:
     handle, name = ContainerHandle.of(container), container.key.name
     known = any(name in asked for _, asked in container.aliases)
     further = dict(container.admitted_aliases)
@@ -138,7 +130,7 @@ def _join(
         yield handle.connect(network, (name, *further.get(network, ())) if named else (), cause)
 
 
-def _rename(container: Container, admitted: Settings) -> Iterator[AnyAction]:
+def _rename(container: Container, admitted: Settings) -> Iterator[actions.AnyAction]:
     if container.name != admitted.name:
         cause = f"{container.name} is called {admitted.name}, and names are final"
         yield ContainerHandle.of(container).rename(admitted.name, cause)
@@ -146,7 +138,7 @@ def _rename(container: Container, admitted: Settings) -> Iterator[AnyAction]:
 
 def _limit(
     container: Container, admitted: Settings, deferred: Collection[str]
-) -> Iterator[AnyAction]:
+) -> Iterator[actions.AnyAction]:
     limits = [
         each
         for each in alterations(container)
@@ -155,7 +147,7 @@ def _limit(
     if not limits:
         return
     changed = frozenset().union(*(_sent_with(each.what) for each in limits))
-    yield UpdateContainer(
+    yield actions.UpdateContainer(
         object=container.key,
         target=container.name,
         cause="; ".join(each.why for each in limits),

@@ -17,14 +17,7 @@ from controller.core.engine_api.create_body import NO_NETWORK
 from controller.core.engine_api.requests import ICC, MASQUERADE, RequestBody
 from controller.core.engine_api.timestamps import ZERO_TIME, is_of_last_run
 from controller.model import names, observed
-from controller.model.desired.plan import (
-    ConnectNetwork,
-    CreateNetwork,
-    CreateVolume,
-    DeliverFiles,
-    DisconnectNetwork,
-    UpdateContainer,
-)
+from controller.model.desired import plan as actions
 from controller.model.files.delivery import FILE_KINDS, MountedFiles, StoredFiles
 from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.names import workload_key
@@ -47,7 +40,7 @@ _OTHERS = ("BlkioWeight", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetMems
 OUTSIDERS = "TrimtabOutsiders"
 
 
-def update_body(action: UpdateContainer) -> RequestBody:
+def update_body(action: actions.UpdateContainer) -> RequestBody:
     """Return the body of ``POST /containers/ID/update``; absent settings stay unchanged."""
     policy = only_set(Name=action.restart, MaximumRetryCount=action.restart_max)
     return ({"RestartPolicy": policy} if action.restart else {}) | limits_body(action.limits)
@@ -58,15 +51,15 @@ def limits_body(limits: Mapping[str, LimitValue]) -> RequestBody:
     return only_set(**{LIMITS[name]: value for name, value in limits.items()})
 
 
-def joining_body(action: ConnectNetwork | DisconnectNetwork) -> RequestBody:
+def joining_body(action: actions.ConnectNetwork | actions.DisconnectNetwork) -> RequestBody:
     """Return the body of ``POST /networks/NAME/connect`` and ``…/disconnect``."""
-    aliases = list(action.aliases) if isinstance(action, ConnectNetwork) else []
+    aliases = list(action.aliases) if isinstance(action, actions.ConnectNetwork) else []
     return only_set(
         Container=action.precondition.id, EndpointConfig={"Aliases": aliases} if aliases else None
     )
 
 
-def network_body(action: CreateNetwork) -> RequestBody:
+def network_body(action: actions.CreateNetwork) -> RequestBody:
     """Return the body of ``POST /networks/create``."""
     switches = {MASQUERADE: action.masquerade, ICC: action.icc}
     return only_set(
@@ -79,7 +72,7 @@ def network_body(action: CreateNetwork) -> RequestBody:
     )
 
 
-def volume_body(action: CreateVolume) -> RequestBody:
+def volume_body(action: actions.CreateVolume) -> RequestBody:
     """Return the body of ``POST /volumes/create``."""
     return {
         "Name": action.target,
@@ -88,7 +81,7 @@ def volume_body(action: CreateVolume) -> RequestBody:
     }
 
 
-def files_body(action: DeliverFiles) -> RequestBody:
+def files_body(action: actions.DeliverFiles) -> RequestBody:
     """Return the body of ``PUT /trimtab/v1/files/KIND/NAMESPACE/NAME``."""
     if action.secret is not None:
         return {"owner": action.owner, "source": dict(action.secret)}

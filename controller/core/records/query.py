@@ -12,14 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Protocol
 
-from controller.core.records.parts import (
-    ActorPart,
-    RequestPart,
-    ResultPart,
-    VerdictPart,
-    is_applied,
-    is_removed,
-)
+from controller.core.records import parts
 from controller.core.records.record import CLOSING
 from controller.model import mutations, names
 from controller.model.mutations import Mutation
@@ -98,7 +91,7 @@ class RecordContext:
         entry = record.entry
         if entry.stage in CLOSING:
             about = self.intents.pop(entry.id, None) or RecordSubject()
-            if identifier := ResultPart.read(entry.result).container:
+            if identifier := parts.ResultPart.read(entry.result).container:
                 about = replace(about, id=identifier)
             self._settle(record, about)
             return about
@@ -113,7 +106,7 @@ class RecordContext:
 
     def about(self, request: Mapping[str, Any]) -> RecordSubject:
         """Return the subject of a request."""
-        part = RequestPart.read(request)
+        part = parts.RequestPart.read(request)
         summary, target, action = part.summary, part.object, part.route
         life = self.lives.get(target) if is_full_id(target) else None
         known = life.about if life is not None else RecordSubject()
@@ -133,10 +126,10 @@ class RecordContext:
         if not (is_full_id(about.id) and about.action.startswith(_OF_CONTAINERS)):
             return
         if about.action == Mutation.CONTAINER_REMOVE:
-            if is_removed(record):
+            if parts.is_removed(record):
                 self._end(about.id, record.seq)
             return
-        if not is_applied(record):
+        if not parts.is_applied(record):
             return
         life = self.lives.get(about.id)
         if life is None:  # created now, or before the first record in the journal
@@ -161,7 +154,7 @@ class RecordContext:
 def is_adoption(record: Record, about: RecordSubject) -> bool:
     """Return True if a record is an operator's adoption of a container."""
     adopts = record.entry.stage == "operator" and about.action == mutations.ADOPT
-    kind = RequestPart.read(record.entry.request).summary.kind
+    kind = parts.RequestPart.read(record.entry.request).summary.kind
     return adopts and kind == "container" and is_full_id(about.id)
 
 
@@ -186,7 +179,7 @@ def fits(record: Record, about: RecordSubject, wanted: Filter) -> bool:
         and record.seq > wanted.after
         and (not wanted.upto or record.seq <= wanted.upto)
         and (not wanted.stages or entry.stage in wanted.stages)
-        and (not wanted.verdict or VerdictPart.read(entry.verdict).decision == wanted.verdict)
+        and (not wanted.verdict or parts.VerdictPart.read(entry.verdict).decision == wanted.verdict)
         and (not wanted.actor or wanted.actor in actors(entry.actor))
         and (not wanted.action or wanted.action.casefold() in actions(about.action, about.method))
         and (not wanted.routes or about.action in wanted.routes)
@@ -207,7 +200,7 @@ def concerns(about: RecordSubject, wanted: Filter) -> bool:
 
 def actors(actor: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the texts for an actor in queries."""
-    part = ActorPart.read(actor)
+    part = parts.ActorPart.read(actor)
     if part.uid is None:
         return (part.role, "")
     return (part.role, str(part.uid), f"{part.role}:{part.uid}")

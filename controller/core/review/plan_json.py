@@ -12,16 +12,10 @@ from controller.core.review.flat_plan import to_json
 from controller.core.review.plan_text import change_text
 from controller.core.review.review import is_different
 from controller.core.review.summary import downtime_json, summary_of
-from controller.model.desired.field_changes import (
-    Effect,
-    FieldChange,
-    Review,
-    ReviewEntry,
-    ServiceDifference,
-)
+from controller.model.desired import field_changes
 
 
-def review_json(review: Review) -> dict[str, object]:
+def review_json(review: field_changes.Review) -> dict[str, object]:
     """Return the shape of ``plan --json``: the plan, its summary, and its objects."""
     return {
         **to_json(review.plan),
@@ -30,14 +24,14 @@ def review_json(review: Review) -> dict[str, object]:
     }
 
 
-def differences_json(review: Review) -> dict[str, object]:
+def differences_json(review: field_changes.Review) -> dict[str, object]:
     """Return the different fields in the shape of ``diff --json``."""
     entries = sorted(review.entries, key=lambda entry: entry.key)
     return {
         "objects": [
             {
                 "object": str(entry.key),
-                **({"removed": True} if entry.effect is Effect.REMOVE else {}),
+                **({"removed": True} if entry.effect is field_changes.Effect.REMOVE else {}),
                 "changes": changes_json(entry.differences),
             }
             for entry in entries
@@ -46,7 +40,7 @@ def differences_json(review: Review) -> dict[str, object]:
     }
 
 
-def _entry(entry: ReviewEntry) -> dict[str, object]:
+def _entry(entry: field_changes.ReviewEntry) -> dict[str, object]:
     slots = {
         "replaced": entry.replaced,
         "created": entry.added,
@@ -74,7 +68,7 @@ def _entry(entry: ReviewEntry) -> dict[str, object]:
     return shown
 
 
-def changes_json(differences: Iterable[ServiceDifference]) -> list[dict[str, object]]:
+def changes_json(differences: Iterable[field_changes.ServiceDifference]) -> list[dict[str, object]]:
     """Return changed fields, each with its revision and containers."""
     return [
         {**_change(change), **dict(_found_in(difference))}
@@ -83,7 +77,7 @@ def changes_json(differences: Iterable[ServiceDifference]) -> list[dict[str, obj
     ]
 
 
-def _change(change: FieldChange) -> dict[str, object]:
+def _change(change: field_changes.FieldChange) -> dict[str, object]:
     shown: dict[str, object] = {
         "path": change.path,
         "kind": change.kind,
@@ -94,7 +88,7 @@ def _change(change: FieldChange) -> dict[str, object]:
     return {**shown, "old": change.old, "new": change.new}
 
 
-def _found_in(difference: ServiceDifference) -> Iterator[tuple[str, object]]:
+def _found_in(difference: field_changes.ServiceDifference) -> Iterator[tuple[str, object]]:
     if difference.origin is not None:
         yield "revision", difference.origin
     if difference.containers:

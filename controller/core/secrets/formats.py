@@ -15,19 +15,7 @@ from typing import assert_never
 import yaml
 from yaml.cyaml import CBaseLoader
 
-from controller.core.secrets.tree import (
-    DEPTH_MAX,
-    LEAVES_MAX,
-    SOURCE_MAX,
-    Mapping,
-    Node,
-    PlainValue,
-    Scalar,
-    Sequence,
-    Timestamp,
-    invalid,
-    unsupported,
-)
+from controller.core.secrets import tree as trees
 
 
 class SopsForm(StrEnum):
@@ -59,7 +47,7 @@ def form_of(name: str) -> SopsForm:
     """
     ending = PurePosixPath(name).suffix
     if ending == ".ini":
-        raise unsupported(
+        raise trees.unsupported(
             f"{name} is an INI file", "encrypt it as binary: sops --input-type binary"
         )
     # PurePosixPath(".env") has no suffix.
@@ -76,17 +64,17 @@ def decode(source: bytes) -> str:
     Raises:
         SecretError: too long, or not UTF-8.
     """
-    if len(source) > SOURCE_MAX:
-        raise unsupported(
-            f"the file has more than {SOURCE_MAX} bytes", "split it into several Secrets"
+    if len(source) > trees.SOURCE_MAX:
+        raise trees.unsupported(
+            f"the file has more than {trees.SOURCE_MAX} bytes", "split it into several Secrets"
         )
     try:
         return source.decode()
     except UnicodeDecodeError as error:
-        raise invalid(f"the file isn't UTF-8 at byte {error.start}") from None
+        raise trees.invalid(f"the file isn't UTF-8 at byte {error.start}") from None
 
 
-def read_tree(source: bytes, form: SopsForm) -> Mapping:
+def read_tree(source: bytes, form: SopsForm) -> trees.Mapping:
     """Return the whole tree of a file.
 
     Raises:
@@ -104,7 +92,9 @@ def read_tree(source: bytes, form: SopsForm) -> Mapping:
             assert_never(form)
 
 
-def split_metadata(root: Mapping, form: SopsForm) -> tuple[Mapping, Mapping | None]:
+def split_metadata(
+    root: trees.Mapping, form: SopsForm
+) -> tuple[trees.Mapping, trees.Mapping | None]:
     """Return a tree without SOPS's metadata, and the metadata; None for a plain file.
 
     Raises:
@@ -113,17 +103,17 @@ def split_metadata(root: Mapping, form: SopsForm) -> tuple[Mapping, Mapping | No
     if form is SopsForm.DOTENV:
         flat = [item for item in root.items if item[0].startswith(_FLAT_METADATA)]
         rest = [item for item in root.items if not item[0].startswith(_FLAT_METADATA)]
-        return Mapping(rest), _unflatten(flat) if flat else None
+        return trees.Mapping(rest), _unflatten(flat) if flat else None
     found = [value for key, value in root.items if key == _METADATA]
     rest = [item for item in root.items if item[0] != _METADATA]
     if not found:
         return root, None
-    if not isinstance(found[0], Mapping):
-        raise invalid("the entry sops isn't a mapping")
-    return Mapping(rest), found[0]
+    if not isinstance(found[0], trees.Mapping):
+        raise trees.invalid("the entry sops isn't a mapping")
+    return trees.Mapping(rest), found[0]
 
 
-def _unflatten(items: list[tuple[str, Node]]) -> Mapping:
+def _unflatten(items: list[tuple[str, trees.Node]]) -> trees.Mapping:
     """Return ``sops_age__list_0__map_enc`` and the like as a tree."""
     root: dict[str, object] = {}
     for name, node in items:
@@ -133,22 +123,22 @@ def _unflatten(items: list[tuple[str, Node]]) -> Mapping:
         for key in keys[:-1]:
             inner = place.setdefault(key, {})
             if not isinstance(inner, dict):
-                raise invalid(f"the line {name} contradicts another line")
+                raise trees.invalid(f"the line {name} contradicts another line")
             place = inner
         place[keys[-1]] = node
     return _as_mapping(root)
 
 
-def _as_mapping(value: dict[str, object]) -> Mapping:
-    result = Mapping()
+def _as_mapping(value: dict[str, object]) -> trees.Mapping:
+    result = trees.Mapping()
     for key, inner in value.items():
-        node: Node
+        node: trees.Node
         if isinstance(inner, dict):
             mapping = _as_mapping(inner)
             is_list = bool(inner) and all(name.isdigit() for name in inner)
-            node = Sequence([each for _, each in mapping.items]) if is_list else mapping
+            node = trees.Sequence([each for _, each in mapping.items]) if is_list else mapping
         else:
-            assert isinstance(inner, Scalar)
+            assert isinstance(inner, trees.Scalar)
             node = inner
         result.items.append((key, node))
     return result
@@ -157,20 +147,20 @@ def _as_mapping(value: dict[str, object]) -> Mapping:
 # --- JSON
 
 
-def _read_json(text: str) -> Mapping:
+def _read_json(text: str) -> trees.Mapping:
     try:
         value = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_refuse_constant)
     except RecursionError:
-        raise unsupported(
-            f"the document is nested deeper than {DEPTH_MAX}", "write it flat"
+        raise trees.unsupported(
+            f"the document is nested deeper than {trees.DEPTH_MAX}", "write it flat"
         ) from None
     except ValueError as error:
         place = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise invalid(f"the file isn't JSON{place}") from None
+        raise trees.invalid(f"the file isn't JSON{place}") from None
     if not isinstance(value, _Pairs):
-        raise invalid("the file is JSON, but no object")
+        raise trees.invalid("the file is JSON, but no object")
     node = _node_of(value, 0)
-    assert isinstance(node, Mapping)
+    assert isinstance(node, trees.Mapping)
     return node
 
 
@@ -182,20 +172,22 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _node_of(value: object, depth: int) -> Node:
-    if depth > DEPTH_MAX:
-        raise unsupported(f"the document is nested deeper than {DEPTH_MAX}", "write it flat")
+def _node_of(value: object, depth: int) -> trees.Node:
+    if depth > trees.DEPTH_MAX:
+        raise trees.unsupported(
+            f"the document is nested deeper than {trees.DEPTH_MAX}", "write it flat"
+        )
     match value:
         case _Pairs():
             _refuse_duplicates([key for key, _ in value])
-            return Mapping([(key, _node_of(inner, depth + 1)) for key, inner in value])
+            return trees.Mapping([(key, _node_of(inner, depth + 1)) for key, inner in value])
         case list():
-            return Sequence([_node_of(inner, depth + 1) for inner in value])
+            return trees.Sequence([_node_of(inner, depth + 1) for inner in value])
         case None | bool() | str() | float():
-            return Scalar(value)
+            return trees.Scalar(value)
         case int():
             # SOPS keeps integers of 64 bits, and makes floats of longer ones.
-            return Scalar(value if -(2**63) <= value < 2**63 else float(value))
+            return trees.Scalar(value if -(2**63) <= value < 2**63 else float(value))
         case _:
             raise AssertionError(f"json.loads returned {type(value)}")
 
@@ -204,15 +196,15 @@ def _refuse_duplicates(keys: list[str]) -> None:
     seen: set[str] = set()
     for key in keys:
         if key in seen:
-            raise invalid(f"the key {key[:100]!r} stands twice in one mapping")
+            raise trees.invalid(f"the key {key[:100]!r} stands twice in one mapping")
         seen.add(key)
 
 
 # --- dotenv
 
 
-def _read_dotenv(text: str) -> Mapping:
-    items: list[tuple[str, Node]] = []
+def _read_dotenv(text: str) -> trees.Mapping:
+    items: list[tuple[str, trees.Node]] = []
     place = 0
     for number, line in enumerate(text.split("\n"), start=1):
         start, place = place, place + len(line) + 1
@@ -220,25 +212,25 @@ def _read_dotenv(text: str) -> Mapping:
             continue
         name, found, value = line.partition("=")
         if not found:
-            raise invalid(f"line {number} has no `=`")
+            raise trees.invalid(f"line {number} has no `=`")
         span = (start + len(name) + 1, start + len(line))
-        items.append((name, Scalar(value.replace("\\n", "\n"), span)))
+        items.append((name, trees.Scalar(value.replace("\\n", "\n"), span)))
     _refuse_duplicates([key for key, _ in items])
-    return Mapping(items)
+    return trees.Mapping(items)
 
 
 # --- YAML
 
 
-def _read_yaml(text: str) -> Mapping:
+def _read_yaml(text: str) -> trees.Mapping:
     try:
         root = _YamlBuilder(text).build()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark is not None else ""
-        raise invalid(f"the file isn't YAML{place}") from None
-    if not isinstance(root, Mapping):
-        raise invalid("the file is YAML, but no mapping")
+        raise trees.invalid(f"the file isn't YAML{place}") from None
+    if not isinstance(root, trees.Mapping):
+        raise trees.invalid("the file is YAML, but no mapping")
     return root
 
 
@@ -249,13 +241,13 @@ class _YamlBuilder:
         self._loader = CBaseLoader(text)
         self._nodes = 0
 
-    def build(self) -> Node | None:
+    def build(self) -> trees.Node | None:
         """Return the only document; None for an empty file."""
         self._next()  # the stream's start
-        root: Node | None = None
+        root: trees.Node | None = None
         while not self._loader.check_event(yaml.StreamEndEvent):
             if root is not None:
-                raise unsupported(
+                raise trees.unsupported(
                     "the file has more than one document", "write one document in a file"
                 )
             self._next()  # the document's start
@@ -268,51 +260,53 @@ class _YamlBuilder:
         assert event is not None, "an event after the end of the stream"
         return event
 
-    def _node(self, event: yaml.Event, depth: int) -> Node:
+    def _node(self, event: yaml.Event, depth: int) -> trees.Node:
         self._nodes += 1
-        if depth > DEPTH_MAX or self._nodes > 4 * LEAVES_MAX:
-            raise unsupported(
-                f"the document is nested deeper than {DEPTH_MAX}, or has too many values",
+        if depth > trees.DEPTH_MAX or self._nodes > 4 * trees.LEAVES_MAX:
+            raise trees.unsupported(
+                f"the document is nested deeper than {trees.DEPTH_MAX}, or has too many values",
                 "write it flat, or split it",
             )
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise unsupported("the file has an anchor or an alias", "write the value out")
+            raise trees.unsupported("the file has an anchor or an alias", "write the value out")
         tag = getattr(event, "tag", None)
         if tag not in (None, "!"):
-            raise unsupported(f"the file has the tag {tag[:40]}", "write the value without a tag")
+            raise trees.unsupported(
+                f"the file has the tag {tag[:40]}", "write the value without a tag"
+            )
         match event:
             case yaml.ScalarEvent():
                 return _yaml_scalar(event)
             case yaml.SequenceStartEvent():
-                sequence = Sequence()
+                sequence = trees.Sequence()
                 while not isinstance(inner := self._next(), yaml.SequenceEndEvent):
                     sequence.items.append(self._node(inner, depth + 1))
                 return sequence
             case _:
                 return self._mapping(depth)
 
-    def _mapping(self, depth: int) -> Mapping:
-        mapping = Mapping()
+    def _mapping(self, depth: int) -> trees.Mapping:
+        mapping = trees.Mapping()
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             key = self._node(event, depth + 1)
             # A key such as 5 or true is a number or a truth value to SOPS, which refuses such keys.
-            if not isinstance(key, Scalar) or not isinstance(key.value, str):
-                raise invalid("a key of a mapping isn't a string", "quote the key")
+            if not isinstance(key, trees.Scalar) or not isinstance(key.value, str):
+                raise trees.invalid("a key of a mapping isn't a string", "quote the key")
             mapping.items.append((key.value, self._node(self._next(), depth + 1)))
         _refuse_duplicates([key for key, _ in mapping.items])
         return mapping
 
 
-def _yaml_scalar(event: yaml.ScalarEvent) -> Scalar:
+def _yaml_scalar(event: yaml.ScalarEvent) -> trees.Scalar:
     assert event.start_mark is not None
     assert event.end_mark is not None
     span = (event.start_mark.index, event.end_mark.index)
     if event.tag == "!" or not event.implicit[0]:
-        return Scalar(event.value, span)
-    return Scalar(resolve(event.value), span)
+        return trees.Scalar(event.value, span)
+    return trees.Scalar(resolve(event.value), span)
 
 
-_WORDS: dict[str, PlainValue] = {
+_WORDS: dict[str, trees.PlainValue] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
@@ -332,7 +326,7 @@ _TIME = re.compile(
 )
 
 
-def resolve(text: str) -> PlainValue:
+def resolve(text: str) -> trees.PlainValue:
     """Return the value of a plain scalar by the rules of go-yaml v3 (``resolve.go``)."""
     if text in _WORDS:
         return _WORDS[text]
@@ -359,14 +353,14 @@ def _integer(digits: str) -> int | None:
     return number if -(2**63) <= number < 2**63 else None
 
 
-def _timestamp(text: str) -> Timestamp | None:
+def _timestamp(text: str) -> trees.Timestamp | None:
     """Return a time as Go marshals the time that go-yaml reads."""
     match = _TIME.fullmatch(text)
     if match is None:
         return None
     year, month, day, mark, hour, minute, second, fraction, zone = match.groups()
     if hour is None:
-        return Timestamp(f"{year}-{int(month):02}-{int(day):02}T00:00:00Z")
+        return trees.Timestamp(f"{year}-{int(month):02}-{int(day):02}T00:00:00Z")
     # With a T the zone is required, with a space there is none.
     if bool(mark) != bool(zone):
         return None
@@ -374,4 +368,4 @@ def _timestamp(text: str) -> Timestamp | None:
     tail = f".{fraction}" if fraction else ""
     zone = "Z" if zone in (None, "+00:00", "-00:00") else zone
     clock = f"{int(hour):02}:{int(minute):02}:{int(second):02}"
-    return Timestamp(f"{year}-{int(month):02}-{int(day):02}T{clock}{tail}{zone}")
+    return trees.Timestamp(f"{year}-{int(month):02}-{int(day):02}T{clock}{tail}{zone}")

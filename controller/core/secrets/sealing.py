@@ -14,6 +14,7 @@ from typing import assert_never
 
 import yaml
 
+from controller.core.secrets import tree as trees
 from controller.core.secrets.cipher import Opened, seal_value
 from controller.core.secrets.formats import (
     BINARY_KEY,
@@ -25,20 +26,6 @@ from controller.core.secrets.formats import (
 )
 from controller.core.secrets.metadata import EncryptionRule, Recipient, read_rule
 from controller.core.secrets.sops import SopsDocument, mac_of
-from controller.core.secrets.tree import (
-    Leaf,
-    Mapping,
-    Node,
-    PlainValue,
-    Scalar,
-    Sequence,
-    Timestamp,
-    invalid,
-    leaves,
-    plain,
-    unsupported,
-    value_bytes,
-)
 
 #: The release of SOPS whose form the files have.
 _VERSION = "3.11.0"
@@ -64,8 +51,8 @@ def read_raw_metadata(source: bytes, form: SopsForm) -> RawMetadata:
     """
     _, found = split_metadata(read_tree(source, form), form)
     if found is None:
-        raise invalid("the file isn't encrypted: it has no sops metadata")
-    data = plain(found)
+        raise trees.invalid("the file isn't encrypted: it has no sops metadata")
+    data = trees.plain(found)
     assert isinstance(data, dict)
     return data
 
@@ -93,7 +80,7 @@ def seal(
     """
     rule = read_rule(metadata)
     if rule.kind.endswith("comment_regex"):
-        raise unsupported("the file's rule goes by comments", "change the file with sops")
+        raise trees.unsupported("the file's rule goes by comments", "change the file with sops")
     if form is SopsForm.BINARY:
         values: list[tuple[bool, bytes]] = [(True, source)]
         sealed = seal_value(source, key=data_key, nonce=nonce(), additional_data=f"{BINARY_KEY}:")
@@ -101,11 +88,13 @@ def seal(
     else:
         tree, found = split_metadata(read_tree(source, form), form)
         if found is not None:
-            raise invalid("the file is encrypted already", "change it with `trimtab secret edit`")
-        listed = leaves(tree)
+            raise trees.invalid(
+                "the file is encrypted already", "change it with `trimtab secret edit`"
+            )
+        listed = trees.leaves(tree)
         covered = [leaf.scalar.value is not None and rule.is_encrypted(leaf) for leaf in listed]
         values = [
-            (is_covered, value_bytes(leaf.scalar.value))
+            (is_covered, trees.value_bytes(leaf.scalar.value))
             for leaf, is_covered in zip(listed, covered, strict=True)
         ]
         texts = [
@@ -141,7 +130,7 @@ def reveal(source: bytes, form: SopsForm, document: SopsDocument) -> bytes:
             result = _reveal_yaml(text, document, as_block=as_block)
             if result is not None:
                 return result.encode()
-        raise unsupported("the layout of the file can't be kept", "change the file with sops")
+        raise trees.unsupported("the layout of the file can't be kept", "change the file with sops")
     if form is SopsForm.DOTENV:
         lines = [
             (value.leaf.scalar.span, _text(value.opened, value.leaf).replace("\n", "\\n"))
@@ -156,7 +145,7 @@ def reveal(source: bytes, form: SopsForm, document: SopsDocument) -> bytes:
     return _dump_json(_rebuilt(tree, values))
 
 
-def _value(opened: Opened, leaf: Leaf) -> PlainValue:
+def _value(opened: Opened, leaf: trees.Leaf) -> trees.PlainValue:
     """Return a decrypted value with its type."""
     text = _text(opened, leaf)
     match opened.type:
@@ -167,22 +156,26 @@ def _value(opened: Opened, leaf: Leaf) -> PlainValue:
         case "bool":
             return text == "True"
         case "time":
-            return Timestamp(text)
+            return trees.Timestamp(text)
         case _:
             return leaf.scalar.value if leaf.scalar.value is None else text
 
 
-def _text(opened: Opened, leaf: Leaf) -> str:
+def _text(opened: Opened, leaf: trees.Leaf) -> str:
     try:
         return opened.data.decode()
     except UnicodeDecodeError:
-        raise unsupported(
+        raise trees.unsupported(
             f"the value of {leaf.place} isn't text", "change the file with sops"
         ) from None
 
 
 def _replaced(
-    text: str, form: SopsForm, tree: Mapping, listed: list[Leaf], texts: list[str | None]
+    text: str,
+    form: SopsForm,
+    tree: trees.Mapping,
+    listed: list[trees.Leaf],
+    texts: list[str | None],
 ) -> object:
     """Return the body with sealed values: a text for YAML and dotenv, else a value for JSON."""
     if form is SopsForm.JSON:
@@ -213,14 +206,14 @@ def _splice(text: str, replacements: list[tuple[tuple[int, int], str]]) -> str:
     return "".join((*parts, text[place:]))
 
 
-def _rebuilt(node: Node, values: Iterator[object]) -> object:
+def _rebuilt(node: trees.Node, values: Iterator[object]) -> object:
     match node:
-        case Scalar():
+        case trees.Scalar():
             value = next(values)
-            return value.text if isinstance(value, Timestamp) else value
-        case Sequence(items=items):
+            return value.text if isinstance(value, trees.Timestamp) else value
+        case trees.Sequence(items=items):
             return [_rebuilt(item, values) for item in items]
-        case Mapping(items=pairs):
+        case trees.Mapping(items=pairs):
             return {key: _rebuilt(item, values) for key, item in pairs}
 
 
@@ -241,7 +234,7 @@ def _render(body: object, form: SopsForm, metadata: RawMetadata) -> bytes:
             result = (head + tail).encode()
             _, found = split_metadata(read_tree(result, form), form)
             if found is None:
-                raise unsupported(
+                raise trees.unsupported(
                     "the metadata can't stand after this file", "write a block mapping"
                 )
             return result
@@ -295,11 +288,11 @@ def _reveal_yaml(text: str, document: SopsDocument, *, as_block: bool) -> str | 
     result = _METADATA_BLOCK.sub("", _splice(text, replacements))
     tree, found = split_metadata(read_tree(result.encode(), SopsForm.YAML), SopsForm.YAML)
     wanted = [(value.leaf.path, value.opened.data) for value in document.values]
-    got = [(leaf.path, value_bytes(leaf.scalar.value)) for leaf in leaves(tree)]
+    got = [(leaf.path, trees.value_bytes(leaf.scalar.value)) for leaf in trees.leaves(tree)]
     return result if found is None and wanted == got else None
 
 
-def _yaml_value(text: str, leaf: Leaf, opened: Opened, *, as_block: bool) -> str:
+def _yaml_value(text: str, leaf: trees.Leaf, opened: Opened, *, as_block: bool) -> str:
     value = _text(opened, leaf)
     if opened.type != "str":
         return value.lower() if opened.type == "bool" else value

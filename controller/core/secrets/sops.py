@@ -11,20 +11,12 @@ import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from controller.core.secrets import tree as trees
 from controller.core.secrets.age import Identities
 from controller.core.secrets.cipher import KEY_BYTES, Opened, open_value
 from controller.core.secrets.contents import SecretFiles, check_contents
 from controller.core.secrets.formats import BINARY_KEY, SopsForm, read_tree, split_metadata
 from controller.core.secrets.metadata import SopsMetadata, read_metadata
-from controller.core.secrets.tree import (
-    Leaf,
-    PlainValue,
-    Timestamp,
-    invalid,
-    leaves,
-    unsupported,
-    value_bytes,
-)
 from controller.model.errors import SecretError
 
 #: The start of a MAC over encrypted values alone (sops.go, MACOnlyEncryptedInitialization).
@@ -35,7 +27,7 @@ MAC_ONLY_ENCRYPTED = hashlib.sha256(b"sops").digest()
 class PlainLeaf:
     """A value after decryption."""
 
-    leaf: Leaf
+    leaf: trees.Leaf
     encrypted: bool
     opened: Opened = field(repr=False)
 
@@ -57,10 +49,10 @@ def open_document(source: bytes, form: SopsForm, identities: Identities) -> Sops
     """
     tree, found = split_metadata(read_tree(source, form), form)
     if found is None:
-        raise invalid("the file isn't encrypted: it has no sops metadata")
+        raise trees.invalid("the file isn't encrypted: it has no sops metadata")
     metadata = read_metadata(found)
     data_key = _data_key(metadata, identities)
-    values = tuple(_open_leaves(leaves(tree), metadata, data_key))
+    values = tuple(_open_leaves(trees.leaves(tree), metadata, data_key))
     _check_mac(values, metadata, data_key)
     return SopsDocument(metadata, data_key, values)
 
@@ -74,7 +66,7 @@ def contents_of(document: SopsDocument, form: SopsForm, name: str) -> SecretFile
     if form is SopsForm.BINARY:
         paths = [value.leaf.path for value in document.values]
         if paths != [(BINARY_KEY,)]:
-            raise invalid(
+            raise trees.invalid(
                 "the file isn't a binary document of SOPS", "name it .json, .yaml or .env"
             )
         return check_contents({name: document.values[0].opened.content})
@@ -82,13 +74,13 @@ def contents_of(document: SopsDocument, form: SopsForm, name: str) -> SecretFile
     for value in document.values:
         leaf = value.leaf
         if leaf.in_list or leaf.scalar.value is None:
-            raise unsupported(
+            raise trees.unsupported(
                 f"{leaf.place} is a {'list' if leaf.in_list else 'null'}; each key becomes a file",
                 "write a text, or encrypt the whole file as binary: sops --input-type binary",
             )
         path = "/".join(leaf.path)
         if path in files:
-            raise invalid(f"two keys give the file {path[:100]}")
+            raise trees.invalid(f"two keys give the file {path[:100]}")
         files[path] = value.opened.content
     return check_contents(files)
 
@@ -105,26 +97,30 @@ def _data_key(metadata: SopsMetadata, identities: Identities) -> bytes:
             failure = failure or (error if error.code != "secret.wrong-key" else None)
             continue
         if len(key) != KEY_BYTES:
-            raise invalid(f"the data key has {len(key)} bytes")
+            raise trees.invalid(f"the data key has {len(key)} bytes")
         return key
     raise failure or identities.wrong_key("the file", [each.recipient for each in ordered])
 
 
-def _open_leaves(found: list[Leaf], metadata: SopsMetadata, data_key: bytes) -> Iterator[PlainLeaf]:
+def _open_leaves(
+    found: list[trees.Leaf], metadata: SopsMetadata, data_key: bytes
+) -> Iterator[PlainLeaf]:
     for leaf in found:
         value = leaf.scalar.value
         if value is None or not metadata.rule.is_encrypted(leaf):
-            yield PlainLeaf(leaf, False, Opened(_type_of(value), value_bytes(value)))
+            yield PlainLeaf(leaf, False, Opened(_type_of(value), trees.value_bytes(value)))
             continue
         if not isinstance(value, str):
-            raise invalid(f"the value of {leaf.place} isn't encrypted, though the metadata says so")
+            raise trees.invalid(
+                f"the value of {leaf.place} isn't encrypted, though the metadata says so"
+            )
         opened = open_value(
             value, key=data_key, additional_data=leaf.additional_data, place=leaf.place
         )
         yield PlainLeaf(leaf, True, opened)
 
 
-def _type_of(value: PlainValue) -> str:
+def _type_of(value: trees.PlainValue) -> str:
     match value:
         case bool():
             return "bool"
@@ -132,7 +128,7 @@ def _type_of(value: PlainValue) -> str:
             return "int"
         case float():
             return "float"
-        case Timestamp():
+        case trees.Timestamp():
             return "time"
         case _:
             return "str"

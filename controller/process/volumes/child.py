@@ -19,15 +19,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NoReturn
 
+from controller.process.volumes import restore
 from controller.process.volumes.archive_format import BadArchive
 from controller.process.volumes.archive_writer import ArchiveWriter
-from controller.process.volumes.restore import (
-    Unpacker,
-    begin_exchange,
-    cancel_exchange,
-    finish,
-    remove_staging,
-)
 from controller.system import syscalls
 
 #: Numbers of capabilities, from linux/capability.h.
@@ -138,24 +132,24 @@ def start_restore(folder: str) -> VolumeChild:
     """
 
     def work(data: BinaryIO, report: Callable[[dict[str, Any]], None], commands: int) -> None:
-        unpacker = Unpacker("/", report)
+        unpacker = restore.Unpacker("/", report)
         try:
             unpacker.unpack(data)
             report({"done": True, "entries": unpacker.entries, "bytes": unpacker.size_bytes})
             _await(commands, MARK)
             # From here on the child ends its work, or removes the marker, also without a parent.
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
-            begin_exchange("/", unpacker)
+            restore.begin_exchange("/", unpacker)
             try:
                 report({"marked": True})
                 _await(commands, EXCHANGE)
             except BaseException:
-                cancel_exchange("/")
+                restore.cancel_exchange("/")
                 raise
         except BaseException:
-            remove_staging("/")
+            restore.remove_staging("/")
             raise
-        finish("/")
+        restore.finish("/")
         report({"exchanged": True})
 
     return _start(folder, work, keep=RESTORE_KEEPS, writes=False)
@@ -175,7 +169,7 @@ def start_finish(folder: str) -> VolumeChild:
 
     def work(_data: BinaryIO, report: Callable[[dict[str, Any]], None], _commands: int) -> None:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
-        report({"finished": finish("/")})
+        report({"finished": restore.finish("/")})
 
     return _start(folder, work, keep=RESTORE_KEEPS, writes=False)
 

@@ -16,48 +16,39 @@ from controller.core.compose.forms.values import (
     single_precision,
     split_command,
 )
+from controller.core.compose.text import nodes
 from controller.core.compose.text.interpolation import to_boolean, to_integer, to_number
-from controller.core.compose.text.nodes import (
-    ComposeNode,
-    Fault,
-    NodePath,
-    NodeValue,
-    ReadingReport,
-    fail,
-    kind_of,
-    scalar_text,
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a conversion is: the path for messages, and the report."""
 
-    path: NodePath
-    report: ReadingReport
+    path: nodes.NodePath
+    report: nodes.ReadingReport
 
     def below(self, part: str | int) -> Target:
         """Return the target of a member or an item."""
         return Target((*self.path, part), self.report)
 
 
-Convert = Callable[[ComposeNode, Target], ComposeNode | None]
+Convert = Callable[[nodes.ComposeNode, Target], nodes.ComposeNode | None]
 
 
-def wrong(node: ComposeNode, expected: str, target: Target) -> ComposeNode:
+def wrong(node: nodes.ComposeNode, expected: str, target: Target) -> nodes.ComposeNode:
     """Raise the problem of a value of the wrong kind.
 
     Raises:
         Fault: always.
     """
-    message = f"must be {expected}, not {kind_of(node.value)}"
-    fail(node, "compose.type", message, f"write {expected}", target.path)
+    message = f"must be {expected}, not {nodes.kind_of(node.value)}"
+    nodes.fail(node, "compose.type", message, f"write {expected}", target.path)
 
 
 def always(convert: Convert) -> Convert:
     """Return a converter that also keeps zero, false and the empty string."""
 
-    def keep(node: ComposeNode, target: Target) -> ComposeNode | None:
+    def keep(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
         if node.value is None:
             return None
         converted = convert(node, target)
@@ -68,7 +59,7 @@ def always(convert: Convert) -> Convert:
     return keep
 
 
-def text(node: ComposeNode, target: Target) -> ComposeNode | None:
+def text(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
     """Convert a string; Compose turns an integer into a string."""
     value = node.value
     if value is None or value == "":
@@ -80,7 +71,7 @@ def text(node: ComposeNode, target: Target) -> ComposeNode | None:
     return wrong(node, "a string", target)
 
 
-def flag(node: ComposeNode, target: Target) -> ComposeNode | None:
+def flag(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
     """Convert a boolean."""
     value = node.value
     if isinstance(value, str):
@@ -90,7 +81,7 @@ def flag(node: ComposeNode, target: Target) -> ComposeNode | None:
     return node.at(value) if value else None
 
 
-def integer(node: ComposeNode, target: Target) -> ComposeNode | None:
+def integer(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
     """Convert an integer; Compose cuts fractions off."""
     value = node.value
     if isinstance(value, str):
@@ -104,7 +95,7 @@ def integer(node: ComposeNode, target: Target) -> ComposeNode | None:
     return node.at(int(value))
 
 
-def natural(node: ComposeNode, target: Target) -> ComposeNode | None:
+def natural(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
     """Convert an integer that is not negative; Compose takes no string here.
 
     At paths of ``interpolation.CASTS``, a string is an integer already.
@@ -113,11 +104,11 @@ def natural(node: ComposeNode, target: Target) -> ComposeNode | None:
         return wrong(node, "an integer", target)
     converted = integer(node, target)
     if converted is not None and isinstance(converted.value, int) and converted.value < 0:
-        fail(node, "compose.value", "must not be negative", "write 0 or more", target.path)
+        nodes.fail(node, "compose.value", "must not be negative", "write 0 or more", target.path)
     return converted
 
 
-def fraction(node: ComposeNode, target: Target) -> ComposeNode | None:
+def fraction(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
     """Convert a number of single precision."""
     value = node.value
     if isinstance(value, str):
@@ -129,7 +120,7 @@ def fraction(node: ComposeNode, target: Target) -> ComposeNode | None:
     return node.at(single_precision(float(value)))
 
 
-def size(node: ComposeNode, target: Target) -> ComposeNode | None:
+def size(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
     """Convert a size to a string with the number of bytes."""
     value = node.value
     if isinstance(value, str):
@@ -142,24 +133,24 @@ def size(node: ComposeNode, target: Target) -> ComposeNode | None:
 
 
 #: The values that Compose leaves out, where a pointer would keep them.
-_EMPTY: dict[Convert, NodeValue] = {integer: 0, natural: 0, flag: False}
+_EMPTY: dict[Convert, nodes.NodeValue] = {integer: 0, natural: 0, flag: False}
 
 
-def duration(node: ComposeNode, target: Target) -> ComposeNode | None:
+def duration(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
     """Convert a duration; zero is kept."""
     if node.value is None:
         return None
-    value = scalar_text(node.value)
+    value = nodes.scalar_text(node.value)
     return node.at(duration_text(parse_duration(node, value, target.path)))
 
 
-def nonzero_duration(node: ComposeNode, target: Target) -> ComposeNode | None:
+def nonzero_duration(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
     """Convert a duration; zero is left out."""
     converted = duration(node, target)
     return None if converted is None or converted.value == "0s" else converted
 
 
-def texts(node: ComposeNode, target: Target) -> ComposeNode | None:
+def texts(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
     """Convert a list of strings, or a single string; numbers become strings."""
     if node.value is None:
         return None
@@ -168,7 +159,7 @@ def texts(node: ComposeNode, target: Target) -> ComposeNode | None:
     if not isinstance(node.value, list):
         return wrong(node, "a list", target)
     items = [
-        item.at(scalar_text(item.value))
+        item.at(nodes.scalar_text(item.value))
         if isinstance(item.value, str | int | float)
         else wrong(item, "a string", target.below(number))
         for number, item in enumerate(node.value)
@@ -176,7 +167,7 @@ def texts(node: ComposeNode, target: Target) -> ComposeNode | None:
     return node.at(list(items)) if items else None
 
 
-def command(node: ComposeNode, target: Target) -> ComposeNode:
+def command(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode:
     """Convert a command line, or a list of words; null stays null."""
     value = node.value
     if isinstance(value, str):
@@ -191,35 +182,35 @@ def command(node: ComposeNode, target: Target) -> ComposeNode:
     return node if value is None else wrong(node, "a string or a list", target)
 
 
-def health_test(node: ComposeNode, target: Target) -> ComposeNode | None:
+def health_test(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
     """Convert the test of a health check; a string is a command for the shell."""
     if isinstance(node.value, str):
         return node.at([node.at("CMD-SHELL"), node])
     return texts(node, target)
 
 
-def _pairs(node: ComposeNode, target: Target) -> dict[str, ComposeNode]:
+def _pairs(node: nodes.ComposeNode, target: Target) -> dict[str, nodes.ComposeNode]:
     """Return the members of a mapping, or of a list ``KEY=VALUE``; null is no value."""
     if isinstance(node.value, dict):
         return node.value
     if not isinstance(node.value, list):
         wrong(node, "a mapping or a list", target)
-    pairs: dict[str, ComposeNode] = {}
+    pairs: dict[str, nodes.ComposeNode] = {}
     for item in node.items:
-        key, equals, value = scalar_text(item.value).partition("=")
+        key, equals, value = nodes.scalar_text(item.value).partition("=")
         pairs[key] = item.at(value if equals else None)
     return pairs
 
 
 def _scalars(absent: str | None) -> Convert:
-    def convert(node: ComposeNode, target: Target) -> ComposeNode | None:
+    def convert(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
         if node.value is None:
             return None
-        members: dict[str, ComposeNode] = {}
+        members: dict[str, nodes.ComposeNode] = {}
         for key, member in _pairs(node, target).items():
             if isinstance(member.value, dict | list):
                 wrong(member, "a string", target.below(key))
-            value = absent if member.value is None else scalar_text(member.value)
+            value = absent if member.value is None else nodes.scalar_text(member.value)
             members[key] = member.at(value)
         return node.at(members) if members else None
 
@@ -232,7 +223,7 @@ mapping = _scalars("")
 environment = _scalars(None)
 
 
-def options(node: ComposeNode, target: Target) -> ComposeNode | None:
+def options(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
     """Convert strings and integers by name; Compose accepts no other values here."""
     for key, member in node.members.items():
         if isinstance(member.value, bool | float):
@@ -240,17 +231,17 @@ def options(node: ComposeNode, target: Target) -> ComposeNode | None:
     return mapping(node, target)
 
 
-def hosts(node: ComposeNode, target: Target) -> ComposeNode | None:
+def hosts(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
     """Convert extra hosts to a sorted list ``HOST=ADDRESS``."""
     if node.value is None:
         return None
-    found: list[tuple[str, ComposeNode]] = []
+    found: list[tuple[str, nodes.ComposeNode]] = []
     for host, value in _host_addresses(node, target):
         if not host or ":" in host or "=" in host:
-            fail(
+            nodes.fail(
                 value, "compose.value", f"invalid host {host!r}", "write HOST=ADDRESS", target.path
             )
-        address = scalar_text(value.value) if value.value is not None else ""
+        address = nodes.scalar_text(value.value) if value.value is not None else ""
         if len(address) > 2 and address.startswith("[") and address.endswith("]"):
             address = address[1:-1]
         found.append((f"{host}={address}", value))
@@ -258,23 +249,23 @@ def hosts(node: ComposeNode, target: Target) -> ComposeNode | None:
     return node.at(items) if items else None
 
 
-def _host_addresses(node: ComposeNode, target: Target) -> list[tuple[str, ComposeNode]]:
+def _host_addresses(node: nodes.ComposeNode, target: Target) -> list[tuple[str, nodes.ComposeNode]]:
     if isinstance(node.value, dict):
         pairs = node.value.items()
         return [(host, item) for host, value in pairs for item in (value.items or [value])]
     found = []
     for item in node.items:
-        line = scalar_text(item.value)
+        line = nodes.scalar_text(item.value)
         separator = "=" if "=" in line else ":"
         host, cut, addresses = line.partition(separator)
         if not cut:
             message = f"{line!r} has no address"
-            fail(item, "compose.value", message, "write HOST=ADDRESS", target.path)
+            nodes.fail(item, "compose.value", message, "write HOST=ADDRESS", target.path)
         found += [(host, item.at(address)) for address in addresses.split(",")]
     return found
 
 
-def ulimit(node: ComposeNode, target: Target) -> ComposeNode:
+def ulimit(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode:
     """Convert a limit: a number, or a mapping with soft and hard."""
     if isinstance(node.value, dict):
         members = {
@@ -287,14 +278,14 @@ def ulimit(node: ComposeNode, target: Target) -> ComposeNode:
     return integer(node, target) or node.at({})
 
 
-def device_count(node: ComposeNode, target: Target) -> ComposeNode | None:
+def device_count(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
     """Convert a number of devices; ``all`` is -1."""
     if isinstance(node.value, str) and node.value.lower() == "all":
         return node.at(-1)
     return integer(node, target)
 
 
-def ssh_keys(node: ComposeNode, _target: Target) -> ComposeNode | None:
+def ssh_keys(node: nodes.ComposeNode, _target: Target) -> nodes.ComposeNode | None:
     """Convert SSH keys to a list of names, or of ``NAME: PATH``."""
     items = [
         member.at(name) if member.value is None else member.at(f"{name}: {member.value}")
@@ -306,7 +297,7 @@ def ssh_keys(node: ComposeNode, _target: Target) -> ComposeNode | None:
 def list_of(convert: Convert) -> Convert:
     """Return a converter of lists; an item with a problem is reported and left out."""
 
-    def convert_list(node: ComposeNode, target: Target) -> ComposeNode | None:
+    def convert_list(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
         if node.value is None:
             return None
         if not isinstance(node.value, list):
@@ -316,7 +307,7 @@ def list_of(convert: Convert) -> Convert:
             below = target.below(number)
             try:
                 converted = convert(item, below)
-            except Fault as fault:
+            except nodes.Fault as fault:
                 target.report.add(fault.problem)
                 continue
             found.append(item.at(None) if converted is None else converted)
@@ -328,12 +319,12 @@ def list_of(convert: Convert) -> Convert:
 def mapping_of(convert: Convert) -> Convert:
     """Return a converter of mappings with free keys; a value of null stays null."""
 
-    def convert_mapping(node: ComposeNode, target: Target) -> ComposeNode | None:
-        members: dict[str, ComposeNode] = {}
+    def convert_mapping(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
+        members: dict[str, nodes.ComposeNode] = {}
         for name, member in node.members.items():
             try:
                 converted = convert(member, target.below(name))
-            except Fault as fault:
+            except nodes.Fault as fault:
                 target.report.add(fault.problem)
                 continue
             members[name] = member.at(None) if converted is None else converted
@@ -354,19 +345,19 @@ def structure(
     of members that are always present, by their names in the result.
     """
 
-    def convert_structure(node: ComposeNode, target: Target) -> ComposeNode | None:
+    def convert_structure(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
         if node.value is None:
             return None
         if not isinstance(node.value, dict):
             return wrong(node, "a mapping", target)
-        members: dict[str, ComposeNode] = {}
+        members: dict[str, nodes.ComposeNode] = {}
         for name, member in node.value.items():
             convert = fields.get(name)
             if convert is None:
                 continue
             try:
                 converted = convert(member, target.below(name))
-            except Fault as fault:
+            except nodes.Fault as fault:
                 target.report.add(fault.problem)
                 continue
             if converted is not None:

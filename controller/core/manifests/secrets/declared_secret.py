@@ -9,15 +9,9 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from controller.core.encoding.yaml import YamlPath
+from controller.core.secrets import declared
 from controller.core.secrets.age_form import check_armored
 from controller.core.secrets.contents import check_names
-from controller.core.secrets.declared import (
-    GeneratedSource,
-    HostFileSource,
-    SecretSource,
-    declared_to_json,
-    source_digest,
-)
 from controller.core.secrets.formats import SopsForm, form_of, read_tree, split_metadata
 from controller.core.secrets.metadata import read_metadata
 from controller.core.secrets.sources import AgeSource, SopsSource
@@ -57,7 +51,7 @@ def check_secret(secret: DeclaredSecret, spec: SecretSpec) -> Iterator[Problem]:
         yield secret.problem(("spec", member), error.code, error.message, error.remedy)
 
 
-def source_of(secret: DeclaredSecret, spec: SecretSpec) -> SecretSource:
+def source_of(secret: DeclaredSecret, spec: SecretSpec) -> declared.SecretSource:
     """Return the source of a Secret, whose SOPS file was read.
 
     Raises:
@@ -69,12 +63,12 @@ def source_of(secret: DeclaredSecret, spec: SecretSpec) -> SecretSource:
     if spec.age is not None:
         return AgeSource(dict(spec.age))
     if spec.file is not None:
-        return HostFileSource(dict(spec.file))
+        return declared.HostFileSource(dict(spec.file))
     assert spec.generate is not None, "a Secret has one source"
-    return GeneratedSource({key: value.length for key, value in spec.generate.items()})
+    return declared.GeneratedSource({key: value.length for key, value in spec.generate.items()})
 
 
-def names_of(source: SecretSource) -> frozenset[str]:
+def names_of(source: declared.SecretSource) -> frozenset[str]:
     """Return the names of the files that a source has.
 
     Raises:
@@ -83,9 +77,9 @@ def names_of(source: SecretSource) -> frozenset[str]:
     match source:
         case SopsSource(text=text, form=form, name=name):
             return _sops_names(text, form, name)
-        case AgeSource(files=files) | HostFileSource(files=files):
+        case AgeSource(files=files) | declared.HostFileSource(files=files):
             return check_names(files)
-        case GeneratedSource(lengths=lengths):
+        case declared.GeneratedSource(lengths=lengths):
             return check_names(lengths)
 
 
@@ -107,6 +101,6 @@ def declared_secret(secret: DeclaredSecret, spec: SecretSpec) -> Secret:
         owner=secret.owner,
         spec=spec,
         source=secret.source,
-        declared=declared_to_json(source),
-        digest=source_digest(source, secret.owner),
+        declared=declared.declared_to_json(source),
+        digest=declared.source_digest(source, secret.owner),
     )
