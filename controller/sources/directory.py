@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.encoding.yaml import MAX_BYTES, decode, too_big
 from controller.core.manifests.check_together import desired_from
-from controller.core.manifests.declaration import Declaration, FolderReading, ParsedDocument
+from controller.core.manifests.declaration import FolderReading, ParsedDocument
 from controller.core.manifests.parse import read_text
 from controller.model.desired.desired import Desired, SourceIdentity
 from controller.model.desired.spec.service import ReleaseSpec
@@ -277,7 +277,9 @@ class DirectorySource:
             name = release.spec.chart
             if name not in charts:
                 charts[name] = load_chart(self._charts, name, prefix=self._prefix)
-            inputs = (_inputs_of(release), charts[name])
+            # All inputs of the rendering, with the place for problems.
+            source = (release.key, release.owner, release.source, release.document.text)
+            inputs = (source, charts[name])
             by_inputs[inputs] = self._releases.get(inputs) or render_release(release, charts[name])
         self._releases = by_inputs
         rendered = [
@@ -340,8 +342,3 @@ def _at_commit(document: ParsedDocument, commit: str, origin: str) -> ParsedDocu
         return document
     source = replace(document.declaration.source, commit=commit, origin=origin)
     return replace(document, declaration=replace(document.declaration, source=source))
-
-
-def _inputs_of(release: Declaration) -> object:
-    """Return all inputs of a Release's rendering, with its place for problems."""
-    return release.key, release.owner, release.source, release.document.text

@@ -141,7 +141,9 @@ class PathInspector:
             parents_writable_by_others=writable,
             protected=_protected(components, chains),
             sticky_parents=sticky,
-            parent_owners=self._owners(components[:-1]),
+            parent_owners=tuple(
+                sorted({parent.status.st_uid for parent in components[:-1]} - self._trusted)
+            ),
             place=components[-1].place,
             device_type=_device_type(status),
             number=status.st_rdev if _device_type(status) else 0,
@@ -162,9 +164,6 @@ class PathInspector:
             else:
                 first = first or parent
         return first, tuple(sticky)
-
-    def _owners(self, parents: list[_Component]) -> tuple[int, ...]:
-        return tuple(sorted({parent.status.st_uid for parent in parents} - self._trusted))
 
 
 def writable_by_others(status: os.stat_result) -> bool:

@@ -246,7 +246,7 @@ class RecordStore:
         inventory = self._durable
         if inventory.seq == self._saved_seq:
             return
-        content = _content(inventory)
+        content = canonical({"format": _FORMAT, "inventory": inventory_json.to_json(inventory)})
         digest = content_digest(content)
         try:
             self.journal.append(
@@ -297,8 +297,3 @@ def _parse(content: bytes) -> Inventory | None:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         LOG.warning("inventory.unreadable error=%s: rebuilding it from the journal", error)
     return None
-
-
-def _content(inventory: Inventory) -> bytes:
-    """Return the content of a snapshot."""
-    return canonical({"format": _FORMAT, "inventory": inventory_json.to_json(inventory)})

@@ -26,13 +26,9 @@ _STYLES = {
 }
 
 
-def _styled(state: str) -> str:
-    return click.style(state, fg=_STYLES.get(state))
-
-
 COLUMNS = (
     Column("SOURCE", shrink=clip, least=8, rank=6),
-    Column("STATE", style=_styled),
+    Column("STATE", style=lambda state: click.style(state, fg=_STYLES.get(state))),
     Column("COMMIT", dull=_DASH),
     Column("WAITING", dull=_DASH, rank=3, optional=True),
     Column("REF", shrink=clip, least=6, rank=2, optional=True),

@@ -228,16 +228,12 @@ def judge_likeness(admission: AdmissionDecision, inspect: Mapping[str, Any]) -> 
         if isinstance(made, Mapping) and made.get(member) != host.get(member):
             yield _unlike(f"{member} is {host.get(member)!r}, and would be {made.get(member)!r}")
     labels = (inspect.get("Config") or {}).get("Labels") or {}
-    for label, value in sorted(_labels_of(admission).items()):
+    for label, value in sorted(mapping_member(admission.summary, "labels").items()):
         if labels.get(label) != value:
             reason = f"its label {label} is {labels.get(label)!r}, and would be {value!r}"
             yield Finding(
                 "adopt.labels", "Labels", reason, "remove it; trimtab then creates it again"
             )
-
-
-def _labels_of(admission: AdmissionDecision) -> Mapping[str, Any]:
-    return mapping_member(admission.summary, "labels")
 
 
 def _unlike(reason: str) -> Finding:

@@ -435,7 +435,7 @@ def judge_service(
         f"the disruption budget is used up: {service} would be one more of {total} services that "
         f"are down because of the controller ({shown}{more}), and at most {most} may be"
     )
-    return Finding(RULE, "", reason, _remedy(free_in_s(others, total=total)))
+    return Finding(RULE, "", reason, "; or ".join(_ways_out(free_in_s(others, total=total))))
 
 
 def free_in_s(down: Mapping[str, float], *, total: int) -> float:
@@ -445,10 +445,6 @@ def free_in_s(down: Mapping[str, float], *, total: int) -> float:
         if len(soonest_first) - expired + 1 <= max_unavailable(total - expired):
             return left_s
     return 0.0
-
-
-def _remedy(wait_s: float) -> str:
-    return "; or ".join(_ways_out(wait_s))
 
 
 def _ways_out(wait_s: float) -> Iterator[str]:

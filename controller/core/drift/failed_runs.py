@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.core.drift import failures
+from controller.core.encoding.quoting import shorten
 from controller.core.engine_api.streams.log_stream import nanoseconds
 from controller.model.container_output import FailedRun, LogLine, StreamName
 from controller.model.desired.desired import Service
@@ -133,7 +134,7 @@ def with_output(
     since = _end_ns(previous_end, 0)
     until = _end_ns(run.at, math.inf) if restarted else math.inf
     mine = [line for line in lines if not line.time or since < nanoseconds(line.time) <= until]
-    last = (replace(line, text=_cut(line.text)) for line in mine[-LINES_MAX:])
+    last = (replace(line, text=shorten(line.text, TEXT_MAX)) for line in mine[-LINES_MAX:])
     return replace(run, lines=tuple(last))
 
 
@@ -145,10 +146,6 @@ def _end_ns(time: str, default: float) -> float:
         return nanoseconds(time) + LATE_NS
     except ValueError:
         return default
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= TEXT_MAX else f"{text[: TEXT_MAX - 1]}…"
 
 
 def keep(kept: tuple[FailedRun, ...], run: FailedRun) -> tuple[FailedRun, ...]:
@@ -211,7 +208,9 @@ def run_json(run: FailedRun) -> dict[str, object]:
         "signal": run.signal,
         "oom": run.oom,
         "line": last_line(run),
-        "lines": [_line_json(line) for line in run.lines],
+        "lines": [
+            {"time": line.time, "stream": line.stream, "line": line.text} for line in run.lines
+        ],
         **({"unread": run.unread} if run.unread else {}),
     }
 
@@ -219,10 +218,6 @@ def run_json(run: FailedRun) -> dict[str, object]:
 def last_line(run: FailedRun) -> str:
     """Return the last line with visible text; '' without any."""
     return next((line.text for line in reversed(run.lines) if line.text.strip()), "")
-
-
-def _line_json(line: LogLine) -> dict[str, str]:
-    return {"time": line.time, "stream": line.stream, "line": line.text}
 
 
 def to_json(run: FailedRun) -> dict[str, object]:

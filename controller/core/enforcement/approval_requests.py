@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from controller.model.desired.plan import (
-    AnyAction,
     DisconnectNetwork,
     Plan,
     RemoveContainer,
@@ -84,7 +83,7 @@ def planned_removals(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ..
         # A service's own disconnect is healing; a network's is the begin of a remake.
         leaves = isinstance(action, DisconnectNetwork) and action.object.kind == "Network"
         takes = leaves or isinstance(action, StopContainer | RemoveContainer)
-        if takes and not _is_denied(action):
+        if takes and action.verdict.decision != "deny":
             identifier = action.precondition.id
             name = names.get(identifier, action.target)
             removals.setdefault(
@@ -99,7 +98,3 @@ def planned_removals(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ..
             )
             removals.setdefault(container.id, removal)
     return tuple(sorted(removals.values(), key=lambda each: (each.service, each.container)))
-
-
-def _is_denied(action: AnyAction) -> bool:
-    return action.verdict.decision == "deny"

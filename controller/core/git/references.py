@@ -85,7 +85,7 @@ class Version:
         if found is None:
             return None
         pre = tuple(found["pre"].split(".")) if found["pre"] else ()
-        return cls(_numbers(found["numbers"]), pre)
+        return cls(tuple(map(int, found["numbers"].split("."))), pre)
 
     def __lt__(self, other: Version) -> bool:
         return self._rank() < other._rank()
@@ -189,10 +189,6 @@ def _next(version: Version) -> Version:
     if version.pre:
         return Version(version.numbers, (*version.pre, "0"))
     return Version((*version.numbers[:2], version.numbers[2] + 1), ("0",))
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("."))
 
 
 _FIRST = Version((0, 0, 0), ("0",))

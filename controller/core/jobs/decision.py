@@ -133,7 +133,9 @@ def decide(
     elif spec.trigger is Trigger.ROLLOUT:
         decision = _by_rollouts(spec, memory, now, asked)
     else:
-        decision = JobDecision(JobWord.IDLE, _idle(spec))
+        decision = JobDecision(
+            JobWord.IDLE, f"trigger is {spec.trigger.value}: no run was asked for"
+        )
     return _unless_suspended(spec, decision)
 
 
@@ -328,10 +330,6 @@ def _occasion(spec: JobSpec, revision: str, memory: JobMemory) -> str | None:
 
 def _goes_on(spec: JobSpec, occasion: JobOccasion) -> bool:
     return occasion.outcome != "succeeded" and not _is_spent(spec, occasion)
-
-
-def _idle(spec: JobSpec) -> str:
-    return f"trigger is {spec.trigger.value}: no run was asked for"
 
 
 def _running(spec: JobSpec, going: tuple[JobRun, ...], now: JobTime) -> JobDecision:

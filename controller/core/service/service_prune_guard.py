@@ -222,7 +222,7 @@ def guard(
         settling_since=since if settling else 0.0,
         going=memory.going | passing,
         standing=memory.standing | (passing & declared),
-        passed=_passed(memory, passing, now),
+        passed=tuple(sorted((dict(memory.passed) | dict.fromkeys(passing, now)).items())),
     )
     return PruneDecision(
         prunable=memory.going - unseen.keys(),
@@ -378,12 +378,6 @@ def _aged(memory: PruneMemory, now: float) -> PruneMemory:
     # An instant in the future is from before the clock was set back: it counts as now.
     passed = tuple((key, min(at, now)) for key, at in memory.passed if now - at < WINDOW_S)
     return replace(memory, passed=passed, settling_since=min(memory.settling_since, now))
-
-
-def _passed(
-    memory: PruneMemory, passing: frozenset[Key], now: float
-) -> tuple[tuple[Key, float], ...]:
-    return tuple(sorted((dict(memory.passed) | dict.fromkeys(passing, now)).items()))
 
 
 def _recheck_at(

@@ -249,16 +249,14 @@ class Prober:
                 self._unreached, watched.unreached_at = self._unreached + 1, watched.asked_at
                 # With a single container, path and container can't be distinguished.
                 proven = self._reached is not None and (
-                    self._reached >= since or self._count() == 1
+                    self._reached >= since
+                    or sum(each.gone_at is None for each in self._watched.values()) == 1
                 )
                 if not proven:
                     return replace(answer, verdict=ProbeOutcome.UNASKED)
             case ProbeOutcome.UNASKED:
                 pass
         return answer
-
-    def _count(self) -> int:
-        return sum(each.gone_at is None for each in self._watched.values())
 
     # Problems
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from controller.model.names import WORKLOADS, Key
-from controller.model.observed import Container, Observed, ObservedNetwork
+from controller.model.observed import Container, Observed
 from controller.ports import ContainerSummary, EngineEvent
 
 
@@ -33,7 +33,7 @@ def merge(whole: Observed, part: Observed, key: Key) -> Observed:
         instance=part.instance,
         engine_id=part.engine_id,
         containers=containers,
-        networks=tuple(sorted((*elsewhere, *here), key=_network_order)),
+        networks=tuple(sorted((*elsewhere, *here), key=lambda n: (n.name, n.id))),
         volumes=part.volumes,
         images={**whole.images, **part.images},
         pins=part.pins,
@@ -78,7 +78,3 @@ def _summary(container: Container) -> ContainerSummary:
         key=container.key,
         networks=container.settings.networks,
     )
-
-
-def _network_order(network: ObservedNetwork) -> tuple[str, str]:
-    return (network.name, network.id)

@@ -24,7 +24,9 @@ class PassLock:
     def passing(self) -> Iterator[bool]:
         """Hold the shared lock during the block; yields False if the lock is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._is_free())
+            self._changed.wait_for(
+                lambda: self._closed or (not self._exclusive and self._openers > 0)
+            )
             granted = not self._closed
             self._running += granted
         try:
@@ -33,9 +35,6 @@ class PassLock:
             with self._changed:
                 self._running -= granted
                 self._changed.notify_all()
-
-    def _is_free(self) -> bool:
-        return not self._exclusive and self._openers > 0
 
     @contextmanager
     def open(self) -> Iterator[None]:

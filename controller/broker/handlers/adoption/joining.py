@@ -53,11 +53,7 @@ def find_foreign(name: str) -> Flow[dict[str, Any] | None]:
         return None
     if _LIKE_AN_ID.fullmatch(name):
         return inspect if str(inspect.get("Id", "")).startswith(name) else None
-    return inspect if name == _plain_name(inspect) else None
-
-
-def _plain_name(inspect: Mapping[str, Any]) -> str:
-    return str(inspect.get("Name") or "").removeprefix("/")
+    return inspect if name == str(inspect.get("Name") or "").removeprefix("/") else None
 
 
 def project_containers(state: GateState, project: str) -> Flow[list[dict[str, str]]]:

@@ -11,7 +11,7 @@ from controller.core.planning.images_networks_volumes import network_key
 from controller.model.desired.desired import Desired
 from controller.model.desired.plan import AnyAction, RemoveContainer, RemoveNetwork
 from controller.model.names import Key, NetworkNames
-from controller.model.observed import Container, Observed, ObservedNetwork
+from controller.model.observed import Observed, ObservedNetwork
 from controller.model.records import Precondition
 
 
@@ -44,17 +44,14 @@ def unused_networks(
         # An adopted network existed before, and outlives its document.
         if not network.adopted
         if not desired.scopes or _is_surely_unused(network_key(network), desired)
-        if network.containers <= _attached(network, leaving)
+        if network.containers
+        <= sum(network.name in c.settings.networks and c.state in ALIVE for c in leaving)
     ]
 
 
 def _is_surely_unused(key: Key, desired: Desired) -> bool:
     unread = any(blind.namespace == key.namespace for blind in desired.blind_keys)
     return not unread and all(scope.whole for scope in desired.scopes_of(key))
-
-
-def _attached(network: ObservedNetwork, containers: Iterable[Container]) -> int:
-    return sum(network.name in c.settings.networks and c.state in ALIVE for c in containers)
 
 
 def removal_of(network: ObservedNetwork) -> RemoveNetwork:
