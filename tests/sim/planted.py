@@ -17,12 +17,13 @@ from typing import Any
 from controller.broker import dispatch
 from controller.broker.gate import call, journal_entries, mutate, redact
 from controller.broker.gate.commands import Forward, Lost, WriteRecord
-from controller.broker.guards import disruption_budget, kernel_verify, lookup, recovery
+from controller.broker.guards import disruption_budget, lookup, recovery
 from controller.broker.handlers import container_create, container_lifecycle, container_read
 from controller.core.admission import calls, create
 from controller.core.admission.host_ports import PortClaim
 from controller.core.disruption import budget
 from controller.core.drift import availability
+from controller.core.enforcement import kernel_compare
 from controller.core.enforcement import settlement as settling
 from controller.core.manifests import check_together as render
 from controller.core.manifests.declaration import FolderReading
@@ -633,7 +634,7 @@ PLANTS = (
         7,
         "false-violation",
         "what runs as it was admitted is ended",
-        ((kernel_verify, "compare", returning(_with_a_breach)),),
+        ((kernel_compare, "compare", returning(_with_a_breach)),),
     ),
     Plant(
         9,
