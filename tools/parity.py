@@ -79,6 +79,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "HostConfig.Devices": ("spec.devices",),
     "HostConfig.DeviceRequests": ("spec.devices",),
     "HostConfig.Ulimits": ("spec.ulimits",),
+    "HostConfig.Sysctls": ("spec.sysctls",),
     "HostConfig.Mounts": ("spec.mounts",),
     "HostConfig.Tmpfs": ("spec.mounts[tmpfs].exec",),
     "HostConfig.LogConfig": ("spec.logs",),

@@ -79,7 +79,7 @@ HOME = tuple(
         *refused(
             CLI,
             (RUN + " --volume /home:/host {image} ls", "mount.forbidden", "use a volume"),
-            (RUN + " --sysctl net.ipv4.ip_forward=1 {image} ls", "sysctls", "leave out Sysctls"),
+            (RUN + " --sysctl net.ipv4.ip_forward=1 {image} ls", "sysctls", "leave it out"),
             (
                 RUN + " --label com.centurylinklabs.watchtower.enable=true {image} ls",
                 "label.denied",

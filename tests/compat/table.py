@@ -97,7 +97,7 @@ RUNNING = (
         (RUN + " --security-opt seccomp=unconfined {image} ls", "security-opt", "leave it out"),
         (RUN + " --device /dev/fuse {image} ls", "devices", "leave it out"),
         (RUN + " --gpus all {image} ls", "device.driver", "name each device by CDI"),
-        (RUN + " --sysctl net.ipv4.ip_forward=1 {image} ls", "sysctls", "leave out Sysctls"),
+        (RUN + " --sysctl net.ipv4.ip_forward=1 {image} ls", "sysctls", "leave it out"),
         (RUN + " --dns 192.0.2.1 {image} ls", "network.dns", "leave it out"),
         (
             RUN + " --add-host a:192.0.2.1 {image} ls",

@@ -70,6 +70,7 @@ CREATE_RULES: tuple[Rule, ...] = (
     limits_privileges.limits_bounded,
     limits_privileges.cpuset_allowed,
     limits_privileges.ulimits_bounded,
+    limits_privileges.sysctls_listed,
     limits_privileges.storage_bounded,
     limits_privileges.restart_bounded,
     limits_privileges.healthcheck_bounded,

@@ -283,6 +283,7 @@ def _host_config(final: FinalRequest) -> RequestBody:
             Runtime=request.runtime,
             Devices=[_device(device) for device in request.devices if not device.cdi],
             DeviceRequests=_device_requests(request),
+            Sysctls=dict(request.sysctls),
             Ulimits=[{"Name": u.name, "Soft": u.soft, "Hard": u.hard} for u in request.ulimits],
             RestartPolicy=members_of(field_tables.RESTART_POLICY, request.restart),
         ),

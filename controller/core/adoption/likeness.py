@@ -112,6 +112,7 @@ def comparable(request: CreateRequest, image: Mapping[str, Any]) -> Comparable:
         "spec.groupAdd": tuple(sorted(request.groups)),
         "spec.oomScoreAdj": request.oom_score_adj,
         "spec.ulimits": tuple(sorted((u.name, u.soft, u.hard) for u in request.ulimits)),
+        "spec.sysctls": request.sysctls,
         "spec.devices": tuple(sorted((d.source, d.target, d.permissions) for d in request.devices)),
         "spec.resources.shm": request.shm_size or SHM_DEFAULT,
         "spec.resources.disk": request.storage,

@@ -176,6 +176,7 @@ def _host_config(service: Service, networks: NetworkNames) -> RequestBody:
             {"Name": name, "Soft": limit.soft, "Hard": limit.hard}
             for name, limit in sorted(spec.ulimits.items())
         ],
+        Sysctls=dict(sorted(spec.sysctls.items())),
         Devices=[_device(device) for device in spec.devices if device.path is not None],
         DeviceRequests=_device_requests(spec),
         OomScoreAdj=spec.oom_score_adj,

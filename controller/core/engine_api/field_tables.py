@@ -219,7 +219,7 @@ HOST = (
     *deny("UTSMode", text, "the container would share the name of the host", "namespace.uts"),
     *deny("UsernsMode", text, "it switches the user namespace off", "namespace.user"),
     constrain("ShmSize", whole, "bounded, and part of the memory", "shm_size"),
-    *deny("Sysctls", members, "settings of the kernel", "sysctls"),
+    constrain("Sysctls", text_members, "namespaced ones that the policy lists"),
     constrain("Runtime", text, "the runtimes that the policy lists"),
     constrain("Isolation", text, "Windows only", "isolation"),
     *deny(

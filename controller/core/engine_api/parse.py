@@ -90,6 +90,7 @@ def parse_create(body: object) -> CreateRequest:
         storage=tuple(sorted((k, str(v)) for k, v in host.members("StorageOpt").items())),
         console_size=_console_size(host, "HostConfig.ConsoleSize", findings),
         ulimits=grammar.ulimits(host, findings),
+        sysctls=tuple(sorted((k, str(v)) for k, v in host.members("Sysctls").items())),
         devices=devices(host, findings),
         endpoints=grammar.endpoints(networking, "NetworkingConfig.EndpointsConfig", findings),
         findings=findings.all(),

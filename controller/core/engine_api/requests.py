@@ -272,6 +272,7 @@ class CreateRequest:
     storage: tuple[tuple[str, str], ...] = ()
     console_size: tuple[int, int] = (0, 0)
     ulimits: tuple[Ulimit, ...] = ()
+    sysctls: tuple[tuple[str, str], ...] = ()
     devices: tuple[DeviceRequest, ...] = ()
     # NetworkingConfig
     endpoints: tuple[EndpointRequest, ...] = ()

@@ -59,6 +59,7 @@ _FIELDS: Mapping[str, YamlPath] = {
     "HostConfig.ShmSize": ("spec", "resources", "shm"),
     "HostConfig.StorageOpt": ("spec", "resources", "disk"),
     "HostConfig.Ulimits": ("spec", "ulimits"),
+    "HostConfig.Sysctls": ("spec", "sysctls"),
     "HostConfig.OomScoreAdj": ("spec", "oomScoreAdj"),
     "HostConfig.GroupAdd": ("spec", "groupAdd"),
     "HostConfig.Devices": ("spec", "devices"),
@@ -208,6 +209,8 @@ def _lists(spec: ServiceSpec) -> Iterator[tuple[str, YamlPath]]:
         yield f"HostConfig.Devices[{number}]", ("spec", "devices", index)
     for index, name in enumerate(sorted(spec.extra_hosts)):
         yield f"HostConfig.ExtraHosts[{index}]", ("spec", "extraHosts", name)
+    for name in spec.sysctls:
+        yield f"HostConfig.Sysctls.{name}", ("spec", "sysctls", name)
     for index, limit in enumerate(sorted(spec.ulimits)):
         yield f"HostConfig.Ulimits[{index}]", ("spec", "ulimits", limit)
 

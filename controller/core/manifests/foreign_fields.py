@@ -69,7 +69,6 @@ _KEYS: Mapping[FieldPath, Mapping[str, str]] = {
         "runtime": "write security: {runtime: NAME}",
         "stdin_open": "write stdin: true",
         "storage_opt": "write resources: {disk: 10Gi}",
-        "sysctls": "remove it: no policy admits settings of the kernel",
         "supplementalGroups": "write groupAdd: [NAME]",
         "userns_mode": "remove it: no policy admits it",
         "uts": "remove it: no policy admits it",

@@ -9,7 +9,7 @@ from controller.model.policy.values import format_cpus
 from controller.model.quantities import format_bytes, format_duration_ms
 
 NEVER = (
-    "privileged containers, namespaces of the host, sysctls",
+    "privileged containers, namespaces and sysctls of the host",
     "disks, terminals, memory and ports of the host as devices",
     "sockets as mounts, and folders of the engine and the gate",
     "volumes with options, anonymous references (ids), local images without trust",
@@ -97,6 +97,8 @@ def _grants(policy: Policy) -> Iterator[str]:
     ):
         if granted:
             yield text
+    if policy.security.sysctls:
+        yield f"settings of the kernel: {_join(policy.security.sysctls)}"
     if networks.subnets:
         yield f"subnets of networks within {_join(networks.subnets)}"
     if networks.service_aliases:

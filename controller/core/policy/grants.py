@@ -425,6 +425,7 @@ GRANTS: Mapping[str, Suggest] = {
     "restart": _restart,
     "root-filesystem": _set("security.requireReadOnlyRoot", False),
     "runtime": _add("security.runtimes", lambda _f, a, _p: a.request.runtime or None),
+    "sysctls": _add("security.sysctls", lambda f, _a, _p: f.path.partition("Sysctls.")[2]),
     "user.groups": _set("security.groupAdd", True),
     "user.root": _set("security.requireNonRoot", False),
     "volume.anonymous": _set("images.anonymousVolumes", "slot"),

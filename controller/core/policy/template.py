@@ -82,7 +82,7 @@ def _head(file: str) -> str:
 #
 # A key that isn't written here has the value of `strict` (`trimtab policy show --policy strict`),
 # but the quotas of volumes and networks are those of `home`.
-# No policy can grant privileged containers, host namespaces, devices, sysctls, the engine's socket
+# No policy can grant privileged containers, host namespaces, devices, the host's sysctls, the engine's socket
 # or the broker's folders. Keep this file root's own: whoever can write it decides what may run.
 """
 

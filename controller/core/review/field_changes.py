@@ -35,7 +35,7 @@ SHOWN: Final = frozenset(
     f"{parent}{name}"
     for parent, names in {
         "": "image pullPolicy state suspend replicas workingDir user groupAdd hostname domainname"
-        " init tty stdin stopSignal stopGracePeriod oomScoreAdj extraHosts[]",
+        " init tty stdin stopSignal stopGracePeriod oomScoreAdj extraHosts[] sysctls[]",
         "dns.": "servers search options",
         "ulimits[].": "soft hard",
         "network.": "mode aliases attach",
@@ -69,7 +69,7 @@ _ITEMS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
 #: The members of items that their paths already show.
 _IN_PATH: Final = frozenset({"target", "name", "container", "protocol", "path", "cdi"})
 #: Mappings with keys that users choose. They are shown as ``name[key]``.
-_KEYED: Final = frozenset({"containerLabels", "extraHosts", "ulimits"})
+_KEYED: Final = frozenset({"containerLabels", "extraHosts", "sysctls", "ulimits"})
 
 _POLICIES: Final = {word: policy.value for policy, (word, _) in RESTART.items()}
 

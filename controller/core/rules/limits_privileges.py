@@ -20,6 +20,7 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.rules.context import Case
 from controller.core.rules.facts import HostFacts
+from controller.model.desired.spec.fields import SYSCTL_MAX, is_sysctl
 from controller.model.policy.document import MEMORY_FLOOR, Policy
 from controller.model.policy.values import NANO, format_cpus
 from controller.model.quantities import format_bytes, format_duration_ms
@@ -183,6 +184,21 @@ def ulimits_bounded(case: Case) -> Findings:
             more = 0 <= ulimit.soft <= ulimit.hard
         where = f"HostConfig.Ulimits[{index}]"
         yield Finding("resources.ulimits", where, reason, "leave it out, or ask for less", more)
+
+
+def sysctls_listed(case: Case) -> Findings:
+    """Only listed settings of the kernel are set, each one of the container alone."""
+    for name, value in case.request.sysctls:
+        where = f"HostConfig.Sysctls.{name}"
+        if not is_sysctl(name):
+            reason = f"{quote(name)} is no setting of a single container"
+            yield Finding("sysctls", where, reason, "leave it out, or set it on the host")
+        elif name not in case.policy.security.sysctls:
+            reason = f"{name} isn't among the settings that the policy lists"
+            yield Finding("sysctls", where, reason, "leave it out")
+        elif not value.isprintable() or not 0 < len(value) <= SYSCTL_MAX:
+            reason = f"the value of {name} isn't one line of at most {SYSCTL_MAX} characters"
+            yield Finding("sysctls", where, reason, "write the value as sysctl prints it")
 
 
 def storage_bounded(case: Case) -> Findings:

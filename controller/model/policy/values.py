@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
+from controller.model.desired.spec.fields import sysctl_name
 from controller.model.names import CONTAINER_NAME_MAX, NAMESPACE_MAX, is_dns_label
 from controller.model.quantities import (
     format_bytes,
@@ -134,6 +135,7 @@ PolicyDurationMs = Annotated[
 Cpus = Annotated[int, BeforeValidator(parse_cpus), PlainSerializer(format_cpus), Field(gt=0)]
 ImagePrefix = Annotated[str, AfterValidator(_image_prefix)]
 HostPath = Annotated[str, AfterValidator(_clean_path)]
+SysctlName = Annotated[str, AfterValidator(sysctl_name)]
 Capability = Annotated[str, AfterValidator(_capability)]
 Address = Annotated[str, AfterValidator(_address)]
 Subnet = Annotated[str, AfterValidator(_subnet)]

@@ -274,7 +274,11 @@ _ROWS: tuple[tuple[str, str, str], ...] = (
     ("secrets.uid", "=", "the owner of the file"),
     ("secrets.gid", "=", "the group of the file"),
     ("secrets.mode", "~", "the mode without the right to write; 0444 by default"),
-    ("sysctls", "!", "settings of the kernel are not supported → set them on the host"),
+    (
+        "sysctls",
+        "~",
+        "settings of the container alone (net.*, fs.mqueue.*, System V IPC) that the policy lists",
+    ),
     ("stdin_open", "=", "standard input stays open"),
     ("stop_grace_period", "~", "at most 300s"),
     ("stop_signal", "=", "the signal of a stop"),

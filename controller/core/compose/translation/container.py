@@ -247,6 +247,11 @@ def _limits(work: Workload) -> None:
         work.draft.trace(("spec", "ulimits", name), ("ulimits", name))
     if ulimits:
         work.draft.put("spec.ulimits", ulimits, "ulimits")
+    sysctls = {name: str(value) for name, value in mapping(work.tree.get("sysctls")).items()}
+    for name in sysctls:
+        work.draft.trace(("spec", "sysctls", name), ("sysctls", name))
+    if sysctls:
+        work.draft.put("spec.sysctls", sysctls, "sysctls")
 
 
 def _bytes(value: object) -> object:

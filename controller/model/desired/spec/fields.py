@@ -21,6 +21,7 @@ TEXTS_MAX = 1_000  # items of a list, members of a mapping
 URL_PATH_MAX = 1024
 PATH_MAX = 4096
 IMAGE_MAX = 512
+SYSCTL_MAX = 256  # characters of the name and of the value of a setting of the kernel
 LISTED_MAX = 64  # items of a list of names, addresses or groups
 #: The engine replaces this target of ``extraHosts`` by an address of the host.
 HOST_GATEWAY = "host-gateway"
@@ -34,6 +35,12 @@ _REFERENCE = re.compile(
 )
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?", re.ASCII)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
+#: The namespaced settings: of the network, of message queues, and of System V IPC.
+_SYSCTL = re.compile(
+    r"net(?:\.[a-z0-9_-]+)+|fs\.mqueue\.[a-z_]+"
+    r"|kernel\.(?:msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)",
+    re.ASCII,
+)
 _URL_PATH = re.compile(r"/[!-\"$-~]*", re.ASCII)  # printable, without spaces and '#'
 _HOST_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_HOST_PART}(?:\.{_HOST_PART})*", re.ASCII)
@@ -160,6 +167,31 @@ def _network_range(text: str) -> str:
     return text
 
 
+def is_sysctl(name: str) -> bool:
+    """Return True if *name* is a setting of the kernel that each container has for itself."""
+    return len(name) <= SYSCTL_MAX and _SYSCTL.fullmatch(name) is not None
+
+
+def sysctl_name(name: str) -> str:
+    """Return a setting of the kernel.
+
+    Raises:
+        ValueError: the setting isn't the container's own.
+    """
+    if not is_sysctl(name):
+        raise ValueError(
+            "expected a setting of the kernel that a container has for itself: net.*, fs.mqueue.*, or one "
+            "of System V IPC, such as kernel.shmmax"
+        )
+    return name
+
+
+def _sysctl_value(value: str) -> str:
+    if not value.isprintable() or not 0 < len(value) <= SYSCTL_MAX:
+        raise ValueError(f"expected one line of at most {SYSCTL_MAX} characters")
+    return value
+
+
 def is_env_name(name: str) -> bool:
     """Return True if *name* is valid as the name of an environment variable."""
     return _ENV_NAME.fullmatch(name) is not None
@@ -204,6 +236,8 @@ RuntimeName = Annotated[str, _matching(_RUNTIME, 64, "the name of a runtime, suc
 SignalName = Annotated[str, _matching(_SIGNAL, 16, "the name of a signal, such as SIGTERM")]
 RelativePath = Annotated[str, AfterValidator(_relative)]
 FileMode = Annotated[str, _matching(_MODE, 4, 'octal digits in quotes, such as "1777"')]
+SysctlName = Annotated[str, AfterValidator(sysctl_name)]
+SysctlValue = Annotated[str, AfterValidator(_sysctl_value)]
 CleanPath = Annotated[str, AfterValidator(clean_path)]
 Size = Annotated[Bytes, Field(ge=1024, le=2**50)]
 Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=TEXTS_MAX)]

@@ -79,6 +79,10 @@ class ServiceSpec(fields.Model):
     devices: Annotated[tuple[DeviceEntry, ...], Field(max_length=fields.LISTED_MAX)] = ()
     #: Limits of each process, by name.
     ulimits: Ulimits = Field(default_factory=dict)
+    #: Settings of the kernel for the containers alone, by name, as the policy lists them.
+    sysctls: Annotated[
+        dict[fields.SysctlName, fields.SysctlValue], Field(max_length=fields.LISTED_MAX)
+    ] = Field(default_factory=dict)
     #: From 0 to 1000: the higher, the sooner the kernel ends the processes if memory runs out.
     oom_score_adj: Annotated[int, Field(ge=0, le=1000)] = 0
     #: Hardening that a service can change within the policy.

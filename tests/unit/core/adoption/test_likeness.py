@@ -106,7 +106,7 @@ def test_a_container_that_lacks_hardening_and_limits_is_like_its_document() -> N
         ("HostConfig", "UTSMode", "host", "namespace.uts HostConfig.UTSMode"),
         ("HostConfig", "UsernsMode", "host", "namespace.user HostConfig.UsernsMode"),
         ("HostConfig", "VolumesFrom", ["x"], "mount.volumes-from HostConfig.VolumesFrom"),
-        ("HostConfig", "Sysctls", {"a": "1"}, "sysctls HostConfig.Sysctls"),
+        ("HostConfig", "Sysctls", {"net.core.somaxconn": "1"}, "spec.sysctls"),
         ("HostConfig", "MaskedPaths", [], "masked-paths HostConfig.MaskedPaths"),
         ("HostConfig", "CgroupParent", "/x", "namespace.cgroup HostConfig.CgroupParent"),
         ("HostConfig", "NextYears", {"a": 1}, "body.unknown HostConfig.NextYears"),

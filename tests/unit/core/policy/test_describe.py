@@ -34,7 +34,7 @@ STRICT = """\
                      clients of all owners together: 1000 containers, 1000 volumes, 20 networks
                      a client: 20 changes a second, 64Mi of records a day
   owners             any
-  never              privileged containers, namespaces of the host, sysctls
+  never              privileged containers, namespaces and sysctls of the host
   never              disks, terminals, memory and ports of the host as devices
   never              sockets as mounts, and folders of the engine and the gate
   never              volumes with options, anonymous references (ids), local images without trust
@@ -128,7 +128,7 @@ OTHER_TEXT = """\
   audit only         env.size
   warn only          restart
   exception          alice/team/web from ghcr.io/team/web until 2027-01-31: hostPorts 443, memoryMax 16Gi
-  never              privileged containers, namespaces of the host, sysctls
+  never              privileged containers, namespaces and sysctls of the host
   never              disks, terminals, memory and ports of the host as devices
   never              sockets as mounts, and folders of the engine and the gate
   never              volumes with options, anonymous references (ids), local images without trust

@@ -163,6 +163,11 @@ CREATES = (
         host={"Ulimits": [{"Name": "memlock", "Soft": 1024, "Hard": 1024}]},
     ),
     Refused(
+        "sysctls",
+        Grant("add", "security.sysctls", "net.core.somaxconn"),
+        host={"Sysctls": {"net.core.somaxconn": "1024"}},
+    ),
+    Refused(
         "mount.tmpfs", Grant("set", "resources.tmpfs.max", "1Gi"), host={"Tmpfs": {"/x": "size=1g"}}
     ),
     Refused(

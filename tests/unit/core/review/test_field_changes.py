@@ -165,7 +165,7 @@ def _fields(model: type[BaseModel], prefix: str = "") -> typing.Iterator[str]:
         for each in models:
             yield from _fields(each, f"{path}[]." if is_list else f"{path}.")
         if not models or ("Literal" in kinds and "dict" not in kinds):
-            yield f"{path}[]" if path == "extraHosts" else path
+            yield f"{path}[]" if path in ("extraHosts", "sysctls") else path
 
 
 def _types(annotation: object) -> list[type]:

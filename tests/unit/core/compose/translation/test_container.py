@@ -40,6 +40,10 @@ USUAL = {
             {"resources": {"memory": "1Gi", "cpus": 2, "pids": 9, "memoryReservation": "1Mi"}},
         ),
         (
+            "sysctls: {net.core.somaxconn: 1024}",
+            {"sysctls": {"net.core.somaxconn": "1024"}},
+        ),
+        (
             "ulimits: {nproc: 5, nofile: {soft: 1, hard: 2}}",
             {"ulimits": {"nproc": 5, "nofile": {"soft": 1, "hard": 2}}},
         ),
@@ -131,7 +135,6 @@ def test_the_policy_chooses_the_usual_capabilities() -> None:
         ("healthcheck: {disable: true}", "4 warning compose.by-policy: healthcheck.disable"),
         ("healthcheck: {test: [NONE]}", "4 warning compose.by-policy: healthcheck.test NONE"),
         ("storage_opt: {x: y}", "4 error compose.refused: storage_opt x"),
-        ("sysctls: {a: b}", "4 error compose.refused: sysctls is not supported"),
         ("privileged: false", ""),
         ("user: 'a b'", "4 error field.value: spec.user"),
         (f"user: '{'9' * 5000}'", "4 error field.value: spec.user"),
