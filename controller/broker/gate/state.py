@@ -16,7 +16,7 @@ from controller.core.admission.dns_names import DnsNames
 from controller.core.admission.host_ports import PortClaim
 from controller.core.enforcement.approvals import ApprovalView
 from controller.core.enforcement.quota_counts import Counted
-from controller.core.enforcement.record_summaries import Buckets
+from controller.core.enforcement.token_buckets import Buckets
 from controller.core.engine_api.requests import ExecRequest
 from controller.core.engine_api.streams.pull_errors import Access
 from controller.model.inventory import Inventory

@@ -9,33 +9,41 @@ from __future__ import annotations
 from controller.broker.gate.call import GateRequest
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
-from controller.core.enforcement import client_shares
-from controller.core.enforcement.client_shares import ClientShare
+from controller.core.enforcement import token_buckets
+from controller.core.enforcement.token_buckets import Share
 from controller.model.quantities import format_bytes
 from controller.model.records import Actor, Role
 
 MUTATIONS_RULE = "client.mutations"
 JOURNAL_RULE = "client.journal"
 TOO_MANY = 429
+DAY_S = 86_400.0
+#: Seconds of a client's steady rate of changes that its bucket holds: ``docker compose up`` with 50
+#: services makes about 300 changes at once.
+BURST_S = 50.0
 
 
-def _mutations(state: GateState) -> ClientShare:
-    return client_shares.mutations_share(state.policy.quotas.mutations_per_second)
+def _mutations(state: GateState) -> Share:
+    """Return the share of changes."""
+    per_s = state.policy.quotas.mutations_per_second
+    return Share(float(per_s), per_s * BURST_S)
 
 
-def _journal(state: GateState) -> ClientShare:
-    return client_shares.journal_share(state.policy.quotas.journal_per_day)
+def _journal(state: GateState) -> Share:
+    """Return the share of the journal's bytes: a day's at once, and as much again within a day."""
+    per_day = float(state.policy.quotas.journal_per_day)
+    return Share(per_day / DAY_S, per_day)
 
 
 def _mutation_wait_s(state: GateState, uid: int) -> int:
     """Return in how many seconds a uid may change something; 0 for at once."""
     now = state.clock.monotonic()
-    return client_shares.wait_s(state.shares.mutations, uid, now, _mutations(state), amount=1.0)
+    return token_buckets.wait_s(state.shares.mutations, uid, now, _mutations(state), amount=1.0)
 
 
 def count_record(state: GateState, uid: int, size: int) -> None:
     """Count the bytes of a client's record."""
-    state.shares.journal = client_shares.spend(
+    state.shares.journal = token_buckets.spend(
         state.shares.journal,
         uid,
         state.clock.monotonic(),
@@ -48,14 +56,14 @@ def count_record(state: GateState, uid: int, size: int) -> None:
 def is_journal_spent(state: GateState, uid: int) -> bool:
     """Return True if a uid wrote its share of the journal: its records are counted only."""
     now = state.clock.monotonic()
-    return client_shares.wait_s(state.shares.journal, uid, now, _journal(state)) > 0
+    return token_buckets.wait_s(state.shares.journal, uid, now, _journal(state)) > 0
 
 
 def waiting(state: GateState) -> dict[str, int]:
     """Return in how many seconds each uid that spent a share may change something again."""
     now, found = state.clock.monotonic(), dict[str, int]()
     for uid in {*state.shares.mutations, *state.shares.journal}:
-        by_journal = client_shares.wait_s(state.shares.journal, uid, now, _journal(state))
+        by_journal = token_buckets.wait_s(state.shares.journal, uid, now, _journal(state))
         if wait := max(_mutation_wait_s(state, uid), by_journal):
             found[str(uid)] = wait
     return found
@@ -71,7 +79,7 @@ def take_mutation(state: GateState, actor: Actor) -> bool:
         return True
     if _mutation_wait_s(state, actor.uid):
         return False
-    state.shares.mutations = client_shares.spend(
+    state.shares.mutations = token_buckets.spend(
         state.shares.mutations, actor.uid, state.clock.monotonic(), _mutations(state)
     )
     return True
@@ -93,7 +101,7 @@ def refuse_if_spent(call: GateRequest, state: GateState) -> None:
             f"you changed more than {quotas.mutations_per_second} objects a second",
             wait,
         )
-    if wait := client_shares.wait_s(state.shares.journal, uid, now, _journal(state)):
+    if wait := token_buckets.wait_s(state.shares.journal, uid, now, _journal(state)):
         size = format_bytes(quotas.journal_per_day)
         raise _too_many(
             JOURNAL_RULE, f"your records take more than {size} of the journal a day", wait

@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from controller.core.enforcement import record_summaries
-from controller.core.enforcement.record_summaries import Bucket, Limit, Tally
+from controller.core.enforcement import record_summaries, token_buckets
+from controller.core.enforcement.record_summaries import Limit, Tally
 from controller.core.records.parts import ActorPart, RequestPart, VerdictPart
 from controller.model.records import ENTRY_PARTS, Entry, Record, Role
 from controller.ports import Clock, NewId
@@ -72,7 +72,7 @@ class RecordLimiter:
         self._clock = clock
         self._new_id = new_id
         self._limit = limit
-        self._buckets: dict[int, Bucket] = {}
+        self._buckets: dict[int, token_buckets.Bucket] = {}
         self._pending: dict[int, _PendingSummary] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
@@ -88,10 +88,10 @@ class RecordLimiter:
         if entry.stage not in record_summaries.LIMITED or is_own or uid is None:
             return await self._write_counted(entry, counts)
         now = self._clock.monotonic()
-        self._buckets, is_within = record_summaries.spend(self._buckets, uid, now, self._limit)
+        self._buckets, is_within = token_buckets.take(self._buckets, uid, now, self._limit)
         if is_within and not self._share.is_spent(uid):
             return await self._write_counted(entry, counts)
-        return await self._count(record_summaries.peer_of(self._buckets, uid, self._limit), entry)
+        return await self._count(token_buckets.peer_of(self._buckets, uid, self._limit), entry)
 
     async def _write_counted(self, entry: Entry, count: Callable[[int], None]) -> Record | None:
         """Write *entry*, and count its bytes."""
@@ -167,7 +167,7 @@ def _summary_entry(record_id: str, summary: _PendingSummary) -> Entry:
 
 def _actor_of(peer: int, entry: Entry) -> ActorPart:
     """Return the actor of a summary: the uid, with the role of the first counted request."""
-    if peer == record_summaries.OTHERS:
+    if peer == token_buckets.OTHERS:
         return ActorPart(role=record_summaries.OTHER)
     actor = ActorPart.read(entry.actor)
     return ActorPart(uid=actor.uid, role=actor.role)

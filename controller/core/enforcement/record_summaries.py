@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from controller.core.enforcement.token_buckets import Share
 from controller.core.records.parts import ResultPart
 from controller.core.records.record import timestamp
 
@@ -21,60 +22,17 @@ from controller.core.records.record import timestamp
 LIMITED: Final = frozenset({"refusal", "read"})
 #: Distinct rules or routes in a summary. The gate has fewer than 150 of each.
 NAMES_MAX: Final = 256
-#: The peer and the rule that stand for all beyond the limits.
-OTHERS: Final = -1
+#: The rule that stands for all beyond the limit.
 OTHER: Final = "other"
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """The rate of records of one peer, and the number of peers with their own bucket."""
+class Limit(Share):
+    """The rate of records of one peer, and the time between summaries."""
 
     per_s: float = 50.0
-    burst: int = 500
+    burst: float = 500.0
     summary_s: float = 1.0
-    peers: int = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """A peer's remaining tokens at a time of the monotonic clock."""
-
-    tokens: float
-    at: float
-
-
-Buckets = Mapping[int, Bucket]
-
-
-def spend(buckets: Buckets, peer: int, now: float, limit: Limit) -> tuple[dict[int, Bucket], bool]:
-    """Take one token from a peer's bucket: return the new buckets, and True if there was a token.
-
-    A new peer gets its own bucket if there is room. Otherwise the peer shares a bucket with others.
-    """
-    kept = dict(buckets)
-    if peer not in kept and len(kept) >= limit.peers:
-        # A full bucket equals a new one, so its peer can be forgotten.
-        kept = {
-            known: bucket
-            for known, bucket in kept.items()
-            if _filled(bucket, now, limit).tokens < limit.burst
-        }
-    peer = peer_of(kept, peer, limit)
-    filled = _filled(kept.get(peer, Bucket(limit.burst, now)), now, limit)
-    enough = filled.tokens >= 1
-    kept[peer] = replace(filled, tokens=filled.tokens - 1) if enough else filled
-    return kept, enough
-
-
-def peer_of(buckets: Buckets, peer: int, limit: Limit) -> int:
-    """Return the peer in whose bucket a peer counts: itself, or ``OTHERS``."""
-    return peer if peer in buckets or len(buckets) < limit.peers else OTHERS
-
-
-def _filled(bucket: Bucket, now: float, limit: Limit) -> Bucket:
-    passed = max(0.0, now - bucket.at)
-    return Bucket(min(limit.burst, bucket.tokens + passed * limit.per_s), max(now, bucket.at))
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,26 +73,31 @@ def read_service_act(body: Mapping[str, object]) -> ServiceRecord | str:
 
 def read_run_request(body: Mapping[str, object]) -> ServiceRecord | str:
     """Return the request for a run of a job, or a text about the fault in the body."""
-    if not body.keys() <= {"act", "object", "note"}:
-        return f"it has no member {min(body.keys() - {'act', 'object', 'note'})!r:.64}"
-    key, note = _key(body.get("object"), "Job"), body.get("note", "")
-    if key is None or len(key.name) > JOB_NAME_MAX:
-        return "object isn't a job: Job/NAMESPACE/NAME"
-    if not isinstance(note, str) or len(note) > NOTE_MAX:
-        return f"note isn't a text of at most {NOTE_MAX} characters"
-    return ServiceRecord(JOB_RUN, key, note=note)
+    return _read_noted_act(JOB_RUN, "Job", "a job", body, name_max=JOB_NAME_MAX)
 
 
 def read_forget_request(body: Mapping[str, object]) -> ServiceRecord | str:
     """Return the act to forget the values of a Secret, or a text about the fault in the body."""
-    if not body.keys() <= {"act", "object", "note"}:
-        return f"it has no member {min(body.keys() - {'act', 'object', 'note'})!r:.64}"
-    key, note = _key(body.get("object"), "Secret"), body.get("note", "")
-    if key is None:
-        return "object isn't a Secret: Secret/NAMESPACE/NAME"
+    return _read_noted_act(SECRET_FORGET, "Secret", "a Secret", body)
+
+
+def _read_noted_act(
+    act: str,
+    kind: str,
+    noun: str,
+    body: Mapping[str, object],
+    *,
+    name_max: int = SERVICE_NAME_MAX,
+) -> ServiceRecord | str:
+    """Return an act with an object and a note alone, or a text about the fault in the body."""
+    if surplus := body.keys() - {"act", "object", "note"}:
+        return f"it has no member {min(surplus)!r:.64}"
+    key, note = _key(body.get("object"), kind), body.get("note", "")
+    if key is None or len(key.name) > name_max:
+        return f"object isn't {noun}: {kind}/NAMESPACE/NAME"
     if not isinstance(note, str) or len(note) > NOTE_MAX:
         return f"note isn't a text of at most {NOTE_MAX} characters"
-    return ServiceRecord(SECRET_FORGET, key, note=note)
+    return ServiceRecord(act, key, note=note)
 
 
 @dataclass(frozen=True, slots=True)

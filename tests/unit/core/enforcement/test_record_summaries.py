@@ -5,14 +5,12 @@ from hypothesis import strategies as st
 
 from controller.core.enforcement.record_summaries import (
     NAMES_MAX,
-    OTHERS,
-    Bucket,
     Limit,
     Tally,
     count,
     result_of,
-    spend,
 )
+from controller.core.enforcement.token_buckets import OTHERS, Bucket, take
 
 ALICE, BOB, CAROL = 1001, 1002, 1003
 LIMIT = Limit(per_s=50, burst=3, peers=2)
@@ -23,7 +21,7 @@ def spent(times: list[float], *, peer: int = ALICE, limit: Limit = LIMIT) -> lis
     buckets: dict[int, Bucket] = {}
     told = []
     for now in times:
-        buckets, enough = spend(buckets, peer, now, limit)
+        buckets, enough = take(buckets, peer, now, limit)
         told.append(enough)
     return told
 
@@ -53,8 +51,8 @@ def test_no_peer_gets_more_than_its_burst_and_its_rate(steps: list[float]) -> No
 def test_one_peer_s_flood_takes_nothing_from_another() -> None:
     buckets: dict[int, Bucket] = {}
     for _ in range(10):
-        buckets, _ = spend(buckets, ALICE, 0, LIMIT)
-    buckets, enough = spend(buckets, BOB, 0, LIMIT)
+        buckets, _ = take(buckets, ALICE, 0, LIMIT)
+    buckets, enough = take(buckets, BOB, 0, LIMIT)
     assert enough
     assert buckets == {ALICE: Bucket(0, 0), BOB: Bucket(2, 0)}
 
@@ -62,9 +60,9 @@ def test_one_peer_s_flood_takes_nothing_from_another() -> None:
 def test_beyond_so_many_peers_the_others_share_and_those_at_rest_make_room() -> None:
     buckets: dict[int, Bucket] = {}
     for peer in (ALICE, BOB, CAROL, CAROL + 1):
-        buckets, _ = spend(buckets, peer, 0, LIMIT)
+        buckets, _ = take(buckets, peer, 0, LIMIT)
     assert buckets == {ALICE: Bucket(2, 0), BOB: Bucket(2, 0), OTHERS: Bucket(1, 0)}
-    buckets, _ = spend(buckets, CAROL, 60, LIMIT)
+    buckets, _ = take(buckets, CAROL, 60, LIMIT)
     assert buckets == {CAROL: Bucket(2, 60)}
 
 

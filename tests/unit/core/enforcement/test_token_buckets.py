@@ -5,18 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.enforcement.client_shares import (
-    DAY_S,
-    ClientShare,
-    journal_share,
-    left,
-    mutations_share,
-    spend,
-    wait_s,
-)
-from controller.core.enforcement.record_summaries import Bucket
+from controller.core.enforcement.token_buckets import Bucket, Share, left, spend, wait_s
 
-SHARE = ClientShare(per_s=2.0, burst=10.0, peers=2)
+SHARE = Share(per_s=2.0, burst=10.0, peers=2)
 
 
 def spent(*amounts: float, uid: int = 1, debt: float = 100.0) -> dict[int, Bucket]:
@@ -51,13 +42,6 @@ def test_uids_beyond_the_bound_share_a_bucket() -> None:
     assert wait_s(buckets, 49, 0.0, SHARE) > 0
     # Full ones are forgotten, and leave room.
     assert set(spend(buckets, 99, 1e6, SHARE)) == {99}
-
-
-def test_the_shares_of_the_policy() -> None:
-    # docker compose up with 50 services changes about 300 objects.
-    assert mutations_share(20).burst == 1000
-    day = journal_share(64 * 1024 * 1024)
-    assert (day.burst, round(day.per_s * DAY_S)) == (64 * 1024 * 1024, 64 * 1024 * 1024)
 
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0.1, 20)), max_size=40))
