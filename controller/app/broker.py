@@ -8,15 +8,9 @@ import time
 from functools import partial
 from pathlib import Path
 
+from controller.app import process
 from controller.app.clock import SystemClock
 from controller.app.policy import access_error, read_policy
-from controller.app.process import (
-    crash_reach,
-    engine_url,
-    log_to_stderr,
-    new_id,
-    new_instance_id,
-)
 from controller.app.state_folder import UNCHANGED, Launch, LaunchOptions, prepare
 from controller.app.users import User, controller_user, trimtab_gid
 from controller.broker.dispatch import handle
@@ -51,11 +45,11 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
         PolicyInvalid: the policy can't be used.
         CredentialsInvalid: the file of registry credentials can't be used.
     """
-    log_to_stderr("broker")
+    process.log_to_stderr("broker")
     state, instance = launch.state, launch.instance
     check_access(engine_socket_path(instance.engine), monotonic=time.monotonic, wait=time.sleep)
     clock = SystemClock()
-    reach = crash_reach(os.environ)
+    reach = process.crash_reach(os.environ)
     paths = BrokerPaths(
         state=state.root,
         socket=socket_path or state.broker_socket,
@@ -78,7 +72,7 @@ def run_broker(launch: Launch, *, socket_path: Path | None, lifeline_fd: int | N
     opener = _secret_opener(state, key)
     services = HostServices(
         clock=clock,
-        new_id=new_id,
+        new_id=process.new_id,
         load_policy=lambda: read_policy(launch.policy, check_access=check_access_to_policy),
         open_journal=lambda: open_journal(state, instance.id, clock=clock, reach=reach),
         open_archive=lambda journal: LiveIndex(
@@ -130,10 +124,10 @@ def open_launch(
     return prepare(
         root,
         directory=Path(instance.dir) if instance is not None else Path.cwd() / "desired-state",
-        engine=engine or (instance.engine if instance is not None else engine_url(None)),
+        engine=engine or (instance.engine if instance is not None else process.engine_url(None)),
         policy=policy,
         user=user,
-        new_instance_id=new_instance_id(),
+        new_instance_id=process.new_instance_id(),
         chosen=chosen,
     )
 
@@ -191,11 +185,11 @@ def open_journal(state: StateFolder, instance: str, *, clock: Clock, reach: Reac
     origin = origin_of(instance)
     files = KeyFiles(state.journal_key, state.journal_public, state.journal_checkpoint)
     keys = SigningKeys(files, name=origin, new_seed=lambda: secrets.token_bytes(32))
-    checkpointer = Checkpointer(keys, origin=origin, clock=clock, new_id=new_id)
+    checkpointer = Checkpointer(keys, origin=origin, clock=clock, new_id=process.new_id)
     return Writer(
         state.journal,
         clock=clock,
-        new_id=new_id,
+        new_id=process.new_id,
         reach=reach,
         checkpointer=checkpointer,
         retention=KEEP,

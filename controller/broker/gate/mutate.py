@@ -10,16 +10,8 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from controller.broker.gate import commands, redact
+from controller.broker.gate import commands, journal_entries, redact
 from controller.broker.gate.call import Author, Flow, engine_reply, engine_unavailable
-from controller.broker.gate.journal_entries import (
-    actor_of,
-    claims_of,
-    error_text,
-    journal_unavailable,
-    request_of,
-    verdict_of,
-)
 from controller.broker.gate.refusals import Answered, Denied
 from controller.broker.gate.routes import ROUTES
 from controller.broker.gate.state import GateState
@@ -151,7 +143,7 @@ def perform(
     """
     if not despite_hold:
         refuse_if_held(state, change.mutation, change.subject)
-    request = request_of(
+    request = journal_entries.request_of(
         change.method,
         change.mutation,
         change.subject,
@@ -163,10 +155,10 @@ def perform(
     intent = Entry(
         by.id,
         "intent",
-        actor=actor_of(by.actor),
+        actor=journal_entries.actor_of(by.actor),
         request=request,
-        verdict=verdict_of(change.verdict, by.policy),
-        claims=claims_of(by.context),
+        verdict=journal_entries.verdict_of(change.verdict, by.policy),
+        claims=journal_entries.claims_of(by.context),
     )
     if change.mutation is Mutation.CONTAINER_CREATE:
         state.split_brain.add_create(by.id)
@@ -196,7 +188,7 @@ def _forward_recorded(
     prepare: Preparation | None,
 ) -> Flow[Reply]:
     if not isinstance((yield commands.WriteRecord(intent)), Record):
-        return journal_unavailable(intent.id)
+        return journal_entries.journal_unavailable(intent.id)
     if prepare is not None:
         change = yield from prepare(change)
     started = state.clock.monotonic()
@@ -238,7 +230,7 @@ def _forward_recorded(
         if answer.status < 400:
             learned = yield from _outcome_details(learn, answer)
     # The details take precedence over the status: a stream may end in an error after 200.
-    error = learned.error or error_text(reply, change.runs or forwarded or {})
+    error = learned.error or journal_entries.error_text(reply, change.runs or forwarded or {})
     result = ResultPart(
         status=reply.status,
         error=error,

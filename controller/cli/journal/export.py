@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from controller.cli.journal import journal_source
 from controller.cli.journal.filters import SEQ_MAX, SPAN_OPTIONS, filter_options, time_range
-from controller.cli.journal.journal_source import (
-    broker_of,
-    json_line,
-    open_source,
-)
 from controller.cli.journal.record_text import HEADERS, row
 from controller.cli.options import command, open_state, print_result
 from controller.cli.output.terminal import echo, echo_data
@@ -61,7 +57,7 @@ def follow(
     as_json: bool,
 ) -> None:
     """Show records as they become durable, until Ctrl-C. Asks the running broker."""
-    broker = broker_of(state)
+    broker = journal_source.broker_of(state)
     if not as_json:
         echo(_in_columns(HEADERS))
     if after is None:
@@ -80,7 +76,7 @@ def follow(
 
 def _print_record(result: QueryResult, as_json: bool) -> None:
     if as_json:
-        echo_data(json_line(result.record).decode())
+        echo_data(journal_source.json_line(result.record).decode())
     else:
         echo(_in_columns(row(result)))
     sys.stdout.flush()
@@ -130,7 +126,7 @@ def export(
     are written.
     """
     since, until = time_range(since, until)
-    with open_source(state) as source:
+    with journal_source.open_source(state) as source:
         wanted = _range(source, Filter(since=since, until=until), first=first, last=last)
         if folder is not None:
             copied = _copy_segments(state, folder, wanted)
@@ -144,7 +140,7 @@ def export(
         if not exact:
             wanted = _provable(source, wanted)
         for record, _ in source.find(wanted):
-            sys.stdout.buffer.write(json_line(record) + b"\n")
+            sys.stdout.buffer.write(journal_source.json_line(record) + b"\n")
         sys.stdout.buffer.flush()
 
 

@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from controller.cli import options
-from controller.cli.exit_codes import (
-    EXIT_INVALID,
-    EXIT_PENDING,
-    EXIT_REFUSED,
-)
+from controller.cli import exit_codes, options
 from controller.cli.output.tables import terminal_width
 from controller.cli.output.terminal import echo
 from controller.cli.plans.running_controller import make_printed_review, with_excerpts
@@ -118,10 +113,10 @@ def plan(
         else:
             echo(with_excerpts(answer["text"], answer.get("excerpts", []), folder))
     if answer["invalid"]:
-        return EXIT_INVALID
+        return exit_codes.EXIT_INVALID
     if answer["refused"]:
-        return EXIT_REFUSED
-    return EXIT_PENDING if answer["pending"] else 0
+        return exit_codes.EXIT_REFUSED
+    return exit_codes.EXIT_PENDING if answer["pending"] else 0
 
 
 @contextmanager

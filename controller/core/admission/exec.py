@@ -23,12 +23,8 @@ from controller.core.engine_api.requests import (
 from controller.core.policy.grants import GrantRequest
 from controller.core.policy.remedies import with_grants
 from controller.core.records.parts import SummaryPart
+from controller.core.rules import limits_privileges
 from controller.core.rules.hooks import judge_command_user, judge_hook
-from controller.core.rules.limits_privileges import (
-    judge_arguments,
-    judge_environment,
-    variable_names,
-)
 from controller.core.rules.verdict import (
     AdmissionDecision,
     deny,
@@ -48,7 +44,7 @@ def admit_exec(request: ExecRequest, *, policy: Policy, container_user: str) -> 
     findings = [*_enabled(policy), *request.findings]
     findings += _command(request)
     findings += judge_command_user(request.user, policy, container_user)
-    findings += judge_environment(request.env, policy)
+    findings += limits_privileges.judge_environment(request.env, policy)
     if refused := enforced_findings(findings, policy.modes):
         asked = GrantRequest(CreateRequest(env=request.env))
         return deny(with_grants(refused, asked, policy), summary_of(request))
@@ -97,7 +93,7 @@ def summary_of(request: ExecRequest) -> dict[str, object]:
         arguments=max(0, len(request.command) - 1),
         user=request.user,
         working_dir=request.working_dir,
-        environment=tuple(variable_names(request.env)),
+        environment=tuple(limits_privileges.variable_names(request.env)),
         tty=request.tty,
         stdin=request.attach_stdin,
     ).members
@@ -112,7 +108,7 @@ def _enabled(policy: Policy) -> Findings:
 def _command(request: ExecRequest) -> Findings:
     if not request.command or not request.command[0]:
         yield Finding("exec.command", "Cmd", "there is nothing to run", "name a program")
-    yield from judge_arguments(request.command)
+    yield from limits_privileges.judge_arguments(request.command)
 
 
 def _body(request: ExecRequest) -> dict[str, object]:

@@ -12,20 +12,13 @@ import unicodedata
 from collections.abc import Iterator
 
 from controller.core.encoding.quoting import quote
+from controller.core.engine_api import field_tables
 from controller.core.engine_api.field_reader import (
     FindingCollector,
     Values,
     is_one_line,
     is_unset,
     read_object,
-)
-from controller.core.engine_api.field_tables import (
-    ENDPOINT,
-    HEALTHCHECK,
-    HOOK,
-    HOOKS,
-    PORT_BINDING,
-    ULIMIT,
 )
 from controller.core.engine_api.requests import (
     EndpointRequest,
@@ -154,7 +147,7 @@ def secret_variables(config: Values, findings: FindingCollector) -> tuple[Variab
 
 def hooks(value: object, path: str, findings: FindingCollector) -> HookRequests:
     """Return the hooks of a container."""
-    values = read_object(HOOKS, value, path, findings)
+    values = read_object(field_tables.HOOKS, value, path, findings)
     after, before = (
         tuple(_hook_list(values.items(name), f"{path}.{name}", findings))
         for name in ("PostStart", "PreStop")
@@ -169,7 +162,7 @@ def _hook_list(
         findings.add("hook.count", path, f"{len(items)} hooks: at most {HOOKS_MAX}", "join some")
     for index, item in enumerate(items):
         where, own = f"{path}[{index}]", FindingCollector()
-        values = read_object(HOOK, item, "", own)
+        values = read_object(field_tables.HOOK, item, "", own)
         check_user(values, own)
         check_environment(values, own)
         check_working_dir(values, own)
@@ -181,7 +174,7 @@ def _hook_list(
         for finding in own.all():
             at = f"{where}.{finding.path}" if finding.path else where
             findings.add(finding.rule, at, finding.reason, finding.remedy)
-        yield HookRequest(**values.attributes(HOOK), path=where)
+        yield HookRequest(**values.attributes(field_tables.HOOK), path=where)
 
 
 def check_working_dir(config: Values, findings: FindingCollector) -> None:
@@ -270,7 +263,7 @@ def port_bindings(host: Values, findings: FindingCollector) -> tuple[PortRequest
 def _binding(
     container: tuple[int, str], binding: object, where: str, findings: FindingCollector
 ) -> PortRequest | None:
-    read = read_object(PORT_BINDING, binding, where, findings)
+    read = read_object(field_tables.PORT_BINDING, binding, where, findings)
     text = read.text("HostPort") or "0"
     if several := _HOST_RANGE.fullmatch(text):
         first, last = int(several[1]), int(several[2])
@@ -358,12 +351,14 @@ def healthcheck(config: Values, findings: FindingCollector) -> HealthcheckReques
     """Return the health check; None for the image's own."""
     if "Healthcheck" not in config.values:
         return None
-    read = read_object(HEALTHCHECK, config.values["Healthcheck"], "Healthcheck", findings)
+    read = read_object(
+        field_tables.HEALTHCHECK, config.values["Healthcheck"], "Healthcheck", findings
+    )
     test = read.texts("Test")
     if test and (test[0] not in HEALTHCHECK_KINDS or not _has_arguments(test)):
         reason = "it starts with CMD and a command, CMD-SHELL and one line, or is NONE"
         findings.add("healthcheck.invalid", "Healthcheck.Test", reason, 'write ["CMD", "/check"]')
-    return HealthcheckRequest(**read.attributes(HEALTHCHECK))
+    return HealthcheckRequest(**read.attributes(field_tables.HEALTHCHECK))
 
 
 def _has_arguments(test: tuple[str, ...]) -> bool:
@@ -379,10 +374,10 @@ def _has_arguments(test: tuple[str, ...]) -> bool:
 def ulimits(host: Values, findings: FindingCollector) -> tuple[Ulimit, ...]:
     """Return the ulimits."""
     items = (
-        read_object(ULIMIT, item, f"HostConfig.Ulimits[{index}]", findings)
+        read_object(field_tables.ULIMIT, item, f"HostConfig.Ulimits[{index}]", findings)
         for index, item in enumerate(host.items("Ulimits"))
     )
-    return tuple(Ulimit(**read.attributes(ULIMIT)) for read in items)
+    return tuple(Ulimit(**read.attributes(field_tables.ULIMIT)) for read in items)
 
 
 def endpoints(
@@ -400,7 +395,7 @@ def endpoint(
     network: str, config: object, path: str, findings: FindingCollector
 ) -> EndpointRequest | None:
     """Return one network to join. Null equals a network without settings."""
-    read = read_object(ENDPOINT, config, path, findings)
+    read = read_object(field_tables.ENDPOINT, config, path, findings)
     aliases = read.texts("Aliases")
     for alias in aliases:
         if not _ALIAS.fullmatch(alias):

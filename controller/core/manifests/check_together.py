@@ -21,14 +21,8 @@ from controller.core.files.mounts import (
     has_files,
     revision_contents,
 )
+from controller.core.manifests.checks import engine_names
 from controller.core.manifests.checks.claims import ResourceClaim, claims_of
-from controller.core.manifests.checks.engine_names import (
-    bound_names,
-    check_engine_names,
-    check_volume_mounts,
-    engine_names_of,
-    volume_names,
-)
 from controller.core.manifests.checks.moves import check_moves, unmoved
 from controller.core.manifests.checks.networks import names_of
 from controller.core.manifests.declaration import (
@@ -109,9 +103,9 @@ def resolve(
     add(_check_doubles(declarations, blind_keys))
     add(check_shared_names(services))
     add(_check_networks(declarations))
-    add(check_engine_names(declarations))
+    add(engine_names.check_engine_names(declarations))
     add(_check_sources(sources))
-    bound = engine_names_of(declarations, blind_keys)
+    bound = engine_names.engine_names_of(declarations, blind_keys)
     add(_check_claims(services, bound))
     add(check_moves(declarations))
     add(_check_names(services))
@@ -122,7 +116,7 @@ def resolve(
     add(problem for secret, spec in secrets for problem in check_secret(secret, spec))
     known = _known_contents(configs, blind_keys) | _known_secrets(secrets, blind_keys)
     mounting = [(d, service_spec(d)) for d in [*services, *partials]]
-    add(check_volume_mounts(mounting, blind_keys))
+    add(engine_names.check_volume_mounts(mounting, blind_keys))
     add(check_mounts(mounting, known, blind_keys))
     # Of two documents with one key, either one will do: both are broken.
     by_key = {declaration.key: declaration for declaration in services}
@@ -197,7 +191,7 @@ def _with_references(
 
     Both are a part of the revision.
     """
-    names = bound_names(service, bound)
+    names = engine_names.bound_names(service, bound)
     if not names and not has_files(service.spec):
         return service
     deliveries = deliveries_of(service.spec, service.key.namespace, known)
@@ -404,7 +398,7 @@ def _check_claims(services: list[Declaration], bound: Mapping[Key, str]) -> Iter
     """
     claimed: dict[object, list[tuple[Declaration, ResourceClaim]]] = {}
     for declaration in services:
-        name_of = volume_names(declaration.key.namespace, bound)
+        name_of = engine_names.volume_names(declaration.key.namespace, bound)
         for claim in claims_of(service_spec(declaration), name_of):
             claimed.setdefault(claim.group, []).append((declaration, claim))
     for claimants in claimed.values():

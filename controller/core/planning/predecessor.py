@@ -21,14 +21,10 @@ from controller.core.drift.classify import (
     unhealthy_cause,
 )
 from controller.core.drift.contention import ENDED
+from controller.core.planning import serving_container
 from controller.core.planning import slot_plan as slots
 from controller.core.planning.context import ServiceContext
 from controller.core.planning.rollout_order_and_pace import order_of
-from controller.core.planning.serving_container import (
-    healing_actions,
-    needs_health_restart,
-    restart_actions,
-)
 from controller.core.planning.slot_plan import SlotPlan
 from controller.model.desired.plan import AnyAction, Barrier, PullImage
 from controller.model.desired.spec.rollout import Order
@@ -75,9 +71,9 @@ def _restart_failing(slot: SlotState, context: ServiceContext, plan: SlotPlan) -
     failing = predecessor.id in context.plan_context.failing_predecessors and all(
         context.availability_of(extra) is AvailabilityWord.UNHEALTHY for extra in slot.alive
     )
-    if not failing or not needs_health_restart(predecessor, context):
+    if not failing or not serving_container.needs_health_restart(predecessor, context):
         return []
-    actions = restart_actions(predecessor, context, unhealthy_cause(predecessor))
+    actions = serving_container.restart_actions(predecessor, context, unhealthy_cause(predecessor))
     # The policy may deny the start. A container that it denies is not stopped.
     refused = any(is_denied(action) for action in (*actions, *plan.before))
     return [] if refused else actions
@@ -92,7 +88,7 @@ def keep_alive_actions(slot: SlotState, context: ServiceContext) -> list[AnyActi
     # Some container must answer to the service's name. A cut-off one has lost the alias.
     alive = [*slot.alive, *([slot.current] if slot.current is not None else [])]
     named = any(context.key.name in aliases for c in alive for _, aliases in c.aliases)
-    healing, _ = healing_actions(predecessors[0], context, with_alias=not named)
+    healing, _ = serving_container.healing_actions(predecessors[0], context, with_alias=not named)
     return [action for action in with_verdicts(healing, context.judge) if not is_denied(action)]
 
 
@@ -112,7 +108,7 @@ def _plan_fallback(slot: SlotState, context: ServiceContext) -> SlotPlan | None:
     if predecessor is None or contended:
         return None
     handle, policy = ContainerHandle.of(predecessor), restart_of(context.service)
-    healing, _ = healing_actions(predecessor, context, with_alias=True)
+    healing, _ = serving_container.healing_actions(predecessor, context, with_alias=True)
     next_name = slots.container_name_in(slot, context)
     start: list[AnyAction] = [*healing, handle.start(f"it serves until {next_name} can")]
     restart = predecessor.settings.restart

@@ -17,12 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from controller.core.encoding.image_reference import parse_reference
 from controller.core.encoding.strict_json import fold
-from controller.core.engine_api.grammar import (
-    HOST_GATEWAY,
-    is_address,
-    is_host_address,
-    is_host_name,
-)
+from controller.core.engine_api import grammar
 from controller.core.engine_api.mount_grammar import parse_size
 from controller.core.engine_api.requests import CreateRequest, Finding
 from controller.core.rules.context import implied
@@ -158,7 +153,7 @@ def _free_alias(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant 
     """Return the switch for networks of a client's own; for other networks, the alias to list."""
     if asked.request.label(REVISION):
         named = _alias(finding, asked, policy)
-        free = isinstance(named, str) and is_host_name(named, most=63)
+        free = isinstance(named, str) and grammar.is_host_name(named, most=63)
         return Grant("set", "networks.serviceAliases", True) if free else None
     network = finding.path.removeprefix("NetworkingConfig.EndpointsConfig.").removesuffix(
         ".Aliases"
@@ -172,9 +167,9 @@ def _free_alias(finding: Finding, asked: GrantRequest, policy: Policy) -> Grant 
 
 def _hosts(finding: Finding, asked: GrantRequest, _policy: Policy) -> Value | None:
     address = (_at(asked.request.extra_hosts, finding.path) or "").partition(":")[2]
-    if not is_host_address(address):
+    if not grammar.is_host_address(address):
         return None
-    return HOST_GATEWAY if address == HOST_GATEWAY else "addresses"
+    return grammar.HOST_GATEWAY if address == grammar.HOST_GATEWAY else "addresses"
 
 
 def _dns(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None:
@@ -183,7 +178,7 @@ def _dns(finding: Finding, asked: GrantRequest, _policy: Policy) -> Grant | None
         if finding.path.startswith(f"HostConfig.{name}"):
             return Grant("set", f"networks.dns.{key}", True)
     server = _at(asked.request.dns_servers, finding.path) or ""
-    whole = str(ipaddress.ip_network(server)) if is_address(server) else ""
+    whole = str(ipaddress.ip_network(server)) if grammar.is_address(server) else ""
     return Grant("add", "networks.dns.servers", whole) if whole else None
 
 

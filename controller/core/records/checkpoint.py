@@ -24,13 +24,7 @@ from controller.core.transparency.signed_note import (
     parse_note,
     parse_public,
 )
-from controller.model.mutations import (
-    INVENTORY_REJECTED,
-    JOURNAL_INVENTORY,
-    JOURNAL_KEY,
-    JOURNAL_PRUNE,
-    ROTATE_KEY,
-)
+from controller.model import mutations
 from controller.model.records import Entry, Record, Role
 
 #: The longest line of a checkpoint: 64 hashes of the edge, two signatures, and the frame.
@@ -124,7 +118,7 @@ def key_entry(identifier: str, key: PublicKey, *, lost: bool) -> Entry:
     With *lost* the previous key is missing, and cannot sign the introduction.
     """
     result = ResultPart(key=str(key), is_key_lost=lost)
-    return _own_entry(identifier, RequestPart(route=JOURNAL_KEY, object=key.name), result)
+    return _own_entry(identifier, RequestPart(route=mutations.JOURNAL_KEY, object=key.name), result)
 
 
 def read_key(record: Record) -> PublicKey | None:
@@ -133,7 +127,7 @@ def read_key(record: Record) -> PublicKey | None:
     Raises:
         BadNote: the record introduces a key, but its key is invalid or not the broker's.
     """
-    if not _is_act(record.entry, JOURNAL_KEY):
+    if not _is_act(record.entry, mutations.JOURNAL_KEY):
         return None
     if not _is_brokers(record.entry):
         raise BadNote("a key that the broker didn't bring in")
@@ -142,7 +136,7 @@ def read_key(record: Record) -> PublicKey | None:
 
 def asks_for_key(entry: Entry) -> bool:
     """Return True if the entry is an operator's request for a new key."""
-    return _is_act(entry, ROTATE_KEY)
+    return _is_act(entry, mutations.ROTATE_KEY)
 
 
 def content_digest(content: bytes) -> str:
@@ -152,7 +146,7 @@ def content_digest(content: bytes) -> str:
 
 def inventory_entry(identifier: str, *, until: int, digest: str) -> Entry:
     """Return the journal entry about a snapshot of the inventory of the records up to *until*."""
-    request = RequestPart(route=JOURNAL_INVENTORY, object="inventory.json")
+    request = RequestPart(route=mutations.JOURNAL_INVENTORY, object="inventory.json")
     result = ResultPart(until=until, inventory=digest)
     # ``read``, as it changes nothing: ``journal list`` leaves such records out.
     return Entry(
@@ -166,7 +160,7 @@ def inventory_entry(identifier: str, *, until: int, digest: str) -> Entry:
 
 def rejected_entry(identifier: str, *, digest: str, reason: str) -> Entry:
     """Return the journal entry about a snapshot that no record describes."""
-    request = RequestPart(route=INVENTORY_REJECTED, object="inventory.json")
+    request = RequestPart(route=mutations.INVENTORY_REJECTED, object="inventory.json")
     return _own_entry(identifier, request, ResultPart(inventory=digest, reason=reason))
 
 
@@ -175,7 +169,7 @@ def described_snapshot(record: Record) -> DescribedInventory | None:
     entry = record.entry
     if entry.stage != "read" or not _is_brokers(entry):
         return None
-    if RequestPart.read(entry.request).route != JOURNAL_INVENTORY:
+    if RequestPart.read(entry.request).route != mutations.JOURNAL_INVENTORY:
         return None
     return _described(record)
 
@@ -193,7 +187,7 @@ def _described(record: Record) -> DescribedInventory:
 def rejected_snapshot(record: Record) -> str:
     """Return why the broker rejected a snapshot, by a record; '' for any other record."""
     entry = record.entry
-    is_rejection = _is_act(entry, INVENTORY_REJECTED) and _is_brokers(entry)
+    is_rejection = _is_act(entry, mutations.INVENTORY_REJECTED) and _is_brokers(entry)
     return ResultPart.read(entry.result).reason if is_rejection else ""
 
 
@@ -203,13 +197,13 @@ def prune_entry(identifier: str, *, until: int, reason: str, digest: str) -> Ent
     *digest* is of the file with the inventory of these records.
     """
     result = ResultPart(until=until, reason=reason, inventory=digest)
-    return _own_entry(identifier, RequestPart(route=JOURNAL_PRUNE, object=""), result)
+    return _own_entry(identifier, RequestPart(route=mutations.JOURNAL_PRUNE, object=""), result)
 
 
 def pruned_by(record: Record) -> int:
     """Return the seq up to which records are removed, by a record; 0 for any other record."""
     entry = record.entry
-    is_prune = _is_act(entry, JOURNAL_PRUNE) and _is_brokers(entry)
+    is_prune = _is_act(entry, mutations.JOURNAL_PRUNE) and _is_brokers(entry)
     return ResultPart.read(entry.result).until or 0 if is_prune else 0
 
 

@@ -7,14 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from controller.core.records.parts import SummaryPart
-from controller.model import names
-from controller.model.mutations import (
-    JOB_RUN,
-    SECRET_FORGET,
-    SERVICE_ACTS,
-    SERVICE_RESTART,
-    SERVICE_ROLLBACK,
-)
+from controller.model import mutations, names
 from controller.model.names import JOB_NAME_MAX, NAMESPACE_MAX, SERVICE_NAME_MAX, Key, is_dns_label
 
 NOTE_MAX = 512
@@ -54,18 +47,18 @@ def read_service_act(body: Mapping[str, object]) -> ServiceRecord | str:
         return f"it has no member {min(body.keys() - _MEMBERS)!r:.64}"
     act, key = body.get("act"), _key(body.get("object"))
     revision, note, anew = body.get("revision", ""), body.get("note", ""), body.get("anew", False)
-    if not isinstance(act, str) or act not in SERVICE_ACTS:
-        return f"act isn't one of {', '.join(SERVICE_ACTS)}"
+    if not isinstance(act, str) or act not in mutations.SERVICE_ACTS:
+        return f"act isn't one of {', '.join(mutations.SERVICE_ACTS)}"
     if key is None:
         return "object isn't a service: Service/NAMESPACE/NAME"
     if not isinstance(revision, str) or not (revision == "" or _REVISION.fullmatch(revision)):
         return "revision isn't one: v2: or v1:, and 64 hex digits"
-    if act == SERVICE_ROLLBACK and not revision:
+    if act == mutations.SERVICE_ROLLBACK and not revision:
         return f"{act} names the revision to go back to"
-    if revision and act not in (SERVICE_ROLLBACK, SERVICE_RESTART):
+    if revision and act not in (mutations.SERVICE_ROLLBACK, mutations.SERVICE_RESTART):
         return f"{act} is of no revision"
-    if not isinstance(anew, bool) or (anew and not (act == SERVICE_RESTART and revision)):
-        return f"anew is true or false, and true for {SERVICE_RESTART} of a revision only"
+    if not isinstance(anew, bool) or (anew and not (act == mutations.SERVICE_RESTART and revision)):
+        return f"anew is true or false, and true for {mutations.SERVICE_RESTART} of a revision only"
     if not isinstance(note, str) or len(note) > NOTE_MAX:
         return f"note isn't a text of at most {NOTE_MAX} characters"
     return ServiceRecord(act, key, revision, anew, note)
@@ -73,12 +66,12 @@ def read_service_act(body: Mapping[str, object]) -> ServiceRecord | str:
 
 def read_run_request(body: Mapping[str, object]) -> ServiceRecord | str:
     """Return the request for a run of a job, or a text about the fault in the body."""
-    return _read_noted_act(JOB_RUN, "Job", "a job", body, name_max=JOB_NAME_MAX)
+    return _read_noted_act(mutations.JOB_RUN, "Job", "a job", body, name_max=JOB_NAME_MAX)
 
 
 def read_forget_request(body: Mapping[str, object]) -> ServiceRecord | str:
     """Return the act to forget the values of a Secret, or a text about the fault in the body."""
-    return _read_noted_act(SECRET_FORGET, "Secret", "a Secret", body)
+    return _read_noted_act(mutations.SECRET_FORGET, "Secret", "a Secret", body)
 
 
 def _read_noted_act(

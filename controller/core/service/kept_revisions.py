@@ -15,13 +15,8 @@ from dataclasses import replace
 from pydantic import ValidationError
 
 from controller.core.files.mounts import revision_contents
+from controller.core.manifests import revision_hash
 from controller.core.manifests.check_together import desired_digest
-from controller.core.manifests.revision_hash import (
-    EARLIER,
-    earlier_revision_of,
-    is_revision_of,
-    revision_of,
-)
 from controller.model.desired.desired import Desired, Service
 from controller.model.desired.limits import DeclaredLimits
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides, Revision
@@ -29,7 +24,7 @@ from controller.model.desired.spec.service import ServiceSpec
 from controller.model.names import Key
 from controller.model.observed import Container, Observed
 
-_EARLIER = f"{EARLIER}:"
+_EARLIER = f"{revision_hash.EARLIER}:"
 
 
 def with_kept_revisions(
@@ -82,7 +77,7 @@ def _kept_name(
 ) -> str:
     running = {container.revision for container in containers}
     if any(revision.startswith(_EARLIER) for revision in running) and canonical not in running:
-        earlier = earlier_revision_of(service.owner, service.key, service.spec)
+        earlier = revision_hash.earlier_revision_of(service.owner, service.key, service.spec)
         if earlier in running:
             return earlier
     kept = reversed(overrides.revisions)
@@ -101,7 +96,7 @@ def _name_before_moves(service: Service, canonical: str, containers: Iterable[Co
     contents = revision_contents(service.deliveries, service.bound_names)
     for name, revision in sorted(formers.items()):
         key = replace(service.key, name=name)
-        if name != service.key.name and is_revision_of(
+        if name != service.key.name and revision_hash.is_revision_of(
             revision, service.owner, key, service.spec, contents
         ):
             return revision
@@ -118,7 +113,7 @@ def moved(overrides: Overrides, key: Key) -> Overrides:
         spec = kept_spec(kept)
         if spec is not None and not kept.hidden:
             contents = revision_contents(kept.deliveries, kept.bound_names)
-            canonical = revision_of(kept.owner, key, spec, contents)
+            canonical = revision_hash.revision_of(kept.owner, key, spec, contents)
             kept = replace(kept, canonical="" if canonical == kept.revision else canonical)  # noqa: PLW2901
         revisions.append(kept)
     return replace(overrides, revisions=tuple(revisions))
@@ -129,7 +124,7 @@ def canonical_revision(kept: Revision, key: Key) -> str:
     if kept.canonical or not kept.revision.startswith(_EARLIER):
         return kept.canonical or kept.revision
     spec = kept_spec(kept)
-    return kept.revision if spec is None else revision_of(kept.owner, key, spec)
+    return kept.revision if spec is None else revision_hash.revision_of(kept.owner, key, spec)
 
 
 def kept_spec(kept: Revision) -> ServiceSpec | None:

@@ -12,12 +12,8 @@ from typing import assert_never
 
 from controller.core.drift.classify import short_revision
 from controller.core.manifests.revision_hash import spec_digest
+from controller.core.service import revisions
 from controller.core.service.overrides import display_name, pin_conflict, shared_resource, slots_of
-from controller.core.service.revisions import (
-    in_force,
-    last_good,
-    record_rollback,
-)
 from controller.model.desired.desired import Desired, Restarting, Service
 from controller.model.desired.overrides import (
     NO_OVERRIDES,
@@ -146,7 +142,7 @@ def _rollback(act: ServiceAct, inputs: ActionInputs, now: str) -> Decision:
     )
     after = replace(before, pin=pin, restarting=None)
     if act.automatic:
-        after = record_rollback(after, service.revision, service.limits)
+        after = revisions.record_rollback(after, service.revision, service.limits)
     text = f"rolls back to {short_revision(earlier.revision)} ({_what(earlier, service)})"
     text += _commits(service, earlier)
     return Decision(after, changed=True, text=text, revision=earlier.revision)
@@ -173,9 +169,9 @@ def _chosen(act: ServiceAct, service: Service, overrides: Overrides) -> Revision
     name = display_name(act.key)
     remedy = f"see 'trimtab history {name}'"
     if not act.to:
-        earlier = last_good(overrides, service.revision, service.limits)
+        earlier = revisions.last_good(overrides, service.revision, service.limits)
         if earlier is None:
-            now = short_revision(in_force(overrides, service.revision))
+            now = short_revision(revisions.in_force(overrides, service.revision))
             raise UsageError(
                 "rollback.none",
                 f"no revision of {name} before {now} is known to have run well",
@@ -239,7 +235,7 @@ def _restart(act: ServiceAct, inputs: ActionInputs) -> Decision:
         replace(before, restarting=Restarting(ids, act.by)),
         changed=bool(ids),
         text=f"{containers} to be replaced" if ids else "it has no containers",
-        revision=in_force(before, service.revision),
+        revision=revisions.in_force(before, service.revision),
         anew=service.spec.pull_policy is PullPolicy.ALWAYS,
     )
 

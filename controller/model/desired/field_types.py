@@ -16,23 +16,18 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from controller.model.quantities import (
-    format_bytes,
-    format_duration_ms,
-    parse_bytes,
-    parse_duration_ms,
-)
+from controller.model import quantities
 
 #: ``model_dump(…, context=AS_WRITTEN)`` writes quantities as users do; without it, as numbers.
 AS_WRITTEN = {"quantities": "as written"}
 
 
 def _bytes_out(count: int, _: object, info: SerializationInfo) -> int | str:
-    return format_bytes(count) if info.context == AS_WRITTEN else count
+    return quantities.format_bytes(count) if info.context == AS_WRITTEN else count
 
 
 def _duration_out(count: int, _: object, info: SerializationInfo) -> int | str:
-    return format_duration_ms(count) if info.context == AS_WRITTEN else count
+    return quantities.format_duration_ms(count) if info.context == AS_WRITTEN else count
 
 
 class _Written:
@@ -49,13 +44,13 @@ class _Written:
 
 Bytes = Annotated[
     int,
-    BeforeValidator(parse_bytes),
+    BeforeValidator(quantities.parse_bytes),
     WrapSerializer(_bytes_out),
     _Written("^[0-9]{1,18}(Ki|Mi|Gi)$", "512Mi"),
 ]
 DurationMs = Annotated[
     int,
-    BeforeValidator(parse_duration_ms),
+    BeforeValidator(quantities.parse_duration_ms),
     WrapSerializer(_duration_out),
     _Written("^[0-9]{1,12}(ms|s|m|h)$", "10s"),
 ]

@@ -13,14 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from controller.broker.gate import redact
+from controller.broker.gate import journal_entries, redact
 from controller.broker.gate.call import Author, Flow, GateRequest, inspect_paths, read_json
-from controller.broker.gate.journal_entries import (
-    journal_unavailable,
-    record_event,
-    request_of,
-    require_record,
-)
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.state import GateState
 from controller.broker.guards import kernel_verify, lookup, name_conflicts, split_brain
@@ -122,13 +116,13 @@ def adopt(call: GateRequest, state: GateState, body: Mapping[str, object]) -> Fl
             left.append(candidate)
             continue
         by = Author(state.new_id(), call.actor, policy=call.policy.digest)
-        request = request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
-        if not (yield from record_event("operator", by, request)):
-            return journal_unavailable(call.id)
+        request = journal_entries.request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
+        if not (yield from journal_entries.record_event("operator", by, request)):
+            return journal_entries.journal_unavailable(call.id)
         taken.append(candidate)
     totals = {"act": "adopt", "adopted": len(taken), "left": len(left), "note": remark}
-    request = request_of("POST", ADOPT, state.instance, totals)
-    yield from require_record("operator", call.by, request)
+    request = journal_entries.request_of("POST", ADOPT, state.instance, totals)
+    yield from journal_entries.require_record("operator", call.by, request)
     # An operator reviewed the present objects: from now on only newer ones are a rival's.
     state.split_brain.alone_since = state.clock.now()
     yield from split_brain.survey(state)
@@ -252,7 +246,9 @@ class _Survey:
             candidate.findings += adoption.judge_plain(candidate.claim, candidate.inspect)
             candidate.summary = self._plain_summary(candidate)
         if not candidate.findings:
-            request = request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
+            request = journal_entries.request_of(
+                "POST", ADOPT, candidate.claim.id, candidate.summary
+            )
             inventory = self._state.inventory
             self._state.inventory = fold_adoption(inventory, inventory.seq, request)
 
@@ -370,7 +366,7 @@ class _Survey:
 
     def _verify_running(self, candidate: Candidate) -> Flow[None]:
         """Compare the kernel's view of a running container with its would-be admission."""
-        request = request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
+        request = journal_entries.request_of("POST", ADOPT, candidate.claim.id, candidate.summary)
         inventory = self._state.inventory
         item = fold_adoption(inventory, inventory.seq, request).containers[candidate.claim.id]
         sight = yield from kernel_verify.verify(self._state, item, self._policy)

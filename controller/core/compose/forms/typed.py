@@ -9,13 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from controller.core.compose.forms.values import (
-    duration_text,
-    parse_duration,
-    parse_size,
-    single_precision,
-    split_command,
-)
+from controller.core.compose.forms import values
 from controller.core.compose.text import nodes
 from controller.core.compose.text.interpolation import to_boolean, to_integer, to_number
 
@@ -117,14 +111,14 @@ def fraction(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | Non
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return wrong(node, "a number", target)
-    return node.at(single_precision(float(value)))
+    return node.at(values.single_precision(float(value)))
 
 
 def size(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
     """Convert a size to a string with the number of bytes."""
     value = node.value
     if isinstance(value, str):
-        value = parse_size(node, value, target.path)
+        value = values.parse_size(node, value, target.path)
     if value is None or value == 0:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
@@ -141,7 +135,7 @@ def duration(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | Non
     if node.value is None:
         return None
     value = nodes.scalar_text(node.value)
-    return node.at(duration_text(parse_duration(node, value, target.path)))
+    return node.at(values.duration_text(values.parse_duration(node, value, target.path)))
 
 
 def nonzero_duration(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode | None:
@@ -171,7 +165,7 @@ def command(node: nodes.ComposeNode, target: Target) -> nodes.ComposeNode:
     """Convert a command line, or a list of words; null stays null."""
     value = node.value
     if isinstance(value, str):
-        words, cut = split_command(node, value, target.path)
+        words, cut = values.split_command(node, value, target.path)
         if cut:
             message = "Compose drops the text from the first ; & | < or > outside quotes"
             remedy = 'write a list: ["sh", "-c", "…"]'

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from controller.core.compose.project import TreePath
+from controller.core.compose.translation import units
 from controller.core.compose.translation.gpus import gpu_requests
 from controller.core.compose.translation.scope import (
     Draft,
@@ -16,11 +17,6 @@ from controller.core.compose.translation.scope import (
     texts,
 )
 from controller.core.compose.translation.settings import USUAL_CAPABILITIES
-from controller.core.compose.translation.units import (
-    byte_text,
-    duration_ms,
-    duration_text,
-)
 from controller.model.names import Key
 from controller.model.quantities import format_duration_ms
 
@@ -142,7 +138,7 @@ def _program(work: Workload) -> None:
             work.refuse((name,), message, "write the whole command line as entrypoint")
     grace = work.tree.get("stop_grace_period")
     if grace is not None:
-        milliseconds = duration_ms(grace)
+        milliseconds = units.duration_ms(grace)
         whole = None if milliseconds is None else -(-milliseconds // 1000) * 1000
         text = str(grace) if whole is None else format_duration_ms(whole)
         work.draft.put("spec.stopGracePeriod", text, "stop_grace_period")
@@ -255,7 +251,7 @@ def _limits(work: Workload) -> None:
 
 
 def _bytes(value: object) -> object:
-    return byte_text(value) or str(value)
+    return units.byte_text(value) or str(value)
 
 
 def _number(value: object) -> object:
@@ -382,8 +378,8 @@ def _healthcheck(work: Workload) -> None:
     ):
         value = check.get(name)
         # Docker Compose takes 0 for the default, which is none for start_period alone.
-        if value is not None and (name == "start_period" or duration_ms(value) != 0):
-            text = duration_text(value) or str(value)
+        if value is not None and (name == "start_period" or units.duration_ms(value) != 0):
+            text = units.duration_text(value) or str(value)
             work.draft.put(f"spec.healthcheck.{field}", text, ("healthcheck", name))
     _retries(work, check)
 
@@ -395,8 +391,8 @@ def _retries(work: Workload, check: Tree) -> None:
     if retries <= _RETRIES_MAX:
         work.draft.put("spec.healthcheck.retries", retries, ("healthcheck", "retries"))
         return
-    interval = duration_ms(check.get("interval")) or _INTERVAL_MS
-    start = duration_ms(check.get("start_period")) or _START_PERIOD_MS
+    interval = units.duration_ms(check.get("interval")) or _INTERVAL_MS
+    start = units.duration_ms(check.get("start_period")) or _START_PERIOD_MS
     longer = format_duration_ms(start + (retries - _RETRIES_MAX) * interval)
     work.draft.put("spec.healthcheck.retries", _RETRIES_MAX, ("healthcheck", "retries"))
     work.draft.put("spec.healthcheck.startPeriod", longer, ("healthcheck", "retries"))
