@@ -15,8 +15,12 @@ from controller.core.engine_api.field_reader import FindingCollector, members_of
 from controller.core.engine_api.field_tables import HOOK
 from controller.core.engine_api.grammar import hooks
 from controller.core.engine_api.requests import Finding, Findings, HookRequest, HookRequests
-from controller.core.rules import limits_privileges
 from controller.core.rules.context import Case
+from controller.core.rules.limits_privileges import (
+    judge_arguments,
+    judge_environment,
+    judge_non_root,
+)
 from controller.model.policy.document import Policy
 
 #: All hooks of a container. They are a label, and lists of containers repeat labels.
@@ -44,16 +48,16 @@ def hooks_allowed(case: Case) -> Findings:
 
 def judge_hook(hook: HookRequest, policy: Policy, container_user: str) -> Findings:
     """Yield the faults of a hook; *container_user* is the container's user, '' for root."""
-    yield from _at(hook.path, limits_privileges.judge_arguments(hook.command))
+    yield from _at(hook.path, judge_arguments(hook.command))
     if hook.user:  # a hook without a user has the container's, which another rule judges
         yield from _at(hook.path, judge_command_user(hook.user, policy, container_user))
-    yield from _at(hook.path, limits_privileges.judge_environment(hook.env, policy))
+    yield from _at(hook.path, judge_environment(hook.env, policy))
 
 
 def judge_command_user(user: str, policy: Policy, container_user: str) -> Findings:
     """Root needs the policy's permission, since most containers have fewer rights than root."""
     if policy.security.require_non_root:
-        yield from limits_privileges.judge_non_root(user or container_user)
+        yield from judge_non_root(user or container_user)
     elif user and not policy.exec.root and _is_root(user):
         remedy = "leave User out to use the container's user"
         yield Finding("exec.root", "User", f"{user!r} is root or in its group", remedy)
