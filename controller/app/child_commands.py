@@ -22,6 +22,9 @@ from controller.system.unix_socket import engine_socket_path
 
 #: The environment variables that every child inherits.
 KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "TRIMTAB_LOG")
+#: Variables of every child. pydantic then searches no installed package for plugins: a search takes a
+#: twentieth of a child's start, and a plugin would run as root in the broker.
+SET_ENVIRONMENT = {"PYDANTIC_DISABLE_PLUGINS": "__all__"}
 #: Prefixes of the variables that the shipper inherits too: OpenTelemetry's exporter takes a
 #: collector's credentials from them.
 EXPORTERS = "OTEL_EXPORTER_OTLP_"
@@ -186,7 +189,8 @@ def _python_needs() -> list[Need]:
 
 
 def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: environ[name] for name in KEPT_ENVIRONMENT if name in environ}
+    kept = {name: environ[name] for name in KEPT_ENVIRONMENT if name in environ}
+    return kept | SET_ENVIRONMENT
 
 
 def _crash(environ: Mapping[str, str]) -> dict[str, str]:

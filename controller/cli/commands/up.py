@@ -23,6 +23,7 @@ from controller.cli.options import (
     webhook_option,
 )
 from controller.cli.output.terminal import echo
+from controller.system.heap import importing
 
 #: After a month, nobody remembers the purpose of a stopped container.
 QUARANTINE_MAX_MS = 30 * 24 * 3_600_000
@@ -132,9 +133,10 @@ def up(
         raise click.UsageError("give DIR or --git, not both")
     if web is not None:
         raise click.UsageError("--web: the web page is not supported yet")
-    from controller.app.state_folder import LaunchOptions
-    from controller.app.up import prepare_launch, run_both
-    from controller.cli.status.live_view import watch
+    with importing():
+        from controller.app.state_folder import LaunchOptions
+        from controller.app.up import prepare_launch, run_both
+        from controller.cli.status.live_view import watch
 
     root = state_root(state)
     if git_url is not None:
@@ -183,8 +185,9 @@ def broker(
     **settings: Any,
 ) -> int:
     """Run the broker alone: the privileged gate before the engine, and the journal's only writer."""
-    from controller.app.broker import open_launch, run_broker
-    from controller.app.state_folder import LaunchOptions
+    with importing():
+        from controller.app.broker import open_launch, run_broker
+        from controller.app.state_folder import LaunchOptions
 
     chosen = LaunchOptions(quarantine_ms, registry_auth)
     launch = open_launch(state_root(state), chosen=chosen, **settings)
@@ -210,7 +213,8 @@ def run(state: Path | None, as_json: bool, **options: Any) -> int:  # noqa: ARG0
     DIR and quarantine default to the settings of the broker's instance. Given here, they hold for
     this process only.
     """
-    from controller.app.controller import run_controller
+    with importing():
+        from controller.app.controller import run_controller
 
     if os.getuid() == 0:
         echo("warning: the controller runs as root; give it a user of its own", err=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 
-from controller.system.heap import keep_out_of_collections
+import pytest
+
+from controller.system.heap import importing, keep_out_of_collections
 
 
 def test_what_exists_is_kept_out_of_collections() -> None:
@@ -13,5 +15,25 @@ def test_what_exists_is_kept_out_of_collections() -> None:
         keep_out_of_collections()
         assert gc.get_freeze_count() > 0
         assert not any(each is kept for each in gc.get_objects())
+    finally:
+        gc.unfreeze()
+
+
+def test_imports_run_without_collections_and_stay_out_of_later_ones() -> None:
+    try:
+        with importing():
+            assert not gc.isenabled()
+            module: list[object] = [[]]
+        assert gc.isenabled()
+        assert not any(each is module for each in gc.get_objects())
+    finally:
+        gc.unfreeze()
+
+
+def test_collections_go_on_after_an_import_that_fails() -> None:
+    try:
+        with pytest.raises(ImportError), importing():
+            raise ImportError
+        assert gc.isenabled()
     finally:
         gc.unfreeze()
