@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from controller.core.drift.probe_verdict import Probe, ProbeResult
 from controller.core.records.views import Page, Question
 from controller.model.container_output import LogLine
-from controller.model.desired.desired import Desired
-from controller.model.desired.plan import AnyAction
 from controller.model.inventory import Inventory
 from controller.model.names import Key
 from controller.model.observed import Observed
 from controller.model.records import Context, Entry, Record
+
+if TYPE_CHECKING:
+    # The broker implements some ports, and loads no plan and no document.
+    from controller.core.drift.probe_verdict import Probe, ProbeResult
+    from controller.model.desired.desired import Desired
+    from controller.model.desired.plan import AnyAction
 
 
 class Clock(Protocol):

@@ -33,7 +33,6 @@ from controller.model.desired.desired import (
     Volume,
 )
 from controller.model.desired.plan import (
-    ALLOW,
     AnyAction,
     Barrier,
     Blocked,
@@ -54,7 +53,6 @@ from controller.model.desired.plan import (
     StopContainer,
     UnpauseContainer,
     UpdateContainer,
-    Verdict,
     Wait,
 )
 from controller.model.desired.spec.mounts import VolumeSpec
@@ -64,6 +62,7 @@ from controller.model.errors import Problem
 from controller.model.files.delivery import FileSet, MountedFiles, StoredContent
 from controller.model.names import Key, NetworkNames, container_name, service_key
 from controller.model.observed import Container, ContainerState, Image, Observed, Settings
+from controller.model.records import ALLOW, Verdict
 
 IMAGE = "ghcr.io/platformnetwork/web:1"
 IMAGE_ID = "sha256:" + "1" * 64

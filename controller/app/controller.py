@@ -45,11 +45,12 @@ from controller.loop.workers.stop_signal import StopSignal
 from controller.loop.workers.triggers import Triggers
 from controller.loop.workers.worker_slots import WorkerSlots
 from controller.model.desired.desired import Desired
-from controller.model.desired.plan import AnyAction, CreateContainer, Verdict
+from controller.model.desired.plan import AnyAction, CreateContainer
 from controller.model.errors import Problem, StateError
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 from controller.model.policy.document import Policy
+from controller.model.records import Verdict
 from controller.ports import DesiredSource
 from controller.process.drop_privileges import EXPECTED_PROGRAM, check_program
 from controller.settings import StateFolder, read_instance, state_of

@@ -41,10 +41,9 @@ from controller.broker.handlers.adoption import as_found, labelled
 from controller.core.admission import calls
 from controller.core.encoding import strict_json
 from controller.core.engine_api import parse
-from controller.model.desired.plan import Verdict
 from controller.model.mutations import TRUST, Mutation
 from controller.model.policy.document import Policy
-from controller.model.records import Actor, Context, Reply, Request
+from controller.model.records import Actor, Context, Reply, Request, Verdict
 
 REGISTRY_AUTH_MAX = 8192
 _MEDIA_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?', re.ASCII | re.IGNORECASE)

@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from controller.model.desired.plan import Verdict
 from controller.model.names import NetworkNames
+from controller.model.records import Verdict
 
 
 class ParsedPolicy(Protocol):

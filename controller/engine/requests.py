@@ -76,9 +76,7 @@ def change_request(action: ChangeAction) -> OutgoingRequest:
         case actions.RenameContainer():
             return OutgoingRequest("POST", f"{container}/rename", {"name": action.name})
         case actions.ConnectNetwork() | actions.DisconnectNetwork():
-            verb = "connect" if isinstance(action, actions.ConnectNetwork) else "disconnect"
-            path = f"/networks/{quote(action.network, safe='')}/{verb}"
-            return OutgoingRequest("POST", path, body=translate.joining_body(action))
+            return _membership_request(action)
         case actions.RemoveContainer():
             return OutgoingRequest("DELETE", container)
         case actions.RemoveNetwork():
@@ -95,3 +93,14 @@ def split_reference(reference: str) -> tuple[str, str]:
     if at:
         return (stem if tagged else repository, digest)
     return (stem, tag) if tagged else (repository, "latest")
+
+
+def _membership_request(
+    action: actions.ConnectNetwork | actions.DisconnectNetwork,
+) -> OutgoingRequest:
+    network, container = quote(action.network, safe=""), action.precondition.id
+    if isinstance(action, actions.ConnectNetwork):
+        body = translate.joining_body(container, action.aliases)
+        return OutgoingRequest("POST", f"/networks/{network}/connect", body=body)
+    body = translate.joining_body(container)
+    return OutgoingRequest("POST", f"/networks/{network}/disconnect", body=body)

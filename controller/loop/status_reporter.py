@@ -20,11 +20,12 @@ from controller.loop.reconciler import Reconciler
 from controller.loop.shared_state import ControllerParts, SharedState
 from controller.loop.workers.triggers import PUBLISH_S
 from controller.model.desired.desired import Desired
-from controller.model.desired.plan import Plan, Verdict
+from controller.model.desired.plan import Plan
 from controller.model.errors import EngineError, Problem, Severity, StateError
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Observed
 from controller.model.quantities import format_instant
+from controller.model.records import Verdict
 
 #: The maximum age of a report while nothing changes: ``status --watch`` asks twice a second.
 FRESH_S = 5.0

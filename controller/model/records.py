@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from controller.model.errors import Problem
+
 
 class Role(StrEnum):
     """The role of a peer at the gate."""
@@ -31,6 +33,22 @@ class Actor:
     owner: str = ""  # the client's owner by the policy
     #: False if controller and operator share a uid. The role then rests on the request's claim.
     separated: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The policy's decision on one mutation."""
+
+    decision: Literal["allow", "mutate", "deny", "audit-deny"]
+    rules: tuple[str, ...] = ()  # the ids of the deciding rules
+    reason: str = ""
+    remedy: str = ""
+    mutations: tuple[str, ...] = ()  # the injected settings, a sentence each
+    #: Each finding at its place in the document, for a mutation on behalf of a document.
+    problems: tuple[Problem, ...] = ()
+
+
+ALLOW = Verdict("allow")
 
 
 @dataclass(frozen=True, slots=True)

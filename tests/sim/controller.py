@@ -30,10 +30,10 @@ from controller.loop.probes.prober import ProbedEngine, Prober
 from controller.loop.shared_state import ControllerParts
 from controller.loop.state.store import StateStore
 from controller.loop.workers.triggers import Chore, Triggers
-from controller.model.desired.plan import AnyAction, Plan, Verdict
+from controller.model.desired.plan import AnyAction, Plan
 from controller.model.names import Key
 from controller.model.observed import Observed
-from controller.model.records import Actor, Reply, Request, Role
+from controller.model.records import Actor, Reply, Request, Role, Verdict
 from tests.sim.broker import BrokerDied, NobodyThere, SimBroker
 from tests.sim.clock import VirtualClock
 from tests.sim.faults import Action

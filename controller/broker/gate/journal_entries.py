@@ -13,9 +13,8 @@ from controller.broker.wire.responses import refusal
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.image_reference import without_credentials
 from controller.core.records import parts
-from controller.model.desired.plan import Verdict
 from controller.model.inventory import ContainerItem
-from controller.model.records import Actor, Context, Entry, Record, Reply, Stage
+from controller.model.records import Actor, Context, Entry, Record, Reply, Stage, Verdict
 
 
 def actor_of(actor: Actor) -> dict[str, object]:

@@ -21,9 +21,8 @@ from controller.core.enforcement.settlement import Settled
 from controller.core.records.parts import ActorPart, RequestPart, ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
-from controller.model.desired.plan import Verdict
 from controller.model.mutations import Mutation
-from controller.model.records import Entry, Record, Reply, Role
+from controller.model.records import Entry, Record, Reply, Role, Verdict
 
 #: The error code of a change without a reply from the engine.
 OUTCOME_UNKNOWN = "outcome.unknown"

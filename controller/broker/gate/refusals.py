@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from controller.broker.wire.responses import json_reply, refusal
 from controller.core.rules.verdict import AdmissionDecision
-from controller.model.desired.plan import Verdict
-from controller.model.records import Reply
+from controller.model.records import Reply, Verdict
 
 
 @dataclass(eq=False)

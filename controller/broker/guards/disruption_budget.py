@@ -25,11 +25,10 @@ from controller.core.records.inventory_json import replica_of
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
-from controller.model.desired.plan import Verdict
 from controller.model.inventory import USED, Approval, Capacity, ContainerItem, RecordTime
 from controller.model.mutations import Mutation
 from controller.model.observed import Settings
-from controller.model.records import Role
+from controller.model.records import Role, Verdict
 
 RUNNING = "running"
 #: The states of a container whose end takes something down. One that the engine is restarting by

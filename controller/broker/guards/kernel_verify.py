@@ -42,12 +42,11 @@ from controller.model.confinement import (
     KernelDifference,
     NotReadable,
 )
-from controller.model.desired.plan import Verdict
 from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation
 from controller.model.observed import Settings
 from controller.model.policy.document import Policy
-from controller.model.records import Context, Entry, Record, Reply, Role
+from controller.model.records import Context, Entry, Record, Reply, Role, Verdict
 
 #: Pause before each observation, in seconds. A difference counts if the last observation shows it.
 PAUSES_S = (0.0, 0.02, 0.05, 0.1)

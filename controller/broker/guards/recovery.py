@@ -31,10 +31,9 @@ from controller.core.enforcement.settlement import Settled, SettlementEvidence
 from controller.core.records.parts import RequestPart, ResultPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import mutations, names
-from controller.model.desired.plan import Verdict
 from controller.model.inventory import OpenIntent
 from controller.model.mutations import Mutation
-from controller.model.records import Entry, Record, Reply
+from controller.model.records import Entry, Record, Reply, Verdict
 
 STALE = Verdict("allow", ("stale.clean-up",), "it was created and never started")
 

@@ -26,13 +26,12 @@ from controller.core.records.parts import RequestPart, ResultPart, SummaryPart
 from controller.core.rules.hooks import hooks_text, read_hooks
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import mutations, names
-from controller.model.desired.plan import ALLOW
 from controller.model.desired.spec.lifecycle import HOOK_MAX_MS
 from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation
 from controller.model.observed import HOOKS_PENDING, HOOKS_SUCCEEDED, POST_START, PRE_STOP
 from controller.model.policy.document import Policy
-from controller.model.records import Context, Entry, Reply
+from controller.model.records import ALLOW, Context, Entry, Reply
 
 #: The time of all hooks of one event.
 HOOKS_S = HOOK_MAX_MS / 1000

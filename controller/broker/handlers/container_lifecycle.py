@@ -39,10 +39,9 @@ from controller.core.engine_api.timestamps import ZERO_TIME
 from controller.core.records.container_effects import changes_limits, updated_settings
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
-from controller.model.desired.plan import ALLOW
 from controller.model.mutations import Mutation
 from controller.model.policy.document import Policy
-from controller.model.records import Reply, Role
+from controller.model.records import ALLOW, Reply, Role
 
 ANSWER_SPARE_S = 15.0
 DEFAULT_GRACE_S = 10

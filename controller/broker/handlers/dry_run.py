@@ -16,7 +16,7 @@ from controller.broker.gate.query_params import validate_query
 from controller.broker.gate.refusals import Denied
 from controller.broker.gate.request_target import read_path, read_query
 from controller.broker.gate.routes import Route
-from controller.core.admission import calls, create, networks_volumes, preview, update
+from controller.core.admission import calls, create, engine_body, networks_volumes, update
 from controller.core.admission.exec import admit_exec
 from controller.core.encoding import strict_json
 from controller.core.engine_api import parse
@@ -25,10 +25,9 @@ from controller.core.engine_api.requests import ConnectRequest, Finding
 from controller.core.rules.facts import HostFacts, Stamp
 from controller.core.rules.identity import is_reserved, judge_name
 from controller.core.rules.verdict import AdmissionDecision, mode_of, verdict_of
-from controller.model.desired.plan import Verdict
 from controller.model.mutations import Mutation
 from controller.model.policy.document import Policy
-from controller.model.records import Actor
+from controller.model.records import Actor, Verdict
 
 _SHOWN_MAX = 120
 _STAMP = Stamp(instance="", intent="00000000-0000-7000-8000-000000000000")
@@ -197,7 +196,7 @@ def _explain(
 
 def _rebuilt(route: Route, request: DryRun, judged: AdmissionDecision) -> dict[str, object]:
     if route.name == Mutation.CONTAINER_CREATE and judged.body is None:
-        return preview.outline_body(
+        return engine_body.outline_body(
             parse.parse_create(request.body),
             name=request.query.get("name", ""),
             actor=request.actor,

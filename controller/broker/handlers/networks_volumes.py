@@ -35,10 +35,9 @@ from controller.core.rules.facts import NetworkFacts, QuotaCounts, Stamp, Volume
 from controller.core.rules.networks import implied_kind
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
-from controller.model.desired.plan import ALLOW
 from controller.model.inventory import VOLUME
 from controller.model.mutations import Mutation
-from controller.model.records import Actor, Reply, Role
+from controller.model.records import ALLOW, Actor, Reply, Role
 
 QUOTA_RULES = "quota."
 FORGET_AGAIN_S = 1.0

@@ -30,8 +30,7 @@ from controller.broker.wire.request_reader import Head, Malformed, ParsedRequest
 from controller.broker.wire.responses import CONTINUE, refusal, reply_bytes
 from controller.core.records.parts import ActorPart
 from controller.model.crashpoints import Reach, pass_by
-from controller.model.desired.plan import Verdict
-from controller.model.records import Actor, Entry, Reply, Request
+from controller.model.records import Actor, Entry, Reply, Request, Verdict
 from controller.system.slots import Slots, SlotUser
 
 LOG = logging.getLogger(__name__)

@@ -15,10 +15,11 @@ from controller.settings import read_instance, state_of
 if TYPE_CHECKING:
     from controller.core.rules.verdict import AdmissionDecision
     from controller.model.desired.desired import Desired, Service
-    from controller.model.desired.plan import CreateContainer, Verdict
+    from controller.model.desired.plan import CreateContainer
     from controller.model.errors import Problem
     from controller.model.names import Key
     from controller.model.policy.document import Policy
+    from controller.model.records import Verdict
 
 #: Stands for the content of a Secret: no rule depends on the id.
 _UNKNOWN_CONTENT = f"hmac:{'0' * 64}"
@@ -50,10 +51,11 @@ def check_creations(
     desired: Desired, policy: Policy
 ) -> Iterator[tuple[CreateContainer, AdmissionDecision]]:
     """Yield the create of the first container of each service and job, with its admission and findings."""
-    from controller.core.admission.preview import CONTROLLER, check_create
+    from controller.core.admission.preview import check_create
     from controller.core.engine_api.create_body import container_body
     from controller.core.planning.images_networks_volumes import Prerequisites
     from controller.core.planning.next_container import hypothetical_create
+    from controller.core.rules.context import CONTROLLER
     from controller.model.observed import Observed
 
     networks = policy.networks.names

@@ -16,9 +16,9 @@ from controller.model.desired.field_types import AS_WRITTEN
 
 if TYPE_CHECKING:
     from controller.model.desired.desired import Desired, Network, Service, Volume
-    from controller.model.desired.plan import Verdict
     from controller.model.errors import Problem
     from controller.model.names import Key
+    from controller.model.records import Verdict
 
 
 def problem_lines(problems: Iterable[Problem], show: Excerpts = lambda _problem: ()) -> str:

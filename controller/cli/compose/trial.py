@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from controller.cli.compose.project_folder import ReadFolder
     from controller.core.compose.trial.changes import TrialChange
     from controller.core.compose.trial.reach import ServiceReach, Side
-    from controller.model.desired.plan import Verdict
     from controller.model.errors import Problem
     from controller.model.names import Key
     from controller.model.policy.document import Policy
+    from controller.model.records import Verdict
 
 
 @command(

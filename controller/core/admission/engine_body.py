@@ -31,7 +31,7 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.records.parts import DevicePart, MountPart, SummaryPart
 from controller.core.rules.confinement import confinement_of, number_text
-from controller.core.rules.context import Case, name_of, reference_text
+from controller.core.rules.context import Case, make_case, name_of, reference_text
 from controller.core.rules.facts import Stamp
 from controller.core.rules.hooks import hooks_text
 from controller.core.rules.identity import is_reserved
@@ -265,6 +265,16 @@ def body_of(final: FinalRequest) -> RequestBody:
         "Labels": dict(final.labels),
         "HostConfig": _host_config(final),
     }
+
+
+def outline_body(
+    request: CreateRequest, *, name: str, actor: Actor, policy: Policy
+) -> dict[str, object]:
+    """Return the gate's body for a create, also for a refused create.
+
+    For display only: the gate never forwards this body. Refused values appear unchanged.
+    """
+    return body_of(finish(make_case(request, name=name, actor=actor, policy=policy)))
 
 
 def _host_config(final: FinalRequest) -> RequestBody:

@@ -14,11 +14,10 @@ from controller.core.files.retention import NamedContent, Stored
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.identity import judge_owner
 from controller.core.rules.verdict import AdmissionDecision, deny
-from controller.model.desired.plan import ALLOW
 from controller.model.files.delivery import FileSet, StoredContent
 from controller.model.names import NAMESPACE_MAX, SERVICE_NAME_MAX, is_dns_label
 from controller.model.policy.document import Policy
-from controller.model.records import Actor
+from controller.model.records import ALLOW, Actor
 
 #: Names of files in a record; the count is whole.
 NAMES_RECORDED = 32

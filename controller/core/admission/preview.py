@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from controller.core.admission.calls import admit_reference, admit_stop
 from controller.core.admission.create import admit_create
-from controller.core.admission.engine_body import body_of, finish
 from controller.core.admission.networks_volumes import admit_network, admit_volume
 from controller.core.admission.update import admit_update
 from controller.core.engine_api.parse import parse_create, parse_network, parse_update, parse_volume
-from controller.core.engine_api.requests import CreateRequest
 from controller.core.engine_api.translate import network_body, update_body, volume_body
 from controller.core.policy.refusals import verdict_in_document
-from controller.core.rules.context import PREVIEW_STAMP, make_case
+from controller.core.rules.context import CONTROLLER, OPERATOR, PREVIEW_STAMP
 from controller.core.rules.facts import HostFacts
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.plan import (
-    ALLOW,
     AnyAction,
     AnyWait,
     ContainerChange,
@@ -32,14 +29,9 @@ from controller.model.desired.plan import (
     RemoveNetwork,
     StopContainer,
     UpdateContainer,
-    Verdict,
 )
 from controller.model.policy.document import Policy
-from controller.model.records import Actor, Role
-
-#: The actors of a preview. No process stands behind them, so their pid is 0.
-CONTROLLER = Actor(uid=-1, gid=-1, pid=0, role=Role.CONTROLLER)
-OPERATOR = Actor(uid=0, gid=0, pid=0, role=Role.OPERATOR)
+from controller.model.records import ALLOW, Actor, Verdict
 
 
 def preview_action(policy: Policy, action: AnyAction, body: dict[str, object] | None) -> Verdict:
@@ -103,13 +95,3 @@ def check_volume(policy: Policy, action: CreateVolume) -> AdmissionDecision:
     return admit_volume(
         request, actor=CONTROLLER, policy=policy, existing=None, stamp=PREVIEW_STAMP
     )
-
-
-def outline_body(
-    request: CreateRequest, *, name: str, actor: Actor, policy: Policy
-) -> dict[str, object]:
-    """Return the gate's body for a create, also for a refused create.
-
-    For display only: the gate never forwards this body. Refused values appear unchanged.
-    """
-    return body_of(finish(make_case(request, name=name, actor=actor, policy=policy)))

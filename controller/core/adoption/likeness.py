@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from controller.core.admission.adoption import Defaults, create_body_of
-from controller.core.admission.preview import CONTROLLER
 from controller.core.encoding.json_members import list_of, mapping_of
 from controller.core.encoding.quoting import quote, shorten
 from controller.core.encoding.strict_json import fold
@@ -29,6 +28,7 @@ from controller.core.engine_api.requests import (
     PortRequest,
     RequestBody,
 )
+from controller.core.rules.context import CONTROLLER
 from controller.core.rules.identity import is_controllers_name, is_reserved
 from controller.model import names
 from controller.model.observed import Settings

@@ -28,12 +28,11 @@ from controller.model.desired.plan import (
     StopContainer,
     UnpauseContainer,
     UpdateContainer,
-    Verdict,
     Wait,
 )
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import Container, ContainerState, LimitValue
-from controller.model.records import Precondition
+from controller.model.records import Precondition, Verdict
 
 #: Prefix of the cause of actions that attach the service's alias.
 TAKES_NAME = "takes the name"

@@ -9,16 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from controller.model.desired.plan import (
-    DisconnectNetwork,
-    Plan,
-    RemoveContainer,
-    StopContainer,
-)
 from controller.model.inventory import Approval
 from controller.model.observed import Observed
+
+if TYPE_CHECKING:
+    from controller.model.desired.plan import Plan
 
 APPROVAL_S: Final = 3600.0
 OBJECTS_MAX: Final = 1000
@@ -77,6 +74,9 @@ def planned_removals(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ..
 
     Each container appears once. Sorted by service and name.
     """
+    # The broker reads requests here, and loads no plan.
+    from controller.model.desired.plan import DisconnectNetwork, RemoveContainer, StopContainer
+
     names = {each.id: each.name for each in observed.containers}
     removals: dict[str, PlannedRemoval] = {}
     for action in plan.actions:

@@ -10,6 +10,7 @@ from typing import assert_never
 
 from controller.core.encoding.json_members import only_set
 from controller.core.engine_api.requests import RequestBody
+from controller.core.engine_api.translate import NO_NETWORK
 from controller.model import names
 from controller.model.desired.desired import Service
 from controller.model.desired.plan import CreateContainer
@@ -34,8 +35,6 @@ RESTART = {
 
 _NS_PER_MS = 1_000_000
 _NANO = 1_000_000_000
-# The only network in the inspect of a container without networks.
-NO_NETWORK = "none"
 
 
 def create_body(

@@ -31,8 +31,8 @@ from controller.core.engine_api.requests import (
 )
 from controller.core.files.content import is_content_id
 from controller.model.desired.spec.fields import is_env_name
-from controller.model.desired.spec.files import is_key
 from controller.model.desired.spec.lifecycle import HOOK_MAX_MS, HOOK_MIN_MS, HOOKS_MAX
+from controller.model.files.delivery import is_key
 from controller.model.names import SERVICE_NAME_MAX, is_dns_label
 
 PROTOCOLS = ("tcp", "udp", "sctp")

@@ -26,8 +26,7 @@ from controller.core.engine_api.field_tables import (
 from controller.core.engine_api.grammar import is_below, is_clean
 from controller.core.engine_api.requests import FileRequest, MountRequest
 from controller.core.files.content import is_content_id
-from controller.model.desired.spec.files import is_key
-from controller.model.files.delivery import FILE_KINDS, ID_MAX
+from controller.model.files.delivery import FILE_KINDS, ID_MAX, is_key
 from controller.model.names import SERVICE_NAME_MAX, is_dns_label
 
 #: Up to the limit of file systems. The policy limits the names of new volumes further.

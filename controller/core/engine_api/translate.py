@@ -7,17 +7,15 @@ versions add members.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from controller.core.encoding.json_members import only_set
 from controller.core.engine_api.comparable_fields import LIMITS, UNSET, unknown_members
-from controller.core.engine_api.create_body import NO_NETWORK
 from controller.core.engine_api.requests import ICC, MASQUERADE, RequestBody
 from controller.core.engine_api.timestamps import ZERO_TIME, is_of_last_run
 from controller.model import names, observed
-from controller.model.desired import plan as actions
 from controller.model.files.delivery import FILE_KINDS, MountedFiles, StoredFiles
 from controller.model.inventory import ContainerItem, OwnedObject
 from controller.model.names import workload_key
@@ -29,6 +27,13 @@ from controller.model.observed import (
     LimitValue,
     Settings,
 )
+
+if TYPE_CHECKING:
+    # The broker reads inspects, and loads no plan and no document.
+    from controller.model.desired import plan as actions
+
+#: The only network in the inspect of a container without networks.
+NO_NETWORK = "none"
 
 _SHORT_ID = 12
 #: The default number of failed probes in a row before a container is unhealthy.
@@ -51,12 +56,10 @@ def limits_body(limits: Mapping[str, LimitValue]) -> RequestBody:
     return only_set(**{LIMITS[name]: value for name, value in limits.items()})
 
 
-def joining_body(action: actions.ConnectNetwork | actions.DisconnectNetwork) -> RequestBody:
+def joining_body(container: str, aliases: Sequence[str] = ()) -> RequestBody:
     """Return the body of ``POST /networks/NAME/connect`` and ``…/disconnect``."""
-    aliases = list(action.aliases) if isinstance(action, actions.ConnectNetwork) else []
-    return only_set(
-        Container=action.precondition.id, EndpointConfig={"Aliases": aliases} if aliases else None
-    )
+    endpoint = {"Aliases": list(aliases)} if aliases else None
+    return only_set(Container=container, EndpointConfig=endpoint)
 
 
 def network_body(action: actions.CreateNetwork) -> RequestBody:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from controller.core.encoding.canonical_json import digest
 from controller.core.encoding.yaml import YamlPath
-from controller.model.desired.spec.files import ConfigSpec, is_key
 from controller.model.errors import Problem
-from controller.model.files.delivery import CONTENT_BYTES_MAX, FILE_BYTES_MAX, FILES_MAX
+from controller.model.files.delivery import CONTENT_BYTES_MAX, FILE_BYTES_MAX, FILES_MAX, is_key
 from controller.model.quantities import format_bytes
+
+if TYPE_CHECKING:
+    # The broker checks contents too, and loads no document.
+    from controller.model.desired.spec.files import ConfigSpec
 
 _ID = re.compile(r"(?:sha256|hmac):[0-9a-f]{64}", re.ASCII)
 

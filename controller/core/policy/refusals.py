@@ -17,10 +17,10 @@ from controller.core.manifests.field_paths import field_at, fields_of
 from controller.core.manifests.validation_errors import dotted
 from controller.core.rules.verdict import AdmissionDecision, mode_of
 from controller.model.desired.desired import Network, Service, SourceLocation, Volume
-from controller.model.desired.plan import Verdict
 from controller.model.errors import Problem, Severity, SourcePosition
 from controller.model.names import NetworkNames
 from controller.model.policy.document import Policy
+from controller.model.records import Verdict
 
 #: A reason of the broker starts with the first denied place in the body. Further rules follow.
 _PLACE = (

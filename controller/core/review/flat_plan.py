@@ -9,8 +9,9 @@ from dataclasses import asdict
 from controller.core.encoding.terminal_text import printable
 from controller.core.rules.images.anonymous_volumes import describe, slot_volumes
 from controller.model.desired.desired import ImageVolume, OverrideReason
-from controller.model.desired.plan import AnyAction, Blocked, CreateContainer, Plan, Verdict, Wait
+from controller.model.desired.plan import AnyAction, Blocked, CreateContainer, Plan, Wait
 from controller.model.errors import Problem, Severity
+from controller.model.records import Verdict
 
 NOTHING_TO_DO = "nothing to do"
 INCOMPLETE = "incomplete: part of the desired state can't be read, so nothing of it is removed"

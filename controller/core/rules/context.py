@@ -133,6 +133,9 @@ def service_of(request: CreateRequest) -> str:
     return asked or (composed if is_dns_label(composed, length=SERVICE_LABEL_MAX) else "")
 
 
+#: The actors of a preview. No process stands behind them, so their pid is 0.
+CONTROLLER = Actor(uid=-1, gid=-1, pid=0, role=Role.CONTROLLER)
+OPERATOR = Actor(uid=0, gid=0, pid=0, role=Role.OPERATOR)
 #: The stamp of a preview: no instance, and an intent that is never recorded.
 PREVIEW_STAMP = Stamp(instance="", intent="00000000-0000-7000-8000-000000000000")
 

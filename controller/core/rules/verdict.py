@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from controller.core.encoding.quoting import shorten
 from controller.core.engine_api.requests import Finding
-from controller.model.desired.plan import Verdict
 from controller.model.observed import Settings
 from controller.model.policy.modes import ROLLABLE, Mode
+from controller.model.records import Verdict
 
 #: Prefixes of the ids of rules that report a malformed request.
 MALFORMED = ("body.", "query.", "signal.invalid")

@@ -20,15 +20,9 @@ from controller.core.policy.refusals import with_remedies
 from controller.core.service.overrides import display_name
 from controller.core.status.facts import READY_WORDS, Facts, StatusInputs
 from controller.model.desired.desired import OverrideReason
-from controller.model.desired.plan import (
-    AnyAction,
-    Barrier,
-    NeedsOperator,
-    QuarantineWait,
-    Verdict,
-    Wait,
-)
+from controller.model.desired.plan import AnyAction, Barrier, NeedsOperator, QuarantineWait, Wait
 from controller.model.errors import Act, Severity
+from controller.model.records import Verdict
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 #: The reason if the broker ended a container because of a violation.

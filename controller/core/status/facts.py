@@ -46,13 +46,14 @@ from controller.model.desired.desired import (
     Service,
     Volume,
 )
-from controller.model.desired.plan import Plan, Verdict
+from controller.model.desired.plan import Plan
 from controller.model.desired.spec.job import JobSpec
 from controller.model.desired.spec.rollout import RunState
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.errors import Act, Problem
 from controller.model.names import Key, NetworkNames
 from controller.model.observed import NO_RUNS, Container, JobRun, Observed
+from controller.model.records import Verdict
 
 #: A job that stands so needs nothing.
 READY_WORDS = frozenset({JobWord.IDLE, JobWord.COMPLETE, JobWord.SUSPENDED})

@@ -19,9 +19,10 @@ from controller.core.service.rollout_progress import RolloutProgress
 from controller.core.status.facts import Failure
 from controller.model.desired.desired import Service
 from controller.model.desired.overrides import NO_OVERRIDES, Overrides
-from controller.model.desired.plan import Verdict, Wait
+from controller.model.desired.plan import Wait
 from controller.model.errors import EngineError
 from controller.model.names import Key, SlotKey
+from controller.model.records import Verdict
 
 #: By field.
 Contentions = Mapping[str, Contention]

@@ -7,29 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from controller.model.desired.desired import OverrideReason, Service
 from controller.model.errors import Problem
 from controller.model.names import Key
 from controller.model.observed import LimitValue
-from controller.model.records import NO_PRECONDITION, Precondition
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The policy's decision on one mutation."""
-
-    decision: Literal["allow", "mutate", "deny", "audit-deny"]
-    rules: tuple[str, ...] = ()  # the ids of the deciding rules
-    reason: str = ""
-    remedy: str = ""
-    mutations: tuple[str, ...] = ()  # the injected settings, a sentence each
-    #: Each finding at its place in the document, for a mutation on behalf of a document.
-    problems: tuple[Problem, ...] = ()
-
-
-ALLOW = Verdict("allow")
+from controller.model.records import ALLOW, NO_PRECONDITION, Precondition, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

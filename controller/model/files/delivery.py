@@ -24,6 +24,9 @@ CONTENTS_KEPT = 10
 #: Names with stored contents.
 NAMES_MAX = 2_000
 ID_MAX = 2**32 - 2
+#: Limits of the path of a file in a content.
+KEY_MAX = 255
+KEY_DEPTH_MAX = 8
 
 #: ``Delivery.on_change`` of a content that is part of the service's revision.
 RESTART = "Restart"
@@ -31,6 +34,13 @@ RESTART = "Restart"
 NO_REACTION = "None"
 
 _DIGITS = 12
+
+
+def is_key(text: str) -> bool:
+    """Return True if *text* names a file of a Config: a relative path of at most 8 names."""
+    parts = text.split("/")
+    clean = not {"", ".", ".."} & set(parts) and not any(part.startswith("..") for part in parts)
+    return clean and len(parts) <= KEY_DEPTH_MAX and len(text) <= KEY_MAX and text.isprintable()
 
 
 def short_content(content: str) -> str:

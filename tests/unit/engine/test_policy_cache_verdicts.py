@@ -10,9 +10,9 @@ from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.next_container import hypothetical_create
 from controller.engine.policy_cache import VerdictCache
 from controller.model.desired.desired import Desired, SourceLocation
-from controller.model.desired.plan import ALLOW, Verdict
 from controller.model.names import NetworkNames
 from controller.model.policy.document import Policy
+from controller.model.records import ALLOW, Verdict
 from tests import worlds
 from tests.worlds import service
 

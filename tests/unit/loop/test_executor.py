@@ -14,10 +14,9 @@ from controller.model.desired.plan import (
     PullImage,
     RemoveContainer,
     UnpauseContainer,
-    Verdict,
 )
 from controller.model.errors import EngineFailed
-from controller.model.records import UNMET, Context, Precondition
+from controller.model.records import UNMET, Context, Precondition, Verdict
 from tests import worlds
 from tests.unit.loop.toy import ToyEngine
 from tests.worlds import IMAGE, WEB, container, declared, service

@@ -40,9 +40,8 @@ from controller.core.records.parts import ResultPart, SummaryPart
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names
 from controller.model.confinement import GAPS
-from controller.model.desired.plan import Verdict
 from controller.model.mutations import Mutation
-from controller.model.records import Reply
+from controller.model.records import Reply, Verdict
 
 #: Other mutations wait while the containers are judged.
 CONTAINERS_MAX = 50

@@ -20,10 +20,9 @@ from controller.core.encoding.json_members import mapping_of, texts_of
 from controller.core.records.parts import SummaryPart
 from controller.core.rules.context import COMPOSE_SERVICE
 from controller.core.rules.verdict import AdmissionDecision
-from controller.model.desired.plan import Verdict
 from controller.model.inventory import ContainerItem
 from controller.model.mutations import Mutation
-from controller.model.records import Reply
+from controller.model.records import Reply, Verdict
 
 #: Labels of docker compose.
 COMPOSE_PROJECT = "com.docker.compose.project"

@@ -26,7 +26,6 @@ from controller.broker.handlers.volumes.object_adoption import (
 from controller.core.admission.adoption import Defaults
 from controller.core.admission.engine_body import log_with_defaults
 from controller.core.admission.object_adoption import AdoptionRequest
-from controller.core.admission.preview import CONTROLLER
 from controller.core.admission.update import judge_memory_in_use, memory_in_use
 from controller.core.adoption import gaps as hardening
 from controller.core.adoption import likeness
@@ -39,6 +38,7 @@ from controller.core.engine_api.translate import endpoint_aliases, limits_body, 
 from controller.core.records.container_effects import adopt_container
 from controller.core.records.inventory import fold_adoption
 from controller.core.records.parts import Closing, RequestPart, ResultPart, SummaryPart
+from controller.core.rules.context import CONTROLLER
 from controller.core.rules.identity import is_reserved, judge_labels
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model import names

@@ -37,11 +37,10 @@ from controller.core.rules.confinement import data_path
 from controller.core.rules.facts import CreateFacts, Stamp
 from controller.core.rules.identity import is_reserved
 from controller.core.rules.verdict import AdmissionDecision, verdict_of
-from controller.model.desired.plan import Verdict
 from controller.model.inventory import ContainerItem, Inventory, OwnedObject, PinnedImage
 from controller.model.mutations import ADOPT
 from controller.model.policy.document import Policy
-from controller.model.records import Actor, Reply, Role
+from controller.model.records import Actor, Reply, Role, Verdict
 
 #: Other mutations wait while the objects are judged.
 OBJECTS_MAX = 100

@@ -8,19 +8,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from controller.model.desired.spec.fields import CleanPath, Model, SignalName
-from controller.model.files.delivery import FILES_MAX, ID_MAX, NO_REACTION, RESTART
+from controller.model.files.delivery import FILES_MAX, ID_MAX, NO_REACTION, RESTART, is_key
 
-KEY_MAX = 255
-KEY_DEPTH_MAX = 8
 _READABLE = 0o444
 _MODE = re.compile(r"0[0-7]{3}", re.ASCII)
-
-
-def is_key(text: str) -> bool:
-    """Return True if *text* names a file of a Config: a relative path of at most 8 names."""
-    parts = text.split("/")
-    clean = not {"", ".", ".."} & set(parts) and not any(part.startswith("..") for part in parts)
-    return clean and len(parts) <= KEY_DEPTH_MAX and len(text) <= KEY_MAX and text.isprintable()
 
 
 def _key(text: str) -> str:

@@ -11,11 +11,10 @@ from controller.broker.gate.call import Author
 from controller.broker.gate.commands import Forward, InspectPaths, ReadEngine, WriteRecord
 from controller.broker.gate.mutate import Change, perform
 from controller.broker.gate.state import GateState
-from controller.model.desired.plan import Verdict
 from controller.model.host_paths import ENGINE_DATA, PathFacts
 from controller.model.mutations import Mutation
 from controller.model.observed import Settings
-from controller.model.records import Actor, Record, Reply
+from controller.model.records import Actor, Record, Reply, Verdict
 from tests.unit.broker.dialogue import (
     ALICE,
     CONTROLLER,

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from controller.broker.dispatch import explain
 from controller.broker.gate.routes import ROUTES
 from controller.broker.handlers.dry_run import Explanation, FieldOutcome
-from controller.core.admission.preview import CONTROLLER, OPERATOR, check_create
+from controller.core.admission.preview import check_create
 from controller.core.engine_api import field_tables
+from controller.core.rules.context import CONTROLLER, OPERATOR
 from controller.model.policy.document import Policy
 from controller.model.records import Actor
 from tests.unit.core.creates import CLIENT, REFERENCE, STRICT, policy

@@ -38,10 +38,9 @@ from controller.broker.secrets.opener import SecretOpener
 from controller.broker.secrets.worker import SecretWorker
 from controller.core.engine_api.requests import CreateRequest, VariableRequest
 from controller.core.records.inventory_json import to_json
-from controller.model.desired.plan import Verdict
 from controller.model.files.delivery import FileSet, Variant
 from controller.model.mutations import Mutation
-from controller.model.records import Reply
+from controller.model.records import Reply, Verdict
 from tests.leaks import found_in, leaks_below
 from tests.unit.broker.dialogue import CONTROLLER, record, reply, request, state
 from tests.unit.core.secrets.oracle import Keys

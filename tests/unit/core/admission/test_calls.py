@@ -18,7 +18,6 @@ from controller.core.admission.preview import check_create, preview_action
 from controller.core.engine_api.create_body import create_body
 from controller.model.desired.desired import Service, SourceLocation
 from controller.model.desired.plan import (
-    ALLOW,
     ConnectNetwork,
     CreateContainer,
     CreateNetwork,
@@ -36,6 +35,7 @@ from controller.model.desired.plan import (
 )
 from controller.model.desired.spec.service import ServiceSpec
 from controller.model.names import Key, container_name
+from controller.model.records import ALLOW
 from tests.unit.core.creates import (
     CLIENT,
     CONTROLLER,

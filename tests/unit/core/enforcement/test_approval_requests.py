@@ -15,12 +15,11 @@ from controller.model.desired.plan import (
     RemoveContainer,
     StartContainer,
     StopContainer,
-    Verdict,
 )
 from controller.model.inventory import Approval
 from controller.model.names import service_key
 from controller.model.observed import Observed, Settings
-from controller.model.records import Precondition
+from controller.model.records import Precondition, Verdict
 from tests.unit.core.plain import WEB, container
 
 PLAN = "ab" * 32

@@ -9,10 +9,11 @@ from controller.core.planning import planner
 from controller.core.planning.planner import ACTIONS_MAX, keys, orphan_keys
 from controller.core.review.flat_plan import to_json
 from controller.model.desired.desired import SourceIdentity
-from controller.model.desired.plan import Blocked, Verdict
+from controller.model.desired.plan import Blocked
 from controller.model.errors import Problem, Severity
 from controller.model.names import Key, service_key
 from controller.model.observed import Image, ObservedNetwork
+from controller.model.records import Verdict
 from tests.worlds import (
     BRIDGE,
     HERE,

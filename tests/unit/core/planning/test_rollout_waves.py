@@ -13,10 +13,11 @@ from controller.core.planning.next_container import next_name
 from controller.core.planning.rollout_order_and_pace import order_of
 from controller.core.review.flat_plan import render
 from controller.model.desired.desired import Restarting, Service
-from controller.model.desired.plan import ConnectNetwork, StopContainer, Verdict
+from controller.model.desired.plan import ConnectNetwork, StopContainer
 from controller.model.desired.spec.rollout import Order
 from controller.model.names import Key
 from controller.model.observed import Container, HostPort
+from controller.model.records import Verdict
 from tests.worlds import (
     INGRESS,
     ISOLATED,

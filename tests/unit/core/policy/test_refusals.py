@@ -16,9 +16,9 @@ from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.next_container import hypothetical_create
 from controller.core.policy.refusals import with_document_fields, with_remedies
 from controller.model.desired.desired import Service
-from controller.model.desired.plan import Verdict
 from controller.model.observed import Observed
 from controller.model.policy.document import Policy
+from controller.model.records import Verdict
 from tests.unit.core.creates import policy
 
 STRICT = Policy.from_json({"name": "strict"})

@@ -14,7 +14,6 @@ from controller.broker.gate.routes import CREATE_BODY_MAX
 from controller.cli.clients.offline import preview_creations
 from controller.core.admission.create import admit_create
 from controller.core.admission.networks_volumes import admit_network, admit_volume
-from controller.core.admission.preview import CONTROLLER
 from controller.core.encoding import strict_json
 from controller.core.engine_api.create_body import container_body
 from controller.core.engine_api.parse import parse_create, parse_network, parse_volume
@@ -22,6 +21,7 @@ from controller.core.engine_api.translate import network_body, volume_body
 from controller.core.manifests.check_together import desired_of
 from controller.core.planning.images_networks_volumes import Prerequisites
 from controller.core.planning.next_container import create_of
+from controller.core.rules.context import CONTROLLER
 from controller.core.rules.facts import Stamp
 from controller.core.rules.verdict import AdmissionDecision
 from controller.model.desired.desired import Desired, Network, Volume

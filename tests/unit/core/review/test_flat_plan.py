@@ -7,8 +7,9 @@ from controller.core.review.flat_plan import (
     to_json,
     verdict_json,
 )
-from controller.model.desired.plan import Blocked, Plan, Verdict
+from controller.model.desired.plan import Blocked, Plan
 from controller.model.errors import Problem, Severity
+from controller.model.records import Verdict
 from tests.worlds import WEB, container, declared, deny, engine, plan, service
 
 BLOCKED = Blocked(WEB, "PrunePending", "would be removed, but nothing is left", "approve it")

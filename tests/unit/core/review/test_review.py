@@ -10,8 +10,9 @@ from controller.core.review.summary import summary_of
 from controller.model.desired.desired import Service
 from controller.model.desired.field_changes import Downtime, Review
 from controller.model.desired.overrides import Overrides, Revision
-from controller.model.desired.plan import Blocked, Verdict
+from controller.model.desired.plan import Blocked
 from controller.model.errors import Problem
+from controller.model.records import Verdict
 from tests.worlds import (
     INGRESS,
     ISOLATED,

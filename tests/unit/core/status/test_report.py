@@ -12,10 +12,11 @@ from controller.core.planning.quarantine import Quarantine, QuarantineLeft
 from controller.core.status.facts import Failure, StatusInputs
 from controller.core.status.report import report
 from controller.model.desired.desired import Desired
-from controller.model.desired.plan import Blocked, Plan, Verdict
+from controller.model.desired.plan import Blocked, Plan
 from controller.model.errors import Act, Problem, Severity
 from controller.model.names import service_key
 from controller.model.observed import Ending, Image, Observed, ObservedNetwork, ObservedVolume
+from controller.model.records import Verdict
 from tests.worlds import (
     IMAGE,
     IMAGE_ID,
