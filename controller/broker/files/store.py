@@ -13,6 +13,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -33,6 +34,8 @@ from controller.model.crashpoints import Reach, pass_by
 from controller.model.files.delivery import FileSet, Variant
 from controller.system.atomic_file import write_atomic
 
+#: The kind of files with folders in memory.
+IN_MEMORY = "secret"
 #: The prefix of the crash points of a file in the store.
 _POINTS = "files.content"
 _REMAPPED = re.compile(r".*/([0-9]{1,10})\.[0-9]{1,10}/volumes", re.ASCII)
@@ -95,7 +98,8 @@ class FileStore:
     first_id: Callable[[], int] = lambda: 0
     reach: Reach = pass_by
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    #: The contents stored since the last collection: their records can be on the way.
+    #: The contents stored, and the folders made, since the last collection: their records can be on
+    #: the way.
     _fresh: set[tuple[FileSet, str]] = field(default_factory=set)
 
     def put(self, files: FileSet, content: str, stored: bytes | None) -> str:
@@ -132,6 +136,8 @@ class FileStore:
 
         def change() -> None:
             made = self._made(files, variant)
+            if files.kind == IN_MEMORY:
+                self._fresh.add((files, content))
             if stable:
                 current = (self._place(files) / "current").read_text()
                 self._remember(files, replace(made, stable=True))
@@ -196,6 +202,40 @@ class FileStore:
                 if not known:
                     shutil.rmtree(place, ignore_errors=True)
                     shutil.rmtree(top, ignore_errors=True)
+
+    def clear_memory(
+        self, mounted: Mapping[str, frozenset[str]], *, everything: bool = False
+    ) -> None:
+        """Remove the folders of Secrets that no container mounts: plain text goes with its use.
+
+        A folder is made again before the next create or start. *mounted* has the ids of contents by
+        ``str(FileSet)``. Folders made since the last collection stay, unless *everything* goes:
+        their containers may be on the way.
+        """
+        with self._lock:
+            for files in self._all():
+                if files.kind != IN_MEMORY:
+                    continue
+                used = mounted.get(str(files), frozenset())
+                fresh = frozenset(content for each, content in self._fresh if each == files)
+                self._clear(files, used if everything else used | fresh)
+
+    def _clear(self, files: FileSet, used: frozenset[str]) -> None:
+        root = self.roots[files.kind]
+        top = root / files.namespace / files.name
+        for made in self._variants(files):
+            left = tuple(each for each in made.contents if each in used)
+            stable = made.stable and bool(used)
+            if (left, stable) != (made.contents, made.stable):
+                self._remember(files, replace(made, contents=left, stable=stable))
+        folders = {content_folder(content) for content in used}
+        for path in top.iterdir() if top.is_dir() else ():
+            is_stable = path.name.startswith("current-")
+            if not used if is_stable else path.name not in folders:
+                shutil.rmtree(path, ignore_errors=True)
+        for folder in (top, top.parent, root):
+            with suppress(OSError):  # another Secret is there, or nothing
+                folder.rmdir()
 
     # Parts
 

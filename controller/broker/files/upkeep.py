@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +78,16 @@ def open_store(
 async def run_upkeep(files: FileStore, state: GateState, *, every_s: float) -> None:
     """Make missing folders again, once; then remove unneeded contents, again and again.
 
-    A fault of the disk ends neither.
+    A fault of the disk ends neither. At the end, no folder in memory stays that is not mounted.
     """
+    try:
+        await _keep_up(files, state, every_s)
+    finally:
+        with suppress(OSError, ValueError):
+            files.clear_memory(_mounted(state.inventory), everything=True)
+
+
+async def _keep_up(files: FileStore, state: GateState, every_s: float) -> None:
     try:
         for failed, reason in await asyncio.to_thread(lambda: list(files.restore())):
             LOG.error("files.unrestored files=%s error=%s", failed, reason)
@@ -87,9 +96,18 @@ async def run_upkeep(files: FileStore, state: GateState, *, every_s: float) -> N
     while True:
         await asyncio.sleep(every_s)
         try:
+            await asyncio.to_thread(files.clear_memory, _mounted(state.inventory))
             await asyncio.to_thread(files.collect, kept_contents(state.inventory))
         except (OSError, ValueError):
             LOG.exception("files.uncollected by a fault")
+
+
+def _mounted(inventory: Inventory) -> Mapping[str, frozenset[str]]:
+    """Return the contents that containers mount, by ``str(FileSet)``."""
+    mounted: dict[str, set[str]] = {}
+    for files, content in used_contents(inventory):
+        mounted.setdefault(str(files), set()).add(content)
+    return {key: frozenset(contents) for key, contents in mounted.items()}
 
 
 def kept_contents(inventory: Inventory) -> Mapping[str, frozenset[str]]:
@@ -97,7 +115,7 @@ def kept_contents(inventory: Inventory) -> Mapping[str, frozenset[str]]:
 
     A content that was lost left the inventory, and its folder can be mounted still.
     """
-    kept = {key: {c.content for c in each.contents} for key, each in inventory.files.items()}
-    for files, content in used_contents(inventory):
-        kept.setdefault(str(files), set()).add(content)
-    return {key: frozenset(contents) for key, contents in kept.items()}
+    kept = dict(_mounted(inventory))
+    for key, each in inventory.files.items():
+        kept[key] = kept.get(key, frozenset()) | {c.content for c in each.contents}
+    return kept

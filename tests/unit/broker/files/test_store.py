@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from controller.broker.files.store import FileStore, first_id
+from controller.broker.files.store import FileStore, first_id, open_config
 from controller.broker.gate.commands import is_lost
 from controller.core.files import blob
 from controller.core.files.blob import UnopenedContent
 from controller.core.files.content import content_id
-from controller.core.files.layout import source_of, variant_id
+from controller.core.files.layout import content_folder, source_of, variant_id
 from controller.model.files.delivery import FileSet, Variant
 
 SITE = FileSet("config", "default", "site")
@@ -185,3 +185,53 @@ def test_a_content_that_cannot_be_opened_now_is_not_lost(tmp_path):
     assert "no private key" in reason
     assert not is_lost(reason)
     assert is_lost(store(tmp_path).make(SITE, "sha256:" + "0" * 64, ALL))
+
+
+SECRET = FileSet("secret", "default", "db")
+
+
+def in_memory(folder: Path) -> FileStore:
+    roots = {"config": folder / "files", "secret": folder / "memory"}
+    openers = {"config": open_config, "secret": open_config}
+    return FileStore(folder / "contents", roots, openers)
+
+
+def put_secret(to: FileStore, files: dict[str, bytes]) -> str:
+    content = content_id(files)
+    assert to.put(SECRET, content, blob.encode(files)) == ""
+    return content
+
+
+def folders_of(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "memory" / "default" / "db").glob("*")}
+
+
+def test_secrets_that_no_container_mounts_leave_the_memory(tmp_path: Path) -> None:
+    files = in_memory(tmp_path)
+    one, two = put_secret(files, ONE), put_secret(files, TWO)
+    for content in (one, two):
+        assert files.make(SECRET, content, ALL) == ""
+    assert files.make(SECRET, two, ALL, stable=True) == ""
+    stable = f"current-{variant_id(ALL)}"
+    mounted = {str(SECRET): frozenset({two})}
+    # Their containers can be on the way.
+    files.clear_memory({})
+    assert folders_of(tmp_path) == {content_folder(one), content_folder(two), stable}
+    files.collect({str(SECRET): frozenset({one, two})})
+    files.clear_memory(mounted)
+    assert folders_of(tmp_path) == {content_folder(two), stable}
+    # What is gone isn't restored at the next boot, and is made for the next container.
+    assert list(files.restore()) == []
+    assert folders_of(tmp_path) == {content_folder(two), stable}
+    files.clear_memory({}, everything=True)
+    assert not (tmp_path / "memory").exists()
+    assert files.make(SECRET, two, ALL, stable=True) == ""
+    assert folders_of(tmp_path) == {stable}
+
+
+def test_configs_stay_on_the_disk_without_containers(tmp_path: Path) -> None:
+    files = in_memory(tmp_path)
+    one = put(files, ONE)
+    assert files.make(SITE, one, ALL) == ""
+    files.clear_memory({}, everything=True)
+    assert seen(tmp_path, one) == ONE

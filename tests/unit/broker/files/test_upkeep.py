@@ -39,6 +39,12 @@ def test_a_fault_of_the_disk_ends_neither_the_restoring_nor_the_collecting() -> 
         def restore(self) -> Iterator[tuple[FileSet, str]]:
             raise ValueError("a damaged list of folders")
 
+        def clear_memory(
+            self, _mounted: Mapping[str, frozenset[str]], *, everything: bool = False
+        ) -> None:
+            if everything:
+                raise OSError("no space left")
+
         def collect(self, _kept: Mapping[str, frozenset[str]]) -> None:
             self.left -= 1
             if self.left:
