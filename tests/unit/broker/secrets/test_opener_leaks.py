@@ -17,9 +17,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from controller.broker.deliveries import secrets
 from controller.broker.deliveries.secrets import values_of
 from controller.broker.dispatch import handle
 from controller.broker.files.store import FileStore
+from controller.broker.gate import mutate
 from controller.broker.gate.call import Author
 from controller.broker.gate.commands import (
     Command,
@@ -171,9 +173,76 @@ SECRETS = st.one_of(
 )
 
 
+def texts_of(secret: bytes, worker: SecretWorker, folder: Path) -> bytes:
+    """Deliver a secret, mount it and ask for it as a variable; return all that is written and said."""
+    shutil.rmtree(folder, ignore_errors=True)
+    broker = Broker(folder, worker)
+    create(broker, deliver(broker, {"age": {"pw": SHOP.sealed(secret)}}))
+    inventory = json.dumps(to_json(broker.knows.inventory), ensure_ascii=False)
+    texts = [text.encode("utf-8", "surrogatepass") for text in (*broker.said, inventory)]
+    assert list(leaks_below(broker.memory, secret)) != [], "the search finds what is there"
+    assert list(leaks_below(broker.state_folder, secret)) == []
+    return b"\n".join(texts)
+
+
+def _values_in_place_of_hashes(_original: Any) -> Any:
+    def wrong(_state: GateState, change: Change) -> dict[str, str]:
+        forwarded: Any = change.forwarded or {}
+        entries = forwarded.get("Env") or ()
+        return {name: value for name, _, value in (str(e).partition("=") for e in entries)}
+
+    return wrong
+
+
+def _nothing_withheld(_original: Any) -> Any:
+    return lambda reply, _change: reply
+
+
+def _source_in_the_record(original: Any) -> Any:
+    def wrong(method: str, route: str, subject: str, summary: Any, *rest: Any, **named: Any) -> Any:
+        return original(
+            method, route, subject, {**summary, "opened": PLANTED.decode()}, *rest, **named
+        )
+
+    return wrong
+
+
+PLANTED = b"correct horse battery staple"
+#: Planted bugs, by the module and the function that has them.
+PLANTS = {
+    "the intent of a create has values in place of hashes": (
+        mutate,
+        "_env_hashes",
+        _values_in_place_of_hashes,
+    ),
+    "a reply repeats the values that the engine got": (
+        mutate,
+        "_without_values",
+        _nothing_withheld,
+    ),
+    "the record of an opened Secret has the plain text": (
+        secrets,
+        "request_of",
+        _source_in_the_record,
+    ),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_the_search_finds_a_planted_secret(
+    plant: str, worker: SecretWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert found_in(texts_of(PLANTED, worker, tmp_path / "sound"), PLANTED) == []
+    module, name, wrong = PLANTS[plant]
+    monkeypatch.setattr(module, name, wrong(getattr(module, name)))
+    assert found_in(texts_of(PLANTED, worker, tmp_path / "planted"), PLANTED) != []
+
+
 def test_no_secret_is_in_records_replies_state_or_texts(
     pytestconfig: pytest.Config, worker: SecretWorker, tmp_path: Path
 ) -> None:
+    usual = texts_of(PLANTED, worker, tmp_path / "usual")
+
     @settings(
         max_examples=pytestconfig.getoption("secrets"),
         deadline=None,
@@ -182,14 +251,8 @@ def test_no_secret_is_in_records_replies_state_or_texts(
     @given(SECRETS)
     def search(secret: bytes) -> None:
         assume(len(set(secret)) > 4)
-        folder = tmp_path / "one"
-        shutil.rmtree(folder, ignore_errors=True)
-        broker = Broker(folder, worker)
-        create(broker, deliver(broker, {"age": {"pw": SHOP.sealed(secret)}}))
-        inventory = json.dumps(to_json(broker.knows.inventory), ensure_ascii=False)
-        for text in (*broker.said, inventory):
-            assert found_in(text.encode("utf-8", "surrogatepass"), secret) == []
-        assert list(leaks_below(broker.state_folder, secret)) == []
-        assert list(leaks_below(broker.memory, secret)) != [], "the search finds what is there"
+        # Drawn texts can be constants of the code, which are in every record.
+        assume(found_in(usual, secret) == [])
+        assert found_in(texts_of(secret, worker, tmp_path / "one"), secret) == []
 
     search()
