@@ -13,7 +13,7 @@ from typing import Any
 
 from controller.core.disruption import budget
 from controller.core.encoding.canonical_json import canonical
-from controller.core.encoding.stored_form import read_plain
+from controller.core.encoding.json_members import read_plain
 from controller.core.engine_api import translate
 from controller.core.engine_api.streams import pull_errors
 from controller.core.jobs import memory as jobs

@@ -1,6 +1,6 @@
 """Typed readers of parsed JSON whose shape is not guaranteed, such as records of older versions.
 
-A missing member, or a value of another type, reads as empty. No reader raises.
+A missing member, or a value of another type, reads as empty. No reader raises, except ``read_plain``.
 
 A ``Payload`` declares each member of a JSON object once, for readers and writers::
 
@@ -15,10 +15,34 @@ A ``Payload`` declares each member of a JSON object once, for readers and writer
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self, TypeVar, cast, dataclass_transform
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, dataclass_transform
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 P = TypeVar("P", bound="Payload")
+
+
+def read_plain(kind: type[T], value: object) -> T:
+    """Return a value of *kind* from JSON, as ``asdict`` writes it; unknown members are ignored.
+
+    Numbers are read from strings too: the journal writes numbers beyond 2^53 as strings.
+
+    Raises:
+        ValueError: *value* has another form.
+    """
+    result: T = _adapter_of(kind).validate_python(value)  # type: ignore[arg-type]  # a type is hashable
+    return result
+
+
+@cache
+def _adapter_of(kind: Any) -> TypeAdapter[Any]:
+    # Commands that ask the journal read no such value, and pydantic doubles their start.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def mapping_of(value: object) -> Mapping[str, Any]:

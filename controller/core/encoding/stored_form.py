@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 
 from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter
@@ -26,23 +26,6 @@ from pydantic.fields import FieldInfo
 from controller.model.names import Key
 
 T = TypeVar("T")
-
-
-@cache
-def _plain(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def read_plain(kind: type[T], value: object) -> T:
-    """Return a value of *kind* from JSON, as ``asdict`` writes it; unknown members are ignored.
-
-    Numbers are read from strings too: the journal writes numbers beyond 2^53 as strings.
-
-    Raises:
-        ValueError: *value* has another form.
-    """
-    result: T = _plain(kind).validate_python(value)  # type: ignore[arg-type]  # a type is hashable
-    return result
 
 
 def stored(name: str) -> Any:

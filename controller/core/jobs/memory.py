@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final, Literal
 
-from controller.core.encoding.stored_form import read_plain
+from controller.core.encoding.json_members import read_plain
 from controller.model.inventory import JOBS_MAX
 from controller.model.names import Key
 from controller.model.observed import JobMemory, JobOccasion, JobRun

@@ -11,8 +11,7 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 from controller.core.encoding.image_reference import repository_of
-from controller.core.encoding.json_members import list_of, text_member, texts_of
-from controller.core.encoding.stored_form import read_plain
+from controller.core.encoding.json_members import list_of, read_plain, text_member, texts_of
 from controller.core.jobs import memory as jobs
 from controller.core.rules.confinement import confinement_from_json, confinement_to_json
 from controller.model.files.delivery import StoredFiles

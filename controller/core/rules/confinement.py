@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from controller.core.encoding.json_members import only_set
-from controller.core.encoding.stored_form import read_plain
+from controller.core.encoding.json_members import only_set, read_plain
 from controller.core.engine_api.requests import MountRequest
 from controller.core.files.layout import variant_id
 from controller.core.rules.images.anonymous_volumes import uncovered

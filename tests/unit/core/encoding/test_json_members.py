@@ -1,5 +1,10 @@
 """Payloads: one definition of a JSON object for its readers and its writers."""
 
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
 import pytest
 
 from controller.core.encoding.json_members import (
@@ -9,6 +14,7 @@ from controller.core.encoding.json_members import (
     mapping,
     nested,
     number,
+    read_plain,
     text,
     texts,
 )
@@ -72,3 +78,20 @@ def test_an_empty_optional_member_is_not_written():
 def test_the_second_payload_takes_precedence():
     both = Outer(file="a", line=1) | Outer(line=2, checked=False)
     assert both.members == {"fileName": "a", "line": 2, "checked": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    name: str
+    size: int = 0
+    parts: tuple[Plain, ...] = ()
+
+
+def test_a_plain_form_is_read_as_asdict_wrote_it() -> None:
+    value = Plain("a", 2**60, (Plain("b"),))
+    written = {**json.loads(json.dumps(asdict(value))), "size": str(2**60), "later": 1}
+    assert read_plain(Plain, written) == value
+    assert read_plain(tuple[Plain, ...], [written]) == (value,)
+    for other in ({}, {"name": 1}, {"name": "a", "size": "x"}, None):
+        with pytest.raises(ValueError, match="validation error"):
+            read_plain(Plain, other)

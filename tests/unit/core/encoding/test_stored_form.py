@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated
 
 import pytest
@@ -15,7 +15,6 @@ from controller.core.encoding.stored_form import (
     StoredForm,
     StoredKey,
     StoredKeys,
-    read_plain,
     stored,
 )
 from controller.model.names import Key, service_key
@@ -94,20 +93,3 @@ def test_a_value_of_another_form_is_refused(value: object) -> None:
 def test_keys_are_sorted_by_their_parts() -> None:
     keys = frozenset({Key("Service", "a-b", "x"), Key("Service", "a", "x")})
     assert FORM.to_json(Course("a", keys=keys))["keys"] == ["Service/a/x", "Service/a-b/x"]
-
-
-@dataclass(frozen=True, slots=True)
-class Plain:
-    name: str
-    size: int = 0
-    parts: tuple[Plain, ...] = ()
-
-
-def test_a_plain_form_is_read_as_asdict_wrote_it() -> None:
-    value = Plain("a", 2**60, (Plain("b"),))
-    written = {**json.loads(json.dumps(asdict(value))), "size": str(2**60), "later": 1}
-    assert read_plain(Plain, written) == value
-    assert read_plain(tuple[Plain, ...], [written]) == (value,)
-    for other in ({}, {"name": 1}, {"name": "a", "size": "x"}, None):
-        with pytest.raises(ValueError, match="validation error"):
-            read_plain(Plain, other)
