@@ -33,6 +33,7 @@ from controller.model.inventory import (
 from controller.model.observed import Ending, Settings
 
 SETTINGS_FIELDS = frozenset(field.name for field in fields(Settings))
+_NUMBERS = frozenset(field.name for field in fields(Settings) if isinstance(field.default, int))
 #: The members of a snapshot that are lists: the dataclass of an item, and its field that is the key.
 _LISTS: dict[str, tuple[type, str]] = {
     "networks": (OwnedObject, "id"),
@@ -54,8 +55,15 @@ def settings_to_json(settings: Settings) -> dict[str, object]:
 
 
 def settings_from_json(value: Mapping[str, Any]) -> Settings:
-    """Return the settings written by ``settings_to_json``; unknown members are ignored."""
-    return read_plain(Settings, {"name": "", **value})
+    """Return the settings written by ``settings_to_json``; unknown members are ignored.
+
+    The journal writes numbers beyond 2^53 as strings, so numbers are read from strings too.
+    """
+    members = {name: member for name, member in value.items() if name in SETTINGS_FIELDS}
+    for name in _NUMBERS & members.keys():
+        members[name] = int(members[name])
+    lists = {name: tuple(map(str, members.pop(name, ()))) for name in ("networks", "others")}
+    return Settings(**{"name": "", **members, **lists})
 
 
 def item_to_json(item: ContainerItem) -> dict[str, object]:

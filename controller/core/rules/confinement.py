@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
 
-from controller.core.encoding.json_members import only_set, read_plain
+from controller.core.encoding.json_members import only_set
 from controller.core.engine_api.requests import MountRequest
 from controller.core.files.layout import variant_id
 from controller.core.rules.images.anonymous_volumes import uncovered
@@ -120,6 +120,28 @@ def confinement_from_json(value: object) -> Confinement | None:
     """Return the confinement from the journal's form; None for a record without a confinement."""
     if not isinstance(value, Mapping):
         return None
-    mounts = [{"type": "", "target": "", **mount} for mount in value.get("mounts", ())]
-    devices = [{"source": "", **device} for device in value.get("devices", ())]
-    return read_plain(Confinement, {**value, "mounts": mounts, "devices": devices})
+    members: dict[str, Any] = {name: value[name] for name in _NAMES & value.keys()}
+    members["capabilities"] = tuple(str(name) for name in members.get("capabilities", ()))
+    members["mounts"] = tuple(_mount_from_json(mount) for mount in members.get("mounts", ()))
+    members["devices"] = tuple(_device_from_json(each) for each in members.get("devices", ()))
+    members["shm"] = int(members.get("shm", 0))
+    return Confinement(**members)
+
+
+def _device_from_json(value: Mapping[str, Any]) -> ExpectedDevice:
+    return ExpectedDevice(
+        str(value.get("source", "")),
+        tuple(map(str, value.get("nodes", ()))),
+        str(value.get("specification", "")),
+    )
+
+
+def _mount_from_json(value: Mapping[str, Any]) -> ExpectedMount:
+    members = {name: value[name] for name in _MOUNT_NAMES & value.keys()}
+    # The journal writes numbers beyond 2^53 as strings.
+    members |= {name: int(members[name]) for name in ("size", "device", "inode") if name in members}
+    return ExpectedMount(**{"type": "", "target": "", **members})
+
+
+_NAMES = frozenset(field.name for field in fields(Confinement))
+_MOUNT_NAMES = frozenset(field.name for field in fields(ExpectedMount))
