@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -106,6 +107,18 @@ class PassingGroup(click.Group):
             if options[-1] == "--state" and rest:
                 options.append(rest.pop(0))
         return super().parse_args(ctx, [*rest[:1], *options, *rest[1:]] if rest else args)
+
+
+@dataclass(frozen=True, slots=True)
+class HostChoice:
+    """The instance that a command is about, and what a new broker of the instance gets."""
+
+    #: The state folder.
+    root: Path
+    directory: Path
+    #: None for the instance's own, like the policy.
+    engine: str | None
+    policy: str | None
 
 
 def state_root(explicit: Path | None) -> Path:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from controller.cli.clients.socket_client import PLAN_S, BrokerApi, ask_controller
 from controller.cli.clients.wait_for_pass import Waiting, in_silence
+from controller.cli.options import HostChoice
 from controller.model.errors import EngineError, StateError, TrimtabError, UsageError
 from controller.model.mutations import DOWN, SHOW_VALUES
 from controller.settings import Instance, StateFolder, read_instance, state_of
 from controller.system.unix_socket import has_listener
 
 if TYPE_CHECKING:
+    from controller.app.controller import BuiltController
     from controller.model.desired.field_changes import Review
     from controller.model.desired.plan import AnyAction
 
@@ -37,29 +39,22 @@ def announce_nothing(_objects: Any) -> None:
 
 
 @contextmanager
-def broker_of(
-    root: Path,
-    *,
-    directory: Path,
-    engine: str | None,
-    policy: str | None,
-    instance_id: str = "",
-) -> Iterator[StateFolder]:
+def broker_of(host: HostChoice, *, instance_id: str = "") -> Iterator[StateFolder]:
     """Yield a state folder with a broker: the running broker, or one that ends with the block.
 
     A new state folder gets *instance_id*, if given.
     """
-    instance = read_instance(root)
-    if instance is not None and has_listener(state_of(root, instance).broker_socket):
-        yield state_of(root, instance)
+    instance = read_instance(host.root)
+    if instance is not None and has_listener(state_of(host.root, instance).broker_socket):
+        yield state_of(host.root, instance)
         return
     from controller.app import up  # a slow import
 
     launch = up.prepare_launch(
-        root,
-        directory=Path(instance.dir) if instance is not None else directory,
-        engine=engine or (instance.engine if instance is not None else None),
-        policy=policy,
+        host.root,
+        directory=Path(instance.dir) if instance is not None else host.directory,
+        engine=host.engine or (instance.engine if instance is not None else None),
+        policy=host.policy,
         controller_user_name=None,
         rebind=False,
         instance_id=instance_id,
@@ -68,9 +63,27 @@ def broker_of(
         yield launch.state
 
 
-def make_review(
-    root: Path, *, directory: Path, engine: str | None, policy: str | None, reveal: bool = False
-) -> Review:
+@contextmanager
+def planning_controller(
+    host: HostChoice,
+) -> Iterator[tuple[StateFolder, Instance, BuiltController]]:
+    """Yield an instance with a broker, and a controller that plans and changes nothing."""
+    from controller.app.controller import build_controller  # a slow import
+
+    with broker_of(host) as state:
+        instance = read_instance(host.root)
+        assert instance is not None, "a broker made its state folder"
+        built = build_controller(
+            state,
+            host.directory,
+            state.broker_socket,
+            quarantine_ms=instance.quarantine_ms,
+            acts=False,
+        )
+        yield state, instance, built
+
+
+def make_review(host: HostChoice, *, reveal: bool = False) -> Review:
     """Return the review of the controller's plan. Changes nothing.
 
     With *reveal* the review contains possible secrets; the broker records this first.
@@ -80,19 +93,9 @@ def make_review(
         StateError: the state folder can't be used.
         Refused: *reveal* is set, and the caller isn't an operator.
     """
-    from controller.app.controller import build_controller  # a slow import
     from controller.loop.operator_api import OperatorApi
 
-    with broker_of(root, directory=directory, engine=engine, policy=policy) as state:
-        instance = read_instance(root)
-        assert instance is not None, "a broker made its state folder"
-        built = build_controller(
-            state,
-            directory,
-            state.broker_socket,
-            quarantine_ms=instance.quarantine_ms,
-            acts=False,
-        )
+    with planning_controller(host) as (state, instance, built):
         if reveal:
             act = {"act": SHOW_VALUES, "object": instance.id, "note": f"by uid {os.getuid()}"}
             BrokerApi(state.broker_socket).post("records", act)
@@ -101,12 +104,9 @@ def make_review(
 
 
 def ask_for_pass(
-    root: Path,
+    host: HostChoice,
     question: dict[str, object],
     *,
-    directory: Path,
-    engine: str | None,
-    policy: str | None,
     rebind: bool,
     timeout_s: float,
     approve: Approve | None = None,
@@ -142,24 +142,24 @@ def ask_for_pass(
         announce(objects)
         return {**ask_once({}), "objects": objects}
 
-    instance = read_instance(root)
+    instance = read_instance(host.root)
     if instance is not None:
-        state = state_of(root, instance)
+        state = state_of(host.root, instance)
         if has_listener(state.controller_socket):
-            if Path(instance.dir) != directory:
+            if Path(instance.dir) != host.directory:
                 raise UsageError(
                     "state.other-dir",
-                    f"the controller that runs converges {instance.dir}, not {directory}",
+                    f"the controller that runs converges {instance.dir}, not {host.directory}",
                     remedy="stop it, and start it with the new DIR and --rebind",
                 )
             return ask(state)
     from controller.app import up  # a slow import
 
     launch = up.prepare_launch(
-        root,
-        directory=directory,
-        engine=engine or (instance.engine if instance is not None else None),
-        policy=policy,
+        host.root,
+        directory=host.directory,
+        engine=host.engine or (instance.engine if instance is not None else None),
+        policy=host.policy,
         controller_user_name=None,
         rebind=rebind,
     )
@@ -203,9 +203,8 @@ def take_down(
 
     removed: list[str] = []
     failed: list[str] = []
-    with broker_of(
-        state.root, directory=Path(instance.dir), engine=instance.engine, policy=instance.policy
-    ) as serving:
+    host = HostChoice(state.root, Path(instance.dir), instance.engine, instance.policy)
+    with broker_of(host) as serving:
         act = {"act": DOWN, "object": instance.id, "note": f"by uid {os.getuid()}"}
         BrokerApi(serving.broker_socket).post("records", act)
         perform = _Performer(serving.broker_socket, show, removed, failed)

@@ -9,14 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from controller.app.clock import SystemClock
-from controller.app.controller import build_controller, build_planner, parse_pass_policy
+from controller.app.controller import build_planner, parse_pass_policy
 from controller.app.desired_state import (
     AskCompose,
     DesiredFiles,
     SourceFiles,
     directory_source,
 )
-from controller.cli.clients.oneshot import broker_of
+from controller.cli.clients.oneshot import planning_controller
+from controller.cli.options import HostChoice
 from controller.core.compose.translation.settings import ComposeSettings
 from controller.core.planning.image_volumes import assume_none, with_image_volumes
 from controller.core.planning.images_networks_volumes import image_references
@@ -50,12 +51,7 @@ class PlannedFiles:
 
 
 def take_snapshot(
-    root: Path,
-    *,
-    directory: Path,
-    engine: str | None,
-    policy: str | None,
-    planned: PlannedFiles | None = None,
+    host: HostChoice, *, planned: PlannedFiles | None = None
 ) -> host_snapshot.HostSnapshot:
     """Return a snapshot of the host. Changes nothing. The images of *planned* files are looked up, too.
 
@@ -63,8 +59,7 @@ def take_snapshot(
         EngineError: engine or broker can't be asked.
         StateError: the state folder can't be used.
     """
-    with broker_of(root, directory=directory, engine=engine, policy=policy) as state:
-        built = build_controller(state, directory, state.broker_socket, acts=False)
+    with planning_controller(host) as (_, _, built):
         payload = built.engine.read_own_route("policy")
 
         def settings() -> ComposeSettings:

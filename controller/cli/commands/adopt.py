@@ -183,7 +183,8 @@ def adopt(
         _check(wish, instance_id=instance_id, yes=yes)
         directory = folder if service or not target else Path(target)
         directory = options.default_directory(directory, root)
-        return adopt_as_found(root, directory, wish, engine=engine, policy=policy, as_json=as_json)
+        host = options.HostChoice(root, directory, engine, policy)
+        return adopt_as_found(host, wish, as_json=as_json)
     if slot or admit or leave or folder or dry_run or namespace:
         raise UsageError(
             "adopt.options",
@@ -237,7 +238,8 @@ def _broker_of(root: Path, instance_id: str, **settings: Any) -> Iterator[Broker
     """Yield the running broker of a state folder, else a broker that ends with the block."""
     from controller.cli.clients import oneshot
 
-    with oneshot.broker_of(root, instance_id=instance_id, **settings) as state:
+    host = options.HostChoice(root, **settings)
+    with oneshot.broker_of(host, instance_id=instance_id) as state:
         yield BrokerApi(state.broker_socket, SURVEY_S)
 
 

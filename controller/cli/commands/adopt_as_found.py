@@ -6,12 +6,11 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from controller.cli.clients.socket_client import BrokerApi
 from controller.cli.exit_codes import EXIT_ERROR, EXIT_REFUSED
-from controller.cli.options import print_json
+from controller.cli.options import HostChoice, print_json
 from controller.cli.output.tables import table
 from controller.cli.output.terminal import echo
 from controller.core.encoding.terminal_text import printable
@@ -54,30 +53,11 @@ class _Choice:
     request: dict[str, Any] = field(default_factory=dict)
 
 
-def adopt_as_found(
-    root: Path,
-    directory: Path,
-    wish: Wish,
-    *,
-    engine: str | None,
-    policy: str | None,
-    as_json: bool,
-) -> int:
+def adopt_as_found(host: HostChoice, wish: Wish, *, as_json: bool) -> int:
     """Adopt containers under the services of a directory; return the exit code."""
-    from controller.app.controller import build_controller  # a slow import
-    from controller.cli.clients import oneshot
-    from controller.settings import read_instance
+    from controller.cli.clients.oneshot import planning_controller
 
-    with oneshot.broker_of(root, directory=directory, engine=engine, policy=policy) as state:
-        instance = read_instance(root)
-        assert instance is not None, "a broker made its state folder"
-        built = build_controller(
-            state,
-            directory,
-            state.broker_socket,
-            quarantine_ms=instance.quarantine_ms,
-            acts=False,
-        )
+    with planning_controller(host) as (state, _, built):
         full_plan = built.controller.plan_everything()
         api = BrokerApi(state.broker_socket, ADOPT_S)
         choices = list(_choices(api, wish))

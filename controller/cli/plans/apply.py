@@ -46,6 +46,7 @@ def apply(
     timeout_s: float,
     digest: str | None,
     approve_prune: bool,
+    rebind: bool,
     verbose: bool,
     state: Path | None,
     as_json: bool,
@@ -68,15 +69,15 @@ def apply(
         "on_behalf_of": options.calling_user(),
         "output": True,
     }
+    host = options.HostChoice(root, options.default_directory(directory, root), **settings)
     answer = oneshot.ask_for_pass(
-        root,
+        host,
         question,
-        directory=options.default_directory(directory, root),
+        rebind=rebind,
         timeout_s=timeout_s,
         approve=_approval(digest or "", verbose=not as_json) if approve_prune else None,
         waiting=in_silence if as_json else showing_progress,
         announce=oneshot.announce_nothing if as_json else show_changes,
-        **settings,
     )
     if as_json:
         options.print_json(answer)

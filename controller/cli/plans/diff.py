@@ -50,9 +50,9 @@ def diff(
             remedy="leave out --show-values, or run it on a terminal and without --json",
         )
     root = options.state_root(state)
-    folder = options.default_directory(None, root)
+    host = options.HostChoice(root, options.default_directory(None, root), **settings)
     form = ReviewForm("diff", width=terminal_width())
-    answer = make_printed_review(root, form, directory=folder, reveal=show_values, **settings)
+    answer = make_printed_review(host, form, reveal=show_values)
     known = {"resources": [_resource(key) for key in answer["keys"]]}
     for name in names:
         raise_if_unknown(known, select(known, name=name), name)

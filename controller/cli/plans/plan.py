@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -100,14 +100,16 @@ def plan(
     )
     with _planned_folder(None if overlay else against, source, root) as planned:
         folder = options.default_directory(planned or directory, root)
+        host = options.HostChoice(root, folder, engine, policy)
         if against is not None or snapshot_file is not None:
-            request = SnapshotRequest(root, None if source else folder, engine, policy)
+            if source and snapshot_file is None:  # the folder is the source's, not the host's
+                host = replace(host, directory=options.default_directory(None, root))
             from controller.cli.clients.snapshots import PlannedFiles
 
             files = PlannedFiles(folder.absolute(), source, overlay=overlay)
-            answer = _review_against(files, snapshot_file, request, form)
+            answer = _review_against(files, snapshot_file, host, form)
         else:
-            answer = make_printed_review(root, form, directory=folder, engine=engine, policy=policy)
+            answer = make_printed_review(host, form)
         if as_json:
             options.print_json(answer["json"])
         else:
@@ -145,19 +147,8 @@ def _planned_folder(against: str | None, source: str, root: Path) -> Iterator[Pa
         yield folder
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotRequest:
-    """How this host is observed."""
-
-    root: Path
-    #: None for the instance's own.
-    directory: Path | None
-    engine: str | None
-    policy: str | None
-
-
 def _review_against(
-    planned: PlannedFiles, file: Path | None, request: SnapshotRequest, form: ReviewForm
+    planned: PlannedFiles, file: Path | None, host: options.HostChoice, form: ReviewForm
 ) -> dict[str, Any]:
     """Return the printed review of other files for this host, or for the host of a snapshot."""
     from controller.cli.clients.snapshots import review_snapshot, take_snapshot
@@ -165,14 +156,8 @@ def _review_against(
     from controller.core.review.printed_review import printed_review
 
     if file is None:
-        snapshot = take_snapshot(
-            request.root,
-            directory=options.default_directory(request.directory, request.root),
-            engine=request.engine,
-            policy=request.policy,
-            planned=planned,
-        )
-        planned = replace(planned, fetcher=request.root / "fetcher")
+        snapshot = take_snapshot(host, planned=planned)
+        planned = replace(planned, fetcher=host.root / "fetcher")
     else:
         with file.open("rb") as opened:
             snapshot = read_snapshot(opened)

@@ -13,6 +13,7 @@ from typing import Any
 
 from controller import __version__
 from controller.cli.clients.socket_client import PLAN_S, ask_controller
+from controller.cli.options import HostChoice
 from controller.cli.output.excerpts import report_excerpts
 from controller.core.review.review_form import EXCERPT_MARK, ReviewForm
 from controller.model.errors import TrimtabError
@@ -20,28 +21,21 @@ from controller.settings import read_instance, state_of
 
 
 def make_printed_review(
-    root: Path,
-    form: ReviewForm,
-    *,
-    directory: Path,
-    engine: str | None,
-    policy: str | None,
-    reveal: bool = False,
+    host: HostChoice, form: ReviewForm, *, reveal: bool = False
 ) -> dict[str, Any]:
-    """Return the review of the plan for *directory*, in the form that ``printed_review`` documents.
+    """Return the review of the plan for a host, in the form that ``printed_review`` documents.
 
     With *reveal* the command looks itself: the controller's socket answers with no secret.
 
     Raises: as ``clients.oneshot.make_review``.
     """
-    answer = None if reveal else ask_for_review(root, form, directory=directory)
+    answer = None if reveal else ask_for_review(host.root, form, directory=host.directory)
     if answer is not None:
         return answer
     from controller.cli.clients.oneshot import make_review
     from controller.core.review.printed_review import printed_review
 
-    made = make_review(root, directory=directory, engine=engine, policy=policy, reveal=reveal)
-    return printed_review(made, form)
+    return printed_review(make_review(host, reveal=reveal), form)
 
 
 def ask_for_review(root: Path, form: ReviewForm, *, directory: Path) -> dict[str, Any] | None:

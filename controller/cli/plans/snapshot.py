@@ -32,5 +32,5 @@ def snapshot(
 
     root = options.state_root(state)
     folder = options.default_directory(directory, root)
-    options.print_json(to_json(take_snapshot(root, directory=folder, engine=engine, policy=policy)))
+    options.print_json(to_json(take_snapshot(options.HostChoice(root, folder, engine, policy))))
     return 0
