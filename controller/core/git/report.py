@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
-from controller.model.sources import CommitInfo, CommitSignature, SourceState, SourceStatus
+from controller.core.encoding.json_members import read_plain
+from controller.model.sources import CommitInfo, SourceStatus
 
 VERSION = 1
 SOURCES_MAX = 64
 REPORT_MAX_BYTES = 1 << 20
 TEXT_MAX = 2048
 _COUNT_MAX = 1 << 31
+_LATER = ("forge_reason", "forge_message", "forge_remedy")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
@@ -67,92 +69,63 @@ def read_list(data: bytes, member: str, *, version: int, most: int, size: int) -
 
 def status_to_json(status: SourceStatus) -> dict[str, Any]:
     """Return a status as JSON; texts are cut to their bound, and line breaks removed."""
-    raw = asdict(status)
-    for side in ("current", "candidate"):
-        if raw[side] is not None:
-            raw[side] = _bounded(raw[side])
-            if raw[side]["signature"] is not None:
-                raw[side]["signature"] = _bounded(raw[side]["signature"])
-    return _bounded(raw)
+    members: dict[str, Any] = _bounded(asdict(status))
+    return members
 
 
 def commit_to_json(info: CommitInfo) -> dict[str, Any]:
     """Return a commit as JSON, for ``COMMIT.json``."""
-    raw = _bounded(asdict(info))
-    if raw["signature"] is not None:
-        raw["signature"] = _bounded(raw["signature"])
-    return raw
+    members: dict[str, Any] = _bounded(asdict(info))
+    return members
 
 
 def status_from_json(raw: object) -> SourceStatus:
-    """Parse the JSON of a status.
+    """Parse the JSON of a status: exactly what ``status_to_json`` writes.
 
     Raises:
         ValueError: a member is missing, unknown, or of another form.
     """
-    members = _members(_without_forge(raw), SourceStatus)
-    name = _text(members, "name")
-    if not _NAME.fullmatch(name):
+    # The members about the forge came later, and can be missing.
+    members = {**dict.fromkeys(_LATER, ""), **raw} if isinstance(raw, dict) else raw
+    status = read_plain(SourceStatus, members)
+    _raise_unless_equal(members, status_to_json(status))
+    if not _NAME.fullmatch(status.name):
         raise ValueError("the name of a source is malformed")
-    failures = members.get("failures")
-    if type(failures) is not int or not 0 <= failures < _COUNT_MAX:
+    if not 0 <= status.failures < _COUNT_MAX:
         raise ValueError("failures isn't a count")
-    others = set(members) - {"state", "current", "candidate", "failures"}
-    return SourceStatus(
-        **{member: _text(members, member) for member in others},
-        state=SourceState(_text(members, "state")),
-        current=commit_from_json(members["current"]),
-        candidate=commit_from_json(members["candidate"]),
-        failures=failures,
-    )
+    for commit in (status.current, status.candidate):
+        _raise_if_malformed(commit)
+    return status
 
 
-def _without_forge(raw: object) -> object:
-    """Return a status with all members: those about the forge came later, and can be missing."""
-    known = raw if isinstance(raw, dict) else None
-    return (
-        raw
-        if known is None
-        else {"forge_reason": "", "forge_message": "", "forge_remedy": "", **known}
-    )
-
-
-def commit_from_json(raw: object) -> CommitInfo | None:
+def commit_from_json(raw: object) -> CommitInfo:
     """Parse the JSON of a commit; raises as ``status_from_json``."""
-    if raw is None:
-        return None
-    members = _members(raw, CommitInfo)
-    commit = _text(members, "commit")
-    if not _COMMIT.fullmatch(commit):
+    commit = read_plain(CommitInfo, raw)
+    _raise_unless_equal(raw, commit_to_json(commit))
+    _raise_if_malformed(commit)
+    return commit
+
+
+def _raise_unless_equal(raw: object, written: dict[str, Any]) -> None:
+    """Raise ValueError for JSON with other members, types or texts than the parsed value writes."""
+    try:
+        is_equal = json.dumps(raw, sort_keys=True) == json.dumps(written, sort_keys=True)
+    except RecursionError as error:
+        raise ValueError("the file is nested too deeply") from error
+    if not is_equal:
+        raise ValueError(
+            f"a member is missing, unknown, or no printable text of at most {TEXT_MAX} characters"
+        )
+
+
+def _raise_if_malformed(commit: CommitInfo | None) -> None:
+    if commit is not None and not _COMMIT.fullmatch(commit.commit):
         raise ValueError("the id of a commit is malformed")
-    texts = {member: _text(members, member) for member in set(members) - {"signature"}}
-    return CommitInfo(**texts, signature=_signature(members["signature"]))
 
 
-def _signature(raw: object) -> CommitSignature | None:
-    if raw is None:
-        return None
-    members = _members(raw, CommitSignature)
-    return CommitSignature(**{member: _text(members, member) for member in members})
-
-
-def _members(raw: object, kind: type) -> Mapping[str, object]:
-    expected = {field.name for field in fields(kind)}
-    if not isinstance(raw, dict) or set(raw) != expected:
-        raise ValueError(f"expected the members {', '.join(sorted(expected))}")
-    return raw
-
-
-def _text(members: Mapping[str, object], name: str) -> str:
-    value = members[name]
-    if not isinstance(value, str) or len(value) > TEXT_MAX or not value.isprintable():
-        raise ValueError(f"{name} isn't a printable text of at most {TEXT_MAX} characters")
+def _bounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _bounded(each) for name, each in value.items()}
+    if isinstance(value, str):
+        return "".join(c if c.isprintable() else " " for c in value)[:TEXT_MAX]
     return value
-
-
-def _bounded(raw: dict[str, Any]) -> dict[str, Any]:
-    return {name: _clean(value) if isinstance(value, str) else value for name, value in raw.items()}
-
-
-def _clean(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)[:TEXT_MAX]
