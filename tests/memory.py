@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 SHARED_MEMORY = "/dev/shm"
 #: Containers often have 64 MiB of it, too little for several processes of tests.
 ROOM_MIN_BYTES = 512 << 20
@@ -46,6 +48,15 @@ def session_folder() -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+@pytest.fixture(scope="session")
+def tmp_path_factory(pytestconfig: pytest.Config) -> Iterator[pytest.TempPathFactory]:
+    """As pytest's own, in memory. A ring's ``conftest.py`` imports it."""
+    factory = pytest.TempPathFactory.from_config(pytestconfig, _ispytest=True)
+    with session_folder() as folder:
+        factory._given_basetemp = folder / "pytest"
+        yield factory
 
 
 def _make(root: Path) -> tuple[Path, int]:
