@@ -47,6 +47,7 @@ from controller.model.desired.plan import (
     PullImage,
     RemoveContainer,
     RemoveNetwork,
+    RemoveVolume,
     RenameContainer,
     SignalContainer,
     StartContainer,
@@ -344,6 +345,10 @@ def act(  # noqa: C901, PLR0912 - an arm for each action
             assert not users, f"{gone.name} is in use"
             left = tuple(n for n in observed.networks if n is not gone)
             return replace(observed, networks=left)
+        case RemoveVolume():
+            kept = tuple(v for v in observed.volumes if v.name != action.target)
+            assert not any(action.target in c.writes for c in observed.containers), "it is in use"
+            return replace(observed, volumes=kept)
         case CreateVolume():
             _absent(action, {v.name for v in observed.volumes})
             made_volume = seen.ObservedVolume(action.target, ours=True, origin="controller")

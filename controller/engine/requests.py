@@ -19,7 +19,7 @@ HOOKS_S = HOOK_MAX_MS / 1000
 CreateAction = (
     actions.CreateNetwork | actions.CreateVolume | actions.DeliverFiles | actions.CreateContainer
 )
-ChangeAction = actions.ContainerChange | actions.RemoveNetwork
+ChangeAction = actions.ContainerChange | actions.RemoveNetwork | actions.RemoveVolume
 
 
 def create_request(action: CreateAction, networks: NetworkNames) -> OutgoingRequest:
@@ -79,8 +79,9 @@ def change_request(action: ChangeAction) -> OutgoingRequest:
             return _membership_request(action)
         case actions.RemoveContainer():
             return OutgoingRequest("DELETE", container)
-        case actions.RemoveNetwork():
-            return OutgoingRequest("DELETE", f"/networks/{subject}")
+        case actions.RemoveNetwork() | actions.RemoveVolume():
+            kind = "networks" if isinstance(action, actions.RemoveNetwork) else "volumes"
+            return OutgoingRequest("DELETE", f"/{kind}/{subject}")
         case _:
             assert_never(action)
 

@@ -341,6 +341,8 @@ class ObservedVolume:
     options: tuple[tuple[str, str], ...] = ()
     #: Of an adopted volume: the namespace for which an operator adopted it; else ''.
     adopted_for: str = ""
+    #: The time of its last dump, RFC 3339; '' without one.
+    dumped: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -307,8 +307,11 @@ def test_a_volume_is_not_removed_without_an_approval(host: Host) -> None:
         assert usurper.ask("DELETE", "/volumes/data").rule == "volume.approval"
         approve(host, "cd" * 32, "volume:data")
         assert usurper.ask("DELETE", "/volumes/data", plan="ab" * 32).rule == "volume.approval"
-        assert usurper.ask("DELETE", "/volumes/data", plan="cd" * 32).status == 204
-        assert usurper.ask("DELETE", "/volumes/data", plan="cd" * 32).status == 404
+        assert usurper.ask("DELETE", "/volumes/data", plan="cd" * 32).rule == "volume.not-dumped"
+        host.cli("volume", "dump", "data", "-o", "data.tar")
+        approve(host, "ce" * 32, "volume:data")
+        assert usurper.ask("DELETE", "/volumes/data", plan="ce" * 32).status == 204
+        assert usurper.ask("DELETE", "/volumes/data", plan="ce" * 32).status == 404
 
 
 def route_of(record: dict[str, Any]) -> str:

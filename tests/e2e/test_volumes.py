@@ -117,6 +117,27 @@ def command(host: Host, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
+def test_a_released_volume_goes_after_a_dump_and_an_approval(host: Host) -> None:
+    host.write("keep.yaml", VOLUME.format(name="keep", spec=""))
+    host.write("data.yaml", VOLUME.format(name="data", spec="retain: false"))
+    host.write("db.yaml", service())
+    with host.running():
+        await_running(host)
+        host.remove("data.yaml")
+        host.remove("db.yaml")
+
+        def waits_for() -> str:
+            return " ".join(each["reason"] for each in host.json("plan", expect=2)["blocked"])
+
+        eventually(lambda: "never dumped" in waits_for())
+        host.json("volume", "dump", "data", "-o", "data.tar")
+        eventually(lambda: "needs an approval" in waits_for())
+        host.cli("approve", "--yes")
+        names = ("volume", "ls", "--format", "{{.Name}}")
+        eventually(lambda: host.engine.docker(*names).stdout.split() == ["keep"])
+        host.json("plan")
+
+
 def test_a_dump_and_a_restore_stop_and_start_the_service_and_are_recorded(host: Host) -> None:
     host.write("db.yaml", service())
     with host.running():

@@ -359,7 +359,7 @@ def _volume_details(intent: str) -> OutcomeDetails:
 
 
 def volume_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
-    """Handle ``DELETE /volumes/{volume}``. The controller needs an approval by an operator."""
+    """Handle ``DELETE /volumes/{volume}``. The controller needs a dump, and an approval."""
     found = yield from lookup.find_own_volume(state, call.actor, call.names["volume"])
     facts = found.facts
     if hold := state.inventory.holds.get(facts.name):
@@ -379,6 +379,14 @@ def volume_remove(call: GateRequest, state: GateState) -> Flow[Reply]:
                 "volume.approval",
                 f"removing the volume {facts.name} removes data, and no operator approved that",
                 "let an operator remove it, or approve it for the plan that is sent",
+                subject=facts.name,
+            )
+        if found.owned is not None and (found.owned.adopted or not found.owned.dumped):
+            fault = "was adopted" if found.owned.adopted else "was never dumped"
+            raise Denied(
+                "volume.not-dumped",
+                f"the volume {facts.name} {fault}: the controller doesn't remove its data",
+                f"trimtab volume dump {facts.name} -o FILE, or remove it as an operator",
                 subject=facts.name,
             )
         verdict = disruption_budget.with_approval(ALLOW, approval)

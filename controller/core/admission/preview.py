@@ -27,6 +27,7 @@ from controller.model.desired.plan import (
     MoveService,
     PullImage,
     RemoveNetwork,
+    RemoveVolume,
     StopContainer,
     UpdateContainer,
 )
@@ -61,7 +62,7 @@ def preview_action(policy: Policy, action: AnyAction, body: dict[str, object] | 
 
 
 def _always_allowed(
-    _action: ContainerChange | DeliverFiles | MoveService | RemoveNetwork | AnyWait,
+    _action: ContainerChange | DeliverFiles | MoveService | RemoveNetwork | RemoveVolume | AnyWait,
 ) -> Verdict:
     """Return the verdict on an action without any bound in the policy."""
     return ALLOW

@@ -7,12 +7,13 @@ approval names, and only in mutations of the plan to which the approval is bound
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from controller.model.inventory import Approval
-from controller.model.observed import Observed
+from controller.model.inventory import VOLUME, Approval
+from controller.model.names import Key, qualified
+from controller.model.observed import Observed, ObservedVolume
 
 if TYPE_CHECKING:
     from controller.model.desired.plan import Plan
@@ -89,6 +90,10 @@ def planned_removals(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ..
             removals.setdefault(
                 identifier, PlannedRemoval(str(action.object), name, identifier, action.cause)
             )
+    for key, volume in _volumes(plan, observed):
+        name = f"{VOLUME}{volume.name}"
+        why = f"its data goes; dumped at {volume.dumped}"
+        removals[name] = PlannedRemoval(str(key), volume.name, name, why)
     held_back = {blocked.key: blocked for blocked in plan.blocked}
     for container in observed.containers:
         blocked = held_back.get(container.key)
@@ -98,3 +103,14 @@ def planned_removals(plan: Plan, observed: Observed) -> tuple[PlannedRemoval, ..
             )
             removals.setdefault(container.id, removal)
     return tuple(sorted(removals.values(), key=lambda each: (each.service, each.container)))
+
+
+def _volumes(plan: Plan, observed: Observed) -> Iterator[tuple[Key, ObservedVolume]]:
+    """Yield the dumped volumes that a plan removes, now or after an approval."""
+    keys = {action.object for action in plan.actions if action.object.kind == "Volume"}
+    keys |= {blocked.key for blocked in plan.blocked if blocked.key.kind == "Volume"}
+    there = {volume.name: volume for volume in observed.volumes if volume.dumped}
+    for key in sorted(keys):
+        volume = there.get(qualified(key.namespace, key.name))
+        if volume is not None and not any(volume.name in c.writes for c in observed.containers):
+            yield key, volume

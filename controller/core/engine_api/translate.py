@@ -298,6 +298,7 @@ def volume(inspect: Mapping[str, Any], belonging: OwnedObject | None) -> observe
         driver=inspect.get("Driver") or "",
         options=tuple(sorted((inspect.get("Options") or {}).items())),
         adopted_for=belonging.namespace if belonging and belonging.adopted else "",
+        dumped=belonging.dumped if belonging else "",
     )
 
 

@@ -312,14 +312,21 @@ def _unknown_kind(document: Document, value: dict[str, object]) -> Problem:
     )
 
 
+_SIZE: YamlPath = ("spec", "size")
+
+
 def _unsupported_fields(
     document: Document, value: dict[str, object]
 ) -> Iterator[tuple[YamlPath, Problem]]:
     """Yield the path and the problem of each field that is not supported yet."""
-    retained: YamlPath = ("spec", "retain")
     spec = value.get("spec")
-    if value.get("kind") == "Volume" and isinstance(spec, dict) and spec.get("retain") is False:
-        yield retained, _unsupported_problem(document, retained, "spec.retain: false is")
+    if value.get("kind") == "Volume" and _holds(value, _SIZE):
+        message = (
+            "the size of a volume is not supported: the engine bounds a volume only on XFS with "
+            "project quotas (pquota)"
+        )
+        remedy = "remove it, and give the engine's volumes a filesystem of their own"
+        yield _SIZE, problem_at(document, _SIZE, "unsupported", message, remedy=remedy, at_key=True)
     if value.get("kind") not in WORKLOADS:
         return
     written = spec if value.get("kind") == "Job" and isinstance(spec, dict) else {}

@@ -6,6 +6,7 @@ created at first use. Volumes are never removed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controller.core.engine_api.create_body import joined_networks
@@ -17,6 +18,7 @@ from controller.model.desired.plan import (
     CreateVolume,
     DeliverFiles,
     PullImage,
+    RemoveVolume,
 )
 from controller.model.desired.spec.job import FROM_SERVICE
 from controller.model.desired.spec.mounts import VolumeMount
@@ -27,6 +29,7 @@ from controller.model.names import (
     Key,
     NetworkNames,
     namespaced_network,
+    qualified,
 )
 from controller.model.observed import Image, Observed, ObservedNetwork, ObservedVolume
 from controller.model.records import Precondition
@@ -108,6 +111,25 @@ def _network_action(
         icc=shape.icc,
         subnet=shape.subnet,
     )
+
+
+def volume_removals(
+    keys: Iterable[Key], desired: Desired, observed: Observed
+) -> list[RemoveVolume]:
+    """Return the removals of the released volumes among the *keys* that are permitted to go."""
+    declared = {volume.key for volume in desired.volumes}
+    there = {volume.name for volume in observed.volumes if volume.ours}
+    names = {k: qualified(k.namespace, k.name) for k in keys if k.kind == "Volume"}
+    return [
+        RemoveVolume(
+            object=key,
+            target=name,
+            cause="its document said retain: false and is gone; dumped, and approved by an operator",
+            precondition=Precondition(id=name),
+        )
+        for key, name in names.items()
+        if key not in declared and name in there
+    ]
 
 
 def volume_creation(name: str, by: Service | Volume, cause: str) -> CreateVolume:

@@ -27,6 +27,7 @@ from controller.core.planning.images_networks_volumes import (
     OutdatedNetwork,
     Prerequisites,
     network_key,
+    volume_removals,
 )
 from controller.core.planning.jobs.job_plan import JobPlan, plan_job
 from controller.core.planning.moves.pending import PendingMove
@@ -56,6 +57,7 @@ from controller.model.desired.plan import (
     PullImage,
     RemoveContainer,
     RemoveNetwork,
+    RemoveVolume,
     RenameContainer,
     SignalContainer,
     StartContainer,
@@ -166,7 +168,11 @@ def plan(  # noqa: PLR0913 - the seam that loop and command line share, each inp
         if key in builder.left:
             builder.left.discard(key)
             builder.plan_key(key)
-    if not blocked and (chosen is None or any(key.kind == "Network" for key in chosen)):
+    gone = [key for key in sorted(prunable) if chosen is None or key in chosen]
+    builder.actions += with_verdicts(volume_removals(gone, desired, observed), judge)
+    # A volume that stays keeps no network.
+    held_back = any(each.key.kind != "Volume" for each in blocked)
+    if not held_back and (chosen is None or any(key.kind == "Network" for key in chosen)):
         unused = unused_networks(desired, observed, networks, builder.actions)
         removals = [removal_of(n) for n in unused if chosen is None or network_key(n) in chosen]
         builder.actions += with_verdicts(removals, judge)
@@ -439,6 +445,7 @@ def _particulars(action: AnyAction) -> dict[str, object]:
         case (
             PullImage()
             | RemoveNetwork()
+            | RemoveVolume()
             | StartContainer()
             | UnpauseContainer()
             | RemoveContainer()

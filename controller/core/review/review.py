@@ -37,6 +37,7 @@ from controller.model.desired.plan import (
     QuarantineWait,
     RemoveContainer,
     RemoveNetwork,
+    RemoveVolume,
     StartContainer,
     StopContainer,
     Wait,
@@ -274,7 +275,7 @@ def entry_of(key: Key, actions: Iterable[AnyAction], service: Service | None) ->
 
 def _effect(entry: ReviewEntry, actions: tuple[AnyAction, ...], *, declared: bool) -> Effect:
     creates = any(isinstance(a, CreateNetwork) for a in actions)
-    removes = any(isinstance(a, RemoveNetwork) and not is_denied(a) for a in actions)
+    removes = any(isinstance(a, RemoveNetwork | RemoveVolume) and not is_denied(a) for a in actions)
     kinds = [
         (Effect.REPLACE, not declared and creates and removes),
         (Effect.REMOVE, removes),

@@ -20,6 +20,7 @@ from controller.model.desired.plan import (
     MoveService,
     PullImage,
     RemoveNetwork,
+    RemoveVolume,
 )
 from controller.model.errors import Severity
 
@@ -51,6 +52,7 @@ _SUPPLIES: Final = (
     ("networksRemoved", RemoveNetwork, "network", "remove", "removed"),
     (_REMADE, None, "network", "remake", "remade"),
     ("volumesCreated", CreateVolume, "volume", "create", "created"),
+    ("volumesRemoved", RemoveVolume, "volume", "remove", "removed"),
     ("moved", MoveService, "service", "move", "moved"),
     ("filesDelivered", DeliverFiles, "Config", "deliver", "delivered"),
 )

@@ -45,6 +45,10 @@ class PruneMemory:
     devices: Annotated[_Devices, OPTIONAL] = ()
     #: The source of each resource, '' for DIR. Empty without Git sources.
     sources: Annotated[tuple[tuple[StoredKey, str], ...], OPTIONAL] = ()
+    #: The volumes whose last document said ``retain: false``.
+    released: Annotated[StoredKeys, OPTIONAL] = frozenset()
+    #: Those of ``released`` whose removal is approved.
+    removing: Annotated[StoredKeys, OPTIONAL] = frozenset()
 
 
 FORM = StoredForm(PruneMemory, "the prune guard's memory")

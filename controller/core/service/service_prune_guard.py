@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from controller.core.disruption import budget
 from controller.core.drift.classify import ALIVE
 from controller.core.planning.moves.pending import claimed_keys
+from controller.core.service import released_volumes
 from controller.core.service.prune_memory import PruneMemory
 from controller.model.desired.desired import Declared, Desired, Service, SourceScope
 from controller.model.desired.plan import Blocked
@@ -31,7 +32,7 @@ from controller.model.desired.spec.rollout import RunState
 from controller.model.names import Key
 from controller.model.observed import ContainerState, Observed
 
-CODE = "PrunePending"
+CODE = released_volumes.CODE
 #: A removal needs a second, equal observation after this many seconds.
 SETTLE_S = 2.0
 #: The window, in seconds, in which removals are counted.
@@ -48,7 +49,7 @@ KEEP = "to keep it, put its document back"
 class PruneDecision:
     """The guard's decision."""
 
-    #: Services that may go now.
+    #: Services, and released volumes, that may go now.
     prunable: frozenset[Key]
     blocked: tuple[Blocked, ...]
     memory: PruneMemory
@@ -174,6 +175,26 @@ def guard(
     now: float,
     approved: bool,
     looked: bool = True,
+) -> PruneDecision:
+    """Return what ``guard_services`` decides, together with the decision on released volumes."""
+    decision = guard_services(desired, observed, memory, now=now, approved=approved, looked=looked)
+    volumes = released_volumes.decide(desired, observed, decision.memory, approved=approved)
+    return replace(
+        decision,
+        prunable=decision.prunable | volumes.going,
+        blocked=(*decision.blocked, *volumes.blocked),
+        memory=volumes.memory,
+    )
+
+
+def guard_services(
+    desired: Desired,
+    observed: Observed,
+    memory: PruneMemory,
+    *,
+    now: float,
+    approved: bool,
+    looked: bool,
 ) -> PruneDecision:
     """Return the services permitted to go, the blocked ones with reasons, and the new memory.
 

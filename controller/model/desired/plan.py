@@ -56,6 +56,13 @@ class RemoveNetwork(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveVolume(Action):
+    """Remove a released volume with its data, after a dump and by an operator's approval."""
+
+    verb: ClassVar[str] = "remove-volume"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateVolume(Action):
     """Create a named volume of this instance."""
 
@@ -229,7 +236,7 @@ IN_PLACE = (UpdateContainer, UnpauseContainer, RenameContainer, ConnectNetwork, 
 
 Creation = PullImage | CreateNetwork | CreateVolume | DeliverFiles | CreateContainer
 AnyWait = Barrier | Delay | QuarantineWait | NeedsOperator
-AnyAction = Creation | RemoveNetwork | MoveService | ContainerChange | AnyWait
+AnyAction = Creation | RemoveNetwork | RemoveVolume | MoveService | ContainerChange | AnyWait
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,9 +66,19 @@ def bound_names(service: Service, bound: Mapping[Key, str]) -> tuple[BoundName, 
 
 
 def check_engine_names(declarations: Iterable[Declaration]) -> Iterator[Problem]:
-    """Yield a problem for each document of a shared volume or network of the engine."""
+    """Yield a problem for each document of a shared volume or network of the engine.
+
+    An adopted volume can't be released: the controller never removes data that others made.
+    """
     groups: dict[tuple[str, str], list[Declaration]] = {}
     for each in declarations:
+        if isinstance(each.spec, VolumeSpec) and each.spec.engine_name and not each.spec.retain:
+            yield each.problem(
+                ("spec", "retain"),
+                "volume.retain",
+                f"{each.key} is the adopted volume {each.spec.engine_name}, which trimtab never removes",
+                "remove retain; an operator removes the volume with `trimtab volume remove`",
+            )
         if name := _engine_name(each):
             groups.setdefault((each.key.kind, name), []).append(each)
     for (kind, name), group in groups.items():

@@ -64,8 +64,9 @@ Mount = Annotated[BindMount | VolumeMount | TmpfsMount | FileMount, Field(discri
 
 
 class VolumeSpec(fields.Model):
-    """The spec of a Volume. The volume is kept after its document is removed."""
+    """The spec of a Volume."""
 
-    retain: Literal[True] = True
+    #: False: an operator's approval removes the volume, after a dump, once its document is gone.
+    retain: bool = True
     #: The engine's name of an existing volume, which an operator adopted.
     engine_name: fields.EngineName | None = None

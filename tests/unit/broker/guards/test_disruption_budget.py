@@ -59,7 +59,9 @@ def services(count: int = COUNT) -> Inventory:
         for n in range(count)
     }
     volumes = {
-        name: OwnedObject(name, name, "default", "team", "controller", "i0")
+        name: OwnedObject(
+            name, name, "default", "team", "controller", "i0", dumped="2026-01-01T00:00:00Z"
+        )
         for name in ("data", "other")
     }
     replicas = {key: inventory_json.replica_of(one, up=RecordTime()) for key, one in items.items()}
@@ -792,3 +794,32 @@ def test_a_network_with_containers_of_others_is_not_removed() -> None:
     knows = state(attached(services(2)))
     answer = remove_network(knows, (9,), ("refusal", RECORDED))
     assert answer.rule == "network.in-use"
+
+
+@pytest.mark.parametrize(
+    ("dumped", "adopted", "allowed"),
+    [("", "", False), ("2026-01-01T00:00:00Z", "", True), ("2026-01-01T00:00:00Z", "c", False)],
+)
+def test_an_approved_removal_of_data_needs_a_dump(
+    dumped: str, adopted: str, *, allowed: bool
+) -> None:
+    owned = OwnedObject(
+        "data", "data", "default", "team", "controller", "i0", adopted=adopted, dumped=dumped
+    )
+    knows = state(replace(services(1), volumes={"data": owned}))
+    approve(knows, "volume:data")
+    shown = {"Name": "data", "Driver": "local", "CreatedAt": "c"}
+    there: Step = (
+        ReadEngine("/volumes/data"),
+        reply(shown | {"Labels": labels("team", origin="controller")}),
+    )
+    forward = Forward("DELETE", "/volumes/data", deadline_s=15.0)
+    removal: list[Step] = [("intent", RECORDED), (forward, NO_CONTENT), ("outcome", RECORDED)]
+    asked = request("DELETE", "/volumes/data", actor=CONTROLLER, headers=headers(PLAN))
+    answer = converse(
+        handle(asked, knows), [there, *(removal if allowed else [("refusal", RECORDED)])], knows
+    )
+    if allowed:
+        assert answer.status == 204
+    else:
+        assert answer.rule == "volume.not-dumped"

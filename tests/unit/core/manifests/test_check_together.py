@@ -394,11 +394,22 @@ def test_a_network_cannot_have_the_name_of_an_implied_one(name, namespace):
     assert "network.reserved" in line
 
 
-def test_a_volume_cannot_be_declared_to_be_thrown_away():
-    text = "apiVersion: trimtab/v1\nkind: Volume\nmetadata: {name: data, owner: t}\nspec: {retain: false}\n"
-    assert problem_lines(text) == [
-        "f.yaml:4:8 unsupported: spec.retain: false is not supported yet"
-    ]
+def test_a_volume_has_no_size_and_the_problem_says_why():
+    text = "apiVersion: trimtab/v1\nkind: Volume\nmetadata: {name: data, owner: t}\nspec: {size: 10Gi}\n"
+    (line,) = problem_lines(text)
+    assert line == (
+        "f.yaml:4:8 unsupported: the size of a volume is not supported: the engine bounds a volume "
+        "only on XFS with project quotas (pquota)"
+    )
+
+
+def test_an_adopted_volume_is_never_released():
+    spec = "{engineName: shop_data, retain: false}"
+    text = (
+        f"apiVersion: trimtab/v1\nkind: Volume\nmetadata: {{name: data, owner: t}}\nspec: {spec}\n"
+    )
+    (line,) = problem_lines(text)
+    assert "volume.retain" in line
 
 
 @pytest.mark.parametrize(("name", "namespace"), [("a", "default"), ("ab", "default"), ("a", "b")])

@@ -97,6 +97,7 @@ def test_each_service_is_counted_once_by_the_gravest_effect():
         "networksRemoved": 0,
         "networksRemade": 0,
         "volumesCreated": 1,
+        "volumesRemoved": 0,
         "moved": 0,
         "filesDelivered": 0,
         "refused": 0,
