@@ -298,7 +298,9 @@ def _supply_facts(resource: Network | Volume, inputs: StatusInputs) -> Facts:
             if isinstance(resource, Network)
             else {volume.name for volume in inputs.observed.volumes}
         )
-        ready = int(name in there and prerequisites.declared_problem(resource) is None)
+        sound = prerequisites.declared_problem(resource) is None
+        is_outdated = isinstance(resource, Network) and prerequisites.outdated(name) is not None
+        ready = int(name in there and sound and not is_outdated)
     details: Report = {"engineName": name}
     return Facts(
         resource.key, resource.owner, desired=1, ready=ready, serving=ready, details=details
