@@ -19,7 +19,7 @@ from controller.core.service.desired_view import DesiredView
 from controller.core.service.history import history
 from controller.core.service.operator_actions import Decision, unknown
 from controller.loop.controller import Controller
-from controller.loop.executor import Execution, execute
+from controller.loop.executor import Execution, execute, never
 from controller.loop.full_plan import Convergence, FullPlan, convergence_of, plan_changed
 from controller.loop.passes import PassPolicy, claims, images_for
 from controller.loop.reconciler import Reconciler
@@ -237,8 +237,12 @@ class OperatorApi:
         waiter = BarrierWaiter(
             engine, self._reconciler, self._clock, view, full_plan.policy, stopping
         )
+        guard = self._reconciler.budget.remake_guard(
+            full_plan.plan, full_plan.observed, wall=self._clock.now()
+        )
         execution = execute(
             full_plan.plan.actions,
+            is_deferred=never if approved else guard,
             engine=Logged(engine, self._reconciler.action_log),
             context=claims(view.desired, digest, requested_by),
             observe=lambda action: engine.observe(images=frozenset(), only=action.object),

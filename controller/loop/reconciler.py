@@ -112,7 +112,7 @@ class Reconciler:
         self.failure_log = FailureLog(clock) if failure_log is None else failure_log
         self._creations = SharedCreations()
         self._retries = Retries(store, clock, random)
-        self._budget = DisruptionBudget(store, clock.monotonic)
+        self.budget = DisruptionBudget(store, clock.monotonic)
 
     def run(
         self,
@@ -150,7 +150,7 @@ class Reconciler:
                 hooks=self.jobs.hooks(view.desired, observed, known).facts(service),
             )
         plan = self.plan(view, observed, policy, only=key, known=known)
-        self._budget.record_observation(key, observed.of(key))
+        self.budget.record_observation(key, observed.of(key))
         # An approved pass claims the plan that was shown, and is exempt from the disruption budget.
         context = claims(view.desired, approved or plan.digest, by)
         take = _take_nothing if approved else self._budget_for(key, plan, observed, known)
@@ -292,11 +292,11 @@ class Reconciler:
     ) -> Callable[[AnyAction], Attempt | None]:
         """Return a function that takes an action's share of the disruption budget, or refuses."""
         running = partial(running_keys, known, observed, key, wall=self._clock.now())
-        share = self._budget.share_of(key, plan, observed, running)
+        share = self.budget.share_of(key, plan, observed, running)
 
         def take(action: AnyAction) -> Attempt | None:
             error = share(action)
-            return None if error is None else self._retries.attempt(error, self._budget.wait_s())
+            return None if error is None else self._retries.attempt(error, self.budget.wait_s())
 
         return take
 
@@ -342,7 +342,7 @@ class Reconciler:
         altered = {done.id for done in execution.done if isinstance(done.action, ALTERING)}
         if isinstance(execution.failed, ALTERING):
             altered.add(execution.failed.precondition.id)
-        self._budget.record_alterations(key, altered, observed)
+        self.budget.record_alterations(key, altered, observed)
         self._record(key, plan, execution, policy)
         return replace(
             self._result(key, plan, execution, deferring, policy),

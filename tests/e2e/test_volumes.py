@@ -127,7 +127,7 @@ def test_a_released_volume_goes_after_a_dump_and_an_approval(host: Host) -> None
         host.remove("db.yaml")
 
         def waits_for() -> str:
-            return " ".join(each["reason"] for each in host.json("plan", expect=2)["blocked"])
+            return " ".join(each["message"] for each in host.json("plan", expect=2)["problems"])
 
         eventually(lambda: "never dumped" in waits_for())
         host.json("volume", "dump", "data", "-o", "data.tar")

@@ -114,6 +114,25 @@ class DisruptionBudget:
 
         return take
 
+    def remake_guard(
+        self, plan: Plan, observed: Observed, *, wall: float
+    ) -> Callable[[AnyAction], bool]:
+        """Return a function that lets an exact plan begin a remake only within the budget.
+
+        The function never defers an action. It raises OverShare, so that nothing is disconnected.
+        """
+
+        def check(action: AnyAction) -> bool:
+            key = action.object
+            if isinstance(action, DisconnectNetwork) and key.kind == "Network":
+                running = running_keys(observed, observed, key, wall=wall)
+                refusal = self.take_all(services_cut_off(plan.of(key), observed), running)
+                if refusal is not None:
+                    raise refusal
+            return False
+
+        return check
+
     def _down(self) -> dict[Key, float]:
         states = self._store.states().items()
         return {k: s.down_since for k, s in states if s.down_since is not None}

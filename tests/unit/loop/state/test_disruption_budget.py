@@ -18,9 +18,11 @@ from controller.loop.state.disruption_budget import (
     running_keys,
 )
 from controller.loop.state.store import StateStore
-from controller.model.errors import Act
-from controller.model.names import service_key
+from controller.model.desired.plan import DisconnectNetwork, Plan
+from controller.model.errors import Act, OverShare
+from controller.model.names import Key, service_key
 from controller.model.observed import ContainerState, Observed
+from controller.model.records import Precondition
 from tests.worlds import container
 
 KEYS = [service_key("default", f"s{number}") for number in range(10)]
@@ -123,3 +125,50 @@ def test_it_looks_again_soon_and_later_less_often() -> None:
     assert share.wait_s() == SOON_S
     time.now += REPLACING_S
     assert share.wait_s() == LATER_S
+
+
+LAN = Key("Network", "default", "lan")
+LATER = 1_800_000_000.0
+
+
+def remake_of(count: int) -> tuple[Plan, Observed]:
+    """The disconnects of a remake of a network with services, and what is observed."""
+    there = tuple(replace(new, id=f"c{number}", key=KEYS[number]) for number in range(count))
+    leaves = tuple(
+        DisconnectNetwork(
+            object=LAN, target=c.name, cause="", network="lan", precondition=Precondition(id=c.id)
+        )
+        for c in there
+    )
+    return Plan(leaves), Observed("", containers=there)
+
+
+def test_a_remake_counts_all_services_of_its_network_or_none() -> None:
+    share = DisruptionBudget(StateStore(Path("unused")), Time())
+    plan, observed = remake_of(4)
+    take = share.share_of(LAN, plan, observed, lambda: ALL)
+    assert [error is None for error in map(take, plan.actions)] == [False] * 4
+    # None of them counts.
+    assert [share.take(key, ALL) for key in KEYS[4:7]] == [None] * 3
+    share = DisruptionBudget(StateStore(Path("unused")), Time())
+    plan, observed = remake_of(3)
+    take = share.share_of(LAN, plan, observed, lambda: ALL)
+    assert [take(action) for action in plan.actions] == [None] * 3
+    assert share.take(KEYS[3], ALL) is not None
+
+
+def test_an_exact_plan_begins_no_remake_beyond_the_budget() -> None:
+    share = DisruptionBudget(StateStore(Path("unused")), Time())
+    plan, observed = remake_of(4)
+    later = replace(
+        observed,
+        containers=tuple(
+            replace(c, started_at="2026-01-01T00:00:00Z") for c in observed.containers
+        ),
+    )
+    guard = share.remake_guard(plan, later, wall=LATER)
+    with pytest.raises(OverShare, match="disruption budget"):
+        guard(plan.actions[0])
+    plan, observed = remake_of(3)
+    guard = share.remake_guard(plan, observed, wall=LATER)
+    assert guard(plan.actions[0]) is False
