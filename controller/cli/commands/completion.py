@@ -20,7 +20,7 @@ Examples:
   trimtab completion fish > ~/.config/fish/completions/trimtab.fish
 """)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str, state: Path | None, as_json: bool) -> int:  # noqa: ARG001 - may follow any command
+def completion(shell: str, state: Path | None, as_json: bool) -> None:  # noqa: ARG001 - may follow any command
     """Print the completion script of a shell, for commands, options and names of resources."""
     from click.shell_completion import get_completion_class
 
@@ -29,4 +29,3 @@ def completion(shell: str, state: Path | None, as_json: bool) -> int:  # noqa: A
     completion_class = get_completion_class(shell)
     assert completion_class is not None, f"click knows {shell}"
     echo_data(completion_class(cli, {}, "trimtab", VARIABLE).source())
-    return 0

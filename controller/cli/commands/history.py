@@ -44,7 +44,7 @@ Examples:
   trimtab history backup                     the last runs of a job
 """)
 @click.argument("name", shell_complete=complete_names)
-def history(name: str, state: Path | None, as_json: bool) -> int:
+def history(name: str, state: Path | None, as_json: bool) -> None:
     """Show the last revisions of a service: start, source, image and outcome; of a job, its runs.
 
     If nothing runs, the last saved history of a service is shown.
@@ -56,10 +56,9 @@ def history(name: str, state: Path | None, as_json: bool) -> int:
         table = render_runs(runs, now=current_time(), width=terminal_width())
         members = {member: job[member] for member in ("kind", "namespace", "name")}
         print_result({**members, "runs": runs}, table or "No runs.", as_json=as_json)
-        return 0
+        return
     report = _fetch_history(folder, name)
     print_result(report, render(report, width=terminal_width()), as_json=as_json)
-    return 0
 
 
 def _find_job(state: StateFolder, name: str) -> dict[str, Any] | None:

@@ -121,7 +121,7 @@ def up(
     no_web: bool,  # noqa: ARG001 - accepted, so that scripts needn't change when a web page exists
     as_json: bool,
     **settings: Any,
-) -> int:
+) -> None:
     """Run trimtab here in the foreground, and show each change.
 
     DIR defaults to the instance's own, else ./desired-state. With --git, DIR is a folder of the state
@@ -159,7 +159,6 @@ def up(
             f"\nStopped. The containers keep running; '{command_line('down', root)}' removes them.",
             err=True,
         )
-    return 0
 
 
 @command("""\b

@@ -14,7 +14,7 @@ Examples:
   trimtab version
   trimtab version --json
 """)
-def version(state: Path | None, as_json: bool) -> int:  # noqa: ARG001 - may follow any command
+def version(state: Path | None, as_json: bool) -> None:  # noqa: ARG001 - may follow any command
     """Print the versions of trimtab, Python and the kernel, for a bug report."""
     versions = {
         "trimtab": __version__,
@@ -23,4 +23,3 @@ def version(state: Path | None, as_json: bool) -> int:  # noqa: ARG001 - may fol
     }
     text = f"trimtab {__version__}\nPython {versions['python']}, {versions['system']}"
     print_result(versions, text, as_json=as_json)
-    return 0

@@ -17,14 +17,13 @@ Examples:
   trimtab schema Service | jq '.properties.spec'
 """)
 @click.argument("kind", required=False)
-def schema(kind: str | None, state: Path | None, as_json: bool) -> int:  # noqa: ARG001 - of every command
+def schema(kind: str | None, state: Path | None, as_json: bool) -> None:  # noqa: ARG001 - of every command
     """Print the JSON Schema of documents: of one KIND, or of all kinds.
 
     An editor with a YAML language server completes and checks documents by the schema. See
     docs/editors.md.
     """
     print_json(schema_of(kind))
-    return 0
 
 
 def schema_of(kind: str | None) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def logs(
     timestamps: bool,
     state: Path | None,
     as_json: bool,
-) -> int:
+) -> None:
     """Show the output of the containers of services."""
     if previous and follow:
         raise UsageError(
@@ -178,4 +178,3 @@ def logs(
     else:
         print_logs(api, find_replicas(api, targets), query, printer)
     printer.flush()
-    return 0

@@ -21,7 +21,7 @@ def snapshot(
     policy: str | None,
     state: Path | None,
     as_json: bool,  # noqa: ARG001 - a snapshot is JSON
-) -> int:
+) -> None:
     """Print what a plan needs to know of this host, as JSON.
 
     The containers, the policy and the controller's memory, without values that can be secret:
@@ -33,4 +33,3 @@ def snapshot(
     root = options.state_root(state)
     folder = options.default_directory(directory, root)
     options.print_json(to_json(take_snapshot(options.HostChoice(root, folder, engine, policy))))
-    return 0

@@ -40,7 +40,7 @@ Examples:
     short_help="Show the policy in force, or another one.",
 )
 @options.policy_option
-def show(policy: str | None, state: Path | None, as_json: bool) -> int:
+def show(policy: str | None, state: Path | None, as_json: bool) -> None:
     """Show the policy: --policy, else the running broker's, else the instance's, else strict."""
     from controller.core.policy.describe import describe
 
@@ -48,7 +48,6 @@ def show(policy: str | None, state: Path | None, as_json: bool) -> int:
     content = json.loads(rules.model_dump_json(by_alias=True))
     report = {"name": rules.name, "digest": rules.digest, "policy": content}
     options.print_result(report, "\n".join(describe(rules)), as_json=as_json)
-    return 0
 
 
 @options.command(

@@ -15,7 +15,7 @@ Example:
   trimtab image trust ghcr.io/platformnetwork/web:1.2.3
 """)
 @click.argument("reference")
-def trust(reference: str, state: Path | None, as_json: bool) -> int:
+def trust(reference: str, state: Path | None, as_json: bool) -> None:
     """Trust the present local image REFERENCE.
 
     Every user who can build an image can tag it with an admitted name. The gate therefore refuses
@@ -24,7 +24,6 @@ def trust(reference: str, state: Path | None, as_json: bool) -> int:
     folder, _ = open_state(state)
     answer = BrokerApi(folder.broker_socket).post("trust", {"reference": reference})
     print_result(answer, f"{answer['reference']} is trusted as {answer['id']}", as_json=as_json)
-    return 0
 
 
 @click.group(cls=PassingGroup, commands=[trust])

@@ -107,7 +107,7 @@ Examples:
     help="Where an image declares a VOLUME that no mount covers: a volume that the slot keeps "
     "(slot), a tmpfs (scratch), or a refusal (refuse).",
 )
-def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **flags: Any) -> int:
+def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **flags: Any) -> None:
     """Write a commented policy for this machine.
 
     Without flags for the content, it asks a few questions on a terminal. Otherwise missing values
@@ -131,7 +131,7 @@ def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **
     text = policy_text(policy_file("home").read_text("utf-8"), answers, file=file)
     if to_stdout:
         echo(text, nl=False)
-        return 0
+        return
     _write(target, text)
     instance = read_instance(state_root(state))
     directory = instance.dir if instance is not None else "desired-state"
@@ -140,7 +140,6 @@ def init(output: Path | None, force: bool, state: Path | None, as_json: bool, **
         following = "trimtab policy reload"
     report = {"file": str(target.absolute()), "next": following}
     print_result(report, f"wrote {target.absolute()}\nnext: {following}", as_json=as_json)
-    return 0
 
 
 def _standard_file() -> Path:

@@ -75,7 +75,7 @@ Example:
 """)
 @click.argument("namespace")
 @keys_option
-def keygen(namespace: str, folder: Path, state: Path | None, as_json: bool) -> int:  # noqa: ARG001
+def keygen(namespace: str, folder: Path, state: Path | None, as_json: bool) -> None:  # noqa: ARG001
     """Make the private key of a namespace, and print the recipient to encrypt for."""
     from controller.app.clock import SystemClock
     from controller.cli.secret.key_folder import make_key
@@ -84,7 +84,6 @@ def keygen(namespace: str, folder: Path, state: Path | None, as_json: bool) -> i
     path = str(folder / f"{namespace}.age")
     text = f"wrote {path}\nrecipient: {recipient}\nkeep a copy of the key in a safe place"
     print_result({"file": path, "recipient": recipient}, text, as_json=as_json)
-    return 0
 
 
 @command("""\b
@@ -108,7 +107,7 @@ def encrypt(
     folder: Path,
     state: Path | None,  # noqa: ARG001 — may follow any command
     as_json: bool,
-) -> int:
+) -> None:
     """Encrypt a file as SOPS does: YAML, JSON and dotenv by value, other files as a whole.
 
     Comments stay readable.
@@ -127,9 +126,9 @@ def encrypt(
     result = encrypted(plain, wanted, rule, now=SystemClock().now())
     if in_place:
         plain.replace(result)
-        return _report(file, "encrypted", as_json)
-    echo_data(result.decode().removesuffix("\n"))
-    return 0
+        _report(file, "encrypted", as_json)
+    else:
+        echo_data(result.decode().removesuffix("\n"))
 
 
 @command("""\b
@@ -147,7 +146,7 @@ def edit(
     folder: Path,
     state: Path | None,  # noqa: ARG001 — may follow any command
     as_json: bool,
-) -> int:
+) -> None:
     """Open the plain text of a file in $EDITOR, and encrypt the result for the same recipients.
 
     The plain text lies on a tmpfs while the editor runs.
@@ -160,10 +159,9 @@ def edit(
     result = edited(
         found, _identities(namespace, identity, folder), run_editor, now=SystemClock().now()
     )
-    if result is None:
-        return _report(file, "unchanged", as_json)
-    found.replace(result)
-    return _report(file, "changed", as_json)
+    if result is not None:
+        found.replace(result)
+    _report(file, "unchanged" if result is None else "changed", as_json)
 
 
 @command("""\b
@@ -186,7 +184,7 @@ def rotate(
     folder: Path,
     state: Path | None,  # noqa: ARG001 — may follow any command
     as_json: bool,
-) -> int:
+) -> None:
     """Encrypt a file under a new data key; add and remove recipients.
 
     Somebody who could read the file before still knows its values: change those too.
@@ -204,7 +202,7 @@ def rotate(
         now=SystemClock().now(),
     )
     found.replace(result)
-    return _report(file, "rotated", as_json)
+    _report(file, "rotated", as_json)
 
 
 @command(
@@ -229,10 +227,11 @@ def list_secrets(
     folder: Path,
     state: Path | None,
     as_json: bool,
-) -> int:
+) -> None:
     """List the keys of this host with their recipients, or the keys of a SOPS file."""
     if file is None:
-        return _list_keys(folder, as_json)
+        _list_keys(folder, as_json)
+        return
     from controller.cli.secret.sops_file import read_file
 
     if show and (as_json or not sys.stdout.isatty()):
@@ -258,7 +257,6 @@ def list_secrets(
         for row, value in zip(rows, values, strict=True)
     ]
     print_result({"keys": rows}, table(headers, cells), as_json=as_json)
-    return 0
 
 
 def _described(value: PlainLeaf) -> dict[str, Any]:
@@ -270,7 +268,7 @@ def _described(value: PlainLeaf) -> dict[str, Any]:
     }
 
 
-def _list_keys(folder: Path, as_json: bool) -> int:
+def _list_keys(folder: Path, as_json: bool) -> None:
     from controller.cli.secret.key_folder import list_keys
 
     keys = list_keys(folder)
@@ -285,7 +283,6 @@ def _list_keys(folder: Path, as_json: bool) -> int:
         else f"no keys in {folder}; make one: sudo trimtab secret keygen NAMESPACE"
     )
     print_result({"keys": report}, text, as_json=as_json)
-    return 0
 
 
 def _identities(namespace: str, identity: Path | None, folder: Path) -> Identities:
@@ -311,9 +308,8 @@ def _record(found: SopsFile, state: Path | None) -> None:
     BrokerApi(folder.broker_socket).post("records", act)
 
 
-def _report(file: Path, what: str, as_json: bool) -> int:
+def _report(file: Path, what: str, as_json: bool) -> None:
     print_result({"file": str(file), "result": what}, f"{file}: {what}", as_json=as_json)
-    return 0
 
 
 @command("""\b
@@ -322,7 +318,7 @@ Example:
 """)
 @click.argument("name", metavar="[NAMESPACE/]NAME")
 @note_option
-def forget(name: str, note: str, state: Path | None, as_json: bool) -> int:
+def forget(name: str, note: str, state: Path | None, as_json: bool) -> None:
     """Forget the generated values of a Secret: new ones are made, and rolled out.
 
     The act is recorded. The values are lost: a database that knows the old password keeps it.
@@ -345,7 +341,6 @@ def forget(name: str, note: str, state: Path | None, as_json: bool) -> int:
     print_result(
         {"object": key, "forgotten": answer["forgotten"]}, f"{key}: {told}", as_json=as_json
     )
-    return 0
 
 
 for _made in (keygen, encrypt, edit, rotate, list_secrets, forget):

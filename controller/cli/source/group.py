@@ -36,21 +36,20 @@ def source() -> None:
 Example:
   trimtab source list --json | jq '.sources[] | select(.state != "Ready")'
 """)
-def list_sources(state: Path | None, as_json: bool) -> int:
+def list_sources(state: Path | None, as_json: bool) -> None:
     """List the sources: state, served and held commit, and why a source isn't Ready."""
     answer = _ask(state, {"do": "list"})
     if as_json:
         options.print_json(answer)
-        return 0
+        return
     sources = answer["sources"]
     if not sources:
         echo("no Source was fetched yet")
-        return 0
+        return
     headers = ("NAME", "STATE", "REF", "CURRENT", "HELD", "SINCE", "REASON")
     echo(table(headers, (_row(each) for each in sources)))
     for each in sources:
         _explain(each)
-    return 0
 
 
 @options.command("""\b
@@ -58,12 +57,12 @@ Example:
   trimtab source log shop
 """)
 @name_argument
-def log(name: str, state: Path | None, as_json: bool) -> int:
+def log(name: str, state: Path | None, as_json: bool) -> None:
     """List the latest commits of a source: the served one has '*', and a held one 'held'."""
     answer = _ask(state, {"do": "log", "name": name})
     if as_json:
         options.print_json(answer)
-        return 0
+        return
     status = answer.get("status") or {}
     marks = {(answer["current"] or {}).get("commit"): "*"}
     if status.get("state") == "Held" and status["candidate"]:
@@ -82,7 +81,6 @@ def log(name: str, state: Path | None, as_json: bool) -> int:
     if "held" in marks.values():
         echo(f"held since {printable(status['since'])}")
         _explain(status)
-    return 0
 
 
 @options.command("""\b

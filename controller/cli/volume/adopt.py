@@ -31,7 +31,7 @@ _owner_option = click.option(
 
 def _adopt(
     kind: str, name: str, place: str, owner: str, note: str, state: Path | None, *, as_json: bool
-) -> int:
+) -> None:
     """Let the broker take an object over, and print the result."""
     folder, _ = open_state(state)
     namespace, _, resource = place.rpartition("/")
@@ -60,7 +60,6 @@ def _adopt(
     if users := reply["users"]:
         text += f"; it is used by {', '.join(users)}"
     print_result(report, printable(text), as_json=as_json)
-    return 0
 
 
 @command("""\b
@@ -77,13 +76,13 @@ Exit codes: 0 adopted, 1 error or nothing runs, 4 it can't be adopted.
 @note_option
 def adopt_volume(
     name: str, place: str, owner: str, note: str, state: Path | None, as_json: bool
-) -> int:
+) -> None:
     """Adopt a volume made without trimtab, for a Volume with 'engineName: NAME'.
 
     The data stays in place. The controller of this instance can then mount the volume in
     containers of the namespace. No container of others may run with the volume meanwhile.
     """
-    return _adopt("Volume", name, place, owner, note, state, as_json=as_json)
+    _adopt("Volume", name, place, owner, note, state, as_json=as_json)
 
 
 @command("""\b
@@ -99,9 +98,9 @@ Exit codes: 0 adopted, 1 error or nothing runs, 4 it can't be adopted.
 @note_option
 def adopt_network(
     name: str, place: str, owner: str, note: str, state: Path | None, as_json: bool
-) -> int:
+) -> None:
     """Adopt a network made without trimtab, for a Network with 'engineName: NAME'.
 
     The network stays unchanged, and outlives its document.
     """
-    return _adopt("Network", name, place, owner, note, state, as_json=as_json)
+    _adopt("Network", name, place, owner, note, state, as_json=as_json)

@@ -48,7 +48,7 @@ def network() -> None:
 Example:
   trimtab volume list --json | jq '.volumes[] | select(.users == []) | .name'
 """)
-def list_volumes(state: Path | None, as_json: bool) -> int:
+def list_volumes(state: Path | None, as_json: bool) -> None:
     """List the volumes of this instance: namespace, owner, origin, and the containers with them."""
     folder, _ = open_state(state)
     inventory = BrokerApi(folder.broker_socket).get("inventory")
@@ -65,10 +65,10 @@ def list_volumes(state: Path | None, as_json: bool) -> int:
     ]
     if as_json:
         print_json({"volumes": volumes})
-        return 0
+        return
     if not volumes:
         echo("no volumes")
-        return 0
+        return
     headers = ("NAME", "NAMESPACE", "OWNER", "ORIGIN", "USED BY")
     rows = (
         (
@@ -78,7 +78,6 @@ def list_volumes(state: Path | None, as_json: bool) -> int:
         for each in volumes
     )
     echo(table(headers, rows))
-    return 0
 
 
 volume.add_command(list_volumes, "list")

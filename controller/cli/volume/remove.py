@@ -27,7 +27,7 @@ Exit codes: 0 removed, 1 error, nothing runs, or the volume is used or was never
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Remove the volume without asking.")
 @click.option("--without-dump", is_flag=True, help="Remove a volume that was never dumped.")
-def remove(name: str, yes: bool, without_dump: bool, state: Path | None, as_json: bool) -> int:
+def remove(name: str, yes: bool, without_dump: bool, state: Path | None, as_json: bool) -> None:
     """Remove a volume with its data.
 
     The volume must have been dumped, and no container may have it, stopped ones included. trimtab
@@ -49,7 +49,6 @@ def remove(name: str, yes: bool, without_dump: bool, state: Path | None, as_json
     BrokerApi(folder.broker_socket, 60.0, ENGINE_PREFIX).fetch(f"/volumes/{name}", "DELETE")
     report = {"volume": name, "dumped": dumped}
     print_result(report, printable(f"removed the volume {name}"), as_json=as_json)
-    return 0
 
 
 def _raise_if_needed(
